@@ -1,0 +1,248 @@
+"""The nouns: plain frozen values, no I/O, no clock.
+
+Ids as people and models see them are a place and a check, both decided by content:
+
+    t41-837261940512       the turn at index 41 of its chain; digits of the hash of it and all before it
+    n40-55-213987001245    the closed node over turns 40..55; digits of the hash of its children
+    t42-t47                a span of turns on the branch that is looked at (gaps in a view)
+
+Any beginning of the digits is accepted where it is unambiguous; views show three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["user", "assistant", "system", "tool"]
+ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
+
+DIGEST_BYTES = 16
+ID_DIGITS = 12
+SHORT_DIGITS = 3
+RETENTION_DAYS_DEFAULT = 30
+RETENTION_DAYS_MIN, RETENTION_DAYS_MAX = 1, 365
+
+
+def id_digits(digest: bytes) -> str:
+    """Twelve decimal digits of a digest: decimal, because tokenizers take three digits as one token."""
+    return f"{int.from_bytes(digest[:8], 'big') % 10**ID_DIGITS:0{ID_DIGITS}d}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A turn as a caller hands it in. said_at is ISO 8601 or None; call_id pairs a tool call with its result."""
+
+    role: Role
+    content: str
+    name: str | None = None
+    said_at: str | None = None
+    call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A stored turn. seq: its place in the store (1, 2, ...); index: its place in its chain (0, 1, ...)."""
+
+    seq: int
+    index: int
+    digest: bytes
+    role: Role
+    content: str
+    name: str | None
+    said_at: str | None
+    call_id: str | None
+    tokens: int
+
+    @property
+    def id(self) -> str:
+        return f"t{self.index}-{id_digits(self.digest)}"
+
+    @property
+    def short(self) -> str:
+        return f"t{self.index}-{id_digits(self.digest)[:SHORT_DIGITS]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A closed node over turns first..last (indexes, both included). Level 0 is a leaf; its children are turns.
+
+    children: digests of the child nodes (empty for a leaf). strength: how strong the border before it is
+    (0 = only the ceiling, 1 = a new request or topic, 2 = a long pause); final like everything here.
+    """
+
+    digest: bytes
+    level: int
+    first: int
+    last: int
+    tokens: int
+    strength: int
+    children: tuple[bytes, ...] = ()
+
+    @property
+    def turns(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def id(self) -> str:
+        return f"n{self.first}-{self.last}-{id_digits(self.digest)}"
+
+    @property
+    def short(self) -> str:
+        return f"n{self.first}-{self.last}-{id_digits(self.digest)[:SHORT_DIGITS]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of one turn that is ranked and shown as one: characters start..stop of its content.
+
+    id: 1, 2, ... in store order. seq/index: of its turn. words: analysed terms in it. flags: see terms.Flag.
+    leaf and session: index of the first turn of the section and of the sitting it belongs to.
+    """
+
+    id: int
+    seq: int
+    index: int
+    start: int
+    stop: int
+    tokens: int
+    words: int
+    flags: int
+    leaf: int
+    session: int
+
+
+HighlightKind = Literal["request", "error", "ending", "decision", "outcome", "file", "fact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """One line of a summary: what kind of thing, which turn it comes from, who said it, the words."""
+
+    kind: HighlightKind
+    index: int
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a node says in few words. author: 'extractive', or who wrote a better one ('agent', a model's name).
+
+    open_for: what opening the node would show that this summary leaves out.
+    """
+
+    author: str
+    title: str
+    highlights: tuple[Highlight, ...] = ()
+    identifiers: tuple[str, ...] = ()
+    open_for: str = ""
+
+
+EXTRACTIVE = "extractive"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    conversation_id: str
+    turn_id: str
+    parent_id: str | None
+    index: int
+    tokens: int
+    head: str
+    forked: bool
+    closed_nodes: list[str]
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    conversation_id: str
+    head: str | None
+    known: int
+    appended: int
+    forked: bool
+    turn_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    conversation_id: str
+    head: str
+    previous_head: str
+    kept_branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What forgetting removed, and what was checked afterwards."""
+
+    conversation_id: str
+    turns: int
+    nodes: int
+    bytes: int
+    checked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationInfo:
+    """One line of a listing. Times are ISO 8601 in UTC; tokens and turns are those stored, on all branches."""
+
+    conversation_id: str
+    title: str
+    space: str | None
+    turns: int
+    tokens: int
+    branches: int
+    head: str | None
+    created_at: str
+    last_activity: str
+    expires_at: str
+    retention_days: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A found turn. path: the titles of the sections above it, outermost first. tokens: what reading it costs."""
+
+    turn_id: str
+    role: Role
+    name: str | None
+    said_at: str | None
+    snippet: str
+    path: list[str]
+    tokens: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Text that fits a budget, and what it says about itself. render() is what a caller sends on."""
+
+    text: str
+    conversation_id: str
+    head: str | None
+    turns: int
+    tokens: int
+    shown_tokens: int
+    token_budget: int
+    encoding: str
+    next_cursor: str | None = None
+    header: str = ""
+
+    def render(self) -> str:
+        return f"{self.header}\n{self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineNode:
+    """One node of a drawn tree. id is None for the open tail; children are inner nodes or leaves, never turns."""
+
+    id: str | None
+    level: int
+    first: int
+    last: int
+    tokens: int
+    summary: Summary
+    children: tuple[OutlineNode, ...] = ()

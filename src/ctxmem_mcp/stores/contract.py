@@ -1,0 +1,185 @@
+"""What every store keeps, and the verbs it answers. Values in, values out; no thinking here.
+
+A store keeps conversations; each has turns in the order they were stored (seq 1, 2, ...), grouped in *runs*:
+stretches of turns stored one after the other, each the child of the one before. A branch is a chain of runs,
+so a conversation that never forked is one run. The only thing that needs coordination is the head: `commit`
+compares the version it was computed from and swaps, in one durable transaction, or raises HeadMoved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ctxmem_mcp.model import ConversationInfo, Node, Piece, Receipt, Summary, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Turns first_seq, first_seq + 1, ... up to the next run's first_seq (or the store's last turn).
+
+    parent_seq: the turn the run's first one follows, 0 where it begins the conversation.
+    first_piece: the id of its first turn's first piece.
+    """
+
+    first_seq: int
+    parent_seq: int
+    first_index: int
+    first_piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that an append needs to know, read in one go. Small, whatever the conversation's length.
+
+    version: grows by one with each commit. head: seq of the head turn, 0 before the first.
+    next_*: what the next turn, piece would get. words: analysed terms over all pieces (for mean length).
+    frontier: the open right edge at the head, as memory wrote it (opaque bytes). times: seconds since 1970.
+    """
+
+    conversation_id: str
+    version: int
+    head: int
+    next_seq: int
+    next_piece: int
+    runs: tuple[Run, ...]
+    turns: int
+    tokens: int
+    words: int
+    nodes: int
+    title: str
+    space: str | None
+    salt: bytes
+    encoding: str
+    retention_days: int
+    created: float
+    updated: float
+    expires: float
+    frontier: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPiece:
+    """A piece and its analysed terms in order (what the index keeps; never shown)."""
+
+    piece: Piece
+    terms: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A node that closed when the turn `closer` (a seq) arrived, with the summary it was born with."""
+
+    node: Node
+    closer: int
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One atomic change. `state` is the state afterwards; its version is the expected one plus one."""
+
+    state: State
+    turns: Sequence[Turn] = ()
+    pieces: Sequence[StoredPiece] = ()
+    closings: Sequence[Closing] = ()
+    runs: Sequence[Run] = ()  # begun by this commit
+
+
+@dataclass(frozen=True, slots=True)
+class TermHits:
+    """Where a term stands. df: pieces that hold it, over the whole store (all branches).
+
+    pieces/positions: parallel, one entry per occurrence, pieces ascending: the piece id, and the place of the
+    occurrence among the piece's terms (0, 1, ...). `capped` is true where occurrences were left out because the
+    term is too common to read through; then pieces/positions are empty.
+    """
+
+    df: int
+    pieces: Sequence[int] = ()
+    positions: Sequence[int] = ()
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    conversations: list[ConversationInfo] = field(default_factory=list)
+    next_cursor: str | None = None
+
+
+class Store(Protocol):
+    """Keeps conversations. Every verb may raise StoreUnavailable; those that take a conversation raise
+    UnknownConversation where it is not there, has expired or was forgotten.
+
+    `now` is always passed in (seconds since 1970): stores read no clock. A cancelled caller leaves either the
+    whole commit or nothing.
+    """
+
+    async def load(self, conversation_id: str, now: float) -> State | None:
+        """The current state, or None where there is no such (living) conversation. Cheap: one row, few runs."""
+        ...
+
+    async def commit(self, commit: Commit, now: float) -> None:
+        """Writes all of it durably or nothing. state.version == 1 creates the conversation (an expired file
+        that still lies there is swept first). Raises HeadMoved where the stored version is not one less."""
+        ...
+
+    async def turns(self, conversation_id: str, seqs: Sequence[int]) -> list[Turn]:
+        """These turns, in the order asked for; batched. Unknown seqs are left out."""
+        ...
+
+    async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
+        """Digests of the turns first_seq..last_seq (both included), without their contents."""
+        ...
+
+    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]: ...
+
+    async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
+        """(closer, node) of every node closed by the arrival of a turn in first_seq..last_seq, in order."""
+        ...
+
+    async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
+        """(closer, node) of every closed node whose span is exactly first..last, on whichever branch."""
+        ...
+
+    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, list[Summary]]:
+        """All summaries of these nodes, oldest first (the extractive one is born with the node)."""
+        ...
+
+    async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
+        """Joins a summary to a node; one per author, a later one of the same author takes its place."""
+        ...
+
+    async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
+        """These pieces' facts, batched."""
+        ...
+
+    async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
+        """All pieces of these turns, by seq, in order."""
+        ...
+
+    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
+        """Where each term stands; terms in more than `cap` pieces come back capped, with their df only.
+        A term that stands nowhere is left out."""
+        ...
+
+    async def find(self, root: bytes, now: float) -> list[str]:
+        """Ids of the living conversations that have a first turn with this digest, last active first."""
+        ...
+
+    async def conversations(
+        self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> Page:
+        """Living conversations, last active first."""
+        ...
+
+    async def forget(self, conversation_id: str) -> Receipt:
+        """Removes every byte of it and checks that nothing is left."""
+        ...
+
+    async def sweep(self, now: float) -> list[str]:
+        """Forgets what has expired; gives the ids."""
+        ...
+
+    async def close(self) -> None: ...

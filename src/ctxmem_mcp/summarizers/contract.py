@@ -1,0 +1,22 @@
+"""What a summariser is asked, and what it gives.
+
+A leaf is summarised from its turns, an inner node from its children's summaries and never from an old summary of
+its own. Pure: no I/O, no clock; the same input gives the same summary, on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ctxmem_mcp.model import Node, Summary, Turn
+
+
+class Summarizer(Protocol):
+    def leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
+        """Of a closed leaf's turns, in order. `before`: up to a few turns before it (may be empty), for context only."""
+        ...
+
+    def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
+        """Of an inner node, from its children in order."""
+        ...

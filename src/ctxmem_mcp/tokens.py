@@ -1,0 +1,56 @@
+"""Counts tokens, exactly and offline, in the encodings tiktoken names.
+
+The encodings come inside the splintr wheel, so nothing is fetched; tiktoken's own loader would ask the network at
+first use. Loaded at the first count, never at import: a start costs nothing. A count is of the whole text: long
+texts are counted in slices cut only where both encodings always begin a new token, so slicing changes no count.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+DEFAULT_ENCODING = "o200k_base"
+ENCODINGS = ("o200k_base", "cl100k_base")
+
+# Bounds the tokenizer's transient memory, and its time on one huge run of characters.
+SLICE_CHARS = 8_000
+# A line that begins with a word character or most punctuation begins a token of its own in both encodings'
+# patterns; '/' may join the line end before it, white space may join the line ends around it.
+_CUT = re.compile(r"\n(?=[^\s/])")
+_RUN_MAX_CHARS = 50_000
+
+
+@functools.cache
+def _encoder(encoding: str) -> Any:
+    import splintr
+
+    return splintr.Tokenizer.from_pretrained(encoding)
+
+
+def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
+    """The number of tokens `text` takes in `encoding`.
+
+    Special tokens such as <|endoftext|> count as the plain text they are. A run of more than 50,000 characters
+    without a safe place to cut is counted in slices of that length, which may differ from one whole by a token a cut.
+    """
+    encode = _encoder(encoding).encode_flat
+    if len(text) <= SLICE_CHARS:
+        return len(encode(text)) // 4
+    return sum(len(encode(part)) // 4 for part in _slices(text))
+
+
+def _slices(text: str) -> list[str]:
+    parts, start = [], 0
+    while len(text) - start > SLICE_CHARS:
+        end = _cut_after(text, start + SLICE_CHARS)
+        parts.append(text[start:end])
+        start = end
+    parts.append(text[start:])
+    return parts
+
+
+def _cut_after(text: str, at: int) -> int:
+    found = _CUT.search(text, at, at + _RUN_MAX_CHARS - SLICE_CHARS)
+    return found.end() if found else min(len(text), at + _RUN_MAX_CHARS - SLICE_CHARS)
