@@ -12,6 +12,7 @@ Any beginning of the digits is accepted where it is unambiguous; views show thre
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 Role = Literal["user", "assistant", "system", "tool"]
@@ -27,6 +28,11 @@ RETENTION_DAYS_MIN, RETENTION_DAYS_MAX = 1, 365
 def id_digits(digest: bytes) -> str:
     """Twelve decimal digits of a digest: decimal, because tokenizers take three digits as one token."""
     return f"{int.from_bytes(digest[:8], 'big') % 10**ID_DIGITS:0{ID_DIGITS}d}"
+
+
+def iso(seconds: float) -> str:
+    """An instant (seconds since 1970) as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

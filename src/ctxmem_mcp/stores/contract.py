@@ -129,6 +129,10 @@ class Store(Protocol):
         """These turns, in the order asked for; batched. Unknown seqs are left out."""
         ...
 
+    async def bare_turns(self, conversation_id: str, first_seq: int, last_seq: int) -> list[Turn]:
+        """The turns first_seq..last_seq with everything but their content (which is ''): cheap, for layout."""
+        ...
+
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
         """Digests of the turns first_seq..last_seq (both included), without their contents."""
         ...

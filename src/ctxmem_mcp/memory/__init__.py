@@ -1,0 +1,274 @@
+"""Memory: what can be done with conversations. The one deep module: faces call it; it asks tree, recall and a store."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+from ctxmem_mcp import tokens
+from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
+from ctxmem_mcp.memory import checking, drawing, recalling
+from ctxmem_mcp.memory.branches import Lineage, tips
+from ctxmem_mcp.memory.growing import seconds
+from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
+from ctxmem_mcp.memory.writing import Defaults, Target, Writer
+from ctxmem_mcp.model import (
+    RETENTION_DAYS_DEFAULT,
+    RETENTION_DAYS_MAX,
+    RETENTION_DAYS_MIN,
+    ROLES,
+    Appended,
+    Hit,
+    NewTurn,
+    OutlineNode,
+    Receipt,
+    Reverted,
+    Summary,
+    Synced,
+    Turn,
+    View,
+    iso,
+)
+from ctxmem_mcp.stores.contract import Page, State, Store
+from ctxmem_mcp.summarizers.contract import Summarizer
+
+__all__ = ["Memory"]
+
+# A search over everything looks into this many of the conversations last active.
+SEARCHED_CONVERSATIONS = 100
+
+
+class Memory:
+    """An open memory. All verbs are coroutines and safe to call concurrently.
+
+    salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        summarizer: Summarizer,
+        *,
+        encoding: str = tokens.DEFAULT_ENCODING,
+        retention_days: int = RETENTION_DAYS_DEFAULT,
+        salt: bytes = b"",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._summarizer, self._clock = store, summarizer, clock
+        defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        self._writer = Writer(store, summarizer, defaults, clock)
+
+    # ------------------------------------------------------------ writing
+
+    async def append(
+        self,
+        turn: NewTurn,
+        *,
+        conversation_id: str | None = None,
+        parent_id: str | None = None,
+        retention_days: int | None = None,
+        space: str | None = None,
+    ) -> Appended:
+        """One turn. Makes the conversation when the id is absent or unknown. Durable when it returns.
+
+        With `parent_id` a retry gives the same turn and stores nothing; a parent that is not the head forks.
+        """
+        _check_turn(turn, "")
+        conversation = _id_or_new(conversation_id)
+        target = Target(conversation, parent_id, True, _checked_days(retention_days), space)
+        done = await self._writer.extend([turn], target)
+        grown = done.grown
+        new = grown.turns[0] if grown else (await self._store.turns(conversation, done.known))[0]
+        head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
+        closed = [closing.node.id for closing in grown.commit.closings] if grown else []
+        return Appended(
+            conversation, new.id, done.start, new.index, new.tokens, head.id, done.forked, closed,
+            iso(done.after.expires),
+        )  # fmt: skip
+
+    async def sync(
+        self,
+        turns: Sequence[NewTurn],
+        *,
+        conversation_id: str | None = None,
+        after: str | None = None,
+        retention_days: int | None = None,
+        space: str | None = None,
+    ) -> Synced:
+        """Finds the longest prefix of `turns` that is already known, appends the rest in one transaction, forks
+        where it departs. They follow the turn `after`, or begin the conversation. Without an id the conversation is
+        found by its messages. `head` is the turn the messages end at."""
+        if not turns:
+            raise InvalidArgument("messages", "takes at least one message", "Send the transcript so far.")
+        for i, turn in enumerate(turns):
+            _check_turn(turn, f"messages[{i}].")
+        days = _checked_days(retention_days)
+        if conversation_id is None and after is not None:
+            raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
+        if conversation_id is None:
+            conversation_id = await self._writer.find(turns)
+        conversation = _id_or_new(conversation_id)
+        done = await self._writer.extend(turns, Target(conversation, after, False, days, space))
+        ids = [turn.id for turn in await self._store.turns(conversation, done.known)] if done.known else []
+        new = done.grown.turns if done.grown else []
+        ids += [turn.id for turn in new]
+        return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
+
+    async def revert(self, conversation_id: str, turn_id: str) -> Reverted:
+        """Moves the head to a turn; deletes nothing. The way back is to revert to `previous_head`."""
+        before, seq = await self._writer.revert(conversation_id, turn_id)
+        now_at = await self._turn_at(conversation_id, seq)
+        was_at = await self._turn_at(conversation_id, before.head)
+        left = before.head not in Lineage.of(before.runs, seq)
+        return Reverted(conversation_id, now_at.id, was_at.id, was_at.id if left else None)
+
+    async def forget(self, conversation_id: str, confirm: str) -> Receipt:
+        """Removes every byte of a conversation; `confirm` repeats its id."""
+        if confirm != conversation_id:
+            raise NotConfirmed(conversation_id)
+        async with self._writer.alone(conversation_id):
+            self._writer.drop(conversation_id)
+            return await self._store.forget(conversation_id)
+
+    async def set_retention(self, conversation_id: str, retention_days: int) -> State:
+        """Keeps the conversation this many days (1..365) after its last append."""
+        _checked_days(retention_days)
+        return await self._writer.set_retention(conversation_id, retention_days)
+
+    async def write_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
+        """Joins a better summary to a closed node; gives the node's id."""
+        state = await self.info(conversation_id)
+        node, _ = await Naming(self._store, state).node(node_id)
+        await self._store.add_summary(conversation_id, node.digest, summary, self._clock())
+        return node.id
+
+    async def sweep(self) -> list[str]:
+        """Forgets what has expired; gives the ids."""
+        return await self._store.sweep(self._clock())
+
+    # ------------------------------------------------------------ reading
+
+    async def view(
+        self,
+        conversation_id: str,
+        *,
+        query: str | None = None,
+        token_budget: int = 8_000,
+        turn_id: str | None = None,
+        layout: str = "tree",
+    ) -> View:
+        """What happened, within a budget: everything in outline, what matters to the query opened."""
+        state, lineage = await self._branch(conversation_id, turn_id)
+        return await recalling.view(self._store, state, lineage, query, token_budget, layout)
+
+    async def expand(
+        self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
+    ) -> View:
+        """A node's outline and children, a span's turns, or one turn's content in pages."""
+        state = await self.info(conversation_id)
+        named, lineage = await Naming(self._store, state).anything(node_id)
+        return await recalling.expansion(self._store, state, lineage, named, token_budget, cursor)
+
+    async def search(
+        self,
+        query: str,
+        *,
+        conversation_id: str | None = None,
+        limit: int = 10,
+        role: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[Hit]:
+        """Turns that speak of the query, best first; over the conversations last active when none is named."""
+        wanted = recalling.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
+        if conversation_id is not None:
+            state, lineage = await self._branch(conversation_id, None)
+            return await recalling.search(self._store, state, lineage, query, wanted)
+        found: list[Hit] = []
+        for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
+            try:
+                state, lineage = await self._branch(info.conversation_id, None)
+                found += await recalling.search(self._store, state, lineage, query, wanted)
+            except UnknownConversation:
+                continue
+        return sorted(found, key=lambda hit: -hit.score)[:limit]
+
+    async def conversations(
+        self, *, space: str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> Page:
+        """Living conversations, last active first."""
+        return await self._store.conversations(self._clock(), space, limit, cursor)
+
+    async def info(self, conversation_id: str) -> State:
+        """The conversation's state (head, counts, retention), or UnknownConversation."""
+        state = await self._store.load(conversation_id, self._clock())
+        if state is None:
+            raise UnknownConversation(conversation_id)
+        return state
+
+    async def turn(self, conversation_id: str, turn_id: str) -> Turn:
+        """One turn, its content byte for byte."""
+        state = await self.info(conversation_id)
+        return await self._turn_at(conversation_id, await Naming(self._store, state).turn_seq(turn_id))
+
+    async def branches(self, conversation_id: str) -> list[Turn]:
+        """The last turn of every branch, oldest branch first."""
+        return await self._store.turns(conversation_id, tips(await self.info(conversation_id)))
+
+    async def outline(
+        self, conversation_id: str, *, turn_id: str | None = None, depth: int | None = None
+    ) -> list[OutlineNode]:
+        """The tree for drawing: closed nodes and the open tail, with summaries, down to `depth` levels."""
+        state, lineage = await self._branch(conversation_id, turn_id)
+        return await drawing.outline(self._store, self._summarizer, state, lineage, depth)
+
+    async def verify(self, conversation_id: str) -> list[str]:
+        """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
+        return await checking.verify(self._store, await self.info(conversation_id))
+
+    async def close(self) -> None:
+        self._writer.clear()
+        await self._store.close()
+
+    # ------------------------------------------------------------ inside
+
+    async def _branch(self, conversation_id: str, turn_id: str | None) -> tuple[State, Lineage]:
+        state = await self.info(conversation_id)
+        seq = state.head if turn_id is None else await Naming(self._store, state).turn_seq(turn_id)
+        return state, Lineage.of(state.runs, seq)
+
+    async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
+        return (await self._store.turns(conversation_id, [seq]))[0]
+
+
+def _id_or_new(conversation_id: str | None) -> str:
+    return f"c{uuid.uuid4().hex[:16]}" if conversation_id is None else checked_conversation_id(conversation_id)
+
+
+def _checked_days(days: int | None) -> int | None:
+    if days is not None and not RETENTION_DAYS_MIN <= days <= RETENTION_DAYS_MAX:
+        raise InvalidArgument(
+            "retention_days", f"is {days}; takes {RETENTION_DAYS_MIN}..{RETENTION_DAYS_MAX}", "Leave it out for 30."
+        )
+    return days
+
+
+def _check_turn(turn: NewTurn, where: str) -> None:
+    if turn.role not in ROLES:
+        raise InvalidArgument(f"{where}role", f"is {turn.role!r}; takes one of {', '.join(ROLES)}")
+    for field, text in (("content", turn.content), ("name", turn.name), ("call_id", turn.call_id)):
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument(
+                f"{where}{field}", "holds half of a surrogate pair, which is not valid Unicode", "Replace it."
+            ) from None
+    _checked_time(f"{where}said_at", turn.said_at)
+
+
+def _checked_time(argument: str, given: str | None) -> float | None:
+    when = seconds(given)
+    if given is not None and when is None:
+        raise InvalidArgument(argument, f"is {given!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
+    return when

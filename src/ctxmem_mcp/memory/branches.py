@@ -1,0 +1,98 @@
+"""Branches without copies: the runs of a store, read as the chain of turns that leads to one of them.
+
+    run 1   1 2 3 4 5 6        seqs; run 2 follows turn 3, run 3 follows turn 8
+    run 2         └ 7 8 9      lineage of 10 = (1..3) (7..8) (10..10), indexes 0..5
+    run 3             └ 10
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ctxmem_mcp.stores.contract import Run, State
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Turns first_seq..last_seq of one run, the first of them at first_index of the chain."""
+
+    first_seq: int
+    last_seq: int
+    first_index: int
+    first_piece: int
+
+    @property
+    def last_index(self) -> int:
+        return self.first_index + self.last_seq - self.first_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The chain of turns up to and including one; empty before the first turn."""
+
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], seq: int) -> Lineage:
+        """The lineage of turn `seq` (0: the empty one)."""
+        starts = [run.first_seq for run in runs]
+        segments: list[Segment] = []
+        while seq:
+            run = runs[bisect_right(starts, seq) - 1]
+            segments.append(Segment(run.first_seq, seq, run.first_index, run.first_piece))
+            seq = run.parent_seq
+        return cls(tuple(reversed(segments)))
+
+    @property
+    def length(self) -> int:
+        """The number of turns."""
+        return self.segments[-1].last_index + 1 if self.segments else 0
+
+    @property
+    def last_seq(self) -> int:
+        return self.segments[-1].last_seq if self.segments else 0
+
+    def seq_at(self, index: int) -> int | None:
+        for segment in reversed(self.segments):
+            if segment.first_index <= index <= segment.last_index:
+                return segment.first_seq + index - segment.first_index
+        return None
+
+    def seqs(self, first: int, last: int) -> list[int]:
+        """The seqs of the turns at first..last (indexes, both included; what is outside is left out)."""
+        return [seq for a, b in self.ranges(first, last) for seq in range(a, b + 1)]
+
+    def ranges(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The same as (first_seq, last_seq) stretches."""
+        for segment in self.segments:
+            a, b = max(first, segment.first_index), min(last, segment.last_index)
+            if a <= b:
+                shift = segment.first_seq - segment.first_index
+                yield a + shift, b + shift
+
+    def __contains__(self, seq: int) -> bool:
+        return any(s.first_seq <= seq <= s.last_seq for s in self.segments)
+
+
+def children_of(runs: Sequence[Run], next_seq: int, seq: int) -> list[int]:
+    """The seqs of the turns that follow `seq` (0: those that begin the conversation), oldest first."""
+    following = [run.first_seq for run in runs if run.parent_seq == seq]
+    if 0 < seq < next_seq - 1 and not any(run.first_seq == seq + 1 for run in runs):
+        following.insert(0, seq + 1)
+    return following
+
+
+def run_end(runs: Sequence[Run], next_seq: int, seq: int) -> int:
+    """The last turn of the run that `seq` is in."""
+    starts = [run.first_seq for run in runs]
+    at = bisect_right(starts, seq)
+    return (starts[at] if at < len(starts) else next_seq) - 1
+
+
+def tips(state: State) -> list[int]:
+    """The turns that nothing follows: one per branch."""
+    parents = {run.parent_seq for run in state.runs}
+    ends = [run_end(state.runs, state.next_seq, run.first_seq) for run in state.runs]
+    return [end for end in ends if end not in parents]

@@ -1,0 +1,244 @@
+"""The B-tree over a conversation: ids, where nodes close, how the right edge grows, how hashes are checked.
+
+    level 1          n0-21 ────────┐          closed: id, bounds and children are final
+                  ┌────┴────┐      │
+    level 0     n0-9     n10-21  n22-30  ┊    the spine: closed nodes that have no parent yet
+                ││││││   ││││││  ││││││  ┊
+    turns       0....9  10...21 22...30  31 32 ┊ the open leaf
+                                         └────── frontier = spine + open leaf
+
+Pure: no I/O, no clock, no text beyond what hashes need. Whether a node closes is decided when a turn arrives,
+from that turn and those before it alone, so a history gives the same tree however it was fed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ctxmem_mcp.model import DIGEST_BYTES, Node
+
+# A leaf is what one wants to open at once: an episode. Smaller than this, a new request goes on in it, since a
+# line in the outline must stand for much more than its own ~25 tokens.
+LEAF_TOKENS_MIN = 600
+# A long pause or a new topic is a better border than a new request alone, so less is enough.
+LEAF_TOKENS_MIN_AT_BREAK = 250
+# The ceiling: four opened leaves fit an 8k view beside the outline.
+LEAF_TOKENS_MAX = 3_000
+# Many tiny turns: past the first number the next permitted place is taken, the second is never passed.
+LEAF_TURNS_SOUGHT = 48
+LEAF_TURNS_MAX = 128
+# A result that comes more than this many turns after its call no longer holds the leaf open.
+CALL_PATIENCE_TURNS = 24
+# An hour without a word: people come back to something else.
+PAUSE_SECONDS = 3_600.0
+# Inner nodes: at least 3 so that the height is logarithmic, at most 8 so that opening one stays cheap; in between
+# they close where the conversation itself breaks.
+FANOUT_MIN, FANOUT_MAX = 3, 8
+FANOUT_AT_REQUEST = 5
+# Two stretches with less of their words in common than this are about different things.
+TOPIC_OVERLAP_MIN = 0.08
+TOPIC_TERMS_MIN = 5
+
+CEILING, REQUEST, BREAK = 0, 1, 2
+
+
+def turn_digest(
+    previous: bytes, role: str, name: str | None, call_id: str | None, content: str, salt: bytes = b""
+) -> bytes:
+    """The hash of a turn and, through `previous` (empty for the first), of all before it. Volatile facts stay out."""
+    h = hashlib.blake2b(b"turn\0", digest_size=DIGEST_BYTES, key=salt)
+    for field in (previous, *((f or "").encode() for f in (role, name, call_id)), content.encode()):
+        h.update(len(field).to_bytes(8, "big"))
+        h.update(field)
+    return h.digest()
+
+
+def node_digest(level: int, children: Iterable[bytes], salt: bytes = b"") -> bytes:
+    """The hash of a node: its level and its children's hashes (turns' for a leaf), nothing else."""
+    h = hashlib.blake2b(b"node\0", digest_size=DIGEST_BYTES, key=salt)
+    h.update(level.to_bytes(2, "big"))
+    for child in children:
+        h.update(child)
+    return h.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """What closing decisions look at of a turn. at: seconds since 1970 by its said_at, None where none was given.
+
+    topic: terms that tell what it is about (may be empty: then it never counts as a change of topic).
+    """
+
+    digest: bytes
+    index: int
+    role: str
+    tokens: int
+    call_id: str | None = None
+    at: float | None = None
+    topic: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """The open right edge: the open leaf's stubs, and per level the closed nodes that have no parent yet.
+
+    session: index of the first turn since the last long pause. opened_by: strength of the border at which the
+    open leaf began.
+    """
+
+    leaf: tuple[Stub, ...] = ()
+    spine: tuple[tuple[Node, ...], ...] = ()
+    opened_by: int = BREAK
+    session: int = 0
+
+    @property
+    def leaf_first(self) -> int | None:
+        return self.leaf[0].index if self.leaf else None
+
+    @property
+    def roots(self) -> list[Node]:
+        """The closed nodes without a parent, in conversation order."""
+        return [node for level in reversed(self.spine) for node in level]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What one turn did: the new frontier, and the nodes its arrival closed, children before parents."""
+
+    frontier: Frontier
+    closed: tuple[Node, ...] = ()
+
+
+def grow(frontier: Frontier, turn: Stub, salt: bytes = b"") -> Growth:
+    """Adds one turn. Touches one path: at most one node closes per level."""
+    border = border_before(frontier.leaf, turn)
+    session = turn.index if _paused(frontier.leaf, turn) else frontier.session
+    if border is None:
+        return Growth(replace(frontier, leaf=(*frontier.leaf, turn), session=session))
+    spine, closed = _close(frontier, salt)
+    return Growth(Frontier((turn,), spine, border, session), closed)
+
+
+def _paused(leaf: Sequence[Stub], turn: Stub) -> bool:
+    before = leaf[-1].at if leaf else None
+    return turn.at is not None and before is not None and turn.at - before >= PAUSE_SECONDS
+
+
+def border_before(leaf: Sequence[Stub], turn: Stub) -> int | None:
+    """The strength of the border between the open leaf and the turn that follows it; None where it goes on."""
+    if not leaf:
+        return None
+    if len(leaf) >= LEAF_TURNS_MAX:
+        return CEILING
+    if turn.role == "tool" or _call_open(leaf):
+        return None
+    tokens = sum(stub.tokens for stub in leaf)
+    if tokens >= LEAF_TOKENS_MIN_AT_BREAK and _paused(leaf, turn):
+        return BREAK
+    if turn.role == "user" and leaf[-1].role != "user":
+        if tokens >= LEAF_TOKENS_MIN:
+            return REQUEST
+        if tokens >= LEAF_TOKENS_MIN_AT_BREAK and _new_topic(leaf, turn):
+            return REQUEST
+    full = tokens + turn.tokens > LEAF_TOKENS_MAX or len(leaf) >= LEAF_TURNS_SOUGHT
+    return CEILING if full else None
+
+
+def _call_open(leaf: Sequence[Stub]) -> bool:
+    """Whether a call among the last turns of the leaf still waits for its result."""
+    answered: set[str] = set()
+    for stub in reversed(leaf[-CALL_PATIENCE_TURNS:]):
+        if stub.call_id is None:
+            continue
+        if stub.role == "tool":
+            answered.add(stub.call_id)
+        elif stub.call_id not in answered:
+            return True
+    return False
+
+
+def _new_topic(leaf: Sequence[Stub], turn: Stub) -> bool:
+    if len(turn.topic) < TOPIC_TERMS_MIN:
+        return False
+    known = frozenset[str]().union(*(stub.topic for stub in leaf))
+    return bool(known) and len(turn.topic & known) < TOPIC_OVERLAP_MIN * len(turn.topic)
+
+
+def _close(frontier: Frontier, salt: bytes) -> tuple[tuple[tuple[Node, ...], ...], tuple[Node, ...]]:
+    leaf = frontier.leaf
+    node = Node(
+        digest=node_digest(0, (stub.digest for stub in leaf), salt),
+        level=0,
+        first=leaf[0].index,
+        last=leaf[-1].index,
+        tokens=sum(stub.tokens for stub in leaf),
+        strength=frontier.opened_by,
+    )
+    spine, closed = list(frontier.spine), [node]
+    level = 0
+    while level < len(spine) and _parent_closes(spine[level], node):
+        siblings, spine[level] = spine[level], (node,)
+        node = _parent(siblings, salt)
+        closed.append(node)
+        level += 1
+    if level == len(spine):
+        spine.append(())
+    spine[level] = (*spine[level], node)
+    return tuple(spine), tuple(closed)
+
+
+def _parent_closes(siblings: Sequence[Node], newcomer: Node) -> bool:
+    """Whether the siblings get their parent before `newcomer` begins the next group."""
+    if len(siblings) >= FANOUT_MAX:
+        return True
+    if newcomer.strength == BREAK:
+        return len(siblings) >= FANOUT_MIN
+    return newcomer.strength == REQUEST and len(siblings) >= FANOUT_AT_REQUEST
+
+
+def _parent(children: Sequence[Node], salt: bytes) -> Node:
+    level = children[0].level + 1
+    return Node(
+        digest=node_digest(level, (child.digest for child in children), salt),
+        level=level,
+        first=children[0].first,
+        last=children[-1].last,
+        tokens=sum(child.tokens for child in children),
+        strength=children[0].strength,
+        children=tuple(child.digest for child in children),
+    )
+
+
+def spine_of(closings: Iterable[Node]) -> tuple[tuple[Node, ...], ...]:
+    """The spine after these closings of one branch, given in the order they happened (children before parents)."""
+    spine: list[list[Node]] = []
+    for node in closings:
+        if node.level:
+            taken = set(node.children)
+            spine[node.level - 1] = [n for n in spine[node.level - 1] if n.digest not in taken]
+        while len(spine) <= node.level:
+            spine.append([])
+        spine[node.level].append(node)
+    return tuple(tuple(level) for level in spine)
+
+
+def faults(node: Node, children: Sequence[Node], turns: Sequence[bytes], salt: bytes = b"") -> list[str]:
+    """What is wrong with a closed node, given its child nodes, or its turns' digests for a leaf. Empty: nothing."""
+    found: list[str] = []
+    parts = turns if node.level == 0 else [child.digest for child in children]
+    if node_digest(node.level, parts, salt) != node.digest:
+        found.append(f"{node.id}: its children do not hash to it")
+    if node.level == 0:
+        if len(turns) != node.turns:
+            found.append(f"{node.id}: has {len(turns)} turns for {node.turns}")
+        return found
+    if not FANOUT_MIN <= len(children) <= FANOUT_MAX:
+        found.append(f"{node.id}: has {len(children)} children")
+    tiled = [(node.first, node.last)] if not children else [(c.first, c.last) for c in children]
+    if tiled[0][0] != node.first or tiled[-1][1] != node.last:
+        found.append(f"{node.id}: its children cover {tiled[0][0]}..{tiled[-1][1]}")
+    if any(a[1] + 1 != b[0] for a, b in zip(tiled, tiled[1:], strict=False)):
+        found.append(f"{node.id}: its children leave a gap")
+    return found
