@@ -1,0 +1,198 @@
+"""Every knob once: its unit, its default, its names. The only place that reads the environment.
+
+A value comes from the first of these that has it:
+
+    flag  >  environment (CTXMEM_...)  >  config file  >  default
+
+The config file is TOML, by default `config.toml` in the platform's config folder for ctxmem; CTXMEM_CONFIG or the
+flag names another. An empty value in the environment counts as not there: hosts pass unset fields that way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.model import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
+from ctxmem_mcp.tokens import DEFAULT_ENCODING, ENCODINGS
+
+Durability = Literal["full", "normal"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+DURABILITIES: tuple[Durability, ...] = ("full", "normal")
+LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+CONFIG_ENV = "CTXMEM_CONFIG"
+PORT_MAX = 65_535
+SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The knobs.
+
+    data_dir        CTXMEM_DATA_DIR        the folder conversations are kept in; default: the platform's data folder
+    durability      CTXMEM_DURABILITY      full: an acknowledged turn survives power loss; normal: a killed process
+    encoding        CTXMEM_ENCODING        what tokens are counted in
+    retention_days  CTXMEM_RETENTION_DAYS  days after its last append that a new conversation is kept (1..365)
+    http_host       CTXMEM_HTTP_HOST       where the HTTP transport listens
+    http_port       CTXMEM_HTTP_PORT       its port (0: any free one)
+    log_level       CTXMEM_LOG_LEVEL       what goes to stderr
+    sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
+    """
+
+    data_dir: Path
+    durability: Durability = "full"
+    encoding: str = DEFAULT_ENCODING
+    retention_days: int = RETENTION_DAYS_DEFAULT
+    http_host: str = "127.0.0.1"
+    http_port: int = 8765
+    log_level: LogLevel = "warning"
+    sweep_seconds: int = 3_600
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        config_path: Path | str | None = None,
+    ) -> Settings:
+        """The settings for these flags (None: not given), this environment and config file.
+
+        Raises InvalidArgument that names where the bad value came from, its rule and the remedy.
+        """
+        environ = os.environ if environ is None else environ
+        found: dict[str, Any] = {}
+        for source in (
+            _from_file(config_path, environ),
+            _from_environment(environ),
+            _from_flags(flags or {}),
+        ):
+            found |= {name: _KNOBS[name](given, name, came) for name, (given, came) in source.items()}
+        if "data_dir" not in found:
+            import platformdirs
+
+            found["data_dir"] = Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
+        return cls(**found)
+
+
+def environment_name(knob: str) -> str:
+    return f"CTXMEM_{knob.upper()}"
+
+
+# What a source has: the knob's name to the value given and where it came from, in words.
+_Given = dict[str, tuple[object, str]]
+
+
+def _from_flags(flags: Mapping[str, object]) -> _Given:
+    for name in flags:
+        if name not in _KNOBS:
+            raise InvalidArgument(name, "is no setting", f"Settings are {', '.join(_KNOBS)}.")
+    return {
+        name: (given, f"--{name.replace('_', '-')}") for name, given in flags.items() if given is not None
+    }
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Given:
+    names = {name: environment_name(name) for name in _KNOBS}
+    return {name: (environ[env], env) for name, env in names.items() if environ.get(env, "").strip()}
+
+
+def _from_file(config_path: Path | str | None, environ: Mapping[str, str]) -> _Given:
+    named = config_path or environ.get(CONFIG_ENV, "").strip() or None
+    path = Path(named).expanduser() if named else _default_config_path()
+    if named is None and not path.is_file():
+        return {}
+    given: _Given = {}
+    for name, value in _toml(path).items():
+        if name not in _KNOBS:
+            raise InvalidArgument(f"{name} in {path}", "is no setting", f"Settings are {', '.join(_KNOBS)}.")
+        if name == "data_dir" and isinstance(value, str):
+            value = str(path.parent / Path(value).expanduser())
+        given[name] = (value, f"{name} in {path}")
+    return given
+
+
+def _default_config_path() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("ctxmem", appauthor=False)) / "config.toml"
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidArgument(
+            f"config file {path}", f"can't be read: {error.strerror}", f"Correct the path, or unset {CONFIG_ENV}."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(
+            f"config file {path}", f"is not TOML: {error}", "A line looks like: retention_days = 30"
+        ) from error
+
+
+_Parse = Callable[[object, str, str], object]
+
+
+def _one_of(choices: tuple[str, ...]) -> _Parse:
+    def parse(given: object, name: str, came: str) -> str:
+        word = str(given).strip()
+        if word.lower() not in choices:
+            raise InvalidArgument(came, f"is {word!r}; takes one of {', '.join(choices)}", _leave_out(name))
+        return word.lower()
+
+    return parse
+
+
+def _whole(low: int, high: int) -> _Parse:
+    def parse(given: object, name: str, came: str) -> int:
+        try:
+            number = int(str(given).strip()) if not isinstance(given, bool) else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise InvalidArgument(
+                came, f"is {given!r}; takes a whole number from {low} to {high}", _leave_out(name)
+            )
+        return number
+
+    return parse
+
+
+def _text(given: object, name: str, came: str) -> str:
+    if not isinstance(given, str) or not given.strip():
+        raise InvalidArgument(came, f"is {given!r}; takes some text", _leave_out(name))
+    return given.strip()
+
+
+def _folder(given: object, name: str, came: str) -> Path:
+    if not isinstance(given, str | Path) or not str(given).strip():
+        raise InvalidArgument(came, f"is {given!r}; takes the path of a folder", _leave_out(name))
+    path = Path(given).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise InvalidArgument(came, f"is {str(path)!r}, which is a file", "Name a folder; it is made when missing.")
+    return path
+
+
+def _leave_out(name: str) -> str:
+    default = {field.name: field.default for field in fields(Settings)}[name]
+    what = "the platform's data folder" if name == "data_dir" else str(default)
+    return f"Leave it out for {what}."
+
+
+_KNOBS: dict[str, _Parse] = {
+    "data_dir": _folder,
+    "durability": _one_of(DURABILITIES),
+    "encoding": _one_of(ENCODINGS),
+    "retention_days": _whole(RETENTION_DAYS_MIN, RETENTION_DAYS_MAX),
+    "http_host": _text,
+    "http_port": _whole(0, PORT_MAX),
+    "log_level": _one_of(cast("tuple[str, ...]", LOG_LEVELS)),
+    "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
+}
