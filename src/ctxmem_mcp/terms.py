@@ -1,0 +1,311 @@
+"""Words in, index terms out: what a piece or a query is found by. Pure, and fast, for it runs at every append.
+
+    analyse("Fixed the crash in parseConfig (setup.go:42)")
+        -> ['fix', 'crash', 'pars', 'config', '=parseconfig', 'setup', 'go', '=setup.go', '42']
+
+Terms are lower case, without accents, stemmed, without stop words. Identifiers are split into their words and stand
+once more as themselves, marked by '=', so that an exact name can be told from its words. Numbers stay. Scripts
+written without spaces become pairs of characters. The same function serves text and query: what agrees, matches.
+
+    flags(text, role)      what kind of text a piece is, as far as questions care (see Flag)
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable
+from enum import IntFlag
+from itertools import chain
+from typing import Any
+
+EXACT = "="
+TERM_CHARS_MAX = 40
+# A word's terms are remembered; together both generations hold a few megabytes at most.
+_WORDS_KEPT = 12_000
+
+# A word, or words joined by dots. Marks of Indic and other scripts belong to their word though \w leaves them out.
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0970-\u0a75\u0a81-\u0df3\u0e31-\u0e4e\u0eb1-\u0ece"
+    "\u0f18-\u0fbc\u102b-\u109d\u1712-\u17d3\u200c\u200d"
+)
+_WORD_ASCII = re.compile(r"\w+(?:\.\w+)*")
+_WORD_ANY = re.compile(rf"[\w{_MARKS}]+(?:\.[\w{_MARKS}]+)*")
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
+_CASED = re.compile(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
+_SEAM = re.compile(r"[\d_.]|[a-z][A-Z]")
+_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
+_HASHLIKE = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{7,64}")
+# Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han, Hangul (spaced, but its endings stick).
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U0003ffff]+"
+)
+
+STOP_WORDS = frozenset(
+    """a about above after again against ain all also am an and any are aren as at be because been before being
+    below between both but by can cannot could couldn d did didn do does doesn doing don done down during each
+    either else ever every few for from further get gets getting go goes going gonna got had hadn has hasn have
+    haven having he her here hers herself him himself his how however i if in into is isn it its itself just let
+    lets ll m many may me might mine more most much must mustn my myself need needn no nor not now o of off oh ok
+    okay on once one only onto or other others ought our ours ourselves out over own please per quite rather re
+    really s said same say says shall shan she should shouldn since so some such t than that the their theirs them
+    themselves then there these they this those though through thus to too under until up upon us ve very via was
+    wasn we well were weren what when where whether which while who whom whose why will with within without won
+    would wouldn y yeah yes yet you your yours yourself yourselves""".split()
+)
+
+
+class Flag(IntFlag):
+    """What a piece holds, by a cheap look at it."""
+
+    PROSE = 1  # said by somebody, in sentences: neither output nor code
+    QUESTION = 2  # asks something
+    NUMBER = 4
+    TIME = 8  # a date, a day, a time, how long
+    MONEY = 16
+    PLACE = 32  # a name after in, at, to, from, near
+    NAMES = 64  # capitalised words inside sentences
+    CODE = 128
+    ERROR = 256
+    REASON = 512  # because, so that, due to, in order to
+    LIKING = 1024  # likes, prefers, wants, hates
+    FIRST_PERSON = 2048
+    LIST = 4096  # several lines that begin like list items
+    CALL = 8192  # a tool call's arguments
+    EDIT = 16384  # changes a file
+    DECISION = 32768  # decided, agreed, instead, let's
+
+
+@functools.cache
+def _stemmer() -> Callable[[str], str]:
+    import Stemmer
+
+    stem: Callable[[str], str] = Stemmer.Stemmer("english", 0).stemWord
+    return stem
+
+
+class _Known(dict[str, tuple[str, ...]]):
+    """Words and their terms; those unseen are worked out. Two generations, so that common words stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._older: dict[str, tuple[str, ...]] = {}
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        found = self._older.get(word)
+        if found is None:
+            found = _terms_of(word)
+            if len(word) > TERM_CHARS_MAX:
+                return found
+        if len(self) >= _WORDS_KEPT:
+            self._older = dict(self)
+            self.clear()
+        self[word] = found
+        return found
+
+
+_known = _Known()
+
+
+def analyse(text: str) -> list[str]:
+    """The index terms of a text, in order; the same text gives the same terms always."""
+    if "\\" in text and '"' in text:
+        # Code inside JSON: a written line end must not stick to the word after it.
+        text = text.replace("\\\\", " ").replace("\\n", " ").replace("\\t", " ").replace("\\r", " ")
+    words = (_WORD_ASCII if text.isascii() else _WORD_ANY).findall(text)
+    return list(chain.from_iterable(map(_known.__getitem__, words)))
+
+
+def _terms_of(word: str) -> tuple[str, ...]:
+    """The terms of one word or one name with dots in it."""
+    if not word.isascii():
+        word = _folded(word)
+    if _is_plain(word):
+        return _plain(word)
+    terms = list(chain.from_iterable(_split(part) for part in word.split(".")[:16] if part))
+    if "." in word:
+        terms.append(EXACT + word.lower()[: TERM_CHARS_MAX - 1])
+    return tuple(terms)
+
+
+def _is_plain(word: str) -> bool:
+    """One word with no seam inside: no capital after a small letter, no digit, no underscore, no dot."""
+    if word.isascii():
+        return word.isalpha() and word[1:] in (word[1:].lower(), word[1:].upper())
+    return not _SEAM.search(word)
+
+
+def _folded(word: str) -> str:
+    """Without accents, in composed form; letters that look alike in compatibility forms become one."""
+    spread = unicodedata.normalize("NFKD", word)
+    return unicodedata.normalize("NFC", "".join(c for c in spread if not unicodedata.combining(c)))
+
+
+def _plain(word: str) -> tuple[str, ...]:
+    word = word.lower()
+    if not word.isascii() and (run := _UNSPACED.search(word)):
+        return _pairs(word, run)
+    if word in STOP_WORDS or (len(word) == 1 and word.isascii()):
+        return ()
+    return (_stemmer()(word[:TERM_CHARS_MAX]),)
+
+
+def _pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
+    """Pairs of neighbouring characters for a script without spaces, words for what stands around it."""
+    text = run.group()
+    pairs = tuple(text[i : i + 2] for i in range(len(text) - 1)) or (text,)
+    before, after = word[: run.start()], word[run.end() :]
+    return (*(_terms_of(before) if before else ()), *pairs, *(_terms_of(after) if after else ()))
+
+
+def _split(part: str) -> list[str]:
+    """The words of one name, then, where it is more than one, the name itself."""
+    if ordinal := _ORDINAL.fullmatch(part):
+        return [ordinal.group(1)[:TERM_CHARS_MAX]]
+    if len(part) > 2 * TERM_CHARS_MAX or _HASHLIKE.fullmatch(part):
+        return [part.lower()[:TERM_CHARS_MAX]]
+    if part.isdigit():
+        return [part[:TERM_CHARS_MAX]]
+    terms = list(chain.from_iterable(_word_or_number(p) for p in _PART.findall(part)))
+    if _CASED.search(part):
+        terms.append(EXACT + part.lower()[: TERM_CHARS_MAX - 1])
+    return terms
+
+
+def _word_or_number(part: str) -> tuple[str, ...]:
+    return (part[:TERM_CHARS_MAX],) if part[0].isdigit() else _plain(part)
+
+
+# ------------------------------------------------------------------------------------------------- flags
+
+# Enough of a piece to know its kind by.
+_LOOK_CHARS = 1_200
+# Bytes are split into words many times faster than a pattern finds them.
+_LETTERS = bytes(c if chr(c) in "abcdefghijklmnopqrstuvwxyz'" else 32 for c in range(256))
+
+
+def _set(words: str) -> frozenset[bytes]:
+    return frozenset(words.encode().split())
+
+
+_TIME_WORDS = _set(
+    """january february march april june july august september october november december monday tuesday wednesday
+    thursday friday saturday sunday today yesterday tomorrow tonight morning afternoon evening weekend week weeks
+    month months year years ago day days hour hours minute minutes pm am o'clock recently soon summer winter spring
+    autumn fall last next christmas easter thanksgiving birthday anniversary since until deadline"""
+)
+_ERROR_WORDS = _set(
+    """error errors fail failed fails failing failure failures exception exceptions traceback panic fatal crash
+    crashed crashes undefined cannot broken denied refused timeout invalid unexpected aborted segfault conflict
+    warning stacktrace unresolved nameerror typeerror valueerror keyerror"""
+)
+_REASON_WORDS = _set("because since due reason cause caused causes therefore why so")
+_LIKING_WORDS = _set(
+    """like likes liked love loves loved prefer prefers preferred favorite favourite enjoy enjoys enjoyed hate hates
+    want wants wanted wish hope interested fan dislike rather"""
+)
+_FIRST_WORDS = _set("i i'm i've i'll i'd my me mine we we're we've our us")
+_DECISION_WORDS = _set(
+    """decided decide decision agreed agree instead let's lets chose choose chosen going plan settled switch
+    approach"""
+)
+_NUMBER_WORDS = _set(
+    """two three four five six seven eight nine ten eleven twelve dozen twenty thirty forty fifty hundred thousand
+    million couple several twice once first second third half"""
+)
+_DIGIT = re.compile(r"\d")
+_FIGURE = re.compile(r"\d[\d:/-]*")
+_CLOCK = re.compile(r"\d{4}-\d\d-\d\d|\d\d?:\d\d|\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?|(?:19|20)\d\d")
+_MONEY = re.compile(r"[$€£¥]\s?\d")
+_MONEY_WORDS = _set("dollars euros pounds usd eur bucks")
+_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?) (?:the )?[A-Z][a-z]")
+_NAME = re.compile(r"[a-z,] [A-Z][a-z]+")
+_LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
+_CALL = re.compile(r"\s*(?:[\w.:-]{1,64}\s?)?\{\s*(?:\"|\})")
+_EDIT = re.compile(r"\s*(?:Edit|MultiEdit|Write|Update|NotebookEdit|apply_patch|str_replace\w*)\b|.{0,80}\"old_str")
+_PROSE, _QUESTION = int(Flag.PROSE), int(Flag.QUESTION)
+_WORDS_SAY: tuple[tuple[frozenset[bytes], int], ...] = (
+    (_TIME_WORDS, int(Flag.TIME)),
+    (_ERROR_WORDS, int(Flag.ERROR)),
+    (_REASON_WORDS, int(Flag.REASON)),
+    (_LIKING_WORDS, int(Flag.LIKING)),
+    (_FIRST_WORDS, int(Flag.FIRST_PERSON)),
+    (_DECISION_WORDS, int(Flag.DECISION)),
+    (_NUMBER_WORDS, int(Flag.NUMBER)),
+    (_MONEY_WORDS, int(Flag.MONEY)),
+)
+_SYMBOLS = b"{}[]()<>=;/\\_|\"+*&%$#@^~`"
+# In sentences, words of letters are most of the text and marks of code are rare.
+_SYMBOL_SHARE_MAX = 0.05
+_SYMBOL_SHARE_CODE = 0.04
+_SPACES_SHARE_MIN = 0.09
+
+
+def is_call(text: str) -> bool:
+    """Whether a turn's beginning looks like a tool call: JSON, perhaps after a tool's name."""
+    return _CALL.match(text) is not None
+
+
+def is_prose(text: str, role: str) -> bool:
+    """Whether it was said, in sentences, by a person or an agent; what a tool returned never was."""
+    if role == "tool" or is_call(text):
+        return False
+    return _symbol_share(text) <= _SYMBOL_SHARE_MAX * (2 if role == "user" else 1)
+
+
+def _symbol_share(text: str) -> float:
+    raw = text.encode("ascii", "replace")
+    return (len(raw) - len(raw.translate(None, _SYMBOLS))) / max(1, len(raw))
+
+
+def flags(text: str, role: str) -> Flag:
+    """What kind of text a piece is."""
+    asks = _QUESTION if "?" in text else 0
+    text = text[:_LOOK_CHARS]
+    prose = is_prose(text, role)
+    found = asks | _flags_of_words(text)
+    if _DIGIT.search(text):
+        found |= _flags_of_figures(text)
+    return Flag(found | (_PROSE | _flags_of_talk(text) if prose else _flags_of_output(text, role)))
+
+
+def _flags_of_words(text: str) -> int:
+    found, words = 0, set(text.lower().encode("ascii", "replace").translate(_LETTERS).split())
+    for known, flag in _WORDS_SAY:
+        if not known.isdisjoint(words):
+            found |= flag
+    return found
+
+
+def _flags_of_figures(text: str) -> int:
+    found = int(Flag.NUMBER)
+    if any(map(_CLOCK.fullmatch, _FIGURE.findall(text))):
+        found |= Flag.TIME
+    if _MONEY.search(text):
+        found |= Flag.MONEY
+    return found
+
+
+def _flags_of_talk(text: str) -> int:
+    found = int(Flag.PLACE) if _PLACE.search(text) else 0
+    if _NAME.search(text):
+        found |= Flag.NAMES
+    if "\n" in text and len(_LIST_ITEM.findall(text)) >= 3:
+        found |= Flag.LIST
+    return found | Flag.CODE if "```" in text else found
+
+
+def _flags_of_output(text: str, role: str) -> int:
+    found = int(Flag.CODE) if _symbol_share(text) >= _SYMBOL_SHARE_CODE else 0
+    if role == "tool":
+        return found
+    if is_call(text):
+        found |= Flag.CALL
+    return found | Flag.EDIT if _EDIT.match(text) else found
+
+
+def kinds(of: Any) -> list[str]:
+    """The names of the flags that are set, for people."""
+    return [flag.name.lower() for flag in Flag if flag & int(of) and flag.name]
