@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ctxmem_mcp.model import DIGEST_BYTES, Node
 
@@ -239,6 +240,6 @@ def faults(node: Node, children: Sequence[Node], turns: Sequence[bytes], salt: b
     tiled = [(node.first, node.last)] if not children else [(c.first, c.last) for c in children]
     if tiled[0][0] != node.first or tiled[-1][1] != node.last:
         found.append(f"{node.id}: its children cover {tiled[0][0]}..{tiled[-1][1]}")
-    if any(a[1] + 1 != b[0] for a, b in zip(tiled, tiled[1:], strict=False)):
+    if any(a[1] + 1 != b[0] for a, b in pairwise(tiled)):
         found.append(f"{node.id}: its children leave a gap")
     return found

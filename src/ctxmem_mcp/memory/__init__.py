@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
-from ctxmem_mcp.memory import checking, drawing, recalling
+from ctxmem_mcp.memory import checking, drawing, expanding, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
@@ -168,7 +168,7 @@ class Memory:
         """A node's outline and children, a span's turns, or one turn's content in pages."""
         state = await self.info(conversation_id)
         named, lineage = await Naming(self._store, state).anything(node_id)
-        return await recalling.expansion(self._store, state, lineage, named, token_budget, cursor)
+        return await expanding.expansion(self._store, state, lineage, named, token_budget, cursor)
 
     async def search(
         self,
@@ -181,22 +181,20 @@ class Memory:
         until: str | None = None,
     ) -> list[Hit]:
         """Turns that speak of the query, best first; over the conversations last active when none is named."""
-        wanted = recalling.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
+        wanted = searching.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
         if conversation_id is not None:
             state, lineage = await self._branch(conversation_id, None)
-            return await recalling.search(self._store, state, lineage, query, wanted)
+            return await searching.search(self._store, state, lineage, query, wanted)
         found: list[Hit] = []
         for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
             try:
                 state, lineage = await self._branch(info.conversation_id, None)
-                found += await recalling.search(self._store, state, lineage, query, wanted)
+                found += await searching.search(self._store, state, lineage, query, wanted)
             except UnknownConversation:
                 continue
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
-    async def conversations(
-        self, *, space: str | None = None, limit: int = 20, cursor: str | None = None
-    ) -> Page:
+    async def conversations(self, *, space: str | None = None, limit: int = 20, cursor: str | None = None) -> Page:
         """Living conversations, last active first."""
         return await self._store.conversations(self._clock(), space, limit, cursor)
 

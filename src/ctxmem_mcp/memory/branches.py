@@ -1,8 +1,8 @@
 """Branches without copies: the runs of a store, read as the chain of turns that leads to one of them.
 
-    run 1   1 2 3 4 5 6        seqs; run 2 follows turn 3, run 3 follows turn 8
-    run 2         └ 7 8 9      lineage of 10 = (1..3) (7..8) (10..10), indexes 0..5
-    run 3             └ 10
+run 1   1 2 3 4 5 6        seqs; run 2 follows turn 3, run 3 follows turn 8
+run 2         └ 7 8 9      lineage of 10 = (1..3) (7..8) (10..10), indexes 0..5
+run 3             └ 10
 """
 
 from __future__ import annotations

@@ -43,14 +43,10 @@ async def edge_at(store: Store, state: State, seq: int) -> Edge:
     stubs = tuple(stub_of(turn) for turn in leaf)
     border = tree.border_before([stub_of(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
-    frontier = tree.Frontier(
-        stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].session
-    )
+    frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].session)
     kept = await store.summaries(conversation, [node.digest for level in spine for node in level])
     summaries = {digest: first_written(found) for digest, found in kept.items()}
-    return Edge(
-        seq, leaf[-1].digest, lineage.length, frontier, leaf, earlier[-BEFORE_TURNS:], summaries
-    )
+    return Edge(seq, leaf[-1].digest, lineage.length, frontier, leaf, earlier[-BEFORE_TURNS:], summaries)
 
 
 def first_written(summaries: Sequence[Summary]) -> Summary:
@@ -78,9 +74,7 @@ async def _matching_child(store: Store, state: State, seq: int, digest: bytes) -
     return None
 
 
-async def _along_run(
-    store: Store, state: State, seq: int, digests: Sequence[bytes], found: list[int]
-) -> int:
+async def _along_run(store: Store, state: State, seq: int, digests: Sequence[bytes], found: list[int]) -> int:
     """Goes on from `seq` in its run while the digests agree; adds to `found`, gives the last seq that did."""
     end = run_end(state.runs, state.next_seq, seq)
     while seq < end and len(found) < len(digests):

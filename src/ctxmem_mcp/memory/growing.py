@@ -53,9 +53,7 @@ def stub_of(turn: Turn) -> tree.Stub:
     """What the tree looks at of a turn."""
     spoken = turn.role != "tool" and turn.call_id is None
     topic = frozenset(terms.analyse(turn.content[:TOPIC_CHARS])) if spoken else frozenset[str]()
-    return tree.Stub(
-        turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, seconds(turn.said_at), topic
-    )
+    return tree.Stub(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, seconds(turn.said_at), topic)
 
 
 def chain(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
@@ -156,7 +154,7 @@ class Grower:
             tokens=state.tokens + sum(turn.tokens for turn in self._turns),
             words=state.words + self._words,
             nodes=state.nodes + len(self._closings),
-            title=state.title or self._title(),
+            title=self._title(edge) or state.title,
             retention_days=retention_days,
             updated=now,
             expires=now + retention_days * 86_400,
@@ -165,7 +163,13 @@ class Grower:
         commit = Commit(state, self._turns, self._pieces, self._closings, begun)
         return Grown(commit, edge, self._turns)
 
-    def _title(self) -> str:
-        """What a conversation is called: after its first request."""
+    def _title(self, edge: Edge) -> str:
+        """What a conversation is called: after its sections once some are closed, until then after its first request."""
+        roots = edge.frontier.roots
+        if self._closings and roots:
+            known = [(node, edge.summaries[node.digest]) for node in roots]
+            return known[0][1].title if len(known) == 1 else self._summarizer.parent(known).title
         first = next((i for i, turn in enumerate(self._turns) if turn.role == "user"), None)
-        return "" if first is None else self._summarizer.leaf(self._turns[first : first + 2]).title
+        if first is None or self._state.title:
+            return ""
+        return self._summarizer.leaf(self._turns[first : first + 2]).title

@@ -73,9 +73,7 @@ class Extended:
 class Writer:
     """Changes conversations; one change at a time per conversation in this process."""
 
-    def __init__(
-        self, store: Store, summarizer: Summarizer, defaults: Defaults, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, summarizer: Summarizer, defaults: Defaults, clock: Callable[[], float]) -> None:
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
         self._edges: OrderedDict[str, tuple[State, Edge]] = OrderedDict()
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}

@@ -1,0 +1,63 @@
+"""Recomputes every hash of a conversation and says what does not agree. Reads everything once, in batches."""
+
+from __future__ import annotations
+
+from ctxmem_mcp import tokens, tree
+from ctxmem_mcp.memory.branches import Lineage, run_end
+from ctxmem_mcp.model import id_digits
+from ctxmem_mcp.stores.contract import Run, State, Store
+
+_TURNS_AT_ONCE = 500
+
+
+async def verify(store: Store, state: State) -> list[str]:
+    """What is wrong, in words; empty when every turn and every node hashes to its id."""
+    faults: list[str] = []
+    for run in state.runs:
+        faults += await _run_faults(store, state, run)
+    faults += await _node_faults(store, state)
+    stored = state.next_seq - 1
+    if state.turns != stored:
+        faults.append(f"the conversation counts {state.turns} turns and holds {stored}")
+    return faults
+
+
+async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
+    faults: list[str] = []
+    conversation = state.conversation_id
+    previous = (await store.digests(conversation, run.parent_seq, run.parent_seq))[0] if run.parent_seq else b""
+    end = run_end(state.runs, state.next_seq, run.first_seq)
+    for start in range(run.first_seq, end + 1, _TURNS_AT_ONCE):
+        wanted = list(range(start, min(end, start + _TURNS_AT_ONCE - 1) + 1))
+        turns = {turn.seq: turn for turn in await store.turns(conversation, wanted)}
+        for seq in wanted:
+            turn = turns.get(seq)
+            if turn is None:
+                faults.append(f"turn number {seq} is missing")
+                continue
+            digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
+            if digest != turn.digest:
+                faults.append(f"{turn.id}: its words hash to t{turn.index}-{id_digits(digest)}")
+            if turn.index != run.first_index + seq - run.first_seq:
+                faults.append(f"{turn.id}: stands at the wrong place of its chain")
+            if tokens.count(turn.content, state.encoding) != turn.tokens:
+                faults.append(f"{turn.id}: its token count is not that of its words")
+            previous = turn.digest
+    return faults
+
+
+async def _node_faults(store: Store, state: State) -> list[str]:
+    conversation = state.conversation_id
+    closings = await store.closings(conversation, 1, state.next_seq - 1)
+    nodes = {node.digest: node for _, node in closings}
+    faults: list[str] = []
+    for closer, node in closings:
+        children = [nodes[digest] for digest in node.children if digest in nodes]
+        digests: list[bytes] = []
+        if node.level == 0:
+            lineage = Lineage.of(state.runs, closer)
+            for first_seq, last_seq in lineage.ranges(node.first, node.last):
+                digests += await store.digests(conversation, first_seq, last_seq)
+        faults += tree.faults(node, children, digests, state.salt)
+    without = set(nodes) - set(await store.summaries(conversation, list(nodes)))
+    return faults + [f"{nodes[digest].id}: has no summary" for digest in sorted(without)]

@@ -1,0 +1,113 @@
+"""Reads as much of a branch's tree as a view needs: its roots, its tail, and the way down to some leaves."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.drawing import best
+from ctxmem_mcp.memory.edges import spine_at
+from ctxmem_mcp.model import Node, Summary, Turn
+from ctxmem_mcp.recall.layout import Folded, Ground, Item, Opened
+from ctxmem_mcp.stores.contract import State, Store
+
+# Each round of unfolding reads one level more.
+UNFOLD_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A branch that is looked at: its store, its state, its chain of turns."""
+
+    store: Store
+    state: State
+    lineage: Lineage
+
+    @property
+    def id(self) -> str:
+        return self.state.conversation_id
+
+    async def bare(self, first: int, last: int) -> list[Turn]:
+        """The turns first..last without their content."""
+        found: list[Turn] = []
+        for first_seq, last_seq in self.lineage.ranges(first, last):
+            found += await self.store.bare_turns(self.id, first_seq, last_seq)
+        return found
+
+    async def turns(self, indexes: Iterable[int]) -> dict[int, Turn]:
+        """These turns by index, with their content."""
+        seqs = [seq for index in sorted(set(indexes)) if (seq := self.lineage.seq_at(index)) is not None]
+        return {turn.index: turn for turn in await self.store.turns(self.id, seqs)}
+
+    async def summaries(self, nodes: Iterable[Node]) -> dict[bytes, Summary]:
+        """The summary to show of each of these nodes."""
+        kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
+        return {digest: best(found) for digest, found in kept.items()}
+
+
+async def whole_ground(branch: Branch) -> Ground:
+    """The ground of a branch with nothing opened: its roots and its tail."""
+    spine = await spine_at(branch.store, branch.state, branch.lineage)
+    roots = tuple(node for level in reversed(spine) for node in level)
+    tail_first = roots[-1].last + 1 if roots else 0
+    length = branch.lineage.length
+    tail = await branch.bare(tail_first, length - 1)
+    return Ground(roots, {node.digest: node for node in roots}, {tail_first: tail}, tail_first, length)
+
+
+async def opened_for(branch: Branch, ground: Ground, indexes: Iterable[int]) -> Ground:
+    """The same ground with the way down to the leaves that hold these turns."""
+    marks = sorted({index for index in indexes if index < ground.tail_first})
+    nodes, leaves = dict(ground.nodes), dict(ground.leaves)
+    level: Sequence[Node] = ground.roots
+    ranges: list[Node] = []
+    while level:
+        marked = [node for node in level if _holds(node, marks)]
+        ranges += [node for node in marked if node.level == 0]
+        wanted = [digest for node in marked for digest in node.children]
+        read = await branch.store.nodes(branch.id, wanted) if wanted else {}
+        nodes |= read
+        level = list(read.values())
+    for leaf in ranges:
+        leaves[leaf.first] = await branch.bare(leaf.first, leaf.last)
+    return replace(ground, nodes=nodes, leaves=leaves)
+
+
+def _holds(node: Node, marks: Sequence[int]) -> bool:
+    at = bisect_left(marks, node.first)
+    return at < len(marks) and marks[at] <= node.last
+
+
+async def unfolded(branch: Branch, ground: Ground, items: Sequence[Item], lines: int) -> Ground:
+    """The same ground with inner nodes opened, the largest first, until the outline has about `lines` lines."""
+    have = sum(len(item.nodes) if isinstance(item, Folded) else isinstance(item, Opened) for item in items)
+    folded = [node for item in items if isinstance(item, Folded) for node in item.nodes if node.level]
+    nodes, opened = dict(ground.nodes), set(ground.unfolded)
+    for _ in range(UNFOLD_ROUNDS):
+        chosen: list[Node] = []
+        for node in sorted(folded, key=lambda n: -n.tokens):
+            if have + len(node.children) > lines:
+                break
+            have += len(node.children)
+            chosen.append(node)
+        if not chosen:
+            break
+        read = await branch.store.nodes(branch.id, [digest for node in chosen for digest in node.children])
+        nodes |= read
+        opened |= {node.digest for node in chosen}
+        taken = {node.digest for node in chosen}
+        folded = [n for n in folded if n.digest not in taken] + [n for n in read.values() if n.level]
+    return replace(ground, nodes=nodes, unfolded=frozenset(opened))
+
+
+def outline_nodes(items: Iterable[Item]) -> list[Node]:
+    """The nodes whose summaries these items may show."""
+    found: list[Node] = []
+    for item in items:
+        if isinstance(item, Folded):
+            found.extend(item.nodes)
+        elif isinstance(item, Opened):
+            found.append(item.node)
+    return found

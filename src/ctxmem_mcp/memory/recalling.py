@@ -1,0 +1,185 @@
+"""Views: what of a branch is shown within a budget. Reads in a few batches; recall decides.
+
+query -> ranked pieces -> units that fit (by estimate) -> the ground under them -> fitted text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from ctxmem_mcp import tokens
+from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
+from ctxmem_mcp.memory.asking import Ranked, ranked
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
+from ctxmem_mcp.model import Summary, Turn, View
+from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
+from ctxmem_mcp.recall.heading import Heading, headed
+from ctxmem_mcp.recall.layout import Ground, Stretch, tile
+from ctxmem_mcp.stores.contract import State, Store
+
+# The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
+RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.06, 0.35
+RECENT_TURNS_MAX = 60
+# Without a query, what the user said last is the query.
+QUERY_TURNS, QUERY_CHARS = 2, 2_000
+# Chosen by estimate with this much to spare, so that the exact fit has something to fill up with.
+CHOOSE_MORE = 1.25
+# A call as long as this is shown with its result; a longer one only when it is wanted for itself.
+CALL_TOKENS_MAX = 200
+OUTLINE_LINE_TOKENS = 24
+LAYOUTS = ("tree", "stable")
+
+
+async def view(store: Store, state: State, lineage: Lineage, query: str | None, token_budget: int, layout: str) -> View:
+    """The view of a branch as of its last turn."""
+    if layout not in LAYOUTS:
+        raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
+    branch = Branch(store, state, lineage)
+    count = partial(tokens.count, encoding=state.encoding)
+    ground = await whole_ground(branch)
+    heading = await _heading(branch, ground, token_budget)
+    budget = token_budget - heading.cost(count)
+    asked = query if query and query.strip() else await _last_said(branch)
+    recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
+    found = await ranked(branch, asked) if asked else []
+    fitted = await _fitted(branch, ground, recent, found, budget, count)
+    if isinstance(fitted, int):
+        raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
+    return headed(heading, fitted.text, count)
+
+
+async def _heading(branch: Branch, ground: Ground, token_budget: int) -> Heading:
+    last = branch.lineage.last_seq
+    head = (await branch.store.bare_turns(branch.id, last, last))[0].id if last else None
+    total = sum(node.tokens for node in ground.roots) + sum(t.tokens for t in ground.leaves[ground.tail_first])
+    return Heading(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
+
+
+async def _last_said(branch: Branch) -> str:
+    """The last user turns, as the query that nobody typed."""
+    length = branch.lineage.length
+    bare = await branch.bare(length - RECENT_TURNS_MAX, length - 1)
+    said = [turn.index for turn in bare if turn.role == "user"][-QUERY_TURNS:]
+    turns = await branch.turns(said)
+    return "\n".join(turns[index].content[:QUERY_CHARS] for index in said)
+
+
+async def _recent(branch: Branch, budget: int) -> list[Unit]:
+    """The turns said last, newest first, as far as they fit; the very last in part where it is too long."""
+    length = branch.lineage.length
+    seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
+    pieces = await branch.store.pieces_of(branch.id, seqs)
+    units: list[Unit] = []
+    for seq in reversed(seqs):
+        quotes = [Quote(p.index, Stretch(p.start, p.stop, p.tokens)) for p in pieces[seq]]
+        cost = sum(quote.stretch.tokens for quote in quotes)
+        if cost > budget:
+            if not units and quotes[-1].stretch.tokens <= budget:
+                units.append(Unit((quotes[-1],)))
+            break
+        budget -= cost
+        units.append(Unit(tuple(quotes)))
+    return units
+
+
+async def _fitted(
+    branch: Branch,
+    ground: Ground,
+    recent: Sequence[Unit],
+    found: Sequence[Ranked],
+    budget: int,
+    count: Callable[[str], int],
+) -> Fitted | int:
+    units = [*recent, *(_unit(r) for r in found)]
+    leaf_of = {r.piece.index: r.piece.leaf for r in found}
+    chosen = affordable(units, lambda index: leaf_of.get(index, ground.tail_first), round(budget * CHOOSE_MORE))
+    units = [units[i] for i in chosen]
+    ground = await opened_for(branch, ground, _indexes(units))
+    units = _with_calls(units, ground)
+    turns = await branch.turns(_indexes(units))
+    units = _without_repeats(units, turns)
+    ground, summaries = await _outlined(branch, ground, units, turns, budget)
+    material = Material(ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count)
+    return fit(material, budget)
+
+
+_NONE = Summary("", "")
+
+
+def _unit(r: Ranked) -> Unit:
+    return Unit((Quote(r.piece.index, Stretch(r.piece.start, r.piece.stop, r.piece.tokens)),))
+
+
+def _indexes(units: Iterable[Unit]) -> set[int]:
+    return {quote.index for unit in units for quote in unit.quotes}
+
+
+def _with_calls(units: Sequence[Unit], ground: Ground) -> list[Unit]:
+    """Joins to each result the call that it answers, where that is short."""
+    call_of: dict[int, Turn] = {}
+    for turns in ground.leaves.values():
+        call_of |= _calls(turns)
+    return [
+        Unit((Quote(call.index, Stretch(0, _ALL, call.tokens)), *unit.quotes))
+        if (call := call_of.get(unit.quotes[0].index)) and call.tokens <= CALL_TOKENS_MAX
+        else unit
+        for unit in units
+    ]
+
+
+# The end of a turn whose length is not read yet.
+_ALL = 1 << 40
+
+
+def _calls(turns: Sequence[Turn]) -> dict[int, Turn]:
+    """By index of a result, the call that it answers: the one with its call id, else the turn before it."""
+    found: dict[int, Turn] = {}
+    by_id: dict[str, Turn] = {}
+    for before, turn in zip([None, *turns], turns, strict=False):
+        if turn.role != "tool":
+            if turn.call_id:
+                by_id[turn.call_id] = turn
+        elif turn.call_id in by_id:
+            found[turn.index] = by_id[turn.call_id]
+        elif before is not None and before.role == "assistant":
+            found[turn.index] = before
+    return found
+
+
+def _without_repeats(units: Sequence[Unit], turns: dict[int, Turn]) -> list[Unit]:
+    """Of stretches that say the same word for word the newest stays, at the place of the best."""
+    newest: dict[str, int] = {}
+    words: list[str] = []
+    for unit in units:
+        quote = unit.quotes[-1]
+        text = turns[quote.index].content[quote.stretch.start : quote.stretch.stop].strip()
+        words.append(text if len(text) >= REPEAT_CHARS_MIN else f"{quote.index}:{quote.stretch.start}")
+        newest[words[-1]] = max(newest.get(words[-1], -1), quote.index)
+    by_words = {w: unit for w, unit in zip(words, units, strict=True) if unit.quotes[-1].index == newest[w]}
+    return [_bounded(by_words[w], turns) for w in dict.fromkeys(words)]
+
+
+# Shorter ones ("ok", "yes") cost nothing to repeat, and where they were said matters.
+REPEAT_CHARS_MIN = 200
+
+
+def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
+    quotes = [
+        replace(q, stretch=replace(q.stretch, stop=min(q.stretch.stop, len(turns[q.index].content))))
+        for q in unit.quotes
+    ]
+    return Unit(tuple(quotes))
+
+
+async def _outlined(
+    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], budget: int
+) -> tuple[Ground, dict[bytes, Summary]]:
+    """Opens as much of the outline as its share holds lines; reads the summaries it may show."""
+    items = tile(ground, shown_by(units, turns))
+    lines = round(budget * OUTLINE_SHARE_MAX / OUTLINE_LINE_TOKENS)
+    ground = await unfolded(branch, ground, items, lines)
+    items = tile(ground, shown_by(units, turns))
+    return ground, await branch.summaries(outline_nodes(items))

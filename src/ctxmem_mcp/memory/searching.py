@@ -1,0 +1,112 @@
+"""Finds turns that speak of a query, and says where they stand and what reading them costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctxmem_mcp import terms
+from ctxmem_mcp.memory.asking import Ranked, ranked
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.grounding import Branch, opened_for, whole_ground
+from ctxmem_mcp.memory.growing import seconds
+from ctxmem_mcp.model import Hit, Node, Turn
+from ctxmem_mcp.recall.layout import Ground
+from ctxmem_mcp.stores.contract import State, Store
+
+SNIPPET_CHARS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search looks for: a role, a time between two instants (seconds since 1970), how many."""
+
+    role: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 10
+
+    def admits(self, turn: Turn) -> bool:
+        if self.role is not None and turn.role != self.role:
+            return False
+        if self.since is None and self.until is None:
+            return True
+        at = seconds(turn.said_at)
+        if at is None:
+            return False
+        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
+
+
+async def search(store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted) -> list[Hit]:
+    """The turns of a branch that answer best, best first."""
+    branch = Branch(store, state, lineage)
+    best: dict[int, Ranked] = {}
+    for found in await ranked(branch, query):
+        best.setdefault(found.piece.index, found)
+    admitted = await _admitted(branch, list(best), wanted)
+    chosen = [index for index in best if index in admitted][: wanted.limit]
+    turns = await branch.turns(chosen)
+    ground = await opened_for(branch, await whole_ground(branch), chosen)
+    paths = {index: _path(ground, index) for index in chosen}
+    titles = await branch.summaries(node for path in paths.values() for node in path)
+    return [
+        _hit(turns[i], best[i], [titles[n.digest].title for n in paths[i] if n.digest in titles], query) for i in chosen
+    ]
+
+
+async def _admitted(branch: Branch, indexes: Sequence[int], wanted: Wanted) -> set[int]:
+    if wanted == Wanted(limit=wanted.limit):
+        return set(indexes)
+    admitted: set[int] = set()
+    for index in indexes:
+        seq = branch.lineage.seq_at(index)
+        if seq is None:
+            continue
+        (turn,) = await branch.store.bare_turns(branch.id, seq, seq)
+        if wanted.admits(turn):
+            admitted.add(index)
+        if len(admitted) == wanted.limit:
+            break
+    return admitted
+
+
+def _path(ground: Ground, index: int) -> list[Node]:
+    """The nodes above a turn, outermost first."""
+    path: list[Node] = []
+    level: Sequence[Node] = ground.roots
+    while above := [node for node in level if node.first <= index <= node.last]:
+        path.append(above[0])
+        level = [ground.nodes[digest] for digest in above[0].children]
+    return path
+
+
+def _hit(turn: Turn, found: Ranked, path: list[str], query: str) -> Hit:
+    text = turn.content[found.piece.start : found.piece.stop]
+    return Hit(
+        turn.id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,
+        round(found.score, 3),
+    )  # fmt: skip
+
+
+def _snippet(text: str, query: str) -> str:
+    """The line that says most of the query, with what stands around it."""
+    wanted = set(terms.analyse(query))
+    lines = text.splitlines(keepends=True) or [""]
+    scores = [len(wanted & set(terms.analyse(line[:2_000]))) for line in lines]
+    best = max(range(len(lines)), key=lambda i: (scores[i], -i))
+    start = sum(len(line) for line in lines[:best])
+    at = _first_place(lines[best], wanted)
+    begin = max(start, start + at - SNIPPET_CHARS // 2) if len(lines[best]) > SNIPPET_CHARS else start
+    snippet = text[begin : begin + SNIPPET_CHARS].strip()
+    return f"{'…' if begin > 0 else ''}{snippet}{'…' if begin + SNIPPET_CHARS < len(text) else ''}"
+
+
+def _first_place(line: str, wanted: set[str]) -> int:
+    """Roughly where in a long line the first wanted word stands."""
+    at = 0
+    for word in line.split():
+        at = line.find(word, at)
+        if wanted & set(terms.analyse(word)):
+            return at
+        at += len(word)
+    return 0

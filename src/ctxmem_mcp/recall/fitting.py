@@ -1,0 +1,252 @@
+"""Fits a view into its budget: which turns are quoted, how much the outline says. Pure; asks nothing, fetches nothing.
+
+The budget is spent in this order: our own lines that must be there (the tiling), what the ranking chose, then more
+words in the outline (never over its share), then again quotes. What was estimated is counted exactly at the end,
+over the whole text, and the least wanted quotes go until it fits: a view never counts more than its budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ctxmem_mcp.model import Turn
+from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, joined, tile
+from ctxmem_mcp.recall.rendering import (
+    PREFACE,
+    Clock,
+    Detail,
+    SummaryOf,
+    folded_lines,
+    gap_line,
+    opened_line,
+    quoted_text,
+)
+
+# The outline may take this share of the budget, and is granted the smaller one before any quote is chosen.
+OUTLINE_SHARE_MAX = 0.2
+OUTLINE_SHARE_GRANTED = 0.1
+# What our own lines cost, for choosing; the exact count comes later.
+HEADER_TOKENS = 9
+GAP_TOKENS = 9
+LEAF_TOKENS = 24
+# Each try at filling the last of the budget counts the whole text again.
+TOP_UP_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A stretch of a turn that might be shown."""
+
+    index: int
+    stretch: Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Quotes that are shown together or not at all (a call with its result), best units first."""
+
+    quotes: tuple[Quote, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(quote.stretch.tokens for quote in self.quotes)
+
+
+@dataclass(slots=True)
+class Material:
+    """Everything a fit may use. turns: every turn in `units` with its content, by index."""
+
+    ground: Ground
+    units: Sequence[Unit]
+    turns: Mapping[int, Turn]
+    summary_of: SummaryOf
+    count: Callable[[str], int]
+    outline_share: float = OUTLINE_SHARE_MAX
+
+
+@dataclass(slots=True)
+class Fitted:
+    """The text, what it is made of, and its exact token count (without any header of the caller's)."""
+
+    text: str
+    items: list[Item]
+    tokens: int
+    taken: list[int] = field(default_factory=list)
+
+
+def affordable(units: Sequence[Unit], leaf_first: Callable[[int], int], budget: int) -> list[int]:
+    """Positions of the units that fit a budget by estimate, greedily in the order given (best first)."""
+    taken: list[int] = []
+    leaves: set[int] = set()
+    turns: set[int] = set()
+    left = budget
+    for i, unit in enumerate(units):
+        new_turns = {quote.index for quote in unit.quotes} - turns
+        new_leaves = {leaf_first(index) for index in new_turns} - leaves
+        cost = unit.tokens + (HEADER_TOKENS + GAP_TOKENS) * len(new_turns) + LEAF_TOKENS * len(new_leaves)
+        if cost <= left:
+            left -= cost
+            turns |= new_turns
+            leaves |= new_leaves
+            taken.append(i)
+        if left < HEADER_TOKENS:
+            break
+    return taken
+
+
+def fit(material: Material, budget: int) -> Fitted | int:
+    """The view's text within `budget` tokens, or the smallest budget that would hold any view."""
+    open_budget = round(budget * (1 - OUTLINE_SHARE_GRANTED))
+    taken = affordable(material.units, material.ground.leaf_first, open_budget)
+    while True:
+        page = _Page(material, taken)
+        tokens = material.count(page.text())
+        if tokens <= budget:
+            break
+        if not taken:
+            return _bare(material, budget)
+        taken = _without_last(material, taken, tokens - budget)
+    tokens = page.enrich(budget, tokens)
+    page, tokens = _top_up(page, material, budget, tokens)
+    return Fitted(page.text(), page.items, tokens, page.taken)
+
+
+def _bare(material: Material, budget: int) -> Fitted | int:
+    """Without any quote, and the outline as coarse as it goes."""
+    coarse = replace(material.ground, unfolded=frozenset())
+    page = _Page(replace(material, ground=coarse, units=()), [])
+    smallest = material.count(page.text())
+    if smallest > budget:
+        return smallest
+    return Fitted(page.text(), page.items, page.enrich(budget, smallest), [])
+
+
+def _without_last(material: Material, taken: list[int], excess: int) -> list[int]:
+    """Drops the least wanted units worth about `excess` tokens, at least one."""
+    kept = list(taken)
+    while kept and excess > 0:
+        excess -= material.units[kept.pop()].tokens + HEADER_TOKENS
+    return kept
+
+
+def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
+    """Tries the units passed over, best first, while there is room for one."""
+    passed = [i for i in range(len(material.units)) if i not in set(page.taken)]
+    tries = 0
+    for i in passed:
+        room = budget - tokens
+        if room < HEADER_TOKENS * 2 or tries == TOP_UP_TRIES:
+            break
+        if material.units[i].tokens + HEADER_TOKENS > room:
+            continue
+        tries += 1
+        fuller = _Page(material, sorted([*page.taken, i]), page.details_by_key())
+        counted = material.count(fuller.text())
+        if counted <= budget:
+            page, tokens = fuller, counted
+    return page, tokens
+
+
+_Key = tuple[str, int, int]
+
+
+class _Page:
+    """A laid-out view: its items, and how much each outline item says."""
+
+    def __init__(self, material: Material, taken: Sequence[int], details: Mapping[_Key, Detail] | None = None) -> None:
+        self._material = material
+        self.taken = list(taken)
+        self.items = tile(material.ground, shown_by([material.units[i] for i in taken], material.turns))
+        self._details = [(details or {}).get(_key(item), Detail.BARE) for item in self.items]
+        self._costs: dict[tuple[int, Detail], int] = {}
+
+    def details_by_key(self) -> dict[_Key, Detail]:
+        return {_key(item): detail for item, detail in zip(self.items, self._details, strict=True)}
+
+    def text(self) -> str:
+        clock = Clock()
+        lines = [PREFACE + "\n"]
+        for item, detail in zip(self.items, self._details, strict=True):
+            if isinstance(item, Quoted):
+                lines.append(quoted_text(item, item.turn.content, clock))
+            elif isinstance(item, Gap):
+                lines.append(gap_line(item))
+            else:
+                lines.append(self._outline(item, detail))
+        return "".join(lines)
+
+    def _outline(self, item: Folded | Opened, detail: Detail) -> str:
+        if isinstance(item, Folded):
+            return folded_lines(item, detail, self._material.summary_of)
+        return opened_line(item, detail, self._material.summary_of)
+
+    def enrich(self, budget: int, tokens: int) -> int:
+        """Lets the outline say more while its share and the budget allow; gives the exact count afterwards."""
+        cap = round(budget * self._material.outline_share)
+        spent = sum(self._cost(i, Detail.BARE) for i in self._outline_items())
+        for i, detail in self._wishes():
+            more = self._cost(i, detail) - self._cost(i, self._details[i])
+            if spent + more > cap or tokens + more > budget or detail < self._details[i]:
+                continue
+            before, self._details[i] = self._details[i], detail
+            if tokens + more > budget - 8 and (counted := self._material.count(self.text())) > budget:
+                self._details[i] = before
+                continue
+            spent, tokens = spent + more, tokens + more
+        counted = self._material.count(self.text())
+        while counted > budget:  # parts counted alone may sum up to less than the whole
+            i = max(self._outline_items(), key=lambda i: self._details[i])
+            self._details[i] = Detail(self._details[i] - 1)
+            counted = self._material.count(self.text())
+        return counted
+
+    def _outline_items(self) -> list[int]:
+        return [i for i, item in enumerate(self.items) if isinstance(item, Folded | Opened)]
+
+    def _wishes(self) -> list[tuple[int, Detail]]:
+        """What the outline would like to say, most wanted first."""
+        folded = [i for i, item in enumerate(self.items) if isinstance(item, Folded)]
+        opened = [i for i, item in enumerate(self.items) if isinstance(item, Opened)]
+        by_size = sorted(folded, key=lambda i: -self._tokens_of(i))
+        leaves_first = sorted(opened, key=lambda i: self._level_of(i))
+        return [
+            *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) == 0),
+            *((i, Detail.TITLES) for i in by_size),
+            *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) > 0),
+            *((i, Detail.LINES) for i in by_size),
+            *((i, Detail.HIGHLIGHTS) for i in by_size),
+        ]
+
+    def _tokens_of(self, i: int) -> int:
+        item = self.items[i]
+        return item.tokens if isinstance(item, Folded) else 0
+
+    def _level_of(self, i: int) -> int:
+        item = self.items[i]
+        return item.node.level if isinstance(item, Opened) else 0
+
+    def _cost(self, i: int, detail: Detail) -> int:
+        known = self._costs.get((i, detail))
+        if known is None:
+            item = self.items[i]
+            assert isinstance(item, Folded | Opened)
+            known = self._costs[i, detail] = self._material.count(self._outline(item, detail))
+        return known
+
+
+def _key(item: Item) -> _Key:
+    if isinstance(item, Opened):
+        return "opened", item.node.first, item.node.last
+    if isinstance(item, Quoted):
+        return "quoted", item.turn.index, item.turn.index
+    return "folded", item.first, item.last
+
+
+def shown_by(units: Sequence[Unit], turns: Mapping[int, Turn]) -> dict[int, Quoted]:
+    """The quotes of these units, by turn."""
+    stretches: dict[int, list[Stretch]] = {}
+    for unit in units:
+        for quote in unit.quotes:
+            stretches.setdefault(quote.index, []).append(quote.stretch)
+    return {index: Quoted(turns[index], joined(found), len(turns[index].content)) for index, found in stretches.items()}

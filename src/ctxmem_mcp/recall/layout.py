@@ -1,0 +1,199 @@
+"""What a view is made of, and the tiling: every turn of the branch exactly once, in order. Pure.
+
+Opened   n0-21      a node whose children follow
+Folded     n0-9     one or more neighbouring nodes, collapsed to a line
+Opened     n10-21
+Gap          t10-t12
+Quoted       t13    a turn, whole or in excerpts
+Gap          t14-t21
+Folded   n22-30
+Quoted   t31        the open tail: turns that no closed node holds yet
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ctxmem_mcp.model import Node, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Characters start..stop of a turn's content, and what they cost in tokens."""
+
+    start: int
+    stop: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Neighbouring closed nodes, not opened."""
+
+    nodes: tuple[Node, ...]
+    depth: int
+
+    @property
+    def first(self) -> int:
+        return self.nodes[0].first
+
+    @property
+    def last(self) -> int:
+        return self.nodes[-1].last
+
+    @property
+    def tokens(self) -> int:
+        return sum(node.tokens for node in self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A closed node whose parts follow one level deeper. It stands for no turn itself."""
+
+    node: Node
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Turns of an opened leaf, or of the open tail, that are not shown."""
+
+    first: int
+    last: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A turn in its own words: stretches in order; one that covers all of it is the turn verbatim."""
+
+    turn: Turn
+    stretches: tuple[Stretch, ...]
+    length: int
+
+    @property
+    def whole(self) -> bool:
+        return self.stretches[0].start == 0 and self.stretches[-1].stop >= self.length and not self.gaps
+
+    @property
+    def gaps(self) -> int:
+        return sum(a.stop < b.start for a, b in pairwise(self.stretches))
+
+
+Item = Folded | Opened | Gap | Quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is known of a branch when its view is laid out.
+
+    roots: its closed nodes without a parent; nodes: by digest, at least those above every leaf in `leaves`.
+    leaves: by index of their first turn, the turns (without content) of every leaf that may be opened; the open
+    tail is among them, beginning at tail_first. length: of the branch, in turns. unfolded: inner nodes to open for
+    the outline's sake, whether or not a turn under them is shown.
+    """
+
+    roots: tuple[Node, ...]
+    nodes: Mapping[bytes, Node]
+    leaves: Mapping[int, Sequence[Turn]]
+    tail_first: int
+    length: int
+    unfolded: frozenset[bytes] = frozenset()
+
+    def leaf_first(self, index: int) -> int:
+        """Where the leaf begins that this turn lies in; it must be one of `leaves`."""
+        if index >= self.tail_first:
+            return self.tail_first
+        return self._starts()[bisect_right(self._starts(), index) - 1]
+
+    def _starts(self) -> list[int]:
+        return sorted(self.leaves)
+
+
+def tile(ground: Ground, shown: Mapping[int, Quoted]) -> list[Item]:
+    """The items of a view that shows these turns, in the branch's order.
+
+    shown: by turn index; each of these turns lies in one of ground.leaves.
+    """
+    items: list[Item] = []
+    marks = sorted(shown)
+    _tile_nodes(ground, ground.roots, shown, marks, 0, items)
+    if ground.tail_first < ground.length:
+        items += _tile_turns(ground.leaves[ground.tail_first], shown)
+    return items
+
+
+def _tile_nodes(
+    ground: Ground,
+    siblings: Iterable[Node],
+    shown: Mapping[int, Quoted],
+    marks: Sequence[int],
+    depth: int,
+    items: list[Item],
+) -> None:
+    folded: list[Node] = []
+    for node in siblings:
+        at = bisect_left(marks, node.first)
+        marked = at < len(marks) and marks[at] <= node.last
+        if not marked and node.digest not in ground.unfolded:
+            folded.append(node)
+            continue
+        if folded:
+            items.append(Folded(tuple(folded), depth))
+            folded = []
+        items.append(Opened(node, depth))
+        if node.level == 0:
+            items += _tile_turns(ground.leaves[node.first], shown)
+        else:
+            children = [ground.nodes[digest] for digest in node.children]
+            _tile_nodes(ground, children, shown, marks, depth + 1, items)
+    if folded:
+        items.append(Folded(tuple(folded), depth))
+
+
+def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quoted]) -> list[Item]:
+    items: list[Item] = []
+    hidden: list[Turn] = []
+    for turn in turns:
+        quoted = shown.get(turn.index)
+        if quoted is None:
+            hidden.append(turn)
+            continue
+        if hidden:
+            items.append(_gap(hidden))
+            hidden = []
+        items.append(quoted)
+    if hidden:
+        items.append(_gap(hidden))
+    return items
+
+
+def _gap(hidden: Sequence[Turn]) -> Gap:
+    return Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden))
+
+
+def covered(items: Iterable[Item]) -> list[int]:
+    """The turn indexes that the items account for, in their order: for a right tiling 0, 1, 2, ..."""
+    indexes: list[int] = []
+    for item in items:
+        if isinstance(item, Quoted):
+            indexes.append(item.turn.index)
+        elif not isinstance(item, Opened):
+            indexes.extend(range(item.first, item.last + 1))
+    return indexes
+
+
+def joined(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
+    """The same characters in order, neighbours made one, overlaps counted once."""
+    merged: list[Stretch] = []
+    for stretch in sorted(stretches, key=lambda s: (s.start, -s.stop)):
+        if merged and stretch.start <= merged[-1].stop:
+            last = merged[-1]
+            if stretch.stop > last.stop:
+                merged[-1] = Stretch(last.start, stretch.stop, last.tokens + stretch.tokens)
+        else:
+            merged.append(stretch)
+    return tuple(merged)
