@@ -1,5 +1,54 @@
-"""Lossless, hierarchical memory for conversations, as a library. The command and the MCP server stand on it."""
+"""Lossless, hierarchical memory for conversations, as a library. The command and the MCP server stand on it.
+
+    async with open_memory() as memory:
+        stored = await memory.append(NewTurn("user", "The build fails with E0308."))
+        view = await memory.view(stored.conversation_id, query="which error?")
+
+Names are loaded when they are first used, so that a start imports no more than it needs.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctxmem_mcp.assembly import open_memory
+    from ctxmem_mcp.errors import Conflict, Corrupt, CtxmemError, NotFound, Refused, Unavailable
+    from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.model import Hit, NewTurn, Turn, View
+    from ctxmem_mcp.settings import Settings
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Conflict",
+    "Corrupt",
+    "CtxmemError",
+    "Hit",
+    "Memory",
+    "NewTurn",
+    "NotFound",
+    "Refused",
+    "Settings",
+    "Turn",
+    "Unavailable",
+    "View",
+    "__version__",
+    "open_memory",
+]
+
+_ERRORS = dict.fromkeys(("Conflict", "Corrupt", "CtxmemError", "NotFound", "Refused", "Unavailable"), "errors")
+_NOUNS = dict.fromkeys(("Hit", "NewTurn", "Turn", "View"), "model")
+_HOME = {**_ERRORS, **_NOUNS, "Memory": "memory", "Settings": "settings", "open_memory": "assembly"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

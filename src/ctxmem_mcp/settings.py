@@ -91,9 +91,7 @@ def _from_flags(flags: Mapping[str, object]) -> _Given:
     for name in flags:
         if name not in _KNOBS:
             raise InvalidArgument(name, "is no setting", f"Settings are {', '.join(_KNOBS)}.")
-    return {
-        name: (given, f"--{name.replace('_', '-')}") for name, given in flags.items() if given is not None
-    }
+    return {name: (given, f"--{name.replace('_', '-')}") for name, given in flags.items() if given is not None}
 
 
 def _from_environment(environ: Mapping[str, str]) -> _Given:
@@ -157,9 +155,7 @@ def _whole(low: int, high: int) -> _Parse:
         except ValueError:
             number = None
         if number is None or not low <= number <= high:
-            raise InvalidArgument(
-                came, f"is {given!r}; takes a whole number from {low} to {high}", _leave_out(name)
-            )
+            raise InvalidArgument(came, f"is {given!r}; takes a whole number from {low} to {high}", _leave_out(name))
         return number
 
     return parse

@@ -5,19 +5,28 @@ Under stdio, standard output is the wire and nothing else may write there; loggi
 
 from __future__ import annotations
 
+import functools
+import io
+import ipaddress
 import logging
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
+from ctxmem_mcp.assembly import open_memory
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.settings import Settings, environment_name
 
 if TYPE_CHECKING:
-    from mcp.server import MCPServer
+    from mcp.server import Server
+    from mcp.server.transport_security import TransportSecuritySettings
+    from starlette.applications import Starlette
+
+    from ctxmem_mcp.faces.opening import Opened
 
 Transport = Literal["stdio", "http"]
-# Below the default of the SDK would refuse what one tool call of a real session can bring (a 2 MB turn, a transcript).
+# The SDK's default would refuse what one call of a real session can bring (a 2 MB turn, a whole transcript).
 BODY_BYTES_MAX = 64 * 1024 * 1024
 MCP_PATH, HEALTH_PATH = "/mcp", "/health"
 SHUTDOWN_SECONDS = 5
@@ -36,4 +45,155 @@ def serve(
 
     Raises InvalidArgument for a bind that others could reach, unless insecure.
     """
-    raise NotImplementedError
+    log_to_stderr(settings)
+    if transport == "stdio":
+        _serve_stdio(settings)
+    elif transport == "http":
+        host = settings.http_host if host is None else host
+        port = settings.http_port if port is None else port
+        _serve_http(settings, host, port, insecure)
+    else:
+        raise InvalidArgument("transport", f"is {transport!r}; takes stdio or http", "Leave it out for stdio.")
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Our own messages at the level asked for; what libraries say only where it matters, or when debugging."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    level = settings.log_level.upper()
+    logging.basicConfig(
+        level=level if level == "DEBUG" else "WARNING",
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    logging.getLogger("ctxmem_mcp").setLevel(level)
+
+
+# ---------------------------------------------------------------- stdio
+
+
+def _serve_stdio(settings: Settings) -> None:
+    import anyio
+
+    # A stop asked for by signal needs no goodbye: what was acknowledged is on disk, and a reader that waits on
+    # stdin would keep the process until its host closes it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    try:
+        anyio.run(_stdio, settings)
+    finally:
+        _divert_stdout()
+
+
+async def _stdio(settings: Settings) -> None:
+    from mcp.server import NotificationOptions
+    from mcp.server.stdio import stdio_server
+
+    from ctxmem_mcp.faces.mcp import build_server
+
+    server = build_server(functools.partial(open_memory, settings))
+    options = server.create_initialization_options(NotificationOptions(resources_changed=True))
+    async with stdio_server() as (incoming, outgoing):
+        try:
+            await server.run(incoming, outgoing, options)
+        finally:
+            # While serving, the SDK points descriptor 1 at stderr; what was printed and not yet written goes there.
+            sys.stdout.flush()
+
+
+def _divert_stdout() -> None:
+    """From here to the end of the process, what anybody prints goes to stderr and not after our last message."""
+    os.dup2(2, 1)
+
+
+# ---------------------------------------------------------------- http
+
+
+def _serve_http(settings: Settings, host: str, port: int, insecure: bool) -> None:
+    _check_bind(host, insecure)
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            http_app(settings, host),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+    )
+    listening = server.config.bind_socket()
+    bound = listening.getsockname()[1]
+    _log.info("Serving MCP at http://%s:%d%s", f"[{host}]" if ":" in host else host, bound, MCP_PATH)
+    server.run(sockets=[listening])
+
+
+def _check_bind(host: str, insecure: bool) -> None:
+    if is_loopback(host):
+        return
+    if not insecure:
+        raise InvalidArgument(
+            "host",
+            f"{host!r} can be reached from other machines, and there is no authentication yet",
+            f"Serve on 127.0.0.1 (--host, {environment_name('http_host')}), or say --insecure if the network is yours.",
+        )
+    _log.warning("Serving on %s without authentication: whoever reaches it reads and forgets everything.", host)
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def http_app(settings: Settings, host: str) -> Starlette:
+    """The ASGI application: MCP, stateless, and a health route. Foreign Host and Origin headers are refused where
+    only this machine may connect."""
+    from ctxmem_mcp.faces.mcp import build_server
+
+    server: Server[Opened] = build_server(functools.partial(open_memory, settings), one_client=False)
+    return server.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        stateless_http=True,
+        json_response=False,
+        max_request_body_size=BODY_BYTES_MAX,
+        transport_security=_transport_security(host),
+        host=host,
+        custom_starlette_routes=[_health_route()],
+    )
+
+
+def _transport_security(host: str) -> TransportSecuritySettings | None:
+    if not is_loopback(host):
+        return None
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    own = f"[{host.strip('[]')}]" if ":" in host else host
+    hosts = sorted({own, "127.0.0.1", "localhost", "[::1]"})
+    ports = [name for host in hosts for name in (host, f"{host}:*")]
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=ports,
+        allowed_origins=[f"http://{name}" for name in ports],
+    )
+
+
+def _health_route() -> Any:
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    from ctxmem_mcp import __version__
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    return Route(HEALTH_PATH, health, methods=["GET"])

@@ -1,0 +1,49 @@
+"""Who is told that a conversation changed: subscribers of both protocol eras."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server import ServerRequestContext
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated
+from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+
+ROOT_URI = "ctxmem://conversations"
+# What one client may subscribe to; the oldest subscription makes room.
+SUBSCRIPTIONS_MAX = 1_000
+
+
+def tree_uri(conversation_id: str) -> str:
+    return f"{ROOT_URI}/{conversation_id}/tree"
+
+
+def usage_uri(conversation_id: str) -> str:
+    return f"{ROOT_URI}/{conversation_id}/usage"
+
+
+class Notices:
+    """Since 2026-07-28 clients listen on a stream, which the bus feeds. Before, they subscribe to single
+    resources on their connection; those are kept here, for the one client that a stdio server has."""
+
+    def __init__(self) -> None:
+        self.bus = InMemorySubscriptionBus()
+        self._subscribed: dict[str, None] = {}
+
+    async def subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+        self._subscribed[str(params.uri)] = None
+        while len(self._subscribed) > SUBSCRIPTIONS_MAX:
+            del self._subscribed[next(iter(self._subscribed))]
+        return EmptyResult()
+
+    async def unsubscribe(self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
+        self._subscribed.pop(str(params.uri), None)
+        return EmptyResult()
+
+    async def changed(self, ctx: ServerRequestContext[Any, Any], conversation_id: str, *, came_or_went: bool) -> None:
+        """The conversation is another than before; came_or_went: so is the list of conversations."""
+        for uri in (tree_uri(conversation_id), usage_uri(conversation_id), ROOT_URI):
+            await self.bus.publish(ResourceUpdated(uri=uri))
+            if uri in self._subscribed:
+                await ctx.session.send_resource_updated(uri)
+        if came_or_went:
+            await self.bus.publish(ResourcesListChanged())
