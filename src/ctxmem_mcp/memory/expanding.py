@@ -130,7 +130,7 @@ def _name_of(named: Node | Span) -> str:
 def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> str | None:
     """The turn's text if it fits; its beginning if it must; None where it should wait for the next page."""
     length = len(turn.content)
-    text = quoted_text(Quoted(turn, (Stretch(0, length, turn.tokens),), length), turn.content, clock)
+    text = quoted_text(Quoted(turn, (Stretch(0, length, turn.tokens),), length), clock)
     if count(text) <= room:
         return text
     if not alone:
@@ -139,7 +139,7 @@ def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> s
     for share in (0.9, 0.6, 0.3, 0.1):
         stop = _page_end(turn.content, 0, max(1, round(room * share)), count)
         stretch = Stretch(0, stop, count(turn.content[:stop]))
-        text = quoted_text(Quoted(turn, (stretch,), length), turn.content, clock)
+        text = quoted_text(Quoted(turn, (stretch,), length), clock)
         if count(text) <= room:
             return text
     return None

@@ -164,7 +164,7 @@ class Grower:
         return Grown(commit, edge, self._turns)
 
     def _title(self, edge: Edge) -> str:
-        """What a conversation is called: after its sections once some are closed, until then after its first request."""
+        """What a conversation is called: after its closed sections, before there are any after its first request."""
         roots = edge.frontier.roots
         if self._closings and roots:
             known = [(node, edge.summaries[node.digest]) for node in roots]

@@ -169,7 +169,7 @@ class _Page:
         lines = [PREFACE + "\n"]
         for item, detail in zip(self.items, self._details, strict=True):
             if isinstance(item, Quoted):
-                lines.append(quoted_text(item, item.turn.content, clock))
+                lines.append(quoted_text(item, clock))
             elif isinstance(item, Gap):
                 lines.append(gap_line(item))
             else:

@@ -7,8 +7,8 @@
     [… t14-t21 812]                  turns left out, and how many tokens they are
     [… t13-118 1204]                 a part of a turn left out
 
-A line of ours begins with '[' and one of 't0'..'t9', 'n0'..'n9', '…'. A turn that has such a line itself says in its
-header how many lines it has ('· 12 lines'), so that what is ours and what is quoted can always be told apart.
+A line of ours begins with '[' and one of 't0'..'t9', 'n0'..'n9', '…'. Where quoted words have such a line themselves,
+our line above them says how many lines they are ('· 12 lines'), so that ours and theirs can always be told apart.
 """
 
 from __future__ import annotations
@@ -102,35 +102,45 @@ class Clock:
         return " " + (minute[11:] if same_day and len(minute) > 11 else minute)
 
 
-def turn_header(turn: Turn, content: str, clock: Clock, *, full_id: bool = False) -> str:
-    parts = [turn.id if full_id else turn.short, turn.role]
-    if turn.name:
-        parts.append(_one_line(turn.name))
-    lines = f" · {content.count(chr(10)) + 1} lines" if _OURS.search(content) else ""
-    return f"[{' '.join(parts)}{clock.told(turn.said_at)}{lines}]\n"
+def turn_header(turn: Turn, clock: Clock, words: str = "") -> str:
+    """The line above a turn's words; `words` are those that follow it directly."""
+    name = f" {_one_line(turn.name)}" if turn.name else ""
+    return f"[{turn.short} {turn.role}{name}{clock.told(turn.said_at)}{_counted(words)}]\n"
 
 
 def _one_line(name: str) -> str:
     return " ".join(name.replace("]", ")").split())
 
 
-def quoted_text(item: Quoted, content: str, clock: Clock) -> str:
+def _counted(words: str) -> str:
+    """How many lines follow, said only where one of them could pass for ours."""
+    return f" · {_ended(words).count(chr(10))} lines" if _OURS.search(words) else ""
+
+
+def _ended(words: str) -> str:
+    return words if words.endswith("\n") else words + "\n"
+
+
+def quoted_text(item: Quoted, clock: Clock) -> str:
     """The header and the words. What of a long turn is left out is told where it is missing."""
-    shown = [content[s.start : s.stop] for s in item.stretches]
-    parts = [turn_header(item.turn, "\n".join(shown), clock)]
+    content, first = item.turn.content, item.stretches[0]
+    begins = content[first.start : first.stop] if first.start == 0 else ""
+    parts = [turn_header(item.turn, clock, begins)]
     at = 0
-    for stretch, words in zip(item.stretches, shown, strict=True):
+    for stretch in item.stretches:
+        words = content[stretch.start : stretch.stop]
         if stretch.start > at:
-            parts.append(_left_out(item, at, stretch.start))
-        parts.append(words if words.endswith("\n") else words + "\n")
+            parts.append(_left_out(item, at, stretch.start, words))
+        parts.append(_ended(words))
         at = stretch.stop
     if at < item.length:
         parts.append(_left_out(item, at, item.length))
     return "".join(parts)
 
 
-def _left_out(item: Quoted, start: int, stop: int) -> str:
+def _left_out(item: Quoted, start: int, stop: int, words: str = "") -> str:
     """Tokens left out are told in proportion to the characters: counting them would mean to read them."""
     hidden = item.turn.tokens - sum(s.tokens for s in item.stretches)
     chars = item.length - sum(s.stop - s.start for s in item.stretches)
-    return f"[… {item.turn.short} {size(max(1, round(hidden * (stop - start) / max(1, chars))))}]\n"
+    share = max(1, round(hidden * (stop - start) / max(1, chars)))
+    return f"[… {item.turn.short} {size(share)}{_counted(words)}]\n"

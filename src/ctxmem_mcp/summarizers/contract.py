@@ -14,7 +14,7 @@ from ctxmem_mcp.model import Node, Summary, Turn
 
 class Summarizer(Protocol):
     def leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
-        """Of a closed leaf's turns, in order. `before`: up to a few turns before it (may be empty), for context only."""
+        """Of a closed leaf's turns, in order. `before`: a few turns before it (may be none), for context only."""
         ...
 
     def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:

@@ -1,0 +1,28 @@
+"""What all tests share: asyncio as the only backend, one hypothesis profile, where real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ctxmem", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("ctxmem")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def eval_dir() -> Path:
+    """The folder of real conversations (README: 'Measured'), or the test steps aside."""
+    given = os.environ.get("CTXMEM_EVAL_DIR")
+    if not given:
+        pytest.skip("CTXMEM_EVAL_DIR is not set: README says where anyone gets the data")
+    return Path(given)
