@@ -1,0 +1,192 @@
+"""The lines of a leaf's summary: everything worth a line is offered with its value, the best are kept. Pure.
+
+An error and its ending are one offer, so that they are kept or dropped together and stand together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ctxmem_mcp import tokens
+from ctxmem_mcp.model import Highlight, HighlightKind
+from ctxmem_mcp.summarizers import requests, telling
+from ctxmem_mcp.summarizers.calls import Call
+from ctxmem_mcp.summarizers.endings import endings_of
+from ctxmem_mcp.summarizers.identifiers import code_names
+from ctxmem_mcp.summarizers.section import Said, Section
+from ctxmem_mcp.summarizers.speech import one_line, shorten
+
+LINE_CHARS = 170
+_WORD = re.compile(r"[\w'-]{3,}")
+_LIST_HEAD = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Lines that are kept or dropped as one. place: where they stand among the others."""
+
+    value: float
+    place: tuple[int, int]
+    lines: tuple[Highlight, ...]
+
+    @property
+    def cost(self) -> int:
+        return sum(tokens.count(line.text) + 1 for line in self.lines)
+
+
+def allowance(section_tokens: int) -> int:
+    """Tokens of highlights that a leaf of this size is worth."""
+    return max(36, min(140, 24 + section_tokens * 4 // 100))
+
+
+def offers_of(section: Section, question: Said | None) -> list[Offer]:
+    """Everything in a section that is worth a line. question: what the assistant said just before it, if known."""
+    offers = [*_requests(section, question), *_errors(section)]
+    if section.is_work:
+        offers += [*_said_at_work(section), *_files(section.calls), *_landed(section)]
+    else:
+        offers += _talk(section)
+    return offers
+
+
+def keep_best(offers: Iterable[Offer], allowed: int) -> tuple[Highlight, ...]:
+    """The most telling offers that fit, in order of their turns; what says the same again is left out."""
+    left, kept, heard = allowed, [], set[str]()
+    for offer in sorted(offers, key=lambda o: (-o.value / math.sqrt(8 + o.cost), o.place)):
+        words = {word.lower() for line in offer.lines for word in _WORD.findall(line.text)}
+        cost = offer.cost
+        if cost > left + (8 if not kept else 0) or (words and len(words & heard) > 0.7 * len(words)):
+            continue
+        kept.append(offer)
+        heard |= words
+        left -= cost
+    return tuple(line for offer in sorted(kept, key=lambda o: o.place) for line in offer.lines)
+
+
+def line(kind: HighlightKind, said_index: int, role: str, text: str, limit: int = LINE_CHARS) -> Highlight:
+    return Highlight(kind, said_index, role, shorten(one_line(text), limit))  # type: ignore[arg-type]
+
+
+def _offer(value: float, kind: HighlightKind, index: int, role: str, text: str, rank: int = 0) -> Offer:
+    return Offer(value, (index, rank), (line(kind, index, role, text),))
+
+
+def _requests(section: Section, question: Said | None) -> Iterator[Offer]:
+    seen: set[str] = set()
+    for said in section.said:
+        ask = requests.asked(said)
+        if ask is None:
+            continue
+        asked_before = requests.last_speech(section.said, said.index) or question
+        if ask.weak and (choice := requests.chosen(" ".join(said.sentences), asked_before)):
+            yield _offer(6.0, "decision", said.index, "user", f"{shorten(said.sentences[0], 40)} → {choice}")
+        elif not ask.weak and (core := _prefixed(said, section, requests.strip_politeness(ask.line))) not in seen:
+            seen.add(core)
+            yield _offer(9.0 if section.is_work else 4.5, "request", said.index, said.role, core)
+        if section.is_work:
+            for rule in said.sentences[:20]:
+                if rule != ask.line and telling.rules_in(rule) and not requests.is_weak(rule) and len(rule) > 15:
+                    yield _offer(5.5, "decision", said.index, "user", requests.strip_politeness(rule), 1)
+
+
+def _errors(section: Section) -> Iterator[Offer]:
+    for number, episode in enumerate(endings_of(section)):
+        shown = episode.faults[:2]
+        lines = [line("error", f.index, episode.role, f.text, 200) for f in shown]
+        if episode.ending:
+            lines.append(line("ending", episode.ended_at, episode.ended_by, episode.ending))
+        value = (8.5 - 0.8 * min(number, 4)) * episode.weight
+        yield Offer(value, (shown[0].index, 0), tuple(lines))
+
+
+def _said_at_work(section: Section) -> Iterator[Offer]:
+    seen: set[str] = set()
+    closings = _closings(section)
+    for said in section.said:
+        if said.role != "assistant" or said.origin != "words":
+            continue
+        closing = said.index in closings
+        for rank, text in enumerate(said.sentences[:30]):
+            value, kind = _worth_at_work(text, closing)
+            if value > 1.5 and text not in seen:
+                seen.add(text)
+                yield _offer(value - 0.05 * rank, kind, said.index, "assistant", text, 2 + rank)
+
+
+def _worth_at_work(text: str, closing: bool) -> tuple[float, HighlightKind]:
+    if len(text) < 20 or text.endswith(("?", ":")) or telling.is_intent(text) or telling.empty_in(text):
+        return 0.0, "fact"
+    named = min(3, len(code_names(text[:300]))) * 0.5 + (0.3 if "`" in text else 0.0)
+    if telling.choice_in(text):
+        return 3.5 + named, "decision"
+    if closing and telling.is_done(text):
+        return 4.5 + named, "outcome"
+    if telling.finding_in(text):
+        return 2.8 + named, "fact"
+    return (2.0 + named if closing else 0.8 + named), ("outcome" if closing else "fact")
+
+
+def _closings(section: Section) -> set[int]:
+    """Turns in which the assistant ends an answer: its last words before the user speaks, and the section's last."""
+    found: set[int] = set()
+    last: Said | None = None
+    for said in section.said:
+        if said.role == "user" and last is not None:
+            found.add(last.index)
+        if said.role == "assistant":
+            last = said
+    if last is not None and last.index >= section.end - 1:
+        found.add(last.index)
+    return found
+
+
+def _files(calls: Sequence[Call]) -> Iterator[Offer]:
+    changed: dict[str, list[str]] = {}
+    last = first = 0
+    for call in calls:
+        if call.deed == "edit" and call.file:
+            names = changed.setdefault(call.file, [])
+            names += [name for name in call.defined if name not in names]
+            first, last = first or call.index, call.index
+    if changed:
+        parts = [f"{file} ({', '.join(names[:5])})" if names else file for file, names in list(changed.items())[:6]]
+        yield _offer(5.5, "file", last, "assistant", "Edited " + ", ".join(parts), 5)
+    read = list(dict.fromkeys(call.file for call in calls if call.deed == "read" and call.file not in changed and call.file))
+    if read:
+        at = next(call.index for call in calls if call.file == read[0])
+        yield _offer(2.0, "file", at, "assistant", "Read " + ", ".join(read[:6]), 5)
+
+
+def _landed(section: Section) -> Iterator[Offer]:
+    for report in section.reports:
+        for text in report.landed[:3]:
+            yield _offer(6.0, "outcome", report.index, "tool", text, 3)
+        if report.outcome and report.call and report.call.command:
+            yield _offer(2.4, "outcome", report.index, "tool", f"`{shorten(report.call.command, 60)}`: {report.outcome}", 3)
+
+
+def _talk(section: Section) -> Iterator[Offer]:
+    for said in section.said:
+        if said.origin not in ("words", "recap"):
+            continue
+        role = said.role if section.is_dialogue or said.role == "user" else "assistant_model"
+        for rank, text in enumerate(said.sentences[: 40 if role != "assistant_model" else 12]):
+            value = telling.facts_in(text, role)
+            if value >= 2.0:
+                yield _offer(value, "fact", said.index, said.role, _prefixed(said, section, telling.told(text)), 2 + rank)
+        if role == "assistant_model" and (heads := _heads(said.words)):
+            yield _offer(2.2 + 0.1 * min(len(heads), 6), "fact", said.index, "assistant", "; ".join(heads), 1)
+
+
+def _heads(words: str) -> list[str]:
+    """What an answer lists, each item by its first words."""
+    found = [one_line(head).rstrip(".") for head in _LIST_HEAD.findall(words)]
+    heads = [head for head in dict.fromkeys(found) if len(head.split()) <= 7]
+    return heads[:10] if len(heads) >= 3 else []
+
+
+def _prefixed(said: Said, section: Section, text: str) -> str:
+    return f"{said.speaker}: {text}" if section.is_dialogue and said.speaker else text

@@ -1,0 +1,70 @@
+"""The distinctive names in a section: functions, files, flags, issue numbers; proper names in talk. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from ctxmem_mcp.summarizers.calls import Call
+from ctxmem_mcp.summarizers.section import Section
+from ctxmem_mcp.summarizers.telling import names_in
+
+COUNT_MAX = 12
+_SPEECH_CHARS, _WRITTEN_CHARS = 3_000, 1_500
+CODE_NAME = re.compile(
+    r"(?<![\w/.@-])(?:--[a-z][\w-]{2,30}|#\d{1,6}\b|[A-Za-z_]\w{0,40}(?:(?:\.|::|->)[A-Za-z_]\w{1,40})+|[a-z_]\w*_\w+|[A-Z][A-Z0-9]+_[A-Z0-9_]+|"
+    r"[a-z]+[A-Z]\w+|[A-Z][a-z0-9]+[A-Z]\w+)(?![\w/-])"
+)
+_PATH = re.compile(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
+_DULL = frozenset("e.g i.e a.m p.m u.s etc. node.js vs. old_string new_string file_path github.com".split())
+_DULL_NAMES = frozenset(
+    "I I'm I've I'd I'll I'll OK TV AI It You We The This That These My If In On For And But So What How Also".split()
+)
+
+
+def identifiers_of(section: Section) -> tuple[str, ...]:
+    """Most telling first."""
+    counts: Counter[str] = Counter()
+    for call in section.calls:
+        _count_call(counts, call)
+    for said in section.said:
+        if said.origin in ("host", "skill"):
+            continue
+        text = said.words[:_SPEECH_CHARS]
+        counts.update({name: 2 for name in code_names(text)})
+        if not section.is_work:
+            counts.update(_proper_names(said.sentences))
+    for report in section.reports:
+        for fault in report.faults[:4]:
+            counts.update(code_names(fault.text))
+    speakers = {said.speaker for said in section.said}
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(name for name, _ in ranked if name not in speakers)[:COUNT_MAX]
+
+
+def code_names(text: str) -> list[str]:
+    """Names that look like code, and files by their last part, each once, in order."""
+    names = [*_PATH.findall(text), *CODE_NAME.findall(text)]
+    return [name for name in dict.fromkeys(names) if name.lower() not in _DULL and len(name) <= 60]
+
+
+def _count_call(counts: Counter[str], call: Call) -> None:
+    if call.deed == "edit":
+        if call.file:
+            counts[call.file] += 3
+        for name in call.defined[:6]:
+            counts[name] += 3
+    elif call.deed == "read" and call.file:
+        counts[call.file] += 1
+    elif call.deed == "run":
+        for name in code_names(call.command[:_WRITTEN_CHARS]):
+            counts[name] += 1
+
+
+def _proper_names(sentences: Iterable[str]) -> Iterable[str]:
+    for line in sentences:
+        for name in names_in(line[:400]):
+            plain = name.rstrip(".,'’:;!?")
+            if 2 < len(plain) <= 50 and plain not in _DULL_NAMES:
+                yield plain

@@ -1,0 +1,73 @@
+"""An inner node's summary, from its children's summaries and nothing else. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ctxmem_mcp.model import EXTRACTIVE, Highlight, Node, Summary
+from ctxmem_mcp.summarizers.highlights import Offer, keep_best
+from ctxmem_mcp.summarizers.identifiers import COUNT_MAX
+from ctxmem_mcp.summarizers.omissions import joined
+from ctxmem_mcp.summarizers.speech import shorten
+from ctxmem_mcp.summarizers.titles import TITLE_CHARS
+from ctxmem_mcp.summarizers.topics import topic_of
+
+HIGHLIGHT_TOKENS = 120
+_VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
+_PARTS = re.compile(r"\A(\d+) more (\w+?)s?\Z")
+
+
+def summarize(children: Sequence[tuple[Node, Summary]]) -> Summary:
+    """Of an inner node, from its children in order."""
+    summaries = [summary for _, summary in children]
+    kept = keep_best(_offers(children), HIGHLIGHT_TOKENS)
+    return Summary(EXTRACTIVE, shorten(topic_of(children), TITLE_CHARS), kept, _names(summaries), _left_out(summaries, kept))
+
+
+def _offers(children: Sequence[tuple[Node, Summary]]) -> Iterator[Offer]:
+    total = max(1, sum(node.tokens for node, _ in children))
+    for node, summary in children:
+        share = 1.0 + node.tokens / total
+        for rank, lines in enumerate(_groups(summary.highlights)):
+            value = _VALUES[lines[0].kind] * share - 0.4 * rank
+            yield Offer(value, (lines[0].index, rank), lines)
+
+
+def _groups(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
+    """Errors with the ending that follows them; everything else alone."""
+    pending: list[Highlight] = []
+    for line in lines:
+        if line.kind == "ending" and pending:
+            yield (*pending, line)
+            pending = []
+            continue
+        if pending and line.kind != "error":
+            yield from ((error,) for error in pending)
+            pending = []
+        if line.kind == "error":
+            pending.append(line)
+        else:
+            yield (line,)
+    yield from ((error,) for error in pending)
+
+
+def _names(summaries: Sequence[Summary]) -> tuple[str, ...]:
+    counts: Counter[str] = Counter()
+    for summary in summaries:
+        for place, name in enumerate(summary.identifiers):
+            counts[name] += COUNT_MAX - min(place, COUNT_MAX - 1)
+    return tuple(name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])))[:COUNT_MAX]
+
+
+def _left_out(summaries: Sequence[Summary], kept: Sequence[Highlight]) -> str:
+    had = Counter(line.kind for summary in summaries for line in summary.highlights)
+    have = Counter(line.kind for line in kept)
+    names = {"error": "error", "request": "request", "decision": "decision", "outcome": "outcome", "fact": "fact"}
+    parts = []
+    for kind, noun in names.items():
+        missing = had[kind] - have[kind]  # type: ignore[index]
+        if missing > 0:
+            parts.append(f"{missing} more {noun}{'s' if missing > 1 else ''}")
+    return joined(parts)

@@ -1,0 +1,165 @@
+"""What a user asked for, in the user's words without the politeness around it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctxmem_mcp.summarizers.section import Said
+from ctxmem_mcp.summarizers.speech import shorten
+
+_LEAD = re.compile(
+    r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|thank you(?: so much)?|great|cool|nice|"
+    r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|right|sure|sorry|"
+    r"just|but|i see|got it|makes sense|last thing|one more thing|another thing|next|first|finally|"
+    r"for now|quick question|question|task|q)\b[\s,.!:;–—-]*"
+    r"|(?:can|could|would|will) (?:you|we)(?: please| also| just| maybe)* "
+    r"|(?:i(?:'d| would) (?:really )?(?:like|love)|i (?:want|need)|we (?:want|need)) (?:you )?(?:also )?to "
+    r"|i(?:'d| would) (?:like|love) (?=(?:some|more|help)\b)"
+    r"|(?:let'?s|let us) (?:please |now |also |just )*"
+    r"|(?:help me(?: to)?|go ahead and|make sure to|try to|feel free to|i think we should|we should|you should|i was wondering if you could) "
+    r"|i (?:was|am|'m) (?:also |just )?(?:wondering|curious)(?: if you could)?,? (?=(?:how|what|why|where|when|if|whether)\b)"
+    r"|i wonder (?:if|whether) (?:it makes sense to |we (?:should|could) )?"
+    r"|do you (?:have|know)(?: of)? any (?:information|idea|ideas|tips|suggestions|recommendations|advice) (?:on|about|for|of) "
+    r"|(?:tell|show) me (?=(?:how|what|why|more|about)\b)"
+    r"|it (?:feels|seems|looks) (?:to me )?(?:like |that )?"
+    r"|i(?:'m| am) thinking (?:about|of) "
+    r"|(?:with that being said|that being said|in that case|anyway|basically),? )",
+    re.I,
+)
+_TAIL = re.compile(
+    r"[\s,]*(?:please|pls|thanks(?: a lot| in advance)?|thank you|for me|or something|if (?:possible|you can)|"
+    r"(?:,|\?)? ?(?:what do you think|right|yeah|ok|okay|correct|no))[\s.!?]*\Z|\s*(?:[:;]-?[)(DP]|😅|🙏|👍|😂)+\s*\Z",
+    re.I,
+)
+_WEAK = re.compile(
+    r"\A[\W_]*(?:(?:yes|yeah|yep|yup|y|ok|okay|k|no|nope|sure|fine|good|great|perfect|nice|cool|thanks|thank you|thx|ty|lgtm|"
+    r"continue|go|go on|go ahead|proceed|next|do it|do that|sounds good|looks good|that works|please|keep going|carry on|"
+    r"try again|again|retry|resume|hi|hello|hey|test|stop|wait|done|right|correct|exactly|agreed|a|b|c|d|both|all|option|push|"
+    r"\d{1,2}|it|let'?s|that|this|with|one|the|first|second|please do|i agree|got it|wow|bye|see you|absolutely|definitely|"
+    r"of course|why not|let'?s do it|let'?s go)[\W_]*){1,6}\Z",
+    re.I,
+)
+_ASKS = re.compile(
+    r"\?|\b(?:can|could|would|will) (?:you|we)\b|\bplease\b|\blet'?s\b|\bi(?:'d| would) like\b|\bi (?:want|need)\b|"
+    r"\bhelp me\b|\b(?:should|must)\b|\bi wonder\b|\bwe need\b",
+    re.I,
+)
+_IMPERATIVE = re.compile(
+    r"(?:add|analy[sz]e|apply|brainstorm|build|change|check|clean|commit|compare|compose|continue|convert|create|debug|delete|"
+    r"describe|design|document|draft|draw|edit|enable|ensure|explain|explore|extract|figure|find|finish|fix|generate|give|"
+    r"implement|improve|install|investigate|list|look|make|merge|migrate|move|open|optimi[sz]e|plan|prepare|print|provide|push|"
+    r"read|rebase|recheck|refactor|release|remove|rename|replace|reply|research|respond|rerun|restore|revert|review|rewrite|run|"
+    r"search|set|show|simplify|split|start|suggest|summari[sz]e|support|switch|tell|test|translate|try|undo|update|upgrade|use|"
+    r"verify|write)\b",
+    re.I,
+)
+_POINTING = re.compile(r"\b(?:it|this|that|these|those|them|they|he|she|him|his|her|there|one|ones)\b", re.I)
+_WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
+_OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A user's request. core: as a title would say it; line: the sentence it stands in; weak: says nothing alone."""
+
+    index: int
+    core: str
+    line: str
+    weak: bool
+    weight: float
+
+
+def is_weak(text: str) -> bool:
+    """Whether a text is only an assent, a greeting or a choice, which says nothing by itself."""
+    return len(text) < 60 and (_WEAK.match(text) is not None or not any(map(str.isalnum, text)))
+
+
+def strip_politeness(sentence: str) -> str:
+    """A request without greetings, politeness and filler: what is to be done, or what is asked."""
+    text = sentence
+    for _ in range(8):
+        shorter = _LEAD.sub("", text, count=1).lstrip(" ,.!:;–—-")
+        if shorter == text or len(shorter) < 8:
+            break
+        text = shorter
+    while (shorter := _TAIL.sub("", text)) != text and len(shorter) >= 8:
+        asked = "?" in text[len(shorter) :]
+        text = shorter + ("?" if asked and not shorter.endswith("?") and _is_question(shorter) else "")
+    text = text.strip(" ,;:")
+    if text.endswith("?") and not _is_question(text):
+        text = text.rstrip("? ")
+    return capitalised(text.rstrip(".!") if not text.endswith(("…", "...")) else text)
+
+
+def _is_question(text: str) -> bool:
+    first = text.split(" ", 1)[0].lower().strip("\"'*`")
+    return first in _QUESTION_WORDS or first.endswith(("n't", "'s")) or _IMPERATIVE.match(text) is None and "?" in text
+
+
+_QUESTION_WORDS = frozenset(
+    "what why how where when who which whose is are was were do does did should can could would will has have had am in any".split()
+)
+
+
+def capitalised(text: str) -> str:
+    """With a capital first letter, unless the first word is code."""
+    first = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if first.isalpha() or "'" in first or "-" in first else text
+
+
+def asked(said: Said) -> Ask | None:
+    """The request of a user's turn, or None where there are no words of the user."""
+    if said.role != "user" or said.origin not in ("words", "command", "shell"):
+        return None
+    if said.origin != "words":
+        text = said.sentences[0]
+        return Ask(said.index, shorten(text, 60), shorten(text, 160), True, 0.5)
+    best, weight = "", -9.0
+    for place, line in enumerate(said.sentences[:14]):
+        score = _worth(line) - 0.25 * min(place, 6)
+        if score > weight:
+            best, weight = line, score
+    if not best:
+        return None
+    weak = is_weak(best)
+    return Ask(said.index, strip_politeness(best), best, weak, weight)
+
+
+def _worth(line: str) -> float:
+    if is_weak(line):
+        return -2.0
+    core = strip_politeness(line)
+    words = len(_WORD.findall(core[:300]))
+    score = min(words, 8) * 0.5 - 0.4 * len(_POINTING.findall(core[:200]))
+    if _ASKS.search(line):
+        score += 1.5
+    if _IMPERATIVE.match(core):
+        score += 2.0
+    return score - (1.0 if words < 2 else 0.0) - (0.5 if line.endswith(":") and len(line) < 30 else 0.0)
+
+
+def chosen(answer: str, question: Said | None) -> str:
+    """What a short answer ("yes", "2") decided: with the assistant's question or the option it picks; '' if none."""
+    if question is None or not question.sentences:
+        return ""
+    if option := _OPTION.match(answer):
+        return _option_text(option[1], question)
+    for line in reversed(question.sentences[-6:]):
+        if line.endswith("?") and len(line) > 14:
+            return line
+    return ""
+
+
+def _option_text(label: str, question: Said) -> str:
+    mark = re.compile(rf"(?:\A|\s)\(?(?:option )?{re.escape(label)}[.):\s]\s*(\S.{{8,160}})", re.I)
+    for line in question.words.split("\n"):
+        if found := mark.match(line.replace("**", "")):
+            return found[1].strip()
+    return ""
+
+
+def last_speech(said: Sequence[Said], before: int) -> Said | None:
+    """What the assistant said last before turn `before`."""
+    return next((s for s in reversed(said) if s.index < before and s.role == "assistant" and s.sentences), None)

@@ -1,0 +1,84 @@
+"""A leaf's turns read once: who said what, which tools were called, what they reported. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ctxmem_mcp.model import Role, Turn
+from ctxmem_mcp.summarizers import speech
+from ctxmem_mcp.summarizers.calls import Call, read_call
+from ctxmem_mcp.summarizers.faults import Report, read_report
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of speech. speaker: the name where people talk by name, else ''."""
+
+    index: int
+    role: Role
+    speaker: str
+    origin: speech.Origin
+    sentences: tuple[str, ...]
+    words: str
+    quoted: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything a summary is made of, in order. sizes: index and tokens of each turn."""
+
+    tokens: int
+    said: list[Said] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+
+    @cached_property
+    def is_work(self) -> bool:
+        return bool(self.calls or self.reports)
+
+    @cached_property
+    def is_dialogue(self) -> bool:
+        """People who talk by name, both sides."""
+        return not self.is_work and len({s.speaker for s in self.said if s.speaker}) > 1
+
+    @cached_property
+    def end(self) -> int:
+        return self.sizes[-1][0] if self.sizes else 0
+
+    def between(self, first: int, last: int) -> list[Said]:
+        """What the assistant said from turn `first` to turn `last`, in order."""
+        return [s for s in self.said if s.role == "assistant" and first <= s.index <= last]
+
+
+def read_section(turns: Sequence[Turn]) -> Section:
+    section = Section(sum(turn.tokens for turn in turns))
+    by_call_id: dict[str, Call] = {}
+    waiting: list[Call] = []
+    for turn in turns:
+        section.sizes.append((turn.index, turn.tokens))
+        if turn.role == "tool":
+            answered = by_call_id.get(turn.call_id) if turn.call_id else (waiting.pop(0) if waiting else None)
+            section.reports.append(read_report(turn.index, turn.content, turn.tokens, answered))
+        elif call := read_call(turn):
+            section.calls.append(call)
+            if turn.call_id:
+                by_call_id[turn.call_id] = call
+            else:
+                waiting.append(call)
+        else:
+            section.said.append(listen(turn))
+    return section
+
+
+def listen(turn: Turn) -> Said:
+    heard = speech.hear(turn.content)
+    if turn.role == "system" and heard.origin == "words":
+        heard = speech.Heard("host", heard.words)
+    spoken = heard.origin in ("words", "recap")
+    lines = speech.sentences(heard.words) if spoken else [heard.words] if heard.words else []
+    name = speech.one_line(turn.name or "")
+    return Said(turn.index, turn.role, name, heard.origin, tuple(lines), heard.words, heard.quoted, turn.tokens)

@@ -1,0 +1,159 @@
+"""How much a sentence tells: facts, decisions and endings, told by their form. Pure.
+
+No model: a sentence of talk is worth keeping when it carries what people later ask for (numbers, dates, names,
+what somebody did, likes or plans) and not when it is a greeting, praise or advice in general terms.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|twice|half|couple of)\b", re.I
+)
+_TIME = re.compile(
+    r"\b(?:yesterday|today|tonight|tomorrow|ago|weekend|morning|mon|tues|wednes|thurs|fri|satur|sun(?=day))(?:day)?s?\b|"
+    r"\b(?:last|next|this|past|every) (?:week|month|year|summer|winter|spring|fall|night|\w+day|few|couple)\b|"
+    r"\b(?:january|february|march|april|june|july|august|september|october|november|december)\b|"
+    r"\b(?:19|20)\d\d\b|\b(?:since|recently|just (?:got|finished|started|came|bought))\b",
+    re.I,
+)
+_NAME = re.compile(r"(?<=[\w,;:'\")] )(?:the )?([A-Z][\w'’&.-]+(?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]+)*)")
+_OWN = re.compile(
+    r"\b(?:my|our) (?:\w+[ -]){0,2}(?:sister|brother|mom|mum|mother|dad|father|son|daughter|kids?|wife|husband|partner|family|"
+    r"friends?|boss|colleagues?|job|work|dog|cat|pets?|pupp\w+|house|home|apartment|car|bike|school|degree|team|company|cousin|aunt|uncle|"
+    r"grand\w+|niece|nephew|roommate|birthday|hometown|phone|laptop|camera|favou?rite)\b",
+    re.I,
+)
+_DID = re.compile(
+    r"\b(?:i|we)(?:'ve|'m| have| had| am| was| just| also| recently| finally| actually| already| even| still)* "
+    r"(?:went|got|bought|started|moved|joined|finished|visited|met|made|took|lost|won|found|saw|read|watched|played|tried|learned|"
+    r"signed|adopted|attended|completed|booked|ordered|received|gave|spent|paid|sold|built|painted|wrote|ran|cooked|baked|"
+    r"been|working|living|studying|training|planning|thinking|going|taking|hoping|using|volunteer\w*|had|passed|quit|grew|"
+    r"graduated|traveled|travelled|set up|picked|redeemed|upgraded|switched|decided)\b",
+    re.I,
+)
+_LIKES = re.compile(
+    r"\b(?:love|loved|prefer|favou?rite|hate|enjoy|allergic|can't stand|fan of|obsessed|passion\w*|dream\w*|afraid|scared|inspir\w+)\b",
+    re.I,
+)
+_TITLED = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
+_EMPTY = re.compile(
+    r"\A(?:wow|thanks|thank you|that'?s|that is|that sounds|sounds|great|awesome|cool|nice|congrat\w*|hey|hi|hello|bye|yeah|yep|good|"
+    r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|important|so|always)|"
+    r"what a|absolutely|definitely|totally|of course|sure|certainly|have fun|good luck|take care|keep|remember|talk to you|see you|"
+    r"i (?:totally |completely )?(?:agree|hope|understand|apologi\w+|can imagine)|here (?:are|is)|these|this (?:is|will|can)|"
+    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|as a)\b",
+    re.I,
+)
+_PHOTO = re.compile(r"\[shared image: (?:a (?:photo|picture|photography|close up) of )?([^\]]{3,160})\]")
+_WORD = re.compile(r"[A-Za-zÀ-ɏ]{5,}")
+_FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|my|we|we're|we've|our|me)\b", re.I)
+_OPENER = re.compile(
+    r"\A(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|wow|hey|thanks|ok|okay|sure|plus|"
+    r"but|you know)\b[,!.\s]+)+(?=\S{2})",
+    re.I,
+)
+
+_USER_RULE = re.compile(
+    r"\b(?:always|never|must(?: not)?|don'?t|do not|prefer|instead of|rather than|make sure|only|should(?:n'?t)?|keep|avoid|"
+    r"no need|let'?s|we(?:'ll| will)|decided|agreed?|go with|going with|stick with|i want|required?)\b",
+    re.I,
+)
+_ASSISTANT_CHOICE = re.compile(
+    r"\b(?:we(?:'ll| will) (?:use|keep|go|store|return|skip|not)|decided|agreed|going with|i(?:'ll| will) go with|chose|opted|"
+    r"instead of|rather than|trade-?off|recommend|the (?:best|cleanest|simplest|right) (?:approach|option|solution|fix|way)|"
+    r"by design|deliberately|intentional(?:ly)?|on purpose)\b",
+    re.I,
+)
+_INTENT = re.compile(
+    r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|actually|wait|hmm|i see|finally|alright|done|right)\b[\s,.!:–—-]*)*"
+    r"(?:let me|let's|i(?:'ll| will| need to| should| want to|'m going to| am going to| can see| see| now)|we need to|i have to|"
+    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says)|looking at|now (?:i|update|add|fix|run|check|for|the|in|create|remove|commit|that|we))\b",
+    re.I,
+)
+_FINDING = re.compile(
+    r"\b(?:the (?:\w+ ){0,3}(?:issue|problem|bug|cause|reason|failure|error|root cause|culprit|difference|fix) (?:is|was|here|comes)|"
+    r"root cause|because|turns out|found (?:that|the|it|a)|caused by|due to|happens when|in fact|this means|meaning|missing|"
+    r"does(?:n't| not)|never|wrong|incorrect|already|instead)\b",
+    re.I,
+)
+_FIXED = re.compile(r"\A\W*(?:fixed|resolved|solved|corrected|the fix (?:is|was)|fix:)|\b(?:fixed (?:by|it|the|in)|resolved by|solved by)\b", re.I)
+_MENDED = re.compile(
+    r"\b(?:(?:is|are|was|were|now|all|been) (?:now )?(?:fixed|resolved|passing|pass(?:es)?|clean|green|works?|working)|now pass\w*|"
+    r"works now|tests? (?:all )?pass\w*|changed? .{3,60} to |replaced? .{3,60} with|switched .{3,40} to )",
+    re.I,
+)
+_DONE = re.compile(
+    r"\b(?:all (?:\w+ ){0,2}(?:tests?|checks?) pass\w*|done|complete[d]?|committed|pushed|merged|created|implemented|updated|added|"
+    r"removed|fixed|renamed|refactored|moved|replaced|summary|passes|passing|works|successfully|no (?:issues|errors|changes))\b",
+    re.I,
+)
+
+
+def facts_in(line: str, role: str) -> float:
+    """How much a sentence of talk tells that somebody may ask for later; below 2 it is not worth a line."""
+    if len(line) < 16 or (line.endswith("?") and not _OWN.search(line) and not _TITLED.search(line)):
+        return -1.0
+    score = 1.5 if _NUMBER.search(line) else 0.0
+    score += 1.5 if _TIME.search(line) else 0.0
+    score += min(3, len(_NAME.findall(line))) * 1.1
+    score += 1.5 if _OWN.search(line) else 0.0
+    score += 2.0 if _DID.search(line) else (0.6 if _FIRST_PERSON.search(line) else 0.0)
+    score += 1.0 if _LIKES.search(line) else 0.0
+    score += 1.2 if _TITLED.search(line) else 0.0
+    score += 1.0 if _PHOTO.search(line) else 0.0
+    score += min(6, len(set(_WORD.findall(line)))) * 0.15
+    if _EMPTY.match(line):
+        score -= 2.5
+    if line.endswith("?"):
+        score -= 1.0
+    return score * (0.5 if role == "assistant_model" else 1.0)
+
+
+def told(line: str) -> str:
+    """The sentence without its conversational opener, shared pictures said in fewer words."""
+    line = _PHOTO.sub(r"[image: \1]", _OPENER.sub("", line))
+    return line[:1].upper() + line[1:] if line[:1].islower() and line.split(" ", 1)[0].isalpha() else line
+
+
+def rules_in(line: str) -> bool:
+    """Whether a user's sentence sets a rule, a constraint or takes a decision."""
+    return not line.endswith("?") and _USER_RULE.search(line) is not None
+
+
+def choice_in(line: str) -> bool:
+    """Whether an assistant's sentence says what was chosen, and over what."""
+    return not line.endswith("?") and _ASSISTANT_CHOICE.search(line) is not None and not _INTENT.match(line)
+
+
+def is_intent(line: str) -> bool:
+    """'Now let me run the tests': says what comes next, which the calls say better."""
+    return _INTENT.match(line) is not None
+
+
+def finding_in(line: str) -> bool:
+    return _FINDING.search(line) is not None
+
+
+def ending_in(line: str) -> float:
+    """How surely a sentence says how an error ended: 0 not at all, 3 'Fixed by ...'."""
+    if _FIXED.search(line):
+        return 3.0
+    if _MENDED.search(line):
+        return 2.0
+    return 1.0 if _FINDING.search(line) and not is_intent(line) else 0.0
+
+
+def is_done(line: str) -> bool:
+    return _DONE.search(line) is not None
+
+
+def names_in(line: str) -> list[str]:
+    """Proper names that stand inside a sentence."""
+    return _NAME.findall(line)
+
+
+def empty_in(line: str) -> bool:
+    """Whether a sentence is only praise, assent or a general remark."""
+    return _EMPTY.match(line) is not None

@@ -1,0 +1,164 @@
+"""A section's title, as a person would have written it. Pure.
+
+    the error, when the section is about one        Error: "exceeds the character limit"
+    else what the user asked for                    Move clean under `entire sessions`
+    else what people talked about                   Caroline: I went to a support group yesterday
+    else what the assistant worked on               Editing hook_registry.go; tests pass
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ctxmem_mcp.summarizers import requests, telling
+from ctxmem_mcp.summarizers.calls import Call
+from ctxmem_mcp.summarizers.endings import Episode
+from ctxmem_mcp.summarizers.requests import Ask
+from ctxmem_mcp.summarizers.section import Said, Section
+from ctxmem_mcp.summarizers.speech import one_line, shorten
+
+TITLE_CHARS = 60
+_ABOUT_ERROR = re.compile(
+    r"\b(?:errors?|fail(?:s|ed|ing|ure)?|broken|breaks?|crash\w*|exception|traceback|bug|warning|red|doesn'?t work|not working)\b", re.I
+)
+_QUOTED = re.compile(r"[\"“']([^\"”'\n]{6,60})[\"”']")
+_MESSAGE = re.compile(r"(?:[\w.]*(?:Error|Exception)|error(?: TS\d+|\[\w+\])?|fatal|panic|FAILED \S+ -|\S+:\d+(?::\d+)?):?\s+(.+)")
+
+
+def title_of(section: Section, episodes: Sequence[Episode], question: Said | None) -> str:
+    """At most 60 characters, never empty."""
+    asks = [ask for said in section.said if (ask := requests.asked(said))]
+    strong = [ask for ask in asks if not ask.weak]
+    if section.is_dialogue:
+        return _talked_of(section) or _first_words(section)
+    if section.is_work and (error := _error_title(section, strong, episodes)):
+        return error
+    if strong:
+        return shorten(_main(section, strong).core, TITLE_CHARS)
+    return _without_request(section, asks, episodes, question)
+
+
+def _without_request(section: Section, asks: list[Ask], episodes: Sequence[Episode], question: Said | None) -> str:
+    if section.calls:
+        return _worked_on(section, episodes)
+    for ask in asks:
+        before = requests.last_speech(section.said, ask.index) or question
+        if choice := requests.chosen(ask.line, before):
+            return shorten(requests.strip_politeness(choice), TITLE_CHARS)
+    if any(said.origin == "recap" for said in section.said):
+        return "Recap of the conversation before"
+    return _first_words(section)
+
+
+def _main(section: Section, asks: list[Ask]) -> Ask:
+    """The request that most of the section answers."""
+    starts = [ask.index for ask in asks] + [section.end + 1]
+    sizes = dict.fromkeys(starts, 0)
+    for index, size in section.sizes:
+        begun = [start for start in starts if start <= index]
+        if begun:
+            sizes[begun[-1]] += size
+    total = max(1, section.tokens)
+    return max(asks, key=lambda ask: (ask.weight + 4.0 * sizes[ask.index] / total, -ask.index))
+
+
+def _error_title(section: Section, strong: list[Ask], episodes: Sequence[Episode]) -> str:
+    """Where the first request is about an error, or the section opens with one that a user pasted."""
+    real = [episode for episode in episodes if episode.weight >= 1.0]
+    first = strong[0] if strong else None
+    told = next((said for said in section.said if first and said.index == first.index), None)
+    if told is None:
+        return ""
+    pasted = next((episode for episode in real if episode.role == "user" and episode.faults[0].index == told.index), None)
+    if not pasted and not _ABOUT_ERROR.search(" ".join(told.sentences[:3])):
+        return ""
+    texts = [fault.text for episode in ([pasted] if pasted else real[:2]) for fault in episode.faults]
+    spoken = " ".join(told.sentences[:6])
+    for phrase in _QUOTED.findall(spoken):
+        if any(phrase in text for text in texts) or any(phrase in text for text in told.quoted.split("\n")):
+            return f'Error: "{phrase}"'[:TITLE_CHARS]
+    return f'Error: "{shorten(_message(texts[0]), TITLE_CHARS - 9)}"' if pasted else ""
+
+
+def _message(text: str) -> str:
+    found = _MESSAGE.search(text)
+    return (found[1] if found else text).replace('"', "'").rstrip(".")
+
+
+def _talked_of(section: Section) -> str:
+    """The most telling sentence of a talk, with its speaker."""
+    best, score = "", 0.0
+    for said in section.said:
+        for text in said.sentences[:20]:
+            value = telling.facts_in(text, said.role) - 0.02 * max(0, len(text) - 50)
+            if value > score:
+                best, score = f"{said.speaker}: {telling.told(text)}" if said.speaker else telling.told(text), value
+    return shorten(best, TITLE_CHARS)
+
+
+def _first_words(section: Section) -> str:
+    for said in section.said:
+        for text in said.sentences:
+            if not requests.is_weak(text) and said.origin not in ("host", "skill", "shell"):
+                return shorten(requests.strip_politeness(text), TITLE_CHARS)
+    for said in section.said:
+        if said.origin in ("skill", "shell", "command") and said.sentences:
+            return shorten({"skill": "Skill ", "shell": "Ran ", "command": ""}[said.origin] + said.sentences[0], TITLE_CHARS)
+    return "Short exchange"
+
+
+def _worked_on(section: Section, episodes: Sequence[Episode]) -> str:
+    edited = _files(section.calls, "edit")
+    if edited:
+        text = "Editing " + " and ".join(edited[:2])
+    elif finding := _finding(section):
+        return shorten(finding, TITLE_CHARS)
+    elif read := _files(section.calls, "read"):
+        text = "Reading " + " and ".join(read[:2])
+    else:
+        text = _ran(section)
+    ending = _state(section, episodes)
+    if ending and len(text) + len(ending) + 2 <= TITLE_CHARS:
+        text = f"{text}; {ending}"
+    return shorten(text, TITLE_CHARS)
+
+
+def _files(calls: Sequence[Call], deed: str) -> list[str]:
+    """The files of that deed, most often named first."""
+    counts: dict[str, int] = {}
+    for call in calls:
+        if call.deed == deed and call.file:
+            counts[call.file] = counts.get(call.file, 0) + 1
+    return sorted(counts, key=lambda file: -counts[file])
+
+
+def _state(section: Section, episodes: Sequence[Episode]) -> str:
+    if any(episode.weight >= 1.0 and not episode.closed for episode in episodes):
+        return "errors open"
+    if any(report.landed for report in section.reports):
+        return "committed"
+    return "tests pass" if any("pass" in r.outcome.lower() or r.outcome.startswith("ok") for r in section.reports) else ""
+
+
+def _finding(section: Section) -> str:
+    best, score = "", 2.0
+    for said in section.said:
+        if said.role == "assistant" and said.origin == "words":
+            for text in said.sentences[:12]:
+                if telling.is_intent(text) or text.endswith((":", "?")) or not 20 <= len(text):
+                    continue
+                value = 2.5 * telling.finding_in(text) + 1.5 * telling.is_done(text) - 0.01 * len(text)
+                if value > score:
+                    best, score = text, value
+    return best
+
+
+def _ran(section: Section) -> str:
+    for call in section.calls:
+        if call.command:
+            return f"Running `{shorten(one_line(call.command), 46)}`"
+    for call in section.calls:
+        if call.about:
+            return shorten(one_line(call.about), TITLE_CHARS)
+    return _first_words(section) if section.said else f"Calls of {one_line(section.calls[0].tool) or 'tools'}"

@@ -1,0 +1,81 @@
+"""What several sections are about together. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ctxmem_mcp.model import Node, Summary
+from ctxmem_mcp.summarizers.speech import shorten
+from ctxmem_mcp.summarizers.titles import TITLE_CHARS
+
+_WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
+_COMMON = frozenset(
+    """the and for with that this from into have has are was were what how why when where which who not all any can could should
+    would will our your its new use using get let more also now then there than about make sure please want need like just some
+    out does did do don their them they you off one two error errors editing reading running tests pass committed""".split()
+)
+# Requests said as the name of the work: "Refactor the X" is "X refactoring". Only where it reads well.
+_WORK_NAMES = {
+    "refactor": "refactoring", "rename": "renaming", "review": "review", "clean up": "cleanup", "redesign": "redesign",
+    "migrate": "migration", "investigate": "investigation", "optimize": "optimization", "rewrite": "rewrite", "debug": "debugging",
+    "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
+}  # fmt: skip
+_OBJECT_END = re.compile(r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|which)\b|[,;:.(]")
+
+
+def topic_of(children: Sequence[tuple[Node, Summary]]) -> str:
+    """One topic where one covers the children; else the topics of the largest, in order."""
+    titles = [summary.title for _, summary in children]
+    bags = [_bag(summary) for _, summary in children]
+    best = max(range(len(children)), key=lambda i: (_cover(titles[i], bags), -i))
+    if _cover(titles[best], bags) >= 0.6:
+        return _named(titles[best])
+    return _listed(children)
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z", "", word.lower())[:6]
+
+
+def _words(text: str) -> set[str]:
+    return {_stem(word) for word in _WORD.findall(text) if word.lower() not in _COMMON}
+
+
+def _bag(summary: Summary) -> set[str]:
+    return _words(" ".join([summary.title, *summary.identifiers, *(line.text for line in summary.highlights)]))
+
+
+def _cover(title: str, bags: Sequence[set[str]]) -> float:
+    """The share of a title's words that the sections have, averaged; short and broken titles count less."""
+    words = _words(title)
+    if len(words) < 2:
+        return 0.0
+    share = sum(len(words & bag) for bag in bags) / (len(words) * len(bags))
+    return share - (0.15 if title.startswith(("Error:", "Editing", "Reading", "Running")) else 0.0) - (0.1 if "…" in title else 0.0)
+
+
+def _named(title: str) -> str:
+    """'Refactor the token estimation function in x.py' as 'Token estimation function refactoring'."""
+    for verb, noun in _WORK_NAMES.items():
+        if title.lower().startswith(verb + " "):
+            rest = re.sub(r"\A(?:the|our|my|this|its)\s+", "", title[len(verb) + 1 :], flags=re.I)
+            end = _OBJECT_END.search(rest)
+            obj = rest[: end.start()] if end else rest
+            if 1 < len(obj.split()) <= 5:
+                return f"{obj[:1].upper()}{obj[1:]} {noun}"
+    return title
+
+
+def _listed(children: Sequence[tuple[Node, Summary]]) -> str:
+    """The titles of the largest children that fit together, in order, each cut at its first clause."""
+    order = sorted(range(len(children)), key=lambda i: -children[i][0].tokens)
+    kept: list[int] = []
+    for i in order:
+        if sum(len(_short(children[j][1].title)) + 2 for j in [*kept, i]) <= TITLE_CHARS + 2:
+            kept.append(i)
+    return "; ".join(_short(children[i][1].title) for i in sorted(kept)) or children[0][1].title
+
+
+def _short(title: str) -> str:
+    return shorten(title, 34)
