@@ -1,0 +1,122 @@
+"""Where a setting comes from, and what is said of a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.settings import Settings, environment_name
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text('retention_days = 60\nlog_level = "info"\ndata_dir = "kept"\n', encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_config_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object, **__: object) -> str:
+        return str(tmp_path / "nowhere")
+
+    monkeypatch.setattr(platformdirs, "user_config_dir", nowhere)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = Settings.load({}, {})
+    assert settings.data_dir == Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
+    assert settings == Settings(data_dir=settings.data_dir)
+    assert (settings.durability, settings.encoding, settings.retention_days) == ("full", "o200k_base", 30)
+    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8765)
+
+
+def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(config: Path) -> None:
+    environ = {"CTXMEM_CONFIG": str(config), "CTXMEM_LOG_LEVEL": "error", "CTXMEM_HTTP_PORT": "9000"}
+    settings = Settings.load({"http_port": 9001, "log_level": None}, environ)
+    assert settings.http_port == 9001
+    assert settings.log_level == "error"
+    assert settings.retention_days == 60
+    assert settings.durability == "full"
+
+
+def test_a_config_path_beats_the_one_of_the_environment(config: Path) -> None:
+    settings = Settings.load({}, {"CTXMEM_CONFIG": "/nowhere/at/all.toml"}, config)
+    assert settings.retention_days == 60
+
+
+def test_a_folder_in_the_config_file_is_meant_from_there(config: Path) -> None:
+    assert Settings.load({}, {}, config).data_dir == config.parent / "kept"
+
+
+def test_a_home_folder_is_expanded_and_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load({}, {"CTXMEM_DATA_DIR": "~/x"}).data_dir == tmp_path / "x"
+    assert Settings.load({"data_dir": "y"}, {}).data_dir == tmp_path / "y"
+
+
+def test_an_empty_value_in_the_environment_counts_as_not_there() -> None:
+    assert Settings.load({}, {"CTXMEM_RETENTION_DAYS": "", "CTXMEM_CONFIG": " "}).retention_days == 30
+
+
+def test_every_knob_has_a_name_in_the_environment_that_its_documentation_says() -> None:
+    for knob in Settings.__dataclass_fields__:
+        assert environment_name(knob) in (Settings.__doc__ or "")
+
+
+BAD = [
+    ("CTXMEM_RETENTION_DAYS", "400", "whole number from 1 to 365"),
+    ("CTXMEM_RETENTION_DAYS", "a month", "whole number from 1 to 365"),
+    ("CTXMEM_DURABILITY", "none", "one of full, normal"),
+    ("CTXMEM_ENCODING", "gpt2", "one of o200k_base, cl100k_base"),
+    ("CTXMEM_HTTP_PORT", "70000", "from 0 to 65535"),
+    ("CTXMEM_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), BAD)
+def test_a_bad_value_is_named_with_its_source_its_rule_and_the_remedy(name: str, value: str, rule: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        Settings.load({}, {name: value})
+    said = str(refused.value)
+    assert said.startswith(f"{name}: is ")
+    assert value in said
+    assert rule in said
+    assert "Leave it out for" in said
+
+
+def test_a_bad_flag_is_named_as_it_is_typed() -> None:
+    with pytest.raises(InvalidArgument, match=r"--retention-days: is 0; takes a whole number"):
+        Settings.load({"retention_days": 0}, {})
+
+
+def test_a_bad_value_in_the_file_names_the_file(config: Path) -> None:
+    config.write_text("retention_days = true\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument) as refused:
+        Settings.load({}, {}, config)
+    assert f"retention_days in {config}: is True" in str(refused.value)
+
+
+def test_an_unknown_setting_is_refused_wherever_it_stands(config: Path) -> None:
+    config.write_text("retention = 3\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match="is no setting"):
+        Settings.load({}, {}, config)
+    with pytest.raises(InvalidArgument, match="is no setting"):
+        Settings.load({"retention": 3}, {})
+
+
+def test_a_config_file_that_was_named_must_be_there_and_be_toml(config: Path) -> None:
+    with pytest.raises(InvalidArgument, match="can't be read"):
+        Settings.load({}, {"CTXMEM_CONFIG": str(config) + ".missing"})
+    config.write_text("retention_days: 3\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match="is not TOML"):
+        Settings.load({}, {}, config)
+
+
+def test_a_data_folder_that_is_a_file_is_refused(config: Path) -> None:
+    with pytest.raises(InvalidArgument, match="which is a file"):
+        Settings.load({"data_dir": str(config)}, {})
