@@ -1,40 +1,130 @@
-"""Asks a branch about a query: which of its pieces speak of it, best first."""
+"""Asks a branch about a query: which of its pieces speak of it, best first.
+
+The index knows pieces by their store ids; ranking knows them by their place on the branch. Runs translate: on a
+conversation that never forked the two differ by one.
+"""
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp import terms
+from ctxmem_mcp.memory.branches import run_end
 from ctxmem_mcp.memory.grounding import Branch
-from ctxmem_mcp.model import Piece
+from ctxmem_mcp.memory.growing import seconds
+from ctxmem_mcp.model import Piece, Turn
+from ctxmem_mcp.recall import query as queries
+from ctxmem_mcp.recall.features import PieceFacts
+from ctxmem_mcp.recall.query import Plan
+from ctxmem_mcp.recall.ranking import Ranked, Search, kind_of, shipped_weights
+from ctxmem_mcp.stores.contract import TermHits
 
-# Terms in more pieces than this are not read through.
+# Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
 TERM_CAP = 4_000
-CANDIDATES = 400
+# Who speaks is learnt from the last turns.
+SPEAKERS_FROM_TURNS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """A piece and how well it answers; higher is better."""
+class Found:
+    """A piece that may answer, and its score: e times likelier than one that has a score lower by one."""
 
     piece: Piece
+    turn: Turn
     score: float
+    ordinal: int
 
 
-async def ranked(branch: Branch, query: str) -> list[Ranked]:
-    words = list(dict.fromkeys(terms.analyse(query)))
-    hits = await branch.store.term_hits(branch.id, words, TERM_CAP)
-    total = branch.state.next_piece - 1
-    scores: dict[int, float] = {}
-    for hit in hits.values():
-        idf = math.log(1 + (total - hit.df + 0.5) / (hit.df + 0.5))
-        tf: dict[int, int] = {}
-        for piece in hit.pieces:
-            tf[piece] = tf.get(piece, 0) + 1
-        for piece, n in tf.items():
-            scores[piece] = scores.get(piece, 0.0) + idf * n * 2.2 / (n + 1.2)
-    best = sorted(scores, key=lambda p: (-scores[p], p))[:CANDIDATES]
-    pieces = await branch.store.pieces(branch.id, best)
-    found = [Ranked(pieces[p], scores[p]) for p in best if p in pieces]
-    return [r for r in found if r.piece.seq in branch.lineage]
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What asking gave: the query as it was read, the pieces best first, and why (by ordinal)."""
+
+    plan: Plan
+    found: list[Found]
+    ranked: Ranked | None = None
+    kinds: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Piece ids -> places on the branch and back: stretches (first id, one past the last, first place)."""
+
+    stretches: tuple[tuple[int, int, int], ...]
+
+    @property
+    def n(self) -> int:
+        return sum(end - first for first, end, _ in self.stretches)
+
+    def ordinal(self, piece: int) -> int | None:
+        at = bisect_right(self.stretches, piece, key=lambda s: s[0]) - 1
+        if at < 0 or piece >= self.stretches[at][1]:
+            return None
+        return piece - self.stretches[at][0] + self.stretches[at][2]
+
+    def piece(self, ordinal: int) -> int:
+        first, _, place = self.stretches[bisect_right(self.stretches, ordinal, key=lambda s: s[2]) - 1]
+        return first + ordinal - place
+
+    def translated(self, hit: TermHits) -> TermHits:
+        """The same hits by ordinal; those on other branches left out."""
+        if len(self.stretches) == 1:
+            first, end, _ = self.stretches[0]
+            if hit.pieces and hit.pieces[-1] < end and hit.pieces[0] >= first:
+                return TermHits(hit.df, [p - first for p in hit.pieces], hit.positions, hit.capped)
+        pairs = [(o, at) for p, at in zip(hit.pieces, hit.positions, strict=True) if (o := self.ordinal(p)) is not None]
+        return TermHits(hit.df, [o for o, _ in pairs], [at for _, at in pairs], hit.capped)
+
+
+async def ask(branch: Branch, query: str) -> Answer:
+    """Ranks the branch's pieces for a query; three reads."""
+    plan = queries.read(query, await _speakers(branch))
+    if not plan.terms:
+        return Answer(plan, [])
+    places = await _places(branch)
+    hits = await branch.store.term_hits(branch.id, plan.terms, TERM_CAP)
+    by_place = {term: places.translated(hit) for term, hit in hits.items()}
+    mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
+    search = Search(plan, by_place, places.n, mean_words)
+    pieces, turns = await _facts(branch, places, search.wanted)
+    facts = [_fact(ordinal, piece, turns[piece.seq]) for ordinal, piece in pieces.items()]
+    kinds = kind_of(facts)
+    ranked = search.rank(facts, shipped_weights().blended(kinds))
+    found = [Found(pieces[s.ordinal], turns[pieces[s.ordinal].seq], s.score, s.ordinal) for s in ranked.pieces]
+    return Answer(plan, found, ranked, kinds)
+
+
+async def _speakers(branch: Branch) -> list[str]:
+    length = branch.lineage.length
+    last = await branch.bare(length - SPEAKERS_FROM_TURNS, length - 1)
+    return sorted({turn.name for turn in last if turn.name and not turn.call_id and turn.role != "tool"})
+
+
+async def _places(branch: Branch) -> _Places:
+    state, place = branch.state, 0
+    stretches: list[tuple[int, int, int]] = []
+    for segment in branch.lineage.segments:
+        end = run_end(state.runs, state.next_seq, segment.first_seq)
+        if segment.last_seq < end:
+            stop = (await branch.store.pieces_of(branch.id, [segment.last_seq]))[segment.last_seq][-1].id + 1
+        else:
+            later = [run.first_piece for run in state.runs if run.first_seq == end + 1]
+            stop = later[0] if later else state.next_piece
+        stretches.append((segment.first_piece, stop, place))
+        place += stop - segment.first_piece
+    return _Places(tuple(stretches))
+
+
+async def _facts(branch: Branch, places: _Places, wanted: Sequence[int]) -> tuple[dict[int, Piece], dict[int, Turn]]:
+    """The pieces at these places, and their turns by seq without content."""
+    ids = {places.piece(ordinal): ordinal for ordinal in wanted}
+    read = await branch.store.pieces(branch.id, list(ids))
+    turns = await branch.store.turns(branch.id, sorted({piece.seq for piece in read.values()}), bare=True)
+    return {ids[i]: piece for i, piece in read.items()}, {turn.seq: turn for turn in turns}
+
+
+def _fact(ordinal: int, piece: Piece, turn: Turn) -> PieceFacts:
+    return PieceFacts(
+        ordinal, piece.index, piece.start, piece.tokens, piece.words, piece.flags, piece.leaf, piece.session,
+        turn.role, turn.name, seconds(turn.said_at),
+    )  # fmt: skip

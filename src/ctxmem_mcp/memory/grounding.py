@@ -31,10 +31,7 @@ class Branch:
 
     async def bare(self, first: int, last: int) -> list[Turn]:
         """The turns first..last without their content."""
-        found: list[Turn] = []
-        for first_seq, last_seq in self.lineage.ranges(first, last):
-            found += await self.store.bare_turns(self.id, first_seq, last_seq)
-        return found
+        return await self.store.turns(self.id, self.lineage.seqs(first, last), bare=True)
 
     async def turns(self, indexes: Iterable[int]) -> dict[int, Turn]:
         """These turns by index, with their content."""
@@ -70,8 +67,10 @@ async def opened_for(branch: Branch, ground: Ground, indexes: Iterable[int]) -> 
         read = await branch.store.nodes(branch.id, wanted) if wanted else {}
         nodes |= read
         level = list(read.values())
+    seqs = [seq for leaf in ranges for seq in branch.lineage.seqs(leaf.first, leaf.last)]
+    turns = {turn.index: turn for turn in await branch.store.turns(branch.id, seqs, bare=True)}
     for leaf in ranges:
-        leaves[leaf.first] = await branch.bare(leaf.first, leaf.last)
+        leaves[leaf.first] = [turns[index] for index in range(leaf.first, leaf.last + 1)]
     return replace(ground, nodes=nodes, leaves=leaves)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.asking import Ranked, ranked
+from ctxmem_mcp.memory.asking import Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
 from ctxmem_mcp.model import Summary, Turn, View
@@ -44,7 +44,7 @@ async def view(store: Store, state: State, lineage: Lineage, query: str | None, 
     budget = token_budget - heading.cost(count)
     asked = query if query and query.strip() else await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
-    found = await ranked(branch, asked) if asked else []
+    found = (await ask(branch, asked)).found if asked else []
     fitted = await _fitted(branch, ground, recent, found, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
@@ -53,7 +53,7 @@ async def view(store: Store, state: State, lineage: Lineage, query: str | None, 
 
 async def _heading(branch: Branch, ground: Ground, token_budget: int) -> Heading:
     last = branch.lineage.last_seq
-    head = (await branch.store.bare_turns(branch.id, last, last))[0].id if last else None
+    head = (await branch.store.turns(branch.id, [last], bare=True))[0].id if last else None
     total = sum(node.tokens for node in ground.roots) + sum(t.tokens for t in ground.leaves[ground.tail_first])
     return Heading(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
 
@@ -89,7 +89,7 @@ async def _fitted(
     branch: Branch,
     ground: Ground,
     recent: Sequence[Unit],
-    found: Sequence[Ranked],
+    found: Sequence[Found],
     budget: int,
     count: Callable[[str], int],
 ) -> Fitted | int:
@@ -109,7 +109,7 @@ async def _fitted(
 _NONE = Summary("", "")
 
 
-def _unit(r: Ranked) -> Unit:
+def _unit(r: Found) -> Unit:
     return Unit((Quote(r.piece.index, Stretch(r.piece.start, r.piece.stop, r.piece.tokens)),))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp import terms
-from ctxmem_mcp.memory.asking import Ranked, ranked
+from ctxmem_mcp.memory.asking import Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, whole_ground
 from ctxmem_mcp.memory.growing import seconds
@@ -40,11 +40,11 @@ class Wanted:
 async def search(store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted) -> list[Hit]:
     """The turns of a branch that answer best, best first."""
     branch = Branch(store, state, lineage)
-    best: dict[int, Ranked] = {}
-    for found in await ranked(branch, query):
-        best.setdefault(found.piece.index, found)
-    admitted = await _admitted(branch, list(best), wanted)
-    chosen = [index for index in best if index in admitted][: wanted.limit]
+    best: dict[int, Found] = {}
+    for found in (await ask(branch, query)).found:
+        if wanted.admits(found.turn):
+            best.setdefault(found.piece.index, found)
+    chosen = list(best)[: wanted.limit]
     turns = await branch.turns(chosen)
     ground = await opened_for(branch, await whole_ground(branch), chosen)
     paths = {index: _path(ground, index) for index in chosen}
@@ -52,22 +52,6 @@ async def search(store: Store, state: State, lineage: Lineage, query: str, wante
     return [
         _hit(turns[i], best[i], [titles[n.digest].title for n in paths[i] if n.digest in titles], query) for i in chosen
     ]
-
-
-async def _admitted(branch: Branch, indexes: Sequence[int], wanted: Wanted) -> set[int]:
-    if wanted == Wanted(limit=wanted.limit):
-        return set(indexes)
-    admitted: set[int] = set()
-    for index in indexes:
-        seq = branch.lineage.seq_at(index)
-        if seq is None:
-            continue
-        (turn,) = await branch.store.bare_turns(branch.id, seq, seq)
-        if wanted.admits(turn):
-            admitted.add(index)
-        if len(admitted) == wanted.limit:
-            break
-    return admitted
 
 
 def _path(ground: Ground, index: int) -> list[Node]:
@@ -80,7 +64,7 @@ def _path(ground: Ground, index: int) -> list[Node]:
     return path
 
 
-def _hit(turn: Turn, found: Ranked, path: list[str], query: str) -> Hit:
+def _hit(turn: Turn, found: Found, path: list[str], query: str) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
         turn.id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,

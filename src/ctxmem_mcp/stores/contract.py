@@ -125,12 +125,9 @@ class Store(Protocol):
         that still lies there is swept first). Raises HeadMoved where the stored version is not one less."""
         ...
 
-    async def turns(self, conversation_id: str, seqs: Sequence[int]) -> list[Turn]:
-        """These turns, in the order asked for; batched. Unknown seqs are left out."""
-        ...
-
-    async def bare_turns(self, conversation_id: str, first_seq: int, last_seq: int) -> list[Turn]:
-        """The turns first_seq..last_seq with everything but their content (which is ''): cheap, for layout."""
+    async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
+        """These turns, in the order asked for; batched. Unknown seqs are left out. bare: everything but their
+        content (which is then ''), for layout and ranking; costs a fraction."""
         ...
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:

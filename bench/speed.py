@@ -1,0 +1,208 @@
+"""python -m bench speed [--sizes 1000,10000,100000] [--quick]
+
+Start, append, view, import, memory and disk, through MCP stdio as an agent uses it, beside a bare SDK server with an
+echo tool and a bare durable SQLite insert, in the same run. Machines are noisy: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+from mcp import Client, StdioServerParameters
+
+from bench import corpus
+from ctxmem_mcp.model import NewTurn
+
+OURS = [sys.executable, "-m", "ctxmem_mcp"]
+ECHO = [sys.executable, "-m", "bench.echo_server"]
+INITIALIZE = {
+    "jsonrpc": "2.0", "id": 1, "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bench", "version": "0"}},
+}  # fmt: skip
+
+
+def p(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def start_ms(command: list[str], data_dir: str) -> float:
+    """From spawning the process to reading its answer to `initialize`."""
+    environment = {**os.environ, "CTXMEM_DATA_DIR": data_dir}
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    took = (time.perf_counter() - began) * 1000
+    process.stdin.close()
+    process.wait()
+    return took
+
+
+@contextlib.asynccontextmanager
+async def connected(command: list[str], data_dir: str) -> AsyncIterator[tuple[Client, psutil.Process]]:
+    environment = {**os.environ, "CTXMEM_DATA_DIR": data_dir}
+    before = {child.pid for child in psutil.Process().children()}
+    async with Client(StdioServerParameters(command=command[0], args=command[1:], env=environment)) as client:
+        (child,) = [c for c in psutil.Process().children() if c.pid not in before]
+        yield client, child
+
+
+async def timed(times: int, call: Callable[[int], Any]) -> list[float]:
+    took = []
+    for i in range(times):
+        began = time.perf_counter()
+        result = await call(i)
+        took.append((time.perf_counter() - began) * 1000)
+        if result.is_error:
+            raise RuntimeError(result.content[0].text)
+    return took
+
+
+def bare_inserts(texts: Sequence[str], folder: str) -> list[float]:
+    db = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("CREATE TABLE turns(id INTEGER PRIMARY KEY, content TEXT)")
+    took = []
+    for text in texts:
+        began = time.perf_counter()
+        db.execute("INSERT INTO turns(content) VALUES (?)", (text,))
+        took.append((time.perf_counter() - began) * 1000)
+    db.close()
+    return took
+
+
+async def stored(size: int, folder: str) -> tuple[float, int]:
+    """Imports `size` turns as the command does; gives turns a second and the bytes of text."""
+    from ctxmem_mcp.assembly import open_memory
+    from ctxmem_mcp.settings import Settings
+
+    history = list(corpus.turns(size))
+    began = time.perf_counter()
+    async with open_memory(Settings.load({"data_dir": folder})) as memory:
+        head = None
+        for i in range(0, size, 1000):
+            done = await memory.sync(history[i : i + 1000], conversation_id="bench", after=head)
+            head = done.head
+    return size / (time.perf_counter() - began), sum(len(t.content.encode()) for t in history)
+
+
+def on_disk(folder: str) -> int:
+    return sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+
+
+async def appends(size: int, folder: str, times: int) -> None:
+    """Append and the two floors, taken in turns so that they meet the same noise."""
+    texts = [turn.content for turn in corpus.turns(times * 4, seed=3)]
+    ours: list[float] = []
+    echoed: list[float] = []
+    bare: list[float] = []
+    with tempfile.TemporaryDirectory() as other:
+        async with connected(OURS, folder) as (client, _), connected(ECHO, other) as (echo, _):
+
+            def arguments(i: int) -> dict[str, Any]:
+                return {"role": "user" if i % 4 == 0 else "assistant", "content": texts[i]}
+
+            async def append(i: int) -> Any:
+                return await client.call_tool("append_turn", {"conversation_id": "bench", **arguments(i)})
+
+            async def call(i: int) -> Any:
+                return await echo.call_tool("echo", arguments(i))
+
+            await timed(20, append)
+            await timed(20, call)
+            step = max(1, times // 10)
+            for a in range(20, 20 + times, step):
+                ours += await timed(step, lambda i, a=a: append(a + i))
+                echoed += await timed(step, lambda i, a=a: call(a + i))
+                with tempfile.TemporaryDirectory(dir=folder) as bare_folder:
+                    bare += bare_inserts(texts[a : a + step], bare_folder)
+    floor = p(echoed, 0.5) + p(bare, 0.5)
+    print(
+        f"append at {size:>7,}: p50 {p(ours, 0.5):.2f} p95 {p(ours, 0.95):.2f} p99 {p(ours, 0.99):.2f} ms; "
+        f"echo {p(echoed, 0.5):.2f} + bare insert {p(bare, 0.5):.2f} = {floor:.2f}; "
+        f"ratio {p(ours, 0.5) / floor:.2f} (wanted <= 1.30)"
+    )
+
+
+async def views(size: int, folder: str, times: int) -> None:
+    asked = corpus.questions(times, size)
+    async with connected(OURS, folder) as (client, _):
+
+        async def view(i: int) -> Any:
+            return await client.call_tool(
+                "get_context", {"conversation_id": "bench", "query": asked[i % len(asked)], "token_budget": 8000}
+            )
+
+        await timed(3, view)
+        took = await timed(times, view)
+    wanted = 30 if size <= 1000 else 60
+    print(
+        f"get_context(8000, query) at {size:>7,}: p50 {p(took, 0.5):.1f} p95 {p(took, 0.95):.1f} ms (wanted p95 <= {wanted})"
+    )
+
+
+async def resident() -> None:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        texts = [turn.content for turn in corpus.turns(1_000, seed=5)]
+        async with connected(OURS, folder) as (client, ours), connected(ECHO, other) as (echo, bare):
+            for i, text in enumerate(texts):
+                await client.call_tool("append_turn", {"conversation_id": "m", "role": "user", "content": text})
+                await echo.call_tool("echo", {"role": "user", "content": text})
+                if i % 10 == 9:
+                    await client.call_tool("get_context", {"conversation_id": "m", "query": text[:80]})
+            mine, floor = ours.memory_info().rss / 2**20, bare.memory_info().rss / 2**20
+    print(
+        f"resident after 1,000 appends and 100 views: {mine:.0f} MB; bare SDK server {floor:.0f} MB; ratio {mine / floor:.2f} (wanted <= 1.60)"
+    )
+
+
+def starts(runs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        both = [(start_ms(OURS, folder), start_ms(ECHO, folder)) for _ in range(runs)]
+    ours, echo = (statistics.median(side) for side in zip(*both[1:], strict=True))
+    ratio = statistics.median(a / b for a, b in both[1:])
+    print(f"start to initialize: {ours:.0f} ms; bare SDK server {echo:.0f} ms; ratio {ratio:.2f} (wanted <= 1.15)")
+
+
+async def run(sizes: Sequence[int], times: int, runs: int) -> None:
+    starts(runs)
+    await resident()
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            rate, text = await stored(size, folder)
+            used = on_disk(folder)
+            print(
+                f"import of {size:>7,} turns: {rate:,.0f} turns/s (wanted >= 3,000); {used / text:.2f} bytes on disk a byte of text (wanted <= 1.0)"
+            )
+            gc.collect()
+            await views(size, folder, times // 2)
+            await appends(size, folder, times)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench speed", description=__doc__)
+    parser.add_argument("--sizes", default="1000,10000,100000")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    given = parser.parse_args(arguments)
+    times, runs = (100, 5) if given.quick else (400, 12)
+    anyio.run(run, [int(size) for size in given.sizes.split(",")], times, runs)

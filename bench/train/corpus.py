@@ -1,0 +1,90 @@
+"""Conversations with known evidence, prepared as a store would hold them: pieces, facts, an inverted index."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctxmem_mcp import pieces, terms, tokens, tree
+from ctxmem_mcp.memory.growing import TOPIC_CHARS, seconds
+from ctxmem_mcp.recall.features import PieceFacts
+from ctxmem_mcp.stores.contract import TermHits
+
+CAP = 5_000
+
+
+@dataclass
+class Prepared:
+    id: str
+    kind: str
+    turns: list[dict[str, Any]]
+    questions: list[dict[str, Any]]
+    facts: list[PieceFacts] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    index: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    mean_words: float = 1.0
+    speakers: list[str] = field(default_factory=list)
+    by_id: dict[str, int] = field(default_factory=dict)
+
+    def hits(self, wanted: tuple[str, ...]) -> dict[str, TermHits]:
+        found = {}
+        for term in wanted:
+            if term in self.index:
+                ordinals, positions = self.index[term]
+                df = len(set(ordinals))
+                found[term] = TermHits(df, (), (), True) if df > CAP else TermHits(df, ordinals, positions)
+        return found
+
+
+def folder() -> Path:
+    try:
+        return Path(os.environ["CTXMEM_EVAL_DIR"]) / "data"
+    except KeyError:
+        raise SystemExit("Set CTXMEM_EVAL_DIR to the folder that holds data/*.jsonl.gz") from None
+
+
+def read(name: str) -> Iterator[dict[str, Any]]:
+    with gzip.open(folder() / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def prepare(conversation: dict[str, Any]) -> Prepared:
+    made = Prepared(
+        conversation["id"], conversation["kind"], conversation["turns"], conversation["questions"],
+        by_id={t["id"]: i for i, t in enumerate(conversation["turns"])},
+    )  # fmt: skip
+    made.speakers = sorted({t["name"] for t in made.turns if t["name"]})
+    index: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    frontier, words = tree.Frontier(), 0
+    for i, turn in enumerate(made.turns):
+        content, role = turn["content"], turn["role"]
+        stub = tree.Stub(
+            i.to_bytes(16, "big"), i, role, tokens.count(content), None, seconds(turn["said_at"]),
+            frozenset(terms.analyse(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
+        )  # fmt: skip
+        frontier = tree.grow(frontier, stub).frontier
+        for start, stop in pieces.cut(content, role):
+            text = content[start:stop]
+            found = terms.analyse(text)
+            ordinal = len(made.facts)
+            made.facts.append(PieceFacts(
+                ordinal, i, start, tokens.count(text), len(found), int(terms.flags(text, role)),
+                frontier.leaf_first or 0, frontier.session, role, turn["name"], seconds(turn["said_at"]),
+            ))  # fmt: skip
+            made.texts.append(text)
+            words += len(found)
+            for position, term in enumerate(found):
+                index[term][0].append(ordinal)
+                index[term][1].append(position)
+    made.index, made.mean_words = dict(index), words / max(1, len(made.facts))
+    return made
+
+
+def load(name: str) -> list[Prepared]:
+    return [prepare(conversation) for conversation in read(name)]

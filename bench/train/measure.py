@@ -1,0 +1,130 @@
+"""Evidence recall inside a budget, packed offline by a simple rule, beside plain BM25."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bench.train.corpus import Prepared, load
+from bench.train.evidence import recall
+from ctxmem_mcp.recall import query as queries
+from ctxmem_mcp.recall.packing import Candidate, choose
+from ctxmem_mcp.recall.ranking import Ranked, Search, Weights, kind_of, shipped_weights
+
+BUDGETS = (2_000, 4_000, 8_000, 16_000)
+HEADER_TOKENS = 12
+STRUCTURE_SHARE = 0.15
+Ranker = Callable[[Prepared, str], Ranked]
+
+
+def ranker(weights: Weights) -> Ranker:
+    kinds: dict[str, dict[str, float]] = {}
+
+    def rank(conversation: Prepared, text: str) -> Ranked:
+        if conversation.id not in kinds:
+            kinds[conversation.id] = weights.blended(kind_of(conversation.facts))
+        plan = queries.read(text, conversation.speakers)
+        search = Search(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
+        return search.rank([conversation.facts[o] for o in search.wanted], kinds[conversation.id])
+
+    return rank
+
+
+def plain_bm25(conversation: Prepared, text: str) -> Ranked:
+    return ranker(Weights({kind: {"bm25": 1.0} for kind in ("coding", "chat", "dialogue")}))(conversation, text)
+
+
+def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
+    """What a view of these pieces, taken in this order while they fit, would quote."""
+    left, taken, turns = int(budget * (1 - STRUCTURE_SHARE)), set[int](), set[int]()
+    for ordinal in order:
+        f = conversation.facts[ordinal]
+        cost = f.tokens + (0 if f.turn in turns else HEADER_TOKENS)
+        if cost <= left:
+            taken.add(ordinal)
+            turns.add(f.turn)
+            left -= cost
+        if left < HEADER_TOKENS:
+            break
+    parts, before = [], -2
+    for ordinal in sorted(taken):
+        joined = ordinal == before + 1 and conversation.facts[ordinal].start > 0
+        parts.append(("" if joined else "\n[...]\n") + conversation.texts[ordinal])
+        before = ordinal
+    return "".join(parts)
+
+
+def candidates(conversation: Prepared, ranked: Ranked) -> list[Candidate]:
+    facts = conversation.facts
+    return [Candidate(s.ordinal, s.score, facts[s.ordinal].tokens, facts[s.ordinal].turn, facts[s.ordinal].flags)
+            for s in ranked.pieces]  # fmt: skip
+
+
+def measure(
+    conversations: Sequence[Prepared], rank: Ranker, budgets: Sequence[int] = BUDGETS, *, plain: bool = False,
+    asks: Callable[[Prepared, str], str] | None = None, **options: float,
+) -> dict[str, list[list[float]]]:  # fmt: skip
+    """Per category, the recall of each question at each budget."""
+    rows: dict[str, list[list[float]]] = defaultdict(list)
+    for conversation in conversations:
+        for q in conversation.questions:
+            text = asks(conversation, q["query"]) if asks else q["query"]
+            ranked = rank(conversation, text)
+            plan = queries.read(text, conversation.speakers)
+            row = []
+            for budget in budgets:
+                order = (
+                    [s.ordinal for s in ranked.pieces if s.score > 0] if plain
+                    else choose(candidates(conversation, ranked), int(budget * 0.85), plan, **options)
+                )  # fmt: skip
+                row.append(100 * recall(conversation, q, view(conversation, order, budget)))
+            rows[q["category"]].append(row)
+            rows["ALL"].append(row)
+    return rows
+
+
+def shown(rows: Mapping[str, list[list[float]]]) -> str:
+    def line(name: str) -> str:
+        return f"  {name:26s} n={len(rows[name]):4d}  " + " ".join(
+            f"{statistics.fmean(column):5.1f}" for column in zip(*rows[name], strict=True)
+        )
+
+    return "\n".join(line(name) for name in sorted(rows, key=lambda n: (n != "ALL", n)))
+
+
+def without_rarest(conversation: Prepared, text: str) -> str:
+    """The question without its most telling word: how a person asks who does not remember it."""
+    found = {}
+    for word in text.split():
+        for term in queries.read(word).terms[:1]:
+            found[word] = len(set(conversation.index.get(term, ((), ()))[0]))
+    known = {w: df for w, df in found.items() if df}
+    if len(known) < 2:
+        return text
+    rarest = min(known, key=lambda w: known[w])
+    return " ".join(w for w in text.split() if w != rarest)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", nargs="*", default=["locomo-dev", "longmemeval-dev", "coding-dev"])
+    parser.add_argument("--weights", type=Path)
+    args = parser.parse_args()
+    weights = Weights(json.loads(args.weights.read_text())["weights"]) if args.weights else shipped_weights()
+    for name in args.data:
+        conversations = load(name)
+        begun = time.perf_counter()
+        rows = measure(conversations, ranker(weights))
+        spent = 1000 * (time.perf_counter() - begun) / len(rows["ALL"])
+        print(f"{name}: recall in % at {BUDGETS}; {spent:.0f} ms a question\n{shown(rows)}")
+        print("bm25\n" + shown({"ALL": measure(conversations, plain_bm25, plain=True)["ALL"]}))
+        print("without the rarest word\n" + shown(measure(conversations, ranker(weights), asks=without_rarest)))
+
+
+if __name__ == "__main__":
+    main()
