@@ -19,11 +19,6 @@ from ctxmem_mcp.faces.opening import Opened
 from ctxmem_mcp.settings import Settings
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def era(request: pytest.FixtureRequest) -> Any:
     """auto: the revision of 2026-07-28; legacy: the handshake before it."""

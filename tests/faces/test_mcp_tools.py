@@ -137,7 +137,7 @@ def test_the_first_512_characters_of_the_instructions_stand_alone() -> None:
 
 
 def test_the_rule_for_a_conversation_id_is_the_same_in_the_face_and_below() -> None:
-    assert arguments.CONVERSATION_ID_PATTERN == f"^{naming.CONVERSATION_ID.pattern}$"
+    assert f"^{naming.CONVERSATION_ID.pattern}$" == arguments.CONVERSATION_ID_PATTERN
 
 
 # ---------------------------------------------------------------- turns in, turns out

@@ -45,13 +45,14 @@ def serve(
 
     Raises InvalidArgument for a bind that others could reach, unless insecure.
     """
-    log_to_stderr(settings)
     if transport == "stdio":
+        log_to_stderr(settings)
         _serve_stdio(settings)
     elif transport == "http":
         host = settings.http_host if host is None else host
-        port = settings.http_port if port is None else port
-        _serve_http(settings, host, port, insecure)
+        _check_bind(host, insecure)
+        log_to_stderr(settings)
+        _serve_http(settings, host, settings.http_port if port is None else port)
     else:
         raise InvalidArgument("transport", f"is {transport!r}; takes stdio or http", "Leave it out for stdio.")
 
@@ -112,10 +113,11 @@ def _divert_stdout() -> None:
 # ---------------------------------------------------------------- http
 
 
-def _serve_http(settings: Settings, host: str, port: int, insecure: bool) -> None:
-    _check_bind(host, insecure)
+def _serve_http(settings: Settings, host: str, port: int) -> None:
     import uvicorn
 
+    if not is_loopback(host):
+        _log.warning("Serving on %s without authentication: whoever reaches it reads and forgets everything.", host)
     server = uvicorn.Server(
         uvicorn.Config(
             http_app(settings, host),
@@ -134,15 +136,12 @@ def _serve_http(settings: Settings, host: str, port: int, insecure: bool) -> Non
 
 
 def _check_bind(host: str, insecure: bool) -> None:
-    if is_loopback(host):
-        return
-    if not insecure:
+    if not insecure and not is_loopback(host):
         raise InvalidArgument(
             "host",
             f"{host!r} can be reached from other machines, and there is no authentication yet",
             f"Serve on 127.0.0.1 (--host, {environment_name('http_host')}), or say --insecure if the network is yours.",
         )
-    _log.warning("Serving on %s without authentication: whoever reaches it reads and forgets everything.", host)
 
 
 def is_loopback(host: str) -> bool:
