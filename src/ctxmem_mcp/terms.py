@@ -43,8 +43,7 @@ _UNSPACED = re.compile(
     "\U00020000-\U0003ffff]+"
 )
 
-STOP_WORDS = frozenset(
-    """a about above after again against ain all also am an and any are aren as at be because been before being
+_STOP_WORDS = """a about above after again against ain all also am an and any are aren as at be because been before being
     below between both but by can cannot could couldn d did didn do does doesn doing don done down during each
     either else ever every few for from further get gets getting go goes going gonna got had hadn has hasn have
     haven having he her here hers herself him himself his how however i if in into is isn it its itself just let
@@ -53,8 +52,37 @@ STOP_WORDS = frozenset(
     really s said same say says shall shan she should shouldn since so some such t than that the their theirs them
     themselves then there these they this those though through thus to too under until up upon us ve very via was
     wasn we well were weren what when where whether which while who whom whose why will with within without won
-    would wouldn y yeah yes yet you your yours yourself yourselves""".split()
-)
+    would wouldn y yeah yes yet you your yours yourself yourselves"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+# Words that a stemmer leaves apart though people use one for the other: irregular forms, written numbers, short
+# names of months and days, and what programmers shorten. Form -> the word it stands for.
+_SAME = """ate:eat eaten:eat became:become began:begin begun:begin bent:bend bit:bite bitten:bite blew:blow
+    blown:blow bought:buy broke:break broken:break brought:bring built:build came:come caught:catch chose:choose
+    chosen:choose drank:drink drunk:drink drawn:draw drew:draw driven:drive drove:drive fallen:fall fed:feed
+    fell:fall felt:feel flew:fly flown:fly forgot:forget forgotten:forget fought:fight found:find froze:freeze
+    frozen:freeze gave:give given:give grew:grow grown:grow heard:hear held:hold hid:hide hidden:hide kept:keep
+    knew:know known:know laid:lay led:lead left:leave lent:lend lost:lose made:make meant:mean met:meet paid:pay
+    ran:run rang:ring ridden:ride risen:rise rode:ride rose:rise sang:sing sent:send shaken:shake shook:shake
+    shot:shoot shown:show slept:sleep slid:slide sold:sell spent:spend spoke:speak spoken:speak stole:steal
+    stolen:steal stood:stand stuck:stick sung:sing swam:swim swum:swim taken:take taught:teach thought:think
+    threw:throw thrown:throw told:tell took:take tore:tear torn:tear understood:understand woke:wake
+    won:win saw:see seen:see wore:wear worn:wear written:write wrote:write
+    children:child feet:foot geese:goose knives:knife men:man mice:mouse people:person
+    shelves:shelf teeth:tooth wives:wife wolves:wolf women:woman indices:index matrices:matrix
+    two:2 three:3 four:4 five:5 six:6 seven:7 eight:8 nine:9 ten:10 eleven:11 twelve:12 twenty:20 thirty:30
+    jan:january feb:february mar:march apr:april jun:june jul:july aug:august sept:september sep:september
+    oct:october nov:november dec:december mon:monday tue:tuesday tues:tuesday wed:wednesday thu:thursday
+    thurs:thursday fri:friday mom:mother mum:mother dad:father tv:television
+    arg:argument args:argument auth:authentication cfg:config cmd:command cmds:command config:configuration
+    configs:configuration conv:conversation ctx:context db:database deps:dependency dep:dependency dest:destination
+    dir:directory dirs:directory doc:document docs:document documentation:document env:environment err:error
+    errs:error exec:execute func:function funcs:function fn:function impl:implementation info:information
+    init:initialize lib:library libs:library msg:message msgs:message num:number obj:object param:parameter
+    params:parameter perf:performance pkg:package pkgs:package prev:previous ref:reference refs:reference
+    repo:repository repos:repository req:request resp:response src:source str:string tmp:temporary
+    util:utility utils:utility val:value vals:value vars:variable var:variable ver:version"""
+_SAME_WORD = {form: word for form, _, word in (pair.partition(":") for pair in _SAME.split())}
 
 
 class Flag(IntFlag):
@@ -76,6 +104,7 @@ class Flag(IntFlag):
     CALL = 8192  # a tool call's arguments
     EDIT = 16384  # changes a file
     DECISION = 32768  # decided, agreed, instead, let's
+    COMMAND = 65536  # runs a command
 
 
 @functools.cache
@@ -149,7 +178,7 @@ def _plain(word: str) -> tuple[str, ...]:
         return _pairs(word, run)
     if word in STOP_WORDS or (len(word) == 1 and word.isascii()):
         return ()
-    return (_stemmer()(word[:TERM_CHARS_MAX]),)
+    return (_stemmer()(_SAME_WORD.get(word, word)[:TERM_CHARS_MAX]),)
 
 
 def _pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
@@ -224,7 +253,14 @@ _PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?) (?:the )?[A-Z][a
 _NAME = re.compile(r"[a-z,] [A-Z][a-z]+")
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
 _CALL = re.compile(r"\s*(?:[\w.:-]{1,64}\s?)?\{\s*(?:\"|\})")
-_EDIT = re.compile(r"\s*(?:Edit|MultiEdit|Write|Update|NotebookEdit|apply_patch|str_replace\w*)\b|.{0,80}\"old_str")
+_EDIT = re.compile(
+    r"\s*(?:Edit|MultiEdit|Write|Update|NotebookEdit|apply_patch|str_replace\w*)\b ?[/{\n\w]*[/.{]"
+    r"|.{0,200}\"(?:old_str|new_str|file_text|old_string|new_string|patch)|\s*\*\*\* Begin Patch|\s*diff --git"
+)
+_COMMAND = re.compile(
+    r"\s*(?:\$ \S|(?:Bash|bash|shell|exec|execute_command|run_in_terminal|run_terminal_cmd|terminal)\b)"
+    r"|\s*(?:[\w.-]{1,40}\s?)?\{\s*\"(?:command|cmd|script)\""
+)
 _PROSE, _QUESTION = int(Flag.PROSE), int(Flag.QUESTION)
 _WORDS_SAY: tuple[tuple[frozenset[bytes], int], ...] = (
     (_TIME_WORDS, int(Flag.TIME)),
@@ -236,11 +272,10 @@ _WORDS_SAY: tuple[tuple[frozenset[bytes], int], ...] = (
     (_NUMBER_WORDS, int(Flag.NUMBER)),
     (_MONEY_WORDS, int(Flag.MONEY)),
 )
-_SYMBOLS = b"{}[]()<>=;/\\_|\"+*&%$#@^~`"
+_SYMBOLS = b'{}[]()<>=;/\\_|"+*&%$#@^~`'
 # In sentences, words of letters are most of the text and marks of code are rare.
 _SYMBOL_SHARE_MAX = 0.05
 _SYMBOL_SHARE_CODE = 0.04
-_SPACES_SHARE_MIN = 0.09
 
 
 def is_call(text: str) -> bool:
@@ -250,7 +285,7 @@ def is_call(text: str) -> bool:
 
 def is_prose(text: str, role: str) -> bool:
     """Whether it was said, in sentences, by a person or an agent; what a tool returned never was."""
-    if role == "tool" or is_call(text):
+    if role == "tool" or is_call(text) or _COMMAND.match(text) or _EDIT.match(text):
         return False
     return _symbol_share(text) <= _SYMBOL_SHARE_MAX * (2 if role == "user" else 1)
 
@@ -303,6 +338,8 @@ def _flags_of_output(text: str, role: str) -> int:
         return found
     if is_call(text):
         found |= Flag.CALL
+    if _COMMAND.match(text):
+        found |= Flag.COMMAND
     return found | Flag.EDIT if _EDIT.match(text) else found
 
 

@@ -1,0 +1,265 @@
+"""What is looked at of every candidate piece: one column of numbers per feature, over all candidates at once. Pure.
+
+Columns rather than a table, because plain Python goes through a list several times faster than through objects.
+All numbers are small (mostly 0..1), so that weights say how much a feature matters.
+
+    evidence from the piece      bm25 rel cover exact pair rare related
+    from around it               before1 after1 before2 after2 window context turn leaf leaf_cover sitting ...
+    from what it is              said user agent output first size recent asks after_question ...
+    from what is asked           one column per kind of question and property of the piece that answers it
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import log
+
+from ctxmem_mcp.recall.query import Kind, Plan, moment
+from ctxmem_mcp.terms import Flag
+
+# A term's further occurrences count ever less; pieces longer than the mean count somewhat less.
+BM25_K, BM25_B = 1.2, 0.6
+# Of the piece before, what stands among its first terms also tells what this one is about.
+HEAD_TERMS = 30
+# A whole section holds every common word; a few occurrences say nothing.
+SECTION_K = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFacts:
+    """What ranking knows of a piece without its text. ordinal: its place on the branch (0, 1, ...).
+
+    turn: index of its turn; leaf, session: index of the first turn of its section and sitting. said_at: seconds
+    since 1970, None where nobody said. name: who speaks, as the turn carries it.
+    """
+
+    ordinal: int
+    turn: int
+    start: int
+    tokens: int
+    words: int
+    flags: int
+    leaf: int
+    session: int
+    role: str
+    name: str | None = None
+    said_at: float | None = None
+
+
+@dataclass(slots=True)
+class Matches:
+    """Where the query's terms stand, by ordinal. idf: of each term, times its own weight.
+
+    counts: per own term, ordinal -> occurrences. masks: ordinal -> which own terms stand there, one bit each.
+    heads: the same, only what stands among a piece's first terms. loose: ordinal -> a score without lengths.
+    related: ordinal -> the same of related words. pairs: ordinal -> share of the query's pairs standing together.
+    """
+
+    idf: list[float]
+    counts: Sequence[Mapping[int, int]]
+    masks: Mapping[int, int]
+    heads: Mapping[int, int]
+    loose: Mapping[int, float]
+    related: Mapping[int, float]
+    pairs: Mapping[int, float]
+    exact: int
+    _worth: dict[int, float] = field(default_factory=lambda: {0: 0.0})
+
+    def worth(self, mask: int) -> float:
+        """The sum of idf over a mask's terms."""
+        found = self._worth.get(mask)
+        if found is None:
+            found = self._worth[mask] = sum(w for j, w in enumerate(self.idf) if mask >> j & 1)
+        return found
+
+
+Columns = dict[str, list[float]]
+
+_ANSWERS: tuple[tuple[str, Kind, Flag], ...] = (
+    ("when:time", Kind.WHEN, Flag.TIME),
+    ("where:place", Kind.WHERE, Flag.PLACE),
+    ("who:names", Kind.WHO, Flag.NAMES),
+    ("why:reason", Kind.WHY, Flag.REASON),
+    ("many:number", Kind.HOW_MANY, Flag.NUMBER),
+    ("much:money", Kind.HOW_MUCH, Flag.MONEY),
+    ("error:error", Kind.ERROR, Flag.ERROR),
+    ("change:edit", Kind.CHANGE, Flag.EDIT),
+    ("command:command", Kind.COMMAND, Flag.COMMAND),
+    ("liking:liking", Kind.LIKING, Flag.LIKING),
+    ("decision:decision", Kind.DECISION, Flag.DECISION),
+    ("me:first_person", Kind.ABOUT_ME, Flag.FIRST_PERSON),
+)
+_SPEAKS: tuple[tuple[str, Kind, str], ...] = (
+    ("said:user", Kind.USER_SAID, "user"),
+    ("said:agent", Kind.AGENT_SAID, "assistant"),
+    ("error:output", Kind.ERROR, "tool"),
+    ("result:output", Kind.RESULT, "tool"),
+    ("me:user", Kind.ABOUT_ME, "user"),
+)
+
+
+def columns(plan: Plan, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float) -> Columns:
+    """All features of the candidates `facts` (in branch order), a list per feature, in their order."""
+    found = _own(matches, facts, mean_words)
+    found |= _around(matches, facts)
+    found |= _sections(matches, facts)
+    found |= _nature(facts, n)
+    found |= _asked(plan, facts)
+    return found
+
+
+def _scale(matches: Matches) -> float:
+    return matches.worth((1 << len(matches.idf)) - 1) or 1.0
+
+
+def _own(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Columns:
+    """How well the piece itself matches."""
+    bm25 = _bm25(matches, facts, mean_words)
+    whole, top = _scale(matches), max(bm25, default=0.0) or 1.0
+    masks = [matches.masks.get(f.ordinal, 0) for f in facts]
+    rarest = max(matches.idf, default=1.0) or 1.0
+    exact_worth = matches.worth(matches.exact) or 1.0
+    rare = {mask: max((w for j, w in enumerate(matches.idf) if mask >> j & 1), default=0.0) for mask in set(masks)}
+    return {
+        "bm25": [score / whole for score in bm25],
+        "rel": [score / top for score in bm25],
+        "cover": [matches.worth(mask) / whole for mask in masks],
+        "exact": [matches.worth(mask & matches.exact) / exact_worth for mask in masks],
+        "rare": [rare[mask] / rarest for mask in masks],
+        "pair": [matches.pairs.get(f.ordinal, 0.0) for f in facts],
+        "related": [matches.related.get(f.ordinal, 0.0) / whole for f in facts],
+        "any": [1.0 if mask else 0.0 for mask in masks],
+    }
+
+
+def _bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> list[float]:
+    place = {f.ordinal: i for i, f in enumerate(facts)}
+    slack = [BM25_K * (1 - BM25_B + BM25_B * f.words / (mean_words or 1.0)) for f in facts]
+    scores = [0.0] * len(facts)
+    for idf, counts in zip(matches.idf, matches.counts, strict=True):
+        here = place.keys() & counts.keys() if len(counts) > len(place) else counts
+        for ordinal in here:
+            i = place.get(ordinal)
+            if i is not None:
+                tf = counts[ordinal]
+                scores[i] += idf * tf * (BM25_K + 1) / (tf + slack[i])
+    return scores
+
+
+def _around(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
+    """How well its neighbours match, never over a sitting's border."""
+    session = {f.ordinal: f.session for f in facts}
+    masks, heads = matches.masks, matches.heads
+    top = max(matches.loose.values(), default=0.0) or 1.0
+    loose = matches.loose
+    cols: Columns = {name: [] for name in ("before1", "after1", "before2", "after2")}
+    window, context = [], []
+    for f in facts:
+        at, mine = f.ordinal, f.session
+        near = [session.get(at + d, mine) == mine for d in (-2, -1, 1, 2)]
+        cols["before2"].append(loose.get(at - 2, 0.0) / top if near[0] else 0.0)
+        cols["before1"].append(loose.get(at - 1, 0.0) / top if near[1] else 0.0)
+        cols["after1"].append(loose.get(at + 1, 0.0) / top if near[2] else 0.0)
+        cols["after2"].append(loose.get(at + 2, 0.0) / top if near[3] else 0.0)
+        own = masks.get(at, 0)
+        head = own | (heads.get(at - 1, 0) if near[1] else 0) | (heads.get(at - 2, 0) if near[0] else 0)
+        context.append(head)
+        wide = own | (masks.get(at - 1, 0) if near[1] else 0) | (masks.get(at + 1, 0) if near[2] else 0)
+        window.append(wide)
+    whole = _scale(matches)
+    cols["window"] = [matches.worth(mask) / whole for mask in window]
+    cols["context"] = [matches.worth(mask) / whole for mask in context]
+    return cols
+
+
+def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
+    """How well the turn, the section and the sitting match that it belongs to, and the turns beside its own."""
+    whole = _scale(matches)
+    turns = _grouped(matches, facts, [f.turn for f in facts])
+    leaves = _grouped(matches, facts, [f.leaf for f in facts])
+    sittings = _grouped(matches, facts, [f.session for f in facts])
+    top_leaf = max((score for score, _ in leaves.values()), default=0.0) or 1.0
+    top_sitting = max((score for score, _ in sittings.values()), default=0.0) or 1.0
+    top_turn = max((score for score, _ in turns.values()), default=0.0) or 1.0
+    nothing = (0.0, 0)
+    return {
+        "turn": [turns[f.turn][0] / top_turn for f in facts],
+        "turn_cover": [matches.worth(turns[f.turn][1]) / whole for f in facts],
+        "turn_before": [turns.get(f.turn - 1, nothing)[0] / top_turn if f.turn > f.session else 0.0 for f in facts],
+        "turn_after": [turns.get(f.turn + 1, nothing)[0] / top_turn for f in facts],
+        "leaf": [leaves[f.leaf][0] / top_leaf for f in facts],
+        "leaf_cover": [matches.worth(leaves[f.leaf][1]) / whole for f in facts],
+        "sitting": [sittings[f.session][0] / top_sitting for f in facts],
+        "sitting_cover": [matches.worth(sittings[f.session][1]) / whole for f in facts],
+    }
+
+
+def _grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
+    """Per group of pieces: a score as if it were one text, and which terms stand in it."""
+    of = {f.ordinal: group for f, group in zip(facts, groups, strict=True)}
+    scores: dict[int, float] = dict.fromkeys(groups, 0.0)
+    masks: dict[int, int] = dict.fromkeys(groups, 0)
+    for j, (idf, counts) in enumerate(zip(matches.idf, matches.counts, strict=True)):
+        sums: dict[int, int] = defaultdict(int)
+        here = of.keys() & counts.keys() if len(counts) > len(of) else counts
+        for ordinal in here:
+            group = of.get(ordinal)
+            if group is not None:
+                sums[group] += counts[ordinal]
+        for group, tf in sums.items():
+            scores[group] += idf * tf / (tf + SECTION_K)
+            masks[group] |= 1 << j
+    return {group: (scores[group], masks[group]) for group in scores}
+
+
+def _nature(facts: Sequence[PieceFacts], n: int) -> Columns:
+    """What the piece is, whatever is asked."""
+    question = {f.ordinal: bool(f.flags & Flag.QUESTION and f.flags & Flag.PROSE) for f in facts}
+    flags = [f.flags for f in facts]
+    prose = [1.0 if flag & Flag.PROSE else 0.0 for flag in flags]
+    return {
+        "prose": prose,
+        "user": [1.0 if f.role == "user" else 0.0 for f in facts],
+        "agent": [p if f.role == "assistant" else 0.0 for f, p in zip(facts, prose, strict=True)],
+        "output": [1.0 if f.role == "tool" else 0.0 for f in facts],
+        "call": [1.0 if flag & (Flag.CALL | Flag.COMMAND | Flag.EDIT) else 0.0 for flag in flags],
+        "first": [1.0 if f.start == 0 else 0.0 for f in facts],
+        "size": [log(f.tokens + 12) for f in facts],
+        "recent": [f.ordinal / n for f in facts],
+        "asks": [1.0 if question[f.ordinal] else 0.0 for f in facts],
+        "after_question": [1.0 if question.get(f.ordinal - 1) and f.turn > f.session else 0.0 for f in facts],
+        "has_error": [1.0 if flag & Flag.ERROR else 0.0 for flag in flags],
+        "has_number": [1.0 if flag & Flag.NUMBER else 0.0 for flag in flags],
+        "first_person": [1.0 if flag & Flag.FIRST_PERSON else 0.0 for flag in flags],
+    }
+
+
+def _asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
+    """Whether the piece is of the kind that answers what is asked. Columns of kinds not asked are left out."""
+    found: Columns = {}
+    for name, kind, flag in _ANSWERS:
+        if kind in plan.kinds:
+            found[name] = [1.0 if f.flags & flag else 0.0 for f in facts]
+    for name, kind, role in _SPEAKS:
+        if kind in plan.kinds:
+            said = role != "tool"
+            found[name] = [1.0 if f.role == role and (not said or f.flags & Flag.PROSE) else 0.0 for f in facts]
+    if plan.speakers:
+        found["speaker"] = [1.0 if f.name and f.name.lower() in plan.speakers else 0.0 for f in facts]
+    if plan.periods:
+        found["period"] = list(_in_periods(plan, facts))
+    return found
+
+
+def _in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
+    known: dict[float, float] = {}
+    for f in facts:
+        if f.said_at is None:
+            yield 0.0
+            continue
+        if f.said_at not in known:
+            at = moment(f.said_at)
+            known[f.said_at] = 1.0 if any(period.holds(at) for period in plan.periods) else 0.0
+        yield known[f.said_at]

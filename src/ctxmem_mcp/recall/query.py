@@ -1,0 +1,297 @@
+"""Reads a query: the terms to look for, and what kind of answer is asked for. Pure.
+
+    plan = read("When did Caroline fix the crash in parseConfig?", speakers=["Caroline", "Melanie"])
+    plan.terms   ('carolin', 'fix', 'crash', 'pars', 'configur', '=parseconfig', ...)   ask the store for these
+    plan.kinds   {WHEN}
+
+What is asked for is told by many wordings each, since people rarely use the text's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import pairwise
+
+from ctxmem_mcp import terms
+
+# A query of more than this many terms is a pasted text; its first terms do.
+TERMS_MAX = 48
+# What a looser way of saying the same counts, beside the word itself.
+RELATED_WEIGHT = 0.35
+
+
+class Kind(StrEnum):
+    """What an answer would hold. A query can be of several kinds."""
+
+    WHEN = "when"
+    WHERE = "where"
+    WHO = "who"
+    WHY = "why"
+    HOW_MANY = "how_many"
+    HOW_MUCH = "how_much"
+    ERROR = "error"
+    CHANGE = "change"
+    COMMAND = "command"
+    RESULT = "result"
+    LIKING = "liking"
+    DECISION = "decision"
+    USER_SAID = "user_said"
+    AGENT_SAID = "agent_said"
+    ABOUT_ME = "about_me"
+    WHOLE = "whole"
+
+
+# Per kind, wordings that ask for it; alternatives of a pattern, matched as whole words in any case.
+_WORDINGS: dict[Kind, str] = {
+    Kind.WHEN: (
+        r"when|what (?:date|day|time|year|month)|which (?:date|day|year|month)|how long|how (?:many|"
+        r"much) (?:days|weeks|months|years|time)|since when|until when|how (?:recently|soon)|first|"
+        r"last time|ago"
+    ),
+    Kind.WHERE: (
+        r"where|which (?:city|country|place|town|state|restaurant|shop|store|location)|what (?:city|"
+        r"country|place|town|state|location)|located|location"
+    ),
+    Kind.WHO: r"who|whom|whose|which (?:person|friend|colleague|people)|what name|named?|called",
+    Kind.WHY: r"why|reasons?|how come|what (?:for|caused|made)|cause[ds]?|motivat\w+|root cause|explains?",
+    Kind.HOW_MANY: (
+        r"how many|number of|count of|how often|total|in all|altogether|how (?:old|tall|far|big|large|"
+        r"fast|heavy)|percentage|ratio|what (?:size|version|port|score|rating|limit)"
+    ),
+    Kind.HOW_MUCH: r"how much|price|cost|costs?|spen[dt]|paid|pay|budget|expensive|save[d]?|money|salary|earn",
+    Kind.ERROR: (
+        r"errors?|fail(?:s|ed|ing|ures?)?|exceptions?|crash\w*|bugs?|problems?|issues?|broke\w*|wrong|"
+        r"traceback|complain\w*|warnings?|lint\w*|panics?|trouble|went bad|blew up"
+    ),
+    Kind.CHANGE: (
+        r"chang(?:e|ed|es|ing)|edit\w*|modif\w+|rewr\w+|refactor\w*|implement\w*|added|add|removed?|"
+        r"renam\w+|replac\w+|fix(?:ed|es)?|patch\w*|touched|wrote|introduc\w+|delet\w+|updat\w+"
+    ),
+    Kind.COMMAND: (
+        r"commands?|how (?:did|do|can|could) (?:we|i|you|it|they)|ran|run|shell|invok\w+|execut\w+|typed|"
+        r"terminal|cli"
+    ),
+    Kind.RESULT: (
+        r"results?|output|outcome|what happened|came (?:back|out)|returned|prints?|printed|shown|"
+        r"respon[ds]\w*|what did .{1,60} (?:show|give|report|find|return)|turned out|pass(?:ed)?"
+    ),
+    Kind.LIKING: (
+        r"like[sd]?|lov(?:e|es|ed)|prefer\w*|favou?rite|enjoy\w*|hate[sd]?|interest\w*|hobb\w+|"
+        r"recommend\w*|suggest\w*|should i|want(?:s|ed)?|wish\w*|hop(?:e|es|ed|ing)"
+    ),
+    Kind.DECISION: (
+        r"decid\w+|decision|agree\w*|chose|choose|choice|settl\w+|conclu\w+|instead|going with|"
+        r"opt(?:ed)?|resolv\w+|plan(?:s|ned)?|approach|strategy|intend\w*"
+    ),
+    Kind.USER_SAID: (
+        r"(?:the )?(?:user|human|person|developer|customer|client|they|he|she) (?:\w+ )?(?:say|said|"
+        r"sa(?:y|id)|ask(?:ed)?|want(?:ed)?|request(?:ed)?|tell|told|mention(?:ed)?|complain(?:ed)?|"
+        r"prefer(?:red)?|think|thought|insist(?:ed)?|need(?:ed)?|object(?:ed)?)|user'?s (?:words|request|"
+        r"wish|opinion|instructions?|feedback)|(?:were|was) (?:we|you|i) (?:told|asked)"
+    ),
+    Kind.AGENT_SAID: (
+        r"(?:you|assistant|agent|model|claude|gpt) (?:\w+ )?(?:say|said|suggest(?:ed)?|recommend(?:ed)?|"
+        r"mention(?:ed)?|told|tell|provid(?:e|ed)|explain(?:ed)?|g[ai]ve|given|list(?:ed)?|propose[d]?|"
+        r"wrote|created?|conclude[d]?)|remind me|previous (?:conversation|chat|discussion)|"
+        r"earlier (?:conversation|chat)|we (?:talked|discussed|spoke)|last time"
+    ),
+    Kind.ABOUT_ME: r"i|my|me|mine|we|our",
+    Kind.WHOLE: (
+        r"list (?:all|every)|everything|every|all (?:the )?(?:errors|changes|files|decisions|things|"
+        r"problems|issues|times|topics|tasks|steps|commits|tests)|in (?:what|which) order|order of|"
+        r"sequence|chronolog\w+|timeline|summar\w+|overview|recap|overall|so far|over time|history of|"
+        r"throughout|evol\w+|progress\w*|in total|what (?:did|have) we (?:do|done)|walk me through"
+    ),
+}
+_ASKS = tuple((kind, re.compile(rf"\b(?:{wording})\b", re.IGNORECASE)) for kind, wording in _WORDINGS.items())
+
+# Stemmed words -> others that texts use for them; looked for as well, but worth less.
+_RELATED_WORDS = """error: fail exception panic traceback undefined invalid
+fail: error fail broken exit
+crash: panic exception fatal segfault
+fix: resolve repair solve correct patch
+bug: error issue problem defect
+problem: issue error bug
+remove: delete drop
+delete: remove
+create: add new write
+change: update edit modify replace
+install: setup dependency
+test: check verify spec
+check: verify test which status
+verify: check test
+search: grep find
+find: search grep
+view: show read cat
+show: print view log
+stop: kill end finish
+start: begin launch run
+directory: folder path
+folder: directory
+picture: photo image painting
+photo: picture image
+job: work career company position
+work: job office career
+buy: purchase get order
+purchase: buy
+trip: travel vacation visit journey
+travel: trip visit flight
+vacation: trip holiday
+kid: child son daughter
+child: kid son daughter
+wife: husband partner spouse
+pet: dog cat
+movie: film watch
+film: movie
+book: read novel
+exercise: workout gym run yoga
+food: eat meal recipe dinner cook
+restaurant: dinner eat food
+doctor: appointment medical health
+hobby: enjoy interest
+sport: game team play
+music: song band concert play
+car: drive vehicle
+house: home apartment
+home: house apartment
+friend: buddy
+begin: start
+live: move home
+move: relocate
+instrument: guitar piano violin
+slow: performance latency
+fast: performance speed
+speed: performance fast
+reason: because
+person: user
+rename: name
+branch: checkout git
+merge: conflict main git
+commit: git
+push: git remote
+compile: build
+build: compile make
+lint: golangci ruff eslint
+""".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A time the query names: a day where it is known, else a month, else a year. None: not said."""
+
+    year: int | None = None
+    month: int | None = None
+    day: int | None = None
+
+    def holds(self, at: datetime) -> bool:
+        pairs = ((self.year, at.year), (self.month, at.month), (self.day, at.day))
+        return all(named is None or named == its for named, its in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A query, read. terms: to ask the index for, each once, the query's own first.
+
+    weights: what each term counts by itself, before its rarity. pairs: places in `terms` that stood side by side.
+    speakers: those of the conversation's names that the query names (lower case). before: seconds since 1970 to
+    which "ago" refers; None where nobody said.
+    """
+
+    text: str
+    terms: tuple[str, ...]
+    weights: tuple[float, ...]
+    pairs: tuple[tuple[int, int], ...]
+    kinds: frozenset[Kind]
+    speakers: frozenset[str] = frozenset()
+    periods: tuple[Period, ...] = ()
+
+    @property
+    def wants_whole_history(self) -> bool:
+        """Asks about the conversation as a whole: a finer outline answers, not more excerpts."""
+        return Kind.WHOLE in self.kinds
+
+    @property
+    def wants_words(self) -> bool:
+        """Asks for what people or the agent said, meant or decided, rather than for code or output."""
+        said = {Kind.USER_SAID, Kind.AGENT_SAID, Kind.WHY, Kind.DECISION, Kind.LIKING}
+        return bool(self.kinds & said) and not self.kinds & {Kind.ERROR, Kind.RESULT, Kind.COMMAND}
+
+
+def read(text: str, speakers: Sequence[str] = ()) -> Plan:
+    """The plan for a query. speakers: the names that turns of the conversation carry."""
+    sequence = terms.analyse(text)[: 4 * TERMS_MAX]
+    own = list(dict.fromkeys(sequence))[:TERMS_MAX]
+    place = {term: i for i, term in enumerate(own)}
+    words = [term for term in sequence if not term.startswith(terms.EXACT)]
+    pairs = {
+        (place[a], place[b]) for a, b in pairwise(words)
+        if a in place and b in place and a != b
+    }  # fmt: skip
+    related = list(dict.fromkeys(r for term in own for r in _related().get(term, ()) if r not in place))
+    return Plan(
+        text,
+        (*own, *related),
+        (1.0,) * len(own) + (RELATED_WEIGHT,) * len(related),
+        tuple(sorted(pairs)),
+        frozenset(kind for kind, pattern in _ASKS if pattern.search(text)),
+        frozenset(_named(text, speakers)),
+        tuple(_periods(text)),
+    )
+
+
+def _related() -> dict[str, tuple[str, ...]]:
+    if not _RELATED:
+        for line in _RELATED_WORDS.splitlines():
+            word, others = line.split(":")
+            _RELATED[terms.analyse(word)[0]] = tuple(terms.analyse(others))
+    return _RELATED
+
+
+_RELATED: dict[str, tuple[str, ...]] = {}
+
+
+def _named(text: str, speakers: Sequence[str]) -> list[str]:
+    words = set(re.findall(r"\w+", text.lower()))
+    return [name.lower() for name in speakers if words & {name.lower(), *name.lower().split()}]
+
+
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        ("january jan", "february feb", "march", "april apr", "may", "june jun", "july jul", "august aug",
+         "september sept sep", "october oct", "november nov", "december dec"), 1)
+    for name in names.split()
+}  # fmt: skip
+_MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
+_ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
+_DAY_MONTH = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)?,? ({_MONTH})\b,?(?: ((?:19|20)\d\d)\b)?", re.I)
+_MONTH_DAY = re.compile(rf"\b({_MONTH})\b\.?(?: (\d{{1,2}})(?:st|nd|rd|th)?\b)?,?(?: (?:of )?((?:19|20)\d\d)\b)?", re.I)
+_YEAR = re.compile(r"\b((?:19|20)\d\d)\b")
+
+
+def _periods(text: str) -> list[Period]:
+    """The dates, months and years a query names; "may" and "march" only as they are written for months."""
+    found = [Period(int(y), int(m), int(d) if d else None) for y, m, d in _ISO.findall(text)]
+    rest = _ISO.sub(" ", text)
+    for day, month, year in _DAY_MONTH.findall(rest):
+        found.append(Period(int(year) if year else None, _MONTHS[month.lower()], int(day)))
+    rest = _DAY_MONTH.sub(" ", rest)
+    for match in _MONTH_DAY.finditer(rest):
+        month, day, year = match.groups()
+        if month.lower() in ("may", "march") and not (month[0].isupper() and (day or year or _after_in(match))):
+            continue
+        found.append(Period(int(year) if year else None, _MONTHS[month.lower()], int(day) if day else None))
+    return found or [Period(year=int(year)) for year in _YEAR.findall(rest)]
+
+
+def _after_in(match: re.Match[str]) -> bool:
+    return match.string[: match.start()].lower().endswith(("in ", "during ", "of ", "since ", "by ", "last "))
+
+
+def moment(seconds: float) -> datetime:
+    """An instant as a date in UTC, to hold against a period."""
+    return datetime.fromtimestamp(seconds, UTC)

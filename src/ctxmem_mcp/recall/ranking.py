@@ -1,0 +1,223 @@
+"""Scores pieces for a query: a linear ranker over features of the index, no model, no text read. Pure.
+
+    search = Search(plan, hits, n=pieces on the branch, mean_words=analysed terms per piece)
+    facts = ...read PieceFacts of search.wanted...         one batched read, at most ~700 pieces
+    ranked = search.rank(facts, weights)                    best first; ranked.why(ordinal) says why
+
+`hits` has the store's TermHits with piece ids turned into ordinals, places on the branch (0, 1, ...), so that a
+neighbour is an ordinal beside. Nothing here knows what kind of store they come from.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from math import log
+
+from ctxmem_mcp.recall.features import HEAD_TERMS, Columns, Matches, PieceFacts, columns
+from ctxmem_mcp.recall.query import Plan
+from ctxmem_mcp.stores.contract import TermHits
+from ctxmem_mcp.terms import EXACT, Flag
+
+# How many pieces are looked at closely. All, where a conversation has no more than this.
+CANDIDATES = 600
+# Of those: the best by their own words, whose neighbours come too, and the stretches where much matches.
+BEST = 330
+BEST_WITH_NEIGHBOURS = 90
+REACH = 2
+REGION = 16
+REGIONS = 10
+# Terms in more pieces than this are read only to tell matches apart, not to find them.
+_SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
+_POSITION_BITS = 20
+
+KINDS = ("coding", "chat", "dialogue")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What each feature counts, per kind of conversation; made by bench/train, shipped as weights.json."""
+
+    by_kind: Mapping[str, Mapping[str, float]]
+
+    def blended(self, kinds: Mapping[str, float]) -> dict[str, float]:
+        """The weights for a conversation that is of these kinds to these shares (sum 1)."""
+        mixed: dict[str, float] = defaultdict(float)
+        for kind, share in kinds.items():
+            for name, weight in self.by_kind[kind].items():
+                mixed[name] += share * weight
+        return dict(mixed)
+
+
+@functools.cache
+def shipped_weights() -> Weights:
+    """The weights that come with the package."""
+    text = resources.files("ctxmem_mcp.recall").joinpath("weights.json").read_text("utf-8")
+    return Weights(json.loads(text)["weights"])
+
+
+def kind_of(facts: Iterable[PieceFacts]) -> dict[str, float]:
+    """Which kinds of conversation some of its pieces speak for, as shares that sum to 1.
+
+    Calls and outputs make it coding; long answers make it a chat; short turns by named people make it a dialogue.
+    """
+    pieces = list(facts)
+    n = len(pieces) or 1
+    work = sum(1 for p in pieces if p.role == "tool" or not p.flags & Flag.PROSE) / n
+    coding = min(1.0, work / 0.3)
+    talk = [p for p in pieces if p.role != "tool" and p.flags & Flag.PROSE]
+    named = sum(1 for p in talk if p.name) / (len(talk) or 1)
+    mean = sum(p.tokens for p in talk) / (len(talk) or 1)
+    short = min(1.0, max(0.0, (160 - mean) / 80))
+    dialogue = (1 - coding) * short * (0.5 + 0.5 * named)
+    return {"coding": coding, "chat": 1 - coding - dialogue, "dialogue": dialogue}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    ordinal: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Scored pieces, best first, and what each feature paid for each of them.
+
+    A score is a log-probability up to a constant: the piece with score s is e times likelier than one with s - 1.
+    """
+
+    pieces: tuple[Scored, ...]
+    _columns: Columns
+    _place: Mapping[int, int]
+    _weights: Mapping[str, float]
+
+    def why(self, ordinal: int, most: int = 6) -> list[tuple[str, float]]:
+        """The features that paid most for a piece, with what they paid."""
+        at = self._place[ordinal]
+        paid = [(name, self._weights.get(name, 0.0) * column[at]) for name, column in self._columns.items()]
+        paid = [(name, value) for name, value in paid if abs(value) >= 0.005]
+        return sorted(paid, key=lambda pair: (-abs(pair[1]), pair[0]))[:most]
+
+
+class Search:
+    """One query against one branch."""
+
+    def __init__(self, plan: Plan, hits: Mapping[str, TermHits], n: int, mean_words: float) -> None:
+        self._plan, self._n, self._mean_words = plan, n, mean_words
+        self.matches = _match(plan, hits, n)
+
+    @property
+    def wanted(self) -> list[int]:
+        """The ordinals whose facts ranking wants to see, ascending."""
+        n = self._n
+        if n <= CANDIDATES:
+            return list(range(n))
+        loose = dict(self.matches.loose)
+        for ordinal, score in self.matches.related.items():
+            loose[ordinal] = loose.get(ordinal, 0.0) + score
+        found = set(heapq.nlargest(BEST, loose, key=loose.__getitem__))
+        for at in heapq.nlargest(BEST_WITH_NEIGHBOURS, found, key=loose.__getitem__):
+            found.update(range(max(0, at - REACH), min(n, at + REACH + 1)))
+        for region in _best_regions(loose):
+            found.update(range(region * REGION, min(n, (region + 1) * REGION)))
+        if len(found) < CANDIDATES:
+            found.update(range(max(0, n - (CANDIDATES - len(found))), n))
+        return sorted(found)
+
+    def rank(self, facts: Iterable[PieceFacts], weights: Mapping[str, float]) -> Ranked:
+        """Scores the pieces whose facts are given."""
+        known = sorted(facts, key=lambda f: f.ordinal)
+        cols = columns(self._plan, self.matches, known, self._n, self._mean_words)
+        scores = [0.0] * len(known)
+        for name, column in cols.items():
+            weight = weights.get(name, 0.0)
+            if weight:
+                scores = [score + weight * value for score, value in zip(scores, column, strict=True)]
+        best = sorted((Scored(f.ordinal, s) for f, s in zip(known, scores, strict=True)), key=_best_first)
+        return Ranked(tuple(best), cols, {f.ordinal: i for i, f in enumerate(known)}, weights)
+
+
+def _best_first(scored: Scored) -> tuple[float, int]:
+    return (-scored.score, -scored.ordinal)
+
+
+def _best_regions(loose: Mapping[int, float]) -> list[int]:
+    """Stretches of the branch in which most matches, by number."""
+    sums: dict[int, float] = defaultdict(float)
+    for ordinal, score in loose.items():
+        sums[ordinal // REGION] += score * score
+    return heapq.nlargest(REGIONS, sums, key=sums.__getitem__)
+
+
+def _match(plan: Plan, hits: Mapping[str, TermHits], n: int) -> Matches:
+    own = [i for i, weight in enumerate(plan.weights) if weight >= 1.0]
+    idf = [_idf(hits.get(plan.terms[i]), n) for i in own]
+    found = [hits.get(plan.terms[i]) for i in own]
+    counts = [Counter(hit.pieces) if hit else Counter[int]() for hit in found]
+    masks: dict[int, int] = defaultdict(int)
+    loose: dict[int, float] = defaultdict(float)
+    for j, (worth, count) in enumerate(zip(idf, counts, strict=True)):
+        bit, paid = 1 << j, [worth * s for s in _SATURATION]
+        for ordinal, tf in count.items():
+            masks[ordinal] |= bit
+            loose[ordinal] += paid[tf] if tf < 64 else paid[63]
+    exact = sum(1 << j for j, i in enumerate(own) if plan.terms[i].startswith(EXACT))
+    related = _related(plan, hits, n)
+    pairs = _pairs(plan, found, idf)
+    return Matches(idf, counts, masks, _heads(found), loose, related, pairs, exact)
+
+
+def _idf(hit: TermHits | None, n: int) -> float:
+    df = hit.df if hit else 0
+    return log(1 + (max(n, df) - df + 0.5) / (df + 0.5))
+
+
+def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
+    """Which terms stand among the first ones of each piece."""
+    heads: dict[int, int] = defaultdict(int)
+    for j, hit in enumerate(found):
+        if hit:
+            bit = 1 << j
+            for ordinal, position in zip(hit.pieces, hit.positions, strict=True):
+                if position < HEAD_TERMS:
+                    heads[ordinal] |= bit
+    return heads
+
+
+def _related(plan: Plan, hits: Mapping[str, TermHits], n: int) -> dict[int, float]:
+    scores: dict[int, float] = defaultdict(float)
+    for term, weight in zip(plan.terms, plan.weights, strict=True):
+        hit = hits.get(term) if weight < 1.0 else None
+        if hit:
+            paid = weight * _idf(hit, n)
+            for ordinal in set(hit.pieces):
+                scores[ordinal] = max(scores[ordinal], paid)
+    return scores
+
+
+def _pairs(plan: Plan, found: Sequence[TermHits | None], idf: Sequence[float]) -> dict[int, float]:
+    """Per piece, the share of the query's pairs of neighbouring terms that stand side by side in it too."""
+    places: dict[int, set[int]] = {}
+    whole = sum(idf[a] + idf[b] for a, b in plan.pairs) or 1.0
+    scores: dict[int, float] = defaultdict(float)
+    for a, b in plan.pairs:
+        if not (found[a] and found[b]):
+            continue
+        for j in (a, b):
+            if j not in places:
+                places[j] = _places(found[j])
+        together = {place >> _POSITION_BITS for place in places[a] & {p - 1 for p in places[b]}}
+        for ordinal in together:
+            scores[ordinal] += (idf[a] + idf[b]) / whole
+    return scores
+
+
+def _places(hit: TermHits | None) -> set[int]:
+    if hit is None:
+        return set()
+    return {(o << _POSITION_BITS) + p for o, p in zip(hit.pieces, hit.positions, strict=True)}
