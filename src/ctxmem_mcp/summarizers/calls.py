@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctxmem_mcp.model import Turn
+from ctxmem_mcp.summarizers.speech import one_line
 
 Deed = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
 
@@ -22,7 +23,8 @@ _BARE_PATH = re.compile(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Creat
 _FIELD = re.compile(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
 _PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
 _DEFINED = re.compile(
-    r"\b(?:func(?:\s*\([^)\n]{1,80}\))?|def|class|function|fn|struct|interface|trait|enum|type)\s+([A-Za-z_]\w{2,80})"
+    r"(?:^|[^\w/#*])(?:(?:func(?:\s*\([^)\n]{1,80}\))?|def|function|fn)\s+([A-Za-z_]\w{2,80})\s*[(<\[]|"
+    r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
 )
 _WRAPPERS = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
@@ -34,6 +36,7 @@ _DEEDS: tuple[tuple[Deed, re.Pattern[str]], ...] = (
     ("find", re.compile(r"grep|glob|find|search|list|^ls$|lsp", re.I)),
     ("read", re.compile(r"read|view|cat|open|fetch|get", re.I)),
 )
+_BARE_FILES = frozenset("Makefile Dockerfile Justfile LICENSE README CODEOWNERS Gemfile Rakefile Procfile Jenkinsfile".split())
 _PATH_FIELDS = ("file_path", "path", "filePath", "filename", "file", "notebook_path", "target_file", "relative_path")
 _COMMAND_FIELDS = ("command", "cmd", "script", "code")
 
@@ -52,13 +55,14 @@ class Call:
 
     @property
     def file(self) -> str:
-        """The name of the file, without its folders."""
-        return self.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        """The name of the file, without its folders; '' for a folder."""
+        name = self.path.replace("\\", "/").rsplit("/", 1)[-1]
+        return one_line(name) if "." in name or name in _BARE_FILES else ""
 
     @property
     def defined(self) -> list[str]:
         """Functions and classes named in what it writes, in order, each once."""
-        return list(dict.fromkeys(_DEFINED.findall(self.text)))
+        return list(dict.fromkeys(one or two or three for one, two, three in _DEFINED.findall(self.text)))
 
 
 def read_call(turn: Turn) -> Call | None:

@@ -59,12 +59,17 @@ def _episode(section: Section, role: Role, faults: tuple[Fault, ...], report: Re
         weight = 0.35
     if faults[0].text.startswith("Exit code"):
         weight = 0.5
-    passed = _passed_later(section, index, report)
+    again = _run_later(section, index, report)
+    passed = again if again and not again.faults else None
+    gone = again if again and {f.key for f in again.faults}.isdisjoint(f.key for f in faults) else None
     told = _told_later(section, index, faults)
     if told and (passed or told[0] >= 2.0):
         return Episode(role, faults, told[2], told[1], "assistant", weight, True)
     if passed:
         return Episode(role, faults, _passing(passed), passed.index, "tool", weight, True)
+    if gone:
+        ending = f"`{_family(gone.call.command) if gone.call else ''}` reports it no longer, but other errors"
+        return Episode(role, faults, ending, gone.index, "tool", weight, True)
     if weight < 1.0:
         return Episode(role, faults, "", index, role, weight, False)
     return Episode(role, faults, STILL_OPEN, section.end, "assistant", weight, False)
@@ -75,8 +80,8 @@ def _passing(report: Report) -> str:
     return f"{command}: {report.outcome}" if report.outcome else f"{command} ran clean afterwards"
 
 
-def _passed_later(section: Section, index: int, report: Report | None) -> Report | None:
-    """The last run of the same command, if it reported nothing wrong; of any test run for an error a user pasted."""
+def _run_later(section: Section, index: int, report: Report | None) -> Report | None:
+    """The last later run of the same command; of any test run for an error that a user pasted."""
     family = _family(report.call.command) if report and report.call else ""
     last: Report | None = None
     for later in section.reports:
@@ -84,7 +89,7 @@ def _passed_later(section: Section, index: int, report: Report | None) -> Report
             continue
         if (family and _family(later.call.command) == family) or (not family and (later.outcome or later.faults)):
             last = later
-    return last if last and not last.faults else None
+    return last
 
 
 def _family(command: str) -> str:

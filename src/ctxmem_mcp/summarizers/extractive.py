@@ -16,7 +16,8 @@ from ctxmem_mcp.summarizers import highlights, parents
 from ctxmem_mcp.summarizers.endings import endings_of
 from ctxmem_mcp.summarizers.identifiers import identifiers_of
 from ctxmem_mcp.summarizers.omissions import left_out
-from ctxmem_mcp.summarizers.section import Said, listen, read_section
+from ctxmem_mcp.summarizers.section import read_section
+from ctxmem_mcp.summarizers.speech import Said, listen
 from ctxmem_mcp.summarizers.titles import title_of
 
 
@@ -26,10 +27,11 @@ class ExtractiveSummarizer:
     def leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
         section = read_section(turns)
         question = _question(before)
-        offers = highlights.offers_of(section, question)
-        kept = highlights.keep_best(offers, highlights.allowance(section.tokens))
-        title = title_of(section, endings_of(section), question)
-        return Summary(EXTRACTIVE, title, kept, identifiers_of(section), left_out(section, kept))
+        episodes = endings_of(section)
+        offers = highlights.offers_of(section, episodes, question)
+        kept = highlights.keep_best(offers, highlights.allowance(section))
+        title = title_of(section, episodes, question)
+        return Summary(EXTRACTIVE, title, kept, identifiers_of(section), left_out(section, episodes, kept))
 
     def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         return parents.summarize(children)

@@ -113,7 +113,7 @@ def _marked_lines(content: str) -> Iterator[str]:
 def _faults(index: int, lines: list[str]) -> Iterator[Fault]:
     test = ""
     for line in lines:
-        if len(line) > 2_000 or not (_HINT.search(line) or line.startswith("E ")):
+        if len(line) > 2_000 or ": : #" in line or not (_HINT.search(line) or line.startswith("E ")):
             continue
         line = line[:LINE_CHARS]
         if failed := _TEST_FAILED.match(line):

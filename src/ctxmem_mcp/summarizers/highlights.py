@@ -14,10 +14,10 @@ from ctxmem_mcp import tokens
 from ctxmem_mcp.model import Highlight, HighlightKind
 from ctxmem_mcp.summarizers import requests, telling
 from ctxmem_mcp.summarizers.calls import Call
-from ctxmem_mcp.summarizers.endings import endings_of
+from ctxmem_mcp.summarizers.endings import Episode
 from ctxmem_mcp.summarizers.identifiers import code_names
-from ctxmem_mcp.summarizers.section import Said, Section
-from ctxmem_mcp.summarizers.speech import one_line, shorten
+from ctxmem_mcp.summarizers.section import Section
+from ctxmem_mcp.summarizers.speech import Said, one_line, shorten
 
 LINE_CHARS = 170
 _WORD = re.compile(r"[\w'-]{3,}")
@@ -37,14 +37,15 @@ class Offer:
         return sum(tokens.count(line.text) + 1 for line in self.lines)
 
 
-def allowance(section_tokens: int) -> int:
-    """Tokens of highlights that a leaf of this size is worth."""
-    return max(36, min(140, 24 + section_tokens * 4 // 100))
+def allowance(section: Section) -> int:
+    """Tokens of highlights that a leaf is worth: talk is denser than the output of tools."""
+    percent = 8 if section.is_dialogue else 4 if section.is_work else 5
+    return max(36, min(140, 28 + section.tokens * percent // 100))
 
 
-def offers_of(section: Section, question: Said | None) -> list[Offer]:
+def offers_of(section: Section, episodes: Sequence[Episode], question: Said | None) -> list[Offer]:
     """Everything in a section that is worth a line. question: what the assistant said just before it, if known."""
-    offers = [*_requests(section, question), *_errors(section)]
+    offers = [*_requests(section, question), *_errors(episodes)]
     if section.is_work:
         offers += [*_said_at_work(section), *_files(section.calls), *_landed(section)]
     else:
@@ -76,30 +77,36 @@ def _offer(value: float, kind: HighlightKind, index: int, role: str, text: str, 
 
 def _requests(section: Section, question: Said | None) -> Iterator[Offer]:
     seen: set[str] = set()
-    for said in section.said:
-        ask = requests.asked(said)
-        if ask is None:
-            continue
-        asked_before = requests.last_speech(section.said, said.index) or question
+    spoken = {said.index: said for said in section.said}
+    for ask in section.asks:
+        said = spoken[ask.index]
+        asked_before = requests.last_speech(section.said, ask.index) or question
         if ask.weak and (choice := requests.chosen(" ".join(said.sentences), asked_before)):
-            yield _offer(6.0, "decision", said.index, "user", f"{shorten(said.sentences[0], 40)} → {choice}")
-        elif not ask.weak and (core := _prefixed(said, section, requests.strip_politeness(ask.line))) not in seen:
-            seen.add(core)
-            yield _offer(9.0 if section.is_work else 4.5, "request", said.index, said.role, core)
+            yield _offer(6.0, "decision", ask.index, "user", f"{shorten(said.sentences[0], 40)} → {choice}")
+        elif not ask.weak and ask.core not in seen:
+            seen.add(ask.core)
+            yield _offer(9.0 if section.is_work else 3.8, "request", ask.index, said.role, ask.core)
         if section.is_work:
-            for rule in said.sentences[:20]:
-                if rule != ask.line and telling.rules_in(rule) and not requests.is_weak(rule) and len(rule) > 15:
-                    yield _offer(5.5, "decision", said.index, "user", requests.strip_politeness(rule), 1)
+            yield from _rules(said, ask.line)
 
 
-def _errors(section: Section) -> Iterator[Offer]:
-    for number, episode in enumerate(endings_of(section)):
+def _rules(said: Said, but: str) -> Iterator[Offer]:
+    """The constraints and decisions in a user's turn, its request left out."""
+    for text in said.sentences[:20]:
+        if text != but and len(text) > 15 and telling.rules_in(text) and not requests.is_weak(text):
+            yield _offer(5.5, "decision", said.index, "user", requests.strip_politeness(text), 1)
+
+
+def _errors(episodes: Sequence[Episode]) -> Iterator[Offer]:
+    for number, episode in enumerate(episodes):
         shown = episode.faults[:2]
         lines = [line("error", f.index, episode.role, f.text, 200) for f in shown]
         if episode.ending:
             lines.append(line("ending", episode.ended_at, episode.ended_by, episode.ending))
-        value = (8.5 - 0.8 * min(number, 4)) * episode.weight
+        value = (9.0 - 0.6 * min(number, 5)) * episode.weight
         yield Offer(value, (shown[0].index, 0), tuple(lines))
+        for fault in episode.faults[2:6]:
+            yield _offer(5.0 * episode.weight, "error", fault.index, episode.role, fault.text, -1)
 
 
 def _said_at_work(section: Section) -> Iterator[Offer]:
@@ -110,23 +117,25 @@ def _said_at_work(section: Section) -> Iterator[Offer]:
             continue
         closing = said.index in closings
         for rank, text in enumerate(said.sentences[:30]):
-            value, kind = _worth_at_work(text, closing)
+            value, kind = worth_at_work(text, closing)
             if value > 1.5 and text not in seen:
                 seen.add(text)
-                yield _offer(value - 0.05 * rank, kind, said.index, "assistant", text, 2 + rank)
+                yield _offer(value - 0.05 * rank, kind, said.index, "assistant", telling.told(text), 2 + rank)
 
 
-def _worth_at_work(text: str, closing: bool) -> tuple[float, HighlightKind]:
+def worth_at_work(text: str, closing: bool) -> tuple[float, HighlightKind]:
+    """What an assistant's sentence in a working session is worth as a line, and as what kind of line."""
     if len(text) < 20 or text.endswith(("?", ":")) or telling.is_intent(text) or telling.empty_in(text):
         return 0.0, "fact"
     named = min(3, len(code_names(text[:300]))) * 0.5 + (0.3 if "`" in text else 0.0)
+    named += 0.4 if text.endswith((".", "!")) else -0.6
     if telling.choice_in(text):
         return 3.5 + named, "decision"
     if closing and telling.is_done(text):
         return 4.5 + named, "outcome"
     if telling.finding_in(text):
         return 2.8 + named, "fact"
-    return (2.0 + named if closing else 0.8 + named), ("outcome" if closing else "fact")
+    return (1.8 + named if closing else 0.8 + named), ("outcome" if closing else "fact")
 
 
 def _closings(section: Section) -> set[int]:
@@ -155,7 +164,7 @@ def _files(calls: Sequence[Call]) -> Iterator[Offer]:
         parts = [f"{file} ({', '.join(names[:5])})" if names else file for file, names in list(changed.items())[:6]]
         yield _offer(5.5, "file", last, "assistant", "Edited " + ", ".join(parts), 5)
     read = list(dict.fromkeys(call.file for call in calls if call.deed == "read" and call.file not in changed and call.file))
-    if read:
+    if len(read) > 1 and not changed:
         at = next(call.index for call in calls if call.file == read[0])
         yield _offer(2.0, "file", at, "assistant", "Read " + ", ".join(read[:6]), 5)
 
@@ -169,21 +178,18 @@ def _landed(section: Section) -> Iterator[Offer]:
 
 
 def _talk(section: Section) -> Iterator[Offer]:
-    for said in section.said:
-        if said.origin not in ("words", "recap"):
-            continue
-        role = said.role if section.is_dialogue or said.role == "user" else "assistant_model"
-        for rank, text in enumerate(said.sentences[: 40 if role != "assistant_model" else 12]):
-            value = telling.facts_in(text, role)
-            if value >= 2.0:
-                yield _offer(value, "fact", said.index, said.role, _prefixed(said, section, telling.told(text)), 2 + rank)
-        if role == "assistant_model" and (heads := _heads(said.words)):
-            yield _offer(2.2 + 0.1 * min(len(heads), 6), "fact", said.index, "assistant", "; ".join(heads), 1)
+    for said, rank, text, value in section.facts:
+        if value >= (1.0 if section.is_dialogue else 2.0):
+            yield _offer(value, "fact", said.index, said.role, _prefixed(said, section, telling.told(text)), 2 + rank)
+    if not section.is_dialogue:
+        for said in section.said:
+            if said.role == "assistant" and (heads := _heads(said.words)):
+                yield _offer(2.2 + 0.1 * min(len(heads), 6), "fact", said.index, "assistant", "; ".join(heads), 1)
 
 
 def _heads(words: str) -> list[str]:
     """What an answer lists, each item by its first words."""
-    found = [one_line(head).rstrip(".") for head in _LIST_HEAD.findall(words)]
+    found = [one_line(head).strip(".\"“” ") for head in _LIST_HEAD.findall(words)]
     heads = [head for head in dict.fromkeys(found) if len(head.split()) <= 7]
     return heads[:10] if len(heads) >= 3 else []
 

@@ -17,6 +17,7 @@ CODE_NAME = re.compile(
     r"[a-z]+[A-Z]\w+|[A-Z][a-z0-9]+[A-Z]\w+)(?![\w/-])"
 )
 _PATH = re.compile(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
+_GLUED = re.compile(r"\.(?:The|This|So|Let|Now|It|We|But|And|If|In|Then|You|That|There)\Z")
 _DULL = frozenset("e.g i.e a.m p.m u.s etc. node.js vs. old_string new_string file_path github.com".split())
 _DULL_NAMES = frozenset(
     "I I'm I've I'd I'll I'll OK TV AI It You We The This That These My If In On For And But So What How Also".split()
@@ -34,19 +35,20 @@ def identifiers_of(section: Section) -> tuple[str, ...]:
         text = said.words[:_SPEECH_CHARS]
         counts.update({name: 2 for name in code_names(text)})
         if not section.is_work:
-            counts.update(_proper_names(said.sentences))
+            for name in _proper_names(said.sentences):
+                counts[name] += 3 if said.role == "user" or section.is_dialogue else 1
     for report in section.reports:
         for fault in report.faults[:4]:
             counts.update(code_names(fault.text))
-    speakers = {said.speaker for said in section.said}
+    speakers = {said.speaker for said in section.said if said.speaker}
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(name for name, _ in ranked if name not in speakers)[:COUNT_MAX]
+    return tuple(name for name, _ in ranked if speakers.isdisjoint(name.split()))[:COUNT_MAX]
 
 
 def code_names(text: str) -> list[str]:
     """Names that look like code, and files by their last part, each once, in order."""
     names = [*_PATH.findall(text), *CODE_NAME.findall(text)]
-    return [name for name in dict.fromkeys(names) if name.lower() not in _DULL and len(name) <= 60]
+    return [name for name in dict.fromkeys(names) if name.lower() not in _DULL and len(name) <= 60 and not _GLUED.search(name)]
 
 
 def _count_call(counts: Counter[str], call: Call) -> None:

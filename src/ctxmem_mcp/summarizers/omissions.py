@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ctxmem_mcp.model import Highlight
-from ctxmem_mcp.summarizers.endings import endings_of
-from ctxmem_mcp.summarizers.requests import asked
+from ctxmem_mcp.summarizers.endings import Episode
 from ctxmem_mcp.summarizers.section import Section
 from ctxmem_mcp.summarizers.speech import one_line, shorten
 
@@ -14,9 +13,9 @@ OPEN_FOR_CHARS = 100
 _LONG_OUTPUT, _LONG_ANSWER = 250, 150
 
 
-def left_out(section: Section, kept: Sequence[Highlight]) -> str:
+def left_out(section: Section, episodes: Sequence[Episode], kept: Sequence[Highlight]) -> str:
     """At most 100 characters; '' when the summary says it all."""
-    return joined(_omitted(section, kept))
+    return joined(_omitted(section, episodes, kept))
 
 
 def joined(parts: Iterable[str]) -> str:
@@ -29,11 +28,11 @@ def joined(parts: Iterable[str]) -> str:
     return text
 
 
-def _omitted(section: Section, kept: Sequence[Highlight]) -> Iterator[str]:
+def _omitted(section: Section, episodes: Sequence[Episode], kept: Sequence[Highlight]) -> Iterator[str]:
     shown = {(h.kind, h.index) for h in kept}
-    errors = sum(len(episode.faults) for episode in endings_of(section))
+    errors = sum(len(episode.faults) for episode in episodes)
     yield from _more(errors - sum(h.kind == "error" for h in kept), "error")
-    asks = sum(1 for said in section.said if (ask := asked(said)) and not ask.weak)
+    asks = sum(not ask.weak for ask in section.asks)
     yield from _more(asks - sum(h.kind == "request" for h in kept), "request")
     edited = list(dict.fromkeys(call.file for call in section.calls if call.deed == "edit" and call.file))
     if edited:

@@ -6,13 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.summarizers.section import Said
-from ctxmem_mcp.summarizers.speech import shorten
+from ctxmem_mcp.summarizers.speech import Said, shorten
 
 _LEAD = re.compile(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|thank you(?: so much)?|great|cool|nice|"
     r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|right|sure|sorry|"
-    r"just|but|i see|got it|makes sense|last thing|one more thing|another thing|next|first|finally|"
+    r"just|but|\d{1,2},? and(?= i\b)|i see|got it|makes sense|last thing|one more thing|another thing|next|first|finally|"
     r"for now|quick question|question|task|q)\b[\s,.!:;–—-]*"
     r"|(?:can|could|would|will) (?:you|we)(?: please| also| just| maybe)* "
     r"|(?:i(?:'d| would) (?:really )?(?:like|love)|i (?:want|need)|we (?:want|need)) (?:you )?(?:also )?to "
@@ -37,7 +36,7 @@ _WEAK = re.compile(
     r"\A[\W_]*(?:(?:yes|yeah|yep|yup|y|ok|okay|k|no|nope|sure|fine|good|great|perfect|nice|cool|thanks|thank you|thx|ty|lgtm|"
     r"continue|go|go on|go ahead|proceed|next|do it|do that|sounds good|looks good|that works|please|keep going|carry on|"
     r"try again|again|retry|resume|hi|hello|hey|test|stop|wait|done|right|correct|exactly|agreed|a|b|c|d|both|all|option|push|"
-    r"\d{1,2}|it|let'?s|that|this|with|one|the|first|second|please do|i agree|got it|wow|bye|see you|absolutely|definitely|"
+    r"\d{1,2}|it|let'?s|that|this|with|one|the|first|second|please do|table|list|from|here|i agree|got it|wow|bye|see you|absolutely|definitely|"
     r"of course|why not|let'?s do it|let'?s go)[\W_]*){1,6}\Z",
     re.I,
 )
@@ -50,13 +49,19 @@ _IMPERATIVE = re.compile(
     r"(?:add|analy[sz]e|apply|brainstorm|build|change|check|clean|commit|compare|compose|continue|convert|create|debug|delete|"
     r"describe|design|document|draft|draw|edit|enable|ensure|explain|explore|extract|figure|find|finish|fix|generate|give|"
     r"implement|improve|install|investigate|list|look|make|merge|migrate|move|open|optimi[sz]e|plan|prepare|print|provide|push|"
-    r"read|rebase|recheck|refactor|release|remove|rename|replace|reply|research|respond|rerun|restore|revert|review|rewrite|run|"
-    r"search|set|show|simplify|split|start|suggest|summari[sz]e|support|switch|tell|test|translate|try|undo|update|upgrade|use|"
+    r"read|rebase|recheck|recommend|refactor|release|remove|rename|replace|reply|research|respond|rerun|restore|revert|review|rewrite|run|"
+    r"search|set|show|simplify|split|start|suggest|summari[sz]e|support|switch|tell|test|translate|try|understand|undo|update|upgrade|use|"
     r"verify|write)\b",
     re.I,
 )
-_POINTING = re.compile(r"\b(?:it|this|that|these|those|them|they|he|she|him|his|her|there|one|ones)\b", re.I)
+_POINTING = frozenset("it this that these those them they he she him his her there one ones".split())
 _WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
+_OFFER = re.compile(r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I)
+_STATED_FIRST = re.compile(
+    r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|could|would|will) you |"
+    r"(?:so )?please |so let'?s |(?:so )?i(?:'d| would) like (?:you )?to )(?=.{12})",
+    re.I,
+)
 _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
 
 
@@ -78,19 +83,30 @@ def is_weak(text: str) -> bool:
 
 def strip_politeness(sentence: str) -> str:
     """A request without greetings, politeness and filler: what is to be done, or what is asked."""
-    text = sentence
+    text = _after_statement(sentence)
     for _ in range(8):
-        shorter = _LEAD.sub("", text, count=1).lstrip(" ,.!:;–—-")
+        found = _LEAD.match(text)
+        shorter = text[found.end() :].lstrip(" ,.!:;–—-") if found else text
         if shorter == text or len(shorter) < 8:
             break
         text = shorter
-    while (shorter := _TAIL.sub("", text)) != text and len(shorter) >= 8:
+    while (found := _TAIL.search(text, max(8, len(text) - 40))) is not None:
+        shorter = text[: found.start()]
         asked = "?" in text[len(shorter) :]
         text = shorter + ("?" if asked and not shorter.endswith("?") and _is_question(shorter) else "")
     text = text.strip(" ,;:")
     if text.endswith("?") and not _is_question(text):
         text = text.rstrip("? ")
     return capitalised(text.rstrip(".!") if not text.endswith(("…", "...")) else text)
+
+
+def _after_statement(sentence: str) -> str:
+    """'I feel X, can you do Y' asks for Y."""
+    found = _STATED_FIRST.match(sentence)
+    if not found or len(sentence) < 60:
+        return sentence
+    ask = sentence[found.end() :]
+    return re.sub(r"\Ait makes sense to ", "", ask, flags=re.I)
 
 
 def _is_question(text: str) -> bool:
@@ -132,11 +148,13 @@ def _worth(line: str) -> float:
         return -2.0
     core = strip_politeness(line)
     words = len(_WORD.findall(core[:300]))
-    score = min(words, 8) * 0.5 - 0.4 * len(_POINTING.findall(core[:200]))
+    score = min(words, 8) * 0.5 - 0.4 * sum(word in _POINTING for word in core[:200].lower().split())
     if _ASKS.search(line):
         score += 1.5
     if _IMPERATIVE.match(core):
         score += 2.0
+    if line.startswith(("Something ", "Or ", "And ", "Like ", "Also like ", "Maybe ")):
+        score -= 1.5
     return score - (1.0 if words < 2 else 0.0) - (0.5 if line.endswith(":") and len(line) < 30 else 0.0)
 
 
@@ -146,10 +164,9 @@ def chosen(answer: str, question: Said | None) -> str:
         return ""
     if option := _OPTION.match(answer):
         return _option_text(option[1], question)
-    for line in reversed(question.sentences[-6:]):
-        if line.endswith("?") and len(line) > 14:
-            return line
-    return ""
+    open_questions = [line for line in question.sentences[-8:] if line.endswith("?") and len(line) > 14]
+    offered = [line for line in open_questions if _OFFER.search(line)]
+    return (offered or open_questions or [""])[-1]
 
 
 def _option_text(label: str, question: Said) -> str:

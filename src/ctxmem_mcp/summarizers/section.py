@@ -6,24 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ctxmem_mcp.model import Role, Turn
-from ctxmem_mcp.summarizers import speech
+from ctxmem_mcp.model import Turn
+from ctxmem_mcp.summarizers import telling
 from ctxmem_mcp.summarizers.calls import Call, read_call
 from ctxmem_mcp.summarizers.faults import Report, read_report
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One turn of speech. speaker: the name where people talk by name, else ''."""
-
-    index: int
-    role: Role
-    speaker: str
-    origin: speech.Origin
-    sentences: tuple[str, ...]
-    words: str
-    quoted: str
-    tokens: int
+from ctxmem_mcp.summarizers.requests import Ask, asked
+from ctxmem_mcp.summarizers.speech import Said, listen
 
 
 @dataclass(frozen=True)
@@ -44,6 +32,24 @@ class Section:
     def is_dialogue(self) -> bool:
         """People who talk by name, both sides."""
         return not self.is_work and len({s.speaker for s in self.said if s.speaker}) > 1
+
+    @cached_property
+    def asks(self) -> list[Ask]:
+        """The user's requests, in order; none where people talk to each other."""
+        return [] if self.is_dialogue else [ask for said in self.said if (ask := asked(said))]
+
+    @cached_property
+    def facts(self) -> list[tuple[Said, int, str, float]]:
+        """Sentences of talk that tell something: who said it, which sentence of the turn, the sentence, how much."""
+        if self.is_work:
+            return []
+        found = []
+        for said in self.said:
+            plain = said.role == "assistant" and not self.is_dialogue
+            if said.origin in ("words", "recap"):
+                for rank, text in enumerate(said.sentences[: 12 if plain else 40]):
+                    found.append((said, rank, text, telling.facts_in(text) * (0.45 if plain else 1.0)))
+        return found
 
     @cached_property
     def end(self) -> int:
@@ -72,13 +78,3 @@ def read_section(turns: Sequence[Turn]) -> Section:
         else:
             section.said.append(listen(turn))
     return section
-
-
-def listen(turn: Turn) -> Said:
-    heard = speech.hear(turn.content)
-    if turn.role == "system" and heard.origin == "words":
-        heard = speech.Heard("host", heard.words)
-    spoken = heard.origin in ("words", "recap")
-    lines = speech.sentences(heard.words) if spoken else [heard.words] if heard.words else []
-    name = speech.one_line(turn.name or "")
-    return Said(turn.index, turn.role, name, heard.origin, tuple(lines), heard.words, heard.quoted, turn.tokens)

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from ctxmem_mcp.model import Role, Turn
+
 # Long texts are read at both ends only: a request stands at one of them, and the cost stays bounded.
 HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
 
@@ -47,11 +49,15 @@ _HOUSEKEEPING = frozenset(
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*\n.*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.S | re.M)
 _INLINE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
 _MARKUP = re.compile(r"^[ \t]*(?:[#>]+[ \t]+|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)+|^[-=*_]{3,}[ \t]*$", re.M)
+_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]{1,80}\*\*:?[ \t]*)$", re.M)
 _EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
 _LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _SPACES = re.compile(r"\s+")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"')*”]*\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?<=[。！？])|\n+")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?…])[\"')*”]*\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|"
+    r"(?<=\?)\s+|(?<=[。！？])|\n+|(?<=[a-z)`][.!?])(?=(?:The|Let|This|So|Now|I|But|Actually|It|We|And|If|However|Looking|That|Wait)\b)"
+)
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
 _LOG_LINE = re.compile(
     r"^\s*(?:at \S+\(|File \"|Traceback|\d{4}-\d\d-\d\d[T ]\d\d|\[?\d\d:\d\d:\d\d|[+-]{3} |@@|\$ |❯|>>>|\+\+|diff --git|"
@@ -61,13 +67,30 @@ _LOG_LINE = re.compile(
 _ANSI_TAIL = re.compile(r"\s+$")
 _TRAILING = re.compile(
     r"(?:[\s,;:—–(-]|\b(?:a|an|the|of|to|in|on|at|for|and|or|but|with|by|from|as|is|are|was|that|which|who|so|if|"
-    r"into|its|it's|i|we|you|my|your|our|their|this|be|have|has|not|because|when|while|than|about|e\.g\.|any|"
+    r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|based|than|about|e\.g\.|any|"
     r"do|does|can|could|would|should|will)\b\.?)+$",
     re.I,
 )
 _CLAUSE_END = re.compile(r"[,;:—–]\s|\s[-–—(]\s?|\s(?:so that|because|since|which|whereas|although|but|while|so)\s", re.I)
 
+_SOFT_END = re.compile(r"\s(?:and|or|that|who|if|when|where|after|before|including|such as)\s", re.I)
+_SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
+
 Origin = Literal["words", "command", "shell", "skill", "recap", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of speech. speaker: the name where people talk by name, else ''; quoted: what was pasted into it."""
+
+    index: int
+    role: Role
+    speaker: str
+    origin: Origin
+    sentences: tuple[str, ...]
+    words: str
+    quoted: str
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +102,21 @@ class Heard:
     quoted: str = ""
 
 
+def listen(turn: Turn) -> Said:
+    """A turn that is no tool's call or result, as speech."""
+    heard = hear(turn.content)
+    origin: Origin = "host" if turn.role == "system" and heard.origin == "words" else heard.origin
+    spoken = heard.origin in ("words", "recap")
+    lines = sentences(heard.words, headings=turn.role != "assistant") if spoken else [one_line(heard.words)]
+    kept = tuple(line for line in lines if line)
+    return Said(turn.index, turn.role, one_line(turn.name or ""), origin, kept, heard.words, heard.quoted, turn.tokens)
+
+
 def one_line(text: str) -> str:
     """Any text as one line of plain characters: no control or direction characters, no runs of spaces."""
-    return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
+    return (_SPACES.sub(" ", text) if "  " in text or not text.isprintable() else text).strip()
 
 
 def hear(content: str) -> Heard:
@@ -99,7 +134,8 @@ def hear(content: str) -> Heard:
     if shell := _BASH_INPUT.match(text):
         return Heard("shell", one_line(shell[1]))
     if start.startswith("Invoke the "):
-        text = _SKILL_CALL.sub("", text.lstrip())
+        text = text.lstrip()
+        text = text[found.end() :] if (found := _SKILL_CALL.match(text)) else text
     if "<" in text:
         text = _HOST_BLOCK.sub("", text)
     return _split_quoted(text)
@@ -150,9 +186,13 @@ def window(text: str, head: int, tail: int) -> str:
     return text[: first if first > 0 else head] + "\n" + text[last if last > 0 else len(text) - tail :]
 
 
-def sentences(words: str) -> list[str]:
-    """The sentences of a text, each as one plain line, markup removed."""
-    text = _EMPHASIS.sub("", _MARKUP.sub("\n", words))
+def sentences(words: str, headings: bool = True) -> list[str]:
+    """The sentences of a text, each as one plain line, markup removed; headings are left out where they only divide."""
+    if not headings:
+        words = _HEADING.sub("\n", words)
+    text = _MARKUP.sub("\n", words)
+    if "**" in text or "__" in text:
+        text = _EMPHASIS.sub("", text)
     if "](" in text:
         text = _LINK.sub(r"\1", text)
     found: list[str] = []
@@ -174,14 +214,21 @@ def shorten(text: str, limit: int) -> str:
     """At most `limit` characters: at a clause's end where that keeps half of it, else at a word's with '…'."""
     if len(text) <= limit:
         return text
-    cut = 0
-    for found in _CLAUSE_END.finditer(text, limit // 2, limit + 1):
-        cut = found.start()
-    if cut:
+    if cut := _clause_cut(text, limit):
         return _tidy(text[:cut])
     space = text.rfind(" ", limit // 2, limit)
-    kept = _TRAILING.sub("", text[: space if space > 0 else limit - 1])
+    kept = text[: space if space > 0 else limit - 1]
+    kept = kept[:-40] + _TRAILING.sub("", kept[-40:])
     return _tidy(kept) + "…" if kept else text[: limit - 1] + "…"
+
+
+def _clause_cut(text: str, limit: int) -> int:
+    """Where the last clause that fits ends, 0 where cutting there would lose the point."""
+    if _SUBORDINATE.match(text):
+        return 0
+    cuts = [found.start() for found in _CLAUSE_END.finditer(text, limit // 2, limit + 1)]
+    soft = [found.start() for found in _SOFT_END.finditer(text, limit * 3 // 5, limit + 1)]
+    return max([*cuts, *soft], default=0)
 
 
 def _tidy(text: str) -> str:

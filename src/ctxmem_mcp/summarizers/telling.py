@@ -8,50 +8,49 @@ from __future__ import annotations
 
 import re
 
-_NUMBER = re.compile(
-    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|twice|half|couple of)\b", re.I
+_NUMBERS = frozenset(
+    "one two three four five six seven eight nine ten eleven twelve dozen hundred thousand twice half couple first second third".split()
 )
-_TIME = re.compile(
-    r"\b(?:yesterday|today|tonight|tomorrow|ago|weekend|morning|mon|tues|wednes|thurs|fri|satur|sun(?=day))(?:day)?s?\b|"
-    r"\b(?:last|next|this|past|every) (?:week|month|year|summer|winter|spring|fall|night|\w+day|few|couple)\b|"
-    r"\b(?:january|february|march|april|june|july|august|september|october|november|december)\b|"
-    r"\b(?:19|20)\d\d\b|\b(?:since|recently|just (?:got|finished|started|came|bought))\b",
-    re.I,
+_TIMES = frozenset(
+    """yesterday today tonight tomorrow ago weekend morning monday tuesday wednesday thursday friday saturday sunday january
+    february march april june july august september october november december since recently last next week month year weeks
+    months years summer winter spring christmas thanksgiving valentine's birthday anniversary""".split()
 )
-_NAME = re.compile(r"(?<=[\w,;:'\")] )(?:the )?([A-Z][\w'’&.-]+(?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]+)*)")
-_OWN = re.compile(
-    r"\b(?:my|our) (?:\w+[ -]){0,2}(?:sister|brother|mom|mum|mother|dad|father|son|daughter|kids?|wife|husband|partner|family|"
-    r"friends?|boss|colleagues?|job|work|dog|cat|pets?|pupp\w+|house|home|apartment|car|bike|school|degree|team|company|cousin|aunt|uncle|"
-    r"grand\w+|niece|nephew|roommate|birthday|hometown|phone|laptop|camera|favou?rite)\b",
-    re.I,
+_KIN = frozenset(
+    """sister brother mom mum mother dad father son daughter kid kids wife husband partner family friend friends boss colleague
+    colleagues job work dog dogs cat cats pet pets puppy house home apartment car bike school degree team company cousin aunt uncle
+    grandma grandpa grandmother grandfather niece nephew roommate birthday hometown phone laptop camera favorite favourite name
+    commute trip wedding thesis research garden""".split()
 )
-_DID = re.compile(
-    r"\b(?:i|we)(?:'ve|'m| have| had| am| was| just| also| recently| finally| actually| already| even| still)* "
-    r"(?:went|got|bought|started|moved|joined|finished|visited|met|made|took|lost|won|found|saw|read|watched|played|tried|learned|"
-    r"signed|adopted|attended|completed|booked|ordered|received|gave|spent|paid|sold|built|painted|wrote|ran|cooked|baked|"
-    r"been|working|living|studying|training|planning|thinking|going|taking|hoping|using|volunteer\w*|had|passed|quit|grew|"
-    r"graduated|traveled|travelled|set up|picked|redeemed|upgraded|switched|decided)\b",
-    re.I,
+_DEEDS = frozenset(
+    """went got bought started moved joined finished visited met made took lost won found saw read watched played tried learned
+    signed adopted attended completed booked ordered received gave spent paid sold built painted wrote ran cooked baked been
+    working living studying training planning thinking going taking hoping using volunteering volunteered had passed quit grew
+    graduated traveled travelled picked redeemed upgraded switched decided used own keep noticed hurt broke fixed donated helped
+    came saved earned raised hiked drove flew camped reached failed opened organized researching saving carving""".split()
 )
-_LIKES = re.compile(
-    r"\b(?:love|loved|prefer|favou?rite|hate|enjoy|allergic|can't stand|fan of|obsessed|passion\w*|dream\w*|afraid|scared|inspir\w+)\b",
-    re.I,
+_FEELINGS = frozenset(
+    "love loved prefer favorite favourite hate enjoy enjoyed allergic fan obsessed passion passionate dream afraid scared inspired goal want".split()
 )
+_PEOPLE = frozenset("i i'm i've i'd i'll we we're we've we'll my our me".split())
+_NAME = re.compile(
+    r"(?<=[a-z,;] )((?:[A-Z][\w'’&.-]*[a-zA-Z])(?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*)"
+)
+_PLAIN_WORD = re.compile(r"[a-z0-9À-ɏ'’-]+")
 _TITLED = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
 _EMPTY = re.compile(
     r"\A(?:wow|thanks|thank you|that'?s|that is|that sounds|sounds|great|awesome|cool|nice|congrat\w*|hey|hi|hello|bye|yeah|yep|good|"
     r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|important|so|always)|"
     r"what a|absolutely|definitely|totally|of course|sure|certainly|have fun|good luck|take care|keep|remember|talk to you|see you|"
     r"i (?:totally |completely )?(?:agree|hope|understand|apologi\w+|can imagine)|here (?:are|is)|these|this (?:is|will|can)|"
-    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|as a)\b",
+    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|as a|it'?s been|long time|what'?s|how)\b",
     re.I,
 )
+_DIGIT = re.compile(r"\d")
 _PHOTO = re.compile(r"\[shared image: (?:a (?:photo|picture|photography|close up) of )?([^\]]{3,160})\]")
-_WORD = re.compile(r"[A-Za-zÀ-ɏ]{5,}")
-_FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|my|we|we're|we've|our|me)\b", re.I)
 _OPENER = re.compile(
-    r"\A(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|wow|hey|thanks|ok|okay|sure|plus|"
-    r"but|you know)\b[,!.\s]+)+(?=\S{2})",
+    r"\A\(?(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|wow|hey|thanks|ok|okay|sure|plus|"
+    r"but(?: then)?|wait|hmm|you know)\b[,!.\s–-]+)+(?=\S{2})",
     re.I,
 )
 
@@ -69,7 +68,7 @@ _ASSISTANT_CHOICE = re.compile(
 _INTENT = re.compile(
     r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|actually|wait|hmm|i see|finally|alright|done|right)\b[\s,.!:–—-]*)*"
     r"(?:let me|let's|i(?:'ll| will| need to| should| want to|'m going to| am going to| can see| see| now)|we need to|i have to|"
-    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says)|looking at|now (?:i|update|add|fix|run|check|for|the|in|create|remove|commit|that|we))\b",
+    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says)|looking at|i have a good|i (?:now )?understand|now (?:i|update|add|fix|run|check|for|the|in|create|remove|commit|that|we))\b",
     re.I,
 )
 _FINDING = re.compile(
@@ -91,29 +90,32 @@ _DONE = re.compile(
 )
 
 
-def facts_in(line: str, role: str) -> float:
-    """How much a sentence of talk tells that somebody may ask for later; below 2 it is not worth a line."""
-    if len(line) < 16 or (line.endswith("?") and not _OWN.search(line) and not _TITLED.search(line)):
+def facts_in(line: str) -> float:
+    """How much a sentence of talk tells that somebody may ask for later; below 2 it is hardly worth a line."""
+    if len(line) < 16:
         return -1.0
-    score = 1.5 if _NUMBER.search(line) else 0.0
-    score += 1.5 if _TIME.search(line) else 0.0
-    score += min(3, len(_NAME.findall(line))) * 1.1
-    score += 1.5 if _OWN.search(line) else 0.0
-    score += 2.0 if _DID.search(line) else (0.6 if _FIRST_PERSON.search(line) else 0.0)
-    score += 1.0 if _LIKES.search(line) else 0.0
+    words = set(_PLAIN_WORD.findall(line.lower().replace("’", "'")))
+    mine = not words.isdisjoint(_PEOPLE)
+    score = 1.5 if not words.isdisjoint(_NUMBERS) or _DIGIT.search(line) else 0.0
+    score += 1.3 * min(2, len(words & _TIMES))
+    score += 1.1 * min(3, len(names_in(line)))
+    if mine:
+        score += 0.6 + 1.5 * (not words.isdisjoint(_DEEDS)) + 1.2 * (not words.isdisjoint(_KIN))
+    score += 1.0 if not words.isdisjoint(_FEELINGS) else 0.0
     score += 1.2 if _TITLED.search(line) else 0.0
-    score += 1.0 if _PHOTO.search(line) else 0.0
-    score += min(6, len(set(_WORD.findall(line)))) * 0.15
+    score += 1.0 if "[shared image" in line else 0.0
+    score += 0.12 * min(10, sum(len(word) > 4 for word in words))
     if _EMPTY.match(line):
-        score -= 2.5
-    if line.endswith("?"):
-        score -= 1.0
-    return score * (0.5 if role == "assistant_model" else 1.0)
+        score -= 1.5 if mine else 2.5
+    return score - (2.0 if line.endswith("?") else 0.0)
 
 
 def told(line: str) -> str:
     """The sentence without its conversational opener, shared pictures said in fewer words."""
-    line = _PHOTO.sub(r"[image: \1]", _OPENER.sub("", line))
+    if found := _OPENER.match(line):
+        line = line[found.end() :]
+    if "[shared image" in line:
+        line = _PHOTO.sub(r"[image: \1]", line)
     return line[:1].upper() + line[1:] if line[:1].islower() and line.split(" ", 1)[0].isalpha() else line
 
 

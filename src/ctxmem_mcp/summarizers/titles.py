@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from ctxmem_mcp.summarizers import requests, telling
 from ctxmem_mcp.summarizers.calls import Call
 from ctxmem_mcp.summarizers.endings import Episode
+from ctxmem_mcp.summarizers.highlights import worth_at_work
 from ctxmem_mcp.summarizers.requests import Ask
-from ctxmem_mcp.summarizers.section import Said, Section
-from ctxmem_mcp.summarizers.speech import one_line, shorten
+from ctxmem_mcp.summarizers.section import Section
+from ctxmem_mcp.summarizers.speech import Said, one_line, shorten
 
 TITLE_CHARS = 60
 _ABOUT_ERROR = re.compile(
@@ -28,24 +29,25 @@ _MESSAGE = re.compile(r"(?:[\w.]*(?:Error|Exception)|error(?: TS\d+|\[\w+\])?|fa
 
 def title_of(section: Section, episodes: Sequence[Episode], question: Said | None) -> str:
     """At most 60 characters, never empty."""
-    asks = [ask for said in section.said if (ask := requests.asked(said))]
-    strong = [ask for ask in asks if not ask.weak]
+    strong = [ask for ask in section.asks if not ask.weak]
     if section.is_dialogue:
         return _talked_of(section) or _first_words(section)
     if section.is_work and (error := _error_title(section, strong, episodes)):
         return error
     if strong:
         return shorten(_main(section, strong).core, TITLE_CHARS)
-    return _without_request(section, asks, episodes, question)
+    return _without_request(section, episodes, question)
 
 
-def _without_request(section: Section, asks: list[Ask], episodes: Sequence[Episode], question: Said | None) -> str:
+def _without_request(section: Section, episodes: Sequence[Episode], question: Said | None) -> str:
     if section.calls:
         return _worked_on(section, episodes)
-    for ask in asks:
+    for ask in section.asks:
         before = requests.last_speech(section.said, ask.index) or question
         if choice := requests.chosen(ask.line, before):
             return shorten(requests.strip_politeness(choice), TITLE_CHARS)
+    if finding := _finding(section):
+        return shorten(finding, TITLE_CHARS)
     if any(said.origin == "recap" for said in section.said):
         return "Recap of the conversation before"
     return _first_words(section)
@@ -88,19 +90,19 @@ def _message(text: str) -> str:
 
 def _talked_of(section: Section) -> str:
     """The most telling sentence of a talk, with its speaker."""
-    best, score = "", 0.0
-    for said in section.said:
-        for text in said.sentences[:20]:
-            value = telling.facts_in(text, said.role) - 0.02 * max(0, len(text) - 50)
-            if value > score:
-                best, score = f"{said.speaker}: {telling.told(text)}" if said.speaker else telling.told(text), value
-    return shorten(best, TITLE_CHARS)
+    best, speaker, score = "", "", 0.0
+    for said, _, text, value in section.facts:
+        value -= 0.02 * max(0, len(text) - 50)
+        if value > score:
+            best, speaker, score = text, said.speaker, value
+    text = telling.told(best).split(" [image")[0]
+    return f"{speaker}: {shorten(text, TITLE_CHARS - len(speaker) - 2)}" if text and len(speaker) < 30 else ""
 
 
 def _first_words(section: Section) -> str:
     for said in section.said:
         for text in said.sentences:
-            if not requests.is_weak(text) and said.origin not in ("host", "skill", "shell"):
+            if not requests.is_weak(text) and not telling.is_intent(text) and said.origin not in ("host", "skill", "shell"):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
     for said in section.said:
         if said.origin in ("skill", "shell", "command") and said.sentences:
@@ -111,7 +113,7 @@ def _first_words(section: Section) -> str:
 def _worked_on(section: Section, episodes: Sequence[Episode]) -> str:
     edited = _files(section.calls, "edit")
     if edited:
-        text = "Editing " + " and ".join(edited[:2])
+        text = "Editing " + " and ".join(edited[:2]) + _parts_of(section.calls, edited)
     elif finding := _finding(section):
         return shorten(finding, TITLE_CHARS)
     elif read := _files(section.calls, "read"):
@@ -122,6 +124,19 @@ def _worked_on(section: Section, episodes: Sequence[Episode]) -> str:
     if ending and len(text) + len(ending) + 2 <= TITLE_CHARS:
         text = f"{text}; {ending}"
     return shorten(text, TITLE_CHARS)
+
+
+def _parts_of(calls: Sequence[Call], edited: list[str]) -> str:
+    """' (handlePreTask, handlePostTask)' where one file was edited and they fit."""
+    if len(edited) > 1:
+        return ""
+    names = list(dict.fromkeys(name for call in calls if call.deed == "edit" for name in call.defined))
+    room = TITLE_CHARS - len("Editing ()  ") - len(edited[0])
+    kept: list[str] = []
+    for name in names[:6]:
+        if len(", ".join([*kept, name])) <= room:
+            kept.append(name)
+    return f" ({', '.join(kept)})" if kept else ""
 
 
 def _files(calls: Sequence[Call], deed: str) -> list[str]:
@@ -142,16 +157,15 @@ def _state(section: Section, episodes: Sequence[Episode]) -> str:
 
 
 def _finding(section: Section) -> str:
+    """The assistant's best statement: what it found or did."""
     best, score = "", 2.0
     for said in section.said:
         if said.role == "assistant" and said.origin == "words":
             for text in said.sentences[:12]:
-                if telling.is_intent(text) or text.endswith((":", "?")) or not 20 <= len(text):
-                    continue
-                value = 2.5 * telling.finding_in(text) + 1.5 * telling.is_done(text) - 0.01 * len(text)
+                value = worth_at_work(text, closing=True)[0] - 0.01 * len(text)
                 if value > score:
                     best, score = text, value
-    return best
+    return requests.strip_politeness(telling.told(best)) if best else ""
 
 
 def _ran(section: Section) -> str:
@@ -160,5 +174,6 @@ def _ran(section: Section) -> str:
             return f"Running `{shorten(one_line(call.command), 46)}`"
     for call in section.calls:
         if call.about:
-            return shorten(one_line(call.about), TITLE_CHARS)
+            about = shorten(one_line(call.about), 44)
+            return f"Searching for `{about}`" if call.deed == "find" else about
     return _first_words(section) if section.said else f"Calls of {one_line(section.calls[0].tool) or 'tools'}"
