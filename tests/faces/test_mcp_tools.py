@@ -14,7 +14,7 @@ from ctxmem_mcp import __version__, tokens
 from ctxmem_mcp.faces import arguments, mcp
 from ctxmem_mcp.faces.opening import Opened
 from ctxmem_mcp.memory import naming
-from tests.faces.conftest import Caller
+from tests.faces.conftest import Caller, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -255,13 +255,12 @@ async def test_a_view_opens_with_one_line_of_json_and_keeps_its_budget(call: Cal
         result = await call.client.call_tool(
             "get_context", {"conversation_id": "c", "query": "E0017", "token_budget": budget}
         )
-        (content,) = result.content
-        assert content.type == "text"
-        assert tokens.count(content.text) <= budget
-        header = json.loads(content.text.split("\n", 1)[0])
+        text = text_of(result)
+        assert tokens.count(text) <= budget
+        header = json.loads(text.split("\n", 1)[0])
         assert header.keys() >= HEADER
         assert (header["turns"], header["token_budget"]) == (80, budget)
-    assert "answer 17: E0017 is raised" in content.text
+    assert "answer 17: E0017 is raised" in text
 
 
 async def test_the_stable_layout_names_its_prefix(call: Caller) -> None:

@@ -46,11 +46,11 @@ _MESSAGE: dict[str, Any] = {
     "type": "object",
     "properties": {
         "role": {"type": "string"},
-        "content": {"type": ["string", "array", "null"]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}, {"type": "null"}]},
         "name": _NAME,
         "said_at": _NAME,
         "call_id": _NAME,
-        "tool_calls": {"type": "array"},
+        "tool_calls": {"type": "array", "items": {"type": "object"}},
         "tool_call_id": _NAME,
     },
     "required": ["role"],

@@ -22,6 +22,7 @@ from mcp.types import (
     CallToolResult,
     CompleteRequestParams,
     CompleteResult,
+    Completion,
     GetPromptRequestParams,
     GetPromptResult,
     ListPromptsResult,
@@ -226,9 +227,11 @@ async def _prompt(ctx: _Context, params: GetPromptRequestParams) -> GetPromptRes
 
 
 async def _complete(ctx: _Context, params: CompleteRequestParams) -> CompleteResult:
-    memory = await ctx.lifespan_context.get()
-    found = await _answered(resources.completed(memory, params.argument, params.context))
-    return CompleteResult(completion=found)
+    return CompleteResult(completion=await _answered(_completed(ctx, params)))
+
+
+async def _completed(ctx: _Context, params: CompleteRequestParams) -> Completion:
+    return await resources.completed(await ctx.lifespan_context.get(), params.argument, params.context)
 
 
 async def _answered(work: Awaitable[_T], data: dict[str, str] | None = None) -> _T:

@@ -1,0 +1,99 @@
+"""Runs MCP's own conformance suite and the Inspector's strict schema check against this server.
+
+    python tests/conformance/run.py
+
+Needs npx and the network (they are npm packages), so it is no part of `pytest`. Only the scenarios that need no
+fixture are run: the others call tools named test_... that a server would have to offer for the suite alone.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SUITE = ["npx", "-y", "-p", "node@22", "-p", "@modelcontextprotocol/conformance@0.2.0-alpha.12", "conformance"]
+INSPECTOR = ["npx", "-y", "@modelcontextprotocol/inspector@2.12.0", "--cli"]
+REVISIONS = ("2025-11-25", "2026-07-28")
+SCENARIOS = (
+    "server-initialize",
+    "server-session-lifecycle",
+    "ping",
+    "tools-list",
+    "resources-list",
+    "prompts-list",
+    "completion-complete",
+    "dns-rebinding-protection",
+    "server-sse-multiple-streams",
+    "caching",
+    "http-header-validation",
+    "sep-2164-resource-not-found",
+    "input-required-result-unsupported-methods",
+    "input-required-result-ignore-extra-params",
+)
+SERVE = """
+import sys
+from ctxmem_mcp.faces.serving import serve
+from ctxmem_mcp.settings import Settings
+transport = "http" if len(sys.argv) > 2 else "stdio"
+serve(Settings.load({"data_dir": sys.argv[1], "log_level": "info"}, {}), transport, "127.0.0.1", 0)
+"""
+
+
+@contextmanager
+def served(data: str) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-c", SERVE, data, "http"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = re.search(r"http://\S+", process.stderr.readline())
+        assert said is not None
+        try:
+            yield said[0]
+        finally:
+            process.terminate()
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def conforms(url: str, scenario: str, revision: str) -> bool:
+    with tempfile.TemporaryDirectory() as results:
+        done = subprocess.run(
+            [*SUITE, "server", "--url", url, "--scenario", scenario, "--spec-version", revision, "-o", results],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    told = [line for line in done.stdout.splitlines() if line.startswith(("Passed:", "SKIPPED"))] or ["no result"]
+    say(f"{'ok  ' if done.returncode == 0 else 'FAIL'} {scenario} {revision}: {told[-1][:60]}")
+    return done.returncode == 0
+
+
+def strict(data: str, era: str) -> bool:
+    serve = [sys.executable, "-c", SERVE, data]
+    done = subprocess.run(
+        [*INSPECTOR, *serve, "--method", "tools/list", "--strict", "--format", "json", "--protocol-era", era],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    say(f"{'ok  ' if done.returncode == 0 else 'FAIL'} inspector --strict {era}")
+    if done.returncode or "Warning:" in done.stderr:
+        say(done.stderr)
+    return done.returncode == 0
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as data:
+        good = [strict(data, era) for era in ("legacy", "modern")]
+        with served(data) as url:
+            good += [conforms(url, scenario, revision) for scenario in SCENARIOS for revision in REVISIONS]
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
