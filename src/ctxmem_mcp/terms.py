@@ -43,7 +43,8 @@ _UNSPACED = re.compile(
     "\U00020000-\U0003ffff]+"
 )
 
-_STOP_WORDS = """a about above after again against ain all also am an and any are aren as at be because been before being
+_STOP_WORDS = """
+    a about above after again against ain all also am an and any are aren as at be because been before being
     below between both but by can cannot could couldn d did didn do does doesn doing don done down during each
     either else ever every few for from further get gets getting go goes going gonna got had hadn has hasn have
     haven having he her here hers herself him himself his how however i if in into is isn it its itself just let

@@ -263,3 +263,14 @@ def _in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
             at = moment(f.said_at)
             known[f.said_at] = 1.0 if any(period.holds(at) for period in plan.periods) else 0.0
         yield known[f.said_at]
+
+
+NAMES: tuple[str, ...] = (
+    *("bm25", "rel", "cover", "exact", "rare", "pair", "related", "any"),
+    *("before1", "after1", "before2", "after2", "window", "context"),
+    *("turn", "turn_cover", "turn_before", "turn_after", "leaf", "leaf_cover", "sitting", "sitting_cover"),
+    *("prose", "user", "agent", "output", "call", "first", "size", "recent", "asks", "after_question"),
+    *("has_error", "has_number", "first_person"),
+    *(name for name, _, _ in (*_ANSWERS, *_SPEAKS)),
+    *("speaker", "period"),
+)

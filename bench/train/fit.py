@@ -1,0 +1,191 @@
+"""Trains the linear ranker, listwise, and writes src/ctxmem_mcp/recall/weights.json.
+
+The loss of a question is how unlikely a softmax over all candidates finds its evidence. Kinds of conversation share
+a common set of weights and depart from it where their questions ask for it. Weights of features that can only speak
+for a piece are kept at zero or above, all are drawn towards zero: the wording of the questions is not the aim.
+
+Trained on LongMemEval and the coding sessions (both MIT), on questions made by rule from the same conversations, and,
+for dialogues, on LongMemEval chats told again as short turns. LoCoMo is never trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from bench.train import questions as make
+from bench.train.corpus import Prepared, load, read
+from bench.train.evidence import answering
+from bench.train.measure import measure, ranker, shown, without_rarest
+from ctxmem_mcp.recall import features
+from ctxmem_mcp.recall import query as queries
+from ctxmem_mcp.recall.ranking import KINDS, Search, Weights
+
+TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/recall/weights.json"
+NAMES = features.NAMES
+# Features that may speak against a piece; all others only for it.
+FREE = {
+    "user", "agent", "output", "prose", "call", "first", "size", "recent", "asks", "after_question", "has_error",
+    "has_number", "first_person", "sitting", "sitting_cover", "any",
+}  # fmt: skip
+COMMON_PULL, OWN_PULL = 0.0005, 0.002
+
+
+@dataclass
+class Example:
+    kind: str
+    conversation: str
+    table: np.ndarray
+    groups: list[np.ndarray]
+    weight: float
+
+
+def example(conversation: Prepared, kind: str, question: dict[str, Any], query: str, weight: float) -> Example | None:
+    plan = queries.read(query, conversation.speakers)
+    search = Search(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
+    facts = [conversation.facts[o] for o in search.wanted]
+    cols = features.columns(plan, search.matches, facts, len(conversation.facts), conversation.mean_words)
+    place = {f.ordinal: i for i, f in enumerate(facts)}
+    groups = [[place[o] for o in group if o in place] for group in answering(conversation, question)]
+    groups = [g for g in groups if g]
+    if not groups:
+        return None
+    table = np.zeros((len(facts), len(NAMES)), dtype=np.float32)
+    for j, name in enumerate(NAMES):
+        if name in cols:
+            table[:, j] = cols[name]
+    return Example(kind, conversation.id, table, [np.array(g) for g in groups], weight)
+
+
+def examples(seed: int = 7) -> list[Example]:
+    rng = random.Random(seed)
+    found: list[Example | None] = []
+    for conversation in load("coding-dev"):
+        for q in conversation.questions:
+            found += _asked_ways(conversation, "coding", q, 1.0)
+        for q in make.about_code(conversation, 150, rng):
+            found.append(example(conversation, "coding", q, q["query"], 0.5))
+    chats = list(read("longmemeval-dev"))
+    for chat, conversation in zip(chats, load("longmemeval-dev"), strict=True):
+        for q in conversation.questions:
+            found += _asked_ways(conversation, "chat", q, 3.0)
+        for q in make.about_chat(conversation, 12, rng):
+            found.append(example(conversation, "chat", q, q["query"], 0.15))
+        dialogue = make.as_dialogue(chat, rng)
+        for q in make.about_dialogue(dialogue, 12, rng):
+            made = example(dialogue, "dialogue", q, q["query"], 0.5)
+            if made:
+                made.conversation = conversation.id
+            found.append(made)
+    return [e for e in found if e]
+
+
+def _asked_ways(conversation: Prepared, kind: str, q: dict[str, Any], weight: float) -> list[Example | None]:
+    """The question as it is; without its rarest word; with identifiers in words."""
+    query = q["query"]
+    ways = [example(conversation, kind, q, query, weight)]
+    looser = without_rarest(conversation, query)
+    if looser != query:
+        ways.append(example(conversation, kind, q, looser, weight * 0.4))
+    spoken = make.in_words(query)
+    if spoken != query:
+        ways.append(example(conversation, kind, q, spoken, weight * 0.4))
+    return ways
+
+
+def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    d, total = len(NAMES), sum(e.weight for e in data)
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = flat.reshape(len(KINDS) + 1, d)
+        value, grad = 0.0, np.zeros_like(w)
+        for k, e in zip(kind_index, data, strict=True):
+            s = e.table @ (w[0] + w[k + 1]).astype(np.float32)
+            s -= s.max()
+            p = np.exp(s)
+            z = p.sum()
+            target = np.zeros_like(p)
+            for g in e.groups:
+                inside = p[g].sum()
+                value -= e.weight * (np.log(inside + 1e-30) - np.log(z)) / len(e.groups)
+                target[g] += p[g] / (inside + 1e-30) / len(e.groups)
+            step = e.weight * (e.table.T @ (p / z - target))
+            grad[0] += step
+            grad[k + 1] += step
+        value, grad = value / total, grad / total
+        value += COMMON_PULL * float((w[0] ** 2).sum()) + OWN_PULL * float((w[1:] ** 2).sum())
+        grad[0] += 2 * COMMON_PULL * w[0]
+        grad[1:] += 2 * OWN_PULL * w[1:]
+        return value, grad.ravel()
+
+    return loss
+
+
+def train(data: Sequence[Example], iterations: int = 150) -> Weights:
+    d = len(NAMES)
+    free = [name in FREE for name in NAMES]
+    bounds = [(None, None) if f else (0.0, None) for f in free] + [(None, None) for _ in KINDS for f in free]
+    index = [KINDS.index(e.kind) for e in data]
+    start = np.zeros((len(KINDS) + 1) * d)
+    found = minimize(
+        loss_of(index, data), start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
+    )
+    w = found.x.reshape(len(KINDS) + 1, d)
+    by_kind = {}
+    for k, kind in enumerate(KINDS):
+        both = w[0] + w[k + 1]
+        both = [v if f else max(0.0, v) for v, f in zip(both, free, strict=True)]
+        by_kind[kind] = {n: round(float(v), 3) for n, v in zip(NAMES, both, strict=True) if abs(v) >= 0.005}
+    return Weights(by_kind)
+
+
+def folds(name: str, count: int) -> list[list[Prepared]]:
+    conversations = load(name)
+    return [conversations[i::count] for i in range(count)]
+
+
+def cross_validate(data: Sequence[Example], name: str, count: int) -> None:
+    whole: dict[str, list[list[float]]] = {}
+    looser: dict[str, list[list[float]]] = {}
+    for part in folds(name, count):
+        unseen = {c.id for c in part}
+        weights = train([e for e in data if e.conversation not in unseen], 80)
+        for into, asks in ((whole, None), (looser, without_rarest)):
+            for category, rows in measure(part, ranker(weights), asks=asks).items():
+                into.setdefault(category, []).extend(rows)
+    print(f"{name}, on conversations left out of training\n{shown(whole)}")
+    print("  without the rarest word\n" + shown({"ALL": looser["ALL"]}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, help="keep the examples here between runs")
+    parser.add_argument("--no-folds", action="store_true")
+    parser.add_argument("--out", type=Path, default=TARGET)
+    args = parser.parse_args()
+    if args.cache and args.cache.exists():
+        data = pickle.loads(args.cache.read_bytes())
+    else:
+        data = examples()
+        if args.cache:
+            args.cache.write_bytes(pickle.dumps(data))
+    print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in KINDS}, flush=True)
+    weights = train(data)
+    args.out.write_text(json.dumps({"weights": weights.by_kind}, indent=1) + "\n")
+    if not args.no_folds:
+        cross_validate(data, "coding-dev", 4)
+        cross_validate(data, "longmemeval-dev", 4)
+        print("locomo-dev, never trained on\n" + shown(measure(load("locomo-dev"), ranker(weights))))
+
+
+if __name__ == "__main__":
+    main()
