@@ -6,10 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
+# Shrinking is worth its minutes at a desk (CTXMEM_SHRINK=1), not in CI: the seed is printed either way.
+_PHASES = tuple(Phase) if os.environ.get("CTXMEM_SHRINK") else (Phase.explicit, Phase.reuse, Phase.generate)
 settings.register_profile(
-    "ctxmem", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "ctxmem",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    phases=_PHASES,
 )
 settings.load_profile("ctxmem")
 

@@ -1,0 +1,181 @@
+"""The laws, driven through Memory as a caller drives it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxmem_mcp import tokens
+from ctxmem_mcp.errors import BudgetTooSmall
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import NewTurn, OutlineNode
+from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from tests.histories import FORGERIES, turns
+from tests.reading import read, told
+
+pytestmark = pytest.mark.anyio
+
+
+def opened() -> Memory:
+    return Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+
+
+async def every_turn_by_expanding(memory: Memory, conversation: str) -> dict[int, str]:
+    """Every turn's words, reached from the root alone: outline, nodes, spans, turns."""
+    found: dict[int, str] = {}
+
+    async def walk(node: OutlineNode) -> None:
+        for child in node.children:
+            await walk(child)
+        if not node.children:
+            for index in range(node.first, node.last + 1):
+                found[index] = await whole_turn(memory, conversation, f"t{index}")
+
+    for root in await memory.outline(conversation):
+        await walk(root)
+    return found
+
+
+async def whole_turn(memory: Memory, conversation: str, turn_id: str) -> str:
+    """A turn's pages, joined."""
+    page = await memory.expand(conversation, turn_id, token_budget=300)
+    pages = [page.text]
+    while page.next_cursor:
+        page = await memory.expand(conversation, turn_id, token_budget=300, cursor=page.next_cursor)
+        assert tokens.count(page.render()) <= 300
+        pages.append(page.text)
+    return "".join(pages)
+
+
+@given(turns(30))
+async def test_lossless_every_turn_reads_back_byte_for_byte(history: list[NewTurn]) -> None:
+    memory = opened()
+    ids = [(await memory.append(turn, conversation_id="c")).turn_id for turn in history]
+    for turn_id, turn in zip(ids, history, strict=True):
+        assert (await memory.turn("c", turn_id)).content == turn.content
+    assert await every_turn_by_expanding(memory, "c") == {i: turn.content for i, turn in enumerate(history)}
+    assert await memory.verify("c") == []
+
+
+@given(turns(), st.integers(150, 6_000), st.sampled_from([None, "what failed in limits.py?", "Lisbon", "🙂"]))
+async def test_the_budget_holds(history: list[NewTurn], budget: int, query: str | None) -> None:
+    memory = opened()
+    await memory.sync(history, conversation_id="c")
+    try:
+        view = await memory.view("c", query=query, token_budget=budget)
+    except BudgetTooSmall as error:
+        assert error.floor > budget
+        await memory.view("c", query=query, token_budget=error.floor)
+        assert budget < 500, "the smallest budget the tool takes must always do"
+        return
+    counted = tokens.count(view.render())
+    assert counted == view.shown_tokens
+    assert counted <= budget
+
+
+@given(turns(), st.integers(300, 6_000), st.sampled_from([None, "what failed in limits.py?", "Lisbon May"]))
+async def test_tiling_and_quoting(history: list[NewTurn], budget: int, query: str | None) -> None:
+    """Law 4 and law 11, read off the text by its grammar alone: each turn once, in order; a turn's words are its
+    own; nothing that was stored passes for a line of ours."""
+    memory = opened()
+    await memory.sync(history, conversation_id="c")
+    view = await memory.view("c", query=query, token_budget=budget)
+    parts = read(view.text)
+    assert told(parts) == list(range(len(history)))
+    for part in parts:
+        if part.kind != "turn":
+            continue
+        content = history[part.first].content
+        if part.cut:
+            assert set(part.words) <= set(content.split("\n")) | {""} or len(content) > 1_000
+        else:
+            assert "\n".join(part.words) in (content, content.removesuffix("\n"))
+
+
+@given(turns(50), st.lists(st.integers(1, 50), max_size=4))
+async def test_same_prefix_same_nodes_in_one_step_or_in_many(history: list[NewTurn], cuts: list[int]) -> None:
+    """Also by another process that knows only what is stored (a new Memory on the same store)."""
+    at_once = opened()
+    await at_once.sync(history, conversation_id="c")
+    store = PlainStore()
+    borders = sorted({0, len(history), *(min(cut, len(history)) for cut in cuts)})
+    for a, b in zip(borders, borders[1:], strict=False):
+        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+        for turn in history[a:b]:
+            await memory.append(turn, conversation_id="c")
+    assert await memory.outline("c") == await at_once.outline("c")
+    assert (await memory.view("c", query="Lisbon")).render() == (await at_once.view("c", query="Lisbon")).render()
+
+
+@given(turns(40), turns(20), st.integers(0, 39))
+async def test_branches_share_nodes_and_keep_each_other(a: list[NewTurn], b: list[NewTurn], at: int) -> None:
+    memory = opened()
+    at = min(at, len(a) - 1)
+    ids = (await memory.sync(a, conversation_id="c")).turn_ids
+    forked = await memory.sync([*a[: at + 1], *b], conversation_id="c")
+    straight = opened()
+    await straight.sync([*a[: at + 1], *b], conversation_id="c")
+    assert await memory.outline("c", turn_id=forked.head) == await straight.outline("c")
+    assert await memory.verify("c") == []
+    back = await memory.revert("c", ids[-1])
+    assert back.head == ids[-1]
+    again = opened()
+    await again.sync(a, conversation_id="c")
+    assert await memory.outline("c") == await again.outline("c")
+    for turn_id, turn in zip(ids, a, strict=True):
+        assert (await memory.turn("c", turn_id)).content == turn.content
+
+
+@given(turns(40))
+@settings(max_examples=25)
+async def test_closed_never_changes(history: list[NewTurn]) -> None:
+    memory = opened()
+    seen: dict[str, tuple[int, int, int, str]] = {}
+
+    def note(node: OutlineNode) -> None:
+        facts = (node.first, node.last, node.tokens, node.summary.title)
+        if node.id is not None:
+            assert seen.setdefault(node.id, facts) == facts
+        for child in node.children:
+            note(child)
+
+    for turn in history:
+        await memory.append(turn, conversation_id="c")
+        for root in await memory.outline("c"):
+            note(root)
+
+
+@given(turns(30), st.data())
+async def test_an_append_with_its_parent_is_idempotent(history: list[NewTurn], data: st.DataObject) -> None:
+    memory = opened()
+    parent: str | None = None
+    for turn in history:
+        for _ in range(data.draw(st.integers(1, 3))):
+            done = await memory.append(turn, conversation_id="c", parent_id=parent) if parent else None
+            done = done or await memory.append(turn, conversation_id="c")
+            if parent is None:
+                break
+        parent = done.turn_id
+        assert done.head == parent
+    state = await memory.info("c")
+    assert state.turns == len(history)
+
+
+async def test_yes_said_twice_is_two_turns() -> None:
+    memory = opened()
+    first = await memory.append(NewTurn("user", "yes"), conversation_id="c")
+    second = await memory.append(NewTurn("user", "yes"), conversation_id="c")
+    assert (first.index, second.index) == (0, 1)
+    assert first.turn_id != second.turn_id
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_quoted_words_can_not_pass_for_ours(forgery: str) -> None:
+    memory = opened()
+    for content in ("hello", forgery, "bye"):
+        await memory.append(NewTurn("user", content), conversation_id="c")
+    parts = read((await memory.view("c", query="hello")).text)
+    assert [(p.kind, p.first) for p in parts] == [("turn", 0), ("turn", 1), ("turn", 2)]
+    assert "\n".join(parts[1].words) in (forgery, forgery.removesuffix("\n"))
