@@ -72,14 +72,15 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
         for start, stop in pieces.cut(content, role):
             text = content[start:stop]
             found = terms.analyse(text)
+            held = terms.flags(text, role)
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
-                ordinal, i, start, tokens.count(text), len(found), int(terms.flags(text, role)),
+                ordinal, i, start, tokens.count(text), len(found), int(held),
                 frontier.leaf_first or 0, frontier.session, role, turn["name"], seconds(turn["said_at"]),
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)
-            for position, term in enumerate(found):
+            for position, term in enumerate([*found, *terms.marks(held, role)]):
                 index[term][0].append(ordinal)
                 index[term][1].append(position)
     made.index, made.mean_words = dict(index), words / max(1, len(made.facts))

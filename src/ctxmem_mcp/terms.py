@@ -344,6 +344,17 @@ def _flags_of_output(text: str, role: str) -> int:
     return found | Flag.EDIT if _EDIT.match(text) else found
 
 
+# Stand in the index beside a piece's own terms, so that what was said can be listed without reading anything.
+SAID_BY_USER, SAID_BY_AGENT = "@user", "@agent"
+
+
+def marks(held: int, role: str) -> tuple[str, ...]:
+    """Terms to index a piece by that are not in its text: who said it. They go after its own terms."""
+    if not held & _PROSE:
+        return ()
+    return (SAID_BY_USER,) if role == "user" else (SAID_BY_AGENT,) if role == "assistant" else ()
+
+
 def kinds(of: Any) -> list[str]:
     """The names of the flags that are set, for people."""
     return [flag.name.lower() for flag in Flag if flag & int(of) and flag.name]

@@ -22,6 +22,8 @@ from ctxmem_mcp import terms
 TERMS_MAX = 48
 # What a looser way of saying the same counts, beside the word itself.
 RELATED_WEIGHT = 0.35
+# Asked of the index with every query: where people and the agent spoke. They match nothing.
+MARKS = (terms.SAID_BY_USER, terms.SAID_BY_AGENT)
 
 
 class Kind(StrEnum):
@@ -196,7 +198,7 @@ class Period:
 class Plan:
     """A query, read. terms: to ask the index for, each once, the query's own first.
 
-    weights: what each term counts by itself, before its rarity. pairs: places in `terms` that stood side by side.
+    weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms` that stood side by side.
     speakers: those of the conversation's names that the query names (lower case). before: seconds since 1970 to
     which "ago" refers; None where nobody said.
     """
@@ -234,8 +236,8 @@ def read(text: str, speakers: Sequence[str] = ()) -> Plan:
     related = list(dict.fromkeys(r for term in own for r in _related().get(term, ()) if r not in place))
     return Plan(
         text,
-        (*own, *related),
-        (1.0,) * len(own) + (RELATED_WEIGHT,) * len(related),
+        (*own, *related, *MARKS),
+        (1.0,) * len(own) + (RELATED_WEIGHT,) * len(related) + (0.0,) * len(MARKS),
         tuple(sorted(pairs)),
         frozenset(kind for kind, pattern in _ASKS if pattern.search(text)),
         frozenset(_named(text, speakers)),

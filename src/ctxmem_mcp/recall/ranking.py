@@ -20,7 +20,7 @@ from importlib import resources
 from math import log
 
 from ctxmem_mcp.recall.features import HEAD_TERMS, Columns, Matches, PieceFacts, columns
-from ctxmem_mcp.recall.query import Plan
+from ctxmem_mcp.recall.query import MARKS, Plan
 from ctxmem_mcp.stores.contract import TermHits
 from ctxmem_mcp.terms import EXACT, Flag
 
@@ -32,6 +32,8 @@ BEST_WITH_NEIGHBOURS = 90
 REACH = 2
 REGION = 16
 REGIONS = 10
+# And of what was said by people, and by the agent, what stands where most matches, though no word of it does.
+SAID = 220
 # Terms in more pieces than this are read only to tell matches apart, not to find them.
 _SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
 _POSITION_BITS = 20
@@ -109,6 +111,7 @@ class Search:
 
     def __init__(self, plan: Plan, hits: Mapping[str, TermHits], n: int, mean_words: float) -> None:
         self._plan, self._n, self._mean_words = plan, n, mean_words
+        self._said = [hits[mark].pieces for mark in MARKS if mark in hits]
         self.matches = _match(plan, hits, n)
 
     @property
@@ -123,8 +126,11 @@ class Search:
         found = set(heapq.nlargest(BEST, loose, key=loose.__getitem__))
         for at in heapq.nlargest(BEST_WITH_NEIGHBOURS, found, key=loose.__getitem__):
             found.update(range(max(0, at - REACH), min(n, at + REACH + 1)))
-        for region in _best_regions(loose):
+        heat = _heat(loose)
+        for region in heapq.nlargest(REGIONS, heat, key=heat.__getitem__):
             found.update(range(region * REGION, min(n, (region + 1) * REGION)))
+        for said in self._said:
+            found.update(heapq.nlargest(SAID, said, key=lambda at: (heat.get(at // REGION, 0.0), at)))
         if len(found) < CANDIDATES:
             found.update(range(max(0, n - (CANDIDATES - len(found))), n))
         return sorted(found)
@@ -146,12 +152,12 @@ def _best_first(scored: Scored) -> tuple[float, int]:
     return (-scored.score, -scored.ordinal)
 
 
-def _best_regions(loose: Mapping[int, float]) -> list[int]:
-    """Stretches of the branch in which most matches, by number."""
+def _heat(loose: Mapping[int, float]) -> dict[int, float]:
+    """How much matches in each stretch of the branch, by the stretch's number."""
     sums: dict[int, float] = defaultdict(float)
     for ordinal, score in loose.items():
         sums[ordinal // REGION] += score * score
-    return heapq.nlargest(REGIONS, sums, key=sums.__getitem__)
+    return sums
 
 
 def _match(plan: Plan, hits: Mapping[str, TermHits], n: int) -> Matches:
@@ -192,7 +198,7 @@ def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
 def _related(plan: Plan, hits: Mapping[str, TermHits], n: int) -> dict[int, float]:
     scores: dict[int, float] = defaultdict(float)
     for term, weight in zip(plan.terms, plan.weights, strict=True):
-        hit = hits.get(term) if weight < 1.0 else None
+        hit = hits.get(term) if 0.0 < weight < 1.0 else None
         if hit:
             paid = weight * _idf(hit, n)
             for ordinal in set(hit.pieces):
