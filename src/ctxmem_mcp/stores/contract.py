@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
-from ctxmem_mcp.model import ConversationInfo, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.model import ConversationInfo, Node, Piece, Receipt, Summary, Turn, iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,53 @@ class TermHits:
 class Page:
     conversations: list[ConversationInfo] = field(default_factory=list)
     next_cursor: str | None = None
+
+
+def branches_of(state: State) -> int:
+    """How many branches there are: turns that nothing follows."""
+    parents = {run.parent_seq for run in state.runs}
+    ends = [run.first_seq - 1 for run in state.runs[1:]] + [state.next_seq - 1]
+    return sum(end not in parents for end in ends)
+
+
+def info_of(state: State, head: str | None, size: int) -> ConversationInfo:
+    """A state as a line of a listing. head: the head turn's id; size: bytes kept."""
+    return ConversationInfo(
+        conversation_id=state.conversation_id,
+        title=state.title,
+        space=state.space,
+        turns=state.turns,
+        tokens=state.tokens,
+        branches=branches_of(state),
+        head=head,
+        created_at=iso(state.created),
+        last_activity=iso(state.updated),
+        expires_at=iso(state.expires),
+        retention_days=state.retention_days,
+        bytes=size,
+    )
+
+
+def page_of(infos: Sequence[ConversationInfo], limit: int, cursor: str | None) -> Page:
+    """One page of a listing, last active first. A cursor names the last one of the page before."""
+    ordered = sorted(infos, key=_place)
+    if cursor is not None:
+        ordered = [info for info in ordered if _place(info) > _parsed(cursor)]
+    page = ordered[:limit]
+    more = len(ordered) > len(page) and page
+    return Page(page, f"{page[-1].last_activity}/{page[-1].conversation_id}" if more else None)
+
+
+def _place(info: ConversationInfo) -> tuple[int, str]:
+    return -int(datetime.fromisoformat(info.last_activity).timestamp()), info.conversation_id
+
+
+def _parsed(cursor: str) -> tuple[int, str]:
+    when, _, conversation_id = cursor.partition("/")
+    try:
+        return -int(datetime.fromisoformat(when).timestamp()), conversation_id
+    except ValueError:
+        raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the page before.") from None
 
 
 class Store(Protocol):
