@@ -34,7 +34,7 @@ def endings_of(section: Section) -> list[Episode]:
     seen: set[str] = set()
     episodes: list[Episode] = []
     for role, faults, report in _met(section):
-        fresh = tuple(fault for fault in faults if fault.key not in seen)
+        fresh = tuple(fault for fault in faults if not any(fault.key in key for key in seen))
         seen.update(fault.key for fault in fresh)
         if fresh:
             episodes.append(_episode(section, role, fresh, report))
@@ -64,7 +64,7 @@ def _episode(section: Section, role: Role, faults: tuple[Fault, ...], report: Re
     gone = again if again and {f.key for f in again.faults}.isdisjoint(f.key for f in faults) else None
     told = _told_later(section, index, faults)
     if told and (passed or told[0] >= 2.0):
-        return Episode(role, faults, told[2], told[1], "assistant", weight, True)
+        return Episode(role, faults, _point(told[2]), told[1], "assistant", weight, True)
     if passed:
         return Episode(role, faults, _passing(passed), passed.index, "tool", weight, True)
     if gone:
@@ -73,6 +73,12 @@ def _episode(section: Section, role: Role, faults: tuple[Fault, ...], report: Re
     if weight < 1.0:
         return Episode(role, faults, "", index, role, weight, False)
     return Episode(role, faults, STILL_OPEN, section.end, "assistant", weight, False)
+
+
+def _point(text: str) -> str:
+    """'Fixed by X: details' without the details."""
+    point = text.split(": ", 1)[0]
+    return point if 25 <= len(point) < len(text) and len(point.split()) > 4 else text
 
 
 def _passing(report: Report) -> str:

@@ -29,7 +29,7 @@ class ExtractiveSummarizer:
         question = _question(before)
         episodes = endings_of(section)
         offers = highlights.offers_of(section, episodes, question)
-        kept = highlights.keep_best(offers, highlights.allowance(section))
+        kept = highlights.keep_best(offers, highlights.allowance(section, episodes))
         title = title_of(section, episodes, question)
         return Summary(EXTRACTIVE, title, kept, identifiers_of(section), left_out(section, episodes, kept))
 

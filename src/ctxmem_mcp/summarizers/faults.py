@@ -13,13 +13,15 @@ from ctxmem_mcp.summarizers.calls import Call
 from ctxmem_mcp.summarizers.speech import one_line, window
 
 END_CHARS = 12_000
-MIDDLE_CHARS = 1_000_000
+MIDDLE_CHARS = 4_000_000
 FAULTS_MAX = 12
 LINE_CHARS = 300
 
 _MARKERS = ("\nFAILED ", "--- FAIL: ", "\nE   ", "Error: ", "error: ", "\nfatal: ", "\npanic: ")
 _HINT = re.compile(r"rror|FAIL|xception|fatal|panic|✕|✗|×|:\d+|not found|No such|denied|ERR!|failed|rejected|Exit code")
 _TEST_FAILED = re.compile(r"^\s*(?:--- FAIL: |FAILED |FAIL: |[✕✗×]\s+)(\S.*?)(?:\s+\([\d.]+\s?m?s\))?$")
+_PARAMETERS = re.compile(r"\[[^\]\n]{40,}\]")
+_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$")
 _PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
 _LOCATED = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
 _TSC = re.compile(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
@@ -82,8 +84,9 @@ def read_report(index: int, content: str, tokens: int, call: Call | None) -> Rep
     if call is not None and _only_quotes(call.command):
         return Report(index, call, tokens, _exit_of(index, content))
     text = window(content, END_CHARS, END_CHARS)
-    lines = [*_marked_lines(content), *text.split("\n")] if len(text) < len(content) else text.split("\n")
-    faults = tuple(_distinct(_faults(index, lines))) if _FAILING.search(text) else ()
+    marked = list(_marked_lines(content)) if len(text) < len(content) else []
+    failing = marked or _FAILING.search(text)
+    faults = tuple(_distinct(_faults(index, [*marked, *text.split("\n")]))) if failing else ()
     outcome = "" if faults else _outcome(text)
     return Report(index, call, tokens, faults or _exit_of(index, content), outcome, tuple(_landed(text)))
 
@@ -115,7 +118,9 @@ def _faults(index: int, lines: list[str]) -> Iterator[Fault]:
     for line in lines:
         if len(line) > 2_000 or ": : #" in line or not (_HINT.search(line) or line.startswith("E ")):
             continue
-        line = line[:LINE_CHARS]
+        line = _PARAMETERS.sub("", line)[:LINE_CHARS]
+        if _FRAME.search(line):
+            continue
         if failed := _TEST_FAILED.match(line):
             test = failed[1]
             yield Fault(index, _clean(test))

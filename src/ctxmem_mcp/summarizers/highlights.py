@@ -37,17 +37,17 @@ class Offer:
         return sum(tokens.count(line.text) + 1 for line in self.lines)
 
 
-def allowance(section: Section) -> int:
-    """Tokens of highlights that a leaf is worth: talk is denser than the output of tools."""
+def allowance(section: Section, episodes: Sequence[Episode]) -> int:
+    """Tokens of highlights that a leaf is worth: talk is denser than the output of tools, errors need their endings."""
     percent = 8 if section.is_dialogue else 4 if section.is_work else 5
-    return max(36, min(140, 28 + section.tokens * percent // 100))
+    return max(36, min(140, 28 + 15 * min(2, len(episodes)) + section.tokens * percent // 100))
 
 
 def offers_of(section: Section, episodes: Sequence[Episode], question: Said | None) -> list[Offer]:
     """Everything in a section that is worth a line. question: what the assistant said just before it, if known."""
     offers = [*_requests(section, question), *_errors(episodes)]
     if section.is_work:
-        offers += [*_said_at_work(section), *_files(section.calls), *_landed(section)]
+        offers += [*_said_at_work(section, {episode.ending for episode in episodes}), *_files(section.calls), *_landed(section)]
     else:
         offers += _talk(section)
     return offers
@@ -100,17 +100,17 @@ def _rules(said: Said, but: str) -> Iterator[Offer]:
 def _errors(episodes: Sequence[Episode]) -> Iterator[Offer]:
     for number, episode in enumerate(episodes):
         shown = episode.faults[:2]
-        lines = [line("error", f.index, episode.role, f.text, 200) for f in shown]
+        lines = [line("error", f.index, episode.role, f.text, 150) for f in shown]
         if episode.ending:
-            lines.append(line("ending", episode.ended_at, episode.ended_by, episode.ending))
-        value = (9.0 - 0.6 * min(number, 5)) * episode.weight
+            lines.append(line("ending", episode.ended_at, episode.ended_by, episode.ending, 110))
+        value = (12.0 - 0.6 * min(number, 5)) * episode.weight
         yield Offer(value, (shown[0].index, 0), tuple(lines))
         for fault in episode.faults[2:6]:
             yield _offer(5.0 * episode.weight, "error", fault.index, episode.role, fault.text, -1)
 
 
-def _said_at_work(section: Section) -> Iterator[Offer]:
-    seen: set[str] = set()
+def _said_at_work(section: Section, told: set[str]) -> Iterator[Offer]:
+    seen = set(told)
     closings = _closings(section)
     for said in section.said:
         if said.role != "assistant" or said.origin != "words":
@@ -118,7 +118,7 @@ def _said_at_work(section: Section) -> Iterator[Offer]:
         closing = said.index in closings
         for rank, text in enumerate(said.sentences[:30]):
             value, kind = worth_at_work(text, closing)
-            if value > 1.5 and text not in seen:
+            if value > 1.5 and text not in seen and text.split(": ", 1)[0] not in told:
                 seen.add(text)
                 yield _offer(value - 0.05 * rank, kind, said.index, "assistant", telling.told(text), 2 + rank)
 

@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from ctxmem_mcp import tokens
 from ctxmem_mcp.summarizers.calls import Call
 from ctxmem_mcp.summarizers.section import Section
 from ctxmem_mcp.summarizers.telling import names_in
 
-COUNT_MAX = 12
+COUNT_MAX, NAMES_TOKENS = 12, 90
 _SPEECH_CHARS, _WRITTEN_CHARS = 3_000, 1_500
 CODE_NAME = re.compile(
     r"(?<![\w/.@-])(?:--[a-z][\w-]{2,30}|#\d{1,6}\b|[A-Za-z_]\w{0,40}(?:(?:\.|::|->)[A-Za-z_]\w{1,40})+|[a-z_]\w*_\w+|[A-Z][A-Z0-9]+_[A-Z0-9_]+|"
@@ -42,7 +43,18 @@ def identifiers_of(section: Section) -> tuple[str, ...]:
             counts.update(code_names(fault.text))
     speakers = {said.speaker for said in section.said if said.speaker}
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(name for name, _ in ranked if speakers.isdisjoint(name.split()))[:COUNT_MAX]
+    return fitting((name for name, _ in ranked if speakers.isdisjoint(name.split())), NAMES_TOKENS)
+
+
+def fitting(names: Iterable[str], allowed: int) -> tuple[str, ...]:
+    """The first names that fit, at most twelve."""
+    kept: list[str] = []
+    for name in names:
+        allowed -= tokens.count(name) + 1
+        if allowed < 0 or len(kept) == COUNT_MAX:
+            break
+        kept.append(name)
+    return tuple(kept)
 
 
 def code_names(text: str) -> list[str]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ctxmem_mcp.model import EXTRACTIVE, Highlight, Node, Summary
 from ctxmem_mcp.summarizers.highlights import Offer, keep_best
-from ctxmem_mcp.summarizers.identifiers import COUNT_MAX
+from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, fitting
 from ctxmem_mcp.summarizers.omissions import joined
 from ctxmem_mcp.summarizers.speech import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 from ctxmem_mcp.summarizers.topics import topic_of
 
-HIGHLIGHT_TOKENS = 120
+HIGHLIGHT_TOKENS, NAMES_TOKENS = 105, 36
 _VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
-_PARTS = re.compile(r"\A(\d+) more (\w+?)s?\Z")
 
 
 def summarize(children: Sequence[tuple[Node, Summary]]) -> Summary:
@@ -31,7 +29,7 @@ def _offers(children: Sequence[tuple[Node, Summary]]) -> Iterator[Offer]:
     for node, summary in children:
         share = 1.0 + node.tokens / total
         for rank, lines in enumerate(_groups(summary.highlights)):
-            value = _VALUES[lines[0].kind] * share - 0.4 * rank
+            value = (_VALUES[lines[0].kind] + 5.0 * (len(lines) > 1)) * share - 0.4 * rank
             yield Offer(value, (lines[0].index, rank), lines)
 
 
@@ -58,7 +56,8 @@ def _names(summaries: Sequence[Summary]) -> tuple[str, ...]:
     for summary in summaries:
         for place, name in enumerate(summary.identifiers):
             counts[name] += COUNT_MAX - min(place, COUNT_MAX - 1)
-    return tuple(name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])))[:COUNT_MAX]
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return fitting((name for name, _ in ranked), NAMES_TOKENS)
 
 
 def _left_out(summaries: Sequence[Summary], kept: Sequence[Highlight]) -> str:

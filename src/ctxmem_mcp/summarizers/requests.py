@@ -56,6 +56,9 @@ _IMPERATIVE = re.compile(
 )
 _POINTING = frozenset("it this that these those them they he she him his her there one ones".split())
 _WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
+_ARTICLE = re.compile(r"\Athe (?=\w+ing\b)", re.I)
+_RULE = re.compile(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoid|no)\b", re.I)
+_NAMED_WORK = re.compile(r"\A(?:\S+ ){0,4}\w+ing\b")
 _OFFER = re.compile(r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I)
 _STATED_FIRST = re.compile(
     r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|could|would|will) you |"
@@ -94,7 +97,7 @@ def strip_politeness(sentence: str) -> str:
         shorter = text[: found.start()]
         asked = "?" in text[len(shorter) :]
         text = shorter + ("?" if asked and not shorter.endswith("?") and _is_question(shorter) else "")
-    text = text.strip(" ,;:")
+    text = _ARTICLE.sub("", text.strip(" ,;:")) if text != sentence else text.strip(" ,;:")
     if text.endswith("?") and not _is_question(text):
         text = text.rstrip("? ")
     return capitalised(text.rstrip(".!") if not text.endswith(("…", "...")) else text)
@@ -151,8 +154,12 @@ def _worth(line: str) -> float:
     score = min(words, 8) * 0.5 - 0.4 * sum(word in _POINTING for word in core[:200].lower().split())
     if _ASKS.search(line):
         score += 1.5
-    if _IMPERATIVE.match(core):
+    if _RULE.match(line):
+        score -= 1.5
+    elif _IMPERATIVE.match(core):
         score += 2.0
+    elif _NAMED_WORK.match(core) and len(core) < len(line) - 3:
+        score += 1.5
     if line.startswith(("Something ", "Or ", "And ", "Like ", "Also like ", "Maybe ")):
         score -= 1.5
     return score - (1.0 if words < 2 else 0.0) - (0.5 if line.endswith(":") and len(line) < 30 else 0.0)

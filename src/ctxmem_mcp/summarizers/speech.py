@@ -52,7 +52,7 @@ _MARKUP = re.compile(r"^[ \t]*(?:[#>]+[ \t]+|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)+|
 _HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]{1,80}\*\*:?[ \t]*)$", re.M)
 _EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
 _LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SPACES = re.compile(r"\s+")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?…])[\"')*”]*\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|"
@@ -73,7 +73,7 @@ _TRAILING = re.compile(
 )
 _CLAUSE_END = re.compile(r"[,;:—–]\s|\s[-–—(]\s?|\s(?:so that|because|since|which|whereas|although|but|while|so)\s", re.I)
 
-_SOFT_END = re.compile(r"\s(?:and|or|that|who|if|when|where|after|before|including|such as)\s", re.I)
+_SOFT_END = re.compile(r"\s(?:and|or|that|who|if|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|under|into)\s", re.I)
 _SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
 
 Origin = Literal["words", "command", "shell", "skill", "recap", "host"]
@@ -115,8 +115,8 @@ def listen(turn: Turn) -> Said:
 def one_line(text: str) -> str:
     """Any text as one line of plain characters: no control or direction characters, no runs of spaces."""
     if not text.isprintable():
-        text = _CONTROL.sub(" ", text)
-    return (_SPACES.sub(" ", text) if "  " in text or not text.isprintable() else text).strip()
+        text = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", text))
+    return (_SPACES.sub(" ", text) if "  " in text else text).strip()
 
 
 def hear(content: str) -> Heard:
