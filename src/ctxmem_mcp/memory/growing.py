@@ -130,7 +130,7 @@ class Grower:
                 self._next_piece, turn.seq, turn.index, start, stop, size, len(found),
                 terms.flags(text, turn.role), turn.index if leaf is None else leaf, frontier.session,
             )  # fmt: skip
-            self._pieces.append(StoredPiece(piece, found))
+            self._pieces.append(StoredPiece(piece, [*found, *terms.marks(piece.flags, turn.role)]))
             self._words += len(found)
             self._next_piece += 1
 
