@@ -34,12 +34,14 @@ SCENARIOS = (
     "input-required-result-unsupported-methods",
     "input-required-result-ignore-extra-params",
 )
-SERVE = """
+# The Inspector starts the server with a nearly empty environment: where modules are found is handed on here.
+SERVE = f"""
 import sys
+sys.path[:0] = {sys.path!r}
 from ctxmem_mcp.faces.serving import serve
 from ctxmem_mcp.settings import Settings
 transport = "http" if len(sys.argv) > 2 else "stdio"
-serve(Settings.load({"data_dir": sys.argv[1], "log_level": "info"}, {}), transport, "127.0.0.1", 0)
+serve(Settings.load({{"data_dir": sys.argv[1], "log_level": "info"}}, {{}}), transport, "127.0.0.1", 0)
 """
 
 
