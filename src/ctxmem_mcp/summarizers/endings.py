@@ -56,7 +56,7 @@ def _episode(section: Section, role: Role, faults: tuple[Fault, ...], report: Re
     index = faults[0].index
     weight = 1.0
     if report is not None and (report.call is None or report.call.deed != "run"):
-        weight = 0.35
+        weight = 0.12
     if faults[0].text.startswith("Exit code"):
         weight = 0.5
     again = _run_later(section, index, report)

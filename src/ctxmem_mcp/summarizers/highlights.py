@@ -48,9 +48,9 @@ def offers_of(section: Section, episodes: Sequence[Episode], question: Said | No
     offers = [*_requests(section, question), *_errors(episodes)]
     if section.is_work:
         offers += [*_said_at_work(section, {episode.ending for episode in episodes}), *_files(section.calls), *_landed(section)]
-    else:
-        offers += _talk(section)
-    return offers
+        offers += _planned(section.calls)
+        return offers or list(_intents(section))
+    return [*offers, *_talk(section)]
 
 
 def keep_best(offers: Iterable[Offer], allowed: int) -> tuple[Highlight, ...]:
@@ -167,6 +167,21 @@ def _files(calls: Sequence[Call]) -> Iterator[Offer]:
     if len(read) > 1 and not changed:
         at = next(call.index for call in calls if call.file == read[0])
         yield _offer(2.0, "file", at, "assistant", "Read " + ", ".join(read[:6]), 5)
+
+
+def _planned(calls: Sequence[Call]) -> Iterator[Offer]:
+    """Tasks that were written down or handed to a sub-agent, by their subjects."""
+    for about in dict.fromkeys(call.about for call in calls if call.deed in ("plan", "delegate") and " " in call.about):
+        call = next(call for call in calls if call.about == about)
+        yield _offer(2.4, "fact", call.index, "assistant", about.strip().split("\n", 1)[0], 4)
+
+
+def _intents(section: Section) -> Iterator[Offer]:
+    """What the assistant set out to do: said only where the section has nothing better."""
+    for said in section.said:
+        for rank, text in enumerate(said.sentences[:10] if said.role == "assistant" else ()):
+            if 20 <= len(text) and not text.endswith("?"):
+                yield _offer(1.0 + 0.5 * len(code_names(text[:300])[:3]), "fact", said.index, "assistant", text.rstrip(":"), rank)
 
 
 def _landed(section: Section) -> Iterator[Offer]:

@@ -42,6 +42,9 @@ def identifiers_of(section: Section) -> tuple[str, ...]:
         for fault in report.faults[:4]:
             counts.update(code_names(fault.text))
     speakers = {said.speaker for said in section.said if said.speaker}
+    if not section.is_work and not section.is_dialogue:
+        # A capital in a model's answer is often only a style; what it repeats, or the user says, is a name.
+        counts = Counter({name: count for name, count in counts.items() if count > 1})
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return fitting((name for name, _ in ranked if speakers.isdisjoint(name.split())), NAMES_TOKENS)
 
@@ -59,7 +62,11 @@ def fitting(names: Iterable[str], allowed: int) -> tuple[str, ...]:
 
 def code_names(text: str) -> list[str]:
     """Names that look like code, and files by their last part, each once, in order."""
-    names = [*_PATH.findall(text), *CODE_NAME.findall(text)]
+    names: list[str] = []
+    for word in text.split():
+        bare = word.strip(".,:;!?()[]{}\"'`*")
+        if not bare.isalpha() or not (bare.islower() or bare[1:].islower()):
+            names += _PATH.findall(bare) or CODE_NAME.findall(bare)
     return [name for name in dict.fromkeys(names) if name.lower() not in _DULL and len(name) <= 60 and not _GLUED.search(name)]
 
 

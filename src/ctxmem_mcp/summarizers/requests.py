@@ -12,7 +12,7 @@ _LEAD = re.compile(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|thank you(?: so much)?|great|cool|nice|"
     r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|right|sure|sorry|"
     r"just|but|\d{1,2},? and(?= i\b)|i see|got it|makes sense|last thing|one more thing|another thing|next|first|finally|"
-    r"for now|quick question|question|task|q)\b[\s,.!:;–—-]*"
+    r"for now|quick question|(?:question|task|q)(?=:))\b[\s,.!:;–—-]*"
     r"|(?:can|could|would|will) (?:you|we)(?: please| also| just| maybe)* "
     r"|(?:i(?:'d| would) (?:really )?(?:like|love)|i (?:want|need)|we (?:want|need)) (?:you )?(?:also )?to "
     r"|i(?:'d| would) (?:like|love) (?=(?:some|more|help)\b)"
@@ -109,6 +109,8 @@ def _after_statement(sentence: str) -> str:
     if not found or len(sentence) < 60:
         return sentence
     ask = sentence[found.end() :]
+    if any(word in _POINTING or word == "its" for word in ask.lower().split()[:3]):
+        return sentence
     return re.sub(r"\Ait makes sense to ", "", ask, flags=re.I)
 
 
@@ -138,6 +140,8 @@ def asked(said: Said) -> Ask | None:
     best, weight = "", -9.0
     for place, line in enumerate(said.sentences[:14]):
         score = _worth(line) - 0.25 * min(place, 6)
+        if place < 2 and said.quoted and line.endswith(":"):
+            score += 3.0  # It introduces what was pasted.
         if score > weight:
             best, weight = line, score
     if not best:

@@ -44,11 +44,12 @@ class Section:
         if self.is_work:
             return []
         found = []
+        speakers = frozenset(said.speaker for said in self.said)
         for said in self.said:
             plain = said.role == "assistant" and not self.is_dialogue
             if said.origin in ("words", "recap"):
                 for rank, text in enumerate(said.sentences[: 12 if plain else 40]):
-                    found.append((said, rank, text, telling.facts_in(text) * (0.45 if plain else 1.0)))
+                    found.append((said, rank, text, telling.facts_in(text, speakers) * (0.45 if plain else 1.0)))
         return found
 
     @cached_property

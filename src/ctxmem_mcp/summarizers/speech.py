@@ -54,9 +54,10 @@ _EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
 _LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SPACES = re.compile(r"\s+")
+# Begins with the mark itself, so that the search skips from mark to mark. Models glue sentences: "done.The next".
 _SENTENCE_END = re.compile(
-    r"(?<=[.!?…])[\"')*”]*\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|"
-    r"(?<=\?)\s+|(?<=[。！？])|\n+|(?<=[a-z)`][.!?])(?=(?:The|Let|This|So|Now|I|But|Actually|It|We|And|If|However|Looking|That|Wait)\b)"
+    r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|However|Looking|That|Wait)\b))"
+    r"|\?\s+|[。！？]"
 )
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
 _LOG_LINE = re.compile(
@@ -196,18 +197,21 @@ def sentences(words: str, headings: bool = True) -> list[str]:
     if "](" in text:
         text = _LINK.sub(r"\1", text)
     found: list[str] = []
-    joining = False
-    for part in _SENTENCE_END.split(text):
-        line = one_line(part)
-        if not line:
-            joining = False
-            continue
-        if joining:
-            found[-1] += " " + line
-        else:
-            found.append(line)
-        joining = bool(_ABBREVIATION.search(line))
+    for line in text.split("\n"):
+        if line and not line.isspace():
+            _split_line(line, found)
     return found
+
+
+def _split_line(line: str, found: list[str]) -> None:
+    start = 0
+    for end in [match.end() for match in _SENTENCE_END.finditer(line)] + [len(line)]:
+        part = one_line(line[start:end])
+        if part and not (end < len(line) and _ABBREVIATION.search(part)):
+            found.append(part)
+            start = end
+    if start < len(line) and (part := one_line(line[start:])):
+        found.append(part)
 
 
 def shorten(text: str, limit: int) -> str:
@@ -215,7 +219,8 @@ def shorten(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     if cut := _clause_cut(text, limit):
-        return _tidy(text[:cut])
+        kept = text[:cut]
+        return _tidy(kept[:-24] + _TRAILING.sub("", kept[-24:]))
     space = text.rfind(" ", limit // 2, limit)
     kept = text[: space if space > 0 else limit - 1]
     kept = kept[:-40] + _TRAILING.sub("", kept[-40:])

@@ -33,9 +33,7 @@ _FEELINGS = frozenset(
     "love loved prefer favorite favourite hate enjoy enjoyed allergic fan obsessed passion passionate dream afraid scared inspired goal want".split()
 )
 _PEOPLE = frozenset("i i'm i've i'd i'll we we're we've we'll my our me".split())
-_NAME = re.compile(
-    r"(?<=[a-z,;] )((?:[A-Z][\w'’&.-]*[a-zA-Z])(?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*)"
-)
+_NAME = re.compile(r"[A-Z][\w'’&.-]*[a-zA-Z](?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*")
 _PLAIN_WORD = re.compile(r"[a-z0-9À-ɏ'’-]+")
 _TITLED = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
 _EMPTY = re.compile(
@@ -43,14 +41,15 @@ _EMPTY = re.compile(
     r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|important|so|always)|"
     r"what a|absolutely|definitely|totally|of course|sure|certainly|have fun|good luck|take care|keep|remember|talk to you|see you|"
     r"i (?:totally |completely )?(?:agree|hope|understand|apologi\w+|can imagine)|here (?:are|is)|these|this (?:is|will|can)|"
-    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|as a|it'?s been|long time|what'?s|how)\b",
+    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|as a|it'?s been|been a|long time|no problem|bon app|what'?s|how)\b",
     re.I,
 )
 _DIGIT = re.compile(r"\d")
+_SMALL_TALK = re.compile(r"\b(?:since (?:we|our|i) (?:last )?(?:talked|chat\w*|spoke|met|saw)|been (?:a while|a bit|busy)|last chat)\b")
 _PHOTO = re.compile(r"\[shared image: (?:a (?:photo|picture|photography|close up) of )?([^\]]{3,160})\]")
 _OPENER = re.compile(
     r"\A\(?(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|wow|hey|thanks|ok|okay|sure|plus|"
-    r"but(?: then)?|wait|hmm|you know)\b[,!.\s–-]+)+(?=\S{2})",
+    r"look|but(?: then)?|wait|hmm|you know)\b[,!.\s–-]+)+(?=\S{2})",
     re.I,
 )
 
@@ -68,7 +67,7 @@ _ASSISTANT_CHOICE = re.compile(
 _INTENT = re.compile(
     r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|actually|wait|hmm|i see|finally|alright|done|right)\b[\s,.!:–—-]*)*"
     r"(?:let me|let's|i(?:'ll| will| need to| should| want to|'m going to| am going to| can see| see| now)|we need to|i have to|"
-    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says)|looking at|i have a good|i (?:now )?understand|now (?:i|update|add|fix|run|check|for|the|in|create|remove|commit|that|we))\b",
+    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says|chose|rejected|approved|selected)|continuing|task \d+ is|according to|looking at|i have a good|i (?:now )?understand|now (?:i|update|add|fix|run|check|for|the|in|create|remove|commit|that|we))\b",
     re.I,
 )
 _FINDING = re.compile(
@@ -90,15 +89,18 @@ _DONE = re.compile(
 )
 
 
-def facts_in(line: str) -> float:
-    """How much a sentence of talk tells that somebody may ask for later; below 2 it is hardly worth a line."""
+def facts_in(line: str, speakers: frozenset[str] = frozenset()) -> float:
+    """How much a sentence of talk tells that somebody may ask for later; below 2 it is hardly worth a line.
+
+    speakers: whose names tell nothing here.
+    """
     if len(line) < 16:
         return -1.0
     words = set(_PLAIN_WORD.findall(line.lower().replace("’", "'")))
     mine = not words.isdisjoint(_PEOPLE)
     score = 1.5 if not words.isdisjoint(_NUMBERS) or _DIGIT.search(line) else 0.0
     score += 1.3 * min(2, len(words & _TIMES))
-    score += 1.1 * min(3, len(names_in(line)))
+    score += 1.1 * min(3, sum(name not in speakers for name in names_in(line)))
     if mine:
         score += 0.6 + 1.5 * (not words.isdisjoint(_DEEDS)) + 1.2 * (not words.isdisjoint(_KIN))
     score += 1.0 if not words.isdisjoint(_FEELINGS) else 0.0
@@ -107,6 +109,8 @@ def facts_in(line: str) -> float:
     score += 0.12 * min(10, sum(len(word) > 4 for word in words))
     if _EMPTY.match(line):
         score -= 1.5 if mine else 2.5
+    if _SMALL_TALK.search(line):
+        score -= 2.5
     return score - (2.0 if line.endswith("?") else 0.0)
 
 
@@ -153,7 +157,11 @@ def is_done(line: str) -> bool:
 
 def names_in(line: str) -> list[str]:
     """Proper names that stand inside a sentence."""
-    return _NAME.findall(line)
+    return [found[0] for found in _NAME.finditer(line) if _inside(line, found.start())]
+
+
+def _inside(line: str, at: int) -> bool:
+    return at > 1 and line[at - 1] == " " and (line[at - 2].islower() or line[at - 2] in ",;")
 
 
 def empty_in(line: str) -> bool:

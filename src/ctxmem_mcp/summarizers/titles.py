@@ -170,6 +170,8 @@ def _finding(section: Section) -> str:
 
 def _ran(section: Section) -> str:
     for call in section.calls:
+        if call.command and call.about:
+            return shorten(one_line(call.about), TITLE_CHARS)
         if call.command:
             return f"Running `{shorten(one_line(call.command), 46)}`"
     for call in section.calls:
