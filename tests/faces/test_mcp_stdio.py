@@ -106,6 +106,15 @@ def test_nothing_but_the_protocol_reaches_stdout_and_the_server_ends_with_stdin(
         assert noise in errors
 
 
+def test_half_a_surrogate_pair_is_refused_rather_than_left_unanswered(tmp_path: Path) -> None:
+    cut = {**APPEND, "params": {"name": "append_turn", "arguments": {"role": "user", "content": "cut \ud83d here"}}}
+    out, _ = talk(tmp_path, SERVE, [INITIALIZE, cut, {**APPEND, "id": 3}], dict(os.environ))
+    refused, stored = [json.loads(line) for line in out.splitlines()][1:]
+    assert refused["id"] == 2
+    assert "half of a surrogate pair" in refused["error"]["message"]
+    assert stored["result"]["structuredContent"]["index"] == 0
+
+
 def test_a_near_empty_environment_in_a_plain_locale_is_enough(tmp_path: Path) -> None:
     environ = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)}
     out, errors = talk(tmp_path, SERVE, [INITIALIZE, APPEND], environ)

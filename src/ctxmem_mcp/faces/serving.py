@@ -94,12 +94,13 @@ async def _stdio(settings: Settings) -> None:
     from mcp.server.stdio import stdio_server
 
     from ctxmem_mcp.faces.mcp import build_server
+    from ctxmem_mcp.faces.unreadable import Answered
 
     server = build_server(functools.partial(open_memory, settings))
     options = server.create_initialization_options(NotificationOptions(resources_changed=True))
     async with stdio_server() as (incoming, outgoing):
         try:
-            await server.run(incoming, outgoing, options)
+            await server.run(Answered(incoming, outgoing), outgoing, options)
         finally:
             # While serving, the SDK points descriptor 1 at stderr; what was printed and not yet written goes there.
             sys.stdout.flush()
