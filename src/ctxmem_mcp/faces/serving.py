@@ -6,12 +6,15 @@ Under stdio, standard output is the wire and nothing else may write there; loggi
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import ipaddress
 import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctxmem_mcp.assembly import open_memory
@@ -72,11 +75,26 @@ def log_to_stderr(settings: Settings) -> None:
     logging.getLogger("ctxmem_mcp").setLevel(level)
 
 
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Imports without the garbage collector, which would go through the SDK's many models again and again: a fifth
+    of a start. What is there afterwards stays to the end, so later collections need not look at it either."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 # ---------------------------------------------------------------- stdio
 
 
 def _serve_stdio(settings: Settings) -> None:
-    import anyio
+    with _importing():
+        import anyio
+
+        import ctxmem_mcp.faces.mcp
 
     # A stop asked for by signal needs no goodbye: what was acknowledged is on disk, and a reader that waits on
     # stdin would keep the process until its host closes it.
@@ -84,19 +102,17 @@ def _serve_stdio(settings: Settings) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        anyio.run(_stdio, settings)
+        anyio.run(_stdio, ctxmem_mcp.faces.mcp.build_server(functools.partial(open_memory, settings)))
     finally:
         _divert_stdout()
 
 
-async def _stdio(settings: Settings) -> None:
+async def _stdio(server: Server[Opened]) -> None:
     from mcp.server import NotificationOptions
     from mcp.server.stdio import stdio_server
 
-    from ctxmem_mcp.faces.mcp import build_server
     from ctxmem_mcp.faces.unreadable import Answered
 
-    server = build_server(functools.partial(open_memory, settings))
     options = server.create_initialization_options(NotificationOptions(resources_changed=True))
     async with stdio_server() as (incoming, outgoing):
         try:
