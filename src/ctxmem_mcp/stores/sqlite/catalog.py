@@ -1,0 +1,251 @@
+"""The catalog: a rebuildable cache of what each conversation's file says of itself, and the folder-wide lock.
+
+Appends never write it. A listing compares each file's fingerprint with the one the catalog has seen and reads only
+those that changed; deleting catalog.db loses nothing. Its write transaction is the mutex for making and removing
+files, so that no process makes a conversation anew while another still removes the old one's side files.
+No WAL here and secure_delete on: once a row is gone, no byte of its title is in the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ctxmem_mcp.errors import CtxmemError, StoreUnavailable
+from ctxmem_mcp.model import ConversationInfo, id_digits
+from ctxmem_mcp.stores.contract import State, info_of
+from ctxmem_mcp.stores.sqlite import reading
+from ctxmem_mcp.stores.sqlite.connection import BUSY_SECONDS, Connection, connected, opener, transaction
+from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SUFFIX = ".ctxmem"
+FOLDER = "conversations"
+SIDE_FILES = ("", "-wal", "-shm", "-journal")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, id TEXT NOT NULL, space TEXT, title TEXT NOT NULL,
+    turns INTEGER NOT NULL, tokens INTEGER NOT NULL, branches INTEGER NOT NULL, head TEXT, created TEXT NOT NULL,
+    active TEXT NOT NULL, expires REAL NOT NULL, expires_at TEXT NOT NULL, retention_days INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS roots (digest BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, name)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+_INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"
+
+
+def file_name(conversation_id: str) -> str:
+    """A name safe on any file system, different for ids that differ only in case."""
+    slug = re.sub(r"[^A-Za-z0-9._-]", "_", conversation_id)[:48]
+    return f"{slug}-{hashlib.sha256(conversation_id.encode()).hexdigest()[:10]}{SUFFIX}"
+
+
+def side_files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + end) for end in SIDE_FILES]
+
+
+def fingerprint(path: Path) -> str:
+    """Changes whenever a commit does: size and time of the file and of its write-ahead log."""
+    parts = []
+    for file in side_files(path)[:2]:
+        with contextlib.suppress(OSError):
+            stat = file.stat()
+            if stat.st_size or file == path:
+                parts.append(f"{stat.st_size}.{stat.st_mtime_ns}")
+    return "/".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file says of itself."""
+
+    info: ConversationInfo
+    expires: float
+    roots: list[bytes]
+
+
+def entry_of(db: sqlite3.Connection, path: Path) -> Entry | None:
+    """Read from an open file; None where it holds no conversation (any more)."""
+    row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
+    state = reading.state(db, row[0], float("-inf")) if row else None
+    if state is None:
+        return None
+    size = sum(file.stat().st_size for file in side_files(path) if file.exists())
+    return Entry(info_of(state, _turn_id(db, state.head), size), state.expires, _roots(db, state))
+
+
+def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
+    row = db.execute("SELECT at_index, digest FROM turns WHERE seq = ?", (seq,)).fetchone()
+    return f"t{row[0]}-{id_digits(row[1])}" if row else None
+
+
+def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
+    return [reading.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
+
+
+class Catalog:
+    """The folder of conversations as a whole."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir / FOLDER
+        self.path = data_dir / "catalog.db"
+        self._connection: Connection | None = None
+
+    def path_of(self, conversation_id: str) -> Path:
+        return self.folder / file_name(conversation_id)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` on the catalog's thread."""
+        return await (await self._open()).run(work)
+
+    async def exclusively(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` while no other process makes or removes a file."""
+
+        def alone(db: sqlite3.Connection) -> T:
+            with transaction(db):
+                return work(db)
+
+        return await self.run(alone)
+
+    async def _open(self) -> Connection:
+        if self._connection is None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"The data directory {self.folder.parent} can't be used: {error.strerror}.",
+                    "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
+                ) from error
+            self._connection = await connected(lambda: _opened(self.path))
+        return self._connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
+
+    # Everything below runs on the catalog's thread.
+
+    def refresh(self, db: sqlite3.Connection) -> None:
+        """Brings the catalog up to date with the folder."""
+        seen = dict(db.execute("SELECT name, fingerprint FROM files"))
+        there = {entry.name: Path(entry.path) for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
+        changed = [(path, now) for name, path in there.items() if (now := fingerprint(path)) != seen.get(name)]
+        gone = [name for name in seen if name not in there]
+        if not changed and not gone:
+            return
+        read = [(path, now, _read(path)) for path, now in changed]
+        with transaction(db):
+            for name in gone:
+                self.strike(db, name)
+            for path, now, entry in read:
+                self.note(db, path.name, now, entry)
+
+    def note(self, db: sqlite3.Connection, name: str, seen: str, entry: Entry | None) -> None:
+        self.strike(db, name)
+        if entry is None:
+            return
+        i = entry.info
+        db.execute(
+            f"INSERT INTO files VALUES ({', '.join('?' * 15)})",
+            (name, seen, i.conversation_id, i.space, i.title, i.turns, i.tokens, i.branches, i.head, i.created_at,
+             i.last_activity, entry.expires, i.expires_at, i.retention_days, i.bytes),
+        )  # fmt: skip
+        db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
+
+    def strike(self, db: sqlite3.Connection, name: str) -> None:
+        db.execute("DELETE FROM files WHERE name = ?", (name,))
+        db.execute("DELETE FROM roots WHERE name = ?", (name,))
+
+    def infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[ConversationInfo]:
+        self.refresh(db)
+        where, values = ("AND space = ?", [space]) if space is not None else ("", [])
+        return [_info(r) for r in db.execute(f"SELECT {_INFO} FROM files WHERE expires > ? {where}", [now, *values])]
+
+    def with_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
+        self.refresh(db)
+        found = db.execute(
+            "SELECT id FROM files JOIN roots USING (name) WHERE digest = ? AND expires > ? ORDER BY active DESC, id",
+            (root, now),
+        )
+        return [row[0] for row in found]
+
+    def expired(self, db: sqlite3.Connection, now: float) -> list[str]:
+        self.refresh(db)
+        return [row[0] for row in db.execute("SELECT id FROM files WHERE expires <= ? ORDER BY id", (now,))]
+
+
+def _info(row: Sequence[object]) -> ConversationInfo:
+    return ConversationInfo(*row)  # type: ignore[arg-type]
+
+
+def _read(path: Path) -> Entry | None:
+    """What a file says of itself; one that can't be read is told and passed over, never touched."""
+    try:
+        with reading_only(path) as db:
+            return entry_of(db, path)
+    except (CtxmemError, sqlite3.Error, OSError) as error:
+        log.warning("%s is passed over: %s", path, error)
+        return None
+
+
+@contextlib.contextmanager
+def reading_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another connection to a file, for a look."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    db = open_checked(path, lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None))
+    try:
+        db.execute("PRAGMA query_only = ON")
+        yield db
+    finally:
+        db.close()
+        closed(path)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The catalog, made anew where it is missing, damaged or of another format: it is only a cache."""
+    for last_try in (False, True):
+        db = opener(path, "normal", journal="DELETE")
+        try:
+            connection = db()
+        except sqlite3.DatabaseError:
+            if last_try:
+                raise
+            _remove(path)
+            continue
+        try:
+            connection.execute("PRAGMA secure_delete = ON")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, 1):
+                raise sqlite3.DatabaseError("a catalog of another format")
+            connection.executescript(_SCHEMA)
+            connection.execute("SELECT count(*) FROM files").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            raise
+        except sqlite3.DatabaseError:
+            connection.close()
+            if last_try:
+                raise
+            _remove(path)
+            continue
+        return connection
+    raise AssertionError("unreachable")
+
+
+def _remove(path: Path) -> None:
+    log.warning("%s is made anew from the conversations", path)
+    for file in side_files(path):
+        file.unlink(missing_ok=True)

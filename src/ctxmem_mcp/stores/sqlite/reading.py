@@ -1,0 +1,142 @@
+"""The store's questions as SQL. Every function runs on the connection's thread and reads in batches."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
+from ctxmem_mcp.stores.contract import Run, State, TermHits
+from ctxmem_mcp.stores.sqlite.bodies import Bodies
+from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, summary_of
+
+# SQLite takes 32,766 parameters; small lists keep few statements in its cache.
+_LIST_SIZES = (1, 8, 64, 512)
+
+_TURN = "seq, at_index, digest, role, name, said_at, call_id, tokens"
+_PIECE = "id, seq, at_index, start, stop, tokens, words, flags, leaf, session"
+_NODE = "n.digest, n.level, n.first, n.last, n.tokens, n.strength, n.children"
+
+
+def _lists(values: Sequence[object]) -> Iterator[tuple[str, list[object]]]:
+    """The values in lists of few different lengths, as (placeholders, parameters): a short one repeats its last."""
+    at = 0
+    while at < len(values):
+        left = len(values) - at
+        size = next((s for s in _LIST_SIZES if s >= left), _LIST_SIZES[-1])
+        part = list(values[at : at + size])
+        yield ", ".join("?" * size), part + [part[-1]] * (size - len(part))
+        at += size
+
+
+def state(db: sqlite3.Connection, conversation_id: str, now: float) -> State | None:
+    """The living conversation's state; None for one that is forgotten, expired or not begun."""
+    row = db.execute(f"SELECT forgotten, {', '.join(STATE_COLUMNS)} FROM conversation").fetchone()
+    if row is None or row[0]:
+        return None
+    values = dict(zip(STATE_COLUMNS, row[1:], strict=True))
+    if values["expires"] <= now:
+        return None
+    return State(conversation_id, runs=runs(db), **values)
+
+
+def runs(db: sqlite3.Connection) -> tuple[Run, ...]:
+    found = db.execute("SELECT first_seq, parent_seq, first_index, first_piece FROM runs ORDER BY first_seq")
+    return tuple(Run(*row) for row in found)
+
+
+def turns(db: sqlite3.Connection, seqs: Sequence[int], bodies: Bodies, bare: bool) -> list[Turn]:
+    found: dict[int, Turn] = {}
+    wanted = _TURN if bare else f"{_TURN}, codec, body"
+    for marks, part in _lists(seqs):
+        for row in db.execute(f"SELECT {wanted} FROM turns WHERE seq IN ({marks})", part):
+            seq, index, digest, role, name, said_at, call_id, tokens = row[:8]
+            content = "" if bare else bodies.decode(db, row[8], row[9])
+            found[seq] = Turn(seq, index, digest, ROLES[role], content, name, said_at, call_id, tokens)
+    return [found[seq] for seq in seqs if seq in found]
+
+
+def digests(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[bytes]:
+    found = db.execute("SELECT digest FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq", (first_seq, last_seq))
+    return [row[0] for row in found]
+
+
+def _node(row: Sequence[object]) -> Node:
+    digest, level, first, last, tokens, strength, joined = row
+    assert isinstance(joined, bytes)
+    children = tuple(joined[i : i + DIGEST_BYTES] for i in range(0, len(joined), DIGEST_BYTES))
+    return Node(digest, level, first, last, tokens, strength, children)  # type: ignore[arg-type]
+
+
+def nodes(db: sqlite3.Connection, wanted: Sequence[bytes]) -> dict[bytes, Node]:
+    found: dict[bytes, Node] = {}
+    for marks, part in _lists(wanted):
+        for row in db.execute(f"SELECT {_NODE} FROM nodes n WHERE n.digest IN ({marks})", part):
+            found[row[0]] = _node(row)
+    return {digest: found[digest] for digest in wanted if digest in found}
+
+
+def closings(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
+    found = db.execute(
+        f"SELECT c.closer, {_NODE} FROM closings c JOIN nodes n ON n.digest = c.digest "
+        "WHERE c.closer BETWEEN ? AND ? ORDER BY c.closer, c.level",
+        (first_seq, last_seq),
+    )
+    return [(row[0], _node(row[1:])) for row in found]
+
+
+def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int, Node]]:
+    found = db.execute(
+        f"SELECT c.closer, {_NODE} FROM nodes n JOIN closings c ON c.digest = n.digest "
+        "WHERE n.first = ? AND n.last = ? ORDER BY c.closer",
+        (first, last),
+    )
+    return [(row[0], _node(row[1:])) for row in found]
+
+
+def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -> dict[bytes, list[Summary]]:
+    found: dict[bytes, list[Summary]] = {}
+    for marks, part in _lists(list(dict.fromkeys(wanted))):
+        rows = db.execute(
+            f"SELECT digest, author, codec, body FROM summaries WHERE digest IN ({marks}) ORDER BY digest, place", part
+        )
+        for digest, author, codec, body in rows:
+            found.setdefault(digest, []).append(summary_of(author, bodies.decode(db, codec, body)))
+    return found
+
+
+def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
+    found: dict[int, Piece] = {}
+    for marks, part in _lists(ids):
+        for row in db.execute(f"SELECT {_PIECE} FROM pieces WHERE id IN ({marks})", part):
+            found[row[0]] = Piece(*row)
+    return {i: found[i] for i in ids if i in found}
+
+
+def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Piece]]:
+    found: dict[int, list[Piece]] = {}
+    for marks, part in _lists(seqs):
+        rows = db.execute(f"SELECT seq, first_piece, pieces FROM turns WHERE seq IN ({marks})", part).fetchall()
+        for seq, first, count in rows:
+            between = db.execute(
+                f"SELECT {_PIECE} FROM pieces WHERE id BETWEEN ? AND ? ORDER BY id", (first, first + count - 1)
+            )
+            found[seq] = [Piece(*row) for row in between]
+    return found
+
+
+def term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[str, TermHits]:
+    found: dict[str, TermHits] = {}
+    for term in wanted:
+        counted = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (term,)).fetchone()
+        if counted is None:
+            continue
+        if counted[0] > cap:
+            found[term] = TermHits(counted[0], capped=True)
+            continue
+        # One row with two long texts comes over three times faster than a row per occurrence.
+        docs, offsets = db.execute(
+            "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (term,)
+        ).fetchone()
+        found[term] = TermHits(counted[0], list(map(int, docs.split(","))), list(map(int, offsets.split(","))))
+    return found

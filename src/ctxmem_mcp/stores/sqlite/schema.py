@@ -1,0 +1,140 @@
+"""The tables of a conversation's file, how they came to be, and whether a file is one of ours.
+
+A file says in its header what it is: an application id and a format version. Migrations are only ever added; a file
+of a newer format is refused before SQLite opens it, so not a byte beside it changes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from ctxmem_mcp.errors import NewerFormat, StoreUnavailable
+from ctxmem_mcp.stores.sqlite.connection import transaction
+
+APPLICATION_ID = 0x63746D31  # "ctm1"
+
+_FIRST = """
+CREATE TABLE conversation (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    head INTEGER NOT NULL,
+    next_seq INTEGER NOT NULL,
+    next_piece INTEGER NOT NULL,
+    turns INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    words INTEGER NOT NULL,
+    nodes INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    space TEXT,
+    salt BLOB NOT NULL,
+    encoding TEXT NOT NULL,
+    retention_days INTEGER NOT NULL,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    expires REAL NOT NULL,
+    frontier BLOB NOT NULL,
+    text_bytes INTEGER NOT NULL DEFAULT 0,
+    forgotten INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE runs (
+    first_seq INTEGER PRIMARY KEY,
+    parent_seq INTEGER NOT NULL,
+    first_index INTEGER NOT NULL,
+    first_piece INTEGER NOT NULL
+);
+CREATE TABLE turns (
+    seq INTEGER PRIMARY KEY,
+    at_index INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    role INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    first_piece INTEGER NOT NULL,
+    pieces INTEGER NOT NULL,
+    name TEXT,
+    said_at TEXT,
+    call_id TEXT,
+    codec INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE pieces (
+    id INTEGER PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    at_index INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    words INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    leaf INTEGER NOT NULL,
+    session INTEGER NOT NULL
+);
+CREATE TABLE nodes (
+    digest BLOB PRIMARY KEY,
+    level INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    strength INTEGER NOT NULL,
+    children BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX nodes_over ON nodes (first, last);
+CREATE TABLE closings (
+    closer INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (closer, level)
+) WITHOUT ROWID;
+CREATE INDEX closings_of ON closings (digest);
+CREATE TABLE summaries (
+    digest BLOB NOT NULL,
+    author TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    created REAL NOT NULL,
+    codec INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (digest, author)
+) WITHOUT ROWID;
+CREATE TABLE dictionary (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    body BLOB NOT NULL
+);
+CREATE VIRTUAL TABLE terms USING fts5 (
+    words, content = '', columnsize = 0, detail = full, tokenize = "ascii tokenchars '=@._-/'"
+);
+CREATE VIRTUAL TABLE terms_counted USING fts5vocab (terms, row);
+CREATE VIRTUAL TABLE terms_placed USING fts5vocab (terms, instance);
+"""
+
+MIGRATIONS = (_FIRST,)
+FORMAT = len(MIGRATIONS)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Brings a file of ours, or a new empty one, to the present format."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == FORMAT:
+        return
+    with transaction(db):
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";\n"):
+                if statement.strip():
+                    db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def check_header(path: Path) -> None:
+    """Refuses a file that is not ours, or of a newer format, from its first bytes and without touching it.
+
+    Must not be called while this process has the file open: closing it again would drop SQLite's locks on it.
+    """
+    with path.open("rb") as file:
+        header = file.read(100)
+    application_id, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    if not header.startswith(b"SQLite format 3\0") or application_id != APPLICATION_ID:
+        raise StoreUnavailable(f"{path} is not a conversation of ctxmem-mcp; it was not touched.", "Move it away.")
+    if version > FORMAT:
+        raise NewerFormat(str(path), version, FORMAT)

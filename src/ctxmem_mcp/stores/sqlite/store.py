@@ -1,0 +1,221 @@
+"""The SQLite store: one file per conversation, opened when it is asked for, closed when others need the room.
+
+data_dir/catalog.db                      a cache, rebuilt when it is gone
+data_dir/conversations/NAME.ctxmem       one conversation: copy it, mail it, delete it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from ctxmem_mcp.errors import HeadMoved, UnknownConversation
+from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.stores.contract import Commit, Page, State, TermHits, page_of
+from ctxmem_mcp.stores.sqlite import forgetting, reading, writing
+from ctxmem_mcp.stores.sqlite.bodies import Bodies
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, entry_of, fingerprint
+from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
+from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
+from ctxmem_mcp.stores.sqlite.schema import migrate
+
+T = TypeVar("T")
+
+# Each open file costs a thread and up to 3 MB of cache and dictionary.
+FILES_OPEN_MAX = 16
+
+
+@dataclass(slots=True)
+class _Open:
+    """A conversation's open file. inode: which file it was when it was opened."""
+
+    connection: Connection
+    path: Path
+    inode: int
+    bodies: Bodies = field(default_factory=Bodies)
+    users: int = 0
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to this file, and not to nothing or to one made since."""
+        try:
+            return os.stat(self.path).st_ino == self.inode
+        except OSError:
+            return False
+
+
+class SqliteStore:
+    """Keeps conversations in files under `data_dir`. Implements stores.contract.Store.
+
+    durability: "full" waits for the disk at each commit; "normal" may lose the last commits to a power cut (never to
+    a killed process), and is faster.
+    """
+
+    def __init__(self, data_dir: Path, *, durability: Durability = "full") -> None:
+        self._catalog = Catalog(data_dir)
+        self._durability: Durability = durability
+        self._files: OrderedDict[str, _Open] = OrderedDict()
+        self._opening = anyio.Lock()
+
+    # ------------------------------------------------------------ the contract
+
+    async def load(self, conversation_id: str, now: float) -> State | None:
+        with contextlib.suppress(UnknownConversation):
+            return await self._ask(conversation_id, partial(reading.state, conversation_id=conversation_id, now=now))
+        return None
+
+    async def commit(self, commit: Commit, now: float) -> None:
+        conversation_id = commit.state.conversation_id
+        first = commit.state.version == 1
+        if first:
+            await self._make(conversation_id, now)
+        try:
+            async with self._using(conversation_id) as file:
+                await file.connection.run(partial(writing.write, commit=commit, bodies=file.bodies, now=now))
+                if first:
+                    if not file.is_current():  # somebody swept the empty file before anything was in it
+                        raise HeadMoved(conversation_id)
+                    await self._note(file)
+        except UnknownConversation:
+            raise HeadMoved(conversation_id) from None
+
+    async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
+        async with self._using(conversation_id) as file:
+            return await file.connection.run(partial(reading.turns, seqs=seqs, bodies=file.bodies, bare=bare))
+
+    async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
+        return await self._ask(conversation_id, partial(reading.digests, first_seq=first_seq, last_seq=last_seq))
+
+    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
+        return await self._ask(conversation_id, partial(reading.nodes, wanted=digests)) if digests else {}
+
+    async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
+        return await self._ask(conversation_id, partial(reading.closings, first_seq=first_seq, last_seq=last_seq))
+
+    async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
+        return await self._ask(conversation_id, partial(reading.nodes_over, first=first, last=last))
+
+    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, list[Summary]]:
+        if not digests:
+            return {}
+        async with self._using(conversation_id) as file:
+            return await file.connection.run(partial(reading.summaries, wanted=digests, bodies=file.bodies))
+
+    async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
+        async with self._using(conversation_id) as file:
+            await file.connection.run(
+                lambda db: writing.write_summary(db, conversation_id, digest, summary, file.bodies, now)
+            )
+
+    async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
+        return await self._ask(conversation_id, partial(reading.pieces, ids=ids))
+
+    async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
+        return await self._ask(conversation_id, partial(reading.pieces_of, seqs=seqs))
+
+    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
+        return await self._ask(conversation_id, partial(reading.term_hits, wanted=terms, cap=cap))
+
+    async def find(self, root: bytes, now: float) -> list[str]:
+        return await self._catalog.run(lambda db: self._catalog.with_root(db, root, now))
+
+    async def conversations(
+        self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> Page:
+        return page_of(await self._catalog.run(lambda db: self._catalog.infos(db, now, space)), limit, cursor)
+
+    async def forget(self, conversation_id: str) -> Receipt:
+        await self._drop(conversation_id)
+        path = self._catalog.path_of(conversation_id)
+        receipt = await self._catalog.exclusively(
+            lambda db: forgetting.forget(self._catalog, db, conversation_id, path, None)
+        )
+        if receipt is None:
+            raise UnknownConversation(conversation_id)
+        return await self._catalog.run(lambda db: forgetting.checked(self._catalog, db, receipt, path))
+
+    async def sweep(self, now: float) -> list[str]:
+        swept = []
+        for conversation_id in await self._catalog.run(lambda db: self._catalog.expired(db, now)):
+            await self._drop(conversation_id)
+            path = self._catalog.path_of(conversation_id)
+            work = partial(forgetting.forget, self._catalog, conversation_id=conversation_id, path=path, now=now)
+            if await self._catalog.exclusively(lambda db, work=work: work(db=db)):  # type: ignore[misc]
+                swept.append(conversation_id)
+        return swept
+
+    async def close(self) -> None:
+        for conversation_id in list(self._files):
+            await self._drop(conversation_id)
+        await self._catalog.close()
+
+    # ------------------------------------------------------------ files
+
+    async def _ask(self, conversation_id: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        async with self._using(conversation_id) as file:
+            return await file.connection.run(work)
+
+    @contextlib.asynccontextmanager
+    async def _using(self, conversation_id: str) -> AsyncIterator[_Open]:
+        """The conversation's file, kept open while it is in use."""
+        file = self._files.get(conversation_id)
+        if file is None or not file.is_current():
+            file = await self._opened(conversation_id)
+        self._files.move_to_end(conversation_id)
+        file.users += 1
+        try:
+            yield file
+        finally:
+            file.users -= 1
+
+    async def _opened(self, conversation_id: str) -> _Open:
+        async with self._opening:
+            file = self._files.get(conversation_id)
+            if file is not None and file.is_current():
+                return file
+            if file is not None:
+                await self._drop(conversation_id)
+            path = self._catalog.path_of(conversation_id)
+            try:
+                inode = os.stat(path).st_ino
+                connection = await connected(partial(open_checked, path, opener(path, self._durability)))
+            except FileNotFoundError:
+                raise UnknownConversation(conversation_id) from None
+            file = self._files[conversation_id] = _Open(connection, path, inode)
+            await connection.run(migrate)
+            await self._close_idle()
+            return file
+
+    async def _close_idle(self) -> None:
+        idle = [name for name, file in self._files.items() if not file.users]
+        for name in idle[: max(0, len(self._files) - FILES_OPEN_MAX)]:
+            await self._drop(name)
+
+    async def _drop(self, conversation_id: str) -> None:
+        file = self._files.pop(conversation_id, None)
+        if file is not None:
+            with anyio.CancelScope(shield=True):
+                await file.connection.close()
+                closed(file.path)
+
+    async def _make(self, conversation_id: str, now: float) -> None:
+        """Makes the conversation's file where there is none; an expired or forgotten one is removed first."""
+        path = self._catalog.path_of(conversation_id)
+        file = self._files.get(conversation_id)
+        if file is not None:
+            await self._drop(conversation_id)
+        await self._catalog.exclusively(lambda db: forgetting.make_room(self._catalog, db, conversation_id, path, now))
+
+    async def _note(self, file: _Open) -> None:
+        """Tells the catalog of a conversation just begun, so that its messages find it."""
+        seen = fingerprint(file.path)
+        entry = await file.connection.run(partial(entry_of, path=file.path))
+        await self._catalog.exclusively(lambda db: self._catalog.note(db, file.path.name, seen, entry))

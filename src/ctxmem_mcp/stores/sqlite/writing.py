@@ -1,0 +1,131 @@
+"""A commit as one transaction: all rows, the index, the head, or nothing. Runs on the connection's thread."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from ctxmem_mcp.errors import HeadMoved, UnknownNode
+from ctxmem_mcp.model import ROLES, Highlight, Summary, Turn
+from ctxmem_mcp.stores.contract import Closing, Commit, State, StoredPiece
+from ctxmem_mcp.stores.sqlite.bodies import Bodies
+from ctxmem_mcp.stores.sqlite.connection import transaction
+
+ROLE_NUMBER = {role: number for number, role in enumerate(ROLES)}
+
+STATE_COLUMNS = (
+    "version", "head", "next_seq", "next_piece", "turns", "tokens", "words", "nodes", "title", "space", "salt",
+    "encoding", "retention_days", "created", "updated", "expires", "frontier",
+)  # fmt: skip
+_INSERT_STATE = (
+    f"INSERT INTO conversation (one, id, {', '.join(STATE_COLUMNS)}) VALUES (1, ?{', ?' * len(STATE_COLUMNS)})"
+)
+_UPDATE_STATE = f"UPDATE conversation SET {', '.join(f'{column} = ?' for column in STATE_COLUMNS)}, text_bytes = ?"
+
+
+def write(db: sqlite3.Connection, commit: Commit, bodies: Bodies, now: float) -> None:
+    """Stores a commit durably. Raises HeadMoved where the file's version is not the one it was computed from."""
+    state = commit.state
+    try:
+        with transaction(db):
+            row = db.execute("SELECT version, forgotten, expires, text_bytes FROM conversation").fetchone()
+            if row is not None and (row[1] or row[2] <= now):
+                raise HeadMoved(state.conversation_id)
+            if (row[0] if row else 0) != state.version - 1:
+                raise HeadMoved(state.conversation_id)
+            text_bytes = row[3] if row else 0
+            if row is None:
+                db.execute(_INSERT_STATE, (state.conversation_id, *_values(state)))
+            if commit.turns:
+                bodies.use_dictionary(db, text_bytes)
+            text_bytes += _write_turns(db, commit.turns, commit.pieces, bodies)
+            _write_pieces(db, commit.pieces)
+            _write_closings(db, commit.closings, bodies, now)
+            db.executemany(
+                "INSERT INTO runs VALUES (?, ?, ?, ?)",
+                [(run.first_seq, run.parent_seq, run.first_index, run.first_piece) for run in commit.runs],
+            )
+            db.execute(_UPDATE_STATE, (*_values(state), text_bytes))
+    except BaseException:
+        bodies.forget_dictionary()
+        raise
+
+
+def _values(state: State) -> tuple[object, ...]:
+    return tuple(getattr(state, column) for column in STATE_COLUMNS)
+
+
+def _write_turns(db: sqlite3.Connection, turns: Sequence[Turn], pieces: Sequence[StoredPiece], bodies: Bodies) -> int:
+    """Gives the bytes of text written."""
+    owned: dict[int, list[int]] = {}
+    for stored in pieces:
+        owned.setdefault(stored.piece.seq, []).append(stored.piece.id)
+    rows, size = [], 0
+    for turn in turns:
+        codec, body = bodies.encode(turn.content)
+        size += len(turn.content.encode())
+        ids = owned[turn.seq]
+        rows.append(
+            (turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, ids[0], len(ids), turn.name,
+             turn.said_at, turn.call_id, codec, body)
+        )  # fmt: skip
+    db.executemany("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    return size
+
+
+def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None:
+    rows = [
+        (p.id, p.seq, p.index, p.start, p.stop, p.tokens, p.words, int(p.flags), p.leaf, p.session)
+        for p in (stored.piece for stored in pieces)
+    ]
+    db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    db.executemany(
+        "INSERT INTO terms (rowid, words) VALUES (?, ?)",
+        [(stored.piece.id, " ".join(stored.terms)) for stored in pieces],
+    )
+
+
+def _write_closings(db: sqlite3.Connection, closings: Iterable[Closing], bodies: Bodies, now: float) -> None:
+    for closing in closings:
+        node = closing.node
+        db.execute(
+            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (node.digest, node.level, node.first, node.last, node.tokens, node.strength, b"".join(node.children)),
+        )
+        db.execute("INSERT INTO closings VALUES (?, ?, ?)", (closing.closer, node.level, node.digest))
+        codec, body = bodies.encode(summary_text(closing.summary))
+        db.execute(
+            "INSERT OR IGNORE INTO summaries VALUES (?, ?, 0, ?, ?, ?)",
+            (node.digest, closing.summary.author, now, codec, body),
+        )
+
+
+def write_summary(
+    db: sqlite3.Connection, conversation_id: str, digest: bytes, summary: Summary, bodies: Bodies, now: float
+) -> None:
+    with transaction(db):
+        if db.execute("SELECT 1 FROM nodes WHERE digest = ?", (digest,)).fetchone() is None:
+            raise UnknownNode(digest.hex(), conversation_id)
+        bodies.use_dictionary(db)
+        (place,) = db.execute("SELECT 1 + max(place) FROM summaries WHERE digest = ?", (digest,)).fetchone()
+        codec, body = bodies.encode(summary_text(summary))
+        db.execute(
+            "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?, ?, ?)",
+            (digest, summary.author, place, now, codec, body),
+        )
+
+
+def summary_text(summary: Summary) -> str:
+    """A summary without its author, as JSON: title, highlights, identifiers, open_for."""
+    highlights = [[h.kind, h.index, h.role, h.text] for h in summary.highlights]
+    return json.dumps(
+        [summary.title, highlights, list(summary.identifiers), summary.open_for],
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def summary_of(author: str, text: str) -> Summary:
+    title, highlights, identifiers, open_for = json.loads(text)
+    return Summary(author, title, tuple(Highlight(*h) for h in highlights), tuple(identifiers), open_for)
