@@ -26,7 +26,7 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
     What has expired is swept in the background, at once and then hourly, as long as it is open.
     """
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.sqlite import SqliteStore
+    from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
     settings = settings or Settings.load()
@@ -36,18 +36,20 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
         encoding=settings.encoding,
         retention_days=settings.retention_days,
     )
-    upkeep = asyncio.create_task(_sweep_now_and_then(memory, settings.sweep_seconds), name="ctxmem upkeep")
+    closing = asyncio.Event()
+    upkeep = asyncio.create_task(_sweep(memory, settings.sweep_seconds, closing), name="ctxmem upkeep")
     try:
         yield memory
     finally:
-        upkeep.cancel()
-        with suppress(asyncio.CancelledError):
-            await upkeep
+        # A sweep that is under way comes to its end: what it removes, it removes whole.
+        closing.set()
+        await upkeep
         await memory.close()
 
 
-async def _sweep_now_and_then(memory: Memory, seconds: float) -> None:
-    while True:
+async def _sweep(memory: Memory, seconds: float, closing: asyncio.Event) -> None:
+    """Sweeps at once and then every so many seconds, until the memory closes."""
+    while not closing.is_set():
         try:
             gone = await memory.sweep()
             if gone:
@@ -55,4 +57,5 @@ async def _sweep_now_and_then(memory: Memory, seconds: float) -> None:
         except Exception:
             # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
             _log.exception("The sweep of expired conversations failed.")
-        await asyncio.sleep(seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), seconds)

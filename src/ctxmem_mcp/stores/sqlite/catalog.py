@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
+
 from ctxmem_mcp.errors import CtxmemError, StoreUnavailable
 from ctxmem_mcp.model import ConversationInfo, id_digits
 from ctxmem_mcp.stores.contract import State, info_of
@@ -102,6 +104,7 @@ class Catalog:
         self.folder = data_dir / FOLDER
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
+        self._opening = anyio.Lock()
 
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
@@ -120,16 +123,17 @@ class Catalog:
         return await self.run(alone)
 
     async def _open(self) -> Connection:
-        if self._connection is None:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreUnavailable(
-                    f"The data directory {self.folder.parent} can't be used: {error.strerror}.",
-                    "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
-                ) from error
-            self._connection = await connected(lambda: _opened(self.path))
-        return self._connection
+        async with self._opening:
+            if self._connection is None:
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise StoreUnavailable(
+                        f"The data directory {self.folder.parent} can't be used: {error.strerror}.",
+                        "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
+                    ) from error
+                self._connection = await connected(lambda: _opened(self.path))
+            return self._connection
 
     async def close(self) -> None:
         if self._connection is not None:
