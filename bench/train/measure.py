@@ -62,7 +62,7 @@ def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
 
 def candidates(conversation: Prepared, ranked: Ranked) -> list[Candidate]:
     facts = conversation.facts
-    return [Candidate(s.ordinal, s.score, facts[s.ordinal].tokens, facts[s.ordinal].turn, facts[s.ordinal].flags)
+    return [Candidate(s.ordinal, s.score, facts[s.ordinal].tokens, facts[s.ordinal].flags, facts[s.ordinal].role)
             for s in ranked.pieces]  # fmt: skip
 
 
@@ -73,15 +73,15 @@ def measure(
     """Per category, the recall of each question at each budget."""
     rows: dict[str, list[list[float]]] = defaultdict(list)
     for conversation in conversations:
+        coding = kind_of(conversation.facts)["coding"]
         for q in conversation.questions:
             text = asks(conversation, q["query"]) if asks else q["query"]
             ranked = rank(conversation, text)
-            plan = queries.read(text, conversation.speakers)
             row = []
             for budget in budgets:
                 order = (
                     [s.ordinal for s in ranked.pieces if s.score > 0] if plain
-                    else choose(candidates(conversation, ranked), int(budget * 0.85), plan, **options)
+                    else choose(candidates(conversation, ranked), int(budget * (1 - STRUCTURE_SHARE)), coding=coding, **options)
                 )  # fmt: skip
                 row.append(100 * recall(conversation, q, view(conversation, order, budget)))
             rows[q["category"]].append(row)

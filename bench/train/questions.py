@@ -39,8 +39,8 @@ _OTHER_ASKS = {
     Flag(0): ("What did {who} say about {}?", "What {} did {who} do?", "Who {}?", "What is {who}'s {}?"),
 }
 _CODE_ASKS = {
-    "user": ("What did the user say about {}?", "What was asked for regarding {}?", "What does the person want with {}?",
-             "For what reason does the user want {}?", "Did somebody object to {}?"),
+    "user": ("What did the user say about {}?", "What was asked for regarding {}?",
+             "What does the person want with {}?", "For what reason does the user want {}?", "Did somebody object to {}?"),
     "assistant": ("What did we find out about {}?", "Why did we decide on {}?", "What did the agent conclude about {}?",
                   "How does {} work?", "What was the plan for {}?", "Explain the problem with {}"),
     "command": ("How did we {}?", "Which command did we use to {}?", "What did we run to {}?"),
@@ -95,7 +95,7 @@ def about_chat(conversation: Prepared, count: int, rng: random.Random) -> Iterat
         words = words_of(sentence, rng, rng.uniform(0.3, 0.7)) if sentence else []
         if not sentence or not words:
             continue
-        words = rng.sample(_beside(conversation, at, rng), k=0) + _beside(conversation, at, rng) + words
+        words = _beside(conversation, at, rng) + words
         form = rng.choice(_AGENT_ASKS) if turn["role"] == "assistant" else _form(_USER_ASKS, sentence, rng)
         yield _question(form.format(" ".join(words)), turn, "chat")
         made += 1

@@ -77,19 +77,24 @@ class Matches:
 
 Columns = dict[str, list[float]]
 
-_ANSWERS: tuple[tuple[str, Kind, Flag], ...] = (
-    ("when:time", Kind.WHEN, Flag.TIME),
-    ("where:place", Kind.WHERE, Flag.PLACE),
-    ("who:names", Kind.WHO, Flag.NAMES),
-    ("why:reason", Kind.WHY, Flag.REASON),
-    ("many:number", Kind.HOW_MANY, Flag.NUMBER),
-    ("much:money", Kind.HOW_MUCH, Flag.MONEY),
-    ("error:error", Kind.ERROR, Flag.ERROR),
-    ("change:edit", Kind.CHANGE, Flag.EDIT),
-    ("command:command", Kind.COMMAND, Flag.COMMAND),
-    ("liking:liking", Kind.LIKING, Flag.LIKING),
-    ("decision:decision", Kind.DECISION, Flag.DECISION),
-    ("me:first_person", Kind.ABOUT_ME, Flag.FIRST_PERSON),
+# As plain ints: a Flag's own operators are many times slower.
+_PROSE, _QUESTION, _ERROR = int(Flag.PROSE), int(Flag.QUESTION), int(Flag.ERROR)
+_NUMBER, _FIRST_PERSON = int(Flag.NUMBER), int(Flag.FIRST_PERSON)
+_ASKS, _WORKS = _PROSE | _QUESTION, int(Flag.CALL | Flag.COMMAND | Flag.EDIT)
+
+_ANSWERS: tuple[tuple[str, Kind, int], ...] = (
+    ("when:time", Kind.WHEN, int(Flag.TIME)),
+    ("where:place", Kind.WHERE, int(Flag.PLACE)),
+    ("who:names", Kind.WHO, int(Flag.NAMES)),
+    ("why:reason", Kind.WHY, int(Flag.REASON)),
+    ("many:number", Kind.HOW_MANY, int(Flag.NUMBER)),
+    ("much:money", Kind.HOW_MUCH, int(Flag.MONEY)),
+    ("error:error", Kind.ERROR, int(Flag.ERROR)),
+    ("change:edit", Kind.CHANGE, int(Flag.EDIT)),
+    ("command:command", Kind.COMMAND, int(Flag.COMMAND)),
+    ("liking:liking", Kind.LIKING, int(Flag.LIKING)),
+    ("decision:decision", Kind.DECISION, int(Flag.DECISION)),
+    ("me:first_person", Kind.ABOUT_ME, int(Flag.FIRST_PERSON)),
 )
 _SPEAKS: tuple[tuple[str, Kind, str], ...] = (
     ("said:user", Kind.USER_SAID, "user"),
@@ -125,7 +130,7 @@ def _own(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Co
     return {
         "bm25": [score / whole for score in bm25],
         "rel": [score / top for score in bm25],
-        "cover": [matches.worth(mask) / whole for mask in masks],
+        "cover": _covers(matches, masks),
         "exact": [matches.worth(mask & matches.exact) / exact_worth for mask in masks],
         "rare": [rare[mask] / rarest for mask in masks],
         "pair": [matches.pairs.get(f.ordinal, 0.0) for f in facts],
@@ -151,32 +156,45 @@ def _bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> l
 def _around(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     """How well its neighbours match, never over a sitting's border."""
     session = {f.ordinal: f.session for f in facts}
-    masks, heads = matches.masks, matches.heads
     top = max(matches.loose.values(), default=0.0) or 1.0
-    loose = matches.loose
-    cols: Columns = {name: [] for name in ("before1", "after1", "before2", "after2")}
-    window, context = [], []
-    for f in facts:
-        at, mine = f.ordinal, f.session
-        near = [session.get(at + d, mine) == mine for d in (-2, -1, 1, 2)]
-        cols["before2"].append(loose.get(at - 2, 0.0) / top if near[0] else 0.0)
-        cols["before1"].append(loose.get(at - 1, 0.0) / top if near[1] else 0.0)
-        cols["after1"].append(loose.get(at + 1, 0.0) / top if near[2] else 0.0)
-        cols["after2"].append(loose.get(at + 2, 0.0) / top if near[3] else 0.0)
-        own = masks.get(at, 0)
-        head = own | (heads.get(at - 1, 0) if near[1] else 0) | (heads.get(at - 2, 0) if near[0] else 0)
-        context.append(head)
-        wide = own | (masks.get(at - 1, 0) if near[1] else 0) | (masks.get(at + 1, 0) if near[2] else 0)
-        window.append(wide)
+    near = {d: _near(facts, session, d) for d in (-2, -1, 1, 2)}
+    loose, mask, head = matches.loose.get, matches.masks.get, matches.heads.get
+    window = [
+        mask(f.ordinal, 0) | mask(a, 0) | mask(b, 0)
+        for f, a, b in zip(facts, near[-1], near[1], strict=True)
+    ]  # fmt: skip
+    context = [
+        mask(f.ordinal, 0) | head(a, 0) | head(b, 0)
+        for f, a, b in zip(facts, near[-1], near[-2], strict=True)
+    ]  # fmt: skip
+    return {
+        "before2": [loose(at, 0.0) / top for at in near[-2]],
+        "before1": [loose(at, 0.0) / top for at in near[-1]],
+        "after1": [loose(at, 0.0) / top for at in near[1]],
+        "after2": [loose(at, 0.0) / top for at in near[2]],
+        "window": _covers(matches, window),
+        "context": _covers(matches, context),
+    }
+
+
+_NOWHERE = -10
+
+
+def _near(facts: Sequence[PieceFacts], session: Mapping[int, int], d: int) -> list[int]:
+    """The ordinal `d` from each piece; nowhere, where that is in another sitting."""
+    get = session.get
+    return [f.ordinal + d if get(f.ordinal + d, f.session) == f.session else _NOWHERE for f in facts]
+
+
+def _covers(matches: Matches, masks: Sequence[int]) -> list[float]:
+    """The share of the query's worth that each mask holds."""
     whole = _scale(matches)
-    cols["window"] = [matches.worth(mask) / whole for mask in window]
-    cols["context"] = [matches.worth(mask) / whole for mask in context]
-    return cols
+    worth = {mask: matches.worth(mask) / whole for mask in set(masks)}
+    return [worth[mask] for mask in masks]
 
 
 def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     """How well the turn, the section and the sitting match that it belongs to, and the turns beside its own."""
-    whole = _scale(matches)
     turns = _grouped(matches, facts, [f.turn for f in facts])
     leaves = _grouped(matches, facts, [f.leaf for f in facts])
     sittings = _grouped(matches, facts, [f.session for f in facts])
@@ -186,13 +204,13 @@ def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     nothing = (0.0, 0)
     return {
         "turn": [turns[f.turn][0] / top_turn for f in facts],
-        "turn_cover": [matches.worth(turns[f.turn][1]) / whole for f in facts],
+        "turn_cover": _covers(matches, [turns[f.turn][1] for f in facts]),
         "turn_before": [turns.get(f.turn - 1, nothing)[0] / top_turn if f.turn > f.session else 0.0 for f in facts],
         "turn_after": [turns.get(f.turn + 1, nothing)[0] / top_turn for f in facts],
         "leaf": [leaves[f.leaf][0] / top_leaf for f in facts],
-        "leaf_cover": [matches.worth(leaves[f.leaf][1]) / whole for f in facts],
+        "leaf_cover": _covers(matches, [leaves[f.leaf][1] for f in facts]),
         "sitting": [sittings[f.session][0] / top_sitting for f in facts],
-        "sitting_cover": [matches.worth(sittings[f.session][1]) / whole for f in facts],
+        "sitting_cover": _covers(matches, [sittings[f.session][1] for f in facts]),
     }
 
 
@@ -216,23 +234,23 @@ def _grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int
 
 def _nature(facts: Sequence[PieceFacts], n: int) -> Columns:
     """What the piece is, whatever is asked."""
-    question = {f.ordinal: bool(f.flags & Flag.QUESTION and f.flags & Flag.PROSE) for f in facts}
+    question = {f.ordinal: f.flags & _ASKS == _ASKS for f in facts}
     flags = [f.flags for f in facts]
-    prose = [1.0 if flag & Flag.PROSE else 0.0 for flag in flags]
+    prose = [1.0 if flag & _PROSE else 0.0 for flag in flags]
     return {
         "prose": prose,
         "user": [1.0 if f.role == "user" else 0.0 for f in facts],
         "agent": [p if f.role == "assistant" else 0.0 for f, p in zip(facts, prose, strict=True)],
         "output": [1.0 if f.role == "tool" else 0.0 for f in facts],
-        "call": [1.0 if flag & (Flag.CALL | Flag.COMMAND | Flag.EDIT) else 0.0 for flag in flags],
+        "call": [1.0 if flag & _WORKS else 0.0 for flag in flags],
         "first": [1.0 if f.start == 0 else 0.0 for f in facts],
         "size": [log(f.tokens + 12) for f in facts],
         "recent": [f.ordinal / n for f in facts],
         "asks": [1.0 if question[f.ordinal] else 0.0 for f in facts],
         "after_question": [1.0 if question.get(f.ordinal - 1) and f.turn > f.session else 0.0 for f in facts],
-        "has_error": [1.0 if flag & Flag.ERROR else 0.0 for flag in flags],
-        "has_number": [1.0 if flag & Flag.NUMBER else 0.0 for flag in flags],
-        "first_person": [1.0 if flag & Flag.FIRST_PERSON else 0.0 for flag in flags],
+        "has_error": [1.0 if flag & _ERROR else 0.0 for flag in flags],
+        "has_number": [1.0 if flag & _NUMBER else 0.0 for flag in flags],
+        "first_person": [1.0 if flag & _FIRST_PERSON else 0.0 for flag in flags],
     }
 
 
@@ -245,7 +263,7 @@ def _asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
     for name, kind, role in _SPEAKS:
         if kind in plan.kinds:
             said = role != "tool"
-            found[name] = [1.0 if f.role == role and (not said or f.flags & Flag.PROSE) else 0.0 for f in facts]
+            found[name] = [1.0 if f.role == role and (not said or f.flags & _PROSE) else 0.0 for f in facts]
     if plan.speakers:
         found["speaker"] = [1.0 if f.name and f.name.lower() in plan.speakers else 0.0 for f in facts]
     if plan.periods:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from math import log
+from typing import NamedTuple
 
 from ctxmem_mcp.recall.features import HEAD_TERMS, Columns, Matches, PieceFacts, columns
 from ctxmem_mcp.recall.query import MARKS, Plan
@@ -34,9 +35,11 @@ REGION = 16
 REGIONS = 10
 # And of what was said by people, and by the agent, what stands where most matches, though no word of it does.
 SAID = 220
-# Terms in more pieces than this are read only to tell matches apart, not to find them.
+# Of commoner terms only the counts are used: where exactly they stand says little, and reading it takes time.
+OCCURRENCES_READ = 4_000
 _SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
 _POSITION_BITS = 20
+_PROSE = int(Flag.PROSE)
 
 KINDS = ("coding", "chat", "dialogue")
 
@@ -70,9 +73,9 @@ def kind_of(facts: Iterable[PieceFacts]) -> dict[str, float]:
     """
     pieces = list(facts)
     n = len(pieces) or 1
-    work = sum(1 for p in pieces if p.role == "tool" or not p.flags & Flag.PROSE) / n
+    work = sum(1 for p in pieces if p.role == "tool" or not p.flags & _PROSE) / n
     coding = min(1.0, work / 0.3)
-    talk = [p for p in pieces if p.role != "tool" and p.flags & Flag.PROSE]
+    talk = [p for p in pieces if p.role != "tool" and p.flags & _PROSE]
     named = sum(1 for p in talk if p.name) / (len(talk) or 1)
     mean = sum(p.tokens for p in talk) / (len(talk) or 1)
     short = min(1.0, max(0.0, (160 - mean) / 80))
@@ -80,8 +83,7 @@ def kind_of(facts: Iterable[PieceFacts]) -> dict[str, float]:
     return {"coding": coding, "chat": 1 - coding - dialogue, "dialogue": dialogue}
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     ordinal: int
     score: float
 
@@ -142,7 +144,7 @@ class Search:
         scores = [0.0] * len(known)
         for name, column in cols.items():
             weight = weights.get(name, 0.0)
-            if weight:
+            if weight and any(column):
                 scores = [score + weight * value for score, value in zip(scores, column, strict=True)]
         best = sorted((Scored(f.ordinal, s) for f, s in zip(known, scores, strict=True)), key=_best_first)
         return Ranked(tuple(best), cols, {f.ordinal: i for i, f in enumerate(known)}, weights)
@@ -187,7 +189,7 @@ def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
     """Which terms stand among the first ones of each piece."""
     heads: dict[int, int] = defaultdict(int)
     for j, hit in enumerate(found):
-        if hit:
+        if hit and len(hit.pieces) <= OCCURRENCES_READ:
             bit = 1 << j
             for ordinal, position in zip(hit.pieces, hit.positions, strict=True):
                 if position < HEAD_TERMS:
@@ -199,7 +201,7 @@ def _related(plan: Plan, hits: Mapping[str, TermHits], n: int) -> dict[int, floa
     scores: dict[int, float] = defaultdict(float)
     for term, weight in zip(plan.terms, plan.weights, strict=True):
         hit = hits.get(term) if 0.0 < weight < 1.0 else None
-        if hit:
+        if hit and len(hit.pieces) <= OCCURRENCES_READ:
             paid = weight * _idf(hit, n)
             for ordinal in set(hit.pieces):
                 scores[ordinal] = max(scores[ordinal], paid)
@@ -212,7 +214,7 @@ def _pairs(plan: Plan, found: Sequence[TermHits | None], idf: Sequence[float]) -
     whole = sum(idf[a] + idf[b] for a, b in plan.pairs) or 1.0
     scores: dict[int, float] = defaultdict(float)
     for a, b in plan.pairs:
-        if not (found[a] and found[b]):
+        if not (_readable(found[a]) and _readable(found[b])):
             continue
         for j in (a, b):
             if j not in places:
@@ -221,6 +223,10 @@ def _pairs(plan: Plan, found: Sequence[TermHits | None], idf: Sequence[float]) -
         for ordinal in together:
             scores[ordinal] += (idf[a] + idf[b]) / whole
     return scores
+
+
+def _readable(hit: TermHits | None) -> bool:
+    return hit is not None and len(hit.pieces) <= OCCURRENCES_READ
 
 
 def _places(hit: TermHits | None) -> set[int]:
