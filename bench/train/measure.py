@@ -61,9 +61,8 @@ def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
 
 
 def candidates(conversation: Prepared, ranked: Ranked) -> list[Candidate]:
-    facts = conversation.facts
-    return [Candidate(s.ordinal, s.score, facts[s.ordinal].tokens, facts[s.ordinal].flags, facts[s.ordinal].role)
-            for s in ranked.pieces]  # fmt: skip
+    known = ((s, conversation.facts[s.ordinal]) for s in ranked.pieces)
+    return [Candidate(s.ordinal, s.score, f.tokens, f.flags, f.role) for s, f in known]
 
 
 def measure(
@@ -77,11 +76,11 @@ def measure(
         for q in conversation.questions:
             text = asks(conversation, q["query"]) if asks else q["query"]
             ranked = rank(conversation, text)
-            row = []
+            row, options["coding"] = [], coding
             for budget in budgets:
                 order = (
                     [s.ordinal for s in ranked.pieces if s.score > 0] if plain
-                    else choose(candidates(conversation, ranked), int(budget * (1 - STRUCTURE_SHARE)), coding=coding, **options)
+                    else choose(candidates(conversation, ranked), int(budget * (1 - STRUCTURE_SHARE)), **options)
                 )  # fmt: skip
                 row.append(100 * recall(conversation, q, view(conversation, order, budget)))
             rows[q["category"]].append(row)

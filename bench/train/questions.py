@@ -40,7 +40,8 @@ _OTHER_ASKS = {
 }
 _CODE_ASKS = {
     "user": ("What did the user say about {}?", "What was asked for regarding {}?",
-             "What does the person want with {}?", "For what reason does the user want {}?", "Did somebody object to {}?"),
+             "What does the person want with {}?", "For what reason does the user want {}?",
+             "Did somebody object to {}?"),
     "assistant": ("What did we find out about {}?", "Why did we decide on {}?", "What did the agent conclude about {}?",
                   "How does {} work?", "What was the plan for {}?", "Explain the problem with {}"),
     "command": ("How did we {}?", "Which command did we use to {}?", "What did we run to {}?"),

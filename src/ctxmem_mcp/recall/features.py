@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 from ctxmem_mcp.recall.query import Kind, Plan, moment
@@ -107,12 +107,20 @@ _SPEAKS: tuple[tuple[str, Kind, str], ...] = (
 
 def columns(plan: Plan, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float) -> Columns:
     """All features of the candidates `facts` (in branch order), a list per feature, in their order."""
+    matches = _narrowed(matches, facts)
     found = _own(matches, facts, mean_words)
     found |= _around(matches, facts)
     found |= _sections(matches, facts)
     found |= _nature(facts, n)
     found |= _asked(plan, facts)
     return found
+
+
+def _narrowed(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
+    """The same with occurrences in the candidates only, since all sums over them are made several times."""
+    here = {f.ordinal for f in facts}
+    counts = [{ordinal: count[ordinal] for ordinal in here & count.keys()} for count in matches.counts]
+    return replace(matches, counts=counts)
 
 
 def _scale(matches: Matches) -> float:
@@ -144,12 +152,9 @@ def _bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> l
     slack = [BM25_K * (1 - BM25_B + BM25_B * f.words / (mean_words or 1.0)) for f in facts]
     scores = [0.0] * len(facts)
     for idf, counts in zip(matches.idf, matches.counts, strict=True):
-        here = place.keys() & counts.keys() if len(counts) > len(place) else counts
-        for ordinal in here:
-            i = place.get(ordinal)
-            if i is not None:
-                tf = counts[ordinal]
-                scores[i] += idf * tf * (BM25_K + 1) / (tf + slack[i])
+        for ordinal, tf in counts.items():
+            i = place[ordinal]
+            scores[i] += idf * tf * (BM25_K + 1) / (tf + slack[i])
     return scores
 
 
@@ -221,11 +226,8 @@ def _grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int
     masks: dict[int, int] = dict.fromkeys(groups, 0)
     for j, (idf, counts) in enumerate(zip(matches.idf, matches.counts, strict=True)):
         sums: dict[int, int] = defaultdict(int)
-        here = of.keys() & counts.keys() if len(counts) > len(of) else counts
-        for ordinal in here:
-            group = of.get(ordinal)
-            if group is not None:
-                sums[group] += counts[ordinal]
+        for ordinal, tf in counts.items():
+            sums[of[ordinal]] += tf
         for group, tf in sums.items():
             scores[group] += idf * tf / (tf + SECTION_K)
             masks[group] |= 1 << j

@@ -36,7 +36,9 @@ REGIONS = 10
 # And of what was said by people, and by the agent, what stands where most matches, though no word of it does.
 SAID = 220
 # Of commoner terms only the counts are used: where exactly they stand says little, and reading it takes time.
-OCCURRENCES_READ = 4_000
+OCCURRENCES_READ = 2_000
+# Once rarer terms have found this many pieces, a common one finds no more of them.
+FOUND_ENOUGH = 3_000
 _SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
 _POSITION_BITS = 20
 _PROSE = int(Flag.PROSE)
@@ -167,17 +169,25 @@ def _match(plan: Plan, hits: Mapping[str, TermHits], n: int) -> Matches:
     idf = [_idf(hits.get(plan.terms[i]), n) for i in own]
     found = [hits.get(plan.terms[i]) for i in own]
     counts = [Counter(hit.pieces) if hit else Counter[int]() for hit in found]
-    masks: dict[int, int] = defaultdict(int)
-    loose: dict[int, float] = defaultdict(float)
-    for j, (worth, count) in enumerate(zip(idf, counts, strict=True)):
-        bit, paid = 1 << j, [worth * s for s in _SATURATION]
-        for ordinal, tf in count.items():
-            masks[ordinal] |= bit
-            loose[ordinal] += paid[tf] if tf < 64 else paid[63]
+    masks, loose = _spread(idf, counts)
     exact = sum(1 << j for j, i in enumerate(own) if plan.terms[i].startswith(EXACT))
     related = _related(plan, hits, n)
     pairs = _pairs(plan, found, idf)
     return Matches(idf, counts, masks, _heads(found), loose, related, pairs, exact)
+
+
+def _spread(idf: Sequence[float], counts: Sequence[Counter[int]]) -> tuple[dict[int, int], dict[int, float]]:
+    """Per ordinal, which terms stand there, and a score without lengths; rare terms find, common ones refine."""
+    masks: dict[int, int] = defaultdict(int)
+    loose: dict[int, float] = defaultdict(float)
+    for j in sorted(range(len(counts)), key=lambda j: len(counts[j])):
+        count, bit, paid = counts[j], 1 << j, [idf[j] * s for s in _SATURATION]
+        refine = len(masks) >= FOUND_ENOUGH and len(count) > FOUND_ENOUGH // 2
+        for ordinal in masks.keys() & count.keys() if refine else count:
+            tf = count[ordinal]
+            masks[ordinal] |= bit
+            loose[ordinal] += paid[tf] if tf < 64 else paid[63]
+    return masks, loose
 
 
 def _idf(hit: TermHits | None, n: int) -> float:
