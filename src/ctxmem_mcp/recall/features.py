@@ -3,7 +3,7 @@
 Columns rather than a table, because plain Python goes through a list several times faster than through objects.
 All numbers are small (mostly 0..1), so that weights say how much a feature matters.
 
-    evidence from the piece      bm25 rel cover exact pair rare related
+    evidence from the piece      bm25 rel cover exact pair rare any
     from around it               before1 after1 before2 after2 window context turn leaf leaf_cover sitting ...
     from what it is              said user agent output first size recent asks after_question ...
     from what is asked           one column per kind of question and property of the piece that answers it
@@ -54,7 +54,7 @@ class Matches:
 
     counts: per own term, ordinal -> occurrences. masks: ordinal -> which own terms stand there, one bit each.
     heads: the same, only what stands among a piece's first terms. loose: ordinal -> a score without lengths.
-    related: ordinal -> the same of related words. pairs: ordinal -> share of the query's pairs standing together.
+    pairs: ordinal -> share of the query's pairs standing together.
     """
 
     idf: list[float]
@@ -62,7 +62,6 @@ class Matches:
     masks: Mapping[int, int]
     heads: Mapping[int, int]
     loose: Mapping[int, float]
-    related: Mapping[int, float]
     pairs: Mapping[int, float]
     exact: int
     _worth: dict[int, float] = field(default_factory=lambda: {0: 0.0})
@@ -142,7 +141,6 @@ def _own(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Co
         "exact": [matches.worth(mask & matches.exact) / exact_worth for mask in masks],
         "rare": [rare[mask] / rarest for mask in masks],
         "pair": [matches.pairs.get(f.ordinal, 0.0) for f in facts],
-        "related": [matches.related.get(f.ordinal, 0.0) / whole for f in facts],
         "any": [1.0 if mask else 0.0 for mask in masks],
     }
 
@@ -286,7 +284,7 @@ def _in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
 
 
 NAMES: tuple[str, ...] = (
-    *("bm25", "rel", "cover", "exact", "rare", "pair", "related", "any"),
+    *("bm25", "rel", "cover", "exact", "rare", "pair", "any"),
     *("before1", "after1", "before2", "after2", "window", "context"),
     *("turn", "turn_cover", "turn_before", "turn_after", "leaf", "leaf_cover", "sitting", "sitting_cover"),
     *("prose", "user", "agent", "output", "call", "first", "size", "recent", "asks", "after_question"),

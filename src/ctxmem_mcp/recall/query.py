@@ -20,8 +20,6 @@ from ctxmem_mcp import terms
 
 # A query of more than this many terms is a pasted text; its first terms do.
 TERMS_MAX = 48
-# What a looser way of saying the same counts, beside the word itself.
-RELATED_WEIGHT = 0.35
 # Asked of the index with every query: where people and the agent spoke. They match nothing.
 MARKS = (terms.SAID_BY_USER, terms.SAID_BY_AGENT)
 
@@ -111,75 +109,6 @@ _WORDINGS: dict[Kind, str] = {
 }
 _ASKS = tuple((kind, re.compile(rf"\b(?:{wording})\b", re.IGNORECASE)) for kind, wording in _WORDINGS.items())
 
-# Stemmed words -> others that texts use for them; looked for as well, but worth less.
-_RELATED_WORDS = """error: fail exception panic traceback undefined invalid
-fail: error fail broken exit
-crash: panic exception fatal segfault
-fix: resolve repair solve correct patch
-bug: error issue problem defect
-problem: issue error bug
-remove: delete drop
-delete: remove
-create: add new write
-change: update edit modify replace
-install: setup dependency
-test: check verify spec
-check: verify test which status
-verify: check test
-search: grep find
-find: search grep
-view: show read cat
-show: print view log
-stop: kill end finish
-start: begin launch run
-directory: folder path
-folder: directory
-picture: photo image painting
-photo: picture image
-job: work career company position
-work: job office career
-buy: purchase get order
-purchase: buy
-trip: travel vacation visit journey
-travel: trip visit flight
-vacation: trip holiday
-kid: child son daughter
-child: kid son daughter
-wife: husband partner spouse
-pet: dog cat
-movie: film watch
-film: movie
-book: read novel
-exercise: workout gym run yoga
-food: eat meal recipe dinner cook
-restaurant: dinner eat food
-doctor: appointment medical health
-hobby: enjoy interest
-sport: game team play
-music: song band concert play
-car: drive vehicle
-house: home apartment
-home: house apartment
-friend: buddy
-begin: start
-live: move home
-move: relocate
-instrument: guitar piano violin
-slow: performance latency
-fast: performance speed
-speed: performance fast
-reason: because
-person: user
-rename: name
-branch: checkout git
-merge: conflict main git
-commit: git
-push: git remote
-compile: build
-build: compile make
-lint: golangci ruff eslint
-""".strip()
-
 
 @dataclass(frozen=True, slots=True)
 class Period:
@@ -198,7 +127,8 @@ class Period:
 class Plan:
     """A query, read. terms: to ask the index for, each once, the query's own first.
 
-    weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms` that stood side by side.
+    weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms`
+    that stood side by side.
     speakers: those of the conversation's names that the query names (lower case). before: seconds since 1970 to
     which "ago" refers; None where nobody said.
     """
@@ -233,27 +163,15 @@ def read(text: str, speakers: Sequence[str] = ()) -> Plan:
         (place[a], place[b]) for a, b in pairwise(words)
         if a in place and b in place and a != b
     }  # fmt: skip
-    related = list(dict.fromkeys(r for term in own for r in _related().get(term, ()) if r not in place))
     return Plan(
         text,
-        (*own, *related, *MARKS),
-        (1.0,) * len(own) + (RELATED_WEIGHT,) * len(related) + (0.0,) * len(MARKS),
+        (*own, *MARKS),
+        (1.0,) * len(own) + (0.0,) * len(MARKS),
         tuple(sorted(pairs)),
         frozenset(kind for kind, pattern in _ASKS if pattern.search(text)),
         frozenset(_named(text, speakers)),
         tuple(_periods(text)),
     )
-
-
-def _related() -> dict[str, tuple[str, ...]]:
-    if not _RELATED:
-        for line in _RELATED_WORDS.splitlines():
-            word, others = line.split(":")
-            _RELATED[terms.analyse(word)[0]] = tuple(terms.analyse(others))
-    return _RELATED
-
-
-_RELATED: dict[str, tuple[str, ...]] = {}
 
 
 def _named(text: str, speakers: Sequence[str]) -> list[str]:

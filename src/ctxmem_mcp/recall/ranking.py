@@ -124,9 +124,7 @@ class Search:
         n = self._n
         if n <= CANDIDATES:
             return list(range(n))
-        loose = dict(self.matches.loose)
-        for ordinal, score in self.matches.related.items():
-            loose[ordinal] = loose.get(ordinal, 0.0) + score
+        loose = self.matches.loose
         found = set(heapq.nlargest(BEST, loose, key=loose.__getitem__))
         for at in heapq.nlargest(BEST_WITH_NEIGHBOURS, found, key=loose.__getitem__):
             found.update(range(max(0, at - REACH), min(n, at + REACH + 1)))
@@ -171,9 +169,8 @@ def _match(plan: Plan, hits: Mapping[str, TermHits], n: int) -> Matches:
     counts = [Counter(hit.pieces) if hit else Counter[int]() for hit in found]
     masks, loose = _spread(idf, counts)
     exact = sum(1 << j for j, i in enumerate(own) if plan.terms[i].startswith(EXACT))
-    related = _related(plan, hits, n)
     pairs = _pairs(plan, found, idf)
-    return Matches(idf, counts, masks, _heads(found), loose, related, pairs, exact)
+    return Matches(idf, counts, masks, _heads(found), loose, pairs, exact)
 
 
 def _spread(idf: Sequence[float], counts: Sequence[Counter[int]]) -> tuple[dict[int, int], dict[int, float]]:
@@ -205,17 +202,6 @@ def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
                 if position < HEAD_TERMS:
                     heads[ordinal] |= bit
     return heads
-
-
-def _related(plan: Plan, hits: Mapping[str, TermHits], n: int) -> dict[int, float]:
-    scores: dict[int, float] = defaultdict(float)
-    for term, weight in zip(plan.terms, plan.weights, strict=True):
-        hit = hits.get(term) if 0.0 < weight < 1.0 else None
-        if hit and len(hit.pieces) <= OCCURRENCES_READ:
-            paid = weight * _idf(hit, n)
-            for ordinal in set(hit.pieces):
-                scores[ordinal] = max(scores[ordinal], paid)
-    return scores
 
 
 def _pairs(plan: Plan, found: Sequence[TermHits | None], idf: Sequence[float]) -> dict[int, float]:
