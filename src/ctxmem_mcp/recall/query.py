@@ -129,8 +129,7 @@ class Plan:
 
     weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms`
     that stood side by side.
-    speakers: those of the conversation's names that the query names (lower case). before: seconds since 1970 to
-    which "ago" refers; None where nobody said.
+    speakers: those of the conversation's names that the query names (lower case). periods: the times it names.
     """
 
     text: str
