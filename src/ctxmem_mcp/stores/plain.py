@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.contract import Commit, Page, State, TermHits, info_of, page_of
+from ctxmem_mcp.stores.contract import Commit, Page, State, StoredPiece, TermHits, info_of, page_of
 
 
 @dataclass(slots=True)
@@ -42,6 +42,12 @@ class _Kept:
         self.state = commit.state
 
 
+def _read_through(commit: Commit) -> Commit:
+    """The same commit, all of it in hand: what fails on the way fails before anything is kept."""
+    pieces = [StoredPiece(stored.piece, tuple(stored.terms)) for stored in commit.pieces]
+    return Commit(commit.state, tuple(commit.turns), pieces, tuple(commit.closings), tuple(commit.runs))
+
+
 class PlainStore:
     """Keeps conversations in memory. Implements stores.contract.Store."""
 
@@ -60,6 +66,7 @@ class PlainStore:
             kept = None
         if (kept.state.version if kept else 0) != state.version - 1:
             raise HeadMoved(state.conversation_id)
+        commit = _read_through(commit)
         if kept is None:
             kept = self._kept[state.conversation_id] = _Kept(state)
         kept.take(commit)
@@ -91,6 +98,8 @@ class PlainStore:
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
         kept = self._of(conversation_id)
+        if kept.state.expires <= now:
+            raise UnknownConversation(conversation_id)
         if digest not in kept.nodes:
             raise UnknownNode(digest.hex(), conversation_id)
         kept.summaries[digest].pop(summary.author, None)

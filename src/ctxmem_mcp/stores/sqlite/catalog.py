@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,11 @@ from typing import TypeVar
 
 import anyio
 
-from ctxmem_mcp.errors import CtxmemError, StoreUnavailable
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.model import ConversationInfo, id_digits
 from ctxmem_mcp.stores.contract import State, info_of
 from ctxmem_mcp.stores.sqlite import reading
-from ctxmem_mcp.stores.sqlite.connection import BUSY_SECONDS, Connection, connected, opener, transaction
+from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 
 log = logging.getLogger(__name__)
@@ -39,12 +40,15 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, id TEXT NOT NULL, space TEXT, title TEXT NOT NULL,
     turns INTEGER NOT NULL, tokens INTEGER NOT NULL, branches INTEGER NOT NULL, head TEXT, created TEXT NOT NULL,
-    active TEXT NOT NULL, expires REAL NOT NULL, expires_at TEXT NOT NULL, retention_days INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
+    active TEXT NOT NULL, updated REAL NOT NULL, expires REAL NOT NULL, expires_at TEXT NOT NULL,
+    retention_days INTEGER NOT NULL, bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roots (digest BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, name)) WITHOUT ROWID;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
+_VERSION = 2
+# File times are kept in ticks of a few milliseconds: two commits within one may leave one fingerprint.
+_TICK_NS = 100_000_000
 _INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"
 
 
@@ -59,13 +63,16 @@ def side_files(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """Changes whenever a commit does: size and time of the file and of its write-ahead log."""
-    parts = []
+    """Changes whenever a commit does: size and time of the file and of its write-ahead log. One of a file written
+    just now is never the same twice, for the next commit may leave the same size and time."""
+    parts, now = [], time.time_ns()
     for file in side_files(path)[:2]:
         with contextlib.suppress(OSError):
             stat = file.stat()
             if stat.st_size or file == path:
                 parts.append(f"{stat.st_size}.{stat.st_mtime_ns}")
+                if abs(now - stat.st_mtime_ns) < _TICK_NS:
+                    parts.append(f"~{now}")
     return "/".join(parts)
 
 
@@ -74,6 +81,7 @@ class Entry:
     """What a file says of itself."""
 
     info: ConversationInfo
+    updated: float
     expires: float
     roots: list[bytes]
 
@@ -85,7 +93,10 @@ def entry_of(db: sqlite3.Connection, path: Path) -> Entry | None:
     if state is None:
         return None
     size = sum(file.stat().st_size for file in side_files(path) if file.exists())
-    return Entry(info_of(state, _turn_id(db, state.head), size), state.expires, _roots(db, state))
+    if (name := file_name(state.conversation_id)) != path.name:
+        raise StoreUnavailable(f"It holds conversation {row[0]!r}, whose file is called {name}.", "Rename it.")
+    info = info_of(state, _turn_id(db, state.head), size)
+    return Entry(info, state.updated, state.expires, _roots(db, state))
 
 
 def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
@@ -101,6 +112,7 @@ class Catalog:
     """The folder of conversations as a whole."""
 
     def __init__(self, data_dir: Path) -> None:
+        data_dir = Path(os.path.realpath(data_dir))
         self.folder = data_dir / FOLDER
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
@@ -110,8 +122,12 @@ class Catalog:
         return self.folder / file_name(conversation_id)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` on the catalog's thread."""
-        return await (await self._open()).run(work)
+        """Runs `work` on the catalog's thread; a catalog that turns out to be damaged is made anew."""
+        try:
+            return await (await self.ready()).run(work)
+        except BrokenHistory:
+            await self.close()
+            return await (await self.ready(anew=True)).run(work)
 
     async def exclusively(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` while no other process makes or removes a file."""
@@ -122,18 +138,19 @@ class Catalog:
 
         return await self.run(alone)
 
-    async def _open(self) -> Connection:
+    async def ready(self, *, anew: bool = False) -> Connection:
+        """The open catalog. anew: whatever there is of it is thrown away."""
         async with self._opening:
-            if self._connection is None:
+            connection = self._connection
+            if connection is None:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
-                    raise StoreUnavailable(
-                        f"The data directory {self.folder.parent} can't be used: {error.strerror}.",
-                        "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
-                    ) from error
-                self._connection = await connected(lambda: _opened(self.path))
-            return self._connection
+                    raise unusable(self.folder.parent, error) from error
+                with anyio.CancelScope(shield=True):  # half-way there is a thread that nobody knows of
+                    connection = self._connection = await connected(lambda: _opened(self.path, anew))
+            assert connection is not None
+            return connection
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -150,12 +167,11 @@ class Catalog:
         gone = [name for name in seen if name not in there]
         if not changed and not gone:
             return
-        read = [(path, now, _read(path)) for path, now in changed]
-        with transaction(db):
+        with transaction(db):  # the lock covers the reading: files are opened and closed
             for name in gone:
                 self.strike(db, name)
-            for path, now, entry in read:
-                self.note(db, path.name, now, entry)
+            for path, now in changed:
+                self.note(db, path.name, now, _read(path))
 
     def note(self, db: sqlite3.Connection, name: str, seen: str, entry: Entry | None) -> None:
         self.strike(db, name)
@@ -163,9 +179,9 @@ class Catalog:
             return
         i = entry.info
         db.execute(
-            f"INSERT INTO files VALUES ({', '.join('?' * 15)})",
+            f"INSERT INTO files VALUES ({', '.join('?' * 16)})",
             (name, seen, i.conversation_id, i.space, i.title, i.turns, i.tokens, i.branches, i.head, i.created_at,
-             i.last_activity, entry.expires, i.expires_at, i.retention_days, i.bytes),
+             i.last_activity, entry.updated, entry.expires, i.expires_at, i.retention_days, i.bytes),
         )  # fmt: skip
         db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
 
@@ -181,7 +197,7 @@ class Catalog:
     def with_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
         self.refresh(db)
         found = db.execute(
-            "SELECT id FROM files JOIN roots USING (name) WHERE digest = ? AND expires > ? ORDER BY active DESC, id",
+            "SELECT id FROM files JOIN roots USING (name) WHERE digest = ? AND expires > ? ORDER BY updated DESC, id",
             (root, now),
         )
         return [row[0] for row in found]
@@ -189,6 +205,12 @@ class Catalog:
     def expired(self, db: sqlite3.Connection, now: float) -> list[str]:
         self.refresh(db)
         return [row[0] for row in db.execute("SELECT id FROM files WHERE expires <= ? ORDER BY id", (now,))]
+
+    def remains(self, db: sqlite3.Connection) -> list[Path]:
+        """Files that hold no living conversation though nobody swept them: whoever made or removed them was killed."""
+        self.refresh(db)
+        known = {row[0] for row in db.execute("SELECT name FROM files")}
+        return [Path(e.path) for e in os.scandir(self.folder) if e.name.endswith(SUFFIX) and e.name not in known]
 
 
 def _info(row: Sequence[object]) -> ConversationInfo:
@@ -207,9 +229,8 @@ def _read(path: Path) -> Entry | None:
 
 @contextlib.contextmanager
 def reading_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another connection to a file, for a look."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    db = open_checked(path, lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None))
+    """Another connection to a file, for a look. The caller holds the catalog's lock."""
+    db = open_checked(path, lambda: opened(path))
     try:
         db.execute("PRAGMA query_only = ON")
         yield db
@@ -218,35 +239,42 @@ def reading_only(path: Path) -> Iterator[sqlite3.Connection]:
         closed(path)
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _opened(path: Path, anew: bool = False) -> sqlite3.Connection:
     """The catalog, made anew where it is missing, damaged or of another format: it is only a cache."""
-    for last_try in (False, True):
-        db = opener(path, "normal", journal="DELETE")
-        try:
-            connection = db()
-        except sqlite3.DatabaseError:
-            if last_try:
-                raise
-            _remove(path)
-            continue
-        try:
-            connection.execute("PRAGMA secure_delete = ON")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, 1):
-                raise sqlite3.DatabaseError("a catalog of another format")
-            connection.executescript(_SCHEMA)
-            connection.execute("SELECT count(*) FROM files").fetchone()
-        except sqlite3.OperationalError:
-            connection.close()
-            raise
-        except sqlite3.DatabaseError:
-            connection.close()
-            if last_try:
-                raise
-            _remove(path)
-            continue
-        return connection
-    raise AssertionError("unreachable")
+    if anew:
+        _remove(path)
+    try:
+        return _prepared(path)
+    except sqlite3.OperationalError:  # busy, no room, no access: nothing is wrong with the file
+        raise
+    except sqlite3.DatabaseError:
+        _remove(path)
+        return _prepared(path)
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    db = opener(path, "normal", journal="DELETE", make=True)()
+    try:
+        db.execute("PRAGMA secure_delete = ON")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError("a catalog of another format")
+        if version == 0:
+            with transaction(db):
+                for statement in _SCHEMA.split(";\n"):
+                    db.execute(statement)
+        db.execute("SELECT count(*) FROM files").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def unusable(folder: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The data directory {folder} can't be used: {error.strerror}.",
+        "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
+    )
 
 
 def _remove(path: Path) -> None:

@@ -31,7 +31,9 @@ class Connection(aiosqlite.Connection):
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` on the connection's thread; SQLite's errors come back as ours."""
-        result: T = await self._execute(_told, work, self._conn)  # type: ignore[no-untyped-call]
+        if self._connection is None:
+            raise StoreUnavailable("The store, or this conversation's file, was closed meanwhile.", "Try again.")
+        result: T = await self._execute(_told, work, self._connection)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -56,11 +58,20 @@ def translated(error: sqlite3.Error) -> CtxmemError:
     )
 
 
-def opener(path: Path, durability: Durability, *, journal: str = "WAL") -> Callable[[], sqlite3.Connection]:
-    """A function that opens an existing or new file with our settings; raises sqlite3.Error."""
+def opened(path: Path, *, make: bool = False) -> sqlite3.Connection:
+    """A plain connection. Without `make` a file that is not there stays so: an empty one in its place would not be
+    ours."""
+    uri = f"{path.absolute().as_uri()}?mode={'rwc' if make else 'rw'}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def opener(
+    path: Path, durability: Durability, *, journal: str = "WAL", make: bool = False
+) -> Callable[[], sqlite3.Connection]:
+    """A function that opens a file with our settings; raises sqlite3.Error."""
 
     def open_it() -> sqlite3.Connection:
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = opened(path, make=make)
         try:
             db.execute(f"PRAGMA journal_mode={journal}")
             db.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")

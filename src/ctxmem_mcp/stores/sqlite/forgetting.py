@@ -14,24 +14,46 @@ from pathlib import Path
 
 from ctxmem_mcp.model import Receipt
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, side_files
-from ctxmem_mcp.stores.sqlite.connection import BUSY_SECONDS, opener, transaction
+from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 _WIPED = ("turns", "pieces", "nodes", "closings", "summaries", "runs", "dictionary")
+# How the name of a file ends that is still being made.
+UNFINISHED = ".new"
+# Stands in a file that never got its first turn: whoever is about to write one sees the mark.
+_TOMBSTONE = """
+INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
+    encoding, retention_days, created, updated, expires, frontier, forgotten)
+VALUES (1, '', 0, 0, 1, 1, 0, 0, 0, 0, '', x'', '', 1, 0, 0, 0, x'', 1)
+"""
 
 
 def forget(
-    catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path, now: float | None
+    catalog: Catalog,
+    db: sqlite3.Connection,
+    conversation_id: str,
+    path: Path,
+    now: float | None,
+    *,
+    empty_too: bool = True,
 ) -> Receipt | None:
-    """Removes a conversation: whatever its state (now is None), or only if it has expired by `now`.
+    """Removes a conversation: whatever its state (now is None), or only if it has expired by `now`. An empty file,
+    whose maker is about to write to it or was killed, goes too if `empty_too`.
 
-    None where there is nothing to remove. The caller holds the catalog's lock.
+    None where no conversation was removed. The caller holds the catalog's lock.
     """
     if not path.exists():
         catalog.strike(db, path.name)
         return None
-    marked = _mark(path, now)
+    damaged = False
+    try:
+        marked = _mark(path, now, empty_too)
+    except sqlite3.DatabaseError as error:
+        damaged = now is None and not isinstance(error, sqlite3.OperationalError)
+        if not damaged:
+            raise
+        marked = (0, 0)  # whoever asks for it to go gets it gone, readable or not
     if marked is None:
         return None
     turns, nodes = marked
@@ -41,20 +63,26 @@ def forget(
             size += file.stat().st_size
             _unlink(file, path)
     catalog.strike(db, path.name)
-    return Receipt(conversation_id, turns, nodes, size) if turns else None
+    return Receipt(conversation_id, turns, nodes, size) if turns or damaged else None
 
 
-def _mark(path: Path, now: float | None) -> tuple[int, int] | None:
+def _mark(path: Path, now: float | None, empty_too: bool) -> tuple[int, int] | None:
     """Marks a file forgotten and gives its turns and nodes; None where it is to be kept."""
-    file = open_checked(path, lambda: sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None))
+    file = open_checked(path, lambda: opened(path))
     try:
         with transaction(file):
             row = file.execute("SELECT expires, forgotten, turns FROM conversation").fetchone()
-            if row is not None and now is not None and row[0] > now and not row[1]:
+            if row is None:
+                if empty_too:
+                    file.execute(_TOMBSTONE)
+                return (0, 0) if empty_too else None
+            if row[1]:
+                return (0, 0)
+            if now is not None and row[0] > now:
                 return None
             (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
             file.execute("UPDATE conversation SET forgotten = 1")
-            return (row[2], nodes) if row and not row[1] else (0, nodes)
+            return (row[2], nodes)
     finally:
         file.close()
         closed(path)
@@ -69,7 +97,7 @@ def _unlink(file: Path, path: Path) -> None:
 
 
 def _wipe(path: Path) -> None:
-    file = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    file = opened(path)
     try:
         file.execute("PRAGMA secure_delete = ON")
         with transaction(file):
@@ -85,12 +113,13 @@ def _wipe(path: Path) -> None:
 
 def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path, now: float) -> None:
     """Sees to it that an empty or a living conversation's file is at `path`. The caller holds the catalog's lock."""
-    if path.exists() and forget(catalog, db, conversation_id, path, now) is None and path.exists():
-        return
-    fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
-    for file in side_files(fresh):
-        file.unlink(missing_ok=True)
-    made = opener(fresh, "full")()
+    if path.exists():
+        forget(catalog, db, conversation_id, path, now, empty_too=False)
+        if path.exists():
+            return
+    fresh = path.with_name(path.name + UNFINISHED)
+    _clear(fresh)
+    made = opener(fresh, "full", make=True)()
     try:
         migrate(made)
         made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -98,6 +127,17 @@ def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, pa
         made.close()
     os.replace(fresh, path)
     _sync_folder(path.parent)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Removes what a killed process was making. The caller holds the catalog's lock, so nobody makes one now."""
+    for entry in folder.glob(f"*{UNFINISHED}"):
+        _clear(entry)
+
+
+def _clear(path: Path) -> None:
+    for file in side_files(path):
+        file.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -119,7 +159,7 @@ def checked(catalog: Catalog, db: sqlite3.Connection, receipt: Receipt, path: Pa
     left += db.execute("SELECT count(*) FROM roots WHERE name = ?", (path.name,)).fetchone()[0]
     if not left:
         done.append("the catalog has no row of it")
-    # No transaction is open on the catalog in this process, so reading the raw file drops no lock of SQLite's.
-    if receipt.conversation_id.encode() not in catalog.path.read_bytes():
+    # The file's bytes as SQLite reads them: closing a raw look at it would drop this process's locks on it.
+    if receipt.conversation_id.encode() not in db.serialize():
         done.append("the catalog's bytes do not hold its id")
     return replace(receipt, checked=done)

@@ -1,17 +1,21 @@
-"""Which files this process has open, so that a header is only read raw while nobody here has the file open.
+"""Opening and closing a conversation's file without stepping on somebody who removes it.
 
-POSIX drops all of a process's locks on a file when any of its descriptors is closed; SQLite knows that of its own,
-not of a look at the first hundred bytes.
+Two rules of POSIX and SQLite meet here. All of a process's locks on a file go when any of its descriptors is closed,
+so a header is only read raw while nobody in this process has the file open. And SQLite finds a file's write-ahead log
+by name: whoever opens or closes a file does it under the catalog's lock, so that the log is that of this very file
+and not of one made in its place since.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ctxmem_mcp.stores.sqlite.connection import opened, transaction
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
 _lock = threading.Lock()
@@ -22,10 +26,17 @@ def open_checked(path: Path, open_it: Callable[[], sqlite3.Connection]) -> sqlit
     """Opens a conversation's file after its header was found to be ours. Pair with `closed`."""
     with _lock:
         if not _open[path]:
-            check_header(path)
-        db = open_it()
+            try:
+                check_header(path)
+            except BaseException:
+                del _open[path]
+                raise
         _open[path] += 1
-        return db
+    try:
+        return open_it()
+    except BaseException:
+        closed(path)
+        raise
 
 
 def closed(path: Path) -> None:
@@ -33,3 +44,26 @@ def closed(path: Path) -> None:
         _open[path] -= 1
         if not _open[path]:
             del _open[path]
+
+
+@contextlib.contextmanager
+def nobody_removes(catalog: Path) -> Iterator[None]:
+    """While it lasts, no process makes or removes a conversation's file: holds the catalog's lock, by a connection of
+    its own. Not to be entered by who holds it already."""
+    db = opened(catalog)
+    try:
+        with transaction(db):
+            yield
+    finally:
+        db.close()
+
+
+def close_under_lock(db: sqlite3.Connection, path: Path, catalog: Path) -> None:
+    """Closes a file; if need be without the lock: a catalog that can't be opened keeps nobody from closing."""
+    try:
+        with nobody_removes(catalog):
+            db.close()
+    except sqlite3.Error:
+        db.close()
+    finally:
+        closed(path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
-from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, summary_of
+from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, index_term, summary_of
 
 # SQLite takes 32,766 parameters; small lists keep few statements in its cache.
 _LIST_SIZES = (1, 8, 64, 512)
@@ -128,7 +128,8 @@ def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Pie
 def term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[str, TermHits]:
     found: dict[str, TermHits] = {}
     for term in wanted:
-        counted = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (term,)).fetchone()
+        token = index_term(term)
+        counted = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
         if counted is None:
             continue
         if counted[0] > cap:
@@ -136,7 +137,7 @@ def term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[s
             continue
         # One row with two long texts comes over three times faster than a row per occurrence.
         docs, offsets = db.execute(
-            "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (term,)
+            "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
         ).fetchone()
         found[term] = TermHits(counted[0], list(map(int, docs.split(","))), list(map(int, offsets.split(","))))
     return found

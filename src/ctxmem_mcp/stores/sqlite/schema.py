@@ -116,6 +116,9 @@ def migrate(db: sqlite3.Connection) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == FORMAT:
         return
+    if version > FORMAT:  # its header was not yet moved from the write-ahead log to where check_header looks
+        (_, _, path) = db.execute("PRAGMA database_list").fetchone()
+        raise NewerFormat(path, version, FORMAT)
     with transaction(db):
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for script in MIGRATIONS[version:]:

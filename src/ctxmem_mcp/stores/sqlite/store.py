@@ -18,14 +18,14 @@ from typing import TypeVar
 
 import anyio
 
-from ctxmem_mcp.errors import HeadMoved, UnknownConversation
+from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
 from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.contract import Commit, Page, State, TermHits, page_of
 from ctxmem_mcp.stores.sqlite import forgetting, reading, writing
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, entry_of, fingerprint
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, unusable
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
-from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
+from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 T = TypeVar("T")
@@ -74,16 +74,11 @@ class SqliteStore:
 
     async def commit(self, commit: Commit, now: float) -> None:
         conversation_id = commit.state.conversation_id
-        first = commit.state.version == 1
-        if first:
+        if commit.state.version == 1:
             await self._make(conversation_id, now)
         try:
             async with self._using(conversation_id) as file:
                 await file.connection.run(partial(writing.write, commit=commit, bodies=file.bodies, now=now))
-                if first:
-                    if not file.is_current():  # somebody swept the empty file before anything was in it
-                        raise HeadMoved(conversation_id)
-                    await self._note(file)
         except UnknownConversation:
             raise HeadMoved(conversation_id) from None
 
@@ -147,10 +142,16 @@ class SqliteStore:
         for conversation_id in await self._catalog.run(lambda db: self._catalog.expired(db, now)):
             await self._drop(conversation_id)
             path = self._catalog.path_of(conversation_id)
-            work = partial(forgetting.forget, self._catalog, conversation_id=conversation_id, path=path, now=now)
-            if await self._catalog.exclusively(lambda db, work=work: work(db=db)):  # type: ignore[misc]
+            if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
                 swept.append(conversation_id)
+        for path in await self._catalog.run(self._catalog.remains):
+            with contextlib.suppress(CtxmemError, OSError):  # what is not ours, or can't be read, is left alone
+                await self._catalog.exclusively(partial(self._sweep_one, "", path, now))
+        await self._catalog.exclusively(lambda _: forgetting.clear_unfinished(self._catalog.folder))
         return swept
+
+    def _sweep_one(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
+        return forgetting.forget(self._catalog, db, conversation_id, path, now)
 
     async def close(self) -> None:
         for conversation_id in list(self._files):
@@ -179,43 +180,53 @@ class SqliteStore:
     async def _opened(self, conversation_id: str) -> _Open:
         async with self._opening:
             file = self._files.get(conversation_id)
-            if file is not None and file.is_current():
-                return file
-            if file is not None:
-                await self._drop(conversation_id)
-            path = self._catalog.path_of(conversation_id)
-            try:
-                inode = os.stat(path).st_ino
-                connection = await connected(partial(open_checked, path, opener(path, self._durability)))
-            except FileNotFoundError:
-                raise UnknownConversation(conversation_id) from None
-            file = self._files[conversation_id] = _Open(connection, path, inode)
-            await connection.run(migrate)
-            await self._close_idle()
+            if file is None or not file.is_current():
+                # Half-way there is a thread and an open file that nobody knows of.
+                with anyio.CancelScope(shield=True):
+                    await self._drop(conversation_id)
+                    await self._close_idle()
+                    file = self._files[conversation_id] = await self._open(conversation_id)
+            assert file is not None
             return file
 
+    async def _open(self, conversation_id: str) -> _Open:
+        path = self._catalog.path_of(conversation_id)
+        try:
+            inode = os.stat(path).st_ino
+            await self._catalog.ready()
+            connection = await connected(partial(self._opened_file, path))
+        except FileNotFoundError:
+            raise UnknownConversation(conversation_id) from None
+        except OSError as error:
+            raise unusable(path.parent.parent, error) from error
+        return _Open(connection, path, inode)
+
+    def _opened_file(self, path: Path) -> sqlite3.Connection:
+        with nobody_removes(self._catalog.path):
+            db = open_checked(path, opener(path, self._durability))  # nobody unlinks it between the look and this
+            try:
+                migrate(db)
+            except BaseException:
+                db.close()
+                closed(path)
+                raise
+            return db
+
     async def _close_idle(self) -> None:
+        """Makes room for one more."""
         idle = [name for name, file in self._files.items() if not file.users]
-        for name in idle[: max(0, len(self._files) - FILES_OPEN_MAX)]:
+        for name in idle[: max(0, len(self._files) + 1 - FILES_OPEN_MAX)]:
             await self._drop(name)
 
     async def _drop(self, conversation_id: str) -> None:
         file = self._files.pop(conversation_id, None)
         if file is not None:
             with anyio.CancelScope(shield=True):
+                await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
                 await file.connection.close()
-                closed(file.path)
 
     async def _make(self, conversation_id: str, now: float) -> None:
         """Makes the conversation's file where there is none; an expired or forgotten one is removed first."""
         path = self._catalog.path_of(conversation_id)
-        file = self._files.get(conversation_id)
-        if file is not None:
-            await self._drop(conversation_id)
+        await self._drop(conversation_id)
         await self._catalog.exclusively(lambda db: forgetting.make_room(self._catalog, db, conversation_id, path, now))
-
-    async def _note(self, file: _Open) -> None:
-        """Tells the catalog of a conversation just begun, so that its messages find it."""
-        seen = fingerprint(file.path)
-        entry = await file.connection.run(partial(entry_of, path=file.path))
-        await self._catalog.exclusively(lambda db: self._catalog.note(db, file.path.name, seen, entry))

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from ctxmem_mcp.errors import HeadMoved, UnknownNode
+from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.model import ROLES, Highlight, Summary, Turn
 from ctxmem_mcp.stores.contract import Closing, Commit, State, StoredPiece
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.connection import transaction
+
+# The tokenizer takes these as parts of a token and as they are, and whatever is not ASCII.
+_PLAIN = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"
+_WRITTEN = {code: 0xE000 + code for code in range(128) if chr(code) not in _PLAIN}
+_NOTHING = chr(0xE080)
+# Also two spaces in a row or at an end, where a term is empty.
+_ODD = re.compile(r"[^a-z0-9=@._\-/ \x80-\U0010ffff]|^ | $|  |^$")
 
 ROLE_NUMBER = {role: number for number, role in enumerate(ROLES)}
 
@@ -82,8 +90,21 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     db.executemany(
         "INSERT INTO terms (rowid, words) VALUES (?, ?)",
-        [(stored.piece.id, " ".join(stored.terms)) for stored in pieces],
+        [(stored.piece.id, indexed(stored.terms)) for stored in pieces],
     )
+
+
+def indexed(terms: Sequence[str]) -> str:
+    """Terms as one text that the index's tokenizer takes apart into just these."""
+    joined = " ".join(terms)
+    if _ODD.search(joined) or joined.count(" ") != max(0, len(terms) - 1):
+        return " ".join(map(index_term, terms))
+    return joined
+
+
+def index_term(term: str) -> str:
+    """A term as it stands in the index: what would end a token there, or change in it, is written by other letters."""
+    return term.translate(_WRITTEN) if term else _NOTHING
 
 
 def _write_closings(db: sqlite3.Connection, closings: Iterable[Closing], bodies: Bodies, now: float) -> None:
@@ -105,6 +126,9 @@ def write_summary(
     db: sqlite3.Connection, conversation_id: str, digest: bytes, summary: Summary, bodies: Bodies, now: float
 ) -> None:
     with transaction(db):
+        row = db.execute("SELECT forgotten, expires FROM conversation").fetchone()
+        if row is None or row[0] or row[1] <= now:
+            raise UnknownConversation(conversation_id)
         if db.execute("SELECT 1 FROM nodes WHERE digest = ?", (digest,)).fetchone() is None:
             raise UnknownNode(digest.hex(), conversation_id)
         bodies.use_dictionary(db)
