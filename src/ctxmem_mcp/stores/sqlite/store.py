@@ -90,7 +90,7 @@ class SqliteStore:
         return await self._ask(conversation_id, partial(reading.digests, first_seq=first_seq, last_seq=last_seq))
 
     async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
-        return await self._ask(conversation_id, partial(reading.nodes, wanted=digests)) if digests else {}
+        return await self._ask(conversation_id, partial(reading.nodes, wanted=digests))
 
     async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
         return await self._ask(conversation_id, partial(reading.closings, first_seq=first_seq, last_seq=last_seq))
@@ -99,8 +99,6 @@ class SqliteStore:
         return await self._ask(conversation_id, partial(reading.nodes_over, first=first, last=last))
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, list[Summary]]:
-        if not digests:
-            return {}
         async with self._using(conversation_id) as file:
             return await file.connection.run(partial(reading.summaries, wanted=digests, bodies=file.bodies))
 
