@@ -139,7 +139,8 @@ def page_of(infos: Sequence[ConversationInfo], limit: int, cursor: str | None) -
     """One page of a listing, last active first. A cursor names the last one of the page before."""
     ordered = sorted(infos, key=_place)
     if cursor is not None:
-        ordered = [info for info in ordered if _place(info) > _parsed(cursor)]
+        after = _parsed(cursor)
+        ordered = [info for info in ordered if _place(info) > after]
     page = ordered[:limit]
     more = len(ordered) > len(page) and page
     return Page(page, f"{page[-1].last_activity}/{page[-1].conversation_id}" if more else None)
