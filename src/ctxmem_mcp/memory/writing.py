@@ -93,7 +93,7 @@ class Writer:
             for _ in range(TRIES):
                 try:
                     return await self._extend_once(turns, target)
-                except HeadMoved:
+                except (HeadMoved, UnknownConversation):  # unknown: forgotten between two reads; it begins anew
                     self.drop(target.conversation_id)
                     await _pause_before_retry()
                 except BaseException:

@@ -172,7 +172,8 @@ class Store(Protocol):
 
     async def commit(self, commit: Commit, now: float) -> None:
         """Writes all of it durably or nothing. state.version == 1 creates the conversation (an expired file
-        that still lies there is swept first). Raises HeadMoved where the stored version is not one less."""
+        that still lies there is swept first). Raises HeadMoved where the stored version is not one less, or is of
+        a conversation created at another time: forgotten and begun anew, its versions begin anew too."""
         ...
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:

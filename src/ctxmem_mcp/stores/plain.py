@@ -64,7 +64,7 @@ class PlainStore:
         if kept is not None and kept.state.expires <= now:
             del self._kept[state.conversation_id]
             kept = None
-        if (kept.state.version if kept else 0) != state.version - 1:
+        if (kept.state.version if kept else 0) != state.version - 1 or (kept and kept.state.created != state.created):
             raise HeadMoved(state.conversation_id)
         commit = _read_through(commit)
         if kept is None:

@@ -134,8 +134,13 @@ def check_header(path: Path) -> None:
 
     Must not be called while this process has the file open: closing it again would drop SQLite's locks on it.
     """
-    with path.open("rb") as file:
-        header = file.read(100)
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreUnavailable(f"{path} can't be read: {error.strerror}.", "See to its access rights.") from error
     application_id, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
     if not header.startswith(b"SQLite format 3\0") or application_id != APPLICATION_ID:
         raise StoreUnavailable(f"{path} is not a conversation of ctxmem-mcp; it was not touched.", "Move it away.")

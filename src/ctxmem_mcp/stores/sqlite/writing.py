@@ -37,10 +37,10 @@ def write(db: sqlite3.Connection, commit: Commit, bodies: Bodies, now: float) ->
     state = commit.state
     try:
         with transaction(db):
-            row = db.execute("SELECT version, forgotten, expires, text_bytes FROM conversation").fetchone()
+            row = db.execute("SELECT version, forgotten, expires, text_bytes, created FROM conversation").fetchone()
             if row is not None and (row[1] or row[2] <= now):
                 raise HeadMoved(state.conversation_id)
-            if (row[0] if row else 0) != state.version - 1:
+            if (row[0] if row else 0) != state.version - 1 or (row and row[4] != state.created):
                 raise HeadMoved(state.conversation_id)
             text_bytes = row[3] if row else 0
             if row is None:
