@@ -78,7 +78,7 @@ def nodes(db: sqlite3.Connection, wanted: Sequence[bytes]) -> dict[bytes, Node]:
 
 def closings(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
     found = db.execute(
-        f"SELECT c.closer, {_NODE} FROM closings c JOIN nodes n ON n.digest = c.digest "
+        f"SELECT c.closer, {_NODE} FROM closings c JOIN nodes n USING (node) "
         "WHERE c.closer BETWEEN ? AND ? ORDER BY c.closer, c.level",
         (first_seq, last_seq),
     )
@@ -87,7 +87,7 @@ def closings(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[tupl
 
 def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int, Node]]:
     found = db.execute(
-        f"SELECT c.closer, {_NODE} FROM nodes n JOIN closings c ON c.digest = n.digest "
+        f"SELECT c.closer, {_NODE} FROM nodes n JOIN closings c USING (node) "
         "WHERE n.first = ? AND n.last = ? ORDER BY c.closer",
         (first, last),
     )
@@ -98,7 +98,9 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -
     found: dict[bytes, list[Summary]] = {}
     for marks, part in _lists(list(dict.fromkeys(wanted))):
         rows = db.execute(
-            f"SELECT digest, author, codec, body FROM summaries WHERE digest IN ({marks}) ORDER BY digest, place", part
+            f"SELECT digest, author, codec, body FROM nodes JOIN summaries USING (node) WHERE digest IN ({marks}) "
+            "ORDER BY place",
+            part,
         )
         for digest, author, codec, body in rows:
             found.setdefault(digest, []).append(summary_of(author, bodies.decode(db, codec, body)))
@@ -127,17 +129,27 @@ def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Pie
 
 def term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[str, TermHits]:
     found: dict[str, TermHits] = {}
-    for term in wanted:
+    waiting = [(row[0], row[1].split(" ")) for row in db.execute("SELECT id, words FROM waiting ORDER BY id")]
+    for term in dict.fromkeys(wanted):
         token = index_term(term)
         counted = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
-        if counted is None:
-            continue
-        if counted[0] > cap:
-            found[term] = TermHits(counted[0], capped=True)
-            continue
-        # One row with two long texts comes over three times faster than a row per occurrence.
-        docs, offsets = db.execute(
-            "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
-        ).fetchone()
-        found[term] = TermHits(counted[0], list(map(int, docs.split(","))), list(map(int, offsets.split(","))))
+        last = [(piece, words) for piece, words in waiting if token in words]
+        df = (counted[0] if counted else 0) + len(last)
+        if df > cap:
+            found[term] = TermHits(df, capped=True)
+        elif df:
+            pieces, positions = _indexed_hits(db, token) if counted else ([], [])
+            for piece, words in last:
+                at = [i for i, word in enumerate(words) if word == token]
+                pieces += [piece] * len(at)
+                positions += at
+            found[term] = TermHits(df, pieces, positions)
     return found
+
+
+def _indexed_hits(db: sqlite3.Connection, token: str) -> tuple[list[int], list[int]]:
+    # One row with two long texts comes over three times faster than a row per occurrence.
+    docs, offsets = db.execute(
+        "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
+    ).fetchone()
+    return list(map(int, docs.split(","))), list(map(int, offsets.split(",")))

@@ -71,34 +71,39 @@ CREATE TABLE pieces (
     session INTEGER NOT NULL
 );
 CREATE TABLE nodes (
-    digest BLOB PRIMARY KEY,
+    node INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
     level INTEGER NOT NULL,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
     strength INTEGER NOT NULL,
     children BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX nodes_over ON nodes (first, last);
 CREATE TABLE closings (
     closer INTEGER NOT NULL,
     level INTEGER NOT NULL,
-    digest BLOB NOT NULL,
+    node INTEGER NOT NULL,
     PRIMARY KEY (closer, level)
 ) WITHOUT ROWID;
-CREATE INDEX closings_of ON closings (digest);
+CREATE INDEX closings_of ON closings (node);
 CREATE TABLE summaries (
-    digest BLOB NOT NULL,
+    place INTEGER PRIMARY KEY,
+    node INTEGER NOT NULL,
     author TEXT NOT NULL,
-    place INTEGER NOT NULL,
     created REAL NOT NULL,
     codec INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    PRIMARY KEY (digest, author)
-) WITHOUT ROWID;
+    body BLOB NOT NULL
+);
+CREATE INDEX summaries_of ON summaries (node);
 CREATE TABLE dictionary (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     body BLOB NOT NULL
+);
+CREATE TABLE waiting (
+    id INTEGER PRIMARY KEY,
+    words TEXT NOT NULL
 );
 CREATE VIRTUAL TABLE terms USING fts5 (
     words, content = '', columnsize = 0, detail = full, tokenize = "ascii tokenchars '=@._-/'"

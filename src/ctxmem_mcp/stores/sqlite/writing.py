@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.model import ROLES, Highlight, Summary, Turn
+from ctxmem_mcp.model import ROLES, Highlight, Node, Summary, Turn
 from ctxmem_mcp.stores.contract import Closing, Commit, State, StoredPiece
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.connection import transaction
 
+# Pieces are indexed this many at a time: the index writes several pages for each time, few more for each piece.
+WAITING_MAX = 32
 # The tokenizer takes these as parts of a token and as they are, and whatever is not ASCII.
 _PLAIN = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"
 _WRITTEN = {code: 0xE000 + code for code in range(128) if chr(code) not in _PLAIN}
@@ -88,10 +90,16 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
         for p in (stored.piece for stored in pieces)
     ]
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    db.executemany(
-        "INSERT INTO terms (rowid, words) VALUES (?, ?)",
-        [(stored.piece.id, indexed(stored.terms)) for stored in pieces],
-    )
+    words = [(stored.piece.id, indexed(stored.terms)) for stored in pieces]
+    if not words:
+        return
+    (first,) = db.execute("SELECT coalesce(min(id), ?) FROM waiting", (words[0][0],)).fetchone()
+    if words[-1][0] - first < WAITING_MAX:
+        db.executemany("INSERT INTO waiting VALUES (?, ?)", words)
+        return
+    db.execute("INSERT INTO terms (rowid, words) SELECT id, words FROM waiting ORDER BY id")
+    db.execute("DELETE FROM waiting")
+    db.executemany("INSERT INTO terms (rowid, words) VALUES (?, ?)", words)
 
 
 def indexed(terms: Sequence[str]) -> str:
@@ -110,16 +118,21 @@ def index_term(term: str) -> str:
 def _write_closings(db: sqlite3.Connection, closings: Iterable[Closing], bodies: Bodies, now: float) -> None:
     for closing in closings:
         node = closing.node
-        db.execute(
-            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (node.digest, node.level, node.first, node.last, node.tokens, node.strength, b"".join(node.children)),
-        )
-        db.execute("INSERT INTO closings VALUES (?, ?, ?)", (closing.closer, node.level, node.digest))
-        codec, body = bodies.encode(summary_text(closing.summary))
-        db.execute(
-            "INSERT OR IGNORE INTO summaries VALUES (?, ?, 0, ?, ?, ?)",
-            (node.digest, closing.summary.author, now, codec, body),
-        )
+        known = db.execute("SELECT node FROM nodes WHERE digest = ?", (node.digest,)).fetchone()
+        number = known[0] if known else _write_node(db, node, closing.summary, bodies, now)
+        db.execute("INSERT INTO closings VALUES (?, ?, ?)", (closing.closer, node.level, number))
+
+
+def _write_node(db: sqlite3.Connection, node: Node, summary: Summary, bodies: Bodies, now: float) -> int:
+    """Gives its number in this file."""
+    number = db.execute(
+        "INSERT INTO nodes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+        (node.digest, node.level, node.first, node.last, node.tokens, node.strength, b"".join(node.children)),
+    ).lastrowid
+    assert number is not None
+    codec, body = bodies.encode(summary_text(summary))
+    db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (number, summary.author, now, codec, body))
+    return number
 
 
 def write_summary(
@@ -129,15 +142,13 @@ def write_summary(
         row = db.execute("SELECT forgotten, expires FROM conversation").fetchone()
         if row is None or row[0] or row[1] <= now:
             raise UnknownConversation(conversation_id)
-        if db.execute("SELECT 1 FROM nodes WHERE digest = ?", (digest,)).fetchone() is None:
+        known = db.execute("SELECT node FROM nodes WHERE digest = ?", (digest,)).fetchone()
+        if known is None:
             raise UnknownNode(digest.hex(), conversation_id)
         bodies.use_dictionary(db)
-        (place,) = db.execute("SELECT 1 + max(place) FROM summaries WHERE digest = ?", (digest,)).fetchone()
         codec, body = bodies.encode(summary_text(summary))
-        db.execute(
-            "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?, ?, ?)",
-            (digest, summary.author, place, now, codec, body),
-        )
+        db.execute("DELETE FROM summaries WHERE node = ? AND author = ?", (known[0], summary.author))
+        db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (known[0], summary.author, now, codec, body))
 
 
 def summary_text(summary: Summary) -> str:
