@@ -34,9 +34,7 @@ def digest(of: str) -> bytes:
     return hashlib.sha256(of.encode()).digest()[:16]
 
 
-def extended(
-    state: State, contents: Sequence[str], *, terms: Sequence[Sequence[str]] = (), now: float = NOW
-) -> Commit:
+def extended(state: State, contents: Sequence[str], *, terms: Sequence[Sequence[str]] = (), now: float = NOW) -> Commit:
     """A commit of these turns on the head, each one piece, with these terms."""
     turns, pieces = [], []
     for i, content in enumerate(contents):

@@ -56,4 +56,4 @@ def acknowledged(process: Process) -> dict[str, str]:
 def turns_in(out: str) -> dict[str, str]:
     """Whole lines only: the last one of a killed process may be torn."""
     lines = [line[:-1] for line in out.splitlines(keepends=True) if line.endswith("\n")]
-    return dict(line.split(" ", 1) for line in lines if line.startswith("t"))  # type: ignore[misc]
+    return dict(line.split(" ", 1) for line in lines if line.startswith("t"))

@@ -74,6 +74,7 @@ class Stores(RuleBasedStateMachine):
         self.now += 0.25
         for turn in said:
             done = self.both(lambda m, turn=turn: m.append(turn, conversation_id=name))  # type: ignore[misc]
+            assert not isinstance(done, CtxmemError)
             self.ids.setdefault(name, []).append(done.turn_id)
 
     @rule(name=NAMES, said=turns(40), data=st.data())

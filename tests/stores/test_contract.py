@@ -242,9 +242,10 @@ async def test_pieces_by_id_and_by_turn(store: Store, memory: Memory) -> None:
 
 
 ODD_TERMS = (
-    "plain", "=parse_config", "=a.b-c/d", "@user", "=setup.go", "42", "-", "日本", "語🙂", "नमस्ते", "கற்க", "สวัสดี", "ภาษา",
-    "ﷺ", "صلى الله", "(1)", "two words", " lead", "a\x00b", "UPPER", "'", '"', "*", "^", ":", "é", "e\u0301", "👩‍👩‍👧", "", "__",
-    "x" * 300, "\U0010ffff", "ß", "İ", "\u200d",
+    "plain", "=parse_config", "=a.b-c/d", "@user", "=setup.go", "42", "-", "日本", "語🙂", "नमस्ते", "கற்க", "สวัสดี",
+    "ภาษา", "ﷺ", "صلى الله",
+    "(1)", "two words", " lead", "a\x00b", "UPPER", "'", '"', "*", "^", ":", "é", "e\u0301", "👩‍👩‍👧",
+    "", "__", "x" * 300, "\U0010ffff", "ß", "İ", "\u200d",
 )  # fmt: skip
 
 
@@ -268,6 +269,36 @@ async def test_pieces_with_no_terms_or_empty_ones(store: Store, terms: list[str]
     found = {term: (list(hit.pieces), list(hit.positions)) for term, hit in hits.items()}
     expected = {t: ([1] * terms.count(t), [i for i, x in enumerate(terms) if x == t]) for t in dict.fromkeys(terms)}
     assert found == {**expected, "z": ([2], [0])}
+
+
+async def test_terms_are_found_whether_they_came_one_by_one_or_many_at_once(store: Store) -> None:
+    state, expected = fresh(), []
+    for size in (1, 1, 40, 1, 30, 5, 1, 31, 1, 100, 2):
+        first = state.next_piece
+        commit = extended(
+            state, ["x"] * size, terms=[["first", f"n{first + i}", "twice", "twice"] for i in range(size)]
+        )
+        await store.commit(commit, NOW)
+        state = commit.state
+        expected = list(range(1, state.next_piece))
+        hits = await store.term_hits("c", ["first", "twice", f"n{first}", "n1"], 1_000)
+        assert (hits["first"].df, list(hits["first"].pieces)) == (len(expected), expected)
+        assert list(hits["twice"].pieces) == [piece for piece in expected for _ in range(2)]
+        assert list(hits["twice"].positions) == [2, 3] * len(expected)
+        assert (list(hits[f"n{first}"].pieces), list(hits["n1"].pieces)) == ([first], [1])
+        capped = (await store.term_hits("c", ["twice"], len(expected) - 1))["twice"]
+        assert (capped.capped, capped.df) == (True, len(expected))
+
+
+async def test_long_conversations_read_back_whatever_dictionary_they_were_written_with(store: Store) -> None:
+    state, texts = fresh(), list[str]()
+    for n, size in enumerate((3, 200, 700, 700, 3, 3)):
+        said = [f"turn {n}.{i}: " + f"the parser failed on line {i * n} of limits.py\n" * 18 for i in range(size)]
+        commit = extended(state, said)
+        await store.commit(commit, NOW)
+        state, texts = commit.state, texts + said
+    assert sum(map(len, texts)) > 1.2e6
+    assert [turn.content for turn in await store.turns("c", range(1, len(texts) + 1))] == texts
 
 
 async def test_terms_in_more_pieces_than_the_cap_come_with_their_number_only(store: Store) -> None:
@@ -447,7 +478,27 @@ async def test_a_cursor_that_is_none_is_refused(store: Store) -> None:
         await store.conversations(NOW, cursor="rubbish")
 
 
-ODD_IDS = ("a", "A", "ab", "aB", "Ab", "AB", "ä", "日本", "a/b", "a\\b", "a:b", "a?b", "..", ".", "con", "x" * 300, "🙂", " ", "%")
+ODD_IDS = (
+    "a",
+    "A",
+    "ab",
+    "aB",
+    "Ab",
+    "AB",
+    "ä",
+    "日本",
+    "a/b",
+    "a\\b",
+    "a:b",
+    "a?b",
+    "..",
+    ".",
+    "con",
+    "x" * 300,
+    "🙂",
+    " ",
+    "%",
+)
 
 
 async def test_conversation_ids_are_told_apart_whatever_they_are(store: Store) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn, Summary
+from ctxmem_mcp.model import NewTurn, Receipt, Summary
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
@@ -179,7 +179,7 @@ async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
 
 async def test_forgetting_while_other_processes_append_loses_nothing_acknowledged_since(tmp_path: Path) -> None:
     memory = remembering(SqliteStore(tmp_path), time.time)
-    receipts = []
+    receipts: list[Receipt] = []
     with writers(tmp_path, *((ID, f"p{i}", 60) for i in range(3))) as processes:
         while len(receipts) < 6:
             try:

@@ -69,7 +69,7 @@ async def test_a_file_of_a_newer_format_is_refused_and_not_touched(tmp_path: Pat
         lambda: memory.forget("new", "new"),
     ):
         with pytest.raises(NewerFormat, match=f"format {schema.FORMAT + 1}"):
-            await attempt()  # type: ignore[no-untyped-call]
+            await attempt()
     assert await listed(memory) == ["old"]
     assert await memory.sweep() == []
     await memory.close()
@@ -244,9 +244,10 @@ async def test_a_data_directory_that_can_not_be_used_is_told_with_a_remedy(tmp_p
         data.write_text("a file", encoding="utf-8")
     else:
         data.mkdir()
-        {"conversations": lambda: (data / FOLDER).write_text("a file"), "catalog": (data / "catalog.db").mkdir}[
-            in_the_way
-        ]()
+        if in_the_way == "catalog":
+            (data / "catalog.db").mkdir()
+        else:
+            (data / FOLDER).write_text("a file", encoding="utf-8")
     memory = opened(data)
     for attempt in (
         lambda: memory.append(NewTurn("user", "x"), conversation_id="c"),
@@ -254,7 +255,7 @@ async def test_a_data_directory_that_can_not_be_used_is_told_with_a_remedy(tmp_p
         lambda: memory.sweep(),
     ):
         with pytest.raises(StoreUnavailable) as told:
-            await attempt()  # type: ignore[no-untyped-call]
+            await attempt()
         assert "directory" in str(told.value)
         assert told.value.hint
     with pytest.raises((StoreUnavailable, UnknownConversation)):
@@ -287,6 +288,22 @@ async def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
     assert (await memory.turn("c", done.turn_ids[0])).role == "user"
     await memory.close()
     assert not wal.exists()
+
+
+async def test_a_long_conversation_is_read_by_a_process_that_did_not_make_its_dictionaries(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, durability="normal")
+    state, texts = fresh(), list[str]()
+    for n in range(4):
+        said = [f"turn {n}.{i}: " + f"the parser failed on line {i * n} of limits.py\n" * 18 for i in range(500)]
+        await store.commit(commit := extended(state, said), NOW)
+        state, texts = commit.state, texts + said
+    await store.close()
+    with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
+        assert db.execute("SELECT count(*) FROM dictionaries").fetchone()[0] >= 1
+        assert db.execute("SELECT max(codec) FROM turns").fetchone() == (3,)
+    assert [turn.content for turn in await store.turns("c", range(1, 2_001))] == texts
+    assert path_of(tmp_path, "c").stat().st_size < sum(map(len, texts)) / 2
+    await store.close()
 
 
 # ------------------------------------------------------------ what stays open

@@ -97,8 +97,8 @@ CREATE TABLE summaries (
     body BLOB NOT NULL
 );
 CREATE INDEX summaries_of ON summaries (node);
-CREATE TABLE dictionary (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
+CREATE TABLE dictionaries (
+    number INTEGER PRIMARY KEY,
     body BLOB NOT NULL
 );
 CREATE TABLE waiting (
