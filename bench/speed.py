@@ -26,7 +26,6 @@ import psutil
 from mcp import Client, StdioServerParameters
 
 from bench import corpus
-from ctxmem_mcp.model import NewTurn
 
 OURS = [sys.executable, "-m", "ctxmem_mcp"]
 ECHO = [sys.executable, "-m", "bench.echo_server"]
@@ -47,7 +46,8 @@ def start_ms(command: list[str], data_dir: str) -> float:
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
     process.stdin.flush()
     process.stdout.readline()
@@ -157,7 +157,8 @@ async def views(size: int, folder: str, times: int) -> None:
         took = await timed(times, view)
     wanted = 30 if size <= 1000 else 60
     print(
-        f"get_context(8000, query) at {size:>7,}: p50 {p(took, 0.5):.1f} p95 {p(took, 0.95):.1f} ms (wanted p95 <= {wanted})"
+        f"get_context(8000, query) at {size:>7,}: p50 {p(took, 0.5):.1f} "
+        f"p95 {p(took, 0.95):.1f} ms (wanted p95 <= {wanted})"
     )
 
 
@@ -172,7 +173,8 @@ async def resident() -> None:
                     await client.call_tool("get_context", {"conversation_id": "m", "query": text[:80]})
             mine, floor = ours.memory_info().rss / 2**20, bare.memory_info().rss / 2**20
     print(
-        f"resident after 1,000 appends and 100 views: {mine:.0f} MB; bare SDK server {floor:.0f} MB; ratio {mine / floor:.2f} (wanted <= 1.60)"
+        f"resident after 1,000 appends and 100 views: {mine:.0f} MB; bare SDK server {floor:.0f} MB; "
+        f"ratio {mine / floor:.2f} (wanted <= 1.60)"
     )
 
 
@@ -192,7 +194,8 @@ async def run(sizes: Sequence[int], times: int, runs: int) -> None:
             rate, text = await stored(size, folder)
             used = on_disk(folder)
             print(
-                f"import of {size:>7,} turns: {rate:,.0f} turns/s (wanted >= 3,000); {used / text:.2f} bytes on disk a byte of text (wanted <= 1.0)"
+                f"import of {size:>7,} turns: {rate:,.0f} turns/s (wanted >= 3,000); "
+                f"{used / text:.2f} bytes on disk a byte of text (wanted <= 1.0)"
             )
             gc.collect()
             await views(size, folder, times // 2)
