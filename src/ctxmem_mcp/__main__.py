@@ -1,0 +1,44 @@
+"""The command's door: `ctxmem-mcp` and `python -m ctxmem_mcp`.
+
+A host starts the server with no arguments and waits for its first answer, so that way goes by a small parser of its
+own; whatever else is asked for goes to the full command, whose libraries take longer to load than the server itself.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_SERVE = "serve"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; gives the exit code: 0 done, 1 refused or not found, 2 not understood."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if _asks_to_serve(given):
+        from ctxmem_mcp.faces import starting
+
+        return starting.run(given)
+    from ctxmem_mcp.faces import cli
+
+    return cli.run(given)
+
+
+def _asks_to_serve(given: list[str]) -> bool:
+    """No arguments, or only flags of the server: the first word that is no flag would be another command."""
+    if any(word in ("-h", "--help", "--version") for word in given):
+        return False
+    return not given or given[0] == _SERVE or (given[0].startswith("-") and not _names_a_command(given))
+
+
+def _names_a_command(given: list[str]) -> bool:
+    """`--data-dir DIR list`: the one common flag takes a value; the word after it is the command."""
+    rest = list(given)
+    while rest and rest[0].startswith("-"):
+        flag = rest.pop(0)
+        if "=" not in flag and flag in ("--data-dir", "--config") and rest:
+            rest.pop(0)
+    return bool(rest) and rest[0] != _SERVE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What a transcript is, whoever wrote it, and what every parser gives. Parsers are pure: text in, turns out.
+
+A parser never loses a good line and never stops at a broken one: what it can't read it leaves out and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ctxmem_mcp.model import NewTurn
+
+# Names of turns that nobody said: what the host put in, a host's recap of what it threw away, thoughts said to nobody.
+INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One agent's session. threads: what its sub-agents said, each a transcript of its own.
+
+    agent: the program, as a word ('claude-code'). session_id: as that program names it, '' when it doesn't.
+    warnings: what was left out or mended, each with its line.
+    """
+
+    agent: str
+    session_id: str
+    turns: tuple[NewTurn, ...]
+    title: str | None = None
+    threads: tuple[Transcript, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        return self.warnings + tuple(warning for thread in self.threads for warning in thread.all_warnings)
+
+
+Parser = Callable[[str, str], Transcript]
+"""A parser takes a file's text and its name (for a session id, where the text has none)."""
+
+
+class Notes:
+    """What a parser has to say, and the mending that every parser does: text that is not valid Unicode."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, line: int, what: str) -> None:
+        self.warnings.append(f"line {line}: {what}")
+
+    def mended(self, turns: Iterable[tuple[int, NewTurn]]) -> tuple[NewTurn, ...]:
+        """The turns, each with the line it came from; half surrogate pairs become U+FFFD, with a warning."""
+        return tuple(self._mended(line, turn) for line, turn in turns)
+
+    def _mended(self, line: int, turn: NewTurn) -> NewTurn:
+        if _is_valid(turn.content) and _is_valid(turn.name or "") and _is_valid(turn.call_id or ""):
+            return turn
+        self.warn(line, "half a surrogate pair was replaced by U+FFFD")
+        return replace(
+            turn,
+            content=_valid(turn.content),
+            name=None if turn.name is None else _valid(turn.name),
+            call_id=None if turn.call_id is None else _valid(turn.call_id),
+        )
+
+
+def _is_valid(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _valid(text: str) -> str:
+    """Surrogates that make a pair joined, those that stand alone as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def compact(value: Any) -> str:
+    """A value as JSON on one line, in the order it came."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

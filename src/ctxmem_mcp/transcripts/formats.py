@@ -1,0 +1,42 @@
+"""Which format a file is in, and its transcript. Every format is a module with `looks_like` and `parse`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol, cast
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.transcripts.contract import Transcript
+
+# Asked in this order; the last ones take what the ones before them would read better.
+FORMATS = ("claude_code", "openai", "jsonl")
+# A file's kind shows in its first lines.
+LOOKED_AT_CHARS = 200_000
+
+
+class Format(Protocol):
+    def looks_like(self, name: str, head: str) -> bool:
+        """Whether a file of this name that begins so is in this format."""
+
+    def parse(self, text: str, name: str) -> Transcript:
+        """The file's transcript; name is the file's, without its folder."""
+
+
+def parse(text: str, name: str) -> Transcript:
+    """The transcript in a file. Raises InvalidArgument when no format fits."""
+    found = format_of(name, text[:LOOKED_AT_CHARS])
+    if found is None:
+        raise InvalidArgument(
+            f"file {name}",
+            f"is in no format that is known ({', '.join(known.replace('_', ' ') for known in FORMATS)})",
+            'JSON Lines of turns always work: {"role": "user", "content": "..."} on each line.',
+        )
+    return found.parse(text, name)
+
+
+def format_of(name: str, head: str) -> Format | None:
+    for known in FORMATS:
+        module = cast("Format", import_module(f"ctxmem_mcp.transcripts.{known}"))
+        if module.looks_like(name, head):
+            return module
+    return None
