@@ -20,7 +20,7 @@ INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
 class Transcript:
     """One agent's session. threads: what its sub-agents said, each a transcript of its own.
 
-    agent: the program, as a word ('claude-code'). session_id: as that program names it, '' when it doesn't.
+    left: the ways that the session was rewound from, each whole, from its first turn. agent: the program, as a word ('claude-code'). session_id: as that program names it, '' when it doesn't.
     warnings: what was left out or mended, each with its line.
     """
 
@@ -29,6 +29,7 @@ class Transcript:
     turns: tuple[NewTurn, ...]
     title: str | None = None
     threads: tuple[Transcript, ...] = ()
+    left: tuple[tuple[NewTurn, ...], ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
     @property

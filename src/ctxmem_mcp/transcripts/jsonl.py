@@ -1,0 +1,27 @@
+"""JSON Lines of turns, or of chat messages: one object with role and content on each line."""
+
+from __future__ import annotations
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.transcripts.contract import Notes, Transcript
+from ctxmem_mcp.transcripts.openai import turns_of_message
+from ctxmem_mcp.transcripts.rows import first_rows, rows
+
+AGENT = "jsonl"
+
+
+def looks_like(name: str, head: str) -> bool:
+    return any("role" in row and ("content" in row or "tool_calls" in row) for row in first_rows(head))
+
+
+def parse(text: str, name: str) -> Transcript:
+    """A turn for each line, or several where a message has parts and calls."""
+    notes = Notes()
+    found: list[tuple[int, NewTurn]] = []
+    for line, row in rows(text, notes):
+        try:
+            found += [(line, turn) for turn in turns_of_message(row, "message")]
+        except InvalidArgument as error:
+            notes.warn(line, f"was left out: {error}")
+    return Transcript(AGENT, "", notes.mended(found), warnings=tuple(notes.warnings))
