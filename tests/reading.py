@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-_TURN = re.compile(r"\[t(\d+)-(\d{3}) (user|assistant|system|tool)((?: (?!· \d+ lines\])[^\s\]]+)*)(?: · (\d+) lines)?\]")
+_TURN = re.compile(
+    r"\[t(\d+)-(\d{3}) (user|assistant|system|tool)((?: (?!· \d+ lines\])[^\s\]]+)*)(?: · (\d+) lines)?\]"
+)
 _NODE = re.compile(r" *\[n(\d+)-(\d+)-(\d{3})( [\d.]+k?)?\](.*)")
 _SPAN = re.compile(r" *\[t(\d+)-t(\d+) [\d.]+k?\](.*)")
 _GAP = re.compile(r"\[… t(\d+)(?:-t(\d+))? [\d.]+k?\]")

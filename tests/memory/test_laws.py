@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,9 +68,12 @@ async def test_the_budget_holds(history: list[NewTurn], budget: int, query: str 
     try:
         view = await memory.view("c", query=query, token_budget=budget)
     except BudgetTooSmall as error:
-        assert error.floor > budget
-        await memory.view("c", query=query, token_budget=error.floor)
-        assert budget < 500, "the smallest budget the tool takes must always do"
+        floor = error.floor
+    else:
+        floor = 0
+    if floor:
+        await memory.view("c", query=query, token_budget=floor)
+        assert budget < min(500, floor), "the smallest budget the tool takes must always do"
         return
     counted = tokens.count(view.render())
     assert counted == view.shown_tokens
@@ -101,7 +106,7 @@ async def test_same_prefix_same_nodes_in_one_step_or_in_many(history: list[NewTu
     await at_once.sync(history, conversation_id="c")
     store = PlainStore()
     borders = sorted({0, len(history), *(min(cut, len(history)) for cut in cuts)})
-    for a, b in zip(borders, borders[1:], strict=False):
+    for a, b in itertools.pairwise(borders):
         memory = Memory(store, ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
         for turn in history[a:b]:
             await memory.append(turn, conversation_id="c")
@@ -152,11 +157,9 @@ async def test_an_append_with_its_parent_is_idempotent(history: list[NewTurn], d
     memory = opened()
     parent: str | None = None
     for turn in history:
-        for _ in range(data.draw(st.integers(1, 3))):
-            done = await memory.append(turn, conversation_id="c", parent_id=parent) if parent else None
-            done = done or await memory.append(turn, conversation_id="c")
-            if parent is None:
-                break
+        done = await memory.append(turn, conversation_id="c", parent_id=parent)
+        for _ in range(data.draw(st.integers(0, 2)) if parent else 0):
+            assert (await memory.append(turn, conversation_id="c", parent_id=parent)).turn_id == done.turn_id
         parent = done.turn_id
         assert done.head == parent
     state = await memory.info("c")

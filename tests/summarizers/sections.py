@@ -59,4 +59,6 @@ def summarized(cut: Iterable[Sequence[Turn]]) -> list[tuple[Node, Summary]]:
 
 def text_of(summary: Summary) -> str:
     """Everything a summary says, as a reader gets it."""
-    return "\n".join([summary.title, *(line.text for line in summary.highlights), *summary.identifiers, summary.open_for])
+    return "\n".join(
+        [summary.title, *(line.text for line in summary.highlights), *summary.identifiers, summary.open_for]
+    )

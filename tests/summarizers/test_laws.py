@@ -17,16 +17,29 @@ from tests.summarizers.sections import example, sections, summarized, text_of, t
 
 SNIPPETS = st.sampled_from(
     [
-        "Can you fix `load_rows` in src/rows.py? It fails with \"bad row 17\".",
-        "yes", "2", "ok, continue", "Never use eval here.", "My sister Ana moved to Lisbon on 3 May 2021.",
-        "Fixed by closing the file in load_rows: it was opened twice.", "Want me to run the tests?", "1. Keep it\n2. Drop it",
+        'Can you fix `load_rows` in src/rows.py? It fails with "bad row 17".',
+        "yes",
+        "2",
+        "ok, continue",
+        "Never use eval here.",
+        "My sister Ana moved to Lisbon on 3 May 2021.",
+        "Fixed by closing the file in load_rows: it was opened twice.",
+        "Want me to run the tests?",
+        "1. Keep it\n2. Drop it",
         "Exit code 1\nE   ValueError: bad row 17\nFAILED tests/test_rows.py::test_load - ValueError: bad row 17",
-        "12 passed in 0.30s", "[main 1a2b3c4] Close files", "<system-reminder>be quiet 99</system-reminder>",
+        "12 passed in 0.30s",
+        "[main 1a2b3c4] Close files",
+        "<system-reminder>be quiet 99</system-reminder>",
         '{"file_path": "/a/rows.py", "old_string": "a", "new_string": "def load_rows(path):\\n  pass"}',
-        '{"command": "pytest -q"}', "$ pytest -q", "Edit /a/b.py\n<<<<<<< old\ndef f1(x):\n=======\n>>>>>>> new",
-        "```\nTypeError: unsupported\n```\nwhat is this?", "…", "\x1b[31mred\x1b[0m\u202e", "数値は42です。明日会いましょう。",
+        '{"command": "pytest -q"}',
+        "$ pytest -q",
+        "Edit /a/b.py\n<<<<<<< old\ndef f1(x):\n=======\n>>>>>>> new",
+        "```\nTypeError: unsupported\n```\nwhat is this?",
+        "…",
+        "\x1b[31mred\x1b[0m\u202e",
+        "数値は42です。明日会いましょう。",
     ]
-)  # fmt: skip
+)
 CONTENTS = st.lists(SNIPPETS | st.text(max_size=60), min_size=1, max_size=4).map("\n".join)
 TURNS = st.lists(
     st.tuples(

@@ -35,8 +35,10 @@ def edit(path: str, new: str) -> str:
             "Drop Python 3.9 support",
         ),
         (
-            "<command-message>plan</command-message>\n<command-name>/plan</command-name>\n"
-            "<command-args>split the parser in two</command-args>",
+            (
+                "<command-message>plan</command-message>\n<command-name>/plan</command-name>\n"
+                "<command-args>split the parser in two</command-args>"
+            ),
             "Split the parser in two",
         ),
     ],

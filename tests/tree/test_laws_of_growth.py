@@ -97,7 +97,7 @@ def test_a_call_and_its_result_are_in_one_leaf(stubs: list[Stub]) -> None:
     leaf_of = {i: node for node in closed if node.level == 0 for i in range(node.first, node.last + 1)}
     call_at = {stub.call_id: stub.index for stub in stubs if stub.call_id and stub.role != "tool"}
     for stub in stubs:
-        call = call_at.get(stub.call_id) if stub.role == "tool" else None
+        call = call_at.get(stub.call_id) if stub.role == "tool" and stub.call_id else None
         if call is None or call not in leaf_of or stub.index - call > tree.CALL_PATIENCE_TURNS:
             continue
         together = leaf_of[call]
@@ -122,9 +122,7 @@ def test_same_prefix_same_nodes_also_from_a_frontier_read_back(stubs: list[Stub]
     first = spine[0][-1].first if spine else 0
     leaf_first = spine[0][-1].last + 1 if spine else 0
     border = tree.border_before(stubs[first:leaf_first], stubs[leaf_first]) if leaf_first < at else None
-    again = Frontier(
-        tuple(stubs[leaf_first:at]), spine, tree.BREAK if border is None else border, frontier.session
-    )
+    again = Frontier(tuple(stubs[leaf_first:at]), spine, tree.BREAK if border is None else border, frontier.session)
     assert again == frontier
     after = list(before)
     for stub in stubs[at:]:

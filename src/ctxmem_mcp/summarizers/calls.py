@@ -24,7 +24,8 @@ _FIELD = re.compile(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
 _PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
 _DEFINED = re.compile(
     r"(?:^|[^\w/#*])(?:(?:func(?:\s*\([^)\n]{1,80}\))?|def|function|fn)\s+([A-Za-z_]\w{2,80})\s*[(<\[]|"
-    r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
+    r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|"
+    r"type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
 )
 _WRAPPERS = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
@@ -36,7 +37,9 @@ _DEEDS: tuple[tuple[Deed, re.Pattern[str]], ...] = (
     ("find", re.compile(r"grep|glob|find|search|list|^ls$|lsp", re.I)),
     ("read", re.compile(r"read|view|cat|open|fetch|get", re.I)),
 )
-_BARE_FILES = frozenset("Makefile Dockerfile Justfile LICENSE README CODEOWNERS Gemfile Rakefile Procfile Jenkinsfile".split())
+_BARE_FILES = frozenset(
+    "Makefile Dockerfile Justfile LICENSE README CODEOWNERS Gemfile Rakefile Procfile Jenkinsfile".split()
+)
 _PATH_FIELDS = ("file_path", "path", "filePath", "filename", "file", "notebook_path", "target_file", "relative_path")
 _COMMAND_FIELDS = ("command", "cmd", "script", "code")
 
@@ -102,7 +105,9 @@ def _from_arguments(index: int, tool: str, arguments: str) -> Call:
         deed = "run" if command else deed
     if deed == "run":
         return _running(index, tool, command, about)
-    written = " ".join(str(fields.get(key, "")) for key in ("old_string", "new_string", "content", "old_str", "new_str"))
+    written = " ".join(
+        str(fields.get(key, "")) for key in ("old_string", "new_string", "content", "old_str", "new_str")
+    )
     return Call(index, tool, deed, path, about=about, text=written[:PARSE_CHARS])
 
 

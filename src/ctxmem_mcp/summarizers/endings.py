@@ -42,10 +42,11 @@ def endings_of(section: Section) -> list[Episode]:
 
 
 def _met(section: Section) -> Iterator[tuple[Role, tuple[Fault, ...], Report | None]]:
-    met: list[tuple[int, Role, tuple[Fault, ...], Report | None]] = []
-    for said in section.said:
-        if said.role == "user" and said.quoted and section.is_work:
-            met.append((said.index, "user", tuple(pasted_faults(said.index, said.quoted)), None))
+    met: list[tuple[int, Role, tuple[Fault, ...], Report | None]] = [
+        (said.index, "user", tuple(pasted_faults(said.index, said.quoted)), None)
+        for said in section.said
+        if said.role == "user" and said.quoted and section.is_work
+    ]
     met += [(report.index, "tool", report.faults, report) for report in section.reports]
     for _, role, faults, report in sorted(met, key=lambda entry: entry[0]):
         if faults:
@@ -100,7 +101,7 @@ def _run_later(section: Section, index: int, report: Report | None) -> Report | 
 
 def _family(command: str) -> str:
     """The command without its options and paths: `go test ./a -run X` and `go test ./b` are the same work."""
-    words = []
+    words: list[str] = []
     for word in command.split():
         if word.startswith(("-", "/", ".", "|", "2>", ">", "&")) or "/" in word or len(words) == 3:
             break
@@ -120,6 +121,6 @@ def _told_later(section: Section, index: int, faults: tuple[Fault, ...]) -> tupl
                 continue
             shared = len(about & {word.lower() for word in _WORD.findall(text)})
             score = sure + 0.4 * min(shared, 4)
-            if score > best_score and (sure >= 3.0 or shared or sure >= 2.0 and telling.is_done(text)):
+            if score > best_score and (sure >= 3.0 or shared or (sure >= 2.0 and telling.is_done(text))):
                 best_score, best = score, (sure, said.index, text)
     return best

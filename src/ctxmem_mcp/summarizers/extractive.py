@@ -1,10 +1,10 @@
 """Summaries without a model: deterministic, offline, in about a millisecond.
 
-    turns ──section──► who said, called, reported what ──┬─titles──────► title
-                                                         ├─highlights──► lines, sized by what they replace
-                                                         ├─identifiers─► names
-                                                         └─omissions───► open_for
-    children's summaries ──parents──► the same, of the next level
+turns ──section──► who said, called, reported what ──┬─titles──────► title
+                                                     ├─highlights──► lines, sized by what they replace
+                                                     ├─identifiers─► names
+                                                     └─omissions───► open_for
+children's summaries ──parents──► the same, of the next level
 """
 
 from __future__ import annotations

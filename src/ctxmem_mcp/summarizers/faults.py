@@ -26,8 +26,10 @@ _PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
 _LOCATED = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
 _TSC = re.compile(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
 _PLAIN = re.compile(
-    r"^\s*(?:\S{0,40}: )?(?:(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?:: .+)?$|(?:fatal|error|Error|ERROR|panic)(?:\[\w+\])?:\s*\S.+|npm ERR! \S.+"
-    r"|.{0,160}(?:command not found|No such file or directory|[Pp]ermission denied|timed out|\[rejected\]|not recognized).*)"
+    r"^\s*(?:\S{0,40}: )?(?:(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?:: .+)?$|(?:fatal|error|Error|ERROR|"
+    r"panic)(?:\[\w+\])?:\s*\S.+|npm ERR! \S.+"
+    r"|.{0,160}(?:command not found|No such file or directory|[Pp]ermission denied|timed out|\[rejected\]|"
+    r"not recognized).*)"
 )
 _EXIT = re.compile(r"^(?:Exit code|exit status|Command failed with exit code|Process exited with code) ([1-9]\d*)\b.*")
 _FAILING = re.compile(
@@ -78,9 +80,9 @@ def read_report(index: int, content: str, tokens: int, call: Call | None) -> Rep
     """Of one tool result; call: the call it answers, where known."""
     if call is None or call.deed not in ("run", "delegate"):
         refused = _REFUSED.match(content) if call else None
-        faults = (Fault(index, _clean(_TAG.sub("", refused[0]).strip().split("\n", 1)[0])),) if refused else ()
+        told = (Fault(index, _clean(_TAG.sub("", refused[0]).strip().split("\n", 1)[0])),) if refused else ()
         if call is not None or not content.startswith("Exit code"):
-            return Report(index, call, tokens, faults)
+            return Report(index, call, tokens, told)
     if call is not None and _only_quotes(call.command):
         return Report(index, call, tokens, _exit_of(index, content))
     text = window(content, END_CHARS, END_CHARS)

@@ -21,7 +21,9 @@ from ctxmem_mcp.summarizers.speech import Said, one_line, shorten
 
 LINE_CHARS = 170
 _WORD = re.compile(r"[\w'-]{3,}")
-_LIST_HEAD = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M)
+_LIST_HEAD = re.compile(
+    r"^\s*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,11 @@ def offers_of(section: Section, episodes: Sequence[Episode], question: Said | No
     """Everything in a section that is worth a line. question: what the assistant said just before it, if known."""
     offers = [*_requests(section, question), *_errors(episodes)]
     if section.is_work:
-        offers += [*_said_at_work(section, {episode.ending for episode in episodes}), *_files(section.calls), *_landed(section)]
+        offers += [
+            *_said_at_work(section, {episode.ending for episode in episodes}),
+            *_files(section.calls),
+            *_landed(section),
+        ]
         offers += _planned(section.calls)
         return offers or list(_intents(section))
     return [*offers, *_talk(section)]
@@ -55,7 +61,8 @@ def offers_of(section: Section, episodes: Sequence[Episode], question: Said | No
 
 def keep_best(offers: Iterable[Offer], allowed: int) -> tuple[Highlight, ...]:
     """The most telling offers that fit, in order of their turns; what says the same again is left out."""
-    left, kept, heard = allowed, [], set[str]()
+    left, heard = allowed, set[str]()
+    kept: list[Offer] = []
     for offer in sorted(offers, key=lambda o: (-o.value / math.sqrt(8 + o.cost), o.place)):
         words = {word.lower() for line in offer.lines for word in _WORD.findall(line.text)}
         cost = offer.cost
@@ -163,7 +170,9 @@ def _files(calls: Sequence[Call]) -> Iterator[Offer]:
     if changed:
         parts = [f"{file} ({', '.join(names[:5])})" if names else file for file, names in list(changed.items())[:6]]
         yield _offer(5.5, "file", last, "assistant", "Edited " + ", ".join(parts), 5)
-    read = list(dict.fromkeys(call.file for call in calls if call.deed == "read" and call.file not in changed and call.file))
+    read = list(
+        dict.fromkeys(call.file for call in calls if call.deed == "read" and call.file not in changed and call.file)
+    )
     if len(read) > 1 and not changed:
         at = next(call.index for call in calls if call.file == read[0])
         yield _offer(2.0, "file", at, "assistant", "Read " + ", ".join(read[:6]), 5)
@@ -180,8 +189,10 @@ def _intents(section: Section) -> Iterator[Offer]:
     """What the assistant set out to do: said only where the section has nothing better."""
     for said in section.said:
         for rank, text in enumerate(said.sentences[:10] if said.role == "assistant" else ()):
-            if 20 <= len(text) and not text.endswith("?"):
-                yield _offer(1.0 + 0.5 * len(code_names(text[:300])[:3]), "fact", said.index, "assistant", text.rstrip(":"), rank)
+            if len(text) >= 20 and not text.endswith("?"):
+                yield _offer(
+                    1.0 + 0.5 * len(code_names(text[:300])[:3]), "fact", said.index, "assistant", text.rstrip(":"), rank
+                )
 
 
 def _landed(section: Section) -> Iterator[Offer]:
@@ -189,7 +200,9 @@ def _landed(section: Section) -> Iterator[Offer]:
         for text in report.landed[:3]:
             yield _offer(6.0, "outcome", report.index, "tool", text, 3)
         if report.outcome and report.call and report.call.command:
-            yield _offer(2.4, "outcome", report.index, "tool", f"`{shorten(report.call.command, 60)}`: {report.outcome}", 3)
+            yield _offer(
+                2.4, "outcome", report.index, "tool", f"`{shorten(report.call.command, 60)}`: {report.outcome}", 3
+            )
 
 
 def _talk(section: Section) -> Iterator[Offer]:
@@ -204,7 +217,7 @@ def _talk(section: Section) -> Iterator[Offer]:
 
 def _heads(words: str) -> list[str]:
     """What an answer lists, each item by its first words."""
-    found = [one_line(head).strip(".\"“” ") for head in _LIST_HEAD.findall(words)]
+    found = [one_line(head).strip('."“” ') for head in _LIST_HEAD.findall(words)]
     heads = [head for head in dict.fromkeys(found) if len(head.split()) <= 7]
     return heads[:10] if len(heads) >= 3 else []
 

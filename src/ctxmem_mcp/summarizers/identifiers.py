@@ -14,7 +14,8 @@ from ctxmem_mcp.summarizers.telling import names_in
 COUNT_MAX, NAMES_TOKENS = 12, 90
 _SPEECH_CHARS, _WRITTEN_CHARS = 3_000, 1_500
 CODE_NAME = re.compile(
-    r"(?<![\w/.@-])(?:--[a-z][\w-]{2,30}|#\d{1,6}\b|[A-Za-z_]\w{0,40}(?:(?:\.|::|->)[A-Za-z_]\w{1,40})+|[a-z_]\w*_\w+|[A-Z][A-Z0-9]+_[A-Z0-9_]+|"
+    r"(?<![\w/.@-])(?:--[a-z][\w-]{2,30}|#\d{1,6}\b|[A-Za-z_]\w{0,40}(?:(?:\.|::|->)[A-Za-z_]\w{1,40})+|"
+    r"[a-z_]\w*_\w+|[A-Z][A-Z0-9]+_[A-Z0-9_]+|"
     r"[a-z]+[A-Z]\w+|[A-Z][a-z0-9]+[A-Z]\w+)(?![\w/-])"
 )
 _PATH = re.compile(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
@@ -34,7 +35,7 @@ def identifiers_of(section: Section) -> tuple[str, ...]:
         if said.origin in ("host", "skill"):
             continue
         text = said.words[:_SPEECH_CHARS]
-        counts.update({name: 2 for name in code_names(text)})
+        counts.update(dict.fromkeys(code_names(text), 2))
         if not section.is_work:
             for name in _proper_names(said.sentences):
                 counts[name] += 3 if said.role == "user" or section.is_dialogue else 1
@@ -67,7 +68,11 @@ def code_names(text: str) -> list[str]:
         bare = word.strip(".,:;!?()[]{}\"'`*")
         if not bare.isalpha() or not (bare.islower() or bare[1:].islower()):
             names += _PATH.findall(bare) or CODE_NAME.findall(bare)
-    return [name for name in dict.fromkeys(names) if name.lower() not in _DULL and len(name) <= 60 and not _GLUED.search(name)]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if name.lower() not in _DULL and len(name) <= 60 and not _GLUED.search(name)
+    ]
 
 
 def _count_call(counts: Counter[str], call: Call) -> None:

@@ -58,7 +58,11 @@ def _outputs(section: Section) -> Iterator[str]:
         call = report.call
         if call is None:
             continue
-        what = f"full `{shorten(one_line(call.command), 30)}` output" if call.command else call.file and f"contents of {call.file}"
+        what = (
+            f"full `{shorten(one_line(call.command), 30)}` output"
+            if call.command
+            else call.file and f"contents of {call.file}"
+        )
         if call.deed == "edit" or not what or what in named:
             continue
         named.add(what)

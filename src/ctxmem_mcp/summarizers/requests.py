@@ -9,18 +9,24 @@ from dataclasses import dataclass
 from ctxmem_mcp.summarizers.speech import Said, shorten
 
 _LEAD = re.compile(
-    r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|thank you(?: so much)?|great|cool|nice|"
-    r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|right|sure|sorry|"
-    r"just|but|\d{1,2},? and(?= i\b)|i see|got it|makes sense|last thing|one more thing|another thing|next|first|finally|"
+    r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|"
+    r"thank you(?: so much)?|great|cool|nice|"
+    r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|"
+    r"right|sure|sorry|"
+    r"just|but|\d{1,2},? and(?= i\b)|i see|got it|makes sense|last thing|one more thing|another thing|next|"
+    r"first|finally|"
     r"for now|quick question|(?:question|task|q)(?=:))\b[\s,.!:;–—-]*"
     r"|(?:can|could|would|will) (?:you|we)(?: please| also| just| maybe)* "
     r"|(?:i(?:'d| would) (?:really )?(?:like|love)|i (?:want|need)|we (?:want|need)) (?:you )?(?:also )?to "
     r"|i(?:'d| would) (?:like|love) (?=(?:some|more|help)\b)"
     r"|(?:let'?s|let us) (?:please |now |also |just )*"
-    r"|(?:help me(?: to)?|go ahead and|make sure to|try to|feel free to|i think we should|we should|you should|i was wondering if you could) "
-    r"|i (?:was|am|'m) (?:also |just )?(?:wondering|curious)(?: if you could)?,? (?=(?:how|what|why|where|when|if|whether)\b)"
+    r"|(?:help me(?: to)?|go ahead and|make sure to|try to|feel free to|i think we should|we should|you should|"
+    r"i was wondering if you could) "
+    r"|i (?:was|am|'m) (?:also |just )?(?:wondering|curious)(?: if you could)?,? (?=(?:how|what|why|where|when|"
+    r"if|whether)\b)"
     r"|i wonder (?:if|whether) (?:it makes sense to |we (?:should|could) )?"
-    r"|do you (?:have|know)(?: of)? any (?:information|idea|ideas|tips|suggestions|recommendations|advice) (?:on|about|for|of) "
+    r"|do you (?:have|know)(?: of)? any (?:information|idea|ideas|tips|suggestions|recommendations|"
+    r"advice) (?:on|about|for|of) "
     r"|(?:tell|show) me (?=(?:how|what|why|more|about)\b)"
     r"|it (?:feels|seems|looks) (?:to me )?(?:like |that )?"
     r"|i(?:'m| am) thinking (?:about|of) "
@@ -33,10 +39,14 @@ _TAIL = re.compile(
     re.I,
 )
 _WEAK = re.compile(
-    r"\A[\W_]*(?:(?:yes|yeah|yep|yup|y|ok|okay|k|no|nope|sure|fine|good|great|perfect|nice|cool|thanks|thank you|thx|ty|lgtm|"
-    r"continue|go|go on|go ahead|proceed|next|do it|do that|sounds good|looks good|that works|please|keep going|carry on|"
-    r"try again|again|retry|resume|hi|hello|hey|test|stop|wait|done|right|correct|exactly|agreed|a|b|c|d|both|all|option|push|"
-    r"\d{1,2}|it|let'?s|that|this|with|one|the|first|second|please do|table|list|from|here|i agree|got it|wow|bye|see you|absolutely|definitely|"
+    r"\A[\W_]*(?:(?:yes|yeah|yep|yup|y|ok|okay|k|no|nope|sure|fine|good|great|perfect|nice|cool|thanks|"
+    r"thank you|thx|ty|lgtm|"
+    r"continue|go|go on|go ahead|proceed|next|do it|do that|sounds good|looks good|that works|please|"
+    r"keep going|carry on|"
+    r"try again|again|retry|resume|hi|hello|hey|test|stop|wait|done|right|correct|exactly|agreed|a|b|c|d|both|"
+    r"all|option|push|"
+    r"\d{1,2}|it|let'?s|that|this|with|one|the|first|second|please do|table|list|from|here|i agree|got it|wow|"
+    r"bye|see you|absolutely|definitely|"
     r"of course|why not|let'?s do it|let'?s go)[\W_]*){1,6}\Z",
     re.I,
 )
@@ -46,11 +56,16 @@ _ASKS = re.compile(
     re.I,
 )
 _IMPERATIVE = re.compile(
-    r"(?:add|analy[sz]e|apply|brainstorm|build|change|check|clean|commit|compare|compose|continue|convert|create|debug|delete|"
-    r"describe|design|document|draft|draw|edit|enable|ensure|explain|explore|extract|figure|find|finish|fix|generate|give|"
-    r"implement|improve|install|investigate|list|look|make|merge|migrate|move|open|optimi[sz]e|plan|prepare|print|provide|push|"
-    r"read|rebase|recheck|recommend|refactor|release|remove|rename|replace|reply|research|respond|rerun|restore|revert|review|rewrite|run|"
-    r"search|set|show|simplify|split|start|suggest|summari[sz]e|support|switch|tell|test|translate|try|understand|undo|update|upgrade|use|"
+    r"(?:add|analy[sz]e|apply|brainstorm|build|change|check|clean|commit|compare|compose|continue|convert|"
+    r"create|debug|delete|"
+    r"describe|design|document|draft|draw|edit|enable|ensure|explain|explore|extract|figure|find|finish|fix|"
+    r"generate|give|"
+    r"implement|improve|install|investigate|list|look|make|merge|migrate|move|open|optimi[sz]e|plan|prepare|"
+    r"print|provide|push|"
+    r"read|rebase|recheck|recommend|refactor|release|remove|rename|replace|reply|research|respond|rerun|"
+    r"restore|revert|review|rewrite|run|"
+    r"search|set|show|simplify|split|start|suggest|summari[sz]e|support|switch|tell|test|translate|try|"
+    r"understand|undo|update|upgrade|use|"
     r"verify|write)\b",
     re.I,
 )
@@ -59,9 +74,12 @@ _WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
 _ARTICLE = re.compile(r"\Athe (?=\w+ing\b)", re.I)
 _RULE = re.compile(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoid|no)\b", re.I)
 _NAMED_WORK = re.compile(r"\A(?:\S+ ){0,4}\w+ing\b")
-_OFFER = re.compile(r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I)
+_OFFER = re.compile(
+    r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I
+)
 _STATED_FIRST = re.compile(
-    r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|could|would|will) you |"
+    r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|"
+    r"could|would|will) you |"
     r"(?:so )?please |so let'?s |(?:so )?i(?:'d| would) like (?:you )?to )(?=.{12})",
     re.I,
 )
@@ -116,11 +134,14 @@ def _after_statement(sentence: str) -> str:
 
 def _is_question(text: str) -> bool:
     first = text.split(" ", 1)[0].lower().strip("\"'*`")
-    return first in _QUESTION_WORDS or first.endswith(("n't", "'s")) or _IMPERATIVE.match(text) is None and "?" in text
+    return (
+        first in _QUESTION_WORDS or first.endswith(("n't", "'s")) or (_IMPERATIVE.match(text) is None and "?" in text)
+    )
 
 
 _QUESTION_WORDS = frozenset(
-    "what why how where when who which whose is are was were do does did should can could would will has have had am in any".split()
+    """what why how where when who which whose is are was were do does did should can could would will has have had
+    am in any""".split()
 )
 
 

@@ -56,25 +56,34 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SPACES = re.compile(r"\s+")
 # Begins with the mark itself, so that the search skips from mark to mark. Models glue sentences: "done.The next".
 _SENTENCE_END = re.compile(
-    r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|However|Looking|That|Wait)\b))"
+    r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|"
+    r"However|Looking|That|Wait)\b))"
     r"|\?\s+|[。！？]"
 )
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
 _LOG_LINE = re.compile(
-    r"^\s*(?:at \S+\(|File \"|Traceback|\d{4}-\d\d-\d\d[T ]\d\d|\[?\d\d:\d\d:\d\d|[+-]{3} |@@|\$ |❯|>>>|\+\+|diff --git|"
+    r"^\s*(?:at \S+\(|File \"|Traceback|\d{4}-\d\d-\d\d[T ]\d\d|\[?\d\d:\d\d:\d\d|[+-]{3} |@@|\$ |❯|>>>|\+\+|"
+    r"diff --git|"
     r"E  +|=====|-----|[│├└┌|]|[{}\[\]();]+,?\s*$|(?:ERROR|WARN(?:ING)?|INFO|DEBUG)[\s:\]]|\w+(?:Error|Exception): |"
     r"\S+\.\w{1,5}:\d+[:\s]|FAILED |--- FAIL|panic: |goroutine )"
 )
 _ANSI_TAIL = re.compile(r"\s+$")
 _TRAILING = re.compile(
     r"(?:[\s,;:—–(-]|\b(?:a|an|the|of|to|in|on|at|for|and|or|but|with|by|from|as|is|are|was|that|which|who|so|if|"
-    r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|based|than|about|e\.g\.|any|"
+    r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|"
+    r"based|than|about|e\.g\.|any|"
     r"do|does|can|could|would|should|will)\b\.?)+$",
     re.I,
 )
-_CLAUSE_END = re.compile(r"[,;:—–]\s|\s[-–—(]\s?|\s(?:so that|because|since|which|whereas|although|but|while|so)\s", re.I)
+_CLAUSE_END = re.compile(
+    r"[,;:—–]\s|\s[-–—(]\s?|\s(?:so that|because|since|which|whereas|although|but|while|so)\s", re.I
+)
 
-_SOFT_END = re.compile(r"\s(?:and|or|that|who|if|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|under|into)\s", re.I)
+_SOFT_END = re.compile(
+    r"\s(?:and|or|that|who|if|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|"
+    r"under|into)\s",
+    re.I,
+)
 _SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
 
 Origin = Literal["words", "command", "shell", "skill", "recap", "host"]

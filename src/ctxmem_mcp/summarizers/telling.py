@@ -9,82 +9,110 @@ from __future__ import annotations
 import re
 
 _NUMBERS = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve dozen hundred thousand twice half couple first second third".split()
+    """one two three four five six seven eight nine ten eleven twelve dozen hundred thousand twice half couple
+    first second third""".split()
 )
 _TIMES = frozenset(
-    """yesterday today tonight tomorrow ago weekend morning monday tuesday wednesday thursday friday saturday sunday january
-    february march april june july august september october november december since recently last next week month year weeks
-    months years summer winter spring christmas thanksgiving valentine's birthday anniversary""".split()
+    """yesterday today tonight tomorrow ago weekend morning monday tuesday wednesday thursday friday saturday
+    sunday january february march april june july august september october november december since recently last
+    next week month year weeks months years summer winter spring christmas thanksgiving valentine's birthday
+    anniversary""".split()
 )
 _KIN = frozenset(
-    """sister brother mom mum mother dad father son daughter kid kids wife husband partner family friend friends boss colleague
-    colleagues job work dog dogs cat cats pet pets puppy house home apartment car bike school degree team company cousin aunt uncle
-    grandma grandpa grandmother grandfather niece nephew roommate birthday hometown phone laptop camera favorite favourite name
-    commute trip wedding thesis research garden""".split()
+    """sister brother mom mum mother dad father son daughter kid kids wife husband partner family friend friends
+    boss colleague colleagues job work dog dogs cat cats pet pets puppy house home apartment car bike school
+    degree team company cousin aunt uncle grandma grandpa grandmother grandfather niece nephew roommate birthday
+    hometown phone laptop camera favorite favourite name commute trip wedding thesis research garden""".split()
 )
 _DEEDS = frozenset(
-    """went got bought started moved joined finished visited met made took lost won found saw read watched played tried learned
-    signed adopted attended completed booked ordered received gave spent paid sold built painted wrote ran cooked baked been
-    working living studying training planning thinking going taking hoping using volunteering volunteered had passed quit grew
-    graduated traveled travelled picked redeemed upgraded switched decided used own keep noticed hurt broke fixed donated helped
-    came saved earned raised hiked drove flew camped reached failed opened organized researching saving carving""".split()
+    """went got bought started moved joined finished visited met made took lost won found saw read watched played
+    tried learned signed adopted attended completed booked ordered received gave spent paid sold built painted
+    wrote ran cooked baked been working living studying training planning thinking going taking hoping using
+    volunteering volunteered had passed quit grew graduated traveled travelled picked redeemed upgraded switched
+    decided used own keep noticed hurt broke fixed donated helped came saved earned raised hiked drove flew
+    camped reached failed opened organized researching saving carving""".split()
 )
 _FEELINGS = frozenset(
-    "love loved prefer favorite favourite hate enjoy enjoyed allergic fan obsessed passion passionate dream afraid scared inspired goal want".split()
+    """love loved prefer favorite favourite hate enjoy enjoyed allergic fan obsessed passion passionate dream
+    afraid scared inspired goal want""".split()
 )
 _PEOPLE = frozenset("i i'm i've i'd i'll we we're we've we'll my our me".split())
 _NAME = re.compile(r"[A-Z][\w'’&.-]*[a-zA-Z](?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*")
 _PLAIN_WORD = re.compile(r"[a-z0-9À-ɏ'’-]+")
 _TITLED = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
 _EMPTY = re.compile(
-    r"\A(?:wow|thanks|thank you|that'?s|that is|that sounds|sounds|great|awesome|cool|nice|congrat\w*|hey|hi|hello|bye|yeah|yep|good|"
-    r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|important|so|always)|"
-    r"what a|absolutely|definitely|totally|of course|sure|certainly|have fun|good luck|take care|keep|remember|talk to you|see you|"
-    r"i (?:totally |completely )?(?:agree|hope|understand|apologi\w+|can imagine)|here (?:are|is)|these|this (?:is|will|can)|"
-    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|as a|it'?s been|been a|long time|no problem|bon app|what'?s|how)\b",
+    r"\A(?:wow|thanks|thank you|that'?s|that is|that sounds|sounds|great|awesome|cool|nice|congrat\w*|hey|hi|"
+    r"hello|bye|yeah|yep|good|"
+    r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|"
+    r"important|so|always)|"
+    r"what a|absolutely|definitely|totally|of course|sure|certainly|have fun|good luck|take care|keep|remember|"
+    r"talk to you|see you|"
+    r"i (?:totally |completely )?(?:agree|hope|understand|apologi\w+|can imagine)|here (?:are|is)|these|"
+    r"this (?:is|will|can)|"
+    r"can't wait|let me know|as an ai|feel free|don't worry|by the way|looks|looking forward|i bet|i'm here|"
+    r"as a|it'?s been|been a|long time|no problem|bon app|what'?s|how)\b",
     re.I,
 )
 _DIGIT = re.compile(r"\d")
-_SMALL_TALK = re.compile(r"\b(?:since (?:we|our|i) (?:last )?(?:talked|chat\w*|spoke|met|saw)|been (?:a while|a bit|busy)|last chat)\b")
+_SMALL_TALK = re.compile(
+    r"\b(?:since (?:we|our|i) (?:last )?(?:talked|chat\w*|spoke|met|saw)|been (?:a while|a bit|busy)|last chat)\b"
+)
 _PHOTO = re.compile(r"\[shared image: (?:a (?:photo|picture|photography|close up) of )?([^\]]{3,160})\]")
 _OPENER = re.compile(
-    r"\A\(?(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|wow|hey|thanks|ok|okay|sure|plus|"
+    r"\A\(?(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|"
+    r"wow|hey|thanks|ok|okay|sure|plus|"
     r"look|but(?: then)?|wait|hmm|you know)\b[,!.\s–-]+)+(?=\S{2})",
     re.I,
 )
 
 _USER_RULE = re.compile(
-    r"\b(?:always|never|must(?: not)?|don'?t|do not|prefer|instead of|rather than|make sure|only|should(?:n'?t)?|keep|avoid|"
+    r"\b(?:always|never|must(?: not)?|don'?t|do not|prefer|instead of|rather than|make sure|only|"
+    r"should(?:n'?t)?|keep|avoid|"
     r"no need|let'?s|we(?:'ll| will)|decided|agreed?|go with|going with|stick with|i want|required?)\b",
     re.I,
 )
 _ASSISTANT_CHOICE = re.compile(
-    r"\b(?:we(?:'ll| will) (?:use|keep|go|store|return|skip|not)|decided|agreed|going with|i(?:'ll| will) go with|chose|opted|"
-    r"instead of|rather than|trade-?off|recommend|the (?:best|cleanest|simplest|right) (?:approach|option|solution|fix|way)|"
+    r"\b(?:we(?:'ll| will) (?:use|keep|go|store|return|skip|not)|decided|agreed|going with|i(?:'ll|"
+    r" will) go with|chose|opted|"
+    r"instead of|rather than|trade-?off|recommend|the (?:best|cleanest|simplest|right) (?:approach|option|"
+    r"solution|fix|way)|"
     r"by design|deliberately|intentional(?:ly)?|on purpose)\b",
     re.I,
 )
 _INTENT = re.compile(
-    r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|actually|wait|hmm|i see|finally|alright|done|right)\b[\s,.!:–—-]*)*"
-    r"(?:let me|let's|i(?:'ll| will| need to| should| want to|'m going to| am going to| can see| see| now)|we need to|i have to|"
-    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says|chose|rejected|approved|selected)|continuing|task \d+ is|according to|looking at|i have a good|i (?:now )?understand|now (?:i|update|add|fix|run|check|for|the|in|create|remove|commit|that|we))\b",
+    r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|actually|wait|hmm|i see|"
+    r"finally|alright|done|right)\b[\s,.!:–—-]*)*"
+    r"(?:let me|let's|i(?:'ll| will| need to| should| want to|'m going to| am going to| can see| see| now)|"
+    r"we need to|i have to|"
+    r"the user(?:'s)? (?:wants|is|has|asked|said|wanted|needs|confirmed|says|chose|rejected|approved|selected)|"
+    r"continuing|task \d+ is|according to|looking at|i have a good|i (?:now )?understand|now (?:i|update|add|"
+    r"fix|run|check|for|the|in|create|remove|commit|that|we))\b",
     re.I,
 )
 _FINDING = re.compile(
-    r"\b(?:the (?:\w+ ){0,3}(?:issue|problem|bug|cause|reason|failure|error|root cause|culprit|difference|fix) (?:is|was|here|comes)|"
-    r"root cause|because|turns out|found (?:that|the|it|a)|caused by|due to|happens when|in fact|this means|meaning|missing|"
+    r"\b(?:the (?:\w+ ){0,3}(?:issue|problem|bug|cause|reason|failure|error|root cause|culprit|difference|"
+    r"fix) (?:is|was|here|comes)|"
+    r"root cause|because|turns out|found (?:that|the|it|a)|caused by|due to|happens when|in fact|this means|"
+    r"meaning|missing|"
     r"does(?:n't| not)|never|wrong|incorrect|already|instead)\b",
     re.I,
 )
-_FIXED = re.compile(r"\A\W*(?:fixed|resolved|solved|corrected|the fix (?:is|was)|fix:)|\b(?:fixed (?:by|it|the|in)|resolved by|solved by)\b", re.I)
+_FIXED = re.compile(
+    r"\A\W*(?:fixed|resolved|solved|corrected|the fix (?:is|was)|fix:)|\b(?:fixed (?:by|it|the|in)|resolved by|"
+    r"solved by)\b",
+    re.I,
+)
 _MENDED = re.compile(
-    r"\b(?:(?:is|are|was|were|now|all|been) (?:now )?(?:fixed|resolved|passing|pass(?:es)?|clean|green|works?|working)|now pass\w*|"
+    r"\b(?:(?:is|are|was|were|now|all|been) (?:now )?(?:fixed|resolved|passing|pass(?:es)?|clean|green|works?|"
+    r"working)|now pass\w*|"
     r"works now|tests? (?:all )?pass\w*|changed? .{3,60} to |replaced? .{3,60} with|switched .{3,40} to )",
     re.I,
 )
 _DONE = re.compile(
-    r"\b(?:all (?:\w+ ){0,2}(?:tests?|checks?) pass\w*|done|complete[d]?|committed|pushed|merged|created|implemented|updated|added|"
-    r"removed|fixed|renamed|refactored|moved|replaced|summary|passes|passing|works|successfully|no (?:issues|errors|changes))\b",
+    r"\b(?:all (?:\w+ ){0,2}(?:tests?|checks?) pass\w*|done|complete[d]?|committed|pushed|merged|created|"
+    r"implemented|updated|added|"
+    r"removed|fixed|renamed|refactored|moved|replaced|summary|passes|passing|works|successfully|no (?:issues|"
+    r"errors|changes))\b",
     re.I,
 )
 

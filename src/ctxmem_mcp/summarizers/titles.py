@@ -1,9 +1,9 @@
 """A section's title, as a person would have written it. Pure.
 
-    the error, when the section is about one        Error: "exceeds the character limit"
-    else what the user asked for                    Move clean under `entire sessions`
-    else what people talked about                   Caroline: I went to a support group yesterday
-    else what the assistant worked on               Editing hook_registry.go; tests pass
+the error, when the section is about one        Error: "exceeds the character limit"
+else what the user asked for                    Move clean under `entire sessions`
+else what people talked about                   Caroline: I went to a support group yesterday
+else what the assistant worked on               Editing hook_registry.go; tests pass
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from ctxmem_mcp.summarizers.speech import Said, one_line, shorten
 
 TITLE_CHARS = 60
 _ABOUT_ERROR = re.compile(
-    r"\b(?:errors?|fail(?:s|ed|ing|ure)?|broken|breaks?|crash\w*|exception|traceback|bug|warning|red|doesn'?t work|not working)\b", re.I
+    r"\b(?:errors?|fail(?:s|ed|ing|ure)?|broken|breaks?|crash\w*|exception|traceback|bug|warning|red|"
+    r"doesn'?t work|not working)\b",
+    re.I,
 )
 _QUOTED = re.compile(r"[\"“']([^\"”'\n]{6,60})[\"”']")
-_MESSAGE = re.compile(r"(?:[\w.]*(?:Error|Exception)|error(?: TS\d+|\[\w+\])?|fatal|panic|FAILED \S+ -|\S+:\d+(?::\d+)?):?\s+(.+)")
+_MESSAGE = re.compile(
+    r"(?:[\w.]*(?:Error|Exception)|error(?: TS\d+|\[\w+\])?|fatal|panic|FAILED \S+ -|\S+:\d+(?::\d+)?):?\s+(.+)"
+)
 
 
 def title_of(section: Section, episodes: Sequence[Episode], question: Said | None) -> str:
@@ -72,7 +76,9 @@ def _error_title(section: Section, strong: list[Ask], episodes: Sequence[Episode
     told = next((said for said in section.said if first and said.index == first.index), None)
     if told is None:
         return ""
-    pasted = next((episode for episode in real if episode.role == "user" and episode.faults[0].index == told.index), None)
+    pasted = next(
+        (episode for episode in real if episode.role == "user" and episode.faults[0].index == told.index), None
+    )
     if not pasted and not _ABOUT_ERROR.search(" ".join(told.sentences[:3])):
         return ""
     texts = [fault.text for episode in ([pasted] if pasted else real[:2]) for fault in episode.faults]
@@ -102,11 +108,17 @@ def _talked_of(section: Section) -> str:
 def _first_words(section: Section) -> str:
     for said in section.said:
         for text in said.sentences:
-            if not requests.is_weak(text) and not telling.is_intent(text) and said.origin not in ("host", "skill", "shell"):
+            if (
+                not requests.is_weak(text)
+                and not telling.is_intent(text)
+                and said.origin not in ("host", "skill", "shell")
+            ):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
     for said in section.said:
         if said.origin in ("skill", "shell", "command") and said.sentences:
-            return shorten({"skill": "Skill ", "shell": "Ran ", "command": ""}[said.origin] + said.sentences[0], TITLE_CHARS)
+            return shorten(
+                {"skill": "Skill ", "shell": "Ran ", "command": ""}[said.origin] + said.sentences[0], TITLE_CHARS
+            )
     return "Short exchange"
 
 
@@ -153,7 +165,9 @@ def _state(section: Section, episodes: Sequence[Episode]) -> str:
         return "errors open"
     if any(report.landed for report in section.reports):
         return "committed"
-    return "tests pass" if any("pass" in r.outcome.lower() or r.outcome.startswith("ok") for r in section.reports) else ""
+    return (
+        "tests pass" if any("pass" in r.outcome.lower() or r.outcome.startswith("ok") for r in section.reports) else ""
+    )
 
 
 def _finding(section: Section) -> str:

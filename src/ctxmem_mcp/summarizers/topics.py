@@ -11,17 +11,22 @@ from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
 _COMMON = frozenset(
-    """the and for with that this from into have has are was were what how why when where which who not all any can could should
-    would will our your its new use using get let more also now then there than about make sure please want need like just some
-    out does did do don their them they you off one two error errors editing reading running tests pass committed""".split()
+    """the and for with that this from into have has are was were what how why when where which who not all any can
+    could should would will our your its new use using get let more also now then there than about make sure
+    please want need like just some out does did do don their them they you off one two error errors editing
+    reading running tests pass committed""".split()
 )
 # Requests said as the name of the work: "Refactor the X" is "X refactoring". Only where it reads well.
 _WORK_NAMES = {
     "refactor": "refactoring", "rename": "renaming", "review": "review", "clean up": "cleanup", "redesign": "redesign",
-    "migrate": "migration", "investigate": "investigation", "optimize": "optimization", "rewrite": "rewrite", "debug": "debugging",
+    "migrate": "migration", "investigate": "investigation", "optimize": "optimization", "rewrite": "rewrite",
+    "debug": "debugging",
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
-_OBJECT_END = re.compile(r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|which)\b|[,;:.(]")
+_OBJECT_END = re.compile(
+    r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
+    r"which)\b|[,;:.(]"
+)
 
 
 def topic_of(children: Sequence[tuple[Node, Summary]]) -> str:
@@ -52,7 +57,11 @@ def _cover(title: str, bags: Sequence[set[str]]) -> float:
     if len(words) < 2:
         return 0.0
     share = sum(len(words & bag) for bag in bags) / (len(words) * len(bags))
-    return share - (0.15 if title.startswith(("Error:", "Editing", "Reading", "Running")) else 0.0) - (0.1 if "…" in title else 0.0)
+    return (
+        share
+        - (0.15 if title.startswith(("Error:", "Editing", "Reading", "Running")) else 0.0)
+        - (0.1 if "…" in title else 0.0)
+    )
 
 
 def _named(title: str) -> str:

@@ -52,5 +52,5 @@ def _texts_of_result(content: object) -> list[str]:
 
 def _text_of_part(part: object) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return part["text"]
+        return str(part["text"])
     return part if isinstance(part, str) else compact(part)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.model import NewTurn, Role
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
 from ctxmem_mcp.transcripts.claude_rewinds import ways
 from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact
@@ -109,7 +109,7 @@ def _turns_of(row: Row) -> Iterator[NewTurn]:
     said_at = said_at if said_at and said_at[:1].isdigit() else None
     kind, message = row.get("type"), row.get("message")
     if kind in ("user", "assistant") and isinstance(message, dict):
-        role = "assistant" if message.get("role", kind) == "assistant" else "user"
+        role: Role = "assistant" if message.get("role", kind) == "assistant" else "user"
         for turn in turns_of_blocks(role, message.get("content"), said_at):
             yield _as_said(turn, row)
     elif kind == "tool_use":
@@ -151,8 +151,8 @@ def _attached(row: Row, said_at: str | None) -> Iterator[NewTurn]:
     elif attachment.get("type") == "hook_additional_context":
         content = attachment.get("content")
         for part in content if isinstance(content, list) else [content]:
-            if text_of(part):
-                yield NewTurn("system", part, INJECTED, said_at)
+            if text := text_of(part):
+                yield NewTurn("system", text, INJECTED, said_at)
 
 
 # ---------------------------------------------------------------- threads and queues
@@ -175,10 +175,10 @@ def _queued(main: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
         elif operation in ("remove", "dequeue") and waiting:
             taken.append(waiting.pop(0))
     return [
-        (line, {"type": "user", "message": {"role": "user", "content": row["content"]}, "timestamp": row.get("timestamp")})
+        (line, {**row, "type": "user", "message": {"role": "user", "content": row["content"]}})
         for line, row in taken
         if row["content"] not in said and not row["content"].startswith(_COMMAND)
-    ]  # fmt: skip
+    ]
 
 
 def _user_texts(row: Row) -> Iterator[str]:

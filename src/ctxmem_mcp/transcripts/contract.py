@@ -20,7 +20,8 @@ INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
 class Transcript:
     """One agent's session. threads: what its sub-agents said, each a transcript of its own.
 
-    left: the ways that the session was rewound from, each whole, from its first turn. agent: the program, as a word ('claude-code'). session_id: as that program names it, '' when it doesn't.
+    left: the ways that the session was rewound from, each whole, from its first turn.
+    agent: the program, as a word ("claude-code"). session_id: as it names it, empty when it does not.
     warnings: what was left out or mended, each with its line.
     """
 
