@@ -1,0 +1,367 @@
+"""The commands, one function each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctxmem_mcp.errors import CtxmemError, InvalidArgument
+from ctxmem_mcp.faces.cli import drawing, importing
+from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import Hit, OutlineNode, View
+from ctxmem_mcp.transcripts.contract import Transcript
+
+app = typer.Typer(
+    name="ctxmem-mcp",
+    help="Lossless, hierarchical memory of conversations. Without a command it serves MCP over stdio.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_flags = Flags()
+
+Conversation = Annotated[
+    str, typer.Argument(help="An id, a beginning of it that only one has, or `last`.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")]
+Budget = Annotated[int, typer.Option("--budget", "-b", min=1, help="Tokens that the answer may take.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from ctxmem_mcp import __version__
+
+        typer.echo(f"ctxmem-mcp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    data_dir: Annotated[Path | None, typer.Option(help="The folder conversations are kept in.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A config file other than the platform's.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Says the version.")
+    ] = False,
+) -> None:
+    _flags.data_dir, _flags.config = data_dir, config
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def serve(context: typer.Context) -> int:
+    """Serve MCP: over stdio for the agent that starts it, or with --transport http. `serve --help` says more."""
+    from ctxmem_mcp.faces import starting
+
+    before = [f"--data-dir={_flags.data_dir}"] if _flags.data_dir else []
+    return starting.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args])
+
+
+# ---------------------------------------------------------------- in
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Transcripts, or folders of them.", show_default=False)],
+    retention_days: Annotated[int | None, typer.Option(min=1, max=365, help="Days kept; 30 unless set.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Bring in transcripts: Claude Code, Codex, OpenAI messages, JSON Lines of turns and more. What is known stays."""
+    files, named = importing.files_under(paths)
+    read, refused = _read(files, named)
+
+    async def work(memory: Memory) -> list[importing.Imported]:
+        apart = list(importing.apart(read))
+        total = sum(len(way) for _, transcript in apart for way in (*transcript.left, transcript.turns))
+        with _progress(total, as_json) as advance:
+            done = [await importing.bring_in(memory, file, one, retention_days, advance) for file, one in apart]
+        return [imported for imported in done if imported is not None]
+
+    done = with_memory(_flags, work)
+    if as_json:
+        _print_json([asdict(imported) for imported in done])
+    else:
+        _tell_imported(done)
+    for message in refused:
+        typer.echo(f"ctxmem-mcp: {message}", err=True)
+    return 1 if refused else 0
+
+
+def _read(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
+    """Transcripts of the files that are some; of the others that were named, why not."""
+    read: list[tuple[Path, Transcript]] = []
+    refused: list[str] = []
+    for file in files:
+        try:
+            read.append((file, importing.read(file)))
+        except InvalidArgument as error:
+            if file in named:
+                refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{file} can't be read: {error.strerror}.")
+    return read, refused
+
+
+def _progress(total: int, quiet: bool) -> Any:
+    """A bar on stderr where a person watches; gives the function that moves it on."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def bar() -> Any:
+        err = Console(stderr=True)
+        columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as progress:
+            task = progress.add_task("turns", total=total)
+            yield lambda count: progress.advance(task, count)
+
+    return bar()
+
+
+def _tell_imported(done: list[importing.Imported]) -> None:
+    out = drawing.console()
+    for imported in done:
+        out.print(f"{imported.conversation_id}  {imported.agent}, {imported.new:,} new turns, {imported.known:,} known")
+        for warning in imported.warnings[:5]:
+            out.print(f"  {warning}", style="yellow", markup=False)
+        if len(imported.warnings) > 5:
+            out.print(f"  ... and {len(imported.warnings) - 5} more.", style="yellow")
+    new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
+    out.print(f"{len(done)} conversations: {new:,} new turns, {known:,} known already.")
+
+
+# ---------------------------------------------------------------- out
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """The conversations, last active first."""
+    found = with_memory(_flags, every_conversation)
+    if as_json:
+        _print_json([asdict(info) for info in found])
+    elif found:
+        drawing.console().print(drawing.table_of(found))
+    else:
+        typer.echo("No conversations yet. `ctxmem-mcp import PATH` brings in transcripts; `ctxmem-mcp demo` shows one.")
+
+
+@app.command()
+def show(
+    conversation: Conversation,
+    depth: Annotated[int | None, typer.Option(min=0, help="Levels under the roots; default: all.")] = None,
+    titles: Annotated[bool, typer.Option("--titles", help="Only the titles of sections.")] = False,
+    turn: Annotated[str | None, typer.Option(help="The tree as of that turn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the tree of a conversation."""
+
+    async def work(memory: Memory) -> tuple[Any, list[OutlineNode]]:
+        found = await conversation_named(memory, conversation)
+        return await memory.info(found), await memory.outline(found, turn_id=turn, depth=depth)
+
+    state, roots = with_memory(_flags, work)
+    if as_json:
+        _print_json({"conversation_id": state.conversation_id, "roots": [asdict(root) for root in roots]})
+        return
+    out = drawing.console()
+    out.print(drawing.tree_of(state.title, roots, titles_only=titles))
+    out.print(f"{state.conversation_id} · {state.turns:,} turns · {drawing.short(state.tokens)} tokens", style="dim")
+
+
+@app.command()
+def context(
+    conversation: Conversation,
+    query: Annotated[str | None, typer.Argument(help="What you need to know.", show_default=False)] = None,
+    budget: Budget = 8_000,
+    layout: Annotated[str, typer.Option(help="tree, or stable for prompt caches.")] = "tree",
+    turn: Annotated[str | None, typer.Option(help="The view as of that turn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The view that an agent gets: everything in outline, what matters to the query opened."""
+    if layout not in ("tree", "stable"):
+        raise InvalidArgument("--layout", f"is {layout!r}; takes tree or stable")
+
+    async def work(memory: Memory) -> View:
+        found = await conversation_named(memory, conversation)
+        return await memory.view(found, query=query, token_budget=budget, turn_id=turn, layout=layout)
+
+    _print_view(with_memory(_flags, work), as_json)
+
+
+@app.command()
+def expand(
+    conversation: Conversation,
+    node: Annotated[str, typer.Argument(help="A node n40-55-213, a turn t41-837, a span t42-t47.")],
+    budget: Budget = 4_000,
+    cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Open a node or a turn, down to the verbatim text."""
+
+    async def work(memory: Memory) -> View:
+        found = await conversation_named(memory, conversation)
+        return await memory.expand(found, node, token_budget=budget, cursor=cursor)
+
+    _print_view(with_memory(_flags, work), as_json)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="Default: all of them.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
+    role: Annotated[str | None, typer.Option(help="user, assistant, system or tool.")] = None,
+    since: Annotated[str | None, typer.Option(help="ISO 8601.")] = None,
+    until: Annotated[str | None, typer.Option(help="ISO 8601.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turns that speak of something, best first."""
+
+    async def work(memory: Memory) -> list[Hit]:
+        found = None if conversation is None else await conversation_named(memory, conversation)
+        return await memory.search(query, conversation_id=found, limit=limit, role=role, since=since, until=until)
+
+    hits = with_memory(_flags, work)
+    if as_json:
+        _print_json([asdict(hit) for hit in hits])
+        return
+    out = drawing.console()
+    for hit in hits:
+        said = " ".join(part for part in (hit.turn_id, hit.role, hit.name, hit.said_at) if part)
+        out.print(f"{said}  {' > '.join(hit.path)}  {drawing.short(hit.tokens)} tokens", style="bold", markup=False)
+        out.print(f"  {hit.snippet}", markup=False)
+    if not hits:
+        typer.echo("Nothing found.")
+
+
+# ---------------------------------------------------------------- changing
+
+
+@app.command()
+def revert(
+    conversation: Conversation, turn: Annotated[str, typer.Argument(help="t41-837")], as_json: Json = False
+) -> None:
+    """Move the head to a turn; nothing is deleted, and reverting to the previous head undoes it."""
+
+    async def work(memory: Memory) -> Any:
+        return await memory.revert(await conversation_named(memory, conversation), turn)
+
+    done = with_memory(_flags, work)
+    if as_json:
+        _print_json(asdict(done))
+    else:
+        typer.echo(f"The head is {done.head}; before it was {done.previous_head}, which is kept.")
+
+
+@app.command()
+def forget(
+    conversation: Conversation,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove every byte of a conversation. Can't be undone."""
+
+    async def find(memory: Memory) -> str:
+        return await conversation_named(memory, conversation)
+
+    found = with_memory(_flags, find)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidArgument("--yes", "is needed where nobody can be asked", f"It would forget {found}.")
+        typer.confirm(f"Forget {found}? This can't be undone.", abort=True)
+
+    async def work(memory: Memory) -> Any:
+        return await memory.forget(found, found)
+
+    receipt = with_memory(_flags, work)
+    if as_json:
+        _print_json(asdict(receipt))
+        return
+    typer.echo(f"Forgot {found}: {receipt.turns:,} turns, {receipt.nodes:,} nodes, {receipt.bytes:,} bytes.")
+    for checked in receipt.checked:
+        typer.echo(f"  checked: {checked}")
+
+
+@app.command()
+def retention(
+    conversation: Conversation,
+    days: Annotated[int | None, typer.Argument(min=1, max=365, help="Days after its last append.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say, or set, how long a conversation is kept after its last append."""
+
+    async def work(memory: Memory) -> Any:
+        found = await conversation_named(memory, conversation)
+        return await (memory.info(found) if days is None else memory.set_retention(found, days))
+
+    from ctxmem_mcp.model import iso
+
+    state = with_memory(_flags, work)
+    told = {
+        "conversation_id": state.conversation_id, "retention_days": state.retention_days,
+        "expires_at": iso(state.expires),
+    }  # fmt: skip
+    if as_json:
+        _print_json(told)
+    else:
+        typer.echo(f"{state.conversation_id} is kept {state.retention_days} days, until {told['expires_at']}.")
+
+
+@app.command()
+def verify(
+    conversations: Annotated[list[str] | None, typer.Argument(help="Default: all of them.", show_default=False)] = None,
+    as_json: Json = False,
+) -> int:
+    """Recompute every hash of stored turns and nodes. Exit code 1 when something is wrong."""
+
+    async def work(memory: Memory) -> dict[str, list[str]]:
+        named = [await conversation_named(memory, given) for given in conversations or ()]
+        wanted = named or [info.conversation_id for info in await every_conversation(memory)]
+        return {conversation: await _faults(memory, conversation) for conversation in wanted}
+
+    found = with_memory(_flags, work)
+    if as_json:
+        _print_json(found)
+    else:
+        for conversation, faults in found.items():
+            typer.echo(f"{conversation}: {'all is well' if not faults else ''}".rstrip(" "))
+            for fault in faults:
+                typer.echo(f"  {fault}")
+        typer.echo(f"{len(found)} verified, {sum(map(bool, found.values()))} with faults.")
+    return 1 if any(found.values()) else 0
+
+
+async def _faults(memory: Memory, conversation: str) -> list[str]:
+    try:
+        return await memory.verify(conversation)
+    except CtxmemError as error:
+        return [str(error)]
+
+
+@app.command()
+def demo() -> None:
+    """Run the example session: its tree, a question, and what an agent is shown. Leaves nothing behind."""
+    from ctxmem_mcp.faces.cli import demo as shown
+
+    shown.run()
+
+
+# ---------------------------------------------------------------- printing
+
+
+def _print_view(view: View, as_json: bool) -> None:
+    if as_json:
+        _print_json({**json.loads(view.header), "text": view.text})
+    else:
+        # As it is: no wrapping, no markup, so that it can be piped on byte for byte.
+        sys.stdout.write(view.render() + "\n")
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")

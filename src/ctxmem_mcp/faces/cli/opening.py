@@ -1,0 +1,71 @@
+"""What every command begins with: the settings of the command line, an open memory, the conversation that is meant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ctxmem_mcp.assembly import open_memory
+from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
+from ctxmem_mcp.faces.serving import log_to_stderr
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import ConversationInfo
+from ctxmem_mcp.settings import Settings
+
+Given = TypeVar("Given")
+LAST = "last"
+_PAGE = 100
+
+
+@dataclass
+class Flags:
+    """The flags before the command; they hold for all of them."""
+
+    data_dir: Path | None = None
+    config: Path | None = None
+
+    def settings(self) -> Settings:
+        return Settings.load({"data_dir": self.data_dir}, config_path=self.config)
+
+
+def with_memory(flags: Flags, work: Callable[[Memory], Awaitable[Given]]) -> Given:
+    """Does the work with an open memory, which is closed afterwards whatever happens."""
+    settings = flags.settings()
+    log_to_stderr(settings)
+
+    async def run() -> Given:
+        async with open_memory(settings) as memory:
+            return await work(memory)
+
+    return asyncio.run(run())
+
+
+async def every_conversation(memory: Memory) -> list[ConversationInfo]:
+    """All living conversations, last active first."""
+    found: list[ConversationInfo] = []
+    cursor: str | None = None
+    while True:
+        page = await memory.conversations(limit=_PAGE, cursor=cursor)
+        found += page.conversations
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+async def conversation_named(memory: Memory, given: str) -> str:
+    """The id meant by a whole id, a beginning that only one has, or `last`, the one last active."""
+    try:
+        return (await memory.info(given)).conversation_id
+    except NotFound:
+        known = [info.conversation_id for info in await every_conversation(memory)]
+    if given == LAST and known:
+        return known[0]
+    fitting = [conversation for conversation in known if conversation.startswith(given)]
+    if len(fitting) > 1:
+        raise AmbiguousId(given, fitting[:10])
+    if not fitting:
+        raise UnknownConversation(given)
+    return fitting[0]
