@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -26,6 +27,7 @@ import psutil
 from mcp import Client, StdioServerParameters
 
 from bench import corpus
+from ctxmem_mcp.model import NewTurn
 
 OURS = [sys.executable, "-m", "ctxmem_mcp"]
 ECHO = [sys.executable, "-m", "bench.echo_server"]
@@ -77,6 +79,11 @@ async def timed(times: int, call: Callable[[int], Any]) -> list[float]:
     return took
 
 
+def fields(turn: NewTurn) -> dict[str, Any]:
+    """A turn as `append_turn` takes it."""
+    return {name: value for name, value in dataclasses.asdict(turn).items() if value is not None}
+
+
 def bare_inserts(texts: Sequence[str], folder: str) -> list[float]:
     db = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
@@ -112,21 +119,18 @@ def on_disk(folder: str) -> int:
 
 async def appends(size: int, folder: str, times: int) -> None:
     """Append and the two floors, taken in turns so that they meet the same noise."""
-    texts = [turn.content for turn in corpus.turns(times * 4, seed=3)]
+    given = list(corpus.turns(20 + times, seed=3))
     ours: list[float] = []
     echoed: list[float] = []
     bare: list[float] = []
     with tempfile.TemporaryDirectory() as other:
         async with connected(OURS, folder) as (client, _), connected(ECHO, other) as (echo, _):
 
-            def arguments(i: int) -> dict[str, Any]:
-                return {"role": "user" if i % 4 == 0 else "assistant", "content": texts[i]}
-
             async def append(i: int) -> Any:
-                return await client.call_tool("append_turn", {"conversation_id": "bench", **arguments(i)})
+                return await client.call_tool("append_turn", {"conversation_id": "bench", **fields(given[i])})
 
             async def call(i: int) -> Any:
-                return await echo.call_tool("echo", arguments(i))
+                return await echo.call_tool("echo", {"role": given[i].role, "content": given[i].content})
 
             await timed(20, append)
             await timed(20, call)
@@ -135,7 +139,7 @@ async def appends(size: int, folder: str, times: int) -> None:
                 ours += await timed(step, lambda i, a=a: append(a + i))
                 echoed += await timed(step, lambda i, a=a: call(a + i))
                 with tempfile.TemporaryDirectory(dir=folder) as bare_folder:
-                    bare += bare_inserts(texts[a : a + step], bare_folder)
+                    bare += bare_inserts([turn.content for turn in given[a : a + step]], bare_folder)
     floor = p(echoed, 0.5) + p(bare, 0.5)
     print(
         f"append at {size:>7,}: p50 {p(ours, 0.5):.2f} p95 {p(ours, 0.95):.2f} p99 {p(ours, 0.99):.2f} ms; "
@@ -164,13 +168,13 @@ async def views(size: int, folder: str, times: int) -> None:
 
 async def resident() -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        texts = [turn.content for turn in corpus.turns(1_000, seed=5)]
+        given = list(corpus.turns(1_000, seed=5))
         async with connected(OURS, folder) as (client, ours), connected(ECHO, other) as (echo, bare):
-            for i, text in enumerate(texts):
-                await client.call_tool("append_turn", {"conversation_id": "m", "role": "user", "content": text})
-                await echo.call_tool("echo", {"role": "user", "content": text})
+            for i, turn in enumerate(given):
+                await client.call_tool("append_turn", {"conversation_id": "m", **fields(turn)})
+                await echo.call_tool("echo", {"role": turn.role, "content": turn.content})
                 if i % 10 == 9:
-                    await client.call_tool("get_context", {"conversation_id": "m", "query": text[:80]})
+                    await client.call_tool("get_context", {"conversation_id": "m", "query": turn.content[:80]})
             mine, floor = ours.memory_info().rss / 2**20, bare.memory_info().rss / 2**20
     print(
         f"resident after 1,000 appends and 100 views: {mine:.0f} MB; bare SDK server {floor:.0f} MB; "

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from ctxmem_mcp import pieces, terms, tokens, tree
 from ctxmem_mcp.model import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Closing, Commit, Run, State, StoredPiece
-from ctxmem_mcp.summarizers.contract import Summarizer
+from ctxmem_mcp.summarizers.contract import TOPICS_JOINED, Summarizer
 
 # What a leaf's summariser sees of the turns before it.
 BEFORE_TURNS = 3
@@ -164,12 +164,20 @@ class Grower:
         return Grown(commit, edge, self._turns)
 
     def _title(self, edge: Edge) -> str:
-        """What a conversation is called: after its closed sections, before there are any after its first request."""
+        """What a conversation is called: the one topic of its closed sections; where they have several, or none is
+        closed, its first request. Empty: as it was."""
         roots = edge.frontier.roots
+        topic = ""
         if self._closings and roots:
             known = [(node, edge.summaries[node.digest]) for node in roots]
-            return known[0][1].title if len(known) == 1 else self._summarizer.parent(known).title
+            topic = known[0][1].title if len(known) == 1 else self._summarizer.parent(known).title
+            if TOPICS_JOINED not in topic:
+                return topic
+        return "" if self._state.title else self._first_request() or topic
+
+    def _first_request(self) -> str:
         first = next((i for i, turn in enumerate(self._turns) if turn.role == "user"), None)
-        if first is None or self._state.title:
+        if first is None:
             return ""
-        return self._summarizer.leaf(self._turns[first : first + 2]).title
+        summary = self._summarizer.leaf(self._turns[first : first + 2])
+        return summary.title if any(line.kind == "request" for line in summary.highlights) else ""

@@ -12,6 +12,10 @@ from typing import Protocol
 from ctxmem_mcp.model import Node, Summary, Turn
 
 
+# Stands between the topics of a title that has several.
+TOPICS_JOINED = "; "
+
+
 class Summarizer(Protocol):
     def leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
         """Of a closed leaf's turns, in order. `before`: a few turns before it (may be none), for context only."""

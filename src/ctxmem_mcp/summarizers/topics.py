@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ctxmem_mcp.model import Node, Summary
 from ctxmem_mcp.summarizers.speech import shorten
+from ctxmem_mcp.summarizers.contract import TOPICS_JOINED
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
@@ -23,6 +24,8 @@ _WORK_NAMES = {
     "debug": "debugging",
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
+# Titles of sections in which nobody asked for anything.
+_WORK = ("Editing", "Reading", "Running", "Searching", "Calls of", "Short exchange", "Recap")
 _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
     r"which)\b|[,;:.(]"
@@ -59,7 +62,7 @@ def _cover(title: str, bags: Sequence[set[str]]) -> float:
     share = sum(len(words & bag) for bag in bags) / (len(words) * len(bags))
     return (
         share
-        - (0.15 if title.startswith(("Error:", "Editing", "Reading", "Running")) else 0.0)
+        - (0.15 if title.startswith("Error:") else 0.3 if title.startswith(_WORK) else 0.0)
         - (0.1 if "…" in title else 0.0)
     )
 
@@ -77,13 +80,14 @@ def _named(title: str) -> str:
 
 
 def _listed(children: Sequence[tuple[Node, Summary]]) -> str:
-    """The titles of the largest children that fit together, in order, each cut at its first clause."""
-    order = sorted(range(len(children)), key=lambda i: -children[i][0].tokens)
+    """The titles of the largest children that fit together, in order, each cut at its first clause; what somebody
+    asked for says more than what was touched on the way."""
+    order = sorted(range(len(children)), key=lambda i: (children[i][1].title.startswith(_WORK), -children[i][0].tokens))
     kept: list[int] = []
     for i in order:
         if sum(len(_short(children[j][1].title)) + 2 for j in [*kept, i]) <= TITLE_CHARS + 2:
             kept.append(i)
-    return "; ".join(_short(children[i][1].title) for i in sorted(kept)) or children[0][1].title
+    return TOPICS_JOINED.join(_short(children[i][1].title) for i in sorted(kept)) or children[0][1].title
 
 
 def _short(title: str) -> str:

@@ -12,7 +12,8 @@ AGENT = "jsonl"
 
 
 def looks_like(name: str, head: str) -> bool:
-    return any("role" in row and ("content" in row or "tool_calls" in row) for row in first_rows(head))
+    found = first_rows(head)
+    return bool(found) and all("role" in row and ("content" in row or "tool_calls" in row) for row in found)
 
 
 def parse(text: str, name: str) -> Transcript:

@@ -113,5 +113,5 @@ async def _bring_way(
 
 def conversation_id_for(session_id: str) -> str | None:
     """The agent's own id of a session where it can serve as one of ours; none where it has none."""
-    fit = _NO_ID.sub("-", session_id).lstrip("._:@-")[:ID_CHARS_MAX]
+    fit = _NO_ID.sub("-", session_id).strip("._:@-")[:ID_CHARS_MAX]
     return fit or None

@@ -64,6 +64,9 @@ async def conversation_named(memory: Memory, given: str) -> str:
     if given == LAST and known:
         return known[0]
     fitting = [conversation for conversation in known if conversation.startswith(given)]
+    # A session's sub-agents begin with its id; who names the beginning means the session.
+    main = [one for one in fitting if all(other.startswith(f"{one}:") for other in fitting if other != one)]
+    fitting = main or fitting
     if len(fitting) > 1:
         raise AmbiguousId(given, fitting[:10])
     if not fitting:
