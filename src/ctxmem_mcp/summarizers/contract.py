@@ -11,7 +11,6 @@ from typing import Protocol
 
 from ctxmem_mcp.model import Node, Summary, Turn
 
-
 # Stands between the topics of a title that has several.
 TOPICS_JOINED = "; "
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.model import Node, Summary
-from ctxmem_mcp.summarizers.speech import shorten
 from ctxmem_mcp.summarizers.contract import TOPICS_JOINED
+from ctxmem_mcp.summarizers.speech import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
