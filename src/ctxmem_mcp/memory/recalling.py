@@ -11,13 +11,14 @@ from functools import partial
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.asking import Found, ask
+from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
 from ctxmem_mcp.model import Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Stretch, tile
+from ctxmem_mcp.recall.packing import Candidate, choose
 from ctxmem_mcp.stores.contract import State, Store
 
 # The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
@@ -44,7 +45,7 @@ async def view(store: Store, state: State, lineage: Lineage, query: str | None, 
     budget = token_budget - heading.cost(count)
     asked = query if query and query.strip() else await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
-    found = (await ask(branch, asked)).found if asked else []
+    found = _in_order_of_pay(await ask(branch, asked), budget) if asked else []
     fitted = await _fitted(branch, ground, recent, found, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
@@ -83,6 +84,16 @@ async def _recent(branch: Branch, budget: int) -> list[Unit]:
         budget -= cost
         units.append(Unit(tuple(quotes)))
     return units
+
+
+def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
+    """What was found, in the order in which to take it into the view."""
+    by_ordinal = {found.ordinal: found for found in answer.found}
+    candidates = [
+        Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found
+    ]
+    coding = answer.kinds["coding"] if answer.kinds else 0.0
+    return [by_ordinal[ordinal] for ordinal in choose(candidates, budget, coding=coding)]
 
 
 async def _fitted(
