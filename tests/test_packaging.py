@@ -1,0 +1,221 @@
+"""What a stranger meets first: the papers agree with the code and with each other, and a start loads no more than it
+needs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator  # type: ignore[import-untyped]
+
+import ctxmem_mcp
+from ctxmem_mcp.faces.tools import TOOLS
+from ctxmem_mcp.settings import CONFIG_ENV, Settings, environment_name
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SERVER: dict[str, Any] = json.loads((ROOT / "server.json").read_text(encoding="utf-8"))
+PACKAGE: dict[str, Any] = SERVER["packages"][0]
+COMMAND = PROJECT["project"]["name"]
+CLIENTS = ROOT / "examples" / "clients"
+NO_SETTINGS = ROOT / "tests" / "data" / "empty.toml"
+SHOW, TEST = "pip install . && ctxmem-mcp demo", 'pip install -e ".[dev]" && pytest'
+# Over stdio there is no port to listen on.
+HTTP_KNOBS = {"http_host", "http_port"}
+
+INITIALIZE = {
+    "jsonrpc": "2.0", "id": 1, "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}  # fmt: skip
+
+# What a start must not pay for: the command's, the store's and the tokenizer's libraries.
+HEAVY = {"rich", "typer", "splintr", "tiktoken", "zstandard", "aiosqlite", "sqlite3", "Stemmer", "numpy"}
+
+
+def started(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]:
+    """The answer of a real server to `initialize`, and what it wrote to stderr until its stdin ended."""
+    environment = {**os.environ, "CTXMEM_DATA_DIR": str(folder), CONFIG_ENV: str(NO_SETTINGS)}
+    process = subprocess.Popen(
+        [sys.executable, *arguments, "-m", "ctxmem_mcp"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(INITIALIZE) + "\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    return answer["result"], told
+
+
+# ---------------------------------------------------------------- server.json, versions
+
+
+def test_server_json_is_valid_by_the_registrys_schema() -> None:
+    schema = json.loads((ROOT / "tests" / "data" / "server.schema.json").read_text(encoding="utf-8"))
+    faults = [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(SERVER)]
+    assert faults == []
+    assert SERVER["$schema"] == schema["$id"]
+
+
+def test_a_start_says_the_version_that_all_papers_say_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    said, told = started(["-X", "importtime"], tmp_path)
+    assert {
+        "initialize": said["serverInfo"]["version"],
+        "__version__": ctxmem_mcp.__version__,
+        "server.json": SERVER["version"],
+        "server.json, package": PACKAGE["version"],
+    } == dict.fromkeys(
+        ("initialize", "__version__", "server.json", "server.json, package"), PROJECT["project"]["version"]
+    )
+    imported = {name.split(".")[0] for name in re.findall(r"^import time:.*\|\s*(\S+)$", told, re.MULTILINE)}
+    assert {"mcp", "ctxmem_mcp"} <= imported
+    assert imported & HEAVY == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_door_loads_nothing_but_itself() -> None:
+    code = "import sys, ctxmem_mcp.__main__; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = set(loaded.stdout.split())
+    assert "ctxmem_mcp" in names
+    assert names & (HEAVY | {"mcp", "pydantic", "anyio", "asyncio", "platformdirs", "click", "argparse"}) == set()
+
+
+def test_server_json_names_the_package_and_readme_owns_up_to_it() -> None:
+    assert PACKAGE["identifier"] == COMMAND
+    assert PACKAGE["transport"] == {"type": "stdio"}
+    assert f"<!-- mcp-name: {SERVER['name']} -->" in README
+    assert SERVER["description"] == PROJECT["project"]["description"]
+
+
+def test_server_json_has_every_setting_of_a_stdio_server_with_its_default() -> None:
+    declared = {variable["name"]: variable for variable in PACKAGE["environmentVariables"]}
+    knobs = {environment_name(knob.name): knob for knob in fields(Settings) if knob.name not in HTTP_KNOBS}
+    assert declared.keys() == {*knobs, CONFIG_ENV}
+    for name, knob in knobs.items():
+        default = declared[name].get("default")
+        assert default == (None if knob.default is MISSING else str(knob.default)), name
+        for given in [*declared[name].get("choices", ()), *([default] if default else [])]:
+            Settings.load({}, {name: given}, NO_SETTINGS)
+
+
+def test_the_installed_command_is_a_function_that_is_there() -> None:
+    module, _, function = PROJECT["project"]["scripts"][COMMAND].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+# ---------------------------------------------------------------- README
+
+
+def test_readmes_two_commands_stand_there_and_ci_runs_them() -> None:
+    lines = [line.strip() for line in README.splitlines()]
+    assert SHOW in lines
+    assert TEST in lines
+    ran = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    install = next(i for i, line in enumerate(ran) if line.startswith("pip install") and line.endswith('-e ".[dev]"'))
+    assert "pytest" in ran[install:]
+    assert any(line.startswith("ctxmem-mcp demo") for line in ran)
+
+
+def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
+    from ctxmem_mcp.faces.cli.commands import app
+
+    commands = [known.name or known.callback.__name__ for known in app.registered_commands if known.callback]
+    assert [tool.name for tool in TOOLS if f"| `{tool.name}` |" not in README] == []
+    assert [name for name in commands if not re.search(rf"`(?:ctxmem-mcp )?{name}\b", README)] == []
+    for knob in fields(Settings):
+        line = next((line for line in README.splitlines() if f"`{environment_name(knob.name)}`" in line), "")
+        assert line, f"README says nothing of {knob.name}"
+        assert knob.default is MISSING or f"`{knob.default}`" in line, f"README gives another default of {knob.name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "examples/README.md", "docs/architecture.md"])
+def test_what_a_page_links_to_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+# ---------------------------------------------------------------- examples/clients
+
+
+def client_configs() -> list[Path]:
+    return sorted(path for path in CLIENTS.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", client_configs(), ids=lambda path: str(path.relative_to(CLIENTS)))
+def test_a_clients_config_parses_and_names_the_command(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    config = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    (servers,) = config.values()
+    assert list(servers) == ["ctxmem"]
+    entry = servers["ctxmem"]
+    assert [entry["command"], *entry["args"]] == [COMMAND]
+    assert set(entry.get("env", ())) <= {environment_name(knob.name) for knob in fields(Settings)}
+    only_read = {tool.name for tool in TOOLS if not tool.changes}
+    assert set(entry.get("autoApprove", ())) <= only_read
+
+
+def test_every_agent_has_a_config_of_its_own_shape_and_a_page_that_says_where_it_goes() -> None:
+    keys = {
+        "claude-desktop/claude_desktop_config.json": "mcpServers",
+        "claude-code/.mcp.json": "mcpServers",
+        "cursor/mcp.json": "mcpServers",
+        "cline/cline_mcp_settings.json": "mcpServers",
+        "vscode/mcp.json": "servers",
+        "codex/config.toml": "mcp_servers",
+    }
+    assert {str(path.relative_to(CLIENTS)) for path in client_configs()} == keys.keys()
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    for name, key in keys.items():
+        assert key in (CLIENTS / name).read_text(encoding="utf-8")
+        assert f"](clients/{name})" in page
+    vscode = json.loads((CLIENTS / "vscode" / "mcp.json").read_text(encoding="utf-8"))
+    assert vscode["servers"]["ctxmem"]["type"] == "stdio"
+    assert f"claude mcp add --transport stdio --scope user ctxmem -- {COMMAND}" in page
+
+
+# ---------------------------------------------------------------- what must not stand anywhere
+
+
+def our_files() -> list[Path]:
+    """The files of the project: those git tracks, or all that are there where this is no checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0:
+        return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+    tops = (".ci/run", "src", "tests", "bench", "docs", "examples", "*.md", "*.toml", "*.json")
+    found = [path for top in tops for start in ROOT.glob(top) for path in (start, *start.rglob("*"))]
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+
+
+def test_no_file_names_a_package_registrys_host_or_a_place_of_one_machine() -> None:
+    # Put together here, so that this file names none either.
+    hosts = [
+        ".".join(parts)
+        for parts in (
+            ("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"), ("deb", "debian", "org"),
+            ("crates", "io"), ("rubygems", "org"), ("proxy", "golang", "org"), ("anaconda", "org"),
+            ("repo", "maven", "apache", "org"),
+        )
+    ]  # fmt: skip
+    places = ["/".join(("", "work", folder)) for folder in ("main", "shared", ".library")]
+    unwanted = [word.encode() for word in (*hosts, *places)]
+    found = [
+        f"{path.relative_to(ROOT)}: {word.decode()}"
+        for path in our_files()
+        for word in unwanted
+        if word in path.read_bytes()
+    ]
+    assert found == []
