@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from ctxmem_mcp.transcripts.contract import Notes
@@ -46,3 +47,12 @@ def _reason(error: Exception) -> str:
 def text_of(value: object) -> str | None:
     """The value where it is text with something in it."""
     return value if isinstance(value, str) and value else None
+
+
+def instant_of(value: object) -> str | None:
+    """The value where it is a time in ISO 8601, as it is written."""
+    text = text_of(value)
+    try:
+        return text if text and datetime.fromisoformat(text) else None
+    except ValueError:
+        return None
