@@ -20,6 +20,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 import ctxmem_mcp
 from ctxmem_mcp.faces.tools import TOOLS
 from ctxmem_mcp.settings import CONFIG_ENV, Settings, environment_name
+from ctxmem_mcp.transcripts import formats
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -139,6 +140,11 @@ def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
         line = next((line for line in README.splitlines() if f"`{environment_name(knob.name)}`" in line), "")
         assert line, f"README says nothing of {knob.name}"
         assert knob.default is MISSING or f"`{knob.default}`" in line, f"README gives another default of {knob.name}"
+
+
+def test_readme_names_every_format_that_can_be_imported() -> None:
+    row = next(line for line in README.splitlines() if line.startswith("| `ctxmem-mcp import")).lower()
+    assert [known for known in formats.FORMATS if known.replace("_", " ") not in row] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "examples/README.md", "docs/architecture.md"])
