@@ -3,6 +3,7 @@ needs."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -140,6 +141,19 @@ def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
         line = next((line for line in README.splitlines() if f"`{environment_name(knob.name)}`" in line), "")
         assert line, f"README says nothing of {knob.name}"
         assert knob.default is MISSING or f"`{knob.default}`" in line, f"README gives another default of {knob.name}"
+
+
+@pytest.mark.anyio
+async def test_readmes_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(environment_name("data_dir"), str(tmp_path))
+    monkeypatch.setenv(CONFIG_ENV, str(NO_SETTINGS))
+    (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    await eval(compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), {})
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert json.loads(header)["turns"] == 1
+    assert "The build fails with E0308." in lines
 
 
 def test_readme_names_every_format_that_can_be_imported() -> None:
