@@ -170,7 +170,7 @@ class Grower:
         topic = ""
         if self._closings and roots:
             known = [(node, edge.summaries[node.digest]) for node in roots]
-            topic = known[0][1].title if len(known) == 1 else self._summarizer.parent(known).title
+            topic = known[0][1].title if len(known) == 1 else self._summarizer.title(known)
             if TOPICS_JOINED not in topic:
                 return topic
         return "" if self._state.title else self._first_request() or topic

@@ -23,3 +23,7 @@ class Summarizer(Protocol):
     def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         """Of an inner node, from its children in order."""
         ...
+
+    def title(self, children: Sequence[tuple[Node, Summary]]) -> str:
+        """The title that `parent` would give, at a fraction of the cost."""
+        ...

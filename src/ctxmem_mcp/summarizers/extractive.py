@@ -36,6 +36,9 @@ class ExtractiveSummarizer:
     def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         return parents.summarize(children)
 
+    def title(self, children: Sequence[tuple[Node, Summary]]) -> str:
+        return parents.title_of(children)
+
 
 def _question(before: Sequence[Turn]) -> Said | None:
     """What the assistant said last before the section: what "yes" or "2" answers."""

@@ -5,6 +5,7 @@ An error and its ending are one offer, so that they are kept or dropped together
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,11 @@ class Offer:
 
     @property
     def cost(self) -> int:
-        return sum(tokens.count(line.text) + 1 for line in self.lines)
+        return sum(_tokens(line.text) + 1 for line in self.lines)
+
+
+# A line is weighed again in each node above its own.
+_tokens = functools.lru_cache(maxsize=1024)(tokens.count)
 
 
 def allowance(section: Section, episodes: Sequence[Episode]) -> int:
@@ -63,10 +68,12 @@ def keep_best(offers: Iterable[Offer], allowed: int) -> tuple[Highlight, ...]:
     """The most telling offers that fit, in order of their turns; what says the same again is left out."""
     left, heard = allowed, set[str]()
     kept: list[Offer] = []
-    for offer in sorted(offers, key=lambda o: (-o.value / math.sqrt(8 + o.cost), o.place)):
+    weighed = [(offer, offer.cost) for offer in offers]
+    for offer, cost in sorted(weighed, key=lambda o: (-o[0].value / math.sqrt(8 + o[1]), o[0].place)):
+        if cost > left + (8 if not kept else 0):
+            continue
         words = {word.lower() for line in offer.lines for word in _WORD.findall(line.text)}
-        cost = offer.cost
-        if cost > left + (8 if not kept else 0) or (words and len(words & heard) > 0.7 * len(words)):
+        if words and len(words & heard) > 0.7 * len(words):
             continue
         kept.append(offer)
         heard |= words

@@ -21,9 +21,11 @@ def summarize(children: Sequence[tuple[Node, Summary]]) -> Summary:
     """Of an inner node, from its children in order."""
     summaries = [summary for _, summary in children]
     kept = keep_best(_offers(children), HIGHLIGHT_TOKENS)
-    return Summary(
-        EXTRACTIVE, shorten(topic_of(children), TITLE_CHARS), kept, _names(summaries), _left_out(summaries, kept)
-    )
+    return Summary(EXTRACTIVE, title_of(children), kept, _names(summaries), _left_out(summaries, kept))
+
+
+def title_of(children: Sequence[tuple[Node, Summary]]) -> str:
+    return shorten(topic_of(children), TITLE_CHARS)
 
 
 def _offers(children: Sequence[tuple[Node, Summary]]) -> Iterator[Offer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ _WORK_NAMES = {
 }  # fmt: skip
 # Titles of sections in which nobody asked for anything.
 _WORK = ("Editing", "Reading", "Running", "Searching", "Calls of", "Short exchange", "Recap")
+_ENDING = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
 _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
     r"which)\b|[,;:.(]"
@@ -43,18 +45,21 @@ def topic_of(children: Sequence[tuple[Node, Summary]]) -> str:
 
 
 def _stem(word: str) -> str:
-    return re.sub(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z", "", word.lower())[:6]
+    return _ENDING.sub("", word)[:6]
 
 
-def _words(text: str) -> set[str]:
-    return {_stem(word) for word in _WORD.findall(text) if word.lower() not in _COMMON}
+# The same sections are compared again at each closing until they have a parent.
+@functools.lru_cache(maxsize=1024)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_stem(word) for word in map(str.lower, _WORD.findall(text)) if word not in _COMMON)
 
 
-def _bag(summary: Summary) -> set[str]:
-    return _words(" ".join([summary.title, *summary.identifiers, *(line.text for line in summary.highlights)]))
+def _bag(summary: Summary) -> frozenset[str]:
+    parts = (summary.title, *summary.identifiers, *(line.text for line in summary.highlights))
+    return frozenset[str]().union(*map(_words, parts))
 
 
-def _cover(title: str, bags: Sequence[set[str]]) -> float:
+def _cover(title: str, bags: Sequence[frozenset[str]]) -> float:
     """The share of a title's words that the sections have, averaged; short and broken titles count less."""
     words = _words(title)
     if len(words) < 2:
