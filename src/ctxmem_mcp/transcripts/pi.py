@@ -1,4 +1,4 @@
-"""pi's session files: one JSON object a line, since version 2 a tree by id and parentId whose last entry is where it is.
+"""pi's session files: one JSON object a line; since version 2 a tree by id and parentId, the last entry its tip.
 
 Text is a turn; so is thinking, a call (its arguments as JSON) and each part of a result. A command that the user ran
 with `!` is a user's turn named 'bash' and a tool's with what it printed. What extensions put in and what went wrong

@@ -1,0 +1,157 @@
+"""SWE-agent's trajectories: words, then the action, then what came back of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.transcripts.swe_agent import looks_like, parse
+from tests.transcripts.damage import assert_results_have_calls, contents, twisted
+
+NAME = "swe__repo-1.traj"
+
+
+def entry(role: str, content: Any, kind: str = "observation", **fields: Any) -> dict[str, Any]:
+    return {"message_type": kind, "role": role, "content": content, "agent": "primary", **fields}
+
+
+def action(thought: str, command: str) -> dict[str, Any]:
+    return entry("assistant", f"{thought}```\n{command}```", "action", thought=thought, action=command)
+
+
+def told(*history: dict[str, Any], **document: Any) -> list[tuple[str, str | None, str]]:
+    transcript = parse(json.dumps({"trajectory": [], "history": history, **document}), NAME)
+    return [(turn.role, turn.name, turn.content) for turn in transcript.turns]
+
+
+BODY: dict[str, Any] = {
+    "environment": "swe_main",
+    "trajectory": [{"action": "ls\n", "observation": "a.py\n"}, {"action": "submit\n", "observation": "diff --git"}],
+    "history": [
+        entry("system", "SETTING: you are a programmer", "system_prompt"),
+        entry("user", "A demonstration", "demonstration", is_demo=True),
+        entry("user", "ISSUE: it breaks\n"),
+        action("Let's look.\n", "ls\n"),
+        entry("user", "a.py\n\nbash-$"),
+        entry("assistant", "no action in this", "action", thought="no action in this", action=""),
+        entry("user", "Your reply could not be read", "user"),
+        action("All done.\n", "submit\n"),
+    ],
+    "info": {"exit_status": "submitted"},
+}
+RUN = json.dumps(BODY)
+
+
+def test_a_run_is_told_turn_by_turn() -> None:
+    transcript = parse(RUN, NAME)
+    assert (transcript.agent, transcript.session_id, transcript.warnings) == ("swe-agent", "", ())
+    assert transcript.turns == (
+        NewTurn("system", "SETTING: you are a programmer", "injected"),
+        NewTurn("system", "A demonstration", "injected"),
+        NewTurn("user", "ISSUE: it breaks\n"),
+        NewTurn("assistant", "Let's look.\n"),
+        NewTurn("assistant", "ls\n", "shell", None, "action-3"),
+        NewTurn("tool", "a.py\n\nbash-$", "shell", None, "action-3"),
+        NewTurn("assistant", "no action in this"),
+        NewTurn("system", "Your reply could not be read", "injected"),
+        NewTurn("assistant", "All done.\n"),
+        NewTurn("assistant", "submit\n", "shell", None, "action-7"),
+        NewTurn("tool", "diff --git", "shell", None, "action-7"),
+    )
+
+
+def test_its_own_file_is_known_and_a_request_is_not() -> None:
+    assert looks_like("any.json", RUN)
+    assert looks_like(NAME, '{"history": []}')
+    assert not looks_like("x.json", '{"messages": [{"role": "user", "content": "trajectory observation"}]}')
+    found = formats.format_of(NAME, RUN)
+    assert found is not None
+    assert found.parse(RUN, NAME).agent == "swe-agent"
+
+
+def test_calls_of_tools_pair_with_what_came_back_and_thoughts_are_named() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
+    thoughts = [{"type": "thinking", "thinking": "Where?", "signature": "x"}]
+    transcript = parse(
+        json.dumps(
+            {
+                "history": [
+                    entry("user", [{"type": "text", "text": "ISSUE"}]),
+                    entry("assistant", "", "action", action="ls", tool_calls=[call], thinking_blocks=thoughts),
+                    entry("tool", [{"type": "text", "text": "a.py"}], tool_call_ids=["call_1"]),
+                ]
+            }
+        ),
+        NAME,
+    )
+    assert transcript.turns == (
+        NewTurn("user", "ISSUE"),
+        NewTurn("assistant", "Where?", "thinking"),
+        NewTurn("assistant", '{"command": "ls"}', "bash", None, "call_1"),
+        NewTurn("tool", "a.py", "bash", None, "call_1"),
+    )
+
+
+def test_a_reply_that_is_more_than_words_and_action_is_told_as_it_stands() -> None:
+    reply = entry("assistant", "Look:\n```bash\nls\n```\nand then?", "action", thought="Look:\n", action="ls\n")
+    assert told(reply) == [("assistant", None, "Look:\n```bash\nls\n```\nand then?"), ("assistant", "shell", "ls\n")]
+
+
+def test_a_file_without_history_is_told_by_its_steps() -> None:
+    step = {"response": "Look.\n```\nls\n```", "thought": "Look.\n", "action": "ls\n", "observation": "a.py"}
+    assert told(trajectory=[{**step, "query": [entry("user", "ISSUE")]}]) == [
+        ("user", None, "ISSUE"),
+        ("assistant", None, "Look.\n"),
+        ("assistant", "shell", "ls\n"),
+        ("tool", "shell", "a.py"),
+    ]
+
+
+def test_another_agent_that_helped_is_a_thread() -> None:
+    transcript = parse(json.dumps({"history": [entry("user", "a"), {**entry("user", "b"), "agent": "finder"}]}), NAME)
+    assert [turn.content for turn in transcript.turns] == ["a"]
+    assert [(thread.session_id, thread.turns) for thread in transcript.threads] == [("finder", (NewTurn("user", "b"),))]
+
+
+def test_half_a_surrogate_pair_is_mended_with_a_warning() -> None:
+    transcript = parse(json.dumps({"history": [entry("user", "\ud800!")]}), NAME)
+    assert transcript.turns == (NewTurn("user", "�!"),)
+    assert len(transcript.warnings) == 1
+
+
+@given(st.integers(0, len(RUN)), st.sampled_from(("", "\0", "}]", "nul", '"')))
+def test_a_cut_costs_what_stands_behind_it(cut: int, garbage: str) -> None:
+    transcript = parse(RUN[:cut] + garbage, NAME)
+    started = RUN[:cut].count('"message_type"')
+    whole = {**BODY, "history": BODY["history"][: max(started - 1, 0)], "trajectory": []}
+    if started:
+        assert not contents(parse(json.dumps(whole), NAME)) - contents(transcript)
+
+
+@given(st.data())
+def test_no_twisted_field_stops_it(data: st.DataObject) -> None:
+    parse(json.dumps(data.draw(twisted(BODY))), NAME)
+
+
+@pytest.mark.parametrize(("part", "floor"), [("humaneval", 15), ("marshmallow", 40)])
+def test_real_runs_are_told_whole_and_once(eval_dir: Path, part: str, floor: int) -> None:
+    [path] = (eval_dir / "transcripts" / "swe-agent").glob(f"*{part}*.traj")
+    text = path.read_text(encoding="utf-8")
+    assert looks_like("any.json", text[: formats.LOOKED_AT_CHARS])
+    transcript = parse(text, path.name)
+    assert len(transcript.turns) >= floor
+    assert not transcript.warnings
+    assert_results_have_calls(transcript)
+    found = Counter(turn.content for turn in transcript.turns)
+    history = json.loads(text)["history"]
+    users = Counter(said["content"] for said in history if said["role"] == "user")
+    assert {said: found[said] for said in users} == dict(users)
+    assert [turn.content for turn in transcript.turns if turn.role == "user"] == [history[1]["content"]]
