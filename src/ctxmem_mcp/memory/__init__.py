@@ -160,7 +160,7 @@ class Memory:
     ) -> View:
         """What happened, within a budget: everything in outline, what matters to the query opened."""
         state, lineage = await self._branch(conversation_id, turn_id)
-        return await recalling.view(self._store, state, lineage, query, token_budget, layout)
+        return await recalling.view(self._store, self._summarizer, state, lineage, query, token_budget, layout)
 
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None

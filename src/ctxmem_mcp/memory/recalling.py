@@ -6,7 +6,7 @@ query -> ranked pieces -> units that fit (by estimate) -> the ground under them 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ctxmem_mcp import tokens
@@ -14,12 +14,15 @@ from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
-from ctxmem_mcp.model import Summary, Turn, View
+from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Stretch, tile
 from ctxmem_mcp.recall.packing import Candidate, choose
+from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
+from ctxmem_mcp.recall.telling import between, told_turns
 from ctxmem_mcp.stores.contract import State, Store
+from ctxmem_mcp.summarizers.contract import Summarizer
 
 # The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.06, 0.35
@@ -31,10 +34,33 @@ CHOOSE_MORE = 1.25
 # A call as long as this is shown with its result; a longer one only when it is wanted for itself.
 CALL_TOKENS_MAX = 200
 OUTLINE_LINE_TOKENS = 24
+# A question about the whole history is answered by the outline rather than by more quotes.
+OUTLINE_SHARE_WHOLE = 0.4
+# How many sections' summaries are read for it, and how many of the turns that they tell of are looked at, and how
+# much of a long one.
+SECTIONS_READ_MAX, TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 400, 2
 LAYOUTS = ("tree", "stable")
 
 
-async def view(store: Store, state: State, lineage: Lineage, query: str | None, token_budget: int, layout: str) -> View:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a view should show: units, best first; where their leaves begin; and how much the outline may say."""
+
+    units: list[Unit]
+    leaf_of: dict[int, int]
+    outline_share: float = OUTLINE_SHARE_MAX
+    kinds: Kinds = ALL_KINDS
+
+
+async def view(
+    store: Store,
+    summarizer: Summarizer,
+    state: State,
+    lineage: Lineage,
+    query: str | None,
+    token_budget: int,
+    layout: str,
+) -> View:
     """The view of a branch as of its last turn."""
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
@@ -45,8 +71,17 @@ async def view(store: Store, state: State, lineage: Lineage, query: str | None, 
     budget = token_budget - heading.cost(count)
     asked = query if query and query.strip() else await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
-    found = _in_order_of_pay(await ask(branch, asked), budget) if asked else []
-    fitted = await _fitted(branch, ground, recent, found, budget, count)
+    answer = await ask(branch, asked) if asked else None
+    found = _in_order_of_pay(answer, budget) if answer else []
+    kinds = answer.plan.told if answer and query else ALL_KINDS
+    wish = Wish(
+        [*recent, *(_unit(f) for f in found)],
+        {f.piece.index: f.piece.leaf for f in found},
+        OUTLINE_SHARE_WHOLE if answer and query and answer.plan.wants_whole_history else OUTLINE_SHARE_MAX,
+    )
+    if kinds and (told := await _told(branch, ground, summarizer, kinds, found)):
+        wish = replace(told, units=[*told.units, *recent])
+    fitted = await _fitted(branch, ground, wish, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
     return headed(heading, fitted.text, count)
@@ -75,7 +110,7 @@ async def _recent(branch: Branch, budget: int) -> list[Unit]:
     pieces = await branch.store.pieces_of(branch.id, seqs)
     units: list[Unit] = []
     for seq in reversed(seqs):
-        quotes = [Quote(p.index, Stretch(p.start, p.stop, p.tokens)) for p in pieces[seq]]
+        quotes = [_quote(piece) for piece in pieces[seq]]
         cost = sum(quote.stretch.tokens for quote in quotes)
         if cost > budget:
             if not units and quotes[-1].stretch.tokens <= budget:
@@ -89,39 +124,65 @@ async def _recent(branch: Branch, budget: int) -> list[Unit]:
 def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
     """What was found, in the order in which to take it into the view."""
     by_ordinal = {found.ordinal: found for found in answer.found}
-    candidates = [
-        Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found
-    ]
+    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found]
     coding = answer.kinds["coding"] if answer.kinds else 0.0
     return [by_ordinal[ordinal] for ordinal in choose(candidates, budget, coding=coding)]
 
 
-async def _fitted(
-    branch: Branch,
-    ground: Ground,
-    recent: Sequence[Unit],
-    found: Sequence[Found],
-    budget: int,
-    count: Callable[[str], int],
-) -> Fitted | int:
-    units = [*recent, *(_unit(r) for r in found)]
-    leaf_of = {r.piece.index: r.piece.leaf for r in found}
+async def _told(
+    branch: Branch, ground: Ground, summarizer: Summarizer, kinds: Kinds, found: Sequence[Found]
+) -> Wish | None:
+    """For a question that names nothing: the turns that summaries tell of, then what lies between an error and its
+    ending, then what else was found in those sections. None where summaries tell of nothing of that kind."""
+    ground = await unfolded(branch, ground, tile(ground, {}), SECTIONS_READ_MAX)
+    nodes = outline_nodes(tile(ground, {}))
+    known = await branch.summaries(nodes)
+    sections = [(node, known[node.digest]) for node in nodes if node.digest in known]
+    groups = told_turns([*sections, *await _tail_section(branch, ground, summarizer)], kinds)
+    indexes = list(dict.fromkeys([index for group in groups for index in group] + between(groups)))
+    pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes[:TOLD_TURNS_MAX]])
+    by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
+    units = [Unit(tuple(_quote(p) for p in by_index[i][:TOLD_PIECES_MAX])) for i in indexes if i in by_index]
+    leaves = {p.index: p.leaf for of_turn in pieces.values() for p in of_turn}
+    among = set(leaves.values())
+    also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
+    leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
+    return Wish([*units, *map(_unit, also)], leaf_of, OUTLINE_SHARE_WHOLE, kinds) if units else None
+
+
+async def _tail_section(branch: Branch, ground: Ground, summarizer: Summarizer) -> list[tuple[Node, Summary]]:
+    """The open tail as a section: no node holds it yet, and no summary is kept of it."""
+    if ground.tail_first >= ground.length:
+        return []
+    turns = await branch.turns(range(ground.tail_first, ground.length))
+    tail = Node(b"", 0, ground.tail_first, ground.length - 1, 0, 0)
+    return [(tail, summarizer.leaf([turns[index] for index in sorted(turns)]))]
+
+
+async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count: Callable[[str], int]) -> Fitted | int:
+    units, leaf_of = wish.units, wish.leaf_of
     chosen = affordable(units, lambda index: leaf_of.get(index, ground.tail_first), round(budget * CHOOSE_MORE))
     units = [units[i] for i in chosen]
     ground = await opened_for(branch, ground, _indexes(units))
     units = _with_calls(units, ground)
     turns = await branch.turns(_indexes(units))
     units = _without_repeats(units, turns)
-    ground, summaries = await _outlined(branch, ground, units, turns, budget)
-    material = Material(ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count)
+    ground, summaries = await _outlined(branch, ground, units, turns, round(budget * wish.outline_share))
+    material = Material(
+        ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds
+    )
     return fit(material, budget)
 
 
 _NONE = Summary("", "")
 
 
-def _unit(r: Found) -> Unit:
-    return Unit((Quote(r.piece.index, Stretch(r.piece.start, r.piece.stop, r.piece.tokens)),))
+def _unit(found: Found) -> Unit:
+    return Unit((_quote(found.piece),))
+
+
+def _quote(piece: Piece) -> Quote:
+    return Quote(piece.index, Stretch(piece.start, piece.stop, piece.tokens))
 
 
 def _indexes(units: Iterable[Unit]) -> set[int]:
@@ -186,11 +247,11 @@ def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
 
 
 async def _outlined(
-    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], budget: int
+    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], outline_tokens: int
 ) -> tuple[Ground, dict[bytes, Summary]]:
     """Opens as much of the outline as its share holds lines; reads the summaries it may show."""
     items = tile(ground, shown_by(units, turns))
-    lines = round(budget * OUTLINE_SHARE_MAX / OUTLINE_LINE_TOKENS)
+    lines = outline_tokens // OUTLINE_LINE_TOKENS
     ground = await unfolded(branch, ground, items, lines)
     items = tile(ground, shown_by(units, turns))
     return ground, await branch.summaries(outline_nodes(items))

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from ctxmem_mcp.model import Turn
 from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, joined, tile
 from ctxmem_mcp.recall.rendering import (
+    ALL_KINDS,
     PREFACE,
     Clock,
     Detail,
+    Kinds,
     SummaryOf,
     folded_lines,
     gap_line,
@@ -55,7 +57,10 @@ class Unit:
 
 @dataclass(slots=True)
 class Material:
-    """Everything a fit may use. turns: every turn in `units` with its content, by index."""
+    """Everything a fit may use. turns: every turn in `units` with its content, by index.
+
+    kinds: what the outline is asked to tell of collapsed sections (empty: whatever fits).
+    """
 
     ground: Ground
     units: Sequence[Unit]
@@ -63,6 +68,7 @@ class Material:
     summary_of: SummaryOf
     count: Callable[[str], int]
     outline_share: float = OUTLINE_SHARE_MAX
+    kinds: Kinds = ALL_KINDS
 
 
 @dataclass(slots=True)
@@ -178,7 +184,7 @@ class _Page:
 
     def _outline(self, item: Folded | Opened, detail: Detail) -> str:
         if isinstance(item, Folded):
-            return folded_lines(item, detail, self._material.summary_of)
+            return folded_lines(item, detail, self._material.summary_of, self._material.kinds)
         return opened_line(item, detail, self._material.summary_of)
 
     def enrich(self, budget: int, tokens: int) -> int:
@@ -211,12 +217,20 @@ class _Page:
         by_size = sorted(folded, key=lambda i: -self._tokens_of(i))
         leaves_first = sorted(opened, key=lambda i: self._level_of(i))
         return [
+            *((i, Detail.HIGHLIGHTS) for i in folded if self._tells(i)),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) == 0),
             *((i, Detail.TITLES) for i in by_size),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) > 0),
             *((i, Detail.LINES) for i in by_size),
-            *((i, Detail.HIGHLIGHTS) for i in by_size),
+            *((i, Detail.HIGHLIGHTS) for i in by_size if not self._material.kinds),
         ]
+
+    def _tells(self, i: int) -> bool:
+        """Whether a collapsed item has something to tell of what is asked for."""
+        item, kinds = self.items[i], self._material.kinds
+        if not kinds or not isinstance(item, Folded):
+            return False
+        return any(h.kind in kinds for node in item.nodes for h in self._material.summary_of(node).highlights)
 
     def _tokens_of(self, i: int) -> int:
         item = self.items[i]

@@ -17,6 +17,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from ctxmem_mcp import terms
+from ctxmem_mcp.model import HighlightKind
 
 # A query of more than this many terms is a pasted text; its first terms do.
 TERMS_MAX = 48
@@ -110,6 +111,26 @@ _WORDINGS: dict[Kind, str] = {
 _ASKS = tuple((kind, re.compile(rf"\b(?:{wording})\b", re.IGNORECASE)) for kind, wording in _WORDINGS.items())
 
 
+# What summaries tell of each kind.
+_TOLD: dict[Kind, tuple[HighlightKind, ...]] = {
+    Kind.ERROR: ("error", "ending"),
+    Kind.DECISION: ("decision",),
+    Kind.CHANGE: ("file",),
+    Kind.RESULT: ("outcome",),
+    Kind.USER_SAID: ("request", "decision"),
+}
+_EVERYTHING: tuple[HighlightKind, ...] = ("request", "error", "ending", "decision", "outcome")
+# Words that a question may have and still ask for nothing in particular.
+_FILLER = frozenset(
+    terms.analyse(
+        """encounter encountered hit met meet face faced run into see seen have happen happened happening make made
+        do done come came so far session sessions conversation project history work working worked list show tell
+        give find thing things stuff until till now yet today file files code everything anything something during
+        whole entire main important key please brief short user agent assistant kind kinds sort type types"""
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """A time the query names: a day where it is known, else a month, else a year. None: not said."""
@@ -130,6 +151,7 @@ class Plan:
     weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms`
     that stood side by side.
     speakers: those of the conversation's names that the query names (lower case). periods: the times it names.
+    names_nothing: has no word beside those that say which kind of thing is asked for.
     """
 
     text: str
@@ -139,6 +161,16 @@ class Plan:
     kinds: frozenset[Kind]
     speakers: frozenset[str] = frozenset()
     periods: tuple[Period, ...] = ()
+    names_nothing: bool = False
+
+    @property
+    def told(self) -> frozenset[HighlightKind]:
+        """What summaries tell that a question like "what errors did we meet?" asks for, naming nothing in particular:
+        they answer it, not the places where its few words stand. Empty: the question names something."""
+        if not self.names_nothing:
+            return frozenset()
+        told = frozenset(what for kind, whats in _TOLD.items() if kind in self.kinds for what in whats)
+        return told or (frozenset(_EVERYTHING) if self.wants_whole_history else told)
 
     @property
     def wants_whole_history(self) -> bool:
@@ -162,15 +194,29 @@ def read(text: str, speakers: Sequence[str] = ()) -> Plan:
         (place[a], place[b]) for a, b in pairwise(words)
         if a in place and b in place and a != b
     }  # fmt: skip
+    kinds = frozenset(kind for kind, pattern in _ASKS if pattern.search(text))
+    named, periods = frozenset(_named(text, speakers)), tuple(_periods(text))
     return Plan(
         text,
         (*own, *MARKS),
         (1.0,) * len(own) + (0.0,) * len(MARKS),
         tuple(sorted(pairs)),
-        frozenset(kind for kind, pattern in _ASKS if pattern.search(text)),
-        frozenset(_named(text, speakers)),
-        tuple(_periods(text)),
+        kinds,
+        named,
+        periods,
+        not named and not periods and _names_nothing(text, own),
     )
+
+
+def _names_nothing(text: str, own: Sequence[str]) -> bool:
+    says_kind = {
+        term
+        for kind, pattern in _ASKS
+        if kind in _TOLD or kind is Kind.WHOLE
+        for match in pattern.finditer(text)
+        for term in terms.analyse(match[0])
+    }
+    return all(term in says_kind or term in _FILLER for term in own)
 
 
 def _named(text: str, speakers: Sequence[str]) -> list[str]:
