@@ -19,6 +19,7 @@ from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Stretch, tile
 from ctxmem_mcp.recall.packing import Candidate, choose
+from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
 from ctxmem_mcp.recall.telling import between, told_turns
 from ctxmem_mcp.stores.contract import State, Store
@@ -33,9 +34,12 @@ QUERY_TURNS, QUERY_CHARS = 2, 2_000
 CHOOSE_MORE = 1.25
 # A call as long as this is shown with its result; a longer one only when it is wanted for itself.
 CALL_TOKENS_MAX = 200
-OUTLINE_LINE_TOKENS = 24
+# A line of the outline by itself, and with what it tells of.
+OUTLINE_LINE_TOKENS, TOLD_LINE_TOKENS = 24, 70
 # A question about the whole history is answered by the outline rather than by more quotes.
-OUTLINE_SHARE_WHOLE = 0.4
+OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
+# Of everything, what people asked for is opened; the rest is told.
+REQUESTS: Kinds = frozenset(("request",))
 # How many sections' summaries are read for it, and how many of the turns that they tell of are looked at, and how
 # much of a long one.
 SECTIONS_READ_MAX, TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 400, 2
@@ -132,22 +136,24 @@ def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
 async def _told(
     branch: Branch, ground: Ground, summarizer: Summarizer, kinds: Kinds, found: Sequence[Found]
 ) -> Wish | None:
-    """For a question that names nothing: the turns that summaries tell of, then what lies between an error and its
-    ending, then what else was found in those sections. None where summaries tell of nothing of that kind."""
+    """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
+    its ending, and what else was found in those sections. None where summaries tell of nothing of that kind."""
     ground = await unfolded(branch, ground, tile(ground, {}), SECTIONS_READ_MAX)
     nodes = outline_nodes(tile(ground, {}))
     known = await branch.summaries(nodes)
     sections = [(node, known[node.digest]) for node in nodes if node.digest in known]
-    groups = told_turns([*sections, *await _tail_section(branch, ground, summarizer)], kinds)
+    opened = kinds if kinds != EVERYTHING else REQUESTS
+    groups = told_turns([*sections, *await _tail_section(branch, ground, summarizer)], opened)
     indexes = list(dict.fromkeys([index for group in groups for index in group] + between(groups)))
     pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes[:TOLD_TURNS_MAX]])
     by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
     units = [Unit(tuple(_quote(p) for p in by_index[i][:TOLD_PIECES_MAX])) for i in indexes if i in by_index]
     leaves = {p.index: p.leaf for of_turn in pieces.values() for p in of_turn}
-    among = set(leaves.values())
+    among = set(leaves.values()) if "error" in opened else set()
     also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
-    return Wish([*units, *map(_unit, also)], leaf_of, OUTLINE_SHARE_WHOLE, kinds) if units else None
+    share = OUTLINE_SHARE_WHOLE if kinds != EVERYTHING else OUTLINE_SHARE_EVERYTHING
+    return Wish([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
 
 
 async def _tail_section(branch: Branch, ground: Ground, summarizer: Summarizer) -> list[tuple[Node, Summary]]:
@@ -167,7 +173,8 @@ async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count
     units = _with_calls(units, ground)
     turns = await branch.turns(_indexes(units))
     units = _without_repeats(units, turns)
-    ground, summaries = await _outlined(branch, ground, units, turns, round(budget * wish.outline_share))
+    lines = round(budget * wish.outline_share / (TOLD_LINE_TOKENS if wish.kinds else OUTLINE_LINE_TOKENS))
+    ground, summaries = await _outlined(branch, ground, units, turns, lines)
     material = Material(
         ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds
     )
@@ -247,11 +254,10 @@ def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
 
 
 async def _outlined(
-    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], outline_tokens: int
+    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], lines: int
 ) -> tuple[Ground, dict[bytes, Summary]]:
-    """Opens as much of the outline as its share holds lines; reads the summaries it may show."""
+    """Opens the outline to about so many lines; reads the summaries it may show."""
     items = tile(ground, shown_by(units, turns))
-    lines = outline_tokens // OUTLINE_LINE_TOKENS
     ground = await unfolded(branch, ground, items, lines)
     items = tile(ground, shown_by(units, turns))
     return ground, await branch.summaries(outline_nodes(items))

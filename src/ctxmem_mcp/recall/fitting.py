@@ -185,7 +185,7 @@ class _Page:
     def _outline(self, item: Folded | Opened, detail: Detail) -> str:
         if isinstance(item, Folded):
             return folded_lines(item, detail, self._material.summary_of, self._material.kinds)
-        return opened_line(item, detail, self._material.summary_of)
+        return opened_line(item, detail, self._material.summary_of, self._material.kinds)
 
     def enrich(self, budget: int, tokens: int) -> int:
         """Lets the outline say more while its share and the budget allow; gives the exact count afterwards."""
@@ -217,20 +217,21 @@ class _Page:
         by_size = sorted(folded, key=lambda i: -self._tokens_of(i))
         leaves_first = sorted(opened, key=lambda i: self._level_of(i))
         return [
-            *((i, Detail.HIGHLIGHTS) for i in folded if self._tells(i)),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) == 0),
             *((i, Detail.TITLES) for i in by_size),
+            *((i, Detail.HIGHLIGHTS) for i in self._outline_items() if self._tells(i)),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) > 0),
             *((i, Detail.LINES) for i in by_size),
             *((i, Detail.HIGHLIGHTS) for i in by_size if not self._material.kinds),
         ]
 
     def _tells(self, i: int) -> bool:
-        """Whether a collapsed item has something to tell of what is asked for."""
+        """Whether an item has something to tell of what is asked for."""
         item, kinds = self.items[i], self._material.kinds
-        if not kinds or not isinstance(item, Folded):
+        if not kinds or (isinstance(item, Opened) and item.node.level):
             return False
-        return any(h.kind in kinds for node in item.nodes for h in self._material.summary_of(node).highlights)
+        nodes = item.nodes if isinstance(item, Folded) else (item.node,) if isinstance(item, Opened) else ()
+        return any(h.kind in kinds for node in nodes for h in self._material.summary_of(node).highlights)
 
     def _tokens_of(self, i: int) -> int:
         item = self.items[i]

@@ -119,7 +119,7 @@ _TOLD: dict[Kind, tuple[HighlightKind, ...]] = {
     Kind.RESULT: ("outcome",),
     Kind.USER_SAID: ("request", "decision"),
 }
-_EVERYTHING: tuple[HighlightKind, ...] = ("request", "error", "ending", "decision", "outcome")
+EVERYTHING: frozenset[HighlightKind] = frozenset(("request", "error", "ending", "decision", "outcome"))
 # Words that a question may have and still ask for nothing in particular.
 _FILLER = frozenset(
     terms.analyse(
@@ -170,7 +170,7 @@ class Plan:
         if not self.names_nothing:
             return frozenset()
         told = frozenset(what for kind, whats in _TOLD.items() if kind in self.kinds for what in whats)
-        return told or (frozenset(_EVERYTHING) if self.wants_whole_history else told)
+        return told or (EVERYTHING if self.wants_whole_history else told)
 
     @property
     def wants_whole_history(self) -> bool:

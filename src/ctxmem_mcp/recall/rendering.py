@@ -80,10 +80,21 @@ def highlight_line(highlight: Highlight) -> str:
     return f"t{highlight.index} {highlight.role} {highlight.kind}: {highlight.text}"
 
 
-def opened_line(item: Opened, detail: Detail, summary_of: SummaryOf) -> str:
+# What a quote alone doesn't tell: to what a "yes" was said, how an error ended, what came of it.
+_TOLD_BESIDE_QUOTES = frozenset(("decision", "ending", "file", "outcome"))
+
+
+def opened_line(item: Opened, detail: Detail, summary_of: SummaryOf, kinds: Kinds = ALL_KINDS) -> str:
+    """The line of an opened node; with highlights of these kinds where asked for."""
+    indent = " " * item.depth
     if detail == Detail.BARE:
-        return "" if item.node.level else f"{' ' * item.depth}[{item.node.short}]\n"
-    return f"{' ' * item.depth}[{item.node.short}] {summary_of(item.node).title}".rstrip() + "\n"
+        return "" if item.node.level else f"{indent}[{item.node.short}]\n"
+    summary = summary_of(item.node)
+    lines = [f"{indent}[{item.node.short}] {summary.title}".rstrip()]
+    if detail == Detail.HIGHLIGHTS:
+        told = kinds & _TOLD_BESIDE_QUOTES
+        lines += [f"{indent} {highlight_line(h)}" for h in summary.highlights if h.kind in told]
+    return "\n".join(lines) + "\n"
 
 
 def gap_line(gap: Gap) -> str:
