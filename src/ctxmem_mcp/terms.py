@@ -154,9 +154,10 @@ def _terms_of(word: str) -> tuple[str, ...]:
         word = _folded(word)
     if _is_plain(word):
         return _plain(word)
+    if "." not in word:
+        return tuple(_split(word))
     terms = list(chain.from_iterable(_split(part) for part in word.split(".")[:16] if part))
-    if "." in word:
-        terms.append(EXACT + word.lower()[: TERM_CHARS_MAX - 1])
+    terms.append(EXACT + word.lower()[: TERM_CHARS_MAX - 1])
     return tuple(terms)
 
 
@@ -192,20 +193,24 @@ def _pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
 
 def _split(part: str) -> list[str]:
     """The words of one name, then, where it is more than one, the name itself."""
-    if ordinal := _ORDINAL.fullmatch(part):
-        return [ordinal.group(1)[:TERM_CHARS_MAX]]
-    if len(part) > 2 * TERM_CHARS_MAX or _HASHLIKE.fullmatch(part):
+    if len(part) > 2 * TERM_CHARS_MAX:
         return [part.lower()[:TERM_CHARS_MAX]]
-    if part.isdigit():
-        return [part[:TERM_CHARS_MAX]]
-    terms = list(chain.from_iterable(_word_or_number(p) for p in _PART.findall(part)))
+    if not part.isalpha():
+        if ordinal := _ORDINAL.fullmatch(part):
+            return [ordinal.group(1)[:TERM_CHARS_MAX]]
+        if _HASHLIKE.fullmatch(part):
+            return [part.lower()[:TERM_CHARS_MAX]]
+        if part.isdigit():
+            return [part[:TERM_CHARS_MAX]]
+    terms: list[str] = []
+    for word in _PART.findall(part):
+        if word[0].isdigit():
+            terms.append(word[:TERM_CHARS_MAX])
+        else:
+            terms += _plain(word)
     if _CASED.search(part):
         terms.append(EXACT + part.lower()[: TERM_CHARS_MAX - 1])
     return terms
-
-
-def _word_or_number(part: str) -> tuple[str, ...]:
-    return (part[:TERM_CHARS_MAX],) if part[0].isdigit() else _plain(part)
 
 
 # ------------------------------------------------------------------------------------------------- flags
@@ -246,11 +251,15 @@ _NUMBER_WORDS = _set(
     million couple several twice once first second third half"""
 )
 _DIGIT = re.compile(r"\d")
-_FIGURE = re.compile(r"\d[\d:/-]*")
+# Shorter ones are no dates.
+_FIGURE = re.compile(r"\d[\d:/-]{2,}")
 _CLOCK = re.compile(r"\d{4}-\d\d-\d\d|\d\d?:\d\d|\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?|(?:19|20)\d\d")
 _MONEY = re.compile(r"[$€£¥]\s?\d")
 _MONEY_WORDS = _set("dollars euros pounds usd eur bucks")
-_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?) (?:the )?[A-Z][a-z]")
+# Begins with the space, from which a search skips to the next one; the word before it is looked at afterwards.
+_CAPITAL = re.compile(r" (?:the )?[A-Z][a-z]")
+_TO_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?)\Z")
+_TO_PLACE_CHARS = 8
 _NAME = re.compile(r"[a-z,] [A-Z][a-z]+")
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
 _CALL = re.compile(r"\s*(?:[\w.:-]{1,64}\s?)?\{\s*(?:\"|\})")
@@ -325,12 +334,21 @@ def _flags_of_figures(text: str) -> int:
 
 
 def _flags_of_talk(text: str) -> int:
-    found = int(Flag.PLACE) if _PLACE.search(text) else 0
+    found = int(Flag.PLACE) if _names_place(text) else 0
     if _NAME.search(text):
         found |= Flag.NAMES
     if "\n" in text and len(_LIST_ITEM.findall(text)) >= 3:
         found |= Flag.LIST
     return found | Flag.CODE if "```" in text else found
+
+
+def _names_place(text: str) -> bool:
+    """Whether a capitalised word follows in, at, to, from, near."""
+    for capital in _CAPITAL.finditer(text):
+        at = capital.start()
+        if _TO_PLACE.search(text, max(0, at - _TO_PLACE_CHARS), at):
+            return True
+    return False
 
 
 def _flags_of_output(text: str, role: str) -> int:
