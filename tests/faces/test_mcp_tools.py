@@ -263,7 +263,6 @@ async def test_a_view_opens_with_one_line_of_json_and_keeps_its_budget(call: Cal
     assert "answer 17: E0017 is raised" in text
 
 
-@pytest.mark.xfail(raises=KeyError, reason="the view in its stable layout does not name its prefix yet")
 async def test_the_stable_layout_names_its_prefix(call: Caller) -> None:
     await call.append("hello")
     header, body = await call.text("get_context", conversation_id="c", layout="stable")

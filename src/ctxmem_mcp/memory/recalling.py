@@ -14,6 +14,7 @@ from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
+from ctxmem_mcp.memory.steadying import stable_view
 from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
@@ -72,6 +73,10 @@ async def view(
     count = partial(tokens.count, encoding=state.encoding)
     ground = await whole_ground(branch)
     heading = await _heading(branch, ground, token_budget)
+    if layout == "stable":
+        answer = await ask(branch, query) if query and query.strip() else None
+        wanted = [_unit(found) for found in _in_order_of_pay(answer, token_budget)] if answer else []
+        return await stable_view(branch, ground, heading, wanted, count)
     budget = token_budget - heading.cost(count)
     asked = query if query and query.strip() else await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))

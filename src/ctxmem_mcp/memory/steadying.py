@@ -1,0 +1,146 @@
+"""Views in the stable layout: reads what stands in the prefix, then fills what is left with what the query wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ctxmem_mcp.errors import BudgetTooSmall
+from ctxmem_mcp.memory.grounding import Branch
+from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
+from ctxmem_mcp.recall.fitting import HEADER_TOKENS, Quote, Unit, shown_by
+from ctxmem_mcp.recall.heading import Heading, headed
+from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, joined
+from ctxmem_mcp.recall.stable import Prefix, prefix_of, rest_of, turn_allowance
+
+# Where the prefix has no room for the newest turns, they take this share of what is left.
+RECENT_SHARE = 0.5
+# A line of the header may count a few tokens more than it was reserved.
+HEADER_SLACK = 16
+_NONE = Summary("", "")
+
+
+async def stable_view(
+    branch: Branch, ground: Ground, heading: Heading, wanted: Sequence[Unit], count: Callable[[str], int]
+) -> View:
+    """wanted: what the query wants opened, best first (empty without a query)."""
+    budget = heading.token_budget
+    prefix = await _prefix(branch, ground, budget, count)
+    heading = replace(heading, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
+    room = budget - heading.cost(count) - HEADER_SLACK - count(prefix.text)
+    if room < 0:
+        raise BudgetTooSmall(budget, budget - room)
+    rest = await _Rest.read(branch, prefix, wanted, room)
+    while True:
+        view = headed(heading, prefix.text + rest.text(), count)
+        if view.shown_tokens <= budget:
+            return view
+        if not rest.shorten(view.shown_tokens - budget):
+            raise BudgetTooSmall(budget, view.shown_tokens)
+
+
+async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Callable[[str], int]) -> Prefix:
+    roots = [node for node in ground.roots if node.level]
+    first = roots[-1].last + 1 if roots else 0
+    bare = await branch.bare(first, ground.length - 1)
+    allowance = turn_allowance(token_budget)
+    bare = _as_far_as_needed(bare, allowance, token_budget)
+    turns = await branch.turns([turn.index for turn in bare])
+    long = [turn.seq for turn in bare if turn.tokens > allowance]
+    pieces = await branch.store.pieces_of(branch.id, long)
+    summaries = await branch.summaries(roots)
+
+    def summary_of(node: Node) -> Summary:
+        return summaries.get(node.digest, _NONE)
+
+    shown = [_quoted(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
+    return prefix_of(roots, shown, summary_of, token_budget, count)
+
+
+def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
+    """The first of these turns, more than the prefix can hold."""
+    kept: list[Turn] = []
+    for turn in bare:
+        kept.append(turn)
+        token_budget -= min(turn.tokens, allowance)
+        if token_budget < 0:
+            break
+    return kept
+
+
+def _quoted(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quoted:
+    """The turn whole, or of a long one its first and last pieces."""
+    if not pieces or turn.tokens <= allowance:
+        return Quoted(turn, (Stretch(0, len(turn.content), turn.tokens),), len(turn.content))
+    taken, left = [], allowance
+    order = [piece for pair in zip(pieces, reversed(pieces), strict=True) for piece in pair]
+    for piece in dict.fromkeys(order):
+        if piece.tokens > left:
+            break
+        left -= piece.tokens
+        taken.append(Stretch(piece.start, piece.stop, piece.tokens))
+    first = Stretch(pieces[0].start, min(pieces[0].stop, 4 * allowance), min(pieces[0].tokens, allowance))
+    return Quoted(turn, joined(taken or [first]), len(turn.content))
+
+
+@dataclass(slots=True)
+class _Rest:
+    """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns."""
+
+    prefix: Prefix
+    recent: list[Quoted]
+    units: list[Unit]
+    turns: dict[int, Turn]
+    skipped: dict[int, int]
+
+    @classmethod
+    async def read(cls, branch: Branch, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
+        bare = await branch.bare(prefix.until, branch.lineage.length - 1)
+        recent = _newest(bare, round(room * RECENT_SHARE))
+        left = room - sum(turn.tokens + HEADER_TOKENS for turn in recent)
+        shown = prefix.whole | {turn.index for turn in recent}
+        units: list[Unit] = []
+        for unit in wanted:
+            cost = unit.tokens + HEADER_TOKENS
+            if cost <= left and not any(quote.index in shown for quote in unit.quotes):
+                left -= cost
+                units.append(unit)
+        turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.quotes])
+        quoted = [_quoted(turns[turn.index], None, turn.tokens) for turn in recent]
+        skipped = {turn.index: turn.tokens for turn in bare}
+        return cls(prefix, quoted, units, turns, skipped)
+
+    def text(self) -> str:
+        by_turn = shown_by([_bounded(unit, self.turns) for unit in self.units], self.turns)
+        opened = [by_turn[index] for index in sorted(by_turn)]
+        first = self.recent[0].turn.index if self.recent else 0
+        skipped = sum(tokens for index, tokens in self.skipped.items() if index < first)
+        return rest_of(self.prefix, self.recent, opened, skipped)
+
+    def shorten(self, excess: int) -> bool:
+        """Leaves out about so many tokens; False when nothing is left to leave out."""
+        had = bool(self.units or self.recent)
+        while excess > 0 and self.units:
+            excess -= self.units.pop().tokens
+        while excess > 0 and self.recent:
+            excess -= self.recent.pop(0).turn.tokens
+        return had
+
+
+def _newest(bare: Sequence[Turn], budget: int) -> list[Turn]:
+    kept: list[Turn] = []
+    for turn in reversed(bare):
+        budget -= turn.tokens + HEADER_TOKENS
+        if budget < 0:
+            break
+        kept.append(turn)
+    return kept[::-1]
+
+
+def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
+    return Unit(
+        tuple(
+            Quote(q.index, replace(q.stretch, stop=min(q.stretch.stop, len(turns[q.index].content))))
+            for q in unit.quotes
+        )
+    )
