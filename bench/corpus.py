@@ -118,5 +118,9 @@ def questions(how_many: int, among: int, seed: int = 7) -> list[str]:
     asked = []
     for i, turn in enumerate(turns(among)):
         if i in wanted and (words := re.findall(r"[A-Za-z_]{5,}", turn.content)):
-            asked.append("What did we find about " + " and ".join(sorted(set(words), key=len)[-4:]) + "?")
+            asked.append(
+                "What did we find about "
+                + " and ".join(sorted(set(words), key=lambda word: (len(word), word))[-4:])
+                + "?"
+            )
     return asked[:how_many]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
@@ -70,7 +69,7 @@ async def view(
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
     branch = Branch(store, state, lineage)
-    count = partial(tokens.count, encoding=state.encoding)
+    count = tokens.Counting(state.encoding)
     ground = await whole_ground(branch)
     heading = await _heading(branch, ground, token_budget)
     if layout == "stable":

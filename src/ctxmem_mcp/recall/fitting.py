@@ -52,6 +52,8 @@ class Unit:
 
     @property
     def tokens(self) -> int:
+        if len(self.quotes) == 1:
+            return self.quotes[0].stretch.tokens
         return sum(quote.stretch.tokens for quote in self.quotes)
 
 
@@ -69,6 +71,8 @@ class Material:
     count: Callable[[str], int]
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: Kinds = ALL_KINDS
+    # What was rendered already: the tries at one view have nearly all of their items in common.
+    rendered: dict[object, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -138,7 +142,8 @@ def _without_last(material: Material, taken: list[int], excess: int) -> list[int
 
 def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
     """Tries the units passed over, best first, while there is room for one."""
-    passed = [i for i in range(len(material.units)) if i not in set(page.taken)]
+    taken = set(page.taken)
+    passed = [i for i in range(len(material.units)) if i not in taken]
     tries = 0
     for i in passed:
         room = budget - tokens
@@ -147,7 +152,7 @@ def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[
         if material.units[i].tokens + HEADER_TOKENS > room:
             continue
         tries += 1
-        fuller = _Page(material, sorted([*page.taken, i]), page.details_by_key())
+        fuller = page.with_unit(i)
         counted = material.count(fuller.text())
         if counted <= budget:
             page, tokens = fuller, counted
@@ -160,29 +165,59 @@ _Key = tuple[str, int, int]
 class _Page:
     """A laid-out view: its items, and how much each outline item says."""
 
-    def __init__(self, material: Material, taken: Sequence[int], details: Mapping[_Key, Detail] | None = None) -> None:
+    def __init__(
+        self,
+        material: Material,
+        taken: Sequence[int],
+        details: Mapping[_Key, Detail] | None = None,
+        shown: Mapping[int, Quoted] | None = None,
+    ) -> None:
         self._material = material
         self.taken = list(taken)
-        self.items = tile(material.ground, shown_by([material.units[i] for i in taken], material.turns))
-        self._details = [(details or {}).get(_key(item), Detail.BARE) for item in self.items]
+        self._shown = shown_by([material.units[i] for i in taken], material.turns) if shown is None else shown
+        self.items = tile(material.ground, self._shown)
+        self._details = [Detail.BARE] * len(self.items)
+        for i in self._outline_items() if details else ():
+            self._details[i] = details.get(_key(self.items[i]), Detail.BARE) if details else Detail.BARE
         self._costs: dict[tuple[int, Detail], int] = {}
 
-    def details_by_key(self) -> dict[_Key, Detail]:
-        return {_key(item): detail for item, detail in zip(self.items, self._details, strict=True)}
+    def with_unit(self, i: int) -> _Page:
+        """The same page with one more unit on it."""
+        units, taken = self._material.units, sorted([*self.taken, i])
+        indexes = {quote.index for quote in units[i].quotes}
+        beside = [units[j] for j in taken if any(quote.index in indexes for quote in units[j].quotes)]
+        again = {index: quoted for index, quoted in shown_by(beside, self._material.turns).items() if index in indexes}
+        details = {_key(self.items[k]): self._details[k] for k in self._outline_items()}
+        return _Page(self._material, taken, details, {**self._shown, **again})
 
     def text(self) -> str:
         clock = Clock()
         lines = [PREFACE + "\n"]
         for item, detail in zip(self.items, self._details, strict=True):
             if isinstance(item, Quoted):
-                lines.append(quoted_text(item, clock))
+                lines.append(self._quoted(item, clock))
             elif isinstance(item, Gap):
                 lines.append(gap_line(item))
             else:
                 lines.append(self._outline(item, detail))
         return "".join(lines)
 
+    def _quoted(self, item: Quoted, clock: Clock) -> str:
+        key = (item.turn.index, item.stretches, clock.said)
+        known = self._material.rendered.get(key)
+        if known is None:
+            known = self._material.rendered[key] = (quoted_text(item, clock), clock.said)
+        clock.said = known[1]
+        return known[0]
+
     def _outline(self, item: Folded | Opened, detail: Detail) -> str:
+        key = (*_key(item), item.depth, detail)
+        known = self._material.rendered.get(key)
+        if known is None:
+            known = self._material.rendered[key] = (self._outlined(item, detail), "")
+        return known[0]
+
+    def _outlined(self, item: Folded | Opened, detail: Detail) -> str:
         if isinstance(item, Folded):
             return folded_lines(item, detail, self._material.summary_of, self._material.kinds)
         return opened_line(item, detail, self._material.summary_of, self._material.kinds)

@@ -156,23 +156,22 @@ def _tile_nodes(
 
 def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quoted]) -> list[Item]:
     items: list[Item] = []
-    hidden: list[Turn] = []
+    first, last, tokens = 0, -1, 0
     for turn in turns:
-        quoted = shown.get(turn.index)
-        if quoted is None:
-            hidden.append(turn)
+        index = turn.index
+        if (quoted := shown.get(index)) is None:
+            if last < first:
+                first = index
+            last = index
+            tokens += turn.tokens
             continue
-        if hidden:
-            items.append(_gap(hidden))
-            hidden = []
+        if last >= first:
+            items.append(Gap(first, last, tokens))
+            first, last, tokens = 0, -1, 0
         items.append(quoted)
-    if hidden:
-        items.append(_gap(hidden))
+    if last >= first:
+        items.append(Gap(first, last, tokens))
     return items
-
-
-def _gap(hidden: Sequence[Turn]) -> Gap:
-    return Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden))
 
 
 def covered(items: Iterable[Item]) -> list[int]:

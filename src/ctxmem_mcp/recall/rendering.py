@@ -106,15 +106,15 @@ class Clock:
     """Says the time of a turn only where it is another than the last one said."""
 
     def __init__(self) -> None:
-        self._said = ""
+        self.said = ""
 
     def told(self, said_at: str | None) -> str:
         if not said_at:
             return ""
         minute = said_at[:16].replace("T", " ")
-        if minute == self._said:
+        if minute == self.said:
             return ""
-        same_day, self._said = minute[:10] == self._said[:10], minute
+        same_day, self.said = minute[:10] == self.said[:10], minute
         return " " + (minute[11:] if same_day and len(minute) > 11 else minute)
 
 
