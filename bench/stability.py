@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,13 +31,18 @@ class Tally:
         self._last = ""
 
     def add(self, text: str) -> None:
-        same = os.path.commonprefix([self._last, text])
+        same = _common_beginning(self._last, text)
         self.sent += tokens.count(text)
         self.kept += tokens.count(same)
         self._last = text
 
     def line(self, name: str) -> str:
         return f"{name:42s} {self.sent:>12,} tokens sent, {100 * self.kept / max(1, self.sent):5.1f} % unchanged"
+
+
+def _common_beginning(a: str, b: str) -> str:
+    end = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return a[:end]
 
 
 def newest(turns: Sequence[NewTurn], counts: Sequence[int], budget: int) -> str:

@@ -38,12 +38,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What asking gave: the query as it was read, the pieces best first, and why (by ordinal)."""
+    """What asking gave: the query as it was read, the pieces best first, and why (by ordinal).
+
+    kinds: of which kinds the conversation is, as shares. matched: the pieces that hold terms of the query themselves;
+    others were found by what stands around them.
+    """
 
     plan: Plan
     found: list[Found]
     ranked: Ranked | None = None
     kinds: Mapping[str, float] | None = None
+    matched: Mapping[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ async def ask(branch: Branch, query: str) -> Answer:
     kinds = kind_of(facts)
     ranked = search.rank(facts, shipped_weights().blended(kinds))
     found = [Found(pieces[s.ordinal], turns[pieces[s.ordinal].seq], s.score, s.ordinal) for s in ranked.pieces]
-    return Answer(plan, found, ranked, kinds)
+    return Answer(plan, found, ranked, kinds, search.matches.masks)
 
 
 async def _speakers(branch: Branch) -> list[str]:

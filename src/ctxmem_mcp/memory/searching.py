@@ -41,8 +41,9 @@ async def search(store: Store, state: State, lineage: Lineage, query: str, wante
     """The turns of a branch that answer best, best first."""
     branch = Branch(store, state, lineage)
     best: dict[int, Found] = {}
-    for found in (await ask(branch, query)).found:
-        if wanted.admits(found.turn):
+    answer = await ask(branch, query)
+    for found in answer.found:
+        if answer.matched and found.ordinal in answer.matched and wanted.admits(found.turn):
             best.setdefault(found.piece.index, found)
     chosen = list(best)[: wanted.limit]
     turns = await branch.turns(chosen)

@@ -12,28 +12,13 @@ from ctxmem_mcp.errors import CtxmemError
 
 def run(given: list[str]) -> int:
     """Runs one command; gives the exit code."""
-    import click
-
     from ctxmem_mcp.faces.cli.commands import app
 
     try:
-        code = app(given, standalone_mode=False)
+        app(given, prog_name="ctxmem-mcp")
     except CtxmemError as error:
-        return _told(str(error), 1)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.exceptions.Abort:
-        return _told("Stopped; nothing more was changed.", 1)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever reads us has seen enough.
-        sys.stderr.close()
-        return 0
-    return code if isinstance(code, int) else 0
-
-
-def _told(message: str, code: int) -> int:
-    print(f"ctxmem-mcp: {message}", file=sys.stderr)  # noqa: T201
-    return code
+        print(f"ctxmem-mcp: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0

@@ -53,12 +53,12 @@ def common(
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
-def serve(context: typer.Context) -> int:
+def serve(context: typer.Context) -> None:
     """Serve MCP: over stdio for the agent that starts it, or with --transport http. `serve --help` says more."""
     from ctxmem_mcp.faces import starting
 
     before = [f"--data-dir={_flags.data_dir}"] if _flags.data_dir else []
-    return starting.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args])
+    raise typer.Exit(starting.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args]))
 
 
 # ---------------------------------------------------------------- in
@@ -69,7 +69,7 @@ def import_(
     paths: Annotated[list[Path], typer.Argument(help="Transcripts, or folders of them.", show_default=False)],
     retention_days: Annotated[int | None, typer.Option(min=1, max=365, help="Days kept; 30 unless set.")] = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Bring in transcripts: Claude Code, Codex, OpenAI messages, JSON Lines of turns and more. What is known stays."""
     files, named = importing.files_under(paths)
     read, refused = _read(files, named)
@@ -88,7 +88,7 @@ def import_(
         _tell_imported(done)
     for message in refused:
         typer.echo(f"ctxmem-mcp: {message}", err=True)
-    return 1 if refused else 0
+    raise typer.Exit(1 if refused else 0)
 
 
 def _read(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
@@ -317,7 +317,7 @@ def retention(
 def verify(
     conversations: Annotated[list[str] | None, typer.Argument(help="Default: all of them.", show_default=False)] = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Recompute every hash of stored turns and nodes. Exit code 1 when something is wrong."""
 
     async def work(memory: Memory) -> dict[str, list[str]]:
@@ -334,7 +334,7 @@ def verify(
             for fault in faults:
                 typer.echo(f"  {fault}")
         typer.echo(f"{len(found)} verified, {sum(map(bool, found.values()))} with faults.")
-    return 1 if any(found.values()) else 0
+    raise typer.Exit(1 if any(found.values()) else 0)
 
 
 async def _faults(memory: Memory, conversation: str) -> list[str]:

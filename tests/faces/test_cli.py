@@ -1,0 +1,220 @@
+"""The command, driven as a person or a script drives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.__main__ import main
+from ctxmem_mcp.faces.cli import demo
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    monkeypatch.setenv("CTXMEM_DATA_DIR", str(tmp_path / "data"))
+
+    def command(*words: str) -> Ran:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def imported(run: Callable[..., Ran]) -> str:
+    """The example session, imported; its id."""
+    return str(run("import", str(EXAMPLE), "--json").json[0]["conversation_id"])
+
+
+def test_importing_again_adds_nothing(run: Callable[..., Ran], imported: str) -> None:
+    again = run("import", str(EXAMPLE), "--json").json[0]
+    assert (again["conversation_id"], again["new"], again["known"]) == (imported, 0, 63)
+
+
+def test_a_grown_file_adds_its_growth(run: Callable[..., Ran], tmp_path: Path) -> None:
+    lines = EXAMPLE.read_text("utf-8").splitlines(keepends=True)
+    file = tmp_path / "grows.jsonl"
+    file.write_text("".join(lines[:40]), "utf-8")
+    first = run("import", str(file), "--json").json[0]
+    file.write_text("".join(lines), "utf-8")
+    second = run("import", str(file), "--json").json[0]
+    assert (first["new"], second["new"], second["known"]) == (40, 23, 40)
+    assert first["conversation_id"] == second["conversation_id"]
+
+
+def test_list_tells_what_there_is(run: Callable[..., Ran], imported: str) -> None:
+    assert [info["conversation_id"] for info in run("list", "--json").json] == [imported]
+    assert "oken estimation function" in run("list").out
+
+
+def test_an_empty_memory_says_what_to_do_next(run: Callable[..., Ran]) -> None:
+    said = run("list")
+    assert (said.code, "ctxmem-mcp import" in said.out) == (0, True)
+
+
+def test_show_draws_the_tree(run: Callable[..., Ran], imported: str) -> None:
+    drawn = run("show", imported).out
+    assert "├── Refactoring to support integer inputs" in drawn
+    assert 'Error: "exceeds the character limit"' in drawn
+    assert "Fixed by changing test params from strings to integers" in drawn
+    assert "Fixed by" not in run("show", imported, "--titles").out
+    roots = run("show", imported, "--json").json["roots"]
+    assert [root["first"] for root in roots] == [0, 18, 39, 48]
+
+
+def test_a_conversation_is_named_by_a_beginning_of_its_id_or_as_the_last(
+    run: Callable[..., Ran], imported: str
+) -> None:
+    for name in (imported, imported[:6], "last"):
+        assert run("show", name, "--json").json["conversation_id"] == imported
+
+
+def test_context_is_what_an_agent_gets(run: Callable[..., Ran], imported: str) -> None:
+    shown = run("context", "last", "What errors did we encounter?", "--budget", "2500")
+    header, _, text = shown.out.partition("\n")
+    assert json.loads(header)["shown_tokens"] <= 2_500
+    assert "[n39-47-019] Error" in text
+    assert "Fixed by changing test params" in text
+    as_json = run("context", "last", "What errors did we encounter?", "--budget", "2500", "--json").json
+    assert as_json["text"] + "\n" == text
+    stable = run("context", "last", "--layout", "stable", "--json").json
+    assert stable["stable_prefix_chars"] <= len(stable["text"])
+
+
+def test_expand_gives_a_turn_byte_for_byte(run: Callable[..., Ran], imported: str) -> None:
+    first = json.loads(EXAMPLE.read_text("utf-8").splitlines()[0])["content"]
+    assert run("expand", "last", "t0", "--json").json["text"] == first
+
+
+def test_search_finds_turns(run: Callable[..., Ran], imported: str) -> None:
+    hits = run("search", "MAX_TEXT_CHARS", "--json").json
+    assert hits
+    assert all(hit["turn_id"].startswith("t") for hit in hits)
+    assert "Nothing found" in run("search", "xyzzyplugh").out
+
+
+def test_revert_and_back(run: Callable[..., Ran], imported: str) -> None:
+    done = run("revert", "last", "t20", "--json").json
+    assert done["head"].startswith("t20-")
+    back = run("revert", "last", done["previous_head"], "--json").json
+    assert back["head"] == done["previous_head"]
+
+
+def test_forget_asks_for_consent_and_then_leaves_no_byte(
+    run: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    refused = run("forget", "last")
+    assert (refused.code, "--yes" in refused.err) == (1, True)
+    receipt = run("forget", "last", "--yes", "--json").json
+    assert receipt["turns"] == 63
+    assert run("list", "--json").json == []
+    for file in (tmp_path / "data").rglob("*"):
+        assert not file.is_file() or b"estimate_tokens" not in file.read_bytes()
+
+
+def test_retention_is_said_and_set(run: Callable[..., Ran], imported: str) -> None:
+    assert run("retention", "last", "--json").json["retention_days"] == 30
+    assert run("retention", "last", "90", "--json").json["retention_days"] == 90
+    assert run("retention", "last", "--json").json["retention_days"] == 90
+
+
+def test_verify_recomputes_and_finds_a_changed_byte(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+    assert run("verify", "--json").json == {imported: []}
+
+
+def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> None:
+    shown = run("demo")
+    assert shown.code == 0
+    assert demo.QUESTION in shown.out
+    assert "Token estimation function refactoring" in shown.out
+    assert shown.out.count("Fixed by changing test params from strings to integers") >= 2
+    assert run("list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["show", "nobody"], 1, "No conversation"),
+        (["import", "/nowhere/at.all"], 1, "is not there"),
+        (["context", "last", "--layout", "flat"], 1, "tree or stable"),
+        (["retention", "last", "0"], 2, "greater than or equal to 1"),
+        (["frobnicate"], 2, "No such command"),
+        (["list", "--nonsense"], 2, "No such option"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_changes_nothing(
+    run: Callable[..., Ran], words: list[str], code: int, told: str
+) -> None:
+    done = run(*words)
+    assert done.code == code
+    assert told in done.err
+
+
+def test_a_file_of_no_format_is_refused_and_the_others_come_in(run: Callable[..., Ran], tmp_path: Path) -> None:
+    odd = tmp_path / "odd.bin"
+    odd.write_bytes(b"\x00\xff nothing")
+    done = run("import", str(odd), str(EXAMPLE), "--json")
+    assert (done.code, "is in no format" in done.err) == (1, True)
+    assert json.loads(done.out)[0]["new"] == 63
+
+
+def test_an_ambiguous_beginning_names_those_it_fits(run: Callable[..., Ran], tmp_path: Path) -> None:
+    for name in ("aa1", "aa2"):
+        row = {"type": "user", "sessionId": name, "uuid": name, "message": {"role": "user", "content": f"hi {name}"}}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row), "utf-8")
+    run("import", str(tmp_path))
+    done = run("show", "aa")
+    assert (done.code, "aa1, aa2" in done.err or "aa2, aa1" in done.err) == (1, True)
+
+
+def test_without_a_command_it_serves_and_ends_with_its_input(tmp_path: Path) -> None:
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(tmp_path)],
+        input=json.dumps(hello) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "CTXMEM_CONFIG": ""},
+    )
+    assert json.loads(done.stdout)["result"]["serverInfo"]["name"] == "ctxmem"
+
+
+def test_piped_output_is_as_wide_as_its_lines(tmp_path: Path) -> None:
+    environment = {**os.environ, "CTXMEM_DATA_DIR": str(tmp_path), "COLUMNS": "40"}
+    command = [sys.executable, "-m", "ctxmem_mcp"]
+    subprocess.run([*command, "import", str(EXAMPLE)], env=environment, check=True, capture_output=True, timeout=60)
+    shown = subprocess.run(
+        [*command, "show", "last"], env=environment, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert max(map(len, shown.splitlines())) > 100
+    assert "\x1b[" not in shown
