@@ -118,7 +118,7 @@ def test_a_file_without_history_is_told_by_its_steps() -> None:
 def test_another_agent_that_helped_is_a_thread() -> None:
     transcript = parse(json.dumps({"history": [entry("user", "a"), {**entry("user", "b"), "agent": "finder"}]}), NAME)
     assert [turn.content for turn in transcript.turns] == ["a"]
-    assert [(thread.session_id, thread.turns) for thread in transcript.threads] == [("finder", (NewTurn("user", "b"),))]
+    assert [(thread.title, thread.turns) for thread in transcript.threads] == [("finder", (NewTurn("user", "b"),))]
 
 
 def test_half_a_surrogate_pair_is_mended_with_a_warning() -> None:

@@ -33,7 +33,7 @@ def _turns_of_block(role: Role, block: dict[str, Any], said_at: str | None) -> I
         given = block.get("input")
         content = given if isinstance(given, str) else compact(given)
         yield NewTurn("assistant", content, text_of(block.get("name")), said_at, text_of(block.get("id")))
-    elif kind is not None and kind.endswith("tool_result"):
+    elif isinstance(kind, str) and kind.endswith("tool_result"):
         call = text_of(block.get("tool_use_id"))
         for text in _texts_of_result(block.get("content")):
             yield NewTurn("tool", text, None, said_at, call)

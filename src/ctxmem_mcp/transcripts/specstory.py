@@ -53,7 +53,7 @@ def parse(text: str, name: str) -> Transcript:
     told = [*_turns(lines, found)]
     turns = notes.mended((line, turn) for line, aside, turn in told if not aside)
     beside = notes.mended((line, turn) for line, aside, turn in told if aside)
-    threads = (Transcript(AGENT, f"{session}:sidechain", beside),) if beside else ()
+    threads = (Transcript(AGENT, session and f"{session}:sidechain", beside),) if beside else ()
     return Transcript(AGENT, session, turns, _title(preface), threads, warnings=tuple(notes.warnings))
 
 

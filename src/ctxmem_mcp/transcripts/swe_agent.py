@@ -4,7 +4,7 @@ A reply is its words, as a turn, then its action: a call of 'shell' where the re
 it names where it does (since 1.0). What came back is the tool's. An action without an id of its own is called after
 its place in the history ('action-2'), so that its result finds it. The system prompt, demonstrations and complaints
 about a reply that could not be read are system turns named 'injected'. The last observation stands in `trajectory`
-alone. Other agents that helped are threads.
+alone. Other agents that helped are threads, titled by their names.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def parse(text: str, name: str) -> Transcript:
     last = text_of(steps[-1].get("observation")) if entries and steps else None
     told = {agent: notes.mended(enumerate(_turns(history, last), 1)) for agent, history in agents.items()}
     main = next(iter(told), "primary")
-    threads = [Transcript(AGENT, agent, turns) for agent, turns in told.items() if agent != main]
+    threads = [Transcript(AGENT, "", turns, agent) for agent, turns in told.items() if agent != main]
     return Transcript(AGENT, "", told.get(main, ()), threads=tuple(threads), warnings=tuple(notes.warnings))
 
 
