@@ -14,9 +14,11 @@ from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn, View
+from ctxmem_mcp.recall.stable import OPENED
 from ctxmem_mcp.stores.plain import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.histories import turns
+from tests.reading import read, told
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +75,7 @@ async def test_stable_prefix_whatever_was_said(history: list[NewTurn], budget: i
             return
         assert tokens.count(view.render()) == view.shown_tokens <= budget
         prefix = prefix_of(view)
+        assert told(read(view.text.partition(OPENED)[0])) == list(range(done.index + 1))
         if len(done.closed_nodes) < 2:
             assert prefix.startswith(before)
         before = prefix

@@ -10,7 +10,7 @@ from ctxmem_mcp.memory.grounding import Branch
 from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import HEADER_TOKENS, Quote, Unit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
-from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, joined
+from ctxmem_mcp.recall.layout import Gap, Ground, Quoted, Stretch, joined
 from ctxmem_mcp.recall.stable import Prefix, prefix_of, rest_of, turn_allowance
 
 # Where the prefix has no room for the newest turns, they take this share of what is left.
@@ -87,11 +87,10 @@ def _quoted(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quote
 class _Rest:
     """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns."""
 
-    prefix: Prefix
     recent: list[Quoted]
     units: list[Unit]
     turns: dict[int, Turn]
-    skipped: dict[int, int]
+    after_prefix: list[Turn]
 
     @classmethod
     async def read(cls, branch: Branch, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
@@ -107,15 +106,14 @@ class _Rest:
                 units.append(unit)
         turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.quotes])
         quoted = [_quoted(turns[turn.index], None, turn.tokens) for turn in recent]
-        skipped = {turn.index: turn.tokens for turn in bare}
-        return cls(prefix, quoted, units, turns, skipped)
+        return cls(quoted, units, turns, bare)
 
     def text(self) -> str:
         by_turn = shown_by([_bounded(unit, self.turns) for unit in self.units], self.turns)
         opened = [by_turn[index] for index in sorted(by_turn)]
-        first = self.recent[0].turn.index if self.recent else 0
-        skipped = sum(tokens for index, tokens in self.skipped.items() if index < first)
-        return rest_of(self.prefix, self.recent, opened, skipped)
+        hidden = self.after_prefix[: len(self.after_prefix) - len(self.recent)]
+        skipped = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
+        return rest_of(self.recent, opened, skipped)
 
     def shorten(self, excess: int) -> bool:
         """Leaves out about so many tokens; False when nothing is left to leave out."""

@@ -105,14 +105,15 @@ def _root(node: Node, summary_of: SummaryOf, allowance: int, count: Callable[[st
     return text
 
 
-def rest_of(prefix: Prefix, recent: Sequence[Quoted], opened: Sequence[Quoted], skipped: int) -> str:
+def rest_of(recent: Sequence[Quoted], opened: Sequence[Quoted], skipped: Gap | None) -> str:
     """What follows the prefix: the newest turns that it had no room for, and what was opened for the query.
 
-    skipped: tokens of the turns between the prefix and the newest ones.
+    skipped: the turns between the prefix and the newest ones. Prefix, gap and newest turns together tell of every turn
+    once; what was opened says more of some of them.
     """
     clock, parts = Clock(), list[str]()
-    if recent and recent[0].turn.index > prefix.until:
-        parts.append(gap_line(Gap(prefix.until, recent[0].turn.index - 1, skipped)))
+    if skipped is not None:
+        parts.append(gap_line(skipped))
     parts += [quoted_text(quoted, clock) for quoted in recent]
     if opened:
         parts.append(OPENED)

@@ -1,0 +1,239 @@
+"""Claude Code's session files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.transcripts import claude_code, formats
+from ctxmem_mcp.transcripts.contract import Transcript
+
+
+def row(kind: str, uuid: str, parent: str | None, content: object, **more: Any) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "uuid": uuid,
+        "parentUuid": parent,
+        "sessionId": "s1",
+        "timestamp": "2026-01-02T03:04:05.000Z",
+        "message": {"role": kind, "content": content},
+        **more,
+    }
+
+
+def parse(*rows: dict[str, Any] | str, name: str = "s1.jsonl") -> Transcript:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in rows)
+    assert claude_code.looks_like(name, text)
+    return claude_code.parse(text, name)
+
+
+def said(transcript: Transcript) -> list[tuple[str, str | None, str]]:
+    return [(turn.role, turn.name, turn.content) for turn in transcript.turns]
+
+
+def call(identifier: str, **given: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": identifier, "name": "Bash", "input": given}
+
+
+def result(identifier: str, content: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": identifier, "content": content}
+
+
+def test_text_thoughts_calls_and_results_are_turns() -> None:
+    found = parse(
+        row("user", "u1", None, "run the tests"),
+        row("assistant", "a1", "u1", [{"type": "thinking", "thinking": "Let me see", "signature": "x"}]),
+        row("assistant", "a2", "a1", [{"type": "text", "text": "Running."}, call("c1", command="pytest -q")]),
+        row("user", "r1", "a2", [result("c1", [{"type": "text", "text": "1 failed"}, {"type": "image", "data": "…"}])]),
+    )
+    assert said(found) == [
+        ("user", None, "run the tests"),
+        ("assistant", "thinking", "Let me see"),
+        ("assistant", None, "Running."),
+        ("assistant", "Bash", '{"command":"pytest -q"}'),
+        ("tool", "Bash", "1 failed"),
+        ("tool", "Bash", '{"type":"image","data":"…"}'),
+    ]
+    assert [turn.call_id for turn in found.turns] == [None, None, None, "c1", "c1", "c1"]
+    assert (found.session_id, found.turns[0].said_at) == ("s1", "2026-01-02T03:04:05.000Z")
+
+
+def test_what_the_host_put_in_is_not_the_users() -> None:
+    found = parse(
+        row("user", "u1", None, "This session is being continued ...", isCompactSummary=True),
+        row("user", "u2", "u1", "Caveat: ...", isMeta=True),
+        row("user", "u3", "u2", [{"type": "text", "text": "<system-reminder>be brief</system-reminder>"}]),
+        row("user", "u4", "u3", "[Request interrupted by user]"),
+        row("user", "u5", "u4", "go on"),
+        row("assistant", "a1", "u5", "API Error: 529", isApiErrorMessage=True),
+    )
+    assert [(role, name) for role, name, _ in said(found)] == [
+        ("system", "recap"),
+        ("system", "injected"),
+        ("system", "injected"),
+        ("system", "injected"),
+        ("user", None),
+        ("system", "injected"),
+    ]
+
+
+def test_a_row_that_is_appended_again_counts_once_and_yes_said_twice_counts_twice() -> None:
+    yes = row("user", "u2", "a1", "yes")
+    found = parse(
+        row("user", "u1", None, "hi"),
+        row("assistant", "a1", "u1", "Shall I?"),
+        yes,
+        row("user", "u1", None, "hi"),
+        yes,
+        row("assistant", "a2", "u2", "And this?"),
+        row("user", "u3", "a2", "yes"),
+    )
+    assert [content for _, _, content in said(found)] == ["hi", "Shall I?", "yes", "And this?", "yes"]
+
+
+def test_results_of_parallel_calls_are_all_kept() -> None:
+    found = parse(
+        row("user", "u1", None, "look"),
+        row("assistant", "a1", "u1", [call("c1", command="ls a")]),
+        row("assistant", "a2", "a1", [call("c2", command="ls b")]),
+        row("user", "r1", "a1", [result("c1", "a1.txt")]),
+        row("user", "r2", "a2", [result("c2", "b1.txt")]),
+        row("assistant", "a3", "r1", "Both are there."),
+    )
+    assert [content for _, _, content in said(found)][3:] == ["a1.txt", "b1.txt", "Both are there."]
+    assert found.left == ()
+
+
+def test_a_rewind_leaves_the_way_it_came_beside_the_way_it_went() -> None:
+    found = parse(
+        row("user", "u1", None, "plan it"),
+        row("assistant", "a1", "u1", "Plan A."),
+        row("user", "u2", "a1", "do A"),
+        row("assistant", "a2", "u2", "A is done."),
+        row("user", "u3", "a1", "do B instead"),
+        row("assistant", "a3", "u3", "B is done."),
+    )
+    assert [turn.content for turn in found.turns] == ["plan it", "Plan A.", "do B instead", "B is done."]
+    assert [[turn.content for turn in way] for way in found.left] == [["plan it", "Plan A.", "do A", "A is done."]]
+
+
+def test_sub_agents_are_threads_whether_in_the_file_in_progress_rows_or_in_a_file_of_their_own() -> None:
+    progress = {
+        "type": "progress",
+        "uuid": "p1",
+        "parentUuid": "a1",
+        "sessionId": "s1",
+        "data": {"type": "agent_progress", "agentId": "b7", "message": row("assistant", "x1", None, "Found it.")},
+    }
+    found = parse(
+        row("user", "u1", None, "search"),
+        row("assistant", "a1", "u1", [call("c1", prompt="search for X")]),
+        row("user", "k1", None, "search for X", isSidechain=True, agentId="a9"),
+        row("assistant", "k2", "k1", "Here.", isSidechain=True, agentId="a9"),
+        progress,
+    )
+    assert {thread.session_id: [turn.content for turn in thread.turns] for thread in found.threads} == {
+        "s1:a9": ["search for X", "Here."],
+        "s1:b7": ["Found it."],
+    }
+    alone = parse(row("user", "k1", None, "search for X", isSidechain=True, agentId="a9"), name="agent-a9.jsonl")
+    assert (alone.session_id, [turn.content for turn in alone.turns]) == ("s1:a9", ["search for X"])
+
+
+def test_words_typed_while_the_agent_worked_are_the_users() -> None:
+    def queue(operation: str, content: str | None = None) -> dict[str, Any]:
+        return {"type": "queue-operation", "operation": operation, "sessionId": "s1", "content": content}
+
+    found = parse(
+        row("user", "u1", None, "start"),
+        queue("enqueue", "don't amend commits"),
+        queue("remove"),
+        row("assistant", "a1", "u1", "I won't."),
+        queue("enqueue", "taken back"),
+        queue("popAll", "taken back"),
+        queue("enqueue", "/config"),
+        queue("remove"),
+        queue("enqueue", "said later as well"),
+        queue("dequeue"),
+        row("user", "u2", "a1", "said later as well"),
+    )
+    assert [content for role, _, content in said(found) if role == "user"] == [
+        "start",
+        "don't amend commits",
+        "said later as well",
+    ]
+
+
+def test_a_broken_line_is_left_out_with_a_warning_and_half_a_pair_is_mended() -> None:
+    found = parse(row("user", "u1", None, "a"), '{"type": "user", "uu', "[1]", row("user", "u2", "u1", "half \ud800!"))
+    assert [content for _, _, content in said(found)] == ["a", "half \ufffd!"]
+    assert [warning.split(":")[0] for warning in found.warnings] == ["line 2", "line 3", "line 4"]
+
+
+LINES = [
+    row("user", "u1", None, "first question"),
+    row("assistant", "a1", "u1", [{"type": "text", "text": "first answer"}, call("c1", command="ls")]),
+    row("user", "r1", "a1", [result("c1", "output")]),
+    row("user", "u2", "r1", "second question"),
+]
+
+
+@given(st.integers(0, 4), st.text(st.characters(exclude_characters="\n"), max_size=40))
+def test_no_junk_between_lines_loses_a_good_one(at: int, junk: str) -> None:
+    lines = [json.dumps(line) for line in LINES]
+    found = claude_code.parse("\n".join([*lines[:at], junk, *lines[at:]]), "s1.jsonl")
+    assert [turn.content for turn in found.turns] == [
+        "first question",
+        "first answer",
+        '{"command":"ls"}',
+        "output",
+        "second question",
+    ]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = (
+    "type",
+    "uuid",
+    "parentUuid",
+    "message",
+    "isSidechain",
+    "agentId",
+    "data",
+    "attachment",
+    "operation",
+    "content",
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), JSON | st.sampled_from(["user", "assistant", "progress"]))))
+def test_nothing_that_is_json_makes_it_stumble(rows: list[dict[str, Any]]) -> None:
+    claude_code.parse("\n".join(json.dumps(line) for line in rows), "x.jsonl")
+
+
+def test_every_text_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> None:
+    files = sorted((eval_dir / "transcripts" / "claude-code").rglob("*.jsonl"))
+    assert files
+    for file in files:
+        text = file.read_text("utf-8")
+        found = formats.parse(text, file.name)
+        assert found.agent == "claude-code"
+        assert found.turns
+        contents = [turn.content for turn in found.turns] + [turn.content for way in found.left for turn in way]
+        for line in text.split("\n"):
+            if not line.strip():
+                continue
+            entry = json.loads(line)
+            if entry.get("type") != "user" or entry.get("isSidechain") or "message" not in entry:
+                continue
+            content = entry["message"]["content"]
+            words = [content] if isinstance(content, str) else [b["text"] for b in content if b.get("type") == "text"]
+            assert all(contents.count(word) >= 1 for word in words)

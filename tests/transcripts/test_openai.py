@@ -1,0 +1,93 @@
+"""OpenAI's messages, from a caller and from files; JSON Lines of turns."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.transcripts import formats, jsonl, openai
+from ctxmem_mcp.transcripts.openai import turns_of_messages
+
+
+def test_calls_follow_their_text_with_arguments_as_the_string_that_came() -> None:
+    function = {"name": "read", "arguments": '{ "path":"a.py" }'}
+    found = turns_of_messages(
+        [
+            {"role": "developer", "content": "Be brief."},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "u"}}],
+            },
+            {"role": "assistant", "content": "Reading.", "tool_calls": [{"id": "k1", "function": function}]},
+            {"role": "tool", "tool_call_id": "k1", "content": "x = 1"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "k2", "function": function}]},
+            {"role": "function", "name": "read", "content": "y = 2"},
+            {"role": "assistant", "content": None, "refusal": "I can't."},
+        ]
+    )
+    assert found == [
+        NewTurn("system", "Be brief."),
+        NewTurn("user", "Look"),
+        NewTurn("user", '{"type":"image_url","image_url":{"url":"u"}}'),
+        NewTurn("assistant", "Reading."),
+        NewTurn("assistant", '{ "path":"a.py" }', "read", None, "k1"),
+        NewTurn("tool", "x = 1", None, None, "k1"),
+        NewTurn("assistant", '{ "path":"a.py" }', "read", None, "k2"),
+        NewTurn("tool", "y = 2", "read"),
+        NewTurn("assistant", "I can't."),
+    ]
+
+
+def test_the_fields_of_a_turn_are_taken_as_they_are() -> None:
+    given = {"role": "tool", "content": "out", "name": "Bash", "said_at": "2026-01-01T00:00:00Z", "call_id": "c"}
+    assert turns_of_messages([given]) == [NewTurn("tool", "out", "Bash", "2026-01-01T00:00:00Z", "c")]
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ("hello", "messages[1]:"),
+        ({"content": "x"}, "messages[1].role"),
+        ({"role": "robot", "content": "x"}, "messages[1].role"),
+        ({"role": "user"}, "messages[1].content"),
+        ({"role": "user", "content": 5}, "messages[1].content"),
+        ({"role": "user", "content": [5]}, "messages[1].content[0]"),
+        ({"role": "user", "content": "x", "name": 5}, "messages[1].name"),
+        ({"role": "assistant", "content": "x", "tool_calls": "y"}, "messages[1].tool_calls"),
+        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[1].tool_calls[0]"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(message: Any, named: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        turns_of_messages([{"role": "user", "content": "ok"}, message])
+    assert named in str(refused.value)
+
+
+def test_a_file_is_a_list_or_a_requests_body() -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    for body in (messages, {"model": "m", "messages": messages}):
+        found = formats.parse(json.dumps(body), "chat.json")
+        assert (found.agent, [turn.content for turn in found.turns]) == ("openai", ["hi", "hello"])
+
+
+def test_in_a_file_a_bad_message_is_left_out_with_a_warning() -> None:
+    found = openai.parse(json.dumps([{"role": "user", "content": "hi"}, {"role": "?"}]), "chat.json")
+    assert [turn.content for turn in found.turns] == ["hi"]
+    assert "messages[1].role" in found.warnings[0]
+
+
+def test_lines_of_turns_survive_a_broken_line() -> None:
+    text = '{"role":"user","content":"hi"}\nnonsense\n\n{"role":"tool","content":"half \\ud800"}\n{"role":"user"}\n'
+    assert jsonl.looks_like("turns.jsonl", '{"role":"user","content":"hi"}\n')
+    found = jsonl.parse(text, "turns.jsonl")
+    assert [turn.content for turn in found.turns] == ["hi", "half \ufffd"]
+    assert [warning.split(":")[0] for warning in found.warnings] == ["line 2", "line 5", "line 4"]
+
+
+def test_a_file_of_no_format_is_refused_with_what_always_works() -> None:
+    with pytest.raises(InvalidArgument, match="JSON Lines of turns always work"):
+        formats.parse("just text", "notes.txt")
