@@ -124,7 +124,7 @@ async def _facts(branch: Branch, places: _Places, wanted: Sequence[int]) -> tupl
     """The pieces at these places, and their turns by seq without content."""
     ids = {places.piece(ordinal): ordinal for ordinal in wanted}
     read = await branch.store.pieces(branch.id, list(ids))
-    turns = await branch.store.turns(branch.id, sorted({piece.seq for piece in read.values()}), bare=True)
+    turns = await branch.bare_turns(sorted({piece.seq for piece in read.values()}))
     return {ids[i]: piece for i, piece in read.items()}, {turn.seq: turn for turn in turns}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.drawing import best
@@ -19,11 +19,13 @@ UNFOLD_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch that is looked at: its store, its state, its chain of turns."""
+    """A branch that is looked at: its store, its state, its chain of turns. seen: turns already read, by seq,
+    without their content."""
 
     store: Store
     state: State
     lineage: Lineage
+    seen: dict[int, Turn] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -31,7 +33,13 @@ class Branch:
 
     async def bare(self, first: int, last: int) -> list[Turn]:
         """The turns first..last without their content."""
-        return await self.store.turns(self.id, self.lineage.seqs(first, last), bare=True)
+        return await self.bare_turns(self.lineage.seqs(first, last))
+
+    async def bare_turns(self, seqs: Sequence[int]) -> list[Turn]:
+        """These turns without their content; each is read once."""
+        if unseen := [seq for seq in seqs if seq not in self.seen]:
+            self.seen.update({turn.seq: turn for turn in await self.store.turns(self.id, unseen, bare=True)})
+        return [self.seen[seq] for seq in seqs if seq in self.seen]
 
     async def turns(self, indexes: Iterable[int]) -> dict[int, Turn]:
         """These turns by index, with their content."""
@@ -68,7 +76,7 @@ async def opened_for(branch: Branch, ground: Ground, indexes: Iterable[int]) -> 
         nodes |= read
         level = list(read.values())
     seqs = [seq for leaf in ranges for seq in branch.lineage.seqs(leaf.first, leaf.last)]
-    turns = {turn.index: turn for turn in await branch.store.turns(branch.id, seqs, bare=True)}
+    turns = {turn.index: turn for turn in await branch.bare_turns(seqs)}
     for leaf in ranges:
         leaves[leaf.first] = [turns[index] for index in range(leaf.first, leaf.last + 1)]
     return replace(ground, nodes=nodes, leaves=leaves)

@@ -97,7 +97,7 @@ async def view(
 
 async def _heading(branch: Branch, ground: Ground, token_budget: int) -> Heading:
     last = branch.lineage.last_seq
-    head = (await branch.store.turns(branch.id, [last], bare=True))[0].id if last else None
+    head = (await branch.bare_turns([last]))[0].id if last else None
     total = sum(node.tokens for node in ground.roots) + sum(t.tokens for t in ground.leaves[ground.tail_first])
     return Heading(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Run, State, TermHits
@@ -30,6 +31,14 @@ def _lists(values: Sequence[object]) -> Iterator[tuple[str, list[object]]]:
         at += size
 
 
+def _among(column: str, ids: Sequence[int]) -> Iterator[tuple[str, list[object]]]:
+    """The same for numbers, as conditions: neighbours in order are read in one go."""
+    if ids and ids[-1] - ids[0] + 1 == len(ids) and all(a < b for a, b in pairwise(ids)):
+        yield f"{column} BETWEEN ? AND ?", [ids[0], ids[-1]]
+    else:
+        yield from ((f"{column} IN ({marks})", part) for marks, part in _lists(ids))
+
+
 def state(db: sqlite3.Connection, conversation_id: str, now: float) -> State | None:
     """The living conversation's state; None for one that is forgotten, expired or not begun."""
     row = db.execute(f"SELECT forgotten, {', '.join(STATE_COLUMNS)} FROM conversation").fetchone()
@@ -49,8 +58,8 @@ def runs(db: sqlite3.Connection) -> tuple[Run, ...]:
 def turns(db: sqlite3.Connection, seqs: Sequence[int], bodies: Bodies, bare: bool) -> list[Turn]:
     found: dict[int, Turn] = {}
     wanted = _TURN if bare else f"{_TURN}, codec, body"
-    for marks, part in _lists(seqs):
-        for row in db.execute(f"SELECT {wanted} FROM turns WHERE seq IN ({marks})", part):
+    for condition, part in _among("seq", seqs):
+        for row in db.execute(f"SELECT {wanted} FROM turns WHERE {condition}", part):
             seq, index, digest, role, name, said_at, call_id, tokens = row[:8]
             content = "" if bare else bodies.decode(db, row[8], row[9])
             found[seq] = Turn(seq, index, digest, ROLES[role], content, name, said_at, call_id, tokens)
@@ -110,8 +119,8 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
     found: dict[int, Piece] = {}
-    for marks, part in _lists(ids):
-        for row in db.execute(f"SELECT {_PIECE} FROM pieces WHERE id IN ({marks})", part):
+    for condition, part in _among("id", ids):
+        for row in db.execute(f"SELECT {_PIECE} FROM pieces WHERE {condition}", part):
             found[row[0]] = Piece(*row)
     return {i: found[i] for i in ids if i in found}
 
