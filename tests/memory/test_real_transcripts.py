@@ -1,0 +1,65 @@
+"""Laws 1, 3, 4 and 8 over every real transcript that CTXMEM_EVAL_DIR has."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp import tree
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import NewTurn, OutlineNode
+from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.transcripts import formats
+from tests.memory.test_laws import every_turn_by_expanding
+from tests.reading import read, told
+
+pytestmark = pytest.mark.anyio
+QUESTIONS = (None, "What errors did we encounter?", "why did the test fail in state.go", "what did the user decide")
+
+
+def real_transcripts(folder: Path) -> list[tuple[str, list[NewTurn]]]:
+    found = []
+    for file in sorted((folder / "transcripts").rglob("*")):
+        if not file.is_file():
+            continue
+        try:
+            transcript = formats.parse(file.read_text("utf-8"), file.name)
+        except InvalidArgument:
+            continue
+        found += [(file.name, list(one.turns)) for one in (transcript, *transcript.threads) if one.turns]
+    assert len(found) > 40
+    return found
+
+
+def depth_and_fan_outs(roots: list[OutlineNode]) -> tuple[int, list[int]]:
+    fan_outs, level, depth = [], [root for root in roots if root.id], 0
+    while level:
+        depth += 1
+        fan_outs += [len(node.children) for node in level if node.children]
+        level = [child for node in level for child in node.children]
+    return depth, fan_outs
+
+
+async def test_every_real_transcript_is_kept_and_told_of_whole(eval_dir: Path) -> None:
+    for name, turns in real_transcripts(eval_dir):
+        memory = Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_790_000_000.0)
+        await memory.sync(turns, conversation_id="c")
+        assert await memory.verify("c") == []
+        assert await every_turn_by_expanding(memory, "c") == {i: turn.content for i, turn in enumerate(turns)}, name
+        for budget, question in zip((700, 2_000, 8_000, 20_000), QUESTIONS, strict=True):
+            view = await memory.view("c", query=question, token_budget=budget)
+            assert view.shown_tokens <= budget
+            assert told(read(view.text)) == list(range(len(turns))), (name, question)
+
+
+async def test_real_trees_are_balanced(eval_dir: Path) -> None:
+    for name, turns in real_transcripts(eval_dir):
+        memory = Memory(PlainStore(), ExtractiveSummarizer())
+        await memory.sync(turns, conversation_id="c")
+        depth, fan_outs = depth_and_fan_outs(await memory.outline("c"))
+        assert all(tree.FANOUT_MIN <= fan_out <= tree.FANOUT_MAX for fan_out in fan_outs), name
+        assert depth <= 2 + math.log(max(2, len(turns)), tree.FANOUT_MIN)
