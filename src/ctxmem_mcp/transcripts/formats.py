@@ -9,7 +9,7 @@ from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.transcripts.contract import Transcript
 
 # Asked in this order; the last ones take what the ones before them would read better.
-FORMATS = ("claude_code", "codex", "pi", "swe_agent", "specstory", "aider", "anthropic", "openai", "jsonl")
+FORMATS = ("claude_code", "codex", "pi", "swe_agent", "specstory", "aider", "chatgpt", "anthropic", "openai", "jsonl")
 # A file's kind shows in its first lines.
 LOOKED_AT_CHARS = 200_000
 
