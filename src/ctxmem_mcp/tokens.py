@@ -20,6 +20,8 @@ SLICE_CHARS = 8_000
 # patterns; '/' may join the line end before it, white space may join the line ends around it.
 _CUT = re.compile(r"\n(?=[^\s/])")
 _RUN_MAX_CHARS = 50_000
+# What every special token begins with.
+_SPECIAL = "<|"
 
 
 @functools.cache
@@ -35,10 +37,15 @@ def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
     Special tokens such as <|endoftext|> count as the plain text they are. A run of more than 50,000 characters
     without a safe place to cut is counted in slices of that length, which may differ from one whole by a token a cut.
     """
-    encode = _encoder(encoding).encode_flat
+    encoder = _encoder(encoding)
     if len(text) <= SLICE_CHARS:
-        return len(encode(text)) // 4
-    return sum(len(encode(part)) // 4 for part in _slices(text))
+        return _count_short(encoder, text)
+    return sum(_count_short(encoder, part) for part in _slices(text))
+
+
+def _count_short(encoder: Any, text: str) -> int:
+    # The faster way takes '<|endoftext|>' and its like for one token; four bytes a token.
+    return len(encoder.encode_ordinary(text)) if _SPECIAL in text else len(encoder.encode_flat(text)) // 4
 
 
 class Counting:
