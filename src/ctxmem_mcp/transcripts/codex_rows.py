@@ -68,8 +68,7 @@ def said_in(line: int, row: Row, apart: bool) -> Iterator[Said]:
     payload = row.get("payload")
     body = payload if isinstance(payload, dict) else row
     said_at = instant_of(row.get("timestamp")) or instant_of(row.get("created_at"))
-    event = row.get("type") == "event_msg"
-    if event:
+    if event := row.get("type") == "event_msg":
         told = _of_event(body)
     elif row.get("type") == "compacted":
         told = _of_compacted(body)
