@@ -72,7 +72,7 @@ BAD = [
     ("CTXMEM_RETENTION_DAYS", "400", "whole number from 1 to 365"),
     ("CTXMEM_RETENTION_DAYS", "a month", "whole number from 1 to 365"),
     ("CTXMEM_DURABILITY", "none", "one of full, normal"),
-    ("CTXMEM_ENCODING", "gpt2", "one of o200k_base, cl100k_base"),
+    ("CTXMEM_ENCODING", "gpt2", "takes o200k_base, cl100k_base or a model"),
     ("CTXMEM_HTTP_PORT", "70000", "from 0 to 65535"),
     ("CTXMEM_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
 ]
@@ -120,3 +120,14 @@ def test_a_config_file_that_was_named_must_be_there_and_be_toml(config: Path) ->
 def test_a_data_folder_that_is_a_file_is_refused(config: Path) -> None:
     with pytest.raises(InvalidArgument, match="which is a file"):
         Settings.load({"data_dir": str(config)}, {})
+
+
+@pytest.mark.parametrize(("given", "counted_in"), [("gpt-4o", "o200k_base"), ("gpt-4", "cl100k_base")])
+def test_an_encoding_may_be_named_by_a_model(given: str, counted_in: str, tmp_path: Path) -> None:
+    assert Settings.load({"encoding": given, "data_dir": tmp_path}).encoding == counted_in
+
+
+@pytest.mark.parametrize("given", ["p50k_base", "davinci", "some-model"])
+def test_an_encoding_that_is_not_there_is_refused(given: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="or a model that uses one of them"):
+        Settings.load({"encoding": given, "data_dir": tmp_path})

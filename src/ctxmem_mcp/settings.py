@@ -36,7 +36,7 @@ class Settings:
 
     data_dir        CTXMEM_DATA_DIR        the folder conversations are kept in; default: the platform's data folder
     durability      CTXMEM_DURABILITY      full: an acknowledged turn survives power loss; normal: a killed process
-    encoding        CTXMEM_ENCODING        what tokens are counted in
+    encoding        CTXMEM_ENCODING        what tokens are counted in: o200k_base, cl100k_base, or a model that uses one
     retention_days  CTXMEM_RETENTION_DAYS  days after its last append that a new conversation is kept (1..365)
     http_host       CTXMEM_HTTP_HOST       where the HTTP transport listens
     http_port       CTXMEM_HTTP_PORT       its port (0: any free one)
@@ -148,6 +148,24 @@ def _one_of(choices: tuple[str, ...]) -> _Parse:
     return parse
 
 
+def _encoding(given: object, name: str, came: str) -> str:
+    """An encoding, or a model that uses one of them."""
+    word = str(given).strip()
+    if word.lower() in ENCODINGS:
+        return word.lower()
+    from tiktoken.model import encoding_name_for_model
+
+    try:
+        found = encoding_name_for_model(word)
+    except KeyError:
+        found = ""
+    if found not in ENCODINGS:
+        raise InvalidArgument(
+            came, f"is {word!r}; takes {', '.join(ENCODINGS)} or a model that uses one of them", _leave_out(name)
+        )
+    return found
+
+
 def _whole(low: int, high: int) -> _Parse:
     def parse(given: object, name: str, came: str) -> int:
         try:
@@ -185,7 +203,7 @@ def _leave_out(name: str) -> str:
 _KNOBS: dict[str, _Parse] = {
     "data_dir": _folder,
     "durability": _one_of(DURABILITIES),
-    "encoding": _one_of(ENCODINGS),
+    "encoding": _encoding,
     "retention_days": _whole(RETENTION_DAYS_MIN, RETENTION_DAYS_MAX),
     "http_host": _text,
     "http_port": _whole(0, PORT_MAX),
