@@ -20,6 +20,7 @@ SLICE_CHARS = 8_000
 # patterns; '/' may join the line end before it, white space may join the line ends around it.
 _CUT = re.compile(r"\n(?=[^\s/])")
 _RUN_MAX_CHARS = 50_000
+_BRACKETED = re.compile(r"\n(?= *\[)")
 # What every special token begins with.
 _SPECIAL = "<|"
 
@@ -51,7 +52,8 @@ def _count_short(encoder: Any, text: str) -> int:
 class Counting:
     """Counts texts that have most of their lines in common, such as the tries at one view, each stretch once.
 
-    A line that begins with '[' begins a token of its own, so the stretches' counts sum up to the whole's.
+    A line that begins with '[', indented or not, begins a token of its own in both encodings' patterns, so the
+    stretches' counts sum up to the whole's.
     """
 
     def __init__(self, encoding: str = DEFAULT_ENCODING) -> None:
@@ -60,12 +62,8 @@ class Counting:
 
     def __call__(self, text: str) -> int:
         known, total = self._known, 0
-        first, *rest = text.split("\n[")
-        parts = [first, *("[" + part for part in rest)]
-        last = len(parts) - 1
-        for i, part in enumerate(parts):
-            if i < last:
-                part += "\n"
+        parts = _BRACKETED.split(text)
+        for part in [*(part + "\n" for part in parts[:-1]), parts[-1]]:
             found = known.get(part)
             if found is None:
                 found = known[part] = count(part, self._encoding)

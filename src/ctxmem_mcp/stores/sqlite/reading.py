@@ -105,16 +105,20 @@ def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int,
 
 
 def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -> dict[bytes, list[Summary]]:
-    found: dict[bytes, list[Summary]] = {}
+    found: dict[bytes, list[tuple[int, Summary]]] = {}
     for marks, part in _lists(list(dict.fromkeys(wanted))):
         rows = db.execute(
-            f"SELECT digest, author, codec, body FROM nodes JOIN summaries USING (node) WHERE digest IN ({marks}) "
-            "ORDER BY place",
+            "SELECT place, digest, author, codec, body FROM nodes JOIN summaries USING (node) "
+            f"WHERE digest IN ({marks})",
             part,
         )
-        for digest, author, codec, body in rows:
-            found.setdefault(digest, []).append(summary_of(author, bodies.decode(db, codec, body)))
-    return found
+        for place, digest, author, codec, body in rows:
+            found.setdefault(digest, []).append((place, summary_of(author, bodies.decode(db, codec, body))))
+    return {digest: [kept for _, kept in sorted(written, key=_place)] for digest, written in found.items()}
+
+
+def _place(written: tuple[int, Summary]) -> int:
+    return written[0]
 
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
