@@ -130,7 +130,7 @@ def about_code(conversation: Prepared, count: int, rng: random.Random) -> Iterat
     flags = {f.turn: f for f in conversation.facts if f.start == 0}
     for at in turns:
         kind = _code_kind(conversation, at, flags)
-        if kind is None or made[kind] >= count // len(_CODE_ASKS):
+        if kind not in made or made[kind] >= count // len(_CODE_ASKS):
             continue
         turn = conversation.turns[at]
         source = turn["content"][:600] if kind in ("user", "assistant") else _intention(conversation, at, flags)
@@ -166,7 +166,7 @@ def as_dialogue(chat: dict[str, Any], rng: random.Random, sessions: int = 30) ->
     """A chat told again as short turns of two named people, a sentence or two each."""
     names = rng.sample(("Anna", "Boris", "Carla", "Deniz", "Emeka", "Fiona", "Goran", "Hana", "Ivan", "Jill"), 2)
     kept = set(rng.sample(sorted({t["session"] for t in chat["turns"]}), k=min(sessions, 30)))
-    turns = []
+    turns: list[dict[str, Any]] = []
     for t in chat["turns"]:
         if t["session"] not in kept:
             continue

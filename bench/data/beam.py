@@ -1,0 +1,83 @@
+"""BEAM as its repository has it: chats/SIZE/NUMBER/chat.json and, beside it, probing_questions/probing_questions.json.
+
+A chat is a list of batches, each with its turns, each of these a list of messages with an `id`. Questions stand under
+the ability they probe; `source_chat_ids` names the messages that answer: a list, or lists under names. In chats of ten
+million tokens the batches stand one level deeper, under their plan, and ids come several times: a question that names
+such an id is left out, as are those of abstention, which nothing answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.data.contract import Conversation, Evidence, Question, at
+from ctxmem_mcp.model import NewTurn
+
+QUESTIONS = "probing_questions/probing_questions.json"
+_ANSWERS = ("answer", "ideal_answer", "ideal_response", "ideal_summary", "expected_compliance")
+
+
+def looks_like(folder: Path) -> bool:
+    return next(folder.rglob(QUESTIONS), None) is not None
+
+
+def read(folder: Path) -> Iterator[Conversation]:
+    """The chats under a folder, by their folders' names; a chat without messages here is left out."""
+    for asked in sorted(folder.rglob(QUESTIONS), key=lambda file: (len(str(file)), str(file))):
+        chat = asked.parents[1] / "chat.json"
+        if chat.exists():
+            place = "-".join(("beam", *chat.parent.parts[-2:]))
+            yield conversation(place, json.loads(chat.read_text("utf-8")), json.loads(asked.read_text("utf-8")))
+
+
+def conversation(name: str, chat: Any, asked: dict[str, list[dict[str, Any]]]) -> Conversation:
+    turns: dict[str, NewTurn] = {}
+    by_id: dict[int, str] = {}
+    seen: Counter[int] = Counter()
+    when: str | None = None
+    for i, message in enumerate(_messages(chat)):
+        # Told with the first message of a batch; it holds until another is told.
+        when = at(message.get("time_anchor"), "%B-%d-%Y") or when
+        seen[message["id"]] += 1
+        by_id[message["id"]] = turn = str(i)
+        turns[turn] = NewTurn(message["role"], message["content"], None, when)
+    known = {number: turn for number, turn in by_id.items() if seen[number] == 1}
+    questions = [
+        _question(f"{name}-{ability}-{i}", ability, given, known)
+        for ability, several in asked.items() for i, given in enumerate(several)
+    ]  # fmt: skip
+    return Conversation(name, turns, tuple(question for question in questions if question))
+
+
+def _messages(chat: Any) -> Iterator[dict[str, Any]]:
+    """Every message, however deep it stands, in the file's order."""
+    if isinstance(chat, dict) and {"role", "id", "content"} <= chat.keys():
+        yield chat
+    elif isinstance(chat, dict):
+        for value in chat.values():
+            yield from _messages(value)
+    elif isinstance(chat, list):
+        for value in chat:
+            yield from _messages(value)
+
+
+def _question(name: str, ability: str, given: dict[str, Any], known: dict[int, str]) -> Question | None:
+    sources = list(dict.fromkeys(_numbers(given.get("source_chat_ids"))))
+    if not sources or any(number not in known for number in sources):
+        return None
+    answer = next((str(given[key]) for key in _ANSWERS if given.get(key)), None)
+    return Question(name, given["question"], ability, tuple(Evidence(known[number]) for number in sources), answer)
+
+
+def _numbers(sources: Any) -> Iterator[int]:
+    if isinstance(sources, dict):
+        sources = list(sources.values())
+    if isinstance(sources, list):
+        for source in sources:
+            yield from _numbers(source)
+    elif isinstance(sources, int):
+        yield sources

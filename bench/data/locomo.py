@@ -1,0 +1,55 @@
+"""LoCoMo's locomo10.json: a list of very long dialogues in sessions, with questions about them.
+
+A session's turns carry `dia_id` ("D3:7"), which questions name as their evidence. What a shared image shows is told
+after the words, as the dataset's own caption has it. Questions of category 5 have no true answer in the dialogue, but
+evidence they have.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.data.contract import Conversation, Evidence, Question, at
+from ctxmem_mcp.model import NewTurn
+
+CATEGORIES = {1: "1-multi-hop", 2: "2-temporal", 3: "3-open-domain", 4: "4-single-hop", 5: "5-adversarial"}
+_SESSION = re.compile(r"session_(\d+)")
+# Some are written together ("D8:6; D9:17"), some with zeros ("D30:05"), some are none ("D").
+_PLACE = re.compile(r"D:?(\d+):(\d+)")
+
+
+def looks_like(head: str) -> bool:
+    return head.lstrip().startswith("[") and ('"qa"' in head or '"speaker_a"' in head)
+
+
+def read(path: Path) -> Iterator[Conversation]:
+    yield from map(conversation, json.loads(path.read_text(encoding="utf-8")))
+
+
+def conversation(sample: dict[str, Any]) -> Conversation:
+    said = sample["conversation"]
+    turns: dict[str, NewTurn] = {}
+    for number in sorted(int(found[1]) for key in said if (found := _SESSION.fullmatch(key))):
+        when = at(said.get(f"session_{number}_date_time"), "%I:%M %p on %d %B, %Y")
+        for turn in said[f"session_{number}"]:
+            turns[turn["dia_id"]] = _turn(turn, said.get("speaker_a"), when)
+    asked = [_question(f"{sample['sample_id']}-{i}", qa, turns) for i, qa in enumerate(sample["qa"])]
+    return Conversation(sample["sample_id"], turns, tuple(q for q in asked if q.evidence))
+
+
+def _turn(turn: dict[str, Any], speaker_a: str | None, when: str | None) -> NewTurn:
+    shown = f" [shared image: {turn['blip_caption']}]" if turn.get("blip_caption") else ""
+    role = "user" if turn["speaker"] == speaker_a else "assistant"
+    return NewTurn(role, f"{turn['text']}{shown}", turn["speaker"], when)  # type: ignore[arg-type]
+
+
+def _question(name: str, qa: dict[str, Any], turns: dict[str, NewTurn]) -> Question:
+    named = [f"D{int(s)}:{int(t)}" for e in qa.get("evidence", ()) for s, t in _PLACE.findall(e)]
+    evidence = tuple(Evidence(turn) for turn in dict.fromkeys(named) if turn in turns)
+    answer = qa.get("answer", qa.get("adversarial_answer"))
+    category = CATEGORIES.get(qa["category"], str(qa["category"]))
+    return Question(name, qa["question"], category, evidence, None if answer is None else str(answer))
