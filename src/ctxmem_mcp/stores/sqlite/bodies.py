@@ -63,6 +63,7 @@ class Bodies:
             db.execute("INSERT INTO dictionaries VALUES (?, ?)", (wanted, self._compressor(0).compress(made)))
             self._dictionaries[wanted] = made
             self._newest = wanted
+            self._compressors.clear()  # nothing is written with an older one again
 
     def forget_dictionary(self) -> None:
         """After a rollback: what was made in it is not in the file."""

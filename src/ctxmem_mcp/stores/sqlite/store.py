@@ -64,6 +64,8 @@ class SqliteStore:
         self._durability: Durability = durability
         self._files: OrderedDict[str, _Open] = OrderedDict()
         self._opening = anyio.Lock()
+        # Files made by a commit under way and still empty: our own sweep leaves them alone.
+        self._begun: set[Path] = set()
 
     # ------------------------------------------------------------ the contract
 
@@ -74,13 +76,17 @@ class SqliteStore:
 
     async def commit(self, commit: Commit, now: float) -> None:
         conversation_id = commit.state.conversation_id
-        if commit.state.version == 1:
-            await self._make(conversation_id, now)
+        begun = {self._catalog.path_of(conversation_id)} if commit.state.version == 1 else set[Path]()
+        self._begun |= begun
         try:
+            if begun:
+                await self._make(conversation_id, now)
             async with self._using(conversation_id) as file:
                 await file.connection.run(partial(writing.write, commit=commit, bodies=file.bodies, now=now))
         except UnknownConversation:
             raise HeadMoved(conversation_id) from None
+        finally:
+            self._begun -= begun
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
         async with self._using(conversation_id) as file:
@@ -142,7 +148,7 @@ class SqliteStore:
             path = self._catalog.path_of(conversation_id)
             if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
                 swept.append(conversation_id)
-        for path in await self._catalog.run(self._catalog.remains):
+        for path in set(await self._catalog.run(self._catalog.remains)) - self._begun:
             with contextlib.suppress(CtxmemError, OSError):  # what is not ours, or can't be read, is left alone
                 await self._catalog.exclusively(partial(self._sweep_one, "", path, now))
         await self._catalog.exclusively(lambda _: forgetting.clear_unfinished(self._catalog.folder))

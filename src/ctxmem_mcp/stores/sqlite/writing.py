@@ -51,10 +51,9 @@ def write(db: sqlite3.Connection, commit: Commit, bodies: Bodies, now: float) ->
             text_bytes += _write_turns(db, commit.turns, commit.pieces, bodies)
             _write_pieces(db, commit.pieces)
             _write_closings(db, commit.closings, bodies, now)
-            db.executemany(
-                "INSERT INTO runs VALUES (?, ?, ?, ?)",
-                [(run.first_seq, run.parent_seq, run.first_index, run.first_piece) for run in commit.runs],
-            )
+            for run in commit.runs:
+                row = (run.first_seq, run.parent_seq, run.first_index, run.first_piece)
+                db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", row)
             db.execute(_UPDATE_STATE, (*_values(state), text_bytes))
     except BaseException:
         bodies.forget_dictionary()
