@@ -10,6 +10,8 @@ from ctxmem_mcp import tokens
 from ctxmem_mcp.memory.asking import Answer, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.pieces import cut
 from ctxmem_mcp.stores.contract import Store
 
 
@@ -29,24 +31,27 @@ async def lines(store: Store, name: str, conversation: Conversation, question: Q
         turn = conversation.turns[evidence.turn]
         if evidence.text in text if evidence.text else verbatim(turn.content, text):
             continue
-        wanted = turn.content.find(evidence.text) if evidence.text else 0
-        ranks = _ranks(answer, places[evidence.turn], wanted, len(evidence.text or turn.content))
+        holding = _holding(turn, evidence.text)
         begins = " ".join((evidence.text or turn.content).split())[:90]
         told.append(
-            f"  {evidence.turn} ({turn.role}, {tokens.count(turn.content):,} tokens): {_lost(ranks, answer)}: {begins}"
+            f"  {evidence.turn} ({turn.role}, {tokens.count(turn.content):,} tokens): "
+            f"{_lost(answer, places[evidence.turn], holding)}: {begins}"
         )
     return told
 
 
-def _ranks(answer: Answer, index: int, start: int, length: int) -> list[int]:
-    """The ranks, from 1, of the pieces that hold it."""
-    return [
-        rank for rank, found in enumerate(answer.found, 1)
-        if found.piece.index == index and found.piece.start < start + length and found.piece.stop > start
+def _holding(turn: NewTurn, text: str | None) -> list[int]:
+    """Where the pieces of a turn begin that hold some of the text."""
+    start = turn.content.find(text) if text else 0
+    stop = start + len(text or turn.content)
+    return [first for first, end in cut(turn.content, turn.role) if first < stop and end > start]
+
+
+def _lost(answer: Answer, index: int, holding: list[int]) -> str:
+    """The ranks, from 1, of the pieces that hold it; a piece that nothing pointed at has none."""
+    ranks = [
+        str(rank) for rank, found in enumerate(answer.found, 1)
+        if found.piece.index == index and found.piece.start in holding
     ]  # fmt: skip
-
-
-def _lost(ranks: list[int], answer: Answer) -> str:
-    if not ranks:
-        return "not found"
-    return f"ranked {', '.join(map(str, ranks))} of {len(answer.found)}"
+    shown = f"ranked {', '.join(ranks)} of {len(answer.found)}" if ranks else "not found"
+    return f"{shown}, in {len(holding)} pieces" if len(holding) > 1 else shown

@@ -165,8 +165,10 @@ def table(rows: Sequence[Row], budgets: Sequence[int], categories: bool) -> str:
         mine = [row for row in rows if row.way == way]
         if mine:
             lines.append(_line(way, mine, budgets, _spent(mine, budgets)))
-        for name in sorted({row.category for row in mine}) if categories else ():
-            lines.append(_line(f"{way}: {name}", [row for row in mine if row.category == name], budgets))
+        lines += [
+            _line(f"{way}: {name}", [row for row in mine if row.category == name], budgets)
+            for name in sorted({row.category for row in mine if categories})
+        ]
     return "\n".join(lines)
 
 
@@ -208,9 +210,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--store", choices=("sqlite", "plain"), default="sqlite")
     parser.add_argument("--categories", action="store_true", help="a line for each category of questions")
     parser.add_argument("--only-views", action="store_true", help="nothing beside them")
-    parser.add_argument(
-        "--why", action="store_true", help="where evidence missed at the largest budget was lost"
-    )
+    parser.add_argument("--why", action="store_true", help="where evidence missed at the largest budget was lost")
     given = parser.parse_args(arguments)
     settings = Settings(
         tuple(sorted(int(budget) for budget in given.budgets.split(","))),
