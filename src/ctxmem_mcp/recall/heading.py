@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from ctxmem_mcp.model import View
 
 
+# Counters that take long texts in slices, as tiktoken's own users must, count up to two tokens more at each cut: a
+# budget is to hold in their count as well.
+OTHERS_SLICE_CHARS, CHARS_PER_TOKEN, TOKENS_PER_CUT = 50_000, 4, 2
+
+
 @dataclass(frozen=True, slots=True)
 class Heading:
     """What the header line says, but for the tokens shown. extra: further fields, put before next_cursor."""
@@ -40,8 +45,9 @@ class Heading:
         )
 
     def cost(self, count: Callable[[str], int]) -> int:
-        """The most tokens that the line and its line end can take."""
-        return count(self.line(self.token_budget) + "\n")
+        """The most tokens that the line and its line end can take, and what others may count more than we do."""
+        cuts = self.token_budget * CHARS_PER_TOKEN // OTHERS_SLICE_CHARS
+        return count(self.line(self.token_budget) + "\n") + TOKENS_PER_CUT * cuts
 
 
 def headed(heading: Heading, text: str, count: Callable[[str], int]) -> View:
