@@ -243,7 +243,8 @@ class _OneAtATime:
         self._locks, self._key = locks, key
 
     async def __aenter__(self) -> None:
-        lock, users = self._locks.get(self._key) or (anyio.Lock(), 0)
+        # Taken at once where it is free: a turn of the event loop in between costs as much as hashing.
+        lock, users = self._locks.get(self._key) or (anyio.Lock(fast_acquire=True), 0)
         self._locks[self._key] = (lock, users + 1)
         try:
             await lock.acquire()
