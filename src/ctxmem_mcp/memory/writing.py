@@ -121,8 +121,7 @@ class Writer:
         if at != edge.seq:
             edge = await edge_at(self._store, state, at)
         grower = Grower(state, edge, self._summarizer)
-        for turn, its_digest in zip(turns[len(known) :], digests[len(known) :], strict=True):
-            grower.add(turn, its_digest)
+        grower.add_all(turns[len(known) :], digests[len(known) :])
         days = state.retention_days if target.retention_days is None else target.retention_days
         grown = grower.grown(now=now, retention_days=days)
         await self._store.commit(grown.commit, now)
