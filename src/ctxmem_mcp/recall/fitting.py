@@ -31,6 +31,8 @@ OUTLINE_SHARE_GRANTED = 0.1
 # What our own lines cost, for choosing; the exact count comes later.
 HEADER_TOKENS = 9
 GAP_TOKENS = 9
+# No line more in the outline costs less.
+LINE_TOKENS_MIN = 5
 LEAF_TOKENS = 24
 # Each try at filling the last of the budget counts the whole text again.
 TOP_UP_TRIES = 10
@@ -227,6 +229,9 @@ class _Page:
         cap = round(budget * self._material.outline_share)
         spent = sum(self._cost(i, Detail.BARE) for i in self._outline_items())
         for i, detail in self._wishes():
+            least = LINE_TOKENS_MIN if detail > Detail.TITLES else 1
+            if spent + least > cap or tokens + least > budget:
+                continue  # rendered and counted for nothing
             more = self._cost(i, detail) - self._cost(i, self._details[i])
             if spent + more > cap or tokens + more > budget or detail < self._details[i]:
                 continue
