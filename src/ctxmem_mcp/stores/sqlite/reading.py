@@ -113,7 +113,11 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -
             part,
         )
         for place, digest, author, codec, body in rows:
-            found.setdefault(digest, []).append((place, summary_of(author, bodies.decode(db, codec, body))))
+            summary = bodies.summaries.get((author, codec, body))
+            if summary is None:
+                summary = summary_of(author, bodies.decode(db, codec, body))
+                bodies.remember(author, codec, body, summary)
+            found.setdefault(digest, []).append((place, summary))
     return {digest: [kept for _, kept in sorted(written, key=_place)] for digest, written in found.items()}
 
 
