@@ -217,7 +217,7 @@ def test_part_of_a_coding_view_is_kept_for_what_the_user_said() -> None:
     prose = int(terms.Flag.PROSE)
     output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
     said = [Candidate(100 + i, 0.0, 100, prose, "user") for i in range(50)]
-    order = choose([*output, *said], 2_000, coding=1.0)
+    order = choose([*output, *said], 2_000, coding=1.0, user_share=0.3)
     assert sum(1 for o in order[:17] if o >= 100) == 5
     assert sorted(order) == sorted(c.ordinal for c in [*output, *said])
     assert all(o < 100 for o in choose([*output, *said], 2_000, coding=0.0)[:50])

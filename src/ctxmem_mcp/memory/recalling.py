@@ -18,7 +18,7 @@ from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Stretch, tile
-from ctxmem_mcp.recall.packing import Candidate, choose
+from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose
 from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
 from ctxmem_mcp.recall.telling import between, told_turns
@@ -134,7 +134,8 @@ def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
     by_ordinal = {found.ordinal: found for found in answer.found}
     candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found]
     coding = answer.kinds["coding"] if answer.kinds else 0.0
-    return [by_ordinal[ordinal] for ordinal in choose(candidates, budget, coding=coding)]
+    share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
+    return [by_ordinal[ordinal] for ordinal in choose(candidates, budget, coding=coding, user_share=share)]
 
 
 async def _told(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from ctxmem_mcp.model import View
 
-
 # Counters that take long texts in slices, as tiktoken's own users must, count up to two tokens more at each cut: a
 # budget is to hold in their count as well.
 OTHERS_SLICE_CHARS, CHARS_PER_TOKEN, TOKENS_PER_CUT = 50_000, 4, 2

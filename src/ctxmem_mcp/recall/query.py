@@ -178,10 +178,10 @@ class Plan:
         return Kind.WHOLE in self.kinds
 
     @property
-    def wants_words(self) -> bool:
-        """Asks for what people or the agent said, meant or decided, rather than for code or output."""
+    def wants_work(self) -> bool:
+        """Asks for code, a command or its output, rather than for what people or the agent said, meant or decided."""
         said = {Kind.USER_SAID, Kind.AGENT_SAID, Kind.WHY, Kind.DECISION, Kind.LIKING}
-        return bool(self.kinds & said) and not self.kinds & {Kind.ERROR, Kind.RESULT, Kind.COMMAND}
+        return bool(self.kinds & {Kind.ERROR, Kind.RESULT, Kind.COMMAND, Kind.CHANGE}) and not self.kinds & said
 
 
 def read(text: str, speakers: Sequence[str] = ()) -> Plan:
