@@ -1,9 +1,11 @@
 """BEAM as its repository has it: chats/SIZE/NUMBER/chat.json and, beside it, probing_questions/probing_questions.json.
 
-A chat is a list of batches, each with its turns, each of these a list of messages with an `id`. Questions stand under
-the ability they probe; `source_chat_ids` names the messages that answer: a list, or lists under names. In chats of ten
-million tokens the batches stand one level deeper, under their plan, and ids come several times: a question that names
-such an id is left out, as are those of abstention, which nothing answers.
+A chat is a list of batches, each with its turns, each of these a list of messages with an `id`; where it was cut to its
+size there is a chat_trunecated.json too, and that is the one the questions are asked of. Questions stand under the
+ability they probe; `source_chat_ids` names the messages that answer: a list, or lists under names. Left out are
+questions that nothing answers (abstention) and those that name a message that is not there, or an id that comes twice.
+
+Messages are found at whatever depth they stand, since the longest chats are said to nest deeper; those were not tried.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from bench.data.contract import Conversation, Evidence, Question, at
 from ctxmem_mcp.model import NewTurn
 
 QUESTIONS = "probing_questions/probing_questions.json"
+# The better one first; the name is spelled as there.
+CHATS = ("chat_trunecated.json", "chat.json")
 _ANSWERS = ("answer", "ideal_answer", "ideal_response", "ideal_summary", "expected_compliance")
 
 
@@ -28,9 +32,10 @@ def looks_like(folder: Path) -> bool:
 def read(folder: Path) -> Iterator[Conversation]:
     """The chats under a folder, by their folders' names; a chat without messages here is left out."""
     for asked in sorted(folder.rglob(QUESTIONS), key=lambda file: (len(str(file)), str(file))):
-        chat = asked.parents[1] / "chat.json"
-        if chat.exists():
-            place = "-".join(("beam", *chat.parent.parts[-2:]))
+        beside = asked.parents[1]
+        chat = next((beside / name for name in CHATS if (beside / name).exists()), None)
+        if chat:
+            place = "-".join(("beam", *beside.parts[-2:]))
             yield conversation(place, json.loads(chat.read_text("utf-8")), json.loads(asked.read_text("utf-8")))
 
 

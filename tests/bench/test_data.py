@@ -170,7 +170,15 @@ def test_beams_sources_are_the_evidence_and_what_has_none_or_unknown_ones_is_lef
     }
 
 
-def test_beams_longest_chats_stand_under_plans_and_ids_that_come_twice_answer_nothing(tmp_path: Path) -> None:
+def test_beams_questions_are_asked_of_the_chat_that_was_cut_where_there_is_one(tmp_path: Path) -> None:
+    folder = beam(tmp_path / "chats", BEAM_CHAT)
+    written(folder / "100K/7/chat_trunecated.json", BEAM_CHAT[:1])
+    found = only(folder)
+    assert len(found.turns) == 3
+    assert [question.category for question in found.questions] == ["knowledge_update"]
+
+
+def test_beams_messages_are_found_at_any_depth_and_ids_that_come_twice_answer_nothing(tmp_path: Path) -> None:
     again = [{"batch_number": 1, "turns": [[{"role": "user", "id": 2, "content": "Other."}]]}]
     found = only(beam(tmp_path / "chats", [{"plan-1": BEAM_CHAT}, {"plan-2": again}]))
     assert len(found.turns) == 5
