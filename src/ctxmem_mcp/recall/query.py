@@ -180,8 +180,11 @@ class Plan:
     @property
     def wants_work(self) -> bool:
         """Asks for code, a command or its output, rather than for what people or the agent said, meant or decided."""
-        said = {Kind.USER_SAID, Kind.AGENT_SAID, Kind.WHY, Kind.DECISION, Kind.LIKING}
-        return bool(self.kinds & {Kind.ERROR, Kind.RESULT, Kind.COMMAND, Kind.CHANGE}) and not self.kinds & said
+        if self.kinds & {Kind.USER_SAID, Kind.AGENT_SAID, Kind.DECISION, Kind.LIKING}:
+            return False
+        # Why something failed stands in output; why something was changed, in what people said.
+        changed = Kind.CHANGE in self.kinds and Kind.WHY not in self.kinds
+        return changed or bool(self.kinds & {Kind.ERROR, Kind.RESULT, Kind.COMMAND})
 
 
 def read(text: str, speakers: Sequence[str] = ()) -> Plan:
