@@ -9,10 +9,11 @@ Names are loaded when they are first used, so that a start imports no more than 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Not from typing: it takes as long to load as the whole of a hook.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ctxmem_mcp.assembly import open_memory
     from ctxmem_mcp.errors import Conflict, Corrupt, CtxmemError, NotFound, Refused, Unavailable
     from ctxmem_mcp.memory import Memory
@@ -47,6 +48,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 

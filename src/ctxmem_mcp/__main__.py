@@ -1,7 +1,8 @@
 """The command's door: `ctxmem-mcp` and `python -m ctxmem_mcp`.
 
 A host starts the server with no arguments and waits for its first answer, so that way goes by a small parser of its
-own; whatever else is asked for goes to the full command, whose libraries take longer to load than the server itself.
+own. An agent waits for each of its hooks, so that way loads next to nothing. Whatever else is asked for goes to the
+full command, whose libraries take longer to load than the server itself.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 import sys
 
 _SERVE = "serve"
+_HOOK = "hook"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; gives the exit code: 0 done, 1 refused or not found, 2 not understood."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == [_HOOK] and "--help" not in given:
+        from ctxmem_mcp.faces import hooks
+
+        return hooks.run(given)
     if _asks_to_serve(given):
         from ctxmem_mcp.faces import starting
 
