@@ -1,0 +1,101 @@
+"""What we write into a config, and how we know it again, also in the forms that people and older versions wrote."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+System = Literal["linux", "macos", "windows"]
+
+NAME = "ctxmem"
+PROGRAM = "ctxmem-mcp"
+MODULE = "ctxmem_mcp"
+# An agent waits this long for a hook at most; the hook itself takes milliseconds.
+HOOK_SECONDS = 10
+_DATA_DIR, _DATA_DIR_ENV = "--data-dir", "CTXMEM_DATA_DIR"
+_RUNNERS = ("uvx", "uv", "pipx", "pip-run")
+_SAFE_IN_WINDOWS = re.compile(r"[\w.:/\\~-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """The server as it is to be registered: its absolute path, the folder it is to use if not the usual one, and the
+    system whose shells will read the hooks' command lines."""
+
+    command: str
+    data_dir: str | None = None
+    system: System = "linux"
+
+    @property
+    def arguments(self) -> list[str]:
+        return [_DATA_DIR, self.data_dir] if self.data_dir else []
+
+    def hook_line(self, agent: str, *, by_bash: bool = False) -> str:
+        """The command line of a hook. `by_bash`: the agent gives it to a bash even on Windows, which eats backslashes."""
+        words = [self.command, "hook", agent, *self.arguments]
+        if self.system != "windows":
+            return shlex.join(words)
+        return " ".join(_quoted_for_windows(word.replace("\\", "/") if by_bash else word) for word in words)
+
+
+def _quoted_for_windows(word: str) -> str:
+    # Only where it must be: PowerShell takes a quoted first word for a text, not for a command.
+    return word if _SAFE_IN_WINDOWS.fullmatch(word) else f'"{word}"'
+
+
+def is_our_server(entry: Any) -> bool:
+    """Whether a server's entry starts this program, by whatever way."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("command"), str):
+        return False
+    given = entry.get("args")
+    words = [entry["command"], *(word for word in given if isinstance(word, str))] if isinstance(given, list) else []
+    return _starts_us(words or shlex_words(entry["command"]))
+
+
+def is_our_hook(line: Any) -> bool:
+    """Whether a hook's command line calls this program's hook."""
+    words = shlex_words(line) if isinstance(line, str) else []
+    return "hook" in words and _starts_us(words)
+
+
+def _starts_us(words: Sequence[str]) -> bool:
+    if not words:
+        return False
+    program = _stem(words[0])
+    return (
+        program == PROGRAM
+        or (program in _RUNNERS and PROGRAM in words)
+        or any(pair == ("-m", MODULE) for pair in zip(words, words[1:], strict=False))
+    )
+
+
+def _stem(word: str) -> str:
+    name = re.split(r"[\\/]", word)[-1].lower()
+    return re.sub(r"\.(exe|cmd|bat)$", "", name)
+
+
+def shlex_words(line: str) -> list[str]:
+    """The words of a command line, of either system's shells; none where it is no such line."""
+    try:
+        words = shlex.split(line.replace("\\", "/") if re.search(r"[A-Za-z]:\\|\\\w", line) else line)
+    except ValueError:
+        return []
+    return words[1:] if words[:1] == ["&"] else words
+
+
+def data_dir_of(entry: Any) -> str | None:
+    """The folder that a registered server was told to use, by argument or environment."""
+    if not isinstance(entry, Mapping):
+        return None
+    words, environment = entry.get("args"), entry.get("env")
+    if isinstance(words, list):
+        for i, word in enumerate(words):
+            if word == _DATA_DIR and i + 1 < len(words):
+                return str(words[i + 1])
+            if isinstance(word, str) and word.startswith(f"{_DATA_DIR}="):
+                return word.partition("=")[2]
+    given = environment.get(_DATA_DIR_ENV) if isinstance(environment, Mapping) else None
+    return given if isinstance(given, str) and given else None
