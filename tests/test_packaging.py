@@ -108,7 +108,7 @@ def test_server_json_has_every_setting_of_a_stdio_server_with_its_default() -> N
     assert declared.keys() == {*knobs, CONFIG_ENV}
     for name, knob in knobs.items():
         default = declared[name].get("default")
-        assert default == (None if knob.default is MISSING else str(knob.default)), name
+        assert default == (None if knob.default in (MISSING, None) else str(knob.default)), name
         for given in [*declared[name].get("choices", ()), *([default] if default else [])]:
             Settings.load({}, {name: given}, NO_SETTINGS)
 
@@ -140,7 +140,9 @@ def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
     for knob in fields(Settings):
         line = next((line for line in README.splitlines() if f"`{environment_name(knob.name)}`" in line), "")
         assert line, f"README says nothing of {knob.name}"
-        assert knob.default is MISSING or f"`{knob.default}`" in line, f"README gives another default of {knob.name}"
+        assert knob.default in (MISSING, None) or f"`{knob.default}`" in line, (
+            f"README gives another default of {knob.name}"
+        )
 
 
 @pytest.mark.anyio

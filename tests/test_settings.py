@@ -75,6 +75,9 @@ BAD = [
     ("CTXMEM_ENCODING", "gpt2", "takes o200k_base, cl100k_base or a model"),
     ("CTXMEM_HTTP_PORT", "70000", "from 0 to 65535"),
     ("CTXMEM_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
+    ("CTXMEM_LLM_BASE_URL", "localhost:11434", "takes a URL such as http://localhost:11434/v1"),
+    ("CTXMEM_LLM_BASE_URL", "http://[::1", "takes a URL such as"),
+    ("CTXMEM_LLM_TOKENS_PER_DAY", "-1", "whole number from 0"),
 ]
 
 
@@ -131,3 +134,15 @@ def test_an_encoding_may_be_named_by_a_model(given: str, counted_in: str, tmp_pa
 def test_an_encoding_that_is_not_there_is_refused(given: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="or a model that uses one of them"):
         Settings.load({"encoding": given, "data_dir": tmp_path})
+
+
+def test_no_model_is_asked_unless_somebody_says_so_and_its_key_is_never_said_back(tmp_path: Path) -> None:
+    assert Settings.load({"data_dir": tmp_path}, {}).llm_base_url is None
+    environ = {"BASE_URL": "http://localhost:11434/v1/", "MODEL": "m", "API_KEY": "sk-1"}
+    settings = Settings.load({"data_dir": tmp_path}, {f"CTXMEM_LLM_{name}": value for name, value in environ.items()})
+    assert settings.llm_base_url == "http://localhost:11434/v1"
+    assert (settings.llm_model, settings.llm_api_key) == ("m", "sk-1")
+    assert "sk-1" not in repr(settings)
+    with pytest.raises(InvalidArgument) as refused:
+        Settings.load({"data_dir": tmp_path}, {"CTXMEM_LLM_API_KEY": "sk-\n2"})
+    assert "sk-" not in str(refused.value)

@@ -4,7 +4,7 @@ CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
 ├── Refused        InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId
 ├── Conflict       HeadMoved · ConversationForgotten
-├── Unavailable    StoreUnavailable · NewerFormat
+├── Unavailable    StoreUnavailable · NewerFormat · ModelUnavailable (ModelMisconfigured) · ModelSilent · AnswerUnusable
 └── Corrupt        BrokenHistory
 
 Every error is one sentence that names what was wrong, and a hint that says what to do next.
@@ -116,6 +116,26 @@ class NewerFormat(Unavailable):
             f"{path} has format {version}; this ctxmem-mcp knows up to {known}. The file was not touched.",
             "Upgrade ctxmem-mcp.",
         )
+
+
+class ModelUnavailable(Unavailable):
+    """The configured model does not answer just now; nothing was spent. retry_after: seconds, where it said so."""
+
+    def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
+class ModelMisconfigured(ModelUnavailable):
+    """The endpoint refuses the address, the key or the model: trying again changes nothing."""
+
+
+class ModelSilent(Unavailable):
+    """A request went out and no whole answer came back; it may have been paid for."""
+
+
+class AnswerUnusable(Unavailable):
+    """A model answered, and the answer is no summary of what it was asked about."""
 
 
 class Corrupt(CtxmemError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,6 +28,7 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 CONFIG_ENV = "CTXMEM_CONFIG"
 PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
+LLM_TOKENS_MAX = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class Settings:
     http_port       CTXMEM_HTTP_PORT       its port (0: any free one)
     log_level       CTXMEM_LOG_LEVEL       what goes to stderr
     sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
+
+    Summaries by a model are written only where the first two of these are set:
+
+    llm_base_url    CTXMEM_LLM_BASE_URL    an OpenAI-compatible endpoint, up to and without /chat/completions
+    llm_model       CTXMEM_LLM_MODEL       the model to ask there
+    llm_api_key     CTXMEM_LLM_API_KEY     sent as a bearer token
+    llm_tokens_per_day           CTXMEM_LLM_TOKENS_PER_DAY           tokens, in and out, to be spent in a day (UTC)
+    llm_tokens_per_conversation  CTXMEM_LLM_TOKENS_PER_CONVERSATION  the same for one conversation, as long as it lives
     """
 
     data_dir: Path
@@ -52,6 +61,11 @@ class Settings:
     http_port: int = 8765
     log_level: LogLevel = "warning"
     sweep_seconds: int = 3_600
+    llm_base_url: str | None = None
+    llm_model: str | None = None
+    llm_api_key: str | None = field(default=None, repr=False)
+    llm_tokens_per_day: int = 1_000_000
+    llm_tokens_per_conversation: int = 300_000
 
     @classmethod
     def load(
@@ -194,9 +208,30 @@ def _folder(given: object, name: str, came: str) -> Path:
     return path
 
 
+def _address(given: object, name: str, came: str) -> str:
+    from urllib.parse import urlsplit
+
+    text = _text(given, name, came).rstrip("/")
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidArgument(came, f"is {given!r}; takes a URL such as http://localhost:11434/v1", _leave_out(name))
+    return text
+
+
+def _secret(given: object, name: str, came: str) -> str:
+    """Never said back: what is refused here goes to a log."""
+    if not isinstance(given, str) or not given.strip().isascii() or not given.strip().isprintable():
+        raise InvalidArgument(came, "is no key: takes printable ASCII on one line", _leave_out(name))
+    return given.strip()
+
+
 def _leave_out(name: str) -> str:
-    default = {field.name: field.default for field in fields(Settings)}[name]
-    what = "the platform's data folder" if name == "data_dir" else str(default)
+    default = {knob.name: knob.default for knob in fields(Settings)}[name]
+    what = "the platform's data folder" if name == "data_dir" else "none" if default is None else str(default)
     return f"Leave it out for {what}."
 
 
@@ -209,4 +244,9 @@ _KNOBS: dict[str, _Parse] = {
     "http_port": _whole(0, PORT_MAX),
     "log_level": _one_of(cast("tuple[str, ...]", LOG_LEVELS)),
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
+    "llm_base_url": _address,
+    "llm_model": _text,
+    "llm_api_key": _secret,
+    "llm_tokens_per_day": _whole(0, LLM_TOKENS_MAX),
+    "llm_tokens_per_conversation": _whole(0, LLM_TOKENS_MAX),
 }

@@ -1,0 +1,135 @@
+"""A real chat completions endpoint on 127.0.0.1, in a thread, that behaves as it is told.
+
+`answers` is asked at each request for what to do: a Reply, or a function that does something to the socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP response."""
+
+    status: int = 200
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
+
+
+Deed = Callable[["Connection"], None]
+Answers = Callable[[Request], "Reply | Deed"]
+
+
+def completion(text: str | None, finish: str = "stop", usage: object = None, **more: object) -> Reply:
+    """A chat completion that says this."""
+    message = {"role": "assistant", "content": text, **more}
+    usage = {"prompt_tokens": 100, "completion_tokens": 20} if usage is None else usage
+    return Reply(body=json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": usage}))
+
+
+@dataclass
+class Endpoint:
+    """What was asked so far, and how to answer. `release` lets everything that hangs go on."""
+
+    answers: Answers
+    requests: list[Request] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+    hanging: int = 0
+    url: str = ""
+
+    def hangs(self, connection: Connection) -> None:
+        """Says nothing until it is released."""
+        self.hanging += 1
+        self.release.wait(30)
+        self.hanging -= 1
+
+    def drips(self, connection: Connection) -> None:
+        """Sends its headers, then a byte now and then."""
+        connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n")
+        while not self.release.wait(0.02):
+            connection.wfile.write(b" ")
+            connection.wfile.flush()
+
+
+def resets(connection: Connection) -> None:
+    """Hangs up without a goodbye."""
+    connection.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.connection.close()
+
+
+def breaks_off(connection: Connection) -> None:
+    """Promises more than it sends."""
+    connection.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"choices": [')
+
+
+class Connection(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    endpoint: Endpoint
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.endpoint.requests.append(request)
+        self.endpoint.headers.append({name.lower(): value for name, value in self.headers.items()})
+        self.endpoint.paths.append(self.path)
+        self.endpoint.asked.set()
+        self.close_connection = True
+        told = self.endpoint.answers(request)
+        if callable(told):
+            told(self)
+            return
+        body = told.body.encode()
+        self.send_response(told.status)
+        for name, value in (*told.headers, ("Content-Length", str(len(body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the other side, or we, hung up
+            super().finish()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: tests say what went wrong."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Who asked may be gone."""
+
+
+@contextmanager
+def served(answers: Answers) -> Iterator[Endpoint]:
+    """The endpoint, until the block ends."""
+    endpoint = Endpoint(answers)
+    handler = type("Handler", (Connection,), {"endpoint": endpoint})
+    server = _Server(("127.0.0.1", 0), handler)
+    endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        endpoint.release.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
