@@ -16,14 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from ctxmem_mcp.install import jsonc, splicing
+from ctxmem_mcp.install import jsonc, splicing, tables
 from ctxmem_mcp.install.entries import NAME, Ours, data_dir_of, is_our_server
+from ctxmem_mcp.install.unfit import Unfit
 
 Role = Literal["server", "hooks"]
-
-
-class Unfit(ValueError):
-    """Why a file can't be edited, in words that follow its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,6 @@ class Found:
     where: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    url: str | None = None
 
 
 class Part(Protocol):
@@ -99,6 +95,49 @@ class JsonServers:
         servers = json_object(text).get(self.key, {})
         if not isinstance(servers, dict):
             raise Unfit(f"has {self.key!r}, which is no object")
+        return servers
+
+
+@dataclass(frozen=True)
+class TomlServers:
+    """A table of servers in TOML."""
+
+    path: Path
+    key: str
+    after: Mapping[str, Any] = field(default_factory=dict)
+
+    role: ClassVar[Role] = "server"
+    mode: ClassVar[int] = 0o666
+
+    def put(self, text: str | None, ours: Ours) -> str:
+        known = _known(self._servers(text))
+        new = {"command": ours.command, "args": ours.arguments, **({} if known else self.after)}
+        return tables.put(text or "", (self.key, known or NAME), new)
+
+    def found(self, text: str | None) -> list[Found]:
+        servers = self._servers(text)
+        return [_server_found(name, servers[name]) for name in _all_known(servers)]
+
+    def carry(self, text: str | None, of: str) -> str:
+        servers, text = self._servers(of), text or ""
+        for name in _all_known(servers):
+            text = tables.put(text, (self.key, name), servers[name])
+        return text
+
+    def without(self, text: str, *, prune: bool) -> str | None:
+        for name in _all_known(self._servers(text)):
+            text = tables.drop(text, (self.key, name))
+        return text
+
+    def folder(self, text: str | None) -> str | None:
+        servers = self._servers(text)
+        known = _known(servers)
+        return None if known is None else data_dir_of(servers[known])
+
+    def _servers(self, text: str | None) -> dict[str, Any]:
+        servers = tables.read(text or "").get(self.key, {})
+        if not isinstance(servers, dict):
+            raise Unfit(f"has {self.key!r}, which is no table")
         return servers
 
 

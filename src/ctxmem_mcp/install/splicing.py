@@ -13,15 +13,12 @@ from typing import Any
 
 from ctxmem_mcp.install import jsonc
 from ctxmem_mcp.install.jsonc import Element, Node
+from ctxmem_mcp.install.unfit import Unfit
 
 Way = Sequence[str | int]
 UNIT = "  "
 
 _SAME_LINE = re.compile(r"(?:[ \t]|/\*[^\n]*?\*/)*(?://[^\r\n]*)?")
-
-
-class CantSplice(ValueError):
-    """The text is JSON, but not of a shape that this can be done to."""
 
 
 def put(text: str, way: Way, value: Any) -> str:
@@ -46,7 +43,7 @@ def drop(text: str, way: Way) -> str:
     holder, rest = _deepest(root, way)
     there = _at(holder, rest[0])
     if len(rest) != 1 or there is None:
-        raise CantSplice(f"{_told(way)} is not there")
+        raise Unfit(f"has no {_told(way)}")
     expected = root.read()
     del _walk(expected, way[:-1])[way[-1]]
     at = holder.elements.index(there)
@@ -62,12 +59,13 @@ def _deepest(root: Node, way: Way) -> tuple[Node, Way]:
     node = root
     for i, step in enumerate(way):
         if node.kind != ("object" if isinstance(step, str) else "array"):
-            raise CantSplice(f"{_told(way[:i]) or 'it'} is no {'object' if isinstance(step, str) else 'list'}")
+            kind = "object" if isinstance(step, str) else "list"
+            raise Unfit(f"has {_told(way[:i])!r}, which is no {kind}" if i else f"is JSON, but no {kind}")
         there = _at(node, step)
         if there is None or i == len(way) - 1:
             return node, way[i:]
         node = there.value
-    raise CantSplice("it has no place for this")
+    raise Unfit("has no place for this")
 
 
 def _at(holder: Node, step: str | int) -> Element | None:
@@ -106,7 +104,7 @@ def _first_that_reads(texts: Iterable[str], expected: Any) -> str:
                 return text
         except jsonc.NotJson:
             continue
-    raise CantSplice("it can't be edited without touching something else")
+    raise Unfit("can't be edited without touching something else")
 
 
 # ---------------------------------------------------------------- writing

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ctxmem_mcp.install.unfit import Unfit
+
 BOM = "\ufeff"
 Name = tuple[str, ...]
 
@@ -22,10 +24,6 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _NAME = re.compile(r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[ \t.])+""")
-
-
-class CantSplice(ValueError):
-    """The text is TOML, but not of a shape that this can be done to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,11 @@ class Statement:
 
 
 def read(text: str) -> dict[str, Any]:
-    """Raises tomllib.TOMLDecodeError."""
-    return tomllib.loads(text.removeprefix(BOM).replace("\r\n", "\n"))
+    """What the text says. Raises Unfit."""
+    try:
+        return tomllib.loads(text.removeprefix(BOM).replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise Unfit(f"is not TOML: {error}") from error
 
 
 def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
@@ -57,7 +58,8 @@ def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
     if header is None and not known:
         return _checked(_appended(text, name, values), expected)
     if header is None:
-        raise CantSplice(f"{'.'.join(name)} is not written as a table of its own, [{'.'.join(name)}]")
+        told = ".".join(name)
+        raise Unfit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
     for key, value in values.items():
         if known.get(key) != value:
             text = _set(text, name, key, value)
@@ -84,9 +86,9 @@ def _checked(text: str, expected: dict[str, Any]) -> str:
     try:
         if read(text) == expected:
             return text
-    except tomllib.TOMLDecodeError:
+    except Unfit:
         pass
-    raise CantSplice("it can't be edited without touching something else")
+    raise Unfit("can't be edited without touching something else")
 
 
 # ---------------------------------------------------------------- where things stand

@@ -1,0 +1,7 @@
+"""Why a file can't be edited."""
+
+from __future__ import annotations
+
+
+class Unfit(ValueError):
+    """Says it in words that follow the file's path: "is not JSON ...". Nothing was changed."""
