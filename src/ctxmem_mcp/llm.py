@@ -164,8 +164,14 @@ class Model:
         headers = {"Accept": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
-        # A redirect is not followed: the key and the history are for the address that was configured.
-        return httpx2.AsyncClient(headers=headers, timeout=self.limits.try_seconds, follow_redirects=False)
+        # A redirect is not followed: the key and the history are for the address that was configured. No connection is
+        # kept: one that the endpoint closed meanwhile looks just like an answer that was paid for and lost.
+        return httpx2.AsyncClient(
+            headers=headers,
+            timeout=self.limits.try_seconds,
+            follow_redirects=False,
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
 
     def _place(self) -> str:
         return f"The model's endpoint {self.base_url}"
