@@ -29,12 +29,17 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of one turn: the turn's place, the line above it, its words, what both cost."""
+    """A stretch of one turn: the turn's place and id, who spoke, the words, what it costs with the line above it."""
 
     turn: int
-    above: str
+    name: str
+    who: str
     words: str
     tokens: int
+
+    @property
+    def above(self) -> str:
+        return f"[{self.name}] {self.who}: "
 
 
 class Baselines:
@@ -42,8 +47,9 @@ class Baselines:
 
     def __init__(self, turns: Mapping[str, NewTurn]) -> None:
         self.parts = [part for i, (name, turn) in enumerate(turns.items()) for part in _parts(i, name, turn)]
-        self._bm25 = _Bm25([part.words for part in self.parts])
-        self._fts5 = _Fts5([part.words for part in self.parts])
+        # Who spoke is searched too: questions name people.
+        searched = [f"{part.who}: {part.words}" for part in self.parts]
+        self._bm25, self._fts5 = _Bm25(searched), _Fts5(searched)
 
     def close(self) -> None:
         self._fts5.close()
@@ -76,8 +82,8 @@ class Baselines:
 
 
 def _parts(place: int, name: str, turn: NewTurn) -> list[Part]:
-    above = f"[{name}] {turn.name or turn.role}: "
-    return [Part(place, above, words, tokens.count(f"{above}{words}\n")) for words in cut(turn.content)]
+    who = turn.name or turn.role
+    return [Part(place, name, who, words, tokens.count(f"[{name}] {who}: {words}\n")) for words in cut(turn.content)]
 
 
 def cut(content: str) -> list[str]:
