@@ -47,8 +47,9 @@ def parse(text: str, name: str) -> Transcript:
     session = _session(main) or name.removesuffix(".jsonl")
     agent = next((row["agentId"] for _, row in main if text_of(row.get("agentId")) and row.get("isSidechain")), None)
     *left, turns = [notes.mended(_turns(way)) for way in ways([*main, *_queued(main)])]
+    cwd = next((row["cwd"] for _, row in main if text_of(row.get("cwd"))), None)
     threads = [
-        Transcript(AGENT, f"{session}:{of}", notes.mended(_turns(thread)))
+        Transcript(AGENT, f"{session}:{of}", notes.mended(_turns(thread)), cwd=cwd)
         for of, thread in {**_sidechains(aside), **_told_agents(main)}.items()
     ]
     return Transcript(
@@ -59,6 +60,7 @@ def parse(text: str, name: str) -> Transcript:
         tuple(thread for thread in threads if thread.turns),
         tuple(way for way in left if way and way != turns[: len(way)]),
         tuple(notes.warnings),
+        cwd,
     )
 
 
@@ -160,7 +162,8 @@ def _attached(row: Row, said_at: str | None) -> Iterator[NewTurn]:
 
 def _queued(main: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
     """Words that the user typed while the agent was busy and that no other row repeats: taken off the queue, they
-    reached the model, but older versions logged them here only."""
+    reached the model, but older versions logged them here only. They stand where they were taken off: what was read
+    of a file before stays as it is when the file grows."""
     said = {text for _, row in main for text in _user_texts(row)}
     waiting: list[tuple[int, Row]] = []
     taken: list[tuple[int, Row]] = []
@@ -173,7 +176,7 @@ def _queued(main: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
         elif operation == "popAll":
             waiting.clear()
         elif operation in ("remove", "dequeue") and waiting:
-            taken.append(waiting.pop(0))
+            taken.append((line, waiting.pop(0)[1]))
     return [
         (line, {**row, "type": "user", "message": {"role": "user", "content": row["content"]}})
         for line, row in taken

@@ -39,7 +39,15 @@ def parse(text: str, name: str) -> Transcript:
     said = told_once([*_said(all_rows)])
     turns = notes.mended(_named(said))
     kept, left = _rolled_back([*turns], said, [*_rollbacks(all_rows)])
-    return Transcript(AGENT, _session(all_rows), kept, _title(all_rows), left=left, warnings=tuple(notes.warnings))
+    return Transcript(
+        AGENT,
+        _session(all_rows),
+        kept,
+        _title(all_rows),
+        left=left,
+        warnings=tuple(notes.warnings),
+        cwd=_cwd(all_rows),
+    )
 
 
 def _once(numbered: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
@@ -93,6 +101,12 @@ def _session(numbered: list[tuple[int, Row]]) -> str:
             return str(payload["id"])
     first = numbered[0][1] if numbered else {}
     return text_of(first.get("id")) or "" if "type" not in first else ""
+
+
+def _cwd(numbered: list[tuple[int, Row]]) -> str | None:
+    """The folder that the session, or its first turn, names."""
+    payloads = (row.get("payload") for _, row in numbered if row.get("type") in ("session_meta", "turn_context"))
+    return next((p["cwd"] for p in payloads if isinstance(p, dict) and text_of(p.get("cwd"))), None)
 
 
 def _title(numbered: list[tuple[int, Row]]) -> str | None:

@@ -22,7 +22,7 @@ class Transcript:
 
     left: the ways that the session was rewound from, each whole, from its first turn.
     agent: the program, as a word ("claude-code"). session_id: as it names it, empty when it does not.
-    warnings: what was left out or mended, each with its line.
+    warnings: what was left out or mended, each with its line. cwd: the folder it was begun in.
     """
 
     agent: str
@@ -32,6 +32,7 @@ class Transcript:
     threads: tuple[Transcript, ...] = ()
     left: tuple[tuple[NewTurn, ...], ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    cwd: str | None = None
 
     @property
     def all_warnings(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ def parse(text: str, name: str) -> Transcript:
         next((row["name"] for _, row in reversed(entries) if _is_name(row)), None),
         left=tuple(way for way in left if way and way != turns[: len(way)]),
         warnings=tuple(notes.warnings),
+        cwd=text_of(header.get("cwd")),
     )
 
 

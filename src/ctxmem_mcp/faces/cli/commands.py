@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ctxmem_mcp.capture import importing
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.faces.cli import drawing, importing
+from ctxmem_mcp.faces.cli import drawing
 from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import Hit, OutlineNode, View

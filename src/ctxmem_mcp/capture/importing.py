@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts import formats
 from ctxmem_mcp.transcripts.contract import Transcript
 
@@ -24,7 +23,10 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Imported:
-    """What one transcript gave. turns: those on its branches; new: stored now, the others were known."""
+    """What one transcript gave. turns: those on its branches; new: stored now, the others were known.
+
+    tip: the turn it ends at.
+    """
 
     file: str
     agent: str
@@ -32,6 +34,7 @@ class Imported:
     turns: int
     known: int
     new: int
+    tip: str
     warnings: list[str] = field(default_factory=list)
 
 
@@ -57,14 +60,18 @@ def files_under(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
 
 def read(file: Path) -> Transcript:
     """A file's transcript. Bytes that are no UTF-8 become U+FFFD, with a warning."""
-    raw = file.read_bytes()
+    return parsed(file.read_bytes(), file.name)
+
+
+def parsed(raw: bytes, name: str) -> Transcript:
+    """The transcript that these bytes of a file of that name are."""
     mended: tuple[str, ...] = ()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         text = raw.decode("utf-8-sig", "replace")
         mended = (f"byte {error.start}: is no UTF-8 and was replaced by U+FFFD",)
-    transcript = formats.parse(text, file.name)
+    transcript = formats.parse(text, name)
     return replace(transcript, warnings=(*mended, *transcript.warnings))
 
 
@@ -79,36 +86,39 @@ def apart(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path
 
 
 async def bring_in(
-    memory: Memory, file: Path, transcript: Transcript, retention_days: int | None, progress: Progress
+    memory: Memory,
+    file: Path,
+    transcript: Transcript,
+    retention_days: int | None = None,
+    progress: Progress = lambda _: None,
+    *,
+    left_too: bool = True,
 ) -> Imported | None:
-    """Stores a transcript: first the ways it was rewound from, then the way it stands, so that the head is there."""
-    ways = [way for way in (*transcript.left, transcript.turns) if way]
+    """Stores a transcript: first the ways it was rewound from, unless these are known (left_too), then the way it
+    stands, so that the head is there. Its space is the folder it was worked in."""
+    ways = [way for way in (*(transcript.left if left_too else ()), transcript.turns) if way]
     if not ways:
         return None
     conversation = conversation_id_for(transcript.session_id)
     known = new = 0
+    tip = ""
     for way in ways:
-        conversation, knew, added = await _bring_way(memory, way, conversation, retention_days, progress)
-        known, new = known + knew, new + added
-    state = await memory.info(conversation or "")
+        for start in range(0, len(way), CHUNK_TURNS):
+            chunk = way[start : start + CHUNK_TURNS]
+            done = await memory.sync(
+                chunk,
+                conversation_id=conversation,
+                after=tip if start else None,
+                retention_days=retention_days,
+                space=transcript.cwd,
+            )
+            conversation, tip = done.conversation_id, done.head or ""
+            known, new = known + done.known, new + done.appended
+            progress(len(chunk))
     return Imported(
-        str(file), transcript.agent, state.conversation_id, len(transcript.turns), known, new,
+        str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
         list(transcript.warnings),
     )  # fmt: skip
-
-
-async def _bring_way(
-    memory: Memory, turns: Sequence[NewTurn], conversation: str | None, days: int | None, progress: Progress
-) -> tuple[str | None, int, int]:
-    after: str | None = None
-    known = new = 0
-    for start in range(0, len(turns), CHUNK_TURNS):
-        chunk = turns[start : start + CHUNK_TURNS]
-        done = await memory.sync(chunk, conversation_id=conversation, after=after, retention_days=days)
-        conversation, after = done.conversation_id, done.head
-        known, new = known + done.known, new + done.appended
-        progress(len(chunk))
-    return conversation, known, new
 
 
 def conversation_id_for(session_id: str) -> str | None:
