@@ -1,4 +1,4 @@
-"""python -m bench outline DATA... [--tokens 2000] [--questions N] [--limit N] [--seed N]
+"""python -m bench outline [DATA...] [--tokens 2000] [--questions N] [--limit N] [--seed N]
 
 What the summaries alone tell: the share of the facts of a question's evidence that stand in the outline without any
 quoted turn, beside the newest turns that fit the same number of tokens. DATA as for `recall`.
@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.baselines import Baselines
+from bench.data import at_hand
 from bench.data.contract import Conversation, Question
 from bench.missed import branch_of
 from bench.recall import Settings, chosen, fresh_memory, stored
@@ -162,7 +163,7 @@ async def measured(path: Path, settings: Settings, budget: int, most: int) -> li
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench outline", description=__doc__)
-    parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument("data", nargs="*", type=Path)
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--questions", type=int, help="at most so many of each conversation, drawn by the seed")
     parser.add_argument("--limit", type=int, help="at most so many conversations of each file")
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rare", type=int, default=RARE_TURNS, help="facts that at most so many turns hold")
     given = parser.parse_args(arguments)
     settings = Settings((given.tokens,), given.questions, given.limit, given.seed, "plain")
-    for path in given.data:
+    for path in at_hand(given.data):
         rows = asyncio.run(measured(path, settings, given.tokens, given.rare))
         if not rows:
             sys.exit(f"{path}: holds no question")

@@ -1,7 +1,8 @@
-"""python -m bench recall DATA... [--budgets 1000,2000,...] [--categories] [--questions N] [--limit N] [--why]
+"""python -m bench recall [DATA...] [--budgets 1000,2000,...] [--categories] [--questions N] [--limit N] [--why]
 
 How much of a question's evidence stands verbatim in a view of so many tokens, beside plain ways of filling the same
-budget with turns (see baselines.py). DATA: files or folders, see bench/data. No model takes part, nothing is judged.
+budget with turns (see baselines.py). DATA: files or folders, see bench/data; without it, all that CTXMEM_EVAL_DIR has.
+No model takes part, nothing is judged.
 
 A piece of evidence counts when its text, or its whole turn, is in what came back; of a turn over 4,000 characters
 every line under 400 characters has to be. All of a view counts as tokens: header line, outline, ids. The memory runs
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from bench import missed
 from bench.baselines import WAYS, Baselines
-from bench.data import conversations
+from bench.data import at_hand, conversations
 from bench.data.contract import Conversation, Question
 from bench.train.evidence import verbatim
 from ctxmem_mcp import tokens
@@ -202,7 +203,7 @@ def speed(rows: Iterable[Row]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench recall", description=__doc__)
-    parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument("data", nargs="*", type=Path)
     parser.add_argument("--budgets", default=BUDGETS)
     parser.add_argument("--questions", type=int, help="at most so many of each conversation, drawn by the seed")
     parser.add_argument("--limit", type=int, help="at most so many conversations of each file")
@@ -217,7 +218,7 @@ def main(arguments: Sequence[str]) -> None:
         given.questions, given.limit, given.seed, given.store, not given.only_views, given.why,
     )  # fmt: skip
     too_long = 0
-    for path in given.data:
+    for path in at_hand(given.data):
         rows, what = asyncio.run(measured(path, settings))
         if not rows:
             sys.exit(f"{path}: holds no question")

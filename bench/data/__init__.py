@@ -5,14 +5,15 @@ conversations(path) reads a file or a folder; its kind is told by what is in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from bench.data import beam, locomo, longmemeval, own, sessions
 from bench.data.contract import Conversation
 
-__all__ = ["conversations"]
+__all__ = ["at_hand", "conversations"]
 
 
 class _Kind(Protocol):
@@ -24,6 +25,17 @@ class _Kind(Protocol):
 # A file's kind shows in its beginning.
 LOOKED_AT_CHARS = 4_000
 _FILES: tuple[_Kind, ...] = (own, longmemeval, locomo)
+
+
+def at_hand(named: Sequence[Path] = ()) -> list[Path]:
+    """The data that was named, or all that lies in the folder CTXMEM_EVAL_DIR names."""
+    if named:
+        return list(named)
+    try:
+        folder = Path(os.environ["CTXMEM_EVAL_DIR"], "data")
+    except KeyError:
+        raise SystemExit("Name files or folders of data, or set CTXMEM_EVAL_DIR (README: 'Measured')") from None
+    return sorted(folder.glob("*.jsonl.gz"))
 
 
 def conversations(path: Path, seed: int = 1) -> Iterator[Conversation]:

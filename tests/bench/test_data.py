@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.data import conversations
+from bench.data import at_hand, conversations
 from bench.data.contract import Conversation, Evidence
 
 from ctxmem_mcp.model import NewTurn
@@ -217,3 +217,17 @@ def test_sessions_are_asked_by_rule_the_same_way_for_the_same_seed(tmp_path: Pat
 def test_a_file_in_no_known_form_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"other\.json: is in no form"):
         list(conversations(written(tmp_path / "other.json", {"a": 1})))
+
+
+def test_without_data_named_what_lies_in_the_folder_of_conversations_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "mine.jsonl.gz"
+    file.write_bytes(b"")
+    monkeypatch.setenv("CTXMEM_EVAL_DIR", str(tmp_path))
+    assert at_hand() == [file]
+    assert at_hand([tmp_path]) == [tmp_path]
+    monkeypatch.delenv("CTXMEM_EVAL_DIR")
+    with pytest.raises(SystemExit, match="CTXMEM_EVAL_DIR"):
+        at_hand()
