@@ -43,7 +43,7 @@ class JsonHooks:
         for name, event in self.events.items():
             text = self._put_event(text, name, event, ours.hook_line(self.agent, by_bash=self.by_bash))
         for name in [name for name in _lists(text) if name not in self.events]:
-            text = self._take(text, name, keep=0, prune=True)
+            text = self._take(text, name)
         return text
 
     def found(self, text: str | None) -> list[Found]:
@@ -61,8 +61,10 @@ class JsonHooks:
         return text
 
     def without(self, text: str, *, prune: bool) -> str | None:
-        for name in _lists(text):
-            text = self._take(text, name, keep=0, prune=prune)
+        for name in [name for name in _lists(text) if self._ways(text, name)]:
+            text = self._take(text, name)
+            if prune and not _lists(text):
+                text = splicing.drop(text, (_HOOKS,))
         return text
 
     def folder(self, text: str | None) -> str | None:
@@ -77,7 +79,7 @@ class JsonHooks:
             matcher = {"matcher": event.matcher} if event.matcher else {}
             new = hook if self.flat else {**matcher, _HOOKS: [hook]}
             return splicing.put(text, (_HOOKS, name, len(_lists(text).get(name, []))), new)
-        text = self._take(text, name, keep=1, prune=False)
+        text = self._take(text, name, keep=1)
         way = self._ways(text, name)[0]
         text = _changed(text, (*way, "command"), line)
         text = _changed(text, (*way, "timeout"), event.seconds)
@@ -86,17 +88,13 @@ class JsonHooks:
             text = _changed(text, (*way[:3], "matcher"), event.matcher)
         return text
 
-    def _take(self, text: str, name: str, *, keep: int, prune: bool) -> str:
-        """The text without our hooks of an event but the first `keep`, and without groups that had nothing else."""
+    def _take(self, text: str, name: str, *, keep: int = 0) -> str:
+        """The text without our hooks of an event but the first `keep`, and without what held nothing else."""
         gone = self._ways(text, name)[keep:]
         for way in reversed(gone):
             alone = not self.flat and len(_lists(text)[name][way[2]][_HOOKS]) == 1
             text = splicing.drop(text, way[:3] if alone else way)
-        if gone and prune and not _lists(text)[name]:
-            text = splicing.drop(text, (_HOOKS, name))
-            if not _lists(text):
-                text = splicing.drop(text, (_HOOKS,))
-        return text
+        return splicing.drop(text, (_HOOKS, name)) if gone and not _lists(text)[name] else text
 
     def _ways(self, text: str | None, name: str) -> list[tuple[Any, ...]]:
         """Where our hooks of an event stand."""

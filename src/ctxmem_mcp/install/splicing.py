@@ -116,7 +116,7 @@ def _added(text: str, root: Node, holder: Node, step: str | int, value: Any) -> 
     last = holder.elements[-1]
     comma, kept = (",", "") if last.comma is None else ("", ",")
     margin = _margin(text, last.start)
-    if text[:last.start].endswith(("\n" + margin, "\r" + margin)):
+    if text[: last.start].endswith(("\n" + margin, "\r" + margin)):
         at = _SAME_LINE.match(text, last.stop).end()  # type: ignore[union-attr]  # it matches nothing, too
         at = at if text[at : at + 1] in ("\r", "\n") else last.stop
         new = _eol(text) + margin + _element(step, value, _unit(text, root), margin, _eol(text))

@@ -1,0 +1,38 @@
+"""What an agent is to us: where it keeps its files, and which part of each is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxmem_mcp.install.parts import Part
+from ctxmem_mcp.install.places import Machine
+
+
+def nothing(machine: Machine) -> Sequence[Part]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """`traces`: folders and files of which one is there where the agent is. `servers` and `hooks`: our parts of the
+    user's files, `project_...` of a project's. `after`: what a person does and sees next."""
+
+    name: str
+    title: str
+    traces: Callable[[Machine], Sequence[Path]]
+    servers: Callable[[Machine], Sequence[Part]]
+    hooks: Callable[[Machine], Sequence[Part]] = nothing
+    project_servers: Callable[[Machine], Sequence[Part]] = nothing
+    project_hooks: Callable[[Machine], Sequence[Part]] = nothing
+    after: str = ""
+
+    def is_present(self, machine: Machine) -> bool:
+        return any(trace.exists() for trace in self.traces(machine))
+
+    def parts(self, machine: Machine, *, project: bool) -> list[Part]:
+        """The servers' parts, then the hooks'."""
+        if project:
+            return [*self.project_servers(machine), *self.project_hooks(machine)]
+        return [*self.servers(machine), *self.hooks(machine)]

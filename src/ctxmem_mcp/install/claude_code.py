@@ -1,0 +1,55 @@
+"""Claude Code: servers in ~/.claude.json, hooks in ~/.claude/settings.json; a project's in .mcp.json and, for this user
+alone, in .claude/settings.local.json.
+
+On Windows it runs hooks in Git's bash, which eats backslashes. The start of a session is heard of in all four kinds:
+what is said then goes into the new context, also after a compaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ctxmem_mcp.install.agent import Agent
+from ctxmem_mcp.install.hook_parts import Event, JsonHooks
+from ctxmem_mcp.install.parts import JsonServers
+from ctxmem_mcp.install.places import Machine
+
+NAME = "claude-code"
+EVENTS: Mapping[str, Event] = {
+    "SessionStart": Event("startup|resume|clear|compact"),
+    "UserPromptSubmit": Event(),
+    "PostToolUse": Event(),
+    "PreCompact": Event(),
+    "SubagentStop": Event(),
+    "Stop": Event(),
+    "SessionEnd": Event(),
+}
+
+
+def _folder(machine: Machine) -> Path:
+    return machine.named("CLAUDE_CONFIG_DIR") or machine.home / ".claude"
+
+
+def _state(machine: Machine) -> Path:
+    return (machine.named("CLAUDE_CONFIG_DIR") or machine.home) / ".claude.json"
+
+
+def _servers(path: Path) -> Sequence[JsonServers]:
+    return [JsonServers(path, "mcpServers", {"type": "stdio"}, {"env": {}})]
+
+
+def _hooks(path: Path) -> Sequence[JsonHooks]:
+    return [JsonHooks(path, NAME, EVENTS, by_bash=True)]
+
+
+AGENT = Agent(
+    NAME,
+    "Claude Code",
+    traces=lambda machine: [_folder(machine), _state(machine)],
+    servers=lambda machine: _servers(_state(machine)),
+    hooks=lambda machine: _hooks(_folder(machine) / "settings.json"),
+    project_servers=lambda machine: _servers(machine.project / ".mcp.json"),
+    project_hooks=lambda machine: _hooks(machine.project / ".claude" / "settings.local.json"),
+    after="Start a new session. `/mcp` lists ctxmem as connected, `/hooks` lists the hooks.",
+)

@@ -1,0 +1,45 @@
+"""Cursor: servers in ~/.cursor/mcp.json, hooks in ~/.cursor/hooks.json; the same in a project's .cursor folder.
+
+Its events have names of their own. What the agent answers comes with `afterAgentResponse`, not with `stop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ctxmem_mcp.install.agent import Agent
+from ctxmem_mcp.install.hook_parts import Event, JsonHooks
+from ctxmem_mcp.install.parts import JsonServers
+
+NAME = "cursor"
+EVENTS: Mapping[str, Event] = {
+    "sessionStart": Event(),
+    "beforeSubmitPrompt": Event(),
+    "afterAgentResponse": Event(),
+    "postToolUse": Event(),
+    "preCompact": Event(),
+    "subagentStop": Event(),
+    "stop": Event(),
+    "sessionEnd": Event(),
+}
+
+
+def _servers(folder: Path) -> Sequence[JsonServers]:
+    return [JsonServers(folder / "mcp.json", "mcpServers")]
+
+
+def _hooks(folder: Path) -> Sequence[JsonHooks]:
+    return [JsonHooks(folder / "hooks.json", NAME, EVENTS, flat=True, version=1)]
+
+
+AGENT = Agent(
+    NAME,
+    "Cursor",
+    traces=lambda machine: [machine.home / ".cursor"],
+    servers=lambda machine: _servers(machine.home / ".cursor"),
+    hooks=lambda machine: _hooks(machine.home / ".cursor"),
+    project_servers=lambda machine: _servers(machine.project / ".cursor"),
+    project_hooks=lambda machine: _hooks(machine.project / ".cursor"),
+    after="Restart Cursor. Its settings list ctxmem under MCP, switched on, and the hooks under Hooks.",
+)

@@ -1,0 +1,50 @@
+"""Where programs keep their files on each system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ctxmem_mcp.install.entries import System
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A user's machine: its system, the home folder, the environment, and the project that one stands in."""
+
+    system: System
+    home: Path
+    project: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, variable: str) -> Path | None:
+        """The folder or file that an environment variable names."""
+        given = self.environ.get(variable, "").strip()
+        return Path(given).expanduser() if given else None
+
+    @property
+    def config(self) -> Path:
+        """Where programs with a window keep theirs: Electron's appData."""
+        if self.system == "windows":
+            return self.named("APPDATA") or self.home / "AppData" / "Roaming"
+        if self.system == "macos":
+            return self.home / "Library" / "Application Support"
+        return self.named("XDG_CONFIG_HOME") or self.home / ".config"
+
+    @property
+    def local(self) -> Path:
+        """Windows only: what does not move to other machines."""
+        return self.named("LOCALAPPDATA") or self.home / "AppData" / "Local"
+
+    @property
+    def documents(self) -> Path:
+        return self.home / "Documents"
+
+
+SYSTEMS: Mapping[str, System] = {"linux": "linux", "darwin": "macos", "win32": "windows"}
+
+
+def system_named(platform: str) -> System:
+    """The system that Python's sys.platform names; what is neither macOS nor Windows has Linux's folders."""
+    return SYSTEMS.get(platform, "linux")
