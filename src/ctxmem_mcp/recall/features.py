@@ -67,6 +67,11 @@ class Matches:
     exact: int
     _worth: dict[int, float] = field(default_factory=lambda: {0: 0.0})
 
+    @property
+    def whole(self) -> float:
+        """What all of the query is worth; never 0."""
+        return self.worth((1 << len(self.idf)) - 1) or 1.0
+
     def worth(self, mask: int) -> float:
         """The sum of idf over a mask's terms."""
         found = self._worth.get(mask)
@@ -80,7 +85,7 @@ Columns = dict[str, list[float]]
 # As plain ints: a Flag's own operators are many times slower.
 _PROSE, _QUESTION, _ERROR = int(Flag.PROSE), int(Flag.QUESTION), int(Flag.ERROR)
 _NUMBER, _FIRST_PERSON = int(Flag.NUMBER), int(Flag.FIRST_PERSON)
-_ASKS, _WORKS = _PROSE | _QUESTION, int(Flag.CALL | Flag.COMMAND | Flag.EDIT)
+ASKS, _WORKS = _PROSE | _QUESTION, int(Flag.CALL | Flag.COMMAND | Flag.EDIT)
 
 _ANSWERS: tuple[tuple[str, Kind, int], ...] = (
     ("when:time", Kind.WHEN, int(Flag.TIME)),
@@ -107,37 +112,33 @@ _SPEAKS: tuple[tuple[str, Kind, str], ...] = (
 
 def columns(plan: Plan, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float) -> Columns:
     """All features of the candidates `facts` (in branch order), a list per feature, in their order."""
-    matches = _narrowed(matches, facts)
+    matches = narrowed(matches, facts)
     found = _own(matches, facts, mean_words)
     found |= _around(matches, facts)
     found |= _sections(matches, facts)
-    found |= _nature(facts, n)
-    found |= _asked(plan, facts)
+    found |= nature(facts, n)
+    found |= asked(plan, facts)
     return found
 
 
-def _narrowed(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
+def narrowed(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
     """The same with occurrences in the candidates only, since all sums over them are made several times."""
     here = {f.ordinal for f in facts}
     counts = [{ordinal: count[ordinal] for ordinal in here & count.keys()} for count in matches.counts]
     return replace(matches, counts=counts)
 
 
-def _scale(matches: Matches) -> float:
-    return matches.worth((1 << len(matches.idf)) - 1) or 1.0
-
-
 def _own(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Columns:
     """How well the piece itself matches."""
-    bm25 = _bm25(matches, facts, mean_words)
-    whole, top = _scale(matches), max(bm25, default=0.0) or 1.0
+    scores = bm25(matches, facts, mean_words)
+    whole, top = matches.whole, max(scores, default=0.0) or 1.0
     masks = [matches.masks.get(f.ordinal, 0) for f in facts]
     rarest = max(matches.idf, default=1.0) or 1.0
     exact_worth = matches.worth(matches.exact) or 1.0
     rare = {mask: max((w for j, w in enumerate(matches.idf) if mask >> j & 1), default=0.0) for mask in set(masks)}
     return {
-        "bm25": [score / whole for score in bm25],
-        "rel": [score / top for score in bm25],
+        "bm25": [score / whole for score in scores],
+        "rel": [score / top for score in scores],
         "cover": _covers(matches, masks),
         "exact": [matches.worth(mask & matches.exact) / exact_worth for mask in masks],
         "rare": [rare[mask] / rarest for mask in masks],
@@ -146,7 +147,8 @@ def _own(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Co
     }
 
 
-def _bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> list[float]:
+def bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> list[float]:
+    """BM25 of each piece, over the candidates."""
     place = {f.ordinal: i for i, f in enumerate(facts)}
     slack = [BM25_K * (1 - BM25_B + BM25_B * f.words / (mean_words or 1.0)) for f in facts]
     scores = [0.0] * len(facts)
@@ -192,16 +194,16 @@ def _near(facts: Sequence[PieceFacts], session: Mapping[int, int], d: int) -> li
 
 def _covers(matches: Matches, masks: Sequence[int]) -> list[float]:
     """The share of the query's worth that each mask holds."""
-    whole = _scale(matches)
+    whole = matches.whole
     worth = {mask: matches.worth(mask) / whole for mask in set(masks)}
     return [worth[mask] for mask in masks]
 
 
 def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     """How well the turn, the section and the sitting match that it belongs to, and the turns beside its own."""
-    turns = _grouped(matches, facts, [f.turn for f in facts])
-    leaves = _grouped(matches, facts, [f.leaf for f in facts])
-    sittings = _grouped(matches, facts, [f.session for f in facts])
+    turns = grouped(matches, facts, [f.turn for f in facts])
+    leaves = grouped(matches, facts, [f.leaf for f in facts])
+    sittings = grouped(matches, facts, [f.session for f in facts])
     top_leaf = max((score for score, _ in leaves.values()), default=0.0) or 1.0
     top_sitting = max((score for score, _ in sittings.values()), default=0.0) or 1.0
     top_turn = max((score for score, _ in turns.values()), default=0.0) or 1.0
@@ -218,7 +220,7 @@ def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     }
 
 
-def _grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
+def grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
     """Per group of pieces: a score as if it were one text, and which terms stand in it."""
     of = {f.ordinal: group for f, group in zip(facts, groups, strict=True)}
     scores: dict[int, float] = dict.fromkeys(groups, 0.0)
@@ -233,9 +235,17 @@ def _grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int
     return {group: (scores[group], masks[group]) for group in scores}
 
 
-def _nature(facts: Sequence[PieceFacts], n: int) -> Columns:
+def flags_of_interest(plan: Plan) -> int:
+    """The flags that make a difference for this query."""
+    found = ASKS | _WORKS | _ERROR | _NUMBER | _FIRST_PERSON
+    for _, kind, flag in _ANSWERS:
+        found |= flag if kind in plan.kinds else 0
+    return found
+
+
+def nature(facts: Sequence[PieceFacts], n: int) -> Columns:
     """What the piece is, whatever is asked."""
-    question = {f.ordinal: f.flags & _ASKS == _ASKS for f in facts}
+    question = {f.ordinal: f.flags & ASKS == ASKS for f in facts}
     flags = [f.flags for f in facts]
     prose = [1.0 if flag & _PROSE else 0.0 for flag in flags]
     return {
@@ -255,7 +265,7 @@ def _nature(facts: Sequence[PieceFacts], n: int) -> Columns:
     }
 
 
-def _asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
+def asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
     """Whether the piece is of the kind that answers what is asked. Columns of kinds not asked are left out."""
     found: Columns = {}
     for name, kind, flag in _ANSWERS:
@@ -268,11 +278,12 @@ def _asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
     if plan.speakers:
         found["speaker"] = [1.0 if f.name and f.name.lower() in plan.speakers else 0.0 for f in facts]
     if plan.periods:
-        found["period"] = list(_in_periods(plan, facts))
+        found["period"] = list(in_periods(plan, facts))
     return found
 
 
-def _in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
+def in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
+    """Whether each was said at a time that the query names."""
     known: dict[float, float] = {}
     for f in facts:
         if f.said_at is None:

@@ -14,7 +14,7 @@ import functools
 import heapq
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from math import log
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from ctxmem_mcp.recall.features import HEAD_TERMS, Columns, Matches, PieceFacts, columns
 from ctxmem_mcp.recall.query import MARKS, Plan
+from ctxmem_mcp.recall.scoring import scores
 from ctxmem_mcp.stores.contract import TermHits
 from ctxmem_mcp.terms import EXACT, Flag
 
@@ -98,14 +99,14 @@ class Ranked:
     """
 
     pieces: tuple[Scored, ...]
-    _columns: Columns
-    _place: Mapping[int, int]
+    _columns: Callable[[], Columns]
+    _place: Callable[[], Mapping[int, int]]
     _weights: Mapping[str, float]
 
     def why(self, ordinal: int, most: int = 6) -> list[tuple[str, float]]:
         """The features that paid most for a piece, with what they paid."""
-        at = self._place[ordinal]
-        paid = [(name, self._weights.get(name, 0.0) * column[at]) for name, column in self._columns.items()]
+        at = self._place()[ordinal]
+        paid = [(name, self._weights.get(name, 0.0) * column[at]) for name, column in self._columns().items()]
         paid = [(name, value) for name, value in paid if abs(value) >= 0.005]
         return sorted(paid, key=lambda pair: (-abs(pair[1]), pair[0]))[:most]
 
@@ -140,14 +141,18 @@ class Search:
     def rank(self, facts: Iterable[PieceFacts], weights: Mapping[str, float]) -> Ranked:
         """Scores the pieces whose facts are given."""
         known = sorted(facts, key=lambda f: f.ordinal)
-        cols = columns(self._plan, self.matches, known, self._n, self._mean_words)
-        scores = [0.0] * len(known)
-        for name, column in cols.items():
-            weight = weights.get(name, 0.0)
-            if weight and any(column):
-                scores = [score + weight * value for score, value in zip(scores, column, strict=True)]
-        best = sorted((Scored(f.ordinal, s) for f, s in zip(known, scores, strict=True)), key=_best_first)
-        return Ranked(tuple(best), cols, {f.ordinal: i for i, f in enumerate(known)}, weights)
+        found = scores(self._plan, self.matches, known, self._n, self._mean_words, weights)
+        best = sorted((Scored(f.ordinal, s) for f, s in zip(known, found, strict=True)), key=_best_first)
+
+        @functools.cache
+        def cols() -> Columns:
+            return columns(self._plan, self.matches, known, self._n, self._mean_words)
+
+        @functools.cache
+        def place() -> Mapping[int, int]:
+            return {f.ordinal: i for i, f in enumerate(known)}
+
+        return Ranked(tuple(best), cols, place, weights)
 
 
 def _best_first(scored: Scored) -> tuple[float, int]:
