@@ -2,7 +2,7 @@
 
 CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
-├── Refused        InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId
+├── Refused        InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId · ConfigRefused
 ├── Conflict       HeadMoved · ConversationForgotten
 ├── Unavailable    StoreUnavailable · NewerFormat · ModelUnavailable (ModelMisconfigured) · ModelSilent · AnswerUnusable
 └── Corrupt        BrokenHistory
@@ -86,6 +86,13 @@ class NotConfirmed(Refused):
 class AmbiguousId(Refused):
     def __init__(self, given: str, candidates: list[str]) -> None:
         super().__init__(f"{given!r} fits more than one: {', '.join(candidates)}.", "Give one of these in full.")
+
+
+class ConfigRefused(Refused):
+    """An agent's config file that can't be edited: it is broken, or says something that must not be overwritten."""
+
+    def __init__(self, path: str, why: str, hint: str = "") -> None:
+        super().__init__(f"{path} {why}.", hint or "It was not touched.")
 
 
 class Conflict(CtxmemError):

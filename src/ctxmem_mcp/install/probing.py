@@ -1,0 +1,86 @@
+"""Whether a registered command starts: it is started as the agent would, and asked who it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+SECONDS = 15.0
+_ENDS_WITHIN_SECONDS = 5.0
+_INITIALIZE = {
+    "jsonrpc": "2.0", "id": 1, "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "doctor", "version": "1"}},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: the server's name and version after so many seconds, or why nothing did."""
+
+    name: str = ""
+    version: str = ""
+    seconds: float = 0.0
+    fault: str = ""
+
+
+def ask(command: Sequence[str], environment: Mapping[str, str], seconds: float = SECONDS) -> Answer:
+    """Starts the command in this environment, sends it `initialize`, reads its answer, and ends it."""
+    began = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=dict(environment), encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    except OSError as error:
+        return Answer(fault=f"can't be started: {error.strerror}")
+    try:
+        line = _first_line(process, seconds)
+    finally:
+        _end(process)
+    if line is None:
+        return Answer(fault=f"does not answer within {seconds:.0f} s")
+    return _understood(line, process.returncode, time.monotonic() - began)
+
+
+def _first_line(process: subprocess.Popen[str], seconds: float) -> str | None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    lines: list[str] = []
+    # A pipe can't be waited for with a time limit on every system; a thread can.
+    reader = threading.Thread(target=lambda out=process.stdout: lines.append(out.readline()), daemon=True)
+    reader.start()
+    with suppress(OSError):
+        process.stdin.write(json.dumps(_INITIALIZE) + "\n")
+        process.stdin.flush()
+    reader.join(seconds)
+    if reader.is_alive():
+        process.kill()
+        reader.join(_ENDS_WITHIN_SECONDS)
+        return None
+    return lines[0] if lines else ""
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """A server ends when its stdin does; one that does not is killed."""
+    with suppress(OSError, ValueError):
+        process.communicate(timeout=_ENDS_WITHIN_SECONDS)
+        return
+    process.kill()
+    process.wait()
+
+
+def _understood(line: str, code: int | None, seconds: float) -> Answer:
+    if not line:
+        return Answer(fault=f"ends without an answer (exit code {code})")
+    try:
+        answer: Any = json.loads(line)
+        told = answer["result"]["serverInfo"]
+        return Answer(str(told["name"]), str(told.get("version", "")), seconds)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Answer(fault=f"says {line.strip()[:80]!r} instead of answering")
