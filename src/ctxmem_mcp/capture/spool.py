@@ -65,11 +65,11 @@ class Spooled:
             raise ValueError(f"{os.path.basename(self.path)} is no event")
         return words[2], raw, words[3] == WHOLE
 
-    def goes_after(self, turn_id: str) -> Spooled:
-        """Notes where its turns go, before they go there; gives it under its new name."""
+    def goes_after(self, turn_id: str) -> None:
+        """Notes, in the file's name, where its turns go, before they go there."""
         path = self.path.removesuffix(_EVENT) + _AFTER + turn_id + _EVENT
         os.rename(self.path, path)
-        return Spooled(path)
+        self.path, self.after = path, turn_id
 
     def done(self) -> None:
         remove(self.path)

@@ -210,6 +210,10 @@ class Memory:
         state = await self.info(conversation_id)
         return await self._turn_at(conversation_id, await Naming(self._store, state).turn_seq(turn_id))
 
+    async def head(self, conversation_id: str) -> Turn:
+        """The turn that the next one would follow."""
+        return await self._turn_at(conversation_id, (await self.info(conversation_id)).head)
+
     async def branches(self, conversation_id: str) -> list[Turn]:
         """The last turn of every branch, oldest branch first."""
         return await self._store.turns(conversation_id, tips(await self.info(conversation_id)))

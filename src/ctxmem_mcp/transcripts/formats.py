@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.contract import Transcript
 
 # Asked in this order; the last ones take what the ones before them would read better.
@@ -39,4 +40,17 @@ def format_of(name: str, head: str) -> Format | None:
         module = cast("Format", import_module(f"ctxmem_mcp.transcripts.{known}"))
         if module.looks_like(name, head):
             return module
+    return None
+
+
+# ---------------------------------------------------------------- files that grow
+
+
+def growth_of(raw: bytes, name: str, transcript: Transcript) -> dict[str, Any] | None:
+    """What is needed to go on from here when the file has grown; None where it has to be read whole again."""
+    return None
+
+
+def grown(growth: dict[str, Any], raw: bytes) -> tuple[tuple[NewTurn, ...], dict[str, Any]] | None:
+    """The turns that these bytes add, and what is needed to go on from there. None where only the whole file tells."""
     return None

@@ -1,0 +1,182 @@
+"""Drains the spool: what agents' hooks left there goes into the memory, each turn once, in order.
+
+An event of an agent that keeps a transcript says that there is something new in it. The words it carries itself are
+compared: those the transcript has are done with; those it has not yet wait a little, then they are stored where the
+conversation stands. If the transcript tells them later, these are the same turns; if it tells more before them, the
+conversation goes the transcript's way, and the other one is a branch that was left. Events of other agents are
+stored as they are.
+
+A file leaves the spool after the commit. Where a commit is not known again by what it stores (a turn on the head), the
+file's name says first which turn it follows: taken in again after a kill, it is the same turn and stored no second
+time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxmem_mcp.capture import finding, spool
+from ctxmem_mcp.capture.alone import alone
+from ctxmem_mcp.capture.events import Event, read_event
+from ctxmem_mcp.capture.following import Followed, Follower, complete, holds
+from ctxmem_mcp.capture.importing import conversation_id_for
+from ctxmem_mcp.capture.spool import Spooled
+from ctxmem_mcp.errors import NotFound, Refused
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import NewTurn
+
+# So long after an event its transcript is expected to have what was said in it.
+PATIENCE_SECONDS = 2.0
+LOCK_SECONDS = 5.0
+_LOCK = "lock"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """new: turns stored. waiting: events that stay in the spool for now."""
+
+    new: int = 0
+    waiting: int = 0
+
+
+async def drain(memory: Memory, data_dir: Path, *, patient: bool = False) -> Drained:
+    """Takes in what waits. patient: for who reads next: waits for another drainer, and for words that may be late."""
+    if not spool.waiting(str(data_dir)):
+        return Drained()
+    async with alone(data_dir / spool.FOLDER / _LOCK, LOCK_SECONDS if patient else 0) as held:
+        if not held:
+            return Drained()
+        drainer = _Drainer(memory, data_dir)
+        new, young = await drainer.drain()
+        if patient and young:
+            await asyncio.sleep(max(0.0, max(young) + PATIENCE_SECONDS - time.time()))
+            more, young = await drainer.drain()
+            new += more
+        return Drained(new, len(young))
+
+
+_Waiting = tuple[Spooled, Event]
+
+
+class _Drainer:
+    def __init__(self, memory: Memory, data_dir: Path) -> None:
+        self._memory, self._data_dir = memory, data_dir
+        self._follower = Follower(memory, data_dir)
+
+    async def drain(self) -> tuple[int, list[float]]:
+        """Takes in all that can be; gives the new turns, and the times of the events that wait on."""
+        new, young = 0, list[float]()
+        for (agent, session, _), group in self._groups().items():
+            try:
+                added, waits = await self._take(group)
+            except Exception:
+                # Nothing is lost: the events stay, and the next drainer tries again.
+                _log.exception("Events of %s, session %s, could not be taken in.", agent, session)
+                continue
+            new, young = new + added, young + waits
+        return new, young
+
+    def _groups(self) -> dict[tuple[str, str, str | None], list[_Waiting]]:
+        """What waits, by the session and the transcript it is about."""
+        groups: dict[tuple[str, str, str | None], list[_Waiting]] = {}
+        for spooled in spool.waiting(str(self._data_dir)):
+            try:
+                agent, raw, _ = spooled.read()
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                _log.warning("An event was left out: %s", error)
+                spooled.done()
+                continue
+            event = read_event(agent, raw, spooled.at)
+            if event is None:
+                _log.warning("An event of %s was left out: it is nothing that can be read.", agent)
+                spooled.done()
+                continue
+            groups.setdefault((agent, event.session_id, event.transcript), []).append((spooled, event))
+        return groups
+
+    async def _take(self, group: list[_Waiting]) -> tuple[int, list[float]]:
+        event = group[0][1]
+        if not event.has_transcript:
+            return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
+        file = _file_of(event)
+        followed = None if file is None else await self._follower.follow(file)
+        if followed is not None and followed.gone:
+            for spooled, _ in group:
+                spooled.done()
+            return 0, []
+        if file is None:
+            return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
+        return await self._take_late(file, followed or Followed(), group)
+
+    async def _take_late(self, file: Path, followed: Followed, group: list[_Waiting]) -> tuple[int, list[float]]:
+        """Words that the transcript does not have: stored when it has had its time."""
+        spoken = any(event.spoken for _, event in group)
+        raw = await asyncio.to_thread(_text_of, file) if spoken else b""
+        ended = any(event.ends for _, event in group)
+        new, young = followed.new, list[float]()
+        for spooled, event in group:
+            late = tuple(turn for turn in event.spoken if not holds(raw, turn))
+            if late and not ended and (young or time.time() < spooled.at + PATIENCE_SECONDS):
+                young.append(spooled.at)
+                continue
+            if spooled.after is None and late:
+                late = await self._without_last(late, followed.conversation or conversation_id_for(event.session_id))
+            new += await self._take_words(event, [(spooled, late)], followed.conversation)
+        return new, young
+
+    async def _take_words(
+        self, event: Event, told: Sequence[tuple[Spooled, Sequence[NewTurn]]], conversation: str = ""
+    ) -> int:
+        """Stores words on the head, each event's noted first and struck off afterwards."""
+        conversation = conversation or conversation_id_for(event.session_id) or ""
+        new = 0
+        for spooled, words in told:
+            if words and conversation:
+                try:
+                    new += await self._store(spooled, words, conversation, event.cwd)
+                except (Refused, NotFound) as error:
+                    _log.warning("An event of %s was left out: %s", event.agent, error)
+            spooled.done()
+        return new
+
+    async def _store(self, spooled: Spooled, words: Sequence[NewTurn], conversation: str, cwd: str | None) -> int:
+        if spooled.after is None:
+            spooled.goes_after(await self._head(conversation))
+        done = await self._memory.sync(words, conversation_id=conversation, after=spooled.after or None, space=cwd)
+        return done.appended
+
+    async def _without_last(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:
+        """Without the turn said last, which two events of one instant may both tell."""
+        try:
+            head = await self._memory.head(conversation or "")
+        except NotFound:
+            return late
+        same = [turn for turn in late if (turn.role, turn.content) == (head.role, head.content)]
+        return late[late.index(same[-1]) + 1 :] if same else late
+
+    async def _head(self, conversation: str) -> str:
+        try:
+            return (await self._memory.head(conversation)).id
+        except NotFound:
+            return ""
+
+
+def _file_of(event: Event) -> Path | None:
+    if event.transcript:
+        return Path(event.transcript).expanduser()
+    return finding.transcript_of(event.agent, event.session_id)
+
+
+def _text_of(file: Path) -> bytes:
+    try:
+        return complete(file)
+    except OSError:
+        return b""

@@ -1,0 +1,178 @@
+"""What an agent's event says, in one form for all of them. Pure: bytes in, an Event out.
+
+Agents of one kind name a transcript that they write themselves: it is the truth, and of their events only the words
+that it may not have yet are taken. Others write none that can be read: there the events are all there is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ctxmem_mcp.model import NewTurn, iso
+from ctxmem_mcp.transcripts.contract import THINKING, compact
+from ctxmem_mcp.transcripts.rows import text_of
+
+CLAUDE_CODE, CODEX, CURSOR, CLINE = "claude-code", "codex", "cursor", "cline"
+WITH_TRANSCRIPTS = (CLAUDE_CODE, CODEX)
+_ENDS = ("SessionEnd",)
+# A command of the host, which the transcript tells in words of its own.
+_COMMAND = "/"
+_Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """session_id: as the agent names it. transcript: the file it names, if any. cwd: where it works.
+
+    words: what was said in it, in order. spoken: those of them that the user or the agent said last, which a
+    transcript may be late with. ends: nothing will be added to the session's transcript after it. source: why a
+    session begins.
+    """
+
+    agent: str
+    name: str
+    session_id: str
+    transcript: str | None = None
+    cwd: str | None = None
+    words: tuple[NewTurn, ...] = ()
+    spoken: tuple[NewTurn, ...] = ()
+    ends: bool = False
+    source: str | None = None
+
+    @property
+    def has_transcript(self) -> bool:
+        return self.agent in WITH_TRANSCRIPTS
+
+
+def read_event(agent: str, raw: bytes, at: float) -> Event | None:
+    """The event in what a hook was given at that instant; None where it is nothing that can be read."""
+    given = _object(raw)
+    if given is None:
+        return None
+    session = _first(given, "session_id", "conversation_id", "thread-id", "taskId")
+    name = _first(given, "hook_event_name", "hookName", "type") or ""
+    if session is None:
+        return None
+    said_at = iso(at)
+    words = tuple(turn for turn in _words(agent, name, given, said_at) if _is_valid(turn))
+    spoken = tuple(turn for turn in words if turn.call_id is None and turn.name is None)
+    return Event(
+        agent,
+        name,
+        session,
+        _first(given, "agent_transcript_path", "transcript_path"),
+        _first(given, "cwd") or _first_of(given.get("workspace_roots")) or _first_of(given.get("workspaceRoots")),
+        words,
+        tuple(turn for turn in spoken if not (turn.role == "user" and turn.content.startswith(_COMMAND))),
+        name in _ENDS,
+        _first(given, "source"),
+    )
+
+
+def _object(raw: bytes) -> _Fields | None:
+    text = raw.decode("utf-8", "replace")
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        return _from_beginning(text)
+    return given if isinstance(given, dict) else None
+
+
+def _from_beginning(text: str) -> _Fields | None:
+    """What an event that was cut off names at its beginning: the session, the transcript."""
+    found: _Fields = {}
+    for key in ("session_id", "transcript_path", "cwd", "hook_event_name"):
+        match = re.search(rf'"{key}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+        if match:
+            try:
+                found[key] = json.loads(match[1])
+            except ValueError:
+                continue
+    return found or None
+
+
+def _words(agent: str, name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
+    if agent == CURSOR:
+        yield from _cursor(name, given, said_at)
+    elif agent == CLINE:
+        yield from _cline(name, given, said_at)
+    else:
+        yield from _claude(name, given, said_at)
+
+
+def _claude(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
+    """Claude Code's events, which Codex has taken over, and Codex's older notice of a turn that is complete."""
+    if name == "UserPromptSubmit":
+        yield from _said("user", given.get("prompt"), said_at)
+    elif name == "Stop":
+        yield from _said("assistant", given.get("last_assistant_message"), said_at)
+    elif name == "PostToolUse" and text_of(given.get("tool_name")):
+        call = text_of(given.get("tool_use_id"))
+        yield from _call(given["tool_name"], given.get("tool_input"), given.get("tool_response"), said_at, call)
+    elif name == "agent-turn-complete":
+        prompts = given.get("input-messages")
+        for prompt in prompts if isinstance(prompts, list) else []:
+            yield from _said("user", prompt, said_at)
+        yield from _said("assistant", given.get("last-assistant-message"), said_at)
+
+
+def _cursor(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
+    if name == "beforeSubmitPrompt":
+        yield from _said("user", given.get("prompt"), said_at)
+    elif name == "afterAgentResponse":
+        yield from _said("assistant", given.get("text"), said_at)
+    elif name == "afterAgentThought":
+        for turn in _said("assistant", given.get("text"), said_at):
+            yield NewTurn("assistant", turn.content, THINKING, said_at)
+    elif name == "afterShellExecution":
+        yield from _call("shell", given.get("command"), given.get("output"), said_at)
+    elif name == "afterMCPExecution" and text_of(given.get("tool_name")):
+        yield from _call(given["tool_name"], given.get("tool_input"), given.get("result_json"), said_at)
+    elif name == "afterFileEdit":
+        edit = {"file_path": given.get("file_path"), "edits": given.get("edits")}
+        yield NewTurn("assistant", compact(edit), "edit_file", said_at)
+
+
+def _cline(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
+    about = given.get(name[:1].lower() + name[1:])
+    about = about if isinstance(about, dict) else {}
+    if name == "UserPromptSubmit":
+        yield from _said("user", about.get("prompt"), said_at)
+    elif name == "PostToolUse" and text_of(about.get("toolName")):
+        if about["toolName"] == "attempt_completion":
+            result = about.get("parameters")
+            yield from _said("assistant", result.get("result") if isinstance(result, dict) else result, said_at)
+        else:
+            yield from _call(about["toolName"], about.get("parameters"), about.get("result"), said_at)
+
+
+def _said(role: Any, text: object, said_at: str) -> Iterator[NewTurn]:
+    if text_of(text):
+        yield NewTurn(role, str(text), None, said_at)
+
+
+def _call(name: str, given: object, result: object, said_at: str, call: str | None = None) -> Iterator[NewTurn]:
+    yield NewTurn("assistant", given if isinstance(given, str) else compact(given), name, said_at, call)
+    if result is not None:
+        yield NewTurn("tool", result if isinstance(result, str) else compact(result), name, said_at, call)
+
+
+def _first(given: _Fields, *keys: str) -> str | None:
+    return next((str(given[key]) for key in keys if text_of(given.get(key))), None)
+
+
+def _first_of(roots: object) -> str | None:
+    return text_of(roots[0]) if isinstance(roots, list) and roots else None
+
+
+def _is_valid(turn: NewTurn) -> bool:
+    """Whether it is Unicode throughout: half a surrogate pair is the transcript's to mend."""
+    try:
+        "".join((turn.content, turn.name or "", turn.call_id or "")).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
