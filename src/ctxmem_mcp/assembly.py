@@ -9,12 +9,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctxmem_mcp.capture import spool
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
+
+# Words said a moment ago are looked for this often; an empty folder is looked at and no more.
+DRAIN_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -23,8 +29,10 @@ _log = logging.getLogger(__name__)
 async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]:
     """An open memory over the SQLite store; without settings, those of the environment and the config file.
 
-    What has expired is swept in the background, at once and then hourly, as long as it is open.
+    As long as it is open, what has expired is swept in the background, at once and then hourly, and what agents' hooks
+    leave in the spool is taken in.
     """
+    from ctxmem_mcp.capture.forgetting import leave_alone
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -35,15 +43,19 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
         ExtractiveSummarizer(),
         encoding=settings.encoding,
         retention_days=settings.retention_days,
+        on_gone=partial(leave_alone, settings.data_dir),
     )
     closing = asyncio.Event()
     upkeep = asyncio.create_task(_sweep(memory, settings.sweep_seconds, closing), name="ctxmem upkeep")
+    drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
     try:
         yield memory
     finally:
         # A sweep that is under way comes to its end: what it removes, it removes whole.
         closing.set()
-        await upkeep
+        # What waits in the spool waits on; a commit that is under way is made.
+        drain.cancel()
+        await asyncio.gather(upkeep, drain, return_exceptions=True)
         await memory.close()
 
 
@@ -59,3 +71,16 @@ async def _sweep(memory: Memory, seconds: float, closing: asyncio.Event) -> None
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), seconds)
+
+
+async def _drain(memory: Memory, data_dir: Path) -> None:
+    """Takes in what hooks left, at once and then every few seconds."""
+    while True:
+        if spool.waiting(str(data_dir)):
+            from ctxmem_mcp.capture.draining import drain
+
+            try:
+                await drain(memory, data_dir)
+            except Exception:
+                _log.exception("What agents' hooks left could not be taken in.")
+        await asyncio.sleep(DRAIN_SECONDS)

@@ -43,6 +43,7 @@ class Memory:
     """An open memory. All verbs are coroutines and safe to call concurrently.
 
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
+    on_gone is told the ids of conversations that were forgotten or have expired.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class Memory:
         retention_days: int = RETENTION_DAYS_DEFAULT,
         salt: bytes = b"",
         clock: Callable[[], float] = time.time,
+        on_gone: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
-        self._store, self._summarizer, self._clock = store, summarizer, clock
+        self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._writer = Writer(store, summarizer, defaults, clock)
 
@@ -129,7 +131,9 @@ class Memory:
             raise NotConfirmed(conversation_id)
         async with self._writer.alone(conversation_id):
             self._writer.drop(conversation_id)
-            return await self._store.forget(conversation_id)
+            receipt = await self._store.forget(conversation_id)
+        self._on_gone([conversation_id])
+        return receipt
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> State:
         """Keeps the conversation this many days (1..365) after its last append."""
@@ -145,7 +149,10 @@ class Memory:
 
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
-        return await self._store.sweep(self._clock())
+        gone = await self._store.sweep(self._clock())
+        if gone:
+            self._on_gone(gone)
+        return gone
 
     # ------------------------------------------------------------ reading
 

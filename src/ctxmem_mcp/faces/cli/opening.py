@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import ConversationInfo
 from ctxmem_mcp.settings import Settings
 
+_log = logging.getLogger(__name__)
 Given = TypeVar("Given")
 LAST = "last"
 _PAGE = 100
@@ -32,15 +34,26 @@ class Flags:
 
 
 def with_memory(flags: Flags, work: Callable[[Memory], Awaitable[Given]]) -> Given:
-    """Does the work with an open memory, which is closed afterwards whatever happens."""
+    """Does the work with an open memory, which is closed afterwards whatever happens. What agents' hooks left is taken
+    in first."""
     settings = flags.settings()
     log_to_stderr(settings)
 
     async def run() -> Given:
         async with open_memory(settings) as memory:
+            await _up_to_date(memory, settings.data_dir)
             return await work(memory)
 
     return asyncio.run(run())
+
+
+async def _up_to_date(memory: Memory, data_dir: Path) -> None:
+    from ctxmem_mcp.capture.draining import drain
+
+    try:
+        await drain(memory, data_dir, patient=True)
+    except Exception as error:
+        _log.warning("What agents' hooks left could not be taken in: %s", error)
 
 
 async def every_conversation(memory: Memory) -> list[ConversationInfo]:
