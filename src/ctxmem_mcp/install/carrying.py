@@ -34,9 +34,9 @@ class Change:
 
     def diff(self) -> str:
         """The change as a unified diff."""
-        old, new = (_lines(text) for text in (self.before, self.after))
-        names = ("nothing" if text is None else str(self.path) for text in (self.before, self.after))
-        return "\n".join(difflib.unified_diff(old, new, *names, n=2, lineterm=""))
+        old, new = ("(no file)" if text is None else str(self.path) for text in (self.before, self.after))
+        lines = difflib.unified_diff(_lines(self.before), _lines(self.after), old, new, n=2, lineterm="")
+        return "\n".join(lines)
 
 
 def _lines(text: str | None) -> list[str]:

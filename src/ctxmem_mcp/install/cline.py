@@ -1,5 +1,5 @@
-"""Cline: servers in cline_mcp_settings.json, in the folder of the editor it runs in and in that of its command; a hook is
-a file named for its event in Documents/Cline/Hooks (in older versions Documents/Cline/Rules/Hooks).
+"""Cline: servers in cline_mcp_settings.json, in the folder of the editor it runs in and in that of its command; a hook
+is a file named for its event in Documents/Cline/Hooks (in older versions Documents/Cline/Rules/Hooks).
 
 There are no hooks on Windows: there they would have to be PowerShell scripts. A project has no file for servers.
 """

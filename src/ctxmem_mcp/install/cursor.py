@@ -16,8 +16,11 @@ NAME = "cursor"
 EVENTS: Mapping[str, Event] = {
     "sessionStart": Event(),
     "beforeSubmitPrompt": Event(),
+    "afterAgentThought": Event(),
     "afterAgentResponse": Event(),
-    "postToolUse": Event(),
+    "afterShellExecution": Event(),
+    "afterMCPExecution": Event(),
+    "afterFileEdit": Event(),
     "preCompact": Event(),
     "subagentStop": Event(),
     "stop": Event(),

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 System = Literal["linux", "macos", "windows"]
@@ -34,7 +35,7 @@ class Ours:
         return [_DATA_DIR, self.data_dir] if self.data_dir else []
 
     def hook_line(self, agent: str, *, by_bash: bool = False) -> str:
-        """The command line of a hook. `by_bash`: the agent gives it to a bash even on Windows, which eats backslashes."""
+        """The command line of a hook. `by_bash`: it goes to a bash even on Windows, which eats backslashes."""
         words = [self.command, "hook", agent, *self.arguments]
         if self.system != "windows":
             return shlex.join(words)
@@ -68,7 +69,7 @@ def _starts_us(words: Sequence[str]) -> bool:
     return (
         program == PROGRAM
         or (program in _RUNNERS and PROGRAM in words)
-        or any(pair == ("-m", MODULE) for pair in zip(words, words[1:], strict=False))
+        or any(pair == ("-m", MODULE) for pair in pairwise(words))
     )
 
 

@@ -67,11 +67,8 @@ def replace(path: Path, text: str, mode: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, and its folder if nothing else is in it."""
-    target = Path(os.path.realpath(path))
-    target.unlink(missing_ok=True)
-    with suppress(OSError):
-        target.parent.rmdir()
+    """Removes a file; behind a link, the file linked to."""
+    Path(os.path.realpath(path)).unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

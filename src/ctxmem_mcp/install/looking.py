@@ -57,7 +57,9 @@ class Report:
 def look(agent: Agent, machine: Machine, ask: Callable[[Found], Answer] | None = None) -> Report:
     """Reads the agent's files, the user's and this project's, and starts what is registered."""
     report = Report(agent.name, agent.title, agent.is_present(machine))
-    parts = [*agent.parts(machine, project=False), *agent.parts(machine, project=True)]
+    # Who stands in the home folder has the same files twice.
+    both = [*agent.parts(machine, project=False), *agent.parts(machine, project=True)]
+    parts = list({part.path: part for part in reversed(both)}.values())[::-1]
     ask = ask or (lambda found: probing.ask(found.command, {**machine.environ, **found.environment}))
     answers: dict[tuple[object, ...], Answer] = {}
     for part in parts:

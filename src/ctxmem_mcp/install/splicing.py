@@ -1,7 +1,7 @@
 """Putting one thing into a JSON text, or taking it out, and leaving every other byte where it was.
 
-What is new takes the file's own indentation and line ends. Each verb checks its work: the text it gives must read as the
-old value with just that change, or it refuses.
+What is new takes the file's own indentation and line ends. Each verb checks its work: the text it gives must read as
+the old value with just that change, or it refuses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The text that was there before ours, byte for byte, where that can be known.
 
 Taking ours out of a text gives what it says without us, but not always what it was: `{}` and `{ }` and no file at all
-look the same once we are in them. So the possible texts before are tried: put ours, as it stands, into each of them, and
-the one that gives the present text is what was there. The backups are the first to be tried.
+look the same once we are in them. So the possible texts before are tried: put ours, as it stands, into each of them,
+and the one that gives the present text is what was there. The backups are the first to be tried.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import typer
 
 from ctxmem_mcp.capture import importing
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.faces.cli import drawing
+from ctxmem_mcp.faces.cli import drawing, installing
 from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import Hit, OutlineNode, View
@@ -351,6 +351,9 @@ def demo() -> None:
     from ctxmem_mcp.faces.cli import demo as shown
 
     shown.run()
+
+
+installing.add_to(app, _flags)
 
 
 # ---------------------------------------------------------------- printing

@@ -1,0 +1,130 @@
+"""What `doctor` looks at and how it tells it: the agents' files, then the folder that conversations are kept in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctxmem_mcp.capture import spool
+from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.faces.cli.opening import Flags, every_conversation, with_memory
+from ctxmem_mcp.install.agents import AGENTS
+from ctxmem_mcp.install.looking import Fault, Report, look
+from ctxmem_mcp.install.places import Machine
+
+FREE_BYTES_MIN = 200 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Folder:
+    """The data folder as it is."""
+
+    path: str
+    writable: bool = False
+    free_bytes: int = 0
+    conversations: int | None = None
+    spooled: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def run(machine: Machine, flags: Flags, as_json: bool) -> int:
+    """Looks and tells; gives the exit code, 1 where something is wrong."""
+    reports = [look(agent, machine) for agent in AGENTS.values()]
+    folder = _folder(flags)
+    wrong = sum(len(report.faults) for report in reports) + len(folder.faults)
+    if as_json:
+        told = {"agents": [_plain(report) for report in reports], "data": asdict(folder), "faults": wrong}
+        sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
+    else:
+        for report in reports:
+            _tell(report)
+        _tell_folder(folder)
+        _say(f"{wrong} {'fault' if wrong == 1 else 'faults'}." if wrong else "All is well.")
+    return 1 if wrong else 0
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    return {
+        "agent": report.agent,
+        "present": report.present,
+        "servers": [
+            {
+                "file": str(one.path), "name": one.found.where, "command": list(one.found.command),
+                "starts": not one.answer.fault, **asdict(one.answer),
+            }
+            for one in report.servers
+        ],
+        "hooks": [
+            {"file": str(one.path), "event": one.found.where, "command": list(one.found.command)}
+            for one in report.hooks
+        ],
+        "faults": [asdict(fault) for fault in report.faults],
+        "remarks": report.remarks,
+    }  # fmt: skip
+
+
+def _tell(report: Report) -> None:
+    _say(f"{report.title}: {'present' if report.present else 'not here'}")
+    for server in report.servers:
+        _say(f"  server {server.found.where} in {server.path}: {' '.join(server.found.command)}")
+        if not server.answer.fault:
+            _say(f"    starts: {server.answer.name} {server.answer.version}, {server.answer.seconds:.1f} s")
+    for path in dict.fromkeys(hook.path for hook in report.hooks):
+        events = [hook.found.where for hook in report.hooks if hook.path == path]
+        _say(f"  hooks in {path}: {', '.join(events)}")
+    for remark in report.remarks:
+        _say(f"  {remark}")
+    _tell_faults(report.faults)
+
+
+def _tell_folder(folder: Folder) -> None:
+    _say(f"Data: {folder.path}")
+    kept = "" if folder.conversations is None else f"{folder.conversations:,} conversations, "
+    _say(f"  {kept}{folder.spooled:,} events waiting in the spool, {folder.free_bytes / 1e9:,.1f} GB free")
+    _tell_faults(folder.faults)
+
+
+def _tell_faults(faults: list[Fault]) -> None:
+    for fault in faults:
+        _say(f"  WRONG: {fault.what}. {fault.remedy}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+# ---------------------------------------------------------------- the data folder
+
+
+def _folder(flags: Flags) -> Folder:
+    try:
+        path = flags.settings().data_dir
+    except CtxmemError as error:
+        return Folder("", faults=[Fault(error.message.rstrip("."), error.hint)])
+    folder = Folder(str(path), spooled=len(spool.waiting(str(path))))
+    _judge_disk(folder, path)
+    if path.is_dir() and folder.writable:
+        try:
+            folder.conversations = len(with_memory(flags, every_conversation))
+        except CtxmemError as error:
+            folder.faults.append(Fault(error.message.rstrip("."), error.hint))
+    return folder
+
+
+def _judge_disk(folder: Folder, path: Path) -> None:
+    """A folder that is not there yet is judged by the one it would be made in."""
+    there = next(one for one in (path, *path.parents) if one.exists())
+    folder.free_bytes = shutil.disk_usage(there).free
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            folder.writable = True
+    except OSError as error:
+        why = f"{there} can't be written to: {error.strerror}"
+        folder.faults.append(Fault(why, "Take the right to, or name another folder with CTXMEM_DATA_DIR."))
+    if folder.free_bytes < FREE_BYTES_MIN:
+        folder.faults.append(Fault(f"{there} has only {folder.free_bytes / 1e6:,.0f} MB free", "Make room."))
