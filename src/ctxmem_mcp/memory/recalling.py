@@ -32,6 +32,8 @@ RECENT_TURNS_MAX = 60
 QUERY_TURNS, QUERY_CHARS = 2, 2_000
 # Chosen by estimate with this much to spare, so that the exact fit has something to fill up with.
 CHOOSE_MORE = 1.25
+# Of what was found, as much as this many budgets could hold is looked at.
+LOOKED_AT = 3
 # A call as long as this is shown with its result; a longer one only when it is wanted for itself.
 CALL_TOKENS_MAX = 200
 # A line of the outline by itself, and with what it tells of.
@@ -135,7 +137,13 @@ def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
     candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found]
     coding = answer.kinds["coding"] if answer.kinds else 0.0
     share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
-    return [by_ordinal[ordinal] for ordinal in choose(candidates, budget, coding=coding, user_share=share)]
+    order, left = [], budget * LOOKED_AT
+    for ordinal in choose(candidates, budget, coding=coding, user_share=share):
+        order.append(by_ordinal[ordinal])
+        left -= order[-1].piece.tokens
+        if left < 0:
+            break
+    return order
 
 
 async def _told(

@@ -1,7 +1,7 @@
 """Scores pieces for a query: a linear ranker over features of the index, no model, no text read. Pure.
 
     search = Search(plan, hits, n=pieces on the branch, mean_words=analysed terms per piece)
-    facts = ...read PieceFacts of search.wanted...         one batched read, at most ~700 pieces
+    facts = ...read PieceFacts of search.wanted...         one batched read, at most ~1,400 pieces
     ranked = search.rank(facts, weights)                    best first; ranked.why(ordinal) says why
 
 `hits` has the store's TermHits with piece ids turned into ordinals, places on the branch (0, 1, ...), so that a
@@ -27,10 +27,10 @@ from ctxmem_mcp.stores.contract import TermHits
 from ctxmem_mcp.terms import EXACT, Flag
 
 # How many pieces are looked at closely. All, where a conversation has no more than this.
-CANDIDATES = 600
+CANDIDATES = 1_000
 # Of those: the best by their own words, whose neighbours come too, and the stretches where much matches.
-BEST = 330
-BEST_WITH_NEIGHBOURS = 90
+BEST = 600
+BEST_WITH_NEIGHBOURS = 200
 REACH = 2
 REGION = 16
 REGIONS = 10
