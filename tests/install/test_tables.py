@@ -1,0 +1,83 @@
+"""TOML as text: what is not ours stays, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.install import tables
+from ctxmem_mcp.install.entries import Ours
+from ctxmem_mcp.install.parts import TomlServers
+from ctxmem_mcp.install.undoing import undone
+from ctxmem_mcp.install.unfit import Unfit
+from tests.install.conftest import COMMAND
+
+PART = TomlServers(Path("config.toml"), "mcp_servers", {"startup_timeout_sec": 20})
+OURS = Ours(COMMAND)
+NAME = ("mcp_servers", "ctxmem")
+
+_rows = st.sampled_from(
+    [
+        "# [mcp_servers.ctxmem]", "", "   ", 'a{} = "x" # c', "b{} = '''\n[t]\nx = 1\n'''", 'c{} = """\\\n  "" ] """',
+        "d{} = [ # [\n  1,\n  '#', ]", "e{} = {{ x = 1, y = [2] }}", 'f{}."g h" = 1979-05-27T07:32:00Z', "i{} = 1_000",
+    ]
+)  # fmt: skip
+_heads = st.sampled_from(["[t{}]", '[t{}."a.b"]  # c', "[[u{}]]", "[mcp_servers.o{}]", " [ t{} . x ]", "[mcp_servers.o{}.env]"])
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    rows = [row.format(i) for i, row in enumerate(draw(st.lists(_rows | _heads, max_size=12)))]
+    eol = draw(st.sampled_from(["\n", "\r\n"]))
+    text = "\n".join(rows) + draw(st.sampled_from(["", "\n", "\n\n"]))
+    return draw(st.sampled_from(["", "\ufeff"])) + text.replace("\n", eol)
+
+
+@given(texts())
+def test_install_then_uninstall_gives_the_same_bytes(text: str) -> None:
+    installed = PART.put(text, OURS)
+    assert PART.put(installed, OURS) == installed
+    assert tables.read(installed)["mcp_servers"]["ctxmem"]["command"] == COMMAND
+    assert undone(PART, installed, [text]) == text
+    assert tables.read(undone(PART, installed, []) or "") == tables.read(text)
+
+
+@given(texts(), texts())
+def test_an_older_entry_between_others_is_brought_up_to_date_in_place(before: str, after: str) -> None:
+    entry = '\n["mcp_servers".ctxmem]\nargs = [ "--data-dir",\n  "/d" ] # mine\ncommand = "ctxmem-mcp"\nenabled = true\n'
+    text = f"[first]\n{before}{entry}{_renamed(after)}"
+    try:
+        known: dict[str, Any] = tables.read(text)
+    except Unfit:  # the two halves don't make one file
+        return
+    installed = PART.put(text, OURS)
+    known["mcp_servers"]["ctxmem"] |= {"command": COMMAND, "args": []}
+    assert tables.read(installed) == known
+    assert "# mine" in installed
+    left = tables.read(PART.without(installed, prune=True) or "")
+    assert "ctxmem" not in left.get("mcp_servers", {})
+    assert left["first"] == known["first"]
+
+
+def _renamed(text: str) -> str:
+    rows = text.removeprefix("\ufeff").split("[", 1)
+    return f"[second]\n[{rows[1]}" if len(rows) == 2 and not rows[0].strip() else ""
+
+
+def test_an_entry_in_another_form_is_refused() -> None:
+    with pytest.raises(Unfit, match="in another form"):
+        PART.put('mcp_servers = { ctxmem = { command = "ctxmem-mcp" } }\n', OURS)
+
+
+def test_what_is_no_toml_is_refused() -> None:
+    with pytest.raises(Unfit, match="is not TOML.*line 1"):
+        PART.put("a = \n", OURS)
+
+
+def test_a_path_with_backslashes_reads_back() -> None:
+    path = "C:\\Users\\me \"x\"\\ctxmem-mcp.exe"
+    assert tables.read(PART.put(None, Ours(path)))["mcp_servers"]["ctxmem"]["command"] == path
