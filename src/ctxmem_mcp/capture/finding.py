@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ctxmem_mcp.capture.events import CLAUDE_CODE, CODEX
 
+# The folder, beside a session of Claude Code's, of its sub-agents' transcripts.
+SUBAGENTS = "subagents"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctxmem_mcp.capture import importing
+from ctxmem_mcp.capture.finding import SUBAGENTS
 from ctxmem_mcp.capture.ledger import GONE, Ledger, Taken, hashed
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
@@ -37,8 +38,8 @@ class Followed:
 class Follower:
     """Follows transcripts into one memory, whose data folder says how far each is."""
 
-    def __init__(self, memory: Memory, data_dir: Path) -> None:
-        self._memory, self._ledger = memory, Ledger(data_dir)
+    def __init__(self, memory: Memory, data_dir: Path, retention_days: int | None = None) -> None:
+        self._memory, self._ledger, self._days = memory, Ledger(data_dir), retention_days
 
     async def follow(self, file: Path) -> Followed | None:
         """Takes in what is new in a file and in those of its sub-agents; None where there is no such file."""
@@ -46,7 +47,7 @@ class Follower:
         if main is None or main.gone:
             return main
         new = main.new
-        for beside in sorted(file.with_suffix("").glob("subagents/*.jsonl")):
+        for beside in sorted(file.with_suffix("").glob(f"{SUBAGENTS}/*{_LINES}")):
             followed = await self._follow_one(beside)
             new += followed.new if followed else 0
         return replace(main, new=new)
@@ -94,7 +95,7 @@ class Follower:
         except InvalidArgument:
             return Followed()  # nothing yet by which its format can be told
         left = hashed(repr(transcript.left).encode("utf-8", "surrogatepass"))
-        done = await importing.bring_in(self._memory, file, transcript, left_too=left != taken.left)
+        done = await importing.bring_in(self._memory, file, transcript, self._days, left_too=left != taken.left)
         for warning in transcript.warnings[:3]:
             _log.info("%s: %s", file.name, warning)
         if done is None:
@@ -120,14 +121,14 @@ class Follower:
         and is not there any more stays away."""
         new = 0
         for thread in transcript.threads:
-            own = file.with_suffix("") / "subagents" / f"agent-{thread.session_id.rpartition(':')[2]}{_LINES}"
+            own = file.with_suffix("") / SUBAGENTS / f"agent-{thread.session_id.rpartition(':')[2]}{_LINES}"
             conversation = importing.conversation_id_for(thread.session_id)
             if conversation is None or own.exists():
                 continue
             mark = hashed(conversation.encode())
             if mark in taken and not await self._is_there(conversation):
                 continue
-            done = await importing.bring_in(self._memory, file, thread)
+            done = await importing.bring_in(self._memory, file, thread, self._days)
             taken.add(mark)
             new += done.new if done else 0
         return new, tuple(sorted(taken))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ctxmem_mcp.capture.ledger import Ledger
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.transcripts import formats
@@ -119,6 +120,13 @@ async def bring_in(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
         list(transcript.warnings),
     )  # fmt: skip
+
+
+def known_no_more(data_dir: Path, files: Sequence[Path]) -> None:
+    """Files imported by name are followed again, even those that were forgotten before."""
+    ledger = Ledger(data_dir)
+    for file in files:
+        ledger.drop(file)
 
 
 def conversation_id_for(session_id: str) -> str | None:

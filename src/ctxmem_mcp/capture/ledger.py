@@ -55,6 +55,10 @@ class Ledger:
     def write(self, transcript: Path, taken: Taken) -> None:
         _write(self._file(transcript), taken)
 
+    def drop(self, transcript: Path) -> None:
+        """Knows nothing of it any more: it is read from its beginning, and comes back if it was gone."""
+        self._file(transcript).unlink(missing_ok=True)
+
     def forget(self, conversation_ids: Collection[str]) -> None:
         """Notes that these conversations are gone: their transcripts are left alone."""
         for file in self._files():

@@ -12,7 +12,7 @@ import typer
 
 from ctxmem_mcp.capture import importing
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.faces.cli import drawing, installing
+from ctxmem_mcp.faces.cli import capturing, drawing, installing
 from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import Hit, OutlineNode, View
@@ -67,11 +67,17 @@ def serve(context: typer.Context) -> None:
 
 @app.command("import")
 def import_(
-    paths: Annotated[list[Path], typer.Argument(help="Transcripts, or folders of them.", show_default=False)],
+    paths: Annotated[list[Path] | None, typer.Argument(help="Transcripts, or folders.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that agents keep on this machine.")] = False,
     retention_days: Annotated[int | None, typer.Option(min=1, max=365, help="Days kept; 30 unless set.")] = None,
     as_json: Json = False,
 ) -> None:
     """Bring in transcripts: Claude Code, Codex, OpenAI messages, JSON Lines of turns and more. What is known stays."""
+    if everything and not paths:
+        capturing.import_all(_flags, retention_days, as_json)
+        return
+    if everything or not paths:
+        raise InvalidArgument("PATH", "or --all is needed, and one of them alone", "For example: import --all.")
     files, named = importing.files_under(paths)
     read, refused = _read(files, named)
 
@@ -80,6 +86,7 @@ def import_(
         total = sum(len(way) for _, transcript in apart for way in (*transcript.left, transcript.turns))
         with _progress(total, as_json) as advance:
             done = [await importing.bring_in(memory, file, one, retention_days, advance) for file, one in apart]
+        importing.known_no_more(_flags.settings().data_dir, files)
         return [imported for imported in done if imported is not None]
 
     done = with_memory(_flags, work)
@@ -135,6 +142,30 @@ def _tell_imported(done: list[importing.Imported]) -> None:
             out.print(f"  ... and {len(imported.warnings) - 5} more.", style="yellow")
     new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
     out.print(f"{len(done)} conversations: {new:,} new turns, {known:,} known already.")
+
+
+@app.command()
+def watch(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Default: all agents' folders.", show_default=False)
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = capturing.EVERY_SECONDS,
+    as_json: Json = False,
+) -> None:
+    """Follow transcripts as they grow, until control-C: for agents without hooks."""
+    capturing.watch(_flags, paths or [], every, as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def hook(
+    agent: Annotated[str, typer.Argument(help="claude-code, codex, cursor or cline.")],
+    event: Annotated[str | None, typer.Argument(help="The event, where it is not on stdin.")] = None,
+) -> None:
+    """What an agent calls at its events, with the event on stdin. Answers at once, always with exit code 0."""
+    from ctxmem_mcp.faces import hooks
+
+    before = ["--data-dir", str(_flags.data_dir)] if _flags.data_dir else []
+    hooks.run([*before, agent, *([event] if event else [])])
 
 
 # ---------------------------------------------------------------- out
