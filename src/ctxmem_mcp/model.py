@@ -210,7 +210,10 @@ class ConversationInfo:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A found turn. path: the titles of the sections above it, outermost first. tokens: what reading it costs."""
+    """A found turn. path: the titles of the sections above it, outermost first. tokens: what reading it costs.
+
+    why: the features that paid most for it, with what they paid ('rel +3.48').
+    """
 
     turn_id: str
     role: Role
@@ -220,6 +223,17 @@ class Hit:
     path: list[str]
     tokens: int
     score: float
+    why: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a stretch of a turn is in a view: its score, its cost in tokens, the features that paid most."""
+
+    turn_id: str
+    tokens: int
+    score: float
+    why: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +250,7 @@ class View:
     encoding: str
     next_cursor: str | None = None
     header: str = ""
+    reasons: tuple[Reason, ...] = ()
 
     def render(self) -> str:
         return f"{self.header}\n{self.text}"

@@ -218,3 +218,14 @@ def test_piped_output_is_as_wide_as_its_lines(tmp_path: Path) -> None:
     ).stdout
     assert max(map(len, shown.splitlines())) > 100
     assert "\x1b[" not in shown
+
+
+def test_explained_a_view_says_why_each_turn_was_chosen(run: Callable[..., Ran], imported: str) -> None:
+    question = "why did test_tokens.py fail with the character limit?"
+    plain = run("context", "last", question, "--budget", "2500")
+    told = run("context", "last", question, "--budget", "2500", "--explain")
+    assert told.out == plain.out
+    assert "score" in told.err
+    as_json = run("context", "last", question, "--budget", "2500", "--explain", "--json").json
+    assert all(reason["why"] and reason["turn_id"].startswith("t") for reason in as_json["reasons"])
+    assert all(hit["why"] for hit in run("search", "character limit", "--json").json)

@@ -164,10 +164,14 @@ class Memory:
         token_budget: int = 8_000,
         turn_id: str | None = None,
         layout: str = "tree",
+        explain: bool = False,
     ) -> View:
-        """What happened, within a budget: everything in outline, what matters to the query opened."""
+        """What happened, within a budget: everything in outline, what matters to the query opened.
+
+        explain: the view also says why each quoted stretch was chosen (tree layout only).
+        """
         state, lineage = await self._branch(conversation_id, turn_id)
-        return await recalling.view(self._store, self._summarizer, state, lineage, query, token_budget, layout)
+        return await recalling.view(self._store, self._summarizer, state, lineage, query, token_budget, layout, explain)
 
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None

@@ -22,6 +22,7 @@ from ctxmem_mcp.stores.contract import TermHits
 
 # Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
 TERM_CAP = 4_000
+FEATURES_TOLD = 4
 # Who speaks is learnt from the last turns.
 SPEAKERS_FROM_TURNS = 64
 
@@ -49,6 +50,11 @@ class Answer:
     ranked: Ranked | None = None
     kinds: Mapping[str, float] | None = None
     matched: Mapping[int, int] | None = None
+
+    def why(self, found: Found) -> list[str]:
+        """What paid most for a piece, most first: 'rel +3.48'."""
+        paid = self.ranked.why(found.ordinal, FEATURES_TOLD) if self.ranked else []
+        return [f"{name} {value:+.2f}" for name, value in paid]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
 from ctxmem_mcp.memory.steadying import stable_view
-from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
+from ctxmem_mcp.model import Node, Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
-from ctxmem_mcp.recall.layout import Ground, Stretch, tile
+from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, tile
 from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose
 from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
@@ -66,8 +66,9 @@ async def view(
     query: str | None,
     token_budget: int,
     layout: str,
+    explain: bool,
 ) -> View:
-    """The view of a branch as of its last turn."""
+    """The view of a branch as of its last turn; with its reasons, where they are asked for."""
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
     branch = Branch(store, state, lineage)
@@ -94,7 +95,21 @@ async def view(
     fitted = await _fitted(branch, ground, wish, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
-    return headed(heading, fitted.text, count)
+    shown = headed(heading, fitted.text, count)
+    return replace(shown, reasons=_reasons(answer, found, fitted)) if explain and answer else shown
+
+
+def _reasons(answer: Answer, found: Sequence[Found], fitted: Fitted) -> tuple[Reason, ...]:
+    """Why each shown piece was taken, in the order in which they were."""
+    shown = {
+        (item.turn.index, stretch.start) for item in fitted.items if isinstance(item, Quoted)
+        for stretch in item.stretches
+    }  # fmt: skip
+    return tuple(
+        Reason(f.turn.id, f.piece.tokens, round(f.score, 3), answer.why(f))
+        for f in found
+        if any(index == f.piece.index and start <= f.piece.start for index, start in shown)
+    )
 
 
 async def _heading(branch: Branch, ground: Ground, token_budget: int) -> Heading:

@@ -51,7 +51,14 @@ async def search(store: Store, state: State, lineage: Lineage, query: str, wante
     paths = {index: _path(ground, index) for index in chosen}
     titles = await branch.summaries(node for path in paths.values() for node in path)
     return [
-        _hit(turns[i], best[i], [titles[n.digest].title for n in paths[i] if n.digest in titles], query) for i in chosen
+        _hit(
+            turns[i],
+            best[i],
+            [titles[n.digest].title for n in paths[i] if n.digest in titles],
+            query,
+            answer.why(best[i]),
+        )
+        for i in chosen
     ]
 
 
@@ -65,11 +72,11 @@ def _path(ground: Ground, index: int) -> list[Node]:
     return path
 
 
-def _hit(turn: Turn, found: Found, path: list[str], query: str) -> Hit:
+def _hit(turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
         turn.id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,
-        round(found.score, 3),
+        round(found.score, 3), why,
     )  # fmt: skip
 
 

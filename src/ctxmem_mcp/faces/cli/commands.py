@@ -213,6 +213,7 @@ def context(
     budget: Budget = 8_000,
     layout: Annotated[str, typer.Option(help="tree, or stable for prompt caches.")] = "tree",
     turn: Annotated[str | None, typer.Option(help="The view as of that turn.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each turn was chosen.")] = False,
     as_json: Json = False,
 ) -> None:
     """The view that an agent gets: everything in outline, what matters to the query opened."""
@@ -221,7 +222,9 @@ def context(
 
     async def work(memory: Memory) -> View:
         found = await conversation_named(memory, conversation)
-        return await memory.view(found, query=query, token_budget=budget, turn_id=turn, layout=layout)
+        return await memory.view(
+            found, query=query, token_budget=budget, turn_id=turn, layout=layout, explain=explain
+        )
 
     _print_view(with_memory(_flags, work), as_json)
 
@@ -268,6 +271,7 @@ def search(
         said = " ".join(part for part in (hit.turn_id, hit.role, hit.name, hit.said_at) if part)
         out.print(f"{said}  {' > '.join(hit.path)}  {drawing.short(hit.tokens)} tokens", style="bold", markup=False)
         out.print(f"  {hit.snippet}", markup=False)
+        out.print(f"  why: {', '.join(hit.why)}", style="dim", markup=False)
     if not hits:
         typer.echo("Nothing found.")
 
@@ -392,10 +396,14 @@ installing.add_to(app, _flags)
 
 def _print_view(view: View, as_json: bool) -> None:
     if as_json:
-        _print_json({**json.loads(view.header), "text": view.text})
+        reasons = {"reasons": [asdict(reason) for reason in view.reasons]} if view.reasons else {}
+        _print_json({**json.loads(view.header), "text": view.text, **reasons})
     else:
         # As it is: no wrapping, no markup, so that it can be piped on byte for byte.
         sys.stdout.write(view.render() + "\n")
+        for reason in view.reasons:
+            why = ", ".join(reason.why)
+            typer.echo(f"{reason.turn_id}  {reason.tokens} tokens  score {reason.score:.2f}: {why}", err=True)
 
 
 def _print_json(value: Any) -> None:
