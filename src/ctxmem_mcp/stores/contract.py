@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
 from ctxmem_mcp.errors import InvalidArgument
@@ -102,6 +103,63 @@ class TermHits:
     pieces: Sequence[int] = ()
     positions: Sequence[int] = ()
     capped: bool = False
+
+
+class Hindrance(Enum):
+    """Why a call of a model may not begin."""
+
+    BUSY = "another call about this conversation is under way"
+    WRITTEN = "somebody wrote a better summary of this node already"
+    DAY_SPENT = "the day's tokens are spent"
+    CONVERSATION_SPENT = "the conversation's tokens are spent"
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Tokens, in and out, that calls of models may cost, over the whole store in a day (UTC) and for a conversation.
+
+    lost_seconds: a call that began so long ago and has not ended never will; its process is gone.
+    """
+
+    tokens_per_day: int
+    tokens_per_conversation: int
+    lost_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A call of a model about a node. number: given by the store when it begins. outcome: "" while it is under way;
+    until it has ended, its tokens are those set aside for it, and count as spent."""
+
+    digest: bytes
+    author: str
+    begun: float
+    tokens_in: int
+    tokens_out: int
+    outcome: str = ""
+    number: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
+    @property
+    def cost(self) -> int:
+        """What it cost, once it has ended: nothing without an outcome."""
+        return self.tokens if self.outcome else 0
+
+    @property
+    def day(self) -> int:
+        """The day it began, in UTC, since 1970."""
+        return day_of(self.begun)
+
+
+# The outcome of a call whose process is gone.
+LOST = "lost"
+
+
+def day_of(now: float) -> int:
+    return int(now // 86_400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +259,24 @@ class Store(Protocol):
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
         """Joins a summary to a node; one per author, a later one of the same author takes its place."""
+        ...
+
+    async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+        """Sets the call's tokens aside, and gives it its number; or says what is in its way. There is one call at a
+        time about a conversation, over all processes; calls that were lost are marked so."""
+        ...
+
+    async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
+        """What a call cost in the end, and its outcome; without one it leaves no trace. The summary it brought joins
+        its node in the same transaction, unless somebody else wrote one meanwhile."""
+        ...
+
+    async def model_calls(self, conversation_id: str) -> list[ModelCall]:
+        """All calls about a conversation's nodes, oldest first."""
+        ...
+
+    async def spent(self, day: int) -> int:
+        """The tokens that calls begun on this day cost, over all conversations, forgotten ones included."""
         ...
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:

@@ -5,12 +5,25 @@ Keeps nothing beyond the process. Good for tests and for programs that want a me
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.contract import Commit, Page, State, StoredPiece, TermHits, info_of, page_of
+from ctxmem_mcp.model import EXTRACTIVE, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.stores.contract import (
+    LOST,
+    Caps,
+    Commit,
+    Hindrance,
+    ModelCall,
+    Page,
+    State,
+    StoredPiece,
+    TermHits,
+    info_of,
+    page_of,
+)
 
 
 @dataclass(slots=True)
@@ -25,6 +38,7 @@ class _Kept:
     nodes: dict[bytes, Node] = field(default_factory=dict)
     closings: list[tuple[int, Node]] = field(default_factory=list)
     summaries: dict[bytes, dict[str, Summary]] = field(default_factory=dict)
+    calls: dict[int, ModelCall] = field(default_factory=dict)
 
     def take(self, commit: Commit) -> None:
         for turn in commit.turns:
@@ -41,6 +55,30 @@ class _Kept:
             self.summaries.setdefault(closing.node.digest, {}).setdefault(closing.summary.author, closing.summary)
         self.state = commit.state
 
+    def begin(self, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+        if call.digest not in self.nodes:
+            raise UnknownNode(call.digest.hex(), self.state.conversation_id)
+        for known in self.calls.values():
+            if not known.outcome and known.begun + caps.lost_seconds <= now:
+                self.calls[known.number] = replace(known, outcome=LOST)
+        if any(not known.outcome for known in self.calls.values()):
+            return Hindrance.BUSY
+        if any(author != EXTRACTIVE for author in self.summaries[call.digest]):
+            return Hindrance.WRITTEN
+        if sum(known.tokens for known in self.calls.values()) + call.tokens > caps.tokens_per_conversation:
+            return Hindrance.CONVERSATION_SPENT
+        return replace(call, number=max(self.calls, default=0) + 1)
+
+    def end(self, call: ModelCall, summary: Summary | None) -> None:
+        if call.outcome:
+            self.calls[call.number] = call
+        else:
+            del self.calls[call.number]
+        kept = self.summaries[call.digest]
+        if summary is not None and all(author in (EXTRACTIVE, summary.author) for author in kept):
+            kept.pop(summary.author, None)
+            kept[summary.author] = summary
+
 
 def _read_through(commit: Commit) -> Commit:
     """The same commit, all of it in hand: what fails on the way fails before anything is kept."""
@@ -53,6 +91,7 @@ class PlainStore:
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
+        self._spent: Counter[int] = Counter()
 
     async def load(self, conversation_id: str, now: float) -> State | None:
         kept = self._kept.get(conversation_id)
@@ -97,13 +136,34 @@ class PlainStore:
         return {digest: list(kept[digest].values()) for digest in digests if digest in kept}
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
-        kept = self._of(conversation_id)
-        if kept.state.expires <= now:
-            raise UnknownConversation(conversation_id)
+        kept = self._living(conversation_id, now)
         if digest not in kept.nodes:
             raise UnknownNode(digest.hex(), conversation_id)
         kept.summaries[digest].pop(summary.author, None)
         kept.summaries[digest][summary.author] = summary
+
+    async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+        kept = self._living(conversation_id, now)
+        begun = kept.begin(call, caps, now)
+        if isinstance(begun, Hindrance):
+            return begun
+        if self._spent[begun.day] + begun.tokens > caps.tokens_per_day:
+            return Hindrance.DAY_SPENT
+        self._spent[begun.day] += begun.tokens
+        kept.calls[begun.number] = begun
+        return begun
+
+    async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
+        kept = self._living(conversation_id, now)
+        if (had := kept.calls.get(call.number)) is not None:
+            self._spent[call.day] += call.cost - had.tokens
+            kept.end(call, summary)
+
+    async def model_calls(self, conversation_id: str) -> list[ModelCall]:
+        return list(self._of(conversation_id).calls.values())
+
+    async def spent(self, day: int) -> int:
+        return self._spent[day]
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
         pieces = self._of(conversation_id).pieces
@@ -157,6 +217,12 @@ class PlainStore:
 
     async def close(self) -> None:
         self._kept.clear()
+
+    def _living(self, conversation_id: str, now: float) -> _Kept:
+        kept = self._of(conversation_id)
+        if kept.state.expires <= now:
+            raise UnknownConversation(conversation_id)
+        return kept
 
     def _of(self, conversation_id: str) -> _Kept:
         kept = self._kept.get(conversation_id)

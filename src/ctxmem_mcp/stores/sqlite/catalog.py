@@ -44,9 +44,10 @@ CREATE TABLE IF NOT EXISTS files (
     retention_days INTEGER NOT NULL, bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roots (digest BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, name)) WITHOUT ROWID;
-PRAGMA user_version = 2;
+CREATE TABLE IF NOT EXISTS spending (day INTEGER PRIMARY KEY, tokens INTEGER NOT NULL);
+PRAGMA user_version = 3;
 """
-_VERSION = 2
+_VERSION = 3
 # File times are kept in ticks of a few milliseconds: two commits within one may leave one fingerprint.
 _TICK_NS = 100_000_000
 _INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"

@@ -36,6 +36,11 @@ class Connection(aiosqlite.Connection):
         result: T = await self._execute(_told, work, self._connection)  # type: ignore[no-untyped-call]
         return result
 
+    def wait_for_end(self) -> None:
+        """After an opening that failed: its thread was told to end, and its last word is for an event loop that may
+        be closed by then. It has nothing left to do, so this takes an instant."""
+        self._thread.join()
+
 
 def _told(work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
     try:
@@ -86,10 +91,14 @@ def opener(
 
 async def connected(open_it: Callable[[], sqlite3.Connection]) -> Connection:
     """An open connection; SQLite's errors come as ours."""
+    connection = Connection(open_it, iter_chunk_size=64)
     try:
-        return await Connection(open_it, iter_chunk_size=64)  # type: ignore[return-value]
-    except sqlite3.Error as error:
-        raise translated(error) from error
+        return await connection  # type: ignore[return-value]
+    except Exception as error:
+        connection.wait_for_end()
+        if isinstance(error, sqlite3.Error):
+            raise translated(error) from error
+        raise
 
 
 @contextlib.contextmanager

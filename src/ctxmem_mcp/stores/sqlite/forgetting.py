@@ -18,7 +18,7 @@ from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
-_WIPED = ("turns", "pieces", "nodes", "closings", "summaries", "runs", "dictionaries", "waiting")
+_WIPED = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls".split())
 # How the name of a file ends that is still being made.
 UNFINISHED = ".new"
 # Stands in a file that never got its first turn: whoever is about to write one sees the mark.
@@ -101,7 +101,8 @@ def _wipe(path: Path) -> None:
     try:
         file.execute("PRAGMA secure_delete = ON")
         with transaction(file):
-            for table in _WIPED:
+            there = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in _WIPED.intersection(there):
                 file.execute(f"DELETE FROM {table}")
             file.execute("INSERT INTO terms (terms) VALUES ('delete-all')")
             file.execute("UPDATE conversation SET id = '', title = '', space = NULL, salt = x''")

@@ -112,7 +112,19 @@ CREATE VIRTUAL TABLE terms_counted USING fts5vocab (terms, row);
 CREATE VIRTUAL TABLE terms_placed USING fts5vocab (terms, instance);
 """
 
-MIGRATIONS = (_FIRST,)
+_MODEL_CALLS = """
+CREATE TABLE model_calls (
+    number INTEGER PRIMARY KEY,
+    node INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    begun REAL NOT NULL,
+    tokens_in INTEGER NOT NULL,
+    tokens_out INTEGER NOT NULL,
+    outcome TEXT NOT NULL
+);
+"""
+
+MIGRATIONS = (_FIRST, _MODEL_CALLS)
 FORMAT = len(MIGRATIONS)
 
 

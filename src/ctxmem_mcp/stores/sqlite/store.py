@@ -20,8 +20,8 @@ import anyio
 
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
 from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.contract import Commit, Page, State, TermHits, page_of
-from ctxmem_mcp.stores.sqlite import forgetting, reading, writing
+from ctxmem_mcp.stores.contract import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
+from ctxmem_mcp.stores.sqlite import calls, forgetting, reading, writing
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, unusable
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
@@ -113,6 +113,32 @@ class SqliteStore:
             await file.connection.run(
                 lambda db: writing.write_summary(db, conversation_id, digest, summary, file.bodies, now)
             )
+
+    async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+        async with self._using(conversation_id) as file:
+            begin = partial(calls.begin, conversation_id, call, caps, now)
+            with anyio.CancelScope(shield=True):  # what is set aside in one file is set aside in both
+                begun = await file.connection.run(begin)
+                if isinstance(begun, Hindrance):
+                    return begun
+                spend = partial(calls.set_aside, self._catalog, begun, caps.tokens_per_day)
+                if not await self._catalog.exclusively(spend):
+                    await file.connection.run(partial(calls.end, conversation_id, begun, None, file.bodies, now))
+                    begun = Hindrance.DAY_SPENT
+        return begun
+
+    async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
+        async with self._using(conversation_id) as file:
+            with anyio.CancelScope(shield=True):
+                work = partial(calls.end, conversation_id, call, summary, file.bodies, now)
+                if more := await file.connection.run(work):
+                    await self._catalog.exclusively(partial(calls.settle, call.day, more))
+
+    async def model_calls(self, conversation_id: str) -> list[ModelCall]:
+        return await self._ask(conversation_id, calls.of)
+
+    async def spent(self, day: int) -> int:
+        return await self._catalog.exclusively(partial(calls.spent, self._catalog, day))
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
         return await self._ask(conversation_id, partial(reading.pieces, ids=ids))

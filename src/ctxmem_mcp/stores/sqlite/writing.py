@@ -138,16 +138,27 @@ def write_summary(
     db: sqlite3.Connection, conversation_id: str, digest: bytes, summary: Summary, bodies: Bodies, now: float
 ) -> None:
     with transaction(db):
-        row = db.execute("SELECT forgotten, expires FROM conversation").fetchone()
-        if row is None or row[0] or row[1] <= now:
-            raise UnknownConversation(conversation_id)
-        known = db.execute("SELECT node FROM nodes WHERE digest = ?", (digest,)).fetchone()
-        if known is None:
-            raise UnknownNode(digest.hex(), conversation_id)
-        bodies.use_dictionary(db)
-        codec, body = bodies.encode(summary_text(summary))
-        db.execute("DELETE FROM summaries WHERE node = ? AND author = ?", (known[0], summary.author))
-        db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (known[0], summary.author, now, codec, body))
+        join_summary(db, living_node(db, conversation_id, digest, now), summary, bodies, now)
+
+
+def living_node(db: sqlite3.Connection, conversation_id: str, digest: bytes, now: float) -> int:
+    """A node's number in this file, if its conversation lives."""
+    row = db.execute("SELECT forgotten, expires FROM conversation").fetchone()
+    if row is None or row[0] or row[1] <= now:
+        raise UnknownConversation(conversation_id)
+    known = db.execute("SELECT node FROM nodes WHERE digest = ?", (digest,)).fetchone()
+    if known is None:
+        raise UnknownNode(digest.hex(), conversation_id)
+    number: int = known[0]
+    return number
+
+
+def join_summary(db: sqlite3.Connection, node: int, summary: Summary, bodies: Bodies, now: float) -> None:
+    """Inside a transaction."""
+    bodies.use_dictionary(db)
+    codec, body = bodies.encode(summary_text(summary))
+    db.execute("DELETE FROM summaries WHERE node = ? AND author = ?", (node, summary.author))
+    db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (node, summary.author, now, codec, body))
 
 
 def summary_text(summary: Summary) -> str:
