@@ -28,6 +28,7 @@ LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 CONFIG_ENV = "CTXMEM_CONFIG"
 PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
+INJECT_TOKENS_MIN, INJECT_TOKENS_MAX = 700, 20_000
 LLM_TOKENS_MAX = 10**12
 
 
@@ -43,6 +44,7 @@ class Settings:
     http_port       CTXMEM_HTTP_PORT       its port (0: any free one)
     log_level       CTXMEM_LOG_LEVEL       what goes to stderr
     sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
+    inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
 
     Summaries by a model are written only where the first two of these are set:
 
@@ -61,6 +63,7 @@ class Settings:
     http_port: int = 8765
     log_level: LogLevel = "warning"
     sweep_seconds: int = 3_600
+    inject_tokens: int = 2_000
     llm_base_url: str | None = None
     llm_model: str | None = None
     llm_api_key: str | None = field(default=None, repr=False)
@@ -193,6 +196,11 @@ def _whole(low: int, high: int) -> _Parse:
     return parse
 
 
+def _none_or(parse: _Parse) -> _Parse:
+    """Zero, or what that takes."""
+    return lambda given, name, came: 0 if str(given).strip() == "0" else parse(given, name, came)
+
+
 def _text(given: object, name: str, came: str) -> str:
     if not isinstance(given, str) or not given.strip():
         raise InvalidArgument(came, f"is {given!r}; takes some text", _leave_out(name))
@@ -244,6 +252,7 @@ _KNOBS: dict[str, _Parse] = {
     "http_port": _whole(0, PORT_MAX),
     "log_level": _one_of(cast("tuple[str, ...]", LOG_LEVELS)),
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
+    "inject_tokens": _none_or(_whole(INJECT_TOKENS_MIN, INJECT_TOKENS_MAX)),
     "llm_base_url": _address,
     "llm_model": _text,
     "llm_api_key": _secret,

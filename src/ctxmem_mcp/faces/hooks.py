@@ -20,6 +20,7 @@ CUT_BYTES = 64 * 1024
 _CHUNK = 1 << 20
 # What an agent wants to hear where silence would not do: that it may go on.
 _GO_ON = {("cursor", b"beforeSubmitPrompt"): b'{"continue": true}\n', ("cline", b""): b'{"cancel": false}\n'}
+_SESSION_START = (b'"SessionStart"', b'"sessionStart"')
 
 
 def run(given: list[str]) -> int:
@@ -44,6 +45,10 @@ def _take(given: list[str]) -> None:
     for (of, event), words in _GO_ON.items():
         if of == agent and event in raw:
             os.write(1, words)
+    if any(word in raw for word in _SESSION_START):
+        from ctxmem_mcp.faces import returning
+
+        returning.answer(agent, raw, folder)
 
 
 def _words(given: list[str]) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ctxmem_mcp.model import NewTurn, Role
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, THINKING, compact
+from ctxmem_mcp.transcripts.contract import INJECTED, RECALLED, RECAP, THINKING, compact
 from ctxmem_mcp.transcripts.rows import Row, instant_of, text_of
 
 USER, ASSISTANT, THOUGHT, PLAN, CALL, RESULT, HOST, SUMMARY = (
@@ -28,7 +28,7 @@ _INJECTED = (
     "<additional_context>", "<skill>", "<user_shell_command>", "<subagent_notification>", "<goal_context>",
     "<hook_prompt", "<codex_internal_context", "<user_action>", "<permissions instructions>", "<apps_instructions>",
     "<skills_instructions>", "<plugins>", "<collaboration_mode>", "<model_switch>", "<personality_spec>",
-    "<app-context>", "warning: the maximum number of unified exec", "warning: apply_patch was requested via exec",
+    "<app-context>", RECALLED.lower(), "warning: the maximum number of unified exec", "warning: apply_patch was requested via exec",
 )  # fmt: skip
 _LONGEST = max(len(start) for start in (*_RECAPS, *_INJECTED))
 

@@ -15,6 +15,16 @@ from ctxmem_mcp.model import NewTurn
 # Names of turns that nobody said: what the host put in, a host's recap of what it threw away, thoughts said to nobody.
 INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
 
+# Between these stands what we put into a session's context ourselves.
+RECALLED, RECALLED_END = "[ctxmem-mcp recalls]", "[ctxmem-mcp: end of what was recalled]"
+# Hosts put a few words of theirs before it.
+_RECALLED_WITHIN_CHARS = 200
+
+
+def is_recalled(text: str) -> bool:
+    """Whether a text is one that we put there."""
+    return RECALLED in text[:_RECALLED_WITHIN_CHARS] and RECALLED_END in text
+
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
