@@ -373,6 +373,21 @@ async def test_nothing_is_left_open_after_errors_and_forgetting(tmp_path: Path, 
     assert open_files(tmp_path) == set()
 
 
+async def test_an_opening_that_failed_has_ended_its_thread_when_it_is_told(tmp_path: Path) -> None:
+    """Else the thread's last word may find the event loop closed, and it dies with a traceback."""
+    await filled(tmp_path, "new")
+    with closing(sqlite3.connect(path_of(tmp_path, "new"))) as db:
+        db.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
+    store = SqliteStore(tmp_path)
+    await store.conversations(NOW)
+    before = set(threading.enumerate())
+    for _ in range(20):
+        with pytest.raises(NewerFormat):
+            await store.load("new", NOW)
+        assert set(threading.enumerate()) == before
+    await store.close()
+
+
 async def test_a_store_can_be_used_again_after_it_was_closed(tmp_path: Path, nothing_left: None) -> None:
     memory = opened(tmp_path)
     await memory.append(NewTurn("user", "x"), conversation_id="c")
