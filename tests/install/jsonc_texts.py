@@ -16,7 +16,9 @@ values = st.recursive(
 )
 objects = st.dictionaries(_words, values, max_size=4)
 _blanks = st.lists(
-    st.sampled_from(["", " ", "\t", "\n", "\n  ", "\r\n", "\r\n\t", " // c }\n", "/* { */", "/*\n*/", "  ", "// é\r\n"]),
+    st.sampled_from(
+        ["", " ", "\t", "\n", "\n  ", "\r\n", "\r\n\t", " // c }\n", "/* { */", "/*\n*/", "  ", "// é\r\n"]
+    ),
     max_size=2,
 ).map("".join)
 
@@ -39,7 +41,8 @@ def _string(value: str) -> st.SearchStrategy[str]:
 @st.composite
 def _list(draw: st.DrawFn, inner: list[str], brackets: str) -> str:
     parts = [f"{draw(_blanks)}{one}{draw(_blanks)}" for one in inner]
-    ending = "," if parts and draw(st.booleans()) else ""
+    trails = draw(st.booleans())
+    ending = "," if parts and trails else ""
     return f"{brackets[0]}{','.join(parts)}{ending}{draw(_blanks)}{brackets[1]}"
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.install import jsonc, splicing
+from ctxmem_mcp.install import claude_code, cursor, jsonc, splicing
 from ctxmem_mcp.install.entries import Ours
 from ctxmem_mcp.install.hook_parts import JsonHooks
 from ctxmem_mcp.install.parts import JsonServers, Part
@@ -18,8 +18,6 @@ from ctxmem_mcp.install.undoing import undone
 from ctxmem_mcp.install.unfit import Unfit
 from tests.install.conftest import COMMAND
 from tests.install.jsonc_texts import objects, texts, values
-
-from ctxmem_mcp.install import claude_code, cursor
 
 OURS = Ours(COMMAND)
 SERVERS = JsonServers(Path("servers.json"), "mcpServers", {"type": "stdio"}, {"env": {}})
@@ -113,7 +111,7 @@ def test_what_is_new_is_written_as_the_file_is_written(before: str, after: str) 
         ('{"a": "b\n"}', "no value"),
         ('{"a": 01}', "no value"),
         ('{"a": 1 /* }', "neither a comma"),
-        ("[" * 300 + "]" * 300, "nested deeper"),
+        ('{"a": ' + "[" * 300 + "]" * 300 + "}", "nested deeper"),
     ],
 )
 def test_what_is_no_json_is_refused_with_its_place(text: str, why: str) -> None:

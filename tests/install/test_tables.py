@@ -26,7 +26,9 @@ _rows = st.sampled_from(
         "d{} = [ # [\n  1,\n  '#', ]", "e{} = {{ x = 1, y = [2] }}", 'f{}."g h" = 1979-05-27T07:32:00Z', "i{} = 1_000",
     ]
 )  # fmt: skip
-_heads = st.sampled_from(["[t{}]", '[t{}."a.b"]  # c', "[[u{}]]", "[mcp_servers.o{}]", " [ t{} . x ]", "[mcp_servers.o{}.env]"])
+_heads = st.sampled_from(
+    ["[t{}]", '[t{}."a.b"]  # c', "[[u{}]]", "[mcp_servers.o{}]", " [ t{} . x ]", "[mcp_servers.o{}.env]"]
+)
 
 
 @st.composite
@@ -48,7 +50,9 @@ def test_install_then_uninstall_gives_the_same_bytes(text: str) -> None:
 
 @given(texts(), texts())
 def test_an_older_entry_between_others_is_brought_up_to_date_in_place(before: str, after: str) -> None:
-    entry = '\n["mcp_servers".ctxmem]\nargs = [ "--data-dir",\n  "/d" ] # mine\ncommand = "ctxmem-mcp"\nenabled = true\n'
+    entry = (
+        '\n["mcp_servers".ctxmem]\nargs = [ "--data-dir",\n  "/d" ] # mine\ncommand = "ctxmem-mcp"\nenabled = true\n'
+    )
     text = f"[first]\n{before}{entry}{_renamed(after)}"
     try:
         known: dict[str, Any] = tables.read(text)
@@ -74,10 +78,10 @@ def test_an_entry_in_another_form_is_refused() -> None:
 
 
 def test_what_is_no_toml_is_refused() -> None:
-    with pytest.raises(Unfit, match="is not TOML.*line 1"):
+    with pytest.raises(Unfit, match=r"is not TOML.*line 1"):
         PART.put("a = \n", OURS)
 
 
 def test_a_path_with_backslashes_reads_back() -> None:
-    path = "C:\\Users\\me \"x\"\\ctxmem-mcp.exe"
+    path = 'C:\\Users\\me "x"\\ctxmem-mcp.exe'
     assert tables.read(PART.put(None, Ours(path)))["mcp_servers"]["ctxmem"]["command"] == path

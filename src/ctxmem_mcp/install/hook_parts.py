@@ -171,7 +171,7 @@ class Script:
         return f"{self.opening}exec {ours.hook_line(self.agent)}\n"
 
     def found(self, text: str | None) -> list[Found]:
-        return [Found(self.path.name, tuple(_line(text)))] if text is not None and self._is_ours(text) else []
+        return [Found(self.path.name, tuple(shlex_words(_line(text))))] if text is not None and self._is_ours(text) else []
 
     def carry(self, text: str | None, of: str) -> str:
         return text if text is not None else of
@@ -183,8 +183,8 @@ class Script:
         return None
 
     def _is_ours(self, text: str) -> bool:
-        return text.startswith(self.opening) and is_our_hook(" ".join(_line(text)))
+        return text.startswith(self.opening) and is_our_hook(_line(text))
 
 
-def _line(text: str) -> list[str]:
-    return shlex_words(text.rstrip("\n").rpartition("\n")[2].removeprefix("exec "))
+def _line(text: str) -> str:
+    return text.rstrip("\n").rpartition("\n")[2].removeprefix("exec ")

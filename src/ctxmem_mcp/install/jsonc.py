@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 BOM = "\ufeff"
@@ -66,8 +67,9 @@ class Node:
         return self.plain
 
 
+@lru_cache(maxsize=2)
 def parse(text: str) -> Node:
-    """The tree of a whole text. Raises NotJson."""
+    """The tree of a whole text, strictly read-only. Raises NotJson. About a second a megabyte."""
     start = 1 if text.startswith(BOM) else 0
     root = _value(text, _skip(text, start), DEPTH_MAX)
     rest = _skip(text, root.stop)
@@ -77,7 +79,15 @@ def parse(text: str) -> Node:
 
 
 def read(text: str) -> Any:
-    return parse(text).read()
+    """What a text says. Raises NotJson."""
+    try:
+        return json.loads(text.removeprefix(BOM), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return parse(text).read()
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(word)
 
 
 def _skip(text: str, at: int) -> int:
@@ -94,7 +104,10 @@ def _value(text: str, at: int, depth: int) -> Node:
     found = (_STRING if opening == '"' else _PLAIN).match(text, at)
     if not found:
         raise NotJson(text, at, "no value" if opening else "the text ends")
-    return Node("scalar", at, found.end(), json.loads(found.group()))
+    try:
+        return Node("scalar", at, found.end(), json.loads(found.group()))
+    except ValueError as error:
+        raise NotJson(text, at, "a number that is too long") from error
 
 
 def _container(text: str, at: int, depth: int) -> Node:

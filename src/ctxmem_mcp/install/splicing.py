@@ -27,7 +27,7 @@ def put(text: str, way: Way, value: Any) -> str:
     if not text.strip(jsonc.BOM + " \t\r\n"):
         bom = jsonc.BOM if text.startswith(jsonc.BOM) else ""
         return bom + _written(_nested(way, value), UNIT, "", _eol(text)) + _eol(text)
-    root = jsonc.parse(text)
+    root = _parsed(text)
     holder, rest = _deepest(root, way)
     value = _nested(rest[1:], value)
     expected = root.read()
@@ -39,7 +39,7 @@ def put(text: str, way: Way, value: Any) -> str:
 
 def drop(text: str, way: Way) -> str:
     """The text without what stands at the end of `way`, which must be there."""
-    root = jsonc.parse(text)
+    root = _parsed(text)
     holder, rest = _deepest(root, way)
     there = _at(holder, rest[0])
     if len(rest) != 1 or there is None:
@@ -52,6 +52,13 @@ def drop(text: str, way: Way) -> str:
 
 
 # ---------------------------------------------------------------- finding
+
+
+def _parsed(text: str) -> Node:
+    try:
+        return jsonc.parse(text)
+    except jsonc.NotJson as error:
+        raise Unfit(f"is not JSON, even with comments granted: {error}") from error
 
 
 def _deepest(root: Node, way: Way) -> tuple[Node, Way]:
@@ -148,15 +155,25 @@ def _replaced(text: str, root: Node, there: Element, value: Any) -> str:
 
 def _without(text: str, holder: Node, at: int, glue: str) -> str:
     gone = holder.elements[at]
-    start = len(text[: gone.start].rstrip())
+    start = _begin(text, gone.start)
     if len(holder.elements) == 1:
-        left, right = text[holder.start + 1 : start], text[gone.stop : holder.stop - 1]
+        left, right = text[holder.start + 1 : gone.start].rstrip(), text[gone.stop : holder.stop - 1]
         inner = left + glue + right if (left + right).strip() else ""
         return text[: holder.start + 1] + inner + text[holder.stop - 1 :]
     before = holder.elements[at - 1]
+    if at == 0 and start == holder.start + 1 == gone.start:
+        return text[:start] + glue + text[gone.stop :].lstrip(" \t")
     if at == len(holder.elements) - 1 and gone.comma is None and before.comma is not None:
         return text[: before.comma] + text[before.comma + 1 : start] + glue + text[gone.stop :]
     return text[:start] + glue + text[gone.stop :]
+
+
+def _begin(text: str, at: int) -> int:
+    """Where an element's own text begins: with the end of the line before where it begins a line."""
+    blank = len(text[:at].rstrip(" \t"))
+    if text[:blank].endswith("\r\n"):
+        return blank - 2
+    return blank - 1 if text[:blank].endswith("\n") else blank
 
 
 def _element(step: str | int, value: Any, unit: str, margin: str, eol: str) -> str:

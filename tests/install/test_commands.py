@@ -1,0 +1,288 @@
+"""`install`, `uninstall` and `doctor` as a person runs them, on a home of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.__main__ import main
+from ctxmem_mcp.capture import spool
+from ctxmem_mcp.install import looking, probing
+from ctxmem_mcp.install.agents import AGENTS
+from ctxmem_mcp.install.parts import Found
+from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install.probing import Answer
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
+# What else could lead a command to the real home.
+ELSEWHERE = (
+    "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "CLINE_MCP_SETTINGS_PATH", "CTXMEM_CONFIG",
+    "APPDATA", "LOCALAPPDATA",
+)  # fmt: skip
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    for folder in (".claude", ".codex", ".cursor", "project"):
+        (home / folder).mkdir(parents=True)
+    for variable in ELSEWHERE:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("CTXMEM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(home / "project")
+    return home
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command as an installation leaves it: a script of its own that runs this very code."""
+    script = tmp_path / "b in" / "ctxmem-mcp"
+    script.parent.mkdir()
+    source = Path(sys.modules["ctxmem_mcp"].__file__ or "").parents[1]
+    script.write_text(
+        f"#!/bin/sh\nPYTHONPATH='{source}' exec '{sys.executable}' -m ctxmem_mcp \"$@\"\n", encoding="utf-8"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    return script
+
+
+@pytest.fixture
+def run(home: Path, command: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    def ran(*words: str) -> Ran:
+        code = main(list(words))
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return ran
+
+
+def contents(home: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_shows_the_change_and_makes_none(run: Callable[..., Ran], home: Path, command: Path) -> None:
+    (home / ".cursor" / "mcp.json").write_text('{\n  "mcpServers": {}\n}\n', "utf-8")
+    before = contents(home)
+    shown = run("install", "cursor", "--dry-run")
+    assert shown.code == 0
+    assert f'+      "command": "{command}",' in shown.out.splitlines()
+    assert f"--- {home / '.cursor' / 'mcp.json'}" in shown.out
+    assert "Cursor: 2 files would change." in shown.out
+    assert contents(home) == before
+
+
+def test_all_finds_those_that_are_there_and_uninstall_leaves_the_home_as_it_was(
+    run: Callable[..., Ran], home: Path
+) -> None:
+    (home / ".claude.json").write_text('{"numStartups": 3}', "utf-8")
+    before = contents(home)
+    done = run("install", "--all")
+    assert done.code == 0, done.err
+    kept = [line.split("as it was before: ")[1] for line in done.out.splitlines() if "as it was before: " in line]
+    assert [Path(one).read_bytes() for one in kept] == [b'{"numStartups": 3}']
+    named = {".claude.json", ".claude/settings.json", ".codex/config.toml", ".codex/hooks.json", ".cursor/mcp.json",
+             ".cursor/hooks.json"}  # fmt: skip
+    assert contents(home).keys() == named | {Path(one).name for one in kept}
+    again = run("install", "--all")
+    assert again.out.count("nothing changed") == 3
+    assert run("uninstall", "--all").code == 0
+    assert {name: text for name, text in contents(home).items() if not name.endswith(".bak")} == before
+
+
+def test_one_broken_file_keeps_no_other_agent_back_and_the_code_says_so(run: Callable[..., Ran], home: Path) -> None:
+    (home / ".claude" / "settings.json").write_text('{"hooks": ', "utf-8")
+    done = run("install", "--all")
+    assert done.code == 1
+    assert "Claude Code" in done.err
+    assert "settings.json is not JSON" in done.err
+    assert not (home / ".claude.json").exists()
+    assert (home / ".codex" / "config.toml").exists()
+
+
+def test_a_project_gets_files_of_its_own(run: Callable[..., Ran], home: Path) -> None:
+    assert run("install", "claude-code", "cursor", "vscode", "codex", "--project").code == 0
+    assert {name for name in contents(home) if name.startswith("project/")} == set(contents(home)) == {
+        "project/.mcp.json", "project/.claude/settings.local.json", "project/.cursor/mcp.json",
+        "project/.cursor/hooks.json", "project/.vscode/mcp.json", "project/.codex/config.toml",
+        "project/.codex/hooks.json",
+    }  # fmt: skip
+    assert run("uninstall", "--all", "--project").code == 0
+    assert "project/.vscode/mcp.json" in contents(home)  # VS Code itself is not here, so --all did not mean it
+    assert run("uninstall", "vscode", "--project").code == 0
+    assert contents(home) == {}
+
+
+def test_without_hooks_only_the_server_is_registered(run: Callable[..., Ran], home: Path) -> None:
+    assert run("install", "claude-code", "--no-hooks", "--data-dir", "kept here").code == 0
+    entry = json.loads(contents(home)[".claude.json"])["mcpServers"]["ctxmem"]
+    assert entry["args"] == ["--data-dir", str(home / "project" / "kept here")]
+    assert contents(home).keys() == {".claude.json"}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["install"], "name agents, or say --all"),
+        (["install", "cursor", "--all"], "name agents, or say --all"),
+        (["install", "emacs"], "'emacs' is no agent that we know"),
+        (["install", "claude-desktop", "--project"], "Claude Desktop keeps nothing in a project"),
+    ],
+)
+def test_what_is_not_understood_is_refused_before_anything_is_touched(
+    words: list[str], why: str, run: Callable[..., Ran], home: Path
+) -> None:
+    done = run(*words)
+    assert (done.code, contents(home)) == (1, {})
+    assert why in done.err
+
+
+def test_the_hooks_command_line_runs_and_fills_the_spool(run: Callable[..., Ran], home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other data"
+    assert run("install", "claude-code", "codex", "cursor", "cline", "--data-dir", str(folder)).code == 0
+    lines = {json.loads(contents(home)[f".{agent}/{name}.json"])["hooks"][event][0]["hooks"][0]["command"]
+             for agent, name, event in (("claude", "settings", "Stop"), ("codex", "hooks", "Stop"))}  # fmt: skip
+    lines |= {json.loads(contents(home)[".cursor/hooks.json"])["hooks"]["stop"][0]["command"]}
+    lines |= {f"'{home / 'Documents' / 'Cline' / 'Hooks' / 'TaskStart'}'"}
+    assert len(lines) == 4
+    for line in lines:
+        event = json.dumps({"session_id": "s", "taskId": "s", "hook_event_name": "Stop", "prompt": line})
+        done = subprocess.run(["/bin/sh", "-c", line], input=event, text=True, capture_output=True, check=True)
+        assert done.stderr == ""
+    agents = [one.read()[0] for one in spool.waiting(str(folder))]
+    assert sorted(agents) == ["claude-code", "cline", "codex", "cursor"]
+
+
+# ---------------------------------------------------------------- doctor
+
+
+def told(run: Callable[..., Ran], code: int) -> dict[str, Any]:
+    done = run("doctor", "--json")
+    assert done.code == code, done.out
+    value: dict[str, Any] = json.loads(done.out)
+    return value
+
+
+def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
+    run: Callable[..., Ran], home: Path, tmp_path: Path, command: Path
+) -> None:
+    run("import", str(EXAMPLE))
+    run("install", "claude-code")
+    spool.put(str(tmp_path / "data"), "claude-code", b"{}")
+    report = told(run, 0)
+    (agent,) = [one for one in report["agents"] if one["agent"] == "claude-code"]
+    (server,) = agent["servers"]
+    assert (server["command"], server["file"]) == ([str(command)], str(home / ".claude.json"))
+    assert (server["starts"], server["name"], server["version"]) == (True, "ctxmem", "0.1.0")
+    assert {hook["event"] for hook in agent["hooks"]} == AGENTS["claude-code"].hooks(_machine(home))[0].events.keys()  # type: ignore[attr-defined]
+    assert (agent["present"], agent["faults"], agent["remarks"]) == (True, [], [])
+    data = report["data"]
+    assert (data["path"], data["writable"]) == (str(tmp_path / "data"), True)
+    assert (data["conversations"], data["spooled"]) == (1, 1)
+    assert data["free_bytes"] > 0
+    text = run("doctor").out
+    assert "starts: ctxmem 0.1.0" in text
+    assert "All is well." in text
+    assert "not registered; `ctxmem-mcp install codex` does it" in text
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home: Path, command: Path) -> None:
+    run("install", "cursor")
+    settings = home / ".claude" / "settings.json"
+    settings.write_text('{"hooks": ]', "utf-8")
+    hooks = json.loads(contents(home)[".cursor/hooks.json"])
+    hooks["hooks"]["stop"] *= 2
+    del hooks["hooks"]["sessionEnd"]
+    (home / ".cursor" / "hooks.json").write_text(json.dumps(hooks), "utf-8")
+    command.unlink()
+    report = told(run, 1)
+    faults = {one["agent"]: " | ".join(fault["what"] for fault in one["faults"]) for one in report["agents"]}
+    assert f"{settings} is not JSON" in faults["claude-code"]
+    assert "can't be started: No such file" in faults["cursor"]
+    assert "more than once for stop" in faults["cursor"]
+    assert "no hook for sessionEnd" in faults["cursor"]
+    assert f"the hooks call {command}, which is not there" in faults["cursor"]
+    assert report["faults"] == 5
+    assert "WRONG: no hook for sessionEnd. Run `ctxmem-mcp install cursor`." in run("doctor").out
+
+
+def test_install_mends_what_doctor_found(run: Callable[..., Ran], home: Path) -> None:
+    run("install", "cursor", "--data-dir", "elsewhere")
+    path = home / ".cursor" / "hooks.json"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace(f" --data-dir {home}/project/elsewhere", ""), "utf-8")
+    (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
+    assert [fault["what"] for fault in cursor["faults"]] == [
+        f"the hooks write to the usual folder, the server reads {home / 'project' / 'elsewhere'}"
+    ]
+    run("install", "cursor")
+    assert path.read_text("utf-8") == text
+    assert told(run, 0)["faults"] == 0
+
+
+def _machine(home: Path) -> Machine:
+    return Machine("linux", home, home / "project")
+
+
+def _look(home: Path, agent: str) -> looking.Report:
+    return looking.look(AGENTS[agent], _machine(home), ask=lambda found: Answer("ctxmem", "0"))
+
+
+def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Callable[..., Ran], home: Path) -> None:
+    run("install", "claude-code")
+    run("install", "claude-code", "--project")
+    (fault,) = _look(home, "claude-code").faults
+    assert "more than once" in fault.what
+    assert "uninstall claude-code --project" in fault.remedy
+    run("uninstall", "claude-code", "--project")
+    assert _look(home, "claude-code").faults == []
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("import time; time.sleep(60)", "does not answer within 1 s"),
+        ("print('Welcome!')", "says 'Welcome!' instead of answering"),
+        ("import sys; sys.exit(3)", "ends without an answer (exit code 3)"),
+        ("print('{\"result\": 1}')", "says '{\"result\": 1}' instead of answering"),
+    ],
+)
+def test_a_command_that_is_no_server_is_told_apart(code: str, fault: str) -> None:
+    answer = probing.ask([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
+    assert answer == Answer(fault=fault)
+
+
+def test_what_is_registered_is_started_with_its_environment(home: Path) -> None:
+    path = home / ".cursor" / "mcp.json"
+    entry = {"command": "ctxmem-mcp", "args": ["--log-level", "error"], "env": {"CTXMEM_DATA_DIR": "/d"}}
+    path.write_text(json.dumps({"mcpServers": {"memory": entry}}), "utf-8")
+    asked: list[Found] = []
+    looking.look(AGENTS["cursor"], _machine(home), ask=lambda found: asked.append(found) or Answer("ctxmem", "0"))  # type: ignore[func-returns-value]
+    assert asked == [Found("memory", ("ctxmem-mcp", "--log-level", "error"), {"CTXMEM_DATA_DIR": "/d"})]
+
+
+def test_the_installed_command_is_the_one_that_is_registered(
+    run: Callable[..., Ran], home: Path, command: Path
+) -> None:
+    assert shutil.which(str(command))
+    run("install", "vscode")
+    (entry,) = json.loads(contents(home)[".config/Code/User/mcp.json"])["servers"].values()
+    assert entry == {"type": "stdio", "command": str(command), "args": []}

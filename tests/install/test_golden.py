@@ -1,0 +1,284 @@
+"""The agents' real formats: each file before and after install, made by hand, and back again to the byte.
+
+An agent's files lie in `golden/AGENT/NAME.before.*` and `NAME.after.*`; here stands where they belong in a home.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp.errors import ConfigRefused
+from ctxmem_mcp.install import carrying
+from ctxmem_mcp.install.agents import AGENTS
+from ctxmem_mcp.install.carrying import Change
+from ctxmem_mcp.install.entries import Ours
+from ctxmem_mcp.install.parts import Part
+from ctxmem_mcp.install.places import Machine
+
+GOLDEN = Path(__file__).parent / "golden"
+NOW = datetime(2026, 11, 12, 10, 15, 0)
+CLINE = ".config/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
+# agent, the golden file's name, its place in the home
+FILES = [
+    ("claude-code", "state.{}.json", ".claude.json"),
+    ("claude-code", "settings.{}.json", ".claude/settings.json"),
+    ("claude-desktop", "servers.{}.json", ".config/Claude/claude_desktop_config.json"),
+    ("cursor", "servers.{}.json", ".cursor/mcp.json"),
+    ("cursor", "hooks.{}.json", ".cursor/hooks.json"),
+    ("cline", "servers.{}.json", CLINE),
+    ("vscode", "servers.{}.json", ".config/Code/User/mcp.json"),
+    ("codex", "servers.{}.toml", ".codex/config.toml"),
+    ("codex", "hooks.{}.json", ".codex/hooks.json"),
+]
+AS_IT_IS: Callable[[bytes], bytes] = bytes
+
+
+def crlf(content: bytes) -> bytes:
+    return content.replace(b"\n", b"\r\n")
+
+
+def with_bom(content: bytes) -> bytes:
+    return b"\xef\xbb\xbf" + content
+
+
+def parts_of(agent: str, machine: Machine) -> list[Part]:
+    return AGENTS[agent].parts(machine, project=False)
+
+
+def installed(agent: str, machine: Machine, ours: Ours) -> list[Path]:
+    """Installs; gives the copies that were kept."""
+    changes = carrying.to_install(parts_of(agent, machine), ours)
+    return [kept for change in changes if (kept := carrying.carry_out(change, NOW))]
+
+
+def uninstalled(agent: str, machine: Machine) -> list[Change]:
+    changes = carrying.to_uninstall(parts_of(agent, machine))
+    for change in changes:
+        carrying.carry_out(change, NOW)
+    return changes
+
+
+@pytest.mark.parametrize("form", [AS_IT_IS, crlf, with_bom], ids=["as it is", "crlf", "bom"])
+@pytest.mark.parametrize(("agent", "name", "place"), FILES, ids=[f"{agent} {name}" for agent, name, _ in FILES])
+def test_install_gives_the_golden_file_and_uninstall_what_was_there(
+    agent: str, name: str, place: str, form: Callable[[bytes], bytes], machine: Machine, ours: Ours
+) -> None:
+    before, after = (form((GOLDEN / agent / name.format(when)).read_bytes()) for when in ("before", "after"))
+    path = machine.home / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(before)
+    kept = installed(agent, machine, ours)
+    assert path.read_bytes() == after
+    assert [copy.read_bytes() for copy in kept] == [before]
+    assert kept[0].name == f"{path.name}.ctxmem-20261112-101500.bak"
+    assert carrying.to_install(parts_of(agent, machine), ours) == []
+    uninstalled(agent, machine)
+    assert path.read_bytes() == before
+    assert carrying.to_uninstall(parts_of(agent, machine)) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"  \n\n"], ids=["missing", "empty", "a line", "blank"])
+@pytest.mark.parametrize("agent", AGENTS)
+def test_where_there_was_nothing_there_is_nothing_again(
+    agent: str, content: bytes | None, machine: Machine, ours: Ours
+) -> None:
+    paths = [part.path for part in parts_of(agent, machine) if part.path.suffix]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+    installed(agent, machine, ours)
+    assert all(path.stat().st_size > 20 for path in paths)
+    uninstalled(agent, machine)
+    left = {path: path.read_bytes() if path.exists() else None for path in paths}
+    assert left == dict.fromkeys(paths, content)
+    files = [path for path in machine.home.rglob("*") if path.is_file() and path.suffix != ".bak"]
+    assert sorted(files) == (sorted(paths) if content is not None else [])
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_an_older_entry_is_brought_up_to_date_where_it_stands(agent: str, machine: Machine, ours: Ours) -> None:
+    installed(agent, machine, Ours("/home/me/.venv old/bin/ctxmem-mcp", "/mnt/memory"))
+    older = {part.path: part.path.read_text("utf-8") for part in parts_of(agent, machine)}
+    installed(agent, machine, ours)
+    for path, text in older.items():
+        assert path.read_text("utf-8") == text.replace("'/home/me/.venv old/bin/ctxmem-mcp'", ours.command).replace(
+            "/home/me/.venv old/bin/ctxmem-mcp", ours.command
+        )
+    # The memory that was used stays the one that is used, until another is named.
+    assert all("/mnt/memory" in text for text in older.values())
+    installed(agent, machine, Ours(ours.command, "/mnt/other"))
+    assert all("/mnt/other" in part.path.read_text("utf-8") for part in parts_of(agent, machine))
+    uninstalled(agent, machine)
+    assert not any(part.path.exists() for part in parts_of(agent, machine))
+
+
+def test_what_a_person_added_to_our_entry_and_around_it_stays(machine: Machine, ours: Ours) -> None:
+    path = machine.home / ".cursor" / "mcp.json"
+    path.parent.mkdir(parents=True)
+    text = """{
+  "mcpServers": { // all of them
+    "ctxmem": {"command": "uvx", "args": ["ctxmem-mcp"], "env": {"CTXMEM_RETENTION_DAYS": "90"}, },
+    "other": {"command": "x"} }
+}"""
+    path.write_text(text, "utf-8")
+    installed("cursor", machine, ours)
+    assert path.read_text("utf-8") == text.replace('"uvx", "args": ["ctxmem-mcp"]', f'"{ours.command}", "args": []')
+    uninstalled("cursor", machine)
+    assert path.read_text("utf-8") == '{\n  "mcpServers": { // all of them\n    "other": {"command": "x"} }\n}'
+
+
+def test_hooks_registered_twice_become_one_and_those_of_others_stay(machine: Machine, ours: Ours) -> None:
+    path = machine.home / ".claude" / "settings.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        """{"hooks": {
+  "Stop": [
+    {"hooks": [{"command": "/old/ctxmem-mcp hook claude-code"}, {"type": "command", "command": "a"}]},
+    {"hooks": [{"type": "command", "command": "python -m ctxmem_mcp hook claude-code"}]}
+  ],
+  "Notification": [
+    {"hooks": [{"type": "command", "command": "\\"C:/x y/ctxmem-mcp.exe\\" hook claude-code"}]},
+    {"hooks": [{"type": "command", "command": "echo ctxmem-mcp hook"}]}
+  ]
+}}""",
+        "utf-8",
+    )
+    installed("claude-code", machine, ours)
+    text, line = path.read_text("utf-8"), f"{ours.command} hook claude-code"
+    assert text.startswith(
+        f"""{{"hooks": {{
+  "Stop": [
+    {{"hooks": [{{"command": "{line}", "timeout": 10}}, {{"type": "command", "command": "a"}}]}}
+  ],
+  "Notification": [
+    {{"hooks": [{{"type": "command", "command": "echo ctxmem-mcp hook"}}]}}
+  ],
+"""
+    )
+    uninstalled("claude-code", machine)
+    assert path.read_text("utf-8").split("\n") == [
+        '{"hooks": {',
+        '  "Stop": [',
+        '    {"hooks": [{"type": "command", "command": "a"}]}',
+        "  ],",
+        '  "Notification": [',
+        '    {"hooks": [{"type": "command", "command": "echo ctxmem-mcp hook"}]}',
+        "  ]",
+        "}}",
+    ]
+
+
+def test_a_file_edited_since_keeps_what_was_edited_and_a_copy_is_kept(machine: Machine, ours: Ours) -> None:
+    path = machine.home / ".codex" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('model = "a"', "utf-8")
+    installed("codex", machine, ours)
+    edited = path.read_text("utf-8").replace('"a"', '"b"') + '\n[projects."/x"]\ntrust_level = "trusted"\n'
+    path.write_text(edited, "utf-8")
+    changes = {change.path: change for change in uninstalled("codex", machine)}
+    assert path.read_text("utf-8") == 'model = "b"\n\n[projects."/x"]\ntrust_level = "trusted"\n'
+    assert changes[path].keeps
+    assert not (machine.home / ".codex" / "hooks.json").exists()
+
+
+# ---------------------------------------------------------------- refusing
+
+
+BROKEN = {"json": b'{"mcpServers": {"a": 1 "b": 2}, "hooks": {}}', "toml": b"[mcp_servers\n", "bytes": b'{"a": "\xff"}'}
+
+
+@pytest.mark.parametrize("kind", ["broken", "bytes"])
+@pytest.mark.parametrize(("agent", "name", "place"), FILES, ids=[f"{agent} {name}" for agent, name, _ in FILES])
+def test_a_broken_file_is_refused_by_name_and_none_of_the_agents_files_is_touched(
+    agent: str, name: str, place: str, kind: str, machine: Machine, ours: Ours
+) -> None:
+    path = machine.home / place
+    content = BROKEN["bytes"] if kind == "bytes" else BROKEN[path.suffix[1:]]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    for act in (lambda: installed(agent, machine, ours), lambda: uninstalled(agent, machine)):
+        with pytest.raises(ConfigRefused, match=path.name):
+            act()
+    assert path.read_bytes() == content
+    assert [one for one in machine.home.rglob("*") if one.is_file()] == [path]
+
+
+def test_a_hook_of_the_users_own_in_cline_is_not_overwritten(machine: Machine, ours: Ours) -> None:
+    own = machine.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\necho '{}'\n", "utf-8")
+    with pytest.raises(ConfigRefused, match=r"hook of your own.*--no-hooks"):
+        installed("cline", machine, ours)
+    assert own.read_text("utf-8") == "#!/bin/sh\necho '{}'\n"
+
+
+def test_a_file_that_changed_since_it_was_read_is_not_written(machine: Machine, ours: Ours) -> None:
+    (change, *_) = carrying.to_install(parts_of("vscode", machine), ours)
+    change.path.parent.mkdir(parents=True)
+    change.path.write_text("{}", "utf-8")
+    with pytest.raises(ConfigRefused, match="changed by somebody else"):
+        carrying.carry_out(change, NOW)
+    assert change.path.read_text("utf-8") == "{}"
+
+
+# ---------------------------------------------------------------- the file system
+
+
+def test_permissions_and_links_stay_and_the_copy_is_no_more_readable(machine: Machine, ours: Ours) -> None:
+    real = machine.home / "dotfiles" / "claude.json"
+    real.parent.mkdir(parents=True)
+    real.write_text('{"oauthAccount": "secret"}\n', "utf-8")
+    real.chmod(0o640)
+    link = machine.home / ".claude.json"
+    link.symlink_to(real)
+    (kept,) = installed("claude-code", machine, ours)
+    assert link.is_symlink()
+    assert "ctxmem" in real.read_text("utf-8")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (real, kept)] == [0o640, 0o640]
+    assert kept.parent == link.parent
+    assert [path.name for path in real.parent.iterdir()] == ["claude.json"]
+    uninstalled("claude-code", machine)
+    assert link.is_symlink()
+    assert real.read_text("utf-8") == '{"oauthAccount": "secret"}\n'
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_new_files_have_the_umasks_permissions_and_hooks_that_are_files_can_be_run(
+    machine: Machine, ours: Ours
+) -> None:
+    before = os.umask(0o027)
+    try:
+        installed("cline", machine, ours)
+    finally:
+        os.umask(before)
+    modes = {part.path.name: stat.S_IMODE(part.path.stat().st_mode) for part in parts_of("cline", machine)}
+    assert modes.pop("cline_mcp_settings.json") == 0o640
+    assert set(modes.values()) == {0o750}
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cant_be_written_to_is_told(machine: Machine, ours: Ours) -> None:
+    folder = machine.home / ".cursor"
+    folder.mkdir(parents=True)
+    folder.chmod(0o500)
+    with pytest.raises(ConfigRefused, match="can't be written"):
+        installed("cursor", machine, ours)
+    folder.chmod(0o700)
+    assert list(folder.iterdir()) == []
+
+
+def test_two_copies_in_one_second_are_two_files(machine: Machine, ours: Ours) -> None:
+    path = machine.home / ".cursor" / "mcp.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{ }", "utf-8")
+    kept = [*installed("cursor", machine, ours), *installed("cursor", machine, Ours("/opt/b/ctxmem-mcp"))]
+    assert len({copy for copy in kept if copy.name.startswith("mcp.json")}) == 2
+    uninstalled("cursor", machine)
+    assert path.read_text("utf-8") == "{ }"
