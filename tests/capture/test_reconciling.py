@@ -1,0 +1,97 @@
+"""Real sessions, fed event by event through the hook command as an agent writes its file: what is stored in the end is
+what the whole file says, every turn once, in order, byte for byte."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp.capture import spool
+from tests.capture.agents import COMMAND, REAL, Agent, drained, environment, lines_of, steps, stored, told
+
+pytestmark = pytest.mark.anyio
+EVENTS = 8
+
+
+def real_sessions(eval_dir: Path, patterns: tuple[str, ...] = REAL) -> list[Path]:
+    folder = eval_dir / "transcripts" / "claude-code"
+    found = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    assert len(found) >= len(patterns)
+    return found
+
+
+def agent_of(real: Path, place: Path) -> Agent:
+    """Named as the agent names the file: by its session."""
+    lines = lines_of(real)
+    session = Agent(place, real, lines).read().session_id
+    (place / "projects").mkdir(parents=True)
+    return Agent(place / "data", place / "projects" / f"{session}.jsonl", lines)
+
+
+async def test_real_sessions_are_stored_as_their_files_say(eval_dir: Path, tmp_path: Path) -> None:
+    shuffled = random.Random(5)
+    for number, real in enumerate(real_sessions(eval_dir)):
+        agent = agent_of(real, tmp_path / str(number))
+        events = steps(agent.lines)
+        kept = sorted(shuffled.sample(range(len(events)), min(len(events), EVENTS)))
+        for i in kept:
+            after, name, said = events[i]
+            agent.write(after, torn=shuffled.randrange(0, 200))
+            assert agent.hook(name, **said).returncode == 0
+            if shuffled.random() < 0.5:
+                await drained(agent.data)
+        agent.write(len(agent.lines))
+        assert agent.hook("SessionEnd").returncode == 0
+        await drained(agent.data)
+        assert spool.waiting(str(agent.data)) == []
+        whole = agent.read()
+        turns, branches = await stored(agent.data, whole.session_id)
+        assert told(turns) == told(whole.turns), real.name
+        assert branches == 1 + len(whole.left)
+
+
+async def test_a_drainer_killed_at_any_instant_stores_each_turn_once(eval_dir: Path, tmp_path: Path) -> None:
+    (real,) = real_sessions(eval_dir, ("spotter/4d5611e5*.jsonl",))
+    agent, shuffled = agent_of(real, tmp_path), random.Random(11)
+    events = steps(agent.lines)
+    for i in range(0, len(events), len(events) // 9):
+        after, name, said = events[i]
+        agent.write(after)
+        agent.hook(name, **said)
+        killed_after(agent.data, shuffled.uniform(0.1, 0.7))
+    agent.write(len(agent.lines))
+    agent.hook("SessionEnd")
+    await drained(agent.data)
+    whole = agent.read()
+    turns, branches = await stored(agent.data, whole.session_id)
+    assert told(turns) == told(whole.turns)
+    assert branches == 1
+
+
+async def test_words_of_an_agent_without_a_transcript_are_stored_once_though_drainers_are_killed(
+    tmp_path: Path,
+) -> None:
+    data, shuffled, words = tmp_path / "data", random.Random(3), ["yes"] * 25 + [f"w{i}" for i in range(25)]
+    for i, word in enumerate(words):
+        event = f'{{"conversation_id": "c", "hook_event_name": "beforeSubmitPrompt", "prompt": "{word}"}}'
+        spool.put(str(data), "cursor", event.encode())
+        if i % 5 == 0:
+            killed_after(data, shuffled.uniform(0.2, 0.6))
+    await drained(data)
+    assert [turn.content for turn in (await stored(data, "c"))[0]] == words
+    assert spool.waiting(str(data)) == []
+
+
+def killed_after(data: Path, seconds: float) -> None:
+    """A drainer that gets SIGKILL after so long."""
+    drainer = subprocess.Popen(
+        [*COMMAND, "list"], env=environment(data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        drainer.wait(seconds)
+    except subprocess.TimeoutExpired:
+        drainer.kill()
+        drainer.wait()
