@@ -124,8 +124,8 @@ def test_a_hooks_command_line_is_written_for_the_shell_that_reads_it(ours: Ours,
 
 @pytest.mark.parametrize(
     "line",
-    ["/usr/bin/python3 -m ctxmem_mcp hook claude-code", '& "C:\\a b\\ctxmem-mcp.exe" hook cursor', "uvx ctxmem-mcp hook x",
-     "ctxmem-mcp --data-dir /x hook codex", "C:\\py\\ctxmem-mcp.cmd hook codex"],
+    ["/usr/bin/python3 -m ctxmem_mcp hook claude-code", '& "C:\\a b\\ctxmem-mcp.exe" hook cursor',
+     "uvx ctxmem-mcp hook x", "ctxmem-mcp --data-dir /x hook codex", "C:\\py\\ctxmem-mcp.cmd hook codex"],
 )  # fmt: skip
 def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
     assert is_our_hook(line)
@@ -150,8 +150,9 @@ def test_hooks_of_others_are_not_taken_for_ours(line: Any) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [{"command": "ctxmem-mcp"}, {"command": "C:\\x\\ctxmem-mcp.exe", "args": []}, {"command": "uvx", "args": ["ctxmem-mcp"]},
-     {"command": "uvx", "args": ["--from", "/x.whl", "ctxmem-mcp"]}, {"command": "python", "args": ["-m", "ctxmem_mcp"]}],
+    [{"command": "ctxmem-mcp"}, {"command": "C:\\x\\ctxmem-mcp.exe", "args": []},
+     {"command": "uvx", "args": ["ctxmem-mcp"]}, {"command": "uvx", "args": ["--from", "/x.whl", "ctxmem-mcp"]},
+     {"command": "python", "args": ["-m", "ctxmem_mcp"]}],
 )  # fmt: skip
 def test_our_server_is_known_in_the_forms_it_had(entry: dict[str, Any]) -> None:
     assert is_our_server(entry)
@@ -159,8 +160,8 @@ def test_our_server_is_known_in_the_forms_it_had(entry: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [{"command": "npx", "args": ["fs", "/src/ctxmem-mcp"]}, {"url": "http://127.0.0.1:8765/mcp"}, {"command": 1}, {}, None,
-     {"command": "tail", "args": ["-f", "ctxmem-mcp"]}],
+    [{"command": "npx", "args": ["fs", "/src/ctxmem-mcp"]}, {"url": "http://127.0.0.1:8765/mcp"}, {"command": 1}, {},
+     None, {"command": "tail", "args": ["-f", "ctxmem-mcp"]}],
 )  # fmt: skip
 def test_a_server_of_somebody_else_is_not_taken_for_ours(entry: Any) -> None:
     assert not is_our_server(entry)
