@@ -18,9 +18,13 @@ from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.stores.contract import Caps, Store
 
 # Words said a moment ago are looked for this often; an empty folder is looked at and no more.
 DRAIN_SECONDS = 2.0
+# A process that was killed while it asked a model keeps others from its conversation this much longer than a question
+# may take.
+LOST_AFTER_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
     """An open memory over the SQLite store; without settings, those of the environment and the config file.
 
     As long as it is open, what has expired is swept in the background, at once and then hourly, and what agents' hooks
-    leave in the spool is taken in.
+    leave in the spool is taken in; and where a model is configured, it writes better summaries.
     """
     from ctxmem_mcp.capture.forgetting import leave_alone
     from ctxmem_mcp.memory import Memory
@@ -38,18 +42,21 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
     settings = settings or Settings.load()
+    store, caps = SqliteStore(settings.data_dir, durability=settings.durability), _caps(settings)
     memory = Memory(
-        SqliteStore(settings.data_dir, durability=settings.durability),
+        store,
         ExtractiveSummarizer(),
         encoding=settings.encoding,
         retention_days=settings.retention_days,
         on_gone=partial(leave_alone, settings.data_dir),
+        caps=caps,
     )
     closing = asyncio.Event()
     upkeep = asyncio.create_task(_sweep(memory, settings.sweep_seconds, closing), name="ctxmem upkeep")
     drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
     try:
-        yield memory
+        async with _summarising(settings, store, caps):
+            yield memory
     finally:
         # A sweep that is under way comes to its end: what it removes, it removes whole.
         closing.set()
@@ -57,6 +64,39 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
         drain.cancel()
         await asyncio.gather(upkeep, drain, return_exceptions=True)
         await memory.close()
+
+
+def _caps(settings: Settings) -> Caps | None:
+    """What summaries by a model may cost; None where none is configured."""
+    if not (settings.llm_base_url and settings.llm_model):
+        if settings.llm_base_url or settings.llm_model:
+            _log.warning("No model writes summaries: CTXMEM_LLM_BASE_URL and CTXMEM_LLM_MODEL are both needed.")
+        return None
+    from ctxmem_mcp.llm import Limits
+    from ctxmem_mcp.stores.contract import Caps
+
+    lost_seconds = Limits().total_seconds + LOST_AFTER_SECONDS
+    return Caps(settings.llm_tokens_per_day, settings.llm_tokens_per_conversation, lost_seconds)
+
+
+@asynccontextmanager
+async def _summarising(settings: Settings, store: Store, caps: Caps | None) -> AsyncIterator[None]:
+    """While it lasts, the configured model is asked for summaries. What is under way at the end is given up."""
+    if caps is None or settings.llm_base_url is None or settings.llm_model is None:
+        yield
+        return
+    from ctxmem_mcp.llm import Model
+    from ctxmem_mcp.upkeep import Upkeep
+
+    model = Model(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
+    upkeep = Upkeep(store, model, caps, encoding=settings.encoding)
+    worker = asyncio.create_task(upkeep.run(), name="ctxmem summaries")
+    try:
+        yield
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        await model.close()
 
 
 async def _sweep(memory: Memory, seconds: float, closing: asyncio.Event) -> None:

@@ -138,7 +138,7 @@ class ModelMisconfigured(ModelUnavailable):
 
 
 class ModelSilent(Unavailable):
-    """A request went out and no whole answer came back; it may have been paid for."""
+    """A request went out and no chat completion came back; it may have been paid for."""
 
 
 class AnswerUnusable(Unavailable):

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from ctxmem_mcp.errors import AnswerUnusable, ModelMisconfigured, ModelSilent, ModelUnavailable
+from ctxmem_mcp.errors import ModelMisconfigured, ModelSilent, ModelUnavailable
 
 if TYPE_CHECKING:
     import httpx2
@@ -66,7 +66,7 @@ class Model:
     _refused: set[str] = field(default_factory=set, repr=False)
 
     async def ask(self, system: str, user: str, max_tokens: int) -> Answer:
-        """Raises ModelUnavailable, ModelMisconfigured, ModelSilent, AnswerUnusable."""
+        """Raises ModelUnavailable and ModelMisconfigured, where nothing was spent, and ModelSilent."""
         end = time.monotonic() + self.limits.total_seconds
         said = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         for attempt in range(1, self.limits.tries + 1):
@@ -150,7 +150,7 @@ class Model:
         async for chunk in response.aiter_bytes():
             found += chunk
             if len(found) > self.limits.answer_bytes:
-                raise AnswerUnusable(f"{self._place()} sent over {self.limits.answer_bytes} bytes.")
+                raise ModelSilent(f"{self._place()} sent over {self.limits.answer_bytes} bytes.")
         return bytes(found)
 
     async def _connected(self) -> httpx2.AsyncClient:
@@ -195,7 +195,7 @@ def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         text, refusal = message.get("content"), message.get("refusal")
         finish = choice.get("finish_reason")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise AnswerUnusable(f"The model's endpoint answered with no chat completion: {_told(body)}") from None
+        raise ModelSilent(f"The model's endpoint answered with no chat completion: {_told(body)}") from None
     usage = found.get("usage")
     return Answer(
         text if isinstance(text, str) else "",

@@ -133,7 +133,7 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a node says in few words. author: 'extractive', or who wrote a better one ('agent', a model's name).
+    """What a node says in few words. author: 'extractive', or who wrote a better one ('agent', 'model:' and its name).
 
     open_for: what opening the node would show that this summary leaves out.
     """
@@ -206,6 +206,22 @@ class ConversationInfo:
     expires_at: str
     retention_days: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What a model that the user configured has cost for a conversation, and what it may cost (None: none is).
+
+    calls: those under way included, with the tokens set aside for them. kept: summaries that were good enough.
+    """
+
+    calls: int
+    kept: int
+    tokens_in: int
+    tokens_out: int
+    tokens_per_conversation: int | None
+    tokens_today: int
+    tokens_per_day: int | None
 
 
 @dataclass(frozen=True, slots=True)

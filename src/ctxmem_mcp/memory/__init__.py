@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
-from ctxmem_mcp.memory import checking, drawing, expanding, recalling, searching
+from ctxmem_mcp.memory import accounting, checking, drawing, expanding, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
@@ -20,6 +20,7 @@ from ctxmem_mcp.model import (
     ROLES,
     Appended,
     Hit,
+    ModelUsage,
     NewTurn,
     OutlineNode,
     Receipt,
@@ -30,7 +31,7 @@ from ctxmem_mcp.model import (
     View,
     iso,
 )
-from ctxmem_mcp.stores.contract import Page, State, Store
+from ctxmem_mcp.stores.contract import Caps, Page, State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
 
 __all__ = ["Memory"]
@@ -43,7 +44,8 @@ class Memory:
     """An open memory. All verbs are coroutines and safe to call concurrently.
 
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
-    on_gone is told the ids of conversations that were forgotten or have expired.
+    on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
+    cost, to be told; it is not this class that asks one.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Memory:
         salt: bytes = b"",
         clock: Callable[[], float] = time.time,
         on_gone: Callable[[list[str]], None] = lambda _: None,
+        caps: Caps | None = None,
     ) -> None:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
+        self._caps = caps
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._writer = Writer(store, summarizer, defaults, clock)
 
@@ -235,6 +239,11 @@ class Memory:
         """The tree for drawing: closed nodes and the open tail, with summaries, down to `depth` levels."""
         state, lineage = await self._branch(conversation_id, turn_id)
         return await drawing.outline(self._store, self._summarizer, state, lineage, depth)
+
+    async def model_usage(self, conversation_id: str) -> ModelUsage:
+        """What summaries by a model have cost for this conversation."""
+        await self.info(conversation_id)
+        return await accounting.usage(self._store, conversation_id, self._caps, self._clock())
 
     async def verify(self, conversation_id: str) -> list[str]:
         """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.drawing import best
-from ctxmem_mcp.memory.edges import spine_at
+from ctxmem_mcp.memory.edges import first_written, spine_at
 from ctxmem_mcp.model import Node, Summary, Turn
 from ctxmem_mcp.recall.layout import Folded, Ground, Item, Opened
 from ctxmem_mcp.stores.contract import State, Store
@@ -50,6 +50,11 @@ class Branch:
         """The summary to show of each of these nodes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
         return {digest: best(found) for digest, found in kept.items()}
+
+    async def first_summaries(self, nodes: Iterable[Node]) -> dict[bytes, Summary]:
+        """The summary that each of these nodes was born with, which never changes."""
+        kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
+        return {digest: first_written(found) for digest, found in kept.items()}
 
 
 async def whole_ground(branch: Branch) -> Ground:

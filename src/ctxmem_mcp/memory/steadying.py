@@ -48,7 +48,7 @@ async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Call
     turns = await branch.turns([turn.index for turn in bare])
     long = [turn.seq for turn in bare if turn.tokens > allowance]
     pieces = await branch.store.pieces_of(branch.id, long)
-    summaries = await branch.summaries(roots)
+    summaries = await branch.first_summaries(roots)  # a better one that joins would change what has been sent
 
     def summary_of(node: Node) -> Summary:
         return summaries.get(node.digest, _NONE)

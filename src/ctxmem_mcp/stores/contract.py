@@ -154,8 +154,8 @@ class ModelCall:
         return day_of(self.begun)
 
 
-# The outcome of a call whose process is gone.
-LOST = "lost"
+# Outcomes of a call: its summary joined the node; its process is gone.
+KEPT, LOST = "kept", "lost"
 
 
 def day_of(now: float) -> int:
