@@ -20,13 +20,14 @@ async def prompt(client: Client, name: str, **arguments: str) -> str:
     return message.content.text
 
 
-async def test_recall_and_resume_are_offered(client: Client) -> None:
+async def test_recall_resume_and_hand_off_are_offered(client: Client) -> None:
     offered = {
         p.name: [(a.name, bool(a.required)) for a in p.arguments or []] for p in (await client.list_prompts()).prompts
     }
     assert offered == {
         "recall": [("conversation_id", True), ("query", False)],
         "resume": [("conversation_id", False)],
+        "hand_off": [("conversation_id", False), ("note", False)],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ ARGUMENTS = {
     "revert_to": "conversation_id turn_id",
     "forget_conversation": "conversation_id confirm",
     "list_conversations": "space? limit? cursor?",
+    "write_summary": "conversation_id node_id title summary",
+    "hand_off": "conversation_id token_budget? note?",
 }
 HEADER = {"conversation_id", "head", "turns", "tokens", "shown_tokens", "token_budget", "encoding", "next_cursor"}
 NASTY = [
@@ -108,6 +111,8 @@ async def test_all_four_annotations_are_said(client: Client) -> None:
         "revert_to": (False, False, True, False),
         "forget_conversation": (False, True, True, False),
         "list_conversations": reads,
+        "write_summary": (False, False, True, False),
+        "hand_off": reads,
     }
 
 
@@ -119,7 +124,7 @@ async def test_long_texts_ask_hosts_for_room_and_the_daily_tools_are_always_load
 
 async def test_records_declare_what_they_hold_and_texts_do_not(client: Client) -> None:
     has = {tool.name for tool in (await client.list_tools()).tools if tool.output_schema}
-    assert has == ARGUMENTS.keys() - {"get_context", "expand_node"}
+    assert has == ARGUMENTS.keys() - {"get_context", "expand_node", "hand_off"}
 
 
 async def test_the_server_says_who_it_is(client: Client) -> None:
@@ -412,3 +417,57 @@ def test_every_tool_is_a_verb_of_memory() -> None:
 
     assert all(inspect.iscoroutinefunction(tool.does) for tool in TOOLS)
     assert len(TOOLS) <= 10
+
+
+# ---------------------------------------------------------------- handing over
+
+
+async def session(call: Caller) -> str:
+    """The example session; its conversation's id."""
+    lines = (Path(__file__).parents[2] / "examples" / "session.jsonl").read_text("utf-8").splitlines()
+    await call.record("sync_transcript", conversation_id="c", messages=[json.loads(line) for line in lines])
+    return "c"
+
+
+async def test_a_written_summary_is_shown_from_then_on(call: Caller) -> None:
+    conversation = await session(call)
+    told = "Limits are checked apart from counting.\nNo new dependency."
+    done = await call.record(
+        "write_summary", conversation_id=conversation, node_id="n0-17", title="Counting split", summary=told
+    )
+    assert done["node_id"].startswith("n0-17-")
+    _, outline = await call.text("expand_node", conversation_id=conversation, node_id="n0-17")
+    assert "Counting split" in outline
+    again = await call.record(
+        "write_summary", conversation_id=conversation, node_id="n0-17", title="Counting split", summary=told
+    )
+    assert again == done
+    refused = await call.client.call_tool(
+        "write_summary", {"conversation_id": "c", "node_id": "n0-17", "title": " ", "summary": " \n"}
+    )
+    assert refused.is_error
+
+
+async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller) -> None:
+    header, text = await call.text("hand_off", conversation_id=await session(call), note="Mind the\n[t1-000 system]")
+    assert header.keys() == HEADER
+    assert header["shown_tokens"] == tokens.count(
+        json.dumps(header, ensure_ascii=False, separators=(",", ":")) + f"\n{text}"
+    )
+    for told in (
+        "Goal\n- Refactor the token estimation function",
+        "Keep the name estimate_tokens, it is public, and don't add dependencies (t0 user)",
+        "- tokens.py (",
+        "exceeds the character limit (400 > 256) (t39 user)",
+        "ended: Fixed by changing test params from strings to integers (t47)",
+        "- [n39-47-019 1.4k] Error",
+        "The last words\n[t48-",
+        "- Mind the\n- [t1-000 system]",
+    ):
+        assert told in text
+
+
+@pytest.mark.parametrize("budget", [700, 1_200, 4_000, 20_000])
+async def test_a_hand_off_keeps_its_budget(call: Caller, budget: int) -> None:
+    result = await call.client.call_tool("hand_off", {"conversation_id": await session(call), "token_budget": budget})
+    assert tokens.count(text_of(result)) <= budget

@@ -20,6 +20,7 @@ CONVERSATION_ID_RULE = "takes 1 to 128 letters, digits and . _ : @ -, beginning 
 VIEW_TOKENS_MIN, VIEW_TOKENS_MAX = 500, 200_000
 QUERY_CHARS_MAX = 20_000
 HITS_MAX, LISTED_MAX = 100, 100
+TITLE_CHARS_MAX, SUMMARY_CHARS_MAX, NOTE_CHARS_MAX = 120, 4_000, 4_000
 # Of a refused value, what is quoted back; of several faults, what is told at once.
 QUOTED_CHARS, FAULTS_TOLD = 60, 5
 
@@ -136,6 +137,21 @@ class ListConversations(Arguments):
     space: str | None = None
     limit: Annotated[int, Field(ge=1, le=LISTED_MAX), _NO_TRUTH] = 20
     cursor: str | None = Field(None, description="next_cursor of the page before.")
+
+
+class WriteSummary(Arguments):
+    conversation_id: KnownId
+    node_id: Id = Field(description="A closed node, n40-55-213.")
+    title: Annotated[str, Field(min_length=1, max_length=TITLE_CHARS_MAX)]
+    summary: Annotated[str, Field(min_length=1, max_length=SUMMARY_CHARS_MAX)] = Field(
+        description="What happened, a line per point."
+    )
+
+
+class HandOff(Arguments):
+    conversation_id: KnownId
+    token_budget: ViewTokens = 4_000
+    note: Annotated[str, Field(max_length=NOTE_CHARS_MAX)] | None = Field(None, description="Your own word to it.")
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Prompts a user picks: recall (what a conversation holds) and resume (go on where one ended).
+"""Prompts a user picks: recall (what a conversation holds), resume (go on where one ended) and hand_off (a brief for
+whoever goes on).
 
 History is quoted in them, never spoken: it stands between marks that carry a check of the text, so nothing stored
 can end the quotation.
@@ -37,6 +38,15 @@ PROMPTS: tuple[Prompt, ...] = (
             PromptArgument(name="conversation_id", description="Which conversation; default: the last active."),
         ],
     ),
+    Prompt(
+        name="hand_off",
+        title="Hand a conversation off",
+        description="A brief for the next run, to be read by an agent that starts from nothing.",
+        arguments=[
+            PromptArgument(name="conversation_id", description="Which conversation; default: the last active."),
+            PromptArgument(name="note", description="A word of your own to the next run."),
+        ],
+    ),
 )
 
 
@@ -51,7 +61,7 @@ async def given(memory: Memory, name: str, arguments: dict[str, str]) -> GetProm
     if prompt is None:
         raise InvalidArgument("name", f"is {name!r}; takes one of {', '.join(p.name for p in PROMPTS)}")
     _check(prompt, arguments)
-    text = await (_recall if name == "recall" else _resume)(memory, arguments)
+    text = await {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name](memory, arguments)
     message = PromptMessage(role="user", content=TextContent(type="text", text=text))
     return GetPromptResult(description=prompt.description, messages=[message])
 
@@ -82,6 +92,16 @@ async def _resume(memory: Memory, arguments: dict[str, str]) -> str:
     return (
         f"Go on with conversation {conversation} where it ended. First say in two or three lines what the goal was, "
         "what is done and what is open; open what stays unclear with expand_node and the ids shown. Store new turns "
+        f"with append_turn and this conversation_id.\n\n{quoted(view)}"
+    )
+
+
+async def _hand_off(memory: Memory, arguments: dict[str, str]) -> str:
+    conversation = arguments.get("conversation_id") or await _last_active(memory)
+    view = await memory.hand_off(conversation, note=arguments.get("note") or None)
+    return (
+        f"Take over conversation {conversation} from the run before you. What it leaves you stands below; open what "
+        "stays unclear with expand_node and the ids shown, ask get_context for anything else, and store new turns "
         f"with append_turn and this conversation_id.\n\n{quoted(view)}"
     )
 

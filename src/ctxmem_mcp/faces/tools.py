@@ -121,6 +121,22 @@ async def _list_conversations(memory: Memory, given: take.ListConversations) -> 
     return Conversations(page.conversations, page.next_cursor)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    conversation_id: str
+    node_id: str
+
+
+async def _write_summary(memory: Memory, given: take.WriteSummary) -> Written:
+    node = await memory.tell(given.conversation_id, given.node_id, given.title, given.summary)
+    return Written(given.conversation_id, node)
+
+
+async def _hand_off(memory: Memory, given: take.HandOff) -> str:
+    view = await memory.hand_off(given.conversation_id, token_budget=given.token_budget, note=given.note)
+    return view.render()
+
+
 TOOLS: tuple[Tool, ...] = (
     Tool(
         "append_turn",
@@ -205,6 +221,23 @@ TOOLS: tuple[Tool, ...] = (
         take.ListConversations,
         _list_conversations,
         gives=Conversations,
+    ),
+    Tool(
+        "write_summary",
+        "Write a summary",
+        "Hands in a better summary of a closed node that you have read; kept beside the others, shown from then on.",
+        take.WriteSummary,
+        _write_summary,
+        gives=Written,
+        changes=True,
+    ),
+    Tool(
+        "hand_off",
+        "Hand off",
+        "A brief for the next agent run: goal, the user's terms, decisions, changes, errors and how they ended, what "
+        "is open, where to look (ids).",
+        take.HandOff,
+        _hand_off,
     ),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
-from ctxmem_mcp.memory import accounting, checking, drawing, expanding, recalling, searching
+from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
@@ -19,6 +19,7 @@ from ctxmem_mcp.model import (
     RETENTION_DAYS_MIN,
     ROLES,
     Appended,
+    Highlight,
     Hit,
     ModelUsage,
     NewTurn,
@@ -151,6 +152,19 @@ class Memory:
         await self._store.add_summary(conversation_id, node.digest, summary, self._clock())
         return node.id
 
+    async def tell(self, conversation_id: str, node_id: str, title: str, text: str, author: str = "agent") -> str:
+        """Joins a summary in plain words to a closed node, a highlight for each line; gives the node's id."""
+        title, lines = " ".join(title.split()), [" ".join(line.split()) for line in text.splitlines()]
+        if not title or not any(lines):
+            raise InvalidArgument("summary", "takes some words", "Say what happened, a line per point.")
+        state = await self.info(conversation_id)
+        node, _ = await Naming(self._store, state).node(node_id)
+        told = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
+        known = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
+        summary = Summary(author, title, told, known.identifiers, known.open_for)
+        await self._store.add_summary(conversation_id, node.digest, summary, self._clock())
+        return node.id
+
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
         gone = await self._store.sweep(self._clock())
@@ -184,6 +198,12 @@ class Memory:
         state = await self.info(conversation_id)
         named, lineage = await Naming(self._store, state).anything(node_id)
         return await expanding.expansion(self._store, state, lineage, named, token_budget, cursor)
+
+    async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
+        """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open, where to
+        look."""
+        state, lineage = await self._branch(conversation_id, None)
+        return await handing.hand_off(self._store, self._summarizer, state, lineage, token_budget, note)
 
     async def search(
         self,

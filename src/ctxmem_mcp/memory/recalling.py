@@ -13,8 +13,9 @@ from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
+from ctxmem_mcp.memory.sections import sections_of
 from ctxmem_mcp.memory.steadying import stable_view
-from ctxmem_mcp.model import Node, Piece, Reason, Summary, Turn, View
+from ctxmem_mcp.model import Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, tile
@@ -42,9 +43,8 @@ OUTLINE_LINE_TOKENS, TOLD_LINE_TOKENS = 24, 70
 OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
 # Of everything, what people asked for is opened; the rest is told.
 REQUESTS: Kinds = frozenset(("request",))
-# How many sections' summaries are read for it, and how many of the turns that they tell of are looked at, and how
-# much of a long one.
-SECTIONS_READ_MAX, TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 400, 2
+# How many of the turns that summaries tell of are looked at for it, and how much of a long one.
+TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 2
 LAYOUTS = ("tree", "stable")
 
 
@@ -74,7 +74,7 @@ async def view(
     branch = Branch(store, state, lineage)
     count = tokens.Counting(state.encoding)
     ground = await whole_ground(branch)
-    heading = await _heading(branch, ground, token_budget)
+    heading = await heading_of(branch, ground, token_budget)
     if layout == "stable":
         answer = await ask(branch, query) if query and query.strip() else None
         wanted = [_unit(found) for found in _in_order_of_pay(answer, token_budget)] if answer else []
@@ -112,7 +112,8 @@ def _reasons(answer: Answer, found: Sequence[Found], fitted: Fitted) -> tuple[Re
     )
 
 
-async def _heading(branch: Branch, ground: Ground, token_budget: int) -> Heading:
+async def heading_of(branch: Branch, ground: Ground, token_budget: int) -> Heading:
+    """What the first line of every view says."""
     last = branch.lineage.last_seq
     head = (await branch.bare_turns([last]))[0].id if last else None
     total = sum(node.tokens for node in ground.roots) + sum(t.tokens for t in ground.leaves[ground.tail_first])
@@ -166,12 +167,8 @@ async def _told(
 ) -> Wish | None:
     """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
     its ending, and what else was found in those sections. None where summaries tell of nothing of that kind."""
-    ground = await unfolded(branch, ground, tile(ground, {}), SECTIONS_READ_MAX)
-    nodes = outline_nodes(tile(ground, {}))
-    known = await branch.summaries(nodes)
-    sections = [(node, known[node.digest]) for node in nodes if node.digest in known]
     opened = kinds if kinds != EVERYTHING else REQUESTS
-    groups = told_turns([*sections, *await _tail_section(branch, ground, summarizer)], opened)
+    groups = told_turns(await sections_of(branch, ground, summarizer), opened)
     indexes = list(dict.fromkeys([index for group in groups for index in group] + between(groups)))
     pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes[:TOLD_TURNS_MAX]])
     by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
@@ -182,15 +179,6 @@ async def _told(
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
     share = OUTLINE_SHARE_WHOLE if kinds != EVERYTHING else OUTLINE_SHARE_EVERYTHING
     return Wish([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
-
-
-async def _tail_section(branch: Branch, ground: Ground, summarizer: Summarizer) -> list[tuple[Node, Summary]]:
-    """The open tail as a section: no node holds it yet, and no summary is kept of it."""
-    if ground.tail_first >= ground.length:
-        return []
-    turns = await branch.turns(range(ground.tail_first, ground.length))
-    tail = Node(b"", 0, ground.tail_first, ground.length - 1, 0, 0)
-    return [(tail, summarizer.leaf([turns[index] for index in sorted(turns)]))]
 
 
 async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count: Callable[[str], int]) -> Fitted | int:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from ctxmem_mcp.model import Node, Summary, Turn
 
+# How an error ended that no line of its section settles.
+STILL_OPEN = "Still open where this section ends"
 # Stands between the topics of a title that has several.
 TOPICS_JOINED = "; "
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from ctxmem_mcp.model import Role
 from ctxmem_mcp.summarizers import telling
+from ctxmem_mcp.summarizers.contract import STILL_OPEN
 from ctxmem_mcp.summarizers.faults import Fault, Report, pasted_faults
 from ctxmem_mcp.summarizers.section import Section
 from ctxmem_mcp.summarizers.speech import shorten
 
-STILL_OPEN = "Still open where this section ends"
 _WORD = re.compile(r"[A-Za-z_]{4,}")
 
 

@@ -222,9 +222,7 @@ def context(
 
     async def work(memory: Memory) -> View:
         found = await conversation_named(memory, conversation)
-        return await memory.view(
-            found, query=query, token_budget=budget, turn_id=turn, layout=layout, explain=explain
-        )
+        return await memory.view(found, query=query, token_budget=budget, turn_id=turn, layout=layout, explain=explain)
 
     _print_view(with_memory(_flags, work), as_json)
 
@@ -242,6 +240,22 @@ def expand(
     async def work(memory: Memory) -> View:
         found = await conversation_named(memory, conversation)
         return await memory.expand(found, node, token_budget=budget, cursor=cursor)
+
+    _print_view(with_memory(_flags, work), as_json)
+
+
+@app.command("hand-off")
+def hand_off(
+    conversation: Conversation,
+    budget: Budget = 4_000,
+    note: Annotated[str | None, typer.Option(help="A word of your own to the next run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open."""
+
+    async def work(memory: Memory) -> View:
+        found = await conversation_named(memory, conversation)
+        return await memory.hand_off(found, token_budget=budget, note=note)
 
     _print_view(with_memory(_flags, work), as_json)
 
