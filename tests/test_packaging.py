@@ -163,7 +163,9 @@ def test_readme_names_every_format_that_can_be_imported() -> None:
     assert [known for known in formats.FORMATS if known.replace("_", " ") not in row] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "examples/README.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", "examples/README.md", "docs/agents.md", "docs/architecture.md"]
+)
 def test_what_a_page_links_to_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]

@@ -160,8 +160,8 @@ def test_the_hooks_command_line_runs_and_fills_the_spool(run: Callable[..., Ran]
     assert run("install", "claude-code", "codex", "cursor", "cline", "--data-dir", str(folder)).code == 0
     lines = {json.loads(contents(home)[f".{agent}/{name}.json"])["hooks"][event][0]["hooks"][0]["command"]
              for agent, name, event in (("claude", "settings", "Stop"), ("codex", "hooks", "Stop"))}  # fmt: skip
-    lines |= {json.loads(contents(home)[".cursor/hooks.json"])["hooks"]["stop"][0]["command"]}
-    lines |= {f"'{home / 'Documents' / 'Cline' / 'Hooks' / 'TaskStart'}'"}
+    lines |= {json.loads(contents(home)[".cursor/hooks.json"])["hooks"]["afterFileEdit"][0]["command"]}
+    lines |= {f"'{home / 'Documents' / 'Cline' / 'Hooks' / 'PostToolUse'}'"}
     assert len(lines) == 4
     for line in lines:
         event = json.dumps({"session_id": "s", "taskId": "s", "hook_event_name": "Stop", "prompt": line})
@@ -209,19 +209,19 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home:
     settings = home / ".claude" / "settings.json"
     settings.write_text('{"hooks": ]', "utf-8")
     hooks = json.loads(contents(home)[".cursor/hooks.json"])
-    hooks["hooks"]["stop"] *= 2
-    del hooks["hooks"]["sessionEnd"]
+    hooks["hooks"]["afterFileEdit"] *= 2
+    del hooks["hooks"]["sessionStart"]
     (home / ".cursor" / "hooks.json").write_text(json.dumps(hooks), "utf-8")
     command.unlink()
     report = told(run, 1)
     faults = {one["agent"]: " | ".join(fault["what"] for fault in one["faults"]) for one in report["agents"]}
     assert f"{settings} is not JSON" in faults["claude-code"]
     assert "can't be started: No such file" in faults["cursor"]
-    assert "more than once for stop" in faults["cursor"]
-    assert "no hook for sessionEnd" in faults["cursor"]
+    assert "more than once for afterFileEdit" in faults["cursor"]
+    assert "no hook for sessionStart" in faults["cursor"]
     assert f"the hooks call {command}, which is not there" in faults["cursor"]
     assert report["faults"] == 5
-    assert "WRONG: no hook for sessionEnd. Run `ctxmem-mcp install cursor`." in run("doctor").out
+    assert "WRONG: no hook for sessionStart. Run `ctxmem-mcp install cursor`." in run("doctor").out
 
 
 def test_install_mends_what_doctor_found(run: Callable[..., Ran], home: Path) -> None:

@@ -15,9 +15,8 @@ from ctxmem_mcp.install.parts import JsonServers
 from ctxmem_mcp.install.places import Machine
 
 NAME = "cline"
-EVENTS = (
-    "TaskStart", "TaskResume", "UserPromptSubmit", "PostToolUse", "PreCompact", "TaskComplete", "TaskCancel",
-)  # fmt: skip
+# Those that carry words.
+EVENTS = ("UserPromptSubmit", "PostToolUse")
 EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
 ONLY_READ = ["get_context", "expand_node", "search_turns", "list_conversations"]
 _SETTINGS = Path("settings") / "cline_mcp_settings.json"

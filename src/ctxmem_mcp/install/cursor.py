@@ -1,6 +1,7 @@
 """Cursor: servers in ~/.cursor/mcp.json, hooks in ~/.cursor/hooks.json; the same in a project's .cursor folder.
 
-Its events have names of their own. What the agent answers comes with `afterAgentResponse`, not with `stop`.
+Its events have names of their own. Only those that carry words are registered, for it keeps no transcript that the
+others could tell of.
 """
 
 from __future__ import annotations
@@ -21,10 +22,6 @@ EVENTS: Mapping[str, Event] = {
     "afterShellExecution": Event(),
     "afterMCPExecution": Event(),
     "afterFileEdit": Event(),
-    "preCompact": Event(),
-    "subagentStop": Event(),
-    "stop": Event(),
-    "sessionEnd": Event(),
 }
 
 

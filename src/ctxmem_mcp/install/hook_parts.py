@@ -171,7 +171,9 @@ class Script:
         return f"{self.opening}exec {ours.hook_line(self.agent)}\n"
 
     def found(self, text: str | None) -> list[Found]:
-        return [Found(self.path.name, tuple(shlex_words(_line(text))))] if text is not None and self._is_ours(text) else []
+        return (
+            [Found(self.path.name, tuple(shlex_words(_line(text))))] if text is not None and self._is_ours(text) else []
+        )
 
     def carry(self, text: str | None, of: str) -> str:
         return text if text is not None else of
