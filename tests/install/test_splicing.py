@@ -132,8 +132,8 @@ def test_a_server_of_somebody_else_under_our_name_is_not_overwritten() -> None:
         SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', OURS)
 
 
-def test_a_config_of_a_megabyte_is_edited_where_it_must_be() -> None:
-    history = [{"display": f"prompt {i}", "pastedContents": {}, "cost": i / 7} for i in range(20_000)]
+def test_a_config_of_half_a_megabyte_is_edited_where_it_must_be() -> None:
+    history = [{"display": f"prompt {i}", "pastedContents": {}, "cost": i / 7} for i in range(4_000)]
     text = json.dumps({"projects": {"/home/me": {"history": history}}}, indent=2)
     installed = SERVERS.put(text, OURS)
     assert installed.startswith(text[:-2])

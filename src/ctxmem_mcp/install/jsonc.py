@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 BOM = "\ufeff"
 # Deeper than any config, and well within what recursion can take.
 DEPTH_MAX = 200
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_BLANKS = frozenset(" \t\r\n/")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 _PLAIN = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])|(?:true|false|null)(?!\w)", re.ASCII)
 
@@ -30,8 +31,7 @@ class NotJson(ValueError):
         super().__init__(f"{why} at line {line}, column {column}")
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """A member of an object or an item of an array: from its first character to the comma that follows, if any."""
 
     start: int
@@ -44,15 +44,14 @@ class Element:
         return self.value.stop if self.comma is None else self.comma + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A value: where it stands, and for an object or array what is in it."""
 
     kind: str
     start: int
     stop: int
     plain: Any = None
-    elements: list[Element] = field(default_factory=list)
+    elements: Sequence[Element] = ()
 
     def member(self, key: str) -> Element | None:
         """The member that counts: the last one where a key stands twice, as JSON's readers have it."""
@@ -91,6 +90,8 @@ def _no_constant(word: str) -> None:
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] not in _BLANKS:
+        return at
     found = _BLANK.match(text, at)
     return found.end() if found else at
 
@@ -112,15 +113,15 @@ def _value(text: str, at: int, depth: int) -> Node:
 
 def _container(text: str, at: int, depth: int) -> Node:
     kind, closing = ("object", "}") if text[at] == "{" else ("array", "]")
-    node = Node(kind, at, at)
+    elements: list[Element] = []
     here = _skip(text, at + 1)
     while text[here : here + 1] != closing:
         element = _element(text, here, depth, kind)
-        node.elements.append(element)
+        elements.append(element)
         here = _skip(text, element.stop)
         if element.comma is None and text[here : here + 1] != closing:
             raise NotJson(text, here, f"neither a comma nor {closing}")
-    return Node(kind, at, here + 1, None, node.elements)
+    return Node(kind, at, here + 1, None, elements)
 
 
 def _element(text: str, at: int, depth: int, kind: str) -> Element:
