@@ -21,7 +21,7 @@ from ctxmem_mcp.transcripts.contract import Transcript
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "ctxmem_mcp"]
-REAL = ("spotter/*.jsonl", "entire/2026-01-05_569*.jsonl", "entire/2026-02-02*.jsonl", "entire/2026-01-05_847*.jsonl")
+REAL = ("spotter/ae4a*.jsonl", "spotter/tool_heavy.jsonl", "spotter/short.jsonl", "entire/2026-01-05_847*.jsonl")
 
 
 def environment(data: Path, **more: str) -> dict[str, str]:

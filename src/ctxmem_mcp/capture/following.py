@@ -77,7 +77,8 @@ class Follower:
             return Followed(taken.conversation)
         if taken.growth is None:
             return None
-        grown = await asyncio.to_thread(formats.grown, taken.growth, raw[taken.bytes :])
+        text, _ = importing.text_of(raw[taken.bytes :])
+        grown = await asyncio.to_thread(formats.grown, taken.growth, text)
         if grown is None:
             return None
         turns, growth = grown
@@ -91,7 +92,8 @@ class Follower:
     async def _begin(self, file: Path, raw: bytes, taken: Taken) -> Followed:
         """Reads the file from its beginning; what is known of it is found and not stored again."""
         try:
-            transcript = await asyncio.to_thread(importing.parsed, raw, file.name)
+            text, _ = importing.text_of(raw)
+            transcript, growth = await asyncio.to_thread(formats.begun, text, file.name)
         except InvalidArgument:
             return Followed()  # nothing yet by which its format can be told
         left = hashed(repr(transcript.left).encode("utf-8", "surrogatepass"))
@@ -111,7 +113,7 @@ class Follower:
                 tip=done.tip,
                 left=left,
                 threads=threads,
-                growth=await asyncio.to_thread(formats.growth_of, raw, file.name, transcript),
+                growth=growth,
             ),
         )
         return Followed(done.conversation_id, done.new + new)

@@ -66,14 +66,18 @@ def read(file: Path) -> Transcript:
 
 def parsed(raw: bytes, name: str) -> Transcript:
     """The transcript that these bytes of a file of that name are."""
-    mended: tuple[str, ...] = ()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        text = raw.decode("utf-8-sig", "replace")
-        mended = (f"byte {error.start}: is no UTF-8 and was replaced by U+FFFD",)
+    text, mended = text_of(raw)
     transcript = formats.parse(text, name)
     return replace(transcript, warnings=(*mended, *transcript.warnings))
+
+
+def text_of(raw: bytes) -> tuple[str, tuple[str, ...]]:
+    """A file's text, and what had to be mended in it."""
+    try:
+        return raw.decode("utf-8-sig"), ()
+    except UnicodeDecodeError as error:
+        warning = f"byte {error.start}: is no UTF-8 and was replaced by U+FFFD"
+        return raw.decode("utf-8-sig", "replace"), (warning,)
 
 
 def apart(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path, Transcript]]:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ctxmem_mcp.model import NewTurn, Role
+from ctxmem_mcp.transcripts import claude_growth
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
+from ctxmem_mcp.transcripts.claude_growth import Growth
 from ctxmem_mcp.transcripts.claude_rewinds import ways
 from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact, is_recalled
 from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
@@ -38,21 +40,33 @@ def looks_like(name: str, head: str) -> bool:
 
 def parse(text: str, name: str) -> Transcript:
     """The main thread as one transcript, each sub-agent that is told of in the file as a thread of it."""
+    return begun(text, name)[0]
+
+
+def grown(growth: Growth, text: str) -> tuple[tuple[NewTurn, ...], Growth] | None:
+    """The turns that these further lines add, and what going on from there needs; None: only the whole file tells."""
+    return claude_growth.grown(growth, text, _turns_of)
+
+
+def begun(text: str, name: str) -> tuple[Transcript, Growth]:
+    """The transcript, and what going on from its end needs when the file has grown."""
     notes = Notes()
     all_rows = _once(rows(text, notes))
     main = [(line, row) for line, row in all_rows if not row.get("isSidechain")]
     aside = [(line, row) for line, row in all_rows if row.get("isSidechain")]
-    if not any(row.get("type") in _SAID for _, row in main):
+    own_file = not any(row.get("type") in _SAID for _, row in main)
+    if own_file:
         main, aside = [*aside, *main], []
     session = _session(main) or name.removesuffix(".jsonl")
     agent = next((row["agentId"] for _, row in main if text_of(row.get("agentId")) and row.get("isSidechain")), None)
-    *left, turns = [notes.mended(_turns(way)) for way in ways([*main, *_queued(main)])]
+    queued = _queued(main)
+    *left, turns = [notes.mended(_turns(way)) for way in ways([*main, *queued])]
     cwd = next((row["cwd"] for _, row in main if text_of(row.get("cwd"))), None)
     threads = [
         Transcript(AGENT, f"{session}:{of}", notes.mended(_turns(thread)), cwd=cwd)
         for of, thread in {**_sidechains(aside), **_told_agents(main)}.items()
     ]
-    return Transcript(
+    transcript = Transcript(
         AGENT,
         f"{session}:{agent}" if agent else session,
         turns,
@@ -62,6 +76,8 @@ def parse(text: str, name: str) -> Transcript:
         tuple(notes.warnings),
         cwd,
     )
+    unsaid = [row["content"] for _, row in queued]
+    return transcript, claude_growth.growth_of([*main, *queued], session, own_file, unsaid, _turns_of)
 
 
 def _once(numbered: Iterator[tuple[int, Row]]) -> list[tuple[int, Row]]:

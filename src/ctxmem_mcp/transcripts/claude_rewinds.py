@@ -15,7 +15,7 @@ def ways(numbered: list[_Numbered]) -> list[list[_Numbered]]:
     """From the first prompt to each last one, rows in file order; the way to the file's end comes last."""
     if not numbered:
         return [[]]
-    placed, before = _sections(sorted(numbered, key=lambda pair: pair[0]))
+    placed, before = sections(sorted(numbered, key=lambda pair: pair[0]))
     end = placed[-1][0]
     followed = {section for section in before.values() if section is not None}
     ends = [section for section in before if section not in followed and section != end]
@@ -26,7 +26,7 @@ def ways(numbered: list[_Numbered]) -> list[list[_Numbered]]:
     return found
 
 
-def _sections(numbered: list[_Numbered]) -> tuple[list[tuple[int, _Numbered]], dict[int, int | None]]:
+def sections(numbered: list[_Numbered]) -> tuple[list[tuple[int, _Numbered]], dict[int, int | None]]:
     """Each row with the section it stands in, a prompt and what follows it named by the prompt's line; and of each
     section the one before it. A row whose parent is not there goes with the row before it in the file."""
     section_of: dict[str, int] = {}
@@ -37,7 +37,7 @@ def _sections(numbered: list[_Numbered]) -> tuple[list[tuple[int, _Numbered]], d
         parent = text_of(row.get("parentUuid")) or text_of(row.get("logicalParentUuid")) or ""
         uuid = text_of(row.get("uuid"))
         section = section_of.get(parent, here)
-        if section is None or _is_prompt(row):
+        if section is None or is_prompt(row):
             before[line] = section
             section = line
         if uuid:
@@ -56,7 +56,7 @@ def _way(before: dict[int, int | None], last: int | None) -> set[int]:
     return kept
 
 
-def _is_prompt(row: Row) -> bool:
+def is_prompt(row: Row) -> bool:
     """A user's row that begins something: no result of a tool, nothing that the host put in or kept waiting."""
     message = row.get("message")
     if row.get("type") != "user" or row.get("isMeta") or not row.get("uuid") or not isinstance(message, dict):

@@ -28,7 +28,8 @@ _INJECTED = (
     "<additional_context>", "<skill>", "<user_shell_command>", "<subagent_notification>", "<goal_context>",
     "<hook_prompt", "<codex_internal_context", "<user_action>", "<permissions instructions>", "<apps_instructions>",
     "<skills_instructions>", "<plugins>", "<collaboration_mode>", "<model_switch>", "<personality_spec>",
-    "<app-context>", RECALLED.lower(), "warning: the maximum number of unified exec", "warning: apply_patch was requested via exec",
+    "<app-context>", "warning: the maximum number of unified exec", "warning: apply_patch was requested via exec",
+    RECALLED.lower(),
 )  # fmt: skip
 _LONGEST = max(len(start) for start in (*_RECAPS, *_INJECTED))
 

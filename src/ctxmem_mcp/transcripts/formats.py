@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.transcripts import claude_code
 from ctxmem_mcp.transcripts.contract import Transcript
 
 # Asked in this order; the last ones take what the ones before them would read better.
@@ -45,12 +46,18 @@ def format_of(name: str, head: str) -> Format | None:
 
 # ---------------------------------------------------------------- files that grow
 
-
-def growth_of(raw: bytes, name: str, transcript: Transcript) -> dict[str, Any] | None:
-    """What is needed to go on from here when the file has grown; None where it has to be read whole again."""
-    return None
+Growth = dict[str, Any]
 
 
-def grown(growth: dict[str, Any], raw: bytes) -> tuple[tuple[NewTurn, ...], dict[str, Any]] | None:
-    """The turns that these bytes add, and what is needed to go on from there. None where only the whole file tells."""
-    return None
+def begun(text: str, name: str) -> tuple[Transcript, Growth | None]:
+    """The transcript in a file, and what going on from there needs when the file has grown; None where it has to be
+    read whole again. Raises InvalidArgument when no format fits."""
+    if claude_code.looks_like(name, text[:LOOKED_AT_CHARS]):
+        return claude_code.begun(text, name)
+    return parse(text, name), None
+
+
+def grown(growth: Growth, text: str) -> tuple[tuple[NewTurn, ...], Growth] | None:
+    """The turns that the lines behind add, and what going on from there needs; None where only the whole file
+    tells."""
+    return claude_code.grown(growth, text)
