@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.settings import Settings
 
+# The principal of a server without authentication; its conversations lie in the data folder itself.
+DEFAULT_PRINCIPAL = ""
+# Carries our own token where Authorization is another's: before an upstream, the client's own key stands there.
+OWN_TOKEN_HEADER = "x-ctxmem-token"
+
 
 @dataclass(frozen=True, slots=True)
 class Deps:
@@ -19,12 +25,23 @@ class Deps:
 
     principal_of: whose request it is, already authenticated when a route runs. memory_for: that principal's memory,
     opened at the first call and shared from then on; the only way to a conversation, so nobody's is seen by another.
+    folder_of: the folder that principal's files lie in, whatever a route keeps beside the memory included.
     """
 
     settings: Settings
     memory_for: Callable[[str], Awaitable[Memory]]
     principal_of: Callable[[Request], str]
+    folder_of: Callable[[str], Path]
 
     async def memory(self, request: Request) -> Memory:
         """The memory of whoever asks."""
         return await self.memory_for(self.principal_of(request))
+
+    def folder(self, request: Request) -> Path:
+        return self.folder_of(self.principal_of(request))
+
+
+def credential_header(request: Request) -> str | None:
+    """The header, in lower case, that carried the token we know this principal by: it must never be sent on."""
+    header = getattr(request.state, "credential_header", None)
+    return header if isinstance(header, str) else None
