@@ -1,11 +1,11 @@
-"""python -m bench NAME [...]: speed, recall, outline, stability. Each says what it measured, on what, beside what."""
+"""python -m bench NAME [...]. Each says what it measured, on what, beside what."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-BENCHES = ("speed", "recall", "outline", "stability")
+BENCHES = ("speed", "recall", "outline", "stability", "hook")
 
 
 def main() -> None:

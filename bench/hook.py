@@ -1,0 +1,54 @@
+"""python -m bench hook [--times 40]
+
+What an agent waits for at each of its events: the hook as a process, beside a bare interpreter and an interpreter that
+imports JSON, in turn, in the same run. Machines are noisy: read the ratio and the difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+EVENT = {"session_id": "bench", "transcript_path": "/nowhere/bench.jsonl", "cwd": "/nowhere"}
+EVENTS = {
+    "Stop": {"hook_event_name": "Stop", "last_assistant_message": "Done. " * 200},
+    "PostToolUse, 1 MB": {"hook_event_name": "PostToolUse", "tool_name": "Read", "tool_response": "x" * 1_000_000},
+    "SessionStart": {"hook_event_name": "SessionStart", "source": "startup"},
+}
+
+
+def took_ms(command: Sequence[str], given: bytes, environment: dict[str, str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, input=given, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return (time.perf_counter() - began) * 1000
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench hook", description=__doc__)
+    parser.add_argument("--times", type=int, default=40)
+    times = parser.parse_args(arguments).times
+    hook = [sys.executable, "-m", "ctxmem_mcp", "hook", "claude-code"]
+    print(f"{'':24}{'median':>9}{'p90':>9}{'over bare':>11}{'ratio':>7}   ms, {times} times each, in turn")
+    with tempfile.TemporaryDirectory() as folder:
+        cases: dict[str, tuple[Sequence[str], bytes]] = {
+            "bare interpreter": ([sys.executable, "-c", "pass"], b""),
+            "import json, typing": ([sys.executable, "-c", "import json, typing"], b""),
+        }
+        cases |= {name: (hook, json.dumps({**EVENT, **said}).encode()) for name, said in EVENTS.items()}
+        figures: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(times):
+            for name, (command, given) in cases.items():
+                # Each event in a folder of its own: a session that begins takes in what waits in its.
+                environment = {**os.environ, "CTXMEM_DATA_DIR": os.path.join(folder, name)}
+                figures[name].append(took_ms(command, given, environment))
+    bare = statistics.median(figures["bare interpreter"])
+    for name, values in figures.items():
+        median, p90 = statistics.median(values), sorted(values)[int(len(values) * 0.9)]
+        print(f"{name:24}{median:9.1f}{p90:9.1f}{median - bare:11.1f}{median / bare:7.2f}")
