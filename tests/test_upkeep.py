@@ -290,11 +290,11 @@ async def test_lines_with_invented_names_are_dropped_and_the_rest_is_kept(tmp_pa
 
 async def test_a_worker_goes_on_by_itself_when_the_endpoint_is_back(tmp_path: Path) -> None:
     bad = iter([Reply(500), Reply(401), Reply(200, "<html>")])
-    async with opened(
-        tmp_path, lambda request: next(bad, None) or good(request), limits=replace(LIMITS, tries=1)
-    ) as it:
-        async with running(it.upkeep):
-            await until(lambda: all_written(it.store, "c"))
+    async with (
+        opened(tmp_path, lambda request: next(bad, None) or good(request), limits=replace(LIMITS, tries=1)) as it,
+        running(it.upkeep),
+    ):
+        await until(lambda: all_written(it.store, "c"))
 
 
 async def test_a_wait_that_the_endpoint_asks_for_is_kept(tmp_path: Path) -> None:
@@ -304,9 +304,8 @@ async def test_a_wait_that_the_endpoint_asks_for_is_kept(tmp_path: Path) -> None
         times.append(time.monotonic())
         return Reply(429, headers=(("Retry-After", "0.5"),)) if len(times) == 1 else good(request)
 
-    async with opened(tmp_path, later, limits=replace(LIMITS, tries=1)) as it:
-        async with running(it.upkeep):
-            await until(lambda: len(times) > 1)
+    async with opened(tmp_path, later, limits=replace(LIMITS, tries=1)) as it, running(it.upkeep):
+        await until(lambda: len(times) > 1)
     assert times[1] - times[0] >= 0.5
 
 
@@ -421,15 +420,14 @@ async def test_what_a_killed_process_began_is_done_by_the_next_and_nothing_twice
 
 
 async def test_appends_and_views_do_not_wait_for_a_model_that_thinks(tmp_path: Path) -> None:
-    async with opened(tmp_path, lambda request: it.endpoint.hangs) as it:
-        async with running(it.upkeep):
-            await until(lambda: it.endpoint.hanging)
-            for i in range(60):
-                await it.memory.append(NewTurn("user" if i % 2 else "assistant", "more " * 200), conversation_id="c")
-                await it.memory.view("c", query="the parser", token_budget=2_000)
-            await it.memory.revert("c", "t3")
-            assert it.endpoint.hanging == 1
-            assert len(it.endpoint.requests) == 1
+    async with opened(tmp_path, lambda request: it.endpoint.hangs) as it, running(it.upkeep):
+        await until(lambda: it.endpoint.hanging)
+        for i in range(60):
+            await it.memory.append(NewTurn("user" if i % 2 else "assistant", "more " * 200), conversation_id="c")
+            await it.memory.view("c", query="the parser", token_budget=2_000)
+        await it.memory.revert("c", "t3")
+        assert it.endpoint.hanging == 1
+        assert len(it.endpoint.requests) == 1
 
 
 async def test_a_conversation_may_be_forgotten_while_a_model_thinks_about_it(tmp_path: Path) -> None:

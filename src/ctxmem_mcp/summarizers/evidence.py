@@ -44,7 +44,7 @@ class Evidence:
     @classmethod
     def of(cls, source: str) -> Evidence:
         unescaped = _ESCAPED.sub(" ", source).replace('\\"', '"')
-        words = frozenset(part for text in (source, unescaped) for part in _parts_of(text))
+        words = frozenset(_parts_of(f"{source}\n{unescaped}"))
         return cls(words, frozenset(map(str.casefold, words)), f"{_plain(source)}\n{_plain(unescaped)}")
 
     def bears_out(self, text: str) -> bool:
@@ -113,7 +113,8 @@ def _trimmed(chunk: str) -> str:
 
 
 def _chunks(text: str) -> Iterator[str]:
-    for chunk in _CHUNK.findall(_spaced(text)):
+    """Each once, in order."""
+    for chunk in dict.fromkeys(_CHUNK.findall(_spaced(text))):
         if part := _trimmed(chunk):
             yield part
 
