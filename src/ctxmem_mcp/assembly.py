@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Words said a moment ago are looked for this often; an empty folder is looked at and no more.
 DRAIN_SECONDS = 2.0
+DRAIN_AGAIN_SECONDS = 60.0
 # A process that was killed while it asked a model keeps others from its conversation this much longer than a question
 # may take.
 LOST_AFTER_SECONDS = 60.0
@@ -30,8 +31,9 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]:
-    """An open memory over the SQLite store; without settings, those of the environment and the config file.
+async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") -> AsyncIterator[Memory]:
+    """An open memory over the SQLite store; without settings, those of the environment and the config file. salt keys
+    the ids of conversations that begin: one for each principal.
 
     As long as it is open, what has expired is swept in the background, at once and then hourly, and what agents' hooks
     leave in the spool is taken in; and where a model is configured, it writes better summaries.
@@ -48,6 +50,7 @@ async def open_memory(settings: Settings | None = None) -> AsyncIterator[Memory]
         ExtractiveSummarizer(),
         encoding=settings.encoding,
         retention_days=settings.retention_days,
+        salt=salt,
         on_gone=partial(leave_alone, settings.data_dir),
         caps=caps,
     )
@@ -114,13 +117,15 @@ async def _sweep(memory: Memory, seconds: float, closing: asyncio.Event) -> None
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:
-    """Takes in what hooks left, at once and then every few seconds."""
+    """Takes in what hooks left, at once and then every few seconds; where that fails, after a longer while."""
     while True:
+        failed = False
         if spool.waiting(str(data_dir)):
             from ctxmem_mcp.capture.draining import drain
 
             try:
-                await drain(memory, data_dir)
+                failed = (await drain(memory, data_dir)).failed > 0
             except Exception:
                 _log.exception("What agents' hooks left could not be taken in.")
-        await asyncio.sleep(DRAIN_SECONDS)
+                failed = True
+        await asyncio.sleep(DRAIN_AGAIN_SECONDS if failed else DRAIN_SECONDS)

@@ -39,10 +39,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """new: turns stored. waiting: events that stay in the spool for now."""
+    """new: turns stored. waiting: events that stay in the spool for now. failed: sessions that could not be read in."""
 
     new: int = 0
     waiting: int = 0
+    failed: int = 0
 
 
 async def drain(memory: Memory, data_dir: Path, *, patient: bool = False) -> Drained:
@@ -58,7 +59,7 @@ async def drain(memory: Memory, data_dir: Path, *, patient: bool = False) -> Dra
             await asyncio.sleep(max(0.0, max(young) + PATIENCE_SECONDS - time.time()))
             more, young = await drainer.drain()
             new += more
-        return Drained(new, len(young))
+        return Drained(new, len(young), drainer.failed)
 
 
 _Waiting = tuple[Spooled, Event]
@@ -68,16 +69,19 @@ class _Drainer:
     def __init__(self, memory: Memory, data_dir: Path) -> None:
         self._memory, self._data_dir = memory, data_dir
         self._follower = Follower(memory, data_dir)
+        self.failed = 0
 
     async def drain(self) -> tuple[int, list[float]]:
         """Takes in all that can be; gives the new turns, and the times of the events that wait on."""
         new, young = 0, list[float]()
+        self.failed = 0
         for (agent, session, _), group in self._groups().items():
             try:
                 added, waits = await self._take(group)
             except Exception:
                 # Nothing is lost: the events stay, and the next drainer tries again.
                 _log.exception("Events of %s, session %s, could not be taken in.", agent, session)
+                self.failed += 1
                 continue
             new, young = new + added, young + waits
         return new, young

@@ -123,9 +123,8 @@ class Follower:
         and is not there any more stays away."""
         new = 0
         for thread in transcript.threads:
-            own = file.with_suffix("") / SUBAGENTS / f"agent-{thread.session_id.rpartition(':')[2]}{_LINES}"
             conversation = importing.conversation_id_for(thread.session_id)
-            if conversation is None or own.exists():
+            if conversation is None or _has_own_file(file, thread):
                 continue
             mark = hashed(conversation.encode())
             if mark in taken and not await self._is_there(conversation):
@@ -141,6 +140,12 @@ class Follower:
         except NotFound:
             return False
         return True
+
+
+def _has_own_file(file: Path, thread: Transcript) -> bool:
+    """In the folder of its session's sub-agents; in older versions, beside the session."""
+    name = f"agent-{thread.session_id.rpartition(':')[2]}{_LINES}"
+    return (file.with_suffix("") / SUBAGENTS / name).exists() or file.with_name(name).exists()
 
 
 def _state(file: Path) -> tuple[int, int] | None:
