@@ -33,7 +33,9 @@ CLIENTS = ROOT / "examples" / "clients"
 NO_SETTINGS = ROOT / "tests" / "data" / "empty.toml"
 SHOW, TEST = "pip install . && ctxmem-mcp demo", 'pip install -e ".[dev]" && pytest'
 # Over stdio there is no port to listen on.
-HTTP_KNOBS = {"http_host", "http_port"}
+HTTP_KNOBS = {"allowed_hosts", "tokens", "tokens_file"} | {
+    knob.name for knob in fields(Settings) if knob.name.startswith(("http_", "oauth_"))
+}
 
 INITIALIZE = {
     "jsonrpc": "2.0", "id": 1, "method": "initialize",

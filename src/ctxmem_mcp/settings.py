@@ -30,6 +30,7 @@ PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
 INJECT_TOKENS_MIN, INJECT_TOKENS_MAX = 700, 20_000
 LLM_TOKENS_MAX = 10**12
+HTTP_MAX, HTTP_SECONDS_MAX = 2**31 - 1, 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,19 @@ class Settings:
     log_level       CTXMEM_LOG_LEVEL       what goes to stderr
     sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
     inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
+
+    Of the HTTP service, beside where it listens:
+
+    tokens          CTXMEM_TOKENS          NAME:TOKEN of each principal that may ask, with commas between
+    tokens_file     CTXMEM_TOKENS_FILE     a file with the hash of each principal's token
+    oauth_issuer    CTXMEM_OAUTH_ISSUER    the authorization server whose JWTs are taken; all three of these, or none
+    oauth_audience  CTXMEM_OAUTH_AUDIENCE  what it calls this server: the URL of the MCP endpoint
+    oauth_jwks_url  CTXMEM_OAUTH_JWKS_URL  where its keys are
+    allowed_hosts   CTXMEM_ALLOWED_HOSTS   the names that others reach this server by, with commas between
+    http_requests_per_minute  CTXMEM_HTTP_REQUESTS_PER_MINUTE  of one principal; none: 600 where there are tokens
+    http_body_bytes           CTXMEM_HTTP_BODY_BYTES           the largest request that is read
+    http_seconds              CTXMEM_HTTP_SECONDS              after which a request that has no answer is given up
+    http_shutdown_seconds     CTXMEM_HTTP_SHUTDOWN_SECONDS     that answers under way have when the server is stopped
 
     Summaries by a model are written only where the first two of these are set:
 
@@ -64,6 +78,16 @@ class Settings:
     log_level: LogLevel = "warning"
     sweep_seconds: int = 3_600
     inject_tokens: int = 2_000
+    tokens: str | None = field(default=None, repr=False)
+    tokens_file: Path | None = None
+    oauth_issuer: str | None = None
+    oauth_audience: str | None = None
+    oauth_jwks_url: str | None = None
+    allowed_hosts: str | None = None
+    http_requests_per_minute: int | None = None
+    http_body_bytes: int = 67_108_864
+    http_seconds: int = 60
+    http_shutdown_seconds: int = 30
     llm_base_url: str | None = None
     llm_model: str | None = None
     llm_api_key: str | None = field(default=None, repr=False)
@@ -125,7 +149,7 @@ def _from_file(config_path: Path | str | None, environ: Mapping[str, str]) -> _G
     for name, value in _toml(path).items():
         if name not in _KNOBS:
             raise InvalidArgument(f"{name} in {path}", "is no setting", f"Settings are {', '.join(_KNOBS)}.")
-        if name == "data_dir" and isinstance(value, str):
+        if name in ("data_dir", "tokens_file") and isinstance(value, str):
             value = str(path.parent / Path(value).expanduser())
         given[name] = (value, f"{name} in {path}")
     return given
@@ -216,6 +240,10 @@ def _folder(given: object, name: str, came: str) -> Path:
     return path
 
 
+def _file(given: object, name: str, came: str) -> Path:
+    return Path(_text(given, name, came)).expanduser().absolute()
+
+
 def _address(given: object, name: str, came: str) -> str:
     from urllib.parse import urlsplit
 
@@ -253,6 +281,16 @@ _KNOBS: dict[str, _Parse] = {
     "log_level": _one_of(cast("tuple[str, ...]", LOG_LEVELS)),
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
     "inject_tokens": _none_or(_whole(INJECT_TOKENS_MIN, INJECT_TOKENS_MAX)),
+    "tokens": _secret,
+    "tokens_file": _file,
+    "oauth_issuer": _text,
+    "oauth_audience": _address,
+    "oauth_jwks_url": _address,
+    "allowed_hosts": _text,
+    "http_requests_per_minute": _whole(1, HTTP_MAX),
+    "http_body_bytes": _whole(1, HTTP_MAX),
+    "http_seconds": _whole(1, HTTP_SECONDS_MAX),
+    "http_shutdown_seconds": _whole(1, HTTP_SECONDS_MAX),
     "llm_base_url": _address,
     "llm_model": _text,
     "llm_api_key": _secret,
