@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from ctxmem_mcp.errors import ModelMisconfigured, ModelSilent, ModelUnavailable
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 # How much of what an endpoint said about a failure is told on.
@@ -170,11 +172,19 @@ class Model:
             headers=headers,
             timeout=self.limits.try_seconds,
             follow_redirects=False,
+            verify=self.base_url.startswith("https:") or _no_trust(),
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
 
     def _place(self) -> str:
         return f"The model's endpoint {self.base_url}"
+
+
+def _no_trust() -> ssl.SSLContext:
+    """For an address without TLS: reading the system's certificates would take longer than the rest."""
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:

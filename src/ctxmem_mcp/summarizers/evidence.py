@@ -9,13 +9,12 @@ its source if each of its facts stands there as it is: as a chunk, or as a part 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Scripts written without spaces would glue a name to the words around it.
 _UNSPACED = re.compile(
-    "[\u0e00-\u0e4f\u0e5a-\u0ecf\u0eda-\u0eff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uff00-\uffef]+"
+    "[\u0e00-\u0e4f\u0e5a-\u0ecf\u0eda-\u0eff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uff00-\uff0f\uff1a-\uffef]+"
 )
 _UNSPACED_NUMBER = re.compile("[〇零一二三四五六七八九十百千万萬億亿兆]{2,}")
 _CHUNK = re.compile(r"[\w./\\:@#$€£%+=~&-]+")
@@ -103,8 +102,7 @@ def _plain(text: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """Digits of any width as plain ones, and a space where scripts without spaces stood."""
-    return _UNSPACED.sub(" ", unicodedata.normalize("NFKC", text))
+    return _UNSPACED.sub(" ", text)
 
 
 def _trimmed(chunk: str) -> str:
