@@ -19,7 +19,7 @@ from ctxmem_mcp.model import Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, tile
-from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose
+from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose, cost_weight_for
 from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
 from ctxmem_mcp.recall.telling import between, told_turns
@@ -40,6 +40,8 @@ CALL_TOKENS_MAX = 200
 # A line of the outline by itself, and with what it tells of.
 OUTLINE_LINE_TOKENS, TOLD_LINE_TOKENS = 24, 70
 # A question about the whole history is answered by the outline rather than by more quotes.
+# In talk the turns themselves are hardly longer than lines about them.
+OUTLINE_SHARE_OF_TALK = 0.06
 OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
 # Of everything, what people asked for is opened; the rest is told.
 REQUESTS: Kinds = frozenset(("request",))
@@ -88,7 +90,7 @@ async def view(
     wish = Wish(
         [*recent, *(_unit(f) for f in found)],
         {f.piece.index: f.piece.leaf for f in found},
-        OUTLINE_SHARE_WHOLE if answer and query and answer.plan.wants_whole_history else OUTLINE_SHARE_MAX,
+        _outline_share(answer) if answer and query else OUTLINE_SHARE_MAX,
     )
     if kinds and (told := await _told(branch, ground, summarizer, kinds, found)):
         wish = replace(told, units=[*told.units, *recent])
@@ -147,14 +149,23 @@ async def _recent(branch: Branch, budget: int) -> list[Unit]:
     return units
 
 
+def _outline_share(answer: Answer) -> float:
+    """What the outline may take of the budget, for this question in this kind of conversation."""
+    if answer.plan.wants_whole_history:
+        return OUTLINE_SHARE_WHOLE
+    talk = (answer.kinds or {}).get("dialogue", 0.0)
+    return OUTLINE_SHARE_MAX * (1 - talk) + OUTLINE_SHARE_OF_TALK * talk
+
+
 def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
     """What was found, in the order in which to take it into the view."""
     by_ordinal = {found.ordinal: found for found in answer.found}
     candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found]
-    coding = answer.kinds["coding"] if answer.kinds else 0.0
+    kinds = answer.kinds or {"coding": 0.0}
     share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
     order, left = [], budget * LOOKED_AT
-    for ordinal in choose(candidates, budget, coding=coding, user_share=share):
+    weight = cost_weight_for(kinds)
+    for ordinal in choose(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):
         order.append(by_ordinal[ordinal])
         left -= order[-1].piece.tokens
         if left < 0:

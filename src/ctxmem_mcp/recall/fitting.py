@@ -96,7 +96,10 @@ def affordable(units: Sequence[Unit], leaf_first: Callable[[int], int], budget: 
     for i, unit in enumerate(units):
         new_turns = {quote.index for quote in unit.quotes} - turns
         new_leaves = {leaf_first(index) for index in new_turns} - leaves
-        cost = unit.tokens + (HEADER_TOKENS + GAP_TOKENS) * len(new_turns) + LEAF_TOKENS * len(new_leaves)
+        cost = unit.tokens + LEAF_TOKENS * len(new_leaves)
+        for index in new_turns:
+            # A turn beside one that is shown needs no gap line of its own; between two, it saves one.
+            cost += HEADER_TOKENS + GAP_TOKENS * (1 - (index - 1 in turns) - (index + 1 in turns))
         if cost <= left:
             left -= cost
             turns |= new_turns
@@ -119,9 +122,28 @@ def fit(material: Material, budget: int) -> Fitted | int:
         if not taken:
             return _bare(material, budget)
         taken = _without_last(material, taken, tokens - budget)
+    if not material.kinds:
+        # Titles first, then quotes; what is left over goes to a fuller outline.
+        tokens = page.enrich(budget, tokens, Detail.TITLES)
+        page, tokens = _refilled(page, material, budget, tokens)
     tokens = page.enrich(budget, tokens)
     page, tokens = _top_up(page, material, budget, tokens)
     return Fitted(page.text(), page.items, tokens, page.taken)
+
+
+def _refilled(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
+    """The page with as many of the units passed over as the room that is left seems to hold, all at once."""
+    taken = set(page.taken)
+    passed = [i for i in range(len(material.units)) if i not in taken]
+    more = affordable([material.units[i] for i in passed], material.ground.leaf_first, budget - tokens)
+    while more:
+        fuller = page.with_units([passed[i] for i in more])
+        counted = material.count(fuller.text())
+        if counted <= budget:
+            return fuller, counted
+        more = _without_last(material, [passed[i] for i in more], counted - budget)
+        more = [passed.index(i) for i in more]
+    return page, tokens
 
 
 def _bare(material: Material, budget: int) -> Fitted | int:
@@ -154,7 +176,7 @@ def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[
         if material.units[i].tokens + HEADER_TOKENS > room:
             continue
         tries += 1
-        fuller = page.with_unit(i)
+        fuller = page.with_units([i])
         counted = material.count(fuller.text())
         if counted <= budget:
             page, tokens = fuller, counted
@@ -183,10 +205,10 @@ class _Page:
             self._details[i] = details.get(_key(self.items[i]), Detail.BARE) if details else Detail.BARE
         self._costs: dict[tuple[int, Detail], int] = {}
 
-    def with_unit(self, i: int) -> _Page:
-        """The same page with one more unit on it."""
-        units, taken = self._material.units, sorted([*self.taken, i])
-        indexes = {quote.index for quote in units[i].quotes}
+    def with_units(self, more: Sequence[int]) -> _Page:
+        """The same page with more units on it."""
+        units, taken = self._material.units, sorted([*self.taken, *more])
+        indexes = {quote.index for i in more for quote in units[i].quotes}
         beside = [units[j] for j in taken if any(quote.index in indexes for quote in units[j].quotes)]
         again = {index: quoted for index, quoted in shown_by(beside, self._material.turns).items() if index in indexes}
         details = {_key(self.items[k]): self._details[k] for k in self._outline_items()}
@@ -224,11 +246,13 @@ class _Page:
             return folded_lines(item, detail, self._material.summary_of, self._material.kinds)
         return opened_line(item, detail, self._material.summary_of, self._material.kinds)
 
-    def enrich(self, budget: int, tokens: int) -> int:
-        """Lets the outline say more while its share and the budget allow; gives the exact count afterwards."""
+    def enrich(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:
+        """Lets the outline say more, up to `most`, while its share and the budget allow; gives the exact count then."""
         cap = round(budget * self._material.outline_share)
-        spent = sum(self._cost(i, Detail.BARE) for i in self._outline_items())
+        spent = sum(self._cost(i, self._details[i]) for i in self._outline_items())
         for i, detail in self._wishes():
+            if detail > most:
+                continue
             least = LINE_TOKENS_MIN if detail > Detail.TITLES else 1
             if spent + least > cap or tokens + least > budget:
                 continue  # rendered and counted for nothing

@@ -9,7 +9,7 @@ other words than the text's finds them by accident: part of the budget is theirs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -18,6 +18,8 @@ from ctxmem_mcp.terms import Flag
 # Chosen on the sessions the weights were trained on: 0.5 to 0.9 differ by two points or less on rule-made questions;
 # on thirty questions in other words 0.8 was 3 to 7 points better than 0.5 at 4k and 8k.
 COST_WEIGHT = 0.8
+# In talk a turn costs about as much for its header as for its words, and says the more the longer it is.
+COST_WEIGHT_OF_TALK = 0.0
 HEADER_TOKENS = 12
 # Of a coding conversation's budget, kept for what the user said; little where the question asks for code or output.
 # Against 0.3 for any question: on the same thirty questions 13 points at 4k and 7 at 8k, on rule-made ones 10 points at
@@ -39,6 +41,12 @@ class Candidate:
     @property
     def users_words(self) -> bool:
         return self.role == "user" and bool(self.flags & _PROSE)
+
+
+def cost_weight_for(kinds: Mapping[str, float]) -> float:
+    """What a token costs in a conversation of these kinds (ranking.kind_of)."""
+    talk = kinds.get("dialogue", 0.0)
+    return COST_WEIGHT * (1 - talk) + COST_WEIGHT_OF_TALK * talk
 
 
 def choose(
