@@ -34,7 +34,9 @@ NO_SETTINGS = ROOT / "tests" / "data" / "empty.toml"
 SHOW, TEST = "pip install . && ctxmem-mcp demo", 'pip install -e ".[dev]" && pytest'
 # Over stdio there is no port to listen on.
 HTTP_KNOBS = {"allowed_hosts", "tokens", "tokens_file"} | {
-    knob.name for knob in fields(Settings) if knob.name.startswith(("http_", "oauth_"))
+    knob.name
+    for knob in fields(Settings)
+    if knob.name.startswith(("http_", "oauth_", "upstream_", "gateway_", "price_"))
 }
 
 INITIALIZE = {

@@ -22,14 +22,18 @@ from ctxmem_mcp.tokens import DEFAULT_ENCODING, ENCODINGS
 
 Durability = Literal["full", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Redaction = Literal["nothing", "secrets"]
 
 DURABILITIES: tuple[Durability, ...] = ("full", "normal")
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+REDACTIONS: tuple[Redaction, ...] = ("nothing", "secrets")
 CONFIG_ENV = "CTXMEM_CONFIG"
 PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
 INJECT_TOKENS_MIN, INJECT_TOKENS_MAX = 700, 20_000
 LLM_TOKENS_MAX = 10**12
+GATEWAY_TOKENS_MIN, GATEWAY_TOKENS_MAX = 4_000, 1_000_000
+UPSTREAM_SECONDS_MAX, PRICE_MAX = 3_600, 1_000_000
 HTTP_MAX, HTTP_SECONDS_MAX = 2**31 - 1, 3_600
 
 
@@ -46,6 +50,7 @@ class Settings:
     log_level       CTXMEM_LOG_LEVEL       what goes to stderr
     sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
     inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
+    redact          CTXMEM_REDACT          secrets: they are taken out of turns before these are stored; nothing: not
 
     Of the HTTP service, beside where it listens:
 
@@ -67,6 +72,19 @@ class Settings:
     llm_api_key     CTXMEM_LLM_API_KEY     sent as a bearer token
     llm_tokens_per_day           CTXMEM_LLM_TOKENS_PER_DAY           tokens, in and out, to be spent in a day (UTC)
     llm_tokens_per_conversation  CTXMEM_LLM_TOKENS_PER_CONVERSATION  the same for one conversation, as long as it lives
+
+    The gateway stands before the model that the user talks to, where the first or the third of these is set:
+
+    upstream_base_url           CTXMEM_UPSTREAM_BASE_URL           an OpenAI-compatible API, up to /chat/completions
+    upstream_api_key            CTXMEM_UPSTREAM_API_KEY            sent there in place of what the client sends
+    upstream_anthropic_url      CTXMEM_UPSTREAM_ANTHROPIC_URL      Anthropic's API or one like it, up to /v1/messages
+    upstream_anthropic_api_key  CTXMEM_UPSTREAM_ANTHROPIC_API_KEY  sent there in place of what the client sends
+    upstream_seconds            CTXMEM_UPSTREAM_SECONDS            that an upstream may say nothing
+    gateway_tokens              CTXMEM_GATEWAY_TOKENS              tokens that a conversation is made to fit into
+    gateway_seconds             CTXMEM_GATEWAY_SECONDS             that memory may take; then it goes on as it came
+    price_in                    CTXMEM_PRICE_IN                    dollars for a million tokens sent, to tell the cost
+    price_cached                CTXMEM_PRICE_CACHED                the same for those that the upstream had cached
+    price_out                   CTXMEM_PRICE_OUT                   the same for those it answered
     """
 
     data_dir: Path
@@ -78,6 +96,7 @@ class Settings:
     log_level: LogLevel = "warning"
     sweep_seconds: int = 3_600
     inject_tokens: int = 2_000
+    redact: Redaction = "nothing"
     tokens: str | None = field(default=None, repr=False)
     tokens_file: Path | None = None
     oauth_issuer: str | None = None
@@ -93,6 +112,16 @@ class Settings:
     llm_api_key: str | None = field(default=None, repr=False)
     llm_tokens_per_day: int = 1_000_000
     llm_tokens_per_conversation: int = 300_000
+    upstream_base_url: str | None = None
+    upstream_api_key: str | None = field(default=None, repr=False)
+    upstream_anthropic_url: str | None = None
+    upstream_anthropic_api_key: str | None = field(default=None, repr=False)
+    upstream_seconds: int = 600
+    gateway_tokens: int = 16_000
+    gateway_seconds: int = 10
+    price_in: float = 5.0
+    price_cached: float = 2.5
+    price_out: float = 10.0
 
     @classmethod
     def load(
@@ -220,6 +249,16 @@ def _whole(low: int, high: int) -> _Parse:
     return parse
 
 
+def _price(given: object, name: str, came: str) -> float:
+    try:
+        number = float(str(given).strip()) if not isinstance(given, bool) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= PRICE_MAX:
+        raise InvalidArgument(came, f"is {given!r}; takes dollars for a million tokens", _leave_out(name))
+    return number
+
+
 def _none_or(parse: _Parse) -> _Parse:
     """Zero, or what that takes."""
     return lambda given, name, came: 0 if str(given).strip() == "0" else parse(given, name, came)
@@ -280,6 +319,7 @@ _KNOBS: dict[str, _Parse] = {
     "http_port": _whole(0, PORT_MAX),
     "log_level": _one_of(cast("tuple[str, ...]", LOG_LEVELS)),
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
+    "redact": _one_of(REDACTIONS),
     "inject_tokens": _none_or(_whole(INJECT_TOKENS_MIN, INJECT_TOKENS_MAX)),
     "tokens": _secret,
     "tokens_file": _file,
@@ -296,4 +336,14 @@ _KNOBS: dict[str, _Parse] = {
     "llm_api_key": _secret,
     "llm_tokens_per_day": _whole(0, LLM_TOKENS_MAX),
     "llm_tokens_per_conversation": _whole(0, LLM_TOKENS_MAX),
+    "upstream_base_url": _address,
+    "upstream_api_key": _secret,
+    "upstream_anthropic_url": _address,
+    "upstream_anthropic_api_key": _secret,
+    "upstream_seconds": _whole(1, UPSTREAM_SECONDS_MAX),
+    "gateway_tokens": _whole(GATEWAY_TOKENS_MIN, GATEWAY_TOKENS_MAX),
+    "gateway_seconds": _whole(1, UPSTREAM_SECONDS_MAX),
+    "price_in": _price,
+    "price_cached": _price,
+    "price_out": _price,
 }
