@@ -92,6 +92,10 @@ async def test_usage_says_sizes_and_retention(call: Caller) -> None:
     assert (usage["turns"], usage["branches"], usage["retention_days"]) == (5, 2, 9)
     assert usage["tokens"] > 800
     assert usage["bytes"] > 0
+    assert usage["model_calls"] == {
+        "calls": 0, "kept": 0, "tokens_in": 0, "tokens_out": 0, "tokens_per_conversation": None, "tokens_today": 0,
+        "tokens_per_day": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
