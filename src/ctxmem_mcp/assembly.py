@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctxmem_mcp import records
 from ctxmem_mcp.capture import spool
+from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +41,6 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
     As long as it is open, what has expired is swept in the background, at once and then hourly, and what agents' hooks
     leave in the spool is taken in; and where a model is configured, it writes better summaries.
     """
-    from ctxmem_mcp.capture.forgetting import leave_alone
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -51,11 +53,11 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         encoding=settings.encoding,
         retention_days=settings.retention_days,
         salt=salt,
-        on_gone=partial(leave_alone, settings.data_dir),
+        on_gone=partial(_gone, settings.data_dir),
         caps=caps,
     )
     closing = asyncio.Event()
-    upkeep = asyncio.create_task(_sweep(memory, settings.sweep_seconds, closing), name="ctxmem upkeep")
+    upkeep = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem upkeep")
     drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
     try:
         async with _summarising(settings, store, caps):
@@ -67,6 +69,22 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         drain.cancel()
         await asyncio.gather(upkeep, drain, return_exceptions=True)
         await memory.close()
+
+
+def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
+    """What lies beside the conversations goes with them."""
+    from ctxmem_mcp.capture.forgetting import leave_alone
+
+    records.forget_sessions(data_dir, conversation_ids)
+    leave_alone(data_dir, conversation_ids)
+
+
+def _redaction(settings: Settings) -> Callable[[str], str] | None:
+    if settings.redact != "secrets":
+        return None
+    from ctxmem_mcp.capture.redacting import redaction
+
+    return redaction()
 
 
 def _caps(settings: Settings) -> Caps | None:
@@ -102,18 +120,30 @@ async def _summarising(settings: Settings, store: Store, caps: Caps | None) -> A
         await model.close()
 
 
-async def _sweep(memory: Memory, seconds: float, closing: asyncio.Event) -> None:
+async def sweep(memory: Memory, data_dir: Path) -> list[str]:
+    """Forgets what has expired: conversations, and sessions that nothing was ever said in. Gives the former's ids."""
+    gone = await memory.sweep()
+    if (data_dir / records.SESSIONS).is_dir():
+        for session in await asyncio.to_thread(records.outlived, data_dir, time.time()):
+            try:
+                await memory.info(session)
+            except UnknownConversation:
+                records.forget_sessions(data_dir, [session])
+    return gone
+
+
+async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> None:
     """Sweeps at once and then every so many seconds, until the memory closes."""
     while not closing.is_set():
         try:
-            gone = await memory.sweep()
+            gone = await sweep(memory, settings.data_dir)
             if gone:
                 _log.info("Swept %d expired conversations.", len(gone))
         except Exception:
             # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), seconds)
+            await asyncio.wait_for(closing.wait(), settings.sweep_seconds)
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:

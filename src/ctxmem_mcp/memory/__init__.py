@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
@@ -59,9 +60,11 @@ class Memory:
         salt: bytes = b"",
         clock: Callable[[], float] = time.time,
         on_gone: Callable[[list[str]], None] = lambda _: None,
+        redact: Callable[[str], str] | None = None,
         caps: Caps | None = None,
     ) -> None:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
+        self._redact = redact
         self._caps = caps
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._writer = Writer(store, summarizer, defaults, clock)
@@ -84,7 +87,7 @@ class Memory:
         _check_turn(turn, "")
         conversation = _id_or_new(conversation_id)
         target = Target(conversation, parent_id, True, _checked_days(retention_days), space)
-        done = await self._writer.extend([turn], target)
+        done = await self._writer.extend(self._kept([turn]), target)
         grown = done.grown
         new = grown.turns[0] if grown else (await self._store.turns(conversation, done.known))[0]
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
@@ -110,6 +113,7 @@ class Memory:
             raise InvalidArgument("messages", "takes at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
             _check_turn(turn, f"messages[{i}].")
+        turns = self._kept(turns)
         days = _checked_days(retention_days)
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
@@ -144,6 +148,10 @@ class Memory:
         """Keeps the conversation this many days (1..365) after its last append."""
         _checked_days(retention_days)
         return await self._writer.set_retention(conversation_id, retention_days)
+
+    async def set_space(self, conversation_id: str, space: str | None) -> State:
+        """Moves the conversation to a space, or out of all."""
+        return await self._writer.set_space(conversation_id, space)
 
     async def write_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
         """Joins a better summary to a closed node; gives the node's id."""
@@ -245,6 +253,14 @@ class Memory:
         state = await self.info(conversation_id)
         return await self._turn_at(conversation_id, await Naming(self._store, state).turn_seq(turn_id))
 
+    async def turns(
+        self, conversation_id: str, *, first: int = 0, last: int | None = None, turn_id: str | None = None
+    ) -> list[Turn]:
+        """The turns at first..last (indexes, both included; None: to the end) of the head's branch, or of turn_id's."""
+        _, lineage = await self._branch(conversation_id, turn_id)
+        seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
+        return await self._store.turns(conversation_id, seqs) if seqs else []
+
     async def head(self, conversation_id: str) -> Turn:
         """The turn that the next one would follow."""
         return await self._turn_at(conversation_id, (await self.info(conversation_id)).head)
@@ -274,6 +290,12 @@ class Memory:
         await self._store.close()
 
     # ------------------------------------------------------------ inside
+
+    def _kept(self, turns: Sequence[NewTurn]) -> Sequence[NewTurn]:
+        """The turns as they are to be kept."""
+        if self._redact is None:
+            return turns
+        return [replace(turn, content=self._redact(turn.content)) for turn in turns]
 
     async def _branch(self, conversation_id: str, turn_id: str | None) -> tuple[State, Lineage]:
         state = await self.info(conversation_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -144,11 +144,20 @@ class Writer:
         raise _too_busy(conversation_id)
 
     async def set_retention(self, conversation_id: str, days: int) -> State:
+        return await self._changed(conversation_id, lambda state: self._move_head(state, state.head, days))
+
+    async def set_space(self, conversation_id: str, space: str | None) -> State:
+        def moved(state: State) -> Awaitable[State]:
+            return self._move_head(replace(state, space=space), state.head, state.retention_days)
+
+        return await self._changed(conversation_id, moved)
+
+    async def _changed(self, conversation_id: str, change: Callable[[State], Awaitable[State]]) -> State:
         async with self.alone(conversation_id):
             for _ in range(TRIES):
                 state = await self._living(conversation_id)
                 try:
-                    return await self._move_head(state, state.head, days)
+                    return await change(state)
                 except HeadMoved:
                     await _pause_before_retry()
         raise _too_busy(conversation_id)
