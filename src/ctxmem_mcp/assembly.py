@@ -54,6 +54,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         retention_days=settings.retention_days,
         salt=salt,
         on_gone=partial(_gone, settings.data_dir),
+        redact=_redaction(settings),
         caps=caps,
     )
     closing = asyncio.Event()

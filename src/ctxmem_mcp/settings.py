@@ -50,7 +50,7 @@ class Settings:
     log_level       CTXMEM_LOG_LEVEL       what goes to stderr
     sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
     inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
-    redact          CTXMEM_REDACT          secrets: they are taken out of turns before these are stored; nothing: not
+    redact          CTXMEM_REDACT          secrets: taken out of turns before these are stored; nothing: all is kept
 
     Of the HTTP service, beside where it listens:
 

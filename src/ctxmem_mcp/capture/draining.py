@@ -25,6 +25,7 @@ from ctxmem_mcp.capture.alone import alone
 from ctxmem_mcp.capture.events import Event, read_event
 from ctxmem_mcp.capture.following import Followed, Follower, complete, holds
 from ctxmem_mcp.capture.importing import conversation_id_for
+from ctxmem_mcp.capture.redacting import OPENING, redaction
 from ctxmem_mcp.capture.spool import Spooled
 from ctxmem_mcp.errors import NotFound, Refused
 from ctxmem_mcp.memory import Memory
@@ -123,7 +124,7 @@ class _Drainer:
     async def _take_late(self, file: Path, followed: Followed, group: list[_Waiting]) -> tuple[int, list[float]]:
         """Words that the transcript does not have: stored when it has had its time."""
         spoken = any(event.spoken for _, event in group)
-        raw = await asyncio.to_thread(_text_of, file) if spoken else b""
+        raw = await asyncio.to_thread(_text_of, file, _has_placeholder(group)) if spoken else b""
         ended = any(event.ends for _, event in group)
         new, young = followed.new, list[float]()
         for spooled, event in group:
@@ -179,8 +180,14 @@ def _file_of(event: Event) -> Path | None:
     return finding.transcript_of(event.agent, event.session_id)
 
 
-def _text_of(file: Path) -> bytes:
+def _has_placeholder(group: list[_Waiting]) -> bool:
+    """Whether words were redacted before they were spooled."""
+    return any(OPENING in turn.content for _, event in group for turn in event.spoken)
+
+
+def _text_of(file: Path, redacted: bool) -> bytes:
     try:
-        return complete(file)
+        raw = complete(file)
     except OSError:
         return b""
+    return redaction()(raw.decode("utf-8", "replace")).encode() if redacted else raw

@@ -39,7 +39,7 @@ def _take(given: list[str]) -> None:
         return
     folder = data_dir or data_folder()
     try:
-        spool.put(folder, agent, raw, whole)
+        spool.put(folder, agent, _redacted(raw) if _redacts() else raw, whole)
     except OSError as error:
         _say_why(error)
     for (of, event), words in _GO_ON.items():
@@ -84,6 +84,22 @@ def _stdin() -> tuple[bytes, bool]:
     if len(raw) > READ_BYTES_MAX:
         return raw[:CUT_BYTES], False
     return raw, in_time
+
+
+def _redacts() -> bool:
+    named = os.environ.get("CTXMEM_REDACT", "").strip()
+    if not named and not _config_names(b"redact"):
+        return False
+    from ctxmem_mcp.settings import Settings
+
+    return Settings.load().redact == "secrets"
+
+
+def _redacted(raw: bytes) -> bytes:
+    """The event without secrets; raises where they can't be told, so that it is not spooled."""
+    from ctxmem_mcp.capture.redacting import redaction
+
+    return redaction()(raw.decode("utf-8", "replace")).encode()
 
 
 def data_folder() -> str:

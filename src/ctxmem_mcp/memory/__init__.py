@@ -48,6 +48,7 @@ class Memory:
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
     cost, to be told; it is not this class that asks one.
+    redact takes out of a turn's content what is not to be kept, before it is hashed.
     """
 
     def __init__(
