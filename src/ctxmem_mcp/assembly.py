@@ -29,6 +29,8 @@ DRAIN_AGAIN_SECONDS = 60.0
 # A process that was killed while it asked a model keeps others from its conversation this much longer than a question
 # may take.
 LOST_AFTER_SECONDS = 60.0
+# Where the gateway keeps what was spent; looked for before the module that reads it is loaded.
+SPENDING = "spending.sqlite3"
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +79,10 @@ def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
     from ctxmem_mcp.capture.forgetting import leave_alone
 
     records.forget_sessions(data_dir, conversation_ids)
+    if (data_dir / SPENDING).exists():
+        from ctxmem_mcp import spending
+
+        spending.forget(data_dir, conversation_ids)
     leave_alone(data_dir, conversation_ids)
 
 

@@ -1,0 +1,70 @@
+"""The way to the upstream: what of a request's headers goes there, what of an answer's comes back, and the sending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ctxmem_mcp.faces.gateway.wishes import DAYS_HEADERS, HEADER
+
+if TYPE_CHECKING:
+    import httpx2
+
+# Of the connection, not of what is said; and what is none of an upstream's business.
+_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+     "upgrade", "host", "content-length", "expect")
+)  # fmt: skip
+_NOT_SENT = _HOP | {HEADER, *DAYS_HEADERS, "accept-encoding", "cookie", "forwarded", "origin", "referer"}
+_NOT_SENT_PREFIXES = ("x-ctxmem-", "x-forwarded-", "x-real-")
+# The body comes back as it is read, not as it was packed on the way.
+_NOT_ANSWERED = _HOP | {"content-encoding", "set-cookie", "server", "date"}
+_KEYS = ("authorization", "x-api-key")
+CONNECT_SECONDS = 10.0
+
+
+Headers = list[tuple[str, str]]
+
+
+def headers_for(given: Iterable[tuple[str, str]], credential: str | None, key: Mapping[str, str]) -> Headers:
+    """credential: the header that holds our own token. key: the header with the configured key, in place of others."""
+    kept = [(name.lower(), value) for name, value in given]
+    left = [
+        (name, value)
+        for name, value in kept
+        if name not in _NOT_SENT and not name.startswith(_NOT_SENT_PREFIXES) and name != credential
+    ]
+    if key:
+        left = [(name, value) for name, value in left if name not in _KEYS]
+    return [*left, *key.items(), ("accept-encoding", "identity")]
+
+
+def headers_back(given: Iterable[tuple[str, str]]) -> Headers:
+    return [(name.lower(), value) for name, value in given if name.lower() not in _NOT_ANSWERED]
+
+
+class Upstream:
+    """Sends requests on. No connection is kept between them, so nothing has to be closed at the end."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._client: httpx2.AsyncClient | None = None
+
+    async def send(self, method: str, url: str, query: str, headers: Headers, content: bytes | None) -> httpx2.Response:
+        """The answer's beginning; its body is still to be read, and it is to be closed. Raises httpx2.HTTPError."""
+        if self._client is None:
+            self._client = await asyncio.to_thread(self._made)
+        address = f"{url}?{query}" if query else url
+        request = self._client.build_request(method, address, headers=headers, content=content)
+        return await self._client.send(request, stream=True)
+
+    def _made(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        return httpx2.AsyncClient(
+            timeout=httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS),
+            follow_redirects=False,
+            limits=httpx2.Limits(max_keepalive_connections=0, max_connections=None),
+            headers={"user-agent": "ctxmem-mcp"},
+        )
