@@ -49,7 +49,8 @@ def writers(data: Path, *told: Sequence[object]) -> Iterator[list[Process]]:
 def acknowledged(process: Process) -> dict[str, str]:
     """Turn ids and texts the process was told are kept, once it has ended well."""
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+    assert not err, err
+    assert process.returncode == 0
     return turns_in(out)
 
 

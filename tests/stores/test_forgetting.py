@@ -162,6 +162,30 @@ async def test_a_stale_edge_does_not_reach_into_the_new_conversation(
     await other.close()
 
 
+@pytest.mark.parametrize("verb", ["nodes", "turns", "pieces_of", "summaries"])
+async def test_forgotten_and_begun_anew_between_two_reads_an_append_goes_to_the_new_one(
+    tmp_path: Path, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Whatever the append was just about to read of the old one."""
+    await fill(memory)
+    store = SqliteStore(tmp_path)
+    other = remembering(store, lambda: clock.now)
+    read = getattr(store, verb)
+
+    async def read_later(*asked: object, **how: object) -> object:
+        monkeypatch.setattr(store, verb, read)
+        await memory.forget(ID, ID)
+        clock.now += 0.001
+        await memory.append(NewTurn("user", "new"), conversation_id=ID)
+        return await read(*asked, **how)
+
+    monkeypatch.setattr(store, verb, read_later)
+    done = await other.append(NewTurn("user", "after new"), conversation_id=ID)
+    await other.close()
+    assert (done.index, (await memory.info(ID)).turns) == (1, 2)
+    assert await memory.verify(ID) == []
+
+
 async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
     tmp_path: Path, memory: Memory, clock: Clock
 ) -> None:
@@ -177,8 +201,10 @@ async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
     assert holding(tmp_path) == []
 
 
-async def test_forgetting_while_other_processes_append_loses_nothing_acknowledged_since(tmp_path: Path) -> None:
-    memory = remembering(SqliteStore(tmp_path), time.time)
+async def test_forgetting_while_other_processes_append_loses_nothing_acknowledged_since(
+    tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clock, "now", property(lambda _: time.time()))
     receipts: list[Receipt] = []
     with writers(tmp_path, *((ID, f"p{i}", 60) for i in range(3))) as processes:
         while len(receipts) < 6:

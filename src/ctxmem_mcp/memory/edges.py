@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from ctxmem_mcp import tree
+from ctxmem_mcp.errors import HeadMoved
 from ctxmem_mcp.memory.branches import Lineage, children_of, run_end
 from ctxmem_mcp.memory.growing import BEFORE_TURNS, Edge, stub_of
 from ctxmem_mcp.model import EXTRACTIVE, Node, Summary
@@ -21,7 +22,9 @@ async def spine_at(store: Store, state: State, lineage: Lineage) -> tuple[tuple[
     """
     if lineage.last_seq == state.head:
         kept = [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
-        nodes = await store.nodes(state.conversation_id, [digest for level in kept for digest in level])
+        wanted = [digest for level in kept for digest in level]
+        nodes = await store.nodes(state.conversation_id, wanted)
+        _expect(state, len(nodes) == len(wanted))
         return tuple(tuple(nodes[digest] for digest in level) for level in kept)
     closed: list[tuple[int, Node]] = []
     for first_seq, last_seq in lineage.ranges(0, lineage.length):
@@ -37,16 +40,27 @@ async def edge_at(store: Store, state: State, seq: int) -> Edge:
     spine = await spine_at(store, state, lineage)
     last_leaf = spine[0][-1] if spine else None
     leaf_first = last_leaf.last + 1 if last_leaf else 0
-    turns = await store.turns(conversation, lineage.seqs(last_leaf.first if last_leaf else 0, lineage.length))
+    seqs = lineage.seqs(last_leaf.first if last_leaf else 0, lineage.length)
+    turns = await store.turns(conversation, seqs)
+    _expect(state, len(turns) == len(seqs) and turns[-1].index == lineage.length - 1)
     leaf = tuple(turn for turn in turns if turn.index >= leaf_first)
     earlier = tuple(turn for turn in turns if turn.index < leaf_first)
     stubs = tuple(stub_of(turn) for turn in leaf)
     border = tree.border_before([stub_of(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
+    _expect(state, seq in last_pieces)
     frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].session)
     kept = await store.summaries(conversation, [node.digest for level in spine for node in level])
+    _expect(state, len(kept) == sum(map(len, spine)))
     summaries = {digest: first_written(found) for digest, found in kept.items()}
     return Edge(seq, leaf[-1].digest, lineage.length, frontier, leaf, earlier[-BEFORE_TURNS:], summaries)
+
+
+def _expect(state: State, there: bool) -> None:
+    """Nothing stored ever goes, unless the whole conversation does: what is not there now was forgotten since the
+    state was read, and somebody may have begun it anew."""
+    if not there:
+        raise HeadMoved(state.conversation_id)
 
 
 def first_written(summaries: Sequence[Summary]) -> Summary:

@@ -241,7 +241,12 @@ class Writer:
             self._edges.popitem(last=False)
 
     async def _digest(self, conversation: str, seq: int) -> bytes:
-        return (await self._store.digests(conversation, seq, seq))[0] if seq else b""
+        if not seq:
+            return b""
+        found = await self._store.digests(conversation, seq, seq)
+        if not found:  # forgotten since the state was read, and begun anew
+            raise HeadMoved(conversation)
+        return found[0]
 
 
 class _OneAtATime:
