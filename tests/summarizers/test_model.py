@@ -28,7 +28,11 @@ TURNS = [
     turn(0, "user", "The parser fails on src/limits.py line 42, please fix it. It must keep --strict."),
     turn(1, "assistant", '{"command": "python -m pytest\\ntests/test_limits.py"}', "Bash"),
     turn(2, "tool", "E   ValueError: budget must be at least 500, got 12.5\n1 failed, 9 passed in 0.31s"),
-    turn(3, "assistant", "Fixed by raising MIN_BUDGET in clampBudget(); Caroline asked for this on 2026-03-12."),
+    turn(
+        3,
+        "assistant",
+        "Fixed by raising MIN_BUDGET in clampBudget(); Caroline asked for this on 2026-03-12. At a/b/limits.py:42:7.",
+    ),
 ]
 QUESTION = about_leaf(TURNS)
 GOOD = {
@@ -229,6 +233,7 @@ BORNE_OUT = [
     "Caroline asked for it on 2026-03-12, and --strict is kept.",
     'It said "budget must be at least 500" after 0.31s.',
     "limits.pyの42行目を修正した。",
+    "limits.py:42:7 was wrong, in b/limits.py:42:7",
 ]
 
 

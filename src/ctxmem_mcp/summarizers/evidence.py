@@ -19,6 +19,7 @@ _UNSPACED = re.compile(
 _UNSPACED_NUMBER = re.compile("[〇零一二三四五六七八九十百千万萬億亿兆]{2,}")
 _CHUNK = re.compile(r"[\w./\\:@#$€£%+=~&-]+")
 _JOINTS = re.compile(r"[/\\:=@#$&~+]")
+_SLASH = re.compile(r"[/\\]")
 # How arguments of calls write what ends a word.
 _ESCAPED = re.compile(r"\\(?:[nrt]|u[0-9a-fA-F]{4})")
 _QUOTED = re.compile(r"[\"“«]([^\"”»\n]{2,}?)[\"”»]")
@@ -125,6 +126,7 @@ def _parts_of(text: str) -> Iterator[str]:
         if not any(letter.isalpha() for letter in part):  # a number, a date, a time: no part of it means anything
             yield part.strip("$€£#%+-")
             continue
+        yield from (part[slash.end() :] for slash in _SLASH.finditer(part))  # a path from any of its folders on
         for piece in _JOINTS.split(part):
             if trimmed := _trimmed(piece):
                 yield trimmed
