@@ -83,11 +83,11 @@ class Doing:
 class Gateway:
     """Answers what clients ask of a model."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, upstream: Upstream | None = None) -> None:
         settings = deps.settings
         self._deps = deps
         self._keeping = Keeping(settings.gateway_tokens, settings.encoding)
-        self._upstream = Upstream(settings.upstream_seconds)
+        self._upstream = upstream or Upstream(settings.upstream_seconds)
         self._late: set[asyncio.Task[Any]] = set()
 
     async def answer(self, request: Request, shape: Shape, target: Target, *, counts: bool = False) -> Response:

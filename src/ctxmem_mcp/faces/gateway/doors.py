@@ -17,6 +17,7 @@ from ctxmem_mcp.faces.gateway.usage import usage
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from ctxmem_mcp.faces.gateway.upstream import Upstream
     from ctxmem_mcp.faces.http.deps import Deps
     from ctxmem_mcp.settings import Settings
 
@@ -25,8 +26,9 @@ _Handler = Callable[["Request"], Awaitable[Response]]
 _ANTHROPIC = "anthropic-version"
 
 
-def routes(deps: Deps) -> list[Route]:
-    gateway = Gateway(deps)
+def routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
+    """upstream: another way there than the network."""
+    gateway = Gateway(deps, upstream)
     openai, anthropic = OpenAI(), Anthropic()
 
     def posted(shape: Shape, path: str, *, counts: bool = False) -> _Handler:

@@ -47,8 +47,9 @@ def headers_back(given: Iterable[tuple[str, str]]) -> Headers:
 class Upstream:
     """Sends requests on. No connection is kept between them, so nothing has to be closed at the end."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        """transport: another way than the network's."""
+        self._seconds, self._transport = seconds, transport
         self._client: httpx2.AsyncClient | None = None
 
     async def send(self, method: str, url: str, query: str, headers: Headers, content: bytes | None) -> httpx2.Response:
@@ -63,6 +64,7 @@ class Upstream:
         import httpx2
 
         return httpx2.AsyncClient(
+            transport=self._transport,
             timeout=httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS),
             follow_redirects=False,
             limits=httpx2.Limits(max_keepalive_connections=0, max_connections=None),

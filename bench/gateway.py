@@ -1,0 +1,283 @@
+"""What a session costs through the gateway, request by request, beside three other ways of sending it.
+
+    python -m bench gateway [TRANSCRIPT ...] [--tokens 500000] [--budget 16000] [--block 1024] [--system 0]
+
+Each request of the session goes through the real gateway (kept, folded, sent on, the answer streamed and remembered)
+to a stub that answers what was really answered, and serves from its cache what a provider would: the longest beginning
+that it has seen before, in whole blocks. Beside it the same requests as they came (full history), cut to the newest
+messages that fit, and as a view that is ranked anew for every request. Several transcripts are said one after the
+other. Without any, a session is made up of the standard library's sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from bench import corpus
+from ctxmem_mcp import tokens
+from ctxmem_mcp.faces.gateway.doors import routes
+from ctxmem_mcp.faces.gateway.upstream import Upstream
+from ctxmem_mcp.faces.http.deps import Deps
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.stores.sqlite.store import SqliteStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.transcripts import formats
+
+Message = dict[str, Any]
+# Dollars for a million tokens: sent, of these cached, answered.
+PRICES = {"the seed's prices (5 / 2.5 / 10)": (5.0, 2.5, 10.0), "cached at a tenth (3 / 0.3 / 15)": (3.0, 0.3, 15.0)}
+# As many tokens as stand in front of what the model is asked in common agents.
+_SYSTEM_WORDS = "You are a coding agent. Follow the user's words; use the tools; keep answers short. "
+
+
+class Provider:
+    """Counts what is sent and serves from the cache what it has seen, in whole blocks from the beginning."""
+
+    def __init__(self, block: int) -> None:
+        import splintr
+
+        self._encode = splintr.Tokenizer.from_pretrained(tokens.DEFAULT_ENCODING).encode_ordinary
+        self._block = block
+        self._ids: dict[str, tuple[int, ...]] = {}
+
+    def way(self) -> Way:
+        return Way(self)
+
+    def ids(self, messages: Iterable[Message]) -> list[int]:
+        found: list[int] = []
+        for message in messages:
+            text = _words(message)
+            if text not in self._ids:
+                self._ids[text] = tuple(self._encode(text))
+            found += self._ids[text]
+        return found
+
+    def count(self, message: Message) -> int:
+        return len(self.ids([message]))
+
+    def blocks(self, ids: Sequence[int]) -> Iterator[int]:
+        key = 0
+        for at in range(0, len(ids) - self._block + 1, self._block):
+            key = hash((key, tuple(ids[at : at + self._block])))
+            yield key
+
+
+def _words(message: Message) -> str:
+    """A message as a provider's template puts it."""
+    calls = (f"{call['function']['name']}\n{call['function']['arguments']}" for call in message.get("tool_calls", ()))
+    return "\n".join((f"<{message['role']}>", str(message.get("content") or ""), *calls, ""))
+
+
+@dataclass
+class Way:
+    """One way of sending, with a cache of its own."""
+
+    provider: Provider
+    sent: int = 0
+    cached: int = 0
+    largest: int = 0
+    requests: int = 0
+    answered: int = 0
+    seen: set[int] = field(default_factory=set)
+
+    def send(self, messages: Sequence[Message], answer: Message) -> tuple[int, int]:
+        ids = self.provider.ids(messages)
+        cached, known = 0, True
+        for key in self.provider.blocks(ids):
+            known = known and key in self.seen
+            cached += self.provider._block * known
+            self.seen.add(key)
+        self.sent, self.cached, self.requests = self.sent + len(ids), self.cached + cached, self.requests + 1
+        self.largest = max(self.largest, len(ids))
+        self.answered += self.provider.count(answer)
+        return len(ids), cached
+
+    def cost(self, prices: tuple[float, float, float]) -> float:
+        fresh, cached, out = prices
+        return ((self.sent - self.cached) * fresh + self.cached * cached + self.answered * out) / 1e6
+
+
+# ---------------------------------------------------------------- the session
+
+
+def messages_of(turns: Iterable[NewTurn]) -> list[Message]:
+    """Turns as a client of chat completions holds them."""
+    made: list[Message] = []
+    for turn in turns:
+        if turn.role == "assistant" and turn.call_id:
+            call = {"id": turn.call_id, "type": "function", "function": {"name": turn.name, "arguments": turn.content}}
+            if not made or made[-1]["role"] != "assistant":
+                made.append({"role": "assistant", "content": None})
+            made[-1].setdefault("tool_calls", []).append(call)
+        elif turn.role == "tool" and turn.call_id:
+            made.append({"role": "tool", "tool_call_id": turn.call_id, "content": turn.content})
+        elif turn.role == "assistant" and made and made[-1]["role"] == "assistant" and "tool_calls" not in made[-1]:
+            made[-1]["content"] = f"{made[-1]['content'] or ''}\n{turn.content}".strip()
+        else:
+            made.append({"role": "user" if turn.role == "tool" else turn.role, "content": turn.content})
+    return made
+
+
+def session(transcripts: Sequence[Path], most: int, count: Callable[[Message], int]) -> list[Message]:
+    if transcripts:
+        turns = [t for p in transcripts for t in formats.parse(p.read_text("utf-8"), p.name).turns]
+    else:
+        turns = list(corpus.turns(10_000))
+    kept, total = [], 0
+    for message in messages_of(turns):
+        total += count(message)
+        if total > most:
+            break
+        kept.append(message)
+    return kept
+
+
+# ---------------------------------------------------------------- the ways
+
+
+def newest(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[Message]:
+    kept: list[Message] = []
+    for message in reversed(messages):
+        budget -= count(message)
+        if budget < 0 and kept:
+            break
+        kept.append(message)
+    return kept[::-1]
+
+
+async def recalled(
+    memory: Memory, conversation: str, messages: Sequence[Message], budget: int, count: Callable[[Message], int]
+) -> list[Message]:
+    """A view for the user's last words, ranked at every request, and the newest messages in a quarter of the budget."""
+    said = next((str(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
+    recent = newest(messages, budget // 4, count)
+    view = await memory.view(conversation, query=said[:2_000] or None, token_budget=budget - budget // 4)
+    return [{"role": "user", "content": view.text}, *recent]
+
+
+def stub(answer: Callable[[], Message], got: Callable[[list[Message]], tuple[int, int]]) -> Starlette:
+    """Streams what was really answered, and tells what its cache served."""
+
+    async def completions(request: Request) -> Response:
+        body = await request.json()
+        sent, cached = got(body["messages"])
+        usage = {
+            "prompt_tokens": sent,
+            "completion_tokens": 0,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
+
+        async def events() -> Any:
+            said = answer()
+            calls = [{"index": i, **call} for i, call in enumerate(said.get("tool_calls", ()))]
+            delta = {"role": "assistant", "content": said.get("content"), **({"tool_calls": calls} if calls else {})}
+            for event in (
+                {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+                {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+                {"choices": [], "usage": usage},
+            ):
+                yield f"data: {json.dumps(event)}\n\n"
+            yield "data: [DONE]\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/v1/chat/completions", completions, methods=["POST"])])
+
+
+async def replay(messages: list[Message], given: argparse.Namespace, provider: Provider, folder: Path) -> None:
+    ways = {name: provider.way() for name in ("gateway", "full history", "newest that fit", "recall at every request")}
+    at = 0
+    upstream_app = stub(lambda: messages[at], lambda sent: ways["gateway"].send(sent, messages[at]))
+    upstream = Upstream(60, httpx2.ASGITransport(app=upstream_app))
+    settings = Settings(
+        folder,
+        upstream_base_url="http://stub/v1",
+        gateway_tokens=given.budget,
+        gateway_seconds=600,
+        durability="normal",
+    )
+    memory = Memory(SqliteStore(folder, durability="normal"), ExtractiveSummarizer())
+
+    async def opened(_: str) -> Memory:
+        return memory
+
+    deps = Deps(settings, opened, lambda _: "", lambda _: folder)
+    lead = [{"role": "system", "content": _SYSTEM_WORDS * (given.system // 18)}] if given.system else []
+    waits: list[float] = []
+    folds, conversations, before = 0, set[str](), None
+    transport = httpx2.ASGITransport(app=Starlette(routes=routes(deps, upstream)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        for at in range(1, len(messages)):
+            if messages[at]["role"] != "assistant":
+                continue
+            so_far = lead + messages[:at]
+            began = time.perf_counter()
+            body = {"model": "m:memory", "stream": True, "messages": so_far}
+            answer = await client.post("/v1/chat/completions", json=body, timeout=600)
+            waits.append(time.perf_counter() - began)
+            told = answer.headers["x-ctxmem-memory"]
+            assert told in ("whole", "folded"), told
+            conversation = answer.headers["x-ctxmem-conversation"]
+            conversations.add(conversation)
+            sent = int(answer.headers["x-ctxmem-tokens-sent"])
+            folds, before = folds + (before is not None and sent < before), sent
+            ways["full history"].send(so_far, messages[at])
+            ways["newest that fit"].send(lead + newest(messages[:at], given.budget, provider.count), messages[at])
+            if not given.quick:
+                ranked = await recalled(memory, conversation, messages[:at], given.budget, provider.count)
+                ways["recall at every request"].send(lead + ranked, messages[at])
+    await memory.close()
+    waits.sort()
+    print(
+        f"{folds} folds, {len(conversations)} conversation(s); a request took the gateway and stub "
+        f"{1e3 * waits[len(waits) // 2]:.0f} ms (median), {1e3 * waits[int(len(waits) * 0.95)]:.0f} ms (p95)"
+    )
+    report(ways)
+
+
+def report(ways: dict[str, Way]) -> None:
+    full = ways["full history"]
+    for name, way in ways.items():
+        if way.requests:
+            share = 100 * way.cached / max(1, way.sent)
+            print(f"{name:24s} {way.sent:>13,} tokens sent, largest {way.largest:>8,}, {share:5.1f} % from cache")
+    for words, prices in PRICES.items():
+        print(words)
+        for name, way in ways.items():
+            if way.requests:
+                cost = way.cost(prices)
+                print(f"  {name:24s} ${cost:9.2f}, {100 * cost / full.cost(prices):6.1f} % of full history's")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench gateway", description=__doc__)
+    parser.add_argument("transcripts", nargs="*", type=Path)
+    parser.add_argument("--tokens", type=int, default=500_000, help="of the session, at most")
+    parser.add_argument("--budget", type=int, default=16_000)
+    parser.add_argument("--block", type=int, default=1_024, help="tokens that the provider's cache takes as one")
+    parser.add_argument("--system", type=int, default=0, help="tokens of a system prompt before it all")
+    parser.add_argument("--quick", action="store_true", help="without the way that ranks at every request")
+    given = parser.parse_args(arguments)
+    provider = Provider(given.block)
+    messages = session(given.transcripts, given.tokens, provider.count)
+    total, asked = sum(map(provider.count, messages)), sum(m["role"] == "assistant" for m in messages)
+    print(f"# {len(messages):,} messages, {total:,} tokens, {asked:,} requests within {given.budget:,} tokens, "
+          f"cached in blocks of {given.block:,}")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(replay(messages, given, provider, Path(folder)))
