@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ctxmem_mcp.assembly import open_memory
 from ctxmem_mcp.errors import InvalidArgument
@@ -23,16 +23,11 @@ from ctxmem_mcp.settings import Settings, environment_name
 
 if TYPE_CHECKING:
     from mcp.server import Server
-    from mcp.server.transport_security import TransportSecuritySettings
     from starlette.applications import Starlette
 
     from ctxmem_mcp.faces.opening import Opened
 
 Transport = Literal["stdio", "http"]
-# The SDK's default would refuse what one call of a real session can bring (a 2 MB turn, a whole transcript).
-BODY_BYTES_MAX = 64 * 1024 * 1024
-MCP_PATH, HEALTH_PATH = "/mcp", "/health"
-SHUTDOWN_SECONDS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +48,7 @@ def serve(
         _serve_stdio(settings)
     elif transport == "http":
         host = settings.http_host if host is None else host
-        _check_bind(host, insecure)
+        _check_bind(settings, host, insecure)
         log_to_stderr(settings)
         _serve_http(settings, host, settings.http_port if port is None else port)
     else:
@@ -133,7 +128,7 @@ def _divert_stdout() -> None:
 def _serve_http(settings: Settings, host: str, port: int) -> None:
     import uvicorn
 
-    if not is_loopback(host):
+    if not is_loopback(host) and not authenticates(settings):
         _log.warning("Serving on %s without authentication: whoever reaches it reads and forgets everything.", host)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -143,22 +138,30 @@ def _serve_http(settings: Settings, host: str, port: int) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_graceful_shutdown=settings.http_shutdown_seconds,
         )
     )
     listening = server.config.bind_socket()
     bound = listening.getsockname()[1]
-    _log.info("Serving MCP at http://%s:%d%s", f"[{host}]" if ":" in host else host, bound, MCP_PATH)
+    _log.info("Serving MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, bound)
     server.run(sockets=[listening])
 
 
-def _check_bind(host: str, insecure: bool) -> None:
-    if not insecure and not is_loopback(host):
-        raise InvalidArgument(
-            "host",
-            f"{host!r} can be reached from other machines, and there is no authentication yet",
-            f"Serve on 127.0.0.1 (--host, {environment_name('http_host')}), or say --insecure if the network is yours.",
-        )
+def authenticates(settings: Settings) -> bool:
+    return bool(settings.tokens or settings.tokens_file or settings.oauth_issuer)
+
+
+def _check_bind(settings: Settings, host: str, insecure: bool) -> None:
+    if insecure or is_loopback(host):
+        return
+    local = f"serve on 127.0.0.1 (--host, {environment_name('http_host')}), or say --insecure if the network is yours."
+    reached = f"{host!r} can be reached from other machines, and"
+    if not authenticates(settings):
+        remedy = f"Set {environment_name('tokens_file')} or {environment_name('oauth_issuer')}; {local}"
+        raise InvalidArgument("host", f"{reached} there is no authentication", remedy)
+    if not settings.allowed_hosts:
+        remedy = f"Set {environment_name('allowed_hosts')} to the names it is reached by; {local}"
+        raise InvalidArgument("host", f"{reached} no allowed hosts are named", remedy)
 
 
 def is_loopback(host: str) -> bool:
@@ -171,45 +174,7 @@ def is_loopback(host: str) -> bool:
 
 
 def http_app(settings: Settings, host: str) -> Starlette:
-    """The ASGI application: MCP, stateless, and a health route. Foreign Host and Origin headers are refused where
-    only this machine may connect."""
-    from ctxmem_mcp.faces.mcp import build_server
+    """The ASGI application: MCP, the seed systems' APIs and what an operator needs, for a server bound to `host`."""
+    from ctxmem_mcp.faces.http.app import app
 
-    server: Server[Opened] = build_server(functools.partial(open_memory, settings), one_client=False)
-    return server.streamable_http_app(
-        streamable_http_path=MCP_PATH,
-        stateless_http=True,
-        json_response=False,
-        max_request_body_size=BODY_BYTES_MAX,
-        transport_security=_transport_security(host),
-        host=host,
-        custom_starlette_routes=[_health_route()],
-    )
-
-
-def _transport_security(host: str) -> TransportSecuritySettings | None:
-    if not is_loopback(host):
-        return None
-    from mcp.server.transport_security import TransportSecuritySettings
-
-    own = f"[{host.strip('[]')}]" if ":" in host else host
-    hosts = sorted({own, "127.0.0.1", "localhost", "[::1]"})
-    ports = [name for host in hosts for name in (host, f"{host}:*")]
-    return TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=ports,
-        allowed_origins=[f"http://{name}" for name in ports],
-    )
-
-
-def _health_route() -> Any:
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
-    from starlette.routing import Route
-
-    from ctxmem_mcp import __version__
-
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "version": __version__})
-
-    return Route(HEALTH_PATH, health, methods=["GET"])
+    return app(settings, host)

@@ -16,7 +16,7 @@ from ctxmem_mcp.settings import LOG_LEVELS, Settings
 def run(given: list[str]) -> int:
     """Serves as these words say; gives the exit code. Not understood words end the process with code 2."""
     words = _parser().parse_args([word for i, word in enumerate(given) if word != "serve" or "serve" in given[:i]])
-    flags = {"data_dir": words.data_dir, "log_level": words.log_level}
+    flags = {"data_dir": words.data_dir, "log_level": words.log_level, "allowed_hosts": words.allowed_hosts}
     try:
         serve(
             Settings.load(flags, config_path=words.config),
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--transport", choices=("stdio", "http"), default="stdio", help="default: stdio")
     parser.add_argument("--host", help="where HTTP listens; default: 127.0.0.1")
     parser.add_argument("--port", type=int, help="its port, 0 for any free one; default: 8765")
+    parser.add_argument("--allowed-hosts", metavar="NAMES", help="what others call this server, with commas between")
     parser.add_argument("--insecure", action="store_true", help="allow a bind that other machines can reach")
     parser.add_argument("--data-dir", metavar="DIR", help="the folder conversations are kept in")
     parser.add_argument("--config", metavar="FILE", help="a config file other than the platform's")
