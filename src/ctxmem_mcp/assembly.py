@@ -74,6 +74,24 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         await memory.close()
 
 
+@asynccontextmanager
+async def open_folder(data_dir: Path, conversation: Path | None = None) -> AsyncIterator[Memory]:
+    """A memory over a folder that only this process knows, with a copy of that conversation's file in it: no upkeep,
+    and nothing in it expires."""
+    from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.stores.sqlite.catalog import copied_in
+    from ctxmem_mcp.stores.sqlite.store import SqliteStore
+    from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+
+    if conversation is not None:
+        copied_in(conversation, data_dir)
+    memory = Memory(SqliteStore(data_dir), ExtractiveSummarizer(), clock=lambda: 0.0)
+    try:
+        yield memory
+    finally:
+        await memory.close()
+
+
 def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
     """What lies beside the conversations goes with them."""
     from ctxmem_mcp.capture.forgetting import leave_alone

@@ -266,6 +266,11 @@ class Memory:
         """The turn that the next one would follow."""
         return await self._turn_at(conversation_id, (await self.info(conversation_id)).head)
 
+    async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:
+        """Every turn of a branch, from the first to `turn_id` (default: the head)."""
+        state, lineage = await self._branch(conversation_id, turn_id)
+        return await self._store.turns(state.conversation_id, lineage.seqs(0, lineage.length - 1))
+
     async def branches(self, conversation_id: str) -> list[Turn]:
         """The last turn of every branch, oldest branch first."""
         return await self._store.turns(conversation_id, tips(await self.info(conversation_id)))

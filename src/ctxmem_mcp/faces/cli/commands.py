@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ctxmem_mcp.capture import importing
+from ctxmem_mcp.carrying import Carried
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.faces.cli import capturing, drawing, installing
+from ctxmem_mcp.faces.cli import capturing, carrying, drawing, installing
 from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import Hit, OutlineNode, View
@@ -78,7 +79,8 @@ def import_(
         return
     if everything or not paths:
         raise InvalidArgument("PATH", "or --all is needed, and one of them alone", "For example: import --all.")
-    files, named = importing.files_under(paths)
+    carried = [path for path in paths if path.suffix == carrying.SUFFIX and path.is_file()]
+    files, named = importing.files_under([path for path in paths if path not in carried])
     read, refused = _read(files, named)
 
     async def work(memory: Memory) -> list[importing.Imported]:
@@ -86,6 +88,7 @@ def import_(
         total = sum(len(way) for _, transcript in apart for way in (*transcript.left, transcript.turns))
         with _progress(total, as_json) as advance:
             done = [await importing.bring_in(memory, file, one, retention_days, advance) for file, one in apart]
+            done += [_as_imported(path, await carrying.take_in(path, memory)) for path in carried]
         importing.known_no_more(_flags.settings().data_dir, files)
         return [imported for imported in done if imported is not None]
 
@@ -97,6 +100,11 @@ def import_(
     for message in refused:
         typer.echo(f"ctxmem-mcp: {message}", err=True)
     raise typer.Exit(1 if refused else 0)
+
+
+def _as_imported(path: Path, done: Carried) -> importing.Imported:
+    known = done.turns - done.new
+    return importing.Imported(str(path), "ctxmem", done.conversation_id, done.turns, known, done.new, done.head)
 
 
 def _read(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
@@ -142,6 +150,27 @@ def _tell_imported(done: list[importing.Imported]) -> None:
             out.print(f"  ... and {len(imported.warnings) - 5} more.", style="yellow")
     new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
     out.print(f"{len(done)} conversations: {new:,} new turns, {known:,} known already.")
+
+
+@app.command("export")
+def export_(
+    conversation: Conversation,
+    path: Annotated[Path | None, typer.Argument(help="Default: its id and .ctxmem.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a conversation to one file, with its branches, for another machine or run to import."""
+
+    async def work(memory: Memory) -> dict[str, Any]:
+        found = await conversation_named(memory, conversation)
+        to = path or Path(f"{found.replace(':', '-')}{carrying.SUFFIX}")
+        return {"file": str(to), **asdict(await carrying.export(memory, found, to, replace=force))}
+
+    done = with_memory(_flags, work)
+    if as_json:
+        _print_json(done)
+    else:
+        typer.echo(f"{done['file']}: {done['turns']:,} turns of {done['conversation_id']}.")
 
 
 @app.command()

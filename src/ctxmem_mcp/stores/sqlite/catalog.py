@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -226,6 +227,24 @@ def _read(path: Path) -> Entry | None:
     except (CtxmemError, sqlite3.Error, OSError) as error:
         log.warning("%s is passed over: %s", path, error)
         return None
+
+
+def copied_in(file: Path, data_dir: Path) -> Path:
+    """A copy of a conversation's file in a data folder that nobody uses yet, under the name that it must have there.
+
+    Raises StoreUnavailable where the file holds no conversation.
+    """
+    folder = data_dir / FOLDER
+    folder.mkdir(parents=True)
+    copy = Path(shutil.copy(file, folder / f"arriving{file.suffix}"))
+    try:
+        with reading_only(copy) as db:
+            row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
+    except sqlite3.Error:
+        row = None
+    if row is None:
+        raise StoreUnavailable(f"{file} holds no conversation.", "Was it copied whole?")
+    return copy.rename(folder / file_name(row[0]))
 
 
 @contextlib.contextmanager

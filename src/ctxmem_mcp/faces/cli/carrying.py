@@ -1,0 +1,44 @@
+"""A conversation as one file: `export` writes it, `import` takes it in, on another machine or for another run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from ctxmem_mcp.assembly import open_folder
+from ctxmem_mcp.carrying import Carried, carry
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.memory import Memory
+
+SUFFIX = ".ctxmem"
+_FOLDER = "conversations"
+
+
+async def export(memory: Memory, conversation_id: str, path: Path, *, replace: bool) -> Carried:
+    """Writes the conversation to `path`, whole or not at all. A file that is there is replaced only when told so."""
+    _check_place(path, replace)
+    with tempfile.TemporaryDirectory(prefix="ctxmem-export-", dir=path.parent) as folder:
+        async with open_folder(Path(folder)) as apart:
+            done = await carry(memory, conversation_id, apart)
+        _move(Path(folder), path)
+    return done
+
+
+def _check_place(path: Path, replace: bool) -> None:
+    if path.exists() and not replace:
+        raise InvalidArgument(f"PATH {path}", "is there already", "Name another, or say --force.")
+    if not path.parent.is_dir():
+        raise InvalidArgument(f"PATH {path}", "lies in a folder that is not there", "Make the folder first.")
+
+
+def _move(data_dir: Path, path: Path) -> None:
+    (written,) = (data_dir / _FOLDER).glob(f"*{SUFFIX}")
+    written.replace(path)
+
+
+async def take_in(path: Path, memory: Memory) -> Carried:
+    """Brings the conversation of an exported file in. What is known stays; the file is not touched."""
+    with tempfile.TemporaryDirectory(prefix="ctxmem-import-") as folder:
+        async with open_folder(Path(folder), path) as apart:
+            (info,) = (await apart.conversations(limit=1)).conversations
+            return await carry(apart, info.conversation_id, memory)

@@ -1,0 +1,67 @@
+"""A conversation as one file: out here, in there, the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faces.test_cli import EXAMPLE, Ran, imported, run
+
+__all__ = ["imported", "run"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, run: Callable[..., Ran]) -> Callable[..., Ran]:
+    """The same commands over another data folder."""
+
+    def command(*words: str) -> Ran:
+        return run("--data-dir", str(tmp_path / "elsewhere"), *words)
+
+    return command
+
+
+def branches(ran: Callable[..., Ran], conversation: str) -> dict[str, object]:
+    (info,) = ran("list", "--json").json
+    assert info["conversation_id"] == conversation
+    return {key: info[key] for key in ("head", "turns", "tokens", "branches", "title", "retention_days")}
+
+
+def test_what_arrives_is_what_was_sent(
+    run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join([*lines[:30], json.dumps({"role": "user", "content": "Something else"})]), "utf-8")
+    run("import", str(other))
+    run("retention", imported, "77")
+    file = tmp_path / "session.ctxmem"
+    sent = run("export", imported, str(file), "--json").json
+    assert (sent["turns"], sent["new"]) == (64, 64)
+    there = elsewhere("import", str(file), "--json").json[0]
+    assert (there["conversation_id"], there["new"]) == (imported, 64)
+    assert branches(elsewhere, imported) == branches(run, imported)
+    assert elsewhere("verify", "--json").json == {imported: []}
+    question = ("What errors did we encounter?", "--budget", "2500")
+    assert elsewhere("context", "last", *question).out == run("context", "last", *question).out
+    again = elsewhere("import", str(file), "--json").json[0]
+    assert (again["new"], again["known"]) == (0, 64)
+
+
+def test_a_file_that_is_there_is_not_written_over(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+    file = tmp_path / "session.ctxmem"
+    file.write_text("mine", "utf-8")
+    refused = run("export", imported, str(file))
+    assert (refused.code, file.read_text("utf-8")) == (1, "mine")
+    assert run("export", imported, str(file), "--force").code == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("ctxmem-")] == []
+
+
+def test_a_broken_file_is_refused(run: Callable[..., Ran], tmp_path: Path) -> None:
+    file = tmp_path / "broken.ctxmem"
+    file.write_bytes(b"SQLite format 3\x00 but no more")
+    done = run("import", str(file))
+    assert done.code == 1
+    assert run("list", "--json").json == []
