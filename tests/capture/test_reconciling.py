@@ -3,6 +3,7 @@ what the whole file says, every turn once, in order, byte for byte."""
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.capture import spool
-from tests.capture.agents import COMMAND, REAL, Agent, drained, environment, lines_of, steps, stored, told
+from ctxmem_mcp.transcripts import codex
+from tests.capture.agents import COMMAND, REAL, Agent, drained, environment, lines_of, run, steps, stored, told
 
 pytestmark = pytest.mark.anyio
 EVENTS = 8
@@ -51,6 +53,22 @@ async def test_real_sessions_are_stored_as_their_files_say(eval_dir: Path, tmp_p
         turns, branches = await stored(agent.data, whole.session_id)
         assert told(turns) == told(whole.turns), real.name
         assert branches == 1 + len(whole.left)
+
+
+async def test_a_real_codex_session_is_stored_as_its_file_says(eval_dir: Path, tmp_path: Path) -> None:
+    real = min((eval_dir / "transcripts" / "codex" / "localpush").glob("*.jsonl"), key=lambda file: file.stat().st_size)
+    lines, whole = lines_of(real), codex.parse(real.read_text("utf-8"), real.name)
+    agent = Agent(tmp_path / "data", tmp_path / real.name, lines)
+    event = {"session_id": whole.session_id, "transcript_path": str(agent.file), "hook_event_name": "PostToolUse"}
+    for until in range(4, len(lines), 7):
+        agent.write(until)
+        run(agent.data, "hook", "codex", given=json.dumps(event).encode())
+        assert (await drained(agent.data)).waiting == 1
+    agent.write(len(lines))
+    await drained(agent.data, patient=True)
+    turns, branches = await stored(agent.data, whole.session_id)
+    assert (told(turns), branches) == (told(whole.turns), 1)
+    assert spool.waiting(str(agent.data)) == []
 
 
 async def test_a_drainer_killed_at_any_instant_stores_each_turn_once(eval_dir: Path, tmp_path: Path) -> None:

@@ -112,7 +112,10 @@ class _Drainer:
         if not event.has_transcript:
             return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
         file = _file_of(event)
-        followed = None if file is None else await self._follower.follow(file)
+        ended = any(each.ends for _, each in group)
+        followed = None if file is None else await self._follower.follow(file, as_it_is=ended)
+        if followed is not None and followed.young:
+            return 0, [time.time()]
         if followed is not None and followed.gone:
             for spooled, _ in group:
                 spooled.done()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctxmem_mcp.capture import importing
+from ctxmem_mcp.capture.events import CODEX
 from ctxmem_mcp.capture.finding import SUBAGENTS
 from ctxmem_mcp.capture.ledger import GONE, Ledger, Taken, hashed
 from ctxmem_mcp.errors import InvalidArgument, NotFound
@@ -23,16 +25,22 @@ from ctxmem_mcp.transcripts import formats
 from ctxmem_mcp.transcripts.contract import Transcript
 
 _LINES = ".jsonl"
+# Codex writes what it says twice, in rows of two kinds; they stand together after this long.
+QUIET_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What a file was taken in to. conversation: empty where nothing is said in it yet. new: turns stored now."""
+    """What a file was taken in to. conversation: empty where nothing is said in it yet. new: turns stored now.
+
+    young: it was written to a moment ago, and what its last rows say may yet change; nothing was taken in.
+    """
 
     conversation: str = ""
     new: int = 0
     gone: bool = False
+    young: bool = False
 
 
 class Follower:
@@ -41,18 +49,19 @@ class Follower:
     def __init__(self, memory: Memory, data_dir: Path, retention_days: int | None = None) -> None:
         self._memory, self._ledger, self._days = memory, Ledger(data_dir), retention_days
 
-    async def follow(self, file: Path) -> Followed | None:
-        """Takes in what is new in a file and in those of its sub-agents; None where there is no such file."""
-        main = await self._follow_one(file)
-        if main is None or main.gone:
+    async def follow(self, file: Path, *, as_it_is: bool = False) -> Followed | None:
+        """Takes in what is new in a file and in those of its sub-agents; None where there is no such file.
+        as_it_is: even if it was written to a moment ago."""
+        main = await self._follow_one(file, as_it_is)
+        if main is None or main.gone or main.young:
             return main
         new = main.new
         for beside in sorted(file.with_suffix("").glob(f"{SUBAGENTS}/*{_LINES}")):
-            followed = await self._follow_one(beside)
+            followed = await self._follow_one(beside, as_it_is)
             new += followed.new if followed else 0
         return replace(main, new=new)
 
-    async def _follow_one(self, file: Path) -> Followed | None:
+    async def _follow_one(self, file: Path, as_it_is: bool) -> Followed | None:
         state = _state(file)
         if state is None:
             return None
@@ -66,7 +75,8 @@ class Follower:
             return Followed(taken.conversation)
         raw = await asyncio.to_thread(complete, file)
         now = replace(taken, size=state[0], changed=state[1])
-        return await self._grow(file, raw, now) or await self._begin(file, raw, now)
+        quiet = as_it_is or _quiet_seconds(state[1]) >= QUIET_SECONDS
+        return await self._grow(file, raw, now) or await self._begin(file, raw, now, quiet)
 
     async def _grow(self, file: Path, raw: bytes, taken: Taken) -> Followed | None:
         """Goes on from where the file was; None where it has to be read from its beginning."""
@@ -89,13 +99,15 @@ class Follower:
         self._ledger.write(file, replace(taken, bytes=len(raw), digest=hashed(raw), tip=tip, growth=growth))
         return Followed(taken.conversation, new)
 
-    async def _begin(self, file: Path, raw: bytes, taken: Taken) -> Followed:
+    async def _begin(self, file: Path, raw: bytes, taken: Taken, quiet: bool) -> Followed:
         """Reads the file from its beginning; what is known of it is found and not stored again."""
         try:
             text, _ = importing.text_of(raw)
             transcript, growth = await asyncio.to_thread(formats.begun, text, file.name)
         except InvalidArgument:
             return Followed()  # nothing yet by which its format can be told
+        if transcript.agent == CODEX and not quiet:
+            return Followed(taken.conversation, young=True)
         left = hashed(repr(transcript.left).encode("utf-8", "surrogatepass"))
         done = await importing.bring_in(self._memory, file, transcript, self._days, left_too=left != taken.left)
         for warning in transcript.warnings[:3]:
@@ -155,6 +167,12 @@ def _state(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return state.st_size, state.st_mtime_ns
+
+
+def _quiet_seconds(changed: int) -> float:
+    """How long a file was not written to; long, where its time lies ahead of the clock."""
+    since = time.time() - changed / 1e9
+    return since if since >= 0 else QUIET_SECONDS
 
 
 def complete(file: Path) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctxmem_mcp.capture import finding
-from ctxmem_mcp.capture.following import Follower
+from ctxmem_mcp.capture.following import Followed, Follower
 from ctxmem_mcp.errors import CtxmemError
 
 _log = logging.getLogger(__name__)
@@ -40,15 +40,23 @@ def under(folders: Iterable[Path]) -> list[Path]:
 
 
 async def catch_up(follower: Follower, files: Iterable[Path]) -> AsyncIterator[Caught]:
-    """Takes each file in; one that can't be is logged and passed over."""
+    """Takes each file in as it is; one that can't be is logged and passed over."""
+    async for file, followed in _followed(follower, files, as_it_is=True):
+        if followed.conversation or followed.gone:
+            yield Caught(str(file), followed.conversation, followed.new, followed.gone)
+
+
+async def _followed(
+    follower: Follower, files: Iterable[Path], *, as_it_is: bool
+) -> AsyncIterator[tuple[Path, Followed]]:
     for file in files:
         try:
-            followed = await follower.follow(file)
+            followed = await follower.follow(file, as_it_is=as_it_is)
         except (CtxmemError, OSError) as error:
             _log.warning("%s was passed over: %s", file, error)
             continue
-        if followed is not None and (followed.conversation or followed.gone):
-            yield Caught(str(file), followed.conversation, followed.new, followed.gone)
+        if followed is not None:
+            yield file, followed
 
 
 async def watch(follower: Follower, found: Found, every_seconds: float) -> AsyncIterator[Caught]:
@@ -56,9 +64,11 @@ async def watch(follower: Follower, found: Found, every_seconds: float) -> Async
     seen: dict[Path, tuple[tuple[int, int], ...]] = {}
     while True:
         files = await asyncio.to_thread(_changed, found, seen)
-        async for caught in catch_up(follower, files):
-            if caught.new:
-                yield caught
+        async for file, followed in _followed(follower, files, as_it_is=False):
+            if followed.young:
+                del seen[file]  # looked at again
+            if followed.new:
+                yield Caught(str(file), followed.conversation, followed.new, followed.gone)
         await asyncio.sleep(every_seconds)
 
 
