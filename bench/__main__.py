@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("speed", "recall", "outline", "stability", "hook", "gateway")
+BENCHES = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff")
 
 
 def main() -> None:

@@ -68,12 +68,12 @@ LAST_WORDS_SHARE = 0.3
 def _parts(sections: Sequence[Section]) -> list[Part]:
     lines = [line for _, summary in sections for line in summary.highlights]
     return [
-        Part("Goal", 0.14, _goal([line for line in lines if line.kind == "request"])),
+        Part("Goal", 0.12, _goal([line for line in lines if line.kind == "request"])),
         Part("The user's terms", 0.1, _told(_terms(lines))),
-        Part("Decisions", 0.1, _told(_decisions(lines))),
-        Part("Changed", 0.1, _changed(lines)),
-        Part("Errors, and how each ended", 0.14, _errors(lines)),
-        Part("What came of it", 0.08, _told([line for line in lines if line.kind == "outcome"])),
+        Part("Decisions", 0.08, _told(_decisions(lines))),
+        Part("Changed", 0.08, _changed(lines)),
+        Part("Errors, and how each ended", 0.22, _errors(lines)),
+        Part("What came of it", 0.05, _told([line for line in lines if line.kind == "outcome"])),
         Part("Open at the end", 0.04, _open(sections[-OPEN_SECTIONS:])),
         Part("Where to look (expand_node)", 0.1, _where(sections)),
     ]
