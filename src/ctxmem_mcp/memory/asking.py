@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctxmem_mcp.memory.branches import run_end
 from ctxmem_mcp.memory.grounding import Branch
@@ -27,8 +28,7 @@ FEATURES_TOLD = 4
 SPEAKERS_FROM_TURNS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A piece that may answer, and its score: e times likelier than one that has a score lower by one."""
 
     piece: Piece
@@ -73,6 +73,13 @@ class _Places:
             return None
         return piece - self.stretches[at][0] + self.stretches[at][2]
 
+    def pieces(self, ordinals: Sequence[int]) -> list[int]:
+        """The piece at each of these places."""
+        if len(self.stretches) == 1:
+            first, _, place = self.stretches[0]
+            return [first + ordinal - place for ordinal in ordinals]
+        return [self.piece(ordinal) for ordinal in ordinals]
+
     def piece(self, ordinal: int) -> int:
         first, _, place = self.stretches[bisect_right(self.stretches, ordinal, key=lambda s: s[2]) - 1]
         return first + ordinal - place
@@ -98,7 +105,8 @@ async def ask(branch: Branch, query: str) -> Answer:
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
     search = Search(plan, by_place, places.n, mean_words)
     pieces, turns = await _facts(branch, places, search.wanted)
-    facts = [_fact(ordinal, piece, turns[piece.seq]) for ordinal, piece in pieces.items()]
+    timed = bool(plan.periods)
+    facts = [_fact(ordinal, piece, turns[piece.seq], timed) for ordinal, piece in pieces.items()]
     kinds = kind_of(facts)
     ranked = search.rank(facts, shipped_weights().blended(kinds))
     found = [Found(pieces[s.ordinal], turns[pieces[s.ordinal].seq], s.score, s.ordinal) for s in ranked.pieces]
@@ -128,14 +136,15 @@ async def _places(branch: Branch) -> _Places:
 
 async def _facts(branch: Branch, places: _Places, wanted: Sequence[int]) -> tuple[dict[int, Piece], dict[int, Turn]]:
     """The pieces at these places, and their turns by seq without content."""
-    ids = {places.piece(ordinal): ordinal for ordinal in wanted}
+    ids = dict(zip(places.pieces(wanted), wanted, strict=True))
     read = await branch.store.pieces(branch.id, list(ids))
     turns = await branch.bare_turns(sorted({piece.seq for piece in read.values()}))
     return {ids[i]: piece for i, piece in read.items()}, {turn.seq: turn for turn in turns}
 
 
-def _fact(ordinal: int, piece: Piece, turn: Turn) -> PieceFacts:
+def _fact(ordinal: int, piece: Piece, turn: Turn, timed: bool) -> PieceFacts:
+    """timed: the query names a time, so when each was said is worked out."""
     return PieceFacts(
         ordinal, piece.index, piece.start, piece.tokens, piece.words, piece.flags, piece.leaf, piece.session,
-        turn.role, turn.name, seconds(turn.said_at),
+        turn.role, turn.name, seconds(turn.said_at) if timed else None,
     )  # fmt: skip

@@ -274,7 +274,9 @@ REPEAT_CHARS_MIN = 200
 
 def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
     quotes = [
-        replace(q, stretch=replace(q.stretch, stop=min(q.stretch.stop, len(turns[q.index].content))))
+        q
+        if q.stretch.stop <= (length := len(turns[q.index].content))
+        else Quote(q.index, q.stretch._replace(stop=length))
         for q in unit.quotes
     ]
     return Unit(tuple(quotes))

@@ -138,7 +138,7 @@ def _newest(bare: Sequence[Turn], budget: int) -> list[Turn]:
 def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
     return Unit(
         tuple(
-            Quote(q.index, replace(q.stretch, stop=min(q.stretch.stop, len(turns[q.index].content))))
+            Quote(q.index, q.stretch._replace(stop=min(q.stretch.stop, len(turns[q.index].content))))
             for q in unit.quotes
         )
     )

@@ -7,11 +7,12 @@ over the whole text, and the least wanted quotes go until it fits: a view never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ctxmem_mcp.model import Turn
-from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, joined, tile
+from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, Tiled, joined, tile
 from ctxmem_mcp.recall.rendering import (
     ALL_KINDS,
     PREFACE,
@@ -38,16 +39,14 @@ LEAF_TOKENS = 24
 TOP_UP_TRIES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """A stretch of a turn that might be shown."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     stretch: Stretch
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """Quotes that are shown together or not at all (a call with its result), best units first."""
 
     quotes: tuple[Quote, ...]
@@ -57,6 +56,15 @@ class Unit:
         if len(self.quotes) == 1:
             return self.quotes[0].stretch.tokens
         return sum(quote.stretch.tokens for quote in self.quotes)
+
+
+class Lines(NamedTuple):
+    """An item as it is rendered. said: the time that was told last, after it. Every item's lines begin with '[',
+    indented or not, so that their tokens sum up to those of the whole text."""
+
+    text: str
+    said: str
+    tokens: int
 
 
 @dataclass(slots=True)
@@ -73,8 +81,9 @@ class Material:
     count: Callable[[str], int]
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: Kinds = ALL_KINDS
-    # What was rendered already: the tries at one view have nearly all of their items in common.
-    rendered: dict[object, tuple[str, str]] = field(default_factory=dict)
+    # What was rendered and tiled already: the tries at one view have nearly all of their items in common.
+    rendered: dict[object, Lines] = field(default_factory=dict)
+    tiled: Tiled = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,7 +125,7 @@ def fit(material: Material, budget: int) -> Fitted | int:
     taken = affordable(material.units, material.ground.leaf_first, open_budget)
     while True:
         page = _Page(material, taken)
-        tokens = material.count(page.text())
+        tokens = page.tokens()
         if tokens <= budget:
             break
         if not taken:
@@ -138,7 +147,7 @@ def _refilled(page: _Page, material: Material, budget: int, tokens: int) -> tupl
     more = affordable([material.units[i] for i in passed], material.ground.leaf_first, budget - tokens)
     while more:
         fuller = page.with_units([passed[i] for i in more])
-        counted = material.count(fuller.text())
+        counted = fuller.tokens()
         if counted <= budget:
             return fuller, counted
         more = _without_last(material, [passed[i] for i in more], counted - budget)
@@ -149,7 +158,7 @@ def _refilled(page: _Page, material: Material, budget: int, tokens: int) -> tupl
 def _bare(material: Material, budget: int) -> Fitted | int:
     """Without any quote, and the outline as coarse as it goes."""
     coarse = replace(material.ground, unfolded=frozenset())
-    page = _Page(replace(material, ground=coarse, units=()), [])
+    page = _Page(replace(material, ground=coarse, units=(), tiled={}), [])
     smallest = material.count(page.text())
     if smallest > budget:
         return smallest
@@ -177,7 +186,7 @@ def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[
             continue
         tries += 1
         fuller = page.with_units([i])
-        counted = material.count(fuller.text())
+        counted = fuller.tokens()
         if counted <= budget:
             page, tokens = fuller, counted
     return page, tokens
@@ -199,11 +208,11 @@ class _Page:
         self._material = material
         self.taken = list(taken)
         self._shown = shown_by([material.units[i] for i in taken], material.turns) if shown is None else shown
-        self.items = tile(material.ground, self._shown)
+        self.items = tile(material.ground, self._shown, material.tiled)
+        self._outline_items = [i for i, item in enumerate(self.items) if isinstance(item, (Folded, Opened))]
         self._details = [Detail.BARE] * len(self.items)
-        for i in self._outline_items() if details else ():
+        for i in self._outline_items if details else ():
             self._details[i] = details.get(_key(self.items[i]), Detail.BARE) if details else Detail.BARE
-        self._costs: dict[tuple[int, Detail], int] = {}
 
     def with_units(self, more: Sequence[int]) -> _Page:
         """The same page with more units on it."""
@@ -211,35 +220,41 @@ class _Page:
         indexes = {quote.index for i in more for quote in units[i].quotes}
         beside = [units[j] for j in taken if any(quote.index in indexes for quote in units[j].quotes)]
         again = {index: quoted for index, quoted in shown_by(beside, self._material.turns).items() if index in indexes}
-        details = {_key(self.items[k]): self._details[k] for k in self._outline_items()}
+        details = {_key(self.items[k]): self._details[k] for k in self._outline_items}
         return _Page(self._material, taken, details, {**self._shown, **again})
 
     def text(self) -> str:
+        return "".join([PREFACE + "\n", *(lines.text for lines in self._lines())])
+
+    def tokens(self) -> int:
+        return self._material.count(PREFACE + "\n") + sum(lines.tokens for lines in self._lines())
+
+    def _lines(self) -> Iterator[Lines]:
         clock = Clock()
-        lines = [PREFACE + "\n"]
         for item, detail in zip(self.items, self._details, strict=True):
             if isinstance(item, Quoted):
-                lines.append(self._quoted(item, clock))
+                yield self._quoted(item, clock)
             elif isinstance(item, Gap):
-                lines.append(gap_line(item))
+                yield self._material.rendered.get(item) or self._kept(item, gap_line(item))
             else:
-                lines.append(self._outline(item, detail))
-        return "".join(lines)
+                yield self._outline(item, detail)
 
-    def _quoted(self, item: Quoted, clock: Clock) -> str:
+    def _kept(self, key: object, text: str, said: str = "") -> Lines:
+        lines = self._material.rendered[key] = Lines(text, said, self._material.count(text))
+        return lines
+
+    def _quoted(self, item: Quoted, clock: Clock) -> Lines:
         key = (item.turn.index, item.stretches, clock.said)
-        known = self._material.rendered.get(key)
-        if known is None:
-            known = self._material.rendered[key] = (quoted_text(item, clock), clock.said)
-        clock.said = known[1]
-        return known[0]
+        lines = self._material.rendered.get(key)
+        if lines is None:
+            text = quoted_text(item, clock)
+            lines = self._kept(key, text, clock.said)
+        clock.said = lines.said
+        return lines
 
-    def _outline(self, item: Folded | Opened, detail: Detail) -> str:
+    def _outline(self, item: Folded | Opened, detail: Detail) -> Lines:
         key = (*_key(item), item.depth, detail)
-        known = self._material.rendered.get(key)
-        if known is None:
-            known = self._material.rendered[key] = (self._outlined(item, detail), "")
-        return known[0]
+        return self._material.rendered.get(key) or self._kept(key, self._outlined(item, detail))
 
     def _outlined(self, item: Folded | Opened, detail: Detail) -> str:
         if isinstance(item, Folded):
@@ -249,7 +264,7 @@ class _Page:
     def enrich(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:
         """Lets the outline say more, up to `most`, while its share and the budget allow; gives the exact count then."""
         cap = round(budget * self._material.outline_share)
-        spent = sum(self._cost(i, self._details[i]) for i in self._outline_items())
+        spent = sum(self._cost(i, self._details[i]) for i in self._outline_items)
         for i, detail in self._wishes():
             if detail > most:
                 continue
@@ -259,20 +274,14 @@ class _Page:
             more = self._cost(i, detail) - self._cost(i, self._details[i])
             if spent + more > cap or tokens + more > budget or detail < self._details[i]:
                 continue
-            before, self._details[i] = self._details[i], detail
-            if tokens + more > budget - 8 and (counted := self._material.count(self.text())) > budget:
-                self._details[i] = before
-                continue
+            self._details[i] = detail
             spent, tokens = spent + more, tokens + more
         counted = self._material.count(self.text())
         while counted > budget:  # parts counted alone may sum up to less than the whole
-            i = max(self._outline_items(), key=lambda i: self._details[i])
+            i = max(self._outline_items, key=lambda i: self._details[i])
             self._details[i] = Detail(self._details[i] - 1)
             counted = self._material.count(self.text())
         return counted
-
-    def _outline_items(self) -> list[int]:
-        return [i for i, item in enumerate(self.items) if isinstance(item, Folded | Opened)]
 
     def _wishes(self) -> list[tuple[int, Detail]]:
         """What the outline would like to say, most wanted first."""
@@ -283,7 +292,7 @@ class _Page:
         return [
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) == 0),
             *((i, Detail.TITLES) for i in by_size),
-            *((i, Detail.HIGHLIGHTS) for i in self._outline_items() if self._tells(i)),
+            *((i, Detail.HIGHLIGHTS) for i in self._outline_items if self._tells(i)),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) > 0),
             *((i, Detail.LINES) for i in by_size),
             *((i, Detail.HIGHLIGHTS) for i in by_size if not self._material.kinds),
@@ -306,12 +315,9 @@ class _Page:
         return item.node.level if isinstance(item, Opened) else 0
 
     def _cost(self, i: int, detail: Detail) -> int:
-        known = self._costs.get((i, detail))
-        if known is None:
-            item = self.items[i]
-            assert isinstance(item, Folded | Opened)
-            known = self._costs[i, detail] = self._material.count(self._outline(item, detail))
-        return known
+        item = self.items[i]
+        assert isinstance(item, (Folded, Opened))
+        return self._outline(item, detail).tokens
 
 
 def _key(item: Item) -> _Key:

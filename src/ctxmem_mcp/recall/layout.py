@@ -16,13 +16,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import is_
+from typing import NamedTuple
 
 from ctxmem_mcp.model import Node, Turn
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Characters start..stop of a turn's content, and what they cost in tokens."""
+class Stretch(NamedTuple):
+    """Characters start..stop of a turn's content, and what they cost in tokens. A tuple, as what is made of it in
+    hundreds for each view (Gap, Quoted, fitting.Quote) is: a frozen dataclass takes several times as long to make."""
 
     start: int
     stop: int
@@ -57,8 +59,7 @@ class Opened:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Turns of an opened leaf, or of the open tail, that are not shown."""
 
     first: int
@@ -66,8 +67,7 @@ class Gap:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Quoted:
+class Quoted(NamedTuple):
     """A turn in its own words: stretches in order; one that covers all of it is the turn verbatim."""
 
     turn: Turn
@@ -113,28 +113,41 @@ class Ground:
         return sorted(self.leaves)
 
 
-def tile(ground: Ground, shown: Mapping[int, Quoted]) -> list[Item]:
+# What a leaf was tiled to, by its first turn, and for which quotes in it.
+Tiled = dict[int, tuple[list[Quoted], list[Item]]]
+
+
+def tile(ground: Ground, shown: Mapping[int, Quoted], tiled: Tiled | None = None) -> list[Item]:
     """The items of a view that shows these turns, in the branch's order.
 
-    shown: by turn index; each of these turns lies in one of ground.leaves.
+    shown: by turn index; each of these turns lies in one of ground.leaves. tiled: leaves tiled before on the same
+    ground, used where the very same quotes are shown in them; kept up to date.
     """
     items: list[Item] = []
-    marks = sorted(shown)
-    _tile_nodes(ground, ground.roots, shown, marks, 0, items)
+    marks, tiled = sorted(shown), {} if tiled is None else tiled
+    _tile_nodes(ground, ground.roots, _Shown(shown, marks, tiled), 0, items)
     if ground.tail_first < ground.length:
-        items += _tile_turns(ground.leaves[ground.tail_first], shown)
+        items += _tile_leaf(ground, ground.tail_first, ground.length - 1, _Shown(shown, marks, tiled))
     return items
+
+
+class _Shown(NamedTuple):
+    """The quotes by turn index, these indexes in order, and the leaves tiled before."""
+
+    quotes: Mapping[int, Quoted]
+    marks: Sequence[int]
+    tiled: Tiled
 
 
 def _tile_nodes(
     ground: Ground,
     siblings: Iterable[Node],
-    shown: Mapping[int, Quoted],
-    marks: Sequence[int],
+    shown: _Shown,
     depth: int,
     items: list[Item],
 ) -> None:
     folded: list[Node] = []
+    marks = shown.marks
     for node in siblings:
         at = bisect_left(marks, node.first)
         marked = at < len(marks) and marks[at] <= node.last
@@ -146,12 +159,22 @@ def _tile_nodes(
             folded = []
         items.append(Opened(node, depth))
         if node.level == 0:
-            items += _tile_turns(ground.leaves[node.first], shown)
+            items += _tile_leaf(ground, node.first, node.last, shown)
         else:
             children = [ground.nodes[digest] for digest in node.children]
-            _tile_nodes(ground, children, shown, marks, depth + 1, items)
+            _tile_nodes(ground, children, shown, depth + 1, items)
     if folded:
         items.append(Folded(tuple(folded), depth))
+
+
+def _tile_leaf(ground: Ground, first: int, last: int, shown: _Shown) -> list[Item]:
+    """The items of the leaf first..last."""
+    marks = shown.marks
+    within = [shown.quotes[at] for at in marks[bisect_left(marks, first) : bisect_right(marks, last)]]
+    known = shown.tiled.get(first)
+    if known is None or len(known[0]) != len(within) or not all(map(is_, known[0], within)):
+        known = shown.tiled[first] = (within, _tile_turns(ground.leaves[first], shown.quotes))
+    return known[1]
 
 
 def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quoted]) -> list[Item]:

@@ -10,8 +10,8 @@ other words than the text's finds them by accident: part of the budget is theirs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
+from typing import NamedTuple
 
 from ctxmem_mcp.terms import Flag
 
@@ -28,9 +28,8 @@ USER_SHARE, USER_SHARE_OF_WORK = 0.45, 0.05
 _PROSE = int(Flag.PROSE)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A scored piece: its cost in tokens, its flags, who said it."""
+class Candidate(NamedTuple):
+    """A scored piece: its cost in tokens, its flags, who said it. A tuple, because a thousand are made a query."""
 
     ordinal: int
     score: float
@@ -57,12 +56,12 @@ def choose(
 
     coding: how far this is a coding conversation (ranking.kind_of). What the share is kept for comes first.
     """
-    pays = {c.ordinal: c.score - cost_weight * log(c.tokens + HEADER_TOKENS) for c in candidates}
-    ordered = sorted(candidates, key=lambda c: (-pays[c.ordinal], -c.ordinal))
+    pays = [(cost_weight * log(c.tokens + HEADER_TOKENS) - c.score, -c.ordinal, c) for c in candidates]
+    ordered = [c for _, _, c in sorted(pays)]
     kept, left = [], coding * user_share * budget
-    for c in ordered:
+    for c in ordered if left > HEADER_TOKENS else ():
         cost = c.tokens + HEADER_TOKENS
-        if c.users_words and cost <= left:
+        if cost <= left and c.users_words:
             kept.append(c.ordinal)
             left -= cost
     first = set(kept)

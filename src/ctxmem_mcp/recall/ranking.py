@@ -126,8 +126,9 @@ class Search:
         if n <= CANDIDATES:
             return list(range(n))
         loose = self.matches.loose
-        found = set(heapq.nlargest(BEST, loose, key=loose.__getitem__))
-        for at in heapq.nlargest(BEST_WITH_NEIGHBOURS, found, key=loose.__getitem__):
+        # Of so many, sorting all of them takes less than keeping a heap.
+        found = set(sorted(loose, key=loose.__getitem__, reverse=True)[:BEST])
+        for at in sorted(found, key=loose.__getitem__, reverse=True)[:BEST_WITH_NEIGHBOURS]:
             found.update(range(max(0, at - REACH), min(n, at + REACH + 1)))
         heat = _heat(loose)
         for region in heapq.nlargest(REGIONS, heat, key=heat.__getitem__):
@@ -142,7 +143,8 @@ class Search:
         """Scores the pieces whose facts are given."""
         known = sorted(facts, key=lambda f: f.ordinal)
         found = scores(self._plan, self.matches, known, self._n, self._mean_words, weights)
-        best = sorted((Scored(f.ordinal, s) for f, s in zip(known, found, strict=True)), key=_best_first)
+        order = sorted((-score, -fact.ordinal) for fact, score in zip(known, found, strict=True))
+        best = [Scored(-ordinal, -score) for score, ordinal in order]
 
         @functools.cache
         def cols() -> Columns:
@@ -153,10 +155,6 @@ class Search:
             return {f.ordinal: i for i, f in enumerate(known)}
 
         return Ranked(tuple(best), cols, place, weights)
-
-
-def _best_first(scored: Scored) -> tuple[float, int]:
-    return (-scored.score, -scored.ordinal)
 
 
 def _heat(loose: Mapping[int, float]) -> dict[int, float]:
