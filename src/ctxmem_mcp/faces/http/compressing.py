@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.faces.http.answers import failure, json_object, status_of
-from ctxmem_mcp.faces.http.fitting import MESSAGE_TOKENS, OPENING
+from ctxmem_mcp.faces.http.fitting import compressed
 from ctxmem_mcp.model import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 from ctxmem_mcp.transcripts.openai import turns_of_messages
 
@@ -61,18 +61,17 @@ async def _compress(deps: Deps, request: Request) -> Response:
 
 async def _answer(memory: Memory, turns: Sequence[NewTurn], days: int | None, budget: int, encoding: str) -> Response:
     synced = await memory.sync(turns, retention_days=days)
-    frame = tokens.count(OPENING, encoding) + MESSAGE_TOKENS
-    view = await memory.view(synced.conversation_id, token_budget=budget - frame, turn_id=synced.head)
-    shown = frame + view.shown_tokens
-    new = sum(tokens.count(turn.content, view.encoding) for turn in turns[synced.known :])
+    conversation, head = synced.conversation_id, synced.head or ""
+    content, shown = await compressed(memory, conversation, head, budget, encoding)
+    each = [tokens.count(turn.content, encoding) for turn in turns]
+    given = sum(each)
     usage = {
-        "prompt_tokens": view.tokens,
+        "prompt_tokens": given,
         "completion_tokens": shown,
-        "total_tokens": view.tokens + shown,
-        "prompt_tokens_details": {"cached_tokens": max(0, view.tokens - new)},
+        "total_tokens": given + shown,
+        "prompt_tokens_details": {"cached_tokens": sum(each[: synced.known])},
     }
-    content = OPENING + view.render()
-    headers = {"x-ctxmem-conversation": synced.conversation_id, "x-ctxmem-head": synced.head or ""}
+    headers = {"x-ctxmem-conversation": conversation, "x-ctxmem-head": head}
     return JSONResponse({"messages": [{"role": "system", "content": content}], "usage": usage}, headers=headers)
 
 

@@ -4,14 +4,17 @@ what comes in it."""
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 LISTED_DEFAULT, LISTED_MAX = 50, 200
 
@@ -19,6 +22,18 @@ LISTED_DEFAULT, LISTED_MAX = 50, 200
 class NoSuchRecord(NotFound):
     def __init__(self, kind: str, record_id: str) -> None:
         super().__init__(f"No {kind} {record_id!r}: it never existed, has expired or was deleted.")
+
+
+Does = Callable[["Request"], Awaitable["Response"]]
+
+
+def at(path: str, **does: Does) -> Route:
+    """One route for all that is done at a path, so that a refused method is told of every other."""
+
+    async def by_method(request: Request) -> Response:
+        return await does["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, by_method, methods=list(does))
 
 
 def enveloped(request: Request, data: object, **more: Any) -> JSONResponse:
@@ -52,6 +67,8 @@ def whole(value: object, name: str, low: int, high: int) -> int:
     """A whole number, or its digits. Raises InvalidArgument."""
     number = value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12:
+        number = int(value)
+    if isinstance(value, float) and value.is_integer():
         number = int(value)
     if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:
         raise InvalidArgument(name, f"takes a whole number from {low} to {high}")

@@ -7,7 +7,6 @@ from typing import Any
 from ctxmem_mcp import __version__
 from ctxmem_mcp.faces.http import sessions, spaces
 from ctxmem_mcp.faces.http.envelopes import LISTED_DEFAULT, LISTED_MAX
-from ctxmem_mcp.model import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 
 _Schema = dict[str, Any]
 
@@ -127,6 +126,10 @@ def _open(summary: str, answers: dict[str, Any]) -> dict[str, Any]:
     return _does("operation", summary, answers) | {"security": []}
 
 
+_ROLE: _Schema = {"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]}
+_PART = _object("type", type=_TEXT)
+_CALL = _object("function", id=_TEXT, type=_TEXT, function=_object("name arguments", name=_TEXT, arguments=_TEXT))
+
 _SCHEMAS: dict[str, _Schema] = {
     "Meta": _object("request_id processing_time_ms", request_id=_TEXT, processing_time_ms={"type": "number"}),
     "Session": _object(
@@ -161,11 +164,17 @@ _SCHEMAS: dict[str, _Schema] = {
         id=_TEXT, name=_TEXT, description=_or_null(_TEXT), settings=_ANYTHING, is_default={"type": "boolean"},
         created_at=_TIME,
     ),
-    "ChatMessage": _object(
-        "role",
-        role={"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]},
-        content={"anyOf": [_TEXT, _list(_ANYTHING), {"type": "null"}]},
-    ),
+    "ChatMessage": {
+        "anyOf": [
+            _object("role content", role=_ROLE, content={"anyOf": [_TEXT, {**_list(_PART), "minItems": 1}]}),
+            _object(
+                "role tool_calls",
+                role={"type": "string", "const": "assistant"},
+                content=_or_null(_TEXT),
+                tool_calls={**_list(_CALL), "minItems": 1},
+            ),
+        ]
+    },
     "Compress": _object(
         "messages",
         messages={**_list(_ref("ChatMessage")), "minItems": 1},
@@ -200,9 +209,7 @@ _PATHS: dict[str, Any] = {
             "Compress a message list into one system message, without a model",
             _answers(_ref("Compressed"), "PlainError"),
             requestBody=_body(_ref("Compress")),
-            parameters=[
-                _header("memory_expiration_days", _whole(RETENTION_DAYS_MIN, RETENTION_DAYS_MAX), "Beats the body's.")
-            ],
+            parameters=[_header("memory_expiration_days", {"type": "number"}, "Beats the body's; clamped to 1..365.")],
         )
     },
     "/v1/chat/sessions": {

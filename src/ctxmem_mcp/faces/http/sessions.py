@@ -14,11 +14,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Route
-
 from ctxmem_mcp.errors import InvalidArgument, UnknownConversation
 from ctxmem_mcp.faces.http.answers import json_object
-from ctxmem_mcp.faces.http.envelopes import NoSuchRecord, enveloped, only, page, required, text, whole
+from ctxmem_mcp.faces.http.envelopes import NoSuchRecord, at, enveloped, only, page, required, text, whole
 from ctxmem_mcp.faces.http.fitting import Wish, context
 from ctxmem_mcp.faces.http.spaces import default_space
 from ctxmem_mcp.model import NewTurn, Turn, iso
@@ -27,6 +25,7 @@ from ctxmem_mcp.records import EXPIRES, SESSIONS, Records, new_id
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
     from ctxmem_mcp.faces.http.deps import Deps
     from ctxmem_mcp.stores.contract import State
@@ -42,14 +41,12 @@ _Record = dict[str, Any]
 
 def routes(deps: Deps) -> list[Route]:
     sessions = Sessions(deps)
+    one = f"{PATH}/{{session_id}}"
     return [
-        Route(PATH, sessions.create, methods=["POST"]),
-        Route(PATH, sessions.list, methods=["GET"]),
-        Route(f"{PATH}/{{session_id}}", sessions.get, methods=["GET"]),
-        Route(f"{PATH}/{{session_id}}", sessions.delete, methods=["DELETE"]),
-        Route(f"{PATH}/{{session_id}}/messages", sessions.add, methods=["POST"]),
-        Route(f"{PATH}/{{session_id}}/messages", sessions.messages, methods=["GET"]),
-        Route(f"{PATH}/{{session_id}}/context", sessions.context, methods=["GET"]),
+        at(PATH, POST=sessions.create, GET=sessions.list),
+        at(one, GET=sessions.get, DELETE=sessions.delete),
+        at(f"{one}/messages", POST=sessions.add, GET=sessions.messages),
+        at(f"{one}/context", GET=sessions.context),
     ]
 
 

@@ -10,17 +10,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Route
-
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.faces.http.answers import json_object
-from ctxmem_mcp.faces.http.envelopes import NoSuchRecord, enveloped, only, page, required, text
+from ctxmem_mcp.faces.http.envelopes import NoSuchRecord, at, enveloped, only, page, required, text
 from ctxmem_mcp.model import iso
 from ctxmem_mcp.records import SESSIONS, SPACES, Records, new_id
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
     from ctxmem_mcp.faces.http.deps import Deps
 
@@ -36,12 +35,9 @@ def routes(deps: Deps) -> list[Route]:
     spaces = Spaces(deps)
     one = f"{PATH}/{{space_id}}"
     return [
-        Route(PATH, spaces.create, methods=["POST"]),
-        Route(PATH, spaces.list, methods=["GET"]),
-        Route(one, spaces.get, methods=["GET"]),
-        Route(one, spaces.change, methods=["PUT", "PATCH"]),
-        Route(one, spaces.delete, methods=["DELETE"]),
-        Route(f"{one}/set-default", spaces.set_default, methods=["POST"]),
+        at(PATH, POST=spaces.create, GET=spaces.list),
+        at(one, GET=spaces.get, PUT=spaces.change, PATCH=spaces.change, DELETE=spaces.delete),
+        at(f"{one}/set-default", POST=spaces.set_default),
     ]
 
 
