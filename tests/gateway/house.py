@@ -191,7 +191,7 @@ def openai_events(text: str | None, tool_calls: Any = (), finish: bool = True) -
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     if finish:
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    common = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    common: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     said = b"".join(b"data: " + json.dumps(common | chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks)
     said += b": keep-alive\n\ndata: [DONE]\n\n" if finish else b""
     return [said[i : i + 17] for i in range(0, len(said), 17)]
@@ -220,7 +220,7 @@ def anthropic_events(text: str | None, blocks: Any = ()) -> list[bytes]:
         {"type": "message_start", "message": {**anthropic_whole(None), "content": [], "stop_reason": None}}
     ]
     for i, block in enumerate(_blocks(text, blocks)):
-        empty = {**block, "text": ""} if block["type"] == "text" else {**block, "input": {}}
+        empty: dict[str, Any] = {**block, "text": ""} if block["type"] == "text" else {**block, "input": {}}
         events.append({"type": "content_block_start", "index": i, "content_block": empty})
         if block["type"] == "text":
             deltas = [{"type": "text_delta", "text": part} for part in _parts(block["text"])]
@@ -232,10 +232,10 @@ def anthropic_events(text: str | None, blocks: Any = ()) -> list[bytes]:
     stop = {"stop_reason": "end_turn", "stop_sequence": None}
     events.append({"type": "message_delta", "delta": stop, "usage": {"output_tokens": 9}})
     events.append({"type": "message_stop"})
-    said = b"".join(
+    sent = b"".join(
         f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode() for event in events
     )
-    return [said[i : i + 23] for i in range(0, len(said), 23)]
+    return [sent[i : i + 23] for i in range(0, len(sent), 23)]
 
 
 # ---------------------------------------------------------------- histories

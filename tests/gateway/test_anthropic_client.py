@@ -18,7 +18,7 @@ from ctxmem_mcp.transcripts.contract import RECALLED
 from tests.gateway.house import House, Upstream, anthropic_events, gateway, says, upstream
 
 Message = dict[str, Any]
-SYSTEM = [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}]
+SYSTEM: Any = [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}]
 USE = {"type": "tool_use", "id": "toolu_9", "name": "Bash", "input": {"command": "ls  -l", "n": 1.5, "é": None}}
 
 
@@ -34,7 +34,7 @@ def house(tmp_path: Path, known: Upstream) -> Iterator[House]:
         yield found
 
 
-def history(requests: int) -> list[Message]:
+def history(requests: int) -> Any:
     """As Claude Code sends it: results in the user's messages, a mark for the cache on the last one."""
     made: list[Message] = []
     for i in range(requests):
@@ -58,21 +58,17 @@ def client(house: House) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=house.url, api_key="sk-ant-own", max_retries=0, timeout=30)
 
 
-def ask(house: House, messages: list[Message], model: str = "m:memory", **more: Any) -> Any:
+def ask(house: House, messages: Any, model: str = "m:memory", **more: Any) -> Any:
     with client(house) as api:
         return api.messages.with_raw_response.create(
-            model=model,
-            max_tokens=500,
-            system=SYSTEM,
-            messages=messages,
-            **more,  # type: ignore[arg-type]
+            model=model, max_tokens=500, system=SYSTEM, messages=messages, **more
         )
 
 
-def streamed(house: House, messages: list[Message]) -> anthropic.types.Message:
+def streamed(house: House, messages: Any) -> Any:
     with (
         client(house) as api,
-        api.messages.stream(model="m:memory", max_tokens=500, system=SYSTEM, messages=messages) as stream,  # type: ignore[arg-type]
+        api.messages.stream(model="m:memory", max_tokens=500, system=SYSTEM, messages=messages) as stream,
     ):
         return stream.get_final_message()
 
@@ -140,15 +136,15 @@ def test_there_are_never_more_marks_than_the_api_takes_and_a_longer_one_comes_fi
     mark = {"type": "ephemeral", "ttl": "1h"}
     parts = [{"type": "text", "text": f"part {i}", "cache_control": mark} for i in range(marks)]
     with client(house) as api:
-        messages = [*history(30)[:-1], {"role": "user", "content": parts}]
-        api.messages.create(model="m:memory", max_tokens=500, system="s", messages=messages)  # type: ignore[arg-type]
+        messages: Any = [*history(30)[:-1], {"role": "user", "content": parts}]
+        api.messages.create(model="m:memory", max_tokens=500, system="s", messages=messages)
     assert known.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == ours
 
 
 def test_tokens_are_counted_of_what_would_be_sent(house: House, known: Upstream) -> None:
     with client(house) as api:
         counted = [
-            api.messages.count_tokens(model=model, system=SYSTEM, messages=history(30)).input_tokens  # type: ignore[arg-type]
+            api.messages.count_tokens(model=model, system=SYSTEM, messages=history(30)).input_tokens
             for model in ("m", "m:memory")
         ]
     assert counted[1] < counted[0] / 2
