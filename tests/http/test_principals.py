@@ -64,7 +64,7 @@ async def alices(alice: httpx2.AsyncClient) -> Known:
 
 def arguments_on(tool: str, known: Known) -> dict[str, Any]:
     """The call that would reach Alice's conversation if anything could."""
-    return {
+    calls: dict[str, dict[str, Any]] = {
         "append_turn": {"role": "user", "content": "hi", "conversation_id": known.session, "parent_id": known.turn},
         "sync_transcript": {
             "messages": [{"role": "user", "content": "hi"}], "conversation_id": known.session, "after": known.turn,
@@ -77,7 +77,8 @@ def arguments_on(tool: str, known: Known) -> dict[str, Any]:
         "list_conversations": {},
         "write_summary": {"conversation_id": known.session, "node_id": known.node, "title": "t", "summary": "s"},
         "hand_off": {"conversation_id": known.session},
-    }[tool]  # fmt: skip
+    }  # fmt: skip
+    return calls[tool]
 
 
 # Tools that need no conversation to be there: they may answer, of the asking principal's own.

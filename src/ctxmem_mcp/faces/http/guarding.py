@@ -201,7 +201,7 @@ class Bounded:
         return failure(path, 413, f"A request takes up to {self._bytes} bytes.")
 
     def _too_slow(self, path: str, coming: _Coming) -> Response:
-        if coming.whole:
+        if not coming.too_slow:
             return failure(path, 504, f"There was no answer in {self._seconds:g} s. What was acknowledged is kept.")
         message = f"The request did not come in {self._seconds:g} s."
         return failure(path, 408, message, headers={"Connection": "close"})
@@ -245,9 +245,12 @@ class _Coming:
         return message
 
     async def _by_the_deadline(self, receive: Callable[[], Awaitable[Message]]) -> Message:
+        # Set while it is waited for, so that whichever clock rings knows what was late.
+        self.too_slow = True
         try:
             async with asyncio.timeout_at(self._by):
-                return await receive()
+                message = await receive()
         except TimeoutError:
-            self.too_slow = True
             raise _TooSlow from None
+        self.too_slow = False
+        return message

@@ -178,9 +178,9 @@ _SCHEMAS: dict[str, _Schema] = {
     "Compress": _object(
         "messages",
         messages={**_list(_ref("ChatMessage")), "minItems": 1},
-        expiration_days={"type": "integer", "description": "Clamped to 1..365.", "default": 30},
+        expiration_days={"type": ["number", "null"], "description": "Clamped to 1..365.", "default": 30},
         model_context_limit={
-            "anyOf": [{"type": "number"}, {"type": "string", "pattern": "^[0-9]{1,9}$"}],
+            "anyOf": [{"type": "number"}, {"type": "string", "pattern": "^[0-9]{1,9}$"}, {"type": "null"}],
             "description": "Values under 10,000 count as 10,000.", "default": 128_000,
         },
     ),
