@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.memory.branches import Lineage
@@ -46,15 +46,38 @@ class Branch:
         seqs = [seq for index in sorted(set(indexes)) if (seq := self.lineage.seq_at(index)) is not None]
         return {turn.index: turn for turn in await self.store.turns(self.id, seqs)}
 
-    async def summaries(self, nodes: Iterable[Node]) -> dict[bytes, Summary]:
+    async def summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
         """The summary to show of each of these nodes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
-        return {digest: best(found) for digest, found in kept.items()}
+        return _Chosen(kept, best)
 
-    async def first_summaries(self, nodes: Iterable[Node]) -> dict[bytes, Summary]:
+    async def first_summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
         """The summary that each of these nodes was born with, which never changes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
-        return {digest: first_written(found) for digest, found in kept.items()}
+        return _Chosen(kept, first_written)
+
+
+class _Chosen(Mapping[bytes, Summary]):
+    """One of the summaries of each node, chosen when it is asked for."""
+
+    def __init__(self, kept: Mapping[bytes, list[Summary]], choose: Callable[[Sequence[Summary]], Summary]) -> None:
+        self._kept, self._choose = kept, choose
+        self._chosen: dict[bytes, Summary] = {}
+
+    def __getitem__(self, digest: bytes) -> Summary:
+        found = self._chosen.get(digest)
+        if found is None:
+            found = self._chosen[digest] = self._choose(self._kept[digest])
+        return found
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._kept
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 async def whole_ground(branch: Branch) -> Ground:

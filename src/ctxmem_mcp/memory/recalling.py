@@ -5,7 +5,7 @@ query -> ranked pieces -> units that fit (by estimate) -> the ground under them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp import tokens
@@ -284,7 +284,7 @@ def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
 
 async def _outlined(
     branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], lines: int
-) -> tuple[Ground, dict[bytes, Summary]]:
+) -> tuple[Ground, Mapping[bytes, Summary]]:
     """Opens the outline to about so many lines; reads the summaries it may show."""
     items = tile(ground, shown_by(units, turns))
     ground = await unfolded(branch, ground, items, lines)

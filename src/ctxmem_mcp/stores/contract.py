@@ -253,7 +253,7 @@ class Store(Protocol):
         """(closer, node) of every closed node whose span is exactly first..last, on whichever branch."""
         ...
 
-    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, list[Summary]]:
+    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         """All summaries of these nodes, oldest first (the extractive one is born with the node)."""
         ...
 

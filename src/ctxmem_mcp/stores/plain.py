@@ -131,7 +131,7 @@ class PlainStore:
         closings = self._of(conversation_id).closings
         return sorted(((c, n) for c, n in closings if (n.first, n.last) == (first, last)), key=lambda pair: pair[0])
 
-    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, list[Summary]]:
+    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         kept = self._of(conversation_id).summaries
         return {digest: list(kept[digest].values()) for digest in digests if digest in kept}
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import zstandard
 
-    from ctxmem_mcp.model import Summary
-
 # A codec above these two is a dictionary's number and one more.
 RAW, ZSTD = 0, 1
 DICTIONARY_BYTES = 64 * 1024
@@ -26,8 +24,6 @@ LEVELS = (3, 3, 9)
 # Shorter texts gain nothing without a dictionary.
 SHORTEST = 64
 SAMPLE_BYTES = 1_000
-# About two kilobytes each.
-SUMMARIES_KEPT = 512
 
 
 class Bodies:
@@ -39,13 +35,6 @@ class Bodies:
         self._dictionaries: dict[int, bytes] = {}
         self._compressors: dict[int, zstandard.ZstdCompressor] = {}
         self._decompressors: dict[int, zstandard.ZstdDecompressor] = {}
-        # Read summaries by what they were read from: one outline shows most of those that the one before showed.
-        self.summaries: dict[tuple[str, int, bytes], Summary] = {}
-
-    def remember(self, author: str, codec: int, body: bytes, summary: Summary) -> None:
-        if len(self.summaries) >= SUMMARIES_KEPT:
-            self.summaries.clear()
-        self.summaries[author, codec, body] = summary
 
     def encode(self, text: str) -> tuple[int, bytes]:
         raw = text.encode()
@@ -79,7 +68,6 @@ class Bodies:
     def forget_dictionary(self) -> None:
         """After a rollback: what was made in it is not in the file."""
         self._newest = 0
-        self.summaries.clear()
         for known in (self._dictionaries, self._compressors, self._decompressors):
             known.clear()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
@@ -104,8 +104,28 @@ def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int,
     return [(row[0], _node(row[1:])) for row in found]
 
 
-def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -> dict[bytes, list[Summary]]:
-    found: dict[bytes, list[tuple[int, Summary]]] = {}
+class Kept(Mapping[bytes, list[Summary]]):
+    """Summaries by node, taken apart when they are asked for: an outline shows few of the hundreds it might show."""
+
+    def __init__(self, texts: Mapping[bytes, list[tuple[int, str, str]]]) -> None:
+        """texts: by node, of each summary its place, author and text."""
+        self._texts = texts
+
+    def __getitem__(self, digest: bytes) -> list[Summary]:
+        return [summary_of(author, text) for _, author, text in sorted(self._texts[digest])]
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._texts
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -> Kept:
+    found: dict[bytes, list[tuple[int, str, str]]] = {}
     for marks, part in _lists(list(dict.fromkeys(wanted))):
         rows = db.execute(
             "SELECT place, digest, author, codec, body FROM nodes JOIN summaries USING (node) "
@@ -113,16 +133,8 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -
             part,
         )
         for place, digest, author, codec, body in rows:
-            summary = bodies.summaries.get((author, codec, body))
-            if summary is None:
-                summary = summary_of(author, bodies.decode(db, codec, body))
-                bodies.remember(author, codec, body, summary)
-            found.setdefault(digest, []).append((place, summary))
-    return {digest: [kept for _, kept in sorted(written, key=_place)] for digest, written in found.items()}
-
-
-def _place(written: tuple[int, Summary]) -> int:
-    return written[0]
+            found.setdefault(digest, []).append((place, author, bodies.decode(db, codec, body)))
+    return Kept(found)
 
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:

@@ -104,7 +104,7 @@ class SqliteStore:
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
         return await self._ask(conversation_id, partial(reading.nodes_over, first=first, last=last))
 
-    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, list[Summary]]:
+    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         async with self._using(conversation_id) as file:
             return await file.connection.run(partial(reading.summaries, wanted=digests, bodies=file.bodies))
 
