@@ -188,10 +188,10 @@ def openai_events(text: str | None, tool_calls: Any = (), finish: bool = True) -
         arguments = call["function"]["arguments"]
         deltas.append({"tool_calls": [{**call, "index": i, "function": {**call["function"], "arguments": ""}}]})
         deltas += [{"tool_calls": [{"index": i, "function": {"arguments": part}}]} for part in _parts(arguments)]
-    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
     if finish:
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    common: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    common = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     said = b"".join(b"data: " + json.dumps(common | chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks)
     said += b": keep-alive\n\ndata: [DONE]\n\n" if finish else b""
     return [said[i : i + 17] for i in range(0, len(said), 17)]

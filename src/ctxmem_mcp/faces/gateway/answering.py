@@ -26,6 +26,8 @@ from ctxmem_mcp.faces.gateway.wishes import Wish, wish_of, without_ours
 from ctxmem_mcp.stores.contract import day_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import httpx2
     from starlette.requests import Request
 
@@ -89,6 +91,7 @@ class Gateway:
         self._keeping = Keeping(settings.gateway_tokens, settings.encoding)
         self._upstream = upstream or Upstream(settings.upstream_seconds)
         self._late: set[asyncio.Task[Any]] = set()
+        self._noted: set[asyncio.Task[None]] = set()
 
     async def answer(self, request: Request, shape: Shape, target: Target, *, counts: bool = False) -> Response:
         """counts: the request only wants its tokens counted."""
@@ -233,7 +236,21 @@ class Gateway:
             usage.cached or 0,
             prepared.tokens_in - sent,
         )
-        await asyncio.to_thread(spending.add, self._deps.folder(doing.request), spent)
+        self._noted = {task for task in self._noted if not task.done()}
+        self._noted.add(
+            asyncio.create_task(self._note(self._deps.folder(doing.request), spent), name="ctxmem spending")
+        )
+
+    async def _note(self, folder: Path, spent: spending.Spent) -> None:
+        """Adds up what was spent; nobody's answer waits for it."""
+        try:
+            await asyncio.to_thread(spending.add, folder, spent)
+        except Exception as error:
+            _log.warning("What a request cost was not noted: %s", error)
+
+    async def settled(self) -> None:
+        """Returns when all that was spent is noted."""
+        await asyncio.gather(*self._noted)
 
 
 async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, _T]) -> _T | None:

@@ -50,6 +50,7 @@ def routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
         return await gateway.sent_on(Doing(request, shape, target, b""))
 
     async def spent(request: Request) -> Response:
+        await gateway.settled()
         return await usage(deps, request)
 
     return [
