@@ -18,7 +18,7 @@ from ctxmem_mcp.memory.steadying import stable_view
 from ctxmem_mcp.model import Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
-from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, tile
+from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, Tiled, tile
 from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose, cost_weight_for
 from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
@@ -286,7 +286,7 @@ async def _outlined(
     branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], lines: int
 ) -> tuple[Ground, Mapping[bytes, Summary]]:
     """Opens the outline to about so many lines; reads the summaries it may show."""
-    items = tile(ground, shown_by(units, turns))
-    ground = await unfolded(branch, ground, items, lines)
-    items = tile(ground, shown_by(units, turns))
+    shown, tiled = shown_by(units, turns), Tiled()
+    ground = await unfolded(branch, ground, tile(ground, shown, tiled), lines)
+    items = tile(ground, shown, tiled)
     return ground, await branch.summaries(outline_nodes(items))
