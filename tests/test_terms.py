@@ -43,6 +43,12 @@ def test_a_hash_is_one_term() -> None:
     assert analyse("commit 4e0f5ce0bbac") == ["commit", "4e0f5ce0bbac"]
 
 
+def test_a_pictures_bytes_are_no_words() -> None:
+    bytes_written = "iVBORw0KGgoAAAANSUhEUgAA/x+Q2" * 40
+    assert analyse(f'{{"type":"image","data":"{bytes_written}=="}}') == analyse('{"type":"image","data":" "}')
+    assert analyse("x" * 200) == ["x" * TERM_CHARS_MAX]
+
+
 def test_scripts_without_spaces_become_pairs_and_others_stay_words() -> None:
     assert analyse("東京都") == ["東京", "京都"]
     assert analyse("hello世界") == ["hello", "世界"]

@@ -35,6 +35,9 @@ _WORD_ANY = re.compile(rf"[\w{_MARKS}]+(?:\.[\w{_MARKS}]+)*")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 _CASED = re.compile(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
 _SEAM = re.compile(r"[\d_.]|[a-z][A-Z]")
+# A picture's bytes written as text: nobody looks for one of its thousand words.
+_BLOB_CHARS_MIN = 300
+_BLOB = re.compile(r"[A-Za-z0-9+/_-]{300,}={0,2}")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
 _HASHLIKE = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{7,64}")
 # Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han, Hangul (spaced, but its endings stick).
@@ -144,6 +147,8 @@ def analyse(text: str) -> list[str]:
     if "\\" in text and '"' in text:
         # Code inside JSON: a written line end must not stick to the word after it.
         text = text.replace("\\\\", " ").replace("\\n", " ").replace("\\t", " ").replace("\\r", " ")
+    if len(text) > _BLOB_CHARS_MIN and text.count(" ") * _BLOB_CHARS_MIN < len(text):
+        text = _BLOB.sub(" ", text)
     words = (_WORD_ASCII if text.isascii() else _WORD_ANY).findall(text)
     return list(chain.from_iterable(map(_known.__getitem__, words)))
 
