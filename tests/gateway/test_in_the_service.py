@@ -1,0 +1,96 @@
+"""The gateway behind the service's guards: whose conversation it is, and which key goes where."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from ctxmem_mcp.faces.serving import http_app
+from ctxmem_mcp.settings import Settings
+from tests.gateway.house import Upstream, long_history, says, upstream
+
+ALICE, BOB = (f"{name}-{secrets.token_hex(16)}" for name in ("alice", "bob"))
+
+
+@pytest.fixture
+def known() -> Iterator[Upstream]:
+    with upstream(says("It is fixed.")) as found:
+        yield found
+
+
+@pytest.fixture
+async def service(tmp_path: Path, known: Upstream) -> AsyncIterator[httpx2.AsyncClient]:
+    settings = Settings(
+        tmp_path,
+        tokens=f"alice:{ALICE},bob:{BOB}",
+        upstream_base_url=f"{known.url}/v1",
+        upstream_anthropic_url=known.url,
+        gateway_tokens=4_000,
+    )
+    app = http_app(settings, "127.0.0.1")
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765", timeout=30) as client:
+            yield client
+
+
+def body(path: str) -> dict[str, Any]:
+    messages = long_history(30)
+    return {"model": "m:memory", "max_tokens": 500, "messages": messages if "chat" in path else [messages[1]]}
+
+
+PATHS = ["/v1/chat/completions", "/v1/messages"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+async def test_our_own_token_never_goes_upstream(
+    service: httpx2.AsyncClient, known: Upstream, path: str, header: str
+) -> None:
+    token = f"Bearer {ALICE}" if header == "authorization" else ALICE
+    answer = await service.post(path, json=body(path), headers={header: token})
+    assert answer.status_code == 200
+    assert answer.headers["x-ctxmem-memory"] in ("whole", "folded")
+    assert not [value for value in known.headers[-1].values() if ALICE in value]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", PATHS)
+async def test_beside_our_token_the_clients_own_key_goes_through(
+    service: httpx2.AsyncClient, known: Upstream, path: str
+) -> None:
+    await service.post(
+        path, json=body(path), headers={"x-ctxmem-token": ALICE, "authorization": "Bearer own", "x-api-key": "own"}
+    )
+    assert known.headers[-1]["authorization"] == "Bearer own"
+    assert known.headers[-1]["x-api-key"] == "own"
+    assert "x-ctxmem-token" not in known.headers[-1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", [*PATHS, "/v1/messages/count_tokens"])
+async def test_who_has_no_token_reaches_no_upstream(service: httpx2.AsyncClient, known: Upstream, path: str) -> None:
+    for headers in ({}, {"authorization": "Bearer somebody"}):
+        assert (await service.post(path, json=body(path), headers=headers)).status_code == 401
+    assert (await service.get("/v1/usage")).status_code == 401
+    assert (await service.get("/v1/models")).status_code == 401
+    assert known.paths == []
+
+
+@pytest.mark.anyio
+async def test_what_one_principal_says_is_unknown_to_another(service: httpx2.AsyncClient) -> None:
+    """The same words are two conversations, and each sees what its own cost."""
+    found = {}
+    for token in (ALICE, BOB):
+        headers = {"authorization": f"Bearer {token}"}
+        answer = await service.post(PATHS[0], json=body(PATHS[0]), headers=headers)
+        found[token] = answer.headers["x-ctxmem-conversation"]
+        usage = (await service.get("/v1/usage", headers=headers)).json()
+        assert [row["conversation_id"] for row in usage["data"]] == [found[token]]
+    assert found[ALICE] != found[BOB]
