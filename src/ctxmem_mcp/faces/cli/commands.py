@@ -63,6 +63,20 @@ def serve(context: typer.Context) -> None:
     raise typer.Exit(starting.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args]))
 
 
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Who will ask with it.", show_default=False)], as_json: Json = False
+) -> None:
+    """Make a token for the HTTP service: said once, and the line that goes into CTXMEM_TOKENS_FILE."""
+    from ctxmem_mcp.faces.http.tokens import new_token
+
+    made, line = new_token(name)
+    if as_json:
+        _print_json({"token": made, "line": line})
+    else:
+        typer.echo(f"The token, which is not kept anywhere:\n\n    {made}\n\nThe line for CTXMEM_TOKENS_FILE:\n\n    {line}")
+
+
 # ---------------------------------------------------------------- in
 
 

@@ -77,9 +77,8 @@ async def _answer(memory: Memory, turns: Sequence[NewTurn], days: int | None, bu
 
 def retention(header: str | None, given: object) -> int | None:
     """Days to keep the conversation: the header's word before the body's, clamped to what there is."""
-    if header is not None:
-        return _clamped(header, "memory_expiration_days")
-    return None if given is None else _clamped(given, "expiration_days")
+    of_body = None if given is None else _clamped(given, "expiration_days")
+    return of_body if header is None else _clamped(header, "memory_expiration_days")
 
 
 def view_budget(limit: object) -> int:

@@ -167,6 +167,7 @@ _SCHEMAS: dict[str, _Schema] = {
     "ChatMessage": {
         "anyOf": [
             _object("role content", role=_ROLE, content={"anyOf": [_TEXT, {**_list(_PART), "minItems": 1}]}),
+            _object("role content", role={"type": "string", "const": "assistant"}, content={"type": "null"}),
             _object(
                 "role tool_calls",
                 role={"type": "string", "const": "assistant"},
