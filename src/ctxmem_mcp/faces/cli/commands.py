@@ -74,7 +74,9 @@ def token(
     if as_json:
         _print_json({"token": made, "line": line})
     else:
-        typer.echo(f"The token, which is not kept anywhere:\n\n    {made}\n\nThe line for CTXMEM_TOKENS_FILE:\n\n    {line}")
+        typer.echo(
+            f"The token, which is not kept anywhere:\n\n    {made}\n\nThe line for CTXMEM_TOKENS_FILE:\n\n    {line}"
+        )
 
 
 # ---------------------------------------------------------------- in

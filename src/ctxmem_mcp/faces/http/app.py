@@ -41,7 +41,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def app(settings: Settings, host: str) -> Starlette:
     """The ASGI application, bound to `host`. Raises InvalidArgument for tokens or OAuth that can't be understood."""
-    principals, rooms, metrics = Principals.of(settings), Rooms(settings), Metrics()
+    principals, metrics = Principals.of(settings), Metrics()
+    rooms = Rooms(settings, principals.open)
     deps = Deps(settings, rooms.memory_for, principal_of, rooms.folder_of)
     rate = settings.http_requests_per_minute or (None if principals.open else REQUESTS_PER_MINUTE)
 

@@ -97,8 +97,9 @@ def _mcp_sessions(lent: object) -> StreamableHTTPSessionManager:
 class Rooms:
     """All rooms. Entered once, for as long as the service runs."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, everybodys: bool) -> None:
+        """everybodys: there is one principal, the default one."""
+        self._settings, self._everybodys = settings, everybodys
         self._rooms: dict[str, Room] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self.serving = False
@@ -142,6 +143,9 @@ class Rooms:
 
     async def __aenter__(self) -> Rooms:
         self.serving = True
+        if self._everybodys:
+            # Opens by itself, so that what has expired is swept and what hooks left is taken in, asked or not.
+            await self.room(DEFAULT_PRINCIPAL)
         self._sweeper = asyncio.create_task(self._sweep_unentered(), name="ctxmem sweep of rooms")
         return self
 
