@@ -110,11 +110,11 @@ def test_calls_in_an_answer_are_kept_with_their_arguments_as_they_were_said(
         assert house.turns(conversation)[len(as_turns([*messages, said, result])) - 1].content == "ok"
 
 
-def test_the_conversation_is_found_by_its_messages_and_edits_branch(house: House) -> None:
+def test_the_conversation_is_found_by_its_messages_whatever_the_model_and_edits_branch(house: House) -> None:
     messages = long_history(3)
     first = ask(house, messages).headers["x-ctxmem-conversation"]
     answered = [*messages, {"role": "assistant", "content": "It is fixed."}, {"role": "user", "content": "Thanks."}]
-    assert ask(house, answered).headers["x-ctxmem-conversation"] == first
+    assert ask(house, answered, "another:memory").headers["x-ctxmem-conversation"] == first
     edited = [*messages[:-1], {"role": "user", "content": "No, wait."}]
     assert ask(house, edited).headers["x-ctxmem-conversation"] == first
     assert len(house.do(house.memory.branches(first))) == 2
