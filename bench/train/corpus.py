@@ -7,7 +7,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ctxmem_mcp import pieces, terms, tokens, tree
 from ctxmem_mcp.memory.growing import TOPIC_CHARS, seconds
 from ctxmem_mcp.recall.features import PieceFacts
 from ctxmem_mcp.stores.contract import TermHits
+from ctxmem_mcp.vectors import Embedder
 
 CAP = 5_000
 
@@ -31,6 +32,16 @@ class Prepared:
     mean_words: float = 1.0
     speakers: list[str] = field(default_factory=list)
     by_id: dict[str, int] = field(default_factory=dict)
+    embedder: Embedder | None = None
+    vectors: list[bytes] = field(default_factory=list)
+
+    def meanings(self, query: str) -> dict[int, float]:
+        """How near each piece is to the query in meaning; of none, where that is not to be looked at."""
+        if self.embedder is None:
+            return {}
+        if not self.vectors:
+            self.vectors = self.embedder.embed(self.texts)
+        return dict(enumerate(self.embedder.cosines(self.embedder.embed([query])[0], self.vectors)))
 
     def hits(self, wanted: tuple[str, ...]) -> dict[str, TermHits]:
         found = {}
@@ -87,5 +98,5 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
     return made
 
 
-def load(name: str) -> list[Prepared]:
-    return [prepare(conversation) for conversation in read(name)]
+def load(name: str, embedder: Embedder | None = None) -> list[Prepared]:
+    return [replace(prepare(conversation), embedder=embedder) for conversation in read(name)]

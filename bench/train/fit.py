@@ -6,6 +6,9 @@ for a piece are kept at zero or above, all are drawn towards zero: the wording o
 
 Trained on LongMemEval and the coding sessions (both MIT), on questions made by rule from the same conversations, and,
 for dialogues, on LongMemEval chats told again as short turns. LoCoMo is never trained on.
+
+With --meaning the weights of words and meaning together are trained, for those who have the `semantic` extra. The
+other weights in the file stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import json
 import pickle
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,14 @@ from bench.train import questions as make
 from bench.train.corpus import Prepared, load, read
 from bench.train.evidence import answering
 from bench.train.measure import measure, ranker, shown, without_rarest
+from ctxmem_mcp import vectors
 from ctxmem_mcp.recall import features
 from ctxmem_mcp.recall import query as queries
 from ctxmem_mcp.recall.ranking import KINDS, Search, Weights
+from ctxmem_mcp.vectors import Embedder
 
 TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/recall/weights.json"
-NAMES = features.NAMES
+NAMES = (*features.NAMES, *features.MEANINGS)
 # Features that may speak against a piece; all others only for it.
 FREE = {
     "user", "agent", "output", "prose", "call", "first", "size", "recent", "asks", "after_question", "has_error",
@@ -53,7 +58,8 @@ def example(conversation: Prepared, kind: str, question: dict[str, Any], query: 
     plan = queries.read(query, conversation.speakers)
     search = Search(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
     facts = [conversation.facts[o] for o in search.wanted]
-    cols = features.columns(plan, search.matches, facts, len(conversation.facts), conversation.mean_words)
+    matches = replace(search.matches, meanings=conversation.meanings(query))
+    cols = features.columns(plan, matches, facts, len(conversation.facts), conversation.mean_words)
     place = {f.ordinal: i for i, f in enumerate(facts)}
     groups = [[place[o] for o in group if o in place] for group in answering(conversation, question)]
     groups = [g for g in groups if g]
@@ -66,21 +72,21 @@ def example(conversation: Prepared, kind: str, question: dict[str, Any], query: 
     return Example(kind, conversation.id, table, [np.array(g) for g in groups], weight)
 
 
-def examples(seed: int = 7) -> list[Example]:
+def examples(embedder: Embedder | None = None, seed: int = 7) -> list[Example]:
     rng = random.Random(seed)
     found: list[Example | None] = []
-    for conversation in load("coding-dev"):
+    for conversation in load("coding-dev", embedder):
         for q in conversation.questions:
             found += _asked_ways(conversation, "coding", q, 1.0)
         for q in make.about_code(conversation, 150, rng):
             found.append(example(conversation, "coding", q, q["query"], 0.5))
     chats = list(read("longmemeval-dev"))
-    for chat, conversation in zip(chats, load("longmemeval-dev"), strict=True):
+    for chat, conversation in zip(chats, load("longmemeval-dev", embedder), strict=True):
         for q in conversation.questions:
             found += _asked_ways(conversation, "chat", q, 3.0)
         for q in make.about_chat(conversation, 12, rng):
             found.append(example(conversation, "chat", q, q["query"], 0.15))
-        dialogue = make.as_dialogue(chat, rng)
+        dialogue = replace(make.as_dialogue(chat, rng), embedder=embedder)
         for q in make.about_dialogue(dialogue, 12, rng):
             made = example(dialogue, "dialogue", q, q["query"], 0.5)
             if made:
@@ -148,15 +154,15 @@ def train(data: Sequence[Example], iterations: int = 150) -> Weights:
     return Weights(by_kind)
 
 
-def folds(name: str, count: int) -> list[list[Prepared]]:
-    conversations = load(name)
+def folds(name: str, count: int, embedder: Embedder | None) -> list[list[Prepared]]:
+    conversations = load(name, embedder)
     return [conversations[i::count] for i in range(count)]
 
 
-def cross_validate(data: Sequence[Example], name: str, count: int) -> None:
+def cross_validate(data: Sequence[Example], name: str, count: int, embedder: Embedder | None) -> None:
     whole: dict[str, list[list[float]]] = {}
     looser: dict[str, list[list[float]]] = {}
-    for part in folds(name, count):
+    for part in folds(name, count, embedder):
         unseen = {c.id for c in part}
         weights = train([e for e in data if e.conversation not in unseen], 80)
         for into, asks in ((whole, None), (looser, without_rarest)):
@@ -170,21 +176,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, help="keep the examples here between runs")
     parser.add_argument("--no-folds", action="store_true")
+    parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
     parser.add_argument("--out", type=Path, default=TARGET)
     args = parser.parse_args()
+    embedder = vectors.embedder("on") if args.meaning else None
     if args.cache and args.cache.exists():
         data = pickle.loads(args.cache.read_bytes())
     else:
-        data = examples()
+        data = examples(embedder)
         if args.cache:
             args.cache.write_bytes(pickle.dumps(data))
     print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in KINDS}, flush=True)
     weights = train(data)
-    args.out.write_text(json.dumps({"weights": weights.by_kind}, indent=1) + "\n")
+    kept = json.loads(args.out.read_text()) if args.out.exists() else {}
+    trained = {"with_meaning" if args.meaning else "weights": weights.by_kind}
+    args.out.write_text(json.dumps(kept | trained, indent=1) + "\n")
     if not args.no_folds:
-        cross_validate(data, "coding-dev", 4)
-        cross_validate(data, "longmemeval-dev", 4)
-        print("locomo-dev, never trained on\n" + shown(measure(load("locomo-dev"), ranker(weights))))
+        cross_validate(data, "coding-dev", 4, embedder)
+        cross_validate(data, "longmemeval-dev", 4, embedder)
+        print("locomo-dev, never trained on\n" + shown(measure(load("locomo-dev", embedder), ranker(weights))))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.train.corpus import Prepared, load
 from bench.train.evidence import recall
+from ctxmem_mcp import vectors
 from ctxmem_mcp.recall import query as queries
 from ctxmem_mcp.recall.packing import Candidate, choose
 from ctxmem_mcp.recall.ranking import Ranked, Search, Weights, kind_of, shipped_weights
@@ -31,7 +32,8 @@ def ranker(weights: Weights) -> Ranker:
             kinds[conversation.id] = weights.blended(kind_of(conversation.facts))
         plan = queries.read(text, conversation.speakers)
         search = Search(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
-        return search.rank([conversation.facts[o] for o in search.wanted], kinds[conversation.id])
+        facts = [conversation.facts[o] for o in search.wanted]
+        return search.rank(facts, kinds[conversation.id], conversation.meanings(text))
 
     return rank
 
@@ -126,10 +128,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="*", default=["locomo-dev", "longmemeval-dev", "coding-dev"])
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
     args = parser.parse_args()
-    weights = Weights(json.loads(args.weights.read_text())["weights"]) if args.weights else shipped_weights()
+    embedder = vectors.embedder("on") if args.meaning else None
+    weights = (
+        Weights(json.loads(args.weights.read_text())["with_meaning" if args.meaning else "weights"])
+        if args.weights else shipped_weights(meaning=args.meaning)
+    )  # fmt: skip
     for name in args.data:
-        conversations = load(name)
+        conversations = load(name, embedder)
         begun = time.perf_counter()
         rows = measure(conversations, ranker(weights))
         spent = 1000 * (time.perf_counter() - begun) / len(rows["ALL"])

@@ -46,6 +46,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+    from ctxmem_mcp.vectors import embedder
 
     settings = settings or Settings.load()
     store, caps = SqliteStore(settings.data_dir, durability=settings.durability), _caps(settings)
@@ -58,6 +59,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         on_gone=partial(_gone, settings.data_dir),
         redact=_redaction(settings),
         caps=caps,
+        embedder=embedder(settings.semantic),
     )
     closing = asyncio.Event()
     upkeep = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem upkeep")

@@ -23,10 +23,12 @@ from ctxmem_mcp.tokens import DEFAULT_ENCODING, ENCODINGS
 Durability = Literal["full", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Redaction = Literal["nothing", "secrets"]
+Semantic = Literal["auto", "on", "off"]
 
 DURABILITIES: tuple[Durability, ...] = ("full", "normal")
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 REDACTIONS: tuple[Redaction, ...] = ("nothing", "secrets")
+SEMANTICS: tuple[Semantic, ...] = ("auto", "on", "off")
 CONFIG_ENV = "CTXMEM_CONFIG"
 PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
@@ -51,6 +53,7 @@ class Settings:
     sweep_seconds   CTXMEM_SWEEP_SECONDS   seconds between two sweeps of what has expired
     inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
     redact          CTXMEM_REDACT          secrets: taken out of turns before these are stored; nothing: all is kept
+    semantic        CTXMEM_SEMANTIC        pieces are also found by what they mean; auto: where the extra is installed
 
     Of the HTTP service, beside where it listens:
 
@@ -97,6 +100,7 @@ class Settings:
     sweep_seconds: int = 3_600
     inject_tokens: int = 2_000
     redact: Redaction = "nothing"
+    semantic: Semantic = "auto"
     tokens: str | None = field(default=None, repr=False)
     tokens_file: Path | None = None
     oauth_issuer: str | None = None
@@ -320,6 +324,7 @@ _KNOBS: dict[str, _Parse] = {
     "log_level": _one_of(cast("tuple[str, ...]", LOG_LEVELS)),
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
     "redact": _one_of(REDACTIONS),
+    "semantic": _one_of(SEMANTICS),
     "inject_tokens": _none_or(_whole(INJECT_TOKENS_MIN, INJECT_TOKENS_MAX)),
     "tokens": _secret,
     "tokens_file": _file,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.recall import query as queries
-from ctxmem_mcp.recall.features import NAMES, PieceFacts, columns
+from ctxmem_mcp.recall.features import MEANINGS, NAMES, PieceFacts, columns
 from ctxmem_mcp.recall.ranking import Search
 from ctxmem_mcp.stores.contract import TermHits
 
@@ -50,10 +52,12 @@ def situations(draw: st.DrawFn) -> tuple[queries.Plan, dict[str, TermHits], list
 @given(situations(), st.randoms(use_true_random=False))
 def test_the_fast_sum_is_the_sum_of_the_columns(situation: tuple, chance) -> None:  # type: ignore[no-untyped-def, type-arg]
     plan, hits, facts, n = situation
-    weights = {name: chance.uniform(-2, 2) for name in NAMES}
+    weights = {name: chance.uniform(-2, 2) for name in (*NAMES, *MEANINGS)}
     search = Search(plan, hits, n, 50.0)
-    cols = columns(plan, search.matches, facts, n, 50.0)
-    ranked = search.rank(facts, weights)
+    near = {fact.ordinal: chance.uniform(-1, 1) for fact in facts} if chance.random() < 0.7 else {}
+    cols = columns(plan, replace(search.matches, meanings=near), facts, n, 50.0)
+    assert (set(MEANINGS) <= cols.keys()) == bool(near)
+    ranked = search.rank(facts, weights, near)
     place = {fact.ordinal: i for i, fact in enumerate(facts)}
     for scored in ranked.pieces:
         slow = sum(weights.get(name, 0.0) * column[place[scored.ordinal]] for name, column in cols.items())

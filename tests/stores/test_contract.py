@@ -241,6 +241,19 @@ async def test_pieces_by_id_and_by_turn(store: Store, memory: Memory) -> None:
     assert await store.pieces("c", [*ids, 0, 999]) == {piece.id: piece for piece in of[2]}
 
 
+async def test_vectors_of_pieces_that_have_one(store: Store) -> None:
+    commit = extended(fresh(), list("abcde"))
+    vectors = [bytes(range(256)), b"", b"\x00", b"\xff" * 257, b""]
+    kept = [replace(stored, vector=vector) for stored, vector in zip(commit.pieces, vectors, strict=True)]
+    await store.commit(replace(commit, pieces=kept), NOW)
+    there = {1: vectors[0], 3: vectors[2], 4: vectors[3]}
+    assert await store.vectors("c", [1, 2, 3, 4, 5]) == there
+    assert await store.vectors("c", [99, 4, 2, 1, 0]) == {4: vectors[3], 1: vectors[0]}
+    assert await store.vectors("c", [2, 5]) == {}
+    await store.commit(extended(commit.state, ["f"]), NOW)
+    assert await store.vectors("c", range(1, 7)) == there
+
+
 ODD_TERMS = (
     "plain", "=parse_config", "=a.b-c/d", "@user", "=setup.go", "42", "-", "日本", "語🙂", "नमस्ते", "கற்க", "สวัสดี",
     "ภาษา", "ﷺ", "صلى الله",
@@ -322,6 +335,7 @@ async def test_empty_questions_have_empty_answers(store: Store) -> None:
     assert await store.summaries("c", []) == {}
     assert await store.pieces("c", []) == {}
     assert await store.pieces_of("c", []) == {}
+    assert await store.vectors("c", []) == {}
     assert dict(await store.term_hits("c", [], 10)) == {}
 
 
@@ -339,6 +353,7 @@ async def test_asking_an_unknown_conversation_is_an_error(store: Store) -> None:
         store.summaries(nobody, []),
         store.pieces(nobody, [1]),
         store.pieces_of(nobody, [1]),
+        store.vectors(nobody, [1]),
         store.term_hits(nobody, ["x"], 10),
         store.forget(nobody),
     ):

@@ -35,6 +35,7 @@ from ctxmem_mcp.model import (
 )
 from ctxmem_mcp.stores.contract import Caps, Page, State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
+from ctxmem_mcp.vectors import Embedder
 
 __all__ = ["Memory"]
 
@@ -63,12 +64,13 @@ class Memory:
         on_gone: Callable[[list[str]], None] = lambda _: None,
         redact: Callable[[str], str] | None = None,
         caps: Caps | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
         self._redact = redact
-        self._caps = caps
+        self._caps, self._embedder = caps, embedder
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
-        self._writer = Writer(store, summarizer, defaults, clock)
+        self._writer = Writer(store, summarizer, defaults, clock, embedder)
 
     # ------------------------------------------------------------ writing
 
@@ -198,7 +200,9 @@ class Memory:
         explain: the view also says why each quoted stretch was chosen (tree layout only).
         """
         state, lineage = await self._branch(conversation_id, turn_id)
-        return await recalling.view(self._store, self._summarizer, state, lineage, query, token_budget, layout, explain)
+        return await recalling.view(
+            self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder
+        )
 
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
@@ -228,12 +232,12 @@ class Memory:
         wanted = searching.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
         if conversation_id is not None:
             state, lineage = await self._branch(conversation_id, None)
-            return await searching.search(self._store, state, lineage, query, wanted)
+            return await searching.search(self._store, state, lineage, query, wanted, self._embedder)
         found: list[Hit] = []
         for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
             try:
                 state, lineage = await self._branch(info.conversation_id, None)
-                found += await searching.search(self._store, state, lineage, query, wanted)
+                found += await searching.search(self._store, state, lineage, query, wanted, self._embedder)
             except UnknownConversation:
                 continue
         return sorted(found, key=lambda hit: -hit.score)[:limit]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import NamedTuple
 
 from ctxmem_mcp.memory.branches import run_end
@@ -24,6 +25,10 @@ from ctxmem_mcp.stores.contract import TermHits
 # Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
 TERM_CAP = 4_000
 FEATURES_TOLD = 4
+# Where a branch has no more pieces than this, what each of them means is looked at; else of those that words found.
+MEANINGS_READ = 5_000
+# And of those that no word found, the nearest in meaning are looked at closely.
+NEAREST = 100
 # Who speaks is learnt from the last turns.
 SPEAKERS_FROM_TURNS = 64
 
@@ -95,7 +100,7 @@ class _Places:
 
 
 async def ask(branch: Branch, query: str) -> Answer:
-    """Ranks the branch's pieces for a query; three reads."""
+    """Ranks the branch's pieces for a query; three reads, four where they have vectors."""
     plan = queries.read(query, await _speakers(branch))
     if not plan.terms:
         return Answer(plan, [])
@@ -104,13 +109,36 @@ async def ask(branch: Branch, query: str) -> Answer:
     by_place = {term: places.translated(hit) for term, hit in hits.items()}
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
     search = Search(plan, by_place, places.n, mean_words)
-    pieces, turns = await _facts(branch, places, search.wanted)
+    wanted, meanings = await _with_meanings(branch, places, query, search.wanted)
+    pieces, turns = await _facts(branch, places, wanted)
     timed = bool(plan.periods)
     facts = [_fact(ordinal, piece, turns[piece.seq], timed) for ordinal, piece in pieces.items()]
     kinds = kind_of(facts)
-    ranked = search.rank(facts, shipped_weights().blended(kinds))
+    ranked = search.rank(facts, shipped_weights(meaning=bool(meanings)).blended(kinds), meanings)
     found = [Found(pieces[s.ordinal], turns[pieces[s.ordinal].seq], s.score, s.ordinal) for s in ranked.pieces]
     return Answer(plan, found, ranked, kinds, search.matches.masks)
+
+
+async def _with_meanings(
+    branch: Branch, places: _Places, query: str, wanted: list[int]
+) -> tuple[list[int], dict[int, float]]:
+    """The pieces to look at, those near the query in meaning added; and how near each is.
+
+    Nothing is told of meaning unless it is known of all of them: some weighed by words and some by both can't be
+    compared.
+    """
+    if branch.embedder is None:
+        return wanted, {}
+    embed, looked_at = branch.embedder, wanted if places.n > MEANINGS_READ else range(places.n)
+    ordinals = {places.piece(ordinal): ordinal for ordinal in looked_at}
+    read = await branch.store.vectors(branch.id, list(ordinals))
+    asked = embed.embed([query])[0]
+    if len(read) < len(ordinals) or not all(embed.comparable(asked, vector) for vector in read.values()):
+        return wanted, {}
+    near = dict(zip((ordinals[i] for i in read), embed.cosines(asked, list(read.values())), strict=True))
+    if len(wanted) < len(near):
+        wanted = sorted({*wanted, *nlargest(NEAREST, near, key=near.__getitem__)})
+    return wanted, near
 
 
 async def _speakers(branch: Branch) -> list[str]:

@@ -12,6 +12,7 @@ from ctxmem_mcp.memory.edges import first_written, spine_at
 from ctxmem_mcp.model import Node, Summary, Turn
 from ctxmem_mcp.recall.layout import Folded, Ground, Item, Opened
 from ctxmem_mcp.stores.contract import State, Store
+from ctxmem_mcp.vectors import Embedder
 
 # Each round of unfolding reads one level more.
 UNFOLD_ROUNDS = 5
@@ -19,12 +20,13 @@ UNFOLD_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch that is looked at: its store, its state, its chain of turns. seen: turns already read, by seq,
-    without their content."""
+    """A branch that is looked at: its store, its state, its chain of turns. embedder: there, where pieces may have
+    vectors. seen: turns already read, by seq, without their content."""
 
     store: Store
     state: State
     lineage: Lineage
+    embedder: Embedder | None = None
     seen: dict[int, Turn] = field(default_factory=dict)
 
     @property

@@ -15,6 +15,7 @@ from ctxmem_mcp import pieces, terms, tokens, tree
 from ctxmem_mcp.model import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.contract import TOPICS_JOINED, Summarizer
+from ctxmem_mcp.vectors import Embedder
 
 # What a leaf's summariser sees of the turns before it.
 BEFORE_TURNS = 3
@@ -83,8 +84,8 @@ class Grown:
 class Grower:
     """Grows one edge by turns, collecting what a commit needs."""
 
-    def __init__(self, state: State, edge: Edge, summarizer: Summarizer) -> None:
-        self._state, self._edge, self._summarizer = state, edge, summarizer
+    def __init__(self, state: State, edge: Edge, summarizer: Summarizer, embedder: Embedder | None = None) -> None:
+        self._state, self._edge, self._summarizer, self._embedder = state, edge, summarizer, embedder
         self._parent_seq = edge.seq
         self._turns: list[Turn] = []
         self._pieces: list[StoredPiece] = []
@@ -137,7 +138,8 @@ class Grower:
                 self._next_piece, turn.seq, turn.index, start, stop, size, len(found),
                 terms.flags(text, turn.role), leaf, session,
             )  # fmt: skip
-            self._pieces.append(StoredPiece(piece, [*found, *terms.marks(piece.flags, turn.role)]))
+            vector = self._embedder.embed([text])[0] if self._embedder else b""
+            self._pieces.append(StoredPiece(piece, [*found, *terms.marks(piece.flags, turn.role)], vector))
             self._words += len(found)
             self._next_piece += 1
 

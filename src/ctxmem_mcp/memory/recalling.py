@@ -25,6 +25,7 @@ from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
 from ctxmem_mcp.recall.telling import between, told_turns
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
+from ctxmem_mcp.vectors import Embedder
 
 # The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.06, 0.35
@@ -69,11 +70,12 @@ async def view(
     token_budget: int,
     layout: str,
     explain: bool,
+    embedder: Embedder | None = None,
 ) -> View:
     """The view of a branch as of its last turn; with its reasons, where they are asked for."""
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
-    branch = Branch(store, state, lineage)
+    branch = Branch(store, state, lineage, embedder)
     count = tokens.Counting(state.encoding)
     ground = await whole_ground(branch)
     heading = await heading_of(branch, ground, token_budget)

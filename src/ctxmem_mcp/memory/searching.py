@@ -13,6 +13,7 @@ from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.model import Hit, Node, Turn
 from ctxmem_mcp.recall.layout import Ground
 from ctxmem_mcp.stores.contract import State, Store
+from ctxmem_mcp.vectors import Embedder
 
 SNIPPET_CHARS = 240
 
@@ -37,9 +38,11 @@ class Wanted:
         return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
 
-async def search(store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted) -> list[Hit]:
+async def search(
+    store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted, embedder: Embedder | None = None
+) -> list[Hit]:
     """The turns of a branch that answer best, best first."""
-    branch = Branch(store, state, lineage)
+    branch = Branch(store, state, lineage, embedder)
     best: dict[int, Found] = {}
     answer = await ask(branch, query)
     for found in answer.found:

@@ -23,6 +23,7 @@ from ctxmem_mcp.memory.naming import Naming
 from ctxmem_mcp.model import NewTurn, id_digits
 from ctxmem_mcp.stores.contract import Commit, State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
+from ctxmem_mcp.vectors import Embedder
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -73,8 +74,16 @@ class Extended:
 class Writer:
     """Changes conversations; one change at a time per conversation in this process."""
 
-    def __init__(self, store: Store, summarizer: Summarizer, defaults: Defaults, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        summarizer: Summarizer,
+        defaults: Defaults,
+        clock: Callable[[], float],
+        embedder: Embedder | None = None,
+    ) -> None:
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
+        self._embedder = embedder
         self._edges: OrderedDict[str, tuple[State, Edge]] = OrderedDict()
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}
 
@@ -120,7 +129,7 @@ class Writer:
         at = known[-1] if known else start
         if at != edge.seq:
             edge = await edge_at(self._store, state, at)
-        grower = Grower(state, edge, self._summarizer)
+        grower = Grower(state, edge, self._summarizer, self._embedder)
         grower.add_all(turns[len(known) :], digests[len(known) :])
         days = state.retention_days if target.retention_days is None else target.retention_days
         grown = grower.grown(now=now, retention_days=days)

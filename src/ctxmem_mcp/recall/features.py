@@ -7,6 +7,7 @@ All numbers are small (mostly 0..1), so that weights say how much a feature matt
     from around it               before1 after1 before2 after2 window context turn leaf leaf_cover sitting ...
     from what it is              said user agent output first size recent asks after_question ...
     from what is asked           one column per kind of question and property of the piece that answers it
+    from what it means           meaning meaning_before1 meaning_after1 meaning_turn meaning_leaf; only with vectors
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Matches:
 
     counts: per own term, ordinal -> occurrences. masks: ordinal -> which own terms stand there, one bit each.
     heads: the same, only what stands among a piece's first terms. loose: ordinal -> a score without lengths.
-    pairs: ordinal -> share of the query's pairs standing together.
+    pairs: ordinal -> share of the query's pairs standing together. meanings: ordinal -> how near the piece's meaning is
+    to the query's; of none, where meaning is not looked at.
     """
 
     idf: list[float]
@@ -65,6 +67,7 @@ class Matches:
     loose: Mapping[int, float]
     pairs: Mapping[int, float]
     exact: int
+    meanings: Mapping[int, float] = field(default_factory=dict)
     _worth: dict[int, float] = field(default_factory=lambda: {0: 0.0})
 
     @property
@@ -118,6 +121,8 @@ def columns(plan: Plan, matches: Matches, facts: Sequence[PieceFacts], n: int, m
     found |= _sections(matches, facts)
     found |= nature(facts, n)
     found |= asked(plan, facts)
+    if matches.meanings:
+        found |= meant(matches, facts)
     return found
 
 
@@ -295,6 +300,25 @@ def in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
         yield known[f.said_at]
 
 
+def meant(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
+    """How near what is meant comes to the query: by the piece, its neighbours, the nearest of its turn and section."""
+    nearness = [max(0.0, matches.meanings.get(f.ordinal, 0.0)) for f in facts]
+    top = max(nearness, default=0.0) or 1.0
+    own = {f.ordinal: near / top for f, near in zip(facts, nearness, strict=True)}
+    session = {f.ordinal: f.session for f in facts}
+    turns, leaves = dict[int, float](), dict[int, float]()
+    for f in facts:
+        turns[f.turn] = max(turns.get(f.turn, 0.0), own[f.ordinal])
+        leaves[f.leaf] = max(leaves.get(f.leaf, 0.0), own[f.ordinal])
+    return {
+        "meaning": [own[f.ordinal] for f in facts],
+        "meaning_before1": [own.get(at, 0.0) for at in _near(facts, session, -1)],
+        "meaning_after1": [own.get(at, 0.0) for at in _near(facts, session, 1)],
+        "meaning_turn": [turns[f.turn] for f in facts],
+        "meaning_leaf": [leaves[f.leaf] for f in facts],
+    }
+
+
 NAMES: tuple[str, ...] = (
     *("bm25", "rel", "cover", "exact", "rare", "pair", "any"),
     *("before1", "after1", "before2", "after2", "window", "context"),
@@ -304,3 +328,5 @@ NAMES: tuple[str, ...] = (
     *(name for name, _, _ in (*_ANSWERS, *_SPEAKS)),
     *("speaker", "period"),
 )
+# Columns that are there where pieces have vectors.
+MEANINGS: tuple[str, ...] = ("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf")

@@ -15,7 +15,7 @@ import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from math import log
 from typing import NamedTuple
@@ -63,10 +63,10 @@ class Weights:
 
 
 @functools.cache
-def shipped_weights() -> Weights:
-    """The weights that come with the package."""
+def shipped_weights(*, meaning: bool = False) -> Weights:
+    """The weights that come with the package: those for words alone, or for words and meaning."""
     text = resources.files("ctxmem_mcp.recall").joinpath("weights.json").read_text("utf-8")
-    return Weights(json.loads(text)["weights"])
+    return Weights(json.loads(text)["with_meaning" if meaning else "weights"])
 
 
 def kind_of(facts: Iterable[PieceFacts]) -> dict[str, float]:
@@ -139,16 +139,19 @@ class Search:
             found.update(range(max(0, n - (CANDIDATES - len(found))), n))
         return sorted(found)
 
-    def rank(self, facts: Iterable[PieceFacts], weights: Mapping[str, float]) -> Ranked:
-        """Scores the pieces whose facts are given."""
+    def rank(
+        self, facts: Iterable[PieceFacts], weights: Mapping[str, float], meanings: Mapping[int, float] | None = None
+    ) -> Ranked:
+        """Scores the pieces whose facts are given. meanings: ordinal -> how near each is to the query, if known."""
         known = sorted(facts, key=lambda f: f.ordinal)
-        found = scores(self._plan, self.matches, known, self._n, self._mean_words, weights)
+        matches = replace(self.matches, meanings=meanings) if meanings else self.matches
+        found = scores(self._plan, matches, known, self._n, self._mean_words, weights)
         order = sorted((-score, -fact.ordinal) for fact, score in zip(known, found, strict=True))
         best = [Scored(-ordinal, -score) for score, ordinal in order]
 
         @functools.cache
         def cols() -> Columns:
-            return columns(self._plan, self.matches, known, self._n, self._mean_words)
+            return columns(self._plan, matches, known, self._n, self._mean_words)
 
         @functools.cache
         def place() -> Mapping[int, int]:

@@ -38,6 +38,10 @@ def scores(
         _sections(matches, facts, weights),
     ):
         found = [a + b for a, b in zip(found, more, strict=True)]
+    if matches.meanings:
+        for name, column in features.meant(matches, facts).items():
+            weight = weights.get(name, 0.0)
+            found = [score + weight * value for score, value in zip(found, column, strict=True)]
     return found
 
 

@@ -64,10 +64,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class StoredPiece:
-    """A piece and its analysed terms in order (what the index keeps; never shown)."""
+    """A piece and its analysed terms in order (what the index keeps; never shown).
+
+    vector: what it means, as bytes that a store does not look into; empty where that is not kept.
+    """
 
     piece: Piece
     terms: Sequence[str]
+    vector: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,10 @@ class Store(Protocol):
 
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
         """All pieces of these turns, by seq, in order."""
+        ...
+
+    async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
+        """The vectors of these pieces, batched; those that have none are left out."""
         ...
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:

@@ -19,7 +19,6 @@ from ctxmem_mcp.stores.contract import (
     ModelCall,
     Page,
     State,
-    StoredPiece,
     TermHits,
     info_of,
     page_of,
@@ -35,6 +34,7 @@ class _Kept:
     pieces: dict[int, Piece] = field(default_factory=dict)
     pieces_of: dict[int, list[Piece]] = field(default_factory=dict)
     terms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    vectors: dict[int, bytes] = field(default_factory=dict)
     nodes: dict[bytes, Node] = field(default_factory=dict)
     closings: list[tuple[int, Node]] = field(default_factory=list)
     summaries: dict[bytes, dict[str, Summary]] = field(default_factory=dict)
@@ -47,6 +47,8 @@ class _Kept:
             piece = stored.piece
             self.pieces[piece.id] = piece
             self.pieces_of.setdefault(piece.seq, []).append(piece)
+            if stored.vector:
+                self.vectors[piece.id] = stored.vector
             for position, term in enumerate(stored.terms):
                 self.terms.setdefault(term, []).append((piece.id, position))
         for closing in commit.closings:
@@ -82,7 +84,7 @@ class _Kept:
 
 def _read_through(commit: Commit) -> Commit:
     """The same commit, all of it in hand: what fails on the way fails before anything is kept."""
-    pieces = [StoredPiece(stored.piece, tuple(stored.terms)) for stored in commit.pieces]
+    pieces = [replace(stored, terms=tuple(stored.terms)) for stored in commit.pieces]
     return Commit(commit.state, tuple(commit.turns), pieces, tuple(commit.closings), tuple(commit.runs))
 
 
@@ -172,6 +174,10 @@ class PlainStore:
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
         by_turn = self._of(conversation_id).pieces_of
         return {seq: list(by_turn[seq]) for seq in seqs if seq in by_turn}
+
+    async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
+        vectors = self._of(conversation_id).vectors
+        return {i: vectors[i] for i in ids if i in vectors}
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         kept, found = self._of(conversation_id).terms, dict[str, TermHits]()

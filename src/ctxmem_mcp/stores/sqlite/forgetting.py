@@ -18,7 +18,7 @@ from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
-_WIPED = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls".split())
+_WIPED = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors".split())
 # How the name of a file ends that is still being made.
 UNFINISHED = ".new"
 # Stands in a file that never got its first turn: whoever is about to write one sees the mark.

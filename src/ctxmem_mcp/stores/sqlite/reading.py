@@ -157,6 +157,13 @@ def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Pie
     return found
 
 
+def vectors(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for condition, part in _among("id", ids):
+        found.update(db.execute(f"SELECT id, body FROM vectors WHERE {condition}", part))
+    return {i: found[i] for i in ids if i in found}
+
+
 def term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[str, TermHits]:
     found: dict[str, TermHits] = {}
     waiting = [(row[0], row[1].split(" ")) for row in db.execute("SELECT id, words FROM waiting ORDER BY id")]

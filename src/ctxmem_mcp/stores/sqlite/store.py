@@ -146,6 +146,9 @@ class SqliteStore:
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
         return await self._ask(conversation_id, partial(reading.pieces_of, seqs=seqs))
 
+    async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
+        return await self._ask(conversation_id, partial(reading.vectors, ids=ids))
+
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         return await self._ask(conversation_id, partial(reading.term_hits, wanted=terms, cap=cap))
 

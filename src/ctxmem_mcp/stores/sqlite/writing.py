@@ -88,6 +88,8 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
         for p in (stored.piece for stored in pieces)
     ]
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    if vectors := [(stored.piece.id, stored.vector) for stored in pieces if stored.vector]:
+        db.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
     words = [(stored.piece.id, indexed(stored.terms)) for stored in pieces]
     if not words:
         return
