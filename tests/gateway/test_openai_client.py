@@ -79,6 +79,14 @@ def test_every_message_is_kept_byte_for_byte_and_so_is_the_answer(house: House) 
     assert kept(house, done.headers["x-ctxmem-conversation"]) == as_turns([*messages, answer])
 
 
+def test_half_a_surrogate_pair_is_kept_as_a_sign_for_it_and_goes_on_as_it_came(house: House, known: Upstream) -> None:
+    content = b'{"model":"m:memory","messages":[{"role":"user","content":"cut \\ud83d here"}]}'
+    answer = httpx2.post(f"{house.url}/v1/chat/completions", content=content)
+    assert answer.headers["x-ctxmem-memory"] == "whole"
+    assert known.raw == [content.replace(b":memory", b"")]
+    assert kept(house, answer.headers["x-ctxmem-conversation"])[0][1] == "cut \ufffd here"
+
+
 def test_a_streamed_answer_is_kept_when_it_is_whole(house: House) -> None:
     messages = long_history(1)
     assert streamed(house, messages) == "It is fixed."

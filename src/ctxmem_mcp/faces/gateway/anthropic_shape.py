@@ -9,7 +9,7 @@ from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.faces.gateway.cutting import Block, Cut
-from ctxmem_mcp.faces.gateway.said import Message, Said, Sizes, quoted, unmarked
+from ctxmem_mcp.faces.gateway.said import Message, Said, Sizes, mended, quoted, unmarked
 from ctxmem_mcp.faces.gateway.shape import Heard, Usage, whole
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
@@ -28,7 +28,7 @@ class Anthropic:
     def said(self, body: Mapping[str, Any], sizes: Sizes) -> Said:
         """Raises InvalidArgument where the messages are none."""
         system = unmarked(body.get("system"))
-        lead = tuple(turn for turn in turns_of_blocks("system", system) if turn.content)
+        lead = mended(turn for turn in turns_of_blocks("system", system) if turn.content)
         messages = [_message(message, i, sizes) for i, message in enumerate(_messages(body))]
         return Said(lead, sizes.of(lead, system), tuple(messages))
 
@@ -46,7 +46,8 @@ class Anthropic:
         """The turns of an answer that came whole; none where it is no answer."""
         if not isinstance(found, dict) or found.get("role") != "assistant":
             return []
-        return [t for t in turns_of_blocks("assistant", unmarked(found.get("content"))) if t.content or t.call_id]
+        turns = turns_of_blocks("assistant", unmarked(found.get("content")))
+        return list(mended(turn for turn in turns if turn.content or turn.call_id))
 
     def usage(self, found: Any) -> Usage:
         told = found.get("usage") if isinstance(found, dict) else None
@@ -89,7 +90,7 @@ def _message(message: Any, i: int, sizes: Sizes) -> Message:
     if role not in ("user", "assistant", "system"):
         raise InvalidArgument(f"messages[{i}].role", f"is {role!r}; takes user or assistant")
     content = unmarked(message.get("content"))
-    turns = tuple(turn for turn in turns_of_blocks(role, content) if turn.content or turn.call_id)
+    turns = mended(turn for turn in turns_of_blocks(role, content) if turn.content or turn.call_id)
     results = frozenset(turn.call_id for turn in turns if turn.role == "tool" and turn.call_id)
     return Message(
         turns,

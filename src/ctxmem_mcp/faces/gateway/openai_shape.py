@@ -8,7 +8,7 @@ from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.faces.gateway.cutting import Block, Cut
-from ctxmem_mcp.faces.gateway.said import Message, Said, Sizes, quoted, unmarked
+from ctxmem_mcp.faces.gateway.said import Message, Said, Sizes, mended, quoted, unmarked
 from ctxmem_mcp.faces.gateway.shape import Heard, Usage, whole
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.openai import turns_of_message
@@ -43,7 +43,8 @@ class OpenAI:
         """The turns of an answer that came whole; none where it is no answer."""
         try:
             message = found["choices"][0]["message"]
-            return list(turns_of_message({"role": "assistant", **message, "content": message.get("content")}, "answer"))
+            told = {"role": "assistant", **message, "content": message.get("content")}
+            return list(mended(turns_of_message(told, "answer")))
         except (LookupError, TypeError, AttributeError, InvalidArgument):
             return []
 
@@ -92,7 +93,7 @@ def _leading(messages: Sequence[Any]) -> int:
 
 def _message(message: Any, i: int, sizes: Sizes) -> Message:
     plain = {**message, "content": unmarked(message["content"])} if _has_parts(message) else message
-    turns = tuple(turns_of_message(plain, f"messages[{i}]"))
+    turns = mended(turns_of_message(plain, f"messages[{i}]"))
     role = message["role"]
     result = message.get("tool_call_id")
     return Message(

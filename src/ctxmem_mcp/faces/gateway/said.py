@@ -12,7 +12,7 @@ from typing import Any
 from ctxmem_mcp import tokens
 from ctxmem_mcp.faces.gateway.cutting import Block
 from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import RECALLED, RECALLED_END, compact
+from ctxmem_mcp.transcripts.contract import RECALLED, RECALLED_END, Notes, compact
 
 # What a message costs beside its words; what a picture or a file costs, whatever its bytes.
 MESSAGE_TOKENS, MEDIA_TOKENS = 4, 1_600
@@ -101,6 +101,11 @@ def _media(content: object) -> Iterable[str]:
             if part.get("type") in MEDIA:
                 yield compact(part)
             yield from _media(part.get("content"))
+
+
+def mended(turns: Iterable[NewTurn]) -> tuple[NewTurn, ...]:
+    """Half a surrogate pair is no text that can be kept: U+FFFD stands for it. Upstream goes what came."""
+    return Notes().mended((0, turn) for turn in turns)
 
 
 def unmarked(content: Any) -> Any:
