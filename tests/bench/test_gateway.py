@@ -1,0 +1,50 @@
+"""The replay through the gateway measures what it says: real requests, a cache as a provider's, every way the same."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+from bench.gateway import Provider, messages_of, newest, replay, session
+
+from bench import corpus
+from ctxmem_mcp.transcripts.openai import turns_of_messages
+
+
+def test_messages_say_what_the_turns_said() -> None:
+    turns = list(corpus.turns(60))
+    said = turns_of_messages(messages_of(turns))
+    assert [(t.role, t.content, t.call_id) for t in said] == [(t.role, t.content, t.call_id) for t in turns]
+
+
+def test_the_cache_serves_the_longest_known_beginning_in_whole_blocks() -> None:
+    way = Provider(10).way()
+    one, two, three = ({"role": "user", "content": f"{word} " * 25} for word in ("first", "second", "third"))
+    first, cached = way.send([one], two)
+    assert cached == 0
+    sent, cached = way.send([one, two], three)
+    assert first - 10 < cached <= first < sent
+    assert cached % 10 == 0
+    assert way.send([two, one], three)[1] == 0
+    assert way.send([one, two], three)[1] == sent - sent % 10
+
+
+def test_the_newest_messages_fit() -> None:
+    count = Provider(10).count
+    messages = messages_of(corpus.turns(40))
+    kept = newest(messages, 2_000, count)
+    assert messages[-len(kept) :] == kept
+    assert sum(map(count, kept)) <= 2_000
+
+
+@pytest.mark.anyio
+async def test_a_session_is_sent_in_all_four_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    provider = Provider(64)
+    given = argparse.Namespace(budget=4_000, system=0, quick=False)
+    await replay(session([], 9_000, provider.count), given, provider, tmp_path)
+    said = capsys.readouterr().out
+    for way in ("gateway", "full history", "newest that fit", "recall at every request"):
+        assert f"\n{way} " in said
+    assert "1 conversation(s)" in said
+    assert not said.startswith("0 folds")
