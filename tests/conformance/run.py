@@ -44,10 +44,30 @@ transport = "http" if len(sys.argv) > 2 else "stdio"
 serve(Settings.load({{"data_dir": sys.argv[1], "log_level": "info"}}, {{}}), transport, "127.0.0.1", 0)
 """
 
+# With tokens on. The suite can't send one, so it is put in front of the guards, as a proxy would.
+SERVE_WITH_TOKENS = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import logging, uvicorn
+from ctxmem_mcp.faces.serving import http_app
+from ctxmem_mcp.settings import Settings
+app = http_app(Settings.load({{"data_dir": sys.argv[1], "tokens": "suite:" + "0123456789" * 3}}, {{}}), "127.0.0.1")
+
+async def fronted(scope, receive, send):
+    if scope["type"] == "http":
+        scope["headers"] = [*scope["headers"], (b"x-ctxmem-token", b"0123456789" * 3)]
+    await app(scope, receive, send)
+
+server = uvicorn.Server(uvicorn.Config(fronted, host="127.0.0.1", port=0, log_config=None))
+listening = server.config.bind_socket()
+print(f"http://127.0.0.1:{{listening.getsockname()[1]}}/mcp", file=sys.stderr, flush=True)
+server.run(sockets=[listening])
+"""
+
 
 @contextmanager
-def served(data: str) -> Iterator[str]:
-    with subprocess.Popen([sys.executable, "-c", SERVE, data, "http"], stderr=subprocess.PIPE, text=True) as process:
+def served(data: str, serve: str = SERVE) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, "-c", serve, data, "http"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = re.search(r"http://\S+", process.stderr.readline())
         assert said is not None
@@ -92,8 +112,10 @@ def strict(data: str, era: str) -> bool:
 def main() -> int:
     with tempfile.TemporaryDirectory() as data:
         good = [strict(data, era) for era in ("legacy", "modern")]
-        with served(data) as url:
-            good += [conforms(url, scenario, revision) for scenario in SCENARIOS for revision in REVISIONS]
+        for serve in (SERVE, SERVE_WITH_TOKENS):
+            say("with tokens" if serve is SERVE_WITH_TOKENS else "without tokens")
+            with served(data, serve) as url:
+                good += [conforms(url, scenario, revision) for scenario in SCENARIOS for revision in REVISIONS]
     return 0 if all(good) else 1
 
 

@@ -77,7 +77,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path, phase: str) -> None:
     with served(tmp_path / "data", durability="normal") as base:
         ran = subprocess.run(
             [
-                SCHEMATHESIS, "run", f"{base}/openapi.json", "--max-examples", "6", "--seed", "1", "--no-color",
+                SCHEMATHESIS, "run", f"{base}/openapi.json", "--wait-for-schema", "20", "--max-examples", "6", "--seed", "1", "--no-color",
                 "--phases", phase, "--workers", "4",
                 "--include-path-regex", "^/(v1/(memory|chat/sessions|spaces)|health|ready)",
             ],

@@ -127,8 +127,9 @@ def _open(summary: str, answers: dict[str, Any]) -> dict[str, Any]:
 
 
 _ROLE: _Schema = {"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]}
-_PART = _object("type", type=_TEXT)
-_CALL = _object("function", id=_TEXT, type=_TEXT, function=_object("name arguments", name=_TEXT, arguments=_TEXT))
+# Parts and calls of other kinds than OpenAI's are kept as they came.
+_PART: _Schema = {"type": ["object", "string"]}
+_CALL = _object("function", function=_object("name", name=_TEXT))
 
 _SCHEMAS: dict[str, _Schema] = {
     "Meta": _object("request_id processing_time_ms", request_id=_TEXT, processing_time_ms={"type": "number"}),
