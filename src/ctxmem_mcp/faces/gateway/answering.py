@@ -158,8 +158,8 @@ class Gateway:
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._late.discard(task)
-        if not task.cancelled():
-            task.exception()  # it was told where it was waited for
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("A task of the gateway failed.", exc_info=error)
 
     async def _prepared(self, doing: Doing, body: dict[str, Any], wish: Wish) -> Prepared:
         memory = await self._deps.memory(doing.request)
@@ -209,6 +209,8 @@ class Gateway:
         keeping = asyncio.create_task(self._remembered(doing, answer, usage), name="ctxmem gateway answer")
         self._late.add(keeping)
         keeping.add_done_callback(self._over)
+        if doing.told == "late":
+            return
         try:
             await asyncio.wait_for(asyncio.shield(keeping), self._deps.settings.gateway_seconds)
         except TimeoutError:
@@ -259,7 +261,9 @@ async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, _T]) -> _T 
     watching = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
+        if not working.done() and watching.exception() is None:
+            return None
+        return await working
     finally:
         for task in (working, watching):
             task.cancel()

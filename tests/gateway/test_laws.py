@@ -1,0 +1,87 @@
+"""Laws of the gateway over any history: nothing is lost, nothing is split, and a request between folds only grows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxmem_mcp.faces.gateway.openai_shape import OpenAI
+from ctxmem_mcp.faces.gateway.preparing import Keeping
+from ctxmem_mcp.faces.gateway.wishes import Wish
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.transcripts.openai import turns_of_messages
+from tests.gateway.test_cutting import openai_messages
+
+WISH = Wish(True, "m")
+Facts = list[tuple[str, str, str | None, str | None]]
+
+
+async def _stored(memory: Memory, conversation_id: str, ids: tuple[str, ...]) -> Facts:
+    turns = [await memory.turn(conversation_id, turn_id) for turn_id in ids]
+    return [(turn.role, turn.content, turn.name, turn.call_id) for turn in turns]
+
+
+@settings(max_examples=25)
+@given(openai_messages(), st.data())
+def test_every_message_of_every_request_is_stored_byte_for_byte(
+    messages: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    ends = data.draw(st.lists(st.integers(2, len(messages)), min_size=1, max_size=4))
+
+    async def replayed() -> None:
+        memory, keeping = Memory(PlainStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        for end in ends:
+            body = {"model": "m", "messages": messages[:end]}
+            done = await keeping.prepared(memory, "", OpenAI(), body, WISH)
+            wanted = [(t.role, t.content, t.name, t.call_id) for t in turns_of_messages(messages[:end])]
+            assert await _stored(memory, done.kept.conversation_id, done.kept.turn_ids) == wanted
+            _is_told_once(done.body, messages[:end])
+            assert done.tokens_sent <= done.tokens_in
+
+    asyncio.run(replayed())
+
+
+def _is_told_once(body: dict[str, Any] | None, messages: list[dict[str, Any]]) -> None:
+    """The system prompt first; a view; messages as they came, the last one at the end; no result without its call."""
+    if body is None:
+        return
+    sent = body["messages"]
+    assert sent[0] == messages[0]
+    assert sent[-1] == messages[-1]
+    assert all(message in messages for message in sent[2:])
+    called: set[str] = set()
+    for message in sent:
+        called |= {call["id"] for call in message.get("tool_calls", ())}
+        assert message["role"] != "tool" or message["tool_call_id"] in called
+
+
+@settings(max_examples=15)
+@given(openai_messages())
+def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict[str, Any]]) -> None:
+    async def replayed() -> None:
+        store = PlainStore()
+        body = {"model": "m", "messages": messages}
+        sent = []
+        for _ in range(2):
+            memory, keeping = Memory(store, ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+            sent += [(await keeping.prepared(memory, "", OpenAI(), body, WISH)).body for _ in range(2)]
+        assert sent[1:] == sent[:-1]
+
+    asyncio.run(replayed())
+
+
+def test_two_requests_at_once_begin_one_conversation() -> None:
+    async def both() -> None:
+        memory, keeping = Memory(PlainStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        messages = [{"role": "user", "content": f"word {i} " * 30} for i in range(300)]
+        body = {"model": "m", "messages": messages}
+        done = await asyncio.gather(*(keeping.prepared(memory, "", OpenAI(), body, WISH) for _ in range(4)))
+        assert len({prepared.kept for prepared in done}) == 1
+        assert len((await memory.conversations()).conversations) == 1
+
+    asyncio.run(both())
