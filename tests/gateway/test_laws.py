@@ -85,3 +85,15 @@ def test_two_requests_at_once_begin_one_conversation() -> None:
         assert len((await memory.conversations()).conversations) == 1
 
     asyncio.run(both())
+
+
+def test_where_nothing_was_said_before_the_cut_the_request_goes_as_it_came() -> None:
+    async def asked() -> None:
+        memory, keeping = Memory(PlainStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        silent: dict[str, Any] = {"role": "user", "content": []}
+        body = {"model": "m", "messages": [silent, {"role": "user", "content": "word " * 5_000}]}
+        done = await keeping.prepared(memory, "", OpenAI(), body, WISH)
+        assert done.body is None
+        assert len(done.kept.turn_ids) == 1
+
+    asyncio.run(asked())

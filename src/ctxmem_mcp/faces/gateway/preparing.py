@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ctxmem_mcp.faces.gateway.cutting import Cut, cut_of, view_budget
+from ctxmem_mcp.faces.gateway.cutting import cut_of, view_budget
 from ctxmem_mcp.faces.gateway.said import MESSAGE_TOKENS, Said, Sizes, quoted, turns_of
 from ctxmem_mcp.model import NewTurn
 
@@ -72,7 +72,11 @@ class Keeping:
         as_it_came = Prepared(kept, None, said.tokens, said.tokens)
         if cut is None:
             return as_it_came
-        text, shown = await self._view(memory, kept, said, cut, view_budget(budget))
+        turns = len(kept.turn_ids) - sum(len(message.turns) for message in said.messages[cut.start :])
+        if not turns:  # nothing was said in what would be folded
+            return as_it_came
+        query = "" if cut.asked is None else said.words(cut.asked)[:QUERY_CHARS_MAX]
+        text, shown = await self._view(memory, kept, kept.turn_ids[turns - 1], query, view_budget(budget))
         rest = [*cut.kept, *range(cut.start, len(said.messages))]
         sent = said.lead_tokens + shown + sum(said.messages[i].block.tokens for i in rest)
         if sent >= said.tokens:
@@ -96,11 +100,8 @@ class Keeping:
                 self._lanes.popitem(last=False)
             return await _synced(memory, turns_of(said, lead), days)
 
-    async def _view(self, memory: Memory, kept: Kept, said: Said, cut: Cut, budget: int) -> tuple[str, int]:
-        """What was said before the cut, as a message's text, and its tokens: the same until the cut moves."""
-        turns = len(kept.turn_ids) - sum(len(message.turns) for message in said.messages[cut.start :])
-        turn_id = kept.turn_ids[turns - 1]
-        query = "" if cut.asked is None else said.words(cut.asked)[:QUERY_CHARS_MAX]
+    async def _view(self, memory: Memory, kept: Kept, turn_id: str, query: str, budget: int) -> tuple[str, int]:
+        """What was said up to a turn, as a message's text, and its tokens: the same until the cut moves."""
         key = (kept.conversation_id, turn_id, budget, query)
         found = self._views.get(key)
         if found is None:
