@@ -77,8 +77,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path, phase: str) -> None:
     with served(tmp_path / "data", durability="normal") as base:
         ran = subprocess.run(
             [
-                SCHEMATHESIS, "run", f"{base}/openapi.json", "--wait-for-schema", "20", "--max-examples", "6", "--seed", "1", "--no-color",
-                "--phases", phase, "--workers", "4",
+                SCHEMATHESIS, "run", f"{base}/openapi.json", "--wait-for-schema", "20", "--max-examples", "6",
+                "--seed", "1", "--no-color", "--phases", phase, "--workers", "4",
                 "--include-path-regex", "^/(v1/(memory|chat/sessions|spaces)|health|ready)",
             ],
             capture_output=True, text=True, cwd=tmp_path, check=False,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from ctxmem_mcp.assembly import open_memory
-from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.faces.http import rooms as module
 from ctxmem_mcp.faces.http.rooms import Rooms
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.records import EXPIRES, SESSIONS, Records
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.stores.contract import Commit
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
+from tests.http.test_sessions import created
 
 pytestmark = pytest.mark.anyio
 
@@ -57,8 +59,6 @@ async def test_what_expired_goes_from_folders_that_nobody_enters(settings: Setti
 
 async def with_an_expired_conversation(settings: Settings) -> Path:
     """A principal's folder with a conversation and an empty session, both over since a day."""
-    import time
-
     async with Rooms(settings, False) as rooms:
         memory = await rooms.memory_for("token:gone")
         done = await memory.append(NewTurn("user", "QUAGGA"), conversation_id="c", retention_days=1)
@@ -67,8 +67,6 @@ async def with_an_expired_conversation(settings: Settings) -> Path:
     store = SqliteStore(folder)
     state = await store.load("c", 0)
     assert state is not None
-    from ctxmem_mcp.stores.contract import Commit
-
     past = time.time() - 86_400
     await store.commit(Commit(replace(state, version=state.version + 1, updated=past - 86_400, expires=past)), past - 1)
     await store.close()
@@ -77,11 +75,19 @@ async def with_an_expired_conversation(settings: Settings) -> Path:
     return folder
 
 
-async def test_an_expired_session_is_not_there_even_before_it_is_swept(settings: Settings) -> None:
-    folder = await with_an_expired_conversation(settings)
-    async with open_memory(replace(settings, data_dir=folder)) as memory:
-        with pytest.raises(UnknownConversation):
-            await memory.info("c")
+async def test_an_expired_session_is_not_there_even_before_it_is_swept(
+    http: httpx2.AsyncClient, settings: Settings
+) -> None:
+    session = (await created(http, name="soon over"))["id"]
+    path = f"/v1/chat/sessions/{session}"
+    records = Records(settings.data_dir, SESSIONS)
+    record = records.get(session)
+    assert record is not None
+    assert (await http.get(path)).status_code == 200
+    records.put(session, {**record, EXPIRES: record["created"] - 1})
+    assert (await http.get(path)).status_code == 404
+    assert (await http.get(f"{path}/context")).status_code == 404
+    assert (await http.get("/v1/chat/sessions")).json()["data"] == []
 
 
 def holding(folder: Path) -> list[Path]:
