@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp import records
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.settings import Settings
@@ -96,6 +95,7 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
 
 def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
     """What lies beside the conversations goes with them."""
+    from ctxmem_mcp import records
     from ctxmem_mcp.capture.forgetting import leave_alone
 
     records.forget_sessions(data_dir, conversation_ids)
@@ -149,6 +149,8 @@ async def _summarising(settings: Settings, store: Store, caps: Caps | None) -> A
 
 async def sweep(memory: Memory, data_dir: Path) -> list[str]:
     """Forgets what has expired: conversations, and sessions that nothing was ever said in. Gives the former's ids."""
+    from ctxmem_mcp import records
+
     gone = await memory.sweep()
     if (data_dir / records.SESSIONS).is_dir():
         for session in await asyncio.to_thread(records.outlived, data_dir, time.time()):
