@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from ctxmem_mcp.capture import importing
-from ctxmem_mcp.carrying import Carried
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.faces.cli import capturing, carrying, drawing, installing
+from ctxmem_mcp.faces.cli import bringing, capturing, carrying, drawing, installing
 from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
+from ctxmem_mcp.faces.cli.printing import print_json, print_view
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import Hit, OutlineNode, View
-from ctxmem_mcp.transcripts.contract import Transcript
 
 app = typer.Typer(
     name="ctxmem-mcp",
@@ -72,7 +70,7 @@ def token(
 
     made, line = new_token(name)
     if as_json:
-        _print_json({"token": made, "line": line})
+        print_json({"token": made, "line": line})
     else:
         typer.echo(
             f"The token, which is not kept anywhere:\n\n    {made}\n\nThe line for CTXMEM_TOKENS_FILE:\n\n    {line}"
@@ -97,75 +95,25 @@ def import_(
         raise InvalidArgument("PATH", "or --all is needed, and one of them alone", "For example: import --all.")
     carried = [path for path in paths if path.suffix == carrying.SUFFIX and path.is_file()]
     files, named = importing.files_under([path for path in paths if path not in carried])
-    read, refused = _read(files, named)
+    read, refused = bringing.read(files, named)
 
     async def work(memory: Memory) -> list[importing.Imported]:
         apart = list(importing.apart(read))
         total = sum(len(way) for _, transcript in apart for way in (*transcript.left, transcript.turns))
-        with _progress(total, as_json) as advance:
+        with bringing.progress(total, as_json) as advance:
             done = [await importing.bring_in(memory, file, one, retention_days, advance) for file, one in apart]
-            done += [_as_imported(path, await carrying.take_in(path, memory)) for path in carried]
+            done += [bringing.as_imported(path, await carrying.take_in(path, memory)) for path in carried]
         importing.known_no_more(_flags.settings().data_dir, files)
         return [imported for imported in done if imported is not None]
 
     done = with_memory(_flags, work)
     if as_json:
-        _print_json([asdict(imported) for imported in done])
+        print_json([asdict(imported) for imported in done])
     else:
-        _tell_imported(done)
+        bringing.tell(done)
     for message in refused:
         typer.echo(f"ctxmem-mcp: {message}", err=True)
     raise typer.Exit(1 if refused else 0)
-
-
-def _as_imported(path: Path, done: Carried) -> importing.Imported:
-    known = done.turns - done.new
-    return importing.Imported(str(path), "ctxmem", done.conversation_id, done.turns, known, done.new, done.head)
-
-
-def _read(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
-    """Transcripts of the files that are some; of the others that were named, why not."""
-    read: list[tuple[Path, Transcript]] = []
-    refused: list[str] = []
-    for file in files:
-        try:
-            read.append((file, importing.read(file)))
-        except InvalidArgument as error:
-            if file in named:
-                refused.append(str(error))
-        except OSError as error:
-            refused.append(f"{file} can't be read: {error.strerror}.")
-    return read, refused
-
-
-def _progress(total: int, quiet: bool) -> Any:
-    """A bar on stderr where a person watches; gives the function that moves it on."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextmanager
-    def bar() -> Any:
-        err = Console(stderr=True)
-        columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as progress:
-            task = progress.add_task("turns", total=total)
-            yield lambda count: progress.advance(task, count)
-
-    return bar()
-
-
-def _tell_imported(done: list[importing.Imported]) -> None:
-    out = drawing.console()
-    for imported in done:
-        out.print(f"{imported.conversation_id}  {imported.agent}, {imported.new:,} new turns, {imported.known:,} known")
-        for warning in imported.warnings[:5]:
-            out.print(f"  {warning}", style="yellow", markup=False)
-        if len(imported.warnings) > 5:
-            out.print(f"  ... and {len(imported.warnings) - 5} more.", style="yellow")
-    new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
-    out.print(f"{len(done)} conversations: {new:,} new turns, {known:,} known already.")
 
 
 @app.command("export")
@@ -184,7 +132,7 @@ def export_(
 
     done = with_memory(_flags, work)
     if as_json:
-        _print_json(done)
+        print_json(done)
     else:
         typer.echo(f"{done['file']}: {done['turns']:,} turns of {done['conversation_id']}.")
 
@@ -221,7 +169,7 @@ def list_(as_json: Json = False) -> None:
     """The conversations, last active first."""
     found = with_memory(_flags, every_conversation)
     if as_json:
-        _print_json([asdict(info) for info in found])
+        print_json([asdict(info) for info in found])
     elif found:
         drawing.console().print(drawing.table_of(found))
     else:
@@ -244,7 +192,7 @@ def show(
 
     state, roots = with_memory(_flags, work)
     if as_json:
-        _print_json({"conversation_id": state.conversation_id, "roots": [asdict(root) for root in roots]})
+        print_json({"conversation_id": state.conversation_id, "roots": [asdict(root) for root in roots]})
         return
     out = drawing.console()
     out.print(drawing.tree_of(state.title, roots, titles_only=titles))
@@ -269,7 +217,7 @@ def context(
         found = await conversation_named(memory, conversation)
         return await memory.view(found, query=query, token_budget=budget, turn_id=turn, layout=layout, explain=explain)
 
-    _print_view(with_memory(_flags, work), as_json)
+    print_view(with_memory(_flags, work), as_json)
 
 
 @app.command()
@@ -286,7 +234,7 @@ def expand(
         found = await conversation_named(memory, conversation)
         return await memory.expand(found, node, token_budget=budget, cursor=cursor)
 
-    _print_view(with_memory(_flags, work), as_json)
+    print_view(with_memory(_flags, work), as_json)
 
 
 @app.command("hand-off")
@@ -302,7 +250,7 @@ def hand_off(
         found = await conversation_named(memory, conversation)
         return await memory.hand_off(found, token_budget=budget, note=note)
 
-    _print_view(with_memory(_flags, work), as_json)
+    print_view(with_memory(_flags, work), as_json)
 
 
 @app.command()
@@ -323,7 +271,7 @@ def search(
 
     hits = with_memory(_flags, work)
     if as_json:
-        _print_json([asdict(hit) for hit in hits])
+        print_json([asdict(hit) for hit in hits])
         return
     out = drawing.console()
     for hit in hits:
@@ -349,7 +297,7 @@ def revert(
 
     done = with_memory(_flags, work)
     if as_json:
-        _print_json(asdict(done))
+        print_json(asdict(done))
     else:
         typer.echo(f"The head is {done.head}; before it was {done.previous_head}, which is kept.")
 
@@ -376,7 +324,7 @@ def forget(
 
     receipt = with_memory(_flags, work)
     if as_json:
-        _print_json(asdict(receipt))
+        print_json(asdict(receipt))
         return
     typer.echo(f"Forgot {found}: {receipt.turns:,} turns, {receipt.nodes:,} nodes, {receipt.bytes:,} bytes.")
     for checked in receipt.checked:
@@ -403,7 +351,7 @@ def retention(
         "expires_at": iso(state.expires),
     }  # fmt: skip
     if as_json:
-        _print_json(told)
+        print_json(told)
     else:
         typer.echo(f"{state.conversation_id} is kept {state.retention_days} days, until {told['expires_at']}.")
 
@@ -422,7 +370,7 @@ def verify(
 
     found = with_memory(_flags, work)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         for conversation, faults in found.items():
             typer.echo(f"{conversation}: {'all is well' if not faults else ''}".rstrip(" "))
@@ -448,22 +396,3 @@ def demo() -> None:
 
 
 installing.add_to(app, _flags)
-
-
-# ---------------------------------------------------------------- printing
-
-
-def _print_view(view: View, as_json: bool) -> None:
-    if as_json:
-        reasons = {"reasons": [asdict(reason) for reason in view.reasons]} if view.reasons else {}
-        _print_json({**json.loads(view.header), "text": view.text, **reasons})
-    else:
-        # As it is: no wrapping, no markup, so that it can be piped on byte for byte.
-        sys.stdout.write(view.render() + "\n")
-        for reason in view.reasons:
-            why = ", ".join(reason.why)
-            typer.echo(f"{reason.turn_id}  {reason.tokens} tokens  score {reason.score:.2f}: {why}", err=True)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
