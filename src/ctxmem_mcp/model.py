@@ -102,8 +102,8 @@ class Piece(NamedTuple):
     """A stretch of one turn that is ranked and shown as one: characters start..stop of its content.
 
     id: 1, 2, ... in store order. seq/index: of its turn. words: analysed terms in it. flags: see terms.Flag.
-    leaf and session: index of the first turn of the section and of the sitting it belongs to. A tuple, because
-    hundreds are read for each query and a frozen dataclass takes ten times as long to make.
+    leaf and session: index of the first turn of the section and of the sitting it belongs to. role, name, said_at:
+    its turn's. A tuple, because hundreds are read for each query and a frozen dataclass takes ten times as long.
     """
 
     id: int
@@ -116,6 +116,9 @@ class Piece(NamedTuple):
     flags: int
     leaf: int
     session: int
+    role: Role
+    name: str | None
+    said_at: str | None
 
 
 HighlightKind = Literal["request", "error", "ending", "decision", "outcome", "file", "fact"]

@@ -42,7 +42,10 @@ def extended(state: State, contents: Sequence[str], *, terms: Sequence[Sequence[
         turns.append(Turn(seq, seq - 1, digest(f"{seq}{content}"), "user", content, None, None, None, 1))
         words = terms[i] if i < len(terms) else ()
         pieces.append(
-            StoredPiece(Piece(state.next_piece + i, seq, seq - 1, 0, len(content), 1, len(words), 0, 0, 0), words)
+            StoredPiece(
+                Piece(state.next_piece + i, seq, seq - 1, 0, len(content), 1, len(words), 0, 0, 0, "user", None, None),
+                words,
+            )
         )
     begun = () if state.runs else (Run(1, 0, 0, 1),)
     after = replace(

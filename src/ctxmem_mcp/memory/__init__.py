@@ -13,6 +13,7 @@ from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing,
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
+from ctxmem_mcp.memory.seen import Looks, Seen
 from ctxmem_mcp.memory.writing import Defaults, Target, Writer
 from ctxmem_mcp.model import (
     RETENTION_DAYS_DEFAULT,
@@ -70,6 +71,7 @@ class Memory:
         self._redact = redact
         self._caps, self._embedder = caps, embedder
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        self._looks = Looks()
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
 
     # ------------------------------------------------------------ writing
@@ -143,6 +145,7 @@ class Memory:
             raise NotConfirmed(conversation_id)
         async with self._writer.alone(conversation_id):
             self._writer.drop(conversation_id)
+            self._looks.drop(conversation_id)
             receipt = await self._store.forget(conversation_id)
         self._on_gone([conversation_id])
         return receipt
@@ -179,6 +182,8 @@ class Memory:
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
         gone = await self._store.sweep(self._clock())
+        for conversation_id in gone:
+            self._looks.drop(conversation_id)
         if gone:
             self._on_gone(gone)
         return gone
@@ -201,8 +206,9 @@ class Memory:
         """
         state, lineage = await self._branch(conversation_id, turn_id)
         return await recalling.view(
-            self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder
-        )
+            self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder,
+            self._looks.at(state),
+        )  # fmt: skip
 
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
@@ -232,12 +238,13 @@ class Memory:
         wanted = searching.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
         if conversation_id is not None:
             state, lineage = await self._branch(conversation_id, None)
-            return await searching.search(self._store, state, lineage, query, wanted, self._embedder)
+            seen = self._looks.at(state)
+            return await searching.search(self._store, state, lineage, query, wanted, self._embedder, seen)
         found: list[Hit] = []
         for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
             try:
                 state, lineage = await self._branch(info.conversation_id, None)
-                found += await searching.search(self._store, state, lineage, query, wanted, self._embedder)
+                found += await searching.search(self._store, state, lineage, query, wanted, self._embedder, Seen())
             except UnknownConversation:
                 continue
         return sorted(found, key=lambda hit: -hit.score)[:limit]
@@ -250,6 +257,7 @@ class Memory:
         """The conversation's state (head, counts, retention), or UnknownConversation."""
         state = await self._store.load(conversation_id, self._clock())
         if state is None:
+            self._looks.drop(conversation_id)
             raise UnknownConversation(conversation_id)
         return state
 
@@ -297,6 +305,7 @@ class Memory:
 
     async def close(self) -> None:
         self._writer.clear()
+        self._looks.clear()
         await self._store.close()
 
     # ------------------------------------------------------------ inside

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ctxmem_mcp.memory.branches import run_end
 from ctxmem_mcp.memory.grounding import Branch
 from ctxmem_mcp.memory.growing import seconds
-from ctxmem_mcp.model import Piece, Turn
+from ctxmem_mcp.model import Piece
 from ctxmem_mcp.recall import query as queries
 from ctxmem_mcp.recall.features import PieceFacts
 from ctxmem_mcp.recall.query import Plan
@@ -37,7 +37,6 @@ class Found(NamedTuple):
     """A piece that may answer, and its score: e times likelier than one that has a score lower by one."""
 
     piece: Piece
-    turn: Turn
     score: float
     ordinal: int
 
@@ -110,12 +109,13 @@ async def ask(branch: Branch, query: str) -> Answer:
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
     search = Search(plan, by_place, places.n, mean_words)
     wanted, meanings = await _with_meanings(branch, places, query, search.wanted)
-    pieces, turns = await _facts(branch, places, wanted)
-    timed = bool(plan.periods)
-    facts = [_fact(ordinal, piece, turns[piece.seq], timed) for ordinal, piece in pieces.items()]
+    pieces = dict(zip(wanted, await branch.pieces(places.pieces(wanted)), strict=True))
+    facts = [_fact(ordinal, piece) for ordinal, piece in pieces.items()]
+    if plan.periods:
+        facts = [fact._replace(said_at=seconds(pieces[fact.ordinal].said_at)) for fact in facts]
     kinds = kind_of(facts)
     ranked = search.rank(facts, shipped_weights(meaning=bool(meanings)).blended(kinds), meanings)
-    found = [Found(pieces[s.ordinal], turns[pieces[s.ordinal].seq], s.score, s.ordinal) for s in ranked.pieces]
+    found = [Found(pieces[ordinal], score, ordinal) for ordinal, score in ranked.pieces]
     return Answer(plan, found, ranked, kinds, search.matches.masks)
 
 
@@ -162,17 +162,6 @@ async def _places(branch: Branch) -> _Places:
     return _Places(tuple(stretches))
 
 
-async def _facts(branch: Branch, places: _Places, wanted: Sequence[int]) -> tuple[dict[int, Piece], dict[int, Turn]]:
-    """The pieces at these places, and their turns by seq without content."""
-    ids = dict(zip(places.pieces(wanted), wanted, strict=True))
-    read = await branch.store.pieces(branch.id, list(ids))
-    turns = await branch.bare_turns(sorted({piece.seq for piece in read.values()}))
-    return {ids[i]: piece for i, piece in read.items()}, {turn.seq: turn for turn in turns}
-
-
-def _fact(ordinal: int, piece: Piece, turn: Turn, timed: bool) -> PieceFacts:
-    """timed: the query names a time, so when each was said is worked out."""
-    return PieceFacts(
-        ordinal, piece.index, piece.start, piece.tokens, piece.words, piece.flags, piece.leaf, piece.session,
-        turn.role, turn.name, seconds(turn.said_at) if timed else None,
-    )  # fmt: skip
+def _fact(ordinal: int, piece: Piece) -> PieceFacts:
+    """When it was said is left out: only a query that names a time looks at that."""
+    return PieceFacts(ordinal, piece.index, piece.start, *piece[5:12])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import HeadMoved
@@ -15,15 +15,21 @@ from ctxmem_mcp.stores.contract import State, Store
 _DIGESTS_AT_ONCE = 5_000
 
 
-async def spine_at(store: Store, state: State, lineage: Lineage) -> tuple[tuple[Node, ...], ...]:
+async def spine_at(
+    store: Store,
+    state: State,
+    lineage: Lineage,
+    read: Callable[[Sequence[bytes]], Awaitable[dict[bytes, Node]]] | None = None,
+) -> tuple[tuple[Node, ...], ...]:
     """The closed nodes without a parent when the lineage's last turn had arrived, per level.
 
-    The head's are kept with the state; another turn's are read from what closed on the way to it.
+    The head's are kept with the state; another turn's are read from what closed on the way to it. read: gives nodes,
+    where they are not to be asked of the store.
     """
     if lineage.last_seq == state.head:
         kept = [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
         wanted = [digest for level in kept for digest in level]
-        nodes = await store.nodes(state.conversation_id, wanted)
+        nodes = await (read(wanted) if read else store.nodes(state.conversation_id, wanted))
         _expect(state, len(nodes) == len(wanted))
         return tuple(tuple(nodes[digest] for digest in level) for level in kept)
     closed: list[tuple[int, Node]] = []

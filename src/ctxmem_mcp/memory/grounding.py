@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.drawing import best
 from ctxmem_mcp.memory.edges import first_written, spine_at
-from ctxmem_mcp.model import Node, Summary, Turn
+from ctxmem_mcp.memory.seen import Seen
+from ctxmem_mcp.model import Node, Piece, Summary, Turn
 from ctxmem_mcp.recall.layout import Folded, Ground, Item, Opened
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.vectors import Embedder
@@ -21,13 +22,13 @@ UNFOLD_ROUNDS = 5
 @dataclass(frozen=True, slots=True)
 class Branch:
     """A branch that is looked at: its store, its state, its chain of turns. embedder: there, where pieces may have
-    vectors. seen: turns already read, by seq, without their content."""
+    vectors. seen: what was read of its conversation before."""
 
     store: Store
     state: State
     lineage: Lineage
     embedder: Embedder | None = None
-    seen: dict[int, Turn] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
 
     @property
     def id(self) -> str:
@@ -39,9 +40,24 @@ class Branch:
 
     async def bare_turns(self, seqs: Sequence[int]) -> list[Turn]:
         """These turns without their content; each is read once."""
-        if unseen := [seq for seq in seqs if seq not in self.seen]:
-            self.seen.update({turn.seq: turn for turn in await self.store.turns(self.id, unseen, bare=True)})
-        return [self.seen[seq] for seq in seqs if seq in self.seen]
+        seen = self.seen.turns
+        if unseen := [seq for seq in seqs if seq not in seen]:
+            seen.update({turn.seq: turn for turn in await self.store.turns(self.id, unseen, bare=True)})
+        return [seen[seq] for seq in seqs if seq in seen]
+
+    async def pieces(self, ids: Sequence[int]) -> list[Piece]:
+        """These pieces; each is read once."""
+        seen = self.seen.pieces
+        if unseen := [i for i in ids if i not in seen]:
+            seen.update(await self.store.pieces(self.id, unseen))
+        return [seen[i] for i in ids]
+
+    async def nodes(self, digests: Sequence[bytes]) -> dict[bytes, Node]:
+        """These nodes; each is read once."""
+        seen = self.seen.nodes
+        if unseen := [digest for digest in digests if digest not in seen]:
+            seen.update(await self.store.nodes(self.id, unseen))
+        return {digest: seen[digest] for digest in digests if digest in seen}
 
     async def turns(self, indexes: Iterable[int]) -> dict[int, Turn]:
         """These turns by index, with their content."""
@@ -84,7 +100,7 @@ class _Chosen(Mapping[bytes, Summary]):
 
 async def whole_ground(branch: Branch) -> Ground:
     """The ground of a branch with nothing opened: its roots and its tail."""
-    spine = await spine_at(branch.store, branch.state, branch.lineage)
+    spine = await spine_at(branch.store, branch.state, branch.lineage, branch.nodes)
     roots = tuple(node for level in reversed(spine) for node in level)
     tail_first = roots[-1].last + 1 if roots else 0
     length = branch.lineage.length
@@ -102,7 +118,7 @@ async def opened_for(branch: Branch, ground: Ground, indexes: Iterable[int]) -> 
         marked = [node for node in level if _holds(node, marks)]
         ranges += [node for node in marked if node.level == 0]
         wanted = [digest for node in marked for digest in node.children]
-        read = await branch.store.nodes(branch.id, wanted) if wanted else {}
+        read = await branch.nodes(wanted)
         nodes |= read
         level = list(read.values())
     seqs = [seq for leaf in ranges for seq in branch.lineage.seqs(leaf.first, leaf.last)]
@@ -131,7 +147,7 @@ async def unfolded(branch: Branch, ground: Ground, items: Sequence[Item], lines:
             chosen.append(node)
         if not chosen:
             break
-        read = await branch.store.nodes(branch.id, [digest for node in chosen for digest in node.children])
+        read = await branch.nodes([digest for node in chosen for digest in node.children])
         nodes |= read
         opened |= {node.digest for node in chosen}
         taken = {node.digest for node in chosen}

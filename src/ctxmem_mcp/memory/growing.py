@@ -136,7 +136,7 @@ class Grower:
             size = turn.tokens if whole else tokens.count(text, self._state.encoding)
             piece = Piece(
                 self._next_piece, turn.seq, turn.index, start, stop, size, len(found),
-                terms.flags(text, turn.role), leaf, session,
+                terms.flags(text, turn.role), leaf, session, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
             self._pieces.append(StoredPiece(piece, [*found, *terms.marks(piece.flags, turn.role)], vector))

@@ -14,6 +14,7 @@ from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
 from ctxmem_mcp.memory.sections import sections_of
+from ctxmem_mcp.memory.seen import Seen
 from ctxmem_mcp.memory.steadying import stable_view
 from ctxmem_mcp.model import Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
@@ -71,11 +72,12 @@ async def view(
     layout: str,
     explain: bool,
     embedder: Embedder | None = None,
+    seen: Seen | None = None,
 ) -> View:
     """The view of a branch as of its last turn; with its reasons, where they are asked for."""
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
-    branch = Branch(store, state, lineage, embedder)
+    branch = Branch(store, state, lineage, embedder, seen or Seen())
     count = tokens.Counting(state.encoding)
     ground = await whole_ground(branch)
     heading = await heading_of(branch, ground, token_budget)
@@ -105,14 +107,11 @@ async def view(
 
 def _reasons(answer: Answer, found: Sequence[Found], fitted: Fitted) -> tuple[Reason, ...]:
     """Why each shown piece was taken, in the order in which they were."""
-    shown = {
-        (item.turn.index, stretch.start) for item in fitted.items if isinstance(item, Quoted)
-        for stretch in item.stretches
-    }  # fmt: skip
+    quoted = {item.turn.index: item for item in fitted.items if isinstance(item, Quoted)}
     return tuple(
-        Reason(f.turn.id, f.piece.tokens, round(f.score, 3), answer.why(f))
+        Reason(shown.turn.id, f.piece.tokens, round(f.score, 3), answer.why(f))
         for f in found
-        if any(index == f.piece.index and start <= f.piece.start for index, start in shown)
+        if (shown := quoted.get(f.piece.index)) and shown.stretches[0].start <= f.piece.start
     )
 
 
@@ -162,7 +161,7 @@ def _outline_share(answer: Answer) -> float:
 def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
     """What was found, in the order in which to take it into the view."""
     by_ordinal = {found.ordinal: found for found in answer.found}
-    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.turn.role) for f in answer.found]
+    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in answer.found]
     kinds = answer.kinds or {"coding": 0.0}
     share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
     order, left = [], budget * LOOKED_AT

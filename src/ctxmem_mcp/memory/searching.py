@@ -10,7 +10,8 @@ from ctxmem_mcp.memory.asking import Found, ask
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, opened_for, whole_ground
 from ctxmem_mcp.memory.growing import seconds
-from ctxmem_mcp.model import Hit, Node, Turn
+from ctxmem_mcp.memory.seen import Seen
+from ctxmem_mcp.model import Hit, Node, Piece, Turn
 from ctxmem_mcp.recall.layout import Ground
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.vectors import Embedder
@@ -27,26 +28,26 @@ class Wanted:
     until: float | None = None
     limit: int = 10
 
-    def admits(self, turn: Turn) -> bool:
-        if self.role is not None and turn.role != self.role:
+    def admits(self, piece: Piece) -> bool:
+        if self.role is not None and piece.role != self.role:
             return False
         if self.since is None and self.until is None:
             return True
-        at = seconds(turn.said_at)
+        at = seconds(piece.said_at)
         if at is None:
             return False
         return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
 
 async def search(
-    store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted, embedder: Embedder | None = None
+    store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted, embedder: Embedder | None, seen: Seen
 ) -> list[Hit]:
     """The turns of a branch that answer best, best first."""
-    branch = Branch(store, state, lineage, embedder)
+    branch = Branch(store, state, lineage, embedder, seen)
     best: dict[int, Found] = {}
     answer = await ask(branch, query)
     for found in answer.found:
-        if answer.matched and found.ordinal in answer.matched and wanted.admits(found.turn):
+        if answer.matched and found.ordinal in answer.matched and wanted.admits(found.piece):
             best.setdefault(found.piece.index, found)
     chosen = list(best)[: wanted.limit]
     turns = await branch.turns(chosen)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Run, State, TermHits
@@ -16,7 +17,10 @@ from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, index_term, summary_
 _LIST_SIZES = (1, 8, 64, 512)
 
 _TURN = "seq, at_index, digest, role, name, said_at, call_id, tokens"
-_PIECE = "id, seq, at_index, start, stop, tokens, words, flags, leaf, session"
+_PIECE = (
+    "SELECT p.id, p.seq, p.at_index, p.start, p.stop, p.tokens, p.words, p.flags, p.leaf, p.session, "
+    "t.role, t.name, t.said_at FROM pieces p JOIN turns t USING (seq)"
+)
 _NODE = "n.digest, n.level, n.first, n.last, n.tokens, n.strength, n.children"
 
 
@@ -137,11 +141,14 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -
     return Kept(found)
 
 
+def _piece(row: Sequence[Any]) -> Piece:
+    return Piece._make((*row[:10], ROLES[row[10]], *row[11:]))
+
+
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
     found: dict[int, Piece] = {}
-    for condition, part in _among("id", ids):
-        for row in db.execute(f"SELECT {_PIECE} FROM pieces WHERE {condition}", part):
-            found[row[0]] = Piece(*row)
+    for condition, part in _among("p.id", ids):
+        found.update((row[0], _piece(row)) for row in db.execute(f"{_PIECE} WHERE {condition}", part))
     return {i: found[i] for i in ids if i in found}
 
 
@@ -150,10 +157,8 @@ def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Pie
     for marks, part in _lists(seqs):
         rows = db.execute(f"SELECT seq, first_piece, pieces FROM turns WHERE seq IN ({marks})", part).fetchall()
         for seq, first, count in rows:
-            between = db.execute(
-                f"SELECT {_PIECE} FROM pieces WHERE id BETWEEN ? AND ? ORDER BY id", (first, first + count - 1)
-            )
-            found[seq] = [Piece(*row) for row in between]
+            between = db.execute(f"{_PIECE} WHERE p.id BETWEEN ? AND ? ORDER BY p.id", (first, first + count - 1))
+            found[seq] = [_piece(row) for row in between]
     return found
 
 
