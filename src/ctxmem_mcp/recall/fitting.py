@@ -7,7 +7,7 @@ over the whole text, and the least wanted quotes go until it fits: a view never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -196,7 +196,7 @@ _Key = tuple[str, int, int]
 
 
 class _Page:
-    """A laid-out view: its items, and how much each outline item says."""
+    """A laid-out view: its items, how much each outline item says, and the lines that gives."""
 
     def __init__(
         self,
@@ -209,10 +209,18 @@ class _Page:
         self.taken = list(taken)
         self._shown = shown_by([material.units[i] for i in taken], material.turns) if shown is None else shown
         self.items = tile(material.ground, self._shown, material.tiled)
-        self._outline_items = [i for i, item in enumerate(self.items) if isinstance(item, (Folded, Opened))]
-        self._details = [Detail.BARE] * len(self.items)
-        for i in self._outline_items if details else ():
-            self._details[i] = details.get(_key(self.items[i]), Detail.BARE) if details else Detail.BARE
+        # Of outline items only.
+        self._details: dict[int, Detail] = {}
+        self._lines: list[Lines] = []
+        clock, known = Clock(), details or {}
+        for i, item in enumerate(self.items):
+            if isinstance(item, Quoted):
+                self._lines.append(self._quoted(item, clock))
+            elif isinstance(item, Gap):
+                self._lines.append(material.rendered.get(item) or self._kept(item, gap_line(item)))
+            else:
+                detail = self._details[i] = known.get(_key(item), Detail.BARE)
+                self._lines.append(self._outline(item, detail))
 
     def with_units(self, more: Sequence[int]) -> _Page:
         """The same page with more units on it."""
@@ -220,24 +228,14 @@ class _Page:
         indexes = {quote.index for i in more for quote in units[i].quotes}
         beside = [units[j] for j in taken if any(quote.index in indexes for quote in units[j].quotes)]
         again = {index: quoted for index, quoted in shown_by(beside, self._material.turns).items() if index in indexes}
-        details = {_key(self.items[k]): self._details[k] for k in self._outline_items}
+        details = {_key(self.items[i]): detail for i, detail in self._details.items()}
         return _Page(self._material, taken, details, {**self._shown, **again})
 
     def text(self) -> str:
-        return "".join([PREFACE + "\n", *(lines.text for lines in self._lines())])
+        return "".join([PREFACE + "\n", *(lines.text for lines in self._lines)])
 
     def tokens(self) -> int:
-        return self._material.count(PREFACE + "\n") + sum(lines.tokens for lines in self._lines())
-
-    def _lines(self) -> Iterator[Lines]:
-        clock = Clock()
-        for item, detail in zip(self.items, self._details, strict=True):
-            if isinstance(item, Quoted):
-                yield self._quoted(item, clock)
-            elif isinstance(item, Gap):
-                yield self._material.rendered.get(item) or self._kept(item, gap_line(item))
-            else:
-                yield self._outline(item, detail)
+        return self._material.count(PREFACE + "\n") + sum(lines.tokens for lines in self._lines)
 
     def _kept(self, key: object, text: str, said: str = "") -> Lines:
         lines = self._material.rendered[key] = Lines(text, said, self._material.count(text))
@@ -264,39 +262,45 @@ class _Page:
     def enrich(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:
         """Lets the outline say more, up to `most`, while its share and the budget allow; gives the exact count then."""
         cap = round(budget * self._material.outline_share)
-        spent = sum(self._cost(i, self._details[i]) for i in self._outline_items)
-        for i, detail in self._wishes():
-            if detail > most:
-                continue
+        spent = sum(self._lines[i].tokens for i in self._details)
+        for i, detail in self._wishes(most):
             least = LINE_TOKENS_MIN if detail > Detail.TITLES else 1
             if spent + least > cap or tokens + least > budget:
                 continue  # rendered and counted for nothing
-            more = self._cost(i, detail) - self._cost(i, self._details[i])
+            lines = self._outline(self._outline_item(i), detail)
+            more = lines.tokens - self._lines[i].tokens
             if spent + more > cap or tokens + more > budget or detail < self._details[i]:
                 continue
-            self._details[i] = detail
+            self._details[i], self._lines[i] = detail, lines
             spent, tokens = spent + more, tokens + more
         counted = self._material.count(self.text())
         while counted > budget:  # parts counted alone may sum up to less than the whole
-            i = max(self._outline_items, key=lambda i: self._details[i])
+            i = max(self._details, key=lambda i: self._details[i])
             self._details[i] = Detail(self._details[i] - 1)
+            self._lines[i] = self._outline(self._outline_item(i), self._details[i])
             counted = self._material.count(self.text())
         return counted
 
-    def _wishes(self) -> list[tuple[int, Detail]]:
+    def _outline_item(self, i: int) -> Folded | Opened:
+        item = self.items[i]
+        assert isinstance(item, (Folded, Opened))
+        return item
+
+    def _wishes(self, most: Detail) -> list[tuple[int, Detail]]:
         """What the outline would like to say, most wanted first."""
         folded = [i for i, item in enumerate(self.items) if isinstance(item, Folded)]
         opened = [i for i, item in enumerate(self.items) if isinstance(item, Opened)]
         by_size = sorted(folded, key=lambda i: -self._tokens_of(i))
         leaves_first = sorted(opened, key=lambda i: self._level_of(i))
-        return [
+        wishes = [
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) == 0),
             *((i, Detail.TITLES) for i in by_size),
-            *((i, Detail.HIGHLIGHTS) for i in self._outline_items if self._tells(i)),
+            *((i, Detail.HIGHLIGHTS) for i in self._details if self._tells(i)),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) > 0),
             *((i, Detail.LINES) for i in by_size),
             *((i, Detail.HIGHLIGHTS) for i in by_size if not self._material.kinds),
         ]
+        return [(i, detail) for i, detail in wishes if detail <= most]
 
     def _tells(self, i: int) -> bool:
         """Whether an item has something to tell of what is asked for."""
@@ -313,11 +317,6 @@ class _Page:
     def _level_of(self, i: int) -> int:
         item = self.items[i]
         return item.node.level if isinstance(item, Opened) else 0
-
-    def _cost(self, i: int, detail: Detail) -> int:
-        item = self.items[i]
-        assert isinstance(item, (Folded, Opened))
-        return self._outline(item, detail).tokens
 
 
 def _key(item: Item) -> _Key:
