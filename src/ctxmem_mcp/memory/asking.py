@@ -110,7 +110,11 @@ async def ask(branch: Branch, query: str) -> Answer:
     search = Search(plan, by_place, places.n, mean_words)
     wanted, meanings = await _with_meanings(branch, places, query, search.wanted)
     pieces = dict(zip(wanted, await branch.pieces(places.pieces(wanted)), strict=True))
-    facts = [_fact(ordinal, piece) for ordinal, piece in pieces.items()]
+    # When each was said is worked out only where the query names a time.
+    facts = [
+        PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.session, p.role, p.name)
+        for o, p in pieces.items()
+    ]
     if plan.periods:
         facts = [fact._replace(said_at=seconds(pieces[fact.ordinal].said_at)) for fact in facts]
     kinds = kind_of(facts)
@@ -160,8 +164,3 @@ async def _places(branch: Branch) -> _Places:
         stretches.append((segment.first_piece, stop, place))
         place += stop - segment.first_piece
     return _Places(tuple(stretches))
-
-
-def _fact(ordinal: int, piece: Piece) -> PieceFacts:
-    """When it was said is left out: only a query that names a time looks at that."""
-    return PieceFacts(ordinal, piece.index, piece.start, *piece[5:12])

@@ -35,8 +35,9 @@ GAP_TOKENS = 9
 # No line more in the outline costs less.
 LINE_TOKENS_MIN = 5
 LEAF_TOKENS = 24
-# Each try at filling the last of the budget counts the whole text again.
+# Each try at filling the last of the budget lays the whole view out again; the last hundredth is not worth it.
 TOP_UP_TRIES = 10
+TOP_UP_SHARE = 0.01
 
 
 class Quote(NamedTuple):
@@ -180,7 +181,7 @@ def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[
     tries = 0
     for i in passed:
         room = budget - tokens
-        if room < HEADER_TOKENS * 2 or tries == TOP_UP_TRIES:
+        if room < max(HEADER_TOKENS * 2, budget * TOP_UP_SHARE) or tries == TOP_UP_TRIES:
             break
         if material.units[i].tokens + HEADER_TOKENS > room:
             continue

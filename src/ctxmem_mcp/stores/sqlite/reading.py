@@ -13,6 +13,8 @@ from ctxmem_mcp.stores.contract import Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, index_term, summary_of
 
+# Half a kilobyte each.
+SUMMARIES_KEPT = 4_000
 # SQLite takes 32,766 parameters; small lists keep few statements in its cache.
 _LIST_SIZES = (1, 8, 64, 512)
 
@@ -128,17 +130,32 @@ class Kept(Mapping[bytes, list[Summary]]):
         return len(self._texts)
 
 
-def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies) -> Kept:
-    found: dict[bytes, list[tuple[int, str, str]]] = {}
-    for marks, part in _lists(list(dict.fromkeys(wanted))):
+class SummaryTexts(dict[bytes, list[tuple[int, str, str]]]):
+    """The texts of summaries read through one connection, by node. A view asks for much the same ones as the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._version = 0
+
+    def refresh(self, db: sqlite3.Connection) -> None:
+        """Drops them where another connection wrote since. Who writes summaries through this one clears them."""
+        (version,) = db.execute("PRAGMA data_version").fetchone()
+        if version != self._version or len(self) > SUMMARIES_KEPT:
+            self.clear()
+        self._version = version
+
+
+def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies, known: SummaryTexts) -> Kept:
+    known.refresh(db)
+    for marks, part in _lists([digest for digest in dict.fromkeys(wanted) if digest not in known]):
         rows = db.execute(
             "SELECT place, digest, author, codec, body FROM nodes JOIN summaries USING (node) "
             f"WHERE digest IN ({marks})",
             part,
         )
         for place, digest, author, codec, body in rows:
-            found.setdefault(digest, []).append((place, author, bodies.decode(db, codec, body)))
-    return Kept(found)
+            known.setdefault(digest, []).append((place, author, bodies.decode(db, codec, body)))
+    return Kept({digest: known[digest] for digest in wanted if digest in known})
 
 
 def _piece(row: Sequence[Any]) -> Piece:

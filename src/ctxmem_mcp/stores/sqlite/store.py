@@ -42,7 +42,15 @@ class _Open:
     path: Path
     inode: int
     bodies: Bodies = field(default_factory=Bodies)
+    summaries: reading.SummaryTexts = field(default_factory=reading.SummaryTexts)
     users: int = 0
+
+    def rewritten(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
+        """Does something to summaries; those read before may be others now."""
+        try:
+            return work(db)
+        finally:
+            self.summaries.clear()
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file, and not to nothing or to one made since."""
@@ -106,13 +114,13 @@ class SqliteStore:
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         async with self._using(conversation_id) as file:
-            return await file.connection.run(partial(reading.summaries, wanted=digests, bodies=file.bodies))
+            read = partial(reading.summaries, wanted=digests, bodies=file.bodies, known=file.summaries)
+            return await file.connection.run(read)
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
         async with self._using(conversation_id) as file:
-            await file.connection.run(
-                lambda db: writing.write_summary(db, conversation_id, digest, summary, file.bodies, now)
-            )
+            work = partial(writing.write_summary, conversation_id, digest, summary, file.bodies, now)
+            await file.connection.run(partial(file.rewritten, work))
 
     async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
         async with self._using(conversation_id) as file:
@@ -131,7 +139,7 @@ class SqliteStore:
         async with self._using(conversation_id) as file:
             with anyio.CancelScope(shield=True):
                 work = partial(calls.end, conversation_id, call, summary, file.bodies, now)
-                if more := await file.connection.run(work):
+                if more := await file.connection.run(partial(file.rewritten, work)):
                     await self._catalog.exclusively(partial(calls.settle, call.day, more))
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:

@@ -137,7 +137,7 @@ def _write_node(db: sqlite3.Connection, node: Node, summary: Summary, bodies: Bo
 
 
 def write_summary(
-    db: sqlite3.Connection, conversation_id: str, digest: bytes, summary: Summary, bodies: Bodies, now: float
+    conversation_id: str, digest: bytes, summary: Summary, bodies: Bodies, now: float, db: sqlite3.Connection
 ) -> None:
     with transaction(db):
         join_summary(db, living_node(db, conversation_id, digest, now), summary, bodies, now)
