@@ -106,15 +106,19 @@ async def _stdio(server: Server[Opened]) -> None:
     from mcp.server import NotificationOptions
     from mcp.server.stdio import stdio_server
 
+    from ctxmem_mcp.faces.finishing import Unanswered
     from ctxmem_mcp.faces.unreadable import Answered
+    from ctxmem_mcp.faces.wire import wire
 
     options = server.create_initialization_options(NotificationOptions(resources_changed=True))
-    async with stdio_server() as (incoming, outgoing):
-        try:
-            await server.run(Answered(incoming, outgoing), outgoing, options)
-        finally:
-            # While serving, the SDK points descriptor 1 at stderr; what was printed and not yet written goes there.
-            sys.stdout.flush()
+    with wire() as files:
+        async with stdio_server(*files) as (incoming, outgoing):
+            try:
+                asked = Unanswered(Answered(incoming, outgoing), outgoing)
+                await server.run(asked.incoming, asked.outgoing, options)
+            finally:
+                # While serving, descriptor 1 leads to stderr; what was printed and not yet written goes there.
+                sys.stdout.flush()
 
 
 def _divert_stdout() -> None:
