@@ -35,9 +35,9 @@ GAP_TOKENS = 9
 # No line more in the outline costs less.
 LINE_TOKENS_MIN = 5
 LEAF_TOKENS = 24
-# Each try at filling the last of the budget lays the whole view out again; the last hundredth is not worth it.
-TOP_UP_TRIES = 10
-TOP_UP_SHARE = 0.01
+# Each try at filling what is left of the budget lays the whole view out again; the last hundredth is not worth it.
+REFILLS_MAX = 4
+REFILL_SHARE = 0.01
 
 
 class Quote(NamedTuple):
@@ -137,22 +137,34 @@ def fit(material: Material, budget: int) -> Fitted | int:
         tokens = page.enrich(budget, tokens, Detail.TITLES)
         page, tokens = _refilled(page, material, budget, tokens)
     tokens = page.enrich(budget, tokens)
-    page, tokens = _top_up(page, material, budget, tokens)
+    page, tokens = _refilled(page, material, budget, tokens)
     return Fitted(page.text(), page.items, tokens, page.taken)
 
 
 def _refilled(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
-    """The page with as many of the units passed over as the room that is left seems to hold, all at once."""
+    """The page with as many of the units passed over as there is room for: each time as many as it seems to hold, for
+    what is left turns out to be more than was thought."""
+    for _ in range(REFILLS_MAX):
+        fuller, counted = _refilled_once(page, material, budget, tokens)
+        if fuller is page:
+            break
+        page, tokens = fuller, counted
+    return page, tokens
+
+
+def _refilled_once(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
+    if budget - tokens < budget * REFILL_SHARE:
+        return page, tokens
     taken = set(page.taken)
     passed = [i for i in range(len(material.units)) if i not in taken]
-    more = affordable([material.units[i] for i in passed], material.ground.leaf_first, budget - tokens)
+    at = affordable([material.units[i] for i in passed], material.ground.leaf_first, budget - tokens)
+    more = [passed[i] for i in at]
     while more:
-        fuller = page.with_units([passed[i] for i in more])
+        fuller = page.with_units(more)
         counted = fuller.tokens()
         if counted <= budget:
             return fuller, counted
-        more = _without_last(material, [passed[i] for i in more], counted - budget)
-        more = [passed.index(i) for i in more]
+        more = _without_last(material, more, counted - budget)
     return page, tokens
 
 
@@ -172,25 +184,6 @@ def _without_last(material: Material, taken: list[int], excess: int) -> list[int
     while kept and excess > 0:
         excess -= material.units[kept.pop()].tokens + HEADER_TOKENS
     return kept
-
-
-def _top_up(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
-    """Tries the units passed over, best first, while there is room for one."""
-    taken = set(page.taken)
-    passed = [i for i in range(len(material.units)) if i not in taken]
-    tries = 0
-    for i in passed:
-        room = budget - tokens
-        if room < max(HEADER_TOKENS * 2, budget * TOP_UP_SHARE) or tries == TOP_UP_TRIES:
-            break
-        if material.units[i].tokens + HEADER_TOKENS > room:
-            continue
-        tries += 1
-        fuller = page.with_units([i])
-        counted = fuller.tokens()
-        if counted <= budget:
-            page, tokens = fuller, counted
-    return page, tokens
 
 
 _Key = tuple[str, int, int]
