@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ctxmem_mcp.capture import importing
 from ctxmem_mcp.capture.events import CODEX
-from ctxmem_mcp.capture.finding import SUBAGENTS
+from ctxmem_mcp.capture.finding import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.ledger import GONE, Ledger, Taken, hashed
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
@@ -56,7 +56,7 @@ class Follower:
         if main is None or main.gone or main.young:
             return main
         new = main.new
-        for beside in sorted(file.with_suffix("").glob(f"{SUBAGENTS}/*{_LINES}")):
+        for beside in subagents_of(file):
             followed = await self._follow_one(beside, as_it_is)
             new += followed.new if followed else 0
         return replace(main, new=new)
@@ -103,7 +103,7 @@ class Follower:
         """Reads the file from its beginning; what is known of it is found and not stored again."""
         try:
             text, _ = importing.text_of(raw)
-            transcript, growth = await asyncio.to_thread(formats.begun, text, file.name)
+            transcript, growth = await asyncio.to_thread(formats.begun, text, formats.name_of(file))
         except InvalidArgument:
             return Followed()  # nothing yet by which its format can be told
         if transcript.agent == CODEX and not quiet:
