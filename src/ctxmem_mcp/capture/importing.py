@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ctxmem_mcp.capture import cursor_store
 from ctxmem_mcp.capture.finding import subagents_of
 from ctxmem_mcp.capture.ledger import Ledger
 from ctxmem_mcp.errors import InvalidArgument
@@ -68,6 +69,8 @@ def _may_be_one(file: Path) -> bool:
 
 def read(file: Path) -> Transcript:
     """A file's transcript. Bytes that are no UTF-8 become U+FFFD, with a warning."""
+    if cursor_store.is_store(file):
+        return formats.parse(cursor_store.document(file), file.name)
     return parsed(file.read_bytes(), formats.name_of(file))
 
 
