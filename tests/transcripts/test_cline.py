@@ -109,6 +109,17 @@ def test_a_result_without_its_call_keeps_the_line_that_heads_it() -> None:
     assert told(TASK, message("user", headed))[-1] == ("tool", "execute_command", headed)
 
 
+def test_a_result_headed_by_another_name_is_that_of_the_call_that_waits_alone() -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "use_subagents", "input": {"prompt_1": "look"}}
+    headed = message("user", "[subagents] Result:\nTotal: 1")
+    last = parse(json.dumps([TASK, message("assistant", call), headed]), NAME).turns[-1]
+    assert last == NewTurn("tool", "[subagents] Result:\nTotal: 1", "use_subagents", None, "toolu_1")
+    assert told(TASK, message("assistant", call, {**call, "id": "2", "name": "x"}), headed)[-1][:2] == (
+        "tool",
+        "subagents",
+    )
+
+
 @pytest.mark.parametrize("words", ["7412", "<b>bold</b>\nand more"])
 def test_an_answer_is_the_users(words: str) -> None:
     asked = message("assistant", "<ask_followup_question>\n<question>Which port?</question>\n</ask_followup_question>")
@@ -118,6 +129,23 @@ def test_an_answer_is_the_users(words: str) -> None:
         ("assistant", "ask_followup_question", "{}"),
         ("tool", "ask_followup_question", ""),
         ("user", None, words),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "tag"),
+    [
+        ("The user denied this operation and provided the following feedback:", "feedback"),
+        ("The user approved this operation and provided the following context:", "feedback"),
+        ("You seem to be stuck. The user has provided the following feedback to help:", "feedback"),
+        ("The user also provided the following message:", "user_message"),
+    ],
+)
+def test_what_the_user_said_to_a_result_is_the_users(line: str, tag: str) -> None:
+    result = f"[read_file for 'a'] Result:\nport\n{line}\n<{tag}>\nno\n</{tag}>"
+    assert told(TASK, message("assistant", READ), message("user", result))[-2:] == [
+        ("tool", "read_file", f"port\n{line}"),
+        ("user", None, "no"),
     ]
 
 

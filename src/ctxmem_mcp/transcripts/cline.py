@@ -120,12 +120,13 @@ class _Reader:
                     yield from turns_of_result(replace(turn, content=""), turn.content) if turn.call_id else [turn]
 
     def _answering(self, name: str, line: str, said_at: str | None) -> NewTurn:
-        """A result without its words yet. Where no call of that name waits, the line that heads it stays."""
-        call = next((call for call in self._waiting if call.name == name), None)
-        if call is None:
-            return NewTurn("tool", line, name, said_at)
-        self._waiting.remove(call)
-        return NewTurn("tool", "", name, said_at, call.call_id)
+        """A result without its words yet. Where no call of that name waits, the line that heads it stays; a call that
+        waits alone is meant all the same."""
+        calls = [call for call in self._waiting if call.name == name] or self._waiting
+        if calls and (calls[0].name == name or len(calls) == 1):
+            self._waiting = [call for call in self._waiting if call is not calls[0]]
+            return NewTurn("tool", "" if calls[0].name == name else line, calls[0].name, said_at, calls[0].call_id)
+        return NewTurn("tool", line, name, said_at)
 
 
 def _is_text(part: object) -> bool:

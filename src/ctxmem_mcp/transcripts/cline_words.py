@@ -17,8 +17,11 @@ _WRAPPED = re.compile(
 )
 _DETAILS = re.compile(r"<environment_details>.*?(?:</environment_details>|\Z)", re.DOTALL)
 _HEADED = re.compile(r"\[(\w+)(?:\s.*?)?\] Result:(?:\n|\Z)", re.DOTALL)
-# What the user said to a result stands at its end; a file that was read may hold such tags anywhere.
-_FEEDBACK = re.compile(r"^(The user [^\n]*feedback[^\n]*)\n<feedback>\n?(?P<words>.*?)\n?</feedback>\s*\Z", re.S | re.M)
+# What the user said to a result stands at its end, behind a line that says so; a file that was read may hold such tags
+# anywhere.
+_SAID_TO = re.compile(
+    r"^([^\n]*\b[Tt]he user\b[^\n]*)\n<(feedback|user_message)>\n?(?P<words>.*?)\n?</\2>\s*\Z", re.DOTALL | re.MULTILINE
+)
 _FOLDER = re.compile(r"^# Current (?:Working|Workspace) Directory \((.+)\) Files$", re.MULTILINE)
 _RECAPS = ("This session is being continued from a previous conversation", "Context summary:")
 _ELEMENT = re.compile(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
@@ -69,7 +72,7 @@ def turns_of_result(empty: NewTurn, text: str) -> Iterator[NewTurn]:
     """A result, and what the user said to it or instead of it. empty: the turn without its text, or with the line that
     heads it."""
     answered = _WRAPPED.fullmatch(text.strip())
-    said = answered or _FEEDBACK.search(text)
+    said = answered or _SAID_TO.search(text)
     yield replace(empty, content=empty.content + ("" if answered else text[: said.end(1)] if said else text))
     if said and said["words"]:
         yield NewTurn("user", said["words"], None, empty.said_at)
