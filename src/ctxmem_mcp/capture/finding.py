@@ -20,6 +20,7 @@ _REMOTE_EDITORS = ("~/.vscode-server/data", "~/.vscode-server-insiders/data", "~
 CLINE_EXTENSION = "saoudrizwan.claude-dev"
 _CLINES = (CLINE_EXTENSION, "rooveterinaryinc.roo-cline", "kilocode.kilo-code")
 _TASKS, _SESSIONS = f"*/{TASK_FILE}", f"*/*{SESSION_SUFFIX}"
+_CURSORS = "*/agent-transcripts"
 # What a folder that is watched is searched for.
 FOLLOWED = ("*.jsonl", TASK_FILE, f"*{SESSION_SUFFIX}")
 
@@ -56,8 +57,8 @@ PLACES = (
     Place(CODEX, "CODEX_HOME", "~/.codex", "sessions", "**/rollout-*.jsonl", "**/*-{}.jsonl"),
     Place(CODEX, "CODEX_HOME", "~/.codex", "archived_sessions", "rollout-*.jsonl", "*-{}.jsonl"),
     Place("pi", "PI_CODING_AGENT_DIR", "~/.pi/agent", "sessions", "**/*.jsonl"),
-    Place(CURSOR, "CURSOR_DATA_DIR", "~/.cursor", "projects", "*/agent-transcripts/**/*.jsonl"),
-    Place(CURSOR, "CURSOR_DATA_DIR", "~/.cursor", "projects", "*/agent-transcripts/*.txt", "**/{}.txt"),
+    Place(CURSOR, "CURSOR_DATA_DIR", "~/.cursor", "projects", f"{_CURSORS}/**/*.jsonl", f"{_CURSORS}/**/{{}}.jsonl"),
+    Place(CURSOR, "CURSOR_DATA_DIR", "~/.cursor", "projects", f"{_CURSORS}/*.txt", f"{_CURSORS}/{{}}.txt"),
     Place(CLINE, "CLINE_DIR", "~/.cline", "data/tasks", _TASKS, f"{{}}/{TASK_FILE}"),
     Place(CLINE, "CLINE_DIR", "~/.cline", "data/sessions", _SESSIONS, f"{{0}}/{{0}}{SESSION_SUFFIX}"),
     Place(CLINE, "CLINE_DATA_DIR", "~/.cline/data", "tasks", _TASKS, f"{{}}/{TASK_FILE}"),

@@ -30,7 +30,7 @@ _TOOLS = (
     "summarize_task", "switch_mode", "update_todo_list", "use_mcp_tool", "use_skill", "use_subagents", "web_fetch",
     "web_search", "write_to_file",
 )  # fmt: skip
-_TAGGED = re.compile(rf"^[ \t]*<({'|'.join(_TOOLS)}|thinking)>(.*?)</\1>", re.DOTALL | re.MULTILINE)
+_OPENED = re.compile(rf"^[ \t]*<({'|'.join(_TOOLS)}|thinking)>", re.MULTILINE)
 _ARGUMENT = re.compile(r"\s*<(\w+)>")
 # Arguments whose text may hold their own closing tag: they end at its last.
 _WHOLE_FILES = ("content", "diff")
@@ -40,18 +40,31 @@ def turns_of_text(text: str, place: int, said_at: str | None) -> Iterator[NewTur
     """An assistant's text and the calls in it, in order. A call has no id of its own: it is called after its message's
     place and its own in that."""
     at = calls = 0
-    for found in _TAGGED.finditer(text):
-        if words := text[at : found.start()].strip("\n"):
+    for start, name, inner, end in _elements(text):
+        if words := text[at:start].strip("\n"):
             yield NewTurn("assistant", words, None, said_at)
-        at = found.end()
-        if found[1] == "thinking":
-            yield NewTurn("assistant", found[2].strip("\n"), THINKING, said_at)
+        at = end
+        if name == "thinking":
+            yield NewTurn("assistant", inner.strip("\n"), THINKING, said_at)
             continue
-        yield from turns_of_call(found[1], _arguments(found[2]), f"call-{place}-{calls}", said_at)
+        yield from turns_of_call(name, _arguments(inner), f"call-{place}-{calls}", said_at)
         calls += 1
     rest = text[at:].strip("\n") if at else text
     if rest:
         yield NewTurn("assistant", rest, None, said_at)
+
+
+def _elements(text: str) -> Iterator[tuple[int, str, str, int]]:
+    """Tags of tools that are closed: where each begins, its name, what stands in it, where it ends."""
+    at, unclosed = 0, set[str]()
+    while opened := _OPENED.search(text, at):
+        at, name = opened.end(), opened[1]
+        closed = -1 if name in unclosed else text.find(f"</{name}>", at)
+        if closed < 0:
+            unclosed.add(name)
+            continue
+        start, inner, at = opened.start(), text[at:closed], closed + len(name) + 3
+        yield start, name, inner, at
 
 
 def turns_of_call(name: str, given: object, call: str | None, said_at: str | None) -> Iterator[NewTurn]:

@@ -7,28 +7,62 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.contract import INJECTED, RECAP
 
-_WRAPPED = re.compile(
-    r"<(task|feedback|user_message|answer|user_input)(?:[ \t][^<>]*)?>\n?(?P<words>.*?)\n?</\1>(?=\s|\Z)", re.DOTALL
-)
-_DETAILS = re.compile(r"<environment_details>.*?(?:</environment_details>|\Z)", re.DOTALL)
-_HEADED = re.compile(r"\[(\w+)(?:\s.*?)?\] Result:(?:\n|\Z)", re.DOTALL)
-# What the user said to a result stands at its end, behind a line that says so; a file that was read may hold such tags
-# anywhere.
-_SAID_TO = re.compile(
-    r"^([^\n]*\b[Tt]he user\b[^\n]*)\n<(feedback|user_message)>\n?(?P<words>.*?)\n?</\2>\s*\Z", re.DOTALL | re.MULTILINE
-)
+_HOST = "environment_details"
+_OPENED = re.compile(rf"<(task|feedback|user_message|answer|user_input|{_HOST})(?:[ \t][^<>]*)?>")
+_HEADED = re.compile(r"\[([a-z]\w*)(?:\s.*?)?\] Result:(?:\n|\Z)", re.DOTALL)
 _FOLDER = re.compile(r"^# Current (?:Working|Workspace) Directory \((.+)\) Files$", re.MULTILINE)
 _RECAPS = ("This session is being continued from a previous conversation", "Context summary:")
 _ELEMENT = re.compile(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
 
 
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """A tag of Cline's own, its text, and where it stands."""
+
+    tag: str
+    text: str
+    start: int
+    end: int
+
+
+def _elements(text: str) -> Iterator[_Element]:
+    """Those that stand in a text, in order, none within another. What is never closed is text, but for what the host
+    tells: it may be cut off."""
+    at, unclosed = 0, set[str]()
+    while opened := _OPENED.search(text, at):
+        at, tag = opened.end(), opened[1]
+        closed = -1 if tag in unclosed else _closing(text, tag, at)
+        if closed < 0 and tag != _HOST:
+            unclosed.add(tag)
+            continue
+        end = len(text) if closed < 0 else closed + len(tag) + 3
+        yield _Element(tag, text[at : closed if closed >= 0 else end], opened.start(), end)
+        at = end
+
+
+def _closing(text: str, tag: str, at: int) -> int:
+    """Where a tag is closed, at the end of a word; -1 where it never is."""
+    closing = f"</{tag}>"
+    found = text.find(closing, at)
+    while found >= 0 and not text[found + len(closing) : found + len(closing) + 1].isspace():
+        if found + len(closing) == len(text):
+            break
+        found = text.find(closing, found + 1)
+    return found
+
+
+def _inner(text: str) -> str:
+    """Without the line ends that stand between tags and words."""
+    return text.removeprefix("\n").removesuffix("\n")
+
+
 def is_wrapped(text: str) -> bool:
-    return _WRAPPED.search(text) is not None
+    return any(element.tag != _HOST for element in _elements(text))
 
 
 def folder_in(text: str) -> str | None:
@@ -47,13 +81,13 @@ def turns_of_said(text: str, said_at: str | None, *, tagged: bool) -> Iterator[N
     """A text that is no result. tagged: the user's words are in tags, so that what is outside of them is the
     host's."""
     at = 0
-    for found in re.compile(f"{_WRAPPED.pattern}|{_DETAILS.pattern}", re.DOTALL).finditer(text):
-        yield from _outside(text[at : found.start()], said_at, tagged)
-        at = found.end()
-        if found["words"] is None:
-            yield NewTurn("system", found[0], INJECTED, said_at)
-        elif found["words"]:
-            yield NewTurn("user", found["words"], None, said_at)
+    for element in _elements(text):
+        yield from _outside(text[at : element.start], said_at, tagged)
+        at = element.end
+        if element.tag == _HOST:
+            yield NewTurn("system", text[element.start : element.end], INJECTED, said_at)
+        elif words := _inner(element.text):
+            yield NewTurn("user", words, None, said_at)
     yield from _outside(text[at:], said_at, tagged)
 
 
@@ -71,8 +105,26 @@ def _outside(text: str, said_at: str | None, tagged: bool) -> Iterator[NewTurn]:
 def turns_of_result(empty: NewTurn, text: str) -> Iterator[NewTurn]:
     """A result, and what the user said to it or instead of it. empty: the turn without its text, or with the line that
     heads it."""
-    answered = _WRAPPED.fullmatch(text.strip())
-    said = answered or _SAID_TO.search(text)
-    yield replace(empty, content=empty.content + ("" if answered else text[: said.end(1)] if said else text))
-    if said and said["words"]:
-        yield NewTurn("user", said["words"], None, empty.said_at)
+    answered = _answer(text.strip())
+    said = ("", answered) if answered is not None else _said_to(text.rstrip())
+    yield replace(empty, content=empty.content + (text if said is None else said[0]))
+    if said and said[1]:
+        yield NewTurn("user", said[1], None, empty.said_at)
+
+
+def _answer(text: str) -> str | None:
+    """The user's words where a result is nothing else."""
+    opened = _OPENED.match(text)
+    if opened is None or opened[1] == _HOST or not text.endswith(f"</{opened[1]}>"):
+        return None
+    return _inner(text[opened.end() : len(text) - len(opened[1]) - 3])
+
+
+def _said_to(text: str) -> tuple[str, str] | None:
+    """A result, and what the user said to it. That stands at the end, behind a line that says so: a file that was read
+    may hold such tags anywhere."""
+    for tag in ("feedback", "user_message"):
+        at = text.rfind(f"\n<{tag}>\n") if text.endswith(f"</{tag}>") else -1
+        if at >= 0 and "the user " in text[text.rfind("\n", 0, at) + 1 : at].lower():
+            return text[:at], _inner(text[at + len(tag) + 3 : len(text) - len(tag) - 3])
+    return None

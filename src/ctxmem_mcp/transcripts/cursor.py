@@ -21,7 +21,8 @@ from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
 AGENT = "cursor"
 _ENDED = "turn_ended"
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "tool": "tool", "system": "system"}
-_QUERY = re.compile(r"<user_query>\n?(.*?)\n?</user_query>", re.DOTALL)
+_CLOSED = "</user_query>"
+_QUERY = re.compile(rf"<user_query>\n?(.*?)\n?{_CLOSED}", re.DOTALL)
 _ELEMENT = re.compile(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
 _TIME = re.compile(r"\s*<timestamp>(.*?)</timestamp>\n?", re.DOTALL)
 _CLOCK = re.compile(
@@ -68,7 +69,7 @@ def _content(row: Row) -> object:
 
 def turns_of_message(told: list[NewTurn]) -> Iterator[NewTurn]:
     """A user message's parts: where one of them holds a query, all outside of queries is the host's."""
-    asked = any(_QUERY.search(turn.content) for turn in told)
+    asked = any(next(_queries(turn.content), None) for turn in told)
     said_at: str | None = None
     for turn in told:
         if turn.role != "user":
@@ -79,11 +80,17 @@ def turns_of_message(told: list[NewTurn]) -> Iterator[NewTurn]:
         if timed and (when := _instant(timed[1])):
             said_at, text = when, text[timed.end() :]
         at = 0
-        for found in _QUERY.finditer(text):
+        for found in _queries(text):
             yield from _outside(text[at : found.start()], said_at, asked)
             yield NewTurn("user", found[1], None, said_at)
             at = found.end()
         yield from _outside(text[at:], said_at, asked)
+
+
+def _queries(text: str) -> Iterator[re.Match[str]]:
+    """Behind the last closing tag there is none, however many are opened."""
+    end = text.rfind(_CLOSED)
+    return _QUERY.finditer(text, 0, end + len(_CLOSED) if end >= 0 else 0)
 
 
 def _outside(text: str, said_at: str | None, asked: bool) -> Iterator[NewTurn]:
