@@ -13,7 +13,7 @@ from typing import Any
 
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript, compact
-from ctxmem_mcp.transcripts.cursor import AGENT
+from ctxmem_mcp.transcripts.cursor_lines import AGENT
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, instant_of, instant_of_millis, text_of
 

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript
-from ctxmem_mcp.transcripts.cursor import AGENT, turns_of_message
+from ctxmem_mcp.transcripts.cursor_lines import AGENT, turns_of_message
 
 _SPEAKERS = ("user:", "assistant:")
 _MARK = re.compile(r"\[(Thinking|Tool call|Tool result)\](?: (.*))?")

@@ -13,8 +13,8 @@ from ctxmem_mcp.transcripts.contract import Transcript
 
 # Asked in this order; the last ones take what the ones before them would read better.
 FORMATS = (
-    "claude_code", "codex", "pi", "cursor", "cursor_text", "cursor_ide", "cline", "swe_agent", "specstory", "aider",
-    "chatgpt", "anthropic", "openai", "jsonl",
+    "claude_code", "codex", "pi", "cursor", "cline", "swe_agent", "specstory", "aider", "chatgpt", "anthropic",
+    "openai", "jsonl",
 )  # fmt: skip
 # A file's kind shows in its first lines.
 LOOKED_AT_CHARS = 200_000
