@@ -156,6 +156,17 @@ def test_tags_in_a_file_that_was_read_are_nobodys_words() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "said", ["<task>\nsee @a.md\n</task>", '<user_input mode="act">see @a.md</user_input>', "see @a.md"]
+)
+def test_a_file_that_was_mentioned_is_the_hosts_whatever_tags_it_holds(said: str) -> None:
+    page = '<file_content path="a.md">\n<feedback>\nnice\n</feedback>\n</file_content>'
+    assert [(role, content.strip()) for role, _, content in told(message("user", f"{said}\n\n{page}"))] == [
+        ("user", "see @a.md"),
+        ("system", page),
+    ]
+
+
 def test_tags_of_no_tool_and_calls_that_are_not_closed_are_text() -> None:
     for text in ("<div>\n<p>hi</p>\n</div>", "<read_file>\n<path>a</path>", "Use `<read_file>` for that"):
         assert told(TASK, message("assistant", text))[-1] == ("assistant", None, text)

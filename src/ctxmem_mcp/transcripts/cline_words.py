@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.transcripts.contract import INJECTED, RECAP
 
-_HOST = "environment_details"
-_OPENED = re.compile(rf"<(task|feedback|user_message|answer|user_input|{_HOST})(?:[ \t][^<>]*)?>")
+_WORDS = ("task", "feedback", "user_message", "answer", "user_input")
+_DETAILS = "environment_details"
+# What the host puts in. A file that the user mentioned may hold any of the tags above.
+_HOSTS = (_DETAILS, "file_content", "folder_content", "url_content", "explicit_instructions")
+_OPENED = re.compile(rf"<({'|'.join((*_WORDS, *_HOSTS))})(?:[ \t][^<>]*)?>")
 _HEADED = re.compile(r"\[([a-z]\w*)(?:\s.*?)?\] Result:(?:\n|\Z)", re.DOTALL)
 _FOLDER = re.compile(r"^# Current (?:Working|Workspace) Directory \((.+)\) Files$", re.MULTILINE)
 _RECAPS = ("This session is being continued from a previous conversation", "Context summary:")
@@ -32,12 +35,12 @@ class _Element:
 
 def _elements(text: str) -> Iterator[_Element]:
     """Those that stand in a text, in order, none within another. What is never closed is text, but for what the host
-    tells: it may be cut off."""
+    tells of the environment: it may be cut off."""
     at, unclosed = 0, set[str]()
     while opened := _OPENED.search(text, at):
         at, tag = opened.end(), opened[1]
         closed = -1 if tag in unclosed else _closing(text, tag, at)
-        if closed < 0 and tag != _HOST:
+        if closed < 0 and tag != _DETAILS:
             unclosed.add(tag)
             continue
         end = len(text) if closed < 0 else closed + len(tag) + 3
@@ -62,7 +65,7 @@ def _inner(text: str) -> str:
 
 
 def is_wrapped(text: str) -> bool:
-    return any(element.tag != _HOST for element in _elements(text))
+    return any(element.tag in _WORDS for element in _elements(text))
 
 
 def folder_in(text: str) -> str | None:
@@ -84,7 +87,7 @@ def turns_of_said(text: str, said_at: str | None, *, tagged: bool) -> Iterator[N
     for element in _elements(text):
         yield from _outside(text[at : element.start], said_at, tagged)
         at = element.end
-        if element.tag == _HOST:
+        if element.tag in _HOSTS:
             yield NewTurn("system", text[element.start : element.end], INJECTED, said_at)
         elif words := _inner(element.text):
             yield NewTurn("user", words, None, said_at)
@@ -115,7 +118,7 @@ def turns_of_result(empty: NewTurn, text: str) -> Iterator[NewTurn]:
 def _answer(text: str) -> str | None:
     """The user's words where a result is nothing else."""
     opened = _OPENED.match(text)
-    if opened is None or opened[1] == _HOST or not text.endswith(f"</{opened[1]}>"):
+    if opened is None or opened[1] in _HOSTS or not text.endswith(f"</{opened[1]}>"):
         return None
     return _inner(text[opened.end() : len(text) - len(opened[1]) - 3])
 
