@@ -42,7 +42,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def leave_cline(data: Path, name: str, **about: Any) -> None:
     key = name[:1].lower() + name[1:]
-    given = {"taskId": NAME.partition("/")[0], "hookName": name, "workspaceRoots": ["/work/relay"], key: about}
+    given = {"taskId": NAME.partition("/")[0], "hookName": name, "workspaceRoots": ["/home/me/relay"], key: about}
     spool.put(str(data), "cline", json.dumps(given).encode())
 
 

@@ -16,7 +16,9 @@ from ctxmem_mcp.transcripts.cline import looks_like, parse
 from tests.transcripts.damage import assert_results_have_calls, contents, twisted
 
 NAME = "1769053680585/api_conversation_history.json"
-DETAILS = "<environment_details>\n# Current Working Directory (/work/relay) Files\nrelay.toml\n</environment_details>"
+DETAILS = (
+    "<environment_details>\n# Current Working Directory (/home/me/relay) Files\nrelay.toml\n</environment_details>"
+)
 READ = "Let me look.\n\n<read_file>\n<path>relay.toml</path>\n</read_file>"
 WRITE = "<write_to_file>\n<path>a.html</path>\n<content>\n<p>1</p>\n</content>\n</content>\n</write_to_file>"
 
@@ -54,7 +56,7 @@ FILE = json.dumps(MESSAGES)
 
 def test_a_task_is_told_turn_by_turn() -> None:
     transcript = parse(FILE, NAME)
-    assert (transcript.agent, transcript.session_id, transcript.cwd) == ("cline", "1769053680585", "/work/relay")
+    assert (transcript.agent, transcript.session_id, transcript.cwd) == ("cline", "1769053680585", "/home/me/relay")
     assert transcript.warnings == ()
     said_at = "2026-01-22T03:48:00.585Z"
     assert transcript.turns == (
