@@ -3,8 +3,8 @@
 An event of an agent that keeps a transcript says that there is something new in it. The words it carries itself are
 compared: those the transcript has are done with; those it has not yet wait a little, then they are stored where the
 conversation stands. If the transcript tells them later, these are the same turns; if it tells more before them, the
-conversation goes the transcript's way, and the other one is a branch that was left. Events of other agents are
-stored as they are.
+conversation goes the transcript's way, and the other one is a branch that was left. Events of an agent whose transcript
+has less than they, or is not to be found, are stored as they are.
 
 A file leaves the spool after the commit. Where a commit is not known again by what it stores (a turn on the head), the
 file's name says first which turn it follows: taken in again after a kill, it is the same turn and stored no second
@@ -25,6 +25,8 @@ from ctxmem_mcp.capture.alone import alone
 from ctxmem_mcp.capture.events import Event, read_event
 from ctxmem_mcp.capture.following import Followed, Follower, complete, holds
 from ctxmem_mcp.capture.importing import conversation_id_for
+from ctxmem_mcp.capture.joining import take_before
+from ctxmem_mcp.capture.ledger import Ledger
 from ctxmem_mcp.capture.redacting import OPENING, redaction
 from ctxmem_mcp.capture.spool import Spooled
 from ctxmem_mcp.errors import NotFound, Refused
@@ -70,6 +72,7 @@ class _Drainer:
     def __init__(self, memory: Memory, data_dir: Path) -> None:
         self._memory, self._data_dir = memory, data_dir
         self._follower = Follower(memory, data_dir)
+        self._ledger = Ledger(data_dir)
         self.failed = 0
 
     async def drain(self) -> tuple[int, list[float]]:
@@ -88,7 +91,7 @@ class _Drainer:
         return new, young
 
     def _groups(self) -> dict[tuple[str, str, str | None], list[_Waiting]]:
-        """What waits, by the session and the transcript it is about."""
+        """What waits, by the session and the transcript it is taken from."""
         groups: dict[tuple[str, str, str | None], list[_Waiting]] = {}
         for spooled in spool.waiting(str(self._data_dir)):
             try:
@@ -104,12 +107,14 @@ class _Drainer:
                 _log.warning("An event of %s was left out: it is nothing that can be read.", agent)
                 spooled.done()
                 continue
-            groups.setdefault((agent, event.session_id, event.transcript), []).append((spooled, event))
+            transcript = event.transcript if event.has_transcript else None
+            groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
         return groups
 
     async def _take(self, group: list[_Waiting]) -> tuple[int, list[float]]:
         event = group[0][1]
         if not event.has_transcript:
+            await self._begin_told(event, group)
             return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
         file = _file_of(event)
         ended = any(each.ends for _, each in group)
@@ -123,6 +128,21 @@ class _Drainer:
         if file is None:
             return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
         return await self._take_late(file, followed or Followed(), group)
+
+    async def _begin_told(self, event: Event, group: list[_Waiting]) -> None:
+        """Once for each session that events tell: takes in what was said before them."""
+        conversation = conversation_id_for(event.session_id)
+        first = next((spooled for spooled, each in group if each.words), None)
+        if conversation is None or first is None:
+            return
+        known = self._ledger.of_events(conversation)
+        if known.by_events:
+            return
+        file = None if known.gone else _file_of(event)
+        if file is not None and file.is_file() and first.after is None:
+            words = [turn for _, each in group for turn in each.words]
+            first.goes_after(await take_before(self._memory, file, words))
+        self._ledger.told_by_events(conversation)
 
     async def _take_late(self, file: Path, followed: Followed, group: list[_Waiting]) -> tuple[int, list[float]]:
         """Words that the transcript does not have: stored when it has had its time."""

@@ -1,7 +1,7 @@
 """What an agent's event says, in one form for all of them. Pure: bytes in, an Event out.
 
-Agents of one kind name a transcript that they write themselves: it is the truth, and of their events only the words
-that it may not have yet are taken. Others write none that can be read: there the events are all there is.
+Agents of one kind write a transcript that has everything: it is the truth, and of their events only the words that it
+may not have yet are taken. Cursor's has less than its events: there these are the truth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ctxmem_mcp.transcripts.contract import THINKING, compact
 from ctxmem_mcp.transcripts.rows import text_of
 
 CLAUDE_CODE, CODEX, CURSOR, CLINE = "claude-code", "codex", "cursor", "cline"
-WITH_TRANSCRIPTS = (CLAUDE_CODE, CODEX)
+WITH_TRANSCRIPTS = (CLAUDE_CODE, CODEX, CLINE)
 _ENDS = ("SessionEnd",)
 # A command of the host, which the transcript tells in words of its own.
 _COMMAND = "/"

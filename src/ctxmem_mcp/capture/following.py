@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ctxmem_mcp.capture import importing
 from ctxmem_mcp.capture.events import CODEX
-from ctxmem_mcp.capture.finding import SUBAGENTS
+from ctxmem_mcp.capture.finding import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.ledger import GONE, Ledger, Taken, hashed
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
@@ -56,7 +56,7 @@ class Follower:
         if main is None or main.gone or main.young:
             return main
         new = main.new
-        for beside in sorted(file.with_suffix("").glob(f"{SUBAGENTS}/*{_LINES}")):
+        for beside in subagents_of(file):
             followed = await self._follow_one(beside, as_it_is)
             new += followed.new if followed else 0
         return replace(main, new=new)
@@ -103,11 +103,16 @@ class Follower:
         """Reads the file from its beginning; what is known of it is found and not stored again."""
         try:
             text, _ = importing.text_of(raw)
-            transcript, growth = await asyncio.to_thread(formats.begun, text, file.name)
+            transcript, growth = await asyncio.to_thread(formats.begun, text, formats.name_of(file))
         except InvalidArgument:
             return Followed()  # nothing yet by which its format can be told
         if transcript.agent == CODEX and not quiet:
             return Followed(taken.conversation, young=True)
+        told = importing.conversation_id_for(transcript.session_id)
+        events = self._ledger.of_events(told) if told else Taken()
+        if told and (events.gone or events.by_events):
+            self._ledger.write(file, GONE if events.gone else replace(taken, conversation=told))
+            return Followed(told, gone=events.gone)
         left = hashed(repr(transcript.left).encode("utf-8", "surrogatepass"))
         done = await importing.bring_in(self._memory, file, transcript, self._days, left_too=left != taken.left)
         for warning in transcript.warnings[:3]:
@@ -200,9 +205,15 @@ _SHORT_CHARS = 40
 
 
 def holds(raw: bytes, turn: NewTurn) -> bool:
-    """Whether a file of JSON rows has these words already: as a text, or, if they are long, line by line in texts."""
+    """Whether a file of JSON has these words already: as a text, between tags, or, if they are long, line by line in
+    texts."""
     words = turn.content.strip()
-    if _quoted(turn.content) in raw or _quoted(words) in raw:
+    if (
+        _quoted(turn.content) in raw
+        or _quoted(words) in raw
+        or _tagged(words, "") in raw
+        or _tagged(words, "\n") in raw
+    ):
         return True
     return len(words) >= _SHORT_CHARS and all(line[1:-1] in raw for line in _lines(words))
 
@@ -211,6 +222,11 @@ def _lines(words: str) -> Iterator[bytes]:
     for line in words.splitlines():
         if line.strip():
             yield _quoted(line.strip())
+
+
+def _tagged(words: str, edge: str) -> bytes:
+    """As they stand in a text that puts them in tags."""
+    return _quoted(f">{edge}{words}{edge}</")[1:-1]
 
 
 def _quoted(words: str) -> bytes:

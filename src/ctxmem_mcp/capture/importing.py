@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ctxmem_mcp.capture import cursor_store
+from ctxmem_mcp.capture.finding import subagents_of
 from ctxmem_mcp.capture.ledger import Ledger
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
@@ -16,6 +18,8 @@ from ctxmem_mcp.transcripts.contract import Transcript
 # Turns per transaction: enough to be fast, little enough to show how far it is.
 CHUNK_TURNS = 1_000
 _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
+# The folder of Cursor's older transcripts, which are plain text.
+_TEXTS = "agent-transcripts"
 _NO_ID = re.compile(r"[^A-Za-z0-9._:@-]+")
 ID_CHARS_MAX = 128
 
@@ -42,7 +46,7 @@ class Imported:
 def files_under(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
     """The files to read, each once, and those of them that were named and not merely found in a folder.
 
-    A Claude Code session's sub-agents lie in a folder of its name: they come along.
+    A session's sub-agents lie in a folder of its name: they come along.
     """
     named: set[Path] = set()
     found: dict[Path, Path] = {}
@@ -50,18 +54,24 @@ def files_under(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
         if not path.exists():
             raise InvalidArgument(f"PATH {path}", "is not there", "Name a transcript, or a folder of them.")
         if path.is_dir():
-            beside = [file for file in sorted(path.rglob("*")) if file.suffix in _SUFFIXES and file.is_file()]
+            beside = [file for file in sorted(path.rglob("*")) if _may_be_one(file) and file.is_file()]
         else:
             named.add(path)
-            beside = [path, *sorted(path.with_suffix("").glob("subagents/*.jsonl"))]
+            beside = [path, *subagents_of(path)]
         for file in beside:
             found.setdefault(file.resolve(), file)
     return list(found.values()), named
 
 
+def _may_be_one(file: Path) -> bool:
+    return file.suffix in _SUFFIXES or (file.suffix == ".txt" and _TEXTS in file.parts)
+
+
 def read(file: Path) -> Transcript:
     """A file's transcript. Bytes that are no UTF-8 become U+FFFD, with a warning."""
-    return parsed(file.read_bytes(), file.name)
+    if cursor_store.is_store(file):
+        return formats.parse(cursor_store.document(file), file.name)
+    return parsed(file.read_bytes(), formats.name_of(file))
 
 
 def parsed(raw: bytes, name: str) -> Transcript:

@@ -38,6 +38,7 @@ class Taken:
     threads: tuple[str, ...] = ()
     gone: bool = False
     growth: dict[str, Any] | None = None
+    by_events: bool = False
 
 
 GONE = Taken(gone=True)
@@ -58,6 +59,16 @@ class Ledger:
     def drop(self, transcript: Path) -> None:
         """Knows nothing of it any more: it is read from its beginning, and comes back if it was gone."""
         self._file(transcript).unlink(missing_ok=True)
+        # An agent whose events tell its sessions calls their files after them.
+        if self.of_events(transcript.stem).gone:
+            self._of_events(transcript.stem).unlink(missing_ok=True)
+
+    def of_events(self, conversation_id: str) -> Taken:
+        """What is known of a conversation that events tell, whichever its transcript is."""
+        return _read(self._of_events(conversation_id))
+
+    def told_by_events(self, conversation_id: str) -> None:
+        _write(self._of_events(conversation_id), Taken(conversation=conversation_id, by_events=True))
 
     def forget(self, conversation_ids: Collection[str]) -> None:
         """Notes that these conversations are gone: their transcripts are left alone."""
@@ -70,6 +81,9 @@ class Ledger:
             yield from sorted(self._folder.glob("*.json"))
         except OSError:
             return
+
+    def _of_events(self, conversation_id: str) -> Path:
+        return self._folder / f"{hashed(b'events of ' + conversation_id.encode())}.json"
 
     def _file(self, transcript: Path) -> Path:
         return self._folder / f"{hashed(os.fsencode(transcript.resolve()))}.json"

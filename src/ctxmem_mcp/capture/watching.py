@@ -35,7 +35,7 @@ def under(folders: Iterable[Path]) -> list[Path]:
     """Transcripts in these folders, and those named themselves."""
     found: list[Path] = []
     for path in folders:
-        found += sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        found += sorted(file for kind in finding.FOLLOWED for file in path.rglob(kind)) if path.is_dir() else [path]
     return [file for file in found if file.parent.name != finding.SUBAGENTS]
 
 
@@ -76,8 +76,7 @@ def _changed(found: Found, seen: dict[Path, tuple[tuple[int, int], ...]]) -> lis
     """The files that are not as they were, each with its sub-agents' looked at."""
     changed = []
     for file in found():
-        beside = file.with_suffix("") / finding.SUBAGENTS
-        state = tuple(_state(one) for one in (file, *(sorted(beside.glob("*.jsonl")) if beside.is_dir() else ())))
+        state = tuple(_state(one) for one in (file, *finding.subagents_of(file)))
         if seen.get(file) != state:
             seen[file] = state
             changed.append(file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.capture.finding import CLINE_EXTENSION, EDITORS, in_editor
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.hook_parts import Script
 from ctxmem_mcp.install.parts import JsonServers
@@ -17,13 +18,12 @@ from ctxmem_mcp.install.places import Machine
 NAME = "cline"
 # Those that carry words.
 EVENTS = ("UserPromptSubmit", "PostToolUse")
-EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
 ONLY_READ = ["get_context", "expand_node", "search_turns", "list_conversations"]
 _SETTINGS = Path("settings") / "cline_mcp_settings.json"
 
 
 def _in_editor(machine: Machine, editor: str) -> Path:
-    return machine.config / editor / "User" / "globalStorage" / "saoudrizwan.claude-dev"
+    return in_editor(machine.config / editor, CLINE_EXTENSION)
 
 
 def _folders(machine: Machine) -> list[Path]:

@@ -1,7 +1,7 @@
 """Cursor: servers in ~/.cursor/mcp.json, hooks in ~/.cursor/hooks.json; the same in a project's .cursor folder.
 
-Its events have names of their own. Only those that carry words are registered, for it keeps no transcript that the
-others could tell of.
+Its events have names of their own. Only those that carry words are registered, for the transcript that the others
+could tell of has less than these.
 """
 
 from __future__ import annotations

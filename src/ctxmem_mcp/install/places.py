@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctxmem_mcp.capture.finding import app_data
 from ctxmem_mcp.install.entries import System
 
 
@@ -25,12 +26,8 @@ class Machine:
 
     @property
     def config(self) -> Path:
-        """Where programs with a window keep theirs: Electron's appData."""
-        if self.system == "windows":
-            return self.named("APPDATA") or self.home / "AppData" / "Roaming"
-        if self.system == "macos":
-            return self.home / "Library" / "Application Support"
-        return self.named("XDG_CONFIG_HOME") or self.home / ".config"
+        """Where programs with a window keep theirs."""
+        return app_data(self.system, self.home, self.environ)
 
     @property
     def local(self) -> Path:

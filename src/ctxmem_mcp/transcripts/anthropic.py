@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ctxmem_mcp.model import ROLES, NewTurn, Role
-from ctxmem_mcp.transcripts.blocks import turns_of_blocks
+from ctxmem_mcp.transcripts.blocks import named_by_calls, turns_of_blocks
 from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, first_rows, instant_of, rows, text_of
@@ -45,7 +45,7 @@ def parse(text: str, name: str) -> Transcript:
     else:
         body = document(text, notes)
         numbered = [*_told(_messages_in(body), notes)]
-    turns = notes.mended(_named([*_system(body), *_turns(numbered)]))
+    turns = notes.mended(named_by_calls([*_system(body), *_turns(numbered)]))
     return Transcript(AGENT, "", turns, warnings=tuple(notes.warnings))
 
 
@@ -97,14 +97,3 @@ def _as_said(turn: NewTurn) -> NewTurn:
     if start.startswith(_RECAPS):
         return replace(turn, role="system", name=RECAP)
     return replace(turn, role="system", name=INJECTED) if start.startswith(_INJECTED) else turn
-
-
-def _named(numbered: list[tuple[int, NewTurn]]) -> Iterator[tuple[int, NewTurn]]:
-    """Results with the names of their calls' tools."""
-    names: dict[str, str] = {}
-    for number, turn in numbered:
-        if turn.role == "assistant" and turn.call_id and turn.name:
-            names[turn.call_id] = turn.name
-        if turn.role == "tool" and turn.call_id and turn.name is None:
-            turn = replace(turn, name=names.get(turn.call_id))
-        yield number, turn

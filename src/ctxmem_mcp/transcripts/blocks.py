@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ctxmem_mcp.model import NewTurn, Role
@@ -54,3 +55,14 @@ def _text_of_part(part: object) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     return part if isinstance(part, str) else compact(part)
+
+
+def named_by_calls(numbered: Iterable[tuple[int, NewTurn]]) -> Iterator[tuple[int, NewTurn]]:
+    """Results with the names of their calls' tools."""
+    names: dict[str, str] = {}
+    for number, turn in numbered:
+        if turn.role == "assistant" and turn.call_id and turn.name:
+            names[turn.call_id] = turn.name
+        if turn.role == "tool" and turn.call_id and turn.name is None:
+            turn = replace(turn, name=names.get(turn.call_id))
+        yield number, turn

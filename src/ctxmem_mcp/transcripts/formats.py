@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import PurePath
 from typing import Any, Protocol, cast
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import claude_code
+from ctxmem_mcp.transcripts import claude_code, cline
 from ctxmem_mcp.transcripts.contract import Transcript
 
 # Asked in this order; the last ones take what the ones before them would read better.
-FORMATS = ("claude_code", "codex", "pi", "swe_agent", "specstory", "aider", "chatgpt", "anthropic", "openai", "jsonl")
+FORMATS = (
+    "claude_code", "codex", "pi", "cursor", "cline", "swe_agent", "specstory", "aider", "chatgpt", "anthropic",
+    "openai", "jsonl",
+)  # fmt: skip
 # A file's kind shows in its first lines.
 LOOKED_AT_CHARS = 200_000
 
@@ -21,7 +25,13 @@ class Format(Protocol):
         """Whether a file of this name that begins so is in this format."""
 
     def parse(self, text: str, name: str) -> Transcript:
-        """The file's transcript; name is the file's, without its folder."""
+        """The file's transcript; name is the file's, with its folder where that one names the session (name_of)."""
+
+
+def name_of(file: PurePath) -> str:
+    """What a parser is told a file is called: with its folder where the folder names the session."""
+    in_session = file.name == cline.TASK_FILE or file.name.endswith(cline.SESSION_SUFFIX)
+    return f"{file.parent.name}/{file.name}" if in_session else file.name
 
 
 def parse(text: str, name: str) -> Transcript:

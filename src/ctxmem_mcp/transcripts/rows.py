@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ctxmem_mcp.transcripts.contract import Notes
@@ -55,4 +55,14 @@ def instant_of(value: object) -> str | None:
     try:
         return text if text and datetime.fromisoformat(text) else None
     except ValueError:
+        return None
+
+
+def instant_of_millis(value: object) -> str | None:
+    """The value where it is a time in milliseconds since 1970, in ISO 8601 in UTC."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
         return None
