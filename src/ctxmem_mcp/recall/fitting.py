@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ctxmem_mcp.model import Turn
-from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, Tiled, joined, tile
+from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, Tiled, joined, merged, tile
 from ctxmem_mcp.recall.rendering import (
     ALL_KINDS,
     PREFACE,
@@ -72,7 +72,8 @@ class Lines(NamedTuple):
 class Material:
     """Everything a fit may use. turns: every turn in `units` with its content, by index.
 
-    kinds: what the outline is asked to tell of collapsed sections (empty: whatever fits).
+    kinds: what the outline is asked to tell of collapsed sections (empty: whatever fits). merging: neighbouring
+    collapsed nodes share a line, whatever their levels.
     """
 
     ground: Ground
@@ -82,6 +83,7 @@ class Material:
     count: Callable[[str], int]
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: Kinds = ALL_KINDS
+    merging: bool = False
     # What was rendered and tiled already: the tries at one view have nearly all of their items in common.
     rendered: dict[object, Lines] = field(default_factory=dict)
     tiled: Tiled = field(default_factory=dict)
@@ -124,6 +126,9 @@ def fit(material: Material, budget: int) -> Fitted | int:
     """The view's text within `budget` tokens, or the smallest budget that would hold any view."""
     open_budget = round(budget * (1 - OUTLINE_SHARE_GRANTED))
     taken = affordable(material.units, material.ground.leaf_first, open_budget)
+    if not material.kinds and _Page(material, taken).outline_tokens() > budget - open_budget:
+        # So many quotes so far apart, that the way down to each would take the room of others.
+        material = replace(material, merging=True)
     while True:
         page = _Page(material, taken)
         tokens = page.tokens()
@@ -203,6 +208,8 @@ class _Page:
         self.taken = list(taken)
         self._shown = shown_by([material.units[i] for i in taken], material.turns) if shown is None else shown
         self.items = tile(material.ground, self._shown, material.tiled)
+        if material.merging:
+            self.items = merged(self.items)
         # Of outline items only.
         self._details: dict[int, Detail] = {}
         self._lines: list[Lines] = []
@@ -231,6 +238,9 @@ class _Page:
     def tokens(self) -> int:
         return self._material.count(PREFACE + "\n") + sum(lines.tokens for lines in self._lines)
 
+    def outline_tokens(self) -> int:
+        return sum(self._lines[i].tokens for i in self._details)
+
     def _kept(self, key: object, text: str, said: str = "") -> Lines:
         lines = self._material.rendered[key] = Lines(text, said, self._material.count(text))
         return lines
@@ -256,7 +266,7 @@ class _Page:
     def enrich(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:
         """Lets the outline say more, up to `most`, while its share and the budget allow; gives the exact count then."""
         cap = round(budget * self._material.outline_share)
-        spent = sum(self._lines[i].tokens for i in self._details)
+        spent = self.outline_tokens()
         for i, detail in self._wishes(most):
             least = LINE_TOKENS_MIN if detail > Detail.TITLES else 1
             if spent + least > cap or tokens + least > budget:

@@ -197,6 +197,24 @@ def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quoted]) -> list[Item
     return items
 
 
+def merged(items: Iterable[Item]) -> list[Item]:
+    """The same turns in fewer lines: folded nodes that stand beside each other, or with no more between them than inner
+    nodes that open, become one item. Those inner nodes stand for no turn themselves and are left out."""
+    found: list[Item] = []
+    between: list[Item] = []
+    for item in items:
+        before = found[-1] if found else None
+        if isinstance(item, Opened) and item.node.level and isinstance(before, Folded):
+            between.append(item)
+        elif isinstance(item, Folded) and isinstance(before, Folded):
+            found[-1] = Folded((*before.nodes, *item.nodes), min(before.depth, item.depth))
+            between.clear()
+        else:
+            found += [*between, item]
+            between.clear()
+    return found + between
+
+
 def covered(items: Iterable[Item]) -> list[int]:
     """The turn indexes that the items account for, in their order: for a right tiling 0, 1, 2, ..."""
     indexes: list[int] = []
