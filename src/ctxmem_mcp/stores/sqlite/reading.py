@@ -13,8 +13,8 @@ from ctxmem_mcp.stores.contract import Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, index_term, summary_of
 
-# Half a kilobyte each.
-SUMMARIES_KEPT = 4_000
+# Some three kilobytes each.
+SUMMARIES_KEPT = 3_000
 # SQLite takes 32,766 parameters; small lists keep few statements in its cache.
 _LIST_SIZES = (1, 8, 64, 512)
 
@@ -110,28 +110,45 @@ def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int,
     return [(row[0], _node(row[1:])) for row in found]
 
 
-class Kept(Mapping[bytes, list[Summary]]):
-    """Summaries by node, taken apart when they are asked for: an outline shows few of the hundreds it might show."""
+class _Written:
+    """The summaries of one node: place, author and text of each; taken apart when they are first asked for."""
 
-    def __init__(self, texts: Mapping[bytes, list[tuple[int, str, str]]]) -> None:
-        """texts: by node, of each summary its place, author and text."""
-        self._texts = texts
+    __slots__ = ("_read", "_rows")
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, str, str]] = []
+        self._read: list[Summary] | None = None
+
+    def add(self, place: int, author: str, text: str) -> None:
+        self._rows.append((place, author, text))
+
+    def read(self) -> list[Summary]:
+        if self._read is None:
+            self._read = [summary_of(author, text) for _, author, text in sorted(self._rows)]
+        return self._read
+
+
+class Kept(Mapping[bytes, list[Summary]]):
+    """Summaries by node. An outline shows few of the hundreds it might show."""
+
+    def __init__(self, written: Mapping[bytes, _Written]) -> None:
+        self._written = written
 
     def __getitem__(self, digest: bytes) -> list[Summary]:
-        return [summary_of(author, text) for _, author, text in sorted(self._texts[digest])]
+        return self._written[digest].read()
 
     def __contains__(self, digest: object) -> bool:
-        return digest in self._texts
+        return digest in self._written
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._texts)
+        return iter(self._written)
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._written)
 
 
-class SummaryTexts(dict[bytes, list[tuple[int, str, str]]]):
-    """The texts of summaries read through one connection, by node. A view asks for much the same ones as the last."""
+class Summaries(dict[bytes, _Written]):
+    """What was read through one connection, by node. A view asks for much the same ones as the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +162,7 @@ class SummaryTexts(dict[bytes, list[tuple[int, str, str]]]):
         self._version = version
 
 
-def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies, known: SummaryTexts) -> Kept:
+def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies, known: Summaries) -> Kept:
     known.refresh(db)
     for marks, part in _lists([digest for digest in dict.fromkeys(wanted) if digest not in known]):
         rows = db.execute(
@@ -154,7 +171,7 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies, k
             part,
         )
         for place, digest, author, codec, body in rows:
-            known.setdefault(digest, []).append((place, author, bodies.decode(db, codec, body)))
+            known.setdefault(digest, _Written()).add(place, author, bodies.decode(db, codec, body))
     return Kept({digest: known[digest] for digest in wanted if digest in known})
 
 

@@ -42,7 +42,7 @@ class _Open:
     path: Path
     inode: int
     bodies: Bodies = field(default_factory=Bodies)
-    summaries: reading.SummaryTexts = field(default_factory=reading.SummaryTexts)
+    summaries: reading.Summaries = field(default_factory=reading.Summaries)
     users: int = 0
 
     def rewritten(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
