@@ -158,7 +158,7 @@ def _refilled(page: _Page, material: Material, budget: int, tokens: int) -> tupl
 
 
 def _refilled_once(page: _Page, material: Material, budget: int, tokens: int) -> tuple[_Page, int]:
-    if budget - tokens < budget * REFILL_SHARE:
+    if budget - tokens < min(budget * REFILL_SHARE, 2 * HEADER_TOKENS):
         return page, tokens
     taken = set(page.taken)
     passed = [i for i in range(len(material.units)) if i not in taken]
