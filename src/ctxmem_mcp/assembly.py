@@ -59,6 +59,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         redact=_redaction(settings),
         caps=caps,
         embedder=embedder(settings.semantic),
+        asks=settings.ask_for_summaries == "on" and caps is None,  # a model that is configured writes them
     )
     closing = asyncio.Event()
     upkeep = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem upkeep")

@@ -24,11 +24,13 @@ Durability = Literal["full", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Redaction = Literal["nothing", "secrets"]
 Semantic = Literal["auto", "on", "off"]
+Asking = Literal["on", "off"]
 
 DURABILITIES: tuple[Durability, ...] = ("full", "normal")
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 REDACTIONS: tuple[Redaction, ...] = ("nothing", "secrets")
 SEMANTICS: tuple[Semantic, ...] = ("auto", "on", "off")
+ASKINGS: tuple[Asking, ...] = ("on", "off")
 CONFIG_ENV = "CTXMEM_CONFIG"
 PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
@@ -54,6 +56,7 @@ class Settings:
     inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
     redact          CTXMEM_REDACT          secrets: taken out of turns before these are stored; nothing: all is kept
     semantic        CTXMEM_SEMANTIC        pieces are also found by what they mean; auto: where the extra is installed
+    ask_for_summaries  CTXMEM_ASK_FOR_SUMMARIES  get_context names nodes that a better summary is wanted of
 
     Of the HTTP service, beside where it listens:
 
@@ -101,6 +104,7 @@ class Settings:
     inject_tokens: int = 2_000
     redact: Redaction = "nothing"
     semantic: Semantic = "auto"
+    ask_for_summaries: Asking = "on"
     tokens: str | None = field(default=None, repr=False)
     tokens_file: Path | None = None
     oauth_issuer: str | None = None
@@ -325,6 +329,7 @@ _KNOBS: dict[str, _Parse] = {
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
     "redact": _one_of(REDACTIONS),
     "semantic": _one_of(SEMANTICS),
+    "ask_for_summaries": _one_of(ASKINGS),
     "inject_tokens": _none_or(_whole(INJECT_TOKENS_MIN, INJECT_TOKENS_MAX)),
     "tokens": _secret,
     "tokens_file": _file,

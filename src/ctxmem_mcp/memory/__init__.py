@@ -49,7 +49,8 @@ class Memory:
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
     cost, to be told; it is not this class that asks one.
-    redact takes out of a turn's content what is not to be kept, before it is hashed.
+    redact takes out of a turn's content what is not to be kept, before it is hashed. asks: readers who can write
+    summaries may be asked for better ones.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class Memory:
         redact: Callable[[str], str] | None = None,
         caps: Caps | None = None,
         embedder: Embedder | None = None,
+        asks: bool = False,
     ) -> None:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
-        self._redact = redact
+        self._redact, self._asks = redact, asks
         self._caps, self._embedder = caps, embedder
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
@@ -194,15 +196,18 @@ class Memory:
         turn_id: str | None = None,
         layout: str = "tree",
         explain: bool = False,
+        for_writer: bool = False,
     ) -> View:
         """What happened, within a budget: everything in outline, what matters to the query opened.
 
-        explain: the view also says why each quoted stretch was chosen (tree layout only).
+        explain: the view also says why each quoted stretch was chosen (tree layout only). for_writer: who reads it can
+        write summaries; where this memory asks for better ones, the header names the nodes (tree layout only).
         """
         state, lineage = await self._branch(conversation_id, turn_id)
         return await recalling.view(
-            self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder
-        )
+            self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder,
+            for_writer and self._asks,
+        )  # fmt: skip
 
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
