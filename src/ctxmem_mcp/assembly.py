@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import UnknownConversation
@@ -59,6 +59,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         redact=_redaction(settings),
         caps=caps,
         embedder=embedder(settings.semantic),
+        account=partial(_account, settings),
         asks=settings.ask_for_summaries == "on" and caps is None,  # a model that is configured writes them
     )
     closing = asyncio.Event()
@@ -105,6 +106,19 @@ def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
 
         spending.forget(data_dir, conversation_ids)
     leave_alone(data_dir, conversation_ids)
+
+
+def _account(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
+    """What the gateway sent for a conversation; None where its table can't be read."""
+    import sqlite3
+
+    from ctxmem_mcp import spending
+
+    try:
+        return spending.told(spending.read(settings.data_dir, conversation_id), settings)
+    except sqlite3.Error as error:
+        _log.warning("What the gateway sent can't be told: %s", error)
+        return None
 
 
 def _redaction(settings: Settings) -> Callable[[str], str] | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
@@ -49,8 +52,9 @@ class Memory:
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
     cost, to be told; it is not this class that asks one.
-    redact takes out of a turn's content what is not to be kept, before it is hashed. asks: readers who can write
-    summaries may be asked for better ones.
+    redact takes out of a turn's content what is not to be kept, before it is hashed.
+    asks: readers who can write summaries may be asked for better ones.
+    account gives what a gateway sent for a conversation, and what it cost; it may block.
     """
 
     def __init__(
@@ -67,10 +71,11 @@ class Memory:
         caps: Caps | None = None,
         embedder: Embedder | None = None,
         asks: bool = False,
+        account: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
         self._redact, self._asks = redact, asks
-        self._caps, self._embedder = caps, embedder
+        self._caps, self._embedder, self._account = caps, embedder, account
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
 
@@ -295,6 +300,11 @@ class Memory:
         """What summaries by a model have cost for this conversation."""
         await self.info(conversation_id)
         return await accounting.usage(self._store, conversation_id, self._caps, self._clock())
+
+    async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
+        """What a gateway sent for this conversation, by day; None where there is no account of it."""
+        await self.info(conversation_id)
+        return await anyio.to_thread.run_sync(self._account, conversation_id)
 
     async def verify(self, conversation_id: str) -> list[str]:
         """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
