@@ -62,6 +62,8 @@ class Upstream:
     raw: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    # The other end of each request's connection.
+    peers: list[Any] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -73,6 +75,7 @@ class Upstream:
             self.bodies.append(json.loads(raw))
         self.headers.append(dict(request.headers))
         self.paths.append(request.url.path)
+        self.peers.append(request.client)
         self.asked.set()
         return await self.answers(request, self.bodies[-1] if self.bodies else None)
 
@@ -131,6 +134,7 @@ def gateway(
         async with open_memory(settings) as memory:
             there.update(memory=memory, loop=asyncio.get_running_loop())
             yield
+            await deps.ended()
 
     async def memory_for(_: str) -> Memory:
         memory: Memory = there["memory"]
