@@ -65,6 +65,7 @@ class Settings:
     oauth_issuer    CTXMEM_OAUTH_ISSUER    the authorization server whose JWTs are taken; all three of these, or none
     oauth_audience  CTXMEM_OAUTH_AUDIENCE  what it calls this server: the URL of the MCP endpoint
     oauth_jwks_url  CTXMEM_OAUTH_JWKS_URL  where its keys are
+    oauth_scopes    CTXMEM_OAUTH_SCOPES    what such a JWT must be good for, with spaces between; none: anything
     allowed_hosts   CTXMEM_ALLOWED_HOSTS   the names that others reach this server by, with commas between
     http_requests_per_minute  CTXMEM_HTTP_REQUESTS_PER_MINUTE  of one principal; none: 600 where there are tokens
     http_body_bytes           CTXMEM_HTTP_BODY_BYTES           the largest request that is read
@@ -110,6 +111,7 @@ class Settings:
     oauth_issuer: str | None = None
     oauth_audience: str | None = None
     oauth_jwks_url: str | None = None
+    oauth_scopes: str | None = None
     allowed_hosts: str | None = None
     http_requests_per_minute: int | None = None
     http_body_bytes: int = 67_108_864
@@ -305,6 +307,14 @@ def _address(given: object, name: str, came: str) -> str:
     return text
 
 
+def _scopes(given: object, name: str, came: str) -> str:
+    """Scopes as RFC 6749 spells them: they go into a header as they are."""
+    text = " ".join(given.split()) if isinstance(given, str) else ""
+    if not text or not all("!" <= char <= "~" and char not in '"\\' for char in text.replace(" ", "")):
+        raise InvalidArgument(came, f"is {given!r}; takes names of scopes with spaces between", _leave_out(name))
+    return text
+
+
 def _secret(given: object, name: str, came: str) -> str:
     """Never said back: what is refused here goes to a log."""
     if not isinstance(given, str) or not given.strip().isascii() or not given.strip().isprintable():
@@ -336,6 +346,7 @@ _KNOBS: dict[str, _Parse] = {
     "oauth_issuer": _text,
     "oauth_audience": _address,
     "oauth_jwks_url": _address,
+    "oauth_scopes": _scopes,
     "allowed_hosts": _text,
     "http_requests_per_minute": _whole(1, HTTP_MAX),
     "http_body_bytes": _whole(1, HTTP_MAX),
