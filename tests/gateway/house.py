@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -95,6 +95,10 @@ def upstream(answers: Answers) -> Iterator[Upstream]:
         yield known
 
 
+class HasUrl(Protocol):
+    url: str
+
+
 @dataclass
 class House:
     """url: the gateway's."""
@@ -121,9 +125,7 @@ async def _turns(memory: Memory, conversation_id: str) -> list[Turn]:
 
 
 @contextmanager
-def gateway(
-    folder: Path, known: Upstream, wrap: Callable[[Memory], Any] | None = None, **knobs: Any
-) -> Iterator[House]:
+def gateway(folder: Path, known: HasUrl, wrap: Callable[[Memory], Any] | None = None, **knobs: Any) -> Iterator[House]:
     """wrap: what the gateway gets in place of the memory."""
     knobs = {"upstream_base_url": f"{known.url}/v1", "upstream_anthropic_url": known.url, **knobs}
     settings = Settings(folder, durability="normal", **knobs)
