@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import UnknownConversation
@@ -59,6 +59,8 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         redact=_redaction(settings),
         caps=caps,
         embedder=embedder(settings.semantic),
+        account=partial(_account, settings),
+        asks=settings.ask_for_summaries == "on" and caps is None,  # a model that is configured writes them
     )
     closing = asyncio.Event()
     upkeep = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem upkeep")
@@ -71,8 +73,24 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         closing.set()
         # What waits in the spool waits on; a commit that is under way is made.
         drain.cancel()
-        await asyncio.gather(upkeep, drain, return_exceptions=True)
-        await memory.close()
+        await _to_its_end(_closed(memory, upkeep, drain))
+
+
+async def _closed(memory: Memory, *working: asyncio.Task[None]) -> None:
+    await asyncio.gather(*working, return_exceptions=True)
+    await memory.close()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Whoever is told to stop meanwhile stops afterwards: a file left open keeps its thread, and that the process."""
+    task, stopped = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            stopped = error
+    if stopped is not None:
+        raise stopped
 
 
 @asynccontextmanager
@@ -104,6 +122,19 @@ def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
 
         spending.forget(data_dir, conversation_ids)
     leave_alone(data_dir, conversation_ids)
+
+
+def _account(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
+    """What the gateway sent for a conversation; None where its table can't be read."""
+    import sqlite3
+
+    from ctxmem_mcp import spending
+
+    try:
+        return spending.told(spending.read(settings.data_dir, conversation_id), settings)
+    except sqlite3.Error as error:
+        _log.warning("What the gateway sent can't be told: %s", error)
+        return None
 
 
 def _redaction(settings: Settings) -> Callable[[str], str] | None:

@@ -24,11 +24,13 @@ Durability = Literal["full", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Redaction = Literal["nothing", "secrets"]
 Semantic = Literal["auto", "on", "off"]
+Asking = Literal["on", "off"]
 
 DURABILITIES: tuple[Durability, ...] = ("full", "normal")
 LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
 REDACTIONS: tuple[Redaction, ...] = ("nothing", "secrets")
 SEMANTICS: tuple[Semantic, ...] = ("auto", "on", "off")
+ASKINGS: tuple[Asking, ...] = ("on", "off")
 CONFIG_ENV = "CTXMEM_CONFIG"
 PORT_MAX = 65_535
 SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 1, 86_400
@@ -54,6 +56,7 @@ class Settings:
     inject_tokens   CTXMEM_INJECT_TOKENS   tokens that a session's hook puts into a new context; 0: nothing
     redact          CTXMEM_REDACT          secrets: taken out of turns before these are stored; nothing: all is kept
     semantic        CTXMEM_SEMANTIC        pieces are also found by what they mean; auto: where the extra is installed
+    ask_for_summaries  CTXMEM_ASK_FOR_SUMMARIES  get_context names nodes that a better summary is wanted of
 
     Of the HTTP service, beside where it listens:
 
@@ -62,6 +65,7 @@ class Settings:
     oauth_issuer    CTXMEM_OAUTH_ISSUER    the authorization server whose JWTs are taken; all three of these, or none
     oauth_audience  CTXMEM_OAUTH_AUDIENCE  what it calls this server: the URL of the MCP endpoint
     oauth_jwks_url  CTXMEM_OAUTH_JWKS_URL  where its keys are
+    oauth_scopes    CTXMEM_OAUTH_SCOPES    what such a JWT must be good for, with spaces between; none: anything
     allowed_hosts   CTXMEM_ALLOWED_HOSTS   the names that others reach this server by, with commas between
     http_requests_per_minute  CTXMEM_HTTP_REQUESTS_PER_MINUTE  of one principal; none: 600 where there are tokens
     http_body_bytes           CTXMEM_HTTP_BODY_BYTES           the largest request that is read
@@ -101,11 +105,13 @@ class Settings:
     inject_tokens: int = 2_000
     redact: Redaction = "nothing"
     semantic: Semantic = "auto"
+    ask_for_summaries: Asking = "on"
     tokens: str | None = field(default=None, repr=False)
     tokens_file: Path | None = None
     oauth_issuer: str | None = None
     oauth_audience: str | None = None
     oauth_jwks_url: str | None = None
+    oauth_scopes: str | None = None
     allowed_hosts: str | None = None
     http_requests_per_minute: int | None = None
     http_body_bytes: int = 67_108_864
@@ -301,6 +307,14 @@ def _address(given: object, name: str, came: str) -> str:
     return text
 
 
+def _scopes(given: object, name: str, came: str) -> str:
+    """Scopes as RFC 6749 spells them: they go into a header as they are."""
+    text = " ".join(given.split()) if isinstance(given, str) else ""
+    if not text or not all("!" <= char <= "~" and char not in '"\\' for char in text.replace(" ", "")):
+        raise InvalidArgument(came, f"is {given!r}; takes names of scopes with spaces between", _leave_out(name))
+    return text
+
+
 def _secret(given: object, name: str, came: str) -> str:
     """Never said back: what is refused here goes to a log."""
     if not isinstance(given, str) or not given.strip().isascii() or not given.strip().isprintable():
@@ -325,12 +339,14 @@ _KNOBS: dict[str, _Parse] = {
     "sweep_seconds": _whole(SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX),
     "redact": _one_of(REDACTIONS),
     "semantic": _one_of(SEMANTICS),
+    "ask_for_summaries": _one_of(ASKINGS),
     "inject_tokens": _none_or(_whole(INJECT_TOKENS_MIN, INJECT_TOKENS_MAX)),
     "tokens": _secret,
     "tokens_file": _file,
     "oauth_issuer": _text,
     "oauth_audience": _address,
     "oauth_jwks_url": _address,
+    "oauth_scopes": _scopes,
     "allowed_hosts": _text,
     "http_requests_per_minute": _whole(1, HTTP_MAX),
     "http_body_bytes": _whole(1, HTTP_MAX),

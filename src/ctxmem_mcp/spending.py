@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctxmem_mcp.settings import Settings
 
 FILE = "spending.sqlite3"
 # Of the day's whole, what conversations cost that are gone.
 FORGOTTEN = ""
+_COUNTS = ("requests", "tokens_in", "tokens_out", "tokens_cached", "tokens_saved")
 _BUSY_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 _TABLE = """CREATE TABLE IF NOT EXISTS spent (
@@ -70,6 +76,35 @@ def forget(folder: Path, conversation_ids: Collection[str]) -> None:
                 db.executemany(_ADD, [(row[0], FORGOTTEN, *row[2:]) for row in rows])
     except sqlite3.Error as error:
         _log.warning("What forgotten conversations cost may still stand under their ids: %s", error)
+
+
+def told(spent: Sequence[Spent], settings: Settings) -> dict[str, Any]:
+    """The account as the gateway and the usage resource give it: each day, their sum, and the prices it was made at."""
+    rows = [
+        {
+            "date": datetime.fromtimestamp(s.day * 86_400, UTC).date().isoformat(),
+            "conversation_id": s.conversation_id or None,
+            **{name: getattr(s, name) for name in _COUNTS},
+            "cost": cost(s, settings),
+        }
+        for s in spent
+    ]
+    total = {name: sum(getattr(s, name) for s in spent) for name in _COUNTS}
+    prices = {"input": settings.price_in, "cached": settings.price_cached, "output": settings.price_out}
+    return {
+        "currency": "USD",
+        "prices_per_million_tokens": prices,
+        "total": {**total, "cost": round(sum(cost(s, settings) for s in spent), 6)},
+        "data": rows,
+    }
+
+
+def cost(spent: Spent, settings: Settings) -> float:
+    """Dollars: what was cached at its own price, the rest of what was sent, and what was answered."""
+    cached = min(spent.tokens_cached, spent.tokens_in)
+    fresh = spent.tokens_in - cached
+    dollars = fresh * settings.price_in + cached * settings.price_cached + spent.tokens_out * settings.price_out
+    return round(dollars / 1_000_000, 6)
 
 
 def _row(spent: Spent) -> tuple[int | str, ...]:

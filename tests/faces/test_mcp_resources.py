@@ -96,6 +96,8 @@ async def test_usage_says_sizes_and_retention(call: Caller) -> None:
         "calls": 0, "kept": 0, "tokens_in": 0, "tokens_out": 0, "tokens_per_conversation": None, "tokens_today": 0,
         "tokens_per_day": None,
     }  # fmt: skip
+    assert usage["gateway"]["data"] == []
+    assert usage["gateway"]["total"]["requests"] == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from pathlib import Path
@@ -12,9 +13,11 @@ from mcp import Client, MCPError
 from mcp.server import Server
 
 from ctxmem_mcp import __version__, tokens
+from ctxmem_mcp.assembly import open_memory
 from ctxmem_mcp.faces import arguments, mcp
 from ctxmem_mcp.faces.opening import Opened
 from ctxmem_mcp.memory import naming
+from ctxmem_mcp.settings import Settings
 from tests.faces.conftest import Caller, text_of
 
 pytestmark = pytest.mark.anyio
@@ -446,6 +449,38 @@ async def test_a_written_summary_is_shown_from_then_on(call: Caller) -> None:
         "write_summary", {"conversation_id": "c", "node_id": "n0-17", "title": " ", "summary": " \n"}
     )
     assert refused.is_error
+
+
+async def long_conversation(call: Caller) -> None:
+    said = "The importer failed with E0042 and was mended. " * 30
+    messages = [{"role": role, "content": f"{i}: {said}"} for i in range(60) for role in ("user", "assistant")]
+    await call.record("sync_transcript", conversation_id="c", messages=messages)
+
+
+async def test_a_view_of_a_long_conversation_names_summaries_that_write_summary_takes(call: Caller) -> None:
+    await long_conversation(call)
+    header, _ = await call.text("get_context", conversation_id="c", token_budget=4_000)
+    assert list(header)[-2:] == ["summaries_wanted", "next_cursor"]
+    for node in header["summaries_wanted"]:
+        await call.record("write_summary", conversation_id="c", node_id=node, title="The importer", summary="Mended.")
+    after, text = await call.text("get_context", conversation_id="c", token_budget=4_000)
+    assert not set(after.get("summaries_wanted", ())) & set(header["summaries_wanted"])
+    assert "] The importer\n" in text
+    stable, _ = await call.text("get_context", conversation_id="c", token_budget=4_000, layout="stable")
+    assert stable.keys() == HEADER | {"stable_prefix_sha256", "stable_prefix_chars"}
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{"ask_for_summaries": "off"}, {"llm_base_url": "http://127.0.0.1:9/v1", "llm_model": "m"}],
+    ids=["off", "a model writes them"],
+)
+async def test_no_summaries_are_asked_for_where_nobody_should_write_them(tmp_path: Path, knobs: dict[str, Any]) -> None:
+    settings = Settings(tmp_path, **knobs)
+    async with Client(mcp.build_server(functools.partial(open_memory, settings))) as client:
+        await long_conversation(Caller(client))
+        header, _ = await Caller(client).text("get_context", conversation_id="c", token_budget=4_000)
+    assert header.keys() == HEADER
 
 
 async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller) -> None:

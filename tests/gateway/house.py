@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -62,6 +62,8 @@ class Upstream:
     raw: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    # The other end of each request's connection.
+    peers: list[Any] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -73,6 +75,7 @@ class Upstream:
             self.bodies.append(json.loads(raw))
         self.headers.append(dict(request.headers))
         self.paths.append(request.url.path)
+        self.peers.append(request.client)
         self.asked.set()
         return await self.answers(request, self.bodies[-1] if self.bodies else None)
 
@@ -90,6 +93,10 @@ def upstream(answers: Answers) -> Iterator[Upstream]:
     with served(Starlette(routes=[Route("/{path:path}", known.handle, methods=["GET", "POST"])])) as url:
         known.url = url
         yield known
+
+
+class HasUrl(Protocol):
+    url: str
 
 
 @dataclass
@@ -118,9 +125,7 @@ async def _turns(memory: Memory, conversation_id: str) -> list[Turn]:
 
 
 @contextmanager
-def gateway(
-    folder: Path, known: Upstream, wrap: Callable[[Memory], Any] | None = None, **knobs: Any
-) -> Iterator[House]:
+def gateway(folder: Path, known: HasUrl, wrap: Callable[[Memory], Any] | None = None, **knobs: Any) -> Iterator[House]:
     """wrap: what the gateway gets in place of the memory."""
     knobs = {"upstream_base_url": f"{known.url}/v1", "upstream_anthropic_url": known.url, **knobs}
     settings = Settings(folder, durability="normal", **knobs)
@@ -131,6 +136,7 @@ def gateway(
         async with open_memory(settings) as memory:
             there.update(memory=memory, loop=asyncio.get_running_loop())
             yield
+            await deps.ended()
 
     async def memory_for(_: str) -> Memory:
         memory: Memory = there["memory"]

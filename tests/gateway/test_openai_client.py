@@ -13,10 +13,12 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from mcp.types import TextResourceContents
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ctxmem_mcp import spending
+from ctxmem_mcp.faces import resources
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.transcripts.contract import RECALLED
 from ctxmem_mcp.transcripts.openai import turns_of_messages
@@ -428,3 +430,24 @@ def test_usage_tells_what_was_sent_cached_and_saved_and_forgetting_takes_the_nam
     after = httpx2.get(f"{house.url}/v1/usage").json()
     assert after["data"] == [row | {"conversation_id": None}]
     assert conversation.encode() not in (house.folder / spending.FILE).read_bytes()
+
+
+def test_the_usage_resource_gives_the_same_account_of_its_conversation(tmp_path: Path, known: Upstream) -> None:
+    with gateway(tmp_path, known, price_in=3.0, price_out=15.0) as house:
+        mine, other = long_history(2), long_history(3)[4:]
+        conversation = ask(house, mine).headers["x-ctxmem-conversation"]
+        assert ask(house, other).headers["x-ctxmem-conversation"] != conversation
+        asked = httpx2.get(f"{house.url}/v1/usage", params={"conversation_id": conversation}).json()
+        uri = f"ctxmem://conversations/{conversation}/usage"
+        (content,) = house.do(resources.read(house.memory, uri)).contents
+        assert isinstance(content, TextResourceContents)
+        usage = json.loads(content.text)
+        assert usage["gateway"] == asked
+        assert (usage["gateway"]["total"]["requests"], usage["gateway"]["prices_per_million_tokens"]["input"]) == (
+            1,
+            3.0,
+        )
+        (tmp_path / spending.FILE).write_bytes(b"no table at all" * 100)
+        (content,) = house.do(resources.read(house.memory, uri)).contents
+        assert isinstance(content, TextResourceContents)
+        assert json.loads(content.text) == {**usage, "gateway": None}

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -79,9 +80,13 @@ def signed(key: Any = RSA, kid: str | None = "r1", algorithm: str = "RS256", **c
     return jwt.encode(given, key, algorithm, headers={"kid": kid} if kid else None)
 
 
+def oauth(keys: Keys) -> dict[str, Any]:
+    return {"oauth_issuer": ISSUER, "oauth_audience": AUDIENCE, "oauth_jwks_url": keys.url}
+
+
 @pytest.fixture
 async def http(serve: Any, keys: Keys) -> httpx2.AsyncClient:
-    client = await serve(oauth_issuer=ISSUER, oauth_audience=AUDIENCE, oauth_jwks_url=keys.url, tokens=TOKENS)
+    client = await serve(**oauth(keys), tokens=TOKENS)
     assert isinstance(client, httpx2.AsyncClient)
     return client
 
@@ -129,6 +134,60 @@ async def test_a_token_signed_by_anybody_else_is_not(http: httpx2.AsyncClient, k
     ]
     for token in forged:
         assert (await asked(http, token)).status_code == 401
+
+
+SCOPES = "memory:read memory:write"
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ({"scope": SCOPES}, 200),
+        ({"scope": f"openid  {SCOPES}"}, 200),
+        ({"scp": SCOPES.split()}, 200),
+        ({"scp": SCOPES}, 200),
+        ({"scope": "memory:read", "scp": ["memory:write"]}, 200),
+        ({}, 403),
+        ({"scope": "memory:read"}, 403),
+        ({"scope": "memory:readmemory:write"}, 403),
+        ({"scope": SCOPES.upper()}, 403),
+        ({"scope": {SCOPES: True}, "scp": [7, None]}, 403),
+        ({"scope": SCOPES, "aud": "https://other.example/mcp"}, 401),
+    ],
+)
+async def test_a_token_needs_every_scope_that_is_asked_for(serve: Any, keys: Keys, claims: Any, status: int) -> None:
+    http = await serve(**oauth(keys), oauth_scopes=SCOPES, tokens=TOKENS)
+    answer = await asked(http, signed(**claims))
+    assert answer.status_code == status
+    if status != 200:
+        error = "insufficient_scope" if status == 403 else "invalid_token"
+        where = "https://memory.example.com/.well-known/oauth-protected-resource/mcp"
+        assert answer.headers["www-authenticate"] == (
+            f'Bearer error="{error}", scope="{SCOPES}", resource_metadata="{where}"'
+        )
+    if status == 403:
+        assert (await http.post("/mcp", json={}, headers={"x-api-key": signed(**claims)})).status_code == 403
+        both = {"x-ctxmem-token": signed(**claims), "Authorization": f"Bearer {ALICE}"}
+        assert (await http.get("/v1/chat/sessions", headers=both)).status_code == 200, "a token of ours needs none"
+
+
+async def test_the_metadata_names_the_scopes(serve: Any, keys: Keys) -> None:
+    path = "/.well-known/oauth-protected-resource/mcp"
+    http = await serve(**oauth(keys), oauth_scopes=SCOPES)
+    assert (await http.get(path)).json()["scopes_supported"] == SCOPES.split()
+    http = await serve(**oauth(keys))
+    assert "scopes_supported" not in (await http.get(path)).json()
+
+
+@pytest.mark.parametrize("given", ['a"b', "a\\b", "ä", "a\x00"])
+def test_a_scope_that_no_header_can_name_is_refused(given: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"CTXMEM_OAUTH_SCOPES.*names of scopes"):
+        Settings.load({}, {"CTXMEM_OAUTH_SCOPES": given})
+
+
+def test_scopes_without_oauth_are_refused(settings: Settings) -> None:
+    with pytest.raises(InvalidArgument, match="none are taken"):
+        http_app(replace(settings, oauth_scopes=SCOPES), "127.0.0.1")
 
 
 async def test_subjects_and_names_are_principals_of_their_own(http: httpx2.AsyncClient) -> None:
@@ -183,8 +242,6 @@ async def test_an_issuer_that_is_down_lets_in_who_is_known_by_its_keys_and_nobod
 
 @pytest.mark.parametrize("missing", ["oauth_issuer", "oauth_audience", "oauth_jwks_url"])
 def test_half_of_oauth_is_refused(settings: Settings, missing: str) -> None:
-    from dataclasses import replace
-
     whole = {"oauth_issuer": ISSUER, "oauth_audience": AUDIENCE, "oauth_jwks_url": "https://idp.example/jwks"}
     with pytest.raises(InvalidArgument, match="all three"):
         http_app(replace(settings, **{**whole, missing: None}), "127.0.0.1")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@
     ctxmem://conversations/{conversation_id}/tree            JSON: the outline with summaries
     ctxmem://conversations/{conversation_id}/nodes/{node_id} text: what expand_node gives
     ctxmem://conversations/{conversation_id}/turns/{turn_id} text: the turn, byte for byte
-    ctxmem://conversations/{conversation_id}/usage           JSON: sizes, retention, cost of models
+    ctxmem://conversations/{conversation_id}/usage           JSON: sizes, retention, cost of models and of the gateway
 
 Nothing here that the tools can't give: most hosts let only the user attach resources.
 """
@@ -51,7 +51,13 @@ TEMPLATES: tuple[ResourceTemplate, ...] = tuple(
         ("tree", "tree", "Conversation tree", "Outline of a conversation: nodes, summaries, branches.", JSON_TYPE),
         ("nodes/{node_id}", "node", "Node", "A node's outline and its turns, within 20,000 tokens.", TEXT_TYPE),
         ("turns/{turn_id}", "turn", "Turn", "One turn, byte for byte.", TEXT_TYPE),
-        ("usage", "usage", "Usage", "Turns, tokens, branches, bytes, retention, what model calls cost.", JSON_TYPE),
+        (
+            "usage",
+            "usage",
+            "Usage",
+            "Turns, tokens, branches, bytes, retention, what model calls and the gateway cost.",
+            JSON_TYPE,
+        ),
     )
 )
 
@@ -160,6 +166,7 @@ async def _usage(memory: Memory, conversation: str) -> str:
             "last_activity": iso(state.updated),
             "expires_at": iso(state.expires),
             "model_calls": await memory.model_usage(conversation),
+            "gateway": await memory.gateway_usage(conversation),
         }
     )
 

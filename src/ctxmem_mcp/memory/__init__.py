@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
 
 from ctxmem_mcp import tokens
-from ctxmem_mcp.errors import InvalidArgument, NotConfirmed, UnknownConversation
+from ctxmem_mcp.errors import HeadMoved, InvalidArgument, NotConfirmed, UnknownConversation
 from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
+from ctxmem_mcp.memory.meanwhile import of_one_conversation
 from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
 from ctxmem_mcp.memory.seen import Looks, Seen
 from ctxmem_mcp.memory.writing import Defaults, Target, Writer
@@ -51,6 +55,8 @@ class Memory:
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
     cost, to be told; it is not this class that asks one.
     redact takes out of a turn's content what is not to be kept, before it is hashed.
+    asks: readers who can write summaries may be asked for better ones.
+    account gives what a gateway sent for a conversation, and what it cost; it may block.
     """
 
     def __init__(
@@ -66,10 +72,12 @@ class Memory:
         redact: Callable[[str], str] | None = None,
         caps: Caps | None = None,
         embedder: Embedder | None = None,
+        asks: bool = False,
+        account: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
-        self._redact = redact
-        self._caps, self._embedder = caps, embedder
+        self._redact, self._asks = redact, asks
+        self._caps, self._embedder, self._account = caps, embedder, account
         defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._looks = Looks()
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
@@ -94,7 +102,7 @@ class Memory:
         target = Target(conversation, parent_id, True, _checked_days(retention_days), space)
         done = await self._writer.extend(self._kept([turn]), target)
         grown = done.grown
-        new = grown.turns[0] if grown else (await self._store.turns(conversation, done.known))[0]
+        new = grown.turns[0] if grown else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
         closed = [closing.node.id for closing in grown.commit.closings] if grown else []
         return Appended(
@@ -126,7 +134,7 @@ class Memory:
             conversation_id = await self._writer.find(turns)
         conversation = _id_or_new(conversation_id)
         done = await self._writer.extend(turns, Target(conversation, after, False, days, space))
-        ids = [turn.id for turn in await self._store.turns(conversation, done.known)] if done.known else []
+        ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
         new = done.grown.turns if done.grown else []
         ids += [turn.id for turn in new]
         return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
@@ -159,6 +167,7 @@ class Memory:
         """Moves the conversation to a space, or out of all."""
         return await self._writer.set_space(conversation_id, space)
 
+    @of_one_conversation
     async def write_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
         """Joins a better summary to a closed node; gives the node's id."""
         state = await self.info(conversation_id)
@@ -166,6 +175,7 @@ class Memory:
         await self._store.add_summary(conversation_id, node.digest, summary, self._clock())
         return node.id
 
+    @of_one_conversation
     async def tell(self, conversation_id: str, node_id: str, title: str, text: str, author: str = "agent") -> str:
         """Joins a summary in plain words to a closed node, a highlight for each line; gives the node's id."""
         title, lines = " ".join(title.split()), [" ".join(line.split()) for line in text.splitlines()]
@@ -190,6 +200,7 @@ class Memory:
 
     # ------------------------------------------------------------ reading
 
+    @of_one_conversation
     async def view(
         self,
         conversation_id: str,
@@ -199,17 +210,20 @@ class Memory:
         turn_id: str | None = None,
         layout: str = "tree",
         explain: bool = False,
+        for_writer: bool = False,
     ) -> View:
         """What happened, within a budget: everything in outline, what matters to the query opened.
 
-        explain: the view also says why each quoted stretch was chosen (tree layout only).
+        explain: the view also says why each quoted stretch was chosen (tree layout only). for_writer: who reads it can
+        write summaries; where this memory asks for better ones, the header names the nodes (tree layout only).
         """
         state, lineage = await self._branch(conversation_id, turn_id)
         return await recalling.view(
             self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder,
-            self._looks.at(state),
+            self._looks.at(state), for_writer and self._asks,
         )  # fmt: skip
 
+    @of_one_conversation
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
     ) -> View:
@@ -218,6 +232,7 @@ class Memory:
         named, lineage = await Naming(self._store, state).anything(node_id)
         return await expanding.expansion(self._store, state, lineage, named, token_budget, cursor)
 
+    @of_one_conversation
     async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
         """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open, where to
         look."""
@@ -237,15 +252,12 @@ class Memory:
         """Turns that speak of the query, best first; over the conversations last active when none is named."""
         wanted = searching.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
         if conversation_id is not None:
-            state, lineage = await self._branch(conversation_id, None)
-            seen = self._looks.at(state)
-            return await searching.search(self._store, state, lineage, query, wanted, self._embedder, seen)
+            return await self._search(conversation_id, query, wanted, kept=True)
         found: list[Hit] = []
         for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
             try:
-                state, lineage = await self._branch(info.conversation_id, None)
-                found += await searching.search(self._store, state, lineage, query, wanted, self._embedder, Seen())
-            except UnknownConversation:
+                found += await self._search(info.conversation_id, query, wanted)
+            except (UnknownConversation, HeadMoved):
                 continue
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
@@ -261,11 +273,13 @@ class Memory:
             raise UnknownConversation(conversation_id)
         return state
 
+    @of_one_conversation
     async def turn(self, conversation_id: str, turn_id: str) -> Turn:
         """One turn, its content byte for byte."""
         state = await self.info(conversation_id)
         return await self._turn_at(conversation_id, await Naming(self._store, state).turn_seq(turn_id))
 
+    @of_one_conversation
     async def turns(
         self, conversation_id: str, *, first: int = 0, last: int | None = None, turn_id: str | None = None
     ) -> list[Turn]:
@@ -274,19 +288,23 @@ class Memory:
         seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
         return await self._store.turns(conversation_id, seqs) if seqs else []
 
+    @of_one_conversation
     async def head(self, conversation_id: str) -> Turn:
         """The turn that the next one would follow."""
         return await self._turn_at(conversation_id, (await self.info(conversation_id)).head)
 
+    @of_one_conversation
     async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:
         """Every turn of a branch, from the first to `turn_id` (default: the head)."""
         state, lineage = await self._branch(conversation_id, turn_id)
         return await self._store.turns(state.conversation_id, lineage.seqs(0, lineage.length - 1))
 
+    @of_one_conversation
     async def branches(self, conversation_id: str) -> list[Turn]:
         """The last turn of every branch, oldest branch first."""
         return await self._store.turns(conversation_id, tips(await self.info(conversation_id)))
 
+    @of_one_conversation
     async def outline(
         self, conversation_id: str, *, turn_id: str | None = None, depth: int | None = None
     ) -> list[OutlineNode]:
@@ -299,6 +317,12 @@ class Memory:
         await self.info(conversation_id)
         return await accounting.usage(self._store, conversation_id, self._caps, self._clock())
 
+    async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
+        """What a gateway sent for this conversation, by day; None where there is no account of it."""
+        await self.info(conversation_id)
+        return await anyio.to_thread.run_sync(self._account, conversation_id)
+
+    @of_one_conversation
     async def verify(self, conversation_id: str) -> list[str]:
         """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
         return await checking.verify(self._store, await self.info(conversation_id))
@@ -316,13 +340,28 @@ class Memory:
             return turns
         return [replace(turn, content=self._redact(turn.content)) for turn in turns]
 
+    @of_one_conversation
+    async def _search(
+        self, conversation_id: str, query: str, wanted: searching.Wanted, *, kept: bool = False
+    ) -> list[Hit]:
+        """kept: what is read is remembered for the next look; not where a hundred conversations are gone through."""
+        state, lineage = await self._branch(conversation_id, None)
+        seen = self._looks.at(state) if kept else Seen()
+        return await searching.search(self._store, state, lineage, query, wanted, self._embedder, seen)
+
     async def _branch(self, conversation_id: str, turn_id: str | None) -> tuple[State, Lineage]:
         state = await self.info(conversation_id)
         seq = state.head if turn_id is None else await Naming(self._store, state).turn_seq(turn_id)
         return state, Lineage.of(state.runs, seq)
 
     async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
-        return (await self._store.turns(conversation_id, [seq]))[0]
+        return (await self._turns_at(conversation_id, [seq]))[0]
+
+    async def _turns_at(self, conversation_id: str, seqs: Sequence[int]) -> list[Turn]:
+        turns = await self._store.turns(conversation_id, seqs) if seqs else []
+        if len(turns) < len(seqs):  # forgotten meanwhile, and begun anew
+            raise HeadMoved(conversation_id)
+        return turns
 
 
 def _id_or_new(conversation_id: str | None) -> str:

@@ -100,6 +100,7 @@ async def _along_run(store: Store, state: State, seq: int, digests: Sequence[byt
     while seq < end and len(found) < len(digests):
         stop = min(end, seq + _DIGESTS_AT_ONCE, seq + len(digests) - len(found))
         stored = await store.digests(state.conversation_id, seq + 1, stop)
+        _expect(state, len(stored) == stop - seq)
         for digest in stored:
             if len(found) == len(digests) or digest != digests[len(found)]:
                 return seq

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ctxmem_mcp.errors import AmbiguousId, InvalidArgument, UnknownNode, UnknownTurn
+from ctxmem_mcp.errors import AmbiguousId, HeadMoved, InvalidArgument, UnknownNode, UnknownTurn
 from ctxmem_mcp.memory.branches import Lineage, run_end
 from ctxmem_mcp.model import Node, id_digits
 from ctxmem_mcp.stores.contract import State, Store
@@ -69,8 +69,10 @@ class Naming:
         return found
 
     async def _digits(self, seq: int) -> str:
-        (digest,) = await self._store.digests(self._conversation, seq, seq)
-        return id_digits(digest)
+        found = await self._store.digests(self._conversation, seq, seq)
+        if not found:  # forgotten since the state was read, and begun anew
+            raise HeadMoved(self._conversation)
+        return id_digits(found[0])
 
     async def node(self, node_id: str) -> tuple[Node, Lineage]:
         """The closed node that `node_id` names, and a branch that it lies on."""

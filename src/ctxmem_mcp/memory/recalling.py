@@ -24,6 +24,7 @@ from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate,
 from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
 from ctxmem_mcp.recall.telling import between, told_turns
+from ctxmem_mcp.recall.wanting import asking, tokens_for_asking, wanted
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
 from ctxmem_mcp.vectors import Embedder
@@ -73,8 +74,10 @@ async def view(
     explain: bool,
     embedder: Embedder | None = None,
     seen: Seen | None = None,
+    asks: bool = False,
 ) -> View:
-    """The view of a branch as of its last turn; with its reasons, where they are asked for."""
+    """The view of a branch as of its last turn; with its reasons, where they are asked for. asks: its header may name
+    nodes that a better summary is wanted of."""
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
     branch = Branch(store, state, lineage, embedder, seen or Seen())
@@ -85,7 +88,7 @@ async def view(
         answer = await ask(branch, query) if query and query.strip() else None
         wanted = [_unit(found) for found in _in_order_of_pay(answer, token_budget)] if answer else []
         return await stable_view(branch, ground, heading, wanted, count)
-    budget = token_budget - heading.cost(count)
+    budget = token_budget - heading.cost(count) - (tokens_for_asking(heading) if asks else 0)
     asked = query if query and query.strip() else await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     answer = await ask(branch, asked) if asked else None
@@ -101,6 +104,8 @@ async def view(
     fitted = await _fitted(branch, ground, wish, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
+    if asks:
+        heading = asking(heading, fitted.wanted, count)
     shown = headed(heading, fitted.text, count)
     return replace(shown, reasons=_reasons(answer, found, fitted)) if explain and answer else shown
 
@@ -206,7 +211,10 @@ async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count
     material = Material(
         ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds
     )
-    return fit(material, budget)
+    fitted = fit(material, budget)
+    if not isinstance(fitted, int):
+        fitted.wanted = wanted(fitted.items, material.summary_of)
+    return fitted
 
 
 _NONE = Summary("", "")

@@ -181,7 +181,10 @@ class Writer:
             state = await self._store.load(conversation, now)
             if state is None:
                 continue
-            known = await known_prefix(self._store, state, 0, digests)
+            try:
+                known = await known_prefix(self._store, state, 0, digests)
+            except (HeadMoved, UnknownConversation):  # forgotten meanwhile
+                continue
             if len(known) > longest:
                 longest, found = len(known), conversation
         return found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ctxmem_mcp.model import Turn
+from ctxmem_mcp.model import Node, Turn
 from ctxmem_mcp.recall.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, Tiled, joined, merged, tile
 from ctxmem_mcp.recall.rendering import (
     ALL_KINDS,
@@ -91,12 +91,14 @@ class Material:
 
 @dataclass(slots=True)
 class Fitted:
-    """The text, what it is made of, and its exact token count (without any header of the caller's)."""
+    """The text, what it is made of, and its exact token count (without any header of the caller's). wanted: nodes that
+    a better summary is wanted of."""
 
     text: str
     items: list[Item]
     tokens: int
     taken: list[int] = field(default_factory=list)
+    wanted: Sequence[Node] = ()
 
 
 def affordable(units: Sequence[Unit], leaf_first: Callable[[int], int], budget: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ctxmem_mcp.model import View
@@ -24,7 +24,7 @@ class Heading:
     token_budget: int
     encoding: str
     next_cursor: str | None = None
-    extra: dict[str, str | int | None] = field(default_factory=dict)
+    extra: Mapping[str, str | int | list[str] | None] = field(default_factory=dict)
 
     def line(self, shown_tokens: int) -> str:
         return json.dumps(

@@ -1,6 +1,6 @@
 """A view's items -> text. Stored text stands raw under a header of ours; nothing in it can pass for one.
 
-    [n0-9-213 2.1k] Title            a collapsed node: id, tokens, title (a run of them: [t0-t39 9.1k] Title; Title)
+    [n0-9-213 2100] Title            a collapsed node: id, tokens, title (a run of them: [t0-t39 9100] Title; Title)
     [n10-21-881] Title               an opened one
     [t13-118 user Ann 2026-01-05 10:02]    a turn: id, role, name, time where it is another than the last one shown
     its words, as they were said
@@ -36,11 +36,10 @@ class Detail(IntEnum):
 
 
 def size(tokens: int) -> str:
-    """A token count as people read it: 812, 2.1k, 96k."""
+    """A token count in few tokens: 812, 2100, 96k. ('2.1k' would take two more.)"""
     if tokens < 1_000:
         return str(tokens)
-    thousands = tokens / 1_000
-    return f"{thousands:.1f}k" if thousands < 10 else f"{thousands:.0f}k"
+    return str(round(tokens, -2)) if tokens < 9_950 else f"{tokens / 1_000:.0f}k"
 
 
 SummaryOf = Callable[[Node], Summary]

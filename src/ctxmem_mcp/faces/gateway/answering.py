@@ -7,12 +7,11 @@ the background, so that the next request finds more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     import httpx2
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from ctxmem_mcp.faces.http.deps import Deps
 
@@ -119,7 +119,7 @@ class Gateway:
             return Response(status_code=499)
         back = headers_back(response.headers.multi_items()) + doing.headers()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            return _with_headers(StreamingResponse(self._streamed(doing, response), response.status_code), back)
+            return _with_headers(_Relayed(self._streamed(doing, response), response), back)
         return await self._whole(doing, response, back, counts)
 
     # ------------------------------------------------------------ memory
@@ -193,12 +193,11 @@ class Gateway:
     async def _streamed(self, doing: Doing, response: httpx2.Response) -> AsyncIterator[bytes]:
         """The answer's bytes as they come. What was heard is kept once it is whole."""
         events, heard = Events(), doing.shape.heard()
-        async with contextlib.aclosing(response):
-            async for chunk in response.aiter_bytes():
-                yield chunk
-                if doing.preparing is not None:
-                    for event in events.feed(chunk):
-                        heard.take(event)
+        async for chunk in response.aiter_bytes():
+            yield chunk
+            if doing.preparing is not None:
+                for event in events.feed(chunk):
+                    heard.take(event)
         if doing.preparing is not None:
             for event in events.end():
                 heard.take(event)
@@ -250,9 +249,24 @@ class Gateway:
         except Exception as error:
             _log.warning("What a request cost was not noted: %s", error)
 
+    async def close(self) -> None:
+        await self._upstream.close()
+
     async def settled(self) -> None:
         """Returns when all that was spent is noted."""
         await asyncio.gather(*self._noted)
+
+
+class _Relayed(StreamingResponse):
+    """An upstream's answer as it comes. The upstream is let go however this ends, begun or not."""
+
+    def __init__(self, content: AsyncIterator[bytes], upstream: httpx2.Response) -> None:
+        super().__init__(content, upstream.status_code)
+        self._upstream = upstream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._upstream):
+            await super().__call__(scope, receive, send)
 
 
 async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, _T]) -> _T | None:

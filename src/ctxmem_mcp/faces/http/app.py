@@ -49,7 +49,10 @@ def app(settings: Settings, host: str) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with rooms:
-            yield
+            try:
+                yield
+            finally:
+                await deps.ended()
 
     return Starlette(
         routes=[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +26,23 @@ class Deps:
     principal_of: whose request it is, already authenticated when a route runs. memory_for: that principal's memory,
     opened at the first call and shared from then on; the only way to a conversation, so nobody's is seen by another.
     folder_of: the folder that principal's files lie in, whatever a route keeps beside the memory included.
+    at_end: what routes want done when the app ends.
     """
 
     settings: Settings
     memory_for: Callable[[str], Awaitable[Memory]]
     principal_of: Callable[[Request], str]
     folder_of: Callable[[str], Path]
+    at_end: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def memory(self, request: Request) -> Memory:
         """The memory of whoever asks."""
         return await self.memory_for(self.principal_of(request))
+
+    async def ended(self) -> None:
+        """Does what was wanted at the end."""
+        for do in self.at_end:
+            await do()
 
     def folder(self, request: Request) -> Path:
         return self.folder_of(self.principal_of(request))

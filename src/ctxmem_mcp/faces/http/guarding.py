@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 
 from ctxmem_mcp.faces.http.answers import failure
-from ctxmem_mcp.faces.http.oauth import METADATA_PATH
+from ctxmem_mcp.faces.http.oauth import METADATA_PATH, ScopeMissing
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -131,10 +131,16 @@ class Authenticated:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _public(scope["path"]):
             return await self._app(scope, receive, send)
-        asker = await self._principals.asking(Headers(scope=scope))
+        try:
+            asker = await self._principals.asking(Headers(scope=scope))
+        except ScopeMissing:
+            self._metrics.refused["scope"] += 1
+            message = "The token lacks a scope that this server asks for."
+            headers = self._challenge("insufficient_scope")
+            return await failure(scope["path"], 403, message, headers=headers)(scope, receive, send)
         if asker is None:
             self._metrics.refused["token"] += 1
-            answer = failure(scope["path"], 401, _unknown(scope["path"]), headers=self._challenge())
+            answer = failure(scope["path"], 401, _unknown(scope["path"]), headers=self._challenge("invalid_token"))
             return await answer(scope, receive, send)
         wait = self._rates.wait(asker.principal)
         if wait:
@@ -145,10 +151,9 @@ class Authenticated:
         async with self._rooms.used(asker.principal):
             return await self._app(scope, receive, send)
 
-    def _challenge(self) -> dict[str, str]:
+    def _challenge(self, error: str) -> dict[str, str]:
         authority = self._principals.authority
-        where = f', resource_metadata="{authority.metadata_url}"' if authority else ""
-        return {"WWW-Authenticate": f'Bearer error="invalid_token"{where}'}
+        return {"WWW-Authenticate": authority.challenge(error) if authority else f'Bearer error="{error}"'}
 
 
 def _public(path: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -32,11 +32,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The authorization server, and what it calls us: its tokens' audience, which is the URL of our MCP endpoint."""
+    """The authorization server, and what it calls us: its tokens' audience, which is the URL of our MCP endpoint.
+
+    scopes: all of which a token must have.
+    """
 
     issuer: str
     audience: str
     jwks_url: str
+    scopes: tuple[str, ...] = ()
 
     @property
     def metadata_url(self) -> str:
@@ -51,13 +55,23 @@ class Authority:
             "authorization_servers": [self.issuer],
             "bearer_methods_supported": ["header"],
             "resource_name": "ctxmem-mcp",
+            **({"scopes_supported": list(self.scopes)} if self.scopes else {}),
         }
+
+    def challenge(self, error: str) -> str:
+        """What a client that is turned away needs to know: what was wrong, what to ask for and where."""
+        scope = f', scope="{" ".join(self.scopes)}"' if self.scopes else ""
+        return f'Bearer error="{error}"{scope}, resource_metadata="{self.metadata_url}"'
 
 
 def authority_of(settings: Settings) -> Authority | None:
     """The authorization server of the settings, None where they name none. Raises InvalidArgument for half of one."""
     given = (settings.oauth_issuer, settings.oauth_audience, settings.oauth_jwks_url)
     if not any(given):
+        if settings.oauth_scopes:
+            raise InvalidArgument(
+                "CTXMEM_OAUTH_SCOPES", "says what JWTs must be good for, and none are taken", "Set CTXMEM_OAUTH_ISSUER."
+            )
         return None
     issuer, audience, jwks_url = given
     if not (issuer and audience and jwks_url):
@@ -66,7 +80,11 @@ def authority_of(settings: Settings) -> Authority | None:
             "needs CTXMEM_OAUTH_ISSUER, CTXMEM_OAUTH_AUDIENCE and CTXMEM_OAUTH_JWKS_URL, all three",
             "Set those that are missing, or none.",
         )
-    return Authority(issuer, audience, jwks_url)
+    return Authority(issuer, audience, jwks_url, tuple((settings.oauth_scopes or "").split()))
+
+
+class ScopeMissing(Exception):
+    """A token that is valid, and not for what is asked here."""
 
 
 class Verifier:
@@ -82,7 +100,10 @@ class Verifier:
         self._one = asyncio.Lock()
 
     async def subject_of(self, token: str) -> str | None:
-        """The token's subject, None where it is not for us, not valid any more or not signed by who should have."""
+        """The token's subject, None where it is not for us, not valid any more or not signed by who should have.
+
+        Raises ScopeMissing for one that is all that, and lacks a scope.
+        """
         import jwt
 
         try:
@@ -105,6 +126,8 @@ class Verifier:
             # What was wrong, never what was sent.
             _log.info("A token was refused: %s", type(error).__name__)
             return None
+        if not set(self._authority.scopes) <= _scopes_of(claims):
+            raise ScopeMissing
         return str(claims["sub"]) or None
 
     async def _key(self, kid: str | None) -> PyJWK | None:
@@ -127,3 +150,10 @@ class Verifier:
             _log.warning("The keys of %s can't be fetched: %s", self._authority.issuer, error)
             return
         self._keys = {key.key_id: key for key in fetched}
+
+
+def _scopes_of(claims: Mapping[str, Any]) -> set[str]:
+    """`scope`, as RFC 9068 has it, or `scp`, as some issuers do: a text with spaces between, or a list."""
+    given = [claims.get("scope"), claims.get("scp")]
+    texts = [text for part in given for text in (part if isinstance(part, list) else [part]) if isinstance(text, str)]
+    return {scope for text in texts for scope in text.split()}

@@ -67,7 +67,7 @@ def _step(name: str) -> dict[str, Any]:
 _REFUSALS = {
     "400": "The request breaks a rule; nothing was changed.",
     "401": "No token, or none that this server knows.",
-    "403": "A page from elsewhere asks.",
+    "403": "A page from elsewhere asks, or the token lacks a scope.",
     "404": "It never existed, has expired or was deleted.",
     "405": "Not done here.",
     "408": "The request did not come in time.",

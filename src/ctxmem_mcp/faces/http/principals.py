@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxmem_mcp.faces.http.deps import DEFAULT_PRINCIPAL, OWN_TOKEN_HEADER
-from ctxmem_mcp.faces.http.oauth import Authority, Verifier, authority_of
+from ctxmem_mcp.faces.http.oauth import Authority, ScopeMissing, Verifier, authority_of
 from ctxmem_mcp.faces.http.tokens import Tokens, read_tokens
 
 if TYPE_CHECKING:
@@ -50,15 +50,22 @@ class Principals:
         return not self._tokens and self.authority is None
 
     async def asking(self, headers: Headers) -> Asker | None:
-        """Who asks; None for somebody who does not say, or whom we don't know."""
+        """Who asks; None for somebody who does not say, or whom we don't know. Raises ScopeMissing."""
         if self.open:
             return Asker(DEFAULT_PRINCIPAL, None)
+        lacking: ScopeMissing | None = None
         for header in (OWN_TOKEN_HEADER, "authorization", "x-api-key"):
             given = headers.get(header)
             if given is not None and (token := _token(header, given)):
-                principal = await self._principal(token)
+                try:
+                    principal = await self._principal(token)
+                except ScopeMissing as error:
+                    lacking = error
+                    continue
                 if principal is not None:
                     return Asker(principal, header)
+        if lacking is not None:
+            raise lacking
         return None
 
     async def _principal(self, token: str) -> str | None:

@@ -1,0 +1,40 @@
+"""A memory that is opened is closed, whatever becomes of who opened it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp.assembly import open_memory
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.settings import Settings
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("steps", range(8))
+async def test_told_to_stop_while_it_closes_it_leaves_no_thread_that_keeps_the_process(
+    tmp_path: Path, steps: int
+) -> None:
+    before, closing = set(threading.enumerate()), asyncio.Event()
+
+    async def used() -> None:
+        async with open_memory(Settings(tmp_path)) as memory:
+            await memory.append(NewTurn("user", "hello"), conversation_id="c")
+            closing.set()
+
+    using = asyncio.create_task(used())
+    await closing.wait()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    for _ in range(2):
+        using.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    left = {thread for thread in threading.enumerate() if "connection_worker" in thread.name} - before
+    for thread in left:
+        await asyncio.to_thread(thread.join, 5)
+    assert not [thread for thread in left if thread.is_alive()]
