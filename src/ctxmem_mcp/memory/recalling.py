@@ -30,7 +30,7 @@ from ctxmem_mcp.summarizers.contract import Summarizer
 from ctxmem_mcp.vectors import Embedder
 
 # The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
-RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.06, 0.35
+RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
 # Without a query, what the user said last is the query.
 QUERY_TURNS, QUERY_CHARS = 2, 2_000
