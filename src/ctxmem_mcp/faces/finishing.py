@@ -5,13 +5,13 @@ So `ctxmem-mcp < requests` and a host that closes our input behind its last requ
 
 from __future__ import annotations
 
-import contextvars
-from types import TracebackType
 from typing import Any
 
 import anyio
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+
+from ctxmem_mcp.faces.streams import Stream
 
 # A host that has closed our input may wait for us to end.
 FINISH_SECONDS = 3.0
@@ -49,41 +49,14 @@ class Unanswered:
                 await self._none_left.wait()
 
 
-class _Stream:
-    """One of the SDK's streams, with somebody looking on."""
-
+class _Incoming(Stream):
     def __init__(self, stream: Any, unanswered: Unanswered) -> None:
-        self._stream, self._unanswered = stream, unanswered
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Any:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        done: bool | None = await self._stream.__aexit__(kind, error, trace)
-        return done
-
-
-class _Incoming(_Stream):
-    @property
-    def last_context(self) -> contextvars.Context | None:
-        found: contextvars.Context | None = getattr(self._stream, "last_context", None)
-        return found
-
-    async def receive(self) -> SessionMessage | Exception:
-        return await anext(self)
-
-    def __aiter__(self) -> _Incoming:
-        return self
+        super().__init__(stream)
+        self._unanswered = unanswered
 
     async def __anext__(self) -> SessionMessage | Exception:
         try:
-            item: SessionMessage | Exception = await anext(self._stream)
+            item = await super().__anext__()
         except StopAsyncIteration:
             await self._unanswered.finished()
             raise
@@ -91,7 +64,11 @@ class _Incoming(_Stream):
         return item
 
 
-class _Outgoing(_Stream):
+class _Outgoing(Stream):
+    def __init__(self, stream: Any, unanswered: Unanswered) -> None:
+        super().__init__(stream)
+        self._unanswered = unanswered
+
     async def send(self, item: SessionMessage) -> None:
-        await self._stream.send(item)
+        await super().send(item)
         self._unanswered.went(item)

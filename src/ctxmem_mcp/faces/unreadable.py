@@ -6,14 +6,14 @@ escape and which is no Unicode. Storing another character in its place would not
 
 from __future__ import annotations
 
-import contextvars
 import json
-from types import TracebackType
 from typing import Any
 
 from mcp.shared.message import SessionMessage
 from mcp.types import PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic import ValidationError
+
+from ctxmem_mcp.faces.streams import Stream
 
 REFUSAL = (
     "The message is JSON but not Unicode: it holds half of a surrogate pair, such as an emoji cut in two. Nothing was "
@@ -21,43 +21,20 @@ REFUSAL = (
 )
 
 
-class Answered:
+class Answered(Stream):
     """The incoming messages, without those that are answered here."""
 
     def __init__(self, incoming: Any, outgoing: Any) -> None:
-        self._incoming, self._outgoing = incoming, outgoing
-
-    @property
-    def last_context(self) -> contextvars.Context | None:
-        found: contextvars.Context | None = getattr(self._incoming, "last_context", None)
-        return found
-
-    async def receive(self) -> SessionMessage | Exception:
-        return await anext(self)
+        super().__init__(incoming)
+        self._outgoing = outgoing
 
     async def __anext__(self) -> SessionMessage | Exception:
         while True:
-            item: SessionMessage | Exception = await anext(self._incoming)
+            item = await super().__anext__()
             answer = answer_to(item) if isinstance(item, ValidationError) else None
             if answer is None:
                 return item
             await self._outgoing.send(SessionMessage(answer))
-
-    def __aiter__(self) -> Answered:
-        return self
-
-    async def aclose(self) -> None:
-        await self._incoming.aclose()
-
-    async def __aenter__(self) -> Answered:
-        await self._incoming.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        done: bool | None = await self._incoming.__aexit__(kind, error, trace)
-        return done
 
 
 def answer_to(error: ValidationError) -> JSONRPCError | None:
