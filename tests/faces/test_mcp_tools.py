@@ -495,7 +495,7 @@ async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller
         "- tokens.py (",
         "exceeds the character limit (400 > 256) (t39 user)",
         "ended: Fixed by changing test params from strings to integers (t47)",
-        "- [n39-47-019 1.4k] Error",
+        "- [n39-47-019 1400] Error",
         "The last words\n[t48-",
         "- Mind the\n- [t1-000 system]",
     ):
