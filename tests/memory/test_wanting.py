@@ -64,7 +64,7 @@ async def nodes(memory: Memory) -> dict[str, OutlineNode]:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("budget", [BUDGET_MIN, 5_003, 8_000])
+@pytest.mark.parametrize("budget", [BUDGET_MIN, 9_003, 12_000])
 async def test_the_largest_collapsed_nodes_are_named_within_the_budget(budget: int, query: str | None) -> None:
     memory = await long()
     view = await memory.view("c", query=query, token_budget=budget, for_writer=True)
@@ -86,7 +86,7 @@ async def test_the_largest_collapsed_nodes_are_named_within_the_budget(budget: i
 async def test_asking_costs_the_view_no_more_than_was_set_aside() -> None:
     memory = await long()
     for query in QUERIES:
-        for budget in (4_000, 8_000):
+        for budget in (8_000, 12_000):
             plain = await memory.view("c", query=query, token_budget=budget)
             asks = await memory.view("c", query=query, token_budget=budget, for_writer=True)
             cost = tokens.count(asks.header) - tokens.count(plain.header)

@@ -18,7 +18,7 @@ from ctxmem_mcp.recall.rendering import SummaryOf
 
 FIELD = "summaries_wanted"
 # From this budget on, in a conversation of so many times its tokens.
-BUDGET_MIN, TIMES_THE_BUDGET = 4_000, 4
+BUDGET_MIN, TIMES_THE_BUDGET = 8_000, 4
 # A section smaller than this is as soon opened as told better.
 NODE_TOKENS_MIN = 2_000
 NAMED_MAX = 2
