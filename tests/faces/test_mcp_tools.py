@@ -459,14 +459,14 @@ async def long_conversation(call: Caller) -> None:
 
 async def test_a_view_of_a_long_conversation_names_summaries_that_write_summary_takes(call: Caller) -> None:
     await long_conversation(call)
-    header, _ = await call.text("get_context", conversation_id="c", token_budget=4_000)
+    header, _ = await call.text("get_context", conversation_id="c", token_budget=8_000)
     assert list(header)[-2:] == ["summaries_wanted", "next_cursor"]
     for node in header["summaries_wanted"]:
         await call.record("write_summary", conversation_id="c", node_id=node, title="The importer", summary="Mended.")
-    after, text = await call.text("get_context", conversation_id="c", token_budget=4_000)
+    after, text = await call.text("get_context", conversation_id="c", token_budget=8_000)
     assert not set(after.get("summaries_wanted", ())) & set(header["summaries_wanted"])
     assert "] The importer\n" in text
-    stable, _ = await call.text("get_context", conversation_id="c", token_budget=4_000, layout="stable")
+    stable, _ = await call.text("get_context", conversation_id="c", token_budget=8_000, layout="stable")
     assert stable.keys() == HEADER | {"stable_prefix_sha256", "stable_prefix_chars"}
 
 
@@ -479,7 +479,7 @@ async def test_no_summaries_are_asked_for_where_nobody_should_write_them(tmp_pat
     settings = Settings(tmp_path, **knobs)
     async with Client(mcp.build_server(functools.partial(open_memory, settings))) as client:
         await long_conversation(Caller(client))
-        header, _ = await Caller(client).text("get_context", conversation_id="c", token_budget=4_000)
+        header, _ = await Caller(client).text("get_context", conversation_id="c", token_budget=8_000)
     assert header.keys() == HEADER
 
 

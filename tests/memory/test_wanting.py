@@ -39,7 +39,7 @@ def history(requests: int) -> list[NewTurn]:
 
 async def long(**more: Any) -> Memory:
     memory = opened(**more)
-    await memory.sync(history(150), conversation_id="c")
+    await memory.sync(history(300), conversation_id="c")
     return memory
 
 
@@ -70,7 +70,7 @@ async def test_the_largest_collapsed_nodes_are_named_within_the_budget(budget: i
     view = await memory.view("c", query=query, token_budget=budget, for_writer=True)
     assert view.shown_tokens == tokens.count(view.render()) <= budget
     parts = read(view.text)
-    assert told(parts) == list(range(300))
+    assert told(parts) == list(range(600))
     verbatim = {part.first for part in parts if part.kind == "turn"}
     names = wanted_in(view)
     assert names
@@ -112,7 +112,7 @@ async def test_what_was_told_is_not_asked_for_again_until_nothing_is() -> None:
         ({}, {"layout": "stable"}),
         ({}, {"token_budget": BUDGET_MIN - 1}),
         ({}, {"turn_id": "t30"}),
-        ({}, {"token_budget": 60_000}),
+        ({}, {"token_budget": 100_000}),
     ],
     ids=["not this memory", "no writer", "stable", "small view", "short branch", "large view"],
 )
