@@ -45,29 +45,14 @@ class Part(Protocol):
     def folder(self, text: str | None) -> str | None: ...
 
 
-@dataclass(frozen=True)
-class JsonServers:
-    """A list of servers in JSON, under one key of the file."""
+class _Servers:
+    """A list of servers under one key of a file, whatever the file is written in."""
 
-    path: Path
     key: str
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
-
     role: ClassVar[Role] = "server"
     mode: ClassVar[int] = 0o666
-
-    def put(self, text: str | None, ours: Ours) -> str:
-        servers = self._servers(text)
-        known = _known(servers)
-        text = text or ""
-        if known is None:
-            new = {**self.before, "command": ours.command, "args": ours.arguments, **self.after}
-            return splicing.put(text, (self.key, NAME), new)
-        for name, value in (("command", ours.command), ("args", ours.arguments)):
-            if servers[known].get(name) != value:
-                text = splicing.put(text, (self.key, known, name), value)
-        return text
+    # What the format calls values by name.
+    names_in: ClassVar[str]
 
     def found(self, text: str | None) -> list[Found]:
         servers = self._servers(text)
@@ -76,7 +61,48 @@ class JsonServers:
     def carry(self, text: str | None, of: str) -> str:
         servers, text = self._servers(of), text or ""
         for name in _all_known(servers):
-            text = splicing.put(text, (self.key, name), servers[name])
+            text = self._put(text, (self.key, name), servers[name])
+        return text
+
+    def folder(self, text: str | None) -> str | None:
+        servers = self._servers(text)
+        known = _known(servers)
+        return None if known is None else data_dir_of(servers[known])
+
+    def _servers(self, text: str | None) -> dict[str, Any]:
+        servers = self._read(text).get(self.key, {})
+        if not isinstance(servers, dict):
+            raise Unfit(f"has {self.key!r}, which is no {self.names_in}")
+        return servers
+
+    def _read(self, text: str | None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class JsonServers(_Servers):
+    """A list of servers in JSON, under one key of the file."""
+
+    path: Path
+    key: str
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+
+    names_in: ClassVar[str] = "object"
+
+    def put(self, text: str | None, ours: Ours) -> str:
+        servers = self._servers(text)
+        known = _known(servers)
+        text = text or ""
+        if known is None:
+            new = {**self.before, "command": ours.command, "args": ours.arguments, **self.after}
+            return self._put(text, (self.key, NAME), new)
+        for name, value in (("command", ours.command), ("args", ours.arguments)):
+            if servers[known].get(name) != value:
+                text = self._put(text, (self.key, known, name), value)
         return text
 
     def without(self, text: str, *, prune: bool) -> str | None:
@@ -86,59 +112,38 @@ class JsonServers:
                 text = splicing.drop(text, (self.key,))
         return text
 
-    def folder(self, text: str | None) -> str | None:
-        servers = self._servers(text)
-        known = _known(servers)
-        return None if known is None else data_dir_of(servers[known])
+    def _read(self, text: str | None) -> dict[str, Any]:
+        return json_object(text)
 
-    def _servers(self, text: str | None) -> dict[str, Any]:
-        servers = json_object(text).get(self.key, {})
-        if not isinstance(servers, dict):
-            raise Unfit(f"has {self.key!r}, which is no object")
-        return servers
+    def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
+        return splicing.put(text, way, value)
 
 
 @dataclass(frozen=True)
-class TomlServers:
+class TomlServers(_Servers):
     """A table of servers in TOML."""
 
     path: Path
     key: str
     after: Mapping[str, Any] = field(default_factory=dict)
 
-    role: ClassVar[Role] = "server"
-    mode: ClassVar[int] = 0o666
+    names_in: ClassVar[str] = "table"
 
     def put(self, text: str | None, ours: Ours) -> str:
         known = _known(self._servers(text))
         new = {"command": ours.command, "args": ours.arguments, **({} if known else self.after)}
-        return tables.put(text or "", (self.key, known or NAME), new)
-
-    def found(self, text: str | None) -> list[Found]:
-        servers = self._servers(text)
-        return [_server_found(name, servers[name]) for name in _all_known(servers)]
-
-    def carry(self, text: str | None, of: str) -> str:
-        servers, text = self._servers(of), text or ""
-        for name in _all_known(servers):
-            text = tables.put(text, (self.key, name), servers[name])
-        return text
+        return self._put(text or "", (self.key, known or NAME), new)
 
     def without(self, text: str, *, prune: bool) -> str | None:
         for name in _all_known(self._servers(text)):
             text = tables.drop(text, (self.key, name))
         return text
 
-    def folder(self, text: str | None) -> str | None:
-        servers = self._servers(text)
-        known = _known(servers)
-        return None if known is None else data_dir_of(servers[known])
+    def _read(self, text: str | None) -> dict[str, Any]:
+        return tables.read(text or "")
 
-    def _servers(self, text: str | None) -> dict[str, Any]:
-        servers = tables.read(text or "").get(self.key, {})
-        if not isinstance(servers, dict):
-            raise Unfit(f"has {self.key!r}, which is no table")
-        return servers
+    def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
+        return tables.put(text, way, value)
 
 
 def json_object(text: str | None) -> dict[str, Any]:
