@@ -100,6 +100,22 @@ def test_the_server_answers_on_whatever_it_is_started_with(kind: str, tmp_path: 
     assert said == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
 
 
+def test_a_host_that_reads_no_more_is_the_end_without_a_fuss(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(PING)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(PING)
+        process.stdin.flush()
+        assert process.wait(30) == 0  # though its input is still open
+        assert process.stderr.read() == b""
+
+
 def test_what_was_asked_before_the_input_ended_is_answered(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": f"turn {i} " + "words " * 500} for i in range(200)]
     asked = [

@@ -98,6 +98,8 @@ def _serve_stdio(settings: Settings) -> None:
         sys.stdout.reconfigure(line_buffering=True)
     try:
         anyio.run(_stdio, ctxmem_mcp.faces.mcp.build_server(functools.partial(open_memory, settings)))
+    except* ConnectionError:  # a broken pipe is one
+        _log.info("Nobody reads what is answered any more; this ends.")
     finally:
         _divert_stdout()
 
