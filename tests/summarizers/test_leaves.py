@@ -8,6 +8,7 @@ import pytest
 
 from ctxmem_mcp.model import Summary
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.summarizers.section import read_section
 from tests.summarizers.sections import turn, turns
 
 
@@ -170,3 +171,36 @@ def test_a_users_rules_are_decisions() -> None:
     )
     assert summary.title == "Add caching to the loader"
     assert texts(summary, "decision") == ["Never write outside the data folder"]
+
+
+def test_calls_told_in_markdown_are_read_like_those_in_json() -> None:
+    """As SpecStory tells them to a reader."""
+    found = read_section(
+        turns(
+            (
+                "assistant",
+                "Look for it\n\n```bash\ncd /repo\nfor name in Err err; do grep -rn $name .; done\n```",
+                "Bash",
+                "c1",
+            ),
+            ("tool", "search.go:55: homeID, idErr := utils.ComputeProjectID(cwd)", "Bash", "c1"),
+            ("assistant", "Run linter\n\n`golangci-lint run`", "Bash", "c2"),
+            ("tool", "main.go:12:2: undefined: homeID (typecheck)", "Bash", "c2"),
+            ("assistant", " `./pkg/main.go`", "Read", "c3"),
+            ("tool", "package main", "Read", "c3"),
+            ("assistant", " path `./pkg/` pattern `^func `", "Grep", "c4"),
+            ("assistant", "echo `date` is no command told in Markdown", "Bash", "c5"),
+        )
+    )
+    assert [(call.deed, call.command, call.path, call.about) for call in found.calls] == [
+        ("run", search, "", "Look for it"),
+        ("run", "golangci-lint run", "", "Run linter"),
+        ("read", "", "./pkg/main.go", ""),
+        ("find", "", "./pkg/", "^func "),
+        ("run", "", "", ""),
+    ]
+    assert [[fault.text for fault in report.faults] for report in found.reports] == [
+        [],
+        ["main.go:12:2: undefined: homeID (typecheck)"],
+        [],
+    ]

@@ -1,7 +1,8 @@
 """Tool calls and their results, however the agent's log writes them. Pure.
 
-A call is a turn of its own. Where the log kept names and ids, its content is the arguments as JSON; where it did
-not, the turn's text begins with what was called: `Read {...}`, `$ make test`, `Edit src/a.py` and a diff.
+A call is a turn of its own. Where the log kept names and ids, its content is the arguments as JSON, or told in Markdown
+(SpecStory): a command in backticks or a fence, paths and patterns in backticks. Where it did not, the turn's text
+begins with what was called: `Read {...}`, `$ make test`, `Edit src/a.py` and a diff.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ PARSE_CHARS = 40_000
 _BARE_JSON = re.compile(r"\A([A-Za-z][\w.-]{1,60}) (?=\{)")
 _BARE_PATH = re.compile(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Create) ([^\s{][^\n]{0,400})")
 _FIELD = re.compile(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
+_FENCED = re.compile(r"```\w*\n(.+?)(?:\n```|\Z)", re.S)
+_COMMAND_LINE = re.compile(r"^`([^`\n]+)`$", re.M)
+_TICKED = re.compile(r"(?:\b(path|pattern) )?`([^`\n]{1,400})`")
 _PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
 _DEFINED = re.compile(
     r"(?:^|[^\w/#*])(?:(?:func(?:\s*\([^)\n]{1,80}\))?|def|function|fn)\s+([A-Za-z_]\w{2,80})\s*[(<\[]|"
     r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|"
     r"type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
 )
-_WRAPPERS = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
+_WRAPPERS = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
 _DEEDS: tuple[tuple[Deed, re.Pattern[str]], ...] = (
     ("plan", re.compile(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
@@ -94,8 +98,8 @@ def _deed(tool: str) -> Deed:
 
 
 def _from_arguments(index: int, tool: str, arguments: str) -> Call:
-    fields = _fields(arguments)
     deed = _deed(tool)
+    fields = _fields(arguments) if arguments.lstrip()[:1] == "{" else _told(arguments[:PARSE_CHARS], deed)
     path = _first(fields, _PATH_FIELDS)
     command = _first(fields, _COMMAND_FIELDS)
     about = _first(fields, ("description", "subject", "pattern", "query", "url", "prompt", "skill"))
@@ -125,6 +129,16 @@ def _fields(arguments: str) -> dict[str, Any]:
         if isinstance(parsed, dict):
             return parsed
     return {key: value.replace("\\n", "\n") for key, value in _FIELD.findall(arguments[:PARSE_CHARS])}
+
+
+def _told(markdown: str, deed: Deed) -> dict[str, Any]:
+    """The same fields, where they are told to a reader."""
+    if deed == "run":
+        command = _FENCED.search(markdown) or _COMMAND_LINE.search(markdown)
+        return {"command": command[1], "description": markdown[: command.start()].strip()} if command else {}
+    if deed not in ("read", "edit", "find"):
+        return {}
+    return {name or "path": value for name, value in reversed(_TICKED.findall(markdown.split("```", 1)[0]))}
 
 
 def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:

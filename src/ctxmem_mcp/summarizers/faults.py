@@ -95,6 +95,8 @@ def read_report(index: int, content: str, tokens: int, call: Call | None) -> Rep
 
 def _only_quotes(command: str) -> bool:
     words = command.split()
+    if words[:1] == ["for"] and "do" in words:
+        words = words[words.index("do") + 1 :]
     if not words:
         return False
     return words[0] in _QUOTING or (words[0] == "git" and len(words) > 1 and words[1] in _QUOTING_GIT)
