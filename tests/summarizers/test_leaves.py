@@ -175,14 +175,10 @@ def test_a_users_rules_are_decisions() -> None:
 
 def test_calls_told_in_markdown_are_read_like_those_in_json() -> None:
     """As SpecStory tells them to a reader."""
+    search = "for name in Err err; do grep -rn $name .; done"
     found = read_section(
         turns(
-            (
-                "assistant",
-                "Look for it\n\n```bash\ncd /repo\nfor name in Err err; do grep -rn $name .; done\n```",
-                "Bash",
-                "c1",
-            ),
+            ("assistant", f"Look for it\n\n```bash\ncd /repo\n{search}\n```", "Bash", "c1"),
             ("tool", "search.go:55: homeID, idErr := utils.ComputeProjectID(cwd)", "Bash", "c1"),
             ("assistant", "Run linter\n\n`golangci-lint run`", "Bash", "c2"),
             ("tool", "main.go:12:2: undefined: homeID (typecheck)", "Bash", "c2"),
