@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.model import NewTurn
@@ -265,12 +265,13 @@ def test_no_twisted_field_stops_it(data: st.DataObject) -> None:
 
 PIECES = st.sampled_from(
     ("<task>", "</task>", "<feedback>", "</feedback>", "<environment_details>", "</environment_details>", "<read_file>",
-     "</read_file>", "<path>", "</path>", "<content>", "</content>", "[read_file for 'x'] Result:", "\n", "words", " ",
-     "<thinking>", "</thinking>", "The user gave feedback:")
+     "</read_file>", "<path>", "</path>", "<content>", "</content>", "[read_file for 'x'] Result:",
+     "[read_file for 'x'] Result:\n", "\n", "words", " ", "<thinking>", "</thinking>", "The user gave feedback:")
 )  # fmt: skip
 
 
 @given(st.lists(PIECES, max_size=14), st.sampled_from(("user", "assistant")))
+@example(["[read_file for 'x'] Result:", "words", "[read_file for 'x'] Result:", "\n"], "user")
 def test_whatever_the_tags_every_word_is_told(pieces: list[str], role: str) -> None:
     """Words, numbered so that none stands for another, are in some turn."""
     words = [f"word{i}" if piece == "words" else piece for i, piece in enumerate(pieces)]

@@ -17,7 +17,9 @@ _DETAILS = "environment_details"
 # What the host puts in. A file that the user mentioned may hold any of the tags above.
 _HOSTS = (_DETAILS, "file_content", "folder_content", "url_content", "explicit_instructions")
 _OPENED = re.compile(rf"<({'|'.join((*_WORDS, *_HOSTS))})(?:[ \t][^<>]*)?>")
-_HEADED = re.compile(r"\[([a-z]\w*)(?:\s.*?)?\] Result:(?:\n|\Z)", re.DOTALL)
+# A header repeats its call's argument, which may have line ends; up to the first "] Result:", or a later one would take
+# all between them with it.
+_HEADED = re.compile(r"\[([a-z]\w*)(?:\s(?:(?!\] Result:).)*)?\] Result:(?:\n|\Z)", re.DOTALL)
 _FOLDER = re.compile(r"^# Current (?:Working|Workspace) Directory \((.+)\) Files$", re.MULTILINE)
 _RECAPS = ("This session is being continued from a previous conversation", "Context summary:")
 _ELEMENT = re.compile(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
