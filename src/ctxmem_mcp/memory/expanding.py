@@ -130,7 +130,7 @@ def _name_of(named: Node | Span) -> str:
 def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> str | None:
     """The turn's text if it fits; its beginning if it must; None where it should wait for the next page."""
     length = len(turn.content)
-    text = quoted_text(Quoted(turn, (Stretch(0, length, turn.tokens),), length), clock)
+    text = quoted_text(Quoted.all_of(turn), clock)
     if count(text) <= room:
         return text
     if not alone:

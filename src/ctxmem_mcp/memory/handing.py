@@ -8,8 +8,17 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.grounding import Branch, whole_ground
 from ctxmem_mcp.memory.recalling import heading_of
 from ctxmem_mcp.memory.sections import sections_of
-from ctxmem_mcp.model import Turn, View
-from ctxmem_mcp.recall.handing import LAST_WORDS_SHARE, brief
+from ctxmem_mcp.memory.steadying import whole_or_ends
+from ctxmem_mcp.model import View
+from ctxmem_mcp.recall.handing import (
+    LAST_WORDS_SHARE,
+    LAST_WORDS_SHARE_MAX,
+    UNTOLD_CHARS,
+    Words,
+    brief,
+    turns_asked,
+    turns_failed,
+)
 from ctxmem_mcp.recall.heading import headed
 from ctxmem_mcp.recall.layout import Quoted, Stretch
 from ctxmem_mcp.stores.contract import State, Store
@@ -19,6 +28,8 @@ NOTE_CHARS_MAX = 4_000
 # Among so many turns the last words of each side are looked for.
 LAST_TURNS = 60
 BRIEF_TOKENS_MIN = 200
+# So many of the newest errors may be quoted.
+ERRORS_READ_MAX = 20
 
 
 async def hand_off(
@@ -35,22 +46,56 @@ async def hand_off(
     if room < BRIEF_TOKENS_MIN:
         raise BudgetTooSmall(token_budget, token_budget + BRIEF_TOKENS_MIN - room)
     sections = await sections_of(branch, ground, summarizer)
-    last_words = await _last_words(branch, round(room * LAST_WORDS_SHARE))
-    return headed(heading, brief(sections, last_words, note, token_budget - heading.cost(count), count), count)
+    last, longer = [
+        await _last_words(branch, round(room * share)) for share in (LAST_WORDS_SHARE, LAST_WORDS_SHARE_MAX)
+    ]
+    shown = {quoted.turn.index for quoted in last}
+    asked = await _asked(branch, turns_asked(sections), room, shown)
+    errors = await _errors(branch, turns_failed(sections)[:ERRORS_READ_MAX], shown)
+    words = Words(last, longer, asked, errors)
+    return headed(heading, brief(sections, words, note, token_budget - heading.cost(count), count), count)
 
 
-async def _last_words(branch: Branch, budget: int) -> list[Quoted]:
-    """What the user said last and what the agent said last, where they are not too long to be quoted."""
+async def _last_words(branch: Branch, room: int) -> list[Quoted]:
+    """What the agent said last and what the user said last: whole, or the beginning and the end where it is long."""
     length = branch.lineage.length
     bare = await branch.bare(length - LAST_TURNS, length - 1)
-    wanted: list[Turn] = []
+    found: list[Quoted] = []
     for role in ("assistant", "user"):
         said = [turn for turn in bare if turn.role == role and turn.call_id is None and turn.name != "thinking"]
-        if said and said[-1].tokens <= budget:
-            wanted.append(said[-1])
-            budget -= said[-1].tokens
-    turns = await branch.turns([turn.index for turn in wanted])
-    return [
-        Quoted(turns[index], (Stretch(0, len(turns[index].content), turns[index].tokens),), len(turns[index].content))
-        for index in sorted(turns)
-    ]
+        if not said:
+            continue
+        turn = (await branch.turns([said[-1].index]))[said[-1].index]
+        pieces = (await branch.store.pieces_of(branch.id, [turn.seq])).get(turn.seq)
+        found.append(whole_or_ends(turn, pieces, room))
+        room -= sum(stretch.tokens for stretch in found[-1].stretches)
+    return sorted(found, key=lambda quoted: quoted.turn.index)
+
+
+async def _asked(branch: Branch, asked: list[tuple[int, int]], room: int, but: set[int]) -> list[Quoted]:
+    """The user's requests and terms in full, as `turns_asked` orders them: those that say more than the lines do."""
+    bare = await branch.bare_turns([seq for index, _ in asked if (seq := branch.lineage.seq_at(index)) is not None])
+    size = {turn.index: turn.tokens for turn in bare}
+    wanted: list[int] = []
+    for index, _ in asked:
+        if index not in but and size.get(index, room) <= room:
+            wanted.append(index)
+            room -= size[index]
+    turns, told = await branch.turns(wanted), dict(asked)
+    return [Quoted.all_of(turns[index]) for index in wanted if len(turns[index].content) > told[index] + UNTOLD_CHARS]
+
+
+async def _errors(branch: Branch, failed: list[tuple[int, str]], but: set[int]) -> list[Quoted]:
+    """Of each turn that reports an error, the piece in which its first line stands; all of it where that is short."""
+    turns = await branch.turns(index for index, _ in failed if index not in but)
+    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
+    found: list[Quoted] = []
+    for index, line in failed:
+        if index in turns and len(turns[index].content) > len(line) + UNTOLD_CHARS:
+            turn = turns[index]
+            at = max(0, turn.content.find(line.removesuffix("…")))
+            piece = next((p for p in pieces.get(turn.seq, ()) if p.start <= at < p.stop), None)
+            if piece:
+                stretch = Stretch(piece.start, piece.stop, piece.tokens)
+                found.append(Quoted(turn, (stretch,), len(turn.content)))
+    return found

@@ -53,7 +53,7 @@ async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Call
     def summary_of(node: Node) -> Summary:
         return summaries.get(node.digest, _NONE)
 
-    shown = [_quoted(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
+    shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
     return prefix_of(roots, shown, summary_of, token_budget, count)
 
 
@@ -68,10 +68,10 @@ def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -
     return kept
 
 
-def _quoted(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quoted:
+def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quoted:
     """The turn whole, or of a long one its first and last pieces."""
     if not pieces or turn.tokens <= allowance:
-        return Quoted(turn, (Stretch(0, len(turn.content), turn.tokens),), len(turn.content))
+        return Quoted.all_of(turn)
     taken, left = [], allowance
     order = [piece for pair in zip(pieces, reversed(pieces), strict=True) for piece in pair]
     for piece in dict.fromkeys(order):
@@ -105,7 +105,7 @@ class _Rest:
                 left -= cost
                 units.append(unit)
         turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.quotes])
-        quoted = [_quoted(turns[turn.index], None, turn.tokens) for turn in recent]
+        quoted = [whole_or_ends(turns[turn.index], None, turn.tokens) for turn in recent]
         return cls(quoted, units, turns, bare)
 
     def text(self) -> str:

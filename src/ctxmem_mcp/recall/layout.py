@@ -74,6 +74,10 @@ class Quoted(NamedTuple):
     stretches: tuple[Stretch, ...]
     length: int
 
+    @classmethod
+    def all_of(cls, turn: Turn) -> Quoted:
+        return cls(turn, (Stretch(0, len(turn.content), turn.tokens),), len(turn.content))
+
     @property
     def whole(self) -> bool:
         return self.stretches[0].start == 0 and self.stretches[-1].stop >= self.length and not self.gaps

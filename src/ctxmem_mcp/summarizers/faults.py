@@ -21,7 +21,7 @@ _MARKERS = ("\nFAILED ", "--- FAIL: ", "\nE   ", "Error: ", "error: ", "\nfatal:
 _HINT = re.compile(r"rror|FAIL|xception|fatal|panic|✕|✗|×|:\d+|not found|No such|denied|ERR!|failed|rejected|Exit code")
 _TEST_FAILED = re.compile(r"^\s*(?:--- FAIL: |FAILED |FAIL: |[✕✗×]\s+)(\S.*?)(?:\s+\([\d.]+\s?m?s\))?$")
 _PARAMETERS = re.compile(r"\[[^\]\n]{40,}\]")
-_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$")
+_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
 _PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
 _LOCATED = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
 _TSC = re.compile(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
@@ -78,11 +78,9 @@ class Report:
 
 def read_report(index: int, content: str, tokens: int, call: Call | None) -> Report:
     """Of one tool result; call: the call it answers, where known."""
-    if call is None or call.deed not in ("run", "delegate"):
-        refused = _REFUSED.match(content) if call else None
-        told = (Fault(index, _clean(_TAG.sub("", refused[0]).strip().split("\n", 1)[0])),) if refused else ()
-        if call is not None or not content.startswith("Exit code"):
-            return Report(index, call, tokens, told)
+    ran = content.startswith("Exit code") if call is None else call.deed in ("run", "delegate")
+    if not ran:
+        return Report(index, call, tokens, _refusal(index, content, call) if call else ())
     if call is not None and _only_quotes(call.command):
         return Report(index, call, tokens, _exit_of(index, content))
     text = window(content, END_CHARS, END_CHARS)
@@ -91,6 +89,15 @@ def read_report(index: int, content: str, tokens: int, call: Call | None) -> Rep
     faults = tuple(_distinct(_faults(index, [*marked, *text.split("\n")]))) if failing else ()
     outcome = "" if faults else _outcome(text)
     return Report(index, call, tokens, faults or _exit_of(index, content), outcome, tuple(_landed(text)))
+
+
+def _refusal(index: int, content: str, call: Call) -> tuple[Fault, ...]:
+    """Why a tool refused a call, and on which file where the tool doesn't say: 'a.py: File does not exist.'"""
+    refused = _REFUSED.match(content)
+    if not refused:
+        return ()
+    why = _clean(_TAG.sub("", refused[0]).strip().split("\n", 1)[0])
+    return (Fault(index, f"{call.file}: {why}" if call.file and call.file not in why else why),)
 
 
 def _only_quotes(command: str) -> bool:

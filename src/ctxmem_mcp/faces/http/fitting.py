@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.recall.layout import Quoted, Stretch
+from ctxmem_mcp.recall.layout import Quoted
 from ctxmem_mcp.recall.rendering import Clock, quoted_text
 
 if TYPE_CHECKING:
@@ -112,10 +112,7 @@ async def _last(memory: Memory, conversation_id: str, head: str | None) -> int:
 def _quoted(turns: Sequence[Turn]) -> str:
     """Turns as a view quotes them."""
     clock = Clock()
-    return "".join(
-        quoted_text(Quoted(turn, (Stretch(0, len(turn.content), turn.tokens),), len(turn.content)), clock)
-        for turn in turns
-    )
+    return "".join(quoted_text(Quoted.all_of(turn), clock) for turn in turns)
 
 
 async def _recent(
