@@ -144,8 +144,8 @@ def _of_kind(lines: Sequence[Highlight], kind: HighlightKind) -> list[Highlight]
     return [line for line in lines if line.kind == kind]
 
 
-def _told(highlight: Highlight, number: int, ending: str = "") -> Line:
-    return Line((highlight.index, number), f"- {highlight.text} (t{highlight.index} {highlight.role}){ending}")
+def _told(highlight: Highlight, number: int) -> Line:
+    return Line((highlight.index, number), f"- {highlight.text} (t{highlight.index} {highlight.role})")
 
 
 def _newest(lines: Iterable[Highlight]) -> list[Line]:
@@ -190,23 +190,28 @@ def _with_next(lines: Sequence[Highlight]) -> Iterator[tuple[int, Highlight, Hig
 
 
 def _errors(lines: Sequence[Highlight]) -> list[Line]:
-    """Errors with their endings, the newest first."""
-    found = [
-        _told(line, number, _ended(line, after, lines))
-        for number, line, after in _with_next(lines)
-        if line.kind == "error"
-    ]
-    return found[::-1]
+    """The first error of each turn that reports some, and how it ended, the newest first; then those turns' others."""
+    firsts: list[list[Line]] = []
+    others: list[Line] = []
+    for number, line, after in _with_next(lines):
+        if line.kind != "error":
+            continue
+        if number and lines[number - 1].kind == "error" and lines[number - 1].index == line.index:
+            others.append(_told(line, number))
+        else:
+            firsts.append([_told(line, number)])
+        if after is not None and after.kind == "ending":
+            firsts[-1].append(Line((line.index, number + 1), _ended(line, after, lines)))
+    return [told for first in reversed(firsts) for told in first] + others[::-1]
 
 
-def _ended(error: Highlight, after: Highlight | None, lines: Sequence[Highlight]) -> str:
+def _ended(error: Highlight, ending: Highlight, lines: Sequence[Highlight]) -> str:
     """How an error ended, where its section says so; else the first good news from a tool that came later."""
-    if after is None or after.kind != "ending":
-        return ""
-    if after.text != STILL_OPEN:
-        return f"\n  ended: {after.text} (t{after.index})"
-    later = next((o for o in lines if o.kind == "outcome" and o.role == "tool" and o.index > error.index), None)
-    return f"\n  later: {later.text} (t{later.index})" if later else f"\n  ended: {after.text} (t{after.index})"
+    if ending.text == STILL_OPEN:
+        later = (o for o in lines if o.kind == "outcome" and o.role == "tool" and o.index > error.index)
+        if found := next(later, None):
+            return f"  later: {found.text} (t{found.index})"
+    return f"  ended: {ending.text} (t{ending.index})"
 
 
 def _open(sections: Sequence[Section]) -> list[Line]:
@@ -254,8 +259,8 @@ def _text(parts: Sequence[Part], taken: Sequence[int], note: str | None) -> str:
     for part, lines in zip(parts, taken, strict=True):
         if lines:
             out += ["", part.title, *(line.text for line in sorted(part.lines[:lines], key=lambda line: line.place))]
-        if 0 < lines < len(part.lines):
-            out.append(f"  ({len(part.lines) - lines} more: ask get_context)")
+        if lines and (more := sum(line.text.startswith("-") for line in part.lines[lines:])):
+            out.append(f"  ({more} more: ask get_context)")
     return "\n".join(out) + "\n"
 
 
