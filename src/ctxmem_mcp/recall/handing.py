@@ -129,12 +129,12 @@ def _lines(sections: Sequence[Section]) -> list[Highlight]:
 def _parts(sections: Sequence[Section]) -> list[Part]:
     lines = _lines(sections)
     return [
-        Part("Goal", 0.12, _goal(_of_kind(lines, "request"))),
+        Part("Goal", 0.15, _goal(_of_kind(lines, "request"))),
         Part("The user's terms", 0.1, _newest(_terms(lines))),
         Part("Decisions", 0.08, _newest(_decisions(lines))),
         Part("Changed", 0.08, _changed(lines)),
         Part("Errors, and how each ended", 0.22, _errors(lines)),
-        Part("What came of it", 0.05, _newest(_of_kind(lines, "outcome"))),
+        Part("What came of it", 0.03, _newest(_of_kind(lines, "outcome"))),
         Part("Open at the end", 0.04, _open(sections[-OPEN_SECTIONS:])),
         Part("Where to look (expand_node)", 0.1, _where(sections)),
     ]
