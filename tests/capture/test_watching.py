@@ -52,9 +52,12 @@ def test_import_wants_a_path_or_all(machine: Agent) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="control-C is another thing there")
 def test_watch_takes_in_what_is_there_and_what_is_added_until_it_is_interrupted(machine: Agent) -> None:
+    # A process that was started in the background hands down that it ignores control-C.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [*COMMAND, "watch", "--every", "0.1", "--json"], env=environment(machine.data), stdout=subprocess.PIPE
     ) as process:
+        signal.signal(signal.SIGINT, handler)
         assert process.stdout is not None
         there = [json.loads(process.stdout.readline()) for _ in range(2)]
         machine.write(3)

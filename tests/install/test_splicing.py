@@ -14,7 +14,7 @@ from ctxmem_mcp.install import claude_code, cursor, jsonc, splicing
 from ctxmem_mcp.install.entries import Ours
 from ctxmem_mcp.install.hook_parts import JsonHooks
 from ctxmem_mcp.install.parts import JsonServers, Part
-from ctxmem_mcp.install.undoing import undone
+from ctxmem_mcp.install.undoing import is_exact, undone
 from ctxmem_mcp.install.unfit import Unfit
 from tests.install.conftest import COMMAND
 from tests.install.jsonc_texts import objects, texts, values
@@ -56,7 +56,10 @@ def test_install_then_uninstall_gives_the_same_bytes_for_any_object(file: tuple[
     installed = part.put(text, OURS)
     assert part.put(installed, OURS) == installed
     assert len(part.found(installed)) == len(part.found(part.put(None, OURS)))
-    assert undone(part, installed, ["{}", text, "no json"]) == text
+    # Of two backups that can't be told apart by what ours makes of them, the one given first (the newest) is taken.
+    older = [backup for backup in ("{}", "no json") if not is_exact(part, installed, backup)]
+    assert undone(part, installed, [*older, text]) == text
+    assert undone(part, installed, [text, "{}"]) == text
 
 
 @given(files, st.sampled_from(PARTS))
