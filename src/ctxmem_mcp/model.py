@@ -17,6 +17,8 @@ from typing import Literal, NamedTuple
 
 Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
+# Names of turns that nobody said: what the host put in, a host's recap of what it threw away, thoughts said to nobody.
+INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
 
 DIGEST_BYTES = 16
 ID_DIGITS = 12

@@ -10,7 +10,7 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.drawing import best
 from ctxmem_mcp.memory.edges import first_written, spine_at
 from ctxmem_mcp.memory.seen import Seen
-from ctxmem_mcp.model import Node, Piece, Summary, Turn
+from ctxmem_mcp.model import THINKING, Node, Piece, Role, Summary, Turn
 from ctxmem_mcp.recall.layout import Folded, Ground, Item, Opened
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.vectors import Embedder
@@ -73,6 +73,11 @@ class Branch:
         """The summary that each of these nodes was born with, which never changes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
         return _Chosen(kept, first_written)
+
+
+def spoken(turns: Iterable[Turn], role: Role) -> list[Turn]:
+    """Those in which the user or the agent speaks: no calls, no results, no thoughts."""
+    return [turn for turn in turns if turn.role == role and turn.call_id is None and turn.name != THINKING]
 
 
 class _Chosen(Mapping[bytes, Summary]):

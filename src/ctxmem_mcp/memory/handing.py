@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.grounding import Branch, whole_ground
+from ctxmem_mcp.memory.grounding import Branch, spoken, whole_ground
 from ctxmem_mcp.memory.recalling import heading_of
 from ctxmem_mcp.memory.sections import sections_of
 from ctxmem_mcp.memory.steadying import whole_or_ends
@@ -61,11 +61,8 @@ async def _last_words(branch: Branch, room: int) -> list[Quoted]:
     length = branch.lineage.length
     bare = await branch.bare(length - LAST_TURNS, length - 1)
     found: list[Quoted] = []
-    for role in ("assistant", "user"):
-        said = [turn for turn in bare if turn.role == role and turn.call_id is None and turn.name != "thinking"]
-        if not said:
-            continue
-        turn = (await branch.turns([said[-1].index]))[said[-1].index]
+    for last in [*spoken(bare, "assistant")[-1:], *spoken(bare, "user")[-1:]]:
+        turn = (await branch.turns([last.index]))[last.index]
         pieces = (await branch.store.pieces_of(branch.id, [turn.seq])).get(turn.seq)
         found.append(whole_or_ends(turn, pieces, room))
         room -= sum(stretch.tokens for stretch in found[-1].stretches)

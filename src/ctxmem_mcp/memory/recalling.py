@@ -12,7 +12,7 @@ from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, unfolded, whole_ground
+from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, spoken, unfolded, whole_ground
 from ctxmem_mcp.memory.sections import sections_of
 from ctxmem_mcp.memory.seen import Seen
 from ctxmem_mcp.memory.steadying import stable_view
@@ -23,7 +23,7 @@ from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, Tiled, tile
 from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose, cost_weight_for
 from ctxmem_mcp.recall.query import EVERYTHING
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
-from ctxmem_mcp.recall.telling import between, told_turns
+from ctxmem_mcp.recall.telling import answers, between, told_turns
 from ctxmem_mcp.recall.wanting import asking, tokens_for_asking, wanted
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
@@ -50,6 +50,8 @@ OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
 REQUESTS: Kinds = frozenset(("request",))
 # How many of the turns that summaries tell of are looked at for it, and how much of a long one.
 TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 2
+# How many turns before an answer the question is looked for.
+SAID_WITHIN = 8
 LAYOUTS = ("tree", "stable")
 
 
@@ -183,19 +185,44 @@ async def _told(
     branch: Branch, ground: Ground, summarizer: Summarizer, kinds: Kinds, found: Sequence[Found]
 ) -> Wish | None:
     """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
-    its ending, and what else was found in those sections. None where summaries tell of nothing of that kind."""
+    its ending, and what else was found in those sections; of decisions also what was proposed, and what the user asked
+    for. None where summaries tell of nothing of that kind."""
     opened = kinds if kinds != EVERYTHING else REQUESTS
-    groups = told_turns(await sections_of(branch, ground, summarizer), opened)
-    indexes = list(dict.fromkeys([index for group in groups for index in group] + between(groups)))
-    pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes[:TOLD_TURNS_MAX]])
+    sections = await sections_of(branch, ground, summarizer)
+    groups = told_turns(sections, opened)
+    indexes = [index for group in groups for index in group] + between(groups)
+    proposed: list[int] = []
+    if "decision" in opened:
+        proposed = await _said_before(branch, answers(sections))
+        indexes += [*proposed, *(index for group in told_turns(sections, REQUESTS) for index in group)]
+    indexes = list(dict.fromkeys(indexes))[:TOLD_TURNS_MAX]
+    pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes])
     by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
-    units = [Unit(tuple(_quote(p) for p in by_index[i][:TOLD_PIECES_MAX])) for i in indexes if i in by_index]
+    units = [
+        # A proposal ends with what is asked.
+        Unit(
+            tuple(
+                _quote(p) for p in (by_index[i][-TOLD_PIECES_MAX:] if i in proposed else by_index[i][:TOLD_PIECES_MAX])
+            )
+        )
+        for i in indexes
+        if i in by_index
+    ]
     leaves = {p.index: p.leaf for of_turn in pieces.values() for p in of_turn}
     among = set(leaves.values()) if "error" in opened else set()
     also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
     share = OUTLINE_SHARE_WHOLE if kinds != EVERYTHING else OUTLINE_SHARE_EVERYTHING
     return Wish([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
+
+
+async def _said_before(branch: Branch, indexes: Sequence[int]) -> list[int]:
+    """The last turn in which the agent spoke before each of these."""
+    found: list[int] = []
+    for index in indexes:
+        before = await branch.bare(index - SAID_WITHIN, index - 1)
+        found += [turn.index for turn in spoken(before, "assistant")[-1:]]
+    return found
 
 
 async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count: Callable[[str], int]) -> Fitted | int:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.model import Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.recall.layout import Quoted
 from ctxmem_mcp.recall.rendering import PREFACE, Clock, Detail, node_lines, quoted_text
-from ctxmem_mcp.summarizers.contract import STILL_OPEN
+from ctxmem_mcp.summarizers.contract import CHOSEN, STILL_OPEN
 
 Section = tuple[Node, Summary]
 # An error that no line says was settled is called open only where nothing came after it that could have settled it.
@@ -161,11 +161,11 @@ def _goal(requests: Sequence[Highlight]) -> list[Line]:
 
 
 def _terms(lines: Iterable[Highlight]) -> list[Highlight]:
-    return [line for line in lines if line.kind == "decision" and line.role == "user" and " → " not in line.text]
+    return [line for line in lines if line.kind == "decision" and line.role == "user" and CHOSEN not in line.text]
 
 
 def _decisions(lines: Iterable[Highlight]) -> list[Highlight]:
-    return [line for line in lines if line.kind == "decision" and (line.role != "user" or " → " in line.text)]
+    return [line for line in lines if line.kind == "decision" and (line.role != "user" or CHOSEN in line.text)]
 
 
 def _changed(lines: Iterable[Highlight]) -> list[Line]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from ctxmem_mcp.model import Highlight, Node, Summary
 from ctxmem_mcp.recall.rendering import Kinds
+from ctxmem_mcp.summarizers.contract import CHOSEN
 
 
 def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: Kinds) -> list[list[int]]:
@@ -18,6 +19,12 @@ def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: Kinds) -> list[l
     for _, summary in sections:
         groups += _groups([line for line in summary.highlights if line.kind in kinds])
     return sorted(groups, key=lambda group: -group[0])
+
+
+def answers(sections: Iterable[tuple[Node, Summary]]) -> list[int]:
+    """The turns in which a short answer decided something that was said before it, the newest first."""
+    lines = [line for _, summary in sections for line in summary.highlights]
+    return [line.index for line in reversed(lines) if line.kind == "decision" and CHOSEN in line.text]
 
 
 def _groups(lines: Sequence[Highlight]) -> list[list[int]]:

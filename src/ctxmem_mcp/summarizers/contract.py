@@ -13,6 +13,8 @@ from ctxmem_mcp.model import Node, Summary, Turn
 
 # How an error ended that no line of its section settles.
 STILL_OPEN = "Still open where this section ends"
+# Between a short answer ("yes") and what it decided.
+CHOSEN = " → "
 # Stands between the topics of a title that has several.
 TOPICS_JOINED = "; "
 

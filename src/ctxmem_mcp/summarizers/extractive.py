@@ -43,6 +43,6 @@ class ExtractiveSummarizer:
 def _question(before: Sequence[Turn]) -> Said | None:
     """What the assistant said last before the section: what "yes" or "2" answers."""
     for turn in reversed(before):
-        if turn.role == "assistant" and turn.call_id is None and (said := listen(turn)).sentences:
+        if turn.role == "assistant" and turn.call_id is None and (said := listen(turn)).sentences and not said.thought:
             return said
     return None

@@ -15,6 +15,7 @@ from ctxmem_mcp import tokens
 from ctxmem_mcp.model import Highlight, HighlightKind
 from ctxmem_mcp.summarizers import requests, telling
 from ctxmem_mcp.summarizers.calls import Call
+from ctxmem_mcp.summarizers.contract import CHOSEN
 from ctxmem_mcp.summarizers.endings import Episode
 from ctxmem_mcp.summarizers.identifiers import code_names
 from ctxmem_mcp.summarizers.section import Section
@@ -96,7 +97,7 @@ def _requests(section: Section, question: Said | None) -> Iterator[Offer]:
         said = spoken[ask.index]
         asked_before = requests.last_speech(section.said, ask.index) or question
         if ask.weak and (choice := requests.chosen(" ".join(said.sentences), asked_before)):
-            yield _offer(6.0, "decision", ask.index, "user", f"{shorten(said.sentences[0], 40)} → {choice}")
+            yield _offer(6.0, "decision", ask.index, "user", f"{shorten(said.sentences[0], 40)}{CHOSEN}{choice}")
         elif not ask.weak and ask.core not in seen:
             seen.add(ask.core)
             yield _offer(9.0 if section.is_work else 3.8, "request", ask.index, said.role, ask.core)
@@ -159,7 +160,7 @@ def _closings(section: Section) -> set[int]:
     for said in section.said:
         if said.role == "user" and last is not None:
             found.add(last.index)
-        if said.role == "assistant":
+        if said.role == "assistant" and not said.thought:
             last = said
     if last is not None and last.index >= section.end - 1:
         found.add(last.index)

@@ -211,4 +211,5 @@ def _option_text(label: str, question: Said) -> str:
 
 def last_speech(said: Sequence[Said], before: int) -> Said | None:
     """What the assistant said last before turn `before`."""
-    return next((s for s in reversed(said) if s.index < before and s.role == "assistant" and s.sentences), None)
+    spoken = (s for s in reversed(said) if s.role == "assistant" and s.sentences and not s.thought)
+    return next((s for s in spoken if s.index < before), None)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ctxmem_mcp.model import Role, Turn
+from ctxmem_mcp.model import INJECTED, RECAP, THINKING, Role, Turn
 
 # Long texts are read at both ends only: a request stands at one of them, and the cost stays bounded.
 HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
@@ -86,12 +86,15 @@ _SOFT_END = re.compile(
 )
 _SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
 
+# Names that are no speaker's.
+_NOBODY = frozenset((INJECTED, RECAP, THINKING))
 Origin = Literal["words", "command", "shell", "skill", "recap", "host"]
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One turn of speech. speaker: the name where people talk by name, else ''; quoted: what was pasted into it."""
+    """One turn of speech. speaker: the name where people talk by name, else ''; quoted: what was pasted into it;
+    thought: said to nobody."""
 
     index: int
     role: Role
@@ -101,6 +104,7 @@ class Said:
     words: str
     quoted: str
     tokens: int
+    thought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,9 @@ def listen(turn: Turn) -> Said:
     spoken = heard.origin in ("words", "recap")
     lines = sentences(heard.words, headings=turn.role != "assistant") if spoken else [one_line(heard.words)]
     kept = tuple(line for line in lines if line)
-    return Said(turn.index, turn.role, one_line(turn.name or ""), origin, kept, heard.words, heard.quoted, turn.tokens)
+    speaker = one_line(turn.name) if turn.name and turn.name not in _NOBODY else ""
+    thought = turn.name == THINKING
+    return Said(turn.index, turn.role, speaker, origin, kept, heard.words, heard.quoted, turn.tokens, thought)
 
 
 def one_line(text: str) -> str:

@@ -1,0 +1,48 @@
+"""Questions that name nothing: what summaries tell of is opened, with what it needs to be understood."""
+
+from __future__ import annotations
+
+import pytest
+
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from tests.reading import read, told
+
+pytestmark = pytest.mark.anyio
+
+PROPOSAL = (
+    "There are two ways: keep the retries in the client, or move them to the queue. The queue survives a restart, the "
+    "client does not, and nobody has to remember to call it. Shall I move the retries to the queue?"
+)
+
+
+def work(number: int) -> list[NewTurn]:
+    """About 2,000 tokens in which nothing is decided."""
+    return [
+        NewTurn("user", f"Please look into file number {number} next."),
+        NewTurn("assistant", f'{{"file_path": "/src/part{number}.py"}}', "Read", None, f"r{number}"),
+        NewTurn("tool", f"def part{number}(value): return value\n" * 180, "Read", None, f"r{number}"),
+        NewTurn("assistant", f"File {number} holds one function, repeated."),
+    ]
+
+
+async def test_a_decision_comes_with_what_was_proposed() -> None:
+    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    decided = [
+        NewTurn("user", "Where should the retries live?"),
+        NewTurn("assistant", PROPOSAL),
+        NewTurn("assistant", "The user has to choose.", "thinking"),
+        NewTurn("user", "yes"),
+        NewTurn("assistant", "Moved."),
+    ]
+    turns = [turn for number in range(9) for turn in (work(number) if number != 3 else decided)]
+    await memory.sync(turns, conversation_id="c")
+    view = await memory.view("c", query="what did we decide?", token_budget=3_000)
+    parts = read(view.text)
+    quoted = {part.first: "\n".join(part.words) for part in parts if part.kind == "turn"}
+    assert quoted[13] == PROPOSAL
+    assert quoted[15] == "yes"
+    assert quoted[12] == "Where should the retries live?"
+    assert told(parts) == list(range(len(turns)))
