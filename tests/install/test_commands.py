@@ -90,6 +90,27 @@ def test_a_dry_run_shows_the_change_and_makes_none(run: Callable[..., Ran], home
     assert contents(home) == before
 
 
+def test_the_change_of_a_long_line_is_shown_where_it_is(run: Callable[..., Ran], home: Path, command: Path) -> None:
+    settings = home / ".cursor" / "mcp.json"
+    settings.write_text(f'{{"a":"{"x" * 2000}","mcpServers":{{"b":{{"command":"c"}}}},"z":"{"y" * 2000}"}}', "utf-8")
+    shown = run("install", "cursor", "--no-hooks", "--dry-run").out
+    assert f'"mcpServers":{{"b":{{"command":"c"}},"ctxmem":{{"command":"{command}","args":[]}}}},"z":"y' in shown
+    assert "Cursor: 1 file would change." in shown
+    assert max(map(len, shown.splitlines())) < 600
+    run("install", "cursor", "--no-hooks")
+    taken_out = run("uninstall", "cursor", "--dry-run").out.splitlines()
+    assert [line[0] for line in taken_out if '"ctxmem"' in line] == ["-"]
+
+
+def test_a_refusal_names_the_file_the_rule_and_what_to_do(run: Callable[..., Ran], home: Path) -> None:
+    path = home / ".cursor" / "mcp.json"
+    path.write_text('{"mcpServers": null}', "utf-8")
+    refused = run("install", "cursor")
+    assert refused.code == 1
+    why, remedy = "has 'mcpServers', which is no object", "It was not touched; put that right, then run this again"
+    assert refused.err == f"ctxmem-mcp: Cursor: {path} {why}. {remedy}.\n"
+
+
 def test_all_finds_those_that_are_there_and_uninstall_leaves_the_home_as_it_was(
     run: Callable[..., Ran], home: Path
 ) -> None:

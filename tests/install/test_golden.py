@@ -274,6 +274,25 @@ def test_a_folder_that_cant_be_written_to_is_told(machine: Machine, ours: Ours) 
     assert list(folder.iterdir()) == []
 
 
+def test_a_file_that_was_made_read_only_is_refused_and_none_of_the_agents_files_is_touched(
+    machine: Machine, ours: Ours
+) -> None:
+    hooks = machine.home / ".cursor" / "hooks.json"
+    hooks.parent.mkdir(parents=True)
+    hooks.write_text("{}", "utf-8")
+    hooks.chmod(0o444)
+    with pytest.raises(ConfigRefused, match=r"hooks\.json is read-only\. Make it writable, then run this again\."):
+        installed("cursor", machine, ours)
+    assert [(path.name, path.read_text("utf-8")) for path in hooks.parent.iterdir()] == [("hooks.json", "{}")]
+    hooks.chmod(0o644)
+    installed("cursor", machine, ours)
+    hooks.chmod(0o444)
+    assert carrying.to_install(parts_of("cursor", machine), ours) == []
+    with pytest.raises(ConfigRefused, match="is read-only"):
+        uninstalled("cursor", machine)
+    hooks.chmod(0o644)
+
+
 def test_two_copies_in_one_second_are_two_files(machine: Machine, ours: Ours) -> None:
     path = machine.home / ".cursor" / "mcp.json"
     path.parent.mkdir(parents=True)

@@ -115,7 +115,8 @@ def _carry_out(agent: Agent, changes: list[Change], dry_run: bool, done: str) ->
         verb = "Removed" if change.after is None else "Made" if change.before is None else "Changed"
         typer.echo(f"{verb} {change.path}" + (f"; as it was before: {kept}" if kept else ""))
     if dry_run:
-        typer.echo(f"{agent.title}: {f'{len(changes)} files would change' if changes else 'nothing to change'}.")
+        files = "1 file" if len(changes) == 1 else f"{len(changes)} files"
+        typer.echo(f"{agent.title}: {f'{files} would change' if changes else 'nothing to change'}.")
     elif not changes:
         typer.echo(f"{agent.title}: {f'{done} already' if done else 'has nothing of ours'}; nothing changed.")
     else:
