@@ -98,7 +98,7 @@ def _stem(word: str) -> str:
 def shlex_words(line: str) -> list[str]:
     """The words of a command line, of either system's shells; none where it is no such line."""
     try:
-        words = shlex.split(_with_slashes(line))
+        words = shlex.split(with_slashes(line))
     except ValueError:
         return []
     return words[1:] if words[:1] == ["&"] else words
@@ -108,7 +108,7 @@ def _commands(line: Any) -> list[list[str]]:
     """The words of each command in a command line."""
     if not isinstance(line, str):
         return []
-    reader = shlex.shlex(_with_slashes(line), posix=True, punctuation_chars=_BETWEEN + "<>()")
+    reader = shlex.shlex(with_slashes(line), posix=True, punctuation_chars=_BETWEEN + "<>()")
     reader.whitespace, reader.whitespace_split, reader.commenters = " \t\r", True, ""
     commands: list[list[str]] = [[]]
     try:
@@ -122,8 +122,8 @@ def _commands(line: Any) -> list[list[str]]:
     return [command for command in commands if command]
 
 
-def _with_slashes(line: str) -> str:
-    """A command line of Windows as a Unix shell would have it."""
+def with_slashes(line: str) -> str:
+    """A path or command line of Windows as a Unix shell would have it."""
     return line.replace("\\", "/") if re.search(r"[A-Za-z]:\\|\\\w", line) else line
 
 

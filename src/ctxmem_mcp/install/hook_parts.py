@@ -48,8 +48,9 @@ class JsonHooks:
         return text
 
     def found(self, text: str | None) -> list[Found]:
+        off = json_object(text).get("disableAllHooks") is True
         return [
-            Found(name, tuple(call))
+            Found(name, tuple(call), off=off)
             for name, entries in _lists(text).items()
             for hook in self._hooks(entries)
             if (call := our_call_in(hook.get("command")))
