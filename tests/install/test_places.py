@@ -95,6 +95,25 @@ def test_an_older_cline_keeps_its_hooks_among_its_rules(tmp_path: Path) -> None:
     assert {part.path.parent.parent.name for part in AGENTS["cline"].hooks(machine)} == {"Cline"}
 
 
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ('XDG_DOCUMENTS_DIR="$HOME/Dokumente"', "home/Dokumente"),
+        ('XDG_DOCUMENTS_DIR="$HOME/"', "home"),
+        ('XDG_DOCUMENTS_DIR="/mnt/Мои документы"', "/mnt/Мои документы"),
+        ('# XDG_DOCUMENTS_DIR="/mnt"', "home/Documents"),
+    ],
+)
+def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str, folder: str, tmp_path: Path) -> None:
+    dirs = tmp_path / "home" / ".config" / "user-dirs.dirs"
+    dirs.parent.mkdir(parents=True)
+    dirs.write_text(f'XDG_DESKTOP_DIR="$HOME/Schreibtisch"\n{line}\n', "utf-8")
+    expected: dict[System, Path] = {"linux": tmp_path / folder, "macos": tmp_path / "home" / "Documents"}
+    for system in expected:
+        machine = Machine(system, tmp_path / "home", tmp_path)
+        assert {part.path.parent for part in AGENTS["cline"].hooks(machine)} == {expected[system] / "Cline" / "Hooks"}
+
+
 def test_cline_may_call_unasked_what_only_reads() -> None:
     assert set(cline.ONLY_READ) <= {tool.name for tool in TOOLS if not tool.changes}
 
