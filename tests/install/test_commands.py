@@ -155,7 +155,12 @@ def test_a_project_gets_files_of_its_own(run: Callable[..., Ran], home: Path) ->
 
 
 def test_without_hooks_only_the_server_is_registered(run: Callable[..., Ran], home: Path) -> None:
-    assert run("install", "claude-code", "--no-hooks", "--data-dir", "kept here").code == 0
+    done = run("install", "claude-code", "--no-hooks", "--data-dir", "kept here")
+    assert done.code == 0
+    assert done.out.endswith("`/mcp` lists ctxmem as connected.\n")
+    assert "trust the hooks" not in run("install", "codex", "--no-hooks", "--project").out
+    assert "trust the hooks" in run("install", "codex", "--project").out
+    assert run("uninstall", "codex", "--project").code == 0
     entry = json.loads(contents(home)[".claude.json"])["mcpServers"]["ctxmem"]
     assert entry["args"] == ["--data-dir", str(home / "project" / "kept here")]
     assert contents(home).keys() == {".claude.json"}
