@@ -92,7 +92,7 @@ class ConfigRefused(Refused):
     """An agent's config file that can't be edited: it is broken, or says something that must not be overwritten."""
 
     def __init__(self, path: str, why: str, hint: str = "") -> None:
-        super().__init__(f"{path} {why}.", hint or "It was not touched.")
+        super().__init__(f"{path} {why}.", hint or "It was not touched; put that right, then run this again.")
 
 
 class Conflict(CtxmemError):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 
 from ctxmem_mcp.__main__ import main
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.install import looking, probing
+from ctxmem_mcp.install import carrying, looking, probing
 from ctxmem_mcp.install.agents import AGENTS
+from ctxmem_mcp.install.entries import Ours
 from ctxmem_mcp.install.parts import Found
 from ctxmem_mcp.install.places import Machine
 from ctxmem_mcp.install.probing import Answer
@@ -90,6 +92,27 @@ def test_a_dry_run_shows_the_change_and_makes_none(run: Callable[..., Ran], home
     assert contents(home) == before
 
 
+def test_the_change_of_a_long_line_is_shown_where_it_is(run: Callable[..., Ran], home: Path, command: Path) -> None:
+    settings = home / ".cursor" / "mcp.json"
+    settings.write_text(f'{{"a":"{"x" * 2000}","mcpServers":{{"b":{{"command":"c"}}}},"z":"{"y" * 2000}"}}', "utf-8")
+    shown = run("install", "cursor", "--no-hooks", "--dry-run").out
+    assert f'"mcpServers":{{"b":{{"command":"c"}},"ctxmem":{{"command":"{command}","args":[]}}}},"z":"y' in shown
+    assert "Cursor: 1 file would change." in shown
+    assert max(map(len, shown.splitlines())) < 600
+    run("install", "cursor", "--no-hooks")
+    taken_out = run("uninstall", "cursor", "--dry-run").out.splitlines()
+    assert [line[0] for line in taken_out if '"ctxmem"' in line] == ["-"]
+
+
+def test_a_refusal_names_the_file_the_rule_and_what_to_do(run: Callable[..., Ran], home: Path) -> None:
+    path = home / ".cursor" / "mcp.json"
+    path.write_text('{"mcpServers": null}', "utf-8")
+    refused = run("install", "cursor")
+    assert refused.code == 1
+    why, remedy = "has 'mcpServers', which is no object", "It was not touched; put that right, then run this again"
+    assert refused.err == f"ctxmem-mcp: Cursor: {path} {why}. {remedy}.\n"
+
+
 def test_all_finds_those_that_are_there_and_uninstall_leaves_the_home_as_it_was(
     run: Callable[..., Ran], home: Path
 ) -> None:
@@ -132,7 +155,12 @@ def test_a_project_gets_files_of_its_own(run: Callable[..., Ran], home: Path) ->
 
 
 def test_without_hooks_only_the_server_is_registered(run: Callable[..., Ran], home: Path) -> None:
-    assert run("install", "claude-code", "--no-hooks", "--data-dir", "kept here").code == 0
+    done = run("install", "claude-code", "--no-hooks", "--data-dir", "kept here")
+    assert done.code == 0
+    assert done.out.endswith("`/mcp` lists ctxmem as connected.\n")
+    assert "trust the hooks" not in run("install", "codex", "--no-hooks", "--project").out
+    assert "trust the hooks" in run("install", "codex", "--project").out
+    assert run("uninstall", "codex", "--project").code == 0
     entry = json.loads(contents(home)[".claude.json"])["mcpServers"]["ctxmem"]
     assert entry["args"] == ["--data-dir", str(home / "project" / "kept here")]
     assert contents(home).keys() == {".claude.json"}
@@ -238,6 +266,84 @@ def test_install_mends_what_doctor_found(run: Callable[..., Ran], home: Path) ->
     assert told(run, 0)["faults"] == 0
 
 
+def test_doctor_looks_at_the_folders_that_agents_were_told_to_use(
+    run: Callable[..., Ran], home: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other data"
+    run("--data-dir", str(other), "import", str(EXAMPLE))
+    run("install", "claude-code", "cursor", "--data-dir", str(other))
+    spool.put(str(other), "claude-code", b"{}")
+    report = told(run, 0)
+    assert report["data"]["path"] == str(tmp_path / "data")
+    (data,) = report["other_data"]
+    assert (data["path"], data["agents"]) == (str(other), ["Claude Code", "Cursor"])
+    assert (data["conversations"], data["spooled"]) == (1, 1)
+    text = run("doctor").out
+    assert f"Data of Claude Code, Cursor: {other}\n  1 conversation, 0 events waiting in the spool" in text
+    (tmp_path / "a file").write_text("", "utf-8")
+    run("install", "cursor", "--data-dir", str(tmp_path / "a file" / "data"))
+    _, data = told(run, 1)["other_data"]
+    (fault,) = data["faults"]
+    assert fault["what"].startswith(f"{tmp_path / 'a file'} can't be written to")
+    assert "run `ctxmem-mcp install cursor --data-dir DIR`" in fault["remedy"]
+
+
+def test_doctor_tells_why_a_server_ends(run: Callable[..., Ran], home: Path) -> None:
+    run("install", "cursor", "--no-hooks")
+    path = home / ".cursor" / "mcp.json"
+    entry = json.loads(path.read_text("utf-8"))
+    entry["mcpServers"]["ctxmem"]["env"] = {"CTXMEM_RETENTION_DAYS": "999"}
+    path.write_text(json.dumps(entry), "utf-8")
+    (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
+    (fault,) = cursor["faults"]
+    assert "ends without an answer (exit code 1), saying: ctxmem-mcp: CTXMEM_RETENTION_DAYS: is '999'" in fault["what"]
+    assert fault["remedy"] == "Put that right, or run `ctxmem-mcp install cursor`."
+
+
+def test_what_is_wrong_in_a_project_is_mended_in_the_project(
+    run: Callable[..., Ran], home: Path, command: Path
+) -> None:
+    run("install", "cursor", "--project")
+    command.rename(command.with_name("gone"))
+    faults = [fault["remedy"] for one in told(run, 1)["agents"] for fault in one["faults"]]
+    assert faults == ["Run `ctxmem-mcp install cursor --project`."] * 2
+
+
+def test_a_server_of_somebody_elses_under_our_name_is_told_not_called_unregistered(
+    run: Callable[..., Ran], home: Path
+) -> None:
+    path = home / ".cursor" / "mcp.json"
+    path.write_text('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', "utf-8")
+    why = "has a server named 'ctxmem' that does not start this program; rename or remove it first"
+    assert _look(home, "cursor").remarks == [f"{path} {why}, then run `ctxmem-mcp install cursor`"]
+
+
+def test_what_is_switched_off_is_told(run: Callable[..., Ran], home: Path) -> None:
+    run("install", "claude-code", "codex")
+    config, settings = home / ".codex" / "config.toml", home / ".claude" / "settings.json"
+    config.write_text(config.read_text("utf-8") + "enabled = false\n", "utf-8")
+    settings.write_text(json.dumps({"disableAllHooks": True, **json.loads(settings.read_text("utf-8"))}), "utf-8")
+    assert _look(home, "codex").remarks == [f"server ctxmem in {config} is switched off there"]
+    assert _look(home, "claude-code").remarks == [f"hooks in {settings} are switched off there"]
+
+
+def test_doctor_takes_no_other_spelling_for_a_fault(
+    home: Path, command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program under $HOME or ~, a Windows folder with slashes, two servers for two folders."""
+    windows = Machine("windows", home, home / "project")
+    (home / "bin").mkdir()
+    (home / "bin" / "ctxmem-mcp").symlink_to(command)
+    for program in ("$HOME/bin/ctxmem-mcp", "${HOME}/bin/ctxmem-mcp", "~/bin/ctxmem-mcp"):
+        ours = Ours(program, "D:\\my data", "windows")
+        for change in carrying.to_install(AGENTS["claude-code"].parts(windows, project=False), ours):
+            carrying.carry_out(change, datetime.now())
+        assert _look(home, "claude-code").faults == []
+    entries = {name: {"command": "ctxmem-mcp", "env": {"CTXMEM_DATA_DIR": f"/{name}"}} for name in "ab"}
+    (home / ".cursor" / "mcp.json").write_text(json.dumps({"mcpServers": entries}), "utf-8")
+    assert _look(home, "cursor").faults == []
+
+
 def _machine(home: Path) -> Machine:
     return Machine("linux", home, home / "project")
 
@@ -251,7 +357,7 @@ def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Call
     run("install", "claude-code", "--project")
     (fault,) = _look(home, "claude-code").faults
     assert "more than once" in fault.what
-    assert "uninstall claude-code --project" in fault.remedy
+    assert fault.remedy == "Run `ctxmem-mcp uninstall claude-code --project`."
     run("uninstall", "claude-code", "--project")
     assert _look(home, "claude-code").faults == []
 

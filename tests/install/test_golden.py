@@ -175,6 +175,47 @@ def test_hooks_registered_twice_become_one_and_those_of_others_stay(machine: Mac
     ]
 
 
+def test_a_timeout_of_a_persons_own_stays(machine: Machine, ours: Ours) -> None:
+    installed("claude-code", machine, ours)
+    path = machine.home / ".claude" / "settings.json"
+    edited = path.read_text("utf-8").replace('"timeout": 10', '"timeout": 60', 2)
+    path.write_text(edited, "utf-8")
+    assert carrying.to_install(parts_of("claude-code", machine), ours) == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "place", "text"),
+    [
+        ("claude-code", ".claude/settings.json", '{"hooks": {"Stop": [{"hooks": [{"command": "%s"}]}]}}'),
+        ("cursor", ".cursor/hooks.json", '{"version": 1, "hooks": {"stop": [{"command": "%s"}]}}'),
+    ],
+)
+def test_a_hook_that_does_more_than_call_us_is_not_taken_out_nor_written_over(
+    agent: str, place: str, text: str, machine: Machine, ours: Ours
+) -> None:
+    path = machine.home / place
+    path.parent.mkdir(parents=True)
+    text = text % f"/old/ctxmem-mcp hook {agent} && notify-send done"
+    path.write_text(text, "utf-8")
+    told = r"has a hook for \w+ that does more than call this program, `.*notify-send done`; let it be the call alone"
+    for act in (lambda: installed(agent, machine, ours), lambda: uninstalled(agent, machine)):
+        with pytest.raises(ConfigRefused, match=told):
+            act()
+    assert [one for one in machine.home.rglob("*") if one.is_file()] == [path]
+    assert path.read_text("utf-8") == text
+
+
+def test_a_line_added_to_a_hook_that_is_a_file_makes_it_a_persons_own(machine: Machine, ours: Ours) -> None:
+    installed("cline", machine, ours)
+    path = machine.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
+    edited = path.read_text("utf-8").replace("exec ", "export CTXMEM_REDACT=secrets\nexec ")
+    path.write_text(edited, "utf-8")
+    with pytest.raises(ConfigRefused, match="hook of your own"):
+        installed("cline", machine, Ours("/opt/b/ctxmem-mcp"))
+    uninstalled("cline", machine)
+    assert path.read_text("utf-8") == edited
+
+
 def test_a_file_edited_since_keeps_what_was_edited_and_a_copy_is_kept(machine: Machine, ours: Ours) -> None:
     path = machine.home / ".codex" / "config.toml"
     path.parent.mkdir(parents=True)
@@ -272,6 +313,25 @@ def test_a_folder_that_cant_be_written_to_is_told(machine: Machine, ours: Ours) 
         installed("cursor", machine, ours)
     folder.chmod(0o700)
     assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_was_made_read_only_is_refused_and_none_of_the_agents_files_is_touched(
+    machine: Machine, ours: Ours
+) -> None:
+    hooks = machine.home / ".cursor" / "hooks.json"
+    hooks.parent.mkdir(parents=True)
+    hooks.write_text("{}", "utf-8")
+    hooks.chmod(0o444)
+    with pytest.raises(ConfigRefused, match=r"hooks\.json is read-only\. Make it writable, then run this again\."):
+        installed("cursor", machine, ours)
+    assert [(path.name, path.read_text("utf-8")) for path in hooks.parent.iterdir()] == [("hooks.json", "{}")]
+    hooks.chmod(0o644)
+    installed("cursor", machine, ours)
+    hooks.chmod(0o444)
+    assert carrying.to_install(parts_of("cursor", machine), ours) == []
+    with pytest.raises(ConfigRefused, match="is read-only"):
+        uninstalled("cursor", machine)
+    hooks.chmod(0o644)
 
 
 def test_two_copies_in_one_second_are_two_files(machine: Machine, ours: Ours) -> None:

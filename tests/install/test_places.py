@@ -11,7 +11,7 @@ import pytest
 from ctxmem_mcp.faces.tools import TOOLS
 from ctxmem_mcp.install import cline, looking
 from ctxmem_mcp.install.agents import AGENTS
-from ctxmem_mcp.install.entries import Ours, System, data_dir_of, is_our_hook, is_our_server
+from ctxmem_mcp.install.entries import Ours, System, data_dir_of, is_our_hook, is_our_server, our_call_in
 from ctxmem_mcp.install.places import Machine
 
 PAGE = (Path(__file__).parents[2] / "examples" / "README.md").read_text("utf-8")
@@ -95,6 +95,25 @@ def test_an_older_cline_keeps_its_hooks_among_its_rules(tmp_path: Path) -> None:
     assert {part.path.parent.parent.name for part in AGENTS["cline"].hooks(machine)} == {"Cline"}
 
 
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ('XDG_DOCUMENTS_DIR="$HOME/Dokumente"', "home/Dokumente"),
+        ('XDG_DOCUMENTS_DIR="$HOME/"', "home"),
+        ('XDG_DOCUMENTS_DIR="/mnt/Мои документы"', "/mnt/Мои документы"),
+        ('# XDG_DOCUMENTS_DIR="/mnt"', "home/Documents"),
+    ],
+)
+def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str, folder: str, tmp_path: Path) -> None:
+    dirs = tmp_path / "home" / ".config" / "user-dirs.dirs"
+    dirs.parent.mkdir(parents=True)
+    dirs.write_text(f'XDG_DESKTOP_DIR="$HOME/Schreibtisch"\n{line}\n', "utf-8")
+    expected: dict[System, Path] = {"linux": tmp_path / folder, "macos": tmp_path / "home" / "Documents"}
+    for system in expected:
+        machine = Machine(system, tmp_path / "home", tmp_path)
+        assert {part.path.parent for part in AGENTS["cline"].hooks(machine)} == {expected[system] / "Cline" / "Hooks"}
+
+
 def test_cline_may_call_unasked_what_only_reads() -> None:
     assert set(cline.ONLY_READ) <= {tool.name for tool in TOOLS if not tool.changes}
 
@@ -125,10 +144,21 @@ def test_a_hooks_command_line_is_written_for_the_shell_that_reads_it(ours: Ours,
 @pytest.mark.parametrize(
     "line",
     ["/usr/bin/python3 -m ctxmem_mcp hook claude-code", '& "C:\\a b\\ctxmem-mcp.exe" hook cursor',
-     "uvx ctxmem-mcp hook x", "ctxmem-mcp --data-dir /x hook codex", "C:\\py\\ctxmem-mcp.cmd hook codex"],
+     "uvx ctxmem-mcp hook x", "ctxmem-mcp --data-dir /x hook codex", "C:\\py\\ctxmem-mcp.cmd hook codex",
+     "ctxmem-mcp hook codex 2>/dev/null || true", "'/opt/R&D; x/ctxmem-mcp' hook codex >> /tmp/log 2>&1; exit 0"],
 )  # fmt: skip
 def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
     assert is_our_hook(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["ctxmem-mcp hook codex && notify-send done", "ctxmem-mcp hook codex; say done", "tee /log | ctxmem-mcp hook codex",
+     "cd /x\nctxmem-mcp hook codex", "CTXMEM_DATA_DIR=/x ctxmem-mcp hook codex"],
+)  # fmt: skip
+def test_a_line_that_a_person_wrote_around_ours_is_theirs_and_the_call_in_it_is_found(line: str) -> None:
+    assert not is_our_hook(line)
+    assert our_call_in(line) == ["ctxmem-mcp", "hook", "codex"]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +176,7 @@ def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
 )
 def test_hooks_of_others_are_not_taken_for_ours(line: Any) -> None:
     assert not is_our_hook(line)
+    assert our_call_in(line) == []
 
 
 @pytest.mark.parametrize(
@@ -172,6 +203,7 @@ def test_the_folder_a_server_uses_is_read_from_arguments_or_environment() -> Non
     assert data_dir_of({"args": ["--data-dir=/b"]}) == "/b"
     assert data_dir_of({"args": [], "env": {"CTXMEM_DATA_DIR": "/c"}}) == "/c"
     assert data_dir_of({"args": ["--data-dir"]}) is None
+    assert data_dir_of({"command": "ctxmem-mcp --data-dir '/d e'"}) == "/d e"
 
 
 def test_the_page_on_agents_tells_of_each_of_them_and_of_every_event() -> None:

@@ -72,9 +72,26 @@ def _renamed(text: str) -> str:
     return f"[second]\n[{rows[1]}" if len(rows) == 2 and not rows[0].strip() else ""
 
 
-def test_an_entry_in_another_form_is_refused() -> None:
-    with pytest.raises(Unfit, match="in another form"):
-        PART.put('mcp_servers = { ctxmem = { command = "ctxmem-mcp" } }\n', OURS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mcp_servers = { ctxmem = { command = "ctxmem-mcp" } }\n',
+        '[mcp_servers]\nctxmem = { command = "ctxmem-mcp" }\n',
+        '[mcp_servers]\nctxmem.command = "ctxmem-mcp"\n',
+    ],
+)
+def test_an_entry_in_another_form_is_refused_and_the_form_to_write_it_in_is_named(text: str) -> None:
+    told = r"in another form than a table of its own, \[mcp_servers\.ctxmem\]"
+    with pytest.raises(Unfit, match=told):
+        PART.put(text, OURS)
+    with pytest.raises(Unfit, match=told):
+        PART.without(text, prune=True)
+
+
+@pytest.mark.parametrize("text", ["mcp_servers = {}\n", 'mcp_servers = { a = { command = "x" } } # mine\n'])
+def test_servers_in_braces_are_refused_and_the_form_to_write_them_in_is_named(text: str) -> None:
+    with pytest.raises(Unfit, match=r"has mcp_servers in braces.*\[mcp_servers\.NAME\]"):
+        PART.put(text, OURS)
 
 
 def test_what_is_no_toml_is_refused() -> None:

@@ -17,7 +17,8 @@ def nothing(machine: Machine) -> Sequence[Part]:
 @dataclass(frozen=True, slots=True)
 class Agent:
     """`traces`: folders and files of which one is there where the agent is. `servers` and `hooks`: our parts of the
-    user's files, `project_...` of a project's. `after`: what a person does and sees next."""
+    user's files, `project_...` of a project's. `after`: what a person does and sees next; `after_hooks`: and does and
+    sees of the hooks."""
 
     name: str
     title: str
@@ -27,6 +28,7 @@ class Agent:
     project_servers: Callable[[Machine], Sequence[Part]] = nothing
     project_hooks: Callable[[Machine], Sequence[Part]] = nothing
     after: str = ""
+    after_hooks: str = ""
 
     def is_present(self, machine: Machine) -> bool:
         return any(trace.exists() for trace in self.traces(machine))
@@ -36,3 +38,8 @@ class Agent:
         if project:
             return [*self.project_servers(machine), *self.project_hooks(machine)]
         return [*self.servers(machine), *self.hooks(machine)]
+
+    def steps_after(self, parts: Sequence[Part]) -> str:
+        """What a person does and sees once these parts are registered."""
+        with_hooks = any(part.role == "hooks" for part in parts)
+        return f"{self.after} {self.after_hooks}" if with_hooks else self.after

@@ -6,7 +6,7 @@ A plan is made of an agent as a whole: where one of its files can't be edited, n
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,8 +18,9 @@ from ctxmem_mcp.install.entries import Ours
 from ctxmem_mcp.install.parts import Part
 from ctxmem_mcp.install.unfit import Unfit
 
-# A config may be one line of a megabyte; a person is shown so much of a line.
-_LINE_SHOWN = 300
+# A config may be one line of a megabyte. A person is shown so much of a line that stays, and of one that changes the
+# change itself, up to so much, with a little before and behind it.
+_LINE_SHOWN, _CHANGE_SHOWN, _AROUND = 300, 4000, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Change:
         """The change as a unified diff."""
         old, new = ("(no file)" if text is None else str(self.path) for text in (self.before, self.after))
         lines = difflib.unified_diff(_lines(self.before), _lines(self.after), old, new, n=2, lineterm="")
-        return "\n".join(lines)
+        return "\n".join(_shortened(list(lines)))
 
 
 def _lines(text: str | None) -> list[str]:
@@ -44,7 +45,32 @@ def _lines(text: str | None) -> list[str]:
     lines = (text or "").split("\n")
     ended = lines[-1] == ""
     lines = lines[:-1] if ended else [*lines[:-1], f"{lines[-1]} (no line end)"]
-    return [f"{line[:_LINE_SHOWN]}..." if len(line) > _LINE_SHOWN else line for line in (x.rstrip("\r") for x in lines)]
+    return [line.rstrip("\r") for line in lines]
+
+
+def _shortened(diff: Sequence[str]) -> Iterator[str]:
+    """A diff with its long lines cut; one that stands beside its other version, to where the two differ."""
+    for i, line in enumerate(diff):
+        if len(line) <= _LINE_SHOWN:
+            yield line
+            continue
+        beside = diff[i + 1 : i + 2] if line[0] == "-" else diff[i - 1 : i] if line[0] == "+" else []
+        other = next((one for one in beside if one[0] == {"-": "+", "+": "-"}[line[0]]), None)
+        start, stop = (1, _LINE_SHOWN) if other is None else _differing(line, other)
+        yield f"{line[0]}{'...' if start > 1 else ''}{line[start:stop]}{'...' if stop < len(line) else ''}"
+
+
+def _differing(line: str, other: str) -> tuple[int, int]:
+    """From where to where to show a line of a diff, to see in what it differs from the other."""
+    alike = _alike(line[1:], other[1:])
+    alike_behind = _alike(line[:alike:-1], other[:alike:-1])
+    start = max(1, 1 + alike - _AROUND)
+    return start, min(len(line) - alike_behind + _AROUND, start + _CHANGE_SHOWN)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def to_install(parts: Sequence[Part], ours: Ours) -> list[Change]:
@@ -52,7 +78,7 @@ def to_install(parts: Sequence[Part], ours: Ours) -> list[Change]:
     ours = replace(ours, data_dir=ours.data_dir or _folder(parts))
     planned = [(part, _read(part)) for part in parts]
     changes = [Change(part.path, text, _put(part, text, ours), part.mode) for part, text in planned]
-    return [change for change in changes if change.after != change.before]
+    return _allowed(changes)
 
 
 def to_uninstall(parts: Sequence[Part]) -> list[Change]:
@@ -68,7 +94,17 @@ def to_uninstall(parts: Sequence[Part]) -> list[Change]:
         except Unfit as error:
             raise ConfigRefused(str(part.path), str(error)) from error
         changes.append(Change(part.path, text, before, part.mode, keeps=before is not None and not exact))
-    return [change for change in changes if change.after != change.before]
+    return _allowed(changes)
+
+
+def _allowed(changes: Sequence[Change]) -> list[Change]:
+    """Those that change something. Replacing a file needs no right to write to it, but who took that right away from a
+    config does not want it written. Raises ConfigRefused."""
+    real = [change for change in changes if change.after != change.before]
+    for change in real:
+        if files.is_protected(change.path):
+            raise ConfigRefused(str(change.path), "is read-only", "Make it writable, then run this again.")
+    return real
 
 
 def carry_out(change: Change, now: datetime) -> Path | None:

@@ -51,5 +51,6 @@ AGENT = Agent(
     hooks=lambda machine: _hooks(_folder(machine) / "settings.json"),
     project_servers=lambda machine: _servers(machine.project / ".mcp.json"),
     project_hooks=lambda machine: _hooks(machine.project / ".claude" / "settings.local.json"),
-    after="Start a new session. `/mcp` lists ctxmem as connected, `/hooks` lists the hooks.",
+    after="Start a new session. `/mcp` lists ctxmem as connected.",
+    after_hooks="`/hooks` lists the hooks.",
 )

@@ -51,5 +51,6 @@ AGENT = Agent(
     traces=_folders,
     servers=_servers,
     hooks=_hooks,
-    after="Reload the editor's window. Under MCP Servers ctxmem has a green mark; switch hooks on in Cline's settings.",
+    after="Reload the editor's window. Under MCP Servers ctxmem has a green mark.",
+    after_hooks="Switch hooks on in Cline's settings.",
 )

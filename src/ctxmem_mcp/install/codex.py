@@ -47,5 +47,6 @@ AGENT = Agent(
     hooks=lambda machine: _hooks(_folder(machine)),
     project_servers=lambda machine: _servers(machine.project / ".codex"),
     project_hooks=lambda machine: _hooks(machine.project / ".codex"),
-    after="Start a new session. `/mcp` lists ctxmem; open `/hooks` and trust the hooks, they run only then.",
+    after="Start a new session. `/mcp` lists ctxmem.",
+    after_hooks="Open `/hooks` and trust the hooks, they run only then.",
 )

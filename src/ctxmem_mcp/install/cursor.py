@@ -41,5 +41,6 @@ AGENT = Agent(
     hooks=lambda machine: _hooks(machine.home / ".cursor"),
     project_servers=lambda machine: _servers(machine.project / ".cursor"),
     project_hooks=lambda machine: _hooks(machine.project / ".cursor"),
-    after="Restart Cursor. Its settings list ctxmem under MCP, switched on, and the hooks under Hooks.",
+    after="Restart Cursor. Its settings list ctxmem under MCP, switched on.",
+    after_hooks="The hooks are under Hooks there.",
 )

@@ -18,6 +18,10 @@ MODULE = "ctxmem_mcp"
 HOOK_SECONDS = 10
 _DATA_DIR, _DATA_DIR_ENV = "--data-dir", "CTXMEM_DATA_DIR"
 _RUNNERS = ("uvx", "uv", "pipx", "pip-run")
+# What stands between two commands of a line; commands that only see to the exit code; a variable set for one command.
+_BETWEEN = ";&|\n"
+_IDLE = (["true"], [":"], ["exit", "0"])
+_ASSIGNMENT = re.compile(r"\w+=", re.ASCII)
 _SAFE_IN_WINDOWS = re.compile(r"[\w.:/\\~-]+", re.ASCII)
 
 
@@ -57,8 +61,21 @@ def is_our_server(entry: Any) -> bool:
 
 
 def is_our_hook(line: Any) -> bool:
-    """Whether a hook's command line calls this program's hook."""
-    words = shlex_words(line) if isinstance(line, str) else []
+    """Whether a hook's command line calls this program's hook, and does nothing else."""
+    first, *rest = _commands(line) or [[]]
+    return _is_our_call(first) and all(command in _IDLE for command in rest)
+
+
+def our_call_in(line: Any) -> list[str]:
+    """The call of our hook in a hook's command line, also among what a person put around it; else nothing."""
+    for words in _commands(line):
+        call = words[next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), 0) :]
+        if _is_our_call(call):
+            return call
+    return []
+
+
+def _is_our_call(words: Sequence[str]) -> bool:
     return "hook" in words and _starts_us(words)
 
 
@@ -81,10 +98,33 @@ def _stem(word: str) -> str:
 def shlex_words(line: str) -> list[str]:
     """The words of a command line, of either system's shells; none where it is no such line."""
     try:
-        words = shlex.split(line.replace("\\", "/") if re.search(r"[A-Za-z]:\\|\\\w", line) else line)
+        words = shlex.split(with_slashes(line))
     except ValueError:
         return []
     return words[1:] if words[:1] == ["&"] else words
+
+
+def _commands(line: Any) -> list[list[str]]:
+    """The words of each command in a command line."""
+    if not isinstance(line, str):
+        return []
+    reader = shlex.shlex(with_slashes(line), posix=True, punctuation_chars=_BETWEEN + "<>()")
+    reader.whitespace, reader.whitespace_split, reader.commenters = " \t\r", True, ""
+    commands: list[list[str]] = [[]]
+    try:
+        for word in reader:
+            if set(word) <= set(_BETWEEN):
+                commands.append([])
+            else:
+                commands[-1].append(word)
+    except ValueError:
+        return []
+    return [command for command in commands if command]
+
+
+def with_slashes(line: str) -> str:
+    """A path or command line of Windows as a Unix shell would have it."""
+    return line.replace("\\", "/") if re.search(r"[A-Za-z]:\\|\\\w", line) else line
 
 
 def data_dir_of(entry: Any) -> str | None:
@@ -92,6 +132,8 @@ def data_dir_of(entry: Any) -> str | None:
     if not isinstance(entry, Mapping):
         return None
     words, environment = entry.get("args"), entry.get("env")
+    if words is None and isinstance(entry.get("command"), str):
+        words = shlex_words(entry["command"])
     if isinstance(words, list):
         for i, word in enumerate(words):
             if word == _DATA_DIR and i + 1 < len(words):

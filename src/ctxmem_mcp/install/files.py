@@ -29,6 +29,11 @@ def read(path: Path) -> str | None:
         raise Unfit(f"can't be read: {error.strerror}") from error
 
 
+def is_protected(path: Path) -> bool:
+    """Whether nobody may write to a file that is there."""
+    return path.exists() and not path.stat().st_mode & 0o222
+
+
 def backups(path: Path) -> list[str]:
     """The texts that were kept of a file, the newest first."""
     kept = sorted(path.parent.glob(f"{_escaped(path.name)}{_MARK}*{_ENDING}"), reverse=True)

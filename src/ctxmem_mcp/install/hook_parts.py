@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ctxmem_mcp.install import splicing
-from ctxmem_mcp.install.entries import HOOK_SECONDS, PROGRAM, Ours, is_our_hook, shlex_words
+from ctxmem_mcp.install.entries import HOOK_SECONDS, PROGRAM, Ours, is_our_hook, our_call_in, shlex_words
 from ctxmem_mcp.install.parts import Found, Role, json_object
 from ctxmem_mcp.install.unfit import Unfit
 
@@ -40,6 +40,7 @@ class JsonHooks:
 
     def put(self, text: str | None, ours: Ours) -> str:
         text = self._opened(text)
+        self._refuse_mixed(text)
         for name, event in self.events.items():
             text = self._put_event(text, name, event, ours.hook_line(self.agent, by_bash=self.by_bash))
         for name in [name for name in _lists(text) if name not in self.events]:
@@ -47,10 +48,12 @@ class JsonHooks:
         return text
 
     def found(self, text: str | None) -> list[Found]:
+        off = json_object(text).get("disableAllHooks") is True
         return [
-            Found(name, tuple(shlex_words(_at(json_object(text), way)["command"])))
-            for name in _lists(text)
-            for way in self._ways(text, name)
+            Found(name, tuple(call), off=off)
+            for name, entries in _lists(text).items()
+            for hook in self._hooks(entries)
+            if (call := our_call_in(hook.get("command")))
         ]
 
     def carry(self, text: str | None, of: str) -> str:
@@ -61,6 +64,7 @@ class JsonHooks:
         return text
 
     def without(self, text: str, *, prune: bool) -> str | None:
+        self._refuse_mixed(text)
         for name in [name for name in _lists(text) if self._ways(text, name)]:
             text = self._take(text, name)
             if prune and not _lists(text):
@@ -82,7 +86,8 @@ class JsonHooks:
         text = self._take(text, name, keep=1)
         way = self._ways(text, name)[0]
         text = _changed(text, (*way, "command"), line)
-        text = _changed(text, (*way, "timeout"), event.seconds)
+        if "timeout" not in _at(json_object(text), way):
+            text = splicing.put(text, (*way, "timeout"), event.seconds)
         group = _lists(text)[name][way[2]]
         if event.matcher and not self.flat and len(group[_HOOKS]) == 1:
             text = _changed(text, (*way[:3], "matcher"), event.matcher)
@@ -107,6 +112,21 @@ class JsonHooks:
             for k, hook in enumerate(_hooks_of(group))
             if _is_ours(hook)
         ]
+
+    def _hooks(self, entries: list[Any]) -> Iterator[dict[str, Any]]:
+        """The hooks of an event, whoever's they are."""
+        for entry in entries:
+            yield from (one for one in ([entry] if self.flat else _hooks_of(entry)) if isinstance(one, dict))
+
+    def _refuse_mixed(self, text: str) -> None:
+        """A line that a person wrote around ours can't be changed or taken out without theirs. Raises Unfit."""
+        for name, entries in _lists(text).items():
+            for line in (hook.get("command") for hook in self._hooks(entries)):
+                if our_call_in(line) and not is_our_hook(line):
+                    raise Unfit(
+                        f"has a hook for {name} that does more than call this program, `{line}`; "
+                        "let it be the call alone, and the rest a hook of its own"
+                    )
 
     def _only_ours(self, entries: list[Any]) -> Iterator[Any]:
         for entry in entries:
@@ -185,7 +205,8 @@ class Script:
         return None
 
     def _is_ours(self, text: str) -> bool:
-        return text.startswith(self.opening) and is_our_hook(_line(text))
+        lines = text.removeprefix(self.opening).rstrip("\n")
+        return text.startswith(self.opening) and "\n" not in lines and is_our_hook(_line(text))
 
 
 def _line(text: str) -> str:

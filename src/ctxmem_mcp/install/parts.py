@@ -25,11 +25,12 @@ Role = Literal["server", "hooks"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One of ours as it stands: under which name, or at which event; and what it runs."""
+    """One of ours as it stands: under which name, or at which event; what it runs; whether its file switches it off."""
 
     where: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    off: bool = False
 
 
 class Part(Protocol):
@@ -176,4 +177,5 @@ def _server_found(name: str, entry: Mapping[str, Any]) -> Found:
     arguments = [str(word) for word in words] if isinstance(words, list) else []
     given = entry.get("env")
     environment = {key: str(value) for key, value in given.items()} if isinstance(given, Mapping) else {}
-    return Found(name, (entry["command"], *arguments), environment)
+    off = entry.get("disabled") is True or entry.get("enabled") is False
+    return Found(name, (entry["command"], *arguments), environment, off)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxmem_mcp.capture.finding import app_data
 from ctxmem_mcp.install.entries import System
+
+_DOCUMENTS = re.compile(r'^XDG_DOCUMENTS_DIR="((?:\$HOME)?/[^"\n]*)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,15 @@ class Machine:
 
     @property
     def documents(self) -> Path:
-        return self.home / "Documents"
+        """On Linux it has a name in the user's language, which the desktop keeps in a file."""
+        usual = self.home / "Documents"
+        if self.system != "linux":
+            return usual
+        try:
+            named = _DOCUMENTS.search((self.config / "user-dirs.dirs").read_text("utf-8"))
+        except (OSError, UnicodeDecodeError):
+            return usual
+        return Path(named[1].replace("$HOME", str(self.home))) if named else usual
 
 
 SYSTEMS: Mapping[str, System] = {"linux": "linux", "darwin": "macos", "win32": "windows"}

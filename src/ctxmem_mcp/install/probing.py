@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import IO, Any
 
 SECONDS = 15.0
 _ENDS_WITHIN_SECONDS = 5.0
+# Of what a command says on standard error, its last line is told, up to so many characters.
+_TAIL_BYTES, _SAID_MAX = 4096, 200
 _INITIALIZE = {
     "jsonrpc": "2.0", "id": 1, "method": "initialize",
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "doctor", "version": "1"}},
@@ -21,20 +25,29 @@ _INITIALIZE = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the server's name and version after so many seconds, or why nothing did."""
+    """What came back: the server's name and version after so many seconds, or why nothing did and what the command
+    said last on standard error."""
 
     name: str = ""
     version: str = ""
     seconds: float = 0.0
     fault: str = ""
+    said: str = ""
 
 
 def ask(command: Sequence[str], environment: Mapping[str, str], seconds: float = SECONDS) -> Answer:
     """Starts the command in this environment, sends it `initialize`, reads its answer, and ends it."""
+    # A file, for a pipe that nobody reads stops who writes much to it.
+    with tempfile.TemporaryFile() as errors:
+        answer = _asked(command, environment, seconds, errors)
+        return replace(answer, said=_last_line(errors)) if answer.fault else answer
+
+
+def _asked(command: Sequence[str], environment: Mapping[str, str], seconds: float, errors: IO[bytes]) -> Answer:
     began = time.monotonic()
     try:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             env=dict(environment), encoding="utf-8", errors="replace",
         )  # fmt: skip
     except OSError as error:
@@ -46,6 +59,12 @@ def ask(command: Sequence[str], environment: Mapping[str, str], seconds: float =
     if line is None:
         return Answer(fault=f"does not answer within {seconds:.0f} s")
     return _understood(line, process.returncode, time.monotonic() - began)
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    lines = errors.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip()[:_SAID_MAX] for line in reversed(lines) if line.strip()), "")
 
 
 def _first_line(process: subprocess.Popen[str], seconds: float) -> str | None:

@@ -56,10 +56,12 @@ def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
     there |= values
     header = next((one for one in _statements(text) if one.key is None and one.table == name), None)
     if header is None and not known:
+        if _is_inline(text, name[:-1]):
+            told = ".".join(name[:-1])
+            raise Unfit(f"has {told} in braces, to which no table can be added; write it as tables, [{told}.NAME]")
         return _checked(_appended(text, name, values), expected)
     if header is None:
-        told = ".".join(name)
-        raise Unfit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
+        raise _in_another_form(name)
     for key, value in values.items():
         if known.get(key) != value:
             text = _set(text, name, key, value)
@@ -76,10 +78,22 @@ def drop(text: str, name: Name) -> str:
     if not holder and len(name) > 1 and not any(one.table == name[:-1] for one in _statements(text)):
         del expected[name[0]]
     gone = [one for one in _statements(text) if one.table[: len(name)] == name]
+    if not gone:
+        raise _in_another_form(name)
     for one in reversed(gone):
         text = text[: one.start] + text[one.stop :]
-    blank = re.search(r"(?<=\n)\r?\n$", text[: gone[0].start]) if gone else None
+    blank = re.search(r"(?<=\n)\r?\n$", text[: gone[0].start])
     return _checked(text[: blank.start()] + text[blank.end() :] if blank else text, expected)
+
+
+def _in_another_form(name: Name) -> Unfit:
+    told = ".".join(name)
+    return Unfit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
+
+
+def _is_inline(text: str, name: Name) -> bool:
+    """Whether this table is the value of a key, in braces."""
+    return any((*one.table, *one.key) == name for one in _statements(text) if one.key)
 
 
 def _checked(text: str, expected: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ FREE_BYTES_MIN = 200 * 1024 * 1024
 
 @dataclass(slots=True)
 class Folder:
-    """The data folder as it is."""
+    """A data folder as it is. agents: those that are registered with it by name."""
 
     path: str
+    agents: list[str] = field(default_factory=list)
     writable: bool = False
     free_bytes: int = 0
     conversations: int | None = None
@@ -35,16 +36,20 @@ class Folder:
 def run(machine: Machine, flags: Flags, as_json: bool) -> int:
     """Looks and tells; gives the exit code, 1 where something is wrong."""
     reports = [look(agent, machine) for agent in AGENTS.values()]
-    folder = _folder(flags)
-    wrong = sum(len(report.faults) for report in reports) + len(folder.faults)
+    usual, *others = folders = _folders(flags, reports)
+    wrong = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
     if as_json:
-        told = {"agents": [_plain(report) for report in reports], "data": asdict(folder), "faults": wrong}
+        told = {
+            "agents": [_plain(report) for report in reports],
+            "data": asdict(usual), "other_data": [asdict(folder) for folder in others], "faults": wrong,
+        }  # fmt: skip
         sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
     else:
         for report in reports:
             _tell(report)
-        _tell_folder(folder)
-        _say(f"{wrong} {'fault' if wrong == 1 else 'faults'}." if wrong else "All is well.")
+        for folder in folders:
+            _tell_folder(folder)
+        _say(f"{_counted(wrong, 'fault')}." if wrong else "All is well.")
     return 1 if wrong else 0
 
 
@@ -83,9 +88,11 @@ def _tell(report: Report) -> None:
 
 
 def _tell_folder(folder: Folder) -> None:
-    _say(f"Data: {folder.path}")
-    kept = "" if folder.conversations is None else f"{folder.conversations:,} conversations, "
-    _say(f"  {kept}{folder.spooled:,} events waiting in the spool, {folder.free_bytes / 1e9:,.1f} GB free")
+    of_agents = f" of {', '.join(folder.agents)}" if folder.agents else ""
+    _say(f"Data{of_agents}: {folder.path}")
+    kept = "" if folder.conversations is None else f"{_counted(folder.conversations, 'conversation')}, "
+    waiting = f"{_counted(folder.spooled, 'event')} waiting in the spool"
+    _say(f"  {kept}{waiting}, {folder.free_bytes / 1e9:,.1f} GB free")
     _tell_faults(folder.faults)
 
 
@@ -94,20 +101,43 @@ def _tell_faults(faults: list[Fault]) -> None:
         _say(f"  WRONG: {fault.what}. {fault.remedy}")
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-# ---------------------------------------------------------------- the data folder
+# ---------------------------------------------------------------- the data folders
 
 
-def _folder(flags: Flags) -> Folder:
+def _folders(flags: Flags, reports: list[Report]) -> list[Folder]:
+    """The usual one, and those that agents' servers and hooks were told to use instead."""
+    usual = _folder(flags, "name another folder with CTXMEM_DATA_DIR")
+    users: dict[Path, list[Report]] = {}
+    for report in reports:
+        for path in map(Path, report.folders()):
+            if path != Path(usual.path):
+                users.setdefault(path, []).append(report)
+    return [usual, *(_folder_of(users[path], path, flags) for path in users)]
+
+
+def _folder_of(users: list[Report], path: Path, flags: Flags) -> Folder:
+    again = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
+    folder = _folder(replace(flags, data_dir=path), f"run `{again}`")
+    folder.agents = [report.title for report in users]
+    return folder
+
+
+def _folder(flags: Flags, other: str) -> Folder:
+    """other: how to have another one."""
     try:
         path = flags.settings().data_dir
     except CtxmemError as error:
         return Folder("", faults=[Fault(error.message.rstrip("."), error.hint)])
     folder = Folder(str(path), spooled=len(spool.waiting(str(path))))
-    _judge_disk(folder, path)
+    _judge_disk(folder, path, other)
     if path.is_dir() and folder.writable:
         try:
             folder.conversations = len(with_memory(flags, every_conversation))
@@ -116,7 +146,7 @@ def _folder(flags: Flags) -> Folder:
     return folder
 
 
-def _judge_disk(folder: Folder, path: Path) -> None:
+def _judge_disk(folder: Folder, path: Path, other: str) -> None:
     """A folder that is not there yet is judged by the one it would be made in."""
     there = next(one for one in (path, *path.parents) if one.exists())
     folder.free_bytes = shutil.disk_usage(there).free
@@ -125,6 +155,6 @@ def _judge_disk(folder: Folder, path: Path) -> None:
             folder.writable = True
     except OSError as error:
         why = f"{there} can't be written to: {error.strerror}"
-        folder.faults.append(Fault(why, "Take the right to, or name another folder with CTXMEM_DATA_DIR."))
+        folder.faults.append(Fault(why, f"Take the right to, or {other}."))
     if folder.free_bytes < FREE_BYTES_MIN:
         folder.faults.append(Fault(f"{there} has only {folder.free_bytes / 1e6:,.0f} MB free", "Make room."))

@@ -47,19 +47,19 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
         folder = data_dir or flags.data_dir
         ours = Ours(_command(), str(folder.expanduser().absolute()) if folder else None, system_named(sys.platform))
 
-        def plan(agent: Agent, parts: list[Part]) -> list[Change]:
-            return carrying.to_install([part for part in parts if part.role == "server" or not no_hooks], ours)
+        def parts_of(agent: Agent) -> list[Part]:
+            return [part for part in _parts(agent, project) if part.role == "server" or not no_hooks]
 
-        _for_each(_chosen(agents, every, project), project, plan, dry_run, done="is registered")
+        def plan(parts: list[Part]) -> list[Change]:
+            return carrying.to_install(parts, ours)
+
+        _for_each(_chosen(agents, every, project), parts_of, plan, dry_run, done="is registered")
 
     @app.command()
     def uninstall(agents: Names = None, every: All = False, dry_run: DryRun = False, project: Project = False) -> None:
         """Take out what install put in; a file that is else untouched is as it was before."""
-
-        def plan(agent: Agent, parts: list[Part]) -> list[Change]:
-            return carrying.to_uninstall(parts)
-
-        _for_each(_chosen(agents, every, project), project, plan, dry_run, done="")
+        chosen = _chosen(agents, every, project)
+        _for_each(chosen, lambda agent: _parts(agent, project), carrying.to_uninstall, dry_run, done="")
 
     @app.command()
     def doctor(
@@ -89,8 +89,16 @@ def _chosen(names: list[str] | None, every: bool, project: bool) -> list[Agent]:
     return [agent for agent in found if not project or agent.parts(here, project=True)]
 
 
+def _parts(agent: Agent, project: bool) -> list[Part]:
+    return agent.parts(machine(), project=project)
+
+
 def _for_each(
-    agents: list[Agent], project: bool, plan: Callable[[Agent, list[Part]], list[Change]], dry_run: bool, done: str
+    agents: list[Agent],
+    parts_of: Callable[[Agent], list[Part]],
+    plan: Callable[[list[Part]], list[Change]],
+    dry_run: bool,
+    done: str,
 ) -> None:
     """Does for each agent what is planned for it; one that can't be done keeps none of the others back."""
     refused = False
@@ -98,15 +106,15 @@ def _for_each(
         typer.echo(f"None of the agents is there: {', '.join(AGENTS)}. Name one to do it all the same.")
     for agent in agents:
         try:
-            changes = plan(agent, agent.parts(machine(), project=project))
-            _carry_out(agent, changes, dry_run, done)
+            parts = parts_of(agent)
+            _carry_out(agent, parts, plan(parts), dry_run, done)
         except ConfigRefused as error:
             refused = True
             typer.echo(f"{PROGRAM}: {agent.title}: {error}", err=True)
     raise typer.Exit(1 if refused else 0)
 
 
-def _carry_out(agent: Agent, changes: list[Change], dry_run: bool, done: str) -> None:
+def _carry_out(agent: Agent, parts: list[Part], changes: list[Change], dry_run: bool, done: str) -> None:
     for change in changes:
         typer.echo(change.diff())
         if dry_run:
@@ -115,11 +123,12 @@ def _carry_out(agent: Agent, changes: list[Change], dry_run: bool, done: str) ->
         verb = "Removed" if change.after is None else "Made" if change.before is None else "Changed"
         typer.echo(f"{verb} {change.path}" + (f"; as it was before: {kept}" if kept else ""))
     if dry_run:
-        typer.echo(f"{agent.title}: {f'{len(changes)} files would change' if changes else 'nothing to change'}.")
+        files = "1 file" if len(changes) == 1 else f"{len(changes)} files"
+        typer.echo(f"{agent.title}: {f'{files} would change' if changes else 'nothing to change'}.")
     elif not changes:
         typer.echo(f"{agent.title}: {f'{done} already' if done else 'has nothing of ours'}; nothing changed.")
     else:
-        typer.echo(f"{agent.title}: {f'{done}. {agent.after}' if done else 'as it was without us.'}")
+        typer.echo(f"{agent.title}: {f'{done}. {agent.steps_after(parts)}' if done else 'as it was without us.'}")
 
 
 def _command() -> str:
