@@ -168,6 +168,53 @@ def test_words_typed_while_the_agent_worked_are_the_users() -> None:
     ]
 
 
+def test_words_typed_again_while_the_agent_worked_are_said_again() -> None:
+    queued = [{"type": "queue-operation", "operation": kind, "sessionId": "s1"} for kind in ("enqueue", "remove")]
+    queued[0]["content"] = "go on"
+    found = parse(
+        row("user", "u1", None, "go on"),
+        *queued,
+        row("assistant", "a1", "u1", "One."),
+        *queued,
+        row("assistant", "a2", "a1", "Two."),
+        row("user", "u2", "a2", "go on"),
+    )
+    assert [content for _, _, content in said(found)] == ["go on", "One.", "go on", "Two.", "go on"]
+
+
+def test_what_the_model_was_shown_beside_the_conversation_is_kept() -> None:
+    def attached(uuid: str, **attachment: Any) -> dict[str, Any]:
+        return {"type": "attachment", "uuid": uuid, "parentUuid": "u1", "sessionId": "s1", "attachment": attachment}
+
+    file = {"filePath": "/r/app.log", "content": "boom\n", "numLines": 1}
+    found = parse(
+        row("user", "u1", None, "why does @app.log say so?"),
+        attached("b1", type="file", filename="/r/app.log", content={"type": "text", "file": file}),
+        attached("b2", type="file", filename="/r/a.png", content={"type": "image", "file": {"base64": "aGk="}}),
+        attached("b3", type="directory", path="/r", content="app.log"),
+        attached("b4", type="edited_text_file", filename="/r/a.py", snippet="1\tx = 2"),
+        attached("b5", type="selected_lines_in_ide", filename="/r/b.py", content="y = 3"),
+        attached("b6", type="diagnostics", files=[{"uri": "a.py"}]),
+        attached("b7", type="hook_blocking_error", blockingError={"blockingError": "tests fail", "command": "t"}),
+        attached("b8", type="todo_reminder", content=[], itemCount=0),
+        attached("b9", type="file", filename="/r/none"),
+        row("user", "u2", "b9", "Operation stopped by hook: not here"),
+    )
+    assert said(found)[1:] == [
+        ("system", "injected", text)
+        for text in (
+            "/r/app.log\nboom\n",
+            '/r/a.png\n{"base64":"aGk="}',
+            "/r\napp.log",
+            "/r/a.py\n1\tx = 2",
+            "/r/b.py\ny = 3",
+            '[{"uri":"a.py"}]',
+            "tests fail",
+            "Operation stopped by hook: not here",
+        )
+    ]
+
+
 def test_a_broken_line_is_left_out_with_a_warning_and_half_a_pair_is_mended() -> None:
     found = parse(row("user", "u1", None, "a"), '{"type": "user", "uu', "[1]", row("user", "u2", "u1", "half \ud800!"))
     assert [content for _, _, content in said(found)] == ["a", "half \ufffd!"]
