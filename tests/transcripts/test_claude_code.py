@@ -95,6 +95,26 @@ def test_a_row_that_is_appended_again_counts_once_and_yes_said_twice_counts_twic
     assert [content for _, _, content in said(found)] == ["hi", "Shall I?", "yes", "And this?", "yes"]
 
 
+def test_rows_of_the_host_that_are_appended_again_count_once_and_make_no_way_of_their_own() -> None:
+    note: dict[str, Any] = {"type": "system", "subtype": "local_command", "content": "<local-command-stdout>ok"}
+    shown: dict[str, Any] = {"type": "attachment", "attachment": {"type": "directory", "content": "a.py"}}
+    rows = [
+        row("user", "u1", None, "hi"),
+        {**note, "uuid": "n1", "parentUuid": "u1", "sessionId": "s1"},
+        {**shown, "uuid": "b1", "parentUuid": "n1", "sessionId": "s1"},
+        {"type": "progress", "uuid": "p1", "parentUuid": "b1", "sessionId": "s1", "data": {"type": "hook_progress"}},
+        row("user", "u2", "b1", "[Request interrupted by user]"),
+        row("assistant", "a1", "u2", "Yes?"),
+    ]
+    assert parse(*rows, *rows) == parse(*rows)
+    assert len(parse(*rows).turns) == 5
+
+
+def test_a_line_behind_the_zeros_of_a_lost_write_is_read() -> None:
+    found = parse(row("user", "u1", None, "hi"), "\0" * 20 + json.dumps(row("assistant", "a1", "u1", "Yes?")), "\0")
+    assert ([turn.content for turn in found.turns], found.warnings) == (["hi", "Yes?"], ())
+
+
 def test_results_of_parallel_calls_are_all_kept() -> None:
     found = parse(
         row("user", "u1", None, "look"),

@@ -22,6 +22,8 @@ from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
 
 AGENT = "claude-code"
 _SAID = ("user", "assistant", "tool_use", "tool_result")
+# The field that holds what a row has to tell.
+_BODIES = ("message", "attachment", "data", "content")
 _TITLES = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
 # How text begins that stands in a user's row and that no user wrote.
 _INJECTED = (
@@ -89,13 +91,13 @@ def begun(text: str, name: str) -> tuple[Transcript, Growth]:
 
 
 def _once(numbered: Iterator[tuple[int, Row]]) -> list[tuple[int, Row]]:
-    """Rows, those appended again left out: the same uuid with the same message."""
+    """Rows, those appended again left out: the same uuid with the same in it. Rows that say nothing too: others name
+    them as their parents, and one in a second place would make a way of its own."""
     seen: set[tuple[str, str]] = set()
     kept = []
     for line, row in numbered:
-        uuid = text_of(row.get("uuid"))
-        if uuid and row.get("type") in _SAID:
-            key = (uuid, compact(row.get("message", row)))
+        if uuid := text_of(row.get("uuid")):
+            key = (uuid, compact(next((row[field] for field in _BODIES if field in row), row)))
             if key in seen:
                 continue
             seen.add(key)

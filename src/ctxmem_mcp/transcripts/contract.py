@@ -91,6 +91,11 @@ def _valid(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def lines_of(text: str) -> list[str]:
+    """A text file's lines; their ends are Windows' or not, and no part of what was said."""
+    return text.replace("\r\n", "\n").split("\n")
+
+
 def compact(value: Any) -> str:
     """A value as JSON on one line, in the order it came."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
