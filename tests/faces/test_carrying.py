@@ -50,6 +50,30 @@ def test_what_arrives_is_what_was_sent(
     assert (again["new"], again["known"]) == (0, 64)
 
 
+def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
+    run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join([*lines[:30], json.dumps({"role": "user", "content": "Something else"})]), "utf-8")
+    run("import", str(other))
+    further = run("revert", imported, "t25", "--json").json["head"]
+    nearer = run("revert", imported, "t20", "--json").json["head"]
+    file, later = tmp_path / "session.ctxmem", tmp_path / "later.ctxmem"
+    run("export", imported, str(file))
+    elsewhere("import", str(file))
+    assert branches(elsewhere, imported) == branches(run, imported)
+    elsewhere("revert", imported, further)
+    elsewhere("import", str(file))
+    assert branches(elsewhere, imported)["head"] == further
+    other.write_text("\n".join([*lines[:10], json.dumps({"role": "user", "content": "A third way"})]), "utf-8")
+    run("import", str(other))
+    run("revert", imported, nearer)
+    run("export", imported, str(later))
+    assert elsewhere("import", str(later), "--json").json[0]["new"] == 1
+    assert branches(elsewhere, imported)["head"] == further
+
+
 def test_a_file_that_is_there_is_not_written_over(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
     file = tmp_path / "session.ctxmem"
     file.write_text("mine", "utf-8")
