@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,29 @@ def test_a_broken_file_is_refused(run: Callable[..., Ran], tmp_path: Path) -> No
     done = run("import", str(file))
     assert done.code == 1
     assert run("list", "--json").json == []
+
+
+DAMAGE = {
+    "words": "UPDATE turns SET codec = 0, body = 'other words' WHERE seq = 7",
+    "bytes": "UPDATE turns SET codec = 1, body = x'00ff' WHERE seq = 7",
+    "a turn": "DELETE FROM turns WHERE seq = 5",
+    "a role": "UPDATE turns SET role = 99 WHERE seq = 3",
+    "an id": "UPDATE turns SET digest = zeroblob(16) WHERE seq = 7",
+    "a field": "UPDATE turns SET codec = 'x' WHERE seq = 7",
+    "a circle": "UPDATE runs SET parent_seq = first_seq",
+    "no beginning": "UPDATE runs SET first_seq = 2, parent_seq = 1 WHERE first_seq = 1",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_of_a_damaged_file_nothing_is_taken_in(
+    damage: str, run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "session.ctxmem"
+    run("export", imported, str(file))
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute(DAMAGE[damage])
+    refused = elsewhere("import", str(file))
+    assert (refused.code, elsewhere("list", "--json").json) == (1, [])
+    assert "damaged" in refused.err
+    assert "Traceback" not in refused.err
