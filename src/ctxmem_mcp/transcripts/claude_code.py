@@ -17,7 +17,7 @@ from ctxmem_mcp.transcripts import claude_growth
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
 from ctxmem_mcp.transcripts.claude_growth import Growth
 from ctxmem_mcp.transcripts.claude_rewinds import ways
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact, is_recalled
+from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact
 from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
 
 AGENT = "claude-code"
@@ -163,7 +163,7 @@ def _as_said(turn: NewTurn, row: Row) -> NewTurn:
         return replace(turn, role="system", name=RECAP)
     origin = row.get("origin")
     notified = isinstance(origin, dict) and origin.get("kind") == "task-notification"
-    if row.get("isMeta") or notified or is_recalled(turn.content) or turn.content.lstrip().startswith(_INJECTED):
+    if row.get("isMeta") or notified or turn.content.lstrip().startswith(_INJECTED):
         return replace(turn, role="system", name=INJECTED)
     return turn
 

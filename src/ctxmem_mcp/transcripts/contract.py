@@ -54,7 +54,8 @@ Parser = Callable[[str, str], Transcript]
 
 
 class Notes:
-    """What a parser has to say, and the mending that every parser does: text that is not valid Unicode."""
+    """What a parser has to say, and the mending that every parser does: text that is not valid Unicode, and what we
+    put into the session ourselves, which is nobody's words."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -64,7 +65,7 @@ class Notes:
 
     def mended(self, turns: Iterable[tuple[int, NewTurn]]) -> tuple[NewTurn, ...]:
         """The turns, each with the line it came from; half surrogate pairs become U+FFFD, with a warning."""
-        return tuple(self._mended(line, turn) for line, turn in turns)
+        return tuple(self._mended(line, _less_ours(turn)) for line, turn in turns)
 
     def _mended(self, line: int, turn: NewTurn) -> NewTurn:
         if _is_valid(turn.content) and _is_valid(turn.name or "") and _is_valid(turn.call_id or ""):
@@ -76,6 +77,11 @@ class Notes:
             name=None if turn.name is None else _valid(turn.name),
             call_id=None if turn.call_id is None else _valid(turn.call_id),
         )
+
+
+def _less_ours(turn: NewTurn) -> NewTurn:
+    ours = turn.role == "user" and is_recalled(turn.content)
+    return replace(turn, role="system", name=INJECTED) if ours else turn
 
 
 def _is_valid(text: str) -> bool:
