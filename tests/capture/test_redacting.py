@@ -121,7 +121,7 @@ def test_numbered_lines_of_a_key_are_one() -> None:
 
 def test_nothing_is_taken_along_with_a_secret() -> None:
     token = "npm" + "_" + LONG[:36]
-    run = f'{{"command":"echo //registry.npmjs.org/:_authToken={token} > .npmrc && npm publish","timeout":3}}'
+    run = f'{{"command":"echo //packages.example/:_authToken={token} > .npmrc && npm publish","timeout":3}}'
     assert redact(run) == run.replace(token, "[redacted: NPM tokens]")
     assert redact(f'{{"a":"AKC{LONG[:20]}","b":1}}') == '{"a":"[redacted: Artifactory Credentials]","b":1}'
     code = 'FIRST, LAST = "-----BEGIN PRIVATE ' + 'KEY-----", "-----END"\nbody = cut(text, FIRST, LAST)\n'
