@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.errors import UnknownNode
+from ctxmem_mcp.errors import NotFound, UnknownNode
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import EXTRACTIVE, NewTurn, OutlineNode, Turn
 
@@ -29,7 +29,9 @@ class Carried:
 
 
 async def carry(source: Memory, conversation_id: str, target: Memory) -> Carried:
-    """Brings a conversation with all its branches to the target; the head comes last, so that it is the head there."""
+    """Brings a conversation with all its branches to the target, and its head, unless the target's went on from it or
+    nothing is new there."""
+    before = await _head(target, conversation_id)
     state = await source.info(conversation_id)
     tips = await source.branches(conversation_id)
     tips.sort(key=lambda tip: tip.seq == state.head)
@@ -42,7 +44,18 @@ async def carry(source: Memory, conversation_id: str, target: Memory) -> Carried
         head, added = await _follow(target, conversation_id, turns, state.retention_days, state.space)
         new += added
         summaries += await _written(source, conversation_id, tip, target)
+    stays = before and (not new or head in {turn.id for turn in await target.history(conversation_id, turn_id=before)})
+    head = before if before and stays else head
+    if await _head(target, conversation_id) != head:
+        await target.revert(conversation_id, head)
     return Carried(conversation_id, head, state.turns, new, summaries)
+
+
+async def _head(memory: Memory, conversation_id: str) -> str | None:
+    try:
+        return (await memory.head(conversation_id)).id
+    except NotFound:
+        return None
 
 
 async def _follow(

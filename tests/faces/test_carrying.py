@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,30 @@ def test_what_arrives_is_what_was_sent(
     assert (again["new"], again["known"]) == (0, 64)
 
 
+def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
+    run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join([*lines[:30], json.dumps({"role": "user", "content": "Something else"})]), "utf-8")
+    run("import", str(other))
+    further = run("revert", imported, "t25", "--json").json["head"]
+    nearer = run("revert", imported, "t20", "--json").json["head"]
+    file, later = tmp_path / "session.ctxmem", tmp_path / "later.ctxmem"
+    run("export", imported, str(file))
+    elsewhere("import", str(file))
+    assert branches(elsewhere, imported) == branches(run, imported)
+    elsewhere("revert", imported, further)
+    elsewhere("import", str(file))
+    assert branches(elsewhere, imported)["head"] == further
+    other.write_text("\n".join([*lines[:10], json.dumps({"role": "user", "content": "A third way"})]), "utf-8")
+    run("import", str(other))
+    run("revert", imported, nearer)
+    run("export", imported, str(later))
+    assert elsewhere("import", str(later), "--json").json[0]["new"] == 1
+    assert branches(elsewhere, imported)["head"] == further
+
+
 def test_a_file_that_is_there_is_not_written_over(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
     file = tmp_path / "session.ctxmem"
     file.write_text("mine", "utf-8")
@@ -65,3 +91,29 @@ def test_a_broken_file_is_refused(run: Callable[..., Ran], tmp_path: Path) -> No
     done = run("import", str(file))
     assert done.code == 1
     assert run("list", "--json").json == []
+
+
+DAMAGE = {
+    "words": "UPDATE turns SET codec = 0, body = 'other words' WHERE seq = 7",
+    "bytes": "UPDATE turns SET codec = 1, body = x'00ff' WHERE seq = 7",
+    "a turn": "DELETE FROM turns WHERE seq = 5",
+    "a role": "UPDATE turns SET role = 99 WHERE seq = 3",
+    "an id": "UPDATE turns SET digest = zeroblob(16) WHERE seq = 7",
+    "a field": "UPDATE turns SET codec = 'x' WHERE seq = 7",
+    "a circle": "UPDATE runs SET parent_seq = first_seq",
+    "no beginning": "UPDATE runs SET first_seq = 2, parent_seq = 1 WHERE first_seq = 1",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_of_a_damaged_file_nothing_is_taken_in(
+    damage: str, run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "session.ctxmem"
+    run("export", imported, str(file))
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute(DAMAGE[damage])
+    refused = elsewhere("import", str(file))
+    assert (refused.code, elsewhere("list", "--json").json) == (1, [])
+    assert "damaged" in refused.err
+    assert "Traceback" not in refused.err

@@ -83,6 +83,10 @@ def test_a_history_is_told_turn_by_turn() -> None:
     )
 
 
+def test_a_history_that_windows_wrote_says_the_same() -> None:
+    assert parse(SESSION.replace("\n", "\r\n"), NAME) == parse(SESSION, NAME)
+
+
 def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
     assert looks_like(NAME, SESSION)
     assert not looks_like("README.md", "# Hello\n\n#### aider  \n\nSee # aider chat started at noon\n")

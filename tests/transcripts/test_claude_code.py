@@ -95,6 +95,26 @@ def test_a_row_that_is_appended_again_counts_once_and_yes_said_twice_counts_twic
     assert [content for _, _, content in said(found)] == ["hi", "Shall I?", "yes", "And this?", "yes"]
 
 
+def test_rows_of_the_host_that_are_appended_again_count_once_and_make_no_way_of_their_own() -> None:
+    note: dict[str, Any] = {"type": "system", "subtype": "local_command", "content": "<local-command-stdout>ok"}
+    shown: dict[str, Any] = {"type": "attachment", "attachment": {"type": "directory", "content": "a.py"}}
+    rows = [
+        row("user", "u1", None, "hi"),
+        {**note, "uuid": "n1", "parentUuid": "u1", "sessionId": "s1"},
+        {**shown, "uuid": "b1", "parentUuid": "n1", "sessionId": "s1"},
+        {"type": "progress", "uuid": "p1", "parentUuid": "b1", "sessionId": "s1", "data": {"type": "hook_progress"}},
+        row("user", "u2", "b1", "[Request interrupted by user]"),
+        row("assistant", "a1", "u2", "Yes?"),
+    ]
+    assert parse(*rows, *rows) == parse(*rows)
+    assert len(parse(*rows).turns) == 5
+
+
+def test_a_line_behind_the_zeros_of_a_lost_write_is_read() -> None:
+    found = parse(row("user", "u1", None, "hi"), "\0" * 20 + json.dumps(row("assistant", "a1", "u1", "Yes?")), "\0")
+    assert ([turn.content for turn in found.turns], found.warnings) == (["hi", "Yes?"], ())
+
+
 def test_results_of_parallel_calls_are_all_kept() -> None:
     found = parse(
         row("user", "u1", None, "look"),
@@ -165,6 +185,53 @@ def test_words_typed_while_the_agent_worked_are_the_users() -> None:
         "start",
         "don't amend commits",
         "said later as well",
+    ]
+
+
+def test_words_typed_again_while_the_agent_worked_are_said_again() -> None:
+    queued = [{"type": "queue-operation", "operation": kind, "sessionId": "s1"} for kind in ("enqueue", "remove")]
+    queued[0]["content"] = "go on"
+    found = parse(
+        row("user", "u1", None, "go on"),
+        *queued,
+        row("assistant", "a1", "u1", "One."),
+        *queued,
+        row("assistant", "a2", "a1", "Two."),
+        row("user", "u2", "a2", "go on"),
+    )
+    assert [content for _, _, content in said(found)] == ["go on", "One.", "go on", "Two.", "go on"]
+
+
+def test_what_the_model_was_shown_beside_the_conversation_is_kept() -> None:
+    def attached(uuid: str, **attachment: Any) -> dict[str, Any]:
+        return {"type": "attachment", "uuid": uuid, "parentUuid": "u1", "sessionId": "s1", "attachment": attachment}
+
+    file = {"filePath": "/r/app.log", "content": "boom\n", "numLines": 1}
+    found = parse(
+        row("user", "u1", None, "why does @app.log say so?"),
+        attached("b1", type="file", filename="/r/app.log", content={"type": "text", "file": file}),
+        attached("b2", type="file", filename="/r/a.png", content={"type": "image", "file": {"base64": "aGk="}}),
+        attached("b3", type="directory", path="/r", content="app.log"),
+        attached("b4", type="edited_text_file", filename="/r/a.py", snippet="1\tx = 2"),
+        attached("b5", type="selected_lines_in_ide", filename="/r/b.py", content="y = 3"),
+        attached("b6", type="diagnostics", files=[{"uri": "a.py"}]),
+        attached("b7", type="hook_blocking_error", blockingError={"blockingError": "tests fail", "command": "t"}),
+        attached("b8", type="todo_reminder", content=[], itemCount=0),
+        attached("b9", type="file", filename="/r/none"),
+        row("user", "u2", "b9", "Operation stopped by hook: not here"),
+    )
+    assert said(found)[1:] == [
+        ("system", "injected", text)
+        for text in (
+            "/r/app.log\nboom\n",
+            '/r/a.png\n{"base64":"aGk="}',
+            "/r\napp.log",
+            "/r/a.py\n1\tx = 2",
+            "/r/b.py\ny = 3",
+            '[{"uri":"a.py"}]',
+            "tests fail",
+            "Operation stopped by hook: not here",
+        )
     ]
 
 

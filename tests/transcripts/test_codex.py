@@ -127,6 +127,13 @@ def test_the_same_words_said_twice_are_two_turns() -> None:
     assert told(*twice) == [("user", None, "yes")] * 2
 
 
+def test_the_hosts_words_that_the_screen_showed_too_are_told_once() -> None:
+    words = "<environment_context>/repo</environment_context>"
+    shown = event("user_message", message=words)
+    found = told(message("user", words), shown, event("error", message="stream lost"), message("developer", "be kind"))
+    assert found == [("system", "injected", text) for text in (words, "stream lost", "be kind")]
+
+
 def test_an_event_that_was_trimmed_for_the_screen_is_its_neighbours_twin() -> None:
     whole = "Done.<oai-mem-citation>a.md:1</oai-mem-citation>"
     assert told(

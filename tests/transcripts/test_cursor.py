@@ -167,6 +167,7 @@ TEXT_NAME = "5d1f7b3e-9a2c.txt"
 
 
 def test_a_text_is_told_turn_by_turn() -> None:
+    assert formats.parse(TEXT.replace("\n", "\r\n"), TEXT_NAME) == formats.parse(TEXT, TEXT_NAME)
     found = formats.format_of(TEXT_NAME, TEXT)
     assert found is not None
     transcript = found.parse(TEXT, TEXT_NAME)

@@ -106,6 +106,10 @@ def test_a_session_is_told_turn_by_turn() -> None:
     )
 
 
+def test_line_ends_of_windows_are_no_words() -> None:
+    assert parse(SESSION.replace("\n", "\r\n"), NAME) == parse(SESSION, NAME)
+
+
 def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
     assert looks_like(NAME, "_**User**_\n\nhi\n")
     assert not looks_like("README.md", "# Hello\n\nA _**User**_ is a person.\n")

@@ -115,6 +115,32 @@ def test_a_file_without_history_is_told_by_its_steps() -> None:
     ]
 
 
+@pytest.mark.parametrize("cut_in", ["ISSUE: it", "bash-$", "All done."])
+def test_a_history_that_was_cut_off_goes_on_with_the_steps(cut_in: str) -> None:
+    steps = [
+        {
+            "action": "ls\n",
+            "observation": "a.py\n",
+            "response": "Let's look.\n```\nls\n```",
+            "thought": "Let's look.\n",
+        },
+        {
+            "action": "submit\n",
+            "observation": "diff",
+            "response": "All done.\n```\nsubmit\n```",
+            "thought": "All done.\n",
+        },
+    ]
+    text = json.dumps({**BODY, "trajectory": steps})
+    found = parse(text[: text.rindex(cut_in)], NAME)
+    contents = [turn.content for turn in found.turns]
+    assert found.warnings
+    assert contents[:2] == ["SETTING: you are a programmer", "A demonstration"]
+    words = ("Let's look.\n", "ls\n", "All done.\n", "submit\n", "diff")
+    assert [content for content in contents if content in words] == [*words]
+    assert sum(content.startswith("a.py\n") for content in contents) == 1
+
+
 def test_another_agent_that_helped_is_a_thread() -> None:
     transcript = parse(json.dumps({"history": [entry("user", "a"), {**entry("user", "b"), "agent": "finder"}]}), NAME)
     assert [turn.content for turn in transcript.turns] == ["a"]

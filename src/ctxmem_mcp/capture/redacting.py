@@ -7,6 +7,7 @@ of what type it was: the same secret always the same one, so that what is told a
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
@@ -24,16 +25,42 @@ _DETECTORS = {
     "artifactory": "ArtifactoryDetector", "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector",
     "basic_auth": "BasicAuthDetector", "discord": "DiscordBotTokenDetector", "github_token": "GitHubTokenDetector",
     "gitlab_token": "GitLabTokenDetector", "jwt": "JwtTokenDetector", "mailchimp": "MailchimpDetector",
-    "npm": "NpmDetector", "openai": "OpenAIDetector", "pypi_token": "PypiTokenDetector",
+    "openai": "OpenAIDetector", "pypi_token": "PypiTokenDetector",
     "sendgrid": "SendGridDetector", "slack": "SlackDetector", "square_oauth": "SquareOAuthDetector",
     "stripe": "StripeDetector", "telegram_token": "TelegramBotTokenDetector", "twilio": "TwilioKeyDetector",
 }  # fmt: skip
-# A key's lines as they stand, and as a line of JSON has them. Its first line alone says nothing that is secret.
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
-_ANTHROPIC_KEY = re.compile(r"\bsk-ant-[A-Za-z0-9_-]{20,}")
-_OWN = (("Private Key", _PRIVATE_KEY), ("Anthropic Key", _ANTHROPIC_KEY))
+# A key as it stands, quoted, numbered or as a line of JSON has it; code that speaks of its first and last line is none.
+# Of one that was cut off, the lines that are there. Its first line alone says nothing that is secret.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:"
+    r"(?=(?:(?!-----(?:BEGIN|END))[^{}<>;_])*?[A-Za-z0-9+/]{16})"
+    r"(?:(?!-----BEGIN)[^{}<>;_])*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+    r"|(?:[^A-Za-z+/{}<>;_]{1,24}[A-Za-z0-9+/=]{40,})+)"
+)
+# Forms that detect-secrets does not know, or of which it takes more than the secret. A group is the secret. What
+# must not stand before one is said behind its first letters: so it is looked for fast.
+_OWN = (
+    ("Private Key", _PRIVATE_KEY),
+    ("Anthropic Key", re.compile(r"sk-ant-(?<![A-Za-z0-9]sk-ant-)[A-Za-z0-9_-]{20,}")),
+    ("OpenAI Token", re.compile(r"sk-(?<![A-Za-z0-9]sk-)[A-Za-z0-9_-]{20,200}T3BlbkFJ[A-Za-z0-9_-]{20,}")),
+    (
+        "AWS Access Key",
+        re.compile(r"(?i:secret[_.-]?(?:access[_.-]?)?key)[^\w\n/+]{1,12}([0-9A-Za-z/+]{40})(?![\w/+=])"),
+    ),
+    ("AWS Session Token", re.compile(r"(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[A-Za-z0-9/+]{80,}={0,2}")),
+    ("GitHub Token", re.compile(r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}")),
+    ("Google API Key", re.compile(r"AIza[0-9A-Za-z_-]{35}")),
+    ("NPM tokens", re.compile(r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}")),
+    ("NPM tokens", re.compile(r":_authToken=([A-Fa-f0-9-]{36})")),
+)
 # Shorter groups are parts of a secret's form.
 _CHARS_MIN = 8
+# What goes on behind a secret as if it were part of it: keys have grown longer than their known form.
+_REST = re.compile(r"(?<=[\w.-])[\w-]+", re.ASCII)
+# What a pattern takes along that stands around a secret.
+_AROUND = ' \t\r\n"'
+_ESCAPED = re.compile(r"\\+([nrt\"'/])")
+_MEANT = {"n": "\n", "r": "\n", "t": "\t"}
 
 Redact = Callable[[str], str]
 
@@ -42,11 +69,20 @@ def redact(text: str) -> str:
     """The text with a placeholder for each secret."""
     found = sorted(set(_found(text)), key=lambda pair: -len(pair[1]))
     for kind, secret in found:
-        text = text.replace(secret, f"{OPENING}{kind}]")
+        text = _without(text, secret, f"{OPENING}{kind}]")
     if found:
         told = (f"{count} x {kind}" for kind, count in Counter(kind for kind, _ in found).items())
         _log.info("Secrets were taken out: %s.", ", ".join(told))
     return text
+
+
+def redact_event(raw: bytes) -> bytes:
+    """An event without secrets, and JSON still where it was: each of its texts is looked at by itself."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        return json.dumps(_each_text(json.loads(text))).encode()
+    except (ValueError, RecursionError):
+        return redact(text).encode()
 
 
 def redaction() -> Redact:
@@ -55,16 +91,43 @@ def redaction() -> Redact:
     return redact
 
 
+def _each_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(key): _each_text(inner) for key, inner in value.items()}
+    return [_each_text(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _without(text: str, secret: str, placeholder: str) -> str:
+    """The text with the secret gone wherever it stands; a password that is a word, only where it is the password."""
+    if secret.isalpha():
+        return text.replace(f":{secret}@", f":{placeholder}@")
+    return text.replace(secret, placeholder)
+
+
 def _found(text: str) -> Iterator[tuple[str, str]]:
+    yield from _found_in(text)
+    # In a text that holds JSON, escapes stand before and behind a secret, where a form wants an edge or a quote.
+    if "\\" in text:
+        yield from _found_in(_ESCAPED.sub(lambda escaped: _MEANT.get(escaped[1], escaped[1]), text))
+
+
+def _found_in(text: str) -> Iterator[tuple[str, str]]:
     for kind, pattern in _OWN:
-        yield from ((kind, match) for match in pattern.findall(text))
+        yield from ((kind, match[match.lastindex or 0]) for match in pattern.finditer(text))
     for detector in _detectors():
         is_one = getattr(detector, "is_formally_valid", lambda _: True)
         for pattern in detector.denylist:
             for match in pattern.finditer(text):
                 # Where a pattern knows what stands around a secret, a group of it is the secret.
                 groups = [group for group in match.groups() if group and len(group) >= _CHARS_MIN]
-                yield from ((detector.secret_type, secret) for secret in groups or [match[0]] if is_one(secret))
+                for secret in filter(is_one, groups or [match[0]]):
+                    rest = None if groups else _REST.match(text, match.end())
+                    whole = (secret + (rest[0] if rest else "")).strip(_AROUND).lstrip("=:")
+                    # A quote inside says that it is two texts side by side.
+                    if '"' not in whole:
+                        yield detector.secret_type, whole
 
 
 @cache

@@ -97,9 +97,9 @@ def _redacts() -> bool:
 
 def _redacted(raw: bytes) -> bytes:
     """The event without secrets; raises where they can't be told, so that it is not spooled."""
-    from ctxmem_mcp.capture.redacting import redaction
+    from ctxmem_mcp.capture.redacting import redact_event
 
-    return redaction()(raw.decode("utf-8", "replace")).encode()
+    return redact_event(raw)
 
 
 def data_folder() -> str:

@@ -54,7 +54,7 @@ class Memory:
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
     cost, to be told; it is not this class that asks one.
-    redact takes out of a turn's content what is not to be kept, before it is hashed.
+    redact takes what is not to be kept out of turns, before these are hashed, and out of written summaries.
     asks: readers who can write summaries may be asked for better ones.
     account gives what a gateway sent for a conversation, and what it cost; it may block.
     """
@@ -172,7 +172,7 @@ class Memory:
         """Joins a better summary to a closed node; gives the node's id."""
         state = await self.info(conversation_id)
         node, _ = await Naming(self._store, state).node(node_id)
-        await self._store.add_summary(conversation_id, node.digest, summary, self._clock())
+        await self._store.add_summary(conversation_id, node.digest, self._kept_summary(summary), self._clock())
         return node.id
 
     @of_one_conversation
@@ -186,7 +186,7 @@ class Memory:
         told = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
         known = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
         summary = Summary(author, title, told, known.identifiers, known.open_for)
-        await self._store.add_summary(conversation_id, node.digest, summary, self._clock())
+        await self._store.add_summary(conversation_id, node.digest, self._kept_summary(summary), self._clock())
         return node.id
 
     async def sweep(self) -> list[str]:
@@ -336,9 +336,23 @@ class Memory:
 
     def _kept(self, turns: Sequence[NewTurn]) -> Sequence[NewTurn]:
         """The turns as they are to be kept."""
-        if self._redact is None:
+        redact = self._redact
+        if redact is None:
             return turns
-        return [replace(turn, content=self._redact(turn.content)) for turn in turns]
+        return [replace(turn, content=redact(turn.content), name=turn.name and redact(turn.name)) for turn in turns]
+
+    def _kept_summary(self, summary: Summary) -> Summary:
+        """A summary as it is to be kept: who wrote it may have read more than is kept."""
+        redact = self._redact
+        if redact is None:
+            return summary
+        return Summary(
+            summary.author,
+            redact(summary.title),
+            tuple(replace(one, text=redact(one.text)) for one in summary.highlights),
+            tuple(redact(one) for one in summary.identifiers),
+            redact(summary.open_for),
+        )
 
     @of_one_conversation
     async def _search(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript
+from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript, lines_of
 from ctxmem_mcp.transcripts.rows import instant_of
 
 AGENT = "aider"
@@ -37,7 +37,7 @@ def looks_like(name: str, head: str) -> bool:
 def parse(text: str, name: str) -> Transcript:
     """All sessions of the file, one after the other."""
     notes = Notes()
-    turns = notes.mended(_turns([*_lines(text.split("\n"))]))
+    turns = notes.mended(_turns([*_lines(lines_of(text))]))
     return Transcript(AGENT, "", turns, warnings=tuple(notes.warnings))
 
 

@@ -10,23 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ctxmem_mcp.model import NewTurn, Role
 from ctxmem_mcp.transcripts import claude_growth
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
 from ctxmem_mcp.transcripts.claude_growth import Growth
 from ctxmem_mcp.transcripts.claude_rewinds import ways
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact, is_recalled
+from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact
 from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
 
 AGENT = "claude-code"
 _SAID = ("user", "assistant", "tool_use", "tool_result")
+# The field that holds what a row has to tell.
+_BODIES = ("message", "attachment", "data", "content")
 _TITLES = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
 # How text begins that stands in a user's row and that no user wrote.
 _INJECTED = (
     "<system-reminder>", "<local-command-", "<bash-stdout>", "<bash-stderr>", "<task-notification>",
     "<agent-notification>", "<user-prompt-submit-hook>", "<ide_", "[Request interrupted by user",
+    "Operation stopped by hook: ",
 )  # fmt: skip
+# What the model was shown beside the conversation, and where in the attachment it stands.
+_SHOWN = {
+    "file": ("content", "file", "content"), "directory": ("content",), "edited_text_file": ("snippet",),
+    "selected_lines_in_ide": ("content",), "diagnostics": ("files",),
+    "hook_blocking_error": ("blockingError", "blockingError"),
+}  # fmt: skip
 # A command of the host, typed while it was busy: done by the host, said to nobody.
 _COMMAND = "/"
 
@@ -81,13 +91,13 @@ def begun(text: str, name: str) -> tuple[Transcript, Growth]:
 
 
 def _once(numbered: Iterator[tuple[int, Row]]) -> list[tuple[int, Row]]:
-    """Rows, those appended again left out: the same uuid with the same message."""
+    """Rows, those appended again left out: the same uuid with the same in it. Rows that say nothing too: others name
+    them as their parents, and one in a second place would make a way of its own."""
     seen: set[tuple[str, str]] = set()
     kept = []
     for line, row in numbered:
-        uuid = text_of(row.get("uuid"))
-        if uuid and row.get("type") in _SAID:
-            key = (uuid, compact(row.get("message", row)))
+        if uuid := text_of(row.get("uuid")):
+            key = (uuid, compact(next((row[field] for field in _BODIES if field in row), row)))
             if key in seen:
                 continue
             seen.add(key)
@@ -153,13 +163,14 @@ def _as_said(turn: NewTurn, row: Row) -> NewTurn:
         return replace(turn, role="system", name=RECAP)
     origin = row.get("origin")
     notified = isinstance(origin, dict) and origin.get("kind") == "task-notification"
-    if row.get("isMeta") or notified or is_recalled(turn.content) or turn.content.lstrip().startswith(_INJECTED):
+    if row.get("isMeta") or notified or turn.content.lstrip().startswith(_INJECTED):
         return replace(turn, role="system", name=INJECTED)
     return turn
 
 
 def _attached(row: Row, said_at: str | None) -> Iterator[NewTurn]:
-    """What came beside the conversation: a user's words typed while the agent was busy, a hook's word to the model."""
+    """What came beside the conversation: a user's words typed while the agent was busy, a hook's word to the model,
+    files and lines that the user pointed to or changed, told below their path."""
     attachment = row.get("attachment")
     if not isinstance(attachment, dict):
         return
@@ -171,6 +182,18 @@ def _attached(row: Row, said_at: str | None) -> Iterator[NewTurn]:
         for part in content if isinstance(content, list) else [content]:
             if text := text_of(part):
                 yield NewTurn("system", text, INJECTED, said_at)
+    elif shown := _shown(attachment):
+        path = text_of(attachment.get("filename")) or text_of(attachment.get("path"))
+        yield NewTurn("system", f"{path}\n{shown}" if path else shown, INJECTED, said_at)
+
+
+def _shown(attachment: Row) -> str:
+    inner: Any = attachment
+    for field in _SHOWN.get(str(attachment.get("type")), ()):
+        if not isinstance(inner, dict) or field not in inner:
+            break  # a picture, say: told whole
+        inner = inner[field]
+    return "" if inner is attachment or not inner else inner if isinstance(inner, str) else compact(inner)
 
 
 # ---------------------------------------------------------------- threads and queues
@@ -180,9 +203,8 @@ def _queued(main: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
     """Words that the user typed while the agent was busy and that no other row repeats: taken off the queue, they
     reached the model, but older versions logged them here only. They stand where they were taken off: what was read
     of a file before stays as it is when the file grows."""
-    said = {text for _, row in main for text in _user_texts(row)}
     waiting: list[tuple[int, Row]] = []
-    taken: list[tuple[int, Row]] = []
+    taken: list[tuple[int, tuple[int, Row]]] = []
     for line, row in main:
         if row.get("type") != "queue-operation":
             continue
@@ -192,12 +214,21 @@ def _queued(main: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
         elif operation == "popAll":
             waiting.clear()
         elif operation in ("remove", "dequeue") and waiting:
-            taken.append((line, waiting.pop(0)[1]))
+            taken.append((line, waiting.pop(0)))
+    said = [(line, text) for line, row in main for text in _user_texts(row)]
     return [
         (line, {**row, "type": "user", "message": {"role": "user", "content": row["content"]}})
-        for line, row in taken
-        if row["content"] not in said and not row["content"].startswith(_COMMAND)
+        for line, (typed, row) in taken
+        if not row["content"].startswith(_COMMAND) and not _is_told(row["content"], typed, said)
     ]
+
+
+def _is_told(text: str, typed: int, said: list[tuple[int, str]]) -> bool:
+    """Whether a row behind the line where it was typed says it; that row says it for nobody else."""
+    row = next(((line, words) for line, words in said if line > typed and words == text), None)
+    if row:
+        said.remove(row)
+    return row is not None
 
 
 def _user_texts(row: Row) -> Iterator[str]:

@@ -12,6 +12,8 @@ from ctxmem_mcp.transcripts.codex_rows import ASSISTANT, CALL, HOST, PLAN, RESUL
 from ctxmem_mcp.transcripts.contract import INJECTED
 
 _TWINNED = (USER, ASSISTANT, THOUGHT)
+# The host's words in the user's place are twins where they are the same; what else it shows has no item.
+_SAME = (*_TWINNED, HOST)
 
 
 def told_once(said: list[Said]) -> list[Said]:
@@ -31,19 +33,19 @@ def _twins(said: list[Said]) -> dict[int, int]:
     the screen) by standing beside one that has no twin yet."""
     free: dict[tuple[str, str], deque[int]] = defaultdict(deque)
     for i, one in enumerate(said):
-        if not one.event and one.is_text and one.kind in _TWINNED:
+        if not one.event and one.is_text and one.kind in _SAME:
             free[one.kind, one.turn.content].append(i)
     twins: dict[int, int] = {}
     taken: set[int] = set()
     alone = []
     for i, one in enumerate(said):
-        if not one.event or not one.is_text or one.kind not in _TWINNED:
+        if not one.event or not one.is_text or one.kind not in _SAME:
             continue
         if queue := free.get((one.kind, one.turn.content)):
             twin = queue.popleft()
             taken.add(twin)
             twins[one.line] = said[twin].line
-        else:
+        elif one.kind in _TWINNED:
             alone.append(i)
     for i in alone:
         item = _beside(said, i, taken)

@@ -54,7 +54,8 @@ Parser = Callable[[str, str], Transcript]
 
 
 class Notes:
-    """What a parser has to say, and the mending that every parser does: text that is not valid Unicode."""
+    """What a parser has to say, and the mending that every parser does: text that is not valid Unicode, and what we
+    put into the session ourselves, which is nobody's words."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -64,7 +65,7 @@ class Notes:
 
     def mended(self, turns: Iterable[tuple[int, NewTurn]]) -> tuple[NewTurn, ...]:
         """The turns, each with the line it came from; half surrogate pairs become U+FFFD, with a warning."""
-        return tuple(self._mended(line, turn) for line, turn in turns)
+        return tuple(self._mended(line, _less_ours(turn)) for line, turn in turns)
 
     def _mended(self, line: int, turn: NewTurn) -> NewTurn:
         if _is_valid(turn.content) and _is_valid(turn.name or "") and _is_valid(turn.call_id or ""):
@@ -78,6 +79,11 @@ class Notes:
         )
 
 
+def _less_ours(turn: NewTurn) -> NewTurn:
+    ours = turn.role == "user" and is_recalled(turn.content)
+    return replace(turn, role="system", name=INJECTED) if ours else turn
+
+
 def _is_valid(text: str) -> bool:
     try:
         text.encode()
@@ -89,6 +95,11 @@ def _is_valid(text: str) -> bool:
 def _valid(text: str) -> str:
     """Surrogates that make a pair joined, those that stand alone as U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def lines_of(text: str) -> list[str]:
+    """A text file's lines; their ends are Windows' or not, and no part of what was said."""
+    return text.replace("\r\n", "\n").split("\n")
 
 
 def compact(value: Any) -> str:

@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript
+from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript, lines_of
 from ctxmem_mcp.transcripts.cursor_lines import AGENT, turns_of_message
 
 _SPEAKERS = ("user:", "assistant:")
@@ -28,7 +28,7 @@ def looks_like(name: str, head: str) -> bool:
 def parse(text: str, name: str) -> Transcript:
     """The file's messages in order; its name is the conversation's id."""
     notes = Notes()
-    turns = notes.mended(_turns(text.split("\n")))
+    turns = notes.mended(_turns(lines_of(text)))
     return Transcript(AGENT, PurePosixPath(name).stem, turns, warnings=tuple(notes.warnings))
 
 

@@ -15,8 +15,10 @@ QUOTED_CHARS = 60
 
 
 def rows(text: str, notes: Notes) -> Iterator[tuple[int, Row]]:
-    """Each line's number (from 1) and object. Lines end at newlines alone: other separators are part of strings."""
-    for number, line in enumerate(text.split("\n"), 1):
+    """Each line's number (from 1) and object. Lines end at newlines alone: other separators are part of strings. The
+    zeros that a machine which lost its power leaves in a file are no part of the line behind them."""
+    for number, told in enumerate(text.split("\n"), 1):
+        line = told.strip("\0")
         if not line.strip():
             continue
         try:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, THINKING, Notes, Transcript
+from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, THINKING, Notes, Transcript, lines_of
 from ctxmem_mcp.transcripts.rows import instant_of
 from ctxmem_mcp.transcripts.specstory_lines import CLOSING, RULE, THINK, TOOL, Speaker, Stretch, speaker_in, stretches
 
@@ -43,7 +43,7 @@ def looks_like(name: str, head: str) -> bool:
 def parse(text: str, name: str) -> Transcript:
     """The session in a file; what its sub-agents said as one thread."""
     notes = Notes()
-    lines = text.split("\n")
+    lines = lines_of(text)
     found = [*stretches(lines)]
     preface = lines[: found[0].start if found else len(lines)]
     marked = _SESSION.search("\n".join(preface))

@@ -36,11 +36,13 @@ def looks_like(name: str, head: str) -> bool:
 
 
 def parse(text: str, name: str) -> Transcript:
-    """The run's history; of a file without one (or cut off before it), what its steps repeat."""
+    """The run's history; of a file without one (or cut off before its end), what its steps repeat."""
     notes = Notes()
     body = document(text, notes)
     body = body if isinstance(body, dict) else {}
     steps, entries = _objects(body.get("trajectory")), _objects(body.get("history"))
+    if notes.warnings and entries:
+        entries = _completed(entries, steps)
     agents: dict[str, list[Row]] = {}
     for entry in entries or [*_as_history(steps)]:
         agents.setdefault(text_of(entry.get("agent")) or "primary", []).append(entry)
@@ -59,9 +61,34 @@ def _as_history(steps: list[Row]) -> Iterator[Row]:
     """Steps as the entries that they were made of; the first was asked what stands in its query."""
     yield from _objects(steps[0].get("query")) if steps else ()
     for step in steps:
-        yield {**step, "role": "assistant", "content": step.get("response")}
-        if isinstance(step.get("observation"), str):
-            yield {"role": "user", "message_type": "observation", "content": step["observation"]}
+        yield from _entries_of(step)
+
+
+def _entries_of(step: Row) -> Iterator[Row]:
+    yield {**step, "role": "assistant", "content": step.get("response")}
+    yield from _observed(step)
+
+
+def _observed(step: Row) -> Iterator[Row]:
+    if isinstance(step.get("observation"), str):
+        yield {"role": "user", "message_type": "observation", "content": step["observation"]}
+
+
+def _completed(entries: list[Row], steps: list[Row]) -> list[Row]:
+    """A history that was cut off, and what the steps say behind it. Its last entry, which may be cut too, comes from
+    them as well, unless it stands before all steps. Replies that did nothing are no steps."""
+    steps = [step for step in steps if text_of(step.get("action"))]
+    if len(_replies(entries)) >= len(steps):
+        return entries
+    kept = entries[:-1] if _replies(entries) else entries
+    replies = _replies(kept)
+    observed = _observed(steps[len(replies) - 1]) if replies and kept[-1] is replies[-1] else ()
+    return [*kept, *observed, *(entry for step in steps[len(replies) :] for entry in _entries_of(step))]
+
+
+def _replies(entries: list[Row]) -> list[Row]:
+    acting = [entry for entry in entries if entry.get("role") == "assistant" and not entry.get("is_demo")]
+    return [entry for entry in acting if text_of(entry.get("action")) or entry.get("tool_calls")]
 
 
 def _turns(history: list[Row], last: str | None) -> Iterator[NewTurn]:

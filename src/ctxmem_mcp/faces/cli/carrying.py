@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctxmem_mcp.assembly import open_folder
 from ctxmem_mcp.carrying import Carried, carry
-from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, InvalidArgument
 from ctxmem_mcp.memory import Memory
 
 SUFFIX = ".ctxmem"
@@ -37,8 +37,27 @@ def _move(data_dir: Path, path: Path) -> None:
 
 
 async def take_in(path: Path, memory: Memory) -> Carried:
-    """Brings the conversation of an exported file in. What is known stays; the file is not touched."""
+    """Brings the conversation of an exported file in, if all of it is as it was sent. What is known stays; the file is
+    not touched."""
     with tempfile.TemporaryDirectory(prefix="ctxmem-import-") as folder:
         async with open_folder(Path(folder), path) as apart:
-            (info,) = (await apart.conversations(limit=1)).conversations
-            return await carry(apart, info.conversation_id, memory)
+            conversation_id = await _checked(apart, path)
+            return await carry(apart, conversation_id, memory)
+
+
+async def _checked(apart: Memory, path: Path) -> str:
+    """The conversation's id; raises where the file does not hold what its ids say."""
+    try:
+        (info,) = (await apart.conversations(limit=1)).conversations
+        faults = await apart.verify(info.conversation_id)
+    except CtxmemError:
+        raise
+    except Exception as error:  # bytes that changed on the way fail wherever they are read
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if faults:
+        raise _damaged(path, faults[0] + (f", and {len(faults) - 1:,} more" if faults[1:] else ""))
+    return info.conversation_id
+
+
+def _damaged(path: Path, what: str) -> BrokenHistory:
+    return BrokenHistory(f"{path} is damaged, and nothing of it was taken in: {what}.", "Export it anew.")

@@ -29,6 +29,7 @@ from ctxmem_mcp.stores.contract import State, info_of
 from ctxmem_mcp.stores.sqlite import reading
 from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
+from ctxmem_mcp.stores.sqlite.schema import check_header
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -234,6 +235,7 @@ def copied_in(file: Path, data_dir: Path) -> Path:
 
     Raises StoreUnavailable where the file holds no conversation.
     """
+    check_header(file)
     folder = data_dir / FOLDER
     folder.mkdir(parents=True)
     copy = Path(shutil.copy(file, folder / f"arriving{file.suffix}"))

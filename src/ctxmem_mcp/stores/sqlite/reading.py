@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
@@ -58,7 +59,11 @@ def state(db: sqlite3.Connection, conversation_id: str, now: float) -> State | N
 
 def runs(db: sqlite3.Connection) -> tuple[Run, ...]:
     found = db.execute("SELECT first_seq, parent_seq, first_index, first_piece FROM runs ORDER BY first_seq")
-    return tuple(Run(*row) for row in found)
+    all_of_them = tuple(Run(*row) for row in found)
+    # Whoever follows the runs back to the first turn would never get there.
+    if any(run.parent_seq >= run.first_seq or all_of_them[0].first_seq != 1 for run in all_of_them):
+        raise BrokenHistory("The file is damaged: its branches lead nowhere.", "Restore it from a backup.")
+    return all_of_them
 
 
 def turns(db: sqlite3.Connection, seqs: Sequence[int], bodies: Bodies, bare: bool) -> list[Turn]:
