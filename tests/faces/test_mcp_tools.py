@@ -502,6 +502,14 @@ async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller
         assert told in text
 
 
+@pytest.mark.parametrize("said", [["hi"], ["hi", "Hello. What shall we do?", "ok"]])
+async def test_a_hand_off_of_words_that_no_summary_tells_has_the_last_of_them(call: Caller, said: list[str]) -> None:
+    for i, words in enumerate(said):
+        await call.append(words, role=("user", "assistant")[i % 2])
+    _, text = await call.text("hand_off", conversation_id="c")
+    assert said[-1] in text.partition("The last words\n")[2]
+
+
 @pytest.mark.parametrize("budget", [700, 1_200, 4_000, 20_000])
 async def test_a_hand_off_keeps_its_budget(call: Caller, budget: int) -> None:
     result = await call.client.call_tool("hand_off", {"conversation_id": await session(call), "token_budget": budget})

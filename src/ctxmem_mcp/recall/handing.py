@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from ctxmem_mcp.model import Highlight, Node, Summary
 from ctxmem_mcp.recall.layout import Quoted
@@ -118,7 +119,7 @@ def _changed(lines: Iterable[Highlight]) -> list[tuple[int, str]]:
 def _errors(lines: Sequence[Highlight]) -> list[tuple[int, str]]:
     """Errors with their endings, the newest first."""
     found: list[tuple[int, str]] = []
-    for line, after in zip(lines, [*lines[1:], None], strict=True):
+    for line, after in zip_longest(lines, lines[1:]):
         if line.kind == "error":
             found.append((line.index, _line(line) + _ended(line, after, lines)))
     return found[::-1]
@@ -138,7 +139,7 @@ def _open(sections: Sequence[Section]) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     for _, summary in sections:
         lines = summary.highlights
-        for line, after in zip(lines, [*lines[1:], None], strict=True):
+        for line, after in zip_longest(lines, lines[1:]):
             settled = after is not None and after.kind in ("ending", "error")
             if (line.kind == "error" and not settled) or (line.kind == "ending" and line.text == STILL_OPEN):
                 found.append((line.index, _line(line)))
