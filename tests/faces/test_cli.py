@@ -113,6 +113,7 @@ def test_search_finds_turns(run: Callable[..., Ran], imported: str) -> None:
     hits = run("search", "MAX_TEXT_CHARS", "--json").json
     assert hits
     assert all(hit["turn_id"].startswith("t") for hit in hits)
+    assert run("search", "MAX_TEXT_CHARS").out.startswith(f"{imported} {hits[0]['turn_id']}")
     assert "Nothing found" in run("search", "xyzzyplugh").out
 
 

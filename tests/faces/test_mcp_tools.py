@@ -286,7 +286,10 @@ async def test_search_finds_a_turn_and_says_what_it_costs(call: Caller) -> None:
     assert "E4711" in found["hits"][0]["snippet"]
     assert found["hits"][0]["tokens"] > 0
     everywhere = await call.record("search_turns", query="E4711")
-    assert len(everywhere["hits"]) >= 2
+    assert {hit["conversation_id"] for hit in everywhere["hits"]} == {"c", "other"}
+    for hit in everywhere["hits"]:
+        where = {"conversation_id": hit["conversation_id"], "node_id": hit["turn_id"]}
+        assert "E4711" in (await call.text("expand_node", **where))[1]
     assert (await call.record("search_turns", query="E4711", conversation_id="c", role="tool"))["hits"] == []
 
 
