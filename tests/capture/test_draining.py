@@ -221,3 +221,13 @@ async def test_clines_and_codexs_events_are_read(tmp_path: Path) -> None:
     for conversation in ("k", "x"):
         turns, _ = await stored(tmp_path, conversation)
         assert [turn.content for turn in turns] == ["Name the port.", "It is 7412."]
+
+
+async def test_of_sessions_drained_together_the_one_that_spoke_last_is_the_last_active(tmp_path: Path) -> None:
+    for session in ("s-1", "s-2", "s-3", "s-1"):
+        said = {"conversation_id": session, "hook_event_name": "afterAgentResponse", "text": "Done."}
+        spool.put(str(tmp_path), "cursor", json.dumps(said).encode())
+    await drained(tmp_path)
+    async with open_memory(Settings(tmp_path)) as memory:
+        listed = [info.conversation_id for info in (await memory.conversations()).conversations]
+    assert listed == ["s-1", "s-3", "s-2"]

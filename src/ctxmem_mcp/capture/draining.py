@@ -91,7 +91,8 @@ class _Drainer:
         return new, young
 
     def _groups(self) -> dict[tuple[str, str, str | None], list[_Waiting]]:
-        """What waits, by the session and the transcript it is taken from."""
+        """What waits, by the session and the transcript it is taken from. The one with the newest event comes last, so
+        that it is the last active."""
         groups: dict[tuple[str, str, str | None], list[_Waiting]] = {}
         for spooled in spool.waiting(str(self._data_dir)):
             try:
@@ -109,7 +110,7 @@ class _Drainer:
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
-        return groups
+        return dict(sorted(groups.items(), key=lambda item: item[1][-1][0].at))
 
     async def _take(self, group: list[_Waiting]) -> tuple[int, list[float]]:
         event = group[0][1]
