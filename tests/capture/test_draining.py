@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -42,12 +43,12 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path / "data", tmp_path / "s-1.jsonl", LINES)
 
 
-def older(data: Path) -> None:
+def older(data: Path, seconds: int = 60) -> None:
     """As if all that waits had come long ago: longer than a transcript is waited for."""
     for waiting in spool.waiting(str(data)):
         path = Path(waiting.path)
         stamp, rest = path.name.split("-", 1)
-        path.rename(path.with_name(f"{int(stamp) - int(60e9):020d}-{rest}"))
+        path.rename(path.with_name(f"{int(stamp) - int(seconds * 1e9):020d}-{rest}"))
 
 
 def leave(agent: Agent, name: str, **more: Any) -> None:
@@ -87,6 +88,16 @@ async def test_who_reads_waits_for_them_but_not_for_long(agent: Agent) -> None:
     leave(agent, "SessionEnd")
     await drained(agent.data)
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
+
+
+async def test_words_from_before_the_clock_was_set_back_are_not_waited_for(agent: Agent) -> None:
+    agent.write(2)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    older(agent.data, -3_600)
+    began = time.monotonic()
+    await asyncio.wait_for(drained(agent.data, patient=True), PATIENCE_SECONDS + 2)
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    assert (await contents(agent))[0][-1] == "It is 7412."
 
 
 async def test_where_the_file_tells_more_before_them_the_conversation_goes_the_files_way(agent: Agent) -> None:

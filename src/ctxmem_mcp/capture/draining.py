@@ -153,7 +153,7 @@ class _Drainer:
         new, young = followed.new, list[float]()
         for spooled, event in group:
             late = tuple(turn for turn in event.spoken if not holds(raw, turn))
-            if late and not ended and (young or time.time() < spooled.at + PATIENCE_SECONDS):
+            if late and not ended and (young or _is_young(spooled)):
                 young.append(spooled.at)
                 continue
             if spooled.after is None and late:
@@ -196,6 +196,11 @@ class _Drainer:
             return (await self._memory.head(conversation)).id
         except NotFound:
             return ""
+
+
+def _is_young(spooled: Spooled) -> bool:
+    """Whether its transcript may still be late. One that lies far ahead came before the clock was set back."""
+    return abs(time.time() - spooled.at) < PATIENCE_SECONDS
 
 
 def _file_of(event: Event) -> Path | None:
