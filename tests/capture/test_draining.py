@@ -14,8 +14,8 @@ import pytest
 from ctxmem_mcp.assembly import open_memory
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.draining import PATIENCE_SECONDS, drain
-from ctxmem_mcp.capture.following import complete
-from ctxmem_mcp.errors import UnknownConversation
+from ctxmem_mcp.capture.following import Follower, complete
+from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
 from ctxmem_mcp.settings import Settings
 from tests.capture.agents import Agent, drained, run, stored, told
 
@@ -242,3 +242,18 @@ async def test_of_sessions_drained_together_the_one_that_spoke_last_is_the_last_
     async with open_memory(Settings(tmp_path)) as memory:
         listed = [info.conversation_id for info in (await memory.conversations()).conversations]
     assert listed == ["s-1", "s-3", "s-2"]
+
+
+async def test_why_events_wait_is_said_in_a_line_and_they_are_kept(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
+
+    monkeypatch.setattr(Follower, "follow", full)
+    agent.write(3)
+    leave(agent, "SessionEnd")
+    assert (await drained(agent.data)).failed == 1
+    (said,) = caplog.records
+    assert (bool(said.exc_info), "Free some space" in said.getMessage()) == (False, True)
+    assert len(spool.waiting(str(agent.data))) == 1

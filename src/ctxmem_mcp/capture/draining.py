@@ -29,7 +29,7 @@ from ctxmem_mcp.capture.joining import take_before
 from ctxmem_mcp.capture.ledger import Ledger
 from ctxmem_mcp.capture.redacting import OPENING, redaction
 from ctxmem_mcp.capture.spool import Spooled
-from ctxmem_mcp.errors import NotFound, Refused
+from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn
 
@@ -82,9 +82,10 @@ class _Drainer:
         for (agent, session, _), group in self._groups().items():
             try:
                 added, waits = await self._take(group)
-            except Exception:
+            except Exception as error:
                 # Nothing is lost: the events stay, and the next drainer tries again.
-                _log.exception("Events of %s, session %s, could not be taken in.", agent, session)
+                known = isinstance(error, CtxmemError)
+                _log.error("Events of %s, session %s, wait: %s", agent, session, error, exc_info=not known)
                 self.failed += 1
                 continue
             new, young = new + added, young + waits
