@@ -237,6 +237,7 @@ class Hit:
     """
 
     turn_id: str
+    conversation_id: str
     role: Role
     name: str | None
     said_at: str | None

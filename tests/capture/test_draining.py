@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import pytest
 from ctxmem_mcp.assembly import open_memory
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.draining import PATIENCE_SECONDS, drain
-from ctxmem_mcp.capture.following import complete
-from ctxmem_mcp.errors import UnknownConversation
+from ctxmem_mcp.capture.following import Follower, complete
+from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
 from ctxmem_mcp.settings import Settings
 from tests.capture.agents import Agent, drained, run, stored, told
 
@@ -42,12 +43,12 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path / "data", tmp_path / "s-1.jsonl", LINES)
 
 
-def older(data: Path) -> None:
+def older(data: Path, seconds: int = 60) -> None:
     """As if all that waits had come long ago: longer than a transcript is waited for."""
     for waiting in spool.waiting(str(data)):
         path = Path(waiting.path)
         stamp, rest = path.name.split("-", 1)
-        path.rename(path.with_name(f"{int(stamp) - int(60e9):020d}-{rest}"))
+        path.rename(path.with_name(f"{int(stamp) - int(seconds * 1e9):020d}-{rest}"))
 
 
 def leave(agent: Agent, name: str, **more: Any) -> None:
@@ -87,6 +88,16 @@ async def test_who_reads_waits_for_them_but_not_for_long(agent: Agent) -> None:
     leave(agent, "SessionEnd")
     await drained(agent.data)
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
+
+
+async def test_words_from_before_the_clock_was_set_back_are_not_waited_for(agent: Agent) -> None:
+    agent.write(2)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    older(agent.data, -3_600)
+    began = time.monotonic()
+    await asyncio.wait_for(drained(agent.data, patient=True), PATIENCE_SECONDS + 2)
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    assert (await contents(agent))[0][-1] == "It is 7412."
 
 
 async def test_where_the_file_tells_more_before_them_the_conversation_goes_the_files_way(agent: Agent) -> None:
@@ -221,3 +232,28 @@ async def test_clines_and_codexs_events_are_read(tmp_path: Path) -> None:
     for conversation in ("k", "x"):
         turns, _ = await stored(tmp_path, conversation)
         assert [turn.content for turn in turns] == ["Name the port.", "It is 7412."]
+
+
+async def test_of_sessions_drained_together_the_one_that_spoke_last_is_the_last_active(tmp_path: Path) -> None:
+    for session in ("s-1", "s-2", "s-3", "s-1"):
+        said = {"conversation_id": session, "hook_event_name": "afterAgentResponse", "text": "Done."}
+        spool.put(str(tmp_path), "cursor", json.dumps(said).encode())
+    await drained(tmp_path)
+    async with open_memory(Settings(tmp_path)) as memory:
+        listed = [info.conversation_id for info in (await memory.conversations()).conversations]
+    assert listed == ["s-1", "s-3", "s-2"]
+
+
+async def test_why_events_wait_is_said_in_a_line_and_they_are_kept(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
+
+    monkeypatch.setattr(Follower, "follow", full)
+    agent.write(3)
+    leave(agent, "SessionEnd")
+    assert (await drained(agent.data)).failed == 1
+    (said,) = caplog.records
+    assert (bool(said.exc_info), "Free some space" in said.getMessage()) == (False, True)
+    assert len(spool.waiting(str(agent.data))) == 1

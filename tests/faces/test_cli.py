@@ -92,6 +92,18 @@ def test_a_conversation_is_named_by_a_beginning_of_its_id_or_as_the_last(
         assert run("show", name, "--json").json["conversation_id"] == imported
 
 
+def test_the_last_is_the_session_and_not_a_sub_agent_of_it(run: Callable[..., Ran], tmp_path: Path) -> None:
+    row = {"type": "user", "uuid": "1", "sessionId": "s-1", "message": {"role": "user", "content": "Look for it."}}
+    session = tmp_path / "s-1.jsonl"
+    session.write_text(json.dumps(row) + "\n", "utf-8")
+    (tmp_path / "s-1" / "subagents").mkdir(parents=True)
+    beside = tmp_path / "s-1" / "subagents" / "agent-a1.jsonl"
+    beside.write_text(json.dumps({**row, "isSidechain": True, "agentId": "a1"}) + "\n", "utf-8")
+    run("import", str(session))
+    assert [info["conversation_id"] for info in run("list", "--json").json] == ["s-1:a1", "s-1"]
+    assert run("show", "last", "--json").json["conversation_id"] == "s-1"
+
+
 def test_context_is_what_an_agent_gets(run: Callable[..., Ran], imported: str) -> None:
     shown = run("context", "last", "What errors did we encounter?", "--budget", "2500")
     header, _, text = shown.out.partition("\n")
@@ -113,6 +125,7 @@ def test_search_finds_turns(run: Callable[..., Ran], imported: str) -> None:
     hits = run("search", "MAX_TEXT_CHARS", "--json").json
     assert hits
     assert all(hit["turn_id"].startswith("t") for hit in hits)
+    assert run("search", "MAX_TEXT_CHARS").out.startswith(f"{imported} {hits[0]['turn_id']}")
     assert "Nothing found" in run("search", "xyzzyplugh").out
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from mcp import Client, MCPError
 from mcp.types import TextContent
 
+from ctxmem_mcp.assembly import open_memory
+from ctxmem_mcp.faces.mcp import build_server
+from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.settings import Settings
 from tests.faces.conftest import Caller
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +60,29 @@ async def test_resume_takes_the_conversation_that_was_last_active(call: Caller) 
     assert "conversation newer" in text
     assert "new work" in text
     assert "old work" in await prompt(call.client, "resume", conversation_id="older")
+
+
+async def test_resume_takes_the_session_and_not_the_sub_agent_that_was_stored_after_it(call: Caller) -> None:
+    await call.append("the work", "s-1")
+    await call.append("a search for it", "s-1:a1")
+    for name in ("resume", "hand_off"):
+        assert "conversation s-1 " in await prompt(call.client, name)
+
+
+async def test_what_only_looks_like_a_sub_agent_is_resumed_too(call: Caller) -> None:
+    await call.append("the work", "project:work")
+    assert "conversation project:work " in await prompt(call.client, "resume")
+
+
+async def test_resume_takes_the_session_last_active_in_the_folder_that_the_agent_works_in(tmp_path: Path) -> None:
+    (tmp_path / "here" / ".git").mkdir(parents=True)
+    (tmp_path / "here" / "below").mkdir()
+    async with open_memory(Settings(tmp_path / "data")) as memory:
+        for conversation, folder in (("ours", "here"), ("theirs", "there")):
+            await memory.append(NewTurn("user", "Go."), conversation_id=conversation, space=str(tmp_path / folder))
+        for folder, resumed in (("here", "ours"), ("here/below", "ours"), ("there", "theirs"), ("else", "theirs")):
+            async with Client(build_server(memory, folder=str(tmp_path / folder))) as client:
+                assert f"conversation {resumed} " in await prompt(client, "resume")
 
 
 @pytest.mark.parametrize(

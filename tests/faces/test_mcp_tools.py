@@ -286,7 +286,10 @@ async def test_search_finds_a_turn_and_says_what_it_costs(call: Caller) -> None:
     assert "E4711" in found["hits"][0]["snippet"]
     assert found["hits"][0]["tokens"] > 0
     everywhere = await call.record("search_turns", query="E4711")
-    assert len(everywhere["hits"]) >= 2
+    assert {hit["conversation_id"] for hit in everywhere["hits"]} == {"c", "other"}
+    for hit in everywhere["hits"]:
+        where = {"conversation_id": hit["conversation_id"], "node_id": hit["turn_id"]}
+        assert "E4711" in (await call.text("expand_node", **where))[1]
     assert (await call.record("search_turns", query="E4711", conversation_id="c", role="tool"))["hits"] == []
 
 
@@ -500,6 +503,14 @@ async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller
         "- Mind the\n- [t1-000 system]",
     ):
         assert told in text
+
+
+@pytest.mark.parametrize("said", [["hi"], ["hi", "Hello. What shall we do?", "ok"]])
+async def test_a_hand_off_of_words_that_no_summary_tells_has_the_last_of_them(call: Caller, said: list[str]) -> None:
+    for i, words in enumerate(said):
+        await call.append(words, role=("user", "assistant")[i % 2])
+    _, text = await call.text("hand_off", conversation_id="c")
+    assert said[-1] in text.partition("The last words\n")[2]
 
 
 @pytest.mark.parametrize("budget", [700, 1_200, 4_000, 20_000])

@@ -440,10 +440,11 @@ async def test_conversations_are_found_by_any_first_turn_last_active_first(store
     assert await store.find((await store.digests("one", 2, 2))[0], clock[0]) == [], "a later turn is no root"
 
 
-async def test_listing_is_by_activity_then_id_in_pages(store: Store) -> None:
+@pytest.mark.parametrize("apart_seconds", [10, 0.125])
+async def test_listing_is_by_activity_then_id_in_pages(store: Store, apart_seconds: float) -> None:
     expected = []
     for i in range(23):
-        at = NOW + (i % 5) * 10
+        at = NOW + (i % 5) * apart_seconds
         await store.commit(extended(fresh(f"c/{i:02d}"), ["x"], now=at), at)
         expected.append((-(i % 5), f"c/{i:02d}"))
     seen: list[str] = []

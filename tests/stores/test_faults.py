@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 import pytest
 
-from ctxmem_mcp.errors import StoreUnavailable
+from ctxmem_mcp.errors import StoreUnavailable, UnknownTurn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -28,6 +28,16 @@ T = TypeVar("T")
 
 def opened(data: Path) -> Memory:
     return remembering(SqliteStore(data), time.time)
+
+
+@asynccontextmanager
+async def closing_all(*memories: Memory) -> AsyncIterator[tuple[Memory, ...]]:
+    """Closes them though the test fails: an open one keeps its process from ending."""
+    try:
+        yield memories
+    finally:
+        for memory in memories:
+            await memory.close()
 
 
 async def kept(data: Path, conversation_id: str, acknowledged: dict[str, str]) -> int:
@@ -83,6 +93,18 @@ async def test_tasks_of_two_stores_in_one_process_lose_nothing(tmp_path: Path) -
     for memory in memories:
         await memory.close()
     assert await kept(tmp_path, "c", said) == len(said) == 80
+
+
+async def test_a_turn_that_another_process_stored_can_be_followed(tmp_path: Path) -> None:
+    async with closing_all(opened(tmp_path), opened(tmp_path)) as (ours, theirs):
+        await ours.append(NewTurn("user", "one"), conversation_id="c")
+        second = await theirs.append(NewTurn("assistant", "two"), conversation_id="c")
+        third = await ours.append(NewTurn("user", "three"), conversation_id="c", parent_id=second.turn_id)
+        assert (third.parent_id, third.index, third.forked) == (second.turn_id, 2, False)
+        fourth = await theirs.sync([NewTurn("assistant", "four")], conversation_id="c", after=third.turn_id)
+        assert (fourth.appended, fourth.forked) == (1, False)
+        with pytest.raises(UnknownTurn):
+            await ours.append(NewTurn("user", "five"), conversation_id="c", parent_id="t9-123456789012")
 
 
 # ------------------------------------------------------------ killed

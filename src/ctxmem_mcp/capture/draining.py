@@ -29,7 +29,7 @@ from ctxmem_mcp.capture.joining import take_before
 from ctxmem_mcp.capture.ledger import Ledger
 from ctxmem_mcp.capture.redacting import OPENING, redaction
 from ctxmem_mcp.capture.spool import Spooled
-from ctxmem_mcp.errors import NotFound, Refused
+from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn
 
@@ -82,16 +82,18 @@ class _Drainer:
         for (agent, session, _), group in self._groups().items():
             try:
                 added, waits = await self._take(group)
-            except Exception:
+            except Exception as error:
                 # Nothing is lost: the events stay, and the next drainer tries again.
-                _log.exception("Events of %s, session %s, could not be taken in.", agent, session)
+                known = isinstance(error, CtxmemError)
+                _log.error("Events of %s, session %s, wait: %s", agent, session, error, exc_info=not known)
                 self.failed += 1
                 continue
             new, young = new + added, young + waits
         return new, young
 
     def _groups(self) -> dict[tuple[str, str, str | None], list[_Waiting]]:
-        """What waits, by the session and the transcript it is taken from."""
+        """What waits, by the session and the transcript it is taken from. The one with the newest event comes last, so
+        that it is the last active."""
         groups: dict[tuple[str, str, str | None], list[_Waiting]] = {}
         for spooled in spool.waiting(str(self._data_dir)):
             try:
@@ -109,7 +111,7 @@ class _Drainer:
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
-        return groups
+        return dict(sorted(groups.items(), key=lambda item: item[1][-1][0].at))
 
     async def _take(self, group: list[_Waiting]) -> tuple[int, list[float]]:
         event = group[0][1]
@@ -152,7 +154,7 @@ class _Drainer:
         new, young = followed.new, list[float]()
         for spooled, event in group:
             late = tuple(turn for turn in event.spoken if not holds(raw, turn))
-            if late and not ended and (young or time.time() < spooled.at + PATIENCE_SECONDS):
+            if late and not ended and (young or _is_young(spooled)):
                 young.append(spooled.at)
                 continue
             if spooled.after is None and late:
@@ -195,6 +197,11 @@ class _Drainer:
             return (await self._memory.head(conversation)).id
         except NotFound:
             return ""
+
+
+def _is_young(spooled: Spooled) -> bool:
+    """Whether its transcript may still be late. One that lies far ahead came before the clock was set back."""
+    return abs(time.time() - spooled.at) < PATIENCE_SECONDS
 
 
 def _file_of(event: Event) -> Path | None:

@@ -7,6 +7,7 @@ built at start that a first request does not need. Both protocol eras come from 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -77,10 +78,11 @@ _Context = ServerRequestContext[Any, Any]
 _T = TypeVar("_T")
 
 
-def build_server(memory: Memory | Opener, *, one_client: bool = True) -> Server[Opened]:
+def build_server(memory: Memory | Opener, *, one_client: bool = True, folder: str | None = None) -> Server[Opened]:
     """An MCP server over a memory, or over an opener that is entered at the first call.
 
     one_client: the process serves one connection (stdio), so that the older per-connection subscriptions can be kept.
+    folder: where the agent works that started the process, if it is one.
     """
 
     @asynccontextmanager
@@ -107,7 +109,7 @@ def build_server(memory: Memory | Opener, *, one_client: bool = True) -> Server[
         on_unsubscribe_resource=notices.unsubscribe if one_client else None,
         on_subscriptions_listen=ListenHandler(notices.bus),
         on_list_prompts=_list_prompts,
-        on_get_prompt=_get_prompt,
+        on_get_prompt=functools.partial(_get_prompt, folder),
         on_completion=_complete,
     )
 
@@ -218,12 +220,12 @@ async def _list_prompts(ctx: _Context, params: PaginatedRequestParams | None) ->
     return ListPromptsResult(prompts=list(prompts.PROMPTS))
 
 
-async def _get_prompt(ctx: _Context, params: GetPromptRequestParams) -> GetPromptResult:
-    return await _answered(_prompt(ctx, params))
+async def _get_prompt(folder: str | None, ctx: _Context, params: GetPromptRequestParams) -> GetPromptResult:
+    return await _answered(_prompt(folder, ctx, params))
 
 
-async def _prompt(ctx: _Context, params: GetPromptRequestParams) -> GetPromptResult:
-    return await prompts.given(await ctx.lifespan_context.get(), params.name, dict(params.arguments or {}))
+async def _prompt(folder: str | None, ctx: _Context, params: GetPromptRequestParams) -> GetPromptResult:
+    return await prompts.given(await ctx.lifespan_context.get(), params.name, dict(params.arguments or {}), folder)
 
 
 async def _complete(ctx: _Context, params: CompleteRequestParams) -> CompleteResult:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mcp.types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
 
+from ctxmem_mcp.capture.choosing import last_session, last_session_in
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.model import View
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
 VIEW_TOKENS = 8_000
+_WHICH = "Which conversation; default: the last active in this folder, else of all."
 
 PROMPTS: tuple[Prompt, ...] = (
     Prompt(
@@ -35,7 +37,7 @@ PROMPTS: tuple[Prompt, ...] = (
         title="Resume a conversation",
         description="Goes on where a conversation ended, also in another agent.",
         arguments=[
-            PromptArgument(name="conversation_id", description="Which conversation; default: the last active."),
+            PromptArgument(name="conversation_id", description=_WHICH),
         ],
     ),
     Prompt(
@@ -43,7 +45,7 @@ PROMPTS: tuple[Prompt, ...] = (
         title="Hand a conversation off",
         description="A brief for the next run, to be read by an agent that starts from nothing.",
         arguments=[
-            PromptArgument(name="conversation_id", description="Which conversation; default: the last active."),
+            PromptArgument(name="conversation_id", description=_WHICH),
             PromptArgument(name="note", description="A word of your own to the next run."),
         ],
     ),
@@ -55,13 +57,15 @@ class NoConversationYet(NotFound):
         super().__init__("There is no conversation to resume yet.", "Store one with append_turn or sync_transcript.")
 
 
-async def given(memory: Memory, name: str, arguments: dict[str, str]) -> GetPromptResult:
-    """The prompt's messages. Raises InvalidArgument for an unknown prompt or argument."""
+async def given(memory: Memory, name: str, arguments: dict[str, str], folder: str | None = None) -> GetPromptResult:
+    """The prompt's messages. folder: where the agent that asks works, if that is known. Raises InvalidArgument for an
+    unknown prompt or argument."""
     prompt = next((prompt for prompt in PROMPTS if prompt.name == name), None)
     if prompt is None:
         raise InvalidArgument("name", f"is {name!r}; takes one of {', '.join(p.name for p in PROMPTS)}")
     _check(prompt, arguments)
-    text = await {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name](memory, arguments)
+    conversation = arguments.get("conversation_id") or await _last_active(memory, folder)
+    text = await {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name](memory, conversation, arguments)
     message = PromptMessage(role="user", content=TextContent(type="text", text=text))
     return GetPromptResult(description=prompt.description, messages=[message])
 
@@ -76,8 +80,8 @@ def _check(prompt: Prompt, arguments: dict[str, str]) -> None:
             raise InvalidArgument(name, f"is required by {prompt.name}", "Call list_conversations for the ids.")
 
 
-async def _recall(memory: Memory, arguments: dict[str, str]) -> str:
-    conversation, query = arguments["conversation_id"], arguments.get("query") or None
+async def _recall(memory: Memory, conversation: str, arguments: dict[str, str]) -> str:
+    query = arguments.get("query") or None
     view = await memory.view(conversation, query=query, token_budget=VIEW_TOKENS)
     wanted = f" on this question:\n\n{query}\n\nAnswer it from there" if query else ". Take it into account"
     return (
@@ -86,8 +90,7 @@ async def _recall(memory: Memory, arguments: dict[str, str]) -> str:
     )
 
 
-async def _resume(memory: Memory, arguments: dict[str, str]) -> str:
-    conversation = arguments.get("conversation_id") or await _last_active(memory)
+async def _resume(memory: Memory, conversation: str, _: dict[str, str]) -> str:
     view = await memory.view(conversation, token_budget=VIEW_TOKENS)
     return (
         f"Go on with conversation {conversation} where it ended. First say in two or three lines what the goal was, "
@@ -96,8 +99,7 @@ async def _resume(memory: Memory, arguments: dict[str, str]) -> str:
     )
 
 
-async def _hand_off(memory: Memory, arguments: dict[str, str]) -> str:
-    conversation = arguments.get("conversation_id") or await _last_active(memory)
+async def _hand_off(memory: Memory, conversation: str, arguments: dict[str, str]) -> str:
     view = await memory.hand_off(conversation, note=arguments.get("note") or None)
     return (
         f"Take over conversation {conversation} from the run before you. What it leaves you stands below; open what "
@@ -106,11 +108,12 @@ async def _hand_off(memory: Memory, arguments: dict[str, str]) -> str:
     )
 
 
-async def _last_active(memory: Memory) -> str:
-    page = await memory.conversations(limit=1)
-    if not page.conversations:
+async def _last_active(memory: Memory, folder: str | None) -> str:
+    session = await last_session_in(memory, folder) if folder else None
+    session = session or await last_session(memory)
+    if session is None:
         raise NoConversationYet
-    return page.conversations[0].conversation_id
+    return session
 
 
 def quoted(view: View) -> str:

@@ -97,11 +97,20 @@ def _serve_stdio(settings: Settings) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        anyio.run(_stdio, ctxmem_mcp.faces.mcp.build_server(functools.partial(open_memory, settings)))
+        opener = functools.partial(open_memory, settings)
+        anyio.run(_stdio, ctxmem_mcp.faces.mcp.build_server(opener, folder=_folder()))
     except* ConnectionError:  # a broken pipe is one
         _log.info("Nobody reads what is answered any more; this ends.")
     finally:
         _divert_stdout()
+
+
+def _folder() -> str | None:
+    """Where the agent that started us works."""
+    try:
+        return os.getcwd()
+    except OSError:  # removed meanwhile
+        return None
 
 
 async def _stdio(server: Server[Opened]) -> None:

@@ -189,8 +189,9 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "search_turns",
         "Search turns",
-        "Finds single turns by words, names or error text, best first, in one conversation or all: turn_id, snippet, "
-        "the sections it stands in and what reading it costs in tokens. For an overview call get_context.",
+        "Finds single turns by words, names or error text, best first, in one conversation or all: turn_id and "
+        "conversation_id, snippet, the sections it stands in and what reading it costs in tokens. For an overview call "
+        "get_context.",
         take.SearchTurns,
         _search_turns,
         gives=Hits,

@@ -56,6 +56,7 @@ async def search(
     titles = await branch.summaries(node for path in paths.values() for node in path)
     return [
         _hit(
+            state.conversation_id,
             turns[i],
             best[i],
             [titles[n.digest].title for n in paths[i] if n.digest in titles],
@@ -76,10 +77,10 @@ def _path(ground: Ground, index: int) -> list[Node]:
     return path
 
 
-def _hit(turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
+def _hit(conversation_id: str, turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
-        turn.id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,
+        turn.id, conversation_id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,
         round(found.score, 3), why,
     )  # fmt: skip
 

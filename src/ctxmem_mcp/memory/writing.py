@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.memory.branches import Lineage, children_of
 from ctxmem_mcp.memory.edges import edge_at, known_prefix
 from ctxmem_mcp.memory.growing import Edge, Grower, Grown, chain, frontier_bytes
@@ -105,6 +105,11 @@ class Writer:
                 except (HeadMoved, UnknownConversation):  # unknown: forgotten between two reads; it begins anew
                     self.drop(target.conversation_id)
                     await _pause_before_retry()
+                except UnknownTurn:
+                    # Another process may have stored it since this one looked.
+                    if target.conversation_id not in self._edges:
+                        raise
+                    self.drop(target.conversation_id)
                 except BaseException:
                     self.drop(target.conversation_id)
                     raise

@@ -8,9 +8,8 @@ compares the version it was computed from and swaps, in one durable transaction,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
@@ -197,25 +196,22 @@ def info_of(state: State, head: str | None, size: int) -> ConversationInfo:
     )
 
 
-def page_of(infos: Sequence[ConversationInfo], limit: int, cursor: str | None) -> Page:
-    """One page of a listing, last active first. A cursor names the last one of the page before."""
-    ordered = sorted(infos, key=_place)
+def page_of(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor: str | None) -> Page:
+    """One page of a listing, last active first. Each comes with the instant of its last activity: many are stored
+    within one second. A cursor names the last one of the page before."""
+    ordered = sorted((-updated, info.conversation_id, info) for updated, info in infos)
     if cursor is not None:
         after = _parsed(cursor)
-        ordered = [info for info in ordered if _place(info) > after]
+        ordered = [placed for placed in ordered if placed[:2] > after]
     page = ordered[:limit]
     more = len(ordered) > len(page) and page
-    return Page(page, f"{page[-1].last_activity}/{page[-1].conversation_id}" if more else None)
+    return Page([info for _, _, info in page], f"{-page[-1][0]!r}/{page[-1][1]}" if more else None)
 
 
-def _place(info: ConversationInfo) -> tuple[int, str]:
-    return -int(datetime.fromisoformat(info.last_activity).timestamp()), info.conversation_id
-
-
-def _parsed(cursor: str) -> tuple[int, str]:
+def _parsed(cursor: str) -> tuple[float, str]:
     when, _, conversation_id = cursor.partition("/")
     try:
-        return -int(datetime.fromisoformat(when).timestamp()), conversation_id
+        return -float(when), conversation_id
     except ValueError:
         raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the page before.") from None
 

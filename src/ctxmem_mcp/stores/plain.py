@@ -203,7 +203,10 @@ class PlainStore:
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> Page:
         infos = [
-            info_of(k.state, k.turns[k.state.head].id, sum(len(t.content.encode()) for t in k.turns.values()))
+            (
+                k.state.updated,
+                info_of(k.state, k.turns[k.state.head].id, sum(len(t.content.encode()) for t in k.turns.values())),
+            )
             for k in self._kept.values()
             if k.state.expires > now and space in (None, k.state.space)
         ]

@@ -275,7 +275,9 @@ def search(
         return
     out = drawing.console()
     for hit in hits:
-        said = " ".join(part for part in (hit.turn_id, hit.role, hit.name, hit.said_at) if part)
+        # Where all were searched, a turn's id alone opens nothing.
+        where = hit.conversation_id if conversation is None else None
+        said = " ".join(part for part in (where, hit.turn_id, hit.role, hit.name, hit.said_at) if part)
         out.print(f"{said}  {' > '.join(hit.path)}  {drawing.short(hit.tokens)} tokens", style="bold", markup=False)
         out.print(f"  {hit.snippet}", markup=False)
         out.print(f"  why: {', '.join(hit.why)}", style="dim", markup=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctxmem_mcp.assembly import open_memory
+from ctxmem_mcp.capture.choosing import OF_AGENT, last_session
 from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
 from ctxmem_mcp.faces.serving import log_to_stderr
 from ctxmem_mcp.memory import Memory
@@ -69,16 +70,16 @@ async def every_conversation(memory: Memory) -> list[ConversationInfo]:
 
 
 async def conversation_named(memory: Memory, given: str) -> str:
-    """The id meant by a whole id, a beginning that only one has, or `last`, the one last active."""
+    """The id meant by a whole id, a beginning that only one has, or `last`, the session last active."""
     try:
         return (await memory.info(given)).conversation_id
     except NotFound:
         known = [info.conversation_id for info in await every_conversation(memory)]
     if given == LAST and known:
-        return known[0]
+        return await last_session(memory) or known[0]
     fitting = [conversation for conversation in known if conversation.startswith(given)]
     # A session's sub-agents begin with its id; who names the beginning means the session.
-    main = [one for one in fitting if all(other.startswith(f"{one}:") for other in fitting if other != one)]
+    main = [one for one in fitting if all(other.startswith(one + OF_AGENT) for other in fitting if other != one)]
     fitting = main or fitting
     if len(fitting) > 1:
         raise AmbiguousId(given, fitting[:10])

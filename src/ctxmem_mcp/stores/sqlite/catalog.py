@@ -192,10 +192,12 @@ class Catalog:
         db.execute("DELETE FROM files WHERE name = ?", (name,))
         db.execute("DELETE FROM roots WHERE name = ?", (name,))
 
-    def infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[ConversationInfo]:
+    def infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[tuple[float, ConversationInfo]]:
+        """Each with the instant of its last activity."""
         self.refresh(db)
         where, values = ("AND space = ?", [space]) if space is not None else ("", [])
-        return [_info(r) for r in db.execute(f"SELECT {_INFO} FROM files WHERE expires > ? {where}", [now, *values])]
+        rows = db.execute(f"SELECT updated, {_INFO} FROM files WHERE expires > ? {where}", [now, *values])
+        return [(row[0], _info(row[1:])) for row in rows]
 
     def with_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
         self.refresh(db)
