@@ -19,6 +19,8 @@ Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
 # Names of turns that nobody said: what the host put in, a host's recap of what it threw away, thoughts said to nobody.
 INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
+# What stands between a session's id and its sub-agent's.
+OF_AGENT = ":"
 
 DIGEST_BYTES = 16
 ID_DIGITS = 12
@@ -186,13 +188,14 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What forgetting removed, and what was checked afterwards."""
+    """What forgetting removed, and what was checked afterwards. others: conversations of its sub-agents, still there."""
 
     conversation_id: str
     turns: int
     nodes: int
     bytes: int
     checked: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ FORMS = {
     "Stripe Access Key": ("", "sk" + "_live_51" + LONG[:97]),
     "JSON Web Token": ("", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0." + LONG[:43]),
     "NPM tokens": ("", "npm" + "_" + LONG[:36]),
+    "Hugging Face Token": ("", "hf" + "_" + LONG[:34]),
     "Google API Key": ("", "AI" + "za" + LONG[:35]),
     "Private Key": ("", PEM),
     "Private Key, cut off": ("", PEM.rpartition("\n")[0]),

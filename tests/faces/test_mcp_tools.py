@@ -316,7 +316,15 @@ async def test_forgetting_takes_the_id_twice_and_gives_a_receipt(call: Caller) -
     assert (receipt["turns"], receipt["conversation_id"]) == (1, "c")
     assert receipt["bytes"] > 0
     assert receipt["checked"]
+    assert receipt["others"] == []
     assert "No conversation 'c'" in await call.refusal("get_context", conversation_id="c")
+
+
+async def test_the_receipt_names_conversations_of_sub_agents_that_are_still_there(call: Caller) -> None:
+    for name in ("c", "c:planner", "cd", "d:c:x"):
+        await call.append("a secret", conversation_id=name)
+    receipt = await call.record("forget_conversation", conversation_id="c", confirm="c")
+    assert receipt["others"] == ["c:planner"]
 
 
 async def test_conversations_are_listed_last_active_first_in_pages(call: Caller) -> None:

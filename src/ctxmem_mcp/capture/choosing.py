@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxmem_mcp.errors import NotFound
+from ctxmem_mcp.model import OF_AGENT
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
-# What stands between a session's id and its sub-agent's.
-OF_AGENT = ":"
 _LOOKED_AT = 20
 _REPOSITORY = ".git"
 

@@ -1,6 +1,6 @@
 """Takes secrets out of words before anything of them touches the disk. Off unless asked for: it is not lossless.
 
-Detectors of detect-secrets that know a secret by its form are used, and two of our own; those that guess by entropy or
+Detectors of detect-secrets that know a secret by its form are used, and some of our own; those that guess by entropy or
 by a name beside it are not, for code is full of what they take for secrets. A secret becomes a placeholder that says
 of what type it was: the same secret always the same one, so that what is told again is known again.
 """
@@ -50,6 +50,7 @@ _OWN = (
     ("AWS Session Token", re.compile(r"(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[A-Za-z0-9/+]{80,}={0,2}")),
     ("GitHub Token", re.compile(r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}")),
     ("Google API Key", re.compile(r"AIza[0-9A-Za-z_-]{35}")),
+    ("Hugging Face Token", re.compile(r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34,}")),
     ("NPM tokens", re.compile(r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}")),
     ("NPM tokens", re.compile(r":_authToken=([A-Fa-f0-9-]{36})")),
 )

@@ -20,11 +20,13 @@ from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
 from ctxmem_mcp.memory.seen import Looks, Seen
 from ctxmem_mcp.memory.writing import Defaults, Target, Writer
 from ctxmem_mcp.model import (
+    OF_AGENT,
     RETENTION_DAYS_DEFAULT,
     RETENTION_DAYS_MAX,
     RETENTION_DAYS_MIN,
     ROLES,
     Appended,
+    ConversationInfo,
     Highlight,
     Hit,
     ModelUsage,
@@ -46,6 +48,7 @@ __all__ = ["Memory"]
 
 # A search over everything looks into this many of the conversations last active.
 SEARCHED_CONVERSATIONS = 100
+LISTED_AT_ONCE = 100
 
 
 class Memory:
@@ -156,7 +159,8 @@ class Memory:
             self._looks.drop(conversation_id)
             receipt = await self._store.forget(conversation_id)
         self._on_gone([conversation_id])
-        return receipt
+        others = [one.conversation_id for one in await self.every_conversation()]
+        return replace(receipt, others=[one for one in others if one.startswith(conversation_id + OF_AGENT)])
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> State:
         """Keeps the conversation this many days (1..365) after its last append."""
@@ -264,6 +268,17 @@ class Memory:
     async def conversations(self, *, space: str | None = None, limit: int = 20, cursor: str | None = None) -> Page:
         """Living conversations, last active first."""
         return await self._store.conversations(self._clock(), space, limit, cursor)
+
+    async def every_conversation(self) -> list[ConversationInfo]:
+        """All living conversations, last active first."""
+        found: list[ConversationInfo] = []
+        cursor: str | None = None
+        while True:
+            page = await self.conversations(limit=LISTED_AT_ONCE, cursor=cursor)
+            found += page.conversations
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
 
     async def info(self, conversation_id: str) -> State:
         """The conversation's state (head, counts, retention), or UnknownConversation."""

@@ -12,7 +12,7 @@ import typer
 from ctxmem_mcp.capture import importing
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.faces.cli import bringing, capturing, carrying, drawing, installing
-from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, every_conversation, with_memory
+from ctxmem_mcp.faces.cli.opening import Flags, conversation_named, with_memory
 from ctxmem_mcp.faces.cli.printing import print_json, print_view
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import Hit, OutlineNode, View
@@ -167,7 +167,7 @@ def hook(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """The conversations, last active first."""
-    found = with_memory(_flags, every_conversation)
+    found = with_memory(_flags, Memory.every_conversation)
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
@@ -331,6 +331,8 @@ def forget(
     typer.echo(f"Forgot {found}: {receipt.turns:,} turns, {receipt.nodes:,} nodes, {receipt.bytes:,} bytes.")
     for checked in receipt.checked:
         typer.echo(f"  checked: {checked}")
+    for other in receipt.others:
+        typer.echo(f"  still there, of a sub-agent of it: {other}")
 
 
 @app.command()
@@ -367,7 +369,7 @@ def verify(
 
     async def work(memory: Memory) -> dict[str, list[str]]:
         named = [await conversation_named(memory, given) for given in conversations or ()]
-        wanted = named or [info.conversation_id for info in await every_conversation(memory)]
+        wanted = named or [info.conversation_id for info in await memory.every_conversation()]
         return {conversation: await _faults(memory, conversation) for conversation in wanted}
 
     found = with_memory(_flags, work)

@@ -12,10 +12,11 @@ from typing import Any
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import CtxmemError
-from ctxmem_mcp.faces.cli.opening import Flags, every_conversation, with_memory
+from ctxmem_mcp.faces.cli.opening import Flags, with_memory
 from ctxmem_mcp.install.agents import AGENTS
 from ctxmem_mcp.install.looking import Fault, Report, look
 from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.memory import Memory
 
 FREE_BYTES_MIN = 200 * 1024 * 1024
 
@@ -140,7 +141,7 @@ def _folder(flags: Flags, other: str) -> Folder:
     _judge_disk(folder, path, other)
     if path.is_dir() and folder.writable:
         try:
-            folder.conversations = len(with_memory(flags, every_conversation))
+            folder.conversations = len(with_memory(flags, Memory.every_conversation))
         except CtxmemError as error:
             folder.faults.append(Fault(error.message.rstrip("."), error.hint))
     return folder

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctxmem_mcp.assembly import open_memory
-from ctxmem_mcp.capture.choosing import OF_AGENT, last_session
+from ctxmem_mcp.capture.choosing import last_session
 from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
 from ctxmem_mcp.faces.serving import log_to_stderr
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import ConversationInfo
+from ctxmem_mcp.model import OF_AGENT
 from ctxmem_mcp.settings import Settings
 
 _log = logging.getLogger(__name__)
 Given = TypeVar("Given")
 LAST = "last"
-_PAGE = 100
 
 
 @dataclass
@@ -57,24 +56,12 @@ async def _up_to_date(memory: Memory, data_dir: Path) -> None:
         _log.warning("What agents' hooks left could not be taken in: %s", error)
 
 
-async def every_conversation(memory: Memory) -> list[ConversationInfo]:
-    """All living conversations, last active first."""
-    found: list[ConversationInfo] = []
-    cursor: str | None = None
-    while True:
-        page = await memory.conversations(limit=_PAGE, cursor=cursor)
-        found += page.conversations
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
-
-
 async def conversation_named(memory: Memory, given: str) -> str:
     """The id meant by a whole id, a beginning that only one has, or `last`, the session last active."""
     try:
         return (await memory.info(given)).conversation_id
     except NotFound:
-        known = [info.conversation_id for info in await every_conversation(memory)]
+        known = [info.conversation_id for info in await memory.every_conversation()]
     if given == LAST and known:
         return await last_session(memory) or known[0]
     fitting = [conversation for conversation in known if conversation.startswith(given)]
