@@ -188,7 +188,7 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What forgetting removed, and what was checked afterwards. others: conversations of its sub-agents, still there."""
+    """What forgetting removed, and what was checked afterwards. others: its sub-agents' conversations, still there."""
 
     conversation_id: str
     turns: int
