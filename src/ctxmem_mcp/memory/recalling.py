@@ -21,7 +21,7 @@ from ctxmem_mcp.recall.fitting import OUTLINE_SHARE_MAX, Fitted, Material, Quote
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, Tiled, tile
 from ctxmem_mcp.recall.packing import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose, cost_weight_for
-from ctxmem_mcp.recall.query import EVERYTHING
+from ctxmem_mcp.recall.query import EVERYTHING, asks_for_the_end
 from ctxmem_mcp.recall.rendering import ALL_KINDS, Kinds
 from ctxmem_mcp.recall.telling import answers, between, told_turns
 from ctxmem_mcp.recall.wanting import asking, tokens_for_asking, wanted
@@ -91,7 +91,9 @@ async def view(
         wanted = [_unit(found) for found in _in_order_of_pay(answer, token_budget)] if answer else []
         return await stable_view(branch, ground, heading, wanted, count)
     budget = token_budget - heading.cost(count) - (tokens_for_asking(heading) if asks else 0)
-    asked = query if query and query.strip() else await _last_said(branch)
+    if query and (not query.strip() or asks_for_the_end(query)):
+        query = None
+    asked = query or await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     answer = await ask(branch, asked) if asked else None
     found = _in_order_of_pay(answer, budget) if answer else []

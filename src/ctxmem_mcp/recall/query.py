@@ -131,6 +131,20 @@ _FILLER = frozenset(
 )
 
 
+# Wordings that ask how far things have come: what was said last answers that, not where these words stand.
+_AT_THE_END = re.compile(
+    r"\b(?:(?:left|remain(?:s|ing)?|still|yet) to (?:do|be done)|to-?dos?|(?:still )?(?:unfinished|pending)|still open|"
+    r"remaining (?:work|tasks?|steps?|items?)|next steps?|(?:comes?|do(?:ing)?|is|was|what'?s) next|"
+    r"(?:left|leave|break|broke) off|where (?:are|were|did|do|was|am) (?:we|i|you)(?: (?:stop|stand|end|leave))?|"
+    r"(?:are|were|was|am) (?:we|i|you) (?:just |currently )?(?:doing|working on|at|up to)(?: right)?(?: now)?|"
+    r"should (?:we|i|you) do(?: now| next)?|(?:current |present |latest )?(?:state|status)|"
+    r"up to (?:speed|date)|catch (?:me|us) up|most recent(?:ly)?|"
+    r"(?:last|latest) (?:thing|step|change|message|task|topic)s?)\b"
+    r"|\A\W*(?:please )?(?:resume|continue|go on)\W*\Z",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """A time the query names: a day where it is known, else a month, else a year. None: not said."""
@@ -220,6 +234,13 @@ def _names_nothing(text: str, own: Sequence[str]) -> bool:
         for term in terms.analyse(match[0])
     }
     return all(term in says_kind or term in _FILLER for term in own)
+
+
+def asks_for_the_end(text: str) -> bool:
+    """Whether a question like "what is left to do?" asks how far things have come, and names nothing besides."""
+    found = [match[0] for match in _AT_THE_END.finditer(text)]
+    says = {term for words in found for term in terms.analyse(words)} | _FILLER
+    return bool(found) and all(term in says for term in terms.analyse(text)[:TERMS_MAX])
 
 
 def _named(text: str, speakers: Sequence[str]) -> list[str]:
