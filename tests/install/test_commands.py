@@ -318,6 +318,22 @@ def test_a_server_of_somebody_elses_under_our_name_is_told_not_called_unregister
     assert _look(home, "cursor").remarks == [f"{path} {why}, then run `ctxmem-mcp install cursor`"]
 
 
+def test_what_claude_code_itself_registered_for_a_folder_is_told(
+    run: Callable[..., Ran], home: Path, command: Path
+) -> None:
+    path = home / ".claude.json"
+    of_folder = {"mcpServers": {"ctxmem": {"type": "stdio", "command": str(command), "args": []}}}
+    path.write_text(json.dumps({"projects": {str(home / "project"): of_folder, str(home): {}}}), "utf-8")
+    here = f"server ctxmem in {path} holds in {home / 'project'} before any other; "
+    remark = here + "`claude mcp remove --scope local ctxmem` takes it out"
+    assert _look(home, "claude-code").remarks == ["not registered; `ctxmem-mcp install claude-code` does it", remark]
+    before = path.read_bytes()
+    run("install", "claude-code")
+    assert _look(home, "claude-code").remarks == [remark]
+    run("uninstall", "claude-code")
+    assert path.read_bytes() == before
+
+
 def test_what_is_switched_off_is_told(run: Callable[..., Ran], home: Path) -> None:
     run("install", "claude-code", "codex")
     config, settings = home / ".codex" / "config.toml", home / ".claude" / "settings.json"

@@ -1,5 +1,5 @@
 """Claude Code: servers in ~/.claude.json, hooks in ~/.claude/settings.json; a project's in .mcp.json and, for this user
-alone, in .claude/settings.local.json.
+alone, in .claude/settings.local.json. What `claude mcp add` registers without a scope is in ~/.claude.json for one folder.
 
 On Windows it runs hooks in Git's bash, which eats backslashes. The start of a session is heard of in all four kinds:
 what is said then goes into the new context, also after a compaction.
@@ -51,6 +51,10 @@ AGENT = Agent(
     hooks=lambda machine: _hooks(_folder(machine) / "settings.json"),
     project_servers=lambda machine: _servers(machine.project / ".mcp.json"),
     project_hooks=lambda machine: _hooks(machine.project / ".claude" / "settings.local.json"),
+    others=lambda machine: [
+        JsonServers(_state(machine), "mcpServers", within=("projects", str(machine.project))),
+    ],
+    remove_others="claude mcp remove --scope local ctxmem",
     after="Start a new session. `/mcp` lists ctxmem as connected.",
     after_hooks="`/hooks` lists the hooks.",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -95,7 +96,19 @@ def look(agent: Agent, machine: Machine, ask: Callable[[Found], Answer] | None =
             answers[key] = answers.get(key) or ask(found)
             report.servers.append(Registered(part.path, found, answers[key], of_project))
     _judge(report, parts)
+    _remark_others(report, agent, machine)
     return report
+
+
+def _remark_others(report: Report, agent: Agent, machine: Machine) -> None:
+    """What the agent's own command registered for one folder: it goes before ours there, whatever ours says."""
+    for part in agent.others(machine):
+        with suppress(Unfit):  # told of the file already
+            for found in part.found(files.read(part.path)):
+                report.remarks.append(
+                    f"server {found.where} in {part.path} holds in {machine.project} before any other; "
+                    f"`{agent.remove_others}` takes it out"
+                )
 
 
 def _found(part: Part, report: Report) -> list[Found]:

@@ -85,12 +85,13 @@ class _Servers:
 
 @dataclass(frozen=True)
 class JsonServers(_Servers):
-    """A list of servers in JSON, under one key of the file."""
+    """A list of servers in JSON, under one key of the file, or of what stands at `within` in it."""
 
     path: Path
     key: str
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
     names_in: ClassVar[str] = "object"
 
@@ -108,16 +109,19 @@ class JsonServers(_Servers):
 
     def without(self, text: str, *, prune: bool) -> str | None:
         for name in _all_known(self._servers(text)):
-            text = splicing.drop(text, (self.key, name))
+            text = splicing.drop(text, (*self.within, self.key, name))
             if prune and not self._servers(text):
-                text = splicing.drop(text, (self.key,))
+                text = splicing.drop(text, (*self.within, self.key))
         return text
 
     def _read(self, text: str | None) -> dict[str, Any]:
-        return json_object(text)
+        inner: Any = json_object(text)
+        for key in self.within:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        return inner if isinstance(inner, dict) else {}
 
     def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
-        return splicing.put(text, way, value)
+        return splicing.put(text, (*self.within, *way), value)
 
 
 @dataclass(frozen=True)
