@@ -17,8 +17,8 @@ def nothing(machine: Machine) -> Sequence[Part]:
 @dataclass(frozen=True, slots=True)
 class Agent:
     """`traces`: folders and files of which one is there where the agent is. `servers` and `hooks`: our parts of the
-    user's files, `project_...` of a project's; `others`: parts that only other programs write, which are
-    looked at, and `remove_others`: what takes ours out of them. `after`: what a person does and sees next; `after_hooks`: and does and
+    user's files, `project_...` of a project's; `others`: parts that only other programs write, which are looked at, and
+    `remove_others`: what takes ours out of them. `after`: what a person does and sees next; `after_hooks`: and does and
     sees of the hooks."""
 
     name: str

@@ -1,5 +1,6 @@
 """Claude Code: servers in ~/.claude.json, hooks in ~/.claude/settings.json; a project's in .mcp.json and, for this user
-alone, in .claude/settings.local.json. What `claude mcp add` registers without a scope is in ~/.claude.json for one folder.
+alone, in .claude/settings.local.json. What `claude mcp add` registers without a scope is in ~/.claude.json too, for one
+folder.
 
 On Windows it runs hooks in Git's bash, which eats backslashes. The start of a session is heard of in all four kinds:
 what is said then goes into the new context, also after a compaction.
