@@ -103,10 +103,10 @@ class Gateway:
         """Sends the request on; the answer comes back as the upstream gives it."""
         import httpx2
 
-        from ctxmem_mcp.faces.http.deps import credential_header
+        from ctxmem_mcp.faces.http.deps import credential_headers
 
         request = doing.request
-        headers = headers_for(request.headers.items(), credential_header(request), doing.target.key)
+        headers = headers_for(request.headers.items(), credential_headers(request), doing.target.key)
         content = doing.content if request.method == "POST" else None
         sending = self._upstream.send(request.method, doing.target.url, request.url.query, headers, content)
         try:
@@ -184,11 +184,19 @@ class Gateway:
         if content is None:
             return Response(status_code=499)
         if response.status_code == 200 and doing.preparing is not None and not counts:
-            found = _json_object(content)
-            await self._keep(doing, doing.shape.answer(found), doing.shape.usage(found))
-            if doing.told == "folded" and found is not None and doing.shape.with_raw(found, doing.saved):
-                content = _dumped(found)
+            try:
+                content = await self._kept(doing, content)
+            except Exception as error:
+                _log.warning("An answer was not kept, it can't be understood: %s", type(error).__name__)
         return _with_headers(Response(content, response.status_code), back)
+
+    async def _kept(self, doing: Doing, content: bytes) -> bytes:
+        """Keeps a whole answer; gives it back with what its history would have cost, where that was folded."""
+        found = _json_object(content)
+        await self._keep(doing, doing.shape.answer(found), doing.shape.usage(found))
+        if doing.told == "folded" and found is not None and doing.shape.with_raw(found, doing.saved):
+            return _dumped(found)
+        return content
 
     async def _streamed(self, doing: Doing, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         """The answer's bytes as they come. What was heard is kept if it is whole, however the stream ends: clients hang

@@ -60,7 +60,7 @@ class Watched:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                _name_request(MutableHeaders(scope=message), request_id)
             await send(message)
 
         self._metrics.under_way += 1
@@ -77,6 +77,11 @@ class Watched:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.done(method, route, status, seconds)
         _log.info("request id=%s method=%s route=%s status=%d ms=%d", request_id, method, route, status, seconds * 1e3)
+
+
+def _name_request(headers: MutableHeaders, request_id: str) -> None:
+    """An upstream's own id of the request stays: its clients and its support know no other."""
+    headers["x-ctxmem-request-id" if "x-request-id" in headers else "x-request-id"] = request_id
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -147,7 +152,7 @@ class Authenticated:
             self._metrics.refused["rate"] += 1
             message = f"Rate limit exceeded. Try again in {wait} s."
             return await failure(scope["path"], 429, message, headers={"Retry-After": str(wait)})(scope, receive, send)
-        scope.setdefault("state", {}).update(principal=asker.principal, credential_header=asker.header)
+        scope.setdefault("state", {}).update(principal=asker.principal, credential_headers=asker.headers)
         async with self._rooms.used(asker.principal):
             return await self._app(scope, receive, send)
 
