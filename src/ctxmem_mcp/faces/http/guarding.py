@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from ctxmem_mcp.faces.http.answers import failure
 from ctxmem_mcp.faces.http.oauth import METADATA_PATH, ScopeMissing
@@ -66,6 +67,13 @@ class Watched:
         self._metrics.under_way += 1
         try:
             await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            # Nobody is left to tell, and nothing went wrong here. An answer that has begun is broken off.
+            if status:
+                raise
+        except Exception:
+            status = status or 500
+            raise
         finally:
             self._metrics.under_way -= 1
             self._ended(scope, request_id, status, time.perf_counter() - begun)
