@@ -62,6 +62,8 @@ class Upstream:
     raw: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    # As they stood in the requests' first lines.
+    targets: list[str] = field(default_factory=list)
     # The other end of each request's connection.
     peers: list[Any] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
@@ -75,6 +77,8 @@ class Upstream:
             self.bodies.append(json.loads(raw))
         self.headers.append(dict(request.headers))
         self.paths.append(request.url.path)
+        query = f"?{request.url.query}" if request.url.query else ""
+        self.targets.append(request.scope["raw_path"].decode() + query)
         self.peers.append(request.client)
         self.asked.set()
         return await self.answers(request, self.bodies[-1] if self.bodies else None)

@@ -141,6 +141,39 @@ def test_there_are_never_more_marks_than_the_api_takes_and_a_longer_one_comes_fi
     assert known.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == ours
 
 
+@pytest.mark.parametrize(
+    ("parts", "ttl", "ours"),
+    [(1, "1h", {"type": "ephemeral", "ttl": "1h"}), (3, "5m", None), (2, "5m", {"type": "ephemeral"})],
+)
+def test_a_mark_on_the_request_itself_counts_as_one_on_its_last_message(
+    house: House, known: Upstream, parts: int, ttl: str, ours: Any
+) -> None:
+    mark = {"type": "ephemeral", "ttl": ttl}
+    system = [
+        {"type": "text", "text": f"part {i}", "cache_control": {"type": "ephemeral", "ttl": "1h"}} for i in range(parts)
+    ]
+    body = {"model": "m:memory", "max_tokens": 500, "system": system, "cache_control": mark}
+    httpx2.post(
+        f"{house.url}/v1/messages", json={**body, "messages": [*history(30)[:-1], {"role": "user", "content": "?"}]}
+    )
+    assert known.bodies[-1]["cache_control"] == mark
+    assert known.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == ours
+
+
+def test_an_answer_that_nobody_understands_comes_back_as_it_is(house: House, known: Upstream) -> None:
+    depth = 400
+    nested = '{"content": [' * depth + "]}" * depth
+    content = f'{{"role": "assistant", "content": [{nested}]}}'
+
+    async def answers(_: Request, __: Any) -> Response:
+        return Response(content, media_type="application/json")
+
+    known.answers = answers
+    with_memory = {"model": "m:memory", "max_tokens": 500, "messages": [{"role": "user", "content": "?"}]}
+    answer = httpx2.post(f"{house.url}/v1/messages", json=with_memory)
+    assert (answer.status_code, answer.text) == (200, content)
+
+
 def test_tokens_are_counted_of_what_would_be_sent(house: House, known: Upstream) -> None:
     with client(house) as api:
         counted = [

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp.faces.serving import http_app
 from ctxmem_mcp.settings import Settings
@@ -58,6 +60,46 @@ async def test_our_own_token_never_goes_upstream(
     assert answer.status_code == 200
     assert answer.headers["x-ctxmem-memory"] in ("whole", "folded")
     assert not [value for value in known.headers[-1].values() if ALICE in value]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("second", [ALICE, BOB], ids=["alice", "bob"])
+async def test_no_token_of_ours_goes_upstream_though_several_headers_hold_one(
+    service: httpx2.AsyncClient, known: Upstream, path: str, second: str
+) -> None:
+    headers = {"x-ctxmem-token": ALICE, "authorization": f"Bearer {second}", "x-api-key": second}
+    assert (await service.post(path, json=body(path), headers=headers)).status_code == 200
+    assert not [value for value in known.headers[-1].values() if ALICE in value or BOB in value]
+
+
+@pytest.mark.anyio
+async def test_the_upstreams_own_id_of_a_request_stays(service: httpx2.AsyncClient, known: Upstream) -> None:
+    async def answers(_: Request, __: Any) -> Response:
+        return JSONResponse({}, headers={"x-request-id": "theirs"})
+
+    known.answers = answers
+    headers = {"authorization": f"Bearer {ALICE}", "x-request-id": "ours"}
+    answer = await service.post(PATHS[0], json={}, headers=headers)
+    assert answer.headers.get_list("x-request-id") == ["theirs"]
+    assert answer.headers["x-ctxmem-request-id"] == "ours"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/v1/models/..%2ffiles", "/v1/models/%2e%2e/files", "/v1/models/a/..%2f..%2ffiles"])
+async def test_a_models_name_leads_nowhere_else(service: httpx2.AsyncClient, known: Upstream, path: str) -> None:
+    answer = await service.get(path, headers={"authorization": f"Bearer {ALICE}"})
+    assert answer.status_code == 404
+    assert "error" in answer.json()
+    assert known.paths == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["openai%2Fgpt-4o", "openai/gpt-4o", "a%3Fb=c", "a%23b", "gpt-4o:online", "%C3%A9"])
+async def test_a_models_name_goes_on_as_it_came(service: httpx2.AsyncClient, known: Upstream, name: str) -> None:
+    headers = {"authorization": f"Bearer {ALICE}"}
+    assert (await service.get(f"/v1/models/{name}?limit=2", headers=headers)).status_code == 200
+    assert known.targets[-1] == f"/v1/models/{name}?limit=2"
 
 
 @pytest.mark.anyio

@@ -58,6 +58,15 @@ def test_headers_and_body_ask_for_it_and_false_wins(body: Body, headers: dict[st
     assert without_ours(body, wish)["model"] == "m"
 
 
+@pytest.mark.parametrize("theirs", [{"type": "store"}, [], "session-7", 2])
+def test_a_field_of_that_name_that_is_no_switch_is_somebody_elses(theirs: Any) -> None:
+    body = {"model": "m", "memory": theirs}
+    wish = wish_of(body, {})
+    assert (wish.on, wish.said) == (False, False)
+    asked = {"model": "m:memory", "memory": theirs}
+    assert without_ours(asked, wish_of(asked, {})) == body
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "days"),
     [

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Message
 
 from ctxmem_mcp import __version__
 from ctxmem_mcp.errors import InvalidArgument
@@ -24,9 +25,11 @@ from ctxmem_mcp.faces.http.app import hosts_of
 from ctxmem_mcp.faces.http.guarding import Bounded
 from ctxmem_mcp.faces.http.rates import Rates
 from ctxmem_mcp.faces.http.tokens import new_token, read_tokens
-from ctxmem_mcp.faces.serving import serve
+from ctxmem_mcp.faces.serving import http_app, serve
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.records import Records
 from ctxmem_mcp.settings import Settings
-from tests.http.conftest import ALICE, BOB, TOKENS
+from tests.http.conftest import ALICE, BOB, TOKENS, running
 
 pytestmark = pytest.mark.anyio
 
@@ -251,6 +254,54 @@ async def test_the_log_says_what_was_done_and_never_what_was_said(serve: Any, ca
 async def test_a_request_id_that_could_forge_a_log_line_is_replaced(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/health", headers={"x-request-id": "a status=200 b"})
     assert re.fullmatch(r"req_[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [("/v1/chat/sessions", {"success": False}), ("/v1/memory", {}), ("/v1/spaces", {"success": False})],
+)
+async def test_what_nobody_foresaw_is_told_in_the_apis_own_words_and_counted(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, shape: dict[str, Any]
+) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
+        raise OSError("QUAGGA")
+
+    monkeypatch.setattr(Records, "put", breaks)
+    monkeypatch.setattr(Memory, "sync", breaks)
+    body = {"name": "a", "messages": [{"role": "user", "content": "a"}]}
+    given = body if path == "/v1/memory" else {"name": "a"}
+    answer = await http.post(path, json=given, headers={"x-request-id": "mine"})
+    assert answer.status_code == 500
+    assert shape.items() <= answer.json().items()
+    assert "request mine" in str(answer.json()["error"])
+    assert answer.headers.get_list("x-request-id") == ["mine"]
+    assert "QUAGGA" not in answer.text
+    figures = (await http.get("/metrics")).text
+    assert f'ctxmem_http_requests_total{{method="POST",route="{path}",status="500"}} 1' in figures
+
+
+async def test_a_client_that_leaves_while_its_request_comes_is_no_error(settings: Settings) -> None:
+    app = http_app(settings, "127.0.0.1")
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/v1/memory", "raw_path": b"/v1/memory", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"127.0.0.1")], "client": None, "server": ("127.0.0.1", 8765),
+    }  # fmt: skip
+    coming: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b'{"messages"', "more_body": True},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with running(app):
+        await app(scope, receive, send)
+    assert sent == []
 
 
 async def test_ready_says_no_where_the_folder_cannot_be_written(serve: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -86,6 +87,15 @@ async def test_what_was_sent_before_is_known_by_its_messages_alone(
     assert more["prompt_tokens_details"]["cached_tokens"] == first["prompt_tokens"]
     (conversation,) = await listed(settings)
     assert conversation.turns == len(grown)
+
+
+async def test_the_same_messages_sent_several_times_at_once_are_one_conversation(http: httpx2.AsyncClient) -> None:
+    messages = [{"role": "system", "content": "Help."}, {"role": "user", "content": "hi"}]
+    longer = [*messages, {"role": "assistant", "content": "hello"}]
+    sent = [http.post("/v1/memory", json={"messages": one}) for one in [messages, longer] * 6]
+    answers = await asyncio.gather(*sent)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.headers["x-ctxmem-conversation"] for answer in answers}) == 1
 
 
 async def test_an_edited_message_makes_a_branch_and_both_can_be_gone_on_with(

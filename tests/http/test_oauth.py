@@ -36,12 +36,14 @@ class Keys:
     def __init__(self) -> None:
         self.published: list[dict[str, Any]] = []
         self.fetched = 0
+        # Sent in place of the keys.
+        self.nonsense: bytes | None = None
         keys = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 keys.fetched += 1
-                body = json.dumps({"keys": keys.published}).encode()
+                body = keys.nonsense or json.dumps({"keys": keys.published}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -228,6 +230,17 @@ async def test_a_new_key_is_found_and_unknown_ones_do_not_make_us_ask_again_and_
     now = 31.0
     assert await verifier.subject_of(signed(FOREIGN, "new")) == "alice"
     assert keys.fetched == 2
+
+
+async def test_an_issuer_that_answers_nonsense_for_its_keys_turns_nobody_away(keys: Keys) -> None:
+    now = 0.0
+    verifier = Verifier(Authority(ISSUER, AUDIENCE, keys.url), lambda: now)
+    assert await verifier.subject_of(signed()) == "alice"
+    for nonsense in (b"<html>Please sign in.</html>", b"\xff", b"[]", b'{"keys": 1}'):
+        keys.nonsense = nonsense
+        now += 1000.0
+        assert await verifier.subject_of(signed()) == "alice"
+    assert keys.fetched == 5
 
 
 async def test_an_issuer_that_is_down_lets_in_who_is_known_by_its_keys_and_nobody_else(keys: Keys) -> None:

@@ -133,10 +133,15 @@ class Memory:
         days = _checked_days(retention_days)
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
-        if conversation_id is None:
-            conversation_id = await self._writer.find(turns)
-        conversation = _id_or_new(conversation_id)
-        done = await self._writer.extend(turns, Target(conversation, after, False, days, space))
+        if conversation_id is not None:
+            return await self._synced(turns, Target(_id_or_new(conversation_id), after, False, days, space))
+        async with self._writer.alone_to_begin(turns):
+            found = await self._writer.find(turns)
+            return await self._synced(turns, Target(_id_or_new(found), None, False, days, space))
+
+    async def _synced(self, turns: Sequence[NewTurn], target: Target) -> Synced:
+        conversation = target.conversation_id
+        done = await self._writer.extend(turns, target)
         ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
         new = done.grown.turns if done.grown else []
         ids += [turn.id for turn in new]

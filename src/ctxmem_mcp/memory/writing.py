@@ -176,10 +176,15 @@ class Writer:
                     await _pause_before_retry()
         raise _too_busy(conversation_id)
 
+    def alone_to_begin(self, turns: Sequence[NewTurn]) -> _OneAtATime:
+        """While these turns' conversation is looked for and begun where there is none: two at once begin it once."""
+        opening = chain(turns[: _opening(turns)], b"", self._defaults.salt)[-1]
+        return self.alone(f"begun by {opening.hex()}")
+
     async def find(self, turns: Sequence[NewTurn]) -> str | None:
         """The conversation that shares the longest prefix with these turns, at least to the first user turn."""
         digests = chain(turns, b"", self._defaults.salt)
-        shortest = next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
+        shortest = _opening(turns)
         now = self._clock()
         longest, found = shortest - 1, None
         for conversation in (await self._store.find(digests[0], now))[:CANDIDATES]:
@@ -294,6 +299,11 @@ class _OneAtATime:
             del self._locks[self._key]
         else:
             self._locks[self._key] = (lock, users - 1)
+
+
+def _opening(turns: Sequence[NewTurn]) -> int:
+    """How many turns tell a conversation from others: up to the first of a user."""
+    return next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
 
 
 def _too_busy(conversation: str) -> StoreUnavailable:

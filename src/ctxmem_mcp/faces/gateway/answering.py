@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ctxmem_mcp import spending
 from ctxmem_mcp.faces.gateway.preparing import Keeping, Prepared
-from ctxmem_mcp.faces.gateway.shape import Events, Shape, Usage
+from ctxmem_mcp.faces.gateway.shape import Hearing, Shape, Usage
 from ctxmem_mcp.faces.gateway.upstream import Upstream, headers_back, headers_for
 from ctxmem_mcp.faces.gateway.wishes import Wish, wish_of, without_ours
 from ctxmem_mcp.stores.contract import day_of
@@ -103,10 +103,10 @@ class Gateway:
         """Sends the request on; the answer comes back as the upstream gives it."""
         import httpx2
 
-        from ctxmem_mcp.faces.http.deps import credential_header
+        from ctxmem_mcp.faces.http.deps import credential_headers
 
         request = doing.request
-        headers = headers_for(request.headers.items(), credential_header(request), doing.target.key)
+        headers = headers_for(request.headers.items(), credential_headers(request), doing.target.key)
         content = doing.content if request.method == "POST" else None
         sending = self._upstream.send(request.method, doing.target.url, request.url.query, headers, content)
         try:
@@ -184,24 +184,36 @@ class Gateway:
         if content is None:
             return Response(status_code=499)
         if response.status_code == 200 and doing.preparing is not None and not counts:
-            found = _json_object(content)
-            await self._keep(doing, doing.shape.answer(found), doing.shape.usage(found))
-            if doing.told == "folded" and found is not None and doing.shape.with_raw(found, doing.saved):
-                content = _dumped(found)
+            try:
+                content = await self._kept(doing, content)
+            except Exception as error:
+                _log.warning("An answer was not kept, it can't be understood: %s", type(error).__name__)
         return _with_headers(Response(content, response.status_code), back)
 
-    async def _streamed(self, doing: Doing, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """The answer's bytes as they come. What was heard is kept once it is whole."""
-        events, heard = Events(), doing.shape.heard()
-        async for chunk in response.aiter_bytes():
-            yield chunk
-            if doing.preparing is not None:
-                for event in events.feed(chunk):
-                    heard.take(event)
-        if doing.preparing is not None:
-            for event in events.end():
-                heard.take(event)
-            await self._keep(doing, heard.turns(), heard.usage())
+    async def _kept(self, doing: Doing, content: bytes) -> bytes:
+        """Keeps a whole answer; gives it back with what its history would have cost, where that was folded."""
+        found = _json_object(content)
+        await self._keep(doing, doing.shape.answer(found), doing.shape.usage(found))
+        if doing.told == "folded" and found is not None and doing.shape.with_raw(found, doing.saved):
+            return _dumped(found)
+        return content
+
+    async def _streamed(self, doing: Doing, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+        """The answer's bytes as they come. What was heard is kept if it is whole, however the stream ends: clients hang
+        up once they have read the last event, before the upstream does."""
+        keeps = doing.preparing is not None and response.status_code == 200
+        hearing = Hearing(doing.shape.heard()) if keeps else None
+        try:
+            async for chunk in response.aiter_bytes():
+                if hearing is not None:
+                    hearing.feed(chunk)
+                yield chunk
+        finally:
+            if hearing is not None:
+                answer = hearing.end()
+                if hearing.lost is not None:
+                    _log.warning("A streamed answer was not kept, it can't be followed: %s", hearing.lost)
+                await self._keep(doing, answer, hearing.heard.usage())
 
     async def _keep(self, doing: Doing, answer: list[Any], usage: Usage) -> None:
         """Remembers a whole answer and what it cost; not a word about it where that fails, but in the log."""
@@ -250,6 +262,10 @@ class Gateway:
             _log.warning("What a request cost was not noted: %s", error)
 
     async def close(self) -> None:
+        """What is still being kept comes to its end before: afterwards there is no memory."""
+        if self._late:
+            await asyncio.wait(self._late, timeout=self._deps.settings.gateway_seconds)
+        await self.settled()
         await self._upstream.close()
 
     async def settled(self) -> None:
@@ -260,12 +276,12 @@ class Gateway:
 class _Relayed(StreamingResponse):
     """An upstream's answer as it comes. The upstream is let go however this ends, begun or not."""
 
-    def __init__(self, content: AsyncIterator[bytes], upstream: httpx2.Response) -> None:
+    def __init__(self, content: AsyncGenerator[bytes, None], upstream: httpx2.Response) -> None:
         super().__init__(content, upstream.status_code)
-        self._upstream = upstream
+        self._content, self._upstream = content, upstream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._upstream):
+        async with aclosing(self._upstream), aclosing(self._content):
             await super().__call__(scope, receive, send)
 
 

@@ -37,7 +37,9 @@ class Anthropic:
         messages = _messages(body)
         kept = [*(messages[i] for i in cut.kept), *messages[cut.start :]]
         block: dict[str, Any] = {"type": "text", "text": quoted(view)}
-        marks = [*_marks([body.get("tools"), body.get("system")]), *(inner := [*_marks(kept)])]
+        # A mark on the request itself stands for one on its last message.
+        inner = [*_marks(kept), *_marks({"cache_control": body.get("cache_control")})]
+        marks = [*_marks([body.get("tools"), body.get("system")]), *inner]
         if len(marks) < MARKS_MAX:
             block["cache_control"] = _mark_before(inner)
         return {**body, "messages": [{"role": "user", "content": [block]}, *kept]}

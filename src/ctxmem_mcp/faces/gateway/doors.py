@@ -44,8 +44,11 @@ def routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     async def models(request: Request) -> Response:
         wants_anthropic = _ANTHROPIC in request.headers or deps.settings.upstream_base_url is None
         shape: Shape = anthropic if wants_anthropic and deps.settings.upstream_anthropic_url else openai
-        below = request.path_params.get("model", "")
-        target = target_of(deps.settings, shape, f"/models/{below}" if below else "/models")
+        # A model's name goes on as it came; one with steps up would ask the upstream for something else, with its key.
+        if not {".", ".."}.isdisjoint(request.path_params.get("model", "").split("/")):
+            return JSONResponse(shape.error(404, "A model's name has no . or .. between slashes."), 404)
+        _, _, below = request.scope["raw_path"].decode("latin-1").partition("/models")
+        target = target_of(deps.settings, shape, f"/models{below}")
         if isinstance(target, str):
             return _unconfigured(shape, target)
         return await gateway.sent_on(Doing(request, shape, target, b""))

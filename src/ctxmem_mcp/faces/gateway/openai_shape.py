@@ -145,7 +145,9 @@ class _Heard:
                 self._call(call)
 
     def _call(self, call: dict[str, Any]) -> None:
-        index = call.get("index", len(self.calls))
+        index = call.get("index")
+        if index is None:  # some upstreams don't number their calls: one with an id begins another
+            index = len(self.calls) if call.get("id") or not self.calls else len(self.calls) - 1
         known = self.calls.setdefault(index, {"id": None, "function": {"name": "", "arguments": ""}})
         known["id"] = known["id"] or call.get("id")
         function = call.get("function")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.faces.gateway.cutting import Cut
     from ctxmem_mcp.faces.gateway.said import Said, Sizes
 
-# A line of a stream longer than this is not an event of ours to read.
+# A line of a stream longer than this is not read: it would be kept in memory whole.
 _LINE_BYTES_MAX = 1 << 24
 
 
@@ -67,17 +67,16 @@ def whole(given: object) -> int | None:
 
 @dataclass(slots=True)
 class Events:
-    """The data of server-sent events, out of bytes that are cut anywhere."""
+    """The data of server-sent events, out of bytes that are cut anywhere. A line ends with CRLF, LF or CR."""
 
-    _rest: bytes = b""
+    _rest: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _after_cr: bool = False
     _data: list[bytes] = field(default_factory=list)
 
     def feed(self, chunk: bytes) -> Iterator[Any]:
-        """The events that are complete now, as JSON; what is none is passed over."""
-        *lines, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
-        if len(self._rest) > _LINE_BYTES_MAX:
-            self._rest = b""
-        for line in lines:
+        """The events that are complete now, as JSON; what is none is passed over. Raises LineTooLong."""
+        for line in self._lines(chunk):
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
@@ -87,9 +86,60 @@ class Events:
         """What stood there without an empty line after it."""
         yield from self.feed(b"\n\n")
 
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        first, *others = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        # A line that comes in many pieces is put together once, when it ends.
+        self._rest.append(first)
+        self._size += len(first)
+        if self._size > _LINE_BYTES_MAX:
+            raise LineTooLong
+        if not others:
+            return []
+        whole_line, self._rest, self._size = b"".join(self._rest), [others[-1]], len(others[-1])
+        return [whole_line, *others[:-1]]
+
     def _event(self) -> Iterator[Any]:
         data, self._data = b"\n".join(self._data), []
         try:
             yield json.loads(data)
         except (ValueError, RecursionError):
             return
+
+
+class LineTooLong(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class Hearing:
+    """A streamed answer, heard as it passes by. lost: why it can't be followed any more; then none of it is kept, for
+    it would have a hole, and the stream goes on all the same."""
+
+    heard: Heard
+    lost: str | None = None
+    _events: Events = field(default_factory=Events)
+
+    def feed(self, chunk: bytes) -> None:
+        self._take(self._events.feed(chunk))
+
+    def end(self) -> list[NewTurn]:
+        """The answer's turns; none where it is not whole."""
+        self._take(self._events.end())
+        if self.lost is None:
+            try:
+                return self.heard.turns()
+            except Exception as error:
+                self.lost = type(error).__name__
+        return []
+
+    def _take(self, events: Iterator[Any]) -> None:
+        if self.lost is not None:
+            return
+        try:
+            for event in events:
+                self.heard.take(event)
+        except Exception as error:
+            self.lost = type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,13 @@ IDLE_SECONDS, IDLE_MAX = 4.0, 32
 Headers = list[tuple[str, str]]
 
 
-def headers_for(given: Iterable[tuple[str, str]], credential: str | None, key: Mapping[str, str]) -> Headers:
-    """credential: the header that holds our own token. key: the header with the configured key, in place of others."""
+def headers_for(given: Iterable[tuple[str, str]], credentials: Collection[str], key: Mapping[str, str]) -> Headers:
+    """credentials: the headers with tokens of ours. key: the header with the configured key, in place of others."""
     kept = [(name.lower(), value) for name, value in given]
     left = [
         (name, value)
         for name, value in kept
-        if name not in _NOT_SENT and not name.startswith(_NOT_SENT_PREFIXES) and name != credential
+        if name not in _NOT_SENT and not name.startswith(_NOT_SENT_PREFIXES) and name not in credentials
     ]
     if key:
         left = [(name, value) for name, value in left if name not in _KEYS]

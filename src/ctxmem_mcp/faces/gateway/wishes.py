@@ -54,15 +54,20 @@ def wish_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> Wish:
         (d for d in (header_days, suffix_days, _whole(body.get("memory_expiration_days"))) if d is not None), None
     )
     said = model != given if isinstance(given, str) else False
-    said = said or "memory" in body or (on and any(field in body for field in BODY_FIELDS))
+    said = said or _is_ours(body) or (on and any(field in body for field in BODY_FIELDS))
     return Wish(on, model, None if days is None else _clamped(days), _whole(body.get("model_context_limit")), said)
 
 
 def without_ours(body: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
     """The body as the upstream is to have it."""
     ours = BODY_FIELDS if wish.on else ("memory", "memory_expiration_days")
-    left = {name: value for name, value in body.items() if name not in ours}
+    left = {n: value for n, value in body.items() if n not in ours or (n == "memory" and not _is_ours(body))}
     return left | {"model": wish.model} if wish.model is not None else left
+
+
+def _is_ours(body: Mapping[str, Any]) -> bool:
+    """Whether the body's `memory` is our switch; an object, say, is somebody else's field of that name."""
+    return "memory" in body and (body["memory"] is None or _truth(body["memory"]) is not None)
 
 
 def _suffixes(model: str) -> tuple[str, bool, int | None]:

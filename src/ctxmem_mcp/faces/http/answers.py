@@ -77,6 +77,13 @@ async def refused(request: Request, error: Exception) -> JSONResponse:
     return failure(request.url.path, error.status_code, error.detail, headers=error.headers)
 
 
+async def broken(request: Request, _: Exception) -> JSONResponse:
+    """Starlette's handler of errors that nobody foresaw. What it was stands in the log only."""
+    request_id = request.state.request_id
+    message = f"This failed for a reason that only the server's log knows, beside request {request_id}."
+    return failure(request.url.path, 500, message, headers={"x-request-id": request_id})
+
+
 async def json_object(request: Request) -> dict[str, Any]:
     """The body of a request as a JSON object. Raises InvalidArgument."""
     import json

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.faces.http import compressing, operating, sessions, spaces
-from ctxmem_mcp.faces.http.answers import failed, refused
+from ctxmem_mcp.faces.http.answers import broken, failed, refused
 from ctxmem_mcp.faces.http.deps import Deps
 from ctxmem_mcp.faces.http.guarding import Addressed, Authenticated, Bounded, Watched
 from ctxmem_mcp.faces.http.metrics import Metrics
@@ -69,7 +69,7 @@ def app(settings: Settings, host: str) -> Starlette:
             Middleware(Authenticated, principals, rooms, Rates(rate), metrics),
             Middleware(Bounded, settings.http_body_bytes, settings.http_seconds),
         ],
-        exception_handlers={CtxmemError: failed, HTTPException: refused},
+        exception_handlers={CtxmemError: failed, HTTPException: refused, Exception: broken},
         lifespan=lifespan,
     )
 

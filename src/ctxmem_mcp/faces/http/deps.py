@@ -48,7 +48,7 @@ class Deps:
         return self.folder_of(self.principal_of(request))
 
 
-def credential_header(request: Request) -> str | None:
-    """The header, in lower case, that carried the token we know this principal by: it must never be sent on."""
-    header = getattr(request.state, "credential_header", None)
-    return header if isinstance(header, str) else None
+def credential_headers(request: Request) -> frozenset[str]:
+    """The headers, in lower case, that carry tokens of ours: they must never be sent on."""
+    headers = getattr(request.state, "credential_headers", None)
+    return headers if isinstance(headers, frozenset) else frozenset()

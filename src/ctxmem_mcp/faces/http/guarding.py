@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from ctxmem_mcp.faces.http.answers import failure
 from ctxmem_mcp.faces.http.oauth import METADATA_PATH, ScopeMissing
@@ -60,12 +61,19 @@ class Watched:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                _name_request(MutableHeaders(scope=message), request_id)
             await send(message)
 
         self._metrics.under_way += 1
         try:
             await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            # Nobody is left to tell, and nothing went wrong here. An answer that has begun is broken off.
+            if status:
+                raise
+        except Exception:
+            status = status or 500
+            raise
         finally:
             self._metrics.under_way -= 1
             self._ended(scope, request_id, status, time.perf_counter() - begun)
@@ -77,6 +85,11 @@ class Watched:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.done(method, route, status, seconds)
         _log.info("request id=%s method=%s route=%s status=%d ms=%d", request_id, method, route, status, seconds * 1e3)
+
+
+def _name_request(headers: MutableHeaders, request_id: str) -> None:
+    """An upstream's own id of the request stays: its clients and its support know no other."""
+    headers["x-ctxmem-request-id" if "x-request-id" in headers else "x-request-id"] = request_id
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -147,7 +160,7 @@ class Authenticated:
             self._metrics.refused["rate"] += 1
             message = f"Rate limit exceeded. Try again in {wait} s."
             return await failure(scope["path"], 429, message, headers={"Retry-After": str(wait)})(scope, receive, send)
-        scope.setdefault("state", {}).update(principal=asker.principal, credential_header=asker.header)
+        scope.setdefault("state", {}).update(principal=asker.principal, credential_headers=asker.headers)
         async with self._rooms.used(asker.principal):
             return await self._app(scope, receive, send)
 

@@ -146,7 +146,8 @@ class Verifier:
         self._fetched = self._clock()
         try:
             fetched = await asyncio.to_thread(self._client.get_signing_keys)
-        except jwt.PyJWTError as error:
+        # PyJWT lets Python's own errors through where an answer breaks off or is no JSON.
+        except (jwt.PyJWTError, OSError, ValueError) as error:
             _log.warning("The keys of %s can't be fetched: %s", self._authority.issuer, error)
             return
         self._keys = {key.key_id: key for key in fetched}

@@ -10,6 +10,7 @@ no tokens has one principal, the default one, whom everybody is who reaches it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,15 +23,16 @@ if TYPE_CHECKING:
 
     from ctxmem_mcp.settings import Settings
 
+_HEADERS = (OWN_TOKEN_HEADER, "authorization", "x-api-key")
 _BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, and the header that said so (None: nobody needs to say)."""
+    """Who asks, and all headers that carry a token of ours."""
 
     principal: str
-    header: str | None
+    headers: frozenset[str] = frozenset()
 
 
 class Principals:
@@ -52,21 +54,24 @@ class Principals:
     async def asking(self, headers: Headers) -> Asker | None:
         """Who asks; None for somebody who does not say, or whom we don't know. Raises ScopeMissing."""
         if self.open:
-            return Asker(DEFAULT_PRINCIPAL, None)
+            return Asker(DEFAULT_PRINCIPAL)
         lacking: ScopeMissing | None = None
-        for header in (OWN_TOKEN_HEADER, "authorization", "x-api-key"):
-            given = headers.get(header)
-            if given is not None and (token := _token(header, given)):
-                try:
-                    principal = await self._principal(token)
-                except ScopeMissing as error:
-                    lacking = error
-                    continue
-                if principal is not None:
-                    return Asker(principal, header)
+        given = {header: token for header in _HEADERS if (token := _token(header, headers.get(header, "")))}
+        for token in given.values():
+            try:
+                principal = await self._principal(token)
+            except ScopeMissing as error:
+                lacking = error
+                continue
+            if principal is not None:
+                return Asker(principal, self._ours(given, token))
         if lacking is not None:
             raise lacking
         return None
+
+    def _ours(self, given: Mapping[str, str], token: str) -> frozenset[str]:
+        """The headers with this token or another one of ours."""
+        return frozenset(name for name, one in given.items() if one == token or self._tokens.name_of(one) is not None)
 
     async def _principal(self, token: str) -> str | None:
         name = self._tokens.name_of(token)
