@@ -25,6 +25,7 @@ CHARS_PER_TOKEN_MAX = 12
 # Turns are read this many at a time while a page fills.
 TURNS_AT_ONCE = 32
 OUTLINE_LINE_TOKENS = 60
+CURSOR_DIGITS_MAX = 18
 
 Count = Callable[[str], int]
 
@@ -51,8 +52,9 @@ async def expansion(
 def _number(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not cursor.isdecimal():
-        raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the page before, or leave it out.")
+    if not cursor.isdecimal() or len(cursor) > CURSOR_DIGITS_MAX:
+        told = f"is {cursor[:CURSOR_DIGITS_MAX]!r}"
+        raise InvalidArgument("cursor", told, "Take next_cursor from the page before, or leave it out.")
     return int(cursor)
 
 
@@ -65,6 +67,8 @@ def _heading(branch: Branch, turns: int, total: int, token_budget: int, **extra:
 
 def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count: Count) -> View:
     """The header line, then the content from character `start` on, and nothing else."""
+    if start > len(turn.content):
+        raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
     heading = _heading(
         branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=turn.name,
         said_at=turn.said_at, call_id=turn.call_id,
