@@ -9,7 +9,7 @@ from functools import partial
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.grounding import Branch, outline_nodes, unfolded
+from ctxmem_mcp.memory.grounding import Branch, checks_of, outline_nodes, unfolded
 from ctxmem_mcp.memory.naming import Span
 from ctxmem_mcp.model import Node, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import Material, fit
@@ -43,7 +43,7 @@ async def expansion(
     count = partial(tokens.count, encoding=state.encoding)
     if isinstance(named, int):
         (turn,) = await store.turns(state.conversation_id, [named])
-        return _turn_page(branch, turn, token_budget, _number(cursor), count)
+        return await _turn_page(branch, turn, token_budget, _number(cursor), count)
     if isinstance(named, Node) and named.level and cursor is None and named.tokens > token_budget * 0.8:
         return await _node_outline(branch, named, token_budget, count)
     return await _turns_page(branch, named, token_budget, cursor, count)
@@ -58,18 +58,20 @@ def _number(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _heading(branch: Branch, turns: int, total: int, token_budget: int, **extra: str | int | None) -> Heading:
-    return Heading(branch.id, None, turns, total, token_budget, branch.state.encoding, None, dict(extra))
+async def _heading(branch: Branch, turns: int, total: int, token_budget: int, **extra: str | int | None) -> Heading:
+    """What the first line says: turns and tokens are those of what is opened, the head is the conversation's."""
+    (head,) = await branch.bare_turns([branch.state.head])
+    return Heading(branch.id, head.id, turns, total, token_budget, branch.state.encoding, None, dict(extra))
 
 
 # ---------------------------------------------------------------- one turn
 
 
-def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count: Count) -> View:
+async def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count: Count) -> View:
     """The header line, then the content from character `start` on, and nothing else."""
     if start > len(turn.content):
         raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
-    heading = _heading(
+    heading = await _heading(
         branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=turn.name,
         said_at=turn.said_at, call_id=turn.call_id,
     )  # fmt: skip
@@ -77,7 +79,7 @@ def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count:
     if room < 1:
         raise BudgetTooSmall(token_budget, token_budget - room + 1)
     stop = _page_end(turn.content, start, room, count)
-    heading = replace(heading, head=None, next_cursor=str(stop) if stop < len(turn.content) else None)
+    heading = replace(heading, next_cursor=str(stop) if stop < len(turn.content) else None)
     return headed(heading, turn.content[start:stop], count)
 
 
@@ -107,8 +109,8 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
     first = _number(cursor) if cursor else named.first
     if not named.first <= first <= named.last:
         raise InvalidArgument("cursor", f"is {cursor!r}, outside this node", "Take next_cursor from the page before.")
-    total = named.tokens if isinstance(named, Node) else 0
-    heading = _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
+    total = await _tokens_of(branch, named)
+    heading = await _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
     top = PREFACE + "\n"
     if isinstance(named, Node):
         summary = (await branch.summaries([named])).get(named.digest, Summary("", ""))
@@ -125,6 +127,12 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
             room -= count(text)
         index += 1
     return _paged(heading, parts, index if index <= named.last else None, token_budget, count)
+
+
+async def _tokens_of(branch: Branch, named: Node | Span) -> int:
+    if isinstance(named, Node):
+        return named.tokens
+    return sum(turn.tokens for turn in await branch.bare(named.first, named.last))
 
 
 def _name_of(named: Node | Span) -> str:
@@ -164,11 +172,14 @@ async def _node_outline(branch: Branch, node: Node, token_budget: int, count: Co
     children = tuple(read[digest] for digest in node.children)
     after = node.last + 1
     ground = Ground(children, dict(read), {}, after, after)
-    heading = _heading(branch, node.turns, node.tokens, token_budget, node_id=node.id)
+    heading = await _heading(branch, node.turns, node.tokens, token_budget, node_id=node.id)
     lines = round(token_budget / OUTLINE_LINE_TOKENS)
     ground = await unfolded(branch, ground, tile(ground, {}), lines)
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
-    material = Material(ground, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0)
+    checks = await checks_of(branch, ground)
+    material = Material(
+        ground, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0, checks=checks
+    )
     fitted = fit(material, token_budget - heading.cost(count))
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, fitted + heading.cost(count))

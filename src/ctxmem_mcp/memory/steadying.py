@@ -54,7 +54,8 @@ async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Call
         return summaries.get(node.digest, _NONE)
 
     shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
-    return prefix_of(roots, shown, summary_of, token_budget, count)
+    ends = await branch.bare(first - 1, first - 1)
+    return prefix_of(roots, shown, summary_of, token_budget, count, ends[0].check if ends else "")
 
 
 def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
@@ -85,12 +86,16 @@ def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) ->
 
 @dataclass(slots=True)
 class _Rest:
-    """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns."""
+    """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns.
+
+    on_head: it is the head's branch, where a span needs no digits.
+    """
 
     recent: list[Quoted]
     units: list[Unit]
     turns: dict[int, Turn]
     after_prefix: list[Turn]
+    on_head: bool
 
     @classmethod
     async def read(cls, branch: Branch, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
@@ -106,14 +111,15 @@ class _Rest:
                 units.append(unit)
         turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.quotes])
         quoted = [whole_or_ends(turns[turn.index], None, turn.tokens) for turn in recent]
-        return cls(quoted, units, turns, bare)
+        return cls(quoted, units, turns, bare, branch.on_head)
 
     def text(self) -> str:
         by_turn = shown_by([_bounded(unit, self.turns) for unit in self.units], self.turns)
         opened = [by_turn[index] for index in sorted(by_turn)]
         hidden = self.after_prefix[: len(self.after_prefix) - len(self.recent)]
         skipped = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
-        return rest_of(self.recent, opened, skipped)
+        check = hidden[-1].check if hidden and not self.on_head else ""
+        return rest_of(self.recent, opened, skipped, check)
 
     def shorten(self, excess: int) -> bool:
         """Leaves out about so many tokens; False when nothing is left to leave out."""

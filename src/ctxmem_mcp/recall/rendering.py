@@ -6,6 +6,7 @@
     its words, as they were said
     [… t14-t21 812]                  turns left out, and how many tokens they are
     [… t13-118 1204]                 a part of a turn left out
+    [… t14-t21-640 812]              on another branch than the head's, a span's last turn says which
 
 A line of ours begins with '[' and one of 't0'..'t9', 'n0'..'n9', '…'. Where quoted words have such a line themselves,
 our line above them says how many lines they are ('· 12 lines'), so that ours and theirs can always be told apart.
@@ -49,11 +50,11 @@ Kinds = frozenset[HighlightKind]
 ALL_KINDS: Kinds = frozenset()
 
 
-def folded_lines(item: Folded, detail: Detail, summary_of: SummaryOf, kinds: Kinds = ALL_KINDS) -> str:
-    """A collapsed item. kinds: of the highlights only these are told (empty: all)."""
+def folded_lines(item: Folded, detail: Detail, summary_of: SummaryOf, kinds: Kinds = ALL_KINDS, check: str = "") -> str:
+    """A collapsed item. kinds: of the highlights only these are told (empty: all). check: digits of its last turn."""
     indent = " " * item.depth
     if len(item.nodes) > 1 and detail < Detail.LINES:
-        label = f"{indent}[t{item.first}-t{item.last} {size(item.tokens)}]"
+        label = f"{indent}[{_span(item.first, item.last, check)} {size(item.tokens)}]"
         if detail == Detail.BARE:
             return label + "\n"
         titles = [summary_of(node).title for node in item.nodes[:_TITLES_MERGED]]
@@ -96,9 +97,15 @@ def opened_line(item: Opened, detail: Detail, summary_of: SummaryOf, kinds: Kind
     return "\n".join(lines) + "\n"
 
 
-def gap_line(gap: Gap) -> str:
-    span = f"t{gap.first}" if gap.first == gap.last else f"t{gap.first}-t{gap.last}"
+def gap_line(gap: Gap, check: str = "") -> str:
+    """Turns left out. check: digits of the last of them."""
+    # Of one turn with its digits a part would seem to be left out.
+    span = f"t{gap.first}" if gap.first == gap.last and not check else _span(gap.first, gap.last, check)
     return f"[… {span} {size(gap.tokens)}]\n"
+
+
+def _span(first: int, last: int, check: str) -> str:
+    return f"t{first}-t{last}-{check}" if check else f"t{first}-t{last}"
 
 
 class Clock:
