@@ -8,7 +8,7 @@ import re
 import pytest
 
 from ctxmem_mcp import tokens
-from ctxmem_mcp.errors import NotFound
+from ctxmem_mcp.errors import BudgetTooSmall, NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.stores.plain import PlainStore
@@ -85,3 +85,15 @@ async def test_the_first_line_tells_the_head_and_what_is_opened(forked: tuple[Me
     assert said["head"] == here[-1].id
     assert (said["turns"], said["tokens"]) == (len(stands_for), sum(turn.tokens for turn in stands_for))
     assert said["shown_tokens"] == tokens.count(view.render()) <= 2_000
+
+
+@pytest.mark.parametrize("words", ["x", "🧵𒀀" * 30, "﷽" * 30, "word\n" * 100])
+async def test_the_smallest_budget_that_a_refusal_names_is_enough(words: str) -> None:
+    memory = Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+    for i in range(20):
+        await memory.append(NewTurn("assistant" if i % 2 else "user", f"{words}{i}"), conversation_id="c")
+    for opens in ("t3", "t1-t5", (await memory.outline("c"))[0].id or ""):
+        with pytest.raises(BudgetTooSmall) as refused:
+            await memory.expand("c", opens, token_budget=10)
+        view = await memory.expand("c", opens, token_budget=refused.value.floor)
+        assert tokens.count(view.render()) <= refused.value.floor

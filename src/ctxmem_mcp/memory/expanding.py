@@ -116,17 +116,20 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
         summary = (await branch.summaries([named])).get(named.digest, Summary("", ""))
         top += node_lines(named, Detail.TITLES, "", lambda _: summary)
     room = token_budget - heading.cost(count) - count(f',"next_cursor":"{named.last}"') - count(top)
+    least = _least((await branch.turns([first]))[first], count)
+    if room < least:
+        raise BudgetTooSmall(token_budget, token_budget - room + least)
     clock, parts, index = Clock(), [top], first
     while index <= named.last and room > 0:
         turns = await branch.turns(range(index, min(named.last, index + TURNS_AT_ONCE - 1) + 1))
         for index in sorted(turns):
             text = _quoted(turns[index], room, len(parts) == 1, clock, count)
             if text is None:
-                return _paged(heading, parts, index, token_budget, count)
+                return _paged(heading, parts, index, count)
             parts.append(text)
             room -= count(text)
         index += 1
-    return _paged(heading, parts, index if index <= named.last else None, token_budget, count)
+    return _paged(heading, parts, index if index <= named.last else None, count)
 
 
 async def _tokens_of(branch: Branch, named: Node | Span) -> int:
@@ -141,25 +144,30 @@ def _name_of(named: Node | Span) -> str:
 
 def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> str | None:
     """The turn's text if it fits; its beginning if it must; None where it should wait for the next page."""
-    length = len(turn.content)
     text = quoted_text(Quoted.all_of(turn), clock)
     if count(text) <= room:
         return text
     if not alone:
         return None
-    clock = Clock()
     for share in (0.9, 0.6, 0.3, 0.1):
-        stop = _page_end(turn.content, 0, max(1, round(room * share)), count)
-        stretch = Stretch(0, stop, count(turn.content[:stop]))
-        text = quoted_text(Quoted(turn, (stretch,), length), clock)
+        text = _begun(turn, _page_end(turn.content, 0, max(1, round(room * share)), count), count)
         if count(text) <= room:
             return text
-    return None
+    return _begun(turn, 1, count)
 
 
-def _paged(heading: Heading, parts: list[str], after: int | None, token_budget: int, count: Count) -> View:
-    if len(parts) == 1 and after is not None:
-        raise BudgetTooSmall(token_budget, token_budget + 100)
+def _begun(turn: Turn, stop: int, count: Count) -> str:
+    stretch = Stretch(0, stop, count(turn.content[:stop]))
+    return quoted_text(Quoted(turn, (stretch,), len(turn.content)), Clock())
+
+
+def _least(turn: Turn, count: Count) -> int:
+    """The tokens without which a page that begins with this turn would show nothing of it."""
+    begun = count(_begun(turn, 1, count))
+    return begun if turn.tokens > begun else min(begun, count(quoted_text(Quoted.all_of(turn), Clock())))
+
+
+def _paged(heading: Heading, parts: list[str], after: int | None, count: Count) -> View:
     return headed(replace(heading, next_cursor=None if after is None else str(after)), "".join(parts), count)
 
 
