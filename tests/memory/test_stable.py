@@ -100,6 +100,20 @@ async def test_the_newest_turn_is_shown_though_the_prefix_is_full() -> None:
     assert history[-1].content in view.text
 
 
+@pytest.mark.parametrize("conversation", ["c", "x7Q-" * 32])
+async def test_the_smallest_legal_budget_holds_a_view_of_any_turn(conversation: str) -> None:
+    memory = opened()
+    words = "fix the parser token "
+    history = [
+        NewTurn("user", f"step {i} {words * (1 + i * i % 60)}", None, f"2026-01-01T10:{i % 60:02}:00Z")
+        for i in range(400)
+    ]
+    ids = (await memory.sync(history, conversation_id=conversation)).turn_ids
+    for turn_id in ids[::13]:
+        view = await memory.view(conversation, query="parser", turn_id=turn_id, token_budget=500, layout="stable")
+        assert tokens.count(view.render()) == view.shown_tokens <= 500
+
+
 async def test_a_huge_turn_stands_in_the_prefix_in_excerpts() -> None:
     memory = opened()
     huge = "\n".join(f"line {i} of a very long output" for i in range(40_000))

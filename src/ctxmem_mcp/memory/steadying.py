@@ -11,7 +11,8 @@ from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import HEADER_TOKENS, Quote, Unit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Gap, Ground, Quoted, Stretch, joined
-from ctxmem_mcp.recall.stable import Prefix, prefix_of, rest_of, turn_allowance
+from ctxmem_mcp.recall.rendering import PREFACE
+from ctxmem_mcp.recall.stable import HISTORY_SHARE, TURNS_SHARE, Prefix, prefix_of, rest_of, turn_allowance
 
 # Where the prefix has no room for the newest turns, they take this share of what is left.
 RECENT_SHARE = 0.5
@@ -25,7 +26,7 @@ async def stable_view(
 ) -> View:
     """wanted: what the query wants opened, best first (empty without a query)."""
     budget = heading.token_budget
-    prefix = await _prefix(branch, ground, budget, count)
+    prefix = await _prefix(branch, ground, _for_prefix(heading, count), count)
     heading = replace(heading, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
     room = budget - heading.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
@@ -37,6 +38,17 @@ async def stable_view(
             return view
         if not rest.shorten(view.shown_tokens - budget):
             raise BudgetTooSmall(budget, view.shown_tokens)
+
+
+def _for_prefix(heading: Heading, count: Callable[[str], int]) -> int:
+    """The budget that the prefix takes its shares of: all of it, or so much less that a small one holds the line above
+    as well. It depends on nothing that an append changes."""
+    longest = Heading(
+        heading.conversation_id, "t9999999-999999999999", 9_999_999, 999_999_999, heading.token_budget,
+        heading.encoding, extra={"stable_prefix_sha256": "0f" * 32, "stable_prefix_chars": 9_999_999},
+    )  # fmt: skip
+    left = heading.token_budget - longest.cost(count) - HEADER_SLACK - count(PREFACE + "\n") - HEADER_SLACK
+    return max(0, min(heading.token_budget, round(left / (HISTORY_SHARE + TURNS_SHARE))))
 
 
 async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Callable[[str], int]) -> Prefix:
