@@ -15,7 +15,7 @@ from ctxmem_mcp.model import Node, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import Material, fit
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, tile
-from ctxmem_mcp.recall.rendering import PREFACE, Clock, Detail, node_lines, quoted_text
+from ctxmem_mcp.recall.rendering import PREFACE, Clock, Detail, node_lines, quoted_text, shortened
 from ctxmem_mcp.stores.contract import State, Store
 
 # A page of a turn is cut at a line end if there is one in its last third.
@@ -72,12 +72,13 @@ async def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, 
     if start > len(turn.content):
         raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
     heading = await _heading(
-        branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=turn.name,
-        said_at=turn.said_at, call_id=turn.call_id,
+        branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=shortened(turn.name),
+        said_at=turn.said_at, call_id=shortened(turn.call_id),
     )  # fmt: skip
-    room = token_budget - heading.cost(count) - count(f',"next_cursor":"{len(turn.content)}"')
+    of_cursor = count(f',"next_cursor":"{len(turn.content)}"')
+    room = token_budget - heading.cost(count) - of_cursor
     if room < 1:
-        raise BudgetTooSmall(token_budget, token_budget - room + 1)
+        raise BudgetTooSmall(token_budget, heading.floor(of_cursor + 1, count))
     stop = _page_end(turn.content, start, room, count)
     heading = replace(heading, next_cursor=str(stop) if stop < len(turn.content) else None)
     return headed(heading, turn.content[start:stop], count)
@@ -115,10 +116,11 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
     if isinstance(named, Node):
         summary = (await branch.summaries([named])).get(named.digest, Summary("", ""))
         top += node_lines(named, Detail.TITLES, "", lambda _: summary)
-    room = token_budget - heading.cost(count) - count(f',"next_cursor":"{named.last}"') - count(top)
+    above = count(f',"next_cursor":"{named.last}"') + count(top)
+    room = token_budget - heading.cost(count) - above
     least = _least((await branch.turns([first]))[first], count)
     if room < least:
-        raise BudgetTooSmall(token_budget, token_budget - room + least)
+        raise BudgetTooSmall(token_budget, heading.floor(above + least, count))
     clock, parts, index = Clock(), [top], first
     while index <= named.last and room > 0:
         turns = await branch.turns(range(index, min(named.last, index + TURNS_AT_ONCE - 1) + 1))
@@ -190,5 +192,5 @@ async def _node_outline(branch: Branch, node: Node, token_budget: int, count: Co
     )
     fitted = fit(material, token_budget - heading.cost(count))
     if isinstance(fitted, int):
-        raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
+        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
     return headed(heading, fitted.text, count)

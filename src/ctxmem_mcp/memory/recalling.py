@@ -113,7 +113,7 @@ async def view(
         wish = replace(told, units=[*told.units, *recent])
     fitted = await _fitted(branch, ground, wish, budget, count)
     if isinstance(fitted, int):
-        raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
+        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
     if asks:
         heading = asking(heading, fitted.wanted, count)
     shown = headed(heading, fitted.text, count)

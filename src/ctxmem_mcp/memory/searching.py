@@ -13,6 +13,7 @@ from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.memory.seen import Seen
 from ctxmem_mcp.model import Hit, Node, Piece, Turn
 from ctxmem_mcp.recall.layout import Ground
+from ctxmem_mcp.recall.rendering import shortened
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.vectors import Embedder
 
@@ -80,8 +81,8 @@ def _path(ground: Ground, index: int) -> list[Node]:
 def _hit(conversation_id: str, turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
-        turn.id, conversation_id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,
-        round(found.score, 3), why,
+        turn.id, conversation_id, turn.role, shortened(turn.name), turn.said_at, _snippet(text, query), path,
+        turn.tokens, round(found.score, 3), why,
     )  # fmt: skip
 
 
