@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.server import Server
@@ -242,6 +243,20 @@ async def test_a_transcript_is_synced_once_however_often_it_is_sent(call: Caller
     changed = [*messages[:2], {"role": "tool", "tool_call_id": "k1", "content": "all passed"}]
     third = await call.record("sync_transcript", messages=changed)
     assert (third["known"], third["appended"], third["forked"]) == (2, 1, True)
+
+
+async def test_the_same_transcript_sent_several_times_at_once_is_one_conversation(call: Caller) -> None:
+    messages = [{"role": "user", "content": "Fix the parser."}, {"role": "assistant", "content": "Done."}]
+    done: list[dict[str, Any]] = []
+
+    async def send() -> None:
+        done.append(await call.record("sync_transcript", messages=messages))
+
+    async with anyio.create_task_group() as sending:
+        for _ in range(4):
+            sending.start_soon(send)
+    assert len({one["conversation_id"] for one in done}) == 1
+    assert sum(one["appended"] for one in done) == 2
 
 
 async def test_a_transcript_goes_on_after_a_turn_and_may_be_a_string_of_json(call: Caller) -> None:

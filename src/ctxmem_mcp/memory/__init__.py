@@ -49,6 +49,8 @@ __all__ = ["Memory"]
 # A search over everything looks into this many of the conversations last active.
 SEARCHED_CONVERSATIONS = 100
 LISTED_AT_ONCE = 100
+# No conversation's id: what is locked while a transcript's conversation is looked for.
+_TO_BE_FOUND = "?"
 
 
 class Memory:
@@ -134,9 +136,13 @@ class Memory:
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
         if conversation_id is None:
-            conversation_id = await self._writer.find(turns)
-        conversation = _id_or_new(conversation_id)
-        done = await self._writer.extend(turns, Target(conversation, after, False, days, space))
+            # One after the other, or the same transcript sent twice at once would become two conversations.
+            async with self._writer.alone(_TO_BE_FOUND):
+                conversation = _id_or_new(await self._writer.find(turns))
+                done = await self._writer.extend(turns, Target(conversation, after, False, days, space))
+        else:
+            conversation = checked_conversation_id(conversation_id)
+            done = await self._writer.extend(turns, Target(conversation, after, False, days, space))
         ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
         new = done.grown.turns if done.grown else []
         ids += [turn.id for turn in new]
