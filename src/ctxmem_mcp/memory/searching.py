@@ -29,6 +29,11 @@ class Wanted:
     until: float | None = None
     limit: int = 10
 
+    @property
+    def some(self) -> bool:
+        """Whether it leaves out turns, whatever they say."""
+        return (self.role, self.since, self.until) != (None, None, None)
+
     def admits(self, piece: Piece) -> bool:
         if self.role is not None and piece.role != self.role:
             return False
@@ -46,7 +51,7 @@ async def search(
     """The turns of a branch that answer best, best first."""
     branch = Branch(store, state, lineage, embedder, seen)
     best: dict[int, Found] = {}
-    answer = await ask(branch, query)
+    answer = await ask(branch, query, by_words=True, admits=wanted.admits if wanted.some else None)
     for found in answer.found:
         if answer.matched and found.ordinal in answer.matched and wanted.admits(found.piece):
             best.setdefault(found.piece.index, found)
