@@ -4,7 +4,8 @@ Ids as people and models see them are a place and a check, both decided by conte
 
     t41-837261940512       the turn at index 41 of its chain; digits of the hash of it and all before it
     n40-55-213987001245    the closed node over turns 40..55; digits of the hash of its children
-    t42-t47                a span of turns on the branch that is looked at (gaps in a view)
+    t42-t47                a span of turns on the head's branch (gaps in a view)
+    t42-t47-640            the same on the branch of its last turn
 
 Any beginning of the digits is accepted where it is unambiguous; views show three.
 """
@@ -70,7 +71,12 @@ class Turn:
 
     @property
     def short(self) -> str:
-        return f"t{self.index}-{id_digits(self.digest)[:SHORT_DIGITS]}"
+        return f"t{self.index}-{self.check}"
+
+    @property
+    def check(self) -> str:
+        """The first of its id's digits, as views show them."""
+        return id_digits(self.digest)[:SHORT_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.server import Server
@@ -244,6 +245,20 @@ async def test_a_transcript_is_synced_once_however_often_it_is_sent(call: Caller
     assert (third["known"], third["appended"], third["forked"]) == (2, 1, True)
 
 
+async def test_the_same_transcript_sent_several_times_at_once_is_one_conversation(call: Caller) -> None:
+    messages = [{"role": "user", "content": "Fix the parser."}, {"role": "assistant", "content": "Done."}]
+    done: list[dict[str, Any]] = []
+
+    async def send() -> None:
+        done.append(await call.record("sync_transcript", messages=messages))
+
+    async with anyio.create_task_group() as sending:
+        for _ in range(4):
+            sending.start_soon(send)
+    assert len({one["conversation_id"] for one in done}) == 1
+    assert sum(one["appended"] for one in done) == 2
+
+
 async def test_a_transcript_goes_on_after_a_turn_and_may_be_a_string_of_json(call: Caller) -> None:
     first = await call.append("zero")
     done = await call.record(
@@ -373,6 +388,11 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("expand_node", {"conversation_id": "c", "node_id": "n0-99-123"}, ["n0-99-123", "get_context"]),
     ("expand_node", {"conversation_id": "c", "node_id": "x"}, ["'x'"]),
     ("expand_node", {"conversation_id": "c"}, ["node_id", "required"]),
+    ("expand_node", {"conversation_id": "c", "node_id": "t0", "cursor": "9" * 5_000}, ["cursor", "next_cursor"]),
+    ("expand_node", {"conversation_id": "c", "node_id": "t0", "cursor": "6"}, ["cursor", "beyond", "next_cursor"]),
+    ("sync_transcript", {"messages": "[" * 100_000}, ["messages", "a list of at least one"]),
+    ("append_turn", {"role": "user", "content": "x", "said_at": "2026-01-05\n10:02"}, ["said_at", "ISO 8601"]),
+    ("append_turn", {"role": "user", "content": "x", "said_at": "0001-01-01T00:00+14:00"}, ["said_at", "ISO 8601"]),
     ("search_turns", {"query": ""}, ["query", "at least one character"]),
     ("search_turns", {"query": "x", "limit": 0}, ["limit", "1 to 100"]),
     ("search_turns", {"query": "x", "since": "noon"}, ["since", "ISO 8601"]),

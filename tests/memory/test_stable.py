@@ -100,6 +100,21 @@ async def test_the_newest_turn_is_shown_though_the_prefix_is_full() -> None:
     assert history[-1].content in view.text
 
 
+async def test_the_smallest_legal_budget_holds_a_view_of_any_turn() -> None:
+    memory, conversation = opened(), "x7Q-" * 32
+    words = "fix the parser token" + " fix the parser token" * 4
+    history = [
+        NewTurn(
+            ("user", "assistant")[i % 2], f"step {i} {words}", None, f"2026-01-{1 + i // 100:02}T10:{i % 60:02}:00Z"
+        )
+        for i in range(400)
+    ]
+    ids = (await memory.sync(history, conversation_id=conversation)).turn_ids
+    for turn_id in ids[::7]:
+        view = await memory.view(conversation, query="parser", turn_id=turn_id, token_budget=500, layout="stable")
+        assert tokens.count(view.render()) == view.shown_tokens <= 500
+
+
 async def test_a_huge_turn_stands_in_the_prefix_in_excerpts() -> None:
     memory = opened()
     huge = "\n".join(f"line {i} of a very long output" for i in range(40_000))

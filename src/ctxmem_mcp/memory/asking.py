@@ -7,7 +7,7 @@ conversation that never forked the two differ by one.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import NamedTuple
@@ -29,6 +29,8 @@ FEATURES_TOLD = 4
 MEANINGS_READ = 5_000
 # And of those that no word found, the nearest in meaning are looked at closely.
 NEAREST = 100
+# Of those that a search for a role or a time admits, so many are looked at closely.
+ADMITTED = 400
 # Who speaks is learnt from the last turns.
 SPEAKERS_FROM_TURNS = 64
 
@@ -98,17 +100,25 @@ class _Places:
         return TermHits(hit.df, [o for o, _ in pairs], [at for _, at in pairs], hit.capped)
 
 
-async def ask(branch: Branch, query: str) -> Answer:
-    """Ranks the branch's pieces for a query; three reads, four where they have vectors."""
+async def ask(
+    branch: Branch, query: str, *, by_words: bool = False, admits: Callable[[Piece], bool] | None = None
+) -> Answer:
+    """Ranks the branch's pieces for a query; three reads, four where they have vectors.
+
+    by_words: only what holds words of the query is wanted, be they all too common to tell pieces apart. admits: of
+    these only some; then all of them are looked through, and not just what is likeliest to answer.
+    """
     plan = queries.read(query, await _speakers(branch))
     if not plan.terms:
         return Answer(plan, [])
     places = await _places(branch)
-    hits = await branch.store.term_hits(branch.id, plan.terms, TERM_CAP)
-    by_place = {term: places.translated(hit) for term, hit in hits.items()}
-    mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
-    search = Search(plan, by_place, places.n, mean_words)
-    wanted, meanings = await _with_meanings(branch, places, query, search.wanted)
+    search = await _searched(branch, places, plan, TERM_CAP)
+    if by_words and not search.matches.masks:
+        search = await _searched(branch, places, plan, branch.state.next_piece)
+    wanted = search.wanted
+    if admits and len(wanted) < places.n:
+        wanted = sorted({*wanted, *await _admitted(branch, places, search, admits)})
+    wanted, meanings = await _with_meanings(branch, places, query, wanted)
     pieces = dict(zip(wanted, await branch.pieces(places.pieces(wanted)), strict=True))
     # When each was said is worked out only where the query names a time.
     facts = [
@@ -121,6 +131,22 @@ async def ask(branch: Branch, query: str) -> Answer:
     ranked = search.rank(facts, shipped_weights(meaning=bool(meanings)).blended(kinds), meanings)
     found = [Found(pieces[ordinal], score, ordinal) for ordinal, score in ranked.pieces]
     return Answer(plan, found, ranked, kinds, search.matches.masks)
+
+
+async def _searched(branch: Branch, places: _Places, plan: Plan, cap: int) -> Search:
+    hits = await branch.store.term_hits(branch.id, plan.terms, cap)
+    by_place = {term: places.translated(hit) for term, hit in hits.items()}
+    mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
+    return Search(plan, by_place, places.n, mean_words)
+
+
+async def _admitted(branch: Branch, places: _Places, search: Search, admits: Callable[[Piece], bool]) -> list[int]:
+    """Of all places that hold the query's words the best that are admitted."""
+    at = sorted(search.matches.masks)
+    pieces = zip(at, await branch.pieces(places.pieces(at)), strict=True)
+    return nlargest(
+        ADMITTED, (o for o, piece in pieces if admits(piece)), key=lambda o: search.matches.loose.get(o, 0.0)
+    )
 
 
 async def _with_meanings(

@@ -9,13 +9,13 @@ from functools import partial
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.grounding import Branch, outline_nodes, unfolded
+from ctxmem_mcp.memory.grounding import Branch, checks_of, outline_nodes, unfolded
 from ctxmem_mcp.memory.naming import Span
 from ctxmem_mcp.model import Node, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import Material, fit
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Ground, Quoted, Stretch, tile
-from ctxmem_mcp.recall.rendering import PREFACE, Clock, Detail, node_lines, quoted_text
+from ctxmem_mcp.recall.rendering import PREFACE, Clock, Detail, node_lines, quoted_text, shortened
 from ctxmem_mcp.stores.contract import State, Store
 
 # A page of a turn is cut at a line end if there is one in its last third.
@@ -25,6 +25,7 @@ CHARS_PER_TOKEN_MAX = 12
 # Turns are read this many at a time while a page fills.
 TURNS_AT_ONCE = 32
 OUTLINE_LINE_TOKENS = 60
+CURSOR_DIGITS_MAX = 18
 
 Count = Callable[[str], int]
 
@@ -42,7 +43,7 @@ async def expansion(
     count = partial(tokens.count, encoding=state.encoding)
     if isinstance(named, int):
         (turn,) = await store.turns(state.conversation_id, [named])
-        return _turn_page(branch, turn, token_budget, _number(cursor), count)
+        return await _turn_page(branch, turn, token_budget, _number(cursor), count)
     if isinstance(named, Node) and named.level and cursor is None and named.tokens > token_budget * 0.8:
         return await _node_outline(branch, named, token_budget, count)
     return await _turns_page(branch, named, token_budget, cursor, count)
@@ -51,29 +52,35 @@ async def expansion(
 def _number(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not cursor.isdecimal():
-        raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the page before, or leave it out.")
+    if not cursor.isdecimal() or len(cursor) > CURSOR_DIGITS_MAX:
+        told = f"is {cursor[:CURSOR_DIGITS_MAX]!r}"
+        raise InvalidArgument("cursor", told, "Take next_cursor from the page before, or leave it out.")
     return int(cursor)
 
 
-def _heading(branch: Branch, turns: int, total: int, token_budget: int, **extra: str | int | None) -> Heading:
-    return Heading(branch.id, None, turns, total, token_budget, branch.state.encoding, None, dict(extra))
+async def _heading(branch: Branch, turns: int, total: int, token_budget: int, **extra: str | int | None) -> Heading:
+    """What the first line says: turns and tokens are those of what is opened, the head is the conversation's."""
+    (head,) = await branch.bare_turns([branch.state.head])
+    return Heading(branch.id, head.id, turns, total, token_budget, branch.state.encoding, None, dict(extra))
 
 
 # ---------------------------------------------------------------- one turn
 
 
-def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count: Count) -> View:
+async def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count: Count) -> View:
     """The header line, then the content from character `start` on, and nothing else."""
-    heading = _heading(
-        branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=turn.name,
-        said_at=turn.said_at, call_id=turn.call_id,
+    if start > len(turn.content):
+        raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
+    heading = await _heading(
+        branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=shortened(turn.name),
+        said_at=turn.said_at, call_id=shortened(turn.call_id),
     )  # fmt: skip
-    room = token_budget - heading.cost(count) - count(f',"next_cursor":"{len(turn.content)}"')
+    of_cursor = count(f',"next_cursor":"{len(turn.content)}"')
+    room = token_budget - heading.cost(count) - of_cursor
     if room < 1:
-        raise BudgetTooSmall(token_budget, token_budget - room + 1)
+        raise BudgetTooSmall(token_budget, heading.floor(of_cursor + 1, count))
     stop = _page_end(turn.content, start, room, count)
-    heading = replace(heading, head=None, next_cursor=str(stop) if stop < len(turn.content) else None)
+    heading = replace(heading, next_cursor=str(stop) if stop < len(turn.content) else None)
     return headed(heading, turn.content[start:stop], count)
 
 
@@ -103,24 +110,34 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
     first = _number(cursor) if cursor else named.first
     if not named.first <= first <= named.last:
         raise InvalidArgument("cursor", f"is {cursor!r}, outside this node", "Take next_cursor from the page before.")
-    total = named.tokens if isinstance(named, Node) else 0
-    heading = _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
+    total = await _tokens_of(branch, named)
+    heading = await _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
     top = PREFACE + "\n"
     if isinstance(named, Node):
         summary = (await branch.summaries([named])).get(named.digest, Summary("", ""))
         top += node_lines(named, Detail.TITLES, "", lambda _: summary)
-    room = token_budget - heading.cost(count) - count(f',"next_cursor":"{named.last}"') - count(top)
+    above = count(f',"next_cursor":"{named.last}"') + count(top)
+    room = token_budget - heading.cost(count) - above
+    least = _least((await branch.turns([first]))[first], count)
+    if room < least:
+        raise BudgetTooSmall(token_budget, heading.floor(above + least, count))
     clock, parts, index = Clock(), [top], first
     while index <= named.last and room > 0:
         turns = await branch.turns(range(index, min(named.last, index + TURNS_AT_ONCE - 1) + 1))
         for index in sorted(turns):
             text = _quoted(turns[index], room, len(parts) == 1, clock, count)
             if text is None:
-                return _paged(heading, parts, index, token_budget, count)
+                return _paged(heading, parts, index, count)
             parts.append(text)
             room -= count(text)
         index += 1
-    return _paged(heading, parts, index if index <= named.last else None, token_budget, count)
+    return _paged(heading, parts, index if index <= named.last else None, count)
+
+
+async def _tokens_of(branch: Branch, named: Node | Span) -> int:
+    if isinstance(named, Node):
+        return named.tokens
+    return sum(turn.tokens for turn in await branch.bare(named.first, named.last))
 
 
 def _name_of(named: Node | Span) -> str:
@@ -129,25 +146,30 @@ def _name_of(named: Node | Span) -> str:
 
 def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> str | None:
     """The turn's text if it fits; its beginning if it must; None where it should wait for the next page."""
-    length = len(turn.content)
     text = quoted_text(Quoted.all_of(turn), clock)
     if count(text) <= room:
         return text
     if not alone:
         return None
-    clock = Clock()
     for share in (0.9, 0.6, 0.3, 0.1):
-        stop = _page_end(turn.content, 0, max(1, round(room * share)), count)
-        stretch = Stretch(0, stop, count(turn.content[:stop]))
-        text = quoted_text(Quoted(turn, (stretch,), length), clock)
+        text = _begun(turn, _page_end(turn.content, 0, max(1, round(room * share)), count), count)
         if count(text) <= room:
             return text
-    return None
+    return _begun(turn, 1, count)
 
 
-def _paged(heading: Heading, parts: list[str], after: int | None, token_budget: int, count: Count) -> View:
-    if len(parts) == 1 and after is not None:
-        raise BudgetTooSmall(token_budget, token_budget + 100)
+def _begun(turn: Turn, stop: int, count: Count) -> str:
+    stretch = Stretch(0, stop, count(turn.content[:stop]))
+    return quoted_text(Quoted(turn, (stretch,), len(turn.content)), Clock())
+
+
+def _least(turn: Turn, count: Count) -> int:
+    """The tokens without which a page that begins with this turn would show nothing of it."""
+    begun = count(_begun(turn, 1, count))
+    return begun if turn.tokens > begun else min(begun, count(quoted_text(Quoted.all_of(turn), Clock())))
+
+
+def _paged(heading: Heading, parts: list[str], after: int | None, count: Count) -> View:
     return headed(replace(heading, next_cursor=None if after is None else str(after)), "".join(parts), count)
 
 
@@ -160,12 +182,15 @@ async def _node_outline(branch: Branch, node: Node, token_budget: int, count: Co
     children = tuple(read[digest] for digest in node.children)
     after = node.last + 1
     ground = Ground(children, dict(read), {}, after, after)
-    heading = _heading(branch, node.turns, node.tokens, token_budget, node_id=node.id)
+    heading = await _heading(branch, node.turns, node.tokens, token_budget, node_id=node.id)
     lines = round(token_budget / OUTLINE_LINE_TOKENS)
     ground = await unfolded(branch, ground, tile(ground, {}), lines)
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
-    material = Material(ground, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0)
+    checks = await checks_of(branch, ground)
+    material = Material(
+        ground, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0, checks=checks
+    )
     fitted = fit(material, token_budget - heading.cost(count))
     if isinstance(fitted, int):
-        raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
+        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
     return headed(heading, fitted.text, count)

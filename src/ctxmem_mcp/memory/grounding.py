@@ -34,6 +34,11 @@ class Branch:
     def id(self) -> str:
         return self.state.conversation_id
 
+    @property
+    def on_head(self) -> bool:
+        """Whether it is the head's branch that is looked at, or a part of it."""
+        return self.lineage.last_seq in Lineage.of(self.state.runs, self.state.head)
+
     async def bare(self, first: int, last: int) -> list[Turn]:
         """The turns first..last without their content."""
         return await self.bare_turns(self.lineage.seqs(first, last))
@@ -158,6 +163,16 @@ async def unfolded(branch: Branch, ground: Ground, items: Sequence[Item], lines:
         taken = {node.digest for node in chosen}
         folded = [n for n in folded if n.digest not in taken] + [n for n in read.values() if n.level]
     return replace(ground, nodes=nodes, unfolded=frozenset(opened))
+
+
+async def checks_of(branch: Branch, ground: Ground) -> dict[int, str]:
+    """The digits of every turn at which a span of a view on this ground may end; none on the head's branch, where a
+    span means the same without."""
+    if branch.on_head:
+        return {}
+    ends = [seq for node in ground.nodes.values() if (seq := branch.lineage.seq_at(node.last)) is not None]
+    turns = [*await branch.bare_turns(ends), *(turn for leaf in ground.leaves.values() for turn in leaf)]
+    return {turn.index: turn.check for turn in turns}
 
 
 def outline_nodes(items: Iterable[Item]) -> list[Node]:

@@ -7,6 +7,7 @@ store once and is carried from one append to the next.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from ctxmem_mcp.vectors import Embedder
 BEFORE_TURNS = 3
 # A topic is told by the beginning of what was said; long outputs say nothing more about it.
 TOPIC_CHARS = 1_000
+# Python takes any sign between date and time, and a time stands in the line above a turn's words.
+_WRITTEN_AS_TIME = re.compile(r"[0-9WTtZz:.,+ -]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,13 @@ class Edge:
 
 def seconds(said_at: str | None) -> float | None:
     """Seconds since 1970 of an ISO 8601 time (UTC where it names no zone); None for None or what can't be read."""
-    if said_at is None:
+    if said_at is None or not _WRITTEN_AS_TIME.fullmatch(said_at):
         return None
     try:
         when = datetime.fromisoformat(said_at)
-    except ValueError:
+        return (when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):  # overflow: of year 1 or 9999 here, and of none that there is in UTC
         return None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def stub_of(turn: Turn) -> tree.Stub:

@@ -16,6 +16,7 @@ from ctxmem_mcp.recall.handing import (
     UNTOLD_CHARS,
     Words,
     brief,
+    noted,
     turns_asked,
     turns_failed,
 )
@@ -42,9 +43,10 @@ async def hand_off(
     count = tokens.Counting(state.encoding)
     ground = await whole_ground(branch)
     heading = await heading_of(branch, ground, token_budget)
-    room = token_budget - heading.cost(count) - (count(note) if note else 0)
+    of_note = count("\n".join(noted(note))) if note else 0
+    room = token_budget - heading.cost(count) - of_note
     if room < BRIEF_TOKENS_MIN:
-        raise BudgetTooSmall(token_budget, token_budget + BRIEF_TOKENS_MIN - room)
+        raise BudgetTooSmall(token_budget, heading.floor(of_note + BRIEF_TOKENS_MIN, count))
     sections = await sections_of(branch, ground, summarizer)
     last, longer = [
         await _last_words(branch, round(room * share)) for share in (LAST_WORDS_SHARE, LAST_WORDS_SHARE_MAX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import AmbiguousId, HeadMoved, InvalidArgument, UnknownNode, UnknownTurn
 from ctxmem_mcp.memory.branches import Lineage, run_end
@@ -12,7 +12,7 @@ from ctxmem_mcp.stores.contract import State, Store
 
 _TURN = re.compile(r"t(\d{1,9})(?:-(\d{1,12}))?")
 _NODE = re.compile(r"n(\d{1,9})-(\d{1,9})(?:-(\d{1,12}))?")
-_SPAN = re.compile(r"t(\d{1,9})(?:-\d{1,12})?-t(\d{1,9})(?:-\d{1,12})?")
+_SPAN = re.compile(r"(t\d{1,9}(?:-\d{1,12})?)-(t\d{1,9}(?:-\d{1,12})?)")
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 
@@ -93,16 +93,29 @@ class Naming:
         return node, Lineage.of(self._state.runs, closer)
 
     async def anything(self, given: str) -> tuple[Node | Span | int, Lineage]:
-        """A node, a span of turns on the head's branch, or one turn's seq; with the branch it lies on."""
+        """A node, a span of turns, or one turn's seq; with the branch it lies on: the head's, unless digits say
+        otherwise."""
         given = given.strip()
         if span := _SPAN.fullmatch(given):
-            first, last = int(span[1]), int(span[2])
-            if first > last or last >= self._lineage.length:
-                raise UnknownNode(given, self._conversation)
-            return Span(first, last), self._lineage
+            return await self._span(span[1], span[2])
         if given.startswith("n"):
             return await self.node(given)
         seq = await self.turn_seq(given)
-        if seq in self._lineage:
-            return seq, self._lineage
-        return seq, Lineage.of(self._state.runs, seq)
+        return seq, self._branch_of(seq)
+
+    async def _span(self, first: str, last: str) -> tuple[Span, Lineage]:
+        if _index(first) > _index(last):
+            raise UnknownNode(f"{first}-{last}", self._conversation)
+        end = await self.turn_seq(last)
+        lineage = self._branch_of(end)
+        begin = await Naming(self._store, replace(self._state, head=end)).turn_seq(first)
+        if begin not in lineage:
+            raise UnknownNode(f"{first}-{last}", self._conversation)
+        return Span(_index(first), _index(last)), lineage
+
+    def _branch_of(self, seq: int) -> Lineage:
+        return self._lineage if seq in self._lineage else Lineage.of(self._state.runs, seq)
+
+
+def _index(turn_id: str) -> int:
+    return int(turn_id.removeprefix("t").partition("-")[0])

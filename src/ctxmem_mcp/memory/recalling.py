@@ -12,7 +12,15 @@ from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.asking import Answer, Found, ask
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.grounding import Branch, opened_for, outline_nodes, spoken, unfolded, whole_ground
+from ctxmem_mcp.memory.grounding import (
+    Branch,
+    checks_of,
+    opened_for,
+    outline_nodes,
+    spoken,
+    unfolded,
+    whole_ground,
+)
 from ctxmem_mcp.memory.sections import sections_of
 from ctxmem_mcp.memory.seen import Seen
 from ctxmem_mcp.memory.steadying import stable_view
@@ -107,7 +115,7 @@ async def view(
         wish = replace(told, units=[*told.units, *recent])
     fitted = await _fitted(branch, ground, wish, budget, count)
     if isinstance(fitted, int):
-        raise BudgetTooSmall(token_budget, fitted + heading.cost(count))
+        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
     if asks:
         heading = asking(heading, fitted.wanted, count)
     shown = headed(heading, fitted.text, count)
@@ -238,8 +246,9 @@ async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count
     lines = round(budget * wish.outline_share / (TOLD_LINE_TOKENS if wish.kinds else OUTLINE_LINE_TOKENS))
     ground, summaries = await _outlined(branch, ground, units, turns, lines)
     material = Material(
-        ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds
-    )
+        ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds,
+        checks=await checks_of(branch, ground),
+    )  # fmt: skip
     fitted = fit(material, budget)
     if not isinstance(fitted, int):
         fitted.wanted = wanted(fitted.items, material.summary_of)

@@ -13,6 +13,7 @@ from ctxmem_mcp.memory.growing import seconds
 from ctxmem_mcp.memory.seen import Seen
 from ctxmem_mcp.model import Hit, Node, Piece, Turn
 from ctxmem_mcp.recall.layout import Ground
+from ctxmem_mcp.recall.rendering import shortened
 from ctxmem_mcp.stores.contract import State, Store
 from ctxmem_mcp.vectors import Embedder
 
@@ -27,6 +28,11 @@ class Wanted:
     since: float | None = None
     until: float | None = None
     limit: int = 10
+
+    @property
+    def some(self) -> bool:
+        """Whether it leaves out turns, whatever they say."""
+        return (self.role, self.since, self.until) != (None, None, None)
 
     def admits(self, piece: Piece) -> bool:
         if self.role is not None and piece.role != self.role:
@@ -45,7 +51,7 @@ async def search(
     """The turns of a branch that answer best, best first."""
     branch = Branch(store, state, lineage, embedder, seen)
     best: dict[int, Found] = {}
-    answer = await ask(branch, query)
+    answer = await ask(branch, query, by_words=True, admits=wanted.admits if wanted.some else None)
     for found in answer.found:
         if answer.matched and found.ordinal in answer.matched and wanted.admits(found.piece):
             best.setdefault(found.piece.index, found)
@@ -80,8 +86,8 @@ def _path(ground: Ground, index: int) -> list[Node]:
 def _hit(conversation_id: str, turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
-        turn.id, conversation_id, turn.role, turn.name, turn.said_at, _snippet(text, query), path, turn.tokens,
-        round(found.score, 3), why,
+        turn.id, conversation_id, turn.role, shortened(turn.name), turn.said_at, _snippet(text, query), path,
+        turn.tokens, round(found.score, 3), why,
     )  # fmt: skip
 
 

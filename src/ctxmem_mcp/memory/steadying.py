@@ -11,7 +11,8 @@ from ctxmem_mcp.model import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.recall.fitting import HEADER_TOKENS, Quote, Unit, shown_by
 from ctxmem_mcp.recall.heading import Heading, headed
 from ctxmem_mcp.recall.layout import Gap, Ground, Quoted, Stretch, joined
-from ctxmem_mcp.recall.stable import Prefix, prefix_of, rest_of, turn_allowance
+from ctxmem_mcp.recall.rendering import PREFACE
+from ctxmem_mcp.recall.stable import HISTORY_SHARE, TURNS_SHARE, Prefix, prefix_of, rest_of, turn_allowance
 
 # Where the prefix has no room for the newest turns, they take this share of what is left.
 RECENT_SHARE = 0.5
@@ -25,7 +26,7 @@ async def stable_view(
 ) -> View:
     """wanted: what the query wants opened, best first (empty without a query)."""
     budget = heading.token_budget
-    prefix = await _prefix(branch, ground, budget, count)
+    prefix = await _prefix(branch, ground, _for_prefix(heading, count), count)
     heading = replace(heading, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
     room = budget - heading.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
@@ -37,6 +38,17 @@ async def stable_view(
             return view
         if not rest.shorten(view.shown_tokens - budget):
             raise BudgetTooSmall(budget, view.shown_tokens)
+
+
+def _for_prefix(heading: Heading, count: Callable[[str], int]) -> int:
+    """The budget that the prefix takes its shares of: all of it, or so much less that a small one holds the line above
+    as well. It depends on nothing that an append changes."""
+    longest = Heading(
+        heading.conversation_id, "t9999999-999999999999", 9_999_999, 999_999_999, heading.token_budget,
+        heading.encoding, extra={"stable_prefix_sha256": "0f" * 32, "stable_prefix_chars": 9_999_999},
+    )  # fmt: skip
+    left = heading.token_budget - longest.cost(count) - HEADER_SLACK - count(PREFACE + "\n") - HEADER_SLACK
+    return max(0, min(heading.token_budget, round(left / (HISTORY_SHARE + TURNS_SHARE))))
 
 
 async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Callable[[str], int]) -> Prefix:
@@ -54,7 +66,8 @@ async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Call
         return summaries.get(node.digest, _NONE)
 
     shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
-    return prefix_of(roots, shown, summary_of, token_budget, count)
+    ends = await branch.bare(first - 1, first - 1)
+    return prefix_of(roots, shown, summary_of, token_budget, count, ends[0].check if ends else "")
 
 
 def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
@@ -85,12 +98,16 @@ def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) ->
 
 @dataclass(slots=True)
 class _Rest:
-    """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns."""
+    """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns.
+
+    on_head: it is the head's branch, where a span needs no digits.
+    """
 
     recent: list[Quoted]
     units: list[Unit]
     turns: dict[int, Turn]
     after_prefix: list[Turn]
+    on_head: bool
 
     @classmethod
     async def read(cls, branch: Branch, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
@@ -106,14 +123,15 @@ class _Rest:
                 units.append(unit)
         turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.quotes])
         quoted = [whole_or_ends(turns[turn.index], None, turn.tokens) for turn in recent]
-        return cls(quoted, units, turns, bare)
+        return cls(quoted, units, turns, bare, branch.on_head)
 
     def text(self) -> str:
         by_turn = shown_by([_bounded(unit, self.turns) for unit in self.units], self.turns)
         opened = [by_turn[index] for index in sorted(by_turn)]
         hidden = self.after_prefix[: len(self.after_prefix) - len(self.recent)]
         skipped = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
-        return rest_of(self.recent, opened, skipped)
+        check = hidden[-1].check if hidden and not self.on_head else ""
+        return rest_of(self.recent, opened, skipped, check)
 
     def shorten(self, excess: int) -> bool:
         """Leaves out about so many tokens; False when nothing is left to leave out."""

@@ -73,7 +73,8 @@ class Material:
     """Everything a fit may use. turns: every turn in `units` with its content, by index.
 
     kinds: what the outline is asked to tell of collapsed sections (empty: whatever fits). merging: neighbouring
-    collapsed nodes share a line, whatever their levels.
+    collapsed nodes share a line, whatever their levels. checks: digits of the turns that spans end at, where these lie
+    on another branch than the head's.
     """
 
     ground: Ground
@@ -84,6 +85,7 @@ class Material:
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: Kinds = ALL_KINDS
     merging: bool = False
+    checks: Mapping[int, str] = field(default_factory=dict)
     # What was rendered and tiled already: the tries at one view have nearly all of their items in common.
     rendered: dict[object, Lines] = field(default_factory=dict)
     tiled: Tiled = field(default_factory=dict)
@@ -220,7 +222,7 @@ class _Page:
             if isinstance(item, Quoted):
                 self._lines.append(self._quoted(item, clock))
             elif isinstance(item, Gap):
-                self._lines.append(material.rendered.get(item) or self._kept(item, gap_line(item)))
+                self._lines.append(material.rendered.get(item) or self._kept(item, self._gap(item)))
             else:
                 detail = self._details[i] = known.get(_key(item), Detail.BARE)
                 self._lines.append(self._outline(item, detail))
@@ -260,9 +262,13 @@ class _Page:
         key = (*_key(item), item.depth, detail)
         return self._material.rendered.get(key) or self._kept(key, self._outlined(item, detail))
 
+    def _gap(self, item: Gap) -> str:
+        return gap_line(item, self._material.checks.get(item.last, ""))
+
     def _outlined(self, item: Folded | Opened, detail: Detail) -> str:
         if isinstance(item, Folded):
-            return folded_lines(item, detail, self._material.summary_of, self._material.kinds)
+            check = self._material.checks.get(item.last, "")
+            return folded_lines(item, detail, self._material.summary_of, self._material.kinds, check)
         return opened_line(item, detail, self._material.summary_of, self._material.kinds)
 
     def enrich(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:

@@ -94,7 +94,7 @@ def _filled(text: str, words: Words, budget: int, count: Callable[[str], int]) -
     best = text + _quotes(kept)
     left = budget - count(best)
     for quoted, of_user in [*((quoted, True) for quoted in words.asked), *((quoted, False) for quoted in words.errors)]:
-        if count(quoted_text(quoted, Clock())) > left:
+        if count(quoted_text(quoted, Clock(), counting=True)) > left:
             continue
         fuller = replace(kept, asked=[*kept.asked, quoted]) if of_user else replace(kept, errors=[*kept.errors, quoted])
         longer = text + _quotes(fuller)
@@ -255,13 +255,18 @@ def _taken(parts: Sequence[Part], budget: int, count: Callable[[str], int]) -> l
 def _text(parts: Sequence[Part], taken: Sequence[int], note: str | None) -> str:
     out = [PREFACE]
     if note:
-        out += ["", "Note", *(f"- {line}" for line in note.splitlines() if line.strip())]
+        out += ["", *noted(note)]
     for part, lines in zip(parts, taken, strict=True):
         if lines:
             out += ["", part.title, *(line.text for line in sorted(part.lines[:lines], key=lambda line: line.place))]
         if lines and (more := sum(line.text.startswith("-") for line in part.lines[lines:])):
             out.append(f"  ({more} more: ask get_context)")
     return "\n".join(out) + "\n"
+
+
+def noted(note: str) -> list[str]:
+    """The note's lines, as the brief has them."""
+    return ["Note", *(f"- {line}" for line in note.splitlines() if line.strip())]
 
 
 def _quotes(words: Words) -> str:
@@ -273,5 +278,5 @@ def _quotes(words: Words) -> str:
     ):
         if quotes:
             in_order = sorted(quotes, key=lambda quoted: quoted.turn.index)
-            out += f"\n{title}\n" + "".join(quoted_text(quoted, clock) for quoted in in_order)
+            out += f"\n{title}\n" + "".join(quoted_text(quoted, clock, counting=True) for quoted in in_order)
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.model import View
 
@@ -47,6 +47,13 @@ class Heading:
         """The most tokens that the line and its line end can take, and what others may count more than we do."""
         cuts = self.token_budget * CHARS_PER_TOKEN // OTHERS_SLICE_CHARS
         return count(self.line(self.token_budget) + "\n") + TOKENS_PER_CUT * cuts
+
+    def floor(self, text: int, count: Callable[[str], int]) -> int:
+        """The smallest budget that holds so many tokens of text under a line which names that budget."""
+        least = text + self.cost(count)
+        while (more := text + replace(self, token_budget=least).cost(count)) > least:
+            least = more
+        return least
 
 
 def headed(heading: Heading, text: str, count: Callable[[str], int]) -> View:

@@ -66,9 +66,11 @@ def prefix_of(
     summary_of: SummaryOf,
     token_budget: int,
     count: Callable[[str], int],
+    check: str = "",
 ) -> Prefix:
-    """roots: those with children, in order; turns: all that follow them, in order."""
-    history = _history(roots, summary_of, token_budget, count)
+    """roots: those with children, in order; turns: all that follow them, in order. check: digits of the roots' last
+    turn: whichever branch the head is on when they are said again, the words are the same."""
+    history = _history(roots, summary_of, token_budget, count, check)
     clock, left = Clock(), round(token_budget * TURNS_SHARE)
     parts, whole = [PREFACE + "\n", history], set[int]()
     until = roots[-1].last + 1 if roots else 0
@@ -84,11 +86,13 @@ def prefix_of(
     return Prefix("".join(parts), until, frozenset(whole))
 
 
-def _history(roots: Sequence[Node], summary_of: SummaryOf, token_budget: int, count: Callable[[str], int]) -> str:
+def _history(
+    roots: Sequence[Node], summary_of: SummaryOf, token_budget: int, count: Callable[[str], int], check: str
+) -> str:
     share = round(token_budget * HISTORY_SHARE)
     lines = "".join(_root(node, summary_of, share // ROOTS_PLANNED, count) for node in roots)
     if roots and count(lines) > share:
-        return folded_lines(Folded(tuple(roots), 0), Detail.BARE, summary_of)
+        return folded_lines(Folded(tuple(roots), 0), Detail.BARE, summary_of, check=check)
     return lines
 
 
@@ -105,15 +109,15 @@ def _root(node: Node, summary_of: SummaryOf, allowance: int, count: Callable[[st
     return text
 
 
-def rest_of(recent: Sequence[Quoted], opened: Sequence[Quoted], skipped: Gap | None) -> str:
+def rest_of(recent: Sequence[Quoted], opened: Sequence[Quoted], skipped: Gap | None, check: str = "") -> str:
     """What follows the prefix: the newest turns that it had no room for, and what was opened for the query.
 
     skipped: the turns between the prefix and the newest ones. Prefix, gap and newest turns together tell of every turn
-    once; what was opened says more of some of them.
+    once; what was opened says more of some of them. check: digits of the last turn skipped.
     """
     clock, parts = Clock(), list[str]()
     if skipped is not None:
-        parts.append(gap_line(skipped))
+        parts.append(gap_line(skipped, check))
     parts += [quoted_text(quoted, clock) for quoted in recent]
     if opened:
         parts.append(OPENED)
