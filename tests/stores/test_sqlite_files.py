@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from ctxmem_mcp.errors import BrokenHistory, NewerFormat, StoreUnavailable, Unkn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, schema
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
+from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_KEPT, Durability
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
 from tests.stores.commits import NOW, extended, fresh, remembering, talk
@@ -167,6 +168,63 @@ async def test_a_catalog_damaged_while_it_is_open_is_made_anew(tmp_path: Path) -
         db.execute("UPDATE sqlite_schema SET rootpage = 9999 WHERE name = 'files'")
         db.commit()
     assert len(await listed(memory)) == 12
+    await memory.close()
+
+
+async def test_a_catalog_deleted_while_it_is_open_is_made_anew(tmp_path: Path) -> None:
+    await filled(tmp_path, "kept", "left")
+    memory, other = opened(tmp_path), opened(tmp_path)
+    verbs = {
+        "opens a file": lambda: memory.info("kept"),
+        "lists": lambda: memory.conversations(),
+        "makes a file": lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),
+        "removes a file": lambda: memory.forget("left", "left"),
+        "sweeps": lambda: memory.sweep(),
+        "is told what models cost": lambda: memory.model_usage("kept"),
+    }
+    assert await listed(memory) == await listed(other) == ["kept", "left"]
+    for verb in verbs.values():
+        (tmp_path / "catalog.db").unlink()
+        await verb()
+        assert await listed(other) == await listed(memory)
+    assert sorted(await listed(memory)) == ["kept", "new"]
+    for one in (memory, other):
+        (tmp_path / "catalog.db").unlink(missing_ok=True)
+        await one.close()
+
+
+async def test_who_has_a_deleted_catalog_open_locks_the_one_made_since(tmp_path: Path) -> None:
+    await filled(tmp_path, "c")
+    first, second = Catalog(tmp_path), Catalog(tmp_path)
+    await first.ready()
+    (tmp_path / "catalog.db").unlink()
+    await second.ready()
+    inside: list[str] = []
+
+    def hold(_: sqlite3.Connection) -> None:
+        inside.append("in")
+        time.sleep(0.05)
+        inside.append("out")
+
+    async with anyio.create_task_group() as tasks:
+        for catalog in (first, second):
+            tasks.start_soon(catalog.exclusively, hold)
+    assert inside == ["in", "out"] * 2
+    for catalog in (first, second):
+        await catalog.close()
+
+
+async def test_a_folder_deleted_while_it_is_open_begins_anew(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    await filled(data, "c")
+    memory = opened(data)
+    assert await listed(memory) == ["c"]
+    shutil.rmtree(data)
+    assert await listed(memory) == []
+    with pytest.raises(UnknownConversation):
+        await memory.info("c")
+    assert (await memory.append(NewTurn("user", "x"), conversation_id="c")).index == 0
+    assert await listed(memory) == ["c"]
     await memory.close()
 
 

@@ -52,6 +52,8 @@ PRAGMA user_version = 3;
 _VERSION = 3
 # File times are kept in ticks of a few milliseconds: two commits within one may leave one fingerprint.
 _TICK_NS = 100_000_000
+# To be deleted so often within one change, somebody has to mean it.
+_TRIES = 5
 _INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"
 
 
@@ -63,6 +65,14 @@ def file_name(conversation_id: str) -> str:
 
 def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + end) for end in SIDE_FILES]
+
+
+def inode_of(path: Path) -> int | None:
+    """Which file lies there; None where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 def fingerprint(path: Path) -> str:
@@ -111,6 +121,10 @@ def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
     return [reading.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
 
 
+class _CatalogDeleted(Exception):
+    """The catalog that was locked is not in the folder any more."""
+
+
 class Catalog:
     """The folder of conversations as a whole."""
 
@@ -119,6 +133,7 @@ class Catalog:
         self.folder = data_dir / FOLDER
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
+        self._inode: int | None = None
         self._opening = anyio.Lock()
 
     def path_of(self, conversation_id: str) -> Path:
@@ -137,13 +152,20 @@ class Catalog:
 
         def alone(db: sqlite3.Connection) -> T:
             with transaction(db):
+                if not self._is_current():
+                    raise _CatalogDeleted
                 return work(db)
 
-        return await self.run(alone)
+        for _ in range(_TRIES):
+            with contextlib.suppress(_CatalogDeleted):  # others lock the one made since
+                return await self.run(alone)
+        raise StoreUnavailable(f"{self.path} is deleted again and again.", "Leave it where it is and try again.")
 
     async def ready(self, *, anew: bool = False) -> Connection:
         """The open catalog. anew: whatever there is of it is thrown away."""
         async with self._opening:
+            if self._connection is not None and not self._is_current():
+                await self.close()
             connection = self._connection
             if connection is None:
                 try:
@@ -152,6 +174,7 @@ class Catalog:
                     raise unusable(self.folder.parent, error) from error
                 with anyio.CancelScope(shield=True):  # half-way there is a thread that nobody knows of
                     connection = self._connection = await connected(lambda: _opened(self.path, anew))
+                    self._inode = inode_of(self.path)
             assert connection is not None
             return connection
 
@@ -159,6 +182,10 @@ class Catalog:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
+
+    def _is_current(self) -> bool:
+        """Whether the catalog that is open still lies in the folder: anybody may delete it at any time."""
+        return self._inode is not None and inode_of(self.path) == self._inode
 
     # Everything below runs on the catalog's thread.
 

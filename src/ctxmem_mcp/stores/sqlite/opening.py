@@ -50,7 +50,7 @@ def closed(path: Path) -> None:
 def nobody_removes(catalog: Path) -> Iterator[None]:
     """While it lasts, no process makes or removes a conversation's file: holds the catalog's lock, by a connection of
     its own. Not to be entered by who holds it already."""
-    db = opened(catalog)
+    db = opened(catalog, make=True)  # it may have been deleted just now; who needs its tables makes them
     try:
         with transaction(db):
             yield

@@ -23,7 +23,7 @@ from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.contract import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
 from ctxmem_mcp.stores.sqlite import calls, forgetting, reading, writing
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, unusable
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
 from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
@@ -54,10 +54,7 @@ class _Open:
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file, and not to nothing or to one made since."""
-        try:
-            return os.stat(self.path).st_ino == self.inode
-        except OSError:
-            return False
+        return inode_of(self.path) == self.inode
 
 
 class SqliteStore:
