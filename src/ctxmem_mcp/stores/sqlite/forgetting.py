@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from ctxmem_mcp.model import Receipt
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, side_files
+from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, side_files
 from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
@@ -21,6 +22,8 @@ from ctxmem_mcp.stores.sqlite.schema import migrate
 _WIPED = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors".split())
 # How the name of a file ends that is still being made.
 UNFINISHED = ".new"
+# A write-ahead log whose file is gone is nobody's after this long.
+LEFT_SECONDS = 3_600
 # Stands in a file that never got its first turn: whoever is about to write one sees the mark.
 _TOMBSTONE = """
 INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
@@ -44,6 +47,7 @@ def forget(
     None where no conversation was removed. The caller holds the catalog's lock.
     """
     if not path.exists():
+        _clear(path)
         catalog.strike(db, path.name)
         return None
     damaged = False
@@ -118,6 +122,7 @@ def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, pa
         forget(catalog, db, conversation_id, path, now, empty_too=False)
         if path.exists():
             return
+    _clear(path)  # SQLite would take what an earlier file left in its write-ahead log for the new one's
     fresh = path.with_name(path.name + UNFINISHED)
     _clear(fresh)
     made = opener(fresh, "full", make=True)()
@@ -131,9 +136,22 @@ def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, pa
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Removes what a killed process was making. The caller holds the catalog's lock, so nobody makes one now."""
+    """Removes what a killed process was making, and what is left of files that it, or the user, removed. The caller
+    holds the catalog's lock, so nobody makes one now."""
     for entry in folder.glob(f"*{UNFINISHED}"):
         _clear(entry)
+    for end in SIDE_FILES[1:]:
+        for entry in folder.glob(f"*{SUFFIX}{end}"):
+            if not entry.with_name(entry.name.removesuffix(end)).exists() and _is_left(entry):
+                entry.unlink(missing_ok=True)
+
+
+def _is_left(file: Path) -> bool:
+    """Whether it was there for a while: files that are copied in may come before the one they belong to."""
+    try:
+        return file.stat().st_ctime <= time.time() - LEFT_SECONDS
+    except OSError:
+        return False
 
 
 def _clear(path: Path) -> None:
