@@ -15,7 +15,7 @@ import pytest
 
 from ctxmem_mcp.errors import StoreUnavailable, UnknownTurn
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.model import NewTurn, iso
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.connection import Connection
@@ -105,6 +105,21 @@ async def test_a_turn_that_another_process_stored_can_be_followed(tmp_path: Path
         assert (fourth.appended, fourth.forked) == (1, False)
         with pytest.raises(UnknownTurn):
             await ours.append(NewTurn("user", "five"), conversation_id="c", parent_id="t9-123456789012")
+
+
+async def test_a_retry_is_answered_from_what_another_process_made_of_it(tmp_path: Path) -> None:
+    async with closing_all(opened(tmp_path), opened(tmp_path)) as (ours, theirs):
+        said = [NewTurn("user", str(i)) for i in range(5)]
+        ids = (await ours.sync(said, conversation_id="c")).turn_ids
+        await theirs.revert("c", ids[1])
+        again = await ours.append(said[4], conversation_id="c", parent_id=ids[3])
+        assert again.turn_id == again.head == (await theirs.head("c")).id == ids[4]
+        await theirs.set_retention("c", 5)
+        assert (await ours.sync(said, conversation_id="c", retention_days=30)).appended == 0
+        assert (await theirs.info("c")).retention_days == 30
+        await theirs.set_retention("c", 5)
+        again = await ours.append(said[4], conversation_id="c", parent_id=ids[3])
+        assert again.expires_at == iso((await theirs.info("c")).expires)
 
 
 # ------------------------------------------------------------ killed
