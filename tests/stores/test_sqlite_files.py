@@ -10,7 +10,7 @@ import threading
 import time
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, schema
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_KEPT, Durability
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
-from tests.stores.commits import NOW, extended, fresh, remembering, talk
+from tests.stores.commits import DAY, NOW, extended, fresh, remembering, talk
 from tests.stores.test_contract import ODD_IDS
 
 pytestmark = pytest.mark.anyio
@@ -132,6 +132,58 @@ async def test_a_damaged_file_is_told_and_can_be_forgotten(tmp_path: Path) -> No
     await memory.close()
 
 
+@pytest.mark.parametrize(
+    "harm", ["body = x'00112233', codec = 1", "codec = 7", "codec = 0, body = x'ff'", "role = 99", "tokens = 'many'"]
+)
+async def test_a_damaged_turn_is_found_by_verifying_and_is_not_in_the_way_of_others(tmp_path: Path, harm: str) -> None:
+    await filled(tmp_path, "c", "other")
+    with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
+        db.execute(f"UPDATE turns SET {harm} WHERE seq = 9")
+        db.commit()
+    memory = opened(tmp_path)
+    faults = await memory.verify("c")
+    assert len(faults) == 1
+    assert "turn number 9" in faults[0] or "t8-" in faults[0] or "branch from turn number 1" in faults[0]
+    assert {hit.conversation_id for hit in await memory.search("parser")} >= {"other"}
+    assert await memory.verify("other") == []
+    await memory.close()
+
+
+async def test_a_damaged_text_is_told_by_who_reads_it(tmp_path: Path) -> None:
+    await filled(tmp_path, "c")
+    with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
+        db.execute("UPDATE turns SET body = x'00112233', codec = 1")
+        db.commit()
+    memory = opened(tmp_path)
+    with pytest.raises(BrokenHistory, match="verify"):
+        await memory.turn("c", "t3")
+    with pytest.raises(BrokenHistory, match="verify"):
+        await memory.view("c", query="parser")
+    with pytest.raises(BrokenHistory, match="verify"):
+        await memory.append(NewTurn("user", "x"), conversation_id="c")
+    await memory.close()
+
+
+async def test_a_damaged_conversation_that_has_expired_keeps_no_other_from_being_swept(tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(4)]
+    await filled(tmp_path, *names)
+    memory = remembering(SqliteStore(tmp_path), lambda: NOW + 31 * DAY)
+    await memory.conversations()
+    catalog = (tmp_path / "catalog.db").stat().st_ino
+    for name, pages in (("c1", "nodes"), ("c2", "conversation")):
+        with closing(sqlite3.connect(path_of(tmp_path, name))) as db:
+            (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (pages,)).fetchone()
+        state = path_of(tmp_path, name).stat()
+        raw = bytearray(path_of(tmp_path, name).read_bytes())
+        raw[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+        path_of(tmp_path, name).write_bytes(raw)
+        os.utime(path_of(tmp_path, name), ns=(state.st_atime_ns, state.st_mtime_ns))  # the catalog sees no change
+    assert await memory.sweep() == ["c0", "c1", "c3"]
+    assert (tmp_path / "catalog.db").stat().st_ino == catalog
+    assert (await memory.forget("c2", "c2")).bytes > 0
+    await memory.close()
+
+
 # ------------------------------------------------------------ the catalog is a cache
 
 
@@ -174,16 +226,16 @@ async def test_a_catalog_damaged_while_it_is_open_is_made_anew(tmp_path: Path) -
 async def test_a_catalog_deleted_while_it_is_open_is_made_anew(tmp_path: Path) -> None:
     await filled(tmp_path, "kept", "left")
     memory, other = opened(tmp_path), opened(tmp_path)
-    verbs = {
-        "opens a file": lambda: memory.info("kept"),
-        "lists": lambda: memory.conversations(),
-        "makes a file": lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),
-        "removes a file": lambda: memory.forget("left", "left"),
-        "sweeps": lambda: memory.sweep(),
-        "is told what models cost": lambda: memory.model_usage("kept"),
-    }
+    verbs: list[Callable[[], Awaitable[object]]] = [
+        lambda: memory.info("kept"),  # opens a file
+        lambda: memory.conversations(),
+        lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),  # makes one
+        lambda: memory.forget("left", "left"),
+        lambda: memory.sweep(),
+        lambda: memory.model_usage("kept"),
+    ]
     assert await listed(memory) == await listed(other) == ["kept", "left"]
-    for verb in verbs.values():
+    for verb in verbs:
         (tmp_path / "catalog.db").unlink()
         await verb()
         assert await listed(other) == await listed(memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 
 from ctxmem_mcp import tokens
-from ctxmem_mcp.errors import HeadMoved, InvalidArgument, NotConfirmed, UnknownConversation
+from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
 from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
@@ -49,6 +50,8 @@ __all__ = ["Memory"]
 # A search over everything looks into this many of the conversations last active.
 SEARCHED_CONVERSATIONS = 100
 LISTED_AT_ONCE = 100
+
+_log = logging.getLogger(__name__)
 
 
 class Memory:
@@ -263,6 +266,8 @@ class Memory:
                 found += await self._search(info.conversation_id, query, wanted)
             except (UnknownConversation, HeadMoved):
                 continue
+            except (Corrupt, Unavailable) as error:
+                _log.warning("Conversation %s is not searched: %s", info.conversation_id, error)
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
     async def conversations(self, *, space: str | None = None, limit: int = 20, cursor: str | None = None) -> Page:

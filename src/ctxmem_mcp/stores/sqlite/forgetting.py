@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.model import Receipt
 from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, side_files
 from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
@@ -54,9 +55,11 @@ def forget(
     try:
         marked = _mark(path, now, empty_too)
     except sqlite3.DatabaseError as error:
-        damaged = now is None and not isinstance(error, sqlite3.OperationalError)
-        if not damaged:
+        if isinstance(error, sqlite3.OperationalError):
             raise
+        if now is not None:  # as an error of the catalog's connection it would say that the catalog is damaged
+            raise StoreUnavailable(f"{path} is damaged ({error}).", "Restore or forget its conversation.") from error
+        damaged = True
         marked = (0, 0)  # whoever asks for it to go gets it gone, readable or not
     if marked is None:
         return None
@@ -84,7 +87,9 @@ def _mark(path: Path, now: float | None, empty_too: bool) -> tuple[int, int] | N
                 return (0, 0)
             if now is not None and row[0] > now:
                 return None
-            (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
+            nodes = 0
+            with contextlib.suppress(sqlite3.DatabaseError):  # damaged or not, its time is over
+                (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
             file.execute("UPDATE conversation SET forgotten = 1")
             return (row[2], nodes)
     finally:

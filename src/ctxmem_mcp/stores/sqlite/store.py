@@ -7,6 +7,7 @@ data_dir/conversations/NAME.ctxmem       one conversation: copy it, mail it, del
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connecte
 from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Each open file costs a thread and up to 3 MB of cache and dictionary.
@@ -180,8 +182,11 @@ class SqliteStore:
         for conversation_id in await self._catalog.run(lambda db: self._catalog.expired(db, now)):
             await self._drop(conversation_id)
             path = self._catalog.path_of(conversation_id)
-            if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
-                swept.append(conversation_id)
+            try:
+                if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
+                    swept.append(conversation_id)
+            except (CtxmemError, OSError) as error:  # the others' time is over too
+                log.warning("%s has expired and is still there: %s", path, error)
         for path in set(await self._catalog.run(self._catalog.remains)) - self._begun:
             with contextlib.suppress(CtxmemError, OSError):  # what is not ours, or can't be read, is left alone
                 await self._catalog.exclusively(partial(self._sweep_one, "", path, now))
