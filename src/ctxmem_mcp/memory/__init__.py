@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from ctxmem_mcp import tokens
@@ -160,7 +161,12 @@ class Memory:
         async with self._writer.alone(conversation_id):
             self._writer.drop(conversation_id)
             self._looks.drop(conversation_id)
-            receipt = await self._store.forget(conversation_id)
+            try:
+                with anyio.CancelScope(shield=True):  # once it is gone, all that lies beside it goes
+                    receipt = await self._store.forget(conversation_id)
+            except UnknownConversation:
+                self._on_gone([conversation_id])  # left by a process that was killed while it forgot
+                raise
         self._on_gone([conversation_id])
         others = [one.conversation_id for one in await self.every_conversation()]
         return replace(receipt, others=[one for one in others if one.startswith(conversation_id + OF_AGENT)])
@@ -198,7 +204,8 @@ class Memory:
 
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
-        gone = await self._store.sweep(self._clock())
+        with anyio.CancelScope(shield=True):
+            gone = await self._store.sweep(self._clock())
         for conversation_id in gone:
             self._looks.drop(conversation_id)
         if gone:

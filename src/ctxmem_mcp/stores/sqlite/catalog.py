@@ -27,7 +27,7 @@ from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.model import ConversationInfo, id_digits
 from ctxmem_mcp.stores.contract import State, info_of
 from ctxmem_mcp.stores.sqlite import reading
-from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
+from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, to_its_end, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
@@ -140,12 +140,16 @@ class Catalog:
         return self.folder / file_name(conversation_id)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` on the catalog's thread; a catalog that turns out to be damaged is made anew."""
+        """Runs `work` on the catalog's thread; a catalog that turns out to be damaged, or deleted, is made anew."""
         try:
             return await (await self.ready()).run(work)
         except BrokenHistory:
             await self.close()
             return await (await self.ready(anew=True)).run(work)
+        except StoreUnavailable:
+            if self._is_current():
+                raise
+            return await (await self.ready()).run(work)
 
     async def exclusively(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` while no other process makes or removes a file."""
@@ -172,16 +176,18 @@ class Catalog:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise unusable(self.folder.parent, error) from error
-                with anyio.CancelScope(shield=True):  # half-way there is a thread that nobody knows of
-                    connection = self._connection = await connected(lambda: _opened(self.path, anew))
-                    self._inode = inode_of(self.path)
-            assert connection is not None
+                connection = await to_its_end(self._open(anew))
             return connection
+
+    async def _open(self, anew: bool) -> Connection:
+        connection = self._connection = await connected(lambda: _opened(self.path, anew))
+        self._inode = inode_of(self.path)
+        return connection
 
     async def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await connection.close()
+            await to_its_end(connection.close())
 
     def _is_current(self) -> bool:
         """Whether the catalog that is open still lies in the folder: anybody may delete it at any time."""

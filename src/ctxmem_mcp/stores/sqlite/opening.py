@@ -31,6 +31,8 @@ def open_checked(path: Path, open_it: Callable[[], sqlite3.Connection]) -> sqlit
             except BaseException:
                 del _open[path]
                 raise
+        elif not path.exists():  # the one that is open was removed
+            raise FileNotFoundError(path)
         _open[path] += 1
     try:
         return open_it()

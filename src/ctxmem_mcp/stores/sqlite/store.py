@@ -25,7 +25,7 @@ from ctxmem_mcp.stores.contract import Caps, Commit, Hindrance, ModelCall, Page,
 from ctxmem_mcp.stores.sqlite import calls, forgetting, reading, writing
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
-from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
+from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener, to_its_end
 from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
@@ -224,13 +224,14 @@ class SqliteStore:
         async with self._opening:
             file = self._files.get(conversation_id)
             if file is None or not file.is_current():
-                # Half-way there is a thread and an open file that nobody knows of.
-                with anyio.CancelScope(shield=True):
-                    await self._drop(conversation_id)
-                    await self._close_idle()
-                    file = self._files[conversation_id] = await self._open(conversation_id)
-            assert file is not None
+                return await to_its_end(self._opened_anew(conversation_id))
             return file
+
+    async def _opened_anew(self, conversation_id: str) -> _Open:
+        await self._drop(conversation_id)
+        await self._close_idle()
+        file = self._files[conversation_id] = await self._open(conversation_id)
+        return file
 
     async def _open(self, conversation_id: str) -> _Open:
         path = self._catalog.path_of(conversation_id)
@@ -264,9 +265,11 @@ class SqliteStore:
     async def _drop(self, conversation_id: str) -> None:
         file = self._files.pop(conversation_id, None)
         if file is not None:
-            with anyio.CancelScope(shield=True):
-                await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
-                await file.connection.close()
+            await to_its_end(self._close(file))
+
+    async def _close(self, file: _Open) -> None:
+        await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
+        await file.connection.close()
 
     async def _make(self, conversation_id: str, now: float) -> None:
         """Makes the conversation's file where there is none; an expired or forgotten one is removed first."""
