@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 import pytest
 
-from ctxmem_mcp.errors import StoreUnavailable, UnknownTurn
+from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.stores.sqlite import SqliteStore
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
+from ctxmem_mcp.model import NewTurn, iso
+from ctxmem_mcp.stores.sqlite import SqliteStore, opening
+from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import Connection
-from tests.stores.commits import NOW, remembering, talk
+from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from tests.stores.commits import DAY, NOW, remembering, talk
 from tests.stores.processes import acknowledged, turns_in, writers
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +108,39 @@ async def test_a_turn_that_another_process_stored_can_be_followed(tmp_path: Path
         assert (fourth.appended, fourth.forked) == (1, False)
         with pytest.raises(UnknownTurn):
             await ours.append(NewTurn("user", "five"), conversation_id="c", parent_id="t9-123456789012")
+
+
+async def test_a_retry_is_answered_from_what_another_process_made_of_it(tmp_path: Path) -> None:
+    async with closing_all(opened(tmp_path), opened(tmp_path)) as (ours, theirs):
+        said = [NewTurn("user", str(i)) for i in range(5)]
+        ids = (await ours.sync(said, conversation_id="c")).turn_ids
+        await theirs.revert("c", ids[1])
+        again = await ours.append(said[4], conversation_id="c", parent_id=ids[3])
+        assert again.turn_id == again.head == (await theirs.head("c")).id == ids[4]
+        await theirs.set_retention("c", 5)
+        assert (await ours.sync(said, conversation_id="c", retention_days=30)).appended == 0
+        assert (await theirs.info("c")).retention_days == 30
+        await theirs.set_retention("c", 5)
+        again = await ours.append(said[4], conversation_id="c", parent_id=ids[3])
+        assert again.expires_at == iso((await theirs.info("c")).expires)
+
+
+async def test_a_file_that_was_removed_while_others_have_it_open_is_not_there(tmp_path: Path) -> None:
+    async with closing_all(opened(tmp_path), opened(tmp_path), opened(tmp_path)) as (ours, theirs, late):
+        await ours.append(NewTurn("user", "one"), conversation_id="c")
+        await ours.append(NewTurn("user", "one"), conversation_id="d")
+        await late.info("d")
+        await theirs.info("c")
+        ready = Catalog.ready
+
+        async def removed_meanwhile(catalog: Catalog) -> Connection:
+            (tmp_path / FOLDER / file_name("c")).unlink()
+            return await ready(catalog)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Catalog, "ready", removed_meanwhile)
+            with pytest.raises(UnknownConversation):
+                await late.info("c")
 
 
 # ------------------------------------------------------------ killed
@@ -271,3 +307,46 @@ async def test_appends_cancelled_all_over_leave_a_sound_conversation(tmp_path: P
         await memory.append(NewTurn("user", "after"), conversation_id=f"c{c}")
         await memory.close()
         await kept(tmp_path, f"c{c}", mine)
+
+
+async def test_verbs_cancelled_by_asyncio_leave_nothing_open(tmp_path: Path) -> None:
+    """asyncio's own cancellation passes through a shielded scope."""
+    random_moments = random.Random(1)
+    async with closing_all(opened(tmp_path)) as (memory,):
+        for i in range(FILES_OPEN_MAX + 4):
+            await memory.append(NewTurn("user", "x"), conversation_id=f"c{i}")
+        for i in range(200):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(random_moments.random() * 0.003):
+                    await memory.info(f"c{i % (FILES_OPEN_MAX + 4)}")
+            if i % 40 == 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(random_moments.random() * 0.003):
+                        await memory.close()
+    assert opening._open == {}
+
+
+@pytest.mark.parametrize("verb", ["forget", "sweep"])
+async def test_a_forgetting_that_was_cancelled_takes_along_what_lies_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    counted = Counted(monkeypatch)
+    for at in range(8):
+        now, gone, store = NOW, list[str](), SqliteStore(tmp_path)
+        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_gone=gone.extend)  # noqa: B023
+        await memory.append(NewTurn("user", "x"), conversation_id="c")
+        now += 31 * DAY if verb == "sweep" else 0
+        with counted.aim(at, False):
+            await (memory.forget("c", "c") if verb == "forget" else memory.sweep())
+        counted.cancel_at = -1
+        assert gone == ([] if (tmp_path / FOLDER / file_name("c")).exists() else ["c"])
+        await memory.close()
+
+
+async def test_forgetting_what_a_killed_process_forgot_takes_along_what_lies_beside(tmp_path: Path) -> None:
+    gone: list[str] = []
+    memory = Memory(SqliteStore(tmp_path), ExtractiveSummarizer(), on_gone=gone.extend)
+    with pytest.raises(UnknownConversation):
+        await memory.forget("c", "c")
+    assert gone == ["c"]
+    await memory.close()

@@ -11,7 +11,7 @@ import pytest
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn, Receipt, Summary
-from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.stores.sqlite import SqliteStore, forgetting
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from tests.stores.commits import DAY, NOW, raw_files, remembering
@@ -197,6 +197,43 @@ async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
         await memory.info(ID)
     assert len((await memory.conversations()).conversations) == 3
     await memory.close()
+    await memory.sweep()
+    assert holding(tmp_path) == []
+
+
+@pytest.fixture
+async def log_alone(tmp_path: Path, memory: Memory) -> Path:
+    """A write-ahead log whose file was deleted: by hand, or by a process that was killed between two unlinks."""
+    await fill(memory)
+    file = tmp_path / FOLDER / file_name(ID)
+    log = file.with_name(file.name + "-wal")
+    raw = log.read_bytes()
+    await memory.forget(ID, ID)
+    log.write_bytes(raw)
+    assert b"zebra" in raw
+    return log
+
+
+async def test_a_log_without_its_file_is_not_taken_for_the_next_ones(log_alone: Path, memory: Memory) -> None:
+    assert (await memory.append(NewTurn("user", "begun anew"), conversation_id=ID)).index == 0
+    assert [turn.content for turn in await memory.history(ID)] == ["begun anew"]
+    assert await memory.verify(ID) == []
+
+
+async def test_a_log_without_its_file_goes_when_its_conversation_is_forgotten(
+    tmp_path: Path, log_alone: Path, memory: Memory
+) -> None:
+    with pytest.raises(UnknownConversation):
+        await memory.forget(ID, ID)
+    assert holding(tmp_path) == []
+
+
+async def test_a_log_without_its_file_is_swept_after_a_while(
+    tmp_path: Path, log_alone: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await memory.sweep()
+    assert log_alone.name in str(raw_files(tmp_path).keys()), "its file may be on its way here"
+    monkeypatch.setattr(forgetting, "LEFT_SECONDS", 0)
     await memory.sweep()
     assert holding(tmp_path) == []
 

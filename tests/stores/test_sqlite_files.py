@@ -7,9 +7,10 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from ctxmem_mcp.errors import BrokenHistory, NewerFormat, StoreUnavailable, Unkn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, schema
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
+from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_KEPT, Durability
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
-from tests.stores.commits import NOW, extended, fresh, remembering, talk
+from tests.stores.commits import DAY, NOW, extended, fresh, remembering, talk
 from tests.stores.test_contract import ODD_IDS
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +132,58 @@ async def test_a_damaged_file_is_told_and_can_be_forgotten(tmp_path: Path) -> No
     await memory.close()
 
 
+@pytest.mark.parametrize(
+    "harm", ["body = x'00112233', codec = 1", "codec = 7", "codec = 0, body = x'ff'", "role = 99", "tokens = 'many'"]
+)
+async def test_a_damaged_turn_is_found_by_verifying_and_is_not_in_the_way_of_others(tmp_path: Path, harm: str) -> None:
+    await filled(tmp_path, "c", "other")
+    with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
+        db.execute(f"UPDATE turns SET {harm} WHERE seq = 9")
+        db.commit()
+    memory = opened(tmp_path)
+    faults = await memory.verify("c")
+    assert len(faults) == 1
+    assert "turn number 9" in faults[0] or "t8-" in faults[0] or "branch from turn number 1" in faults[0]
+    assert {hit.conversation_id for hit in await memory.search("parser")} >= {"other"}
+    assert await memory.verify("other") == []
+    await memory.close()
+
+
+async def test_a_damaged_text_is_told_by_who_reads_it(tmp_path: Path) -> None:
+    await filled(tmp_path, "c")
+    with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
+        db.execute("UPDATE turns SET body = x'00112233', codec = 1")
+        db.commit()
+    memory = opened(tmp_path)
+    with pytest.raises(BrokenHistory, match="verify"):
+        await memory.turn("c", "t3")
+    with pytest.raises(BrokenHistory, match="verify"):
+        await memory.view("c", query="parser")
+    with pytest.raises(BrokenHistory, match="verify"):
+        await memory.append(NewTurn("user", "x"), conversation_id="c")
+    await memory.close()
+
+
+async def test_a_damaged_conversation_that_has_expired_keeps_no_other_from_being_swept(tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(4)]
+    await filled(tmp_path, *names)
+    memory = remembering(SqliteStore(tmp_path), lambda: NOW + 31 * DAY)
+    await memory.conversations()
+    catalog = (tmp_path / "catalog.db").stat().st_ino
+    for name, pages in (("c1", "nodes"), ("c2", "conversation")):
+        with closing(sqlite3.connect(path_of(tmp_path, name))) as db:
+            (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (pages,)).fetchone()
+        state = path_of(tmp_path, name).stat()
+        raw = bytearray(path_of(tmp_path, name).read_bytes())
+        raw[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+        path_of(tmp_path, name).write_bytes(raw)
+        os.utime(path_of(tmp_path, name), ns=(state.st_atime_ns, state.st_mtime_ns))  # the catalog sees no change
+    assert await memory.sweep() == ["c0", "c1", "c3"]
+    assert (tmp_path / "catalog.db").stat().st_ino == catalog
+    assert (await memory.forget("c2", "c2")).bytes > 0
+    await memory.close()
+
+
 # ------------------------------------------------------------ the catalog is a cache
 
 
@@ -167,6 +220,63 @@ async def test_a_catalog_damaged_while_it_is_open_is_made_anew(tmp_path: Path) -
         db.execute("UPDATE sqlite_schema SET rootpage = 9999 WHERE name = 'files'")
         db.commit()
     assert len(await listed(memory)) == 12
+    await memory.close()
+
+
+async def test_a_catalog_deleted_while_it_is_open_is_made_anew(tmp_path: Path) -> None:
+    await filled(tmp_path, "kept", "left")
+    memory, other = opened(tmp_path), opened(tmp_path)
+    verbs: list[Callable[[], Awaitable[object]]] = [
+        lambda: memory.info("kept"),  # opens a file
+        lambda: memory.conversations(),
+        lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),  # makes one
+        lambda: memory.forget("left", "left"),
+        lambda: memory.sweep(),
+        lambda: memory.model_usage("kept"),
+    ]
+    assert await listed(memory) == await listed(other) == ["kept", "left"]
+    for verb in verbs:
+        (tmp_path / "catalog.db").unlink()
+        await verb()
+        assert await listed(other) == await listed(memory)
+    assert sorted(await listed(memory)) == ["kept", "new"]
+    for one in (memory, other):
+        (tmp_path / "catalog.db").unlink(missing_ok=True)
+        await one.close()
+
+
+async def test_who_has_a_deleted_catalog_open_locks_the_one_made_since(tmp_path: Path) -> None:
+    await filled(tmp_path, "c")
+    first, second = Catalog(tmp_path), Catalog(tmp_path)
+    await first.ready()
+    (tmp_path / "catalog.db").unlink()
+    await second.ready()
+    inside: list[str] = []
+
+    def hold(_: sqlite3.Connection) -> None:
+        inside.append("in")
+        time.sleep(0.05)
+        inside.append("out")
+
+    async with anyio.create_task_group() as tasks:
+        for catalog in (first, second):
+            tasks.start_soon(catalog.exclusively, hold)
+    assert inside == ["in", "out"] * 2
+    for catalog in (first, second):
+        await catalog.close()
+
+
+async def test_a_folder_deleted_while_it_is_open_begins_anew(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    await filled(data, "c")
+    memory = opened(data)
+    assert await listed(memory) == ["c"]
+    shutil.rmtree(data)
+    assert await listed(memory) == []
+    with pytest.raises(UnknownConversation):
+        await memory.info("c")
+    assert (await memory.append(NewTurn("user", "x"), conversation_id="c")).index == 0
+    assert await listed(memory) == ["c"]
     await memory.close()
 
 

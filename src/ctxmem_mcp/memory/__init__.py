@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from ctxmem_mcp import tokens
-from ctxmem_mcp.errors import HeadMoved, InvalidArgument, NotConfirmed, UnknownConversation
+from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
 from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
 from ctxmem_mcp.memory.growing import seconds
@@ -49,6 +51,8 @@ __all__ = ["Memory"]
 # A search over everything looks into this many of the conversations last active.
 SEARCHED_CONVERSATIONS = 100
 LISTED_AT_ONCE = 100
+
+_log = logging.getLogger(__name__)
 
 
 class Memory:
@@ -162,7 +166,12 @@ class Memory:
         async with self._writer.alone(conversation_id):
             self._writer.drop(conversation_id)
             self._looks.drop(conversation_id)
-            receipt = await self._store.forget(conversation_id)
+            try:
+                with anyio.CancelScope(shield=True):  # once it is gone, all that lies beside it goes
+                    receipt = await self._store.forget(conversation_id)
+            except UnknownConversation:
+                self._on_gone([conversation_id])  # left by a process that was killed while it forgot
+                raise
         self._on_gone([conversation_id])
         others = [one.conversation_id for one in await self.every_conversation()]
         return replace(receipt, others=[one for one in others if one.startswith(conversation_id + OF_AGENT)])
@@ -200,7 +209,8 @@ class Memory:
 
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
-        gone = await self._store.sweep(self._clock())
+        with anyio.CancelScope(shield=True):
+            gone = await self._store.sweep(self._clock())
         for conversation_id in gone:
             self._looks.drop(conversation_id)
         if gone:
@@ -268,6 +278,8 @@ class Memory:
                 found += await self._search(info.conversation_id, query, wanted)
             except (UnknownConversation, HeadMoved):
                 continue
+            except (Corrupt, Unavailable) as error:
+                _log.warning("Conversation %s is not searched: %s", info.conversation_id, error)
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
     async def conversations(self, *, space: str | None = None, limit: int = 20, cursor: str | None = None) -> Page:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from ctxmem_mcp import tokens, tree
+from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.memory.branches import Lineage, run_end
-from ctxmem_mcp.model import id_digits
+from ctxmem_mcp.model import Turn, id_digits
 from ctxmem_mcp.stores.contract import Run, State, Store
 
 _TURNS_AT_ONCE = 500
+# What reading rows ends in whose bytes are not what was written.
+_DAMAGE = (BrokenHistory, LookupError, TypeError, ValueError, OverflowError)
 
 
 async def verify(store: Store, state: State) -> list[str]:
     """What is wrong, in words; empty when every turn and every node hashes to its id."""
     faults: list[str] = []
     for run in state.runs:
-        faults += await _run_faults(store, state, run)
-    faults += await _node_faults(store, state)
+        try:
+            faults += await _run_faults(store, state, run)
+        except _DAMAGE as error:
+            faults.append(f"the branch from turn number {run.first_seq} on can't be read: {error}")
+    try:
+        faults += await _node_faults(store, state)
+    except _DAMAGE as error:
+        faults.append(f"the tree can't be read: {error}")
     stored = state.next_seq - 1
     if state.turns != stored:
         faults.append(f"the conversation counts {state.turns} turns and holds {stored}")
@@ -29,11 +38,13 @@ async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
     end = run_end(state.runs, state.next_seq, run.first_seq)
     for start in range(run.first_seq, end + 1, _TURNS_AT_ONCE):
         wanted = list(range(start, min(end, start + _TURNS_AT_ONCE - 1) + 1))
-        turns = {turn.seq: turn for turn in await store.turns(conversation, wanted)}
+        turns, unreadable = await _readable(store, conversation, wanted)
         for seq in wanted:
             turn = turns.get(seq)
             if turn is None:
-                faults.append(f"turn number {seq} is missing")
+                faults.append(f"turn number {seq} {unreadable.get(seq, 'is missing')}")
+                # Those after it follow on what was written down of it.
+                previous = next(iter(await store.digests(conversation, seq, seq)), previous)
                 continue
             digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
             if digest != turn.digest:
@@ -44,6 +55,22 @@ async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
                 faults.append(f"{turn.id}: its token count is not that of its words")
             previous = turn.digest
     return faults
+
+
+async def _readable(store: Store, conversation: str, seqs: list[int]) -> tuple[dict[int, Turn], dict[int, str]]:
+    """The turns that can be read, and of those that can't, why."""
+    try:
+        return {turn.seq: turn for turn in await store.turns(conversation, seqs)}, {}
+    except BrokenHistory as error:
+        if len(seqs) == 1:
+            return {}, {seqs[0]: f"can't be read: {error.message}"}
+    found: dict[int, Turn] = {}
+    unreadable: dict[int, str] = {}
+    for half in (seqs[: len(seqs) // 2], seqs[len(seqs) // 2 :]):
+        more, why = await _readable(store, conversation, half)
+        found |= more
+        unreadable |= why
+    return found, unreadable
 
 
 async def _node_faults(store: Store, state: State) -> list[str]:

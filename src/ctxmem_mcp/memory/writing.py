@@ -129,6 +129,8 @@ class Writer:
         known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
         start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
         if len(known) == len(turns):
+            if await self._store.load(target.conversation_id, now) != state:  # nothing else would tell
+                raise HeadMoved(target.conversation_id)
             settled = await self._settle(state, known[-1], target.retention_days)
             return Extended(state, settled, start_id, known, None)
         at = known[-1] if known else start

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ctxmem_mcp.errors import BrokenHistory
+
 if TYPE_CHECKING:
     import zstandard
 
@@ -44,12 +46,23 @@ class Bodies:
         return (ZSTD + self._newest, packed) if len(packed) < len(raw) else (RAW, raw)
 
     def decode(self, db: sqlite3.Connection, codec: int, body: bytes) -> str:
+        try:
+            return self._unpacked(db, codec, body).decode()
+        except UnicodeDecodeError as error:
+            raise _damaged(error) from error
+
+    def _unpacked(self, db: sqlite3.Connection, codec: int, body: bytes) -> bytes:
         if codec == RAW:
-            return body.decode()
+            return body
+        import zstandard
+
         number = codec - ZSTD
-        if number and number not in self._dictionaries:
-            self._load(db)
-        return self._decompressor(number).decompress(body).decode()
+        try:
+            if number and number not in self._dictionaries:
+                self._load(db)
+            return self._decompressor(number).decompress(body)
+        except (zstandard.ZstdError, KeyError, TypeError) as error:  # its bytes, its dictionary, their kind
+            raise _damaged(error) from error
 
     def use_dictionary(self, db: sqlite3.Connection, text_bytes: int = 0) -> None:
         """Writes with the file's newest dictionary; makes one, inside the running transaction, once there is text
@@ -109,6 +122,12 @@ class Bodies:
             trained = zstandard.ZstdCompressionDict(self._dictionaries[number]) if number else None
             found = self._decompressors[number] = zstandard.ZstdDecompressor(dict_data=trained)
         return found
+
+
+def _damaged(error: Exception) -> BrokenHistory:
+    return BrokenHistory(
+        f"A text in the file is damaged ({error}).", "Restore it from a backup; ctxmem-mcp verify says which it is."
+    )
 
 
 def _beginning(texts: Iterator[bytes]) -> bytes:

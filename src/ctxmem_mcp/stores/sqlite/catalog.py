@@ -27,7 +27,7 @@ from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.model import ConversationInfo, id_digits
 from ctxmem_mcp.stores.contract import State, info_of
 from ctxmem_mcp.stores.sqlite import reading
-from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
+from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, to_its_end, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
@@ -52,6 +52,8 @@ PRAGMA user_version = 3;
 _VERSION = 3
 # File times are kept in ticks of a few milliseconds: two commits within one may leave one fingerprint.
 _TICK_NS = 100_000_000
+# To be deleted so often within one change, somebody has to mean it.
+_TRIES = 5
 _INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"
 
 
@@ -63,6 +65,14 @@ def file_name(conversation_id: str) -> str:
 
 def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + end) for end in SIDE_FILES]
+
+
+def inode_of(path: Path) -> int | None:
+    """Which file lies there; None where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
 
 
 def fingerprint(path: Path) -> str:
@@ -111,6 +121,10 @@ def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
     return [reading.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
 
 
+class _CatalogDeleted(Exception):
+    """The catalog that was locked is not in the folder any more."""
+
+
 class Catalog:
     """The folder of conversations as a whole."""
 
@@ -119,46 +133,65 @@ class Catalog:
         self.folder = data_dir / FOLDER
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
+        self._inode: int | None = None
         self._opening = anyio.Lock()
 
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` on the catalog's thread; a catalog that turns out to be damaged is made anew."""
+        """Runs `work` on the catalog's thread; a catalog that turns out to be damaged, or deleted, is made anew."""
         try:
             return await (await self.ready()).run(work)
         except BrokenHistory:
             await self.close()
             return await (await self.ready(anew=True)).run(work)
+        except StoreUnavailable:
+            if self._is_current():
+                raise
+            return await (await self.ready()).run(work)
 
     async def exclusively(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` while no other process makes or removes a file."""
 
         def alone(db: sqlite3.Connection) -> T:
             with transaction(db):
+                if not self._is_current():
+                    raise _CatalogDeleted
                 return work(db)
 
-        return await self.run(alone)
+        for _ in range(_TRIES):
+            with contextlib.suppress(_CatalogDeleted):  # others lock the one made since
+                return await self.run(alone)
+        raise StoreUnavailable(f"{self.path} is deleted again and again.", "Leave it where it is and try again.")
 
     async def ready(self, *, anew: bool = False) -> Connection:
         """The open catalog. anew: whatever there is of it is thrown away."""
         async with self._opening:
+            if self._connection is not None and not self._is_current():
+                await self.close()
             connection = self._connection
             if connection is None:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise unusable(self.folder.parent, error) from error
-                with anyio.CancelScope(shield=True):  # half-way there is a thread that nobody knows of
-                    connection = self._connection = await connected(lambda: _opened(self.path, anew))
-            assert connection is not None
+                connection = await to_its_end(self._open(anew))
             return connection
+
+    async def _open(self, anew: bool) -> Connection:
+        connection = self._connection = await connected(lambda: _opened(self.path, anew))
+        self._inode = inode_of(self.path)
+        return connection
 
     async def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await connection.close()
+            await to_its_end(connection.close())
+
+    def _is_current(self) -> bool:
+        """Whether the catalog that is open still lies in the folder: anybody may delete it at any time."""
+        return self._inode is not None and inode_of(self.path) == self._inode
 
     # Everything below runs on the catalog's thread.
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.model import Receipt
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, side_files
+from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, side_files
 from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
@@ -21,6 +23,8 @@ from ctxmem_mcp.stores.sqlite.schema import migrate
 _WIPED = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors".split())
 # How the name of a file ends that is still being made.
 UNFINISHED = ".new"
+# A write-ahead log whose file is gone is nobody's after this long.
+LEFT_SECONDS = 3_600
 # Stands in a file that never got its first turn: whoever is about to write one sees the mark.
 _TOMBSTONE = """
 INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
@@ -44,15 +48,18 @@ def forget(
     None where no conversation was removed. The caller holds the catalog's lock.
     """
     if not path.exists():
+        _clear(path)
         catalog.strike(db, path.name)
         return None
     damaged = False
     try:
         marked = _mark(path, now, empty_too)
     except sqlite3.DatabaseError as error:
-        damaged = now is None and not isinstance(error, sqlite3.OperationalError)
-        if not damaged:
+        if isinstance(error, sqlite3.OperationalError):
             raise
+        if now is not None:  # as an error of the catalog's connection it would say that the catalog is damaged
+            raise StoreUnavailable(f"{path} is damaged ({error}).", "Restore or forget its conversation.") from error
+        damaged = True
         marked = (0, 0)  # whoever asks for it to go gets it gone, readable or not
     if marked is None:
         return None
@@ -80,7 +87,9 @@ def _mark(path: Path, now: float | None, empty_too: bool) -> tuple[int, int] | N
                 return (0, 0)
             if now is not None and row[0] > now:
                 return None
-            (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
+            nodes = 0
+            with contextlib.suppress(sqlite3.DatabaseError):  # damaged or not, its time is over
+                (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
             file.execute("UPDATE conversation SET forgotten = 1")
             return (row[2], nodes)
     finally:
@@ -118,6 +127,7 @@ def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, pa
         forget(catalog, db, conversation_id, path, now, empty_too=False)
         if path.exists():
             return
+    _clear(path)  # SQLite would take what an earlier file left in its write-ahead log for the new one's
     fresh = path.with_name(path.name + UNFINISHED)
     _clear(fresh)
     made = opener(fresh, "full", make=True)()
@@ -131,9 +141,22 @@ def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, pa
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Removes what a killed process was making. The caller holds the catalog's lock, so nobody makes one now."""
+    """Removes what a killed process was making, and what is left of files that it, or the user, removed. The caller
+    holds the catalog's lock, so nobody makes one now."""
     for entry in folder.glob(f"*{UNFINISHED}"):
         _clear(entry)
+    for end in SIDE_FILES[1:]:
+        for entry in folder.glob(f"*{SUFFIX}{end}"):
+            if not entry.with_name(entry.name.removesuffix(end)).exists() and _is_left(entry):
+                entry.unlink(missing_ok=True)
+
+
+def _is_left(file: Path) -> bool:
+    """Whether it was there for a while: files that are copied in may come before the one they belong to."""
+    try:
+        return file.stat().st_ctime <= time.time() - LEFT_SECONDS
+    except OSError:
+        return False
 
 
 def _clear(path: Path) -> None:

@@ -31,6 +31,8 @@ def open_checked(path: Path, open_it: Callable[[], sqlite3.Connection]) -> sqlit
             except BaseException:
                 del _open[path]
                 raise
+        elif not path.exists():  # the one that is open was removed
+            raise FileNotFoundError(path)
         _open[path] += 1
     try:
         return open_it()
@@ -50,7 +52,7 @@ def closed(path: Path) -> None:
 def nobody_removes(catalog: Path) -> Iterator[None]:
     """While it lasts, no process makes or removes a conversation's file: holds the catalog's lock, by a connection of
     its own. Not to be entered by who holds it already."""
-    db = opened(catalog)
+    db = opened(catalog, make=True)  # it may have been deleted just now; who needs its tables makes them
     try:
         with transaction(db):
             yield

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
-from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Summary, Turn
+from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Role, Summary, Turn
 from ctxmem_mcp.stores.contract import Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, index_term, summary_of
@@ -73,8 +73,15 @@ def turns(db: sqlite3.Connection, seqs: Sequence[int], bodies: Bodies, bare: boo
         for row in db.execute(f"SELECT {wanted} FROM turns WHERE {condition}", part):
             seq, index, digest, role, name, said_at, call_id, tokens = row[:8]
             content = "" if bare else bodies.decode(db, row[8], row[9])
-            found[seq] = Turn(seq, index, digest, ROLES[role], content, name, said_at, call_id, tokens)
+            found[seq] = Turn(seq, index, digest, _role(role), content, name, said_at, call_id, tokens)
     return [found[seq] for seq in seqs if seq in found]
+
+
+def _role(number: int) -> Role:
+    try:
+        return ROLES[number]
+    except (IndexError, TypeError):
+        raise BrokenHistory("The file is damaged: a turn has no role.", "Restore it from a backup.") from None
 
 
 def digests(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[bytes]:
@@ -181,7 +188,7 @@ def summaries(db: sqlite3.Connection, wanted: Sequence[bytes], bodies: Bodies, k
 
 
 def _piece(row: Sequence[Any]) -> Piece:
-    return Piece._make((*row[:10], ROLES[row[10]], *row[11:]))
+    return Piece._make((*row[:10], _role(row[10]), *row[11:]))
 
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:

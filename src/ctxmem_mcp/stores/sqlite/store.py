@@ -7,6 +7,7 @@ data_dir/conversations/NAME.ctxmem       one conversation: copy it, mail it, del
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections import OrderedDict
@@ -23,11 +24,12 @@ from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.contract import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
 from ctxmem_mcp.stores.sqlite import calls, forgetting, reading, writing
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, unusable
-from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
+from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener, to_its_end
 from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Each open file costs a thread and up to 3 MB of cache and dictionary.
@@ -54,10 +56,7 @@ class _Open:
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file, and not to nothing or to one made since."""
-        try:
-            return os.stat(self.path).st_ino == self.inode
-        except OSError:
-            return False
+        return inode_of(self.path) == self.inode
 
 
 class SqliteStore:
@@ -183,8 +182,11 @@ class SqliteStore:
         for conversation_id in await self._catalog.run(lambda db: self._catalog.expired(db, now)):
             await self._drop(conversation_id)
             path = self._catalog.path_of(conversation_id)
-            if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
-                swept.append(conversation_id)
+            try:
+                if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
+                    swept.append(conversation_id)
+            except (CtxmemError, OSError) as error:  # the others' time is over too
+                log.warning("%s has expired and is still there: %s", path, error)
         for path in set(await self._catalog.run(self._catalog.remains)) - self._begun:
             with contextlib.suppress(CtxmemError, OSError):  # what is not ours, or can't be read, is left alone
                 await self._catalog.exclusively(partial(self._sweep_one, "", path, now))
@@ -222,13 +224,14 @@ class SqliteStore:
         async with self._opening:
             file = self._files.get(conversation_id)
             if file is None or not file.is_current():
-                # Half-way there is a thread and an open file that nobody knows of.
-                with anyio.CancelScope(shield=True):
-                    await self._drop(conversation_id)
-                    await self._close_idle()
-                    file = self._files[conversation_id] = await self._open(conversation_id)
-            assert file is not None
+                return await to_its_end(self._opened_anew(conversation_id))
             return file
+
+    async def _opened_anew(self, conversation_id: str) -> _Open:
+        await self._drop(conversation_id)
+        await self._close_idle()
+        file = self._files[conversation_id] = await self._open(conversation_id)
+        return file
 
     async def _open(self, conversation_id: str) -> _Open:
         path = self._catalog.path_of(conversation_id)
@@ -262,9 +265,11 @@ class SqliteStore:
     async def _drop(self, conversation_id: str) -> None:
         file = self._files.pop(conversation_id, None)
         if file is not None:
-            with anyio.CancelScope(shield=True):
-                await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
-                await file.connection.close()
+            await to_its_end(self._close(file))
+
+    async def _close(self, file: _Open) -> None:
+        await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
+        await file.connection.close()
 
     async def _make(self, conversation_id: str, now: float) -> None:
         """Makes the conversation's file where there is none; an expired or forgotten one is removed first."""
