@@ -7,6 +7,7 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +18,7 @@ import pytest
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.model import NewTurn, iso
-from ctxmem_mcp.stores.sqlite import SqliteStore, opening
+from ctxmem_mcp.stores.sqlite import SqliteStore, opening, reading
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import Connection
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
@@ -123,6 +124,37 @@ async def test_a_retry_is_answered_from_what_another_process_made_of_it(tmp_path
         await theirs.set_retention("c", 5)
         again = await ours.append(said[4], conversation_id="c", parent_id=ids[3])
         assert again.expires_at == iso((await theirs.info("c")).expires)
+
+
+async def test_what_another_process_stores_between_two_reads_is_in_both_or_in_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with closing_all(opened(tmp_path)) as (memory,):
+        await memory.sync([NewTurn("user", f"limits {i}") for i in range(31)], conversation_id="c")
+        first = (await memory.turn("c", "t0")).id
+    store = SqliteStore(tmp_path)
+
+    def beside() -> None:
+        async def fork() -> None:
+            async with closing_all(opened(tmp_path)) as (theirs,):
+                await theirs.append(NewTurn("user", "limits elsewhere"), conversation_id="c", parent_id=first)
+
+        asyncio.run(fork())
+
+    def then_meanwhile(read: Callable[..., T]) -> Callable[..., T]:
+        def once(*given: object) -> T:
+            monkeypatch.undo()
+            with ThreadPoolExecutor() as threads:
+                threads.submit(beside).result()
+            return read(*given)
+
+        return once
+
+    monkeypatch.setattr(reading, "runs", then_meanwhile(reading.runs))
+    state = await store.load("c", time.time())
+    assert state is not None
+    assert [run.first_seq for run in state.runs] == [1]
+    await store.close()
 
 
 async def test_a_file_that_was_removed_while_others_have_it_open_is_not_there(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.model import DIGEST_BYTES, ROLES, Node, Piece, Role, Summary, Turn
 from ctxmem_mcp.stores.contract import Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
+from ctxmem_mcp.stores.sqlite.connection import snapshot
 from ctxmem_mcp.stores.sqlite.writing import STATE_COLUMNS, index_term, summary_of
 
 # Some three kilobytes each.
@@ -48,13 +49,14 @@ def _among(column: str, ids: Sequence[int]) -> Iterator[tuple[str, list[object]]
 
 def state(db: sqlite3.Connection, conversation_id: str, now: float) -> State | None:
     """The living conversation's state; None for one that is forgotten, expired or not begun."""
-    row = db.execute(f"SELECT forgotten, {', '.join(STATE_COLUMNS)} FROM conversation").fetchone()
-    if row is None or row[0]:
-        return None
-    values = dict(zip(STATE_COLUMNS, row[1:], strict=True))
-    if values["expires"] <= now:
-        return None
-    return State(conversation_id, runs=runs(db), **values)
+    with snapshot(db):  # another process may begin a branch between the two
+        row = db.execute(f"SELECT forgotten, {', '.join(STATE_COLUMNS)} FROM conversation").fetchone()
+        if row is None or row[0]:
+            return None
+        values = dict(zip(STATE_COLUMNS, row[1:], strict=True))
+        if values["expires"] <= now:
+            return None
+        return State(conversation_id, runs=runs(db), **values)
 
 
 def runs(db: sqlite3.Connection) -> tuple[Run, ...]:
@@ -216,6 +218,11 @@ def vectors(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, bytes]:
 
 
 def term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[str, TermHits]:
+    with snapshot(db):  # another process may move what waits into the index meanwhile
+        return _term_hits(db, wanted, cap)
+
+
+def _term_hits(db: sqlite3.Connection, wanted: Sequence[str], cap: int) -> dict[str, TermHits]:
     found: dict[str, TermHits] = {}
     waiting = [(row[0], row[1].split(" ")) for row in db.execute("SELECT id, words FROM waiting ORDER BY id")]
     for term in dict.fromkeys(wanted):
