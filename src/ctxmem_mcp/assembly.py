@@ -21,6 +21,7 @@ from ctxmem_mcp.settings import Settings
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.contract import Caps, Store
+    from ctxmem_mcp.stores.sqlite.store import SqliteStore
 
 # Words said a moment ago are looked for this often; an empty folder is looked at and no more.
 DRAIN_SECONDS = 2.0
@@ -73,11 +74,12 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         closing.set()
         # What waits in the spool waits on; a commit that is under way is made.
         drain.cancel()
-        await _to_its_end(_closed(memory, upkeep, drain))
+        await _to_its_end(_closed(memory, store, upkeep, drain))
 
 
-async def _closed(memory: Memory, *working: asyncio.Task[None]) -> None:
+async def _closed(memory: Memory, store: SqliteStore, *working: asyncio.Task[None]) -> None:
     await asyncio.gather(*working, return_exceptions=True)
+    store.end()
     await memory.close()
 
 

@@ -52,7 +52,7 @@ LISTED_AT_ONCE = 100
 
 
 class Memory:
-    """An open memory. All verbs are coroutines and safe to call concurrently.
+    """An open memory. All verbs are coroutines, safe to call concurrently in the event loop that it was opened in.
 
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may

@@ -120,6 +120,7 @@ class Catalog:
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
         self._opening = anyio.Lock()
+        self._ended = False
 
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
@@ -146,6 +147,8 @@ class Catalog:
         async with self._opening:
             connection = self._connection
             if connection is None:
+                if self._ended:
+                    raise StoreUnavailable("This memory was closed.", "Open it anew.")
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
@@ -154,6 +157,9 @@ class Catalog:
                     connection = self._connection = await connected(lambda: _opened(self.path, anew))
             assert connection is not None
             return connection
+
+    def end(self) -> None:
+        self._ended = True
 
     async def close(self) -> None:
         if self._connection is not None:
