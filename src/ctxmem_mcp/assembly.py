@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import UnknownConversation
+from ctxmem_mcp.errors import CtxmemError, UnknownConversation
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -201,8 +201,10 @@ async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> 
             gone = await sweep(memory, settings.data_dir)
             if gone:
                 _log.info("Swept %d expired conversations.", len(gone))
+        # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
+        except CtxmemError as error:
+            _log.warning("The sweep of expired conversations failed: %s", error)
         except Exception:
-            # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), settings.sweep_seconds)

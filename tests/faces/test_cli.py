@@ -175,6 +175,11 @@ def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> Non
         (["context", "last", "--layout", "flat"], 1, "tree or stable"),
         (["retention", "last", "0"], 2, "greater than or equal to 1"),
         (["frobnicate"], 2, "No such command"),
+        (["--data-dir", "", "list"], 1, "--data-dir: is ''; takes the path of a folder"),
+        (["--data-dir", "", "serve"], 1, "--data-dir: is ''; takes the path of a folder"),
+        (["install", "claude-code", "--dry-run", "--data-dir", ""], 1, "--data-dir: is ''; takes the path of a folder"),
+        (["serve", "--transport", "http", "--port", "99999"], 1, "--port: is '99999'; takes a whole number"),
+        (["--transport", "http", "--port", "99999"], 1, "--port: is '99999'; takes a whole number"),
         (["list", "--nonsense"], 2, "No such option"),
     ],
 )
@@ -184,6 +189,51 @@ def test_what_goes_wrong_is_said_and_changes_nothing(
     done = run(*words)
     assert done.code == code
     assert told in done.err
+
+
+def test_export_wants_a_file_and_not_a_folder(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+    done = run("export", "last", str(tmp_path), "--force")
+    assert (done.code, "is a folder" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize("words", [["--data-dir", "here", "list"], ["doctor"], ["install", "codex", "--dry-run"]])
+def test_in_a_folder_that_is_gone_it_says_so(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = run(*words)
+    monkeypatch.undo()
+    assert (done.code, "the folder you are in" in done.err) == (1, True)
+
+
+def test_a_data_folder_that_cannot_be_made_is_said_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    told = started("--data-dir", str(tmp_path / "file" / "below"), "list")
+    assert (told.returncode, "can't be used" in told.stderr, "Traceback" in told.stderr) == (1, True, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize("words", [["list", "--json"], ["demo"], ["--version"]])
+def test_output_that_cannot_be_written_is_said_without_a_traceback(tmp_path: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        told = started("--data-dir", str(tmp_path), *words, stdout=full)
+    assert (told.returncode, told.stderr) == (1, "ctxmem-mcp: No space left on device.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes a stream")
+def test_without_an_output_it_does_its_work(tmp_path: Path) -> None:
+    line = f"exec {sys.executable} -m ctxmem_mcp --data-dir {tmp_path} list --json >&-"
+    told = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def started(*words: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "ctxmem_mcp", *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
 
 
 def test_a_file_of_no_format_is_refused_and_the_others_come_in(run: Callable[..., Ran], tmp_path: Path) -> None:

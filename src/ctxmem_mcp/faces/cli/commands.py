@@ -21,6 +21,7 @@ app = typer.Typer(
     name="ctxmem-mcp",
     help="Lossless, hierarchical memory of conversations. Without a command it serves MCP over stdio.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -43,7 +44,10 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def common(
-    data_dir: Annotated[Path | None, typer.Option(help="The folder conversations are kept in.")] = None,
+    data_dir: Annotated[
+        # No Path: that makes the folder one is in of "", which a script passes for a variable that is not set.
+        str | None, typer.Option(metavar="<path>", help="The folder conversations are kept in.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A config file other than the platform's.")] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Says the version.")
@@ -57,7 +61,7 @@ def serve(context: typer.Context) -> None:
     """Serve MCP: over stdio for the agent that starts it, or with --transport http. `serve --help` says more."""
     from ctxmem_mcp.faces import starting
 
-    before = [f"--data-dir={_flags.data_dir}"] if _flags.data_dir else []
+    before = [] if _flags.data_dir is None else [f"--data-dir={_flags.data_dir}"]
     raise typer.Exit(starting.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args]))
 
 
@@ -157,7 +161,7 @@ def hook(
     """What an agent calls at its events, with the event on stdin. Answers at once, always with exit code 0."""
     from ctxmem_mcp.faces import hooks
 
-    before = ["--data-dir", str(_flags.data_dir)] if _flags.data_dir else []
+    before = ["--data-dir", _flags.data_dir] if _flags.data_dir else []
     hooks.run([*before, agent, *([event] if event else [])])
 
 

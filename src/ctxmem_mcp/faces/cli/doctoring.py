@@ -126,7 +126,7 @@ def _folders(flags: Flags, reports: list[Report]) -> list[Folder]:
 
 def _folder_of(users: list[Report], path: Path, flags: Flags) -> Folder:
     again = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
-    folder = _folder(replace(flags, data_dir=path), f"run `{again}`")
+    folder = _folder(replace(flags, data_dir=str(path)), f"run `{again}`")
     folder.agents = [report.title for report in users]
     return folder
 

@@ -26,7 +26,7 @@ LAST = "last"
 class Flags:
     """The flags before the command; they hold for all of them."""
 
-    data_dir: Path | None = None
+    data_dir: str | None = None
     config: Path | None = None
 
     def settings(self) -> Settings:
