@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ctxmem_mcp.__main__ import main
-from ctxmem_mcp.faces.cli import demo
+from ctxmem_mcp.faces.cli import demo, drawing
+from ctxmem_mcp.model import ConversationInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 
@@ -73,6 +76,31 @@ def test_list_tells_what_there_is(run: Callable[..., Ran], imported: str) -> Non
 def test_an_empty_memory_says_what_to_do_next(run: Callable[..., Ran]) -> None:
     said = run("list")
     assert (said.code, "ctxmem-mcp import" in said.out) == (0, True)
+
+
+def test_a_conversation_that_is_not_there_is_told_in_a_persons_words(run: Callable[..., Ran], imported: str) -> None:
+    done = run("show", "nobody")
+    assert (done.code, done.err.startswith("ctxmem-mcp: No conversation 'nobody'")) == (1, True)
+    assert "`ctxmem-mcp list`" in done.err
+    assert "append_turn" not in done.err
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 115, 140])
+def test_at_every_width_a_list_shows_whole_ids_titles_and_days(width: int) -> None:
+    ids, at = ["491e126e-1e71-469c-ade2-fcc8af567c74:afb92ff", "c1"], "2026-03-12T09:25:00Z"
+    infos = [
+        ConversationInfo(id, title, None, 1_119, 137_200, 1, "t1", at, at, at, 30, 1)
+        for id, title in zip(ids, ("Refactor it all " * 9, ""), strict=True)
+    ]
+    written = io.StringIO()
+    out = Console(file=written, width=width, force_terminal=True, color_system=None, highlight=False)
+    drawing.listed(out, infos)
+    shown = written.getvalue()
+    assert all(id in shown for id in ids)
+    assert "Refactor it all"[: width - 1] in shown
+    assert "Untitled" in shown
+    assert shown.count("2026-03-12") == 4
+    assert all(len(line) <= max(width, len(ids[0]) + 2) for line in shown.splitlines())
 
 
 def test_show_draws_the_tree(run: Callable[..., Ran], imported: str) -> None:
@@ -170,7 +198,8 @@ def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> Non
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["show", "nobody"], 1, "No conversation"),
+        (["show", "last"], 1, "no conversations yet. `ctxmem-mcp import"),
+        (["search", "anything", "--role", "User"], 1, "takes one of user, assistant, system, tool"),
         (["import", "/nowhere/at.all"], 1, "is not there"),
         (["context", "last", "--layout", "flat"], 1, "tree or stable"),
         (["retention", "last", "0"], 2, "greater than or equal to 1"),

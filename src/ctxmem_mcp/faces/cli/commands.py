@@ -175,7 +175,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
-        drawing.console().print(drawing.table_of(found))
+        drawing.listed(drawing.console(), found)
     else:
         typer.echo("No conversations yet. `ctxmem-mcp import PATH` brings in transcripts; `ctxmem-mcp demo` shows one.")
 
