@@ -149,6 +149,20 @@ def test_expand_gives_a_turn_byte_for_byte(run: Callable[..., Ran], imported: st
     assert run("expand", "last", "t0", "--json").json["text"] == first
 
 
+def test_the_header_of_a_span_counts_its_turns_and_tokens(run: Callable[..., Ran], imported: str) -> None:
+    shown = run("expand", "last", "t0-t2", "--json").json
+    alone = [run("expand", "last", f"t{i}", "--json").json["tokens"] for i in range(3)]
+    assert (shown["turns"], shown["tokens"]) == (3, sum(alone))
+
+
+def test_what_there_is_one_of_is_told_as_one(run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"role": "user", "content": "Look for it."}\n', "utf-8")
+    said = run("import", str(tmp_path / "one.jsonl")).out
+    assert "1 new turn, 0 known" in said
+    assert "1 conversation: 1 new turn, 0 known already." in said
+    assert run("show", "last").out.count("1 turn ·") == 2
+
+
 def test_search_finds_turns(run: Callable[..., Ran], imported: str) -> None:
     hits = run("search", "MAX_TEXT_CHARS", "--json").json
     assert hits

@@ -103,7 +103,7 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
     first = _number(cursor) if cursor else named.first
     if not named.first <= first <= named.last:
         raise InvalidArgument("cursor", f"is {cursor!r}, outside this node", "Take next_cursor from the page before.")
-    total = named.tokens if isinstance(named, Node) else 0
+    total = named.tokens if isinstance(named, Node) else await branch.tokens(named.first, named.last)
     heading = _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
     top = PREFACE + "\n"
     if isinstance(named, Node):

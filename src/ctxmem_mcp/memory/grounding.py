@@ -64,6 +64,11 @@ class Branch:
         seqs = [seq for index in sorted(set(indexes)) if (seq := self.lineage.seq_at(index)) is not None]
         return {turn.index: turn for turn in await self.store.turns(self.id, seqs)}
 
+    async def tokens(self, first: int, last: int) -> int:
+        """What the turns first..last (indexes, both included) take."""
+        seqs = self.lineage.seqs(first, last)
+        return sum(turn.tokens for turn in await self.store.turns(self.id, seqs, bare=True))
+
     async def summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
         """The summary to show of each of these nodes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))

@@ -138,7 +138,7 @@ def export_(
     if as_json:
         print_json(done)
     else:
-        typer.echo(f"{done['file']}: {done['turns']:,} turns of {done['conversation_id']}.")
+        typer.echo(f"{done['file']}: {drawing.counted(done['turns'], 'turn')} of {done['conversation_id']}.")
 
 
 @app.command()
@@ -200,7 +200,8 @@ def show(
         return
     out = drawing.console()
     out.print(drawing.tree_of(state.title, roots, titles_only=titles))
-    out.print(f"{state.conversation_id} · {state.turns:,} turns · {drawing.short(state.tokens)} tokens", style="dim")
+    size = f"{drawing.counted(state.turns, 'turn')} · {drawing.short(state.tokens)} tokens"
+    out.print(f"{state.conversation_id} · {size}", style="dim")
 
 
 @app.command()
@@ -332,7 +333,8 @@ def forget(
     if as_json:
         print_json(asdict(receipt))
         return
-    typer.echo(f"Forgot {found}: {receipt.turns:,} turns, {receipt.nodes:,} nodes, {receipt.bytes:,} bytes.")
+    turns, nodes = drawing.counted(receipt.turns, "turn"), drawing.counted(receipt.nodes, "node")
+    typer.echo(f"Forgot {found}: {turns}, {nodes}, {receipt.bytes:,} bytes.")
     for checked in receipt.checked:
         typer.echo(f"  checked: {checked}")
     for other in receipt.others:
@@ -361,7 +363,9 @@ def retention(
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{state.conversation_id} is kept {state.retention_days} days, until {told['expires_at']}.")
+        typer.echo(
+            f"{state.conversation_id} is kept {drawing.counted(state.retention_days, 'day')}, until {told['expires_at']}."
+        )
 
 
 @app.command()

@@ -31,6 +31,11 @@ def console() -> Console:
     return out
 
 
+def counted(number: int, what: str) -> str:
+    """1 turn, 2 turns."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def short(tokens: int) -> str:
     """Tokens in a few characters: 812, 4.1k, 1.2M."""
     if tokens < 1_000:
@@ -49,7 +54,9 @@ def _grow(parent: Tree, node: OutlineNode, titles_only: bool) -> None:
     label = Text(node.summary.title, style="bold" if node.children else "default")
     if node.summary.title.startswith("Error"):
         label.stylize("red")
-    label.append(f"  {_short_id(node)} · {node.last - node.first + 1} turns · {short(node.tokens)}", style=_DIM)
+    label.append(
+        f"  {_short_id(node)} · {counted(node.last - node.first + 1, 'turn')} · {short(node.tokens)}", style=_DIM
+    )
     branch = parent.add(label)
     for child in node.children:
         _grow(branch, child, titles_only)
@@ -85,7 +92,7 @@ def listed(out: Console, conversations: Sequence[ConversationInfo]) -> None:
         return
     for info in conversations:
         out.print(Text(info.title or _UNTITLED, style="bold"), no_wrap=True, overflow="ellipsis")
-        said = f"  {info.turns:,} turns · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
+        said = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
         out.print(Text(f"  {info.conversation_id}"), soft_wrap=True)  # whole, so that it can be copied
         out.print(Text(f"{said} · kept until {_day(info.expires_at)}", style=_DIM))
 
