@@ -363,9 +363,8 @@ def retention(
     if as_json:
         print_json(told)
     else:
-        typer.echo(
-            f"{state.conversation_id} is kept {drawing.counted(state.retention_days, 'day')}, until {told['expires_at']}."
-        )
+        kept = drawing.counted(state.retention_days, "day")
+        typer.echo(f"{state.conversation_id} is kept {kept}, until {told['expires_at']}.")
 
 
 @app.command()
