@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.assembly import open_memory
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.model import NewTurn
 from ctxmem_mcp.settings import Settings
 
@@ -38,3 +39,14 @@ async def test_told_to_stop_while_it_closes_it_leaves_no_thread_that_keeps_the_p
     for thread in left:
         await asyncio.to_thread(thread.join, 5)
     assert not [thread for thread in left if thread.is_alive()]
+
+
+@pytest.mark.anyio
+async def test_used_after_it_was_closed_it_refuses_and_leaves_no_thread_that_keeps_the_process(tmp_path: Path) -> None:
+    async with open_memory(Settings(tmp_path)) as memory:
+        await memory.append(NewTurn("user", "hello"), conversation_id="c")
+    before = set(threading.enumerate())
+    for use in (memory.append(NewTurn("user", "again"), conversation_id="c"), memory.view("c"), memory.search("hello")):
+        with pytest.raises(StoreUnavailable, match="was closed"):
+            await use
+    assert not [thread for thread in set(threading.enumerate()) - before if "connection_worker" in thread.name]

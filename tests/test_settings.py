@@ -52,6 +52,17 @@ def test_a_folder_in_the_config_file_is_meant_from_there(config: Path) -> None:
     assert Settings.load({}, {}, config).data_dir == config.parent / "kept"
 
 
+def test_an_empty_folder_in_the_config_file_is_refused(config: Path) -> None:
+    config.write_text('data_dir = ""\n', "utf-8")
+    with pytest.raises(InvalidArgument, match="takes the path of a folder"):
+        Settings.load(environ={}, config_path=config)
+
+
+def test_a_home_folder_that_is_not_known_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="home folder is not known"):
+        Settings.load({"data_dir": "~no-such-user/x"}, environ={})
+
+
 def test_a_home_folder_is_expanded_and_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

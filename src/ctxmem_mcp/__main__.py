@@ -11,6 +11,7 @@ import sys
 
 _SERVE = "serve"
 _HOOK = "hook"
+_TAKE_A_VALUE = ("--data-dir", "--config", "--transport", "--host", "--port", "--allowed-hosts", "--log-level")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,11 +38,11 @@ def _asks_to_serve(given: list[str]) -> bool:
 
 
 def _names_a_command(given: list[str]) -> bool:
-    """`--data-dir DIR list`: the one common flag takes a value; the word after it is the command."""
+    """`--data-dir DIR list`: the word after a flag is its value, and the one after that the command."""
     rest = list(given)
     while rest and rest[0].startswith("-"):
         flag = rest.pop(0)
-        if "=" not in flag and flag in ("--data-dir", "--config") and rest:
+        if "=" not in flag and flag in _TAKE_A_VALUE and rest:
             rest.pop(0)
     return bool(rest) and rest[0] != _SERVE
 

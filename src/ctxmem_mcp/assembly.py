@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import UnknownConversation
+from ctxmem_mcp.errors import CtxmemError, UnknownConversation
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.contract import Caps, Store
+    from ctxmem_mcp.stores.sqlite.store import SqliteStore
 
 # Words said a moment ago are looked for this often; an empty folder is looked at and no more.
 DRAIN_SECONDS = 2.0
@@ -73,11 +74,12 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         closing.set()
         # What waits in the spool waits on; a commit that is under way is made.
         drain.cancel()
-        await _to_its_end(_closed(memory, upkeep, drain))
+        await _to_its_end(_closed(memory, store, upkeep, drain))
 
 
-async def _closed(memory: Memory, *working: asyncio.Task[None]) -> None:
+async def _closed(memory: Memory, store: SqliteStore, *working: asyncio.Task[None]) -> None:
     await asyncio.gather(*working, return_exceptions=True)
+    store.end()
     await memory.close()
 
 
@@ -199,8 +201,10 @@ async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> 
             gone = await sweep(memory, settings.data_dir)
             if gone:
                 _log.info("Swept %d expired conversations.", len(gone))
+        # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
+        except CtxmemError as error:
+            _log.warning("The sweep of expired conversations failed: %s", error)
         except Exception:
-            # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), settings.sweep_seconds)

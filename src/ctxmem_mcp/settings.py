@@ -159,6 +159,11 @@ class Settings:
         return cls(**found)
 
 
+def folder_named(given: str | Path, came: str) -> Path:
+    """The whole path of a folder for conversations. came: where it was named. Raises InvalidArgument."""
+    return _folder(given, "data_dir", came)
+
+
 def environment_name(knob: str) -> str:
     return f"CTXMEM_{knob.upper()}"
 
@@ -171,7 +176,11 @@ def _from_flags(flags: Mapping[str, object]) -> _Given:
     for name in flags:
         if name not in _KNOBS:
             raise InvalidArgument(name, "is no setting", f"Settings are {', '.join(_KNOBS)}.")
-    return {name: (given, f"--{name.replace('_', '-')}") for name, given in flags.items() if given is not None}
+    return {name: (given, _flag_name(name)) for name, given in flags.items() if given is not None}
+
+
+def _flag_name(knob: str) -> str:
+    return "--" + knob.removeprefix("http_").replace("_", "-")
 
 
 def _from_environment(environ: Mapping[str, str]) -> _Given:
@@ -181,15 +190,15 @@ def _from_environment(environ: Mapping[str, str]) -> _Given:
 
 def _from_file(config_path: Path | str | None, environ: Mapping[str, str]) -> _Given:
     named = config_path or environ.get(CONFIG_ENV, "").strip() or None
-    path = Path(named).expanduser() if named else _default_config_path()
+    path = _at_home(Path(named), "config file") if named else _default_config_path()
     if named is None and not path.is_file():
         return {}
     given: _Given = {}
     for name, value in _toml(path).items():
         if name not in _KNOBS:
             raise InvalidArgument(f"{name} in {path}", "is no setting", f"Settings are {', '.join(_KNOBS)}.")
-        if name in ("data_dir", "tokens_file") and isinstance(value, str):
-            value = str(path.parent / Path(value).expanduser())
+        if name in ("data_dir", "tokens_file") and isinstance(value, str) and value.strip():
+            value = str(path.parent / _at_home(Path(value), f"{name} in {path}"))
         given[name] = (value, f"{name} in {path}")
     return given
 
@@ -265,7 +274,9 @@ def _price(given: object, name: str, came: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= PRICE_MAX:
-        raise InvalidArgument(came, f"is {given!r}; takes dollars for a million tokens", _leave_out(name))
+        raise InvalidArgument(
+            came, f"is {given!r}; takes dollars for a million tokens, 0 to {PRICE_MAX}", _leave_out(name)
+        )
     return number
 
 
@@ -283,14 +294,30 @@ def _text(given: object, name: str, came: str) -> str:
 def _folder(given: object, name: str, came: str) -> Path:
     if not isinstance(given, str | Path) or not str(given).strip():
         raise InvalidArgument(came, f"is {given!r}; takes the path of a folder", _leave_out(name))
-    path = Path(given).expanduser().absolute()
+    path = _whole_path(given, came)
     if path.exists() and not path.is_dir():
         raise InvalidArgument(came, f"is {str(path)!r}, which is a file", "Name a folder; it is made when missing.")
     return path
 
 
 def _file(given: object, name: str, came: str) -> Path:
-    return Path(_text(given, name, came)).expanduser().absolute()
+    return _whole_path(_text(given, name, came), came)
+
+
+def _whole_path(given: str | Path, came: str) -> Path:
+    try:
+        return _at_home(Path(given), came).absolute()
+    except FileNotFoundError as error:
+        raise InvalidArgument(
+            came, f"is {str(given)!r}, and the folder you are in is gone", "Name it from the root, or go elsewhere."
+        ) from error
+
+
+def _at_home(path: Path, came: str) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InvalidArgument(came, f"is {str(path)!r}, whose home folder is not known", "Name it in full.") from error
 
 
 def _address(given: object, name: str, came: str) -> str:

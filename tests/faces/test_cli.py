@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ctxmem_mcp.__main__ import main
-from ctxmem_mcp.faces.cli import demo
+from ctxmem_mcp.faces.cli import demo, drawing
+from ctxmem_mcp.model import ConversationInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 
@@ -75,6 +78,31 @@ def test_an_empty_memory_says_what_to_do_next(run: Callable[..., Ran]) -> None:
     assert (said.code, "ctxmem-mcp import" in said.out) == (0, True)
 
 
+def test_a_conversation_that_is_not_there_is_told_in_a_persons_words(run: Callable[..., Ran], imported: str) -> None:
+    done = run("show", "nobody")
+    assert (done.code, done.err.startswith("ctxmem-mcp: No conversation 'nobody'")) == (1, True)
+    assert "`ctxmem-mcp list`" in done.err
+    assert "append_turn" not in done.err
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 115, 140])
+def test_at_every_width_a_list_shows_whole_ids_titles_and_days(width: int) -> None:
+    ids, at = ["491e126e-1e71-469c-ade2-fcc8af567c74:afb92ff", "c1"], "2026-03-12T09:25:00Z"
+    infos = [
+        ConversationInfo(id, title, None, 1_119, 137_200, 1, "t1", at, at, at, 30, 1)
+        for id, title in zip(ids, ("Refactor it all " * 9, ""), strict=True)
+    ]
+    written = io.StringIO()
+    out = Console(file=written, width=width, force_terminal=True, color_system=None, highlight=False)
+    drawing.listed(out, infos)
+    shown = written.getvalue()
+    assert all(id in shown for id in ids)
+    assert "Refactor it all"[: width - 1] in shown
+    assert "Untitled" in shown
+    assert shown.count("2026-03-12") == 4
+    assert all(len(line) <= max(width, len(ids[0]) + 2) for line in shown.splitlines())
+
+
 def test_show_draws_the_tree(run: Callable[..., Ran], imported: str) -> None:
     drawn = run("show", imported).out
     assert "├── Refactoring to support integer inputs" in drawn
@@ -119,6 +147,20 @@ def test_context_is_what_an_agent_gets(run: Callable[..., Ran], imported: str) -
 def test_expand_gives_a_turn_byte_for_byte(run: Callable[..., Ran], imported: str) -> None:
     first = json.loads(EXAMPLE.read_text("utf-8").splitlines()[0])["content"]
     assert run("expand", "last", "t0", "--json").json["text"] == first
+
+
+def test_the_header_of_a_span_counts_its_turns_and_tokens(run: Callable[..., Ran], imported: str) -> None:
+    shown = run("expand", "last", "t0-t2", "--json").json
+    alone = [run("expand", "last", f"t{i}", "--json").json["tokens"] for i in range(3)]
+    assert (shown["turns"], shown["tokens"]) == (3, sum(alone))
+
+
+def test_what_there_is_one_of_is_told_as_one(run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"role": "user", "content": "Look for it."}\n', "utf-8")
+    said = run("import", str(tmp_path / "one.jsonl")).out
+    assert "1 new turn, 0 known" in said
+    assert "1 conversation: 1 new turn, 0 known already." in said
+    assert run("show", "last").out.count("1 turn ·") == 2
 
 
 def test_search_finds_turns(run: Callable[..., Ran], imported: str) -> None:
@@ -170,11 +212,17 @@ def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> Non
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["show", "nobody"], 1, "No conversation"),
+        (["show", "last"], 1, "no conversations yet. `ctxmem-mcp import"),
+        (["search", "anything", "--role", "User"], 1, "takes one of user, assistant, system, tool"),
         (["import", "/nowhere/at.all"], 1, "is not there"),
         (["context", "last", "--layout", "flat"], 1, "tree or stable"),
         (["retention", "last", "0"], 2, "greater than or equal to 1"),
         (["frobnicate"], 2, "No such command"),
+        (["--data-dir", "", "list"], 1, "--data-dir: is ''; takes the path of a folder"),
+        (["--data-dir", "", "serve"], 1, "--data-dir: is ''; takes the path of a folder"),
+        (["install", "claude-code", "--dry-run", "--data-dir", ""], 1, "--data-dir: is ''; takes the path of a folder"),
+        (["serve", "--transport", "http", "--port", "99999"], 1, "--port: is '99999'; takes a whole number"),
+        (["--transport", "http", "--port", "99999"], 1, "--port: is '99999'; takes a whole number"),
         (["list", "--nonsense"], 2, "No such option"),
     ],
 )
@@ -184,6 +232,51 @@ def test_what_goes_wrong_is_said_and_changes_nothing(
     done = run(*words)
     assert done.code == code
     assert told in done.err
+
+
+def test_export_wants_a_file_and_not_a_folder(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+    done = run("export", "last", str(tmp_path), "--force")
+    assert (done.code, "is a folder" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize("words", [["--data-dir", "here", "list"], ["doctor"], ["install", "codex", "--dry-run"]])
+def test_in_a_folder_that_is_gone_it_says_so(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = run(*words)
+    monkeypatch.undo()
+    assert (done.code, "the folder you are in" in done.err) == (1, True)
+
+
+def test_a_data_folder_that_cannot_be_made_is_said_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    told = started("--data-dir", str(tmp_path / "file" / "below"), "list")
+    assert (told.returncode, "can't be used" in told.stderr, "Traceback" in told.stderr) == (1, True, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize("words", [["list", "--json"], ["demo"], ["--version"]])
+def test_output_that_cannot_be_written_is_said_without_a_traceback(tmp_path: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        told = started("--data-dir", str(tmp_path), *words, stdout=full)
+    assert (told.returncode, told.stderr) == (1, "ctxmem-mcp: No space left on device.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes a stream")
+def test_without_an_output_it_does_its_work(tmp_path: Path) -> None:
+    line = f"exec {sys.executable} -m ctxmem_mcp --data-dir {tmp_path} list --json >&-"
+    told = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def started(*words: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "ctxmem_mcp", *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
 
 
 def test_a_file_of_no_format_is_refused_and_the_others_come_in(run: Callable[..., Ran], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def _words(given: list[str]) -> tuple[str, str, str]:
     data_dir = ""
     if "--data-dir" in words[:-1]:
         at = words.index("--data-dir")
-        data_dir = os.path.abspath(words[at + 1])
+        data_dir = words[at + 1] and os.path.abspath(words[at + 1])
         del words[at : at + 2]
     told = next((word for word in words if word.lstrip().startswith("{")), "")
     agent = next((word for word in words if word[:1].isalpha()), "")

@@ -16,13 +16,12 @@ from ctxmem_mcp.settings import LOG_LEVELS, Settings
 def run(given: list[str]) -> int:
     """Serves as these words say; gives the exit code. Not understood words end the process with code 2."""
     words = _parser().parse_args([word for i, word in enumerate(given) if word != "serve" or "serve" in given[:i]])
-    flags = {"data_dir": words.data_dir, "log_level": words.log_level, "allowed_hosts": words.allowed_hosts}
+    names = ("data_dir", "log_level", "allowed_hosts", "http_host", "http_port")
+    flags = {name: getattr(words, name) for name in names}
     try:
         serve(
             Settings.load(flags, config_path=words.config),
             transport=words.transport,
-            host=words.host,
-            port=words.port,
             insecure=words.insecure,
         )
     except CtxmemError as error:
@@ -38,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--transport", choices=("stdio", "http"), default="stdio", help="default: stdio")
-    parser.add_argument("--host", help="where HTTP listens; default: 127.0.0.1")
-    parser.add_argument("--port", type=int, help="its port, 0 for any free one; default: 8765")
+    parser.add_argument("--host", dest="http_host", metavar="HOST", help="where HTTP listens; default: 127.0.0.1")
+    parser.add_argument("--port", dest="http_port", metavar="PORT", help="its port, 0 for any free one; default: 8765")
     parser.add_argument("--allowed-hosts", metavar="NAMES", help="what others call this server, with commas between")
     parser.add_argument("--insecure", action="store_true", help="allow a bind that other machines can reach")
     parser.add_argument("--data-dir", metavar="DIR", help="the folder conversations are kept in")

@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 class Memory:
-    """An open memory. All verbs are coroutines and safe to call concurrently.
+    """An open memory. All verbs are coroutines, safe to call concurrently in the event loop that it was opened in.
 
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
     on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
@@ -268,7 +268,10 @@ class Memory:
         since: str | None = None,
         until: str | None = None,
     ) -> list[Hit]:
-        """Turns that speak of the query, best first; over the conversations last active when none is named."""
+        """At most `limit` turns that speak of the query, best first; over the conversations last active when none is
+        named. since, until: ISO 8601, both included."""
+        if role is not None:
+            _check_role(role, "")
         wanted = searching.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
         if conversation_id is not None:
             return await self._search(conversation_id, query, wanted, kept=True)
@@ -422,9 +425,13 @@ def _checked_days(days: int | None) -> int | None:
     return days
 
 
+def _check_role(role: str, where: str) -> None:
+    if role not in ROLES:
+        raise InvalidArgument(f"{where}role", f"is {role!r}; takes one of {', '.join(ROLES)}")
+
+
 def _check_turn(turn: NewTurn, where: str) -> None:
-    if turn.role not in ROLES:
-        raise InvalidArgument(f"{where}role", f"is {turn.role!r}; takes one of {', '.join(ROLES)}")
+    _check_role(turn.role, where)
     for field, text in (("content", turn.content), ("name", turn.name), ("call_id", turn.call_id)):
         try:
             (text or "").encode()

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from ctxmem_mcp import pieces, terms, tokens, tree
 from ctxmem_mcp.model import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.stores.contract import Closing, Commit, Run, State, StoredPiece
-from ctxmem_mcp.summarizers.contract import TOPICS_JOINED, Summarizer
+from ctxmem_mcp.summarizers.contract import TOPICS_JOINED, Summarizer, tells_nothing
 from ctxmem_mcp.vectors import Embedder
 
 # What a leaf's summariser sees of the turns before it.
@@ -24,6 +24,8 @@ BEFORE_TURNS = 3
 TOPIC_CHARS = 1_000
 # Python takes any sign between date and time, and a time stands in the line above a turn's words.
 _WRITTEN_AS_TIME = re.compile(r"[0-9WTtZz:.,+ -]+")
+# A host's commands and greetings may stand before the first request.
+REQUESTS_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +185,15 @@ class Grower:
         if self._closings and roots:
             known = [(node, edge.summaries[node.digest]) for node in roots]
             topic = known[0][1].title if len(known) == 1 else self._summarizer.title(known)
-            if TOPICS_JOINED not in topic:
+            if TOPICS_JOINED not in topic and not tells_nothing(topic):
                 return topic
-        return "" if self._state.title else self._first_request() or topic
+        return self._first_request() or topic if tells_nothing(self._state.title) else ""
 
     def _first_request(self) -> str:
-        first = next((i for i, turn in enumerate(self._turns) if turn.role == "user"), None)
-        if first is None:
-            return ""
-        summary = self._summarizer.leaf(self._turns[first : first + 2])
-        return summary.title if any(line.kind == "request" for line in summary.highlights) else ""
+        """The first that says something, among the first few things that the user said."""
+        said = [i for i, turn in enumerate(self._turns) if turn.role == "user"]
+        for i in said[:REQUESTS_LOOKED_AT]:
+            summary = self._summarizer.leaf(self._turns[i : i + 2])
+            if any(line.kind == "request" for line in summary.highlights) and not tells_nothing(summary.title):
+                return summary.title
+        return ""

@@ -17,6 +17,13 @@ STILL_OPEN = "Still open where this section ends"
 CHOSEN = " → "
 # Stands between the topics of a title that has several.
 TOPICS_JOINED = "; "
+# Of a section in which nothing was said that could name it.
+NOTHING_SAID = "Short exchange"
+
+
+def tells_nothing(title: str) -> bool:
+    """Whether a title says as good as nothing: none, or a host's command alone (/mode)."""
+    return title in ("", NOTHING_SAID) or (title.startswith("/") and " " not in title)
 
 
 class Summarizer(Protocol):

@@ -27,6 +27,7 @@ _HOST_OPENINGS = (
     "<user-memory-input>",
     "# AGENTS.md instructions",
     "[Request interrupted",
+    '{"type":"',  # a picture or another part that is no text, as a transcript has it
 )
 _RECAP_OPENINGS = (
     "This session is being continued from a previous conversation",

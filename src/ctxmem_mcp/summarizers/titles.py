@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ctxmem_mcp.summarizers import requests, telling
 from ctxmem_mcp.summarizers.calls import Call
+from ctxmem_mcp.summarizers.contract import NOTHING_SAID
 from ctxmem_mcp.summarizers.endings import Episode
 from ctxmem_mcp.summarizers.highlights import worth_at_work
 from ctxmem_mcp.summarizers.requests import Ask
@@ -119,7 +120,7 @@ def _first_words(section: Section) -> str:
             return shorten(
                 {"skill": "Skill ", "shell": "Ran ", "command": ""}[said.origin] + said.sentences[0], TITLE_CHARS
             )
-    return "Short exchange"
+    return NOTHING_SAID
 
 
 def _worked_on(section: Section, episodes: Sequence[Episode]) -> str:

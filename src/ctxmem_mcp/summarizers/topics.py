@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.model import Node, Summary
-from ctxmem_mcp.summarizers.contract import TOPICS_JOINED
+from ctxmem_mcp.summarizers.contract import NOTHING_SAID, TOPICS_JOINED
 from ctxmem_mcp.summarizers.speech import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
@@ -26,7 +26,7 @@ _WORK_NAMES = {
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
 # Titles of sections in which nobody asked for anything.
-_WORK = ("Editing", "Reading", "Running", "Searching", "Calls of", "Short exchange", "Recap")
+_WORK = ("Editing", "Reading", "Running", "Searching", "Calls of", NOTHING_SAID, "Recap")
 _ENDING = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
 _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"

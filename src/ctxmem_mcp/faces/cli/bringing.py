@@ -54,10 +54,12 @@ def progress(total: int, quiet: bool) -> Any:
 def tell(done: list[importing.Imported]) -> None:
     out = drawing.console()
     for imported in done:
-        out.print(f"{imported.conversation_id}  {imported.agent}, {imported.new:,} new turns, {imported.known:,} known")
+        added = drawing.counted(imported.new, "new turn")
+        out.print(f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} known")
         for warning in imported.warnings[:5]:
             out.print(f"  {warning}", style="yellow", markup=False)
         if len(imported.warnings) > 5:
             out.print(f"  ... and {len(imported.warnings) - 5} more.", style="yellow")
     new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
-    out.print(f"{len(done)} conversations: {new:,} new turns, {known:,} known already.")
+    total = f"{drawing.counted(len(done), 'conversation')}: {drawing.counted(new, 'new turn')}"
+    out.print(f"{total}, {known:,} known already.")

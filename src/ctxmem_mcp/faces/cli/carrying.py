@@ -25,6 +25,8 @@ async def export(memory: Memory, conversation_id: str, path: Path, *, replace: b
 
 
 def _check_place(path: Path, replace: bool) -> None:
+    if path.is_dir():
+        raise InvalidArgument(f"PATH {path}", "is a folder", "Name the file to write in it.")
     if path.exists() and not replace:
         raise InvalidArgument(f"PATH {path}", "is there already", "Name another, or say --force.")
     if not path.parent.is_dir():

@@ -21,6 +21,7 @@ app = typer.Typer(
     name="ctxmem-mcp",
     help="Lossless, hierarchical memory of conversations. Without a command it serves MCP over stdio.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -43,7 +44,10 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def common(
-    data_dir: Annotated[Path | None, typer.Option(help="The folder conversations are kept in.")] = None,
+    data_dir: Annotated[
+        # No Path: that makes the folder one is in of "", which a script passes for a variable that is not set.
+        str | None, typer.Option(metavar="<path>", help="The folder conversations are kept in.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A config file other than the platform's.")] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Says the version.")
@@ -57,7 +61,7 @@ def serve(context: typer.Context) -> None:
     """Serve MCP: over stdio for the agent that starts it, or with --transport http. `serve --help` says more."""
     from ctxmem_mcp.faces import starting
 
-    before = [f"--data-dir={_flags.data_dir}"] if _flags.data_dir else []
+    before = [] if _flags.data_dir is None else [f"--data-dir={_flags.data_dir}"]
     raise typer.Exit(starting.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args]))
 
 
@@ -134,7 +138,7 @@ def export_(
     if as_json:
         print_json(done)
     else:
-        typer.echo(f"{done['file']}: {done['turns']:,} turns of {done['conversation_id']}.")
+        typer.echo(f"{done['file']}: {drawing.counted(done['turns'], 'turn')} of {done['conversation_id']}.")
 
 
 @app.command()
@@ -157,7 +161,7 @@ def hook(
     """What an agent calls at its events, with the event on stdin. Answers at once, always with exit code 0."""
     from ctxmem_mcp.faces import hooks
 
-    before = ["--data-dir", str(_flags.data_dir)] if _flags.data_dir else []
+    before = ["--data-dir", _flags.data_dir] if _flags.data_dir else []
     hooks.run([*before, agent, *([event] if event else [])])
 
 
@@ -171,7 +175,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
-        drawing.console().print(drawing.table_of(found))
+        drawing.listed(drawing.console(), found)
     else:
         typer.echo("No conversations yet. `ctxmem-mcp import PATH` brings in transcripts; `ctxmem-mcp demo` shows one.")
 
@@ -196,7 +200,8 @@ def show(
         return
     out = drawing.console()
     out.print(drawing.tree_of(state.title, roots, titles_only=titles))
-    out.print(f"{state.conversation_id} · {state.turns:,} turns · {drawing.short(state.tokens)} tokens", style="dim")
+    size = f"{drawing.counted(state.turns, 'turn')} · {drawing.short(state.tokens)} tokens"
+    out.print(f"{state.conversation_id} · {size}", style="dim")
 
 
 @app.command()
@@ -328,7 +333,8 @@ def forget(
     if as_json:
         print_json(asdict(receipt))
         return
-    typer.echo(f"Forgot {found}: {receipt.turns:,} turns, {receipt.nodes:,} nodes, {receipt.bytes:,} bytes.")
+    turns, nodes = drawing.counted(receipt.turns, "turn"), drawing.counted(receipt.nodes, "node")
+    typer.echo(f"Forgot {found}: {turns}, {nodes}, {receipt.bytes:,} bytes.")
     for checked in receipt.checked:
         typer.echo(f"  checked: {checked}")
     for other in receipt.others:
@@ -357,7 +363,8 @@ def retention(
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{state.conversation_id} is kept {state.retention_days} days, until {told['expires_at']}.")
+        kept = drawing.counted(state.retention_days, "day")
+        typer.echo(f"{state.conversation_id} is kept {kept}, until {told['expires_at']}.")
 
 
 @app.command()

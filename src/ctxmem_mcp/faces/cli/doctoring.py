@@ -12,6 +12,7 @@ from typing import Any
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.faces.cli.drawing import counted
 from ctxmem_mcp.faces.cli.opening import Flags, with_memory
 from ctxmem_mcp.install.agents import AGENTS
 from ctxmem_mcp.install.looking import Fault, Report, look
@@ -50,7 +51,7 @@ def run(machine: Machine, flags: Flags, as_json: bool) -> int:
             _tell(report)
         for folder in folders:
             _tell_folder(folder)
-        _say(f"{_counted(wrong, 'fault')}." if wrong else "All is well.")
+        _say(f"{counted(wrong, 'fault')}." if wrong else "All is well.")
     return 1 if wrong else 0
 
 
@@ -91,8 +92,8 @@ def _tell(report: Report) -> None:
 def _tell_folder(folder: Folder) -> None:
     of_agents = f" of {', '.join(folder.agents)}" if folder.agents else ""
     _say(f"Data{of_agents}: {folder.path}")
-    kept = "" if folder.conversations is None else f"{_counted(folder.conversations, 'conversation')}, "
-    waiting = f"{_counted(folder.spooled, 'event')} waiting in the spool"
+    kept = "" if folder.conversations is None else f"{counted(folder.conversations, 'conversation')}, "
+    waiting = f"{counted(folder.spooled, 'event')} waiting in the spool"
     _say(f"  {kept}{waiting}, {folder.free_bytes / 1e9:,.1f} GB free")
     _tell_faults(folder.faults)
 
@@ -100,10 +101,6 @@ def _tell_folder(folder: Folder) -> None:
 def _tell_faults(faults: list[Fault]) -> None:
     for fault in faults:
         _say(f"  WRONG: {fault.what}. {fault.remedy}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _say(line: str) -> None:
@@ -126,7 +123,7 @@ def _folders(flags: Flags, reports: list[Report]) -> list[Folder]:
 
 def _folder_of(users: list[Report], path: Path, flags: Flags) -> Folder:
     again = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
-    folder = _folder(replace(flags, data_dir=path), f"run `{again}`")
+    folder = _folder(replace(flags, data_dir=str(path)), f"run `{again}`")
     folder.agents = [report.title for report in users]
     return folder
 

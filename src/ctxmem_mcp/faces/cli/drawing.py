@@ -18,6 +18,9 @@ _STYLES = {
     "fact": "default",
 }  # fmt: skip
 _DIM = "bright_black"
+_UNTITLED = "Untitled"
+# What a table of conversations takes beside their ids: a title that says something, and the columns of numbers.
+_TITLE_MIN, _NUMBERS = 24, 60
 
 
 def console() -> Console:
@@ -28,6 +31,11 @@ def console() -> Console:
     return out
 
 
+def counted(number: int, what: str) -> str:
+    """1 turn, 2 turns."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def short(tokens: int) -> str:
     """Tokens in a few characters: 812, 4.1k, 1.2M."""
     if tokens < 1_000:
@@ -36,7 +44,7 @@ def short(tokens: int) -> str:
 
 
 def tree_of(title: str, roots: Sequence[OutlineNode], *, titles_only: bool) -> Tree:
-    drawn = Tree(Text(title or "Untitled", style="bold"), guide_style=_DIM)
+    drawn = Tree(Text(title or _UNTITLED, style="bold"), guide_style=_DIM)
     for root in roots:
         _grow(drawn, root, titles_only)
     return drawn
@@ -46,7 +54,9 @@ def _grow(parent: Tree, node: OutlineNode, titles_only: bool) -> None:
     label = Text(node.summary.title, style="bold" if node.children else "default")
     if node.summary.title.startswith("Error"):
         label.stylize("red")
-    label.append(f"  {_short_id(node)} · {node.last - node.first + 1} turns · {short(node.tokens)}", style=_DIM)
+    label.append(
+        f"  {_short_id(node)} · {counted(node.last - node.first + 1, 'turn')} · {short(node.tokens)}", style=_DIM
+    )
     branch = parent.add(label)
     for child in node.children:
         _grow(branch, child, titles_only)
@@ -74,17 +84,30 @@ def _add_highlights(branch: Tree, highlights: Sequence[Highlight]) -> None:
             (under if highlight.kind == "ending" else branch).add(line)
 
 
-def table_of(conversations: Sequence[ConversationInfo]) -> Table:
+def listed(out: Console, conversations: Sequence[ConversationInfo]) -> None:
+    """A table; two lines for each where that would leave no room for what they are about."""
+    room = out.width - max(len(info.conversation_id) for info in conversations) - _NUMBERS
+    if room >= _TITLE_MIN:
+        out.print(table_of(conversations, room))
+        return
+    for info in conversations:
+        out.print(Text(info.title or _UNTITLED, style="bold"), no_wrap=True, overflow="ellipsis")
+        said = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
+        out.print(Text(f"  {info.conversation_id}"), soft_wrap=True)  # whole, so that it can be copied
+        out.print(Text(f"{said} · kept until {_day(info.expires_at)}", style=_DIM))
+
+
+def table_of(conversations: Sequence[ConversationInfo], title_width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style=_DIM)
-    for name in ("conversation", "title"):
-        table.add_column(name, overflow="fold" if name == "conversation" else "ellipsis", no_wrap=name == "title")
+    table.add_column("conversation", no_wrap=True)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=title_width)
     for name in ("turns", "tokens", "branches"):
-        table.add_column(name, justify="right")
-    table.add_column("last activity")
-    table.add_column("kept until")
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("last activity", "kept until"):
+        table.add_column(name, no_wrap=True)
     for info in conversations:
         table.add_row(
-            escape(info.conversation_id), escape(info.title), f"{info.turns:,}", short(info.tokens),
+            escape(info.conversation_id), escape(info.title or _UNTITLED), f"{info.turns:,}", short(info.tokens),
             str(info.branches), _day(info.last_activity, time=True), _day(info.expires_at),
         )  # fmt: skip
     return table

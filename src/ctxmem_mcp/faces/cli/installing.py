@@ -22,6 +22,7 @@ from ctxmem_mcp.install.carrying import Change
 from ctxmem_mcp.install.entries import PROGRAM, Ours
 from ctxmem_mcp.install.parts import Part
 from ctxmem_mcp.install.places import Machine, system_named
+from ctxmem_mcp.settings import folder_named
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="AGENT...", help=f"{', '.join(AGENTS)}.", show_default=False)
@@ -39,13 +40,16 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
         agents: Names = None,
         every: All = False,
         dry_run: DryRun = False,
-        data_dir: Annotated[Path | None, typer.Option(help="The folder the agent's memory is kept in.")] = None,
+        data_dir: Annotated[
+            str | None, typer.Option(metavar="<path>", help="The folder the agent's memory is kept in.")
+        ] = None,
         no_hooks: Annotated[bool, typer.Option("--no-hooks", help="Only the server: nothing is captured.")] = False,
         project: Project = False,
     ) -> None:
         """Register the server, and hooks where the agent has them. Shows each change, keeps a copy of each file."""
-        folder = data_dir or flags.data_dir
-        ours = Ours(_command(), str(folder.expanduser().absolute()) if folder else None, system_named(sys.platform))
+        given = flags.data_dir if data_dir is None else data_dir
+        folder = None if given is None else str(folder_named(given, "--data-dir"))
+        ours = Ours(_command(), folder, system_named(sys.platform))
 
         def parts_of(agent: Agent) -> list[Part]:
             return [part for part in _parts(agent, project) if part.role == "server" or not no_hooks]
@@ -70,7 +74,12 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
 
 
 def machine() -> Machine:
-    return Machine(system_named(sys.platform), Path.home(), Path.cwd(), dict(os.environ))
+    """This machine, seen from the folder one is in. Raises InvalidArgument where that is gone."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        raise InvalidArgument("the folder you are in", "is gone", "Go to one that is there.") from error
+    return Machine(system_named(sys.platform), Path.home(), here, dict(os.environ))
 
 
 def _chosen(names: list[str] | None, every: bool, project: bool) -> list[Agent]:

@@ -26,7 +26,7 @@ LAST = "last"
 class Flags:
     """The flags before the command; they hold for all of them."""
 
-    data_dir: Path | None = None
+    data_dir: str | None = None
     config: Path | None = None
 
     def settings(self) -> Settings:
@@ -62,7 +62,9 @@ async def conversation_named(memory: Memory, given: str) -> str:
         return (await memory.info(given)).conversation_id
     except NotFound:
         known = [info.conversation_id for info in await memory.every_conversation()]
-    if given == LAST and known:
+    if not known:
+        raise NotFound("There are no conversations yet.", "`ctxmem-mcp import PATH` brings in transcripts.")
+    if given == LAST:
         return await last_session(memory) or known[0]
     fitting = [conversation for conversation in known if conversation.startswith(given)]
     # A session's sub-agents begin with its id; who names the beginning means the session.
@@ -71,5 +73,5 @@ async def conversation_named(memory: Memory, given: str) -> str:
     if len(fitting) > 1:
         raise AmbiguousId(given, fitting[:10])
     if not fitting:
-        raise UnknownConversation(given)
+        raise NotFound(UnknownConversation(given).message, "`ctxmem-mcp list` shows those there are.")
     return fitting[0]

@@ -135,6 +135,7 @@ class Catalog:
         self._connection: Connection | None = None
         self._inode: int | None = None
         self._opening = anyio.Lock()
+        self._ended = False
 
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
@@ -172,6 +173,8 @@ class Catalog:
                 await self.close()
             connection = self._connection
             if connection is None:
+                if self._ended:
+                    raise StoreUnavailable("This memory was closed.", "Open it anew.")
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
@@ -183,6 +186,9 @@ class Catalog:
         connection = self._connection = await connected(lambda: _opened(self.path, anew))
         self._inode = inode_of(self.path)
         return connection
+
+    def end(self) -> None:
+        self._ended = True
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -196,6 +196,10 @@ class SqliteStore:
     def _sweep_one(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
         return forgetting.forget(self._catalog, db, conversation_id, path, now)
 
+    def end(self) -> None:
+        """From here on nothing is opened: nobody would tell its thread to end, and the process would wait for it."""
+        self._catalog.end()
+
     async def close(self) -> None:
         for conversation_id in list(self._files):
             await self._drop(conversation_id)
