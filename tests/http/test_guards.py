@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -96,6 +96,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 
 @given(st.integers(1, 500), st.lists(st.floats(0, 90), min_size=1, max_size=60))
+@example(1, [70.2, 15.0])
 def test_no_minute_holds_more_than_twice_the_rate_and_who_waits_as_told_gets_in(rate: int, pauses: list[float]) -> None:
     now, let_in = 0.0, []
     rates = Rates(rate, lambda: now)

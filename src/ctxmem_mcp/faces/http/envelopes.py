@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 LISTED_DEFAULT, LISTED_MAX = 50, 200
+OFFSET_MAX = 10**9
 
 
 class NoSuchRecord(NotFound):
@@ -85,4 +86,4 @@ def only(body: dict[str, Any], *names: str) -> None:
 def page(request: Request) -> tuple[int, int]:
     """limit and offset of a listing."""
     limit = whole(request.query_params.get("limit", LISTED_DEFAULT), "limit", 1, LISTED_MAX)
-    return limit, whole(request.query_params.get("offset", 0), "offset", 0, 10**9)
+    return limit, whole(request.query_params.get("offset", 0), "offset", 0, OFFSET_MAX)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ctxmem_mcp import __version__
 from ctxmem_mcp.faces.http import sessions, spaces
-from ctxmem_mcp.faces.http.envelopes import LISTED_DEFAULT, LISTED_MAX
+from ctxmem_mcp.faces.http.envelopes import LISTED_DEFAULT, LISTED_MAX, OFFSET_MAX
 
 _Schema = dict[str, Any]
 
@@ -101,7 +101,7 @@ def _does(tag: str, summary: str, answers: dict[str, Any], **more: Any) -> dict[
 
 _PAGE = [
     _query("limit", _whole(1, LISTED_MAX), f"How many; {LISTED_DEFAULT} where it is left out."),
-    _query("offset", _COUNT, "How many to leave out."),
+    _query("offset", _whole(0, OFFSET_MAX), "How many to leave out."),
 ]
 _BUDGET = _whole(sessions.BUDGET_MIN, sessions.BUDGET_MAX)
 _SESSION, _SPACE = _step("session_id"), _step("space_id")

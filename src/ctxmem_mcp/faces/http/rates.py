@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 # So many principals' buckets are remembered; a full one need not be.
 BUCKETS_MAX = 10_000
+# What sums of fractions may come out short of, so that who waits as told gets in.
+ROUNDING = 1e-9
 
 
 class Rates:
@@ -24,7 +26,7 @@ class Rates:
         now = self._clock()
         left, at = self._buckets.get(principal, (float(self._most), now))
         left = min(float(self._most), left + (now - at) * self._most / 60)
-        allowed = left >= 1
+        allowed = left >= 1 - ROUNDING
         self._buckets[principal] = (left - allowed, now)
         if len(self._buckets) > BUCKETS_MAX:
             self._drop_full(now)
