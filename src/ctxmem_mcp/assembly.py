@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import CtxmemError, UnknownConversation
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.stopping import to_its_end
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
@@ -74,25 +75,13 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         closing.set()
         # What waits in the spool waits on; a commit that is under way is made.
         drain.cancel()
-        await _to_its_end(_closed(memory, store, upkeep, drain))
+        await to_its_end(_closed(memory, store, upkeep, drain))
 
 
 async def _closed(memory: Memory, store: SqliteStore, *working: asyncio.Task[None]) -> None:
     await asyncio.gather(*working, return_exceptions=True)
     store.end()
     await memory.close()
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Whoever is told to stop meanwhile stops afterwards: a file left open keeps its thread, and that the process."""
-    task, stopped = asyncio.ensure_future(work), None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            stopped = error
-    if stopped is not None:
-        raise stopped
 
 
 @asynccontextmanager

@@ -59,10 +59,13 @@ def test_watch_takes_in_what_is_there_and_what_is_added_until_it_is_interrupted(
     ) as process:
         signal.signal(signal.SIGINT, handler)
         assert process.stdout is not None
-        there = [json.loads(process.stdout.readline()) for _ in range(2)]
-        machine.write(3)
-        added = json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            there = [json.loads(process.stdout.readline()) for _ in range(2)]
+            machine.write(3)
+            added = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()  # or a failure would wait for it for ever
     assert {caught["conversation_id"]: caught["new"] for caught in there} == {"s-1": 2, "x-1": 1}
     assert (added["conversation_id"], added["new"]) == ("s-1", 1)

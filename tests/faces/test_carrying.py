@@ -31,13 +31,18 @@ def branches(ran: Callable[..., Ran], conversation: str) -> dict[str, object]:
     return {key: info[key] for key in ("head", "turns", "tokens", "branches", "title", "retention_days")}
 
 
+def branch_off(run: Callable[..., Ran], folder: Path, turns: int, words: str) -> None:
+    """Imports the example's first turns once more, and then something else."""
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    other = folder / "other.jsonl"
+    other.write_text("\n".join([*lines[:turns], json.dumps({"role": "user", "content": words})]), "utf-8")
+    run("import", str(other))
+
+
 def test_what_arrives_is_what_was_sent(
     run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
-    lines = EXAMPLE.read_text("utf-8").splitlines()
-    other = tmp_path / "other.jsonl"
-    other.write_text("\n".join([*lines[:30], json.dumps({"role": "user", "content": "Something else"})]), "utf-8")
-    run("import", str(other))
+    branch_off(run, tmp_path, 30, "Something else")
     run("retention", imported, "77")
     file = tmp_path / "session.ctxmem"
     sent = run("export", imported, str(file), "--json").json
@@ -55,10 +60,7 @@ def test_what_arrives_is_what_was_sent(
 def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
     run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
-    lines = EXAMPLE.read_text("utf-8").splitlines()
-    other = tmp_path / "other.jsonl"
-    other.write_text("\n".join([*lines[:30], json.dumps({"role": "user", "content": "Something else"})]), "utf-8")
-    run("import", str(other))
+    branch_off(run, tmp_path, 30, "Something else")
     further = run("revert", imported, "t25", "--json").json["head"]
     nearer = run("revert", imported, "t20", "--json").json["head"]
     file, later = tmp_path / "session.ctxmem", tmp_path / "later.ctxmem"
@@ -68,8 +70,7 @@ def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
     elsewhere("revert", imported, further)
     elsewhere("import", str(file))
     assert branches(elsewhere, imported)["head"] == further
-    other.write_text("\n".join([*lines[:10], json.dumps({"role": "user", "content": "A third way"})]), "utf-8")
-    run("import", str(other))
+    branch_off(run, tmp_path, 10, "A third way")
     run("revert", imported, nearer)
     run("export", imported, str(later))
     assert elsewhere("import", str(later), "--json").json[0]["new"] == 1

@@ -375,6 +375,21 @@ async def test_a_forgetting_that_was_cancelled_takes_along_what_lies_beside(
         await memory.close()
 
 
+@pytest.mark.parametrize("verb", ["forget", "sweep"])
+async def test_a_forgetting_that_asyncio_cancelled_takes_along_what_lies_beside(tmp_path: Path, verb: str) -> None:
+    random_moments = random.Random(3)
+    for i in range(60):
+        now, gone, store = NOW, list[str](), SqliteStore(tmp_path)
+        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_gone=gone.extend)  # noqa: B023
+        await memory.append(NewTurn("user", "x"), conversation_id=f"c{i}")
+        now += 31 * DAY if verb == "sweep" else 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(random_moments.random() * 0.012):
+                await (memory.forget(f"c{i}", f"c{i}") if verb == "forget" else memory.sweep())
+        assert (f"c{i}" in gone) != (tmp_path / FOLDER / file_name(f"c{i}")).exists()
+        await memory.close()
+
+
 async def test_forgetting_what_a_killed_process_forgot_takes_along_what_lies_beside(tmp_path: Path) -> None:
     gone: list[str] = []
     memory = Memory(SqliteStore(tmp_path), ExtractiveSummarizer(), on_gone=gone.extend)

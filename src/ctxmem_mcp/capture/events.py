@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ctxmem_mcp.model import NewTurn, iso
-from ctxmem_mcp.transcripts.contract import THINKING, compact
+from ctxmem_mcp.model import THINKING, NewTurn, iso
+from ctxmem_mcp.transcripts.contract import compact
 from ctxmem_mcp.transcripts.rows import text_of
 
 CLAUDE_CODE, CODEX, CURSOR, CLINE = "claude-code", "codex", "cursor", "cline"

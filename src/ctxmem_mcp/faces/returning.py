@@ -24,8 +24,9 @@ from ctxmem_mcp.capture.draining import drain
 from ctxmem_mcp.capture.events import CLAUDE_CODE, CODEX, CURSOR, Event, read_event
 from ctxmem_mcp.capture.importing import ID_CHARS_MAX, conversation_id_for
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.model import INJECTED
 from ctxmem_mcp.settings import Settings
-from ctxmem_mcp.transcripts.contract import INJECTED, RECALLED, RECALLED_END, is_recalled
+from ctxmem_mcp.transcripts.contract import RECALLED, RECALLED_END, is_recalled
 
 SECONDS_MAX = 5.0
 # Of these, for taking in what was said last.

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import anyio
 import anyio.to_thread
 
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
 from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing, recalling, searching
 from ctxmem_mcp.memory.branches import Lineage, tips
-from ctxmem_mcp.memory.growing import seconds
+from ctxmem_mcp.memory.given import check_role, check_turn, checked_days, checked_time, id_or_new
+from ctxmem_mcp.memory.keeping import kept, kept_summary
 from ctxmem_mcp.memory.meanwhile import of_one_conversation
-from ctxmem_mcp.memory.naming import Naming, checked_conversation_id
+from ctxmem_mcp.memory.naming import Naming
 from ctxmem_mcp.memory.seen import Looks, Seen
 from ctxmem_mcp.memory.writing import Defaults, Target, Writer
 from ctxmem_mcp.model import (
     OF_AGENT,
     RETENTION_DAYS_DEFAULT,
-    RETENTION_DAYS_MAX,
-    RETENTION_DAYS_MIN,
-    ROLES,
     Appended,
     ConversationInfo,
     Highlight,
@@ -42,6 +39,7 @@ from ctxmem_mcp.model import (
     View,
     iso,
 )
+from ctxmem_mcp.stopping import to_its_end
 from ctxmem_mcp.stores.contract import Caps, Page, State, Store
 from ctxmem_mcp.summarizers.contract import Summarizer
 from ctxmem_mcp.vectors import Embedder
@@ -50,7 +48,6 @@ __all__ = ["Memory"]
 
 # A search over everything looks into this many of the conversations last active.
 SEARCHED_CONVERSATIONS = 100
-LISTED_AT_ONCE = 100
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +82,7 @@ class Memory:
         self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
         self._redact, self._asks = redact, asks
         self._caps, self._embedder, self._account = caps, embedder, account
-        defaults = Defaults(salt, encoding, _checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        defaults = Defaults(salt, encoding, checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._looks = Looks()
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
 
@@ -104,10 +101,10 @@ class Memory:
 
         With `parent_id` a retry gives the same turn and stores nothing; a parent that is not the head forks.
         """
-        _check_turn(turn, "")
-        conversation = _id_or_new(conversation_id)
-        target = Target(conversation, parent_id, True, _checked_days(retention_days), space)
-        done = await self._writer.extend(self._kept([turn]), target)
+        check_turn(turn, "")
+        conversation = id_or_new(conversation_id)
+        target = Target(conversation, parent_id, True, checked_days(retention_days), space)
+        done = await self._writer.extend(kept([turn], self._redact), target)
         grown = done.grown
         new = grown.turns[0] if grown else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
@@ -132,16 +129,16 @@ class Memory:
         if not turns:
             raise InvalidArgument("messages", "takes at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
-            _check_turn(turn, f"messages[{i}].")
-        turns = self._kept(turns)
-        days = _checked_days(retention_days)
+            check_turn(turn, f"messages[{i}].")
+        turns = kept(turns, self._redact)
+        days = checked_days(retention_days)
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
         if conversation_id is not None:
-            return await self._synced(turns, Target(_id_or_new(conversation_id), after, False, days, space))
+            return await self._synced(turns, Target(id_or_new(conversation_id), after, False, days, space))
         async with self._writer.alone_to_begin(turns):
             found = await self._writer.find(turns)
-            return await self._synced(turns, Target(_id_or_new(found), None, False, days, space))
+            return await self._synced(turns, Target(id_or_new(found), None, False, days, space))
 
     async def _synced(self, turns: Sequence[NewTurn], target: Target) -> Synced:
         conversation = target.conversation_id
@@ -163,22 +160,27 @@ class Memory:
         """Removes every byte of a conversation; `confirm` repeats its id."""
         if confirm != conversation_id:
             raise NotConfirmed(conversation_id)
+        # Asked before: afterwards an error would keep the receipt back.
+        others = [one.conversation_id for one in await self.every_conversation()]
+        others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
         async with self._writer.alone(conversation_id):
             self._writer.drop(conversation_id)
             self._looks.drop(conversation_id)
-            try:
-                with anyio.CancelScope(shield=True):  # once it is gone, all that lies beside it goes
-                    receipt = await self._store.forget(conversation_id)
-            except UnknownConversation:
-                self._on_gone([conversation_id])  # left by a process that was killed while it forgot
-                raise
+            return replace(await to_its_end(self._forgotten(conversation_id)), others=others)
+
+    async def _forgotten(self, conversation_id: str) -> Receipt:
+        """All that lies beside it goes along, also what a process left that was killed while it forgot."""
+        try:
+            receipt = await self._store.forget(conversation_id)
+        except UnknownConversation:
+            self._on_gone([conversation_id])
+            raise
         self._on_gone([conversation_id])
-        others = [one.conversation_id for one in await self.every_conversation()]
-        return replace(receipt, others=[one for one in others if one.startswith(conversation_id + OF_AGENT)])
+        return receipt
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> State:
         """Keeps the conversation this many days (1..365) after its last append."""
-        _checked_days(retention_days)
+        checked_days(retention_days)
         return await self._writer.set_retention(conversation_id, retention_days)
 
     async def set_space(self, conversation_id: str, space: str | None) -> State:
@@ -190,7 +192,7 @@ class Memory:
         """Joins a better summary to a closed node; gives the node's id."""
         state = await self.info(conversation_id)
         node, _ = await Naming(self._store, state).node(node_id)
-        await self._store.add_summary(conversation_id, node.digest, self._kept_summary(summary), self._clock())
+        await self._store.add_summary(conversation_id, node.digest, kept_summary(summary, self._redact), self._clock())
         return node.id
 
     @of_one_conversation
@@ -204,13 +206,15 @@ class Memory:
         told = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
         known = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
         summary = Summary(author, title, told, known.identifiers, known.open_for)
-        await self._store.add_summary(conversation_id, node.digest, self._kept_summary(summary), self._clock())
+        await self._store.add_summary(conversation_id, node.digest, kept_summary(summary, self._redact), self._clock())
         return node.id
 
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
-        with anyio.CancelScope(shield=True):
-            gone = await self._store.sweep(self._clock())
+        return await to_its_end(self._swept())
+
+    async def _swept(self) -> list[str]:
+        gone = await self._store.sweep(self._clock())
         for conversation_id in gone:
             self._looks.drop(conversation_id)
         if gone:
@@ -271,8 +275,8 @@ class Memory:
         """At most `limit` turns that speak of the query, best first; over the conversations last active when none is
         named. since, until: ISO 8601, both included."""
         if role is not None:
-            _check_role(role, "")
-        wanted = searching.Wanted(role, _checked_time("since", since), _checked_time("until", until), limit)
+            check_role(role, "")
+        wanted = searching.Wanted(role, checked_time("since", since), checked_time("until", until), limit)
         if conversation_id is not None:
             return await self._search(conversation_id, query, wanted, kept=True)
         found: list[Hit] = []
@@ -291,14 +295,7 @@ class Memory:
 
     async def every_conversation(self) -> list[ConversationInfo]:
         """All living conversations, last active first."""
-        found: list[ConversationInfo] = []
-        cursor: str | None = None
-        while True:
-            page = await self.conversations(limit=LISTED_AT_ONCE, cursor=cursor)
-            found += page.conversations
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        return list((await self.conversations(limit=sys.maxsize)).conversations)
 
     async def info(self, conversation_id: str) -> State:
         """The conversation's state (head, counts, retention), or UnknownConversation."""
@@ -369,26 +366,6 @@ class Memory:
 
     # ------------------------------------------------------------ inside
 
-    def _kept(self, turns: Sequence[NewTurn]) -> Sequence[NewTurn]:
-        """The turns as they are to be kept."""
-        redact = self._redact
-        if redact is None:
-            return turns
-        return [replace(turn, content=redact(turn.content), name=turn.name and redact(turn.name)) for turn in turns]
-
-    def _kept_summary(self, summary: Summary) -> Summary:
-        """A summary as it is to be kept: who wrote it may have read more than is kept."""
-        redact = self._redact
-        if redact is None:
-            return summary
-        return Summary(
-            summary.author,
-            redact(summary.title),
-            tuple(replace(one, text=redact(one.text)) for one in summary.highlights),
-            tuple(redact(one) for one in summary.identifiers),
-            redact(summary.open_for),
-        )
-
     @of_one_conversation
     async def _search(
         self, conversation_id: str, query: str, wanted: searching.Wanted, *, kept: bool = False
@@ -411,39 +388,3 @@ class Memory:
         if len(turns) < len(seqs):  # forgotten meanwhile, and begun anew
             raise HeadMoved(conversation_id)
         return turns
-
-
-def _id_or_new(conversation_id: str | None) -> str:
-    return f"c{uuid.uuid4().hex[:16]}" if conversation_id is None else checked_conversation_id(conversation_id)
-
-
-def _checked_days(days: int | None) -> int | None:
-    if days is not None and not RETENTION_DAYS_MIN <= days <= RETENTION_DAYS_MAX:
-        raise InvalidArgument(
-            "retention_days", f"is {days}; takes {RETENTION_DAYS_MIN}..{RETENTION_DAYS_MAX}", "Leave it out for 30."
-        )
-    return days
-
-
-def _check_role(role: str, where: str) -> None:
-    if role not in ROLES:
-        raise InvalidArgument(f"{where}role", f"is {role!r}; takes one of {', '.join(ROLES)}")
-
-
-def _check_turn(turn: NewTurn, where: str) -> None:
-    _check_role(turn.role, where)
-    for field, text in (("content", turn.content), ("name", turn.name), ("call_id", turn.call_id)):
-        try:
-            (text or "").encode()
-        except UnicodeEncodeError:
-            raise InvalidArgument(
-                f"{where}{field}", "holds half of a surrogate pair, which is not valid Unicode", "Replace it."
-            ) from None
-    _checked_time(f"{where}said_at", turn.said_at)
-
-
-def _checked_time(argument: str, given: str | None) -> float | None:
-    when = seconds(given)
-    if given is not None and when is None:
-        raise InvalidArgument(argument, f"is {given!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
-    return when

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branches import Lineage
@@ -9,7 +11,7 @@ from ctxmem_mcp.memory.grounding import Branch, spoken, whole_ground
 from ctxmem_mcp.memory.recalling import heading_of
 from ctxmem_mcp.memory.sections import sections_of
 from ctxmem_mcp.memory.steadying import whole_or_ends
-from ctxmem_mcp.model import View
+from ctxmem_mcp.model import Piece, Role, Turn, View
 from ctxmem_mcp.recall.handing import (
     LAST_WORDS_SHARE,
     LAST_WORDS_SHARE_MAX,
@@ -31,6 +33,7 @@ LAST_TURNS = 60
 BRIEF_TOKENS_MIN = 200
 # So many of the newest errors may be quoted.
 ERRORS_READ_MAX = 20
+_SIDES: tuple[Role, ...] = ("assistant", "user")
 
 
 async def hand_off(
@@ -48,9 +51,8 @@ async def hand_off(
     if room < BRIEF_TOKENS_MIN:
         raise BudgetTooSmall(token_budget, heading.floor(of_note + BRIEF_TOKENS_MIN, count))
     sections = await sections_of(branch, ground, summarizer)
-    last, longer = [
-        await _last_words(branch, round(room * share)) for share in (LAST_WORDS_SHARE, LAST_WORDS_SHARE_MAX)
-    ]
+    said = await _said_last(branch)
+    last, longer = [_last_words(said, round(room * share)) for share in (LAST_WORDS_SHARE, LAST_WORDS_SHARE_MAX)]
     shown = {quoted.turn.index for quoted in last}
     asked = await _asked(branch, turns_asked(sections), room, shown)
     errors = await _errors(branch, turns_failed(sections)[:ERRORS_READ_MAX], shown)
@@ -58,14 +60,20 @@ async def hand_off(
     return headed(heading, brief(sections, words, note, token_budget - heading.cost(count), count), count)
 
 
-async def _last_words(branch: Branch, room: int) -> list[Quoted]:
-    """What the agent said last and what the user said last: whole, or the beginning and the end where it is long."""
+async def _said_last(branch: Branch) -> list[tuple[Turn, Sequence[Piece]]]:
+    """What the agent said last and what the user said last, and the pieces of it."""
     length = branch.lineage.length
     bare = await branch.bare(length - LAST_TURNS, length - 1)
+    turns = await branch.turns(turn.index for role in _SIDES for turn in spoken(bare, role)[-1:])
+    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
+    in_turn = sorted(turns.values(), key=lambda turn: _SIDES.index(turn.role))
+    return [(turn, pieces.get(turn.seq, ())) for turn in in_turn]
+
+
+def _last_words(said: Sequence[tuple[Turn, Sequence[Piece]]], room: int) -> list[Quoted]:
+    """Whole, or the beginning and the end where it is long; the agent's have the first claim to the room."""
     found: list[Quoted] = []
-    for last in [*spoken(bare, "assistant")[-1:], *spoken(bare, "user")[-1:]]:
-        turn = (await branch.turns([last.index]))[last.index]
-        pieces = (await branch.store.pieces_of(branch.id, [turn.seq])).get(turn.seq)
+    for turn, pieces in said:
         found.append(whole_or_ends(turn, pieces, room))
         room -= sum(stretch.tokens for stretch in found[-1].stretches)
     return sorted(found, key=lambda quoted: quoted.turn.index)

@@ -19,6 +19,7 @@ none needs to the user's words and then to the errors'.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -191,6 +192,7 @@ def _with_next(lines: Sequence[Highlight]) -> Iterator[tuple[int, Highlight, Hig
 
 def _errors(lines: Sequence[Highlight]) -> list[Line]:
     """The first error of each turn that reports some, and how it ended, the newest first; then those turns' others."""
+    good = [line for line in lines if line.kind == "outcome" and line.role == "tool"]
     firsts: list[list[Line]] = []
     others: list[Line] = []
     for number, line, after in _with_next(lines):
@@ -201,16 +203,16 @@ def _errors(lines: Sequence[Highlight]) -> list[Line]:
         else:
             firsts.append([_told(line, number)])
         if after is not None and after.kind == "ending":
-            firsts[-1].append(Line((line.index, number + 1), _ended(line, after, lines)))
+            firsts[-1].append(Line((line.index, number + 1), _ended(line, after, good)))
     return [told for first in reversed(firsts) for told in first] + others[::-1]
 
 
-def _ended(error: Highlight, ending: Highlight, lines: Sequence[Highlight]) -> str:
-    """How an error ended, where its section says so; else the first good news from a tool that came later."""
-    if ending.text == STILL_OPEN:
-        later = (o for o in lines if o.kind == "outcome" and o.role == "tool" and o.index > error.index)
-        if found := next(later, None):
-            return f"  later: {found.text} (t{found.index})"
+def _ended(error: Highlight, ending: Highlight, good: Sequence[Highlight]) -> str:
+    """How an error ended, where its section says so; else the first good news that came later. good: what tools
+    reported, in order."""
+    later = bisect_right(good, error.index, key=lambda line: line.index) if ending.text == STILL_OPEN else len(good)
+    if later < len(good):
+        return f"  later: {good[later].text} (t{good[later].index})"
     return f"  ended: {ending.text} (t{ending.index})"
 
 

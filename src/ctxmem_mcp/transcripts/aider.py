@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript, lines_of
+from ctxmem_mcp.model import THINKING, NewTurn
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, lines_of
 from ctxmem_mcp.transcripts.rows import instant_of
 
 AGENT = "aider"

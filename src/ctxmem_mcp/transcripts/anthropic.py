@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ctxmem_mcp.model import ROLES, NewTurn, Role
+from ctxmem_mcp.model import INJECTED, RECAP, ROLES, NewTurn, Role
 from ctxmem_mcp.transcripts.blocks import named_by_calls, turns_of_blocks
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, first_rows, instant_of, rows, text_of
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from ctxmem_mcp.model import NewTurn, Role
-from ctxmem_mcp.transcripts.contract import THINKING, compact
+from ctxmem_mcp.model import THINKING, NewTurn, Role
+from ctxmem_mcp.transcripts.contract import compact
 from ctxmem_mcp.transcripts.rows import text_of
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ctxmem_mcp.model import NewTurn, Role, iso
-from ctxmem_mcp.transcripts.contract import INJECTED, THINKING, Notes, Transcript, compact
+from ctxmem_mcp.model import INJECTED, THINKING, NewTurn, Role, iso
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, text_of
 

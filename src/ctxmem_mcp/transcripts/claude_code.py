@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ctxmem_mcp.model import NewTurn, Role
+from ctxmem_mcp.model import INJECTED, RECAP, NewTurn, Role
 from ctxmem_mcp.transcripts import claude_growth
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
 from ctxmem_mcp.transcripts.claude_growth import Growth
 from ctxmem_mcp.transcripts.claude_rewinds import ways
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, Notes, Transcript, compact
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
 from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
 
 AGENT = "claude-code"

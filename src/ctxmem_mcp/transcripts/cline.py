@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.model import THINKING, NewTurn
 from ctxmem_mcp.transcripts.blocks import named_by_calls, turns_of_blocks
 from ctxmem_mcp.transcripts.cline_calls import turns_of_call, turns_of_text
 from ctxmem_mcp.transcripts.cline_words import folder_in, headed, is_wrapped, turns_of_result, turns_of_said
-from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript
+from ctxmem_mcp.transcripts.contract import Notes, Transcript
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, instant_of_millis, text_of
 

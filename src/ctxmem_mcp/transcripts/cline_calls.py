@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import THINKING, compact
+from ctxmem_mcp.model import THINKING, NewTurn
+from ctxmem_mcp.transcripts.contract import compact
 
 # A tool by which the agent speaks, and the argument that holds its words.
 _SAID_IN = {

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP
+from ctxmem_mcp.model import INJECTED, RECAP, NewTurn
 
 _WORDS = ("task", "feedback", "user_message", "answer", "user_input")
 _DETAILS = "environment_details"

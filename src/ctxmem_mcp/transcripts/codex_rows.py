@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ctxmem_mcp.model import NewTurn, Role
-from ctxmem_mcp.transcripts.contract import INJECTED, RECALLED, RECAP, THINKING, compact
+from ctxmem_mcp.model import INJECTED, RECAP, THINKING, NewTurn, Role
+from ctxmem_mcp.transcripts.contract import RECALLED, compact
 from ctxmem_mcp.transcripts.rows import Row, instant_of, text_of
 
 USER, ASSISTANT, THOUGHT, PLAN, CALL, RESULT, HOST, SUMMARY = (

@@ -8,8 +8,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ctxmem_mcp.model import INJECTED
 from ctxmem_mcp.transcripts.codex_rows import ASSISTANT, CALL, HOST, PLAN, RESULT, SUMMARY, THOUGHT, USER, Said
-from ctxmem_mcp.transcripts.contract import INJECTED
 
 _TWINNED = (USER, ASSISTANT, THOUGHT)
 # The host's words in the user's place are twins where they are the same; what else it shows has no item.

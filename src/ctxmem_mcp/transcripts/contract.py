@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ctxmem_mcp.model import INJECTED as INJECTED
-from ctxmem_mcp.model import RECAP as RECAP
-from ctxmem_mcp.model import THINKING as THINKING
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.model import INJECTED, NewTurn
 
 # Between these stands what we put into a session's context ourselves.
 RECALLED, RECALLED_END = "[ctxmem-mcp recalls]", "[ctxmem-mcp: end of what was recalled]"

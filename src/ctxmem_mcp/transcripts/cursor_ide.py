@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript, compact
+from ctxmem_mcp.model import THINKING, NewTurn
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
 from ctxmem_mcp.transcripts.cursor_lines import AGENT
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, instant_of, instant_of_millis, text_of

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from ctxmem_mcp.model import NewTurn, Role
+from ctxmem_mcp.model import INJECTED, NewTurn, Role
 from ctxmem_mcp.transcripts.blocks import named_by_calls, turns_of_blocks
-from ctxmem_mcp.transcripts.contract import INJECTED, Notes, Transcript
+from ctxmem_mcp.transcripts.contract import Notes, Transcript
 from ctxmem_mcp.transcripts.rows import Row, first_rows, rows, text_of
 
 AGENT = "cursor"

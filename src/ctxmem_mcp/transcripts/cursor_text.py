@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import PurePosixPath
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import THINKING, Notes, Transcript, lines_of
+from ctxmem_mcp.model import THINKING, NewTurn
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, lines_of
 from ctxmem_mcp.transcripts.cursor_lines import AGENT, turns_of_message
 
 _SPEAKERS = ("user:", "assistant:")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ctxmem_mcp.model import NewTurn, Role
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, THINKING, Notes, Transcript, compact
+from ctxmem_mcp.model import INJECTED, RECAP, THINKING, NewTurn, Role
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
 from ctxmem_mcp.transcripts.rows import Row, first_rows, instant_of, rows, text_of
 
 AGENT = "pi"

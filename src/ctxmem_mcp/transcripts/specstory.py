@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.contract import INJECTED, RECAP, THINKING, Notes, Transcript, lines_of
+from ctxmem_mcp.model import INJECTED, RECAP, THINKING, NewTurn
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, lines_of
 from ctxmem_mcp.transcripts.rows import instant_of
 from ctxmem_mcp.transcripts.specstory_lines import CLOSING, RULE, THINK, TOOL, Speaker, Stretch, speaker_in, stretches
 

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.model import INJECTED, THINKING, NewTurn
 from ctxmem_mcp.transcripts.blocks import turns_of_blocks
-from ctxmem_mcp.transcripts.contract import INJECTED, THINKING, Notes, Transcript, compact
+from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
 from ctxmem_mcp.transcripts.documents import document
 from ctxmem_mcp.transcripts.rows import Row, text_of
 

@@ -25,9 +25,10 @@ import anyio
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.model import ConversationInfo, id_digits
+from ctxmem_mcp.stopping import to_its_end
 from ctxmem_mcp.stores.contract import State, info_of
 from ctxmem_mcp.stores.sqlite import reading
-from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, to_its_end, transaction
+from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
 from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import check_header
 

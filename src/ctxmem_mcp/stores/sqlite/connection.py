@@ -7,15 +7,13 @@ instead, begins, works, commits, and comes back; a cancelled caller just doesn't
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import aiosqlite
-import anyio
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 
@@ -101,22 +99,6 @@ async def connected(open_it: Callable[[], sqlite3.Connection]) -> Connection:
         if isinstance(error, sqlite3.Error):
             raise translated(error) from error
         raise
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """What must not stop half-way: there would be a thread and an open file that nobody knows of. Whoever is told to
-    stop meanwhile, by a cancel scope or by asyncio itself, stops afterwards."""
-    task, stopped = asyncio.ensure_future(work), None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                stopped = error
-    if stopped is None:
-        return task.result()
-    task.exception()  # seen, so that asyncio does not complain of it
-    raise stopped
 
 
 @contextlib.contextmanager

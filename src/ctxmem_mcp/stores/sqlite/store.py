@@ -21,11 +21,12 @@ import anyio
 
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
 from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.stopping import to_its_end
 from ctxmem_mcp.stores.contract import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
 from ctxmem_mcp.stores.sqlite import calls, forgetting, reading, writing
 from ctxmem_mcp.stores.sqlite.bodies import Bodies
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
-from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener, to_its_end
+from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
 from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
