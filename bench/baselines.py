@@ -14,9 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ctxmem_mcp import tokens
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.terms import STOP_WORDS
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.analyzer import STOP_WORDS
 
 WAYS = ("fts5", "bm25", "newest")
 PIECE_TOKENS = 400
@@ -83,17 +83,17 @@ class Baselines:
 
 def _parts(place: int, name: str, turn: NewTurn) -> list[Part]:
     who = turn.name or turn.role
-    return [Part(place, name, who, words, tokens.count(f"[{name}] {who}: {words}\n")) for words in cut(turn.content)]
+    return [Part(place, name, who, words, tokenizer.count(f"[{name}] {who}: {words}\n")) for words in cut(turn.content)]
 
 
 def cut(content: str) -> list[str]:
     """The content in stretches of at most about 400 tokens, whole lines where they are not very long."""
-    if tokens.count(content) <= PIECE_TOKENS:
+    if tokenizer.count(content) <= PIECE_TOKENS:
         return [content]
     stretches, current, held = [], "", 0
     for line in content.splitlines(keepends=True):
         for part in (line[i : i + LINE_CHARS] for i in range(0, len(line), LINE_CHARS)):
-            cost = tokens.count(part)
+            cost = tokenizer.count(part)
             if current and held + cost > PIECE_TOKENS:
                 stretches.append(current)
                 current, held = "", 0

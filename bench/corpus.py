@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 # What a call shows of a file: about 450 tokens.
 SHOWN_LINES = (18, 90)

@@ -28,16 +28,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bench import corpus
-from ctxmem_mcp import tokens
-from ctxmem_mcp.faces.gateway.doors import routes
-from ctxmem_mcp.faces.gateway.upstream import Upstream
-from ctxmem_mcp.faces.http.deps import Deps
+from ctxmem_mcp.http_api.deps import Deps
+from ctxmem_mcp.http_api.gateway.routes import routes
+from ctxmem_mcp.http_api.gateway.upstream import Upstream
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.transcripts import registry
 
 Message = dict[str, Any]
 # Dollars for a million tokens: sent, of these cached, answered.
@@ -52,7 +52,7 @@ class Provider:
     def __init__(self, block: int) -> None:
         import splintr
 
-        self._encode = splintr.Tokenizer.from_pretrained(tokens.DEFAULT_ENCODING).encode_ordinary
+        self._encode = splintr.Tokenizer.from_pretrained(tokenizer.DEFAULT_ENCODING).encode_ordinary
         self._block = block
         self._ids: dict[str, tuple[int, ...]] = {}
 
@@ -136,7 +136,7 @@ def messages_of(turns: Iterable[NewTurn]) -> list[Message]:
 
 def session(transcripts: Sequence[Path], most: int, count: Callable[[Message], int]) -> list[Message]:
     if transcripts:
-        turns = [t for p in transcripts for t in formats.parse(p.read_text("utf-8"), p.name).turns]
+        turns = [t for p in transcripts for t in registry.parse(p.read_text("utf-8"), p.name).turns]
     else:
         turns = list(corpus.turns(10_000))
     kept, total = [], 0

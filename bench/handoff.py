@@ -19,8 +19,8 @@ from typing import Any
 
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 CATEGORIES = ("err-file", "test-fail", "user")

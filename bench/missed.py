@@ -6,13 +6,13 @@ import time
 
 from bench.data.contract import Conversation, Question
 from bench.train.evidence import verbatim
-from ctxmem_mcp import tokens
-from ctxmem_mcp.memory.asking import Answer, ask
+from ctxmem_mcp.memory.branch_reader import Branch
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.grounding import Branch
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.pieces import cut
-from ctxmem_mcp.stores.contract import Store
+from ctxmem_mcp.memory.retrieve import Answer, ask
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.chunking import cut
 
 
 async def branch_of(store: Store, name: str) -> Branch:
@@ -34,7 +34,7 @@ async def lines(store: Store, name: str, conversation: Conversation, question: Q
         holding = _holding(turn, evidence.text)
         begins = " ".join((evidence.text or turn.content).split())[:90]
         told.append(
-            f"  {evidence.turn} ({turn.role}, {tokens.count(turn.content):,} tokens): "
+            f"  {evidence.turn} ({turn.role}, {tokenizer.count(turn.content):,} tokens): "
             f"{_lost(answer, places[evidence.turn], holding)}: {begins}"
         )
     return told

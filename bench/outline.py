@@ -37,13 +37,13 @@ from bench.data import at_hand
 from bench.data.contract import Conversation, Question
 from bench.missed import branch_of
 from bench.recall import Settings, chosen, fresh_memory, stored
-from ctxmem_mcp import terms, tokens
-from ctxmem_mcp.memory.grounding import Branch, outline_nodes, unfolded, whole_ground
-from ctxmem_mcp.memory.recalling import TOLD_LINE_TOKENS
-from ctxmem_mcp.model import Summary
-from ctxmem_mcp.recall.fitting import Material, fit
-from ctxmem_mcp.recall.layout import tile
-from ctxmem_mcp.recall.rendering import PREFACE
+from ctxmem_mcp.memory.branch_reader import Branch, outline_nodes, unfolded, whole_ground
+from ctxmem_mcp.memory.view import TOLD_LINE_TOKENS
+from ctxmem_mcp.models import Summary
+from ctxmem_mcp.text import analyzer, tokenizer
+from ctxmem_mcp.views.budget import Material, fit
+from ctxmem_mcp.views.layout import tile
+from ctxmem_mcp.views.render import PREFACE
 
 TOKENS = 2_000
 OUTLINE, NEWEST = "outline", "newest"
@@ -72,7 +72,7 @@ async def outline_alone(branch: Branch, budget: int) -> str:
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
     nothing = Summary("", "")
     material = Material(
-        ground, (), {}, lambda node: summaries.get(node.digest, nothing), tokens.Counting(), outline_share=1.0
+        ground, (), {}, lambda node: summaries.get(node.digest, nothing), tokenizer.Counting(), outline_share=1.0
     )
     fitted = fit(material, budget)
     return "" if isinstance(fitted, int) else fitted.text.removeprefix(PREFACE)
@@ -81,9 +81,9 @@ async def outline_alone(branch: Branch, budget: int) -> str:
 def facts(question: Question, conversation: Conversation, rare: frozenset[str]) -> frozenset[str]:
     """What an answer to the question would have to say, as index terms."""
     texts = evidence_texts(question, conversation)
-    held = {term for text in texts for term in terms.analyse(text)}
+    held = {term for text in texts for term in analyzer.analyse(text)}
     telling = {term for text in texts for term in _telling(text)}
-    return rare & (telling | (held & set(terms.analyse(question.answer or ""))))
+    return rare & (telling | (held & set(analyzer.analyse(question.answer or ""))))
 
 
 def evidence_texts(question: Question, conversation: Conversation) -> list[str]:
@@ -92,8 +92,10 @@ def evidence_texts(question: Question, conversation: Conversation) -> list[str]:
 
 def _telling(text: str) -> set[str]:
     """Identifiers, numbers and names."""
-    found = {term for term in terms.analyse(text) if term.startswith(terms.EXACT) or (len(term) > 1 and term.isdigit())}
-    return found.union(*(terms.analyse(name) for name in _NAME.findall(text)))
+    found = {
+        term for term in analyzer.analyse(text) if term.startswith(analyzer.EXACT) or (len(term) > 1 and term.isdigit())
+    }
+    return found.union(*(analyzer.analyse(name) for name in _NAME.findall(text)))
 
 
 def answer_words(question: Question, conversation: Conversation) -> str | None:
@@ -105,7 +107,7 @@ def answer_words(question: Question, conversation: Conversation) -> str | None:
 
 def rare_terms(conversation: Conversation, most: int) -> frozenset[str]:
     """The terms that stand in at most so many of the turns."""
-    counts = Counter(term for turn in conversation.turns.values() for term in set(terms.analyse(turn.content)))
+    counts = Counter(term for turn in conversation.turns.values() for term in set(analyzer.analyse(turn.content)))
     return frozenset(term for term, turns in counts.items() if turns <= most)
 
 
@@ -124,7 +126,7 @@ def bare(text: str) -> str:
 
 def told(conversation: Conversation, texts: Mapping[str, str], most: int) -> Iterator[Told]:
     rare = rare_terms(conversation, most)
-    terms_of = {way: set(terms.analyse(text)) for way, text in texts.items()}
+    terms_of = {way: set(analyzer.analyse(text)) for way, text in texts.items()}
     for question in conversation.questions:
         wanted, answer = facts(question, conversation, rare), answer_words(question, conversation)
         for way, text in texts.items():

@@ -29,13 +29,13 @@ from bench.baselines import WAYS, Baselines
 from bench.data import at_hand, conversations
 from bench.data.contract import Conversation, Question
 from bench.train.evidence import verbatim
-from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.stores.contract import Store
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text import tokenizer
 
 BUDGETS = "1000,2000,4000,8000,16000"
 VIEW = "ctxmem"
@@ -120,7 +120,7 @@ async def of_views(memory: Memory, store: Store, conversation: Conversation, set
                 text = ""
             ms = (time.perf_counter() - began) * 1000
             found = recall(question, conversation, text)
-            rows.append(Row(VIEW, question.category, budget, found, tokens.count(text), ms))
+            rows.append(Row(VIEW, question.category, budget, found, tokenizer.count(text), ms))
             if settings.why and found < 1 and budget == max(settings.budgets):
                 print("\n".join(await missed.lines(store, name, conversation, question, text)))
     return rows
@@ -135,7 +135,7 @@ def of_baselines(conversation: Conversation, settings: Settings) -> list[Row]:
                 for budget in settings.budgets:
                     text = plain.text(plain.filled(order, budget))
                     found = recall(question, conversation, text)
-                    rows.append(Row(way, question.category, budget, found, tokens.count(text)))
+                    rows.append(Row(way, question.category, budget, found, tokenizer.count(text)))
     return rows
 
 
@@ -144,7 +144,7 @@ async def measured(path: Path, settings: Settings) -> tuple[list[Row], str]:
     rows: list[Row] = []
     counts = [0, 0, 0, 0]
     for conversation in chosen(path, settings):
-        said = sum(tokens.count(turn.content) for turn in conversation.turns.values())
+        said = sum(tokenizer.count(turn.content) for turn in conversation.turns.values())
         async with fresh_memory(settings.store) as (memory, store):
             rows += await of_views(memory, store, conversation, settings)
         rows += of_baselines(conversation, settings) if settings.baselines else []

@@ -27,7 +27,7 @@ import psutil
 from mcp import Client, StdioServerParameters
 
 from bench import corpus
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 OURS = [sys.executable, "-m", "ctxmem_mcp"]
 ECHO = [sys.executable, "-m", "bench.echo_server"]
@@ -100,7 +100,7 @@ def bare_inserts(texts: Sequence[str], folder: str) -> list[float]:
 
 async def stored(size: int, folder: str) -> tuple[float, int]:
     """Imports `size` turns as the command does; gives turns a second and the bytes of text."""
-    from ctxmem_mcp.assembly import open_memory
+    from ctxmem_mcp.composition import open_memory
     from ctxmem_mcp.settings import Settings
 
     history = list(corpus.turns(size))

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import corpus
-from ctxmem_mcp import tokens
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.transcripts import registry
 
 
 class Tally:
@@ -32,8 +32,8 @@ class Tally:
 
     def add(self, text: str) -> None:
         same = _common_beginning(self._last, text)
-        self.sent += tokens.count(text)
-        self.kept += tokens.count(same)
+        self.sent += tokenizer.count(text)
+        self.kept += tokenizer.count(same)
         self._last = text
 
     def line(self, name: str) -> str:
@@ -57,7 +57,7 @@ def newest(turns: Sequence[NewTurn], counts: Sequence[int], budget: int) -> str:
 
 async def replay(turns: Sequence[NewTurn], budget: int, every: int, say: Callable[[str], None]) -> None:
     memory = Memory(PlainStore(), ExtractiveSummarizer())
-    counts = [tokens.count(f"{turn.role}: {turn.content}\n") for turn in turns]
+    counts = [tokenizer.count(f"{turn.role}: {turn.content}\n") for turn in turns]
     stable, asked, ranked, last_n = Tally(), Tally(), Tally(), Tally()
     said = ""
     for i, turn in enumerate(turns):
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--every", type=int, default=1)
     given = parser.parse_args(arguments)
     if given.transcript:
-        turns = formats.parse(given.transcript.read_text("utf-8"), given.transcript.name).turns
+        turns = registry.parse(given.transcript.read_text("utf-8"), given.transcript.name).turns
     else:
         turns = tuple(corpus.turns(1_000))
     asyncio.run(replay(turns, given.budget, given.every, print))

@@ -19,9 +19,9 @@ import pytest
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 import ctxmem_mcp
-from ctxmem_mcp.faces.tools import TOOLS
+from ctxmem_mcp.mcp_server.tools import TOOLS
 from ctxmem_mcp.settings import CONFIG_ENV, Settings, environment_name
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.transcripts import registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -136,7 +136,7 @@ def test_readmes_two_commands_stand_there_and_ci_runs_them() -> None:
 
 
 def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
-    from ctxmem_mcp.faces.cli.commands import app
+    from ctxmem_mcp.cli.commands import app
 
     commands = [known.name or known.callback.__name__ for known in app.registered_commands if known.callback]
     assert [tool.name for tool in TOOLS if f"| `{tool.name}` |" not in README] == []
@@ -164,7 +164,7 @@ async def test_readmes_python_runs(
 
 def test_readme_names_every_format_that_can_be_imported() -> None:
     row = next(line for line in README.splitlines() if line.startswith("| `ctxmem-mcp import")).lower()
-    assert [known for known in formats.FORMATS if known.replace("_", " ") not in row] == []
+    assert [known for known in registry.FORMATS if known.replace("_", " ") not in row] == []
 
 
 @pytest.mark.parametrize(

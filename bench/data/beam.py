@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.contract import Conversation, Evidence, Question, at
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 QUESTIONS = "probing_questions/probing_questions.json"
 # The better one first; the name is spelled as there.

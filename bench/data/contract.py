@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 
 @dataclass(frozen=True, slots=True)

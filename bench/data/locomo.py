@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.contract import Conversation, Evidence, Question, at
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 CATEGORIES = {1: "1-multi-hop", 2: "2-temporal", 3: "3-open-domain", 4: "4-single-hop", 5: "5-adversarial"}
 _SESSION = re.compile(r"session_(\d+)")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.contract import Conversation, Evidence, Question, at
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 _BETWEEN = re.compile(r"[\s,]*")
 

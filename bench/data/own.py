@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench.data.contract import Conversation, Evidence, Question
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 
 def looks_like(head: str) -> bool:

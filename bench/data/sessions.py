@@ -19,10 +19,10 @@ from bench.data import own
 from bench.data.contract import Conversation
 from bench.train.corpus import prepare
 from bench.train.questions import about_code
-from ctxmem_mcp.capture.importing import files_under
-from ctxmem_mcp.capture.importing import read as transcript_in
+from ctxmem_mcp.capture.importer import files_under
+from ctxmem_mcp.capture.importer import read as transcript_in
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 SESSIONS_TOGETHER = 5
 QUESTIONS_EACH = 60

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ctxmem_mcp import pieces, terms, tokens, tree
-from ctxmem_mcp.memory.growing import TOPIC_CHARS, seconds
-from ctxmem_mcp.recall.features import PieceFacts
-from ctxmem_mcp.stores.contract import TermHits
-from ctxmem_mcp.vectors import Embedder
+from ctxmem_mcp import tree
+from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS, seconds
+from ctxmem_mcp.retrieval.features import PieceFacts
+from ctxmem_mcp.stores.base import TermHits
+from ctxmem_mcp.text import analyzer, chunking, tokenizer
+from ctxmem_mcp.text.embeddings import Embedder
 
 CAP = 5_000
 
@@ -76,22 +77,22 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
     for i, turn in enumerate(made.turns):
         content, role = turn["content"], turn["role"]
         stub = tree.Stub(
-            i.to_bytes(16, "big"), i, role, tokens.count(content), None, seconds(turn["said_at"]),
-            frozenset(terms.analyse(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
+            i.to_bytes(16, "big"), i, role, tokenizer.count(content), None, seconds(turn["said_at"]),
+            frozenset(analyzer.analyse(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
         )  # fmt: skip
         frontier = tree.grow(frontier, stub).frontier
-        for start, stop in pieces.cut(content, role):
+        for start, stop in chunking.cut(content, role):
             text = content[start:stop]
-            found = terms.analyse(text)
-            held = terms.flags(text, role)
+            found = analyzer.analyse(text)
+            held = analyzer.flags(text, role)
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
-                ordinal, i, start, tokens.count(text), len(found), int(held),
+                ordinal, i, start, tokenizer.count(text), len(found), int(held),
                 frontier.leaf_first or 0, frontier.session, role, turn["name"], seconds(turn["said_at"]),
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)
-            for position, term in enumerate([*found, *terms.marks(held, role)]):
+            for position, term in enumerate([*found, *analyzer.marks(held, role)]):
                 index[term][0].append(ordinal)
                 index[term][1].append(position)
     made.index, made.mean_words = dict(index), words / max(1, len(made.facts))

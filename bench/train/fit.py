@@ -1,4 +1,4 @@
-"""Trains the linear ranker, listwise, and writes src/ctxmem_mcp/recall/weights.json.
+"""Trains the linear ranker, listwise, and writes src/ctxmem_mcp/retrieval/weights.json.
 
 The loss of a question is how unlikely a softmax over all candidates finds its evidence. Kinds of conversation share
 a common set of weights and depart from it where their questions ask for it. Weights of features that can only speak
@@ -29,13 +29,13 @@ from bench.train import questions as make
 from bench.train.corpus import Prepared, load, read
 from bench.train.evidence import answering
 from bench.train.measure import measure, ranker, shown, without_rarest
-from ctxmem_mcp import vectors
-from ctxmem_mcp.recall import features
-from ctxmem_mcp.recall import query as queries
-from ctxmem_mcp.recall.ranking import KINDS, Search, Weights
-from ctxmem_mcp.vectors import Embedder
+from ctxmem_mcp.retrieval import features
+from ctxmem_mcp.retrieval import query as queries
+from ctxmem_mcp.retrieval.ranker import KINDS, Search, Weights
+from ctxmem_mcp.text import embeddings
+from ctxmem_mcp.text.embeddings import Embedder
 
-TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/recall/weights.json"
+TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/retrieval/weights.json"
 NAMES = (*features.NAMES, *features.MEANINGS)
 # Features that may speak against a piece; all others only for it.
 FREE = {
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
     parser.add_argument("--out", type=Path, default=TARGET)
     args = parser.parse_args()
-    embedder = vectors.embedder("on") if args.meaning else None
+    embedder = embeddings.embedder("on") if args.meaning else None
     if args.cache and args.cache.exists():
         data = pickle.loads(args.cache.read_bytes())
     else:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bench.train.corpus import Prepared, load
 from bench.train.evidence import recall
-from ctxmem_mcp import vectors
-from ctxmem_mcp.recall import query as queries
-from ctxmem_mcp.recall.packing import Candidate, choose
-from ctxmem_mcp.recall.ranking import Ranked, Search, Weights, kind_of, shipped_weights
+from ctxmem_mcp.retrieval import query as queries
+from ctxmem_mcp.retrieval.ranker import Ranked, Search, Weights, kind_of, shipped_weights
+from ctxmem_mcp.retrieval.selection import Candidate, choose
+from ctxmem_mcp.text import embeddings
 
 BUDGETS = (2_000, 4_000, 8_000, 16_000)
 HEADER_TOKENS = 12
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
     args = parser.parse_args()
-    embedder = vectors.embedder("on") if args.meaning else None
+    embedder = embeddings.embedder("on") if args.meaning else None
     weights = (
         Weights(json.loads(args.weights.read_text())["with_meaning" if args.meaning else "weights"])
         if args.weights else shipped_weights(meaning=args.meaning)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.train.corpus import Prepared, prepare
-from ctxmem_mcp import terms
-from ctxmem_mcp.terms import Flag
+from ctxmem_mcp.text import analyzer
+from ctxmem_mcp.text.analyzer import Flag
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'_.-]*[A-Za-z]|\d[\d.,]*")
@@ -52,7 +52,7 @@ _CODE_ASKS = {
 
 def words_of(text: str, rng: random.Random, share: float) -> list[str]:
     """Some of the telling words of a text, in order."""
-    telling = [w for w in _WORD.findall(text) if terms.analyse(w)]
+    telling = [w for w in _WORD.findall(text) if analyzer.analyse(w)]
     telling = list(dict.fromkeys(telling))[:14]
     if len(telling) < 3:
         return []
@@ -67,7 +67,7 @@ def _sentence(text: str, rng: random.Random) -> str | None:
 
 
 def _form(forms: dict[Flag, tuple[str, ...]], sentence: str, rng: random.Random) -> str:
-    held = terms.flags(sentence, "user")
+    held = analyzer.flags(sentence, "user")
     fitting = [flag for flag in forms if flag & held] + [Flag(0)]
     return rng.choice(forms[rng.choice(fitting)])
 

@@ -14,10 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ctxmem_mcp.assembly import open_memory
+    from ctxmem_mcp.composition import open_memory
     from ctxmem_mcp.errors import Conflict, Corrupt, CtxmemError, NotFound, Refused, Unavailable
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.model import Hit, NewTurn, Turn, View
+    from ctxmem_mcp.models import Hit, NewTurn, Turn, View
     from ctxmem_mcp.settings import Settings
 
 __version__ = "0.1.0"
@@ -40,8 +40,8 @@ __all__ = [
 ]
 
 _ERRORS = dict.fromkeys(("Conflict", "Corrupt", "CtxmemError", "NotFound", "Refused", "Unavailable"), "errors")
-_NOUNS = dict.fromkeys(("Hit", "NewTurn", "Turn", "View"), "model")
-_HOME = {**_ERRORS, **_NOUNS, "Memory": "memory", "Settings": "settings", "open_memory": "assembly"}
+_NOUNS = dict.fromkeys(("Hit", "NewTurn", "Turn", "View"), "models")
+_HOME = {**_ERRORS, **_NOUNS, "Memory": "memory", "Settings": "settings", "open_memory": "composition"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,14 +18,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; gives the exit code: 0 done, 1 refused or not found, 2 not understood."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == [_HOOK] and "--help" not in given:
-        from ctxmem_mcp.faces import hooks
+        from ctxmem_mcp.hooks import entry
 
-        return hooks.run(given)
+        return entry.run(given)
     if _asks_to_serve(given):
-        from ctxmem_mcp.faces import starting
+        from ctxmem_mcp.serve import args
 
-        return starting.run(given)
-    from ctxmem_mcp.faces import cli
+        return args.run(given)
+    from ctxmem_mcp import cli
 
     return cli.run(given)
 

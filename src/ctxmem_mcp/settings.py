@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.model import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
-from ctxmem_mcp.tokens import DEFAULT_ENCODING, ENCODINGS
+from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
+from ctxmem_mcp.text.tokenizer import DEFAULT_ENCODING, ENCODINGS
 
 Durability = Literal["full", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]

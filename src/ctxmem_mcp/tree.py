@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from ctxmem_mcp.model import DIGEST_BYTES, Node
+from ctxmem_mcp.models import DIGEST_BYTES, Node
 
 # A leaf is what one wants to open at once: an episode. Smaller than this, a new request goes on in it, since a
 # line in the outline must stand for much more than its own ~25 tokens.

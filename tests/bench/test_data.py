@@ -11,7 +11,7 @@ import pytest
 from bench.data import at_hand, conversations
 from bench.data.contract import Conversation, Evidence
 
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 
 OWN = {
     "id": "cc0", "kind": "coding",

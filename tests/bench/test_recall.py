@@ -13,8 +13,8 @@ from bench.data.contract import Conversation, Evidence, Question
 from bench.recall import Row, Settings
 
 from bench import outline, recall
-from ctxmem_mcp import tokens
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.text import tokenizer
 
 LONG = "\n".join(f"line {i} of the log says {i * i}" for i in range(300))
 
@@ -53,7 +53,7 @@ def test_pieces_tile_a_turn_and_none_is_longer_than_it_may_be() -> None:
     for content in (LONG, "x" * 9_000, "", "one line"):
         pieces = cut(content)
         assert "".join(pieces) == content
-        assert all(tokens.count(piece) <= 400 for piece in pieces)
+        assert all(tokenizer.count(piece) <= 400 for piece in pieces)
     assert len(cut(LONG)) > 1
 
 
@@ -86,7 +86,7 @@ def test_no_plain_way_passes_its_budget(way: str) -> None:
     with closing(Baselines(conversation(*(f"The key {i}. {LONG[: i * 40]}" for i in range(40))).turns)) as plain:
         for budget in (100, 1_000, 3_000):
             text = plain.text(plain.filled(plain.order(way, "Where is the key?"), budget))
-            assert 0 < tokens.count(text) <= budget
+            assert 0 < tokenizer.count(text) <= budget
 
 
 def test_questions_are_drawn_by_the_seed_in_their_order() -> None:

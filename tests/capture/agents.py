@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctxmem_mcp.assembly import open_memory
-from ctxmem_mcp.capture.draining import Drained, drain
+from ctxmem_mcp.capture.spool_worker import Drained, drain
+from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn, Turn
+from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.transcripts import claude_code
-from ctxmem_mcp.transcripts.contract import Transcript
+from ctxmem_mcp.transcripts.base import Transcript
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "ctxmem_mcp"]

@@ -38,7 +38,7 @@ SCENARIOS = (
 SERVE = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from ctxmem_mcp.faces.serving import serve
+from ctxmem_mcp.serve.run import serve
 from ctxmem_mcp.settings import Settings
 transport = "http" if len(sys.argv) > 2 else "stdio"
 serve(Settings.load({{"data_dir": sys.argv[1], "log_level": "info"}}, {{}}), transport, "127.0.0.1", 0)
@@ -49,7 +49,7 @@ SERVE_WITH_TOKENS = f"""
 import sys
 sys.path[:0] = {sys.path!r}
 import logging, uvicorn
-from ctxmem_mcp.faces.serving import http_app
+from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
 app = http_app(Settings.load({{"data_dir": sys.argv[1], "tokens": "suite:" + "0123456789" * 3}}, {{}}), "127.0.0.1")
 

@@ -13,9 +13,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ctxmem_mcp.transcripts.blocks import turns_of_blocks
-from ctxmem_mcp.transcripts.contract import RECALLED
-from tests.gateway.house import House, Upstream, anthropic_events, gateway, says, upstream
+from ctxmem_mcp.transcripts.base import RECALLED
+from ctxmem_mcp.transcripts.content_blocks import turns_of_blocks
+from tests.gateway.harness import House, Upstream, anthropic_events, gateway, says, upstream
 
 Message = dict[str, Any]
 SYSTEM: Any = [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}]

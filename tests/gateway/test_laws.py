@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxmem_mcp.faces.gateway.openai_shape import OpenAI
-from ctxmem_mcp.faces.gateway.preparing import Keeping
-from ctxmem_mcp.faces.gateway.wishes import Wish
+from ctxmem_mcp.http_api.gateway.compaction import Keeping
+from ctxmem_mcp.http_api.gateway.memory_options import Wish
+from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.transcripts.openai import turns_of_messages
-from tests.gateway.test_cutting import openai_messages
+from tests.gateway.test_cut_point import openai_messages
 
 WISH = Wish(True, "m")
 Facts = list[tuple[str, str, str | None, str | None]]

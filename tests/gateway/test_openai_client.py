@@ -17,12 +17,12 @@ from mcp.types import TextResourceContents
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ctxmem_mcp import spending
-from ctxmem_mcp.faces import resources
+from ctxmem_mcp import usage_ledger
+from ctxmem_mcp.mcp_server import resources
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.transcripts.contract import RECALLED
+from ctxmem_mcp.transcripts.base import RECALLED
 from ctxmem_mcp.transcripts.openai import turns_of_messages
-from tests.gateway.house import House, Upstream, gateway, long_history, openai_events, says, upstream
+from tests.gateway.harness import House, Upstream, gateway, long_history, openai_events, says, upstream
 
 Message = dict[str, Any]
 SMALL: dict[str, Any] = {"gateway_tokens": 4_000}
@@ -429,7 +429,7 @@ def test_usage_tells_what_was_sent_cached_and_saved_and_forgetting_takes_the_nam
     house.do(house.memory.forget(conversation, conversation))
     after = httpx2.get(f"{house.url}/v1/usage").json()
     assert after["data"] == [row | {"conversation_id": None}]
-    assert conversation.encode() not in (house.folder / spending.FILE).read_bytes()
+    assert conversation.encode() not in (house.folder / usage_ledger.FILE).read_bytes()
 
 
 def test_the_usage_resource_gives_the_same_account_of_its_conversation(tmp_path: Path, known: Upstream) -> None:
@@ -447,7 +447,7 @@ def test_the_usage_resource_gives_the_same_account_of_its_conversation(tmp_path:
             1,
             3.0,
         )
-        (tmp_path / spending.FILE).write_bytes(b"no table at all" * 100)
+        (tmp_path / usage_ledger.FILE).write_bytes(b"no table at all" * 100)
         (content,) = house.do(resources.read(house.memory, uri)).contents
         assert isinstance(content, TextResourceContents)
         assert json.loads(content.text) == {**usage, "gateway": None}

@@ -13,11 +13,11 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from ctxmem_mcp.faces.gateway.upstream import Upstream
-from ctxmem_mcp.faces.serving import http_app
+from ctxmem_mcp.http_api.gateway.upstream import Upstream
+from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
-from tests.gateway.house import gateway, long_history, says
-from tests.gateway.house import upstream as stub
+from tests.gateway.harness import gateway, long_history, says
+from tests.gateway.harness import upstream as stub
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: who=alice; Path=/\r\n\r\n{}"
 CHAT = "/v1/chat/completions"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.install.entries import Ours
-from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.server_entry import Ours
 
 COMMAND = "/opt/ctxmem/bin/ctxmem-mcp"
 

@@ -17,12 +17,12 @@ import pytest
 
 from ctxmem_mcp.__main__ import main
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.install import carrying, looking, probing
-from ctxmem_mcp.install.agents import AGENTS
-from ctxmem_mcp.install.entries import Ours
-from ctxmem_mcp.install.parts import Found
-from ctxmem_mcp.install.places import Machine
-from ctxmem_mcp.install.probing import Answer
+from ctxmem_mcp.install import apply, inspect, probe
+from ctxmem_mcp.install.config_edits import Found
+from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.probe import Answer
+from ctxmem_mcp.install.registry import AGENTS
+from ctxmem_mcp.install.server_entry import Ours
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 # What else could lead a command to the real home.
@@ -352,8 +352,8 @@ def test_doctor_takes_no_other_spelling_for_a_fault(
     (home / "bin" / "ctxmem-mcp").symlink_to(command)
     for program in ("$HOME/bin/ctxmem-mcp", "${HOME}/bin/ctxmem-mcp", "~/bin/ctxmem-mcp"):
         ours = Ours(program, "D:\\my data", "windows")
-        for change in carrying.to_install(AGENTS["claude-code"].parts(windows, project=False), ours):
-            carrying.carry_out(change, datetime.now())
+        for change in apply.to_install(AGENTS["claude-code"].parts(windows, project=False), ours):
+            apply.carry_out(change, datetime.now())
         assert _look(home, "claude-code").faults == []
     entries = {name: {"command": "ctxmem-mcp", "env": {"CTXMEM_DATA_DIR": f"/{name}"}} for name in "ab"}
     (home / ".cursor" / "mcp.json").write_text(json.dumps({"mcpServers": entries}), "utf-8")
@@ -364,8 +364,8 @@ def _machine(home: Path) -> Machine:
     return Machine("linux", home, home / "project")
 
 
-def _look(home: Path, agent: str) -> looking.Report:
-    return looking.look(AGENTS[agent], _machine(home), ask=lambda found: Answer("ctxmem", "0"))
+def _look(home: Path, agent: str) -> inspect.Report:
+    return inspect.look(AGENTS[agent], _machine(home), ask=lambda found: Answer("ctxmem", "0"))
 
 
 def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Callable[..., Ran], home: Path) -> None:
@@ -388,7 +388,7 @@ def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Call
     ],
 )
 def test_a_command_that_is_no_server_is_told_apart(code: str, fault: str) -> None:
-    answer = probing.ask([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
+    answer = probe.ask([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
     assert answer == Answer(fault=fault)
 
 
@@ -397,7 +397,7 @@ def test_what_is_registered_is_started_with_its_environment(home: Path) -> None:
     entry = {"command": "ctxmem-mcp", "args": ["--log-level", "error"], "env": {"CTXMEM_DATA_DIR": "/d"}}
     path.write_text(json.dumps({"mcpServers": {"memory": entry}}), "utf-8")
     asked: list[Found] = []
-    looking.look(AGENTS["cursor"], _machine(home), ask=lambda found: asked.append(found) or Answer("ctxmem", "0"))  # type: ignore[func-returns-value]
+    inspect.look(AGENTS["cursor"], _machine(home), ask=lambda found: asked.append(found) or Answer("ctxmem", "0"))  # type: ignore[func-returns-value]
     assert asked == [Found("memory", ("ctxmem-mcp", "--log-level", "error"), {"CTXMEM_DATA_DIR": "/d"})]
 
 

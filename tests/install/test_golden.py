@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.errors import ConfigRefused
-from ctxmem_mcp.install import carrying
-from ctxmem_mcp.install.agents import AGENTS
-from ctxmem_mcp.install.carrying import Change
-from ctxmem_mcp.install.entries import Ours
-from ctxmem_mcp.install.parts import Part
-from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install import apply
+from ctxmem_mcp.install.apply import Change
+from ctxmem_mcp.install.config_edits import Part
+from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.registry import AGENTS
+from ctxmem_mcp.install.server_entry import Ours
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 11, 12, 10, 15, 0)
@@ -53,14 +53,14 @@ def parts_of(agent: str, machine: Machine) -> list[Part]:
 
 def installed(agent: str, machine: Machine, ours: Ours) -> list[Path]:
     """Installs; gives the copies that were kept."""
-    changes = carrying.to_install(parts_of(agent, machine), ours)
-    return [kept for change in changes if (kept := carrying.carry_out(change, NOW))]
+    changes = apply.to_install(parts_of(agent, machine), ours)
+    return [kept for change in changes if (kept := apply.carry_out(change, NOW))]
 
 
 def uninstalled(agent: str, machine: Machine) -> list[Change]:
-    changes = carrying.to_uninstall(parts_of(agent, machine))
+    changes = apply.to_uninstall(parts_of(agent, machine))
     for change in changes:
-        carrying.carry_out(change, NOW)
+        apply.carry_out(change, NOW)
     return changes
 
 
@@ -77,10 +77,10 @@ def test_install_gives_the_golden_file_and_uninstall_what_was_there(
     assert path.read_bytes() == after
     assert [copy.read_bytes() for copy in kept] == [before]
     assert kept[0].name == f"{path.name}.ctxmem-20261112-101500.bak"
-    assert carrying.to_install(parts_of(agent, machine), ours) == []
+    assert apply.to_install(parts_of(agent, machine), ours) == []
     uninstalled(agent, machine)
     assert path.read_bytes() == before
-    assert carrying.to_uninstall(parts_of(agent, machine)) == []
+    assert apply.to_uninstall(parts_of(agent, machine)) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"  \n\n"], ids=["missing", "empty", "a line", "blank"])
@@ -180,7 +180,7 @@ def test_a_timeout_of_a_persons_own_stays(machine: Machine, ours: Ours) -> None:
     path = machine.home / ".claude" / "settings.json"
     edited = path.read_text("utf-8").replace('"timeout": 10', '"timeout": 60', 2)
     path.write_text(edited, "utf-8")
-    assert carrying.to_install(parts_of("claude-code", machine), ours) == []
+    assert apply.to_install(parts_of("claude-code", machine), ours) == []
 
 
 @pytest.mark.parametrize(
@@ -261,11 +261,11 @@ def test_a_hook_of_the_users_own_in_cline_is_not_overwritten(machine: Machine, o
 
 
 def test_a_file_that_changed_since_it_was_read_is_not_written(machine: Machine, ours: Ours) -> None:
-    (change, *_) = carrying.to_install(parts_of("vscode", machine), ours)
+    (change, *_) = apply.to_install(parts_of("vscode", machine), ours)
     change.path.parent.mkdir(parents=True)
     change.path.write_text("{}", "utf-8")
     with pytest.raises(ConfigRefused, match="changed by somebody else"):
-        carrying.carry_out(change, NOW)
+        apply.carry_out(change, NOW)
     assert change.path.read_text("utf-8") == "{}"
 
 
@@ -339,7 +339,7 @@ def test_a_file_that_was_made_read_only_is_refused_and_none_of_the_agents_files_
     hooks.chmod(0o644)
     installed("cursor", machine, ours)
     hooks.chmod(0o444)
-    assert carrying.to_install(parts_of("cursor", machine), ours) == []
+    assert apply.to_install(parts_of("cursor", machine), ours) == []
     with pytest.raises(ConfigRefused, match="is read-only"):
         uninstalled("cursor", machine)
     hooks.chmod(0o644)

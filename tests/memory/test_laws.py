@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxmem_mcp import tokens
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn, OutlineNode
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.models import NewTurn, OutlineNode
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text import tokenizer
 from tests.histories import FORGERIES, turns
-from tests.reading import read, told
+from tests.view_parser import read, told
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def whole_turn(memory: Memory, conversation: str, turn_id: str) -> str:
     pages = [page.text]
     while page.next_cursor:
         page = await memory.expand(conversation, turn_id, token_budget=300, cursor=page.next_cursor)
-        assert tokens.count(page.render()) <= 300
+        assert tokenizer.count(page.render()) <= 300
         pages.append(page.text)
     return "".join(pages)
 
@@ -76,7 +76,7 @@ async def test_the_budget_holds(history: list[NewTurn], budget: int, query: str 
         await memory.view("c", query=query, token_budget=floor)
         assert budget < min(500, floor), "the smallest budget the tool takes must always do"
         return
-    counted = tokens.count(view.render())
+    counted = tokenizer.count(view.render())
     assert counted == view.shown_tokens
     assert counted <= budget
 

@@ -10,12 +10,12 @@ import pytest
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn, OutlineNode
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.models import NewTurn, OutlineNode
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.transcripts import registry
 from tests.memory.test_laws import every_turn_by_expanding
-from tests.reading import read, told
+from tests.view_parser import read, told
 
 pytestmark = pytest.mark.anyio
 QUESTIONS = (None, "What errors did we encounter?", "why did the test fail in state.go", "what did the user decide")
@@ -27,7 +27,7 @@ def real_transcripts(folder: Path) -> list[tuple[str, list[NewTurn]]]:
         if not file.is_file():
             continue
         try:
-            transcript = formats.parse(file.read_text("utf-8"), file.name)
+            transcript = registry.parse(file.read_text("utf-8"), file.name)
         except InvalidArgument:
             continue
         found += [(file.name, list(one.turns)) for one in (transcript, *transcript.threads) if one.turns]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import EXTRACTIVE, NewTurn, Node, Piece, Summary, Turn
-from ctxmem_mcp.stores.contract import Closing, Commit, Run, State, Store, StoredPiece
+from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.stores.base import Closing, Commit, Run, State, Store, StoredPiece
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 NOW = 1_750_000_000.0

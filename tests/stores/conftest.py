@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.stores.contract import Store
-from ctxmem_mcp.stores.plain import PlainStore
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.in_memory import PlainStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from tests.stores.commits import NOW, remembering
 

@@ -10,8 +10,8 @@ import pytest
 
 from ctxmem_mcp.errors import HeadMoved, InvalidArgument, UnknownConversation, UnknownNode
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import EXTRACTIVE, Highlight, NewTurn, Summary, Turn
-from ctxmem_mcp.stores.contract import Commit, State, Store
+from ctxmem_mcp.models import EXTRACTIVE, Highlight, NewTurn, Summary, Turn
+from ctxmem_mcp.stores.base import Commit, State, Store
 from tests.stores.commits import DAY, NOW, closing, digest, extended, fresh, remembering, talk
 
 pytestmark = pytest.mark.anyio

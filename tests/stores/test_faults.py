@@ -17,14 +17,14 @@ import pytest
 
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn, iso
-from ctxmem_mcp.stores.sqlite import SqliteStore, opening, reading
+from ctxmem_mcp.models import NewTurn, iso
+from ctxmem_mcp.stores.sqlite import SqliteStore, file_open, queries
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import Connection
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.stores.commits import DAY, NOW, remembering, talk
-from tests.stores.processes import acknowledged, turns_in, writers
+from tests.stores.writer_process import acknowledged, turns_in, writers
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -150,7 +150,7 @@ async def test_what_another_process_stores_between_two_reads_is_in_both_or_in_no
 
         return once
 
-    monkeypatch.setattr(reading, "runs", then_meanwhile(reading.runs))
+    monkeypatch.setattr(queries, "runs", then_meanwhile(queries.runs))
     state = await store.load("c", time.time())
     assert state is not None
     assert [run.first_seq for run in state.runs] == [1]
@@ -355,7 +355,7 @@ async def test_verbs_cancelled_by_asyncio_leave_nothing_open(tmp_path: Path) -> 
                 with suppress(TimeoutError):
                     async with asyncio.timeout(random_moments.random() * 0.003):
                         await memory.close()
-    assert opening._open == {}
+    assert file_open._open == {}
 
 
 @pytest.mark.parametrize("verb", ["forget", "sweep"])

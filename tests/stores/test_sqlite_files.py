@@ -19,7 +19,7 @@ import pytest
 
 from ctxmem_mcp.errors import BrokenHistory, NewerFormat, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, schema
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_KEPT, Durability

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.model import NewTurn
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 

@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ctxmem_mcp import tokens
-from ctxmem_mcp.model import Node, Role, Summary, Turn
+from ctxmem_mcp.models import Node, Role, Summary, Turn
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text import tokenizer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 
 
 def turn(index: int, role: Role, content: str, name: str | None = None, call_id: str | None = None) -> Turn:
-    return Turn(index + 1, index, b"", role, content, name, None, call_id, tokens.count(content))
+    return Turn(index + 1, index, b"", role, content, name, None, call_id, tokenizer.count(content))
 
 
 def turns(*said: tuple[Role, str] | tuple[Role, str, str] | tuple[Role, str, str, str]) -> list[Turn]:

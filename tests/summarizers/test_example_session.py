@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctxmem_mcp.model import Summary
+from ctxmem_mcp.models import Summary
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.summarizers.sections import example, sections, summarized
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp import tokens
-from ctxmem_mcp.model import Summary, Turn
+from ctxmem_mcp.models import Summary, Turn
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text import tokenizer
 from tests.summarizers.sections import example, sections, summarized, text_of, turn, turns
 
 SNIPPETS = st.sampled_from(
@@ -114,7 +114,7 @@ def test_a_parent_stays_small_at_every_level() -> None:
     while len(level) > 1:
         groups = [level[i : i + 6] for i in range(0, len(level), 6)]
         level = [(group[0][0], ExtractiveSummarizer().parent(group)) for group in groups]
-        assert max(tokens.count(text_of(summary)) for _, summary in level) <= 180
+        assert max(tokenizer.count(text_of(summary)) for _, summary in level) <= 180
 
 
 @pytest.mark.parametrize("line", ["x" * 79 + "\n", "all is well here, row 17 of 20\n", "\n", "(" * 60 + "\n"])

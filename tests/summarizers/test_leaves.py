@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from ctxmem_mcp.model import Summary
+from ctxmem_mcp.models import Summary
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.summarizers.section import read_section
+from ctxmem_mcp.summarizers.section_reader import read_section
 from tests.summarizers.sections import turn, turns
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ctxmem_mcp.transcripts.contract import Parser, Transcript
+from ctxmem_mcp.transcripts.base import Parser, Transcript
 
 GARBAGE = ("{", "\0\0\0", "[1, 2]", '"text"', "null", "}{", "�", '{"type":', "<<<<<<< HEAD", "[" * 5000)
 VALUES = st.recursive(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.anthropic import looks_like, parse
 from tests.transcripts.damage import assert_results_have_calls, contents, twisted
 
@@ -68,14 +68,14 @@ def test_a_list_lines_and_a_single_reply_read_the_same() -> None:
 )
 def test_anthropics_is_told_from_openais(body: Any, agent: str) -> None:
     text = json.dumps(body, indent=1)
-    found = formats.format_of(NAME, text)
+    found = registry.format_of(NAME, text)
     assert found is not None
     assert found.parse(text, NAME).agent == agent
 
 
 def test_a_long_file_is_known_by_its_beginning() -> None:
     long = [*MESSAGES, {"role": "user", "content": "x" * 300_000}]
-    assert looks_like(NAME, json.dumps(long)[: formats.LOOKED_AT_CHARS])
+    assert looks_like(NAME, json.dumps(long)[: registry.LOOKED_AT_CHARS])
 
 
 def test_a_message_that_stands_there_twice_under_its_id_counts_once() -> None:

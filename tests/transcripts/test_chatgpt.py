@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.chatgpt import looks_like, parse
 from tests.transcripts.damage import assert_results_have_calls, contents, twisted
 
@@ -70,7 +70,7 @@ def test_a_conversation_is_told_along_the_way_to_its_tip() -> None:
 
 
 def test_its_own_file_is_known_and_a_list_of_messages_is_not() -> None:
-    found = formats.format_of(NAME, json.dumps([CHAT])[:2_000])
+    found = registry.format_of(NAME, json.dumps([CHAT])[:2_000])
     assert found is not None
     assert found.parse(json.dumps([CHAT]), NAME).agent == "chatgpt"
     assert not looks_like(NAME, '[{"role": "user", "content": "what is \\"mapping\\": {?"}]')

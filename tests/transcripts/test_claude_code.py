@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.transcripts import claude_code, formats
-from ctxmem_mcp.transcripts.contract import Transcript
+from ctxmem_mcp.transcripts import claude_code, registry
+from ctxmem_mcp.transcripts.base import Transcript
 
 
 def row(kind: str, uuid: str, parent: str | None, content: object, **more: Any) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def test_every_text_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> 
     assert files
     for file in files:
         text = file.read_text("utf-8")
-        found = formats.parse(text, file.name)
+        found = registry.parse(text, file.name)
         assert found.agent == "claude-code"
         assert found.turns
         contents = [turn.content for turn in found.turns] + [turn.content for way in found.left for turn in way]

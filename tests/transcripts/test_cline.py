@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats
-from ctxmem_mcp.transcripts.cline import looks_like, parse
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.cline.parser import looks_like, parse
 from tests.transcripts.damage import assert_results_have_calls, contents, twisted
 
 NAME = "1769053680585/api_conversation_history.json"
@@ -81,13 +81,13 @@ def test_a_task_is_told_turn_by_turn() -> None:
 
 def test_its_own_file_is_known_and_so_is_a_copy_under_another_name() -> None:
     for name in (NAME, "export.json"):
-        found = formats.format_of(name, FILE)
+        found = registry.format_of(name, FILE)
         assert found is not None
         assert found.parse(FILE, name).agent == "cline"
     assert not looks_like("chat.json", '[{"role": "user", "content": "hi"}]')
     assert not looks_like("ui_messages.json", '[{"ts": 1, "type": "say", "say": "task", "text": "hi"}]')
-    assert formats.name_of(PurePath("/x/tasks/17/api_conversation_history.json")) == "17/api_conversation_history.json"
-    assert formats.name_of(PurePath("/x/chat.json")) == "chat.json"
+    assert registry.name_of(PurePath("/x/tasks/17/api_conversation_history.json")) == "17/api_conversation_history.json"
+    assert registry.name_of(PurePath("/x/chat.json")) == "chat.json"
 
 
 def test_calls_in_blocks_find_results_in_blocks_and_in_headed_texts() -> None:
@@ -243,7 +243,7 @@ def test_newer_versions_sessions_are_told() -> None:
         ("user", None, "Why?"),
     ]
     assert parse(json.dumps(SESSION), "s-1/helper.messages.json").session_id == "s-1:helper"
-    found = formats.format_of("s-1/s-1.messages.json", json.dumps(SESSION))
+    found = registry.format_of("s-1/s-1.messages.json", json.dumps(SESSION))
     assert found is not None
     assert found.parse(json.dumps(SESSION), "s-1/s-1.messages.json").agent == "cline"
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats
-from ctxmem_mcp.transcripts.codex import looks_like, parse
-from ctxmem_mcp.transcripts.contract import Notes
-from ctxmem_mcp.transcripts.rows import rows
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import Notes
+from ctxmem_mcp.transcripts.codex.parser import looks_like, parse
+from ctxmem_mcp.transcripts.json_lines import rows
 from tests.transcripts.damage import (
     Damaged,
     assert_intact_lines_survive,
@@ -102,7 +102,7 @@ def test_its_own_file_is_known_and_another_agents_is_not() -> None:
     assert looks_like("x.jsonl", '{"id":"5","timestamp":"2025-05-07T17:24:21Z","instructions":null}\n')
     assert not looks_like("x.jsonl", '{"type":"user","sessionId":"5","message":{"role":"user","content":"hi"}}\n')
     assert not looks_like("x.jsonl", '{"role":"user","content":"hi"}\n')
-    found = formats.format_of(NAME, SESSION)
+    found = registry.format_of(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "codex"
 
@@ -273,7 +273,7 @@ FLOORS = {"2-40-23": 300, "2-41-04": 250, "0-34-25": 25, "large": 16, "schema_dr
 def test_real_rollouts_are_told_whole_and_once(eval_dir: Path, part: str) -> None:
     [path] = (eval_dir / "transcripts" / "codex").glob(f"*/*{part}*.jsonl")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: formats.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) >= FLOORS[part]
     assert not transcript.warnings

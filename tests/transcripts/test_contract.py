@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ctxmem_mcp.transcripts import formats
-from ctxmem_mcp.transcripts.contract import RECALLED, RECALLED_END
+from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import RECALLED, RECALLED_END
 
 OURS = f"{RECALLED} conversation c\n## t1 user\nfix the relay\n{RECALLED_END}"
 
@@ -32,5 +32,5 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_we_recalled_is_not_the_users(name: str) -> None:
-    found = [(turn.role, turn.name, turn.content) for turn in formats.parse(FILES[name], name).turns]
+    found = [(turn.role, turn.name, turn.content) for turn in registry.parse(FILES[name], name).turns]
     assert found == [("system", "injected", OURS), ("user", None, "hi")]

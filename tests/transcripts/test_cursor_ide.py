@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.capture import cursor_store, importing
+from ctxmem_mcp.capture import cursor_db, importer
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts.cursor_ide import parse
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts.cursor.ide_db import parse
 from tests.capture.agents import run
 from tests.transcripts.damage import twisted
 
@@ -66,14 +66,14 @@ def store(tmp_path: Path) -> Path:
 
 def test_its_conversations_are_told_in_their_order(store: Path) -> None:
     before = store.read_bytes()
-    first, second, third = importing.read(store).threads
+    first, second, third = importer.read(store).threads
     assert (first.session_id, first.title, first.cwd, first.turns) == ("c-1", "Ports", "/w", TOLD)
     assert first.warnings == ("message torn: is broken and was left out",)
     assert (second.session_id, [turn.content for turn in second.turns]) == ("c-2", ["hi", "Hello."])
     assert [turn.content for turn in third.turns] == ["one", "two"]
     assert third.warnings == ("its head is broken; its messages are in the order they were made in",)
     assert store.read_bytes() == before
-    assert "xxxx" not in cursor_store.document(store)
+    assert "xxxx" not in cursor_db.document(store)
 
 
 def test_what_is_no_database_of_cursors_is_refused(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_is_no_database_of_cursors_is_refused(tmp_path: Path) -> None:
     for content in (b"no database at all, but long enough to be looked at" * 30, b""):
         other.write_bytes(content)
         with pytest.raises(InvalidArgument, match="Cursor's database"):
-            importing.read(other)
+            importer.read(other)
 
 
 def test_the_command_takes_a_database_in_and_again_only_what_is_new(store: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats, jsonl, openai
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import openai, plain_jsonl, registry
 from ctxmem_mcp.transcripts.openai import turns_of_messages
 
 
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named_with_its_place(message: Any, named: str) -> None
 def test_a_file_is_a_list_or_a_requests_body() -> None:
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     for body in (messages, {"model": "m", "messages": messages}):
-        found = formats.parse(json.dumps(body), "chat.json")
+        found = registry.parse(json.dumps(body), "chat.json")
         assert (found.agent, [turn.content for turn in found.turns]) == ("openai", ["hi", "hello"])
 
 
@@ -82,12 +82,12 @@ def test_in_a_file_a_bad_message_is_left_out_with_a_warning() -> None:
 
 def test_lines_of_turns_survive_a_broken_line() -> None:
     text = '{"role":"user","content":"hi"}\nnonsense\n\n{"role":"tool","content":"half \\ud800"}\n{"role":"user"}\n'
-    assert jsonl.looks_like("turns.jsonl", '{"role":"user","content":"hi"}\n')
-    found = jsonl.parse(text, "turns.jsonl")
+    assert plain_jsonl.looks_like("turns.jsonl", '{"role":"user","content":"hi"}\n')
+    found = plain_jsonl.parse(text, "turns.jsonl")
     assert [turn.content for turn in found.turns] == ["hi", "half \ufffd"]
     assert [warning.split(":")[0] for warning in found.warnings] == ["line 2", "line 5", "line 4"]
 
 
 def test_a_file_of_no_format_is_refused_with_what_always_works() -> None:
     with pytest.raises(InvalidArgument, match="JSON Lines of turns always work"):
-        formats.parse("just text", "notes.txt")
+        registry.parse("just text", "notes.txt")

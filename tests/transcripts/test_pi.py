@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.pi import looks_like, parse
 from tests.transcripts.damage import (
     Damaged,
@@ -73,7 +73,7 @@ def test_a_session_is_told_turn_by_turn() -> None:
 
 
 def test_its_own_file_is_known_even_without_its_header() -> None:
-    found = formats.format_of(NAME, SESSION)
+    found = registry.format_of(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "pi"
     assert looks_like("x.jsonl", file(message("user", "hi")))
@@ -163,7 +163,7 @@ def test_no_twisted_field_stops_it(text: str, name: str) -> None:
 def test_a_real_session_is_told_whole_and_once(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "pi").glob("*.jsonl")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: formats.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
     transcript = parse(text, path.name)
     assert transcript.session_id
     assert not transcript.warnings

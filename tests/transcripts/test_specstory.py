@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import NewTurn
-from ctxmem_mcp.transcripts import formats
-from ctxmem_mcp.transcripts.specstory import looks_like, parse
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.specstory.parser import looks_like, parse
 from tests.transcripts.damage import Damaged, assert_results_have_calls, damaged_lines
 
 NAME = "2026-02-20_23-57-00Z-plan.md"
@@ -113,7 +113,7 @@ def test_line_ends_of_windows_are_no_words() -> None:
 def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
     assert looks_like(NAME, "_**User**_\n\nhi\n")
     assert not looks_like("README.md", "# Hello\n\nA _**User**_ is a person.\n")
-    found = formats.format_of(NAME, SESSION)
+    found = registry.format_of(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "specstory"
 
@@ -229,7 +229,7 @@ _SPEAKS = re.compile(r"^_\*\*(User|Agent).*\*\*_\n\n", re.MULTILINE)
 def test_real_sessions_are_told_whole_and_once(eval_dir: Path, day: str) -> None:
     [path] = (eval_dir / "transcripts" / "specstory").glob(f"{day}*.md")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: formats.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
     transcript = parse(text, path.name)
     assert transcript.session_id
     assert len(transcript.turns) >= FLOORS[day]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.model import Node, id_digits
+from ctxmem_mcp.models import Node, id_digits
 from ctxmem_mcp.tree import node_digest, turn_digest
 
 text = st.text(max_size=20)

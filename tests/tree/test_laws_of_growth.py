@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.model import Node
+from ctxmem_mcp.models import Node
 from ctxmem_mcp.tree import Frontier, Stub
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ctxmem_mcp.model import THINKING, NewTurn, iso
-from ctxmem_mcp.transcripts.contract import compact
-from ctxmem_mcp.transcripts.rows import text_of
+from ctxmem_mcp.models import THINKING, NewTurn, iso
+from ctxmem_mcp.transcripts.base import compact
+from ctxmem_mcp.transcripts.json_lines import text_of
 
 CLAUDE_CODE, CODEX, CURSOR, CLINE = "claude-code", "codex", "cursor", "cline"
 WITH_TRANSCRIPTS = (CLAUDE_CODE, CODEX, CLINE)

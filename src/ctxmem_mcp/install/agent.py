@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxmem_mcp.install.parts import Part
-from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install.config_edits import Part
+from ctxmem_mcp.install.machine import Machine
 
 
 def nothing(machine: Machine) -> Sequence[Part]:

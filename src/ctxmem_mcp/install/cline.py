@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctxmem_mcp.capture.finding import CLINE_EXTENSION, EDITORS, in_editor
+from ctxmem_mcp.capture.locations import CLINE_EXTENSION, EDITORS, in_editor
 from ctxmem_mcp.install.agent import Agent
-from ctxmem_mcp.install.hook_parts import Script
-from ctxmem_mcp.install.parts import JsonServers
-from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install.config_edits import JsonServers
+from ctxmem_mcp.install.hook_edits import Script
+from ctxmem_mcp.install.machine import Machine
 
 NAME = "cline"
 # Those that carry words.

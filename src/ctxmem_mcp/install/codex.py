@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ctxmem_mcp.install.agent import Agent
-from ctxmem_mcp.install.hook_parts import Event, JsonHooks
-from ctxmem_mcp.install.parts import TomlServers
-from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install.config_edits import TomlServers
+from ctxmem_mcp.install.hook_edits import Event, JsonHooks
+from ctxmem_mcp.install.machine import Machine
 
 NAME = "codex"
 EVENTS: Mapping[str, Event] = {

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ctxmem_mcp.install.agent import Agent
-from ctxmem_mcp.install.hook_parts import Event, JsonHooks
-from ctxmem_mcp.install.parts import JsonServers
+from ctxmem_mcp.install.config_edits import JsonServers
+from ctxmem_mcp.install.hook_edits import Event, JsonHooks
 
 NAME = "cursor"
 EVENTS: Mapping[str, Event] = {

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctxmem_mcp.install.agent import Agent
-from ctxmem_mcp.install.parts import JsonServers
-from ctxmem_mcp.install.places import Machine
+from ctxmem_mcp.install.config_edits import JsonServers
+from ctxmem_mcp.install.machine import Machine
 
 NAME = "vscode"
 EDITIONS = ("Code", "Code - Insiders")

@@ -11,17 +11,18 @@ from typing import Any
 
 import anyio.to_thread
 
-from ctxmem_mcp import tokens
+from ctxmem_mcp.cancellation import to_its_end
 from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
-from ctxmem_mcp.memory import accounting, checking, drawing, expanding, handing, recalling, searching
+from ctxmem_mcp.memory import expand, handoff, outline, search, usage, verify, view
 from ctxmem_mcp.memory.branches import Lineage, tips
-from ctxmem_mcp.memory.given import check_role, check_turn, checked_days, checked_time, id_or_new
-from ctxmem_mcp.memory.keeping import kept, kept_summary
-from ctxmem_mcp.memory.meanwhile import of_one_conversation
-from ctxmem_mcp.memory.naming import Naming
-from ctxmem_mcp.memory.seen import Looks, Seen
-from ctxmem_mcp.memory.writing import Defaults, Target, Writer
-from ctxmem_mcp.model import (
+from ctxmem_mcp.memory.consistent_read import of_one_conversation
+from ctxmem_mcp.memory.id_resolver import Naming
+from ctxmem_mcp.memory.read_cache import Looks, Seen
+from ctxmem_mcp.memory.redactor import kept, kept_summary
+from ctxmem_mcp.memory.search import Wanted
+from ctxmem_mcp.memory.validation import check_role, check_turn, checked_days, checked_time, id_or_new
+from ctxmem_mcp.memory.writer import Defaults, Target, Writer
+from ctxmem_mcp.models import (
     OF_AGENT,
     RETENTION_DAYS_DEFAULT,
     Appended,
@@ -39,10 +40,10 @@ from ctxmem_mcp.model import (
     View,
     iso,
 )
-from ctxmem_mcp.stopping import to_its_end
-from ctxmem_mcp.stores.contract import Caps, Page, State, Store
-from ctxmem_mcp.summarizers.contract import Summarizer
-from ctxmem_mcp.vectors import Embedder
+from ctxmem_mcp.stores.base import Caps, Page, State, Store
+from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.embeddings import Embedder
 
 __all__ = ["Memory"]
 
@@ -68,7 +69,7 @@ class Memory:
         store: Store,
         summarizer: Summarizer,
         *,
-        encoding: str = tokens.DEFAULT_ENCODING,
+        encoding: str = tokenizer.DEFAULT_ENCODING,
         retention_days: int = RETENTION_DAYS_DEFAULT,
         salt: bytes = b"",
         clock: Callable[[], float] = time.time,
@@ -241,7 +242,7 @@ class Memory:
         write summaries; where this memory asks for better ones, the header names the nodes (tree layout only).
         """
         state, lineage = await self._branch(conversation_id, turn_id)
-        return await recalling.view(
+        return await view.view(
             self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder,
             self._looks.at(state), for_writer and self._asks,
         )  # fmt: skip
@@ -253,14 +254,14 @@ class Memory:
         """A node's outline and children, a span's turns, or one turn's content in pages."""
         state = await self.info(conversation_id)
         named, lineage = await Naming(self._store, state).anything(node_id)
-        return await expanding.expansion(self._store, state, lineage, named, token_budget, cursor)
+        return await expand.expansion(self._store, state, lineage, named, token_budget, cursor)
 
     @of_one_conversation
     async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
         """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open, where to
         look."""
         state, lineage = await self._branch(conversation_id, None)
-        return await handing.hand_off(self._store, self._summarizer, state, lineage, token_budget, note)
+        return await handoff.hand_off(self._store, self._summarizer, state, lineage, token_budget, note)
 
     async def search(
         self,
@@ -276,7 +277,7 @@ class Memory:
         named. since, until: ISO 8601, both included."""
         if role is not None:
             check_role(role, "")
-        wanted = searching.Wanted(role, checked_time("since", since), checked_time("until", until), limit)
+        wanted = Wanted(role, checked_time("since", since), checked_time("until", until), limit)
         if conversation_id is not None:
             return await self._search(conversation_id, query, wanted, kept=True)
         found: list[Hit] = []
@@ -342,12 +343,12 @@ class Memory:
     ) -> list[OutlineNode]:
         """The tree for drawing: closed nodes and the open tail, with summaries, down to `depth` levels."""
         state, lineage = await self._branch(conversation_id, turn_id)
-        return await drawing.outline(self._store, self._summarizer, state, lineage, depth)
+        return await outline.outline(self._store, self._summarizer, state, lineage, depth)
 
     async def model_usage(self, conversation_id: str) -> ModelUsage:
         """What summaries by a model have cost for this conversation."""
         await self.info(conversation_id)
-        return await accounting.usage(self._store, conversation_id, self._caps, self._clock())
+        return await usage.usage(self._store, conversation_id, self._caps, self._clock())
 
     async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
         """What a gateway sent for this conversation, by day; None where there is no account of it."""
@@ -357,7 +358,7 @@ class Memory:
     @of_one_conversation
     async def verify(self, conversation_id: str) -> list[str]:
         """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
-        return await checking.verify(self._store, await self.info(conversation_id))
+        return await verify.verify(self._store, await self.info(conversation_id))
 
     async def close(self) -> None:
         self._writer.clear()
@@ -367,13 +368,11 @@ class Memory:
     # ------------------------------------------------------------ inside
 
     @of_one_conversation
-    async def _search(
-        self, conversation_id: str, query: str, wanted: searching.Wanted, *, kept: bool = False
-    ) -> list[Hit]:
+    async def _search(self, conversation_id: str, query: str, wanted: Wanted, *, kept: bool = False) -> list[Hit]:
         """kept: what is read is remembered for the next look; not where a hundred conversations are gone through."""
         state, lineage = await self._branch(conversation_id, None)
         seen = self._looks.at(state) if kept else Seen()
-        return await searching.search(self._store, state, lineage, query, wanted, self._embedder, seen)
+        return await search.search(self._store, state, lineage, query, wanted, self._embedder, seen)
 
     async def _branch(self, conversation_id: str, turn_id: str | None) -> tuple[State, Lineage]:
         state = await self.info(conversation_id)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctxmem_mcp.model import EXTRACTIVE, Node, Summary, Turn
+from ctxmem_mcp.models import EXTRACTIVE, Node, Summary, Turn
 from ctxmem_mcp.summarizers import highlights, parents
-from ctxmem_mcp.summarizers.endings import endings_of
+from ctxmem_mcp.summarizers.error_outcomes import endings_of
 from ctxmem_mcp.summarizers.identifiers import identifiers_of
-from ctxmem_mcp.summarizers.omissions import left_out
-from ctxmem_mcp.summarizers.section import read_section
-from ctxmem_mcp.summarizers.speech import Said, listen
+from ctxmem_mcp.summarizers.open_hints import left_out
+from ctxmem_mcp.summarizers.section_reader import read_section
+from ctxmem_mcp.summarizers.sentences import Said, listen
 from ctxmem_mcp.summarizers.titles import title_of
 
 

@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp import tokens
-from ctxmem_mcp.model import Highlight, HighlightKind
-from ctxmem_mcp.summarizers import requests, telling
-from ctxmem_mcp.summarizers.calls import Call
-from ctxmem_mcp.summarizers.contract import CHOSEN
-from ctxmem_mcp.summarizers.endings import Episode
+from ctxmem_mcp.models import Highlight, HighlightKind
+from ctxmem_mcp.summarizers import requests, sentence_scoring
+from ctxmem_mcp.summarizers.base import CHOSEN
+from ctxmem_mcp.summarizers.error_outcomes import Episode
 from ctxmem_mcp.summarizers.identifiers import code_names
-from ctxmem_mcp.summarizers.section import Section
-from ctxmem_mcp.summarizers.speech import Said, one_line, shorten
+from ctxmem_mcp.summarizers.section_reader import Section
+from ctxmem_mcp.summarizers.sentences import Said, one_line, shorten
+from ctxmem_mcp.summarizers.tool_calls import Call
+from ctxmem_mcp.text import tokenizer
 
 LINE_CHARS = 170
 _WORD = re.compile(r"[\w'-]{3,}")
@@ -42,7 +42,7 @@ class Offer:
 
 
 # A line is weighed again in each node above its own.
-_tokens = functools.lru_cache(maxsize=1024)(tokens.count)
+_tokens = functools.lru_cache(maxsize=1024)(tokenizer.count)
 
 
 def allowance(section: Section, episodes: Sequence[Episode]) -> int:
@@ -108,7 +108,7 @@ def _requests(section: Section, question: Said | None) -> Iterator[Offer]:
 def _rules(said: Said, but: str) -> Iterator[Offer]:
     """The constraints and decisions in a user's turn, its request left out."""
     for text in said.sentences[:20]:
-        if text != but and len(text) > 15 and telling.rules_in(text) and not requests.is_weak(text):
+        if text != but and len(text) > 15 and sentence_scoring.rules_in(text) and not requests.is_weak(text):
             yield _offer(5.5, "decision", said.index, "user", requests.strip_politeness(text), 1)
 
 
@@ -135,20 +135,25 @@ def _said_at_work(section: Section, told: set[str]) -> Iterator[Offer]:
             value, kind = worth_at_work(text, closing)
             if value > 1.5 and text not in seen and text.split(": ", 1)[0] not in told:
                 seen.add(text)
-                yield _offer(value - 0.05 * rank, kind, said.index, "assistant", telling.told(text), 2 + rank)
+                yield _offer(value - 0.05 * rank, kind, said.index, "assistant", sentence_scoring.told(text), 2 + rank)
 
 
 def worth_at_work(text: str, closing: bool) -> tuple[float, HighlightKind]:
     """What an assistant's sentence in a working session is worth as a line, and as what kind of line."""
-    if len(text) < 20 or text.endswith(("?", ":")) or telling.is_intent(text) or telling.empty_in(text):
+    if (
+        len(text) < 20
+        or text.endswith(("?", ":"))
+        or sentence_scoring.is_intent(text)
+        or sentence_scoring.empty_in(text)
+    ):
         return 0.0, "fact"
     named = min(3, len(code_names(text[:300]))) * 0.5 + (0.3 if "`" in text else 0.0)
     named += 0.4 if text.endswith((".", "!")) else -0.6
-    if telling.choice_in(text):
+    if sentence_scoring.choice_in(text):
         return 3.5 + named, "decision"
-    if closing and telling.is_done(text):
+    if closing and sentence_scoring.is_done(text):
         return 4.5 + named, "outcome"
-    if telling.finding_in(text):
+    if sentence_scoring.finding_in(text):
         return 2.8 + named, "fact"
     return (1.8 + named if closing else 0.8 + named), ("outcome" if closing else "fact")
 
@@ -216,7 +221,9 @@ def _landed(section: Section) -> Iterator[Offer]:
 def _talk(section: Section) -> Iterator[Offer]:
     for said, rank, text, value in section.facts:
         if value >= (1.0 if section.is_dialogue else 2.0):
-            yield _offer(value, "fact", said.index, said.role, _prefixed(said, section, telling.told(text)), 2 + rank)
+            yield _offer(
+                value, "fact", said.index, said.role, _prefixed(said, section, sentence_scoring.told(text)), 2 + rank
+            )
     if not section.is_dialogue:
         for said in section.said:
             if said.role == "assistant" and (heads := _heads(said.words)):

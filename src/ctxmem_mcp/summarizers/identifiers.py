@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from ctxmem_mcp import tokens
-from ctxmem_mcp.summarizers.calls import Call
-from ctxmem_mcp.summarizers.section import Section
-from ctxmem_mcp.summarizers.telling import names_in
+from ctxmem_mcp.summarizers.section_reader import Section
+from ctxmem_mcp.summarizers.sentence_scoring import names_in
+from ctxmem_mcp.summarizers.tool_calls import Call
+from ctxmem_mcp.text import tokenizer
 
 COUNT_MAX, NAMES_TOKENS = 12, 90
 _SPEECH_CHARS, _WRITTEN_CHARS = 3_000, 1_500
@@ -54,7 +54,7 @@ def fitting(names: Iterable[str], allowed: int) -> tuple[str, ...]:
     """The first names that fit, at most twelve."""
     kept: list[str] = []
     for name in names:
-        allowed -= tokens.count(name) + 1
+        allowed -= tokenizer.count(name) + 1
         if allowed < 0 or len(kept) == COUNT_MAX:
             break
         kept.append(name)

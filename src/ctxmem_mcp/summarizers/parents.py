@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ctxmem_mcp.model import EXTRACTIVE, Highlight, Node, Summary
+from ctxmem_mcp.models import EXTRACTIVE, Highlight, Node, Summary
 from ctxmem_mcp.summarizers.highlights import Offer, keep_best
 from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, fitting
-from ctxmem_mcp.summarizers.omissions import joined
-from ctxmem_mcp.summarizers.speech import shorten
+from ctxmem_mcp.summarizers.open_hints import joined
+from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 from ctxmem_mcp.summarizers.topics import topic_of
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.summarizers.speech import Said, shorten
+from ctxmem_mcp.summarizers.sentences import Said, shorten
 
 _LEAD = re.compile(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|"

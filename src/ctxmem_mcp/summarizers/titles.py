@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ctxmem_mcp.summarizers import requests, telling
-from ctxmem_mcp.summarizers.calls import Call
-from ctxmem_mcp.summarizers.contract import NOTHING_SAID
-from ctxmem_mcp.summarizers.endings import Episode
+from ctxmem_mcp.summarizers import requests, sentence_scoring
+from ctxmem_mcp.summarizers.base import NOTHING_SAID
+from ctxmem_mcp.summarizers.error_outcomes import Episode
 from ctxmem_mcp.summarizers.highlights import worth_at_work
 from ctxmem_mcp.summarizers.requests import Ask
-from ctxmem_mcp.summarizers.section import Section
-from ctxmem_mcp.summarizers.speech import Said, one_line, shorten
+from ctxmem_mcp.summarizers.section_reader import Section
+from ctxmem_mcp.summarizers.sentences import Said, one_line, shorten
+from ctxmem_mcp.summarizers.tool_calls import Call
 
 TITLE_CHARS = 60
 _ABOUT_ERROR = re.compile(
@@ -102,7 +102,7 @@ def _talked_of(section: Section) -> str:
         value -= 0.02 * max(0, len(text) - 50)
         if value > score:
             best, speaker, score = text, said.speaker, value
-    text = telling.told(best).split(" [image")[0]
+    text = sentence_scoring.told(best).split(" [image")[0]
     return f"{speaker}: {shorten(text, TITLE_CHARS - len(speaker) - 2)}" if text and len(speaker) < 30 else ""
 
 
@@ -111,7 +111,7 @@ def _first_words(section: Section) -> str:
         for text in said.sentences:
             if (
                 not requests.is_weak(text)
-                and not telling.is_intent(text)
+                and not sentence_scoring.is_intent(text)
                 and said.origin not in ("host", "skill", "shell")
             ):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
@@ -180,7 +180,7 @@ def _finding(section: Section) -> str:
                 value = worth_at_work(text, closing=True)[0] - 0.01 * len(text)
                 if value > score:
                     best, score = text, value
-    return requests.strip_politeness(telling.told(best)) if best else ""
+    return requests.strip_politeness(sentence_scoring.told(best)) if best else ""
 
 
 def _ran(section: Section) -> str:

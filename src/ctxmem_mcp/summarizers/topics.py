@@ -6,9 +6,9 @@ import functools
 import re
 from collections.abc import Sequence
 
-from ctxmem_mcp.model import Node, Summary
-from ctxmem_mcp.summarizers.contract import NOTHING_SAID, TOPICS_JOINED
-from ctxmem_mcp.summarizers.speech import shorten
+from ctxmem_mcp.models import Node, Summary
+from ctxmem_mcp.summarizers.base import NOTHING_SAID, TOPICS_JOINED
+from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")

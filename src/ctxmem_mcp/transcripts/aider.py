@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from ctxmem_mcp.model import THINKING, NewTurn
-from ctxmem_mcp.transcripts.contract import Notes, Transcript, lines_of
-from ctxmem_mcp.transcripts.rows import instant_of
+from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.transcripts.base import Notes, Transcript, lines_of
+from ctxmem_mcp.transcripts.json_lines import instant_of
 
 AGENT = "aider"
 _BEGAN = re.compile(r"# aider chat started at (.+?)\s*")

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ctxmem_mcp.model import INJECTED, RECAP, ROLES, NewTurn, Role
-from ctxmem_mcp.transcripts.blocks import named_by_calls, turns_of_blocks
-from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
-from ctxmem_mcp.transcripts.documents import document
-from ctxmem_mcp.transcripts.rows import Row, first_rows, instant_of, rows, text_of
+from ctxmem_mcp.models import INJECTED, RECAP, ROLES, NewTurn, Role
+from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
+from ctxmem_mcp.transcripts.content_blocks import named_by_calls, turns_of_blocks
+from ctxmem_mcp.transcripts.json_documents import document
+from ctxmem_mcp.transcripts.json_lines import Row, first_rows, instant_of, rows, text_of
 
 AGENT = "anthropic"
 _ROLES: dict[str, Role] = {role: role for role in ROLES}

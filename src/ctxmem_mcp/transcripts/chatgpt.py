@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ctxmem_mcp.model import INJECTED, THINKING, NewTurn, Role, iso
-from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
-from ctxmem_mcp.transcripts.documents import document
-from ctxmem_mcp.transcripts.rows import Row, text_of
+from ctxmem_mcp.models import INJECTED, THINKING, NewTurn, Role, iso
+from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
+from ctxmem_mcp.transcripts.json_documents import document
+from ctxmem_mcp.transcripts.json_lines import Row, text_of
 
 AGENT = "chatgpt"
 _MAPPING = re.compile(r'"mapping"\s*:\s*\{')

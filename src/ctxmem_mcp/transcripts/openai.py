@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.model import ROLES, NewTurn, Role
-from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
+from ctxmem_mcp.models import ROLES, NewTurn, Role
+from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
 
 AGENT = "openai"
 _ROLES: dict[str, Role] = {**{role: role for role in ROLES}, "developer": "system", "function": "tool"}

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ctxmem_mcp.model import INJECTED, RECAP, THINKING, NewTurn, Role
-from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
-from ctxmem_mcp.transcripts.rows import Row, first_rows, instant_of, rows, text_of
+from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn, Role
+from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
+from ctxmem_mcp.transcripts.json_lines import Row, first_rows, instant_of, rows, text_of
 
 AGENT = "pi"
 _SUMMARIES = ("compaction", "branch_summary", "compactionSummary", "branchSummary")

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ctxmem_mcp.model import INJECTED, THINKING, NewTurn
-from ctxmem_mcp.transcripts.blocks import turns_of_blocks
-from ctxmem_mcp.transcripts.contract import Notes, Transcript, compact
-from ctxmem_mcp.transcripts.documents import document
-from ctxmem_mcp.transcripts.rows import Row, text_of
+from ctxmem_mcp.models import INJECTED, THINKING, NewTurn
+from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
+from ctxmem_mcp.transcripts.content_blocks import turns_of_blocks
+from ctxmem_mcp.transcripts.json_documents import document
+from ctxmem_mcp.transcripts.json_lines import Row, text_of
 
 AGENT = "swe-agent"
 SHELL = "shell"

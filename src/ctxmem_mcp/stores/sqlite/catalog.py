@@ -23,13 +23,13 @@ from typing import TypeVar
 
 import anyio
 
+from ctxmem_mcp.cancellation import to_its_end
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
-from ctxmem_mcp.model import ConversationInfo, id_digits
-from ctxmem_mcp.stopping import to_its_end
-from ctxmem_mcp.stores.contract import State, info_of
-from ctxmem_mcp.stores.sqlite import reading
+from ctxmem_mcp.models import ConversationInfo, id_digits
+from ctxmem_mcp.stores.base import State, info_of
+from ctxmem_mcp.stores.sqlite import queries
 from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
-from ctxmem_mcp.stores.sqlite.opening import closed, open_checked
+from ctxmem_mcp.stores.sqlite.file_open import closed, open_checked
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Entry:
 def entry_of(db: sqlite3.Connection, path: Path) -> Entry | None:
     """Read from an open file; None where it holds no conversation (any more)."""
     row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
-    state = reading.state(db, row[0], float("-inf")) if row else None
+    state = queries.state(db, row[0], float("-inf")) if row else None
     if state is None:
         return None
     size = sum(file.stat().st_size for file in side_files(path) if file.exists())
@@ -119,7 +119,7 @@ def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
 
 
 def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
-    return [reading.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
+    return [queries.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
 
 
 class _CatalogDeleted(Exception):

@@ -19,15 +19,15 @@ from typing import TypeVar
 
 import anyio
 
+from ctxmem_mcp.cancellation import to_its_end
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
-from ctxmem_mcp.model import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stopping import to_its_end
-from ctxmem_mcp.stores.contract import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
-from ctxmem_mcp.stores.sqlite import calls, forgetting, reading, writing
-from ctxmem_mcp.stores.sqlite.bodies import Bodies
+from ctxmem_mcp.models import Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.stores.base import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
+from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
+from ctxmem_mcp.stores.sqlite.compression import Bodies
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
-from ctxmem_mcp.stores.sqlite.opening import close_under_lock, closed, nobody_removes, open_checked
+from ctxmem_mcp.stores.sqlite.file_open import close_under_lock, closed, nobody_removes, open_checked
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class _Open:
     path: Path
     inode: int
     bodies: Bodies = field(default_factory=Bodies)
-    summaries: reading.Summaries = field(default_factory=reading.Summaries)
+    summaries: queries.Summaries = field(default_factory=queries.Summaries)
     users: int = 0
 
     def rewritten(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
@@ -79,7 +79,7 @@ class SqliteStore:
 
     async def load(self, conversation_id: str, now: float) -> State | None:
         with contextlib.suppress(UnknownConversation):
-            return await self._ask(conversation_id, partial(reading.state, conversation_id=conversation_id, now=now))
+            return await self._ask(conversation_id, partial(queries.state, conversation_id=conversation_id, now=now))
         return None
 
     async def commit(self, commit: Commit, now: float) -> None:
@@ -90,7 +90,7 @@ class SqliteStore:
             if begun:
                 await self._make(conversation_id, now)
             async with self._using(conversation_id) as file:
-                await file.connection.run(partial(writing.write, commit=commit, bodies=file.bodies, now=now))
+                await file.connection.run(partial(commits.write, commit=commit, bodies=file.bodies, now=now))
         except UnknownConversation:
             raise HeadMoved(conversation_id) from None
         finally:
@@ -98,67 +98,67 @@ class SqliteStore:
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
         async with self._using(conversation_id) as file:
-            return await file.connection.run(partial(reading.turns, seqs=seqs, bodies=file.bodies, bare=bare))
+            return await file.connection.run(partial(queries.turns, seqs=seqs, bodies=file.bodies, bare=bare))
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
-        return await self._ask(conversation_id, partial(reading.digests, first_seq=first_seq, last_seq=last_seq))
+        return await self._ask(conversation_id, partial(queries.digests, first_seq=first_seq, last_seq=last_seq))
 
     async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
-        return await self._ask(conversation_id, partial(reading.nodes, wanted=digests))
+        return await self._ask(conversation_id, partial(queries.nodes, wanted=digests))
 
     async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-        return await self._ask(conversation_id, partial(reading.closings, first_seq=first_seq, last_seq=last_seq))
+        return await self._ask(conversation_id, partial(queries.closings, first_seq=first_seq, last_seq=last_seq))
 
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
-        return await self._ask(conversation_id, partial(reading.nodes_over, first=first, last=last))
+        return await self._ask(conversation_id, partial(queries.nodes_over, first=first, last=last))
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         async with self._using(conversation_id) as file:
-            read = partial(reading.summaries, wanted=digests, bodies=file.bodies, known=file.summaries)
+            read = partial(queries.summaries, wanted=digests, bodies=file.bodies, known=file.summaries)
             return await file.connection.run(read)
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
         async with self._using(conversation_id) as file:
-            work = partial(writing.write_summary, conversation_id, digest, summary, file.bodies, now)
+            work = partial(commits.write_summary, conversation_id, digest, summary, file.bodies, now)
             await file.connection.run(partial(file.rewritten, work))
 
     async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
         async with self._using(conversation_id) as file:
-            begin = partial(calls.begin, conversation_id, call, caps, now)
+            begin = partial(model_calls.begin, conversation_id, call, caps, now)
             with anyio.CancelScope(shield=True):  # what is set aside in one file is set aside in both
                 begun = await file.connection.run(begin)
                 if isinstance(begun, Hindrance):
                     return begun
-                spend = partial(calls.set_aside, self._catalog, begun, caps.tokens_per_day)
+                spend = partial(model_calls.set_aside, self._catalog, begun, caps.tokens_per_day)
                 if not await self._catalog.exclusively(spend):
-                    await file.connection.run(partial(calls.end, conversation_id, begun, None, file.bodies, now))
+                    await file.connection.run(partial(model_calls.end, conversation_id, begun, None, file.bodies, now))
                     begun = Hindrance.DAY_SPENT
         return begun
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
         async with self._using(conversation_id) as file:
             with anyio.CancelScope(shield=True):
-                work = partial(calls.end, conversation_id, call, summary, file.bodies, now)
+                work = partial(model_calls.end, conversation_id, call, summary, file.bodies, now)
                 if more := await file.connection.run(partial(file.rewritten, work)):
-                    await self._catalog.exclusively(partial(calls.settle, call.day, more))
+                    await self._catalog.exclusively(partial(model_calls.settle, call.day, more))
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        return await self._ask(conversation_id, calls.of)
+        return await self._ask(conversation_id, model_calls.of)
 
     async def spent(self, day: int) -> int:
-        return await self._catalog.exclusively(partial(calls.spent, self._catalog, day))
+        return await self._catalog.exclusively(partial(model_calls.spent, self._catalog, day))
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        return await self._ask(conversation_id, partial(reading.pieces, ids=ids))
+        return await self._ask(conversation_id, partial(queries.pieces, ids=ids))
 
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        return await self._ask(conversation_id, partial(reading.pieces_of, seqs=seqs))
+        return await self._ask(conversation_id, partial(queries.pieces_of, seqs=seqs))
 
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        return await self._ask(conversation_id, partial(reading.vectors, ids=ids))
+        return await self._ask(conversation_id, partial(queries.vectors, ids=ids))
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        return await self._ask(conversation_id, partial(reading.term_hits, wanted=terms, cap=cap))
+        return await self._ask(conversation_id, partial(queries.term_hits, wanted=terms, cap=cap))
 
     async def find(self, root: bytes, now: float) -> list[str]:
         return await self._catalog.run(lambda db: self._catalog.with_root(db, root, now))
@@ -172,11 +172,11 @@ class SqliteStore:
         await self._drop(conversation_id)
         path = self._catalog.path_of(conversation_id)
         receipt = await self._catalog.exclusively(
-            lambda db: forgetting.forget(self._catalog, db, conversation_id, path, None)
+            lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path, None)
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
-        return await self._catalog.run(lambda db: forgetting.checked(self._catalog, db, receipt, path))
+        return await self._catalog.run(lambda db: file_lifecycle.checked(self._catalog, db, receipt, path))
 
     async def sweep(self, now: float) -> list[str]:
         swept = []
@@ -191,11 +191,11 @@ class SqliteStore:
         for path in set(await self._catalog.run(self._catalog.remains)) - self._begun:
             with contextlib.suppress(CtxmemError, OSError):  # what is not ours, or can't be read, is left alone
                 await self._catalog.exclusively(partial(self._sweep_one, "", path, now))
-        await self._catalog.exclusively(lambda _: forgetting.clear_unfinished(self._catalog.folder))
+        await self._catalog.exclusively(lambda _: file_lifecycle.clear_unfinished(self._catalog.folder))
         return swept
 
     def _sweep_one(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
-        return forgetting.forget(self._catalog, db, conversation_id, path, now)
+        return file_lifecycle.forget(self._catalog, db, conversation_id, path, now)
 
     def end(self) -> None:
         """From here on nothing is opened: nobody would tell its thread to end, and the process would wait for it."""
@@ -280,4 +280,6 @@ class SqliteStore:
         """Makes the conversation's file where there is none; an expired or forgotten one is removed first."""
         path = self._catalog.path_of(conversation_id)
         await self._drop(conversation_id)
-        await self._catalog.exclusively(lambda db: forgetting.make_room(self._catalog, db, conversation_id, path, now))
+        await self._catalog.exclusively(
+            lambda db: file_lifecycle.make_room(self._catalog, db, conversation_id, path, now)
+        )

@@ -1,0 +1,67 @@
+"""Reads the conversations that Cursor's editor keeps in a database, `state.vscdb`, as a JSON document for the parser.
+
+Read alone: the file is opened so that nothing can be written. Cursor may be running; what it writes meanwhile is not
+seen. Of each message only what the parser reads is taken along: the context that was sent with it is many times larger.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.transcripts.cursor.ide_db import CONVERSATIONS, OF_COMPOSER, OF_MESSAGE, STORE_FILE
+
+_COMPOSER, _MESSAGE = "composerData:", "bubbleId:"
+# The character behind ':'; keys between a prefix and it are those that begin with the prefix.
+_BEHIND = ";"
+
+
+def is_store(file: Path) -> bool:
+    return file.name == STORE_FILE
+
+
+def document(file: Path) -> str:
+    """Every conversation in the database. Raises InvalidArgument where it is none of Cursor's."""
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            return json.dumps({CONVERSATIONS: [*_conversations(store)]}, ensure_ascii=False)
+    except sqlite3.Error as error:
+        raise InvalidArgument(
+            f"file {file}",
+            f"can't be read as Cursor's database ({error})",
+            "Name User/globalStorage/state.vscdb, or a copy of it made while Cursor was closed.",
+        ) from error
+
+
+def _conversations(store: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    for key, composer in _rows(store, _COMPOSER):
+        identity = key.removeprefix(_COMPOSER)
+        prefix = f"{_MESSAGE}{identity}:"
+        messages = {name.removeprefix(prefix): message for name, message in _rows(store, prefix)}
+        yield {
+            "id": identity,
+            "composer": None if composer is None else _of(composer, OF_COMPOSER),
+            "messages": {name: None if row is None else _of(row, OF_MESSAGE) for name, row in messages.items()},
+        }
+
+
+def _rows(store: sqlite3.Connection, prefix: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Rows whose key begins so, with their objects; None where a value is no object. Rows that Cursor emptied are left
+    out."""
+    asked = "SELECT key, value FROM cursorDiskKV WHERE key >= ? AND key < ? AND value IS NOT NULL ORDER BY key"
+    for key, value in store.execute(asked, (prefix, prefix[:-1] + _BEHIND)).fetchall():
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        yield str(key), found if isinstance(found, dict) else None
+
+
+def _of(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: row[name] for name in names if name in row}

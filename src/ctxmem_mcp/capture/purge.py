@@ -1,0 +1,39 @@
+"""What is forgotten is forgotten here too: no event of it waits in the spool, and its transcript is left alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture.sync_state import FOLDER, Ledger
+
+_log = logging.getLogger(__name__)
+
+
+def leave_alone(data_dir: Path, conversation_ids: Collection[str]) -> None:
+    """Strikes these conversations' events out of the spool and notes that their transcripts are not to be taken in
+    again. A transcript that is imported by name comes back all the same."""
+    try:
+        waiting = spool.waiting(str(data_dir))
+        if waiting:
+            _strike(waiting, conversation_ids)
+        if (data_dir / FOLDER).is_dir():
+            Ledger(data_dir).forget(conversation_ids)
+    except OSError as error:
+        _log.warning("Events of forgotten conversations may still wait: %s", error)
+
+
+def _strike(waiting: list[spool.Spooled], conversation_ids: Collection[str]) -> None:
+    from ctxmem_mcp.capture.events import read_event
+    from ctxmem_mcp.capture.importer import conversation_id_for
+
+    for spooled in waiting:
+        try:
+            agent, raw, _ = spooled.read()
+        except (OSError, ValueError):
+            continue
+        event = read_event(agent, raw, spooled.at)
+        if event is not None and conversation_id_for(event.session_id) in conversation_ids:
+            spooled.done()

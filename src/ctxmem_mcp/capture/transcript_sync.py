@@ -1,0 +1,233 @@
+"""Takes a transcript in as it grows, each part of it once.
+
+A file that has not changed since costs a look at its size and time. What was taken in before is recognised by its hash
+and read no second time where the format can go on from there; a conversation that was forgotten stays so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ctxmem_mcp.capture import importer
+from ctxmem_mcp.capture.events import CODEX
+from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
+from ctxmem_mcp.capture.sync_state import GONE, Ledger, Taken, hashed
+from ctxmem_mcp.errors import InvalidArgument, NotFound
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import Transcript
+
+_LINES = ".jsonl"
+# Codex writes what it says twice, in rows of two kinds; they stand together after this long.
+QUIET_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a file was taken in to. conversation: empty where nothing is said in it yet. new: turns stored now.
+
+    young: it was written to a moment ago, and what its last rows say may yet change; nothing was taken in.
+    """
+
+    conversation: str = ""
+    new: int = 0
+    gone: bool = False
+    young: bool = False
+
+
+class Follower:
+    """Follows transcripts into one memory, whose data folder says how far each is."""
+
+    def __init__(self, memory: Memory, data_dir: Path, retention_days: int | None = None) -> None:
+        self._memory, self._ledger, self._days = memory, Ledger(data_dir), retention_days
+
+    async def follow(self, file: Path, *, as_it_is: bool = False) -> Followed | None:
+        """Takes in what is new in a file and in those of its sub-agents; None where there is no such file.
+        as_it_is: even if it was written to a moment ago."""
+        main = await self._follow_one(file, as_it_is)
+        if main is None or main.gone or main.young:
+            return main
+        new = main.new
+        for beside in subagents_of(file):
+            followed = await self._follow_one(beside, as_it_is)
+            new += followed.new if followed else 0
+        return replace(main, new=new)
+
+    async def _follow_one(self, file: Path, as_it_is: bool) -> Followed | None:
+        state = _state(file)
+        if state is None:
+            return None
+        taken = self._ledger.of(file)
+        if taken.gone:
+            return Followed(gone=True)
+        if taken.tip and not await self._is_there(taken.conversation):
+            self._ledger.write(file, GONE)
+            return Followed(gone=True)
+        if state == (taken.size, taken.changed):
+            return Followed(taken.conversation)
+        raw = await asyncio.to_thread(complete, file)
+        now = replace(taken, size=state[0], changed=state[1])
+        quiet = as_it_is or _quiet_seconds(state[1]) >= QUIET_SECONDS
+        return await self._grow(file, raw, now) or await self._begin(file, raw, now, quiet)
+
+    async def _grow(self, file: Path, raw: bytes, taken: Taken) -> Followed | None:
+        """Goes on from where the file was; None where it has to be read from its beginning."""
+        if not taken.tip or not _goes_on(raw, taken):
+            return None
+        if len(raw) == taken.bytes:
+            self._ledger.write(file, taken)
+            return Followed(taken.conversation)
+        if taken.growth is None:
+            return None
+        text, _ = importer.text_of(raw[taken.bytes :])
+        grown = await asyncio.to_thread(registry.grown, taken.growth, text)
+        if grown is None:
+            return None
+        turns, growth = grown
+        tip, new = taken.tip, 0
+        if turns:
+            done = await self._memory.sync(turns, conversation_id=taken.conversation, after=tip)
+            tip, new = done.head or tip, done.appended
+        self._ledger.write(file, replace(taken, bytes=len(raw), digest=hashed(raw), tip=tip, growth=growth))
+        return Followed(taken.conversation, new)
+
+    async def _begin(self, file: Path, raw: bytes, taken: Taken, quiet: bool) -> Followed:
+        """Reads the file from its beginning; what is known of it is found and not stored again."""
+        try:
+            text, _ = importer.text_of(raw)
+            transcript, growth = await asyncio.to_thread(registry.begun, text, registry.name_of(file))
+        except InvalidArgument:
+            return Followed()  # nothing yet by which its format can be told
+        if transcript.agent == CODEX and not quiet:
+            return Followed(taken.conversation, young=True)
+        told = importer.conversation_id_for(transcript.session_id)
+        events = self._ledger.of_events(told) if told else Taken()
+        if told and (events.gone or events.by_events):
+            self._ledger.write(file, GONE if events.gone else replace(taken, conversation=told))
+            return Followed(told, gone=events.gone)
+        left = hashed(repr(transcript.left).encode("utf-8", "surrogatepass"))
+        done = await importer.bring_in(self._memory, file, transcript, self._days, left_too=left != taken.left)
+        for warning in transcript.warnings[:3]:
+            _log.info("%s: %s", file.name, warning)
+        if done is None:
+            return Followed()
+        new, threads = await self._threads(file, transcript, set(taken.threads))
+        self._ledger.write(
+            file,
+            replace(
+                taken,
+                bytes=len(raw),
+                digest=hashed(raw),
+                conversation=done.conversation_id,
+                tip=done.tip,
+                left=left,
+                threads=threads,
+                growth=growth,
+            ),
+        )
+        return Followed(done.conversation_id, done.new + new)
+
+    async def _threads(self, file: Path, transcript: Transcript, taken: set[str]) -> tuple[int, tuple[str, ...]]:
+        """Sub-agents that the file itself tells of and that have no file of their own. One that was taken in before
+        and is not there any more stays away."""
+        new = 0
+        for thread in transcript.threads:
+            conversation = importer.conversation_id_for(thread.session_id)
+            if conversation is None or _has_own_file(file, thread):
+                continue
+            mark = hashed(conversation.encode())
+            if mark in taken and not await self._is_there(conversation):
+                continue
+            done = await importer.bring_in(self._memory, file, thread, self._days)
+            taken.add(mark)
+            new += done.new if done else 0
+        return new, tuple(sorted(taken))
+
+    async def _is_there(self, conversation: str) -> bool:
+        try:
+            await self._memory.info(conversation)
+        except NotFound:
+            return False
+        return True
+
+
+def _has_own_file(file: Path, thread: Transcript) -> bool:
+    """In the folder of its session's sub-agents; in older versions, beside the session."""
+    name = f"agent-{thread.session_id.rpartition(':')[2]}{_LINES}"
+    return (file.with_suffix("") / SUBAGENTS / name).exists() or file.with_name(name).exists()
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """A file's size and when it was changed."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def _quiet_seconds(changed: int) -> float:
+    """How long a file was not written to; long, where its time lies ahead of the clock."""
+    since = time.time() - changed / 1e9
+    return since if since >= 0 else QUIET_SECONDS
+
+
+def complete(file: Path) -> bytes:
+    """The file up to its last whole line: an agent may be writing the one after it. Files that are no lines: all."""
+    raw = file.read_bytes()
+    if file.suffix != _LINES or raw.endswith(b"\n"):
+        return raw
+    end = raw.rfind(b"\n") + 1
+    try:
+        # A row is an object, and an object that is cut off is no JSON.
+        return raw if isinstance(json.loads(raw[end:]), dict) else raw[:end]
+    except ValueError:
+        return raw[:end]
+
+
+def _goes_on(raw: bytes, taken: Taken) -> bool:
+    """Whether what was taken in before is still what the file begins with."""
+    return len(raw) >= taken.bytes and hashed(raw[: taken.bytes]) == taken.digest
+
+
+# ---------------------------------------------------------------- words that may be late
+
+# Shorter words are looked for as a whole text; longer ones may stand inside one.
+_SHORT_CHARS = 40
+
+
+def holds(raw: bytes, turn: NewTurn) -> bool:
+    """Whether a file of JSON has these words already: as a text, between tags, or, if they are long, line by line in
+    texts."""
+    words = turn.content.strip()
+    if (
+        _quoted(turn.content) in raw
+        or _quoted(words) in raw
+        or _tagged(words, "") in raw
+        or _tagged(words, "\n") in raw
+    ):
+        return True
+    return len(words) >= _SHORT_CHARS and all(line[1:-1] in raw for line in _lines(words))
+
+
+def _lines(words: str) -> Iterator[bytes]:
+    for line in words.splitlines():
+        if line.strip():
+            yield _quoted(line.strip())
+
+
+def _tagged(words: str, edge: str) -> bytes:
+    """As they stand in a text that puts them in tags."""
+    return _quoted(f">{edge}{words}{edge}</")[1:-1]
+
+
+def _quoted(words: str) -> bytes:
+    return json.dumps(words, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -1,0 +1,180 @@
+"""Tensorheart's sessions: a conversation with a name, a system prompt and a budget, and the context to send a model.
+
+    POST   /v1/chat/sessions                  GET  /v1/chat/sessions
+    GET    /v1/chat/sessions/{id}             DELETE /v1/chat/sessions/{id}
+    POST   /v1/chat/sessions/{id}/messages    GET  /v1/chat/sessions/{id}/messages
+    GET    /v1/chat/sessions/{id}/context?query=&context_budget=
+
+A session's id is its conversation's: what MCP tools show of it, they show under that id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from ctxmem_mcp.errors import InvalidArgument, UnknownConversation
+from ctxmem_mcp.http_api.context_window import Wish, context
+from ctxmem_mcp.http_api.envelope import NoSuchRecord, at, enveloped, only, page, required, text, whole
+from ctxmem_mcp.http_api.errors import json_object
+from ctxmem_mcp.http_api.spaces import default_space
+from ctxmem_mcp.models import NewTurn, Turn, iso
+from ctxmem_mcp.record_files import EXPIRES, SESSIONS, Records, new_id
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from ctxmem_mcp.http_api.deps import Deps
+    from ctxmem_mcp.stores.base import State
+
+BUDGET_DEFAULT, BUDGET_MIN, BUDGET_MAX = 8_000, 500, 200_000
+NAME_CHARS_MAX, PROMPT_CHARS_MAX, SPACE_CHARS_MAX, QUERY_CHARS_MAX = 200, 200_000, 100, 10_000
+CONTENT_CHARS_MAX = 100_000_000
+ROLES = ("user", "assistant")
+PATH = "/v1/chat/sessions"
+
+_Record = dict[str, Any]
+
+
+def routes(deps: Deps) -> list[Route]:
+    sessions = Sessions(deps)
+    one = f"{PATH}/{{session_id}}"
+    return [
+        at(PATH, POST=sessions.create, GET=sessions.list),
+        at(one, GET=sessions.get, DELETE=sessions.delete),
+        at(f"{one}/messages", POST=sessions.add, GET=sessions.messages),
+        at(f"{one}/context", GET=sessions.context),
+    ]
+
+
+class Sessions:
+    """The routes. Each looks in the asking principal's folder and memory and nowhere else."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    async def create(self, request: Request) -> Response:
+        body = await json_object(request) if await request.body() else {}
+        only(body, "name", "system_prompt", "context_budget", "space_id")
+        budget = body.get("context_budget")
+        created = time.time()
+        record = {
+            "name": text(body, "name", NAME_CHARS_MAX),
+            "system_prompt": text(body, "system_prompt", PROMPT_CHARS_MAX),
+            "context_budget": BUDGET_DEFAULT if budget is None else _budget(budget),
+            "space_id": text(body, "space_id", SPACE_CHARS_MAX, least=1) or await self._default_space(request),
+            "created": created,
+            EXPIRES: created + self._deps.settings.retention_days * 86_400,
+        }
+        session_id = new_id("session")
+        await asyncio.to_thread(self._records(request).put, session_id, record)
+        return enveloped(request, _told(session_id, record, None))
+
+    async def list(self, request: Request) -> Response:
+        limit, offset = page(request)
+        space = request.query_params.get("space_id")
+        there = await asyncio.to_thread(self._records(request).all)
+        there = [(name, record) for name, record in there if space in (None, record["space_id"])]
+        there.sort(key=lambda one: (-one[1]["created"], one[0]))
+        told = []
+        for name, record in there[offset : offset + limit]:
+            state = await self._state(request, name)
+            if state is not None or record[EXPIRES] > time.time():
+                told.append(_told(name, record, state))
+        return enveloped(request, told, total=len(there), limit=limit, offset=offset)
+
+    async def get(self, request: Request) -> Response:
+        session_id, record, state = await self._session(request)
+        return enveloped(request, _told(session_id, record, state))
+
+    async def delete(self, request: Request) -> Response:
+        session_id, _, state = await self._session(request)
+        if state is not None:
+            await (await self._deps.memory(request)).forget(session_id, session_id)
+        await asyncio.to_thread(self._records(request).remove, session_id)
+        return enveloped(request, {"id": session_id, "deleted": True})
+
+    async def add(self, request: Request) -> Response:
+        body = await json_object(request)
+        session_id, record, _ = await self._session(request)
+        only(body, "role", "content")
+        content = required(body, "content", CONTENT_CHARS_MAX)
+        role = body.get("role")
+        if role not in ROLES:
+            raise InvalidArgument("role", "takes user or assistant")
+        memory = await self._deps.memory(request)
+        done = await memory.append(NewTurn(role, content), conversation_id=session_id, space=record["space_id"])
+        told = _message(await memory.turn(session_id, done.turn_id))
+        return enveloped(request, {**told, "session_id": session_id, "message_count": done.index + 1})
+
+    async def messages(self, request: Request) -> Response:
+        session_id, _, state = await self._session(request)
+        limit, offset = page(request)
+        turns: list[Turn] = []
+        if state is not None:
+            memory = await self._deps.memory(request)
+            turns = await memory.turns(session_id, first=offset, last=offset + limit - 1)
+        total = _messages_of(state)
+        return enveloped(request, [_message(turn) for turn in turns], total=total, limit=limit, offset=offset)
+
+    async def context(self, request: Request) -> Response:
+        session_id, record, state = await self._session(request)
+        query = text(dict(request.query_params), "query", QUERY_CHARS_MAX)
+        budget = _budget(request.query_params.get("context_budget", record["context_budget"]))
+        wish = Wish(record["system_prompt"], query or None, budget)
+        memory = await self._deps.memory(request)
+        found = await context(memory, session_id if state else None, wish, self._deps.settings.encoding)
+        return enveloped(request, {"session_id": session_id, **found})
+
+    # ------------------------------------------------------------ inside
+
+    def _records(self, request: Request) -> Records:
+        return Records(self._deps.folder(request), SESSIONS)
+
+    async def _default_space(self, request: Request) -> str | None:
+        return await asyncio.to_thread(default_space, self._deps.folder(request))
+
+    async def _session(self, request: Request) -> tuple[str, _Record, State | None]:
+        """The session that the path names. What has expired and is not swept yet is not there."""
+        session_id = request.path_params["session_id"]
+        record = await asyncio.to_thread(self._records(request).get, session_id)
+        state = await self._state(request, session_id) if record is not None else None
+        if record is None or (state is None and record[EXPIRES] <= time.time()):
+            raise NoSuchRecord("session", session_id)
+        return session_id, record, state
+
+    async def _state(self, request: Request, session_id: str) -> State | None:
+        try:
+            return await (await self._deps.memory(request)).info(session_id)
+        except UnknownConversation:
+            return None
+
+
+def _budget(value: object) -> int:
+    return whole(value, "context_budget", BUDGET_MIN, BUDGET_MAX)
+
+
+def _told(session_id: str, record: _Record, state: State | None) -> dict[str, Any]:
+    return {
+        "id": session_id,
+        "name": record["name"],
+        "system_prompt": record["system_prompt"],
+        "context_budget": record["context_budget"],
+        "space_id": record["space_id"],
+        "message_count": _messages_of(state),
+        "token_count": state.tokens if state else 0,
+        "created_at": iso(record["created"]),
+        "updated_at": iso(state.updated if state else record["created"]),
+        "expires_at": iso(state.expires if state else record[EXPIRES]),
+    }
+
+
+def _messages_of(state: State | None) -> int:
+    return state.turns if state else 0
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    return {"id": turn.id, "role": turn.role, "content": turn.content, "token_count": turn.tokens}

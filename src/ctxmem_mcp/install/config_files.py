@@ -1,0 +1,89 @@
+"""Reading an agent's file, keeping a copy of it beside it, and replacing it in one step.
+
+A file that is replaced keeps its permissions; behind a link it is the file linked to that is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from ctxmem_mcp.install.errors import Unfit
+
+_MARK = ".ctxmem-"
+_ENDING = ".bak"
+_PRIVATE = 0o600
+
+
+def read(path: Path) -> str | None:
+    """The text of a file, its line ends as they are; None where there is none. Raises Unfit."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise Unfit("is not UTF-8") from error
+    except OSError as error:
+        raise Unfit(f"can't be read: {error.strerror}") from error
+
+
+def is_protected(path: Path) -> bool:
+    """Whether nobody may write to a file that is there."""
+    return path.exists() and not path.stat().st_mode & 0o222
+
+
+def backups(path: Path) -> list[str]:
+    """The texts that were kept of a file, the newest first."""
+    kept = sorted(path.parent.glob(f"{_escaped(path.name)}{_MARK}*{_ENDING}"), reverse=True)
+    texts: list[str] = []
+    for one in kept:
+        with suppress(Unfit):
+            texts.append(read(one) or "")
+    return texts
+
+
+def keep(path: Path, now: datetime) -> Path:
+    """Copies a file beside itself, with its permissions; gives the copy's path."""
+    content, mode = path.read_bytes(), path.stat().st_mode & 0o777
+    for again in range(100):
+        stamp = now.strftime("%Y%m%d-%H%M%S") + (f"-{again:02}" if again else "")
+        copy = path.with_name(f"{path.name}{_MARK}{stamp}{_ENDING}")
+        with suppress(FileExistsError):
+            _write(copy, content, mode)
+            return copy
+    raise FileExistsError(f"{path.name}{_MARK}... in {path.parent}")
+
+
+def replace(path: Path, text: str, mode: int) -> None:
+    """Puts the text in place of a file's, or makes the file, with `mode` less the umask."""
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    present = target.stat().st_mode & 0o777 if target.exists() else None
+    new = target.with_name(f".{target.name}{_MARK}{os.getpid()}.tmp")
+    try:
+        _write(new, text.encode("utf-8"), mode if present is None else _PRIVATE)
+        if present is not None:
+            new.chmod(present)
+        os.replace(new, target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file; behind a link, the file linked to."""
+    Path(os.path.realpath(path)).unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Makes a file, on the disk when this returns. Raises FileExistsError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

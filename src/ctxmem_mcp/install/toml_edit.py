@@ -1,0 +1,187 @@
+"""TOML as text: a table put in, a value of it changed, a table taken out, and every other byte as it was.
+
+A small reader finds where statements begin and end; what they say is asked of tomllib. Each verb checks its work with
+tomllib: the text it gives must read as the old one with just that change, or it refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ctxmem_mcp.install.errors import Unfit
+
+BOM = "\ufeff"
+Name = tuple[str, ...]
+
+# What a value is made of, the longest first: strings of all four kinds, comments, brackets, line ends, the rest.
+_TOKEN = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[{]|[\]}]|\r?\n|[^\s"\'#\[\]{}]+|\s',
+    re.DOTALL,
+)
+_NAME = re.compile(r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[ \t.])+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A table's header (no key; of a list of tables, an empty one) or a key with its value: whole lines."""
+
+    start: int
+    stop: int
+    table: Name
+    key: Name | None = None
+    value: tuple[int, int] = (0, 0)
+
+
+def read(text: str) -> dict[str, Any]:
+    """What the text says. Raises Unfit."""
+    try:
+        return tomllib.loads(text.removeprefix(BOM).replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise Unfit(f"is not TOML: {error}") from error
+
+
+def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
+    """The text with these values in table `name`: a table that is missing comes last, values that differ are changed
+    in place, values that are missing stand after the table's header."""
+    expected = read(text)
+    there = expected
+    for step in name:
+        there = there.setdefault(step, {})
+    known = dict(there)
+    there |= values
+    header = next((one for one in _statements(text) if one.key is None and one.table == name), None)
+    if header is None and not known:
+        if _is_inline(text, name[:-1]):
+            told = ".".join(name[:-1])
+            raise Unfit(f"has {told} in braces, to which no table can be added; write it as tables, [{told}.NAME]")
+        return _checked(_appended(text, name, values), expected)
+    if header is None:
+        raise _in_another_form(name)
+    for key, value in values.items():
+        if known.get(key) != value:
+            text = _set(text, name, key, value)
+    return _checked(text, expected)
+
+
+def drop(text: str, name: Name) -> str:
+    """The text without table `name` and the tables under it."""
+    expected = read(text)
+    holder = expected
+    for step in name[:-1]:
+        holder = holder[step]
+    del holder[name[-1]]
+    if not holder and len(name) > 1 and not any(one.table == name[:-1] for one in _statements(text)):
+        del expected[name[0]]
+    gone = [one for one in _statements(text) if one.table[: len(name)] == name]
+    if not gone:
+        raise _in_another_form(name)
+    for one in reversed(gone):
+        text = text[: one.start] + text[one.stop :]
+    blank = re.search(r"(?<=\n)\r?\n$", text[: gone[0].start])
+    return _checked(text[: blank.start()] + text[blank.end() :] if blank else text, expected)
+
+
+def _in_another_form(name: Name) -> Unfit:
+    told = ".".join(name)
+    return Unfit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
+
+
+def _is_inline(text: str, name: Name) -> bool:
+    """Whether this table is the value of a key, in braces."""
+    return any((*one.table, *one.key) == name for one in _statements(text) if one.key)
+
+
+def _checked(text: str, expected: dict[str, Any]) -> str:
+    try:
+        if read(text) == expected:
+            return text
+    except Unfit:
+        pass
+    raise Unfit("can't be edited without touching something else")
+
+
+# ---------------------------------------------------------------- where things stand
+
+
+def _statements(text: str) -> list[Statement]:
+    found: list[Statement] = []
+    at = len(BOM) if text.startswith(BOM) else 0
+    table: Name = ()
+    while at < len(text):
+        stop = _line_end(text, at)
+        line = text[at:stop].lstrip(" \t")
+        begin = stop - len(line)
+        if line.startswith("["):
+            many = line.startswith("[[")
+            table = _parts(text, begin + (2 if many else 1))
+            found.append(Statement(at, stop, table, () if many else None))
+        elif line.strip() and not line.startswith("#"):
+            equals = _NAME.match(text, begin).end()  # type: ignore[union-attr]  # tomllib has read it
+            value = (equals + 1, _value_end(text, equals + 1))
+            stop = _line_end(text, value[1])
+            found.append(Statement(at, stop, table, _parts(text, begin), value))
+        at = stop
+    return found
+
+
+def _line_end(text: str, at: int) -> int:
+    return text.find("\n", at) + 1 or len(text)
+
+
+def _parts(text: str, at: int) -> Name:
+    """The name at this place, as tomllib reads it."""
+    written = _NAME.match(text, at)
+    value: Any = tomllib.loads(f"{written.group() if written else ''}=0")
+    parts: list[str] = []
+    while isinstance(value, dict):
+        ((part, value),) = value.items()
+        parts.append(part)
+    return tuple(parts)
+
+
+def _value_end(text: str, at: int) -> int:
+    """Where a value ends: at its line's end or comment, but not within brackets."""
+    depth, end = 0, at
+    while found := _TOKEN.match(text, at):
+        token = found.group()
+        if depth == 0 and (token[0] in "#\n\r"):
+            break
+        depth += (token in "[{") - (token in "]}")
+        at = found.end()
+        end = end if token.isspace() else at
+    return end
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _appended(text: str, name: Name, values: Mapping[str, Any]) -> str:
+    eol = "\r\n" if "\r\n" in text else "\n"
+    rows = [f"[{'.'.join(map(_key, name))}]", *(f"{_key(key)} = {_literal(value)}" for key, value in values.items())]
+    gap = "" if not text.strip(BOM + " \t\r\n") else ("" if text.endswith("\n") else eol) + eol
+    return text + gap + eol.join(rows) + eol
+
+
+def _set(text: str, name: Name, key: str, value: Any) -> str:
+    statements = _statements(text)
+    old = next((one for one in statements if one.table == name and one.key == (key,)), None)
+    if old:
+        return f"{text[: old.value[0]]} {_literal(value)}{text[old.value[1] :]}"
+    header = next(one for one in statements if one.table == name and one.key is None)
+    eol = "\r\n" if "\r\n" in text else "\n"
+    before = text[: header.stop] if text[: header.stop].endswith("\n") else text[: header.stop] + eol
+    return before + f"{_key(key)} = {_literal(value)}{eol}" + text[header.stop :]
+
+
+def _key(part: str) -> str:
+    return part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part, ensure_ascii=False)
+
+
+def _literal(value: Any) -> str:
+    """Strings, whole numbers, booleans and lists of them are written in TOML as in JSON."""
+    return json.dumps(value, ensure_ascii=False)

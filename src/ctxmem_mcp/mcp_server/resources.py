@@ -1,0 +1,243 @@
+"""Resources: the tree, nodes, turns and usage of a conversation to look at, and completion of their ids.
+
+    ctxmem://conversations
+    ctxmem://conversations/{conversation_id}/tree            JSON: the outline with summaries
+    ctxmem://conversations/{conversation_id}/nodes/{node_id} text: what expand_node gives
+    ctxmem://conversations/{conversation_id}/turns/{turn_id} text: the turn, byte for byte
+    ctxmem://conversations/{conversation_id}/usage           JSON: sizes, retention, cost of models and of the gateway
+
+Nothing here that the tools can't give: most hosts let only the user attach resources.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from mcp.types import (
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    TextResourceContents,
+)
+
+from ctxmem_mcp.errors import NotFound
+from ctxmem_mcp.mcp_server.notifications import ROOT_URI, tree_uri
+from ctxmem_mcp.models import ConversationInfo, OutlineNode, iso
+
+if TYPE_CHECKING:
+    from ctxmem_mcp.memory import Memory
+
+JSON_TYPE, TEXT_TYPE = "application/json", "text/plain"
+# A tree of more nodes than this is given down to a few levels; nodes/{node_id} opens the rest.
+NODES_WHOLE_MAX, LEVELS_OF_MANY = 400, 2
+NODE_TOKENS = 20_000
+LISTED, COMPLETED_MAX, TURNS_COMPLETED = 50, 100, 20
+
+TEMPLATES: tuple[ResourceTemplate, ...] = tuple(
+    ResourceTemplate(
+        uri_template=f"{ROOT_URI}/{{conversation_id}}/{path}",
+        name=name,
+        title=title,
+        description=description,
+        mime_type=mime_type,
+    )
+    for path, name, title, description, mime_type in (
+        ("tree", "tree", "Conversation tree", "Outline of a conversation: nodes, summaries, branches.", JSON_TYPE),
+        ("nodes/{node_id}", "node", "Node", "A node's outline and its turns, within 20,000 tokens.", TEXT_TYPE),
+        ("turns/{turn_id}", "turn", "Turn", "One turn, byte for byte.", TEXT_TYPE),
+        (
+            "usage",
+            "usage",
+            "Usage",
+            "Turns, tokens, branches, bytes, retention, what model calls and the gateway cost.",
+            JSON_TYPE,
+        ),
+    )
+)
+
+CONVERSATIONS = Resource(
+    uri=ROOT_URI,
+    name="conversations",
+    title="Conversations",
+    description="All conversations, last active first.",
+    mime_type=JSON_TYPE,
+)
+
+
+class NoSuchResource(NotFound):
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"No resource {uri!r}.", f"Read {ROOT_URI}, or see the resource templates.")
+
+
+async def listed(memory: Memory, cursor: str | None) -> tuple[list[Resource], str | None]:
+    """The conversations as resources to pick from, a page at a time."""
+    page = await memory.conversations(limit=LISTED, cursor=cursor)
+    trees = [
+        Resource(
+            uri=tree_uri(info.conversation_id),
+            name=info.conversation_id,
+            title=info.title or info.conversation_id,
+            description=f"{info.turns} turns, {info.tokens} tokens, last active {info.last_activity}",
+            mime_type=JSON_TYPE,
+        )
+        for info in page.conversations
+    ]
+    return trees if cursor else [CONVERSATIONS, *trees], page.next_cursor
+
+
+async def read(memory: Memory, uri: str) -> ReadResourceResult:
+    """The resource's content. Raises NotFound where there is none of this name."""
+    text, mime_type = await _content(memory, uri)
+    return ReadResourceResult(contents=[TextResourceContents(uri=uri, text=text, mime_type=mime_type)])
+
+
+async def _content(memory: Memory, uri: str) -> tuple[str, str]:
+    if uri == ROOT_URI:
+        return await _conversations(memory), JSON_TYPE
+    path = uri.removeprefix(f"{ROOT_URI}/") if uri.startswith(f"{ROOT_URI}/") else ""
+    match [unquote(step) for step in path.split("/")]:
+        case [conversation, "tree"] if conversation:
+            return await _tree(memory, conversation), JSON_TYPE
+        case [conversation, "usage"] if conversation:
+            return await _usage(memory, conversation), JSON_TYPE
+        case [conversation, "nodes", node] if conversation and node:
+            view = await memory.expand(conversation, node, token_budget=NODE_TOKENS)
+            return view.render(), TEXT_TYPE
+        case [conversation, "turns", turn] if conversation and turn:
+            return (await memory.turn(conversation, turn)).content, TEXT_TYPE
+    raise NoSuchResource(uri)
+
+
+async def _conversations(memory: Memory) -> str:
+    page = await memory.conversations(limit=LISTED)
+    return _json({"conversations": page.conversations, "next_cursor": page.next_cursor})
+
+
+async def _tree(memory: Memory, conversation: str) -> str:
+    state = await memory.info(conversation)
+    depth = None if state.nodes <= NODES_WHOLE_MAX else LEVELS_OF_MANY
+    nodes = await memory.outline(conversation, depth=depth)
+    tips = await memory.branches(conversation)
+    return _json(
+        {
+            "conversation_id": conversation,
+            "title": state.title,
+            "turns": state.turns,
+            "tokens": state.tokens,
+            "levels_shown": depth,
+            "branches": [{"last_turn": tip.id, "head": tip.seq == state.head} for tip in tips],
+            "nodes": [_node(node) for node in nodes],
+        }
+    )
+
+
+def _node(node: OutlineNode) -> dict[str, Any]:
+    summary = node.summary
+    return {
+        "id": node.id,
+        "turns": f"t{node.first}-t{node.last}",
+        "tokens": node.tokens,
+        "title": summary.title,
+        "highlights": [{"kind": line.kind, "turn": f"t{line.index}", "text": line.text} for line in summary.highlights],
+        "children": [_node(child) for child in node.children],
+    }
+
+
+async def _usage(memory: Memory, conversation: str) -> str:
+    state = await memory.info(conversation)
+    info = await _listing(memory, conversation)
+    return _json(
+        {
+            "conversation_id": conversation,
+            "turns": state.turns,
+            "tokens": state.tokens,
+            "encoding": state.encoding,
+            "nodes": state.nodes,
+            "branches": len(await memory.branches(conversation)),
+            "bytes": info.bytes if info else None,
+            "retention_days": state.retention_days,
+            "created_at": iso(state.created),
+            "last_activity": iso(state.updated),
+            "expires_at": iso(state.expires),
+            "model_calls": await memory.model_usage(conversation),
+            "gateway": await memory.gateway_usage(conversation),
+        }
+    )
+
+
+async def _listing(memory: Memory, conversation: str) -> ConversationInfo | None:
+    cursor: str | None = None
+    while True:
+        page = await memory.conversations(limit=COMPLETED_MAX, cursor=cursor)
+        for info in page.conversations:
+            if info.conversation_id == conversation:
+                return info
+        cursor = page.next_cursor
+        if cursor is None:
+            return None
+
+
+def _json(value: Any) -> str:
+    from pydantic_core import to_jsonable_python
+
+    return json.dumps(to_jsonable_python(value), ensure_ascii=False, separators=(",", ":"))
+
+
+# ---------------------------------------------------------------- completion
+
+
+async def completed(memory: Memory, argument: CompletionArgument, context: CompletionContext | None) -> Completion:
+    """Ids that begin with what was typed. Node and turn ids need the conversation_id typed before."""
+    conversation = ((context.arguments if context else None) or {}).get("conversation_id", "")
+    if argument.name == "conversation_id":
+        found = await _conversation_ids(memory, argument.value)
+    elif argument.name in ("node_id", "turn_id") and conversation:
+        found = await _ids_inside(memory, conversation, argument.name, argument.value)
+    else:
+        found = []
+    return Completion(values=found[:COMPLETED_MAX], total=len(found), has_more=len(found) > COMPLETED_MAX)
+
+
+async def _conversation_ids(memory: Memory, typed: str) -> list[str]:
+    found: list[str] = []
+    cursor: str | None = None
+    while len(found) <= COMPLETED_MAX:
+        page = await memory.conversations(limit=COMPLETED_MAX, cursor=cursor)
+        found += [i.conversation_id for i in page.conversations if i.conversation_id.startswith(typed)]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
+
+
+async def _ids_inside(memory: Memory, conversation: str, kind: str, typed: str) -> list[str]:
+    try:
+        nodes = await memory.outline(conversation)
+        if kind == "node_id":
+            return [node_id for node_id in _node_ids(nodes) if node_id.startswith(typed)]
+        last = max((node.last for node in nodes), default=-1)
+        return [(await memory.turn(conversation, turn)).id for turn in _turns_typed(typed, last)]
+    except NotFound:
+        return []
+
+
+def _node_ids(nodes: Sequence[OutlineNode]) -> Iterable[str]:
+    for node in nodes:
+        if node.id:
+            yield node.id
+        yield from _node_ids(node.children)
+
+
+def _turns_typed(typed: str, last: int) -> list[str]:
+    """The turns that the beginning of an id may mean, newest first: 't4' is t4, t40, t41, ...; 't41-8' is one."""
+    index, dash, _ = typed.removeprefix("t").partition("-")
+    if dash:
+        return [typed.rstrip("-")]
+    fitting = (f"t{i}" for i in range(last, -1, -1) if f"t{i}".startswith(f"t{index}"))
+    return [turn for turn, _ in zip(fitting, range(TURNS_COMPLETED), strict=False)]

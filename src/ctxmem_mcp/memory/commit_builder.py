@@ -1,0 +1,200 @@
+"""New turns -> one commit: counted, hashed, cut into pieces, analysed, grown into the tree, summarised. Pure.
+
+An Edge is all of a branch that growing it needs to see: its last turn, its open leaf, its spine. It comes from the
+store once and is carried from one append to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from ctxmem_mcp import tree
+from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
+from ctxmem_mcp.summarizers.base import TOPICS_JOINED, Summarizer, tells_nothing
+from ctxmem_mcp.text import analyzer, chunking, tokenizer
+from ctxmem_mcp.text.embeddings import Embedder
+
+# What a leaf's summariser sees of the turns before it.
+BEFORE_TURNS = 3
+# A topic is told by the beginning of what was said; long outputs say nothing more about it.
+TOPIC_CHARS = 1_000
+# Python takes any sign between date and time, and a time stands in the line above a turn's words.
+_WRITTEN_AS_TIME = re.compile(r"[0-9WTtZz:.,+ -]+")
+# A host's commands and greetings may stand before the first request.
+REQUESTS_LOOKED_AT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The open end of one branch. seq: its last turn (0: none yet). open: the open leaf's turns.
+
+    summaries: of the spine's nodes, by digest.
+    """
+
+    seq: int = 0
+    digest: bytes = b""
+    length: int = 0
+    frontier: tree.Frontier = field(default_factory=tree.Frontier)
+    open: tuple[Turn, ...] = ()
+    before: tuple[Turn, ...] = ()
+    summaries: Mapping[bytes, Summary] = field(default_factory=dict)
+
+
+def seconds(said_at: str | None) -> float | None:
+    """Seconds since 1970 of an ISO 8601 time (UTC where it names no zone); None for None or what can't be read."""
+    if said_at is None or not _WRITTEN_AS_TIME.fullmatch(said_at):
+        return None
+    try:
+        when = datetime.fromisoformat(said_at)
+        return (when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):  # overflow: of year 1 or 9999 here, and of none that there is in UTC
+        return None
+
+
+def stub_of(turn: Turn) -> tree.Stub:
+    """What the tree looks at of a turn."""
+    spoken = turn.role != "tool" and turn.call_id is None
+    topic = frozenset(analyzer.analyse(turn.content[:TOPIC_CHARS])) if spoken else frozenset[str]()
+    return tree.Stub(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, seconds(turn.said_at), topic)
+
+
+def chain(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
+    """The digests these turns get when they follow `previous`."""
+    digests = []
+    for turn in turns:
+        previous = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, salt)
+        digests.append(previous)
+    return digests
+
+
+def frontier_bytes(frontier: tree.Frontier) -> bytes:
+    """What a store keeps of the head's frontier: its spine; the rest is read off the last turns."""
+    spine = [[node.digest.hex() for node in level] for level in frontier.spine]
+    return json.dumps({"spine": spine}, separators=(",", ":")).encode()
+
+
+@dataclass(slots=True)
+class Grown:
+    """What growing gave: the commit to make, the edge after it, the new turns."""
+
+    commit: Commit
+    edge: Edge
+    turns: list[Turn]
+
+
+class Grower:
+    """Grows one edge by turns, collecting what a commit needs."""
+
+    def __init__(self, state: State, edge: Edge, summarizer: Summarizer, embedder: Embedder | None = None) -> None:
+        self._state, self._edge, self._summarizer, self._embedder = state, edge, summarizer, embedder
+        self._parent_seq = edge.seq
+        self._turns: list[Turn] = []
+        self._pieces: list[StoredPiece] = []
+        self._closings: list[Closing] = []
+        self._words = 0
+        self._next_piece = state.next_piece
+
+    def add_all(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> None:
+        """Adds the turns one after the other. Each kind of work is done for all of them before the next: the
+        tokenizer's tables, for one, stay in the processor's cache, and counting takes a quarter of the time."""
+        encoding = self._state.encoding
+        sizes = [tokenizer.count(new.content, encoding) for new in turns]
+        begins = [self._add(*one) for one in zip(turns, digests, sizes, strict=True)]
+        for turn, (leaf, session) in zip(self._turns[-len(turns) :], begins, strict=True):
+            self._cut(turn, leaf, session)
+
+    def _add(self, new: NewTurn, digest: bytes, size: int) -> tuple[int, int]:
+        """Gives where the turn's section and sitting begin."""
+        state, edge = self._state, self._edge
+        seq = state.next_seq + len(self._turns)
+        turn = Turn(seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size)
+        growth = tree.grow(edge.frontier, stub_of(turn), state.salt)
+        summaries = dict(edge.summaries)
+        for node in growth.closed:
+            summaries[node.digest] = summary = self._summary(node, edge, summaries)
+            self._closings.append(Closing(node, seq, summary))
+        open_turns, before = (*edge.open, turn), edge.before
+        if growth.closed:
+            open_turns, before = (turn,), edge.open[-BEFORE_TURNS:]
+            alive = {node.digest for level in growth.frontier.spine for node in level}
+            summaries = {digest: s for digest, s in summaries.items() if digest in alive}
+        self._turns.append(turn)
+        self._edge = Edge(seq, digest, edge.length + 1, growth.frontier, open_turns, before, summaries)
+        leaf = growth.frontier.leaf_first
+        return turn.index if leaf is None else leaf, growth.frontier.session
+
+    def _summary(self, node: Node, edge: Edge, summaries: Mapping[bytes, Summary]) -> Summary:
+        if node.level == 0:
+            return self._summarizer.leaf(edge.open, edge.before)
+        known = {n.digest: n for level in edge.frontier.spine for n in level}
+        return self._summarizer.parent([(known[digest], summaries[digest]) for digest in node.children])
+
+    def _cut(self, turn: Turn, leaf: int, session: int) -> None:
+        for start, stop in chunking.cut(turn.content, turn.role) or [(0, 0)]:
+            text = turn.content[start:stop]
+            found = analyzer.analyse(text)
+            whole = start == 0 and stop == len(turn.content)
+            size = turn.tokens if whole else tokenizer.count(text, self._state.encoding)
+            piece = Piece(
+                self._next_piece, turn.seq, turn.index, start, stop, size, len(found),
+                analyzer.flags(text, turn.role), leaf, session, turn.role, turn.name, turn.said_at,
+            )  # fmt: skip
+            vector = self._embedder.embed([text])[0] if self._embedder else b""
+            self._pieces.append(StoredPiece(piece, [*found, *analyzer.marks(piece.flags, turn.role)], vector))
+            self._words += len(found)
+            self._next_piece += 1
+
+    def grown(self, *, now: float, retention_days: int) -> Grown:
+        """The commit that stores all turns added, with the last of them as head."""
+        state, edge = self._state, self._edge
+        first, after = self._turns[0], self._turns[0].seq - 1
+        follows = self._parent_seq
+        begun = (
+            [] if follows == after and follows
+            else [Run(first.seq, follows, first.index, state.next_piece)]
+        )  # fmt: skip
+        state = replace(
+            state,
+            version=state.version + 1,
+            head=edge.seq,
+            next_seq=edge.seq + 1,
+            next_piece=self._next_piece,
+            runs=(*state.runs, *begun),
+            turns=state.turns + len(self._turns),
+            tokens=state.tokens + sum(turn.tokens for turn in self._turns),
+            words=state.words + self._words,
+            nodes=state.nodes + len(self._closings),
+            title=self._title(edge) or state.title,
+            retention_days=retention_days,
+            updated=now,
+            expires=now + retention_days * 86_400,
+            frontier=frontier_bytes(edge.frontier),
+        )
+        commit = Commit(state, self._turns, self._pieces, self._closings, begun)
+        return Grown(commit, edge, self._turns)
+
+    def _title(self, edge: Edge) -> str:
+        """What a conversation is called: the one topic of its closed sections; where they have several, or none is
+        closed, its first request. Empty: as it was."""
+        roots = edge.frontier.roots
+        topic = ""
+        if self._closings and roots:
+            known = [(node, edge.summaries[node.digest]) for node in roots]
+            topic = known[0][1].title if len(known) == 1 else self._summarizer.title(known)
+            if TOPICS_JOINED not in topic and not tells_nothing(topic):
+                return topic
+        return self._first_request() or topic if tells_nothing(self._state.title) else ""
+
+    def _first_request(self) -> str:
+        """The first that says something, among the first few things that the user said."""
+        said = [i for i, turn in enumerate(self._turns) if turn.role == "user"]
+        for i in said[:REQUESTS_LOOKED_AT]:
+            summary = self._summarizer.leaf(self._turns[i : i + 2])
+            if any(line.kind == "request" for line in summary.highlights) and not tells_nothing(summary.title):
+                return summary.title
+        return ""

@@ -1,0 +1,53 @@
+"""The tree of one branch as nested outline nodes, for whoever draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.edge_loader import spine_at
+from ctxmem_mcp.models import EXTRACTIVE, Node, OutlineNode, Summary
+from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.summarizers.base import Summarizer
+
+
+def best(summaries: Sequence[Summary]) -> Summary:
+    """The summary to show: the newest that somebody wrote, else the one the node was born with."""
+    written = [summary for summary in summaries if summary.author != EXTRACTIVE]
+    return (written or list(summaries))[-1]
+
+
+async def below(store: Store, conversation: str, roots: Sequence[Node], depth: int | None = None) -> dict[bytes, Node]:
+    """Every node from these roots down to `depth` levels under them, by digest; one read a level."""
+    found = {node.digest: node for node in roots}
+    level, steps = list(roots), 0
+    while (wanted := [digest for node in level for digest in node.children]) and (depth is None or steps < depth):
+        read = await store.nodes(conversation, wanted)
+        found |= read
+        level, steps = list(read.values()), steps + 1
+    return found
+
+
+async def outline(
+    store: Store, summarizer: Summarizer, state: State, lineage: Lineage, depth: int | None
+) -> list[OutlineNode]:
+    """The closed nodes without a parent, each with what is under it, then the open tail."""
+    conversation = state.conversation_id
+    spine = await spine_at(store, state, lineage)
+    roots = [node for level in reversed(spine) for node in level]
+    nodes = await below(store, conversation, roots, depth)
+    kept = await store.summaries(conversation, list(nodes))
+    summaries = {digest: best(found) for digest, found in kept.items()}
+    drawn = [_drawn(node, nodes, summaries) for node in roots]
+    first = roots[-1].last + 1 if roots else 0
+    tail = await store.turns(conversation, lineage.seqs(first, lineage.length))
+    if tail:
+        tokens = sum(turn.tokens for turn in tail)
+        drawn.append(OutlineNode(None, 0, first, tail[-1].index, tokens, summarizer.leaf(tail)))
+    return drawn
+
+
+def _drawn(node: Node, nodes: Mapping[bytes, Node], summaries: Mapping[bytes, Summary]) -> OutlineNode:
+    children = tuple(_drawn(nodes[d], nodes, summaries) for d in node.children if d in nodes)
+    summary = summaries[node.digest]
+    return OutlineNode(node.id, node.level, node.first, node.last, node.tokens, summary, children)

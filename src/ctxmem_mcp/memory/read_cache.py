@@ -1,0 +1,57 @@
+"""What looking at a conversation has read and what never changes there: turns without their words, pieces, nodes.
+
+An agent asks about one conversation again and again, and each view looks at much the same pieces. What is remembered
+holds no words of a turn and no summary.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from ctxmem_mcp.models import Node, Piece, Turn
+from ctxmem_mcp.stores.base import State
+
+# Each takes up to 10 MB.
+CONVERSATIONS_KEPT = 4
+ENTRIES_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of one conversation. created: when it began; another one of the same name is another one."""
+
+    created: float = 0.0
+    turns: dict[int, Turn] = field(default_factory=dict)
+    pieces: dict[int, Piece] = field(default_factory=dict)
+    nodes: dict[bytes, Node] = field(default_factory=dict)
+
+    def bound(self) -> None:
+        """Drops what has grown too large; it is read again."""
+        for kept in (self.turns, self.pieces, self.nodes):
+            if len(kept) > ENTRIES_KEPT:
+                kept.clear()
+
+
+class Looks:
+    """What was read of the conversations looked at last."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, Seen] = OrderedDict()
+
+    def at(self, state: State) -> Seen:
+        """What is known of this conversation; to be added to."""
+        seen = self._seen.pop(state.conversation_id, None)
+        if seen is None or seen.created != state.created:
+            seen = Seen(state.created)
+        seen.bound()
+        self._seen[state.conversation_id] = seen
+        while len(self._seen) > CONVERSATIONS_KEPT:
+            self._seen.popitem(last=False)
+        return seen
+
+    def drop(self, conversation_id: str) -> None:
+        self._seen.pop(conversation_id, None)
+
+    def clear(self) -> None:
+        self._seen.clear()

@@ -1,0 +1,115 @@
+"""Finds turns that speak of a query, and says where they stand and what reading them costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctxmem_mcp.memory.branch_reader import Branch, opened_for, whole_ground
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.commit_builder import seconds
+from ctxmem_mcp.memory.read_cache import Seen
+from ctxmem_mcp.memory.retrieve import Found, ask
+from ctxmem_mcp.models import Hit, Node, Piece, Turn
+from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.text import analyzer
+from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.views.layout import Ground
+from ctxmem_mcp.views.render import shortened
+
+SNIPPET_CHARS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search looks for: a role, a time between two instants (seconds since 1970), how many."""
+
+    role: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 10
+
+    @property
+    def some(self) -> bool:
+        """Whether it leaves out turns, whatever they say."""
+        return (self.role, self.since, self.until) != (None, None, None)
+
+    def admits(self, piece: Piece) -> bool:
+        if self.role is not None and piece.role != self.role:
+            return False
+        if self.since is None and self.until is None:
+            return True
+        at = seconds(piece.said_at)
+        if at is None:
+            return False
+        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
+
+
+async def search(
+    store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted, embedder: Embedder | None, seen: Seen
+) -> list[Hit]:
+    """The turns of a branch that answer best, best first."""
+    branch = Branch(store, state, lineage, embedder, seen)
+    best: dict[int, Found] = {}
+    answer = await ask(branch, query, by_words=True, admits=wanted.admits if wanted.some else None)
+    for found in answer.found:
+        if answer.matched and found.ordinal in answer.matched and wanted.admits(found.piece):
+            best.setdefault(found.piece.index, found)
+    chosen = list(best)[: wanted.limit]
+    turns = await branch.turns(chosen)
+    ground = await opened_for(branch, await whole_ground(branch), chosen)
+    paths = {index: _path(ground, index) for index in chosen}
+    titles = await branch.summaries(node for path in paths.values() for node in path)
+    return [
+        _hit(
+            state.conversation_id,
+            turns[i],
+            best[i],
+            [titles[n.digest].title for n in paths[i] if n.digest in titles],
+            query,
+            answer.why(best[i]),
+        )
+        for i in chosen
+    ]
+
+
+def _path(ground: Ground, index: int) -> list[Node]:
+    """The nodes above a turn, outermost first."""
+    path: list[Node] = []
+    level: Sequence[Node] = ground.roots
+    while above := [node for node in level if node.first <= index <= node.last]:
+        path.append(above[0])
+        level = [ground.nodes[digest] for digest in above[0].children]
+    return path
+
+
+def _hit(conversation_id: str, turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
+    text = turn.content[found.piece.start : found.piece.stop]
+    return Hit(
+        turn.id, conversation_id, turn.role, shortened(turn.name), turn.said_at, _snippet(text, query), path,
+        turn.tokens, round(found.score, 3), why,
+    )  # fmt: skip
+
+
+def _snippet(text: str, query: str) -> str:
+    """The line that says most of the query, with what stands around it."""
+    wanted = set(analyzer.analyse(query))
+    lines = text.splitlines(keepends=True) or [""]
+    scores = [len(wanted & set(analyzer.analyse(line[:2_000]))) for line in lines]
+    best = max(range(len(lines)), key=lambda i: (scores[i], -i))
+    start = sum(len(line) for line in lines[:best])
+    at = _first_place(lines[best], wanted)
+    begin = max(start, start + at - SNIPPET_CHARS // 2) if len(lines[best]) > SNIPPET_CHARS else start
+    snippet = text[begin : begin + SNIPPET_CHARS].strip()
+    return f"{'…' if begin > 0 else ''}{snippet}{'…' if begin + SNIPPET_CHARS < len(text) else ''}"
+
+
+def _first_place(line: str, wanted: set[str]) -> int:
+    """Roughly where in a long line the first wanted word stands."""
+    at = 0
+    for word in line.split():
+        at = line.find(word, at)
+        if wanted & set(analyzer.analyse(word)):
+            return at
+        at += len(word)
+    return 0

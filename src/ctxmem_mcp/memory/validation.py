@@ -1,0 +1,48 @@
+"""What callers give: ids, roles, texts, times, days. Bad ones are refused by name, with the rule and the remedy."""
+
+from __future__ import annotations
+
+import uuid
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.memory.commit_builder import seconds
+from ctxmem_mcp.memory.id_resolver import checked_conversation_id
+from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN, ROLES, NewTurn
+
+
+def id_or_new(conversation_id: str | None) -> str:
+    return f"c{uuid.uuid4().hex[:16]}" if conversation_id is None else checked_conversation_id(conversation_id)
+
+
+def checked_days(days: int | None) -> int | None:
+    if days is not None and not RETENTION_DAYS_MIN <= days <= RETENTION_DAYS_MAX:
+        raise InvalidArgument(
+            "retention_days", f"is {days}; takes {RETENTION_DAYS_MIN}..{RETENTION_DAYS_MAX}", "Leave it out for 30."
+        )
+    return days
+
+
+def check_role(role: str, where: str) -> None:
+    if role not in ROLES:
+        raise InvalidArgument(f"{where}role", f"is {role!r}; takes one of {', '.join(ROLES)}")
+
+
+def check_turn(turn: NewTurn, where: str) -> None:
+    """where: stands before the field's name in an error, such as 'messages[3].'."""
+    check_role(turn.role, where)
+    for field, text in (("content", turn.content), ("name", turn.name), ("call_id", turn.call_id)):
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument(
+                f"{where}{field}", "holds half of a surrogate pair, which is not valid Unicode", "Replace it."
+            ) from None
+    checked_time(f"{where}said_at", turn.said_at)
+
+
+def checked_time(argument: str, given: str | None) -> float | None:
+    """Seconds since 1970."""
+    when = seconds(given)
+    if given is not None and when is None:
+        raise InvalidArgument(argument, f"is {given!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
+    return when

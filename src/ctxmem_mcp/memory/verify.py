@@ -1,0 +1,91 @@
+"""Recomputes every hash of a conversation and says what does not agree. Reads everything once, in batches."""
+
+from __future__ import annotations
+
+from ctxmem_mcp import tree
+from ctxmem_mcp.errors import BrokenHistory
+from ctxmem_mcp.memory.branches import Lineage, run_end
+from ctxmem_mcp.models import Turn, id_digits
+from ctxmem_mcp.stores.base import Run, State, Store
+from ctxmem_mcp.text import tokenizer
+
+_TURNS_AT_ONCE = 500
+# What reading rows ends in whose bytes are not what was written.
+_DAMAGE = (BrokenHistory, LookupError, TypeError, ValueError, OverflowError)
+
+
+async def verify(store: Store, state: State) -> list[str]:
+    """What is wrong, in words; empty when every turn and every node hashes to its id."""
+    faults: list[str] = []
+    for run in state.runs:
+        try:
+            faults += await _run_faults(store, state, run)
+        except _DAMAGE as error:
+            faults.append(f"the branch from turn number {run.first_seq} on can't be read: {error}")
+    try:
+        faults += await _node_faults(store, state)
+    except _DAMAGE as error:
+        faults.append(f"the tree can't be read: {error}")
+    stored = state.next_seq - 1
+    if state.turns != stored:
+        faults.append(f"the conversation counts {state.turns} turns and holds {stored}")
+    return faults
+
+
+async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
+    faults: list[str] = []
+    conversation = state.conversation_id
+    previous = (await store.digests(conversation, run.parent_seq, run.parent_seq))[0] if run.parent_seq else b""
+    end = run_end(state.runs, state.next_seq, run.first_seq)
+    for start in range(run.first_seq, end + 1, _TURNS_AT_ONCE):
+        wanted = list(range(start, min(end, start + _TURNS_AT_ONCE - 1) + 1))
+        turns, unreadable = await _readable(store, conversation, wanted)
+        for seq in wanted:
+            turn = turns.get(seq)
+            if turn is None:
+                faults.append(f"turn number {seq} {unreadable.get(seq, 'is missing')}")
+                # Those after it follow on what was written down of it.
+                previous = next(iter(await store.digests(conversation, seq, seq)), previous)
+                continue
+            digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
+            if digest != turn.digest:
+                faults.append(f"{turn.id}: its words hash to t{turn.index}-{id_digits(digest)}")
+            if turn.index != run.first_index + seq - run.first_seq:
+                faults.append(f"{turn.id}: stands at the wrong place of its chain")
+            if tokenizer.count(turn.content, state.encoding) != turn.tokens:
+                faults.append(f"{turn.id}: its token count is not that of its words")
+            previous = turn.digest
+    return faults
+
+
+async def _readable(store: Store, conversation: str, seqs: list[int]) -> tuple[dict[int, Turn], dict[int, str]]:
+    """The turns that can be read, and of those that can't, why."""
+    try:
+        return {turn.seq: turn for turn in await store.turns(conversation, seqs)}, {}
+    except BrokenHistory as error:
+        if len(seqs) == 1:
+            return {}, {seqs[0]: f"can't be read: {error.message}"}
+    found: dict[int, Turn] = {}
+    unreadable: dict[int, str] = {}
+    for half in (seqs[: len(seqs) // 2], seqs[len(seqs) // 2 :]):
+        more, why = await _readable(store, conversation, half)
+        found |= more
+        unreadable |= why
+    return found, unreadable
+
+
+async def _node_faults(store: Store, state: State) -> list[str]:
+    conversation = state.conversation_id
+    closings = await store.closings(conversation, 1, state.next_seq - 1)
+    nodes = {node.digest: node for _, node in closings}
+    faults: list[str] = []
+    for closer, node in closings:
+        children = [nodes[digest] for digest in node.children if digest in nodes]
+        digests: list[bytes] = []
+        if node.level == 0:
+            lineage = Lineage.of(state.runs, closer)
+            for first_seq, last_seq in lineage.ranges(node.first, node.last):
+                digests += await store.digests(conversation, first_seq, last_seq)
+        faults += tree.faults(node, children, digests, state.salt)
+    without = set(nodes) - set(await store.summaries(conversation, list(nodes)))
+    return faults + [f"{nodes[digest].id}: has no summary" for digest in sorted(without)]

@@ -1,0 +1,331 @@
+"""Views: what of a branch is shown within a budget. Reads in a few batches; recall decides.
+
+query -> ranked pieces -> units that fit (by estimate) -> the ground under them -> fitted text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
+from ctxmem_mcp.memory.branch_reader import Branch, checks_of, opened_for, outline_nodes, spoken, unfolded, whole_ground
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.read_cache import Seen
+from ctxmem_mcp.memory.retrieve import Answer, Found, ask
+from ctxmem_mcp.memory.section_summaries import sections_of
+from ctxmem_mcp.memory.stable_view import stable_view
+from ctxmem_mcp.models import HighlightKinds, Piece, Reason, Summary, Turn, View
+from ctxmem_mcp.retrieval.query import EVERYTHING, asks_for_the_end
+from ctxmem_mcp.retrieval.selection import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose, cost_weight_for
+from ctxmem_mcp.retrieval.summary_hits import answers, between, told_turns
+from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.views.budget import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
+from ctxmem_mcp.views.header import Heading, headed
+from ctxmem_mcp.views.layout import Ground, Quoted, Stretch, Tiled, tile
+from ctxmem_mcp.views.render import NO_KIND_FILTER
+from ctxmem_mcp.views.summary_requests import asking, tokens_for_asking, wanted
+
+# The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
+RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
+RECENT_TURNS_MAX = 60
+# Without a query, what the user said last is the query.
+QUERY_TURNS, QUERY_CHARS = 2, 2_000
+# Chosen by estimate with this much to spare, so that the exact fit has something to fill up with.
+CHOOSE_MORE = 1.25
+# Of what was found, as much as this many budgets could hold is looked at.
+LOOKED_AT = 3
+# A call as long as this is shown with its result; a longer one only when it is wanted for itself.
+CALL_TOKENS_MAX = 200
+# A line of the outline by itself, and with what it tells of.
+OUTLINE_LINE_TOKENS, TOLD_LINE_TOKENS = 24, 70
+# A question about the whole history is answered by the outline rather than by more quotes.
+# In talk the turns themselves are hardly longer than lines about them.
+OUTLINE_SHARE_OF_TALK = 0.06
+OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
+# Of everything, what people asked for is opened; the rest is told.
+REQUESTS: HighlightKinds = frozenset(("request",))
+# How many of the turns that summaries tell of are looked at for it, and how much of a long one.
+TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 2
+# How many turns before an answer the question is looked for.
+SAID_WITHIN = 8
+LAYOUTS = ("tree", "stable")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a view should show: units, best first; where their leaves begin; and how much the outline may say."""
+
+    units: list[Unit]
+    leaf_of: dict[int, int]
+    outline_share: float = OUTLINE_SHARE_MAX
+    kinds: HighlightKinds = NO_KIND_FILTER
+
+
+async def view(
+    store: Store,
+    summarizer: Summarizer,
+    state: State,
+    lineage: Lineage,
+    query: str | None,
+    token_budget: int,
+    layout: str,
+    explain: bool,
+    embedder: Embedder | None = None,
+    seen: Seen | None = None,
+    asks: bool = False,
+) -> View:
+    """The view of a branch as of its last turn; with its reasons, where they are asked for. asks: its header may name
+    nodes that a better summary is wanted of."""
+    if layout not in LAYOUTS:
+        raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
+    branch = Branch(store, state, lineage, embedder, seen or Seen())
+    count = tokenizer.Counting(state.encoding)
+    ground = await whole_ground(branch)
+    heading = await heading_of(branch, ground, token_budget)
+    if layout == "stable":
+        answer = await ask(branch, query) if query and query.strip() else None
+        wanted = [_unit(found) for found in _in_order_of_pay(answer, token_budget)] if answer else []
+        return await stable_view(branch, ground, heading, wanted, count)
+    budget = token_budget - heading.cost(count) - (tokens_for_asking(heading) if asks else 0)
+    if query and (not query.strip() or asks_for_the_end(query)):
+        query = None
+    asked = query or await _last_said(branch)
+    recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
+    answer = await ask(branch, asked) if asked else None
+    found = _in_order_of_pay(answer, budget) if answer else []
+    kinds = answer.plan.told if answer and query else NO_KIND_FILTER
+    wish = Wish(
+        [*recent, *(_unit(f) for f in found)],
+        {f.piece.index: f.piece.leaf for f in found},
+        _outline_share(answer) if answer and query else OUTLINE_SHARE_MAX,
+    )
+    if kinds and (told := await _told(branch, ground, summarizer, kinds, found)):
+        wish = replace(told, units=[*told.units, *recent])
+    fitted = await _fitted(branch, ground, wish, budget, count)
+    if isinstance(fitted, int):
+        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
+    if asks:
+        heading = asking(heading, fitted.wanted, count)
+    shown = headed(heading, fitted.text, count)
+    return replace(shown, reasons=_reasons(answer, found, fitted)) if explain and answer else shown
+
+
+def _reasons(answer: Answer, found: Sequence[Found], fitted: Fitted) -> tuple[Reason, ...]:
+    """Why each shown piece was taken, in the order in which they were."""
+    quoted = {item.turn.index: item for item in fitted.items if isinstance(item, Quoted)}
+    return tuple(
+        Reason(shown.turn.id, f.piece.tokens, round(f.score, 3), answer.why(f))
+        for f in found
+        if (shown := quoted.get(f.piece.index)) and shown.stretches[0].start <= f.piece.start
+    )
+
+
+async def heading_of(branch: Branch, ground: Ground, token_budget: int) -> Heading:
+    """What the first line of every view says."""
+    last = branch.lineage.last_seq
+    head = (await branch.bare_turns([last]))[0].id if last else None
+    total = sum(node.tokens for node in ground.roots) + sum(t.tokens for t in ground.leaves[ground.tail_first])
+    return Heading(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
+
+
+async def _last_said(branch: Branch) -> str:
+    """The last user turns, as the query that nobody typed."""
+    length = branch.lineage.length
+    bare = await branch.bare(length - RECENT_TURNS_MAX, length - 1)
+    said = [turn.index for turn in bare if turn.role == "user"][-QUERY_TURNS:]
+    turns = await branch.turns(said)
+    return "\n".join(turns[index].content[:QUERY_CHARS] for index in said)
+
+
+async def _recent(branch: Branch, budget: int) -> list[Unit]:
+    """The turns said last, newest first, as far as they fit; the very last in part where it is too long."""
+    length = branch.lineage.length
+    seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
+    pieces = await branch.store.pieces_of(branch.id, seqs)
+    units: list[Unit] = []
+    for seq in reversed(seqs):
+        quotes = [_quote(piece) for piece in pieces[seq]]
+        cost = sum(quote.stretch.tokens for quote in quotes)
+        if cost > budget:
+            if not units and quotes[-1].stretch.tokens <= budget:
+                units.append(Unit((quotes[-1],)))
+            break
+        budget -= cost
+        units.append(Unit(tuple(quotes)))
+    return units
+
+
+def _outline_share(answer: Answer) -> float:
+    """What the outline may take of the budget, for this question in this kind of conversation."""
+    if answer.plan.wants_whole_history:
+        return OUTLINE_SHARE_WHOLE
+    talk = (answer.kinds or {}).get("dialogue", 0.0)
+    return OUTLINE_SHARE_MAX * (1 - talk) + OUTLINE_SHARE_OF_TALK * talk
+
+
+def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
+    """What was found, in the order in which to take it into the view."""
+    by_ordinal = {found.ordinal: found for found in answer.found}
+    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in answer.found]
+    kinds = answer.kinds or {"coding": 0.0}
+    share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
+    order, left = [], budget * LOOKED_AT
+    weight = cost_weight_for(kinds)
+    for ordinal in choose(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):
+        order.append(by_ordinal[ordinal])
+        left -= order[-1].piece.tokens
+        if left < 0:
+            break
+    return order
+
+
+async def _told(
+    branch: Branch, ground: Ground, summarizer: Summarizer, kinds: HighlightKinds, found: Sequence[Found]
+) -> Wish | None:
+    """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
+    its ending, and what else was found in those sections; of decisions also what was proposed, and what the user asked
+    for. None where summaries tell of nothing of that kind."""
+    opened = kinds if kinds != EVERYTHING else REQUESTS
+    sections = await sections_of(branch, ground, summarizer)
+    groups = told_turns(sections, opened)
+    indexes = [index for group in groups for index in group] + between(groups)
+    proposed: list[int] = []
+    if "decision" in opened:
+        proposed = await _said_before(branch, answers(sections))
+        indexes += [*proposed, *(index for group in told_turns(sections, REQUESTS) for index in group)]
+    indexes = list(dict.fromkeys(indexes))[:TOLD_TURNS_MAX]
+    pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes])
+    by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
+    units = [
+        # A proposal ends with what is asked.
+        Unit(
+            tuple(
+                _quote(p) for p in (by_index[i][-TOLD_PIECES_MAX:] if i in proposed else by_index[i][:TOLD_PIECES_MAX])
+            )
+        )
+        for i in indexes
+        if i in by_index
+    ]
+    leaves = {p.index: p.leaf for of_turn in pieces.values() for p in of_turn}
+    among = set(leaves.values()) if "error" in opened else set()
+    also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
+    leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
+    share = OUTLINE_SHARE_WHOLE if kinds != EVERYTHING else OUTLINE_SHARE_EVERYTHING
+    return Wish([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
+
+
+async def _said_before(branch: Branch, indexes: Sequence[int]) -> list[int]:
+    """The last turn in which the agent spoke before each of these."""
+    found: list[int] = []
+    for index in indexes:
+        before = await branch.bare(index - SAID_WITHIN, index - 1)
+        found += [turn.index for turn in spoken(before, "assistant")[-1:]]
+    return found
+
+
+async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count: Callable[[str], int]) -> Fitted | int:
+    units, leaf_of = wish.units, wish.leaf_of
+    chosen = affordable(units, lambda index: leaf_of.get(index, ground.tail_first), round(budget * CHOOSE_MORE))
+    units = [units[i] for i in chosen]
+    ground = await opened_for(branch, ground, _indexes(units))
+    units = _with_calls(units, ground)
+    turns = await branch.turns(_indexes(units))
+    units = _without_repeats(units, turns)
+    lines = round(budget * wish.outline_share / (TOLD_LINE_TOKENS if wish.kinds else OUTLINE_LINE_TOKENS))
+    ground, summaries = await _outlined(branch, ground, units, turns, lines)
+    material = Material(
+        ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds,
+        checks=await checks_of(branch, ground),
+    )  # fmt: skip
+    fitted = fit(material, budget)
+    if not isinstance(fitted, int):
+        fitted.wanted = wanted(fitted.items, material.summary_of)
+    return fitted
+
+
+_NONE = Summary("", "")
+
+
+def _unit(found: Found) -> Unit:
+    return Unit((_quote(found.piece),))
+
+
+def _quote(piece: Piece) -> Quote:
+    return Quote(piece.index, Stretch(piece.start, piece.stop, piece.tokens))
+
+
+def _indexes(units: Iterable[Unit]) -> set[int]:
+    return {quote.index for unit in units for quote in unit.quotes}
+
+
+def _with_calls(units: Sequence[Unit], ground: Ground) -> list[Unit]:
+    """Joins to each result the call that it answers, where that is short."""
+    call_of: dict[int, Turn] = {}
+    for turns in ground.leaves.values():
+        call_of |= _calls(turns)
+    return [
+        Unit((Quote(call.index, Stretch(0, _ALL, call.tokens)), *unit.quotes))
+        if (call := call_of.get(unit.quotes[0].index)) and call.tokens <= CALL_TOKENS_MAX
+        else unit
+        for unit in units
+    ]
+
+
+# The end of a turn whose length is not read yet.
+_ALL = 1 << 40
+
+
+def _calls(turns: Sequence[Turn]) -> dict[int, Turn]:
+    """By index of a result, the call that it answers: the one with its call id, else the turn before it."""
+    found: dict[int, Turn] = {}
+    by_id: dict[str, Turn] = {}
+    for before, turn in zip([None, *turns], turns, strict=False):
+        if turn.role != "tool":
+            if turn.call_id:
+                by_id[turn.call_id] = turn
+        elif turn.call_id in by_id:
+            found[turn.index] = by_id[turn.call_id]
+        elif before is not None and before.role == "assistant":
+            found[turn.index] = before
+    return found
+
+
+def _without_repeats(units: Sequence[Unit], turns: dict[int, Turn]) -> list[Unit]:
+    """Of stretches that say the same word for word the newest stays, at the place of the best."""
+    newest: dict[str, int] = {}
+    words: list[str] = []
+    for unit in units:
+        quote = unit.quotes[-1]
+        text = turns[quote.index].content[quote.stretch.start : quote.stretch.stop].strip()
+        words.append(text if len(text) >= REPEAT_CHARS_MIN else f"{quote.index}:{quote.stretch.start}")
+        newest[words[-1]] = max(newest.get(words[-1], -1), quote.index)
+    by_words = {w: unit for w, unit in zip(words, units, strict=True) if unit.quotes[-1].index == newest[w]}
+    return [_bounded(by_words[w], turns) for w in dict.fromkeys(words)]
+
+
+# Shorter ones ("ok", "yes") cost nothing to repeat, and where they were said matters.
+REPEAT_CHARS_MIN = 200
+
+
+def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
+    quotes = [
+        q
+        if q.stretch.stop <= (length := len(turns[q.index].content))
+        else Quote(q.index, q.stretch._replace(stop=length))
+        for q in unit.quotes
+    ]
+    return Unit(tuple(quotes))
+
+
+async def _outlined(
+    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], lines: int
+) -> tuple[Ground, Mapping[bytes, Summary]]:
+    """Opens the outline to about so many lines; reads the summaries it may show."""
+    shown, tiled = shown_by(units, turns), Tiled()
+    ground = await unfolded(branch, ground, tile(ground, shown, tiled), lines)
+    items = tile(ground, shown, tiled)
+    return ground, await branch.summaries(outline_nodes(items))

@@ -1,0 +1,319 @@
+"""Writing: appends, syncs, reverts and retention, each one optimistic commit.
+
+What a commit stores is computed from the state this process knows, and the store swaps it in only if that state is
+still the current one; otherwise it is read again and computed again. Nothing is locked across processes, and a
+retry stores nothing twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
+from ctxmem_mcp.memory.branches import Lineage, children_of
+from ctxmem_mcp.memory.commit_builder import Edge, Grower, Grown, chain, frontier_bytes
+from ctxmem_mcp.memory.edge_loader import edge_at, known_prefix
+from ctxmem_mcp.memory.id_resolver import Naming
+from ctxmem_mcp.models import NewTurn, id_digits
+from ctxmem_mcp.stores.base import Commit, State, Store
+from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.text.embeddings import Embedder
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# Edges kept between appends; each holds one open leaf's text.
+EDGES_KEPT = 64
+# Other writers may win the swap again and again; each try costs a millisecond or two.
+TRIES = 200
+# How many conversations that begin with the same message are compared to find the one a transcript belongs to.
+CANDIDATES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a new conversation gets."""
+
+    salt: bytes
+    encoding: str
+    retention_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where turns go. after: the turn they follow; None is the head where on_head, else the very beginning."""
+
+    conversation_id: str
+    after: str | None = None
+    on_head: bool = True
+    retention_days: int | None = None
+    space: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """What extending a conversation did. known: seqs of the turns that were there already, from the first on.
+
+    start: id of the turn that the first one follows, None at the beginning.
+    """
+
+    before: State
+    after: State
+    start: str | None
+    known: list[int]
+    grown: Grown | None
+    forked: bool = False
+
+
+class Writer:
+    """Changes conversations; one change at a time per conversation in this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        summarizer: Summarizer,
+        defaults: Defaults,
+        clock: Callable[[], float],
+        embedder: Embedder | None = None,
+    ) -> None:
+        self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
+        self._embedder = embedder
+        self._edges: OrderedDict[str, tuple[State, Edge]] = OrderedDict()
+        self._locks: dict[str, tuple[anyio.Lock, int]] = {}
+
+    def alone(self, conversation_id: str) -> _OneAtATime:
+        return _OneAtATime(self._locks, conversation_id)
+
+    def drop(self, conversation_id: str) -> None:
+        self._edges.pop(conversation_id, None)
+
+    def clear(self) -> None:
+        self._edges.clear()
+
+    async def extend(self, turns: Sequence[NewTurn], target: Target) -> Extended:
+        """Appends those of `turns` that are not yet known, in one commit."""
+        async with self.alone(target.conversation_id):
+            for _ in range(TRIES):
+                try:
+                    return await self._extend_once(turns, target)
+                except (HeadMoved, UnknownConversation):  # unknown: forgotten between two reads; it begins anew
+                    self.drop(target.conversation_id)
+                    await _pause_before_retry()
+                except UnknownTurn:
+                    # Another process may have stored it since this one looked.
+                    if target.conversation_id not in self._edges:
+                        raise
+                    self.drop(target.conversation_id)
+                except BaseException:
+                    self.drop(target.conversation_id)
+                    raise
+        raise _too_busy(target.conversation_id)
+
+    async def _extend_once(self, turns: Sequence[NewTurn], target: Target) -> Extended:
+        now = self._clock()
+        state, edge = await self._state_and_edge(target, now)
+        start = await self._start(state, target)
+        if start == edge.seq:
+            digest, length = edge.digest, edge.length
+        else:
+            digest = await self._digest(state.conversation_id, start)
+            length = Lineage.of(state.runs, start).length
+        digests = chain(turns, digest, state.salt)
+        last_stored = state.next_seq - 1
+        known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
+        start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
+        if len(known) == len(turns):
+            if await self._store.load(target.conversation_id, now) != state:  # nothing else would tell
+                raise HeadMoved(target.conversation_id)
+            settled = await self._settle(state, known[-1], target.retention_days)
+            return Extended(state, settled, start_id, known, None)
+        at = known[-1] if known else start
+        if at != edge.seq:
+            edge = await edge_at(self._store, state, at)
+        grower = Grower(state, edge, self._summarizer, self._embedder)
+        grower.add_all(turns[len(known) :], digests[len(known) :])
+        days = state.retention_days if target.retention_days is None else target.retention_days
+        grown = grower.grown(now=now, retention_days=days)
+        await self._store.commit(grown.commit, now)
+        self._remember(grown.commit.state, grown.edge)
+        forked = bool(children_of(state.runs, state.next_seq, at)) and bool(state.head)
+        return Extended(state, grown.commit.state, start_id, known, grown, forked)
+
+    async def revert(self, conversation_id: str, turn_id: str) -> tuple[State, int]:
+        """Moves the head; gives the state before and the seq it is at now."""
+        async with self.alone(conversation_id):
+            for _ in range(TRIES):
+                state = await self._living(conversation_id)
+                seq = await Naming(self._store, state).turn_seq(turn_id)
+                try:
+                    if seq != state.head:
+                        await self._move_head(state, seq, state.retention_days)
+                    return state, seq
+                except HeadMoved:
+                    await _pause_before_retry()
+        raise _too_busy(conversation_id)
+
+    async def set_retention(self, conversation_id: str, days: int) -> State:
+        return await self._changed(conversation_id, lambda state: self._move_head(state, state.head, days))
+
+    async def set_space(self, conversation_id: str, space: str | None) -> State:
+        def moved(state: State) -> Awaitable[State]:
+            return self._move_head(replace(state, space=space), state.head, state.retention_days)
+
+        return await self._changed(conversation_id, moved)
+
+    async def _changed(self, conversation_id: str, change: Callable[[State], Awaitable[State]]) -> State:
+        async with self.alone(conversation_id):
+            for _ in range(TRIES):
+                state = await self._living(conversation_id)
+                try:
+                    return await change(state)
+                except HeadMoved:
+                    await _pause_before_retry()
+        raise _too_busy(conversation_id)
+
+    def alone_to_begin(self, turns: Sequence[NewTurn]) -> _OneAtATime:
+        """While these turns' conversation is looked for and begun where there is none: two at once begin it once."""
+        opening = chain(turns[: _opening(turns)], b"", self._defaults.salt)[-1]
+        return self.alone(f"begun by {opening.hex()}")
+
+    async def find(self, turns: Sequence[NewTurn]) -> str | None:
+        """The conversation that shares the longest prefix with these turns, at least to the first user turn."""
+        digests = chain(turns, b"", self._defaults.salt)
+        shortest = _opening(turns)
+        now = self._clock()
+        longest, found = shortest - 1, None
+        for conversation in (await self._store.find(digests[0], now))[:CANDIDATES]:
+            state = await self._store.load(conversation, now)
+            if state is None:
+                continue
+            try:
+                known = await known_prefix(self._store, state, 0, digests)
+            except (HeadMoved, UnknownConversation):  # forgotten meanwhile
+                continue
+            if len(known) > longest:
+                longest, found = len(known), conversation
+        return found
+
+    async def _start(self, state: State, target: Target) -> int:
+        """The seq of the turn that the new ones follow."""
+        if target.after is None:
+            return state.head if target.on_head else 0
+        if not state.head:
+            raise InvalidArgument(
+                "parent_id" if target.on_head else "after",
+                f"names a turn of conversation {state.conversation_id!r}, which has none",
+                "Leave it out for the first turn.",
+            )
+        return await Naming(self._store, state).turn_seq(target.after)
+
+    async def _settle(self, state: State, at: int, days: int | None) -> State:
+        """All turns were known, up to `at`. The head goes there, unless it already went on from it; a retention
+        that was asked for is set."""
+        passed = at in Lineage.of(state.runs, state.head)
+        if passed and days in (None, state.retention_days):
+            return state
+        return await self._move_head(state, state.head if passed else at, days or state.retention_days)
+
+    async def _move_head(self, state: State, seq: int, days: int) -> State:
+        edge = await edge_at(self._store, state, seq)
+        moved = replace(
+            state,
+            version=state.version + 1,
+            head=seq,
+            retention_days=days,
+            expires=state.updated + days * 86_400,
+            frontier=frontier_bytes(edge.frontier),
+        )
+        self.drop(state.conversation_id)
+        await self._store.commit(Commit(moved), self._clock())
+        return moved
+
+    async def _living(self, conversation_id: str) -> State:
+        state = await self._store.load(conversation_id, self._clock())
+        if state is None:
+            raise UnknownConversation(conversation_id)
+        return state
+
+    async def _state_and_edge(self, target: Target, now: float) -> tuple[State, Edge]:
+        cached = self._edges.get(target.conversation_id)
+        if cached is not None and cached[0].expires > now:
+            return cached
+        state = await self._store.load(target.conversation_id, now)
+        if state is None:
+            return self._fresh(target, now), Edge()
+        return state, await edge_at(self._store, state, state.head)
+
+    def _fresh(self, target: Target, now: float) -> State:
+        d = self._defaults
+        return State(
+            target.conversation_id, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0,
+            words=0, nodes=0, title="", space=target.space, salt=d.salt, encoding=d.encoding,
+            retention_days=d.retention_days, created=now, updated=now, expires=now + d.retention_days * 86_400,
+        )  # fmt: skip
+
+    def _remember(self, state: State, edge: Edge) -> None:
+        self._edges[state.conversation_id] = (state, edge)
+        self._edges.move_to_end(state.conversation_id)
+        while len(self._edges) > EDGES_KEPT:
+            self._edges.popitem(last=False)
+
+    async def _digest(self, conversation: str, seq: int) -> bytes:
+        if not seq:
+            return b""
+        found = await self._store.digests(conversation, seq, seq)
+        if not found:  # forgotten since the state was read, and begun anew
+            raise HeadMoved(conversation)
+        return found[0]
+
+
+class _OneAtATime:
+    """A lock per conversation, there only while somebody holds it or waits for it."""
+
+    def __init__(self, locks: dict[str, tuple[anyio.Lock, int]], key: str) -> None:
+        self._locks, self._key = locks, key
+
+    async def __aenter__(self) -> None:
+        # Taken at once where it is free: a turn of the event loop in between costs as much as hashing.
+        lock, users = self._locks.get(self._key) or (anyio.Lock(fast_acquire=True), 0)
+        self._locks[self._key] = (lock, users + 1)
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._locks[self._key][0].release()
+        self._leave()
+
+    def _leave(self) -> None:
+        lock, users = self._locks[self._key]
+        if users == 1:
+            del self._locks[self._key]
+        else:
+            self._locks[self._key] = (lock, users - 1)
+
+
+def _opening(turns: Sequence[NewTurn]) -> int:
+    """How many turns tell a conversation from others: up to the first of a user."""
+    return next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
+
+
+def _too_busy(conversation: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Conversation {conversation!r} was changed by others {TRIES} times while this was being written.",
+        "Nothing was stored; try again.",
+    )
+
+
+async def _pause_before_retry() -> None:
+    await anyio.sleep(random.uniform(0, 0.01))

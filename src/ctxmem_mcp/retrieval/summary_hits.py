@@ -1,0 +1,47 @@
+"""What summaries tell of one kind (errors and their endings, decisions, ...), as turns to open. Pure.
+
+A question like "what errors did we meet?" names nothing that an index could find: its answer stands in the summaries,
+each line of which says which turn it was taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ctxmem_mcp.models import Highlight, HighlightKinds, Node, Summary
+from ctxmem_mcp.summarizers.base import CHOSEN
+
+
+def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) -> list[list[int]]:
+    """The turns that highlights of these kinds come from, an error with its ending together; the newest first."""
+    groups: list[list[int]] = []
+    for _, summary in sections:
+        groups += _groups([line for line in summary.highlights if line.kind in kinds])
+    return sorted(groups, key=lambda group: -group[0])
+
+
+def answers(sections: Iterable[tuple[Node, Summary]]) -> list[int]:
+    """The turns in which a short answer decided something that was said before it, the newest first."""
+    lines = [line for _, summary in sections for line in summary.highlights]
+    return [line.index for line in reversed(lines) if line.kind == "decision" and CHOSEN in line.text]
+
+
+def _groups(lines: Sequence[Highlight]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for line in lines:
+        if line.kind == "ending" and groups:
+            groups[-1].append(line.index)
+        elif not any(line.index in group for group in groups):
+            groups.append([line.index])
+    return groups
+
+
+def between(groups: Iterable[Sequence[int]]) -> list[int]:
+    """The turns from each error to its ending, outside in: how it was met and how it was settled come before the
+    steps between."""
+    found: list[int] = []
+    for group in groups:
+        first, last = min(group), max(group)
+        inner = [index for index in range(first, last + 1) if index not in group]
+        found += sorted(inner, key=lambda index: min(index - first, last - index))
+    return found

@@ -1,0 +1,263 @@
+"""What people and models said, as plain sentences: host text, code, logs and markup taken out. Pure.
+
+A host (the program around a model) writes into the user's turns: reminders, slash commands, recaps after a
+compaction, texts of skills. None of it is the user's words, and none may become a title.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ctxmem_mcp.models import INJECTED, RECAP, THINKING, Role, Turn
+
+# Long texts are read at both ends only: a request stands at one of them, and the cost stays bounded.
+HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
+
+_HOST_OPENINGS = (
+    "<local-command-caveat>",
+    "Caveat: The messages below",
+    "<local-command-stdout>",
+    "<bash-stdout>",
+    "<bash-stderr>",
+    "<environment_context>",
+    "<user_instructions>",
+    "<task-notification>",
+    "<user-memory-input>",
+    "# AGENTS.md instructions",
+    "[Request interrupted",
+    '{"type":"',  # a picture or another part that is no text, as a transcript has it
+)
+_RECAP_OPENINGS = (
+    "This session is being continued from a previous conversation",
+    "This conversation is being continued from a previous",
+    "Another language model started to solve this problem",
+)
+_SKILL_OPENING = "Base directory for this skill: "
+_SKILL_CALL = re.compile(r"\AInvoke the \S+ skill and follow it exactly as presented to you\s*(?:ARGUMENTS:)?")
+_COMMAND_NAME = re.compile(r"<command-name>\s*(/[\w:.-]+)\s*</command-name>")
+_COMMAND_ARGS = re.compile(r"<command-args>(.*?)</command-args>", re.S)
+_BASH_INPUT = re.compile(r"\A\s*<bash-input>(.*?)</bash-input>", re.S)
+_HOST_BLOCK = re.compile(
+    r"<(system-reminder|ide_\w+|command-\w+|local-command-\w+|environment_details|bash-\w+|thinking)>.*?(?:</\1>|\Z)",
+    re.S,
+)
+_HOUSEKEEPING = frozenset(
+    "/clear /exit /quit /login /logout /model /compact /resume /config /context /cost /help /status /mcp".split()
+)
+
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*\n.*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.S | re.M)
+_INLINE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
+_MARKUP = re.compile(r"^[ \t]*(?:[#>]+[ \t]+|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)+|^[-=*_]{3,}[ \t]*$", re.M)
+_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]{1,80}\*\*:?[ \t]*)$", re.M)
+_EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
+_LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_SPACES = re.compile(r"\s+")
+# Begins with the mark itself, so that the search skips from mark to mark. Models glue sentences: "done.The next".
+_SENTENCE_END = re.compile(
+    r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|"
+    r"However|Looking|That|Wait)\b))"
+    r"|\?\s+|[。！？]"
+)
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
+_LOG_LINE = re.compile(
+    r"^\s*(?:at \S+\(|File \"|Traceback|\d{4}-\d\d-\d\d[T ]\d\d|\[?\d\d:\d\d:\d\d|[+-]{3} |@@|\$ |❯|>>>|\+\+|"
+    r"diff --git|"
+    r"E  +|=====|-----|[│├└┌|]|[{}\[\]();]+,?\s*$|(?:ERROR|WARN(?:ING)?|INFO|DEBUG)[\s:\]]|\w+(?:Error|Exception): |"
+    r"\S+\.\w{1,5}:\d+[:\s]|FAILED |--- FAIL|panic: |goroutine )"
+)
+_ANSI_TAIL = re.compile(r"\s+$")
+_TRAILING = re.compile(
+    r"(?:[\s,;:—–(-]|\b(?:a|an|the|of|to|in|on|at|for|and|or|but|with|by|from|as|is|are|was|that|which|who|so|if|"
+    r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|"
+    r"based|than|about|e\.g\.|any|"
+    r"do|does|can|could|would|should|will)\b\.?)+$",
+    re.I,
+)
+_CLAUSE_END = re.compile(
+    r"[,;:—–]\s|\s[-–—(]\s?|\s(?:so that|because|since|which|whereas|although|but|while|so)\s", re.I
+)
+
+_SOFT_END = re.compile(
+    r"\s(?:and|or|that|who|if|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|"
+    r"under|into)\s",
+    re.I,
+)
+_SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
+
+# Names that are no speaker's.
+_NOBODY = frozenset((INJECTED, RECAP, THINKING))
+Origin = Literal["words", "command", "shell", "skill", "recap", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of speech. speaker: the name where people talk by name, else ''; quoted: what was pasted into it;
+    thought: said to nobody."""
+
+    index: int
+    role: Role
+    speaker: str
+    origin: Origin
+    sentences: tuple[str, ...]
+    words: str
+    quoted: str
+    tokens: int
+    thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What is left of a turn when the host's text is out. quoted: the pasted part (code blocks, log lines)."""
+
+    origin: Origin
+    words: str
+    quoted: str = ""
+
+
+def listen(turn: Turn) -> Said:
+    """A turn that is no tool's call or result, as speech."""
+    heard = hear(turn.content)
+    origin: Origin = "host" if turn.role == "system" and heard.origin == "words" else heard.origin
+    spoken = heard.origin in ("words", "recap")
+    lines = sentences(heard.words, headings=turn.role != "assistant") if spoken else [one_line(heard.words)]
+    kept = tuple(line for line in lines if line)
+    speaker = one_line(turn.name) if turn.name and turn.name not in _NOBODY else ""
+    thought = turn.name == THINKING
+    return Said(turn.index, turn.role, speaker, origin, kept, heard.words, heard.quoted, turn.tokens, thought)
+
+
+def one_line(text: str) -> str:
+    """Any text as one line of plain characters: no control or direction characters, no runs of spaces."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", text))
+    return (_SPACES.sub(" ", text) if "  " in text else text).strip()
+
+
+def hear(content: str) -> Heard:
+    """The speaker's own words in a turn."""
+    text = window(content, HEAD_CHARS, TAIL_CHARS)
+    start = text.lstrip()[:80]
+    if start.startswith(_RECAP_OPENINGS):
+        return Heard("recap", text)
+    if start.startswith(_SKILL_OPENING):
+        return Heard("skill", text.lstrip()[len(_SKILL_OPENING) :].split("\n", 1)[0].rstrip("/").rsplit("/", 1)[-1])
+    if start.startswith(_HOST_OPENINGS):
+        return Heard("host", "")
+    if "<command-name>" in text:
+        return _slash_command(text)
+    if shell := _BASH_INPUT.match(text):
+        return Heard("shell", one_line(shell[1]))
+    if start.startswith("Invoke the "):
+        text = text.lstrip()
+        text = text[found.end() :] if (found := _SKILL_CALL.match(text)) else text
+    if "<" in text:
+        text = _HOST_BLOCK.sub("", text)
+    return _split_quoted(text)
+
+
+def _slash_command(text: str) -> Heard:
+    name, arguments = _COMMAND_NAME.search(text), _COMMAND_ARGS.search(text)
+    if arguments and arguments[1].strip():
+        return _split_quoted(arguments[1])
+    if name is None or name[1] in _HOUSEKEEPING:
+        return Heard("host", "")
+    return Heard("command", name[1])
+
+
+def _split_quoted(text: str) -> Heard:
+    quoted: list[str] = []
+
+    def take(found: re.Match[str]) -> str:
+        quoted.append(found[0])
+        return "\n"
+
+    if "```" in text or "~~~" in text:
+        text = _INLINE_FENCE.sub(take, _FENCE.sub(take, text))
+    words: list[str] = []
+    for line in text.split("\n"):
+        (quoted if _is_pasted(line) else words).append(line)
+    return Heard("words" if any(w.strip() for w in words) else "host", "\n".join(words), "\n".join(quoted))
+
+
+def _is_pasted(line: str) -> bool:
+    if not line or line.isspace():
+        return False
+    if _LOG_LINE.match(line):
+        return True
+    if line[:1] in " \t" and (line.startswith(("    ", "\t")) and not line.lstrip()[:1].isalpha()):
+        return True
+    head = line[:200]
+    plain = sum(map(str.isalpha, head)) + head.count(" ")
+    return len(head) > 12 and plain < 0.6 * len(head)
+
+
+def window(text: str, head: int, tail: int) -> str:
+    """A long text's two ends, cut at line ends where there are some."""
+    if len(text) <= head + tail:
+        return text
+    first = text.rfind("\n", head // 2, head)
+    last = text.find("\n", len(text) - tail, len(text) - tail // 2)
+    return text[: first if first > 0 else head] + "\n" + text[last if last > 0 else len(text) - tail :]
+
+
+def sentences(words: str, headings: bool = True) -> list[str]:
+    """The sentences of a text, each as one plain line, markup removed; headings are left out where they only divide."""
+    if not headings:
+        words = _HEADING.sub("\n", words)
+    text = _MARKUP.sub("\n", words)
+    if "**" in text or "__" in text:
+        text = _EMPHASIS.sub("", text)
+    if "](" in text:
+        text = _LINK.sub(r"\1", text)
+    found: list[str] = []
+    for line in text.split("\n"):
+        if line and not line.isspace():
+            _split_line(line, found)
+    return found
+
+
+def _split_line(line: str, found: list[str]) -> None:
+    start = 0
+    for end in [match.end() for match in _SENTENCE_END.finditer(line)] + [len(line)]:
+        part = one_line(line[start:end])
+        if part and not (end < len(line) and _ABBREVIATION.search(part)):
+            found.append(part)
+            start = end
+    if start < len(line) and (part := one_line(line[start:])):
+        found.append(part)
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters: at a clause's end where that keeps half of it, else at a word's with '…'."""
+    if len(text) <= limit:
+        return text
+    if cut := _clause_cut(text, limit):
+        kept = text[:cut]
+        return _tidy(kept[:-24] + _TRAILING.sub("", kept[-24:]))
+    space = text.rfind(" ", limit // 2, limit)
+    kept = text[: space if space > 0 else limit - 1]
+    kept = kept[:-40] + _TRAILING.sub("", kept[-40:])
+    return _tidy(kept) + "…" if kept else text[: limit - 1] + "…"
+
+
+def _clause_cut(text: str, limit: int) -> int:
+    """Where the last clause that fits ends, 0 where cutting there would lose the point."""
+    if _SUBORDINATE.match(text):
+        return 0
+    cuts = [found.start() for found in _CLAUSE_END.finditer(text, limit // 2, limit + 1)]
+    soft = [found.start() for found in _SOFT_END.finditer(text, limit * 3 // 5, limit + 1)]
+    return max([*cuts, *soft], default=0)
+
+
+def _tidy(text: str) -> str:
+    text = text.rstrip(" ,;:—–-")
+    if text.count("`") % 2:
+        text = text.replace("`", "")
+    if text.count("(") > text.count(")"):
+        text = text[: text.rfind("(")].rstrip() if text.rfind("(") > len(text) // 2 else text
+    if text.count('"') % 2:
+        text = text.replace('"', "")
+    return text

@@ -1,0 +1,151 @@
+"""Tool calls and their results, however the agent's log writes them. Pure.
+
+A call is a turn of its own. Where the log kept names and ids, its content is the arguments as JSON, or told in Markdown
+(SpecStory): a command in backticks or a fence, paths and patterns in backticks. Where it did not, the turn's text
+begins with what was called: `Read {...}`, `$ make test`, `Edit src/a.py` and a diff.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ctxmem_mcp.models import Turn
+from ctxmem_mcp.summarizers.sentences import one_line
+
+Deed = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
+
+# Arguments longer than this are not parsed: their first fields are found by pattern, so the cost stays bounded.
+PARSE_CHARS = 40_000
+_BARE_JSON = re.compile(r"\A([A-Za-z][\w.-]{1,60}) (?=\{)")
+_BARE_PATH = re.compile(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Create) ([^\s{][^\n]{0,400})")
+_FIELD = re.compile(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
+_FENCED = re.compile(r"```\w*\n(.+?)(?:\n```|\Z)", re.S)
+_COMMAND_LINE = re.compile(r"^`([^`\n]+)`$", re.M)
+_TICKED = re.compile(r"(?:\b(path|pattern) )?`([^`\n]{1,400})`")
+_PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
+_DEFINED = re.compile(
+    r"(?:^|[^\w/#*])(?:(?:func(?:\s*\([^)\n]{1,80}\))?|def|function|fn)\s+([A-Za-z_]\w{2,80})\s*[(<\[]|"
+    r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|"
+    r"type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
+)
+_WRAPPERS = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
+
+_DEEDS: tuple[tuple[Deed, re.Pattern[str]], ...] = (
+    ("plan", re.compile(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
+    ("delegate", re.compile(r"^(?:task|agent|dispatch|task_?output|task_?stop|subagent)", re.I)),
+    ("edit", re.compile(r"edit|write|patch|replace|insert|create_file|update_file", re.I)),
+    ("run", re.compile(r"bash|shell|exec|terminal|command|^run|powershell|kill", re.I)),
+    ("find", re.compile(r"grep|glob|find|search|list|^ls$|lsp", re.I)),
+    ("read", re.compile(r"read|view|cat|open|fetch|get", re.I)),
+)
+_BARE_FILES = frozenset(
+    "Makefile Dockerfile Justfile LICENSE README CODEOWNERS Gemfile Rakefile Procfile Jenkinsfile".split()
+)
+_PATH_FIELDS = ("file_path", "path", "filePath", "filename", "file", "notebook_path", "target_file", "relative_path")
+_COMMAND_FIELDS = ("command", "cmd", "script", "code")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call. path and command are '' where it has none; text: what it writes, for names of what it changes."""
+
+    index: int
+    tool: str
+    deed: Deed
+    path: str = ""
+    command: str = ""
+    about: str = ""
+    text: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of the file, without its folders; '' for a folder."""
+        name = self.path.replace("\\", "/").rsplit("/", 1)[-1]
+        return one_line(name) if "." in name or name in _BARE_FILES else ""
+
+    @property
+    def defined(self) -> list[str]:
+        """Functions and classes named in what it writes, in order, each once."""
+        return list(dict.fromkeys(one or two or three for one, two, three in _DEFINED.findall(self.text)))
+
+
+def read_call(turn: Turn) -> Call | None:
+    """The call a turn makes, or None where it is speech."""
+    content = turn.content
+    if turn.role != "assistant":
+        return None
+    if turn.call_id is not None or (turn.name and content.lstrip()[:1] == "{"):
+        return _from_arguments(turn.index, turn.name or "", content)
+    if content.startswith("$ "):
+        return _running(turn.index, "Bash", content[2:4_000], "")
+    if found := _BARE_PATH.match(content):
+        deed: Deed = "read" if found[1] == "Read" else "edit"
+        return Call(turn.index, found[1], deed, found[2].strip(), text=content[found.end() : PARSE_CHARS])
+    if found := _BARE_JSON.match(content):
+        return _from_arguments(turn.index, found[1], content[found.end() :])
+    return None
+
+
+def _deed(tool: str) -> Deed:
+    name = tool.rsplit("__", 1)[-1]
+    for deed, pattern in _DEEDS:
+        if pattern.search(name):
+            return deed
+    return "other"
+
+
+def _from_arguments(index: int, tool: str, arguments: str) -> Call:
+    deed = _deed(tool)
+    fields = _fields(arguments) if arguments.lstrip()[:1] == "{" else _told(arguments[:PARSE_CHARS], deed)
+    path = _first(fields, _PATH_FIELDS)
+    command = _first(fields, _COMMAND_FIELDS)
+    about = _first(fields, ("description", "subject", "pattern", "query", "url", "prompt", "skill"))
+    if patched := _PATCHED.search(arguments[:PARSE_CHARS].replace("\\n", "\n")):
+        return Call(index, tool, "edit", patched[1].strip(), text=arguments[:PARSE_CHARS])
+    if deed == "other":
+        deed = "run" if command else deed
+    if deed == "run":
+        return _running(index, tool, command, about)
+    written = " ".join(
+        str(fields.get(key, "")) for key in ("old_string", "new_string", "content", "old_str", "new_str")
+    )
+    return Call(index, tool, deed, path, about=about, text=written[:PARSE_CHARS])
+
+
+def _running(index: int, tool: str, command: str, about: str) -> Call:
+    line = _WRAPPERS.sub("", command.strip()).split("\n", 1)[0]
+    return Call(index, tool, "run", command=line, about=about)
+
+
+def _fields(arguments: str) -> dict[str, Any]:
+    if len(arguments) <= PARSE_CHARS:
+        try:
+            parsed = json.loads(arguments)
+        except (ValueError, RecursionError):
+            parsed = None
+        if isinstance(parsed, dict):
+            return parsed
+    return {key: value.replace("\\n", "\n") for key, value in _FIELD.findall(arguments[:PARSE_CHARS])}
+
+
+def _told(markdown: str, deed: Deed) -> dict[str, Any]:
+    """The same fields, where they are told to a reader."""
+    if deed == "run":
+        command = _FENCED.search(markdown) or _COMMAND_LINE.search(markdown)
+        return {"command": command[1], "description": markdown[: command.start()].strip()} if command else {}
+    if deed not in ("read", "edit", "find"):
+        return {}
+    return {name or "path": value for name, value in reversed(_TICKED.findall(markdown.split("```", 1)[0]))}
+
+
+def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:
+    for key in keys:
+        value = fields.get(key)
+        if isinstance(value, list):
+            value = value[-1] if value else ""
+        if isinstance(value, str) and value:
+            return value
+    return ""

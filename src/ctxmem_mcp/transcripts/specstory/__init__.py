@@ -1,0 +1,3 @@
+from ctxmem_mcp.transcripts.specstory.parser import looks_like, parse
+
+__all__ = ["looks_like", "parse"]

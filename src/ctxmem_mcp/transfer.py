@@ -1,0 +1,94 @@
+"""A conversation travels: from one memory to another, with its branches and what was written about it.
+
+Ids name content, so the same turns get the same ids where they arrive, unless another principal's salt keys them there.
+Arriving twice changes nothing; arriving where the conversation went on adds a branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ctxmem_mcp.errors import NotFound, UnknownNode
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import EXTRACTIVE, NewTurn, OutlineNode, Turn
+
+# Turns per transaction.
+CHUNK_TURNS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What arrived. turns: on all branches; new: of them, those that were not there; summaries: written ones."""
+
+    conversation_id: str
+    head: str
+    turns: int
+    new: int
+    summaries: int
+
+
+async def carry(source: Memory, conversation_id: str, target: Memory) -> Carried:
+    """Brings a conversation with all its branches to the target, and its head, unless the target's went on from it or
+    nothing is new there."""
+    before = await _head(target, conversation_id)
+    state = await source.info(conversation_id)
+    tips = await source.branches(conversation_id)
+    tips.sort(key=lambda tip: tip.seq == state.head)
+    if all(tip.seq != state.head for tip in tips):
+        tips += [turn for turn in await source.history(conversation_id) if turn.seq == state.head]
+    new = summaries = 0
+    head = ""
+    for tip in tips:
+        turns = await source.history(conversation_id, turn_id=tip.id)
+        head, added = await _follow(target, conversation_id, turns, state.retention_days, state.space)
+        new += added
+        summaries += await _written(source, conversation_id, tip, target)
+    stays = before and (not new or head in {turn.id for turn in await target.history(conversation_id, turn_id=before)})
+    head = before if before and stays else head
+    if await _head(target, conversation_id) != head:
+        await target.revert(conversation_id, head)
+    return Carried(conversation_id, head, state.turns, new, summaries)
+
+
+async def _head(memory: Memory, conversation_id: str) -> str | None:
+    try:
+        return (await memory.head(conversation_id)).id
+    except NotFound:
+        return None
+
+
+async def _follow(
+    target: Memory, conversation_id: str, turns: Sequence[Turn], days: int, space: str | None
+) -> tuple[str, int]:
+    head, new = None, 0
+    for start in range(0, len(turns), CHUNK_TURNS):
+        chunk = [_as_given(turn) for turn in turns[start : start + CHUNK_TURNS]]
+        done = await target.sync(chunk, conversation_id=conversation_id, after=head, retention_days=days, space=space)
+        head, new = done.head, new + done.appended
+    return head or "", new
+
+
+def _as_given(turn: Turn) -> NewTurn:
+    return NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id)
+
+
+async def _written(source: Memory, conversation_id: str, tip: Turn, target: Memory) -> int:
+    """Summaries that somebody wrote follow, where the same node stands there."""
+    count = 0
+    for root in await source.outline(conversation_id, turn_id=tip.id):
+        for node in _below(root):
+            if node.id is None or node.summary.author == EXTRACTIVE:
+                continue
+            try:
+                await target.write_summary(conversation_id, f"n{node.first}-{node.last}", node.summary)
+                count += 1
+            except UnknownNode:
+                continue
+    return count
+
+
+def _below(node: OutlineNode) -> Iterator[OutlineNode]:
+    yield node
+    for child in node.children:
+        yield from _below(child)

@@ -1,0 +1,161 @@
+"""Secrets are taken out before anything touches the disk, if that is asked for; else everything is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp import NewTurn, Settings, open_memory
+from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture.redaction import redact, redact_event
+from tests.capture.agents import Agent, run, stored
+from tests.capture.test_spool_worker import row, text
+
+# Put together here, so that no scanner takes them for real ones.
+TOKEN = "ghp" + "_" + "a1B2" * 9
+AWS = "AKIA" + "IOSFODNN7EXAMPLE"
+KEY = "-----BEGIN RSA PRIVATE " + "KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
+PASSWORD = "hunter2hunter2"
+SECRETS = {TOKEN: "GitHub Token", AWS: "AWS Access Key", KEY: "Private Key", PASSWORD: "Basic Auth Credentials"}
+WORDS = f"Use {TOKEN} and {AWS}, see https://bob:{PASSWORD}@host/x\n{KEY}\nfor the relay."
+
+
+def test_a_secret_becomes_a_placeholder_of_its_type() -> None:
+    kept = redact(WORDS)
+    assert not any(secret in kept for secret in SECRETS)
+    assert all(f"[redacted: {kind}]" in kept for kind in SECRETS.values())
+    assert kept.startswith("Use [redacted: GitHub Token] and")
+    assert kept.endswith("for the relay.")
+
+
+def test_what_was_redacted_stays_as_it_is_and_code_is_no_secret() -> None:
+    assert redact(redact(WORDS)) == redact(WORDS)
+    code = Path(spool.__file__).read_text("utf-8") + 'password = "changeme"; digest = "9f86d081884c7d659a2feaa0c55ad0"'
+    assert redact(code) == code
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    lines = [row(0, "user", WORDS), row(1, "assistant", text(f"Used {TOKEN}."))]
+    return Agent(tmp_path / "data", tmp_path / "s-1.jsonl", lines)
+
+
+def files_with(data: Path, words: str) -> list[Path]:
+    return [file for file in data.rglob("*") if file.is_file() and words.encode() in file.read_bytes()]
+
+
+@pytest.mark.anyio
+async def test_no_secret_reaches_the_disk_and_turns_are_known_again(agent: Agent) -> None:
+    agent.write(1)
+    for _ in range(2):
+        event = agent.event("Stop", last_assistant_message=f"Used {TOKEN}.")
+        assert run(agent.data, "hook", "claude-code", given=event, CTXMEM_REDACT="secrets").returncode == 0
+    assert len(spool.waiting(str(agent.data))) == 2
+    assert files_with(agent.data, TOKEN) == []
+    agent.write(2)
+    for _ in range(2):
+        assert run(agent.data, "import", str(agent.file), CTXMEM_REDACT="secrets").returncode == 0
+    turns, branches = await stored(agent.data, "s-1")
+    assert [turn.content for turn in turns] == [redact(WORDS), "Used [redacted: GitHub Token]."]
+    assert branches == 1
+    assert [secret for secret in SECRETS if files_with(agent.data, secret)] == []
+
+
+@pytest.mark.anyio
+async def test_without_being_asked_everything_is_kept(agent: Agent) -> None:
+    agent.write(2)
+    agent.hook("Stop", last_assistant_message=f"Used {TOKEN}.")
+    assert len(files_with(agent.data, TOKEN)) == 1
+    run(agent.data, "list")
+    assert [turn.content for turn in (await stored(agent.data, "s-1"))[0]] == [WORDS, f"Used {TOKEN}."]
+
+
+# ---------------------------------------------------------------- forms and places
+
+LONG = "aB3dE5gH7jK9" * 12
+BODY = [LONG[i : i + 64] for i in range(3)]
+PEM = "\n".join(["-----BEGIN PRIVATE " + "KEY-----", *BODY, "-----END PRIVATE KEY-----"])
+# What stands before a secret, and it.
+FORMS = {
+    "AWS Access Key": ("aws_secret_access_key = ", LONG[:40]),
+    "AWS Access Key, as AWS answers": ('"SecretAccessKey": ', LONG[:40]),
+    "AWS Session Token": ("AWS_SESSION_TOKEN=", "IQoJb3JpZ2lu" + LONG),
+    "GitHub Token": ("", "github" + "_pat_" + LONG[:22] + "_" + LONG[:59]),
+    "OpenAI Token": ("", "sk-" + "proj-" + LONG[:70] + "_-x-T3Blbk" + "FJ" + LONG[:70] + "_-"),
+    "Anthropic Key": ("", "sk-" + "ant-api03-" + LONG[:95]),
+    "Stripe Access Key": ("", "sk" + "_live_51" + LONG[:97]),
+    "JSON Web Token": ("", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0." + LONG[:43]),
+    "NPM tokens": ("", "npm" + "_" + LONG[:36]),
+    "Hugging Face Token": ("", "hf" + "_" + LONG[:34]),
+    "Google API Key": ("", "AI" + "za" + LONG[:35]),
+    "Private Key": ("", PEM),
+    "Private Key, cut off": ("", PEM.rpartition("\n")[0]),
+}
+PLACES = {
+    "bare": "{}",
+    "in a line": "KEY: {}\nNEXT=1",
+    "quoted": 'key = "{}"\n',
+    "on a line of its own": "first\n{}\nlast",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("form", FORMS)
+def test_secrets_are_found_wherever_they_stand_and_whole(form: str, place: str) -> None:
+    before, secret = FORMS[form]
+    text = PLACES[place].replace("{}", before + secret)
+    parts = [secret[i : i + 12] for i in range(0, len(secret) - 12, 4) if "KEY" not in secret[i : i + 12]]
+    parts = [part for part in parts if not set(part) & set("- \n")]
+    for told in (text, json.dumps({"command": text, "n": 1}), json.dumps({"in": json.dumps([text])})):
+        kept = redact(told)
+        assert [part for part in parts if part in kept] == []
+        assert redact(kept) == kept
+        assert not told.startswith("{") or json.loads(kept).keys() == json.loads(told).keys()
+
+
+def test_numbered_lines_of_a_key_are_one() -> None:
+    numbered = "\n".join(f"{i:6}\t{line}" for i, line in enumerate(PEM.split("\n"), 1))
+    assert redact(numbered + "\nrest") == "     1\t[redacted: Private Key]\nrest"
+
+
+def test_nothing_is_taken_along_with_a_secret() -> None:
+    token = "npm" + "_" + LONG[:36]
+    run = f'{{"command":"echo //packages.example/:_authToken={token} > .npmrc && npm publish","timeout":3}}'
+    assert redact(run) == run.replace(token, "[redacted: NPM tokens]")
+    assert redact(f'{{"a":"AKC{LONG[:20]}","b":1}}') == '{"a":"[redacted: Artifactory Credentials]","b":1}'
+    code = 'FIRST, LAST = "-----BEGIN PRIVATE ' + 'KEY-----", "-----END"\nbody = cut(text, FIRST, LAST)\n'
+    assert redact(code + "x = '-----END PRIVATE KEY-----'") == code + "x = '-----END PRIVATE KEY-----'"
+    beside = '{"http://localhost":"someone@example.org"}'
+    assert redact(beside) == beside
+
+
+def test_a_password_that_is_a_word_leaves_the_word_alone() -> None:
+    told = "postgres://postgres:postgres@db/x needs postgres 16"
+    assert redact(told) == "postgres://postgres:[redacted: Basic Auth Credentials]@db/x needs postgres 16"
+
+
+def test_an_event_stays_json() -> None:
+    event = {"old": "-----BEGIN RSA PRIVATE " + "KEY-----", "new": "-----END RSA PRIVATE KEY-----", TOKEN: [TOKEN, 1]}
+    kept = json.loads(redact_event(json.dumps(event).encode()))
+    gone = "[redacted: GitHub Token]"
+    assert kept == {"old": event["old"], "new": event["new"], gone: [gone, 1]}
+    assert redact_event(b'{"cut": "' + TOKEN.encode()) == b'{"cut": "[redacted: GitHub Token]'
+
+
+@pytest.mark.anyio
+async def test_names_and_written_summaries_are_looked_at_too(tmp_path: Path) -> None:
+    turns = [NewTurn("user", f"step {i}: {LONG[:60]} " + "word " * 300, f"by {TOKEN}") for i in range(40)]
+    async with open_memory(Settings(data_dir=tmp_path / "data", redact="secrets")) as memory:
+        done = await memory.sync(turns, conversation_id="c")
+        node = next(root for root in await memory.outline("c") if root.id)
+        await memory.tell("c", f"n{node.first}-{node.last}", f"With {TOKEN}", f"Logged in by {TOKEN}.")
+        assert [turn.name for turn in await memory.history("c")] == ["by [redacted: GitHub Token]"] * 40
+        told = next(root for root in await memory.outline("c") if root.id).summary
+    assert done.appended == 40
+    assert (told.title, told.highlights[0].text) == (
+        "With [redacted: GitHub Token]",
+        "Logged in by [redacted: GitHub Token].",
+    )
+    assert files_with(tmp_path, TOKEN) == []

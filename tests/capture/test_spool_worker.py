@@ -1,0 +1,259 @@
+"""What the drain makes of events: late words, other agents, forgotten conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture.spool_worker import PATIENCE_SECONDS, drain
+from ctxmem_mcp.capture.transcript_sync import Follower, complete
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
+from ctxmem_mcp.settings import Settings
+from tests.capture.agents import Agent, drained, run, stored, told
+
+pytestmark = pytest.mark.anyio
+Row = dict[str, Any]
+
+
+def row(number: int, role: str, content: Any, **more: Any) -> str:
+    message = {"role": role, "content": content}
+    parent = str(number - 1) if number else None
+    named: Row = {"type": role, "uuid": str(number), "parentUuid": parent, "sessionId": "s-1", "cwd": "/w"}
+    return json.dumps({**named, **more, "message": message})
+
+
+def text(words: str) -> list[Row]:
+    return [{"type": "text", "text": words}]
+
+
+THOUGHT = [{"type": "thinking", "thinking": "The port stands in relay.toml."}]
+LINES = [row(0, "user", "Name the port."), row(1, "assistant", THOUGHT), row(2, "assistant", text("It is 7412."))]
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    return Agent(tmp_path / "data", tmp_path / "s-1.jsonl", LINES)
+
+
+def older(data: Path, seconds: int = 60) -> None:
+    """As if all that waits had come long ago: longer than a transcript is waited for."""
+    for waiting in spool.waiting(str(data)):
+        path = Path(waiting.path)
+        stamp, rest = path.name.split("-", 1)
+        path.rename(path.with_name(f"{int(stamp) - int(seconds * 1e9):020d}-{rest}"))
+
+
+def leave(agent: Agent, name: str, **more: Any) -> None:
+    """What the hook does, in this process."""
+    spool.put(str(agent.data), "claude-code", agent.event(name, **more))
+
+
+def noted_at_the_beginning(data: Path) -> Callable[[], object]:
+    """Puts the oldest event back as a drainer left it that was killed between its commit and its end."""
+    path = Path(spool.waiting(str(data))[0].path)
+    noted, kept = path.with_name(path.name.removesuffix(".event") + "~.event"), path.read_bytes()
+    return lambda: noted.write_bytes(kept)
+
+
+async def contents(agent: Agent) -> tuple[list[str], int]:
+    turns, branches = await stored(agent.data, "s-1")
+    return [turn.content for turn in turns], branches
+
+
+async def test_words_that_the_file_is_late_with_wait_and_are_stored_once(agent: Agent) -> None:
+    agent.write(2)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    assert (await drained(agent.data)).waiting == 1
+    agent.write(3)
+    assert (await drained(agent.data)).waiting == 0
+    assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
+
+
+async def test_who_reads_waits_for_them_but_not_for_long(agent: Agent) -> None:
+    agent.write(2)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    began = time.monotonic()
+    await drained(agent.data, patient=True)
+    assert time.monotonic() - began < PATIENCE_SECONDS + 2
+    assert (await contents(agent))[0][-1] == "It is 7412."
+    agent.write(3)
+    leave(agent, "SessionEnd")
+    await drained(agent.data)
+    assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
+
+
+async def test_words_from_before_the_clock_was_set_back_are_not_waited_for(agent: Agent) -> None:
+    agent.write(2)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    older(agent.data, -3_600)
+    began = time.monotonic()
+    await asyncio.wait_for(drained(agent.data, patient=True), PATIENCE_SECONDS + 2)
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    assert (await contents(agent))[0][-1] == "It is 7412."
+
+
+async def test_where_the_file_tells_more_before_them_the_conversation_goes_the_files_way(agent: Agent) -> None:
+    agent.write(1)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    older(agent.data)
+    await drained(agent.data)
+    assert await contents(agent) == (["Name the port.", "It is 7412."], 1)
+    agent.write(3)
+    leave(agent, "SessionEnd")
+    await drained(agent.data)
+    assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 2)
+
+
+async def test_words_of_a_session_that_ended_before_its_file_had_them_are_kept(agent: Agent) -> None:
+    leave(agent, "UserPromptSubmit", prompt="Name the port.")
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    leave(agent, "SessionEnd")
+    await drained(agent.data)
+    assert await contents(agent) == (["Name the port.", "It is 7412."], 1)
+
+
+async def test_two_events_of_one_instant_tell_the_same_words_once(agent: Agent) -> None:
+    agent.write(2)
+    for _ in range(2):
+        leave(agent, "Stop", last_assistant_message="It is 7412.")
+    older(agent.data)
+    await drained(agent.data)
+    assert (await contents(agent))[0][-2:] == ["The port stands in relay.toml.", "It is 7412."]
+
+
+async def test_an_event_that_was_killed_after_its_commit_is_not_stored_again(agent: Agent) -> None:
+    leave(agent, "UserPromptSubmit", prompt="yes")
+    leave(agent, "SessionEnd")
+    put_back = noted_at_the_beginning(agent.data)
+    await drained(agent.data)
+    put_back()
+    older(agent.data)
+    await drained(agent.data)
+    assert await contents(agent) == (["yes"], 1)
+
+
+async def test_a_line_that_is_being_written_waits_for_its_end(agent: Agent) -> None:
+    agent.write(2, torn=30)
+    assert complete(agent.file).endswith(b"}\n")
+    leave(agent, "PreCompact")
+    await drained(agent.data)
+    assert len((await contents(agent))[0]) == 2
+    agent.write(3)
+    agent.file.write_bytes(agent.file.read_bytes().rstrip(b"\n"))
+    assert complete(agent.file) == agent.file.read_bytes()
+
+
+async def test_a_file_that_was_written_anew_is_read_from_its_beginning(agent: Agent) -> None:
+    agent.write(3)
+    leave(agent, "Stop")
+    await drained(agent.data)
+    agent.file.write_text(
+        row(0, "user", "Name the host.") + "\n" + row(1, "assistant", text("relay-2")) + "\n", "utf-8"
+    )
+    leave(agent, "Stop")
+    await drained(agent.data)
+    assert await contents(agent) == (["Name the host.", "relay-2"], 2)
+
+
+async def test_a_subagents_file_becomes_a_conversation_beside_its_sessions(agent: Agent) -> None:
+    agent.write(3)
+    folder = agent.file.with_suffix("") / "subagents"
+    folder.mkdir(parents=True)
+    aside = row(0, "user", "Look for ports.", isSidechain=True, agentId="a1")
+    (folder / "agent-a1.jsonl").write_text(aside + "\n", "utf-8")
+    leave(agent, "Stop")
+    await drained(agent.data)
+    assert told((await stored(agent.data, "s-1:a1"))[0]) == [("user", None, None, "Look for ports.")]
+
+
+async def test_what_is_forgotten_leaves_the_spool_and_stays_away_until_it_is_asked_for(agent: Agent) -> None:
+    agent.write(3)
+    leave(agent, "Stop")
+    await drained(agent.data)
+    leave(agent, "UserPromptSubmit", prompt="a secret to be forgotten")
+    async with open_memory(Settings(agent.data, durability="normal")) as memory:
+        await memory.forget("s-1", "s-1")
+    held = [file for file in agent.data.rglob("*") if file.is_file()]
+    assert not any(b"secret" in file.read_bytes() or b"7412" in file.read_bytes() for file in held)
+    leave(agent, "Stop", last_assistant_message="It is 7412.")
+    await drained(agent.data)
+    with pytest.raises(UnknownConversation):
+        await stored(agent.data, "s-1")
+    assert spool.waiting(str(agent.data)) == []
+    assert run(agent.data, "import", str(agent.file)).returncode == 0
+    leave(agent, "Stop")
+    await drained(agent.data)
+    assert len((await contents(agent))[0]) == 3
+
+
+async def test_an_agent_without_a_transcript_is_taken_at_its_word(tmp_path: Path) -> None:
+    told_of: list[tuple[str, Row]] = [
+        ("beforeSubmitPrompt", {"prompt": "Name the port."}),
+        ("afterShellExecution", {"command": "cat relay.toml", "output": "port = 7412"}),
+        ("afterFileEdit", {"file_path": "/w/a.py", "edits": [{"old_string": "1", "new_string": "2"}]}),
+        ("afterAgentResponse", {"text": "It is 7412."}),
+        ("stop", {"status": "completed"}),
+    ]
+    for name, said in told_of:
+        given = {"conversation_id": "c-1", "hook_event_name": name, "workspace_roots": ["/w"], **said}
+        spool.put(str(tmp_path), "cursor", json.dumps(given).encode())
+    async with open_memory(Settings(tmp_path, durability="normal")) as memory:
+        await drain(memory, tmp_path)
+        assert [info.conversation_id for info in (await memory.conversations(space="/w")).conversations] == ["c-1"]
+    assert told((await stored(tmp_path, "c-1"))[0]) == [
+        ("user", None, None, "Name the port."),
+        ("assistant", "shell", None, "cat relay.toml"),
+        ("tool", "shell", None, "port = 7412"),
+        ("assistant", "edit_file", None,
+         '{"file_path":"/w/a.py","edits":[{"old_string":"1","new_string":"2"}]}'),
+        ("assistant", None, None, "It is 7412."),
+    ]  # fmt: skip
+
+
+async def test_clines_and_codexs_events_are_read(tmp_path: Path) -> None:
+    cline = {"taskId": "k", "hookName": "UserPromptSubmit", "userPromptSubmit": {"prompt": "Name the port."}}
+    done = {"toolName": "attempt_completion", "parameters": {"result": "It is 7412."}}
+    spool.put(str(tmp_path), "cline", json.dumps(cline).encode())
+    spool.put(
+        str(tmp_path), "cline", json.dumps({"taskId": "k", "hookName": "PostToolUse", "postToolUse": done}).encode()
+    )
+    notice = {"type": "agent-turn-complete", "thread-id": "x", "cwd": "/w", "input-messages": ["Name the port."],
+              "last-assistant-message": "It is 7412."}  # fmt: skip
+    spool.put(str(tmp_path), "codex", json.dumps(notice).encode())
+    await drained(tmp_path)
+    for conversation in ("k", "x"):
+        turns, _ = await stored(tmp_path, conversation)
+        assert [turn.content for turn in turns] == ["Name the port.", "It is 7412."]
+
+
+async def test_of_sessions_drained_together_the_one_that_spoke_last_is_the_last_active(tmp_path: Path) -> None:
+    for session in ("s-1", "s-2", "s-3", "s-1"):
+        said = {"conversation_id": session, "hook_event_name": "afterAgentResponse", "text": "Done."}
+        spool.put(str(tmp_path), "cursor", json.dumps(said).encode())
+    await drained(tmp_path)
+    async with open_memory(Settings(tmp_path)) as memory:
+        listed = [info.conversation_id for info in (await memory.conversations()).conversations]
+    assert listed == ["s-1", "s-3", "s-2"]
+
+
+async def test_why_events_wait_is_said_in_a_line_and_they_are_kept(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
+
+    monkeypatch.setattr(Follower, "follow", full)
+    agent.write(3)
+    leave(agent, "SessionEnd")
+    assert (await drained(agent.data)).failed == 1
+    (said,) = caplog.records
+    assert (bool(said.exc_info), "Free some space" in said.getMessage()) == (False, True)
+    assert len(spool.waiting(str(agent.data))) == 1

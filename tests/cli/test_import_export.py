@@ -1,0 +1,120 @@
+"""A conversation as one file: out here, in there, the same."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import EXAMPLE, Ran, imported, run
+
+__all__ = ["imported", "run"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, run: Callable[..., Ran]) -> Callable[..., Ran]:
+    """The same commands over another data folder."""
+
+    def command(*words: str) -> Ran:
+        return run("--data-dir", str(tmp_path / "elsewhere"), *words)
+
+    return command
+
+
+def branches(ran: Callable[..., Ran], conversation: str) -> dict[str, object]:
+    (info,) = ran("list", "--json").json
+    assert info["conversation_id"] == conversation
+    return {key: info[key] for key in ("head", "turns", "tokens", "branches", "title", "retention_days")}
+
+
+def branch_off(run: Callable[..., Ran], folder: Path, turns: int, words: str) -> None:
+    """Imports the example's first turns once more, and then something else."""
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    other = folder / "other.jsonl"
+    other.write_text("\n".join([*lines[:turns], json.dumps({"role": "user", "content": words})]), "utf-8")
+    run("import", str(other))
+
+
+def test_what_arrives_is_what_was_sent(
+    run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    branch_off(run, tmp_path, 30, "Something else")
+    run("retention", imported, "77")
+    file = tmp_path / "session.ctxmem"
+    sent = run("export", imported, str(file), "--json").json
+    assert (sent["turns"], sent["new"]) == (64, 64)
+    there = elsewhere("import", str(file), "--json").json[0]
+    assert (there["conversation_id"], there["new"]) == (imported, 64)
+    assert branches(elsewhere, imported) == branches(run, imported)
+    assert elsewhere("verify", "--json").json == {imported: []}
+    question = ("What errors did we encounter?", "--budget", "2500")
+    assert elsewhere("context", "last", *question).out == run("context", "last", *question).out
+    again = elsewhere("import", str(file), "--json").json[0]
+    assert (again["new"], again["known"]) == (0, 64)
+
+
+def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
+    run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    branch_off(run, tmp_path, 30, "Something else")
+    further = run("revert", imported, "t25", "--json").json["head"]
+    nearer = run("revert", imported, "t20", "--json").json["head"]
+    file, later = tmp_path / "session.ctxmem", tmp_path / "later.ctxmem"
+    run("export", imported, str(file))
+    elsewhere("import", str(file))
+    assert branches(elsewhere, imported) == branches(run, imported)
+    elsewhere("revert", imported, further)
+    elsewhere("import", str(file))
+    assert branches(elsewhere, imported)["head"] == further
+    branch_off(run, tmp_path, 10, "A third way")
+    run("revert", imported, nearer)
+    run("export", imported, str(later))
+    assert elsewhere("import", str(later), "--json").json[0]["new"] == 1
+    assert branches(elsewhere, imported)["head"] == further
+
+
+def test_a_file_that_is_there_is_not_written_over(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+    file = tmp_path / "session.ctxmem"
+    file.write_text("mine", "utf-8")
+    refused = run("export", imported, str(file))
+    assert (refused.code, file.read_text("utf-8")) == (1, "mine")
+    assert run("export", imported, str(file), "--force").code == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("ctxmem-")] == []
+
+
+def test_a_broken_file_is_refused(run: Callable[..., Ran], tmp_path: Path) -> None:
+    file = tmp_path / "broken.ctxmem"
+    file.write_bytes(b"SQLite format 3\x00 but no more")
+    done = run("import", str(file))
+    assert done.code == 1
+    assert run("list", "--json").json == []
+
+
+DAMAGE = {
+    "words": "UPDATE turns SET codec = 0, body = 'other words' WHERE seq = 7",
+    "bytes": "UPDATE turns SET codec = 1, body = x'00ff' WHERE seq = 7",
+    "a turn": "DELETE FROM turns WHERE seq = 5",
+    "a role": "UPDATE turns SET role = 99 WHERE seq = 3",
+    "an id": "UPDATE turns SET digest = zeroblob(16) WHERE seq = 7",
+    "a field": "UPDATE turns SET codec = 'x' WHERE seq = 7",
+    "a circle": "UPDATE runs SET parent_seq = first_seq",
+    "no beginning": "UPDATE runs SET first_seq = 2, parent_seq = 1 WHERE first_seq = 1",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_of_a_damaged_file_nothing_is_taken_in(
+    damage: str, run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "session.ctxmem"
+    run("export", imported, str(file))
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute(DAMAGE[damage])
+    refused = elsewhere("import", str(file))
+    assert (refused.code, elsewhere("list", "--json").json) == (1, [])
+    assert "damaged" in refused.err
+    assert "Traceback" not in refused.err

@@ -1,0 +1,109 @@
+"""What asks for memory, for how long, and what of it goes upstream: nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.http_api.gateway.memory_options import wish_of, without_ours
+
+Body = dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("model", "on", "sent", "days"),
+    [
+        ("gpt-4o", False, "gpt-4o", None),
+        ("gpt-4o:memory", True, "gpt-4o", None),
+        ("gpt-4o:memory-90", True, "gpt-4o", 90),
+        ("gpt-4o:memory-0", True, "gpt-4o", 1),
+        ("gpt-4o:memory-4000", True, "gpt-4o", 365),
+        ("gpt-4o:memory--5", True, "gpt-4o", 1),
+        ("gpt-4o:online:memory", True, "gpt-4o:online", None),
+        ("gpt-4o:memory:online", True, "gpt-4o:online", None),
+        ("m:memory-30:online/linkup-deep:reasoning-exclude", True, "m:online/linkup-deep:reasoning-exclude", 30),
+        ("llama3:8b:memory-7", True, "llama3:8b", 7),
+        ("memory", False, "memory", None),
+        ("m:memory-x", False, "m:memory-x", None),
+        ("m:memoryless", False, "m:memoryless", None),
+    ],
+)
+def test_suffixes_ask_for_memory_in_any_order_and_what_is_not_ours_stays(
+    model: str, on: bool, sent: str, days: int | None
+) -> None:
+    wish = wish_of({"model": model}, {})
+    assert (wish.on, wish.days) == (on, days)
+    assert without_ours({"model": model}, wish)["model"] == sent
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "on"),
+    [
+        ({"model": "m"}, {"memory": "true"}, True),
+        ({"model": "m", "memory": True}, {}, True),
+        ({"model": "m:memory", "memory": False}, {}, False),
+        ({"model": "m:memory", "memory": False}, {"memory": "true"}, False),
+        ({"model": "m:memory", "memory": "false"}, {}, False),
+        ({"model": "m:memory"}, {"memory": "false"}, False),
+        ({"model": "m"}, {"memory": "no idea"}, False),
+    ],
+)
+def test_headers_and_body_ask_for_it_and_false_wins(body: Body, headers: dict[str, str], on: bool) -> None:
+    wish = wish_of(body, headers)
+    assert wish.on is on
+    assert "memory" not in without_ours(body, wish)
+    assert without_ours(body, wish)["model"] == "m"
+
+
+@pytest.mark.parametrize("theirs", [{"type": "store"}, [], "session-7", 2])
+def test_a_field_of_that_name_that_is_no_switch_is_somebody_elses(theirs: Any) -> None:
+    body = {"model": "m", "memory": theirs}
+    wish = wish_of(body, {})
+    assert (wish.on, wish.said) == (False, False)
+    asked = {"model": "m:memory", "memory": theirs}
+    assert without_ours(asked, wish_of(asked, {})) == body
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "days"),
+    [
+        ({"model": "m:memory-90"}, {"memory_expiration_days": "45"}, 45),
+        ({"model": "m:memory-90", "memory_expiration_days": 20}, {}, 90),
+        ({"model": "m:memory", "memory_expiration_days": "20"}, {}, 20),
+        ({"model": "m:memory-90"}, {"memory_expiration_days": "999"}, 365),
+        ({"model": "m:memory-90"}, {"memory_expiration_days": "-1"}, 1),
+        ({"model": "m:memory-90"}, {"memory_expiration_days": "soon"}, 90),
+    ],
+)
+def test_a_headers_days_beat_a_suffixs_and_are_clamped(body: Body, headers: dict[str, str], days: int) -> None:
+    assert wish_of(body, headers).days == days
+
+
+@pytest.mark.parametrize(
+    ("limit", "budget"),
+    [(None, 16_000), (128_000, 16_000), ("128000", 16_000), (200, 8_000), (80_000, 10_000), ("x", 16_000)],
+)
+def test_the_models_window_bounds_the_budget_as_a_number_or_as_text(limit: object, budget: int) -> None:
+    wish = wish_of({"model": "m:memory", "model_context_limit": limit}, {})
+    assert wish.budget(16_000) == budget
+    assert "model_context_limit" not in without_ours({"model": "m:memory", "model_context_limit": limit}, wish)
+
+
+@given(st.lists(st.sampled_from(["online", "memory", "memory-12", "8b", "x/y", "memory-x"]), max_size=5))
+def test_what_goes_upstream_is_the_model_without_our_suffixes(suffixes: list[str]) -> None:
+    wish = wish_of({"model": ":".join(["m", *suffixes])}, {})
+    assert wish.model == ":".join(["m", *(s for s in suffixes if s not in ("memory", "memory-12"))])
+    assert wish.on is any(s in ("memory", "memory-12") for s in suffixes)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text() | st.floats(), max_size=4
+    )
+)
+def test_a_request_that_asks_for_nothing_is_left_as_it_is(body: Body) -> None:
+    wish = wish_of(body, {})
+    assert not wish.said or "memory" in body or ":" in str(body.get("model"))

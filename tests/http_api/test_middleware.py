@@ -1,0 +1,328 @@
+"""What keeps the service standing: sizes, times, rates, names, figures, and what its log never says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Message
+
+from ctxmem_mcp import __version__
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.http_api.app import hosts_of
+from ctxmem_mcp.http_api.auth.static_tokens import new_token, read_tokens
+from ctxmem_mcp.http_api.middleware import Bounded
+from ctxmem_mcp.http_api.rate_limit import Rates
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.record_files import Records
+from ctxmem_mcp.serve.run import http_app, serve
+from ctxmem_mcp.settings import Settings
+from tests.http_api.conftest import ALICE, BOB, TOKENS, running
+
+pytestmark = pytest.mark.anyio
+
+# ---------------------------------------------------------------- sizes and times
+
+
+async def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(serve: Any) -> None:
+    http = await serve(http_body_bytes=1000)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b" " * 400
+
+    for path in ("/v1/memory", "/v1/chat/sessions", "/mcp", "/v1/chat/completions", "/v1/messages"):
+        assert (await http.post(path, content=b" " * 1001)).status_code == 413, path
+    for path in ("/v1/memory", "/v1/chat/sessions", "/mcp"):
+        assert (await http.post(path, content=chunks())).status_code == 413, path
+    assert (await http.post("/v1/chat/sessions", content=b"{}" + b" " * 998)).status_code == 200
+
+
+async def test_what_takes_too_long_is_given_up_and_what_has_begun_is_not() -> None:
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def streams(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    class Streaming:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await streams(scope, receive, send)
+
+    app = Bounded(Starlette(routes=[Route("/slow", slow), Route("/stream", Streaming())]), 1000, 0.08)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as http:
+        late = await http.get("/slow")
+        assert late.status_code == 504
+        assert "What was acknowledged is kept" in late.json()["error"]["message"]
+        assert (await http.get("/stream")).text == "xxx"
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async def reads(request: Request) -> Response:
+        return PlainTextResponse(str(len(await request.body())))
+
+    app = Bounded(Starlette(routes=[Route("/v1/messages", reads, methods=["POST"])]), 1000, 0.05)
+    sent: list[Any] = []
+
+    async def never() -> Any:
+        await asyncio.sleep(30)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/messages", "headers": [], "query_string": b""}
+    await asyncio.wait_for(app(scope, never, send), 5)
+    assert sent[0]["status"] == 408
+
+
+# ---------------------------------------------------------------- rates
+
+
+@given(st.integers(1, 500), st.lists(st.floats(0, 90), min_size=1, max_size=60))
+@example(1, [70.2, 15.0])
+def test_no_minute_holds_more_than_twice_the_rate_and_who_waits_as_told_gets_in(rate: int, pauses: list[float]) -> None:
+    now, let_in = 0.0, []
+    rates = Rates(rate, lambda: now)
+    for pause in pauses:
+        now += pause
+        wait = rates.wait("p")
+        if wait:
+            now += wait
+            assert rates.wait("p") == 0
+        let_in.append(now)
+    for at in let_in:
+        assert sum(at <= other < at + 60 for other in let_in) <= 2 * rate
+
+
+async def test_one_principals_haste_is_not_anothers(serve: Any) -> None:
+    http = await serve(tokens=TOKENS, http_requests_per_minute=2)
+    codes = {
+        token: [(await http.get("/v1/spaces", headers={"x-api-key": token})).status_code for _ in range(3)]
+        for token in (ALICE, BOB)
+    }
+    assert codes == {ALICE: [200, 200, 429], BOB: [200, 200, 429]}
+
+
+async def test_without_tokens_and_a_setting_nobody_is_slowed(http: httpx2.AsyncClient) -> None:
+    assert {(await http.get("/v1/spaces")).status_code for _ in range(700)} == {200}
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("path", ["/v1/memory", "/v1/chat/sessions", "/mcp", "/metrics", "/openapi.json"])
+async def test_pages_and_names_from_elsewhere_are_refused_everywhere(http: httpx2.AsyncClient, path: str) -> None:
+    for headers, status in (
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::1"}, 403),
+    ):
+        answer = await http.post(path, json={}, headers=headers)
+        assert answer.status_code == status, headers
+
+
+async def test_the_names_that_are_allowed_are_the_ones_that_pass(serve: Any) -> None:
+    http = await serve(allowed_hosts="memory.example.com, other.example.com")
+    for host in ("memory.example.com", "OTHER.example.com:8443", "localhost"):
+        assert (await http.get("/v1/spaces", headers={"Host": host})).status_code == 200
+    assert (await http.get("/v1/spaces", headers={"Host": "example.com"})).status_code == 421
+
+
+async def test_a_probe_may_come_by_any_name(http: httpx2.AsyncClient) -> None:
+    for path in ("/health", "/ready"):
+        assert (await http.get(path, headers={"Host": "10.1.2.3:8765"})).status_code == 200
+
+
+@pytest.mark.parametrize("named", ["*", "a.example.com:80", "https://a.example.com"])
+def test_a_name_that_would_never_match_is_refused(tmp_path: Path, named: str) -> None:
+    with pytest.raises(InvalidArgument):
+        hosts_of(Settings(data_dir=tmp_path, allowed_hosts=named), "0.0.0.0")
+
+
+# ---------------------------------------------------------------- the bind
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({}, "no authentication"),
+        ({"tokens": TOKENS}, "allowed hosts"),
+        ({"allowed_hosts": "a.example.com"}, "no authentication"),
+        ({"oauth_issuer": "https://a"}, "allowed hosts"),
+    ],
+)
+def test_a_bind_that_others_reach_needs_tokens_and_names(tmp_path: Path, changed: Any, says: str) -> None:
+    with pytest.raises(InvalidArgument, match=says):
+        serve(Settings(data_dir=tmp_path, **changed), "http", "0.0.0.0", 0)
+
+
+# ---------------------------------------------------------------- tokens at rest
+
+
+def test_a_token_is_made_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    token, line = new_token("alice")
+    path = tmp_path / "tokens"
+    path.write_text(f"# who may ask\n\n{line}  # laptop\n{new_token('bob')[1]}\n", encoding="utf-8")
+    known = read_tokens(None, path)
+    assert known.name_of(token) == "alice"
+    assert known.name_of(token + "x") is None
+    assert known.name_of(line.split()[1]) is None
+    assert token not in path.read_text(encoding="utf-8")
+    assert len(token) > 40
+
+
+@pytest.mark.parametrize(
+    "line", ["alice", "alice secret-secret-secret", "alice sha256:abc", "a b c", "al/ice sha256:" + "0" * 64, ""]
+)
+def test_a_file_that_says_something_else_is_refused_by_line_and_never_said_back(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument) as refused:
+        read_tokens(None, path)
+    assert "secret-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("listed", ["justatokenwithoutaname", "alice:short", "al ice:0123456789012345678901"])
+def test_a_list_that_says_something_else_is_refused_and_never_said_back(listed: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        read_tokens(listed, None)
+    assert listed.partition(":")[2] or listed not in str(refused.value)
+
+
+def test_tokens_are_not_in_what_settings_show_of_themselves(tmp_path: Path) -> None:
+    assert ALICE not in repr(Settings(data_dir=tmp_path, tokens=TOKENS))
+
+
+# ---------------------------------------------------------------- figures, log
+
+
+async def test_figures_are_prometheus_text_and_add_up(http: httpx2.AsyncClient) -> None:
+    for path in ("/v1/chat/sessions", "/v1/chat/sessions/QUAGGA", "/v1/chat/sessions/OKAPI", "/QUAGGA/nowhere"):
+        await http.get(path)
+    answer = await http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    text = answer.text
+    assert f'ctxmem_build_info{{version="{__version__}"}} 1' in text
+    wanted = 'ctxmem_http_requests_total{method="GET",route="/v1/chat/sessions/{session_id}",status="404"} 2'
+    assert wanted in text
+    assert 'route="none",status="404"} 1' in text
+    assert 'ctxmem_http_request_seconds_count{route="/v1/chat/sessions"} 1' in text
+    assert "ctxmem_http_requests_under_way 1\n" in text
+    assert not re.search("QUAGGA|OKAPI", text)
+    line = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+|# (HELP|TYPE) [a-z_]+ .+')
+    assert [found for found in text.splitlines() if not line.fullmatch(found)] == []
+    buckets = [int(n) for n in re.findall(r'bucket\{route="/v1/chat/sessions",le="[^"]+"\} (\d+)', text)]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == 1
+
+
+async def test_the_log_says_what_was_done_and_never_what_was_said(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "ctxmem_mcp")
+    http = await serve(token=ALICE, tokens=TOKENS)
+    session = (await http.post("/v1/chat/sessions", json={"name": "QUAGGA"})).json()["data"]["id"]
+    await http.post(f"/v1/chat/sessions/{session}/messages", json={"role": "user", "content": "QUAGGA"})
+    await http.get(f"/v1/chat/sessions/{session}/context", params={"query": "QUAGGA"})
+    await http.post("/v1/memory", json={"messages": [{"role": "user", "content": "QUAGGA"}]})
+    await http.post("/v1/memory", json={"messages": [{"role": "QUAGGA", "content": "QUAGGA"}]})
+    await http.get("/v1/QUAGGA")
+    answer = await http.get("/v1/spaces", headers={"x-request-id": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    said = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("ctxmem_mcp"))
+    assert "id=mine-1 method=GET route=/v1/spaces status=200" in said
+    assert said.count("route=/v1/chat/sessions/{session_id}/messages status=200") == 1
+    assert not re.search(f"QUAGGA|{session}|{ALICE}", said)
+
+
+async def test_a_request_id_that_could_forge_a_log_line_is_replaced(http: httpx2.AsyncClient) -> None:
+    answer = await http.get("/health", headers={"x-request-id": "a status=200 b"})
+    assert re.fullmatch(r"req_[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [("/v1/chat/sessions", {"success": False}), ("/v1/memory", {}), ("/v1/spaces", {"success": False})],
+)
+async def test_what_nobody_foresaw_is_told_in_the_apis_own_words_and_counted(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, shape: dict[str, Any]
+) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
+        raise OSError("QUAGGA")
+
+    monkeypatch.setattr(Records, "put", breaks)
+    monkeypatch.setattr(Memory, "sync", breaks)
+    body = {"name": "a", "messages": [{"role": "user", "content": "a"}]}
+    given = body if path == "/v1/memory" else {"name": "a"}
+    answer = await http.post(path, json=given, headers={"x-request-id": "mine"})
+    assert answer.status_code == 500
+    assert shape.items() <= answer.json().items()
+    assert "request mine" in str(answer.json()["error"])
+    assert answer.headers.get_list("x-request-id") == ["mine"]
+    assert "QUAGGA" not in answer.text
+    figures = (await http.get("/metrics")).text
+    assert f'ctxmem_http_requests_total{{method="POST",route="{path}",status="500"}} 1' in figures
+
+
+async def test_a_client_that_leaves_while_its_request_comes_is_no_error(settings: Settings) -> None:
+    app = http_app(settings, "127.0.0.1")
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/v1/memory", "raw_path": b"/v1/memory", "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"127.0.0.1")], "client": None, "server": ("127.0.0.1", 8765),
+    }  # fmt: skip
+    coming: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b'{"messages"', "more_body": True},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with running(app):
+        await app(scope, receive, send)
+    assert sent == []
+
+
+async def test_ready_says_no_where_the_folder_cannot_be_written(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    http = await serve(data_dir=tmp_path / "file" / "data")
+    assert (await http.get("/ready")).status_code == 503
+    assert (await http.get("/health")).status_code == 200
+    assert (await http.get("/v1/chat/sessions/session_0123456789abcdef")).status_code in (404, 503)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/v1/memory", {"error": "Method Not Allowed"}),
+        ("/v1/chat/sessions", {"success": False}),
+        ("/nothing", {}),
+        ("/v1/messages", {"type": "error"}),
+    ],
+)
+async def test_each_api_refuses_in_its_own_words(http: httpx2.AsyncClient, path: str, shape: dict[str, Any]) -> None:
+    body = (await http.request("PATCH", path)).json()
+    assert shape.items() <= body.items()
+    assert "error" in body

@@ -1,0 +1,85 @@
+"""The OpenAPI document is the service's: every route stands in it, every answer is as it says, and whatever fits it is
+taken. schemathesis makes up the requests and judges the answers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from starlette.routing import Route
+
+from ctxmem_mcp.http_api.openapi import DOCUMENT
+from ctxmem_mcp.serve.run import http_app
+from ctxmem_mcp.settings import Settings
+from tests.http_api.service_process import served
+from tests.http_api.test_sessions import created, said
+
+pytestmark = pytest.mark.anyio
+
+# Answered by the SDK, or by an upstream.
+ELSEWHERE = {"/mcp", "/v1/models/{model}"}
+SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
+
+
+def test_every_route_stands_in_the_document_and_nothing_else(settings: Settings) -> None:
+    routes = {
+        (route.path.replace(":path}", "}"), method.lower())
+        for route in http_app(settings, "127.0.0.1").routes
+        if isinstance(route, Route)
+        for method in (route.methods or ())
+        if method not in ("HEAD", "OPTIONS")
+    }
+    told = {(path, method) for path, does in DOCUMENT["paths"].items() for method in does if method != "parameters"}
+    assert {one for one in routes ^ told if one[0] not in ELSEWHERE} == set()
+
+
+def test_every_schema_is_a_schema_and_every_reference_leads_somewhere() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+
+    def references(part: Any) -> list[str]:
+        if isinstance(part, dict):
+            own = [part["$ref"]] if "$ref" in part else []
+            return own + [ref for value in part.values() for ref in references(value)]
+        return [ref for item in part for ref in references(item)] if isinstance(part, list) else []
+
+    named = {ref.removeprefix("#/components/schemas/") for ref in references(DOCUMENT)}
+    assert named <= schemas.keys()
+
+
+async def test_the_document_is_served_as_it_is(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/openapi.json")).json() == DOCUMENT
+
+
+async def test_answers_are_as_the_document_says(http: httpx2.AsyncClient) -> None:
+    session = (await created(http, name="n"))["id"]
+    await said(http, session, "user", "hello")
+    space = (await http.post("/v1/spaces", json={"name": "s"})).json()["data"]["id"]
+    for path in ("/v1/chat/sessions", "/v1/chat/sessions/{session_id}", "/v1/chat/sessions/{session_id}/messages",
+                 "/v1/chat/sessions/{session_id}/context", "/v1/spaces", "/v1/spaces/{space_id}"):  # fmt: skip
+        schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        answer = await http.get(path.replace("{session_id}", session).replace("{space_id}", space))
+        validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+        assert [error.message for error in validator.iter_errors(answer.json())] == [], path
+
+
+@pytest.mark.parametrize("phase", ["fuzzing", pytest.param("coverage", marks=pytest.mark.soak)])
+def test_schemathesis_finds_nothing(tmp_path: Path, phase: str) -> None:
+    assert SCHEMATHESIS is not None, "pip install -e '.[dev]' brings schemathesis"
+    with served(tmp_path / "data", durability="normal") as base:
+        ran = subprocess.run(
+            [
+                SCHEMATHESIS, "run", f"{base}/openapi.json", "--wait-for-schema", "20", "--max-examples", "6",
+                "--seed", "1", "--no-color", "--phases", phase, "--workers", "4",
+                "--include-path-regex", "^/(v1/(memory|chat/sessions|spaces)|health|ready)",
+            ],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-6000:]

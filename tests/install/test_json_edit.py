@@ -1,0 +1,152 @@
+"""JSON with comments as text: what is not ours stays, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.install import claude_code, cursor, json_edit, jsonc
+from ctxmem_mcp.install.config_edits import JsonServers, Part
+from ctxmem_mcp.install.errors import Unfit
+from ctxmem_mcp.install.hook_edits import JsonHooks
+from ctxmem_mcp.install.restore import is_exact, undone
+from ctxmem_mcp.install.server_entry import Ours
+from tests.install.conftest import COMMAND
+from tests.install.jsonc_texts import objects, texts, values
+
+OURS = Ours(COMMAND)
+SERVERS = JsonServers(Path("servers.json"), "mcpServers", {"type": "stdio"}, {"env": {}})
+GROUPS = JsonHooks(Path("settings.json"), "claude-code", claude_code.EVENTS)
+FLAT = JsonHooks(Path("hooks.json"), "cursor", cursor.EVENTS, flat=True, version=1)
+PARTS: list[Part] = [SERVERS, GROUPS, FLAT]
+
+# Others' servers and hooks, so that there is something to come after.
+others = st.fixed_dictionaries(
+    {}, optional={
+        "mcpServers": st.dictionaries(st.sampled_from(["a", "b", "c"]), values, max_size=3),
+        "hooks": st.dictionaries(st.sampled_from(["Stop", "stop", "Other"]), st.lists(values, max_size=2), max_size=2),
+    },
+)  # fmt: skip
+
+
+def is_one(value: dict[str, Any]) -> bool:
+    """Whether this is a config at all: what has other things in our places is refused, as it should be."""
+    servers, hooks = value.get("mcpServers", {}), value.get("hooks", {})
+    lists = isinstance(hooks, dict) and all(isinstance(one, list) for one in hooks.values())
+    return lists and isinstance(servers, dict) and "ctxmem" not in servers
+
+
+files = texts(st.builds(lambda mine, theirs: {**mine, **theirs}, objects, others).filter(is_one))
+
+
+@given(texts(values))
+def test_a_text_is_read_as_json_reads_it_without_its_comments(file: tuple[str, Any]) -> None:
+    text, value = file
+    assert jsonc.read(text) == value
+
+
+@given(files, st.sampled_from(PARTS))
+def test_install_then_uninstall_gives_the_same_bytes_for_any_object(file: tuple[str, Any], part: Part) -> None:
+    text, _ = file
+    installed = part.put(text, OURS)
+    assert part.put(installed, OURS) == installed
+    assert len(part.found(installed)) == len(part.found(part.put(None, OURS)))
+    # Of two backups that can't be told apart by what ours makes of them, the one given first (the newest) is taken.
+    older = [backup for backup in ("{}", "no json") if not is_exact(part, installed, backup)]
+    assert undone(part, installed, [*older, text]) == text
+    assert undone(part, installed, [text, "{}"]) == text
+
+
+@given(files, st.sampled_from(PARTS))
+def test_without_a_backup_it_says_the_same_but_for_what_was_empty(file: tuple[str, Any], part: Part) -> None:
+    text, value = file
+    left = undone(part, part.put(text, OURS), [])
+    assert _without_empty(jsonc.read(left) if left is not None else {}) == _without_empty(value)
+
+
+@given(texts(st.builds(lambda mine, theirs: {**mine, "mcpServers": theirs}, objects, others.filter(bool))))
+def test_what_is_put_beside_others_is_taken_out_to_the_byte_without_a_backup(file: tuple[str, Any]) -> None:
+    text, _ = file
+    assert SERVERS.without(SERVERS.put(text, OURS), prune=True) == text
+
+
+@given(texts(st.dictionaries(st.text("abc", min_size=1, max_size=2), values, min_size=1, max_size=4)), st.data())
+def test_anything_that_is_dropped_leaves_the_rest(file: tuple[str, Any], data: st.DataObject) -> None:
+    text, value = file
+    key = data.draw(st.sampled_from(sorted(value)))
+    del value[key]
+    assert jsonc.read(json_edit.drop(text, (key,))) == value
+
+
+def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
+    """Less the containers that we would have made ourselves."""
+    hooks = value.get("hooks")
+    if isinstance(hooks, dict):
+        value = {**value, "hooks": {name: entries for name, entries in hooks.items() if entries}}
+    ours = {"mcpServers", "hooks"}
+    return {key: one for key, one in value.items() if (key not in ours or one) and key != "version"}
+
+
+# ---------------------------------------------------------------- by example
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"a":1}', '{"a":1,"m":{"x":[]}}'),
+        ('{"a": 1, "b": [2]}', '{"a": 1, "b": [2], "m": {"x": []}}'),
+        ("{}", '{\n  "m": {\n    "x": []\n  }\n}'),
+        ("", '{\n  "m": {\n    "x": []\n  }\n}\n'),
+        ('{\n\t"a": 1 // one\n\t// two\n}', '{\n\t"a": 1, // one\n\t"m": {\n\t\t"x": []\n\t}\n\t// two\n}'),
+        ('{\r\n   "a": 1,\r\n}', '{\r\n   "a": 1,\r\n   "m": {\r\n      "x": []\r\n   },\r\n}'),
+        ('{"m": {}, "a": 1}', '{"m": {"x": []}, "a": 1}'),
+        ('{\n  "m": { /* none */ }\n}', '{\n  "m": { /* none */\n    "x": []\n  }\n}'),
+    ],
+)
+def test_what_is_new_is_written_as_the_file_is_written(before: str, after: str) -> None:
+    assert json_edit.put(before, ("m", "x"), []) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"a": 1', "line 1, column 8"),
+        ('{\n  "a": 1\n  "b": 2\n}', "neither a comma nor } at line 3, column 3"),
+        ("{'a': 1}", "no name in quotes at line 1, column 2"),
+        ('{"a": nul}', "no value"),
+        ('{"a": 1} x', "something follows the end"),
+        ('{"a": "b\n"}', "no value"),
+        ('{"a": 01}', "no value"),
+        ('{"a": 1 /* }', "neither a comma"),
+        ('{"a": ' + "[" * 300 + "]" * 300 + "}", "nested deeper"),
+    ],
+)
+def test_what_is_no_json_is_refused_with_its_place(text: str, why: str) -> None:
+    with pytest.raises(jsonc.NotJson, match=why):
+        jsonc.parse(text)
+    with pytest.raises(Unfit, match="is not JSON"):
+        SERVERS.put(text, OURS)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '{"mcpServers": []}', '{"mcpServers": null}'])
+def test_a_file_of_another_shape_is_refused(text: str) -> None:
+    with pytest.raises(Unfit, match="no object"):
+        SERVERS.put(text, OURS)
+
+
+def test_a_server_of_somebody_else_under_our_name_is_not_overwritten() -> None:
+    with pytest.raises(Unfit, match="does not start this program"):
+        SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', OURS)
+
+
+def test_a_config_of_half_a_megabyte_is_edited_where_it_must_be() -> None:
+    history = [{"display": f"prompt {i}", "pastedContents": {}, "cost": i / 7} for i in range(4_000)]
+    text = json.dumps({"projects": {"/home/me": {"history": history}}}, indent=2)
+    installed = SERVERS.put(text, OURS)
+    assert installed.startswith(text[:-2])
+    assert undone(SERVERS, installed, []) == text

@@ -1,0 +1,217 @@
+"""Where each agent keeps its files on each system, what is written there, and how it is known again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.install import cline, inspect
+from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.registry import AGENTS
+from ctxmem_mcp.install.server_entry import Ours, System, data_dir_of, is_our_hook, is_our_server, our_call_in
+from ctxmem_mcp.mcp_server.tools import TOOLS
+
+PAGE = (Path(__file__).parents[2] / "examples" / "README.md").read_text("utf-8")
+HOME = {"linux": "~", "macos": "~", "windows": "%USERPROFILE%"}
+APPDATA = {"linux": "~/.config", "macos": "~/Library/Application Support", "windows": "%APPDATA%"}
+SYSTEMS: tuple[System, ...] = ("linux", "macos", "windows")
+
+
+def places(agent: str, system: System) -> list[str]:
+    """The files of an agent, written as people write them."""
+    home = Path("/home/me")
+    environ = {"APPDATA": "/appdata", "LOCALAPPDATA": "/localappdata"} if system == "windows" else {}
+    machine = Machine(system, home, home / "project", environ)
+    told = [str(part.path) for part in AGENTS[agent].parts(machine, project=False)]
+    shown = [one.replace("/appdata", "%APPDATA%").replace("/home/me", HOME[system]) for one in told]
+    return [one.replace("/", "\\") if system == "windows" else one for one in shown]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_servers_go_where_the_page_of_examples_says(system: System) -> None:
+    slash = "\\" if system == "windows" else "/"
+    for agent in ("claude-code", "claude-desktop", "cursor", "codex", "cline"):
+        (path, *_) = places(agent, system)
+        # Codex's and Cursor's are written once for macOS and Linux.
+        assert f"`{path}`" in PAGE, agent
+    code = f"{APPDATA[system]}/Code/User".replace("/", slash)
+    assert places("vscode", system) == [f"{code}{slash}mcp.json"]
+    assert f"{code}{slash}globalStorage" in PAGE
+
+
+def test_hooks_stand_in_the_agents_own_folders_and_cline_has_none_on_windows() -> None:
+    assert places("claude-code", "linux")[1] == "~/.claude/settings.json"
+    assert places("codex", "macos")[1] == "~/.codex/hooks.json"
+    assert places("cursor", "windows")[1] == "%USERPROFILE%\\.cursor\\hooks.json"
+    assert places("cline", "macos")[1:] == [f"~/Documents/Cline/Hooks/{event}" for event in cline.EVENTS]
+    assert len(places("cline", "windows")) == 1
+
+
+def test_the_environment_names_other_folders(tmp_path: Path) -> None:
+    environ = {
+        "CLAUDE_CONFIG_DIR": "/c",
+        "CODEX_HOME": "/x",
+        "CLINE_MCP_SETTINGS_PATH": "/l.json",
+        "XDG_CONFIG_HOME": "/g",
+    }
+    machine = Machine("linux", tmp_path, tmp_path, environ)
+    found = {name: [str(part.path) for part in agent.parts(machine, project=False)] for name, agent in AGENTS.items()}
+    assert found["claude-code"] == ["/c/.claude.json", "/c/settings.json"]
+    assert found["codex"] == ["/x/config.toml", "/x/hooks.json"]
+    assert found["cline"][0] == "/l.json"
+    assert found["claude-desktop"] == ["/g/Claude/claude_desktop_config.json"]
+
+
+def test_every_edition_that_is_there_is_registered_with(tmp_path: Path) -> None:
+    machine = Machine("windows", tmp_path, tmp_path, {})
+    roaming, local = tmp_path / "AppData" / "Roaming", tmp_path / "AppData" / "Local"
+    for folder in (
+        roaming / "Code - Insiders" / "User",
+        roaming / "Cursor" / "User" / "globalStorage" / "saoudrizwan.claude-dev",
+        tmp_path / ".cline" / "data",
+        local / "Packages" / "Claude_pzs8sxrjxfjjc" / "LocalCache" / "Roaming" / "Claude",
+    ):
+        folder.mkdir(parents=True)
+    found = {
+        name: [part.path for part in AGENTS[name].servers(machine)] for name in ("vscode", "cline", "claude-desktop")
+    }
+    assert [path.relative_to(tmp_path).parts[2:4] for path in found["vscode"]] == [("Code - Insiders", "User")]
+    assert [path.relative_to(tmp_path).parts[:3] for path in found["cline"]] == [
+        ("AppData", "Roaming", "Cursor"), (".cline", "data", "settings"),
+    ]  # fmt: skip
+    assert [path.relative_to(local).parts[0] for path in found["claude-desktop"]] == ["Packages"]
+    assert all(AGENTS[name].is_present(machine) for name in found)
+    assert not AGENTS["codex"].is_present(machine)
+
+
+def test_an_older_cline_keeps_its_hooks_among_its_rules(tmp_path: Path) -> None:
+    (tmp_path / "Documents" / "Cline" / "Rules" / "Hooks").mkdir(parents=True)
+    machine = Machine("macos", tmp_path, tmp_path)
+    assert {part.path.parent.parent.name for part in AGENTS["cline"].hooks(machine)} == {"Rules"}
+    (tmp_path / "Documents" / "Cline" / "Hooks").mkdir()
+    assert {part.path.parent.parent.name for part in AGENTS["cline"].hooks(machine)} == {"Cline"}
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ('XDG_DOCUMENTS_DIR="$HOME/Dokumente"', "home/Dokumente"),
+        ('XDG_DOCUMENTS_DIR="$HOME/"', "home"),
+        ('XDG_DOCUMENTS_DIR="/mnt/Мои документы"', "/mnt/Мои документы"),
+        ('# XDG_DOCUMENTS_DIR="/mnt"', "home/Documents"),
+    ],
+)
+def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str, folder: str, tmp_path: Path) -> None:
+    dirs = tmp_path / "home" / ".config" / "user-dirs.dirs"
+    dirs.parent.mkdir(parents=True)
+    dirs.write_text(f'XDG_DESKTOP_DIR="$HOME/Schreibtisch"\n{line}\n', "utf-8")
+    expected: dict[System, Path] = {"linux": tmp_path / folder, "macos": tmp_path / "home" / "Documents"}
+    for system in expected:
+        machine = Machine(system, tmp_path / "home", tmp_path)
+        assert {part.path.parent for part in AGENTS["cline"].hooks(machine)} == {expected[system] / "Cline" / "Hooks"}
+
+
+def test_cline_may_call_unasked_what_only_reads() -> None:
+    assert set(cline.ONLY_READ) <= {tool.name for tool in TOOLS if not tool.changes}
+
+
+# ---------------------------------------------------------------- what is written, what is known again
+
+
+@pytest.mark.parametrize(
+    ("ours", "by_bash", "line"),
+    [
+        (Ours("/opt/ctxmem-mcp"), True, "/opt/ctxmem-mcp hook a"),
+        (Ours("/opt/it's mine/ctxmem-mcp"), False, "'/opt/it'\"'\"'s mine/ctxmem-mcp' hook a"),
+        (Ours("/opt/ctxmem-mcp", "/my data"), False, "/opt/ctxmem-mcp hook a --data-dir '/my data'"),
+        (Ours(r"C:\py\ctxmem-mcp.exe", None, "windows"), True, "C:/py/ctxmem-mcp.exe hook a"),
+        (
+            Ours(r"C:\My Py\ctxmem-mcp.exe", r"D:\x", "windows"),
+            True,
+            '"C:/My Py/ctxmem-mcp.exe" hook a --data-dir D:/x',
+        ),
+        (Ours(r"C:\My Py\ctxmem-mcp.exe", None, "windows"), False, r'"C:\My Py\ctxmem-mcp.exe" hook a'),
+    ],
+)
+def test_a_hooks_command_line_is_written_for_the_shell_that_reads_it(ours: Ours, by_bash: bool, line: str) -> None:
+    assert ours.hook_line("a", by_bash=by_bash) == line
+    assert is_our_hook(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["/usr/bin/python3 -m ctxmem_mcp hook claude-code", '& "C:\\a b\\ctxmem-mcp.exe" hook cursor',
+     "uvx ctxmem-mcp hook x", "ctxmem-mcp --data-dir /x hook codex", "C:\\py\\ctxmem-mcp.cmd hook codex",
+     "ctxmem-mcp hook codex 2>/dev/null || true", "'/opt/R&D; x/ctxmem-mcp' hook codex >> /tmp/log 2>&1; exit 0"],
+)  # fmt: skip
+def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
+    assert is_our_hook(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["ctxmem-mcp hook codex && notify-send done", "ctxmem-mcp hook codex; say done", "tee /log | ctxmem-mcp hook codex",
+     "cd /x\nctxmem-mcp hook codex", "CTXMEM_DATA_DIR=/x ctxmem-mcp hook codex"],
+)  # fmt: skip
+def test_a_line_that_a_person_wrote_around_ours_is_theirs_and_the_call_in_it_is_found(line: str) -> None:
+    assert not is_our_hook(line)
+    assert our_call_in(line) == ["ctxmem-mcp", "hook", "codex"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "echo ctxmem-mcp hook",
+        "/opt/ctxmem-mcp doctor",
+        "cat /home/ctxmem-mcp/hook",
+        "other hook claude-code",
+        "'",
+        "",
+        None,
+        3,
+    ],
+)
+def test_hooks_of_others_are_not_taken_for_ours(line: Any) -> None:
+    assert not is_our_hook(line)
+    assert our_call_in(line) == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"command": "ctxmem-mcp"}, {"command": "C:\\x\\ctxmem-mcp.exe", "args": []},
+     {"command": "uvx", "args": ["ctxmem-mcp"]}, {"command": "uvx", "args": ["--from", "/x.whl", "ctxmem-mcp"]},
+     {"command": "python", "args": ["-m", "ctxmem_mcp"]}],
+)  # fmt: skip
+def test_our_server_is_known_in_the_forms_it_had(entry: dict[str, Any]) -> None:
+    assert is_our_server(entry)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"command": "npx", "args": ["fs", "/src/ctxmem-mcp"]}, {"url": "http://127.0.0.1:8765/mcp"}, {"command": 1}, {},
+     None, {"command": "tail", "args": ["-f", "ctxmem-mcp"]}],
+)  # fmt: skip
+def test_a_server_of_somebody_else_is_not_taken_for_ours(entry: Any) -> None:
+    assert not is_our_server(entry)
+
+
+def test_the_folder_a_server_uses_is_read_from_arguments_or_environment() -> None:
+    assert data_dir_of({"args": ["serve", "--data-dir", "/a"]}) == "/a"
+    assert data_dir_of({"args": ["--data-dir=/b"]}) == "/b"
+    assert data_dir_of({"args": [], "env": {"CTXMEM_DATA_DIR": "/c"}}) == "/c"
+    assert data_dir_of({"args": ["--data-dir"]}) is None
+    assert data_dir_of({"command": "ctxmem-mcp --data-dir '/d e'"}) == "/d e"
+
+
+def test_the_page_on_agents_tells_of_each_of_them_and_of_every_event() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
+    for agent in AGENTS.values():
+        section = re.search(rf"^## {re.escape(agent.title)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        assert section, agent.title
+        assert f"ctxmem-mcp install {agent.name}" in section[1]
+        machine = Machine("linux", Path("/home/me"), Path("/home/me/project"))
+        events = inspect._events(agent.parts(machine, project=False))
+        assert [event for event in events if f"`{event}`" not in section[1]] == []

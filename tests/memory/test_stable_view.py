@@ -1,0 +1,129 @@
+"""Law 7 and what else holds for views in the stable layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.errors import BudgetTooSmall
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn, View
+from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.views.stable_prefix import OPENED
+from tests.histories import turns
+from tests.view_parser import read, told
+
+pytestmark = pytest.mark.anyio
+
+
+def opened() -> Memory:
+    return Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+
+
+def prefix_of(view: View) -> str:
+    header = json.loads(view.header)
+    prefix = view.text[: header["stable_prefix_chars"]]
+    assert hashlib.sha256(prefix.encode()).hexdigest() == header["stable_prefix_sha256"]
+    return prefix
+
+
+def long_turns(count: int) -> list[NewTurn]:
+    """A session that closes inner nodes: requests, work, words."""
+    history = []
+    for i in range(count):
+        words = " ".join(f"word{i}x{j}" for j in range(60))
+        role = ("user", "assistant", "assistant", "tool")[i % 4]
+        history.append(NewTurn(role, f"Step {i}: {words}.", call_id=f"c{i // 4}" if i % 4 > 1 else None))  # type: ignore[arg-type]
+    return history
+
+
+async def test_the_prefix_changes_only_from_where_an_inner_node_closed() -> None:
+    memory, before, folded = opened(), "", 0
+    known: set[tuple[int, int]] = set()
+    for turn in long_turns(240):
+        await memory.append(turn, conversation_id="c")
+        prefix = prefix_of(await memory.view("c", layout="stable", token_budget=8_000))
+        inner = {(root.first, root.last) for root in await memory.outline("c") if root.children} - known
+        known |= inner
+        if inner:
+            folded += 1
+            at = re.search(rf"^\[[tn]{min(first for first, _ in inner)}-", before, re.MULTILINE)
+            assert at is not None
+            assert prefix.startswith(before[: at.start()])
+        else:
+            assert prefix.startswith(before)
+        before = prefix
+    assert folded >= 3
+
+
+@given(turns(40), st.sampled_from([500, 1_500, 8_000]), st.sampled_from([None, "what failed in limits.py?"]))
+async def test_stable_prefix_whatever_was_said(history: list[NewTurn], budget: int, query: str | None) -> None:
+    memory, before = opened(), ""
+    for turn in history:
+        done = await memory.append(turn, conversation_id="c")
+        try:
+            view = await memory.view("c", query=query, layout="stable", token_budget=budget)
+        except BudgetTooSmall:
+            assert budget < 1_000
+            return
+        assert tokenizer.count(view.render()) == view.shown_tokens <= budget
+        prefix = prefix_of(view)
+        assert told(read(view.text.partition(OPENED)[0])) == list(range(done.index + 1))
+        if len(done.closed_nodes) < 2:
+            assert prefix.startswith(before)
+        before = prefix
+
+
+async def test_what_a_query_opens_comes_after_the_prefix_and_leaves_it_as_it_is() -> None:
+    memory = opened()
+    await memory.sync(long_turns(200), conversation_id="c")
+    plain = await memory.view("c", layout="stable", token_budget=6_000)
+    asked = await memory.view("c", query="word17x3 word17x4", layout="stable", token_budget=6_000)
+    assert prefix_of(plain) == prefix_of(asked)
+    rest = asked.text[len(prefix_of(asked)) :]
+    assert "Step 17: word17x0" in rest
+    assert "Step 17: word17x0" not in plain.text
+
+
+async def test_the_newest_turn_is_shown_though_the_prefix_is_full() -> None:
+    memory = opened()
+    history = long_turns(120)
+    await memory.sync(history, conversation_id="c")
+    view = await memory.view("c", layout="stable", token_budget=1_500)
+    assert history[-1].content in view.text
+
+
+async def test_the_smallest_legal_budget_holds_a_view_of_any_turn() -> None:
+    memory, conversation = opened(), "x7Q-" * 32
+    words = "fix the parser token" + " fix the parser token" * 4
+    history = [
+        NewTurn(
+            ("user", "assistant")[i % 2], f"step {i} {words}", None, f"2026-01-{1 + i // 100:02}T10:{i % 60:02}:00Z"
+        )
+        for i in range(400)
+    ]
+    ids = (await memory.sync(history, conversation_id=conversation)).turn_ids
+    for turn_id in ids[::7]:
+        view = await memory.view(conversation, query="parser", turn_id=turn_id, token_budget=500, layout="stable")
+        assert tokenizer.count(view.render()) == view.shown_tokens <= 500
+
+
+async def test_a_huge_turn_stands_in_the_prefix_in_excerpts() -> None:
+    memory = opened()
+    huge = "\n".join(f"line {i} of a very long output" for i in range(40_000))
+    await memory.append(NewTurn("user", "run it"), conversation_id="c")
+    await memory.append(NewTurn("tool", huge), conversation_id="c")
+    await memory.append(NewTurn("assistant", "It printed a lot."), conversation_id="c")
+    view = await memory.view("c", layout="stable", token_budget=8_000)
+    assert view.shown_tokens <= 8_000
+    prefix = prefix_of(view)
+    assert "line 0 of a very long output" in prefix
+    assert "line 39999 of a very long output" in prefix
+    assert "It printed a lot." in prefix

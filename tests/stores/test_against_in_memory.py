@@ -1,0 +1,170 @@
+"""Whatever is done, in whatever order: the SQLite store answers as the plain one does, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn, OutlineNode, Summary
+from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.sqlite import SqliteStore
+from tests.histories import turns
+from tests.stores.commits import DAY, NOW, remembering
+
+T = TypeVar("T")
+NAMES = st.sampled_from(["a", "A", "b"])
+QUERIES = ("what failed in limits.py?", "trip to Lisbon 日本語")
+
+
+class Stores(RuleBasedStateMachine):
+    """One history through two Memory objects; they differ in their store alone."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="ctxmem-"))
+        self.now = NOW
+        self.said: dict[str, list[NewTurn]] = {}
+        self.ids: dict[str, list[str]] = {}
+        self.plain = remembering(PlainStore(), lambda: self.now)
+        self.opened()
+
+    def opened(self) -> None:
+        self.store = SqliteStore(self.folder, durability="normal")
+        self.sqlite = remembering(self.store, lambda: self.now)
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.runner.run(self.sqlite.close())
+            self.runner.close()
+            shutil.rmtree(self.folder)
+
+    def both(self, ask: Callable[[Memory], Awaitable[T]]) -> T | CtxmemError:
+        """What both give; they must agree, in their errors too."""
+
+        async def told(memory: Memory) -> T | CtxmemError:
+            try:
+                return await ask(memory)
+            except CtxmemError as error:
+                return error
+
+        ours, theirs = self.runner.run(told(self.sqlite)), self.runner.run(told(self.plain))
+        if isinstance(theirs, CtxmemError):
+            assert (type(ours), str(ours)) == (type(theirs), str(theirs))
+        else:
+            assert ours == theirs
+        return ours
+
+    def some_id(self, name: str, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(self.ids.get(name) or ["t0-1"]))
+
+    @rule(name=NAMES, said=turns(8))
+    def append(self, name: str, said: list[NewTurn]) -> None:
+        self.now += 0.25
+        for turn in said:
+            done = self.both(lambda m, turn=turn: m.append(turn, conversation_id=name))  # type: ignore[misc]
+            assert not isinstance(done, CtxmemError)
+            self.ids.setdefault(name, []).append(done.turn_id)
+
+    @rule(name=NAMES, said=turns(40), data=st.data())
+    def sync(self, name: str, said: list[NewTurn], data: st.DataObject) -> None:
+        """The transcript so far, edited somewhere, and more."""
+        kept = self.said.get(name, [])
+        whole = kept[: data.draw(st.integers(0, len(kept)))] + said
+        done = self.both(lambda m: m.sync(whole, conversation_id=name, retention_days=data.draw(st.just(7))))
+        if not isinstance(done, CtxmemError):
+            self.said[name] = whole
+            self.ids.setdefault(name, []).extend(done.turn_ids)
+
+    @rule(name=NAMES, said=turns(3), data=st.data())
+    def fork(self, name: str, said: list[NewTurn], data: st.DataObject) -> None:
+        parent = self.some_id(name, data)
+        done = self.both(lambda m: m.append(said[0], conversation_id=name, parent_id=parent))
+        if not isinstance(done, CtxmemError):
+            self.ids[name].append(done.turn_id)
+
+    @rule(name=NAMES, data=st.data())
+    def revert(self, name: str, data: st.DataObject) -> None:
+        to = self.some_id(name, data)
+        self.both(lambda m: m.revert(name, to))
+
+    @rule(name=NAMES)
+    def forget(self, name: str) -> None:
+        receipts = [self.runner.run(self.forgotten(m, name)) for m in (self.sqlite, self.plain)]
+        assert receipts[0] == receipts[1]
+
+    async def forgotten(self, memory: Memory, name: str) -> Any:
+        try:
+            receipt = await memory.forget(name, name)
+        except CtxmemError as error:
+            return str(error)
+        self.ids.pop(name, None), self.said.pop(name, None)
+        return receipt.turns, receipt.nodes
+
+    @rule(days=st.sampled_from([1, 8, 31]), swept=st.booleans())
+    def time_passes(self, days: int, swept: bool) -> None:
+        self.now += days * DAY
+        if swept:
+            self.both(lambda m: m.sweep())
+
+    @rule(name=NAMES, title=st.text(st.characters(codec="utf-8"), max_size=20), data=st.data())
+    def write_summary(self, name: str, title: str, data: st.DataObject) -> None:
+        outline = self.both(lambda m: m.outline(name))
+        closed = [] if isinstance(outline, CtxmemError) else closed_nodes(outline)
+        if closed:
+            node, author = data.draw(st.sampled_from(closed)), data.draw(st.sampled_from(["agent", "some model"]))
+            self.both(lambda m: m.write_summary(name, node, Summary(author, title)))
+
+    @rule()
+    def restart(self) -> None:
+        self.runner.run(self.sqlite.close())
+        self.opened()
+
+    @rule()
+    def lose_the_catalog(self) -> None:
+        self.runner.run(self.sqlite.close())
+        (self.folder / "catalog.db").unlink(missing_ok=True)
+        self.opened()
+
+    @invariant()
+    def they_say_the_same(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        listed = [
+            [{**asdict(info), "bytes": 0} for info in self.runner.run(m.conversations()).conversations]
+            for m in (self.sqlite, self.plain)
+        ]
+        assert listed[0] == listed[1]
+        self.both(lambda m: m.search(QUERIES[0]))
+        for info in listed[0]:
+            name = info["conversation_id"]
+            self.both(lambda m, name=name: m.info(name))  # type: ignore[misc]
+            self.both(lambda m, name=name: m.outline(name))  # type: ignore[misc]
+            self.both(lambda m, name=name: m.branches(name))  # type: ignore[misc]
+            for query in (None, *QUERIES):
+                self.both(lambda m, name=name, q=query: m.view(name, query=q, token_budget=2_000))  # type: ignore[misc]
+            assert self.both(lambda m, name=name: m.verify(name)) == []  # type: ignore[misc]
+
+
+def closed_nodes(outline: list[OutlineNode]) -> list[str]:
+    return [n.id for n in outline if n.id is not None] + [i for n in outline for i in closed_nodes(list(n.children))]
+
+
+Stores.TestCase.settings = settings(
+    max_examples=6,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+TestStoresAgree = Stores.TestCase

@@ -1,0 +1,63 @@
+"""Where turns are cut."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.models import ROLES
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.chunking import OUTPUT_BYTES, TALK_BYTES_WHOLE, cut
+
+LINES = st.lists(st.text(alphabet="ab {}é世\t", max_size=120), max_size=120).map("\n".join)
+
+
+@given(LINES, st.sampled_from(ROLES))
+def test_pieces_tile_the_content(content: str, role: str) -> None:
+    spans = cut(content, role)
+    assert "".join(content[start:stop] for start, stop in spans) == content
+    assert all(start < stop for start, stop in spans)
+    assert spans == cut(content, role)
+
+
+def test_an_empty_turn_has_no_piece() -> None:
+    assert cut("", "user") == []
+
+
+def test_talk_stays_whole_where_output_is_cut() -> None:
+    text = "This is a sentence that somebody said about nothing at all. " * 80
+    assert len(text) < TALK_BYTES_WHOLE
+    assert len(cut(text, "assistant")) == 1
+    assert len(cut(text, "tool")) > 2
+
+
+def test_output_is_cut_at_line_ends_into_about_400_tokens() -> None:
+    content = "".join(f"src/main_{n}.go:{n}: something happened here\n" for n in range(2_000))
+    spans = cut(content, "tool")
+    assert all(content[stop - 1] == "\n" for _, stop in spans)
+    sizes = [tokenizer.count(content[start:stop]) for start, stop in spans]
+    assert 250 < sum(sizes) / len(sizes) < 600
+
+
+def test_code_inside_json_is_cut_at_its_written_line_ends() -> None:
+    content = '{"content": "' + r"x := compute(1)\n" * 1_000 + '"}'
+    spans = cut(content, "assistant")
+    assert len(spans) > 5
+    assert all(content[:stop].endswith("\\n") for _, stop in spans[:-1])
+
+
+def test_a_script_of_many_tokens_a_character_is_cut_shorter() -> None:
+    content = "日本語の出力です。" * 2_000
+    sizes = [tokenizer.count(content[start:stop]) for start, stop in cut(content, "tool")]
+    assert max(sizes) < 700
+
+
+@pytest.mark.parametrize("content", ["x" * 2_000_000, "a line of output\n" * 120_000], ids=["one line", "lines"])
+def test_two_megabytes_are_cut_in_no_time(content: str) -> None:
+    begun = time.perf_counter()
+    spans = cut(content, "tool")
+    assert time.perf_counter() - begun < 0.25
+    assert max(stop - start for start, stop in spans) <= OUTPUT_BYTES * 1.3

@@ -1,0 +1,100 @@
+"""Vectors of texts: exact, the same everywhere, near where the meaning is near; nothing is fetched for them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.text import embeddings
+from ctxmem_mcp.text.embeddings import DIMENSIONS, FORM, Embedder, embedder
+
+EMBEDDER = embedder("auto")
+extra = pytest.mark.skipif(EMBEDDER is None, reason="needs the extra: pip install 'ctxmem-mcp[semantic]'")
+WITHOUT_A_NETWORK = """
+import socket, sys
+def refused(*_, **__): raise SystemExit("a socket was opened")
+socket.socket = socket.create_connection = socket.getaddrinfo = refused
+sys.addaudithook(lambda event, _: refused() if event.startswith("socket.") else None)
+from ctxmem_mcp.text.embeddings import embedder
+print(embedder("on").embed(["It rains."])[0].hex())
+print(*(name for name in ("wordllama", "requests", "huggingface_hub", "urllib3") if name in sys.modules))
+"""
+
+
+@pytest.fixture
+def there() -> Embedder:
+    assert EMBEDDER is not None
+    return EMBEDDER
+
+
+def test_off_is_off_and_what_is_not_installed_is_told_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert embedder("off") is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert embedder("auto") is None
+    with pytest.raises(InvalidArgument, match=r"ctxmem-mcp\[semantic\]"):
+        embedder("on")
+
+
+def test_nothing_is_loaded_before_the_first_text() -> None:
+    told = (
+        "import sys; from ctxmem_mcp.text.embeddings import embedder; embedder('auto'); print('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@extra
+def test_nothing_is_fetched_and_the_package_itself_is_not_imported(there: Embedder) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_A_NETWORK], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == [there.embed(["It rains."])[0].hex(), "", ""]
+
+
+@extra
+def test_vectors_are_the_same_on_every_machine(there: Embedder) -> None:
+    texts = ["How do I fix the login test?", "def parse(x):\n    return x", "日本語 🙂", " ", "word " * 9_000]
+    digest = hashlib.sha256(b"".join(there.embed(texts))).hexdigest()
+    assert digest == "d4655e9c4db98821305635ffeac866da7af4fce90aec4eb06eddc50c15a0c455"
+
+
+@extra
+def test_what_means_the_same_is_near_though_it_shares_no_word(there: Embedder) -> None:
+    asked, *said = there.embed(["repair the broken car", "fixing a damaged vehicle", "bananas taste sweet", ""])
+    near, far, nothing = there.cosines(asked, said)
+    assert near > 0.4 > 0.2 > far
+    assert nothing == 0.0
+    assert there.cosines(asked, [asked]) == [pytest.approx(1.0)]
+    assert there.cosines(asked, []) == []
+
+
+@extra
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
+def test_any_text_has_a_vector_whatever_it_is_embedded_with(texts: list[str]) -> None:
+    assert EMBEDDER is not None
+    found = EMBEDDER.embed(texts)
+    assert found == [EMBEDDER.embed([text])[0] for text in texts]
+    assert all(vector[:1] == FORM and len(vector) == 1 + DIMENSIONS for vector in found)
+    for one in found:
+        for nearness in EMBEDDER.cosines(one, found):
+            assert -1.000001 <= nearness <= 1.000001
+
+
+@extra
+def test_half_a_surrogate_and_a_long_text_are_taken(there: Embedder) -> None:
+    assert len(there.embed(["\ud83d alone"])[0]) == 1 + DIMENSIONS
+    whole = there.embed(["some words to sum " * embeddings._ROWS])[0]
+    assert there.cosines(whole, there.embed(["some words to sum"]))[0] > 0.95
+
+
+@extra
+def test_vectors_of_another_form_can_not_be_compared(there: Embedder) -> None:
+    one = there.embed(["x"])[0]
+    assert there.comparable(one, there.embed(["y"])[0])
+    assert not there.comparable(one, b"\x02" + one[1:])
+    assert not there.comparable(one, one[:-1])

