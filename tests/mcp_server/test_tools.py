@@ -524,7 +524,7 @@ async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller
     for told in (
         "Goal\n- Refactor the token estimation function",
         "Keep the name estimate_tokens, it is public, and don't add dependencies (t0 user)",
-        "- text/tokenizer.py (",
+        "- tokens.py (",
         "exceeds the character limit (400 > 256) (t39 user)",
         "ended: Fixed by changing test params from strings to integers (t47)",
         "- [n39-47-019 1400] Error",

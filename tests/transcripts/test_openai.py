@@ -9,7 +9,7 @@ import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.transcripts import openai, plain_jsonl, registry
+from ctxmem_mcp.transcripts import openai, jsonl, registry
 from ctxmem_mcp.transcripts.openai import turns_of_messages
 
 
@@ -82,8 +82,8 @@ def test_in_a_file_a_bad_message_is_left_out_with_a_warning() -> None:
 
 def test_lines_of_turns_survive_a_broken_line() -> None:
     text = '{"role":"user","content":"hi"}\nnonsense\n\n{"role":"tool","content":"half \\ud800"}\n{"role":"user"}\n'
-    assert plain_jsonl.looks_like("turns.jsonl", '{"role":"user","content":"hi"}\n')
-    found = plain_jsonl.parse(text, "turns.jsonl")
+    assert jsonl.looks_like("turns.jsonl", '{"role":"user","content":"hi"}\n')
+    found = jsonl.parse(text, "turns.jsonl")
     assert [turn.content for turn in found.turns] == ["hi", "half \ufffd"]
     assert [warning.split(":")[0] for warning in found.warnings] == ["line 2", "line 5", "line 4"]
 

@@ -11,7 +11,7 @@ It only edits the agents' own config files, and those as text: what is not ours 
     parts.py      one file's share of ours: put, found, taken out             (pure)
     undoing.py    the text that was there before ours                         (pure)
     files.py      reading, backing up, replacing                              (I/O)
-    transfer.py   plan, show, do                                              (I/O)
+    apply.py   plan, show, do                                              (I/O)
     looking.py    what is registered where, and what is wrong with it         (I/O)
     probing.py    whether a registered command starts                         (I/O)
 """

@@ -15,7 +15,7 @@ from ctxmem_mcp.transcripts.cline.parser import SESSION_SUFFIX, TASK_FILE
 # Asked in this order; the last ones take what the ones before them would read better.
 FORMATS = (
     "claude_code", "codex", "pi", "cursor", "cline", "swe_agent", "specstory", "aider", "chatgpt", "anthropic",
-    "openai", "plain_jsonl",
+    "openai", "jsonl",
 )  # fmt: skip
 # A file's kind shows in its first lines.
 LOOKED_AT_CHARS = 200_000
