@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from bench import corpus
 from ctxmem_mcp.http_api.deps import Deps
-from ctxmem_mcp.http_api.gateway.routes import routes
+from ctxmem_mcp.http_api.gateway.routes import build_routes
 from ctxmem_mcp.http_api.gateway.upstream import Upstream
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
@@ -221,7 +221,7 @@ async def replay(messages: list[Message], given: argparse.Namespace, provider: P
     lead = [{"role": "system", "content": _SYSTEM_WORDS * (given.system // 18)}] if given.system else []
     waits: list[float] = []
     folds, conversations, before = 0, set[str](), None
-    transport = httpx2.ASGITransport(app=Starlette(routes=routes(deps, upstream)))
+    transport = httpx2.ASGITransport(app=Starlette(routes=build_routes(deps, upstream)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         for at in range(1, len(messages)):
             if messages[at]["role"] != "assistant":

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.http_api.deps import Deps
-from ctxmem_mcp.http_api.gateway import routes
+from ctxmem_mcp.http_api.gateway import build_routes
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.settings import Settings
@@ -147,7 +147,7 @@ def gateway(folder: Path, known: HasUrl, wrap: Callable[[Memory], Any] | None = 
         return wrap(memory) if wrap else memory
 
     deps = Deps(settings, memory_for, lambda _: "", lambda _: folder)
-    with served(Starlette(routes=routes(deps), lifespan=lifespan)) as url:
+    with served(Starlette(routes=build_routes(deps), lifespan=lifespan)) as url:
         yield House(url, there["memory"], folder, there["loop"])
 
 

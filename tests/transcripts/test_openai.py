@@ -9,7 +9,7 @@ import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.transcripts import openai, jsonl, registry
+from ctxmem_mcp.transcripts import jsonl, openai, registry
 from ctxmem_mcp.transcripts.openai import turns_of_messages
 
 

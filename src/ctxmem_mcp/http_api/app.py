@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.http_api import health, memory_endpoint, sessions, spaces
+from ctxmem_mcp.http_api import gateway, health, memory_endpoint, sessions, spaces
 from ctxmem_mcp.http_api.auth.principals import Principals
 from ctxmem_mcp.http_api.deps import Deps
 from ctxmem_mcp.http_api.errors import broken, failed, refused
@@ -61,7 +61,7 @@ def app(settings: Settings, host: str) -> Starlette:
             *memory_endpoint.routes(deps),
             *sessions.routes(deps),
             *spaces.routes(deps),
-            *_gateway(deps),
+            *gateway.build_routes(deps),
             *health.routes(settings, rooms, metrics, principals.authority),
         ],
         middleware=[
@@ -91,15 +91,6 @@ def hosts_of(settings: Settings, host: str) -> list[str]:
     if is_loopback(host):
         return sorted({*named, *LOOPBACK, host.lower().strip("[]")})
     return named
-
-
-def _gateway(deps: Deps) -> list[BaseRoute]:
-    import importlib.util
-
-    if importlib.util.find_spec("ctxmem_mcp.http_api.gateway") is None:
-        return []
-    gateway = importlib.import_module("ctxmem_mcp.http_api.gateway")
-    return list(gateway.routes(deps))
 
 
 class _Mcp:

@@ -1,5 +1,5 @@
-"""Files of hooks, with the verbs of config_edits.py: hooks in groups as Claude Code and Codex have them, a flat list of them
-as Cursor has, a file for each event as Cline has."""
+"""Files of hooks, with the verbs of config_edits.py: hooks in groups as Claude Code and Codex have them, a flat list of
+them as Cursor has, a file for each event as Cline has."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Literal
 
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.net import is_loopback
 from ctxmem_mcp.settings import Settings, environment_name
 
 if TYPE_CHECKING:
@@ -143,6 +142,8 @@ def _divert_stdout() -> None:
 def _serve_http(settings: Settings, host: str, port: int) -> None:
     import uvicorn
 
+    from ctxmem_mcp.http_api.net import is_loopback
+
     if not is_loopback(host) and not authenticates(settings):
         _log.warning("Serving on %s without authentication: whoever reaches it reads and forgets everything.", host)
     server = uvicorn.Server(
@@ -167,6 +168,8 @@ def authenticates(settings: Settings) -> bool:
 
 
 def _check_bind(settings: Settings, host: str, insecure: bool) -> None:
+    from ctxmem_mcp.http_api.net import is_loopback
+
     if insecure or is_loopback(host):
         return
     local = f"serve on 127.0.0.1 (--host, {environment_name('http_host')}), or say --insecure if the network is yours."

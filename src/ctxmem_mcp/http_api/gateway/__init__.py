@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ctxmem_mcp.http_api.deps import Deps
 
 
-def routes(deps: Deps) -> list[Route]:
+def build_routes(deps: Deps) -> list[Route]:
     """The gateway's routes. Nothing of an upstream is loaded before the first request."""
-    from ctxmem_mcp.http_api.gateway.routes import routes
+    from ctxmem_mcp.http_api.gateway.routes import build_routes
 
-    return routes(deps)
+    return build_routes(deps)

@@ -26,7 +26,7 @@ _Handler = Callable[["Request"], Awaitable[Response]]
 _ANTHROPIC = "anthropic-version"
 
 
-def routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
+def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     """upstream: another way there than the network."""
     gateway = Gateway(deps, upstream)
     deps.at_end.append(gateway.close)
