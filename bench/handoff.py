@@ -20,7 +20,7 @@ from typing import Any
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 CATEGORIES = ("err-file", "test-fail", "user")
@@ -37,7 +37,7 @@ async def measure(paths: list[Path], budget: int, room: int) -> None:
     told: dict[str, list[bool]] = {}
     near: dict[str, list[bool]] = {}
     for conversation in conversations(paths):
-        memory = Memory(PlainStore(), ExtractiveSummarizer())
+        memory = Memory(InMemoryStore(), ExtractiveSummarizer())
         turns = [NewTurn(t["role"], t["content"], t["name"], t["said_at"]) for t in conversation["turns"]]
         await memory.sync(turns, conversation_id="c")
         brief = (await memory.hand_off("c", token_budget=budget)).text

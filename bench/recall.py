@@ -32,7 +32,7 @@ from bench.train.evidence import verbatim
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.stores.base import Store
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
@@ -91,7 +91,7 @@ def chosen(path: Path, settings: Settings) -> Iterator[Conversation]:
 async def fresh_memory(kind: str) -> AsyncIterator[tuple[Memory, Store]]:
     """A memory with nothing in it, on a store of its own that goes away."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        store: Store = PlainStore() if kind == "plain" else SqliteStore(Path(folder), durability="normal")
+        store: Store = InMemoryStore() if kind == "plain" else SqliteStore(Path(folder), durability="normal")
         memory = Memory(store, ExtractiveSummarizer())
         try:
             yield memory, store

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import corpus
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts import registry
@@ -56,7 +56,7 @@ def newest(turns: Sequence[NewTurn], counts: Sequence[int], budget: int) -> str:
 
 
 async def replay(turns: Sequence[NewTurn], budget: int, every: int, say: Callable[[str], None]) -> None:
-    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     counts = [tokenizer.count(f"{turn.role}: {turn.content}\n") for turn in turns]
     stable, asked, ranked, last_n = Tally(), Tally(), Tally(), Tally()
     said = ""

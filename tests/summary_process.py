@@ -14,12 +14,12 @@ from pathlib import Path
 
 from ctxmem_mcp.llm_client import Limits, Model
 from ctxmem_mcp.models import EXTRACTIVE
-from ctxmem_mcp.stores.base import Caps, Store
+from ctxmem_mcp.stores.base import SpendLimits, Store
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summary_worker import Pace, Upkeep
 
 LIMITS = Limits(try_seconds=20, total_seconds=30, pause_seconds=0.01)
-CAPS = Caps(10**9, 10**9, lost_seconds=90)
+CAPS = SpendLimits(10**9, 10**9, lost_after_seconds=90)
 AT_ONCE = Pace(first=0, look=0.01, failed=0.01, failed_max=0.05, refused=0.05)
 
 

@@ -22,7 +22,7 @@ from ctxmem_mcp.llm_client import Limits, Model
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Summary
 from ctxmem_mcp.settings import Settings
-from ctxmem_mcp.stores.base import Caps, Store, day_of
+from ctxmem_mcp.stores.base import SpendLimits, Store, day_of
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.llm import ANSWER_TOKENS_MAX
 from ctxmem_mcp.summary_worker import REJECTED_IN_A_ROW_MAX, SILENT_MAX, Upkeep
@@ -32,7 +32,7 @@ from tests.summary_process import AT_ONCE, LIMITS, all_written, authors, until
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[1]
-CAPS = Caps(10**9, 10**9, lost_seconds=90)
+CAPS = SpendLimits(10**9, 10**9, lost_after_seconds=90)
 # Enough for a node with children; enough for a few leaves.
 TURNS, SHORT = 48, 36
 
@@ -54,7 +54,7 @@ def good(request: Request, **usage: int) -> Reply:
 class Fixture:
     """A store with a conversation whose nodes nobody wrote about yet, and a worker of ours on it."""
 
-    def __init__(self, store: Store, endpoint: Endpoint, caps: Caps, limits: Limits) -> None:
+    def __init__(self, store: Store, endpoint: Endpoint, caps: SpendLimits, limits: Limits) -> None:
         self.store, self.endpoint, self.now = store, endpoint, NOW
         self.memory: Memory = remembering(store, lambda: self.now)
         self.model = Model(endpoint.url, "m", None, limits)
@@ -72,7 +72,7 @@ class Fixture:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, answers: Answers, caps: Caps = CAPS, limits: Limits = LIMITS, turns: int = TURNS
+    folder: Path, answers: Answers, caps: SpendLimits = CAPS, limits: Limits = LIMITS, turns: int = TURNS
 ) -> AsyncIterator[Fixture]:
     store = SqliteStore(folder, durability="normal")
     with served(answers) as endpoint:
@@ -406,7 +406,7 @@ async def test_what_a_killed_process_began_is_done_by_the_next_and_nothing_twice
         model = Model(endpoint.url, "m", None, LIMITS)
         await Upkeep(store, model, CAPS, pace=AT_ONCE).look()
         assert len(endpoint.requests) == 3
-        later = Upkeep(store, model, CAPS, clock=lambda: time.time() + CAPS.lost_seconds, pace=AT_ONCE)
+        later = Upkeep(store, model, CAPS, clock=lambda: time.time() + CAPS.lost_after_seconds, pace=AT_ONCE)
         await later.look()
         assert await all_written(store, "c")
         outcomes = Counter(call.outcome for call in await store.model_calls("c"))

@@ -21,7 +21,7 @@ from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.base import Caps, Store
+    from ctxmem_mcp.stores.base import SpendLimits, Store
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
 
 # Words said a moment ago are looked for this often; an empty folder is looked at and no more.
@@ -80,7 +80,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
 
 async def _closed(memory: Memory, store: SqliteStore, *working: asyncio.Task[None]) -> None:
     await asyncio.gather(*working, return_exceptions=True)
-    store.end()
+    store.prevent_reopening()
     await memory.close()
 
 
@@ -89,12 +89,12 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
     """A memory over a folder that only this process knows, with a copy of that conversation's file in it: no upkeep,
     and nothing in it expires."""
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.sqlite.catalog import copied_in
+    from ctxmem_mcp.stores.sqlite.catalog import copy_into
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
     if conversation is not None:
-        copied_in(conversation, data_dir)
+        copy_into(conversation, data_dir)
     memory = Memory(SqliteStore(data_dir), ExtractiveSummarizer(), clock=lambda: 0.0)
     try:
         yield memory
@@ -136,21 +136,21 @@ def _redaction(settings: Settings) -> Callable[[str], str] | None:
     return redaction()
 
 
-def _caps(settings: Settings) -> Caps | None:
+def _caps(settings: Settings) -> SpendLimits | None:
     """What summaries by a model may cost; None where none is configured."""
     if not (settings.llm_base_url and settings.llm_model):
         if settings.llm_base_url or settings.llm_model:
             _log.warning("No model writes summaries: CTXMEM_LLM_BASE_URL and CTXMEM_LLM_MODEL are both needed.")
         return None
     from ctxmem_mcp.llm_client import Limits
-    from ctxmem_mcp.stores.base import Caps
+    from ctxmem_mcp.stores.base import SpendLimits
 
-    lost_seconds = Limits().total_seconds + LOST_AFTER_SECONDS
-    return Caps(settings.llm_tokens_per_day, settings.llm_tokens_per_conversation, lost_seconds)
+    lost_after_seconds = Limits().total_seconds + LOST_AFTER_SECONDS
+    return SpendLimits(settings.llm_tokens_per_day, settings.llm_tokens_per_conversation, lost_after_seconds)
 
 
 @asynccontextmanager
-async def _summarising(settings: Settings, store: Store, caps: Caps | None) -> AsyncIterator[None]:
+async def _summarising(settings: Settings, store: Store, caps: SpendLimits | None) -> AsyncIterator[None]:
     """While it lasts, the configured model is asked for summaries. What is under way at the end is given up."""
     if caps is None or settings.llm_base_url is None or settings.llm_model is None:
         yield

@@ -33,7 +33,7 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.edge_loader import first_written
 from ctxmem_mcp.memory.outline import best
 from ctxmem_mcp.models import EXTRACTIVE, ConversationInfo, Node, Summary
-from ctxmem_mcp.stores.base import KEPT, Caps, Hindrance, ModelCall, State, Store, day_of
+from ctxmem_mcp.stores.base import KEPT, CallRefusal, ModelCall, SpendLimits, State, Store, day_of
 from ctxmem_mcp.summarizers.llm import ANSWER_TOKENS_MAX, Question, about_leaf, about_parent, summary_from
 from ctxmem_mcp.text import tokenizer
 
@@ -76,7 +76,7 @@ class Upkeep:
         self,
         store: Store,
         model: Model,
-        caps: Caps,
+        caps: SpendLimits,
         *,
         encoding: str = tokenizer.DEFAULT_ENCODING,
         clock: Callable[[], float] = time.time,
@@ -176,19 +176,19 @@ class Upkeep:
             for closer, node in closings:
                 if node.digest in given_up or any(s.author != EXTRACTIVE for s in kept[node.digest]):
                     continue
-                hindrance = await self._node(state, closer, node)
-                if hindrance is Hindrance.DAY_SPENT:
+                refusal = await self._node(state, closer, node)
+                if refusal is CallRefusal.DAY_LIMIT:
                     raise _Spent
-                if hindrance is Hindrance.BUSY:
+                if refusal is CallRefusal.BUSY:
                     return None
-                if hindrance is Hindrance.CONVERSATION_SPENT:
-                    _log.info("%s: %s.", name, hindrance.value)
+                if refusal is CallRefusal.CONVERSATION_LIMIT:
+                    _log.info("%s: %s.", name, refusal.value)
                     return last
         return last
 
     # ------------------------------------------------------------ one node
 
-    async def _node(self, state: State, closer: int, node: Node) -> Hindrance | None:
+    async def _node(self, state: State, closer: int, node: Node) -> CallRefusal | None:
         """Asks about a node, and joins what was said if it is fit; gives what was in the way."""
         while True:
             question = await self._question(state, closer, node)
@@ -196,7 +196,7 @@ class Upkeep:
             cost = round(question.tokens(self._encoding) * TOKENS_MARGIN) + FRAME_TOKENS
             wanted = ModelCall(node.digest, self._author, now, cost, ANSWER_TOKENS_MAX)
             call = await self._store.begin_call(state.conversation_id, wanted, self._caps, now)
-            if isinstance(call, Hindrance):
+            if isinstance(call, CallRefusal):
                 return call
             if await self._asked(state, closer, node, question, call):
                 return None

@@ -12,7 +12,7 @@ from ctxmem_mcp.http_api.gateway.compaction import Keeping
 from ctxmem_mcp.http_api.gateway.memory_options import Wish
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.transcripts.openai import turns_of_messages
 from tests.gateway.test_cut_point import openai_messages
@@ -34,7 +34,7 @@ def test_every_message_of_every_request_is_stored_byte_for_byte(
     ends = data.draw(st.lists(st.integers(2, len(messages)), min_size=1, max_size=4))
 
     async def replayed() -> None:
-        memory, keeping = Memory(PlainStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        memory, keeping = Memory(InMemoryStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
         for end in ends:
             body = {"model": "m", "messages": messages[:end]}
             done = await keeping.prepared(memory, "", OpenAI(), body, WISH)
@@ -64,7 +64,7 @@ def _is_told_once(body: dict[str, Any] | None, messages: list[dict[str, Any]]) -
 @given(openai_messages())
 def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict[str, Any]]) -> None:
     async def replayed() -> None:
-        store = PlainStore()
+        store = InMemoryStore()
         body = {"model": "m", "messages": messages}
         sent = []
         for _ in range(2):
@@ -77,7 +77,7 @@ def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict
 
 def test_two_requests_at_once_begin_one_conversation() -> None:
     async def both() -> None:
-        memory, keeping = Memory(PlainStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        memory, keeping = Memory(InMemoryStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
         messages = [{"role": "user", "content": f"word {i} " * 30} for i in range(300)]
         body = {"model": "m", "messages": messages}
         done = await asyncio.gather(*(keeping.prepared(memory, "", OpenAI(), body, WISH) for _ in range(4)))
@@ -89,7 +89,7 @@ def test_two_requests_at_once_begin_one_conversation() -> None:
 
 def test_where_nothing_was_said_before_the_cut_the_request_goes_as_it_came() -> None:
     async def asked() -> None:
-        memory, keeping = Memory(PlainStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        memory, keeping = Memory(InMemoryStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
         silent: dict[str, Any] = {"role": "user", "content": []}
         body = {"model": "m", "messages": [silent, {"role": "user", "content": "word " * 5_000}]}
         done = await keeping.prepared(memory, "", OpenAI(), body, WISH)

@@ -13,7 +13,7 @@ from ctxmem_mcp.errors import Conflict, CtxmemError, NotFound, UnknownConversati
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.base import Store
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
@@ -70,7 +70,7 @@ STORES = [("plain", verb) for verb in VERBS] + [("sqlite", verb) for verb in IN_
 
 @pytest.fixture
 async def store(kind: str, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store = PlainStore() if kind == "plain" else SqliteStore(tmp_path / "data", durability="normal")
+    opened: Store = InMemoryStore() if kind == "plain" else SqliteStore(tmp_path / "data", durability="normal")
     yield opened
     await opened.close()
 

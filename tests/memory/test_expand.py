@@ -10,7 +10,7 @@ import pytest
 from ctxmem_mcp.errors import BudgetTooSmall, NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 
@@ -23,7 +23,7 @@ FORKED_AT, LEFT_TURNS, TURNS = 30, 120, 70
 @pytest.fixture
 async def forked() -> tuple[Memory, str]:
     """A memory of one conversation that went two ways, and the last turn of the way that was left."""
-    memory = Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
     left = [await memory.append(_said("left", i), conversation_id="c") for i in range(LEFT_TURNS)]
     await memory.revert("c", left[FORKED_AT].turn_id)
     for i in range(FORKED_AT + 1, TURNS):
@@ -90,7 +90,7 @@ async def test_the_first_line_tells_the_head_and_what_is_opened(forked: tuple[Me
 
 @pytest.mark.parametrize("words", ["x", "🧵𒀀" * 30, "﷽" * 30, "word\n" * 100])
 async def test_the_smallest_budget_that_a_refusal_names_is_enough(words: str) -> None:
-    memory = Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
     for i in range(60):
         await memory.append(NewTurn("assistant" if i % 2 else "user", f"{words}{i}"), conversation_id="c")
     for opens in ("t3", "t1-t5", str((await memory.outline("c"))[0].id)):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from tests import histories
@@ -30,7 +30,7 @@ def call(number: int, name: str, arguments: str, answer: str) -> list[NewTurn]:
 
 
 async def brief_of(turns: list[NewTurn], budget: int = 4_000) -> str:
-    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     await memory.sync(turns, conversation_id="c")
     view = await memory.hand_off("c", token_budget=budget)
     assert tokenizer.count(view.render()) <= budget
@@ -81,7 +81,7 @@ async def test_quoted_words_cannot_pass_for_a_part_of_the_brief() -> None:
 
 @pytest.mark.parametrize("note", ["a\n" * 1_500, "\n\n" + "Mind the gap. " * 200])
 async def test_a_note_is_told_whole_or_the_budget_refused(note: str) -> None:
-    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     await memory.append(NewTurn("user", "hello"), conversation_id="c")
     with pytest.raises(BudgetTooSmall) as refused:
         await memory.hand_off("c", token_budget=500, note=note)

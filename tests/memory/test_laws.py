@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, OutlineNode
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from tests.histories import FORGERIES, turns
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 def opened() -> Memory:
-    return Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+    return Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
 
 
 async def every_turn_by_expanding(memory: Memory, conversation: str) -> dict[int, str]:
@@ -105,7 +105,7 @@ async def test_same_prefix_same_nodes_in_one_step_or_in_many(history: list[NewTu
     """Also by another process that knows only what is stored (a new Memory on the same store)."""
     at_once = opened()
     await at_once.sync(history, conversation_id="c")
-    store = PlainStore()
+    store = InMemoryStore()
     borders = sorted({0, len(history), *(min(cut, len(history)) for cut in cuts)})
     for a, b in itertools.pairwise(borders):
         memory = Memory(store, ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)

@@ -11,7 +11,7 @@ from ctxmem_mcp import tree
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, OutlineNode
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.transcripts import registry
 from tests.memory.test_laws import every_turn_by_expanding
@@ -46,7 +46,7 @@ def depth_and_fan_outs(roots: list[OutlineNode]) -> tuple[int, list[int]]:
 
 async def test_every_real_transcript_is_kept_and_told_of_whole(eval_dir: Path) -> None:
     for name, turns in real_transcripts(eval_dir):
-        memory = Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_790_000_000.0)
+        memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_790_000_000.0)
         await memory.sync(turns, conversation_id="c")
         assert await memory.verify("c") == []
         assert await every_turn_by_expanding(memory, "c") == {i: turn.content for i, turn in enumerate(turns)}, name
@@ -58,7 +58,7 @@ async def test_every_real_transcript_is_kept_and_told_of_whole(eval_dir: Path) -
 
 async def test_real_trees_are_balanced(eval_dir: Path) -> None:
     for name, turns in real_transcripts(eval_dir):
-        memory = Memory(PlainStore(), ExtractiveSummarizer())
+        memory = Memory(InMemoryStore(), ExtractiveSummarizer())
         await memory.sync(turns, conversation_id="c")
         depth, fan_outs = depth_and_fan_outs(await memory.outline("c"))
         assert all(tree.FANOUT_MIN <= fan_out <= tree.FANOUT_MAX for fan_out in fan_outs), name

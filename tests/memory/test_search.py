@@ -10,7 +10,7 @@ import pytest
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.retrieve import TERM_CAP
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def memory(request: pytest.FixtureRequest) -> Memory:
         )
         for i in range(request.param)
     ]
-    memory = Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_800_000_000.0)
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_800_000_000.0)
     await memory.sync(said, conversation_id="c")
     return memory
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, View
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.stable_prefix import OPENED
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 def opened() -> Memory:
-    return Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+    return Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
 
 
 def prefix_of(view: View) -> str:

@@ -7,7 +7,7 @@ import pytest
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.retrieval.query import asks_for_the_end
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.view_parser import read, told
 
@@ -41,7 +41,7 @@ def work(number: int) -> list[NewTurn]:
 
 @pytest.mark.parametrize("query", AT_THE_END)
 async def test_how_far_things_have_come_is_answered_by_what_was_said_last(query: str) -> None:
-    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     said = "The importer is done; the exporter and its tests are what remains. " * 6
     turns = [*(turn for number in range(9) for turn in work(number)), NewTurn("assistant", said)]
     await memory.sync(turns, conversation_id="c")
@@ -56,7 +56,7 @@ def test_a_question_that_names_something_does_not_ask_for_the_end(query: str) ->
 
 
 async def test_a_decision_comes_with_what_was_proposed() -> None:
-    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     decided = [
         NewTurn("user", "Where should the retries live?"),
         NewTurn("assistant", PROPOSAL),

@@ -10,7 +10,7 @@ import pytest
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, OutlineNode, View
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.summary_requests import ASKING_TOKENS, BUDGET_MIN, NODE_TOKENS_MIN, TIMES_THE_BUDGET
@@ -22,7 +22,7 @@ QUERIES = [None, "what failed in file 17?", "what errors did we meet?", "tell me
 
 
 def opened(**more: Any) -> Memory:
-    return Memory(PlainStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0, **{"asks": True, **more})
+    return Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0, **{"asks": True, **more})
 
 
 def history(requests: int) -> list[NewTurn]:

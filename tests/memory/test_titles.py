@@ -6,7 +6,7 @@ import pytest
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ PICTURE = '{"type":"input_image","image_url":null,"detail":"auto"}'
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_it_is_called_by_the_first_request_that_says_something(before: list[NewTurn], at_once: bool) -> None:
     turns = [*before, NewTurn("user", REQUEST), NewTurn("assistant", "The option is called attempts now.")]
-    memory = Memory(PlainStore(), ExtractiveSummarizer())
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     for count in [len(turns)] if at_once else range(1, len(turns) + 1):
         await memory.sync(turns[:count], conversation_id="c")
     assert (await memory.info("c")).title == TITLE

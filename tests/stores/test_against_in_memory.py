@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, OutlineNode, Summary
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from tests.histories import turns
 from tests.stores.commits import DAY, NOW, remembering
@@ -37,7 +37,7 @@ class Stores(RuleBasedStateMachine):
         self.now = NOW
         self.said: dict[str, list[NewTurn]] = {}
         self.ids: dict[str, list[str]] = {}
-        self.plain = remembering(PlainStore(), lambda: self.now)
+        self.plain = remembering(InMemoryStore(), lambda: self.now)
         self.opened()
 
     def opened(self) -> None:

@@ -144,7 +144,7 @@ async def test_all_fields_of_a_turn_come_back(store: Store) -> None:
     ]
     await store.commit(replace(commit, turns=turns), NOW)
     assert await store.turns("c", [1, 2]) == turns
-    assert await store.turns("c", [1, 2], bare=True) == [replace(turn, content="") for turn in turns]
+    assert await store.turns("c", [1, 2], metadata_only=True) == [replace(turn, content="") for turn in turns]
 
 
 async def test_turns_come_in_the_order_asked_for_and_unknown_ones_are_left_out(store: Store) -> None:

@@ -11,7 +11,7 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.retrieval.features import MEANINGS, NAMES
 from ctxmem_mcp.retrieval.ranker import KINDS, shipped_weights
 from ctxmem_mcp.stores.base import Store
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text.embeddings import Embedder, embedder
@@ -50,11 +50,11 @@ def test_the_weights_of_meaning_stand_beside_the_others() -> None:
 
 @extra
 async def test_what_shares_no_word_with_the_question_is_found_by_its_meaning(tmp_path: Path) -> None:
-    memory = remembering(PlainStore(), EMBEDDER)
+    memory = remembering(InMemoryStore(), EMBEDDER)
     await memory.sync(talk(), conversation_id="c")
     view = await memory.view("c", query=QUERY, token_budget=900)
     assert CAR in view.render()
-    blind = remembering(PlainStore(), None)
+    blind = remembering(InMemoryStore(), None)
     await blind.sync(talk(), conversation_id="c")
     assert (await order(memory))[0][0] != (await order(blind))[0][0]
     assert "meaning" in (await order(memory))[0][1]
@@ -62,7 +62,7 @@ async def test_what_shares_no_word_with_the_question_is_found_by_its_meaning(tmp
 
 @extra
 async def test_both_stores_give_the_same_order_for_the_same_reasons_also_after_a_restart(tmp_path: Path) -> None:
-    plain, sqlite = remembering(PlainStore(), EMBEDDER), remembering(SqliteStore(tmp_path), EMBEDDER)
+    plain, sqlite = remembering(InMemoryStore(), EMBEDDER), remembering(SqliteStore(tmp_path), EMBEDDER)
     for memory in (plain, sqlite):
         await memory.sync(talk()[:31], conversation_id="c")
         for turn in talk()[31:]:

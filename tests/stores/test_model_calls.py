@@ -11,12 +11,12 @@ import pytest
 
 from ctxmem_mcp.errors import UnknownConversation, UnknownNode
 from ctxmem_mcp.models import EXTRACTIVE, Summary
-from ctxmem_mcp.stores.base import LOST, Caps, Hindrance, ModelCall, Store, day_of
+from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits, Store, day_of
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from tests.stores.commits import DAY, NOW, closing, extended, fresh
 
 pytestmark = pytest.mark.anyio
-CAPS = Caps(tokens_per_day=1_000, tokens_per_conversation=500, lost_seconds=60)
+CAPS = SpendLimits(tokens_per_day=1_000, tokens_per_conversation=500, lost_after_seconds=60)
 LEAF, OTHER = closing(0, 0, 1), closing(1, 1, 2)
 BETTER = Summary("model:m", "better")
 
@@ -65,7 +65,7 @@ async def test_a_call_that_cost_nothing_leaves_no_trace(store: Store) -> None:
 async def test_there_is_one_call_at_a_time_until_it_ends_or_is_lost(store: Store) -> None:
     await begun(store, "c", "d")
     first = await set_aside(store)
-    assert await store.begin_call("c", call(digest=OTHER.node.digest), CAPS, NOW + 59) is Hindrance.BUSY
+    assert await store.begin_call("c", call(digest=OTHER.node.digest), CAPS, NOW + 59) is CallRefusal.BUSY
     await set_aside(store, "d")
     second = await set_aside(store, now=NOW + 60)
     assert [(c.number, c.outcome) for c in await store.model_calls("c")] == [(first.number, LOST), (second.number, "")]
@@ -79,10 +79,10 @@ async def test_there_is_one_call_at_a_time_until_it_ends_or_is_lost(store: Store
 async def test_a_node_that_somebody_wrote_about_is_left_alone(store: Store) -> None:
     await begun(store, "c")
     await store.add_summary("c", LEAF.node.digest, Summary("agent", "theirs"), NOW)
-    assert await store.begin_call("c", call(), CAPS, NOW) is Hindrance.WRITTEN
+    assert await store.begin_call("c", call(), CAPS, NOW) is CallRefusal.ALREADY_WRITTEN
     other = await set_aside(store, wanted=call(digest=OTHER.node.digest))
     await store.end_call("c", replace(other, outcome="kept"), replace(BETTER, title="of the other"), NOW)
-    assert await store.begin_call("c", call(digest=OTHER.node.digest), CAPS, NOW) is Hindrance.WRITTEN
+    assert await store.begin_call("c", call(digest=OTHER.node.digest), CAPS, NOW) is CallRefusal.ALREADY_WRITTEN
 
 
 async def test_a_summary_that_somebody_wrote_meanwhile_stays_the_newest(store: Store) -> None:
@@ -97,7 +97,7 @@ async def test_a_conversations_cap_counts_what_is_set_aside(store: Store) -> Non
     await begun(store, "c", "d")
     for _ in range(4):
         await store.end_call("c", replace(await set_aside(store), outcome="rejected"), None, NOW)
-    assert await store.begin_call("c", call(101), CAPS, NOW) is Hindrance.CONVERSATION_SPENT
+    assert await store.begin_call("c", call(101), CAPS, NOW) is CallRefusal.CONVERSATION_LIMIT
     await set_aside(store, wanted=call(100))
     await set_aside(store, "d")
 
@@ -107,7 +107,7 @@ async def test_the_days_cap_holds_over_all_conversations_and_begins_anew_each_da
     await begun(store, *names)
     await set_aside(store, "c0", call(450))
     await set_aside(store, "c1", call(450))
-    assert await store.begin_call("c2", call(101), CAPS, NOW) is Hindrance.DAY_SPENT
+    assert await store.begin_call("c2", call(101), CAPS, NOW) is CallRefusal.DAY_LIMIT
     assert await store.model_calls("c2") == []
     await set_aside(store, "c2", call(450, now=NOW + DAY), NOW + DAY)
     assert [await store.spent(day_of(NOW + i * DAY)) for i in range(3)] == [900, 450, 0]
@@ -135,7 +135,7 @@ async def test_calls_are_about_nodes_that_are_there(store: Store) -> None:
 
 async def test_of_many_that_begin_at_once_one_does(store: Store) -> None:
     await begun(store, "c")
-    got: list[ModelCall | Hindrance] = []
+    got: list[ModelCall | CallRefusal] = []
 
     async def begin() -> None:
         got.append(await store.begin_call("c", call(), CAPS, NOW))
@@ -150,7 +150,7 @@ async def test_two_stores_over_one_folder_keep_one_account(tmp_path: Path) -> No
     one, other = (SqliteStore(tmp_path, durability="normal") for _ in range(2))
     await begun(one, "c", "d")
     first = await set_aside(one, wanted=call(400))
-    assert await other.begin_call("c", call(), CAPS, NOW) is Hindrance.BUSY
+    assert await other.begin_call("c", call(), CAPS, NOW) is CallRefusal.BUSY
     await set_aside(other, "d", call(500))
     assert await one.spent(day_of(NOW)) == await other.spent(day_of(NOW)) == 900
     await other.end_call("c", replace(first, outcome="kept"), BETTER, NOW)
@@ -172,7 +172,7 @@ async def test_a_days_account_is_made_anew_with_the_catalog(tmp_path: Path) -> N
     (tmp_path / "catalog.db").unlink()
     store = SqliteStore(tmp_path, durability="normal")
     assert await store.spent(day_of(now)) == 600
-    assert await store.begin_call("d", call(300, now=now + 60), CAPS, now + 60) is Hindrance.CONVERSATION_SPENT
+    assert await store.begin_call("d", call(300, now=now + 60), CAPS, now + 60) is CallRefusal.CONVERSATION_LIMIT
     await set_aside(store, "c", call(200, now=now + 60), now + 60)
     assert await store.spent(day_of(now)) == 800
     await store.close()

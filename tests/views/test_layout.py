@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Node
-from ctxmem_mcp.stores.in_memory import PlainStore
+from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.views.layout import Folded, Gap, Item, Opened, covered, merged
 from tests.view_parser import read, told
@@ -46,7 +46,7 @@ def test_merging_keeps_every_turn_in_its_place_and_leaves_no_two_folded_side_by_
 
 @pytest.mark.anyio
 async def test_what_is_scattered_over_a_long_history_is_shown() -> None:
-    memory, turns = Memory(PlainStore(), ExtractiveSummarizer()), 6_000
+    memory, turns = Memory(InMemoryStore(), ExtractiveSummarizer()), 6_000
     said = ["Step {}: the porcelain valve was checked." if i % 97 == 5 else "Step {} of many." for i in range(turns)]
     history = [
         NewTurn("user" if i % 2 else "assistant", text.format(i) + " Nothing to add." * 8)

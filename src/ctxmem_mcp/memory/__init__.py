@@ -40,7 +40,7 @@ from ctxmem_mcp.models import (
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import Caps, Page, State, Store
+from ctxmem_mcp.stores.base import Page, SpendLimits, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
@@ -75,7 +75,7 @@ class Memory:
         clock: Callable[[], float] = time.time,
         on_gone: Callable[[list[str]], None] = lambda _: None,
         redact: Callable[[str], str] | None = None,
-        caps: Caps | None = None,
+        caps: SpendLimits | None = None,
         embedder: Embedder | None = None,
         asks: bool = False,
         account: Callable[[str], Mapping[str, Any] | None] = lambda _: None,

@@ -47,7 +47,7 @@ class Branch:
         """These turns without their content; each is read once."""
         seen = self.seen.turns
         if unseen := [seq for seq in seqs if seq not in seen]:
-            seen.update({turn.seq: turn for turn in await self.store.turns(self.id, unseen, bare=True)})
+            seen.update({turn.seq: turn for turn in await self.store.turns(self.id, unseen, metadata_only=True)})
         return [seen[seq] for seq in seqs if seq in seen]
 
     async def pieces(self, ids: Sequence[int]) -> list[Piece]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ctxmem_mcp.models import ModelUsage
-from ctxmem_mcp.stores.base import KEPT, Caps, Store, day_of
+from ctxmem_mcp.stores.base import KEPT, SpendLimits, Store, day_of
 
 
-async def usage(store: Store, conversation: str, caps: Caps | None, now: float) -> ModelUsage:
+async def usage(store: Store, conversation: str, caps: SpendLimits | None, now: float) -> ModelUsage:
     """Of a conversation, beside the caps and what the whole store spent today."""
     calls = await store.model_calls(conversation)
     return ModelUsage(

@@ -108,25 +108,25 @@ class TermHits:
     capped: bool = False
 
 
-class Hindrance(Enum):
+class CallRefusal(Enum):
     """Why a call of a model may not begin."""
 
     BUSY = "another call about this conversation is under way"
-    WRITTEN = "somebody wrote a better summary of this node already"
-    DAY_SPENT = "the day's tokens are spent"
-    CONVERSATION_SPENT = "the conversation's tokens are spent"
+    ALREADY_WRITTEN = "somebody wrote a better summary of this node already"
+    DAY_LIMIT = "the day's tokens are spent"
+    CONVERSATION_LIMIT = "the conversation's tokens are spent"
 
 
 @dataclass(frozen=True, slots=True)
-class Caps:
+class SpendLimits:
     """Tokens, in and out, that calls of models may cost, over the whole store in a day (UTC) and for a conversation.
 
-    lost_seconds: a call that began so long ago and has not ended never will; its process is gone.
+    lost_after_seconds: a call that began so long ago and has not ended never will; its process is gone.
     """
 
     tokens_per_day: int
     tokens_per_conversation: int
-    lost_seconds: float
+    lost_after_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +234,8 @@ class Store(Protocol):
         a conversation created at another time: forgotten and begun anew, its versions begin anew too."""
         ...
 
-    async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
-        """These turns, in the order asked for; batched. Unknown seqs are left out. bare: everything but their
+    async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
+        """These turns, in the order asked for; batched. Unknown seqs are left out. metadata_only: everything but their
         content (which is then ''), for layout and ranking; costs a fraction."""
         ...
 
@@ -261,7 +261,9 @@ class Store(Protocol):
         """Joins a summary to a node; one per author, a later one of the same author takes its place."""
         ...
 
-    async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+    async def begin_call(
+        self, conversation_id: str, call: ModelCall, caps: SpendLimits, now: float
+    ) -> ModelCall | CallRefusal:
         """Sets the call's tokens aside, and gives it its number; or says what is in its way. There is one call at a
         time about a conversation, over all processes; calls that were lost are marked so."""
         ...

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import EXTRACTIVE, Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.base import LOST, Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, info_of, page_of
+from ctxmem_mcp.stores.base import (
+    LOST,
+    CallRefusal,
+    Commit,
+    ModelCall,
+    Page,
+    SpendLimits,
+    State,
+    TermHits,
+    info_of,
+    page_of,
+)
 
 
 @dataclass(slots=True)
@@ -46,18 +57,18 @@ class _Kept:
             self.summaries.setdefault(closing.node.digest, {}).setdefault(closing.summary.author, closing.summary)
         self.state = commit.state
 
-    def begin(self, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+    def begin(self, call: ModelCall, caps: SpendLimits, now: float) -> ModelCall | CallRefusal:
         if call.digest not in self.nodes:
             raise UnknownNode(call.digest.hex(), self.state.conversation_id)
         for known in self.calls.values():
-            if not known.outcome and known.begun + caps.lost_seconds <= now:
+            if not known.outcome and known.begun + caps.lost_after_seconds <= now:
                 self.calls[known.number] = replace(known, outcome=LOST)
         if any(not known.outcome for known in self.calls.values()):
-            return Hindrance.BUSY
+            return CallRefusal.BUSY
         if any(author != EXTRACTIVE for author in self.summaries[call.digest]):
-            return Hindrance.WRITTEN
+            return CallRefusal.ALREADY_WRITTEN
         if sum(known.tokens for known in self.calls.values()) + call.tokens > caps.tokens_per_conversation:
-            return Hindrance.CONVERSATION_SPENT
+            return CallRefusal.CONVERSATION_LIMIT
         return replace(call, number=max(self.calls, default=0) + 1)
 
     def end(self, call: ModelCall, summary: Summary | None) -> None:
@@ -77,7 +88,7 @@ def _read_through(commit: Commit) -> Commit:
     return Commit(commit.state, tuple(commit.turns), pieces, tuple(commit.closings), tuple(commit.runs))
 
 
-class PlainStore:
+class InMemoryStore:
     """Keeps conversations in memory. Implements stores.contract.Store."""
 
     def __init__(self) -> None:
@@ -101,10 +112,10 @@ class PlainStore:
             kept = self._kept[state.conversation_id] = _Kept(state)
         kept.take(commit)
 
-    async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
+    async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
         turns = self._of(conversation_id).turns
         found = [turns[seq] for seq in seqs if seq in turns]
-        return [replace(turn, content="") for turn in found] if bare else found
+        return [replace(turn, content="") for turn in found] if metadata_only else found
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
         turns = self._of(conversation_id).turns
@@ -133,13 +144,15 @@ class PlainStore:
         kept.summaries[digest].pop(summary.author, None)
         kept.summaries[digest][summary.author] = summary
 
-    async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+    async def begin_call(
+        self, conversation_id: str, call: ModelCall, caps: SpendLimits, now: float
+    ) -> ModelCall | CallRefusal:
         kept = self._living(conversation_id, now)
         begun = kept.begin(call, caps, now)
-        if isinstance(begun, Hindrance):
+        if isinstance(begun, CallRefusal):
             return begun
         if self._spent[begun.day] + begun.tokens > caps.tokens_per_day:
-            return Hindrance.DAY_SPENT
+            return CallRefusal.DAY_LIMIT
         self._spent[begun.day] += begun.tokens
         kept.calls[begun.number] = begun
         return begun

@@ -188,7 +188,7 @@ class Catalog:
         self._inode = inode_of(self.path)
         return connection
 
-    def end(self) -> None:
+    def prevent_reopening(self) -> None:
         self._ended = True
 
     async def close(self) -> None:
@@ -272,7 +272,7 @@ def _read(path: Path) -> Entry | None:
         return None
 
 
-def copied_in(file: Path, data_dir: Path) -> Path:
+def copy_into(file: Path, data_dir: Path) -> Path:
     """A copy of a conversation's file in a data folder that nobody uses yet, under the name that it must have there.
 
     Raises StoreUnavailable where the file holds no conversation.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.models import EXTRACTIVE, Summary
-from ctxmem_mcp.stores.base import LOST, Caps, Hindrance, ModelCall
+from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits
 from ctxmem_mcp.stores.sqlite.catalog import SUFFIX, Catalog, reading_only, side_files
 from ctxmem_mcp.stores.sqlite.commits import join_summary, living_node
 from ctxmem_mcp.stores.sqlite.compression import Bodies
@@ -25,21 +25,22 @@ _DAY_SECONDS = 86_400
 
 
 def begin(
-    conversation_id: str, call: ModelCall, caps: Caps, now: float, db: sqlite3.Connection
-) -> ModelCall | Hindrance:
+    conversation_id: str, call: ModelCall, caps: SpendLimits, now: float, db: sqlite3.Connection
+) -> ModelCall | CallRefusal:
     """The call with its number, its tokens set aside; or what is in its way."""
     with transaction(db):
         node = living_node(db, conversation_id, call.digest, now)
         db.execute(
-            "UPDATE model_calls SET outcome = ? WHERE outcome = '' AND begun <= ?", (LOST, now - caps.lost_seconds)
+            "UPDATE model_calls SET outcome = ? WHERE outcome = '' AND begun <= ?",
+            (LOST, now - caps.lost_after_seconds),
         )
         if db.execute("SELECT 1 FROM model_calls WHERE outcome = ''").fetchone():
-            return Hindrance.BUSY
+            return CallRefusal.BUSY
         if db.execute("SELECT 1 FROM summaries WHERE node = ? AND author <> ?", (node, EXTRACTIVE)).fetchone():
-            return Hindrance.WRITTEN
+            return CallRefusal.ALREADY_WRITTEN
         (cost,) = db.execute("SELECT coalesce(sum(tokens_in + tokens_out), 0) FROM model_calls").fetchone()
         if cost + call.tokens > caps.tokens_per_conversation:
-            return Hindrance.CONVERSATION_SPENT
+            return CallRefusal.CONVERSATION_LIMIT
         number = db.execute(
             "INSERT INTO model_calls VALUES (NULL, ?, ?, ?, ?, ?, '')",
             (node, call.author, call.begun, call.tokens_in, call.tokens_out),

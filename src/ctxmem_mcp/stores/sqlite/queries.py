@@ -68,13 +68,13 @@ def runs(db: sqlite3.Connection) -> tuple[Run, ...]:
     return all_of_them
 
 
-def turns(db: sqlite3.Connection, seqs: Sequence[int], bodies: Bodies, bare: bool) -> list[Turn]:
+def turns(db: sqlite3.Connection, seqs: Sequence[int], bodies: Bodies, metadata_only: bool) -> list[Turn]:
     found: dict[int, Turn] = {}
-    wanted = _TURN if bare else f"{_TURN}, codec, body"
+    wanted = _TURN if metadata_only else f"{_TURN}, codec, body"
     for condition, part in _among("seq", seqs):
         for row in db.execute(f"SELECT {wanted} FROM turns WHERE {condition}", part):
             seq, index, digest, role, name, said_at, call_id, tokens = row[:8]
-            content = "" if bare else bodies.decode(db, row[8], row[9])
+            content = "" if metadata_only else bodies.decode(db, row[8], row[9])
             found[seq] = Turn(seq, index, digest, _role(role), content, name, said_at, call_id, tokens)
     return [found[seq] for seq in seqs if seq in found]
 

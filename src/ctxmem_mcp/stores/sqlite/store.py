@@ -22,7 +22,7 @@ import anyio
 from ctxmem_mcp.cancellation import to_its_end
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
 from ctxmem_mcp.models import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.base import Caps, Commit, Hindrance, ModelCall, Page, State, TermHits, page_of
+from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, Page, SpendLimits, State, TermHits, page_of
 from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
 from ctxmem_mcp.stores.sqlite.compression import Bodies
@@ -96,9 +96,11 @@ class SqliteStore:
         finally:
             self._begun -= begun
 
-    async def turns(self, conversation_id: str, seqs: Sequence[int], *, bare: bool = False) -> list[Turn]:
+    async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
         async with self._using(conversation_id) as file:
-            return await file.connection.run(partial(queries.turns, seqs=seqs, bodies=file.bodies, bare=bare))
+            return await file.connection.run(
+                partial(queries.turns, seqs=seqs, bodies=file.bodies, metadata_only=metadata_only)
+            )
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
         return await self._ask(conversation_id, partial(queries.digests, first_seq=first_seq, last_seq=last_seq))
@@ -122,17 +124,19 @@ class SqliteStore:
             work = partial(commits.write_summary, conversation_id, digest, summary, file.bodies, now)
             await file.connection.run(partial(file.rewritten, work))
 
-    async def begin_call(self, conversation_id: str, call: ModelCall, caps: Caps, now: float) -> ModelCall | Hindrance:
+    async def begin_call(
+        self, conversation_id: str, call: ModelCall, caps: SpendLimits, now: float
+    ) -> ModelCall | CallRefusal:
         async with self._using(conversation_id) as file:
             begin = partial(model_calls.begin, conversation_id, call, caps, now)
             with anyio.CancelScope(shield=True):  # what is set aside in one file is set aside in both
                 begun = await file.connection.run(begin)
-                if isinstance(begun, Hindrance):
+                if isinstance(begun, CallRefusal):
                     return begun
                 spend = partial(model_calls.set_aside, self._catalog, begun, caps.tokens_per_day)
                 if not await self._catalog.exclusively(spend):
                     await file.connection.run(partial(model_calls.end, conversation_id, begun, None, file.bodies, now))
-                    begun = Hindrance.DAY_SPENT
+                    begun = CallRefusal.DAY_LIMIT
         return begun
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
@@ -197,9 +201,9 @@ class SqliteStore:
     def _sweep_one(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
         return file_lifecycle.forget(self._catalog, db, conversation_id, path, now)
 
-    def end(self) -> None:
+    def prevent_reopening(self) -> None:
         """From here on nothing is opened: nobody would tell its thread to end, and the process would wait for it."""
-        self._catalog.end()
+        self._catalog.prevent_reopening()
 
     async def close(self) -> None:
         for conversation_id in list(self._files):
