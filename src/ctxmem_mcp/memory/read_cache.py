@@ -6,9 +6,9 @@ holds no words of a turn and no summary.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import Node, Piece, Turn
 from ctxmem_mcp.stores.base import State
 
@@ -37,17 +37,14 @@ class Looks:
     """What was read of the conversations looked at last."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
+        self._seen: LRU[str, Seen] = LRU(CONVERSATIONS_KEPT)
 
     def at(self, state: State) -> Seen:
         """What is known of this conversation; to be added to."""
-        seen = self._seen.pop(state.conversation_id, None)
+        seen = self._seen.get(state.conversation_id)
         if seen is None or seen.created != state.created:
-            seen = Seen(state.created)
+            seen = self._seen[state.conversation_id] = Seen(state.created)
         seen.bound()
-        self._seen[state.conversation_id] = seen
-        while len(self._seen) > CONVERSATIONS_KEPT:
-            self._seen.popitem(last=False)
         return seen
 
     def drop(self, conversation_id: str) -> None:

@@ -8,7 +8,6 @@ retry stores nothing twice.
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branches import Lineage, children_of
 from ctxmem_mcp.memory.commit_builder import Edge, Grower, Grown, chain, frontier_bytes
 from ctxmem_mcp.memory.edge_loader import edge_at, known_prefix
@@ -84,7 +84,7 @@ class Writer:
     ) -> None:
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
         self._embedder = embedder
-        self._edges: OrderedDict[str, tuple[State, Edge]] = OrderedDict()
+        self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_KEPT)
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}
 
     def alone(self, conversation_id: str) -> _OneAtATime:
@@ -141,7 +141,7 @@ class Writer:
         days = state.retention_days if target.retention_days is None else target.retention_days
         grown = grower.grown(now=now, retention_days=days)
         await self._store.commit(grown.commit, now)
-        self._remember(grown.commit.state, grown.edge)
+        self._edges[grown.commit.state.conversation_id] = (grown.commit.state, grown.edge)
         forked = bool(children_of(state.runs, state.next_seq, at)) and bool(state.head)
         return Extended(state, grown.commit.state, start_id, known, grown, forked)
 
@@ -257,12 +257,6 @@ class Writer:
             words=0, nodes=0, title="", space=target.space, salt=d.salt, encoding=d.encoding,
             retention_days=d.retention_days, created=now, updated=now, expires=now + d.retention_days * 86_400,
         )  # fmt: skip
-
-    def _remember(self, state: State, edge: Edge) -> None:
-        self._edges[state.conversation_id] = (state, edge)
-        self._edges.move_to_end(state.conversation_id)
-        while len(self._edges) > EDGES_KEPT:
-            self._edges.popitem(last=False)
 
     async def _digest(self, conversation: str, seq: int) -> bytes:
         if not seq:

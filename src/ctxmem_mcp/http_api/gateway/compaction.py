@@ -7,7 +7,6 @@ neither of them begins it twice. A long history that is new is kept in steps, be
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from ctxmem_mcp.http_api.gateway.conversation import MESSAGE_TOKENS, Said, Sizes, quoted, turns_of
 from ctxmem_mcp.http_api.gateway.cut_point import cut_of, view_budget
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class Keeping:
     def __init__(self, budget: int, encoding: str) -> None:
         self.sizes = Sizes(encoding)
         self._budget = budget
-        self._lanes: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
+        self._lanes: LRU[tuple[str, bytes], tuple[NewTurn, ...]] = LRU(LANES_KEPT)
         self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
-        self._views: OrderedDict[tuple[str, str, int, str], tuple[str, int]] = OrderedDict()
+        self._views: LRU[tuple[str, str, int, str], tuple[str, int]] = LRU(VIEWS_KEPT)
 
     async def prepared(
         self, memory: Memory, principal: str, shape: Shape, body: Mapping[str, Any], wish: Wish
@@ -95,9 +95,6 @@ class Keeping:
         async with lock:
             # A system prompt that tells the time is another at each request; it is kept as it first was.
             lead = self._lanes.setdefault(key, said.lead)
-            self._lanes.move_to_end(key)
-            while len(self._lanes) > LANES_KEPT:
-                self._lanes.popitem(last=False)
             return await _synced(memory, turns_of(said, lead), days)
 
     async def _view(self, memory: Memory, kept: Kept, turn_id: str, query: str, budget: int) -> tuple[str, int]:
@@ -109,9 +106,6 @@ class Keeping:
                 kept.conversation_id, query=query or None, token_budget=budget, turn_id=turn_id, layout="stable"
             )
             found = self._views[key] = (view.text, self.sizes(quoted(view.text)) + MESSAGE_TOKENS)
-        self._views.move_to_end(key)
-        while len(self._views) > VIEWS_KEPT:
-            self._views.popitem(last=False)
         return found
 
 

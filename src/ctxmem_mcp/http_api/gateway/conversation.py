@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.cut_point import Block
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts.base import RECALLED, RECALLED_END, Notes, compact
@@ -73,7 +73,7 @@ class Sizes:
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        self._known: OrderedDict[bytes, int] = OrderedDict()
+        self._known: LRU[bytes, int] = LRU(_COUNTS_KEPT)
 
     def __call__(self, text: str) -> int:
         if len(text) < 64:
@@ -82,10 +82,6 @@ class Sizes:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = tokenizer.count(text, self._encoding)
-            while len(self._known) > _COUNTS_KEPT:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(key)
         return found
 
     def of(self, turns: Iterable[NewTurn], content: object = None) -> int:
