@@ -6,25 +6,25 @@ import time
 
 from bench.data.contract import Conversation, Question
 from bench.train.evidence import verbatim
-from ctxmem_mcp.memory.branch_reader import Branch
+from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.retrieve import Answer, ask
+from ctxmem_mcp.memory.retrieve import Ranking, rank_branch
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.chunking import cut
 
 
-async def branch_of(store: Store, name: str) -> Branch:
+async def branch_of(store: Store, name: str) -> BranchReader:
     """The branch that a conversation's head ends."""
     state = await store.load(name, time.time())
     assert state is not None
-    return Branch(store, state, Lineage.of(state.runs, state.head))
+    return BranchReader(store, state, Lineage.of(state.runs, state.head))
 
 
 async def lines(store: Store, name: str, conversation: Conversation, question: Question, text: str) -> list[str]:
     """The question, and a line for each piece of its evidence that the text does not hold."""
-    answer = await ask(await branch_of(store, name), question.query)
+    answer = await rank_branch(await branch_of(store, name), question.query)
     places = {turn: i for i, turn in enumerate(conversation.turns)}
     told = [f"{question.category}: {question.query}"]
     for evidence in question.evidence:
@@ -47,7 +47,7 @@ def _holding(turn: NewTurn, text: str | None) -> list[int]:
     return [first for first, end in cut(turn.content, turn.role) if first < stop and end > start]
 
 
-def _lost(answer: Answer, index: int, holding: list[int]) -> str:
+def _lost(answer: Ranking, index: int, holding: list[int]) -> str:
     """The ranks, from 1, of the pieces that hold it; a piece that nothing pointed at has none."""
     ranks = [
         str(rank) for rank, found in enumerate(answer.found, 1)

@@ -165,7 +165,7 @@ async def test_every_branch_is_summarised(tmp_path: Path) -> None:
 async def test_what_an_agent_wrote_stays_what_is_shown(tmp_path: Path) -> None:
     async with opened(tmp_path, good) as it:
         (name, *_) = await authors(it.store, "c")
-        await it.memory.write_summary("c", name, Summary("agent", "An agent's own words"))
+        await it.memory.add_summary("c", name, Summary("agent", "An agent's own words"))
         await it.upkeep.look()
         assert (await authors(it.store, "c"))[name] == [EXTRACTIVE, "agent"]
         assert await all_written(it.store, "c")

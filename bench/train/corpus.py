@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS, seconds
+from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS
+from ctxmem_mcp.models import parse_iso
 from ctxmem_mcp.retrieval.features import PieceFacts
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
@@ -77,7 +78,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
     for i, turn in enumerate(made.turns):
         content, role = turn["content"], turn["role"]
         stub = tree.Stub(
-            i.to_bytes(16, "big"), i, role, tokenizer.count(content), None, seconds(turn["said_at"]),
+            i.to_bytes(16, "big"), i, role, tokenizer.count(content), None, parse_iso(turn["said_at"]),
             frozenset(analyzer.analyse(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
         )  # fmt: skip
         frontier = tree.grow(frontier, stub).frontier
@@ -88,7 +89,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
                 ordinal, i, start, tokenizer.count(text), len(found), int(held),
-                frontier.leaf_first or 0, frontier.session, role, turn["name"], seconds(turn["said_at"]),
+                frontier.leaf_first or 0, frontier.session, role, turn["name"], parse_iso(turn["said_at"]),
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)

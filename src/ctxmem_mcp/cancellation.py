@@ -11,7 +11,7 @@ import anyio
 T = TypeVar("T")
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """What would leave a thread and an open file that nobody knows of, or half of what was to go. Whoever is told to
     stop meanwhile, by a cancel scope or by asyncio itself, stops afterwards."""
     task, stopped = asyncio.ensure_future(work), None

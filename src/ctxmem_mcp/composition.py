@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxmem_mcp.cancellation import to_its_end
+from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import CtxmemError, UnknownConversation
 from ctxmem_mcp.settings import Settings
@@ -31,7 +31,7 @@ DRAIN_AGAIN_SECONDS = 60.0
 # may take.
 LOST_AFTER_SECONDS = 60.0
 # Where the gateway keeps what was spent; looked for before the module that reads it is loaded.
-SPENDING = "spending.sqlite3"
+USAGE_LEDGER_FILE = "spending.sqlite3"
 
 _log = logging.getLogger(__name__)
 
@@ -57,25 +57,25 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         encoding=settings.encoding,
         retention_days=settings.retention_days,
         salt=salt,
-        on_gone=partial(_gone, settings.data_dir),
+        on_forgotten=partial(_forget_beside, settings.data_dir),
         redact=_redaction(settings),
         caps=caps,
         embedder=embedder(settings.semantic),
-        account=partial(_account, settings),
-        asks=settings.ask_for_summaries == "on" and caps is None,  # a model that is configured writes them
+        usage_of=partial(_gateway_usage, settings),
+        request_summaries=settings.ask_for_summaries == "on" and caps is None,  # a model that is configured writes them
     )
     closing = asyncio.Event()
     upkeep = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem upkeep")
     drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
     try:
-        async with _summarising(settings, store, caps):
+        async with _summary_worker(settings, store, caps):
             yield memory
     finally:
         # A sweep that is under way comes to its end: what it removes, it removes whole.
         closing.set()
         # What waits in the spool waits on; a commit that is under way is made.
         drain.cancel()
-        await to_its_end(_closed(memory, store, upkeep, drain))
+        await run_to_completion(_closed(memory, store, upkeep, drain))
 
 
 async def _closed(memory: Memory, store: SqliteStore, *working: asyncio.Task[None]) -> None:
@@ -102,20 +102,20 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
         await memory.close()
 
 
-def _gone(data_dir: Path, conversation_ids: list[str]) -> None:
+def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
     """What lies beside the conversations goes with them."""
     from ctxmem_mcp import record_files
     from ctxmem_mcp.capture.purge import leave_alone
 
     record_files.forget_sessions(data_dir, conversation_ids)
-    if (data_dir / SPENDING).exists():
+    if (data_dir / USAGE_LEDGER_FILE).exists():
         from ctxmem_mcp import usage_ledger
 
         usage_ledger.forget(data_dir, conversation_ids)
     leave_alone(data_dir, conversation_ids)
 
 
-def _account(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
+def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
     """What the gateway sent for a conversation; None where its table can't be read."""
     import sqlite3
 
@@ -150,7 +150,7 @@ def _caps(settings: Settings) -> SpendLimits | None:
 
 
 @asynccontextmanager
-async def _summarising(settings: Settings, store: Store, caps: SpendLimits | None) -> AsyncIterator[None]:
+async def _summary_worker(settings: Settings, store: Store, caps: SpendLimits | None) -> AsyncIterator[None]:
     """While it lasts, the configured model is asked for summaries. What is under way at the end is given up."""
     if caps is None or settings.llm_base_url is None or settings.llm_model is None:
         yield

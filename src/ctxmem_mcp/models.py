@@ -12,6 +12,8 @@ Any beginning of the digits is accepted where it is unambiguous; views show thre
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -29,6 +31,9 @@ SHORT_DIGITS = 3
 RETENTION_DAYS_DEFAULT = 30
 RETENTION_DAYS_MIN, RETENTION_DAYS_MAX = 1, 365
 
+# Python takes any sign between date and time, and a time stands in the line above a turn's words.
+_WRITTEN_AS_TIME = re.compile(r"[0-9WTtZz:.,+ -]+")
+
 
 def id_digits(digest: bytes) -> str:
     """Twelve decimal digits of a digest: decimal, because tokenizers take three digits as one token."""
@@ -38,6 +43,17 @@ def id_digits(digest: bytes) -> str:
 def iso(seconds: float) -> str:
     """An instant (seconds since 1970) as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_iso(said_at: str | None) -> float | None:
+    """Seconds since 1970 of an ISO 8601 time (UTC where it names no zone); None for None or what can't be read."""
+    if said_at is None or not _WRITTEN_AS_TIME.fullmatch(said_at):
+        return None
+    try:
+        when = datetime.fromisoformat(said_at)
+        return (when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):  # overflow: of year 1 or 9999 here, and of none that there is in UTC
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +176,17 @@ class Summary:
 
 
 EXTRACTIVE = "extractive"
+
+
+def best_summary(summaries: Sequence[Summary]) -> Summary:
+    """The summary to show: the newest that somebody wrote, else the one the node was born with."""
+    written = [summary for summary in summaries if summary.author != EXTRACTIVE]
+    return (written or list(summaries))[-1]
+
+
+def first_summary(summaries: Sequence[Summary]) -> Summary:
+    """The summary a node was born with: parents grow from these, so that the tree's text is the same everywhere."""
+    return next((s for s in summaries if s.author == EXTRACTIVE), summaries[0])
 
 
 @dataclass(frozen=True, slots=True)

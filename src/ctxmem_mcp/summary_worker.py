@@ -30,9 +30,7 @@ from ctxmem_mcp.errors import (
 )
 from ctxmem_mcp.llm_client import Answer, Model
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.edge_loader import first_written
-from ctxmem_mcp.memory.outline import best
-from ctxmem_mcp.models import EXTRACTIVE, ConversationInfo, Node, Summary
+from ctxmem_mcp.models import EXTRACTIVE, ConversationInfo, Node, Summary, best_summary, first_summary
 from ctxmem_mcp.stores.base import KEPT, CallRefusal, ModelCall, SpendLimits, State, Store, day_of
 from ctxmem_mcp.summarizers.llm import ANSWER_TOKENS_MAX, Question, about_leaf, about_parent, summary_from
 from ctxmem_mcp.text import tokenizer
@@ -208,7 +206,7 @@ class Upkeep:
             return about_leaf(await self._store.turns(name, seqs))
         children = await self._store.nodes(name, node.children)
         kept = await self._store.summaries(name, node.children)
-        return about_parent([(children[digest], best(kept[digest])) for digest in node.children])
+        return about_parent([(children[digest], best_summary(kept[digest])) for digest in node.children])
 
     async def _asked(self, state: State, closer: int, node: Node, question: Question, call: ModelCall) -> bool:
         """Asks, and writes down what came of it, whatever happens. False: the question was out of date."""
@@ -242,7 +240,7 @@ class Upkeep:
             question,
             answer.text,
             author=self._author,
-            born=first_written(kept[node.digest]),
+            born=first_summary(kept[node.digest]),
             finish_reason=answer.finish_reason,
             refusal=answer.refusal,
         )

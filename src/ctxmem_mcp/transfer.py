@@ -18,7 +18,7 @@ CHUNK_TURNS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class TransferResult:
     """What arrived. turns: on all branches; new: of them, those that were not there; summaries: written ones."""
 
     conversation_id: str
@@ -28,7 +28,7 @@ class Carried:
     summaries: int
 
 
-async def carry(source: Memory, conversation_id: str, target: Memory) -> Carried:
+async def transfer_conversation(source: Memory, conversation_id: str, target: Memory) -> TransferResult:
     """Brings a conversation with all its branches to the target, and its head, unless the target's went on from it or
     nothing is new there."""
     before = await _head(target, conversation_id)
@@ -41,14 +41,14 @@ async def carry(source: Memory, conversation_id: str, target: Memory) -> Carried
     head = ""
     for tip in tips:
         turns = await source.history(conversation_id, turn_id=tip.id)
-        head, added = await _follow(target, conversation_id, turns, state.retention_days, state.space)
+        head, added = await _sync_branch(target, conversation_id, turns, state.retention_days, state.space)
         new += added
-        summaries += await _written(source, conversation_id, tip, target)
+        summaries += await _add_written_summaries(source, conversation_id, tip, target)
     stays = before and (not new or head in {turn.id for turn in await target.history(conversation_id, turn_id=before)})
     head = before if before and stays else head
     if await _head(target, conversation_id) != head:
         await target.revert(conversation_id, head)
-    return Carried(conversation_id, head, state.turns, new, summaries)
+    return TransferResult(conversation_id, head, state.turns, new, summaries)
 
 
 async def _head(memory: Memory, conversation_id: str) -> str | None:
@@ -58,37 +58,37 @@ async def _head(memory: Memory, conversation_id: str) -> str | None:
         return None
 
 
-async def _follow(
+async def _sync_branch(
     target: Memory, conversation_id: str, turns: Sequence[Turn], days: int, space: str | None
 ) -> tuple[str, int]:
     head, new = None, 0
     for start in range(0, len(turns), CHUNK_TURNS):
-        chunk = [_as_given(turn) for turn in turns[start : start + CHUNK_TURNS]]
+        chunk = [_new_turn(turn) for turn in turns[start : start + CHUNK_TURNS]]
         done = await target.sync(chunk, conversation_id=conversation_id, after=head, retention_days=days, space=space)
         head, new = done.head, new + done.appended
     return head or "", new
 
 
-def _as_given(turn: Turn) -> NewTurn:
+def _new_turn(turn: Turn) -> NewTurn:
     return NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id)
 
 
-async def _written(source: Memory, conversation_id: str, tip: Turn, target: Memory) -> int:
+async def _add_written_summaries(source: Memory, conversation_id: str, tip: Turn, target: Memory) -> int:
     """Summaries that somebody wrote follow, where the same node stands there."""
     count = 0
     for root in await source.outline(conversation_id, turn_id=tip.id):
-        for node in _below(root):
+        for node in _nodes_under(root):
             if node.id is None or node.summary.author == EXTRACTIVE:
                 continue
             try:
-                await target.write_summary(conversation_id, f"n{node.first}-{node.last}", node.summary)
+                await target.add_summary(conversation_id, f"n{node.first}-{node.last}", node.summary)
                 count += 1
             except UnknownNode:
                 continue
     return count
 
 
-def _below(node: OutlineNode) -> Iterator[OutlineNode]:
+def _nodes_under(node: OutlineNode) -> Iterator[OutlineNode]:
     yield node
     for child in node.children:
-        yield from _below(child)
+        yield from _nodes_under(child)

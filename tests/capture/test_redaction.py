@@ -150,7 +150,7 @@ async def test_names_and_written_summaries_are_looked_at_too(tmp_path: Path) -> 
     async with open_memory(Settings(data_dir=tmp_path / "data", redact="secrets")) as memory:
         done = await memory.sync(turns, conversation_id="c")
         node = next(root for root in await memory.outline("c") if root.id)
-        await memory.tell("c", f"n{node.first}-{node.last}", f"With {TOKEN}", f"Logged in by {TOKEN}.")
+        await memory.write_summary("c", f"n{node.first}-{node.last}", f"With {TOKEN}", f"Logged in by {TOKEN}.")
         assert [turn.name for turn in await memory.history("c")] == ["by [redacted: GitHub Token]"] * 40
         told = next(root for root in await memory.outline("c") if root.id).summary
     assert done.appended == 40

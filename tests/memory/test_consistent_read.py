@@ -40,7 +40,7 @@ VERBS: dict[str, Callable[[Memory], Awaitable[Any]]] = {
     "branches": lambda memory: memory.branches("c"),
     "outline": lambda memory: memory.outline("c"),
     "verify": lambda memory: memory.verify("c"),
-    "tell": lambda memory: memory.tell("c", "n0-3", "Title", "What happened."),
+    "write_summary": lambda memory: memory.write_summary("c", "n0-3", "Title", "What happened."),
 }
 
 

@@ -22,7 +22,9 @@ QUERIES = [None, "what failed in file 17?", "what errors did we meet?", "tell me
 
 
 def opened(**more: Any) -> Memory:
-    return Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0, **{"asks": True, **more})
+    return Memory(
+        InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0, **{"request_summaries": True, **more}
+    )
 
 
 def history(requests: int) -> list[NewTurn]:
@@ -67,7 +69,7 @@ async def nodes(memory: Memory) -> dict[str, OutlineNode]:
 @pytest.mark.parametrize("budget", [BUDGET_MIN, 9_003, 12_000])
 async def test_the_largest_collapsed_nodes_are_named_within_the_budget(budget: int, query: str | None) -> None:
     memory = await long()
-    view = await memory.view("c", query=query, token_budget=budget, for_writer=True)
+    view = await memory.view("c", query=query, token_budget=budget, reader_can_write=True)
     assert view.shown_tokens == tokenizer.count(view.render()) <= budget
     parts = read(view.text)
     assert told(parts) == list(range(600))
@@ -88,7 +90,7 @@ async def test_asking_costs_the_view_no_more_than_was_set_aside() -> None:
     for query in QUERIES:
         for budget in (8_000, 12_000):
             plain = await memory.view("c", query=query, token_budget=budget)
-            asks = await memory.view("c", query=query, token_budget=budget, for_writer=True)
+            asks = await memory.view("c", query=query, token_budget=budget, reader_can_write=True)
             cost = tokenizer.count(asks.header) - tokenizer.count(plain.header)
             assert 0 < cost <= ASKING_TOKENS
 
@@ -96,19 +98,19 @@ async def test_asking_costs_the_view_no_more_than_was_set_aside() -> None:
 async def test_what_was_told_is_not_asked_for_again_until_nothing_is() -> None:
     memory = await long()
     asked: set[str] = set()
-    while names := wanted_in(await memory.view("c", query="file 3", token_budget=8_000, for_writer=True)):
+    while names := wanted_in(await memory.view("c", query="file 3", token_budget=8_000, reader_can_write=True)):
         assert not asked & set(names)
         asked |= set(names)
         for name in names:
-            await memory.tell("c", name, "Files looked at", "Each failed with an error of its own.")
+            await memory.write_summary("c", name, "Files looked at", "Each failed with an error of its own.")
     assert asked
 
 
 @pytest.mark.parametrize(
     ("asks", "asked"),
     [
-        ({"asks": False}, {}),
-        ({}, {"for_writer": False}),
+        ({"request_summaries": False}, {}),
+        ({}, {"reader_can_write": False}),
         ({}, {"layout": "stable"}),
         ({}, {"token_budget": BUDGET_MIN - 1}),
         ({}, {"turn_id": "t30"}),
@@ -119,7 +121,7 @@ async def test_what_was_told_is_not_asked_for_again_until_nothing_is() -> None:
 async def test_elsewhere_nothing_is_asked_and_the_view_is_the_same(asks: Any, asked: dict[str, Any]) -> None:
     memory = await long(**asks)
     given = {"query": "file 3", "token_budget": 8_000, **asked}
-    view = await memory.view("c", **{"for_writer": True, **given})
+    view = await memory.view("c", **{"reader_can_write": True, **given})
     assert wanted_in(view) is None
     assert view.render() == (await memory.view("c", **given)).render()
 
@@ -129,4 +131,4 @@ async def test_a_conversation_of_less_than_four_views_is_not_asked_about() -> No
     await memory.sync(history(30), conversation_id="c")
     whole = (await memory.info("c")).tokens
     assert whole < BUDGET_MIN * TIMES_THE_BUDGET
-    assert wanted_in(await memory.view("c", token_budget=BUDGET_MIN, for_writer=True)) is None
+    assert wanted_in(await memory.view("c", token_budget=BUDGET_MIN, reader_can_write=True)) is None

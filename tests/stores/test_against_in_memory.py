@@ -124,7 +124,7 @@ class Stores(RuleBasedStateMachine):
         closed = [] if isinstance(outline, CtxmemError) else closed_nodes(outline)
         if closed:
             node, author = data.draw(st.sampled_from(closed)), data.draw(st.sampled_from(["agent", "some model"]))
-            self.both(lambda m: m.write_summary(name, node, Summary(author, title)))
+            self.both(lambda m: m.add_summary(name, node, Summary(author, title)))
 
     @rule()
     def restart(self) -> None:

@@ -365,7 +365,7 @@ async def test_a_forgetting_that_was_cancelled_takes_along_what_lies_beside(
     counted = Counted(monkeypatch)
     for at in range(8):
         now, gone, store = NOW, list[str](), SqliteStore(tmp_path)
-        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_gone=gone.extend)  # noqa: B023
+        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_forgotten=gone.extend)  # noqa: B023
         await memory.append(NewTurn("user", "x"), conversation_id="c")
         now += 31 * DAY if verb == "sweep" else 0
         with counted.aim(at, False):
@@ -380,7 +380,7 @@ async def test_a_forgetting_that_asyncio_cancelled_takes_along_what_lies_beside(
     random_moments = random.Random(3)
     for i in range(60):
         now, gone, store = NOW, list[str](), SqliteStore(tmp_path)
-        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_gone=gone.extend)  # noqa: B023
+        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_forgotten=gone.extend)  # noqa: B023
         await memory.append(NewTurn("user", "x"), conversation_id=f"c{i}")
         now += 31 * DAY if verb == "sweep" else 0
         with suppress(TimeoutError):
@@ -392,7 +392,7 @@ async def test_a_forgetting_that_asyncio_cancelled_takes_along_what_lies_beside(
 
 async def test_forgetting_what_a_killed_process_forgot_takes_along_what_lies_beside(tmp_path: Path) -> None:
     gone: list[str] = []
-    memory = Memory(SqliteStore(tmp_path), ExtractiveSummarizer(), on_gone=gone.extend)
+    memory = Memory(SqliteStore(tmp_path), ExtractiveSummarizer(), on_forgotten=gone.extend)
     with pytest.raises(UnknownConversation):
         await memory.forget("c", "c")
     assert gone == ["c"]

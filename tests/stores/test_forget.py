@@ -60,7 +60,7 @@ async def fill(memory: Memory, conversation_id: str = ID, days: int = 30) -> Non
     await memory.append(NewTurn("user", "vandrubel elsewhere"), conversation_id=conversation_id, parent_id=ids[40])
     outline = await memory.outline(conversation_id, turn_id=ids[-1])
     closed = [node.id for node in outline if node.id is not None]
-    await memory.write_summary(conversation_id, closed[0], Summary("agent", "All about the quixoplex"))
+    await memory.add_summary(conversation_id, closed[0], Summary("agent", "All about the quixoplex"))
     for i in range(3):
         await memory.append(NewTurn("user", f"what stays, number {i}"), conversation_id=f"other{i}")
     listed = (await memory.conversations()).conversations

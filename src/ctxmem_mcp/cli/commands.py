@@ -171,7 +171,7 @@ def hook(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """The conversations, last active first."""
-    found = with_memory(_flags, Memory.every_conversation)
+    found = with_memory(_flags, Memory.all_conversations)
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
@@ -376,7 +376,7 @@ def verify(
 
     async def work(memory: Memory) -> dict[str, list[str]]:
         named = [await conversation_named(memory, given) for given in conversations or ()]
-        wanted = named or [info.conversation_id for info in await memory.every_conversation()]
+        wanted = named or [info.conversation_id for info in await memory.all_conversations()]
         return {conversation: await _faults(memory, conversation) for conversation in wanted}
 
     found = with_memory(_flags, work)

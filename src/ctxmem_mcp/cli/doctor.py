@@ -138,7 +138,7 @@ def _folder(flags: Flags, other: str) -> Folder:
     _judge_disk(folder, path, other)
     if path.is_dir() and folder.writable:
         try:
-            folder.conversations = len(with_memory(flags, Memory.every_conversation))
+            folder.conversations = len(with_memory(flags, Memory.all_conversations))
         except CtxmemError as error:
             folder.faults.append(Fault(error.message.rstrip("."), error.hint))
     return folder

@@ -8,18 +8,18 @@ from pathlib import Path
 from ctxmem_mcp.composition import open_folder
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, InvalidArgument
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.transfer import Carried, carry
+from ctxmem_mcp.transfer import TransferResult, transfer_conversation
 
 SUFFIX = ".ctxmem"
 _FOLDER = "conversations"
 
 
-async def export(memory: Memory, conversation_id: str, path: Path, *, replace: bool) -> Carried:
+async def export(memory: Memory, conversation_id: str, path: Path, *, replace: bool) -> TransferResult:
     """Writes the conversation to `path`, whole or not at all. A file that is there is replaced only when told so."""
     _check_place(path, replace)
     with tempfile.TemporaryDirectory(prefix="ctxmem-export-", dir=path.parent) as folder:
         async with open_folder(Path(folder)) as apart:
-            done = await carry(memory, conversation_id, apart)
+            done = await transfer_conversation(memory, conversation_id, apart)
         _move(Path(folder), path)
     return done
 
@@ -38,13 +38,13 @@ def _move(data_dir: Path, path: Path) -> None:
     written.replace(path)
 
 
-async def take_in(path: Path, memory: Memory) -> Carried:
+async def take_in(path: Path, memory: Memory) -> TransferResult:
     """Brings the conversation of an exported file in, if all of it is as it was sent. What is known stays; the file is
     not touched."""
     with tempfile.TemporaryDirectory(prefix="ctxmem-import-") as folder:
         async with open_folder(Path(folder), path) as apart:
             conversation_id = await _checked(apart, path)
-            return await carry(apart, conversation_id, memory)
+            return await transfer_conversation(apart, conversation_id, memory)
 
 
 async def _checked(apart: Memory, path: Path) -> str:

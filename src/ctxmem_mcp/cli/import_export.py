@@ -9,10 +9,10 @@ from ctxmem_mcp.capture import importer
 from ctxmem_mcp.cli import output
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.transcripts.base import Transcript
-from ctxmem_mcp.transfer import Carried
+from ctxmem_mcp.transfer import TransferResult
 
 
-def as_imported(path: Path, done: Carried) -> importer.Imported:
+def as_imported(path: Path, done: TransferResult) -> importer.Imported:
     """What a carried conversation gave, told like any import."""
     known = done.turns - done.new
     return importer.Imported(str(path), "ctxmem", done.conversation_id, done.turns, known, done.new, done.head)

@@ -61,7 +61,7 @@ async def conversation_named(memory: Memory, given: str) -> str:
     try:
         return (await memory.info(given)).conversation_id
     except NotFound:
-        known = [info.conversation_id for info in await memory.every_conversation()]
+        known = [info.conversation_id for info in await memory.all_conversations()]
     if not known:
         raise NotFound("There are no conversations yet.", "`ctxmem-mcp import PATH` brings in transcripts.")
     if given == LAST:

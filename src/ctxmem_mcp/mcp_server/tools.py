@@ -85,7 +85,7 @@ async def _get_context(memory: Memory, given: take.GetContext) -> str:
         token_budget=given.token_budget,
         turn_id=given.turn_id,
         layout=given.layout,
-        for_writer=True,
+        reader_can_write=True,
     )
     return view.render()
 
@@ -129,7 +129,7 @@ class Written:
 
 
 async def _write_summary(memory: Memory, given: take.WriteSummary) -> Written:
-    node = await memory.tell(given.conversation_id, given.node_id, given.title, given.summary)
+    node = await memory.write_summary(given.conversation_id, given.node_id, given.title, given.summary)
     return Written(given.conversation_id, node)
 
 

@@ -11,17 +11,23 @@ from typing import Any
 
 import anyio.to_thread
 
-from ctxmem_mcp.cancellation import to_its_end
+from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
 from ctxmem_mcp.memory import expand, handoff, outline, search, usage, verify, view
-from ctxmem_mcp.memory.branches import Lineage, tips
-from ctxmem_mcp.memory.consistent_read import of_one_conversation
-from ctxmem_mcp.memory.id_resolver import Naming
-from ctxmem_mcp.memory.read_cache import Looks, Seen
-from ctxmem_mcp.memory.redactor import kept, kept_summary
-from ctxmem_mcp.memory.search import Wanted
-from ctxmem_mcp.memory.validation import check_role, check_turn, checked_days, checked_time, id_or_new
-from ctxmem_mcp.memory.writer import Defaults, Target, Writer
+from ctxmem_mcp.memory.branches import Lineage, branch_tips
+from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
+from ctxmem_mcp.memory.redactor import redact_summary, redact_turns
+from ctxmem_mcp.memory.search import Filter
+from ctxmem_mcp.memory.validation import (
+    check_retention_days,
+    check_role,
+    check_turn,
+    conversation_id_or_new,
+    parse_time,
+)
+from ctxmem_mcp.memory.writer import AppendTarget, Defaults, Writer
 from ctxmem_mcp.models import (
     OF_AGENT,
     RETENTION_DAYS_DEFAULT,
@@ -57,11 +63,11 @@ class Memory:
     """An open memory. All verbs are coroutines, safe to call concurrently in the event loop that it was opened in.
 
     salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
-    on_gone is told the ids of conversations that were forgotten or have expired. caps: what a configured model may
-    cost, to be told; it is not this class that asks one.
+    on_forgotten is called with the ids of conversations that were forgotten or have expired. caps: spending limits of
+    the configured summary model, reported by `model_usage`; Memory itself never calls a model.
     redact takes what is not to be kept out of turns, before these are hashed, and out of written summaries.
-    asks: readers who can write summaries may be asked for better ones.
-    account gives what a gateway sent for a conversation, and what it cost; it may block.
+    request_summaries: readers who can write summaries may be asked for better ones.
+    usage_of gives what a gateway sent for a conversation, and what it cost; it may block.
     """
 
     def __init__(
@@ -73,18 +79,18 @@ class Memory:
         retention_days: int = RETENTION_DAYS_DEFAULT,
         salt: bytes = b"",
         clock: Callable[[], float] = time.time,
-        on_gone: Callable[[list[str]], None] = lambda _: None,
+        on_forgotten: Callable[[list[str]], None] = lambda _: None,
         redact: Callable[[str], str] | None = None,
         caps: SpendLimits | None = None,
         embedder: Embedder | None = None,
-        asks: bool = False,
-        account: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        request_summaries: bool = False,
+        usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
-        self._store, self._summarizer, self._clock, self._on_gone = store, summarizer, clock, on_gone
-        self._redact, self._asks = redact, asks
-        self._caps, self._embedder, self._account = caps, embedder, account
-        defaults = Defaults(salt, encoding, checked_days(retention_days) or RETENTION_DAYS_DEFAULT)
-        self._looks = Looks()
+        self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
+        self._redact, self._request_summaries = redact, request_summaries
+        self._caps, self._embedder, self._usage_of = caps, embedder, usage_of
+        defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        self._caches = ReadCaches()
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
 
     # ------------------------------------------------------------ writing
@@ -103,13 +109,13 @@ class Memory:
         With `parent_id` a retry gives the same turn and stores nothing; a parent that is not the head forks.
         """
         check_turn(turn, "")
-        conversation = id_or_new(conversation_id)
-        target = Target(conversation, parent_id, True, checked_days(retention_days), space)
-        done = await self._writer.extend(kept([turn], self._redact), target)
-        grown = done.grown
-        new = grown.turns[0] if grown else await self._turn_at(conversation, done.known[0])
+        conversation = conversation_id_or_new(conversation_id)
+        target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space)
+        done = await self._writer.extend(redact_turns([turn], self._redact), target)
+        built = done.built
+        new = built.turns[0] if built else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
-        closed = [closing.node.id for closing in grown.commit.closings] if grown else []
+        closed = [closing.node.id for closing in built.commit.closings] if built else []
         return Appended(
             conversation, new.id, done.start, new.index, new.tokens, head.id, done.forked, closed,
             iso(done.after.expires),
@@ -131,21 +137,23 @@ class Memory:
             raise InvalidArgument("messages", "takes at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
             check_turn(turn, f"messages[{i}].")
-        turns = kept(turns, self._redact)
-        days = checked_days(retention_days)
+        turns = redact_turns(turns, self._redact)
+        days = check_retention_days(retention_days)
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
         if conversation_id is not None:
-            return await self._synced(turns, Target(id_or_new(conversation_id), after, False, days, space))
-        async with self._writer.alone_to_begin(turns):
+            return await self._synced(
+                turns, AppendTarget(conversation_id_or_new(conversation_id), after, False, days, space)
+            )
+        async with self._writer.locked_by_opening(turns):
             found = await self._writer.find(turns)
-            return await self._synced(turns, Target(id_or_new(found), None, False, days, space))
+            return await self._synced(turns, AppendTarget(conversation_id_or_new(found), None, False, days, space))
 
-    async def _synced(self, turns: Sequence[NewTurn], target: Target) -> Synced:
+    async def _synced(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
         conversation = target.conversation_id
         done = await self._writer.extend(turns, target)
         ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
-        new = done.grown.turns if done.grown else []
+        new = done.built.turns if done.built else []
         ids += [turn.id for turn in new]
         return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
 
@@ -162,69 +170,75 @@ class Memory:
         if confirm != conversation_id:
             raise NotConfirmed(conversation_id)
         # Asked before: afterwards an error would keep the receipt back.
-        others = [one.conversation_id for one in await self.every_conversation()]
+        others = [one.conversation_id for one in await self.all_conversations()]
         others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
-        async with self._writer.alone(conversation_id):
+        async with self._writer.locked(conversation_id):
             self._writer.drop(conversation_id)
-            self._looks.drop(conversation_id)
-            return replace(await to_its_end(self._forgotten(conversation_id)), others=others)
+            self._caches.drop(conversation_id)
+            return replace(await run_to_completion(self._forgotten(conversation_id)), others=others)
 
     async def _forgotten(self, conversation_id: str) -> Receipt:
         """All that lies beside it goes along, also what a process left that was killed while it forgot."""
         try:
             receipt = await self._store.forget(conversation_id)
         except UnknownConversation:
-            self._on_gone([conversation_id])
+            self._on_forgotten([conversation_id])
             raise
-        self._on_gone([conversation_id])
+        self._on_forgotten([conversation_id])
         return receipt
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> State:
         """Keeps the conversation this many days (1..365) after its last append."""
-        checked_days(retention_days)
+        check_retention_days(retention_days)
         return await self._writer.set_retention(conversation_id, retention_days)
 
     async def set_space(self, conversation_id: str, space: str | None) -> State:
         """Moves the conversation to a space, or out of all."""
         return await self._writer.set_space(conversation_id, space)
 
-    @of_one_conversation
-    async def write_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
+    @retry_if_replaced
+    async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
         """Joins a better summary to a closed node; gives the node's id."""
         state = await self.info(conversation_id)
-        node, _ = await Naming(self._store, state).node(node_id)
-        await self._store.add_summary(conversation_id, node.digest, kept_summary(summary, self._redact), self._clock())
+        node, _ = await IdResolver(self._store, state).node(node_id)
+        await self._store.add_summary(
+            conversation_id, node.digest, redact_summary(summary, self._redact), self._clock()
+        )
         return node.id
 
-    @of_one_conversation
-    async def tell(self, conversation_id: str, node_id: str, title: str, text: str, author: str = "agent") -> str:
+    @retry_if_replaced
+    async def write_summary(
+        self, conversation_id: str, node_id: str, title: str, text: str, author: str = "agent"
+    ) -> str:
         """Joins a summary in plain words to a closed node, a highlight for each line; gives the node's id."""
         title, lines = " ".join(title.split()), [" ".join(line.split()) for line in text.splitlines()]
         if not title or not any(lines):
             raise InvalidArgument("summary", "takes some words", "Say what happened, a line per point.")
         state = await self.info(conversation_id)
-        node, _ = await Naming(self._store, state).node(node_id)
+        node, _ = await IdResolver(self._store, state).node(node_id)
         told = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
         known = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
         summary = Summary(author, title, told, known.identifiers, known.open_for)
-        await self._store.add_summary(conversation_id, node.digest, kept_summary(summary, self._redact), self._clock())
+        await self._store.add_summary(
+            conversation_id, node.digest, redact_summary(summary, self._redact), self._clock()
+        )
         return node.id
 
     async def sweep(self) -> list[str]:
         """Forgets what has expired; gives the ids."""
-        return await to_its_end(self._swept())
+        return await run_to_completion(self._swept())
 
     async def _swept(self) -> list[str]:
         gone = await self._store.sweep(self._clock())
         for conversation_id in gone:
-            self._looks.drop(conversation_id)
+            self._caches.drop(conversation_id)
         if gone:
-            self._on_gone(gone)
+            self._on_forgotten(gone)
         return gone
 
     # ------------------------------------------------------------ reading
 
-    @of_one_conversation
+    @retry_if_replaced
     async def view(
         self,
         conversation_id: str,
@@ -234,29 +248,30 @@ class Memory:
         turn_id: str | None = None,
         layout: str = "tree",
         explain: bool = False,
-        for_writer: bool = False,
+        reader_can_write: bool = False,
     ) -> View:
         """What happened, within a budget: everything in outline, what matters to the query opened.
 
-        explain: the view also says why each quoted stretch was chosen (tree layout only). for_writer: who reads it can
-        write summaries; where this memory asks for better ones, the header names the nodes (tree layout only).
+        explain: the view also says why each quoted stretch was chosen (tree layout only).
+        reader_can_write: the reader can write summaries; if this memory requests better ones, the header names the
+        nodes (tree layout only).
         """
         state, lineage = await self._branch(conversation_id, turn_id)
         return await view.view(
             self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder,
-            self._looks.at(state), for_writer and self._asks,
+            self._caches.at(state), reader_can_write and self._request_summaries,
         )  # fmt: skip
 
-    @of_one_conversation
+    @retry_if_replaced
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
     ) -> View:
         """A node's outline and children, a span's turns, or one turn's content in pages."""
         state = await self.info(conversation_id)
-        named, lineage = await Naming(self._store, state).anything(node_id)
+        named, lineage = await IdResolver(self._store, state).resolve(node_id)
         return await expand.expansion(self._store, state, lineage, named, token_budget, cursor)
 
-    @of_one_conversation
+    @retry_if_replaced
     async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
         """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open, where to
         look."""
@@ -277,7 +292,7 @@ class Memory:
         named. since, until: ISO 8601, both included."""
         if role is not None:
             check_role(role, "")
-        wanted = Wanted(role, checked_time("since", since), checked_time("until", until), limit)
+        wanted = Filter(role, parse_time("since", since), parse_time("until", until), limit)
         if conversation_id is not None:
             return await self._search(conversation_id, query, wanted, kept=True)
         found: list[Hit] = []
@@ -294,7 +309,7 @@ class Memory:
         """Living conversations, last active first."""
         return await self._store.conversations(self._clock(), space, limit, cursor)
 
-    async def every_conversation(self) -> list[ConversationInfo]:
+    async def all_conversations(self) -> list[ConversationInfo]:
         """All living conversations, last active first."""
         return list((await self.conversations(limit=sys.maxsize)).conversations)
 
@@ -302,17 +317,17 @@ class Memory:
         """The conversation's state (head, counts, retention), or UnknownConversation."""
         state = await self._store.load(conversation_id, self._clock())
         if state is None:
-            self._looks.drop(conversation_id)
+            self._caches.drop(conversation_id)
             raise UnknownConversation(conversation_id)
         return state
 
-    @of_one_conversation
+    @retry_if_replaced
     async def turn(self, conversation_id: str, turn_id: str) -> Turn:
         """One turn, its content byte for byte."""
         state = await self.info(conversation_id)
-        return await self._turn_at(conversation_id, await Naming(self._store, state).turn_seq(turn_id))
+        return await self._turn_at(conversation_id, await IdResolver(self._store, state).turn_seq(turn_id))
 
-    @of_one_conversation
+    @retry_if_replaced
     async def turns(
         self, conversation_id: str, *, first: int = 0, last: int | None = None, turn_id: str | None = None
     ) -> list[Turn]:
@@ -321,23 +336,23 @@ class Memory:
         seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
         return await self._store.turns(conversation_id, seqs) if seqs else []
 
-    @of_one_conversation
+    @retry_if_replaced
     async def head(self, conversation_id: str) -> Turn:
         """The turn that the next one would follow."""
         return await self._turn_at(conversation_id, (await self.info(conversation_id)).head)
 
-    @of_one_conversation
+    @retry_if_replaced
     async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:
         """Every turn of a branch, from the first to `turn_id` (default: the head)."""
         state, lineage = await self._branch(conversation_id, turn_id)
         return await self._store.turns(state.conversation_id, lineage.seqs(0, lineage.length - 1))
 
-    @of_one_conversation
+    @retry_if_replaced
     async def branches(self, conversation_id: str) -> list[Turn]:
         """The last turn of every branch, oldest branch first."""
-        return await self._store.turns(conversation_id, tips(await self.info(conversation_id)))
+        return await self._store.turns(conversation_id, branch_tips(await self.info(conversation_id)))
 
-    @of_one_conversation
+    @retry_if_replaced
     async def outline(
         self, conversation_id: str, *, turn_id: str | None = None, depth: int | None = None
     ) -> list[OutlineNode]:
@@ -353,30 +368,30 @@ class Memory:
     async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
         """What a gateway sent for this conversation, by day; None where there is no account of it."""
         await self.info(conversation_id)
-        return await anyio.to_thread.run_sync(self._account, conversation_id)
+        return await anyio.to_thread.run_sync(self._usage_of, conversation_id)
 
-    @of_one_conversation
+    @retry_if_replaced
     async def verify(self, conversation_id: str) -> list[str]:
         """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
         return await verify.verify(self._store, await self.info(conversation_id))
 
     async def close(self) -> None:
         self._writer.clear()
-        self._looks.clear()
+        self._caches.clear()
         await self._store.close()
 
     # ------------------------------------------------------------ inside
 
-    @of_one_conversation
-    async def _search(self, conversation_id: str, query: str, wanted: Wanted, *, kept: bool = False) -> list[Hit]:
+    @retry_if_replaced
+    async def _search(self, conversation_id: str, query: str, wanted: Filter, *, kept: bool = False) -> list[Hit]:
         """kept: what is read is remembered for the next look; not where a hundred conversations are gone through."""
         state, lineage = await self._branch(conversation_id, None)
-        seen = self._looks.at(state) if kept else Seen()
-        return await search.search(self._store, state, lineage, query, wanted, self._embedder, seen)
+        cache = self._caches.at(state) if kept else ReadCache()
+        return await search.search(self._store, state, lineage, query, wanted, self._embedder, cache)
 
     async def _branch(self, conversation_id: str, turn_id: str | None) -> tuple[State, Lineage]:
         state = await self.info(conversation_id)
-        seq = state.head if turn_id is None else await Naming(self._store, state).turn_seq(turn_id)
+        seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
         return state, Lineage.of(state.runs, seq)
 
     async def _turn_at(self, conversation_id: str, seq: int) -> Turn:

@@ -7,28 +7,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.edge_loader import first_written, spine_at
-from ctxmem_mcp.memory.outline import best
-from ctxmem_mcp.memory.read_cache import Seen
-from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn
+from ctxmem_mcp.memory.edge_loader import load_spine
+from ctxmem_mcp.memory.read_cache import ReadCache
+from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text.embeddings import Embedder
-from ctxmem_mcp.views.layout import Folded, Ground, Item, Opened
+from ctxmem_mcp.views.layout import Folded, Item, Opened, TreeSnapshot
 
 # Each round of unfolding reads one level more.
 UNFOLD_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class BranchReader:
     """A branch that is looked at: its store, its state, its chain of turns. embedder: there, where pieces may have
-    vectors. seen: what was read of its conversation before."""
+    vectors. cache: what was read of its conversation before."""
 
     store: Store
     state: State
     lineage: Lineage
     embedder: Embedder | None = None
-    seen: Seen = field(default_factory=Seen)
+    cache: ReadCache = field(default_factory=ReadCache)
 
     @property
     def id(self) -> str:
@@ -45,24 +44,24 @@ class Branch:
 
     async def bare_turns(self, seqs: Sequence[int]) -> list[Turn]:
         """These turns without their content; each is read once."""
-        seen = self.seen.turns
-        if unseen := [seq for seq in seqs if seq not in seen]:
-            seen.update({turn.seq: turn for turn in await self.store.turns(self.id, unseen, metadata_only=True)})
-        return [seen[seq] for seq in seqs if seq in seen]
+        cache = self.cache.turns
+        if missing := [seq for seq in seqs if seq not in cache]:
+            cache.update({turn.seq: turn for turn in await self.store.turns(self.id, missing, metadata_only=True)})
+        return [cache[seq] for seq in seqs if seq in cache]
 
     async def pieces(self, ids: Sequence[int]) -> list[Piece]:
         """These pieces; each is read once."""
-        seen = self.seen.pieces
-        if unseen := [i for i in ids if i not in seen]:
-            seen.update(await self.store.pieces(self.id, unseen))
-        return [seen[i] for i in ids]
+        cache = self.cache.pieces
+        if missing := [i for i in ids if i not in cache]:
+            cache.update(await self.store.pieces(self.id, missing))
+        return [cache[i] for i in ids]
 
     async def nodes(self, digests: Sequence[bytes]) -> dict[bytes, Node]:
         """These nodes; each is read once."""
-        seen = self.seen.nodes
-        if unseen := [digest for digest in digests if digest not in seen]:
-            seen.update(await self.store.nodes(self.id, unseen))
-        return {digest: seen[digest] for digest in digests if digest in seen}
+        cache = self.cache.nodes
+        if missing := [digest for digest in digests if digest not in cache]:
+            cache.update(await self.store.nodes(self.id, missing))
+        return {digest: cache[digest] for digest in digests if digest in cache}
 
     async def turns(self, indexes: Iterable[int]) -> dict[int, Turn]:
         """These turns by index, with their content."""
@@ -72,12 +71,12 @@ class Branch:
     async def summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
         """The summary to show of each of these nodes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
-        return _Chosen(kept, best)
+        return _Chosen(kept, best_summary)
 
     async def first_summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
         """The summary that each of these nodes was born with, which never changes."""
         kept = await self.store.summaries(self.id, list({node.digest for node in nodes}))
-        return _Chosen(kept, first_written)
+        return _Chosen(kept, first_summary)
 
 
 def spoken(turns: Iterable[Turn], role: Role) -> list[Turn]:
@@ -108,21 +107,21 @@ class _Chosen(Mapping[bytes, Summary]):
         return len(self._kept)
 
 
-async def whole_ground(branch: Branch) -> Ground:
+async def load_snapshot(branch: BranchReader) -> TreeSnapshot:
     """The ground of a branch with nothing opened: its roots and its tail."""
-    spine = await spine_at(branch.store, branch.state, branch.lineage, branch.nodes)
+    spine = await load_spine(branch.store, branch.state, branch.lineage, branch.nodes)
     roots = tuple(node for level in reversed(spine) for node in level)
     tail_first = roots[-1].last + 1 if roots else 0
     length = branch.lineage.length
     tail = await branch.bare(tail_first, length - 1)
-    return Ground(roots, {node.digest: node for node in roots}, {tail_first: tail}, tail_first, length)
+    return TreeSnapshot(roots, {node.digest: node for node in roots}, {tail_first: tail}, tail_first, length)
 
 
-async def opened_for(branch: Branch, ground: Ground, indexes: Iterable[int]) -> Ground:
+async def with_paths_to(branch: BranchReader, snapshot: TreeSnapshot, indexes: Iterable[int]) -> TreeSnapshot:
     """The same ground with the way down to the leaves that hold these turns."""
-    marks = sorted({index for index in indexes if index < ground.tail_first})
-    nodes, leaves = dict(ground.nodes), dict(ground.leaves)
-    level: Sequence[Node] = ground.roots
+    marks = sorted({index for index in indexes if index < snapshot.tail_first})
+    nodes, leaves = dict(snapshot.nodes), dict(snapshot.leaves)
+    level: Sequence[Node] = snapshot.roots
     ranges: list[Node] = []
     while level:
         marked = [node for node in level if _holds(node, marks)]
@@ -135,7 +134,7 @@ async def opened_for(branch: Branch, ground: Ground, indexes: Iterable[int]) -> 
     turns = {turn.index: turn for turn in await branch.bare_turns(seqs)}
     for leaf in ranges:
         leaves[leaf.first] = [turns[index] for index in range(leaf.first, leaf.last + 1)]
-    return replace(ground, nodes=nodes, leaves=leaves)
+    return replace(snapshot, nodes=nodes, leaves=leaves)
 
 
 def _holds(node: Node, marks: Sequence[int]) -> bool:
@@ -143,11 +142,13 @@ def _holds(node: Node, marks: Sequence[int]) -> bool:
     return at < len(marks) and marks[at] <= node.last
 
 
-async def unfolded(branch: Branch, ground: Ground, items: Sequence[Item], lines: int) -> Ground:
+async def with_expanded(
+    branch: BranchReader, snapshot: TreeSnapshot, items: Sequence[Item], lines: int
+) -> TreeSnapshot:
     """The same ground with inner nodes opened, the largest first, until the outline has about `lines` lines."""
     have = sum(len(item.nodes) if isinstance(item, Folded) else isinstance(item, Opened) for item in items)
     folded = [node for item in items if isinstance(item, Folded) for node in item.nodes if node.level]
-    nodes, opened = dict(ground.nodes), set(ground.unfolded)
+    nodes, opened = dict(snapshot.nodes), set(snapshot.unfolded)
     for _ in range(UNFOLD_ROUNDS):
         chosen: list[Node] = []
         for node in sorted(folded, key=lambda n: -n.tokens):
@@ -162,16 +163,16 @@ async def unfolded(branch: Branch, ground: Ground, items: Sequence[Item], lines:
         opened |= {node.digest for node in chosen}
         taken = {node.digest for node in chosen}
         folded = [n for n in folded if n.digest not in taken] + [n for n in read.values() if n.level]
-    return replace(ground, nodes=nodes, unfolded=frozenset(opened))
+    return replace(snapshot, nodes=nodes, unfolded=frozenset(opened))
 
 
-async def checks_of(branch: Branch, ground: Ground) -> dict[int, str]:
-    """The digits of every turn at which a span of a view on this ground may end; none on the head's branch, where a
+async def checks_of(branch: BranchReader, snapshot: TreeSnapshot) -> dict[int, str]:
+    """The digits of every turn at which a span of a view on this snapshot may end; none on the head's branch, where a
     span means the same without."""
     if branch.on_head:
         return {}
-    ends = [seq for node in ground.nodes.values() if (seq := branch.lineage.seq_at(node.last)) is not None]
-    turns = [*await branch.bare_turns(ends), *(turn for leaf in ground.leaves.values() for turn in leaf)]
+    ends = [seq for node in snapshot.nodes.values() if (seq := branch.lineage.seq_at(node.last)) is not None]
+    turns = [*await branch.bare_turns(ends), *(turn for leaf in snapshot.leaves.values() for turn in leaf)]
     return {turn.index: turn.check for turn in turns}
 
 

@@ -91,7 +91,7 @@ def run_end(runs: Sequence[Run], next_seq: int, seq: int) -> int:
     return (starts[at] if at < len(starts) else next_seq) - 1
 
 
-def tips(state: State) -> list[int]:
+def branch_tips(state: State) -> list[int]:
     """The turns that nothing follows: one per branch."""
     parents = {run.parent_seq for run in state.runs}
     ends = [run_end(state.runs, state.next_seq, run.first_seq) for run in state.runs]

@@ -7,13 +7,11 @@ store once and is carried from one append to the next.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn, parse_iso
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPICS_JOINED, Summarizer, tells_nothing
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
@@ -23,8 +21,6 @@ from ctxmem_mcp.text.embeddings import Embedder
 BEFORE_TURNS = 3
 # A topic is told by the beginning of what was said; long outputs say nothing more about it.
 TOPIC_CHARS = 1_000
-# Python takes any sign between date and time, and a time stands in the line above a turn's words.
-_WRITTEN_AS_TIME = re.compile(r"[0-9WTtZz:.,+ -]+")
 # A host's commands and greetings may stand before the first request.
 REQUESTS_LOOKED_AT = 8
 
@@ -45,25 +41,14 @@ class Edge:
     summaries: Mapping[bytes, Summary] = field(default_factory=dict)
 
 
-def seconds(said_at: str | None) -> float | None:
-    """Seconds since 1970 of an ISO 8601 time (UTC where it names no zone); None for None or what can't be read."""
-    if said_at is None or not _WRITTEN_AS_TIME.fullmatch(said_at):
-        return None
-    try:
-        when = datetime.fromisoformat(said_at)
-        return (when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):  # overflow: of year 1 or 9999 here, and of none that there is in UTC
-        return None
-
-
-def stub_of(turn: Turn) -> tree.Stub:
+def facts_of_turn(turn: Turn) -> tree.Stub:
     """What the tree looks at of a turn."""
     spoken = turn.role != "tool" and turn.call_id is None
     topic = frozenset(analyzer.analyse(turn.content[:TOPIC_CHARS])) if spoken else frozenset[str]()
-    return tree.Stub(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, seconds(turn.said_at), topic)
+    return tree.Stub(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, parse_iso(turn.said_at), topic)
 
 
-def chain(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
+def chain_digests(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
     """The digests these turns get when they follow `previous`."""
     digests = []
     for turn in turns:
@@ -72,14 +57,14 @@ def chain(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]
     return digests
 
 
-def frontier_bytes(frontier: tree.Frontier) -> bytes:
+def encode_frontier(frontier: tree.Frontier) -> bytes:
     """What a store keeps of the head's frontier: its spine; the rest is read off the last turns."""
     spine = [[node.digest.hex() for node in level] for level in frontier.spine]
     return json.dumps({"spine": spine}, separators=(",", ":")).encode()
 
 
 @dataclass(slots=True)
-class Grown:
+class Built:
     """What growing gave: the commit to make, the edge after it, the new turns."""
 
     commit: Commit
@@ -87,7 +72,7 @@ class Grown:
     turns: list[Turn]
 
 
-class Grower:
+class CommitBuilder:
     """Grows one edge by turns, collecting what a commit needs."""
 
     def __init__(self, state: State, edge: Edge, summarizer: Summarizer, embedder: Embedder | None = None) -> None:
@@ -99,7 +84,7 @@ class Grower:
         self._words = 0
         self._next_piece = state.next_piece
 
-    def add_all(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> None:
+    def add(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> None:
         """Adds the turns one after the other. Each kind of work is done for all of them before the next: the
         tokenizer's tables, for one, stay in the processor's cache, and counting takes a quarter of the time."""
         encoding = self._state.encoding
@@ -113,7 +98,7 @@ class Grower:
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
         turn = Turn(seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size)
-        growth = tree.grow(edge.frontier, stub_of(turn), state.salt)
+        growth = tree.grow(edge.frontier, facts_of_turn(turn), state.salt)
         summaries = dict(edge.summaries)
         for node in growth.closed:
             summaries[node.digest] = summary = self._summary(node, edge, summaries)
@@ -149,7 +134,7 @@ class Grower:
             self._words += len(found)
             self._next_piece += 1
 
-    def grown(self, *, now: float, retention_days: int) -> Grown:
+    def build(self, *, now: float, retention_days: int) -> Built:
         """The commit that stores all turns added, with the last of them as head."""
         state, edge = self._state, self._edge
         first, after = self._turns[0], self._turns[0].seq - 1
@@ -173,10 +158,10 @@ class Grower:
             retention_days=retention_days,
             updated=now,
             expires=now + retention_days * 86_400,
-            frontier=frontier_bytes(edge.frontier),
+            frontier=encode_frontier(edge.frontier),
         )
         commit = Commit(state, self._turns, self._pieces, self._closings, begun)
-        return Grown(commit, edge, self._turns)
+        return Built(commit, edge, self._turns)
 
     def _title(self, edge: Edge) -> str:
         """What a conversation is called: the one topic of its closed sections; where they have several, or none is

@@ -20,7 +20,7 @@ class _Informed(Protocol):
     async def info(self, conversation_id: str) -> State: ...
 
 
-def of_one_conversation(verb: Verb) -> Verb:
+def retry_if_replaced(verb: Verb) -> Verb:
     """The verb, whose first argument is a conversation's id, with all that it reads from one and the same.
 
     Nothing else that was stored ever goes, so this is looked at before and after and not at every read. What goes wrong

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import HeadMoved
 from ctxmem_mcp.memory.branches import Lineage, children_of, run_end
-from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, Edge, stub_of
-from ctxmem_mcp.models import EXTRACTIVE, Node, Summary
+from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, Edge, facts_of_turn
+from ctxmem_mcp.models import Node, first_summary
 from ctxmem_mcp.stores.base import State, Store
 
 _DIGESTS_AT_ONCE = 5_000
 
 
-async def spine_at(
+async def load_spine(
     store: Store,
     state: State,
     lineage: Lineage,
@@ -30,7 +30,7 @@ async def spine_at(
         kept = [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
         wanted = [digest for level in kept for digest in level]
         nodes = await (read(wanted) if read else store.nodes(state.conversation_id, wanted))
-        _expect(state, len(nodes) == len(wanted))
+        _require(state, len(nodes) == len(wanted))
         return tuple(tuple(nodes[digest] for digest in level) for level in kept)
     closed: list[tuple[int, Node]] = []
     for first_seq, last_seq in lineage.ranges(0, lineage.length):
@@ -38,40 +38,35 @@ async def spine_at(
     return tree.spine_of(node for _, node in closed)
 
 
-async def edge_at(store: Store, state: State, seq: int) -> Edge:
+async def load_edge(store: Store, state: State, seq: int) -> Edge:
     """The edge of the branch that ends in turn `seq` (0: before the first turn)."""
     if not seq:
         return Edge()
     conversation, lineage = state.conversation_id, Lineage.of(state.runs, seq)
-    spine = await spine_at(store, state, lineage)
+    spine = await load_spine(store, state, lineage)
     last_leaf = spine[0][-1] if spine else None
     leaf_first = last_leaf.last + 1 if last_leaf else 0
     seqs = lineage.seqs(last_leaf.first if last_leaf else 0, lineage.length)
     turns = await store.turns(conversation, seqs)
-    _expect(state, len(turns) == len(seqs) and turns[-1].index == lineage.length - 1)
+    _require(state, len(turns) == len(seqs) and turns[-1].index == lineage.length - 1)
     leaf = tuple(turn for turn in turns if turn.index >= leaf_first)
     earlier = tuple(turn for turn in turns if turn.index < leaf_first)
-    stubs = tuple(stub_of(turn) for turn in leaf)
-    border = tree.border_before([stub_of(turn) for turn in earlier], stubs[0])
+    stubs = tuple(facts_of_turn(turn) for turn in leaf)
+    border = tree.border_before([facts_of_turn(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
-    _expect(state, seq in last_pieces)
+    _require(state, seq in last_pieces)
     frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].session)
     kept = await store.summaries(conversation, [node.digest for level in spine for node in level])
-    _expect(state, len(kept) == sum(map(len, spine)))
-    summaries = {digest: first_written(found) for digest, found in kept.items()}
+    _require(state, len(kept) == sum(map(len, spine)))
+    summaries = {digest: first_summary(found) for digest, found in kept.items()}
     return Edge(seq, leaf[-1].digest, lineage.length, frontier, leaf, earlier[-BEFORE_TURNS:], summaries)
 
 
-def _expect(state: State, there: bool) -> None:
+def _require(state: State, there: bool) -> None:
     """Nothing stored ever goes, unless the whole conversation does: what is not there now was forgotten since the
     state was read, and somebody may have begun it anew."""
     if not there:
         raise HeadMoved(state.conversation_id)
-
-
-def first_written(summaries: Sequence[Summary]) -> Summary:
-    """The summary a node was born with: parents grow from these, so that the tree's text is the same everywhere."""
-    return next((s for s in summaries if s.author == EXTRACTIVE), summaries[0])
 
 
 async def known_prefix(store: Store, state: State, after: int, digests: Sequence[bytes]) -> list[int]:
@@ -83,7 +78,7 @@ async def known_prefix(store: Store, state: State, after: int, digests: Sequence
         if step is None:
             break
         found.append(step)
-        at = await _along_run(store, state, step, digests, found)
+        at = await _extend_along_run(store, state, step, digests, found)
     return found
 
 
@@ -94,13 +89,13 @@ async def _matching_child(store: Store, state: State, seq: int, digest: bytes) -
     return None
 
 
-async def _along_run(store: Store, state: State, seq: int, digests: Sequence[bytes], found: list[int]) -> int:
+async def _extend_along_run(store: Store, state: State, seq: int, digests: Sequence[bytes], found: list[int]) -> int:
     """Goes on from `seq` in its run while the digests agree; adds to `found`, gives the last seq that did."""
     end = run_end(state.runs, state.next_seq, seq)
     while seq < end and len(found) < len(digests):
         stop = min(end, seq + _DIGESTS_AT_ONCE, seq + len(digests) - len(found))
         stored = await store.digests(state.conversation_id, seq + 1, stop)
-        _expect(state, len(stored) == stop - seq)
+        _require(state, len(stored) == stop - seq)
         for digest in stored:
             if len(found) == len(digests) or digest != digests[len(found)]:
                 return seq

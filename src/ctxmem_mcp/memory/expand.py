@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.branch_reader import Branch, checks_of, outline_nodes, unfolded
+from ctxmem_mcp.memory.branch_reader import BranchReader, checks_of, outline_nodes, with_expanded
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.id_resolver import Span
 from ctxmem_mcp.models import Node, Summary, Turn, View
@@ -15,7 +15,7 @@ from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.budget import Material, fit
 from ctxmem_mcp.views.header import Heading, headed
-from ctxmem_mcp.views.layout import Ground, Quoted, Stretch, tile
+from ctxmem_mcp.views.layout import Quoted, Stretch, TreeSnapshot, tile
 from ctxmem_mcp.views.render import PREFACE, Clock, Detail, node_lines, quoted_text, shortened
 
 # A page of a turn is cut at a line end if there is one in its last third.
@@ -39,7 +39,7 @@ async def expansion(
     cursor: str | None,
 ) -> View:
     """What stands behind an id. `cursor` is the `next_cursor` of the page before."""
-    branch = Branch(store, state, lineage)
+    branch = BranchReader(store, state, lineage)
     count = partial(tokenizer.count, encoding=state.encoding)
     if isinstance(named, int):
         (turn,) = await store.turns(state.conversation_id, [named])
@@ -58,7 +58,9 @@ def _number(cursor: str | None) -> int:
     return int(cursor)
 
 
-async def _heading(branch: Branch, turns: int, total: int, token_budget: int, **extra: str | int | None) -> Heading:
+async def _heading(
+    branch: BranchReader, turns: int, total: int, token_budget: int, **extra: str | int | None
+) -> Heading:
     """What the first line says: turns and tokens are those of what is opened, the head is the conversation's."""
     (head,) = await branch.bare_turns([branch.state.head])
     return Heading(branch.id, head.id, turns, total, token_budget, branch.state.encoding, None, dict(extra))
@@ -67,7 +69,7 @@ async def _heading(branch: Branch, turns: int, total: int, token_budget: int, **
 # ---------------------------------------------------------------- one turn
 
 
-async def _turn_page(branch: Branch, turn: Turn, token_budget: int, start: int, count: Count) -> View:
+async def _turn_page(branch: BranchReader, turn: Turn, token_budget: int, start: int, count: Count) -> View:
     """The header line, then the content from character `start` on, and nothing else."""
     if start > len(turn.content):
         raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
@@ -105,7 +107,9 @@ def _page_end(content: str, start: int, room: int, count: Count) -> int:
 # ---------------------------------------------------------------- many turns
 
 
-async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cursor: str | None, count: Count) -> View:
+async def _turns_page(
+    branch: BranchReader, named: Node | Span, token_budget: int, cursor: str | None, count: Count
+) -> View:
     """Turns in full, in order, as many as fit; one that alone is too long is begun, and its id opens the rest."""
     first = _number(cursor) if cursor else named.first
     if not named.first <= first <= named.last:
@@ -134,7 +138,7 @@ async def _turns_page(branch: Branch, named: Node | Span, token_budget: int, cur
     return _paged(heading, parts, index if index <= named.last else None, count)
 
 
-async def _tokens_of(branch: Branch, named: Node | Span) -> int:
+async def _tokens_of(branch: BranchReader, named: Node | Span) -> int:
     if isinstance(named, Node):
         return named.tokens
     return sum(turn.tokens for turn in await branch.bare(named.first, named.last))
@@ -176,19 +180,19 @@ def _paged(heading: Heading, parts: list[str], after: int | None, count: Count) 
 # ---------------------------------------------------------------- an inner node
 
 
-async def _node_outline(branch: Branch, node: Node, token_budget: int, count: Count) -> View:
+async def _node_outline(branch: BranchReader, node: Node, token_budget: int, count: Count) -> View:
     """The node's children with what happened in them, and as many levels below as the budget holds lines."""
     read = await branch.store.nodes(branch.id, list(node.children))
     children = tuple(read[digest] for digest in node.children)
     after = node.last + 1
-    ground = Ground(children, dict(read), {}, after, after)
+    snapshot = TreeSnapshot(children, dict(read), {}, after, after)
     heading = await _heading(branch, node.turns, node.tokens, token_budget, node_id=node.id)
     lines = round(token_budget / OUTLINE_LINE_TOKENS)
-    ground = await unfolded(branch, ground, tile(ground, {}), lines)
-    summaries = await branch.summaries(outline_nodes(tile(ground, {})))
-    checks = await checks_of(branch, ground)
+    snapshot = await with_expanded(branch, snapshot, tile(snapshot, {}), lines)
+    summaries = await branch.summaries(outline_nodes(tile(snapshot, {})))
+    checks = await checks_of(branch, snapshot)
     material = Material(
-        ground, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0, checks=checks
+        snapshot, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0, checks=checks
     )
     fitted = fit(material, token_budget - heading.cost(count))
     if isinstance(fitted, int):

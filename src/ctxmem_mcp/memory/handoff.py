@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.branch_reader import Branch, spoken, whole_ground
+from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.section_summaries import sections_of
 from ctxmem_mcp.memory.stable_view import whole_or_ends
@@ -42,15 +42,15 @@ async def hand_off(
     """The brief for the next run, as of the branch's last turn."""
     if note is not None and len(note) > NOTE_CHARS_MAX:
         raise InvalidArgument("note", f"takes up to {NOTE_CHARS_MAX} characters; it has {len(note)}", "Shorten it.")
-    branch = Branch(store, state, lineage)
+    branch = BranchReader(store, state, lineage)
     count = tokenizer.Counting(state.encoding)
-    ground = await whole_ground(branch)
-    heading = await heading_of(branch, ground, token_budget)
+    snapshot = await load_snapshot(branch)
+    heading = await heading_of(branch, snapshot, token_budget)
     of_note = count("\n".join(noted(note))) if note else 0
     room = token_budget - heading.cost(count) - of_note
     if room < BRIEF_TOKENS_MIN:
         raise BudgetTooSmall(token_budget, heading.floor(of_note + BRIEF_TOKENS_MIN, count))
-    sections = await sections_of(branch, ground, summarizer)
+    sections = await sections_of(branch, snapshot, summarizer)
     said = await _said_last(branch)
     last, longer = [_last_words(said, round(room * share)) for share in (LAST_WORDS_SHARE, LAST_WORDS_SHARE_MAX)]
     shown = {quoted.turn.index for quoted in last}
@@ -60,7 +60,7 @@ async def hand_off(
     return headed(heading, brief(sections, words, note, token_budget - heading.cost(count), count), count)
 
 
-async def _said_last(branch: Branch) -> list[tuple[Turn, Sequence[Piece]]]:
+async def _said_last(branch: BranchReader) -> list[tuple[Turn, Sequence[Piece]]]:
     """What the agent said last and what the user said last, and the pieces of it."""
     length = branch.lineage.length
     bare = await branch.bare(length - LAST_TURNS, length - 1)
@@ -79,7 +79,7 @@ def _last_words(said: Sequence[tuple[Turn, Sequence[Piece]]], room: int) -> list
     return sorted(found, key=lambda quoted: quoted.turn.index)
 
 
-async def _asked(branch: Branch, asked: list[tuple[int, int]], room: int, but: set[int]) -> list[Quoted]:
+async def _asked(branch: BranchReader, asked: list[tuple[int, int]], room: int, but: set[int]) -> list[Quoted]:
     """The user's requests and terms in full, as `turns_asked` orders them: those that say more than the lines do."""
     bare = await branch.bare_turns([seq for index, _ in asked if (seq := branch.lineage.seq_at(index)) is not None])
     size = {turn.index: turn.tokens for turn in bare}
@@ -92,7 +92,7 @@ async def _asked(branch: Branch, asked: list[tuple[int, int]], room: int, but: s
     return [Quoted.all_of(turns[index]) for index in wanted if len(turns[index].content) > told[index] + UNTOLD_CHARS]
 
 
-async def _errors(branch: Branch, failed: list[tuple[int, str]], but: set[int]) -> list[Quoted]:
+async def _errors(branch: BranchReader, failed: list[tuple[int, str]], but: set[int]) -> list[Quoted]:
     """Of each turn that reports an error, the piece in which its first line stands; all of it where that is short."""
     turns = await branch.turns(index for index, _ in failed if index not in but)
     pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])

@@ -24,7 +24,7 @@ class Span:
     last: int
 
 
-def checked_conversation_id(conversation_id: str) -> str:
+def check_conversation_id(conversation_id: str) -> str:
     if not CONVERSATION_ID.fullmatch(conversation_id):
         raise InvalidArgument(
             "conversation_id",
@@ -34,7 +34,7 @@ def checked_conversation_id(conversation_id: str) -> str:
     return conversation_id
 
 
-class Naming:
+class IdResolver:
     """Finds what an id means in one conversation; the head's branch is looked at first."""
 
     def __init__(self, store: Store, state: State) -> None:
@@ -92,7 +92,7 @@ class Naming:
         closer, node = fitting[0]
         return node, Lineage.of(self._state.runs, closer)
 
-    async def anything(self, given: str) -> tuple[Node | Span | int, Lineage]:
+    async def resolve(self, given: str) -> tuple[Node | Span | int, Lineage]:
         """A node, a span of turns, or one turn's seq; with the branch it lies on: the head's, unless digits say
         otherwise."""
         given = given.strip()
@@ -108,7 +108,7 @@ class Naming:
             raise UnknownNode(f"{first}-{last}", self._conversation)
         end = await self.turn_seq(last)
         lineage = self._branch_of(end)
-        begin = await Naming(self._store, replace(self._state, head=end)).turn_seq(first)
+        begin = await IdResolver(self._store, replace(self._state, head=end)).turn_seq(first)
         if begin not in lineage:
             raise UnknownNode(f"{first}-{last}", self._conversation)
         return Span(_index(first), _index(last)), lineage

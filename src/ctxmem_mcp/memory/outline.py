@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.edge_loader import spine_at
-from ctxmem_mcp.models import EXTRACTIVE, Node, OutlineNode, Summary
+from ctxmem_mcp.memory.edge_loader import load_spine
+from ctxmem_mcp.models import Node, OutlineNode, Summary, best_summary
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 
 
-def best(summaries: Sequence[Summary]) -> Summary:
-    """The summary to show: the newest that somebody wrote, else the one the node was born with."""
-    written = [summary for summary in summaries if summary.author != EXTRACTIVE]
-    return (written or list(summaries))[-1]
-
-
-async def below(store: Store, conversation: str, roots: Sequence[Node], depth: int | None = None) -> dict[bytes, Node]:
+async def load_descendants(
+    store: Store, conversation: str, roots: Sequence[Node], depth: int | None = None
+) -> dict[bytes, Node]:
     """Every node from these roots down to `depth` levels under them, by digest; one read a level."""
     found = {node.digest: node for node in roots}
     level, steps = list(roots), 0
@@ -33,21 +29,21 @@ async def outline(
 ) -> list[OutlineNode]:
     """The closed nodes without a parent, each with what is under it, then the open tail."""
     conversation = state.conversation_id
-    spine = await spine_at(store, state, lineage)
+    spine = await load_spine(store, state, lineage)
     roots = [node for level in reversed(spine) for node in level]
-    nodes = await below(store, conversation, roots, depth)
+    nodes = await load_descendants(store, conversation, roots, depth)
     kept = await store.summaries(conversation, list(nodes))
-    summaries = {digest: best(found) for digest, found in kept.items()}
-    drawn = [_drawn(node, nodes, summaries) for node in roots]
+    summaries = {digest: best_summary(found) for digest, found in kept.items()}
+    found = [_outline_node(node, nodes, summaries) for node in roots]
     first = roots[-1].last + 1 if roots else 0
     tail = await store.turns(conversation, lineage.seqs(first, lineage.length))
     if tail:
         tokens = sum(turn.tokens for turn in tail)
-        drawn.append(OutlineNode(None, 0, first, tail[-1].index, tokens, summarizer.leaf(tail)))
-    return drawn
+        found.append(OutlineNode(None, 0, first, tail[-1].index, tokens, summarizer.leaf(tail)))
+    return found
 
 
-def _drawn(node: Node, nodes: Mapping[bytes, Node], summaries: Mapping[bytes, Summary]) -> OutlineNode:
-    children = tuple(_drawn(nodes[d], nodes, summaries) for d in node.children if d in nodes)
+def _outline_node(node: Node, nodes: Mapping[bytes, Node], summaries: Mapping[bytes, Summary]) -> OutlineNode:
+    children = tuple(_outline_node(nodes[d], nodes, summaries) for d in node.children if d in nodes)
     summary = summaries[node.digest]
     return OutlineNode(node.id, node.level, node.first, node.last, node.tokens, summary, children)

@@ -18,7 +18,7 @@ ENTRIES_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReadCache:
     """What was read of one conversation. created: when it began; another one of the same name is another one."""
 
     created: float = 0.0
@@ -33,22 +33,22 @@ class Seen:
                 kept.clear()
 
 
-class Looks:
+class ReadCaches:
     """What was read of the conversations looked at last."""
 
     def __init__(self) -> None:
-        self._seen: LRU[str, Seen] = LRU(CONVERSATIONS_KEPT)
+        self._caches: LRU[str, ReadCache] = LRU(CONVERSATIONS_KEPT)
 
-    def at(self, state: State) -> Seen:
+    def at(self, state: State) -> ReadCache:
         """What is known of this conversation; to be added to."""
-        seen = self._seen.get(state.conversation_id)
-        if seen is None or seen.created != state.created:
-            seen = self._seen[state.conversation_id] = Seen(state.created)
-        seen.bound()
-        return seen
+        cache = self._caches.get(state.conversation_id)
+        if cache is None or cache.created != state.created:
+            cache = self._caches[state.conversation_id] = ReadCache(state.created)
+        cache.bound()
+        return cache
 
     def drop(self, conversation_id: str) -> None:
-        self._seen.pop(conversation_id, None)
+        self._caches.pop(conversation_id, None)
 
     def clear(self) -> None:
-        self._seen.clear()
+        self._caches.clear()

@@ -10,13 +10,13 @@ from ctxmem_mcp.models import NewTurn, Summary
 Redact = Callable[[str], str] | None
 
 
-def kept(turns: Sequence[NewTurn], redact: Redact) -> Sequence[NewTurn]:
+def redact_turns(turns: Sequence[NewTurn], redact: Redact) -> Sequence[NewTurn]:
     if redact is None:
         return turns
     return [replace(turn, content=redact(turn.content), name=turn.name and redact(turn.name)) for turn in turns]
 
 
-def kept_summary(summary: Summary, redact: Redact) -> Summary:
+def redact_summary(summary: Summary, redact: Redact) -> Summary:
     """Who wrote it may have read more than is kept."""
     if redact is None:
         return summary

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import NamedTuple
 
-from ctxmem_mcp.memory.branch_reader import Branch
+from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import run_end
-from ctxmem_mcp.memory.commit_builder import seconds
-from ctxmem_mcp.models import Piece
+from ctxmem_mcp.models import Piece, parse_iso
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.features import PieceFacts
 from ctxmem_mcp.retrieval.query import Plan
@@ -24,7 +23,7 @@ from ctxmem_mcp.stores.base import TermHits
 
 # Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
 TERM_CAP = 4_000
-FEATURES_TOLD = 4
+REASONS_MAX = 4
 # Where a branch has no more pieces than this, what each of them means is looked at; else of those that words found.
 MEANINGS_READ = 5_000
 # And of those that no word found, the nearest in meaning are looked at closely.
@@ -35,7 +34,7 @@ ADMITTED = 400
 SPEAKERS_FROM_TURNS = 64
 
 
-class Found(NamedTuple):
+class RankedPiece(NamedTuple):
     """A piece that may answer, and its score: e times likelier than one that has a score lower by one."""
 
     piece: Piece
@@ -44,7 +43,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Ranking:
     """What asking gave: the query as it was read, the pieces best first, and why (by ordinal).
 
     kinds: of which kinds the conversation is, as shares. matched: the pieces that hold terms of the query themselves;
@@ -52,20 +51,20 @@ class Answer:
     """
 
     plan: Plan
-    found: list[Found]
+    found: list[RankedPiece]
     ranked: Ranked | None = None
     kinds: Mapping[str, float] | None = None
     matched: Mapping[int, int] | None = None
 
-    def why(self, found: Found) -> list[str]:
+    def why(self, found: RankedPiece) -> list[str]:
         """What paid most for a piece, most first: 'rel +3.48'."""
-        paid = self.ranked.why(found.ordinal, FEATURES_TOLD) if self.ranked else []
+        paid = self.ranked.why(found.ordinal, REASONS_MAX) if self.ranked else []
         return [f"{name} {value:+.2f}" for name, value in paid]
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
-    """Piece ids -> places on the branch and back: stretches (first id, one past the last, first place)."""
+class OrdinalMap:
+    """Piece ids -> ordinals on the branch and back: stretches (first id, one past the last, first place)."""
 
     stretches: tuple[tuple[int, int, int], ...]
 
@@ -80,7 +79,7 @@ class _Places:
         return piece - self.stretches[at][0] + self.stretches[at][2]
 
     def pieces(self, ordinals: Sequence[int]) -> list[int]:
-        """The piece at each of these places."""
+        """The piece at each of these ordinals."""
         if len(self.stretches) == 1:
             first, _, place = self.stretches[0]
             return [first + ordinal - place for ordinal in ordinals]
@@ -100,57 +99,59 @@ class _Places:
         return TermHits(hit.df, [o for o, _ in pairs], [at for _, at in pairs], hit.capped)
 
 
-async def ask(
-    branch: Branch, query: str, *, by_words: bool = False, admits: Callable[[Piece], bool] | None = None
-) -> Answer:
+async def rank_branch(
+    branch: BranchReader, query: str, *, require_match: bool = False, predicate: Callable[[Piece], bool] | None = None
+) -> Ranking:
     """Ranks the branch's pieces for a query; three reads, four where they have vectors.
 
-    by_words: only what holds words of the query is wanted, be they all too common to tell pieces apart. admits: of
-    these only some; then all of them are looked through, and not just what is likeliest to answer.
+    require_match: only pieces that hold words of the query count, even if all of these are too common to tell pieces
+    apart. predicate: only some of these; then all of them are looked through, not just the likeliest to answer.
     """
     plan = queries.read(query, await _speakers(branch))
     if not plan.terms:
-        return Answer(plan, [])
-    places = await _places(branch)
-    search = await _searched(branch, places, plan, TERM_CAP)
-    if by_words and not search.matches.masks:
-        search = await _searched(branch, places, plan, branch.state.next_piece)
+        return Ranking(plan, [])
+    ordinals = await _ordinal_map(branch)
+    search = await _match(branch, ordinals, plan, TERM_CAP)
+    if require_match and not search.matches.masks:
+        search = await _match(branch, ordinals, plan, branch.state.next_piece)
     wanted = search.wanted
-    if admits and len(wanted) < places.n:
-        wanted = sorted({*wanted, *await _admitted(branch, places, search, admits)})
-    wanted, meanings = await _with_meanings(branch, places, query, wanted)
-    pieces = dict(zip(wanted, await branch.pieces(places.pieces(wanted)), strict=True))
+    if predicate and len(wanted) < ordinals.n:
+        wanted = sorted({*wanted, *await _best_matching(branch, ordinals, search, predicate)})
+    wanted, meanings = await _add_nearest(branch, ordinals, query, wanted)
+    pieces = dict(zip(wanted, await branch.pieces(ordinals.pieces(wanted)), strict=True))
     # When each was said is worked out only where the query names a time.
     facts = [
         PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.session, p.role, p.name)
         for o, p in pieces.items()
     ]
     if plan.periods:
-        facts = [fact._replace(said_at=seconds(pieces[fact.ordinal].said_at)) for fact in facts]
+        facts = [fact._replace(said_at=parse_iso(pieces[fact.ordinal].said_at)) for fact in facts]
     kinds = kind_of(facts)
     ranked = search.rank(facts, shipped_weights(meaning=bool(meanings)).blended(kinds), meanings)
-    found = [Found(pieces[ordinal], score, ordinal) for ordinal, score in ranked.pieces]
-    return Answer(plan, found, ranked, kinds, search.matches.masks)
+    found = [RankedPiece(pieces[ordinal], score, ordinal) for ordinal, score in ranked.pieces]
+    return Ranking(plan, found, ranked, kinds, search.matches.masks)
 
 
-async def _searched(branch: Branch, places: _Places, plan: Plan, cap: int) -> Search:
+async def _match(branch: BranchReader, ordinals: OrdinalMap, plan: Plan, cap: int) -> Search:
     hits = await branch.store.term_hits(branch.id, plan.terms, cap)
-    by_place = {term: places.translated(hit) for term, hit in hits.items()}
+    by_place = {term: ordinals.translated(hit) for term, hit in hits.items()}
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
-    return Search(plan, by_place, places.n, mean_words)
+    return Search(plan, by_place, ordinals.n, mean_words)
 
 
-async def _admitted(branch: Branch, places: _Places, search: Search, admits: Callable[[Piece], bool]) -> list[int]:
-    """Of all places that hold the query's words the best that are admitted."""
+async def _best_matching(
+    branch: BranchReader, ordinals: OrdinalMap, search: Search, predicate: Callable[[Piece], bool]
+) -> list[int]:
+    """Of all ordinals that hold the query's words the best that are admitted."""
     at = sorted(search.matches.masks)
-    pieces = zip(at, await branch.pieces(places.pieces(at)), strict=True)
+    pieces = zip(at, await branch.pieces(ordinals.pieces(at)), strict=True)
     return nlargest(
-        ADMITTED, (o for o, piece in pieces if admits(piece)), key=lambda o: search.matches.loose.get(o, 0.0)
+        ADMITTED, (o for o, piece in pieces if predicate(piece)), key=lambda o: search.matches.loose.get(o, 0.0)
     )
 
 
-async def _with_meanings(
-    branch: Branch, places: _Places, query: str, wanted: list[int]
+async def _add_nearest(
+    branch: BranchReader, ordinals: OrdinalMap, query: str, wanted: list[int]
 ) -> tuple[list[int], dict[int, float]]:
     """The pieces to look at, those near the query in meaning added; and how near each is.
 
@@ -159,25 +160,25 @@ async def _with_meanings(
     """
     if branch.embedder is None:
         return wanted, {}
-    embed, looked_at = branch.embedder, wanted if places.n > MEANINGS_READ else range(places.n)
-    ordinals = {places.piece(ordinal): ordinal for ordinal in looked_at}
-    read = await branch.store.vectors(branch.id, list(ordinals))
+    embed, looked_at = branch.embedder, wanted if ordinals.n > MEANINGS_READ else range(ordinals.n)
+    ordinal_of = {ordinals.piece(ordinal): ordinal for ordinal in looked_at}
+    read = await branch.store.vectors(branch.id, list(ordinal_of))
     asked = embed.embed([query])[0]
-    if len(read) < len(ordinals) or not all(embed.comparable(asked, vector) for vector in read.values()):
+    if len(read) < len(ordinal_of) or not all(embed.comparable(asked, vector) for vector in read.values()):
         return wanted, {}
-    near = dict(zip((ordinals[i] for i in read), embed.cosines(asked, list(read.values())), strict=True))
+    near = dict(zip((ordinal_of[i] for i in read), embed.cosines(asked, list(read.values())), strict=True))
     if len(wanted) < len(near):
         wanted = sorted({*wanted, *nlargest(NEAREST, near, key=near.__getitem__)})
     return wanted, near
 
 
-async def _speakers(branch: Branch) -> list[str]:
+async def _speakers(branch: BranchReader) -> list[str]:
     length = branch.lineage.length
     last = await branch.bare(length - SPEAKERS_FROM_TURNS, length - 1)
     return sorted({turn.name for turn in last if turn.name and not turn.call_id and turn.role != "tool"})
 
 
-async def _places(branch: Branch) -> _Places:
+async def _ordinal_map(branch: BranchReader) -> OrdinalMap:
     state, place = branch.state, 0
     stretches: list[tuple[int, int, int]] = []
     for segment in branch.lineage.segments:
@@ -189,4 +190,4 @@ async def _places(branch: Branch) -> _Places:
             stop = later[0] if later else state.next_piece
         stretches.append((segment.first_piece, stop, place))
         place += stop - segment.first_piece
-    return _Places(tuple(stretches))
+    return OrdinalMap(tuple(stretches))

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.memory.branch_reader import Branch, opened_for, whole_ground
+from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.commit_builder import seconds
-from ctxmem_mcp.memory.read_cache import Seen
-from ctxmem_mcp.memory.retrieve import Found, ask
-from ctxmem_mcp.models import Hit, Node, Piece, Turn
+from ctxmem_mcp.memory.read_cache import ReadCache
+from ctxmem_mcp.memory.retrieve import RankedPiece, rank_branch
+from ctxmem_mcp.models import Hit, Node, Piece, Turn, parse_iso
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text import analyzer
 from ctxmem_mcp.text.embeddings import Embedder
-from ctxmem_mcp.views.layout import Ground
+from ctxmem_mcp.views.layout import TreeSnapshot
 from ctxmem_mcp.views.render import shortened
 
 SNIPPET_CHARS = 240
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Filter:
     """What a search looks for: a role, a time between two instants (seconds since 1970), how many."""
 
     role: str | None = None
@@ -39,26 +38,32 @@ class Wanted:
             return False
         if self.since is None and self.until is None:
             return True
-        at = seconds(piece.said_at)
+        at = parse_iso(piece.said_at)
         if at is None:
             return False
         return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
 
 async def search(
-    store: Store, state: State, lineage: Lineage, query: str, wanted: Wanted, embedder: Embedder | None, seen: Seen
+    store: Store,
+    state: State,
+    lineage: Lineage,
+    query: str,
+    wanted: Filter,
+    embedder: Embedder | None,
+    cache: ReadCache,
 ) -> list[Hit]:
     """The turns of a branch that answer best, best first."""
-    branch = Branch(store, state, lineage, embedder, seen)
-    best: dict[int, Found] = {}
-    answer = await ask(branch, query, by_words=True, admits=wanted.admits if wanted.some else None)
+    branch = BranchReader(store, state, lineage, embedder, cache)
+    best: dict[int, RankedPiece] = {}
+    answer = await rank_branch(branch, query, require_match=True, predicate=wanted.admits if wanted.some else None)
     for found in answer.found:
         if answer.matched and found.ordinal in answer.matched and wanted.admits(found.piece):
             best.setdefault(found.piece.index, found)
     chosen = list(best)[: wanted.limit]
     turns = await branch.turns(chosen)
-    ground = await opened_for(branch, await whole_ground(branch), chosen)
-    paths = {index: _path(ground, index) for index in chosen}
+    snapshot = await with_paths_to(branch, await load_snapshot(branch), chosen)
+    paths = {index: _path(snapshot, index) for index in chosen}
     titles = await branch.summaries(node for path in paths.values() for node in path)
     return [
         _hit(
@@ -73,17 +78,17 @@ async def search(
     ]
 
 
-def _path(ground: Ground, index: int) -> list[Node]:
+def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
     """The nodes above a turn, outermost first."""
     path: list[Node] = []
-    level: Sequence[Node] = ground.roots
+    level: Sequence[Node] = snapshot.roots
     while above := [node for node in level if node.first <= index <= node.last]:
         path.append(above[0])
-        level = [ground.nodes[digest] for digest in above[0].children]
+        level = [snapshot.nodes[digest] for digest in above[0].children]
     return path
 
 
-def _hit(conversation_id: str, turn: Turn, found: Found, path: list[str], query: str, why: list[str]) -> Hit:
+def _hit(conversation_id: str, turn: Turn, found: RankedPiece, path: list[str], query: str, why: list[str]) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
         turn.id, conversation_id, turn.role, shortened(turn.name), turn.said_at, _snippet(text, query), path,

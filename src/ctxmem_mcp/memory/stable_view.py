@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import BudgetTooSmall
-from ctxmem_mcp.memory.branch_reader import Branch
+from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.models import Node, Piece, Summary, Turn, View
 from ctxmem_mcp.views.budget import HEADER_TOKENS, Quote, Unit, shown_by
 from ctxmem_mcp.views.header import Heading, headed
-from ctxmem_mcp.views.layout import Gap, Ground, Quoted, Stretch, joined
+from ctxmem_mcp.views.layout import Gap, Quoted, Stretch, TreeSnapshot, joined
 from ctxmem_mcp.views.render import PREFACE
 from ctxmem_mcp.views.stable_prefix import HISTORY_SHARE, TURNS_SHARE, Prefix, prefix_of, rest_of, turn_allowance
 
@@ -22,11 +22,11 @@ _NONE = Summary("", "")
 
 
 async def stable_view(
-    branch: Branch, ground: Ground, heading: Heading, wanted: Sequence[Unit], count: Callable[[str], int]
+    branch: BranchReader, snapshot: TreeSnapshot, heading: Heading, wanted: Sequence[Unit], count: Callable[[str], int]
 ) -> View:
     """wanted: what the query wants opened, best first (empty without a query)."""
     budget = heading.token_budget
-    prefix = await _prefix(branch, ground, _for_prefix(heading, count), count)
+    prefix = await _prefix(branch, snapshot, _for_prefix(heading, count), count)
     heading = replace(heading, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
     room = budget - heading.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
@@ -51,10 +51,12 @@ def _for_prefix(heading: Heading, count: Callable[[str], int]) -> int:
     return max(0, min(heading.token_budget, round(left / (HISTORY_SHARE + TURNS_SHARE))))
 
 
-async def _prefix(branch: Branch, ground: Ground, token_budget: int, count: Callable[[str], int]) -> Prefix:
-    roots = [node for node in ground.roots if node.level]
+async def _prefix(
+    branch: BranchReader, snapshot: TreeSnapshot, token_budget: int, count: Callable[[str], int]
+) -> Prefix:
+    roots = [node for node in snapshot.roots if node.level]
     first = roots[-1].last + 1 if roots else 0
-    bare = await branch.bare(first, ground.length - 1)
+    bare = await branch.bare(first, snapshot.length - 1)
     allowance = turn_allowance(token_budget)
     bare = _as_far_as_needed(bare, allowance, token_budget)
     turns = await branch.turns([turn.index for turn in bare])
@@ -110,7 +112,7 @@ class _Rest:
     on_head: bool
 
     @classmethod
-    async def read(cls, branch: Branch, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
+    async def read(cls, branch: BranchReader, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
         bare = await branch.bare(prefix.until, branch.lineage.length - 1)
         recent = _newest(bare, round(room * RECENT_SHARE))
         left = room - sum(turn.tokens + HEADER_TOKENS for turn in recent)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import uuid
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.memory.commit_builder import seconds
-from ctxmem_mcp.memory.id_resolver import checked_conversation_id
-from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN, ROLES, NewTurn
+from ctxmem_mcp.memory.id_resolver import check_conversation_id
+from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN, ROLES, NewTurn, parse_iso
 
 
-def id_or_new(conversation_id: str | None) -> str:
-    return f"c{uuid.uuid4().hex[:16]}" if conversation_id is None else checked_conversation_id(conversation_id)
+def conversation_id_or_new(conversation_id: str | None) -> str:
+    return f"c{uuid.uuid4().hex[:16]}" if conversation_id is None else check_conversation_id(conversation_id)
 
 
-def checked_days(days: int | None) -> int | None:
+def check_retention_days(days: int | None) -> int | None:
     if days is not None and not RETENTION_DAYS_MIN <= days <= RETENTION_DAYS_MAX:
         raise InvalidArgument(
             "retention_days", f"is {days}; takes {RETENTION_DAYS_MIN}..{RETENTION_DAYS_MAX}", "Leave it out for 30."
@@ -37,12 +36,12 @@ def check_turn(turn: NewTurn, where: str) -> None:
             raise InvalidArgument(
                 f"{where}{field}", "holds half of a surrogate pair, which is not valid Unicode", "Replace it."
             ) from None
-    checked_time(f"{where}said_at", turn.said_at)
+    parse_time(f"{where}said_at", turn.said_at)
 
 
-def checked_time(argument: str, given: str | None) -> float | None:
+def parse_time(argument: str, given: str | None) -> float | None:
     """Seconds since 1970."""
-    when = seconds(given)
+    when = parse_iso(given)
     if given is not None and when is None:
         raise InvalidArgument(argument, f"is {given!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
     return when

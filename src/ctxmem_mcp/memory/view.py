@@ -1,6 +1,6 @@
 """Views: what of a branch is shown within a budget. Reads in a few batches; recall decides.
 
-query -> ranked pieces -> units that fit (by estimate) -> the ground under them -> fitted text
+query -> ranked pieces -> units that fit (by estimate) -> the tree above them -> fitted text
 """
 
 from __future__ import annotations
@@ -9,10 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.branch_reader import Branch, checks_of, opened_for, outline_nodes, spoken, unfolded, whole_ground
+from ctxmem_mcp.memory.branch_reader import (
+    BranchReader,
+    checks_of,
+    load_snapshot,
+    outline_nodes,
+    spoken,
+    with_expanded,
+    with_paths_to,
+)
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.read_cache import Seen
-from ctxmem_mcp.memory.retrieve import Answer, Found, ask
+from ctxmem_mcp.memory.read_cache import ReadCache
+from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import sections_of
 from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.models import HighlightKinds, Piece, Reason, Summary, Turn, View
@@ -25,7 +33,7 @@ from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.budget import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
 from ctxmem_mcp.views.header import Heading, headed
-from ctxmem_mcp.views.layout import Ground, Quoted, Stretch, Tiled, tile
+from ctxmem_mcp.views.layout import Quoted, Stretch, Tiled, TreeSnapshot, tile
 from ctxmem_mcp.views.render import NO_KIND_FILTER
 from ctxmem_mcp.views.summary_requests import asking, tokens_for_asking, wanted
 
@@ -56,7 +64,7 @@ LAYOUTS = ("tree", "stable")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Selection:
     """What a view should show: units, best first; where their leaves begin; and how much the outline may say."""
 
     units: list[Unit]
@@ -75,37 +83,37 @@ async def view(
     layout: str,
     explain: bool,
     embedder: Embedder | None = None,
-    seen: Seen | None = None,
+    cache: ReadCache | None = None,
     asks: bool = False,
 ) -> View:
     """The view of a branch as of its last turn; with its reasons, where they are asked for. asks: its header may name
     nodes that a better summary is wanted of."""
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
-    branch = Branch(store, state, lineage, embedder, seen or Seen())
+    branch = BranchReader(store, state, lineage, embedder, cache or ReadCache())
     count = tokenizer.Counting(state.encoding)
-    ground = await whole_ground(branch)
-    heading = await heading_of(branch, ground, token_budget)
+    snapshot = await load_snapshot(branch)
+    heading = await heading_of(branch, snapshot, token_budget)
     if layout == "stable":
-        answer = await ask(branch, query) if query and query.strip() else None
-        wanted = [_unit(found) for found in _in_order_of_pay(answer, token_budget)] if answer else []
-        return await stable_view(branch, ground, heading, wanted, count)
+        answer = await rank_branch(branch, query) if query and query.strip() else None
+        wanted = [_unit(found) for found in _by_value_per_token(answer, token_budget)] if answer else []
+        return await stable_view(branch, snapshot, heading, wanted, count)
     budget = token_budget - heading.cost(count) - (tokens_for_asking(heading) if asks else 0)
     if query and (not query.strip() or asks_for_the_end(query)):
         query = None
     asked = query or await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
-    answer = await ask(branch, asked) if asked else None
-    found = _in_order_of_pay(answer, budget) if answer else []
+    answer = await rank_branch(branch, asked) if asked else None
+    found = _by_value_per_token(answer, budget) if answer else []
     kinds = answer.plan.told if answer and query else NO_KIND_FILTER
-    wish = Wish(
+    selection = Selection(
         [*recent, *(_unit(f) for f in found)],
         {f.piece.index: f.piece.leaf for f in found},
         _outline_share(answer) if answer and query else OUTLINE_SHARE_MAX,
     )
-    if kinds and (told := await _told(branch, ground, summarizer, kinds, found)):
-        wish = replace(told, units=[*told.units, *recent])
-    fitted = await _fitted(branch, ground, wish, budget, count)
+    if kinds and (told := await _from_summaries(branch, snapshot, summarizer, kinds, found)):
+        selection = replace(told, units=[*told.units, *recent])
+    fitted = await _fit(branch, snapshot, selection, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
     if asks:
@@ -114,7 +122,7 @@ async def view(
     return replace(shown, reasons=_reasons(answer, found, fitted)) if explain and answer else shown
 
 
-def _reasons(answer: Answer, found: Sequence[Found], fitted: Fitted) -> tuple[Reason, ...]:
+def _reasons(answer: Ranking, found: Sequence[RankedPiece], fitted: Fitted) -> tuple[Reason, ...]:
     """Why each shown piece was taken, in the order in which they were."""
     quoted = {item.turn.index: item for item in fitted.items if isinstance(item, Quoted)}
     return tuple(
@@ -124,15 +132,15 @@ def _reasons(answer: Answer, found: Sequence[Found], fitted: Fitted) -> tuple[Re
     )
 
 
-async def heading_of(branch: Branch, ground: Ground, token_budget: int) -> Heading:
+async def heading_of(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> Heading:
     """What the first line of every view says."""
     last = branch.lineage.last_seq
     head = (await branch.bare_turns([last]))[0].id if last else None
-    total = sum(node.tokens for node in ground.roots) + sum(t.tokens for t in ground.leaves[ground.tail_first])
+    total = sum(node.tokens for node in snapshot.roots) + sum(t.tokens for t in snapshot.leaves[snapshot.tail_first])
     return Heading(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
 
 
-async def _last_said(branch: Branch) -> str:
+async def _last_said(branch: BranchReader) -> str:
     """The last user turns, as the query that nobody typed."""
     length = branch.lineage.length
     bare = await branch.bare(length - RECENT_TURNS_MAX, length - 1)
@@ -141,7 +149,7 @@ async def _last_said(branch: Branch) -> str:
     return "\n".join(turns[index].content[:QUERY_CHARS] for index in said)
 
 
-async def _recent(branch: Branch, budget: int) -> list[Unit]:
+async def _recent(branch: BranchReader, budget: int) -> list[Unit]:
     """The turns said last, newest first, as far as they fit; the very last in part where it is too long."""
     length = branch.lineage.length
     seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
@@ -159,7 +167,7 @@ async def _recent(branch: Branch, budget: int) -> list[Unit]:
     return units
 
 
-def _outline_share(answer: Answer) -> float:
+def _outline_share(answer: Ranking) -> float:
     """What the outline may take of the budget, for this question in this kind of conversation."""
     if answer.plan.wants_whole_history:
         return OUTLINE_SHARE_WHOLE
@@ -167,7 +175,7 @@ def _outline_share(answer: Answer) -> float:
     return OUTLINE_SHARE_MAX * (1 - talk) + OUTLINE_SHARE_OF_TALK * talk
 
 
-def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
+def _by_value_per_token(answer: Ranking, budget: int) -> list[RankedPiece]:
     """What was found, in the order in which to take it into the view."""
     by_ordinal = {found.ordinal: found for found in answer.found}
     candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in answer.found]
@@ -183,19 +191,23 @@ def _in_order_of_pay(answer: Answer, budget: int) -> list[Found]:
     return order
 
 
-async def _told(
-    branch: Branch, ground: Ground, summarizer: Summarizer, kinds: HighlightKinds, found: Sequence[Found]
-) -> Wish | None:
+async def _from_summaries(
+    branch: BranchReader,
+    snapshot: TreeSnapshot,
+    summarizer: Summarizer,
+    kinds: HighlightKinds,
+    found: Sequence[RankedPiece],
+) -> Selection | None:
     """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
     its ending, and what else was found in those sections; of decisions also what was proposed, and what the user asked
     for. None where summaries tell of nothing of that kind."""
     opened = kinds if kinds != EVERYTHING else REQUESTS
-    sections = await sections_of(branch, ground, summarizer)
+    sections = await sections_of(branch, snapshot, summarizer)
     groups = told_turns(sections, opened)
     indexes = [index for group in groups for index in group] + between(groups)
     proposed: list[int] = []
     if "decision" in opened:
-        proposed = await _said_before(branch, answers(sections))
+        proposed = await _spoken_before(branch, answers(sections))
         indexes += [*proposed, *(index for group in told_turns(sections, REQUESTS) for index in group)]
     indexes = list(dict.fromkeys(indexes))[:TOLD_TURNS_MAX]
     pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes])
@@ -215,10 +227,10 @@ async def _told(
     also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
     share = OUTLINE_SHARE_WHOLE if kinds != EVERYTHING else OUTLINE_SHARE_EVERYTHING
-    return Wish([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
+    return Selection([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
 
 
-async def _said_before(branch: Branch, indexes: Sequence[int]) -> list[int]:
+async def _spoken_before(branch: BranchReader, indexes: Sequence[int]) -> list[int]:
     """The last turn in which the agent spoke before each of these."""
     found: list[int] = []
     for index in indexes:
@@ -227,19 +239,21 @@ async def _said_before(branch: Branch, indexes: Sequence[int]) -> list[int]:
     return found
 
 
-async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count: Callable[[str], int]) -> Fitted | int:
-    units, leaf_of = wish.units, wish.leaf_of
-    chosen = affordable(units, lambda index: leaf_of.get(index, ground.tail_first), round(budget * CHOOSE_MORE))
+async def _fit(
+    branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
+) -> Fitted | int:
+    units, leaf_of = selection.units, selection.leaf_of
+    chosen = affordable(units, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * CHOOSE_MORE))
     units = [units[i] for i in chosen]
-    ground = await opened_for(branch, ground, _indexes(units))
-    units = _with_calls(units, ground)
+    snapshot = await with_paths_to(branch, snapshot, _indexes(units))
+    units = _with_calls(units, snapshot)
     turns = await branch.turns(_indexes(units))
     units = _without_repeats(units, turns)
-    lines = round(budget * wish.outline_share / (TOLD_LINE_TOKENS if wish.kinds else OUTLINE_LINE_TOKENS))
-    ground, summaries = await _outlined(branch, ground, units, turns, lines)
+    lines = round(budget * selection.outline_share / (TOLD_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS))
+    snapshot, summaries = await _expand_outline(branch, snapshot, units, turns, lines)
     material = Material(
-        ground, units, turns, lambda node: summaries.get(node.digest, _NONE), count, wish.outline_share, wish.kinds,
-        checks=await checks_of(branch, ground),
+        snapshot, units, turns, lambda node: summaries.get(node.digest, _NONE), count, selection.outline_share,
+        selection.kinds, checks=await checks_of(branch, snapshot),
     )  # fmt: skip
     fitted = fit(material, budget)
     if not isinstance(fitted, int):
@@ -250,7 +264,7 @@ async def _fitted(branch: Branch, ground: Ground, wish: Wish, budget: int, count
 _NONE = Summary("", "")
 
 
-def _unit(found: Found) -> Unit:
+def _unit(found: RankedPiece) -> Unit:
     return Unit((_quote(found.piece),))
 
 
@@ -262,10 +276,10 @@ def _indexes(units: Iterable[Unit]) -> set[int]:
     return {quote.index for unit in units for quote in unit.quotes}
 
 
-def _with_calls(units: Sequence[Unit], ground: Ground) -> list[Unit]:
+def _with_calls(units: Sequence[Unit], snapshot: TreeSnapshot) -> list[Unit]:
     """Joins to each result the call that it answers, where that is short."""
     call_of: dict[int, Turn] = {}
-    for turns in ground.leaves.values():
+    for turns in snapshot.leaves.values():
         call_of |= _calls(turns)
     return [
         Unit((Quote(call.index, Stretch(0, _ALL, call.tokens)), *unit.quotes))
@@ -321,11 +335,11 @@ def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
     return Unit(tuple(quotes))
 
 
-async def _outlined(
-    branch: Branch, ground: Ground, units: Sequence[Unit], turns: dict[int, Turn], lines: int
-) -> tuple[Ground, Mapping[bytes, Summary]]:
+async def _expand_outline(
+    branch: BranchReader, snapshot: TreeSnapshot, units: Sequence[Unit], turns: dict[int, Turn], lines: int
+) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
     """Opens the outline to about so many lines; reads the summaries it may show."""
     shown, tiled = shown_by(units, turns), Tiled()
-    ground = await unfolded(branch, ground, tile(ground, shown, tiled), lines)
-    items = tile(ground, shown, tiled)
-    return ground, await branch.summaries(outline_nodes(items))
+    snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
+    items = tile(snapshot, shown, tiled)
+    return snapshot, await branch.summaries(outline_nodes(items))

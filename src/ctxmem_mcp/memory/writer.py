@@ -17,9 +17,9 @@ import anyio
 from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branches import Lineage, children_of
-from ctxmem_mcp.memory.commit_builder import Edge, Grower, Grown, chain, frontier_bytes
-from ctxmem_mcp.memory.edge_loader import edge_at, known_prefix
-from ctxmem_mcp.memory.id_resolver import Naming
+from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, chain_digests, encode_frontier
+from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge
+from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.models import NewTurn, id_digits
 from ctxmem_mcp.stores.base import Commit, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
@@ -46,7 +46,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class AppendTarget:
     """Where turns go. after: the turn they follow; None is the head where on_head, else the very beginning."""
 
     conversation_id: str
@@ -57,7 +57,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Extended:
+class AppendOutcome:
     """What extending a conversation did. known: seqs of the turns that were there already, from the first on.
 
     start: id of the turn that the first one follows, None at the beginning.
@@ -67,7 +67,7 @@ class Extended:
     after: State
     start: str | None
     known: list[int]
-    grown: Grown | None
+    built: Built | None
     forked: bool = False
 
 
@@ -87,8 +87,8 @@ class Writer:
         self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_KEPT)
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}
 
-    def alone(self, conversation_id: str) -> _OneAtATime:
-        return _OneAtATime(self._locks, conversation_id)
+    def locked(self, conversation_id: str) -> KeyedLock:
+        return KeyedLock(self._locks, conversation_id)
 
     def drop(self, conversation_id: str) -> None:
         self._edges.pop(conversation_id, None)
@@ -96,9 +96,9 @@ class Writer:
     def clear(self) -> None:
         self._edges.clear()
 
-    async def extend(self, turns: Sequence[NewTurn], target: Target) -> Extended:
+    async def extend(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
         """Appends those of `turns` that are not yet known, in one commit."""
-        async with self.alone(target.conversation_id):
+        async with self.locked(target.conversation_id):
             for _ in range(TRIES):
                 try:
                     return await self._extend_once(turns, target)
@@ -115,7 +115,7 @@ class Writer:
                     raise
         raise _too_busy(target.conversation_id)
 
-    async def _extend_once(self, turns: Sequence[NewTurn], target: Target) -> Extended:
+    async def _extend_once(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
         now = self._clock()
         state, edge = await self._state_and_edge(target, now)
         start = await self._start(state, target)
@@ -124,33 +124,33 @@ class Writer:
         else:
             digest = await self._digest(state.conversation_id, start)
             length = Lineage.of(state.runs, start).length
-        digests = chain(turns, digest, state.salt)
+        digests = chain_digests(turns, digest, state.salt)
         last_stored = state.next_seq - 1
         known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
         start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
         if len(known) == len(turns):
             if await self._store.load(target.conversation_id, now) != state:  # nothing else would tell
                 raise HeadMoved(target.conversation_id)
-            settled = await self._settle(state, known[-1], target.retention_days)
-            return Extended(state, settled, start_id, known, None)
+            settled = await self._move_head_to_known(state, known[-1], target.retention_days)
+            return AppendOutcome(state, settled, start_id, known, None)
         at = known[-1] if known else start
         if at != edge.seq:
-            edge = await edge_at(self._store, state, at)
-        grower = Grower(state, edge, self._summarizer, self._embedder)
-        grower.add_all(turns[len(known) :], digests[len(known) :])
+            edge = await load_edge(self._store, state, at)
+        builder = CommitBuilder(state, edge, self._summarizer, self._embedder)
+        builder.add(turns[len(known) :], digests[len(known) :])
         days = state.retention_days if target.retention_days is None else target.retention_days
-        grown = grower.grown(now=now, retention_days=days)
-        await self._store.commit(grown.commit, now)
-        self._edges[grown.commit.state.conversation_id] = (grown.commit.state, grown.edge)
+        built = builder.build(now=now, retention_days=days)
+        await self._store.commit(built.commit, now)
+        self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         forked = bool(children_of(state.runs, state.next_seq, at)) and bool(state.head)
-        return Extended(state, grown.commit.state, start_id, known, grown, forked)
+        return AppendOutcome(state, built.commit.state, start_id, known, built, forked)
 
     async def revert(self, conversation_id: str, turn_id: str) -> tuple[State, int]:
         """Moves the head; gives the state before and the seq it is at now."""
-        async with self.alone(conversation_id):
+        async with self.locked(conversation_id):
             for _ in range(TRIES):
-                state = await self._living(conversation_id)
-                seq = await Naming(self._store, state).turn_seq(turn_id)
+                state = await self._load(conversation_id)
+                seq = await IdResolver(self._store, state).turn_seq(turn_id)
                 try:
                     if seq != state.head:
                         await self._move_head(state, seq, state.retention_days)
@@ -160,33 +160,33 @@ class Writer:
         raise _too_busy(conversation_id)
 
     async def set_retention(self, conversation_id: str, days: int) -> State:
-        return await self._changed(conversation_id, lambda state: self._move_head(state, state.head, days))
+        return await self._retry_on_conflict(conversation_id, lambda state: self._move_head(state, state.head, days))
 
     async def set_space(self, conversation_id: str, space: str | None) -> State:
         def moved(state: State) -> Awaitable[State]:
             return self._move_head(replace(state, space=space), state.head, state.retention_days)
 
-        return await self._changed(conversation_id, moved)
+        return await self._retry_on_conflict(conversation_id, moved)
 
-    async def _changed(self, conversation_id: str, change: Callable[[State], Awaitable[State]]) -> State:
-        async with self.alone(conversation_id):
+    async def _retry_on_conflict(self, conversation_id: str, change: Callable[[State], Awaitable[State]]) -> State:
+        async with self.locked(conversation_id):
             for _ in range(TRIES):
-                state = await self._living(conversation_id)
+                state = await self._load(conversation_id)
                 try:
                     return await change(state)
                 except HeadMoved:
                     await _pause_before_retry()
         raise _too_busy(conversation_id)
 
-    def alone_to_begin(self, turns: Sequence[NewTurn]) -> _OneAtATime:
+    def locked_by_opening(self, turns: Sequence[NewTurn]) -> KeyedLock:
         """While these turns' conversation is looked for and begun where there is none: two at once begin it once."""
-        opening = chain(turns[: _opening(turns)], b"", self._defaults.salt)[-1]
-        return self.alone(f"begun by {opening.hex()}")
+        opening = chain_digests(turns[: _opening_length(turns)], b"", self._defaults.salt)[-1]
+        return self.locked(f"begun by {opening.hex()}")
 
     async def find(self, turns: Sequence[NewTurn]) -> str | None:
         """The conversation that shares the longest prefix with these turns, at least to the first user turn."""
-        digests = chain(turns, b"", self._defaults.salt)
-        shortest = _opening(turns)
+        digests = chain_digests(turns, b"", self._defaults.salt)
+        shortest = _opening_length(turns)
         now = self._clock()
         longest, found = shortest - 1, None
         for conversation in (await self._store.find(digests[0], now))[:CANDIDATES]:
@@ -201,7 +201,7 @@ class Writer:
                 longest, found = len(known), conversation
         return found
 
-    async def _start(self, state: State, target: Target) -> int:
+    async def _start(self, state: State, target: AppendTarget) -> int:
         """The seq of the turn that the new ones follow."""
         if target.after is None:
             return state.head if target.on_head else 0
@@ -211,9 +211,9 @@ class Writer:
                 f"names a turn of conversation {state.conversation_id!r}, which has none",
                 "Leave it out for the first turn.",
             )
-        return await Naming(self._store, state).turn_seq(target.after)
+        return await IdResolver(self._store, state).turn_seq(target.after)
 
-    async def _settle(self, state: State, at: int, days: int | None) -> State:
+    async def _move_head_to_known(self, state: State, at: int, days: int | None) -> State:
         """All turns were known, up to `at`. The head goes there, unless it already went on from it; a retention
         that was asked for is set."""
         passed = at in Lineage.of(state.runs, state.head)
@@ -222,35 +222,35 @@ class Writer:
         return await self._move_head(state, state.head if passed else at, days or state.retention_days)
 
     async def _move_head(self, state: State, seq: int, days: int) -> State:
-        edge = await edge_at(self._store, state, seq)
+        edge = await load_edge(self._store, state, seq)
         moved = replace(
             state,
             version=state.version + 1,
             head=seq,
             retention_days=days,
             expires=state.updated + days * 86_400,
-            frontier=frontier_bytes(edge.frontier),
+            frontier=encode_frontier(edge.frontier),
         )
         self.drop(state.conversation_id)
         await self._store.commit(Commit(moved), self._clock())
         return moved
 
-    async def _living(self, conversation_id: str) -> State:
+    async def _load(self, conversation_id: str) -> State:
         state = await self._store.load(conversation_id, self._clock())
         if state is None:
             raise UnknownConversation(conversation_id)
         return state
 
-    async def _state_and_edge(self, target: Target, now: float) -> tuple[State, Edge]:
+    async def _state_and_edge(self, target: AppendTarget, now: float) -> tuple[State, Edge]:
         cached = self._edges.get(target.conversation_id)
         if cached is not None and cached[0].expires > now:
             return cached
         state = await self._store.load(target.conversation_id, now)
         if state is None:
-            return self._fresh(target, now), Edge()
-        return state, await edge_at(self._store, state, state.head)
+            return self._new_state(target, now), Edge()
+        return state, await load_edge(self._store, state, state.head)
 
-    def _fresh(self, target: Target, now: float) -> State:
+    def _new_state(self, target: AppendTarget, now: float) -> State:
         d = self._defaults
         return State(
             target.conversation_id, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0,
@@ -267,7 +267,7 @@ class Writer:
         return found[0]
 
 
-class _OneAtATime:
+class KeyedLock:
     """A lock per conversation, there only while somebody holds it or waits for it."""
 
     def __init__(self, locks: dict[str, tuple[anyio.Lock, int]], key: str) -> None:
@@ -297,7 +297,7 @@ class _OneAtATime:
             self._locks[self._key] = (lock, users - 1)
 
 
-def _opening(turns: Sequence[NewTurn]) -> int:
+def _opening_length(turns: Sequence[NewTurn]) -> int:
     """How many turns tell a conversation from others: up to the first of a user."""
     return next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
 

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ctxmem_mcp.models import HighlightKinds, Node, Turn
-from ctxmem_mcp.views.layout import Folded, Gap, Ground, Item, Opened, Quoted, Stretch, Tiled, joined, merged, tile
+from ctxmem_mcp.views.layout import (
+    Folded,
+    Gap,
+    Item,
+    Opened,
+    Quoted,
+    Stretch,
+    Tiled,
+    TreeSnapshot,
+    joined,
+    merged,
+    tile,
+)
 from ctxmem_mcp.views.render import (
     NO_KIND_FILTER,
     PREFACE,
@@ -76,7 +88,7 @@ class Material:
     on another branch than the head's.
     """
 
-    ground: Ground
+    ground: TreeSnapshot
     units: Sequence[Unit]
     turns: Mapping[int, Turn]
     summary_of: SummaryOf

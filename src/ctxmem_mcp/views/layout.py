@@ -91,7 +91,7 @@ Item = Folded | Opened | Gap | Quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class TreeSnapshot:
     """What is known of a branch when its view is laid out.
 
     roots: its closed nodes without a parent; nodes: by digest, at least those above every leaf in `leaves`.
@@ -121,7 +121,7 @@ class Ground:
 Tiled = dict[int, tuple[list[Quoted], list[Item]]]
 
 
-def tile(ground: Ground, shown: Mapping[int, Quoted], tiled: Tiled | None = None) -> list[Item]:
+def tile(ground: TreeSnapshot, shown: Mapping[int, Quoted], tiled: Tiled | None = None) -> list[Item]:
     """The items of a view that shows these turns, in the branch's order.
 
     shown: by turn index; each of these turns lies in one of ground.leaves. tiled: leaves tiled before on the same
@@ -144,7 +144,7 @@ class _Shown(NamedTuple):
 
 
 def _tile_nodes(
-    ground: Ground,
+    ground: TreeSnapshot,
     siblings: Iterable[Node],
     shown: _Shown,
     depth: int,
@@ -171,7 +171,7 @@ def _tile_nodes(
         items.append(Folded(tuple(folded), depth))
 
 
-def _tile_leaf(ground: Ground, first: int, last: int, shown: _Shown) -> list[Item]:
+def _tile_leaf(ground: TreeSnapshot, first: int, last: int, shown: _Shown) -> list[Item]:
     """The items of the leaf first..last."""
     marks = shown.marks
     within = [shown.quotes[at] for at in marks[bisect_left(marks, first) : bisect_right(marks, last)]]

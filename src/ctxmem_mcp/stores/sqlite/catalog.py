@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import anyio
 
-from ctxmem_mcp.cancellation import to_its_end
+from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.models import ConversationInfo, id_digits
 from ctxmem_mcp.stores.base import State, info_of
@@ -180,7 +180,7 @@ class Catalog:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise unusable(self.folder.parent, error) from error
-                connection = await to_its_end(self._open(anew))
+                connection = await run_to_completion(self._open(anew))
             return connection
 
     async def _open(self, anew: bool) -> Connection:
@@ -194,7 +194,7 @@ class Catalog:
     async def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await to_its_end(connection.close())
+            await run_to_completion(connection.close())
 
     def _is_current(self) -> bool:
         """Whether the catalog that is open still lies in the folder: anybody may delete it at any time."""

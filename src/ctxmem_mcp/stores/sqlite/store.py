@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import anyio
 
-from ctxmem_mcp.cancellation import to_its_end
+from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
 from ctxmem_mcp.models import Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, Page, SpendLimits, State, TermHits, page_of
@@ -233,7 +233,7 @@ class SqliteStore:
         async with self._opening:
             file = self._files.get(conversation_id)
             if file is None or not file.is_current():
-                return await to_its_end(self._opened_anew(conversation_id))
+                return await run_to_completion(self._opened_anew(conversation_id))
             return file
 
     async def _opened_anew(self, conversation_id: str) -> _Open:
@@ -274,7 +274,7 @@ class SqliteStore:
     async def _drop(self, conversation_id: str) -> None:
         file = self._files.pop(conversation_id, None)
         if file is not None:
-            await to_its_end(self._close(file))
+            await run_to_completion(self._close(file))
 
     async def _close(self, file: _Open) -> None:
         await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
