@@ -41,7 +41,7 @@ from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, outline
 from ctxmem_mcp.memory.view import TOLD_LINE_TOKENS
 from ctxmem_mcp.models import Summary
 from ctxmem_mcp.text import analyzer, tokenizer
-from ctxmem_mcp.views.budget import Material, fit
+from ctxmem_mcp.views.budget import FitInput, fit
 from ctxmem_mcp.views.layout import tile
 from ctxmem_mcp.views.render import PREFACE
 
@@ -71,7 +71,7 @@ async def outline_alone(branch: BranchReader, budget: int) -> str:
     ground = await with_expanded(branch, ground, tile(ground, {}), budget // TOLD_LINE_TOKENS)
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
     nothing = Summary("", "")
-    material = Material(
+    material = FitInput(
         ground, (), {}, lambda node: summaries.get(node.digest, nothing), tokenizer.Counting(), outline_share=1.0
     )
     fitted = fit(material, budget)

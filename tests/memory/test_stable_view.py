@@ -16,7 +16,7 @@ from ctxmem_mcp.models import NewTurn, View
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.views.stable_prefix import OPENED
+from ctxmem_mcp.views.stable_prefix import QUERY_MARKER
 from tests.histories import turns
 from tests.view_parser import read, told
 
@@ -75,7 +75,7 @@ async def test_stable_prefix_whatever_was_said(history: list[NewTurn], budget: i
             return
         assert tokenizer.count(view.render()) == view.shown_tokens <= budget
         prefix = prefix_of(view)
-        assert told(read(view.text.partition(OPENED)[0])) == list(range(done.index + 1))
+        assert told(read(view.text.partition(QUERY_MARKER)[0])) == list(range(done.index + 1))
         if len(done.closed_nodes) < 2:
             assert prefix.startswith(before)
         before = prefix

@@ -13,7 +13,7 @@ from ctxmem_mcp.models import NewTurn, OutlineNode, View
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.views.summary_requests import ASKING_TOKENS, BUDGET_MIN, NODE_TOKENS_MIN, TIMES_THE_BUDGET
+from ctxmem_mcp.views.summary_requests import BUDGET_MIN, NODE_TOKENS_MIN, REQUEST_TOKENS, TIMES_THE_BUDGET
 from tests.view_parser import read, told
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +92,7 @@ async def test_asking_costs_the_view_no_more_than_was_set_aside() -> None:
             plain = await memory.view("c", query=query, token_budget=budget)
             asks = await memory.view("c", query=query, token_budget=budget, reader_can_write=True)
             cost = tokenizer.count(asks.header) - tokenizer.count(plain.header)
-            assert 0 < cost <= ASKING_TOKENS
+            assert 0 < cost <= REQUEST_TOKENS
 
 
 async def test_what_was_told_is_not_asked_for_again_until_nothing_is() -> None:

@@ -12,7 +12,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Node
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.views.layout import Folded, Gap, Item, Opened, covered, merged
+from ctxmem_mcp.views.layout import Collapsed, Expanded, Gap, Item, covered_turns, merge_collapsed
 from tests.view_parser import read, told
 
 
@@ -24,23 +24,25 @@ def tilings(draw: st.DrawFn) -> list[Item]:
     for kind in draw(st.lists(st.sampled_from(["folded", "inner", "leaf"]), max_size=20)):
         level, width, depth = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(0, 5))
         if kind == "inner":
-            items.append(Opened(Node(b"", level, at, at + width, 1, 0), depth))
+            items.append(Expanded(Node(b"", level, at, at + width, 1, 0), depth))
             continue
         node = Node(bytes([len(items)]), 0 if kind == "leaf" else level, at, at + width - 1, 10, 0)
-        items += [Folded((node,), depth)] if kind == "folded" else [Opened(node, depth), Gap(at, at + width - 1, 10)]
+        items += (
+            [Collapsed((node,), depth)] if kind == "folded" else [Expanded(node, depth), Gap(at, at + width - 1, 10)]
+        )
         at += width
     return items
 
 
 @given(tilings())
 def test_merging_keeps_every_turn_in_its_place_and_leaves_no_two_folded_side_by_side(items: list[Item]) -> None:
-    fewer = merged(items)
-    assert covered(fewer) == covered(items)
-    assert sum(item.tokens for item in fewer if isinstance(item, Folded)) == sum(
-        item.tokens for item in items if isinstance(item, Folded)
+    fewer = merge_collapsed(items)
+    assert covered_turns(fewer) == covered_turns(items)
+    assert sum(item.tokens for item in fewer if isinstance(item, Collapsed)) == sum(
+        item.tokens for item in items if isinstance(item, Collapsed)
     )
-    outline = [item for item in fewer if not (isinstance(item, Opened) and item.node.level)]
-    assert not any(isinstance(a, Folded) and isinstance(b, Folded) for a, b in pairwise(outline))
+    outline = [item for item in fewer if not (isinstance(item, Expanded) and item.node.level)]
+    assert not any(isinstance(a, Collapsed) and isinstance(b, Collapsed) for a, b in pairwise(outline))
     assert [item for item in fewer if isinstance(item, Gap)] == [item for item in items if isinstance(item, Gap)]
 
 

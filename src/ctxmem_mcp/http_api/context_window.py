@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.views.layout import Quoted
-from ctxmem_mcp.views.render import Clock, quoted_text
+from ctxmem_mcp.views.layout import Quote
+from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
@@ -111,8 +111,8 @@ async def _last(memory: Memory, conversation_id: str, head: str | None) -> int:
 
 def _quoted(turns: Sequence[Turn]) -> str:
     """Turns as a view quotes them."""
-    clock = Clock()
-    return "".join(quoted_text(Quoted.all_of(turn), clock) for turn in turns)
+    clock = TimestampPrinter()
+    return "".join(quote_text(Quote.all_of(turn), clock) for turn in turns)
 
 
 async def _recent(

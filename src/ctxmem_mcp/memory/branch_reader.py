@@ -12,7 +12,7 @@ from ctxmem_mcp.memory.read_cache import ReadCache
 from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text.embeddings import Embedder
-from ctxmem_mcp.views.layout import Folded, Item, Opened, TreeSnapshot
+from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, TreeSnapshot
 
 # Each round of unfolding reads one level more.
 UNFOLD_ROUNDS = 5
@@ -146,9 +146,9 @@ async def with_expanded(
     branch: BranchReader, snapshot: TreeSnapshot, items: Sequence[Item], lines: int
 ) -> TreeSnapshot:
     """The same ground with inner nodes opened, the largest first, until the outline has about `lines` lines."""
-    have = sum(len(item.nodes) if isinstance(item, Folded) else isinstance(item, Opened) for item in items)
-    folded = [node for item in items if isinstance(item, Folded) for node in item.nodes if node.level]
-    nodes, opened = dict(snapshot.nodes), set(snapshot.unfolded)
+    have = sum(len(item.nodes) if isinstance(item, Collapsed) else isinstance(item, Expanded) for item in items)
+    folded = [node for item in items if isinstance(item, Collapsed) for node in item.nodes if node.level]
+    nodes, opened = dict(snapshot.nodes), set(snapshot.expanded)
     for _ in range(UNFOLD_ROUNDS):
         chosen: list[Node] = []
         for node in sorted(folded, key=lambda n: -n.tokens):
@@ -163,7 +163,7 @@ async def with_expanded(
         opened |= {node.digest for node in chosen}
         taken = {node.digest for node in chosen}
         folded = [n for n in folded if n.digest not in taken] + [n for n in read.values() if n.level]
-    return replace(snapshot, nodes=nodes, unfolded=frozenset(opened))
+    return replace(snapshot, nodes=nodes, expanded=frozenset(opened))
 
 
 async def checks_of(branch: BranchReader, snapshot: TreeSnapshot) -> dict[int, str]:
@@ -180,8 +180,8 @@ def outline_nodes(items: Iterable[Item]) -> list[Node]:
     """The nodes whose summaries these items may show."""
     found: list[Node] = []
     for item in items:
-        if isinstance(item, Folded):
+        if isinstance(item, Collapsed):
             found.extend(item.nodes)
-        elif isinstance(item, Opened):
+        elif isinstance(item, Expanded):
             found.append(item.node)
     return found

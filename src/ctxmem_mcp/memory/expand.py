@@ -13,10 +13,10 @@ from ctxmem_mcp.memory.id_resolver import Span
 from ctxmem_mcp.models import Node, Summary, Turn, View
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.views.budget import Material, fit
-from ctxmem_mcp.views.header import Heading, headed
-from ctxmem_mcp.views.layout import Quoted, Stretch, TreeSnapshot, tile
-from ctxmem_mcp.views.render import PREFACE, Clock, Detail, node_lines, quoted_text, shortened
+from ctxmem_mcp.views.budget import FitInput, fit
+from ctxmem_mcp.views.header import ViewHeader, with_header
+from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot, tile
+from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text, shorten_name
 
 # A page of a turn is cut at a line end if there is one in its last third.
 LINE_END_SEARCHED = 0.67
@@ -60,10 +60,10 @@ def _number(cursor: str | None) -> int:
 
 async def _heading(
     branch: BranchReader, turns: int, total: int, token_budget: int, **extra: str | int | None
-) -> Heading:
+) -> ViewHeader:
     """What the first line says: turns and tokens are those of what is opened, the head is the conversation's."""
     (head,) = await branch.bare_turns([branch.state.head])
-    return Heading(branch.id, head.id, turns, total, token_budget, branch.state.encoding, None, dict(extra))
+    return ViewHeader(branch.id, head.id, turns, total, token_budget, branch.state.encoding, None, dict(extra))
 
 
 # ---------------------------------------------------------------- one turn
@@ -74,8 +74,8 @@ async def _turn_page(branch: BranchReader, turn: Turn, token_budget: int, start:
     if start > len(turn.content):
         raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
     heading = await _heading(
-        branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=shortened(turn.name),
-        said_at=turn.said_at, call_id=shortened(turn.call_id),
+        branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=shorten_name(turn.name),
+        said_at=turn.said_at, call_id=shorten_name(turn.call_id),
     )  # fmt: skip
     of_cursor = count(f',"next_cursor":"{len(turn.content)}"')
     room = token_budget - heading.cost(count) - of_cursor
@@ -83,7 +83,7 @@ async def _turn_page(branch: BranchReader, turn: Turn, token_budget: int, start:
         raise BudgetTooSmall(token_budget, heading.floor(of_cursor + 1, count))
     stop = _page_end(turn.content, start, room, count)
     heading = replace(heading, next_cursor=str(stop) if stop < len(turn.content) else None)
-    return headed(heading, turn.content[start:stop], count)
+    return with_header(heading, turn.content[start:stop], count)
 
 
 def _page_end(content: str, start: int, room: int, count: Count) -> int:
@@ -125,7 +125,7 @@ async def _turns_page(
     least = _least((await branch.turns([first]))[first], count)
     if room < least:
         raise BudgetTooSmall(token_budget, heading.floor(above + least, count))
-    clock, parts, index = Clock(), [top], first
+    clock, parts, index = TimestampPrinter(), [top], first
     while index <= named.last and room > 0:
         turns = await branch.turns(range(index, min(named.last, index + TURNS_AT_ONCE - 1) + 1))
         for index in sorted(turns):
@@ -148,9 +148,9 @@ def _name_of(named: Node | Span) -> str:
     return named.id if isinstance(named, Node) else f"t{named.first}-t{named.last}"
 
 
-def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> str | None:
+def _quoted(turn: Turn, room: int, alone: bool, clock: TimestampPrinter, count: Count) -> str | None:
     """The turn's text if it fits; its beginning if it must; None where it should wait for the next page."""
-    text = quoted_text(Quoted.all_of(turn), clock)
+    text = quote_text(Quote.all_of(turn), clock)
     if count(text) <= room:
         return text
     if not alone:
@@ -163,18 +163,18 @@ def _quoted(turn: Turn, room: int, alone: bool, clock: Clock, count: Count) -> s
 
 
 def _begun(turn: Turn, stop: int, count: Count) -> str:
-    stretch = Stretch(0, stop, count(turn.content[:stop]))
-    return quoted_text(Quoted(turn, (stretch,), len(turn.content)), Clock())
+    span = CharSpan(0, stop, count(turn.content[:stop]))
+    return quote_text(Quote(turn, (span,), len(turn.content)), TimestampPrinter())
 
 
 def _least(turn: Turn, count: Count) -> int:
     """The tokens without which a page that begins with this turn would show nothing of it."""
     begun = count(_begun(turn, 1, count))
-    return begun if turn.tokens > begun else min(begun, count(quoted_text(Quoted.all_of(turn), Clock())))
+    return begun if turn.tokens > begun else min(begun, count(quote_text(Quote.all_of(turn), TimestampPrinter())))
 
 
-def _paged(heading: Heading, parts: list[str], after: int | None, count: Count) -> View:
-    return headed(replace(heading, next_cursor=None if after is None else str(after)), "".join(parts), count)
+def _paged(heading: ViewHeader, parts: list[str], after: int | None, count: Count) -> View:
+    return with_header(replace(heading, next_cursor=None if after is None else str(after)), "".join(parts), count)
 
 
 # ---------------------------------------------------------------- an inner node
@@ -191,10 +191,10 @@ async def _node_outline(branch: BranchReader, node: Node, token_budget: int, cou
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, {}), lines)
     summaries = await branch.summaries(outline_nodes(tile(snapshot, {})))
     checks = await checks_of(branch, snapshot)
-    material = Material(
+    material = FitInput(
         snapshot, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0, checks=checks
     )
     fitted = fit(material, token_budget - heading.cost(count))
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
-    return headed(heading, fitted.text, count)
+    return with_header(heading, fitted.text, count)

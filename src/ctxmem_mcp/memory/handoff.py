@@ -15,17 +15,17 @@ from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.handoff_brief import (
-    LAST_WORDS_SHARE,
-    LAST_WORDS_SHARE_MAX,
-    UNTOLD_CHARS,
-    Words,
-    brief,
-    noted,
-    turns_asked,
-    turns_failed,
+    LAST_MESSAGES_SHARE,
+    LAST_MESSAGES_SHARE_MAX,
+    OMITTED_CHARS_MIN,
+    BriefQuotes,
+    build_brief,
+    error_turns,
+    note_lines,
+    request_turns,
 )
-from ctxmem_mcp.views.header import headed
-from ctxmem_mcp.views.layout import Quoted, Stretch
+from ctxmem_mcp.views.header import with_header
+from ctxmem_mcp.views.layout import CharSpan, Quote
 
 NOTE_CHARS_MAX = 4_000
 # Among so many turns the last words of each side are looked for.
@@ -46,18 +46,18 @@ async def hand_off(
     count = tokenizer.Counting(state.encoding)
     snapshot = await load_snapshot(branch)
     heading = await heading_of(branch, snapshot, token_budget)
-    of_note = count("\n".join(noted(note))) if note else 0
+    of_note = count("\n".join(note_lines(note))) if note else 0
     room = token_budget - heading.cost(count) - of_note
     if room < BRIEF_TOKENS_MIN:
         raise BudgetTooSmall(token_budget, heading.floor(of_note + BRIEF_TOKENS_MIN, count))
     sections = await sections_of(branch, snapshot, summarizer)
     said = await _said_last(branch)
-    last, longer = [_last_words(said, round(room * share)) for share in (LAST_WORDS_SHARE, LAST_WORDS_SHARE_MAX)]
+    last, longer = [_last_words(said, round(room * share)) for share in (LAST_MESSAGES_SHARE, LAST_MESSAGES_SHARE_MAX)]
     shown = {quoted.turn.index for quoted in last}
-    asked = await _asked(branch, turns_asked(sections), room, shown)
-    errors = await _errors(branch, turns_failed(sections)[:ERRORS_READ_MAX], shown)
-    words = Words(last, longer, asked, errors)
-    return headed(heading, brief(sections, words, note, token_budget - heading.cost(count), count), count)
+    asked = await _asked(branch, request_turns(sections), room, shown)
+    errors = await _errors(branch, error_turns(sections)[:ERRORS_READ_MAX], shown)
+    words = BriefQuotes(last, longer, asked, errors)
+    return with_header(heading, build_brief(sections, words, note, token_budget - heading.cost(count), count), count)
 
 
 async def _said_last(branch: BranchReader) -> list[tuple[Turn, Sequence[Piece]]]:
@@ -70,16 +70,16 @@ async def _said_last(branch: BranchReader) -> list[tuple[Turn, Sequence[Piece]]]
     return [(turn, pieces.get(turn.seq, ())) for turn in in_turn]
 
 
-def _last_words(said: Sequence[tuple[Turn, Sequence[Piece]]], room: int) -> list[Quoted]:
+def _last_words(said: Sequence[tuple[Turn, Sequence[Piece]]], room: int) -> list[Quote]:
     """Whole, or the beginning and the end where it is long; the agent's have the first claim to the room."""
-    found: list[Quoted] = []
+    found: list[Quote] = []
     for turn, pieces in said:
         found.append(whole_or_ends(turn, pieces, room))
-        room -= sum(stretch.tokens for stretch in found[-1].stretches)
+        room -= sum(span.tokens for span in found[-1].spans)
     return sorted(found, key=lambda quoted: quoted.turn.index)
 
 
-async def _asked(branch: BranchReader, asked: list[tuple[int, int]], room: int, but: set[int]) -> list[Quoted]:
+async def _asked(branch: BranchReader, asked: list[tuple[int, int]], room: int, but: set[int]) -> list[Quote]:
     """The user's requests and terms in full, as `turns_asked` orders them: those that say more than the lines do."""
     bare = await branch.bare_turns([seq for index, _ in asked if (seq := branch.lineage.seq_at(index)) is not None])
     size = {turn.index: turn.tokens for turn in bare}
@@ -89,20 +89,22 @@ async def _asked(branch: BranchReader, asked: list[tuple[int, int]], room: int, 
             wanted.append(index)
             room -= size[index]
     turns, told = await branch.turns(wanted), dict(asked)
-    return [Quoted.all_of(turns[index]) for index in wanted if len(turns[index].content) > told[index] + UNTOLD_CHARS]
+    return [
+        Quote.all_of(turns[index]) for index in wanted if len(turns[index].content) > told[index] + OMITTED_CHARS_MIN
+    ]
 
 
-async def _errors(branch: BranchReader, failed: list[tuple[int, str]], but: set[int]) -> list[Quoted]:
+async def _errors(branch: BranchReader, failed: list[tuple[int, str]], but: set[int]) -> list[Quote]:
     """Of each turn that reports an error, the piece in which its first line stands; all of it where that is short."""
     turns = await branch.turns(index for index, _ in failed if index not in but)
     pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
-    found: list[Quoted] = []
+    found: list[Quote] = []
     for index, line in failed:
-        if index in turns and len(turns[index].content) > len(line) + UNTOLD_CHARS:
+        if index in turns and len(turns[index].content) > len(line) + OMITTED_CHARS_MIN:
             turn = turns[index]
             at = max(0, turn.content.find(line.removesuffix("…")))
             piece = next((p for p in pieces.get(turn.seq, ()) if p.start <= at < p.stop), None)
             if piece:
-                stretch = Stretch(piece.start, piece.stop, piece.tokens)
-                found.append(Quoted(turn, (stretch,), len(turn.content)))
+                span = CharSpan(piece.start, piece.stop, piece.tokens)
+                found.append(Quote(turn, (span,), len(turn.content)))
     return found

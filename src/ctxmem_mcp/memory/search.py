@@ -14,7 +14,7 @@ from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text import analyzer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.layout import TreeSnapshot
-from ctxmem_mcp.views.render import shortened
+from ctxmem_mcp.views.render import shorten_name
 
 SNIPPET_CHARS = 240
 
@@ -91,7 +91,7 @@ def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
 def _hit(conversation_id: str, turn: Turn, found: RankedPiece, path: list[str], query: str, why: list[str]) -> Hit:
     text = turn.content[found.piece.start : found.piece.stop]
     return Hit(
-        turn.id, conversation_id, turn.role, shortened(turn.name), turn.said_at, _snippet(text, query), path,
+        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, _snippet(text, query), path,
         turn.tokens, round(found.score, 3), why,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ async def sections_of(
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, {}), SECTIONS_READ_MAX)
     nodes = outline_nodes(tile(snapshot, {}))
     # An opened inner node stands before its children, which say it all.
-    nodes = [node for node in nodes if node.digest not in snapshot.unfolded]
+    nodes = [node for node in nodes if node.digest not in snapshot.expanded]
     known = await branch.summaries(nodes)
     sections = [(node, known[node.digest]) for node in nodes if node.digest in known]
     return [*sections, *await _tail(branch, snapshot, summarizer)]

@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.models import Node, Piece, Summary, Turn, View
-from ctxmem_mcp.views.budget import HEADER_TOKENS, Quote, Unit, shown_by
-from ctxmem_mcp.views.header import Heading, headed
-from ctxmem_mcp.views.layout import Gap, Quoted, Stretch, TreeSnapshot, joined
+from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS, ExcerptGroup, ExcerptRef, quotes_by_turn
+from ctxmem_mcp.views.header import ViewHeader, with_header
+from ctxmem_mcp.views.layout import CharSpan, Gap, Quote, TreeSnapshot, join_spans
 from ctxmem_mcp.views.render import PREFACE
-from ctxmem_mcp.views.stable_prefix import HISTORY_SHARE, TURNS_SHARE, Prefix, prefix_of, rest_of, turn_allowance
+from ctxmem_mcp.views.stable_prefix import (
+    HISTORY_SHARE,
+    TURNS_SHARE,
+    StablePrefix,
+    build_prefix,
+    render_suffix,
+    turn_allowance,
+)
 
 # Where the prefix has no room for the newest turns, they take this share of what is left.
 RECENT_SHARE = 0.5
@@ -22,7 +29,11 @@ _NONE = Summary("", "")
 
 
 async def stable_view(
-    branch: BranchReader, snapshot: TreeSnapshot, heading: Heading, wanted: Sequence[Unit], count: Callable[[str], int]
+    branch: BranchReader,
+    snapshot: TreeSnapshot,
+    heading: ViewHeader,
+    wanted: Sequence[ExcerptGroup],
+    count: Callable[[str], int],
 ) -> View:
     """wanted: what the query wants opened, best first (empty without a query)."""
     budget = heading.token_budget
@@ -33,17 +44,17 @@ async def stable_view(
         raise BudgetTooSmall(budget, budget - room)
     rest = await _Rest.read(branch, prefix, wanted, room)
     while True:
-        view = headed(heading, prefix.text + rest.text(), count)
+        view = with_header(heading, prefix.text + rest.text(), count)
         if view.shown_tokens <= budget:
             return view
         if not rest.shorten(view.shown_tokens - budget):
             raise BudgetTooSmall(budget, view.shown_tokens)
 
 
-def _for_prefix(heading: Heading, count: Callable[[str], int]) -> int:
+def _for_prefix(heading: ViewHeader, count: Callable[[str], int]) -> int:
     """The budget that the prefix takes its shares of: all of it, or so much less that a small one holds the line above
     as well. It depends on nothing that an append changes."""
-    longest = Heading(
+    longest = ViewHeader(
         heading.conversation_id, "t9999999-999999999999", 9_999_999, 999_999_999, heading.token_budget,
         heading.encoding, extra={"stable_prefix_sha256": "0f" * 32, "stable_prefix_chars": 9_999_999},
     )  # fmt: skip
@@ -53,7 +64,7 @@ def _for_prefix(heading: Heading, count: Callable[[str], int]) -> int:
 
 async def _prefix(
     branch: BranchReader, snapshot: TreeSnapshot, token_budget: int, count: Callable[[str], int]
-) -> Prefix:
+) -> StablePrefix:
     roots = [node for node in snapshot.roots if node.level]
     first = roots[-1].last + 1 if roots else 0
     bare = await branch.bare(first, snapshot.length - 1)
@@ -69,7 +80,7 @@ async def _prefix(
 
     shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
     ends = await branch.bare(first - 1, first - 1)
-    return prefix_of(roots, shown, summary_of, token_budget, count, ends[0].check if ends else "")
+    return build_prefix(roots, shown, summary_of, token_budget, count, ends[0].check if ends else "")
 
 
 def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
@@ -83,19 +94,19 @@ def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -
     return kept
 
 
-def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quoted:
+def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quote:
     """The turn whole, or of a long one its first and last pieces."""
     if not pieces or turn.tokens <= allowance:
-        return Quoted.all_of(turn)
+        return Quote.all_of(turn)
     taken, left = [], allowance
     order = [piece for pair in zip(pieces, reversed(pieces), strict=True) for piece in pair]
     for piece in dict.fromkeys(order):
         if piece.tokens > left:
             break
         left -= piece.tokens
-        taken.append(Stretch(piece.start, piece.stop, piece.tokens))
-    first = Stretch(pieces[0].start, min(pieces[0].stop, 4 * allowance), min(pieces[0].tokens, allowance))
-    return Quoted(turn, joined(taken or [first]), len(turn.content))
+        taken.append(CharSpan(piece.start, piece.stop, piece.tokens))
+    first = CharSpan(pieces[0].start, min(pieces[0].stop, 4 * allowance), min(pieces[0].tokens, allowance))
+    return Quote(turn, join_spans(taken or [first]), len(turn.content))
 
 
 @dataclass(slots=True)
@@ -105,35 +116,35 @@ class _Rest:
     on_head: it is the head's branch, where a span needs no digits.
     """
 
-    recent: list[Quoted]
-    units: list[Unit]
+    recent: list[Quote]
+    units: list[ExcerptGroup]
     turns: dict[int, Turn]
     after_prefix: list[Turn]
     on_head: bool
 
     @classmethod
-    async def read(cls, branch: BranchReader, prefix: Prefix, wanted: Sequence[Unit], room: int) -> _Rest:
-        bare = await branch.bare(prefix.until, branch.lineage.length - 1)
+    async def read(cls, branch: BranchReader, prefix: StablePrefix, wanted: Sequence[ExcerptGroup], room: int) -> _Rest:
+        bare = await branch.bare(prefix.next_turn, branch.lineage.length - 1)
         recent = _newest(bare, round(room * RECENT_SHARE))
-        left = room - sum(turn.tokens + HEADER_TOKENS for turn in recent)
+        left = room - sum(turn.tokens + TURN_HEADER_TOKENS for turn in recent)
         shown = prefix.whole | {turn.index for turn in recent}
-        units: list[Unit] = []
+        units: list[ExcerptGroup] = []
         for unit in wanted:
-            cost = unit.tokens + HEADER_TOKENS
-            if cost <= left and not any(quote.index in shown for quote in unit.quotes):
+            cost = unit.tokens + TURN_HEADER_TOKENS
+            if cost <= left and not any(quote.index in shown for quote in unit.excerpts):
                 left -= cost
                 units.append(unit)
-        turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.quotes])
+        turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.excerpts])
         quoted = [whole_or_ends(turns[turn.index], None, turn.tokens) for turn in recent]
         return cls(quoted, units, turns, bare, branch.on_head)
 
     def text(self) -> str:
-        by_turn = shown_by([_bounded(unit, self.turns) for unit in self.units], self.turns)
+        by_turn = quotes_by_turn([_bounded(unit, self.turns) for unit in self.units], self.turns)
         opened = [by_turn[index] for index in sorted(by_turn)]
         hidden = self.after_prefix[: len(self.after_prefix) - len(self.recent)]
         skipped = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
         check = hidden[-1].check if hidden and not self.on_head else ""
-        return rest_of(self.recent, opened, skipped, check)
+        return render_suffix(self.recent, opened, skipped, check)
 
     def shorten(self, excess: int) -> bool:
         """Leaves out about so many tokens; False when nothing is left to leave out."""
@@ -148,17 +159,17 @@ class _Rest:
 def _newest(bare: Sequence[Turn], budget: int) -> list[Turn]:
     kept: list[Turn] = []
     for turn in reversed(bare):
-        budget -= turn.tokens + HEADER_TOKENS
+        budget -= turn.tokens + TURN_HEADER_TOKENS
         if budget < 0:
             break
         kept.append(turn)
     return kept[::-1]
 
 
-def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
-    return Unit(
+def _bounded(unit: ExcerptGroup, turns: dict[int, Turn]) -> ExcerptGroup:
+    return ExcerptGroup(
         tuple(
-            Quote(q.index, q.stretch._replace(stop=min(q.stretch.stop, len(turns[q.index].content))))
-            for q in unit.quotes
+            ExcerptRef(q.index, q.span._replace(stop=min(q.span.stop, len(turns[q.index].content))))
+            for q in unit.excerpts
         )
     )

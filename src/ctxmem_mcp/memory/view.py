@@ -31,11 +31,20 @@ from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
-from ctxmem_mcp.views.budget import OUTLINE_SHARE_MAX, Fitted, Material, Quote, Unit, affordable, fit, shown_by
-from ctxmem_mcp.views.header import Heading, headed
-from ctxmem_mcp.views.layout import Quoted, Stretch, Tiled, TreeSnapshot, tile
+from ctxmem_mcp.views.budget import (
+    OUTLINE_SHARE_MAX,
+    ExcerptGroup,
+    ExcerptRef,
+    FitInput,
+    FitResult,
+    fit,
+    greedy_fit,
+    quotes_by_turn,
+)
+from ctxmem_mcp.views.header import ViewHeader, with_header
+from ctxmem_mcp.views.layout import CharSpan, Quote, TileCache, TreeSnapshot, tile
 from ctxmem_mcp.views.render import NO_KIND_FILTER
-from ctxmem_mcp.views.summary_requests import asking, tokens_for_asking, wanted
+from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_request_tokens, with_summary_requests
 
 # The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
@@ -67,7 +76,7 @@ LAYOUTS = ("tree", "stable")
 class Selection:
     """What a view should show: units, best first; where their leaves begin; and how much the outline may say."""
 
-    units: list[Unit]
+    units: list[ExcerptGroup]
     leaf_of: dict[int, int]
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: HighlightKinds = NO_KIND_FILTER
@@ -98,7 +107,7 @@ async def view(
         answer = await rank_branch(branch, query) if query and query.strip() else None
         wanted = [_unit(found) for found in _by_value_per_token(answer, token_budget)] if answer else []
         return await stable_view(branch, snapshot, heading, wanted, count)
-    budget = token_budget - heading.cost(count) - (tokens_for_asking(heading) if asks else 0)
+    budget = token_budget - heading.cost(count) - (summary_request_tokens(heading) if asks else 0)
     if query and (not query.strip() or asks_for_the_end(query)):
         query = None
     asked = query or await _last_said(branch)
@@ -117,27 +126,27 @@ async def view(
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
     if asks:
-        heading = asking(heading, fitted.wanted, count)
-    shown = headed(heading, fitted.text, count)
+        heading = with_summary_requests(heading, fitted.summary_requests, count)
+    shown = with_header(heading, fitted.text, count)
     return replace(shown, reasons=_reasons(answer, found, fitted)) if explain and answer else shown
 
 
-def _reasons(answer: Ranking, found: Sequence[RankedPiece], fitted: Fitted) -> tuple[Reason, ...]:
+def _reasons(answer: Ranking, found: Sequence[RankedPiece], fitted: FitResult) -> tuple[Reason, ...]:
     """Why each shown piece was taken, in the order in which they were."""
-    quoted = {item.turn.index: item for item in fitted.items if isinstance(item, Quoted)}
+    quoted = {item.turn.index: item for item in fitted.items if isinstance(item, Quote)}
     return tuple(
         Reason(shown.turn.id, f.piece.tokens, round(f.score, 3), answer.why(f))
         for f in found
-        if (shown := quoted.get(f.piece.index)) and shown.stretches[0].start <= f.piece.start
+        if (shown := quoted.get(f.piece.index)) and shown.spans[0].start <= f.piece.start
     )
 
 
-async def heading_of(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> Heading:
+async def heading_of(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> ViewHeader:
     """What the first line of every view says."""
     last = branch.lineage.last_seq
     head = (await branch.bare_turns([last]))[0].id if last else None
     total = sum(node.tokens for node in snapshot.roots) + sum(t.tokens for t in snapshot.leaves[snapshot.tail_first])
-    return Heading(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
+    return ViewHeader(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
 
 
 async def _last_said(branch: BranchReader) -> str:
@@ -149,21 +158,21 @@ async def _last_said(branch: BranchReader) -> str:
     return "\n".join(turns[index].content[:QUERY_CHARS] for index in said)
 
 
-async def _recent(branch: BranchReader, budget: int) -> list[Unit]:
+async def _recent(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
     """The turns said last, newest first, as far as they fit; the very last in part where it is too long."""
     length = branch.lineage.length
     seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
     pieces = await branch.store.pieces_of(branch.id, seqs)
-    units: list[Unit] = []
+    units: list[ExcerptGroup] = []
     for seq in reversed(seqs):
         quotes = [_quote(piece) for piece in pieces[seq]]
-        cost = sum(quote.stretch.tokens for quote in quotes)
+        cost = sum(quote.span.tokens for quote in quotes)
         if cost > budget:
-            if not units and quotes[-1].stretch.tokens <= budget:
-                units.append(Unit((quotes[-1],)))
+            if not units and quotes[-1].span.tokens <= budget:
+                units.append(ExcerptGroup((quotes[-1],)))
             break
         budget -= cost
-        units.append(Unit(tuple(quotes)))
+        units.append(ExcerptGroup(tuple(quotes)))
     return units
 
 
@@ -214,7 +223,7 @@ async def _from_summaries(
     by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
     units = [
         # A proposal ends with what is asked.
-        Unit(
+        ExcerptGroup(
             tuple(
                 _quote(p) for p in (by_index[i][-TOLD_PIECES_MAX:] if i in proposed else by_index[i][:TOLD_PIECES_MAX])
             )
@@ -241,9 +250,9 @@ async def _spoken_before(branch: BranchReader, indexes: Sequence[int]) -> list[i
 
 async def _fit(
     branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
-) -> Fitted | int:
+) -> FitResult | int:
     units, leaf_of = selection.units, selection.leaf_of
-    chosen = affordable(units, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * CHOOSE_MORE))
+    chosen = greedy_fit(units, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * CHOOSE_MORE))
     units = [units[i] for i in chosen]
     snapshot = await with_paths_to(branch, snapshot, _indexes(units))
     units = _with_calls(units, snapshot)
@@ -251,39 +260,39 @@ async def _fit(
     units = _without_repeats(units, turns)
     lines = round(budget * selection.outline_share / (TOLD_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS))
     snapshot, summaries = await _expand_outline(branch, snapshot, units, turns, lines)
-    material = Material(
+    material = FitInput(
         snapshot, units, turns, lambda node: summaries.get(node.digest, _NONE), count, selection.outline_share,
         selection.kinds, checks=await checks_of(branch, snapshot),
     )  # fmt: skip
     fitted = fit(material, budget)
     if not isinstance(fitted, int):
-        fitted.wanted = wanted(fitted.items, material.summary_of)
+        fitted.summary_requests = nodes_to_summarize(fitted.items, material.summary_of)
     return fitted
 
 
 _NONE = Summary("", "")
 
 
-def _unit(found: RankedPiece) -> Unit:
-    return Unit((_quote(found.piece),))
+def _unit(found: RankedPiece) -> ExcerptGroup:
+    return ExcerptGroup((_quote(found.piece),))
 
 
-def _quote(piece: Piece) -> Quote:
-    return Quote(piece.index, Stretch(piece.start, piece.stop, piece.tokens))
+def _quote(piece: Piece) -> ExcerptRef:
+    return ExcerptRef(piece.index, CharSpan(piece.start, piece.stop, piece.tokens))
 
 
-def _indexes(units: Iterable[Unit]) -> set[int]:
-    return {quote.index for unit in units for quote in unit.quotes}
+def _indexes(units: Iterable[ExcerptGroup]) -> set[int]:
+    return {quote.index for unit in units for quote in unit.excerpts}
 
 
-def _with_calls(units: Sequence[Unit], snapshot: TreeSnapshot) -> list[Unit]:
+def _with_calls(units: Sequence[ExcerptGroup], snapshot: TreeSnapshot) -> list[ExcerptGroup]:
     """Joins to each result the call that it answers, where that is short."""
     call_of: dict[int, Turn] = {}
     for turns in snapshot.leaves.values():
         call_of |= _calls(turns)
     return [
-        Unit((Quote(call.index, Stretch(0, _ALL, call.tokens)), *unit.quotes))
-        if (call := call_of.get(unit.quotes[0].index)) and call.tokens <= CALL_TOKENS_MAX
+        ExcerptGroup((ExcerptRef(call.index, CharSpan(0, _ALL, call.tokens)), *unit.excerpts))
+        if (call := call_of.get(unit.excerpts[0].index)) and call.tokens <= CALL_TOKENS_MAX
         else unit
         for unit in units
     ]
@@ -308,16 +317,16 @@ def _calls(turns: Sequence[Turn]) -> dict[int, Turn]:
     return found
 
 
-def _without_repeats(units: Sequence[Unit], turns: dict[int, Turn]) -> list[Unit]:
+def _without_repeats(units: Sequence[ExcerptGroup], turns: dict[int, Turn]) -> list[ExcerptGroup]:
     """Of stretches that say the same word for word the newest stays, at the place of the best."""
     newest: dict[str, int] = {}
     words: list[str] = []
     for unit in units:
-        quote = unit.quotes[-1]
-        text = turns[quote.index].content[quote.stretch.start : quote.stretch.stop].strip()
-        words.append(text if len(text) >= REPEAT_CHARS_MIN else f"{quote.index}:{quote.stretch.start}")
+        quote = unit.excerpts[-1]
+        text = turns[quote.index].content[quote.span.start : quote.span.stop].strip()
+        words.append(text if len(text) >= REPEAT_CHARS_MIN else f"{quote.index}:{quote.span.start}")
         newest[words[-1]] = max(newest.get(words[-1], -1), quote.index)
-    by_words = {w: unit for w, unit in zip(words, units, strict=True) if unit.quotes[-1].index == newest[w]}
+    by_words = {w: unit for w, unit in zip(words, units, strict=True) if unit.excerpts[-1].index == newest[w]}
     return [_bounded(by_words[w], turns) for w in dict.fromkeys(words)]
 
 
@@ -325,21 +334,21 @@ def _without_repeats(units: Sequence[Unit], turns: dict[int, Turn]) -> list[Unit
 REPEAT_CHARS_MIN = 200
 
 
-def _bounded(unit: Unit, turns: dict[int, Turn]) -> Unit:
+def _bounded(unit: ExcerptGroup, turns: dict[int, Turn]) -> ExcerptGroup:
     quotes = [
         q
-        if q.stretch.stop <= (length := len(turns[q.index].content))
-        else Quote(q.index, q.stretch._replace(stop=length))
-        for q in unit.quotes
+        if q.span.stop <= (length := len(turns[q.index].content))
+        else ExcerptRef(q.index, q.span._replace(stop=length))
+        for q in unit.excerpts
     ]
-    return Unit(tuple(quotes))
+    return ExcerptGroup(tuple(quotes))
 
 
 async def _expand_outline(
-    branch: BranchReader, snapshot: TreeSnapshot, units: Sequence[Unit], turns: dict[int, Turn], lines: int
+    branch: BranchReader, snapshot: TreeSnapshot, units: Sequence[ExcerptGroup], turns: dict[int, Turn], lines: int
 ) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
     """Opens the outline to about so many lines; reads the summaries it may show."""
-    shown, tiled = shown_by(units, turns), Tiled()
+    shown, tiled = quotes_by_turn(units, turns), TileCache()
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
     items = tile(snapshot, shown, tiled)
     return snapshot, await branch.summaries(outline_nodes(items))

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.base import CHOSEN, STILL_OPEN
-from ctxmem_mcp.views.layout import Quoted
-from ctxmem_mcp.views.render import PREFACE, Clock, Detail, node_lines, quoted_text
+from ctxmem_mcp.views.layout import Quote
+from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text
 
 Section = tuple[Node, Summary]
 # An error that no line says was settled is called open only where nothing came after it that could have settled it.
@@ -36,10 +36,10 @@ NAMES_PER_FILE = 6
 
 
 # Kept for what was said last, word for word; and how much it may have where there is room.
-LAST_WORDS_SHARE = 0.3
-LAST_WORDS_SHARE_MAX = 0.6
+LAST_MESSAGES_SHARE = 0.3
+LAST_MESSAGES_SHARE_MAX = 0.6
 # A request is quoted where its line says less than it does by so many characters.
-UNTOLD_CHARS = 40
+OMITTED_CHARS_MIN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +60,24 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class BriefQuotes:
     """What is quoted: of each side the last, in order; where room is left over, more of that (longer), then what the
     user asked for and the errors, most wanted first."""
 
-    last: Sequence[Quoted] = ()
-    longer: Sequence[Quoted] = ()
-    asked: Sequence[Quoted] = ()
-    errors: Sequence[Quoted] = ()
+    last: Sequence[Quote] = ()
+    longer: Sequence[Quote] = ()
+    asked: Sequence[Quote] = ()
+    errors: Sequence[Quote] = ()
 
 
-def brief(sections: Sequence[Section], words: Words, note: str | None, budget: int, count: Callable[[str], int]) -> str:
+def build_brief(
+    sections: Sequence[Section], words: BriefQuotes, note: str | None, budget: int, count: Callable[[str], int]
+) -> str:
     """The text, never over `budget` tokens: as much of each part as fits, and the words."""
     parts, room, last = [part for part in _parts(sections) if part.lines], budget, words.last
     while True:
         taken = _taken(parts, room, count)
-        text = _text(parts, taken, note) + _quotes(Words(last))
+        text = _text(parts, taken, note) + _quotes(BriefQuotes(last))
         over = count(text) - budget
         if over <= 0:
             return _filled(_text(parts, taken, note), replace(words, last=last), budget, count)
@@ -87,15 +89,15 @@ def brief(sections: Sequence[Section], words: Words, note: str | None, budget: i
             return PREFACE + "\n"
 
 
-def _filled(text: str, words: Words, budget: int, count: Callable[[str], int]) -> str:
+def _filled(text: str, words: BriefQuotes, budget: int, count: Callable[[str], int]) -> str:
     """The text with the last words, and as many of the others as there is room for."""
-    kept = Words(words.last)
-    if count(text + _quotes(Words(words.longer))) <= budget:
-        kept = Words(words.longer)
+    kept = BriefQuotes(words.last)
+    if count(text + _quotes(BriefQuotes(words.longer))) <= budget:
+        kept = BriefQuotes(words.longer)
     best = text + _quotes(kept)
     left = budget - count(best)
     for quoted, of_user in [*((quoted, True) for quoted in words.asked), *((quoted, False) for quoted in words.errors)]:
-        if count(quoted_text(quoted, Clock(), counting=True)) > left:
+        if count(quote_text(quoted, TimestampPrinter(), counting=True)) > left:
             continue
         fuller = replace(kept, asked=[*kept.asked, quoted]) if of_user else replace(kept, errors=[*kept.errors, quoted])
         longer = text + _quotes(fuller)
@@ -104,7 +106,7 @@ def _filled(text: str, words: Words, budget: int, count: Callable[[str], int]) -
     return best
 
 
-def turns_asked(sections: Sequence[Section]) -> list[tuple[int, int]]:
+def request_turns(sections: Sequence[Section]) -> list[tuple[int, int]]:
     """Where the user asked for something or set terms, and how many characters the lines have that tell it: the first,
     then from the newest back."""
     told: dict[int, int] = {}
@@ -114,7 +116,7 @@ def turns_asked(sections: Sequence[Section]) -> list[tuple[int, int]]:
     return [*list(told.items())[:1], *list(told.items())[:0:-1]]
 
 
-def turns_failed(sections: Sequence[Section]) -> list[tuple[int, str]]:
+def error_turns(sections: Sequence[Section]) -> list[tuple[int, str]]:
     """Where errors were met, and what the first line of each says, from the newest back."""
     told: dict[int, str] = {}
     for line in _lines(sections):
@@ -240,7 +242,7 @@ def _where(sections: Sequence[Section]) -> list[Line]:
 
 def _taken(parts: Sequence[Part], budget: int, count: Callable[[str], int]) -> list[int]:
     """How many lines of each part fit: its share first, then what the others leave over, part by part."""
-    taken, left = [0] * len(parts), round(budget * (1 - LAST_WORDS_SHARE))
+    taken, left = [0] * len(parts), round(budget * (1 - LAST_MESSAGES_SHARE))
     for i, part in enumerate(parts):
         room = round(budget * part.share)
         while taken[i] < len(part.lines) and (cost := count(part.lines[taken[i]].text + "\n")) <= room:
@@ -257,7 +259,7 @@ def _taken(parts: Sequence[Part], budget: int, count: Callable[[str], int]) -> l
 def _text(parts: Sequence[Part], taken: Sequence[int], note: str | None) -> str:
     out = [PREFACE]
     if note:
-        out += ["", *noted(note)]
+        out += ["", *note_lines(note)]
     for part, lines in zip(parts, taken, strict=True):
         if lines:
             out += ["", part.title, *(line.text for line in sorted(part.lines[:lines], key=lambda line: line.place))]
@@ -266,13 +268,13 @@ def _text(parts: Sequence[Part], taken: Sequence[int], note: str | None) -> str:
     return "\n".join(out) + "\n"
 
 
-def noted(note: str) -> list[str]:
+def note_lines(note: str) -> list[str]:
     """The note's lines, as the brief has them."""
     return ["Note", *(f"- {line}" for line in note.splitlines() if line.strip())]
 
 
-def _quotes(words: Words) -> str:
-    clock, out = Clock(), ""
+def _quotes(words: BriefQuotes) -> str:
+    timestamps, out = TimestampPrinter(), ""
     for title, quotes in (
         ("In the user's words", words.asked),
         ("Errors word for word", words.errors),
@@ -280,5 +282,5 @@ def _quotes(words: Words) -> str:
     ):
         if quotes:
             in_order = sorted(quotes, key=lambda quoted: quoted.turn.index)
-            out += f"\n{title}\n" + "".join(quoted_text(quoted, clock, counting=True) for quoted in in_order)
+            out += f"\n{title}\n" + "".join(quote_text(quoted, timestamps, counting=True) for quoted in in_order)
     return out

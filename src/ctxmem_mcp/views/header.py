@@ -14,7 +14,7 @@ OTHERS_SLICE_CHARS, CHARS_PER_TOKEN, TOKENS_PER_CUT = 50_000, 4, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
+class ViewHeader:
     """What the header line says, but for the tokens shown. extra: further fields, put before next_cursor."""
 
     conversation_id: str
@@ -56,24 +56,24 @@ class Heading:
         return least
 
 
-def headed(heading: Heading, text: str, count: Callable[[str], int]) -> View:
+def with_header(header: ViewHeader, text: str, count: Callable[[str], int]) -> View:
     """The view; shown_tokens is the exact count of the whole, the line that says it included."""
-    shown = heading.token_budget
+    shown = header.token_budget
     for _ in range(4):
-        line = heading.line(shown)
+        line = header.line(shown)
         counted = count(f"{line}\n{text}")
         if counted == shown:
             break
         shown = counted
     return View(
         text,
-        heading.conversation_id,
-        heading.head,
-        heading.turns,
-        heading.tokens,
+        header.conversation_id,
+        header.head,
+        header.turns,
+        header.tokens,
         shown,
-        heading.token_budget,
-        heading.encoding,
-        heading.next_cursor,
+        header.token_budget,
+        header.encoding,
+        header.next_cursor,
         line,
     )

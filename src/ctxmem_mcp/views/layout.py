@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ctxmem_mcp.models import Node, Turn
 
 
-class Stretch(NamedTuple):
+class CharSpan(NamedTuple):
     """Characters start..stop of a turn's content, and what they cost in tokens. A tuple, as what is made of it in
     hundreds for each view (Gap, Quoted, fitting.Quote) is: a frozen dataclass takes several times as long to make."""
 
@@ -32,7 +32,7 @@ class Stretch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class Collapsed:
     """Neighbouring closed nodes, not opened."""
 
     nodes: tuple[Node, ...]
@@ -52,7 +52,7 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Expanded:
     """A closed node whose parts follow one level deeper. It stands for no turn itself."""
 
     node: Node
@@ -67,27 +67,27 @@ class Gap(NamedTuple):
     tokens: int
 
 
-class Quoted(NamedTuple):
+class Quote(NamedTuple):
     """A turn in its own words: stretches in order; one that covers all of it is the turn verbatim."""
 
     turn: Turn
-    stretches: tuple[Stretch, ...]
+    spans: tuple[CharSpan, ...]
     length: int
 
     @classmethod
-    def all_of(cls, turn: Turn) -> Quoted:
-        return cls(turn, (Stretch(0, len(turn.content), turn.tokens),), len(turn.content))
+    def all_of(cls, turn: Turn) -> Quote:
+        return cls(turn, (CharSpan(0, len(turn.content), turn.tokens),), len(turn.content))
 
     @property
     def whole(self) -> bool:
-        return self.stretches[0].start == 0 and self.stretches[-1].stop >= self.length and not self.gaps
+        return self.spans[0].start == 0 and self.spans[-1].stop >= self.length and not self.gaps
 
     @property
     def gaps(self) -> int:
-        return sum(a.stop < b.start for a, b in pairwise(self.stretches))
+        return sum(a.stop < b.start for a, b in pairwise(self.spans))
 
 
-Item = Folded | Opened | Gap | Quoted
+Item = Collapsed | Expanded | Gap | Quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class TreeSnapshot:
     leaves: Mapping[int, Sequence[Turn]]
     tail_first: int
     length: int
-    unfolded: frozenset[bytes] = frozenset()
+    expanded: frozenset[bytes] = frozenset()
 
     def leaf_first(self, index: int) -> int:
         """Where the leaf begins that this turn lies in; it must be one of `leaves`."""
@@ -118,70 +118,70 @@ class TreeSnapshot:
 
 
 # What a leaf was tiled to, by its first turn, and for which quotes in it.
-Tiled = dict[int, tuple[list[Quoted], list[Item]]]
+TileCache = dict[int, tuple[list[Quote], list[Item]]]
 
 
-def tile(ground: TreeSnapshot, shown: Mapping[int, Quoted], tiled: Tiled | None = None) -> list[Item]:
+def tile(snapshot: TreeSnapshot, shown: Mapping[int, Quote], tile_cache: TileCache | None = None) -> list[Item]:
     """The items of a view that shows these turns, in the branch's order.
 
     shown: by turn index; each of these turns lies in one of ground.leaves. tiled: leaves tiled before on the same
     ground, used where the very same quotes are shown in them; kept up to date.
     """
     items: list[Item] = []
-    marks, tiled = sorted(shown), {} if tiled is None else tiled
-    _tile_nodes(ground, ground.roots, _Shown(shown, marks, tiled), 0, items)
-    if ground.tail_first < ground.length:
-        items += _tile_leaf(ground, ground.tail_first, ground.length - 1, _Shown(shown, marks, tiled))
+    marks, tile_cache = sorted(shown), {} if tile_cache is None else tile_cache
+    _tile_nodes(snapshot, snapshot.roots, _ShownTurns(shown, marks, tile_cache), 0, items)
+    if snapshot.tail_first < snapshot.length:
+        items += _tile_leaf(snapshot, snapshot.tail_first, snapshot.length - 1, _ShownTurns(shown, marks, tile_cache))
     return items
 
 
-class _Shown(NamedTuple):
+class _ShownTurns(NamedTuple):
     """The quotes by turn index, these indexes in order, and the leaves tiled before."""
 
-    quotes: Mapping[int, Quoted]
+    quotes: Mapping[int, Quote]
     marks: Sequence[int]
-    tiled: Tiled
+    tile_cache: TileCache
 
 
 def _tile_nodes(
-    ground: TreeSnapshot,
+    snapshot: TreeSnapshot,
     siblings: Iterable[Node],
-    shown: _Shown,
+    shown: _ShownTurns,
     depth: int,
     items: list[Item],
 ) -> None:
-    folded: list[Node] = []
+    collapsed: list[Node] = []
     marks = shown.marks
     for node in siblings:
         at = bisect_left(marks, node.first)
         marked = at < len(marks) and marks[at] <= node.last
-        if not marked and node.digest not in ground.unfolded:
-            folded.append(node)
+        if not marked and node.digest not in snapshot.expanded:
+            collapsed.append(node)
             continue
-        if folded:
-            items.append(Folded(tuple(folded), depth))
-            folded = []
-        items.append(Opened(node, depth))
+        if collapsed:
+            items.append(Collapsed(tuple(collapsed), depth))
+            collapsed = []
+        items.append(Expanded(node, depth))
         if node.level == 0:
-            items += _tile_leaf(ground, node.first, node.last, shown)
+            items += _tile_leaf(snapshot, node.first, node.last, shown)
         else:
-            children = [ground.nodes[digest] for digest in node.children]
-            _tile_nodes(ground, children, shown, depth + 1, items)
-    if folded:
-        items.append(Folded(tuple(folded), depth))
+            children = [snapshot.nodes[digest] for digest in node.children]
+            _tile_nodes(snapshot, children, shown, depth + 1, items)
+    if collapsed:
+        items.append(Collapsed(tuple(collapsed), depth))
 
 
-def _tile_leaf(ground: TreeSnapshot, first: int, last: int, shown: _Shown) -> list[Item]:
+def _tile_leaf(snapshot: TreeSnapshot, first: int, last: int, shown: _ShownTurns) -> list[Item]:
     """The items of the leaf first..last."""
     marks = shown.marks
     within = [shown.quotes[at] for at in marks[bisect_left(marks, first) : bisect_right(marks, last)]]
-    known = shown.tiled.get(first)
+    known = shown.tile_cache.get(first)
     if known is None or len(known[0]) != len(within) or not all(map(is_, known[0], within)):
-        known = shown.tiled[first] = (within, _tile_turns(ground.leaves[first], shown.quotes))
+        known = shown.tile_cache[first] = (within, _tile_turns(snapshot.leaves[first], shown.quotes))
     return known[1]
 
 
-def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quoted]) -> list[Item]:
+def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quote]) -> list[Item]:
     items: list[Item] = []
     first, last, tokens = 0, -1, 0
     for turn in turns:
@@ -201,17 +201,17 @@ def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quoted]) -> list[Item
     return items
 
 
-def merged(items: Iterable[Item]) -> list[Item]:
+def merge_collapsed(items: Iterable[Item]) -> list[Item]:
     """The same turns in fewer lines: folded nodes that stand beside each other, or with no more between them than inner
     nodes that open, become one item. Those inner nodes stand for no turn themselves and are left out."""
     found: list[Item] = []
     between: list[Item] = []
     for item in items:
         before = found[-1] if found else None
-        if isinstance(item, Opened) and item.node.level and isinstance(before, Folded):
+        if isinstance(item, Expanded) and item.node.level and isinstance(before, Collapsed):
             between.append(item)
-        elif isinstance(item, Folded) and isinstance(before, Folded):
-            found[-1] = Folded((*before.nodes, *item.nodes), min(before.depth, item.depth))
+        elif isinstance(item, Collapsed) and isinstance(before, Collapsed):
+            found[-1] = Collapsed((*before.nodes, *item.nodes), min(before.depth, item.depth))
             between.clear()
         else:
             found += [*between, item]
@@ -219,25 +219,25 @@ def merged(items: Iterable[Item]) -> list[Item]:
     return found + between
 
 
-def covered(items: Iterable[Item]) -> list[int]:
+def covered_turns(items: Iterable[Item]) -> list[int]:
     """The turn indexes that the items account for, in their order: for a right tiling 0, 1, 2, ..."""
     indexes: list[int] = []
     for item in items:
-        if isinstance(item, Quoted):
+        if isinstance(item, Quote):
             indexes.append(item.turn.index)
-        elif not isinstance(item, Opened):
+        elif not isinstance(item, Expanded):
             indexes.extend(range(item.first, item.last + 1))
     return indexes
 
 
-def joined(stretches: Iterable[Stretch]) -> tuple[Stretch, ...]:
+def join_spans(spans: Iterable[CharSpan]) -> tuple[CharSpan, ...]:
     """The same characters in order, neighbours made one, overlaps counted once."""
-    merged: list[Stretch] = []
-    for stretch in sorted(stretches, key=lambda s: (s.start, -s.stop)):
-        if merged and stretch.start <= merged[-1].stop:
-            last = merged[-1]
-            if stretch.stop > last.stop:
-                merged[-1] = Stretch(last.start, stretch.stop, last.tokens + stretch.tokens)
+    joined: list[CharSpan] = []
+    for span in sorted(spans, key=lambda s: (s.start, -s.stop)):
+        if joined and span.start <= joined[-1].stop:
+            last = joined[-1]
+            if span.stop > last.stop:
+                joined[-1] = CharSpan(last.start, span.stop, last.tokens + span.tokens)
         else:
-            merged.append(stretch)
-    return tuple(merged)
+            joined.append(span)
+    return tuple(joined)

@@ -19,35 +19,35 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.models import Node
-from ctxmem_mcp.views.layout import Folded, Gap, Quoted
+from ctxmem_mcp.views.layout import Collapsed, Gap, Quote
 from ctxmem_mcp.views.render import (
     PREFACE,
-    Clock,
     Detail,
     SummaryOf,
-    folded_lines,
+    TimestampPrinter,
+    collapsed_lines,
     gap_line,
     highlight_line,
     node_lines,
-    quoted_text,
+    quote_text,
 )
 
 # Of the budget: for collapsed history, for turns since then, and for one of these turns.
 HISTORY_SHARE, TURNS_SHARE, TURN_SHARE = 0.3, 0.5, 0.15
 # Up to seven roots stand on each level; four levels hold some ten thousand turns. More are said in fewer words.
 ROOTS_PLANNED = 28
-OPENED = "[… opened for this query]\n"
+QUERY_MARKER = "[… opened for this query]\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
+class StablePrefix:
     """The stable beginning. until: the first turn that it doesn't show, though it comes after the collapsed history.
 
     whole: the turns shown whole in it.
     """
 
     text: str
-    until: int
+    next_turn: int
     whole: frozenset[int]
 
     @property
@@ -60,30 +60,30 @@ def turn_allowance(token_budget: int) -> int:
     return round(token_budget * TURN_SHARE)
 
 
-def prefix_of(
+def build_prefix(
     roots: Sequence[Node],
-    turns: Iterable[Quoted],
+    turns: Iterable[Quote],
     summary_of: SummaryOf,
     token_budget: int,
     count: Callable[[str], int],
     check: str = "",
-) -> Prefix:
+) -> StablePrefix:
     """roots: those with children, in order; turns: all that follow them, in order. check: digits of the roots' last
     turn: whichever branch the head is on when they are said again, the words are the same."""
     history = _history(roots, summary_of, token_budget, count, check)
-    clock, left = Clock(), round(token_budget * TURNS_SHARE)
+    timestamps, left = TimestampPrinter(), round(token_budget * TURNS_SHARE)
     parts, whole = [PREFACE + "\n", history], set[int]()
-    until = roots[-1].last + 1 if roots else 0
+    next_turn = roots[-1].last + 1 if roots else 0
     for quoted in turns:
-        text = quoted_text(quoted, clock)
+        text = quote_text(quoted, timestamps)
         left -= count(text)
         if left < 0:
             break
         parts.append(text)
-        until = quoted.turn.index + 1
+        next_turn = quoted.turn.index + 1
         if quoted.whole:
             whole.add(quoted.turn.index)
-    return Prefix("".join(parts), until, frozenset(whole))
+    return StablePrefix("".join(parts), next_turn, frozenset(whole))
 
 
 def _history(
@@ -92,7 +92,7 @@ def _history(
     share = round(token_budget * HISTORY_SHARE)
     lines = "".join(_root(node, summary_of, share // ROOTS_PLANNED, count) for node in roots)
     if roots and count(lines) > share:
-        return folded_lines(Folded(tuple(roots), 0), Detail.BARE, summary_of, check=check)
+        return collapsed_lines(Collapsed(tuple(roots), 0), Detail.BARE, summary_of, check=check)
     return lines
 
 
@@ -109,17 +109,17 @@ def _root(node: Node, summary_of: SummaryOf, allowance: int, count: Callable[[st
     return text
 
 
-def rest_of(recent: Sequence[Quoted], opened: Sequence[Quoted], skipped: Gap | None, check: str = "") -> str:
+def render_suffix(recent: Sequence[Quote], opened: Sequence[Quote], skipped: Gap | None, check: str = "") -> str:
     """What follows the prefix: the newest turns that it had no room for, and what was opened for the query.
 
     skipped: the turns between the prefix and the newest ones. Prefix, gap and newest turns together tell of every turn
     once; what was opened says more of some of them. check: digits of the last turn skipped.
     """
-    clock, parts = Clock(), list[str]()
+    timestamps, parts = TimestampPrinter(), list[str]()
     if skipped is not None:
         parts.append(gap_line(skipped, check))
-    parts += [quoted_text(quoted, clock) for quoted in recent]
+    parts += [quote_text(quoted, timestamps) for quoted in recent]
     if opened:
-        parts.append(OPENED)
-        parts += [quoted_text(quoted, clock) for quoted in opened]
+        parts.append(QUERY_MARKER)
+        parts += [quote_text(quoted, timestamps) for quoted in opened]
     return "".join(parts)
