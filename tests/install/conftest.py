@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.install.machine import Machine
-from ctxmem_mcp.install.server_entry import Ours
+from ctxmem_mcp.install.host_paths import HostPaths
+from ctxmem_mcp.install.server_entry import ServerCommand
 
 COMMAND = "/opt/ctxmem/bin/ctxmem-mcp"
 
 
 @pytest.fixture
-def ours() -> Ours:
-    return Ours(COMMAND)
+def server() -> ServerCommand:
+    return ServerCommand(COMMAND)
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def host(tmp_path: Path) -> HostPaths:
     project = tmp_path / "project"
     project.mkdir()
-    return Machine("linux", tmp_path / "home", project)
+    return HostPaths("linux", tmp_path / "home", project)

@@ -18,11 +18,11 @@ import pytest
 from ctxmem_mcp.__main__ import main
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.install import apply, inspect, probe
-from ctxmem_mcp.install.config_edits import Found
-from ctxmem_mcp.install.machine import Machine
-from ctxmem_mcp.install.probe import Answer
+from ctxmem_mcp.install.config_edits import FoundEntry
+from ctxmem_mcp.install.host_paths import HostPaths
+from ctxmem_mcp.install.probe import ProbeResult
 from ctxmem_mcp.install.registry import AGENTS
-from ctxmem_mcp.install.server_entry import Ours
+from ctxmem_mcp.install.server_entry import ServerCommand
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 # What else could lead a command to the real home.
@@ -220,7 +220,7 @@ def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
     (server,) = agent["servers"]
     assert (server["command"], server["file"]) == ([str(command)], str(home / ".claude.json"))
     assert (server["starts"], server["name"], server["version"]) == (True, "ctxmem", "0.1.0")
-    assert {hook["event"] for hook in agent["hooks"]} == AGENTS["claude-code"].hooks(_machine(home))[0].events.keys()  # type: ignore[attr-defined]
+    assert {hook["event"] for hook in agent["hooks"]} == AGENTS["claude-code"].hooks(_host(home))[0].events.keys()  # type: ignore[attr-defined]
     assert (agent["present"], agent["faults"], agent["remarks"]) == (True, [], [])
     data = report["data"]
     assert (data["path"], data["writable"]) == (str(tmp_path / "data"), True)
@@ -315,7 +315,7 @@ def test_a_server_of_somebody_elses_under_our_name_is_told_not_called_unregister
     path = home / ".cursor" / "mcp.json"
     path.write_text('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', "utf-8")
     why = "has a server named 'ctxmem' that does not start this program; rename or remove it first"
-    assert _look(home, "cursor").remarks == [f"{path} {why}, then run `ctxmem-mcp install cursor`"]
+    assert _inspect(home, "cursor").remarks == [f"{path} {why}, then run `ctxmem-mcp install cursor`"]
 
 
 def test_what_claude_code_itself_registered_for_a_folder_is_told(
@@ -326,10 +326,10 @@ def test_what_claude_code_itself_registered_for_a_folder_is_told(
     path.write_text(json.dumps({"projects": {str(home / "project"): of_folder, str(home): {}}}), "utf-8")
     here = f"server ctxmem in {path} holds in {home / 'project'} before any other; "
     remark = here + "`claude mcp remove --scope local ctxmem` takes it out"
-    assert _look(home, "claude-code").remarks == ["not registered; `ctxmem-mcp install claude-code` does it", remark]
+    assert _inspect(home, "claude-code").remarks == ["not registered; `ctxmem-mcp install claude-code` does it", remark]
     before = path.read_bytes()
     run("install", "claude-code")
-    assert _look(home, "claude-code").remarks == [remark]
+    assert _inspect(home, "claude-code").remarks == [remark]
     run("uninstall", "claude-code")
     assert path.read_bytes() == before
 
@@ -339,43 +339,43 @@ def test_what_is_switched_off_is_told(run: Callable[..., Ran], home: Path) -> No
     config, settings = home / ".codex" / "config.toml", home / ".claude" / "settings.json"
     config.write_text(config.read_text("utf-8") + "enabled = false\n", "utf-8")
     settings.write_text(json.dumps({"disableAllHooks": True, **json.loads(settings.read_text("utf-8"))}), "utf-8")
-    assert _look(home, "codex").remarks == [f"server ctxmem in {config} is switched off there"]
-    assert _look(home, "claude-code").remarks == [f"hooks in {settings} are switched off there"]
+    assert _inspect(home, "codex").remarks == [f"server ctxmem in {config} is switched off there"]
+    assert _inspect(home, "claude-code").remarks == [f"hooks in {settings} are switched off there"]
 
 
 def test_doctor_takes_no_other_spelling_for_a_fault(
     home: Path, command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program under $HOME or ~, a Windows folder with slashes, two servers for two folders."""
-    windows = Machine("windows", home, home / "project")
+    windows = HostPaths("windows", home, home / "project")
     (home / "bin").mkdir()
     (home / "bin" / "ctxmem-mcp").symlink_to(command)
     for program in ("$HOME/bin/ctxmem-mcp", "${HOME}/bin/ctxmem-mcp", "~/bin/ctxmem-mcp"):
-        ours = Ours(program, "D:\\my data", "windows")
-        for change in apply.to_install(AGENTS["claude-code"].parts(windows, project=False), ours):
-            apply.carry_out(change, datetime.now())
-        assert _look(home, "claude-code").faults == []
+        server = ServerCommand(program, "D:\\my data", "windows")
+        for change in apply.plan_install(AGENTS["claude-code"].edits(windows, project=False), server):
+            apply.apply_change(change, datetime.now())
+        assert _inspect(home, "claude-code").faults == []
     entries = {name: {"command": "ctxmem-mcp", "env": {"CTXMEM_DATA_DIR": f"/{name}"}} for name in "ab"}
     (home / ".cursor" / "mcp.json").write_text(json.dumps({"mcpServers": entries}), "utf-8")
-    assert _look(home, "cursor").faults == []
+    assert _inspect(home, "cursor").faults == []
 
 
-def _machine(home: Path) -> Machine:
-    return Machine("linux", home, home / "project")
+def _host(home: Path) -> HostPaths:
+    return HostPaths("linux", home, home / "project")
 
 
-def _look(home: Path, agent: str) -> inspect.Report:
-    return inspect.look(AGENTS[agent], _machine(home), ask=lambda found: Answer("ctxmem", "0"))
+def _inspect(home: Path, agent: str) -> inspect.AgentReport:
+    return inspect.inspect_agent(AGENTS[agent], _host(home), probe=lambda found: ProbeResult("ctxmem", "0"))
 
 
 def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Callable[..., Ran], home: Path) -> None:
     run("install", "claude-code")
     run("install", "claude-code", "--project")
-    (fault,) = _look(home, "claude-code").faults
+    (fault,) = _inspect(home, "claude-code").faults
     assert "more than once" in fault.what
     assert fault.remedy == "Run `ctxmem-mcp uninstall claude-code --project`."
     run("uninstall", "claude-code", "--project")
-    assert _look(home, "claude-code").faults == []
+    assert _inspect(home, "claude-code").faults == []
 
 
 @pytest.mark.parametrize(
@@ -388,17 +388,22 @@ def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Call
     ],
 )
 def test_a_command_that_is_no_server_is_told_apart(code: str, fault: str) -> None:
-    answer = probe.ask([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
-    assert answer == Answer(fault=fault)
+    answer = probe.probe_server([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
+    assert answer == ProbeResult(fault=fault)
 
 
 def test_what_is_registered_is_started_with_its_environment(home: Path) -> None:
     path = home / ".cursor" / "mcp.json"
     entry = {"command": "ctxmem-mcp", "args": ["--log-level", "error"], "env": {"CTXMEM_DATA_DIR": "/d"}}
     path.write_text(json.dumps({"mcpServers": {"memory": entry}}), "utf-8")
-    asked: list[Found] = []
-    inspect.look(AGENTS["cursor"], _machine(home), ask=lambda found: asked.append(found) or Answer("ctxmem", "0"))  # type: ignore[func-returns-value]
-    assert asked == [Found("memory", ("ctxmem-mcp", "--log-level", "error"), {"CTXMEM_DATA_DIR": "/d"})]
+    asked: list[FoundEntry] = []
+
+    def probe_server(entry: FoundEntry) -> ProbeResult:
+        asked.append(entry)
+        return ProbeResult("ctxmem", "0")
+
+    inspect.inspect_agent(AGENTS["cursor"], _host(home), probe_server)
+    assert asked == [FoundEntry("memory", ("ctxmem-mcp", "--log-level", "error"), {"CTXMEM_DATA_DIR": "/d"})]
 
 
 def test_the_installed_command_is_the_one_that_is_registered(

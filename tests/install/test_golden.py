@@ -16,10 +16,10 @@ import pytest
 from ctxmem_mcp.errors import ConfigRefused
 from ctxmem_mcp.install import apply
 from ctxmem_mcp.install.apply import Change
-from ctxmem_mcp.install.config_edits import Part
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.config_edits import ConfigEdit
+from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.registry import AGENTS
-from ctxmem_mcp.install.server_entry import Ours
+from ctxmem_mcp.install.server_entry import ServerCommand
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 11, 12, 10, 15, 0)
@@ -47,80 +47,82 @@ def with_bom(content: bytes) -> bytes:
     return b"\xef\xbb\xbf" + content
 
 
-def parts_of(agent: str, machine: Machine) -> list[Part]:
-    return AGENTS[agent].parts(machine, project=False)
+def edits_of(agent: str, host: HostPaths) -> list[ConfigEdit]:
+    return AGENTS[agent].edits(host, project=False)
 
 
-def installed(agent: str, machine: Machine, ours: Ours) -> list[Path]:
+def installed(agent: str, host: HostPaths, server: ServerCommand) -> list[Path]:
     """Installs; gives the copies that were kept."""
-    changes = apply.to_install(parts_of(agent, machine), ours)
-    return [kept for change in changes if (kept := apply.carry_out(change, NOW))]
+    changes = apply.plan_install(edits_of(agent, host), server)
+    return [kept for change in changes if (kept := apply.apply_change(change, NOW))]
 
 
-def uninstalled(agent: str, machine: Machine) -> list[Change]:
-    changes = apply.to_uninstall(parts_of(agent, machine))
+def uninstalled(agent: str, host: HostPaths) -> list[Change]:
+    changes = apply.plan_uninstall(edits_of(agent, host))
     for change in changes:
-        apply.carry_out(change, NOW)
+        apply.apply_change(change, NOW)
     return changes
 
 
 @pytest.mark.parametrize("form", [AS_IT_IS, crlf, with_bom], ids=["as it is", "crlf", "bom"])
 @pytest.mark.parametrize(("agent", "name", "place"), FILES, ids=[f"{agent} {name}" for agent, name, _ in FILES])
 def test_install_gives_the_golden_file_and_uninstall_what_was_there(
-    agent: str, name: str, place: str, form: Callable[[bytes], bytes], machine: Machine, ours: Ours
+    agent: str, name: str, place: str, form: Callable[[bytes], bytes], host: HostPaths, server: ServerCommand
 ) -> None:
     before, after = (form((GOLDEN / agent / name.format(when)).read_bytes()) for when in ("before", "after"))
-    path = machine.home / place
+    path = host.home / place
     path.parent.mkdir(parents=True)
     path.write_bytes(before)
-    kept = installed(agent, machine, ours)
+    kept = installed(agent, host, server)
     assert path.read_bytes() == after
     assert [copy.read_bytes() for copy in kept] == [before]
     assert kept[0].name == f"{path.name}.ctxmem-20261112-101500.bak"
-    assert apply.to_install(parts_of(agent, machine), ours) == []
-    uninstalled(agent, machine)
+    assert apply.plan_install(edits_of(agent, host), server) == []
+    uninstalled(agent, host)
     assert path.read_bytes() == before
-    assert apply.to_uninstall(parts_of(agent, machine)) == []
+    assert apply.plan_uninstall(edits_of(agent, host)) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"  \n\n"], ids=["missing", "empty", "a line", "blank"])
 @pytest.mark.parametrize("agent", AGENTS)
 def test_where_there_was_nothing_there_is_nothing_again(
-    agent: str, content: bytes | None, machine: Machine, ours: Ours
+    agent: str, content: bytes | None, host: HostPaths, server: ServerCommand
 ) -> None:
-    paths = [part.path for part in parts_of(agent, machine) if part.path.suffix]
+    paths = [edit.path for edit in edits_of(agent, host) if edit.path.suffix]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is not None:
             path.write_bytes(content)
-    installed(agent, machine, ours)
+    installed(agent, host, server)
     assert all(path.stat().st_size > 20 for path in paths)
-    uninstalled(agent, machine)
+    uninstalled(agent, host)
     left = {path: path.read_bytes() if path.exists() else None for path in paths}
     assert left == dict.fromkeys(paths, content)
-    files = [path for path in machine.home.rglob("*") if path.is_file() and path.suffix != ".bak"]
+    files = [path for path in host.home.rglob("*") if path.is_file() and path.suffix != ".bak"]
     assert sorted(files) == (sorted(paths) if content is not None else [])
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_an_older_entry_is_brought_up_to_date_where_it_stands(agent: str, machine: Machine, ours: Ours) -> None:
-    installed(agent, machine, Ours("/home/me/.venv old/bin/ctxmem-mcp", "/mnt/memory"))
-    older = {part.path: part.path.read_text("utf-8") for part in parts_of(agent, machine)}
-    installed(agent, machine, ours)
+def test_an_older_entry_is_brought_up_to_date_where_it_stands(
+    agent: str, host: HostPaths, server: ServerCommand
+) -> None:
+    installed(agent, host, ServerCommand("/home/me/.venv old/bin/ctxmem-mcp", "/mnt/memory"))
+    older = {edit.path: edit.path.read_text("utf-8") for edit in edits_of(agent, host)}
+    installed(agent, host, server)
     for path, text in older.items():
-        assert path.read_text("utf-8") == text.replace("'/home/me/.venv old/bin/ctxmem-mcp'", ours.command).replace(
-            "/home/me/.venv old/bin/ctxmem-mcp", ours.command
+        assert path.read_text("utf-8") == text.replace("'/home/me/.venv old/bin/ctxmem-mcp'", server.command).replace(
+            "/home/me/.venv old/bin/ctxmem-mcp", server.command
         )
     # The memory that was used stays the one that is used, until another is named.
     assert all("/mnt/memory" in text for text in older.values())
-    installed(agent, machine, Ours(ours.command, "/mnt/other"))
-    assert all("/mnt/other" in part.path.read_text("utf-8") for part in parts_of(agent, machine))
-    uninstalled(agent, machine)
-    assert not any(part.path.exists() for part in parts_of(agent, machine))
+    installed(agent, host, ServerCommand(server.command, "/mnt/other"))
+    assert all("/mnt/other" in edit.path.read_text("utf-8") for edit in edits_of(agent, host))
+    uninstalled(agent, host)
+    assert not any(edit.path.exists() for edit in edits_of(agent, host))
 
 
-def test_what_a_person_added_to_our_entry_and_around_it_stays(machine: Machine, ours: Ours) -> None:
-    path = machine.home / ".cursor" / "mcp.json"
+def test_what_a_person_added_to_our_entry_and_around_it_stays(host: HostPaths, server: ServerCommand) -> None:
+    path = host.home / ".cursor" / "mcp.json"
     path.parent.mkdir(parents=True)
     text = """{
   "mcpServers": { // all of them
@@ -128,14 +130,14 @@ def test_what_a_person_added_to_our_entry_and_around_it_stays(machine: Machine, 
     "other": {"command": "x"} }
 }"""
     path.write_text(text, "utf-8")
-    installed("cursor", machine, ours)
-    assert path.read_text("utf-8") == text.replace('"uvx", "args": ["ctxmem-mcp"]', f'"{ours.command}", "args": []')
-    uninstalled("cursor", machine)
+    installed("cursor", host, server)
+    assert path.read_text("utf-8") == text.replace('"uvx", "args": ["ctxmem-mcp"]', f'"{server.command}", "args": []')
+    uninstalled("cursor", host)
     assert path.read_text("utf-8") == '{\n  "mcpServers": { // all of them\n    "other": {"command": "x"} }\n}'
 
 
-def test_hooks_registered_twice_become_one_and_those_of_others_stay(machine: Machine, ours: Ours) -> None:
-    path = machine.home / ".claude" / "settings.json"
+def test_hooks_registered_twice_become_one_and_those_of_others_stay(host: HostPaths, server: ServerCommand) -> None:
+    path = host.home / ".claude" / "settings.json"
     path.parent.mkdir(parents=True)
     path.write_text(
         """{"hooks": {
@@ -150,8 +152,8 @@ def test_hooks_registered_twice_become_one_and_those_of_others_stay(machine: Mac
 }}""",
         "utf-8",
     )
-    installed("claude-code", machine, ours)
-    text, line = path.read_text("utf-8"), f"{ours.command} hook claude-code"
+    installed("claude-code", host, server)
+    text, line = path.read_text("utf-8"), f"{server.command} hook claude-code"
     assert text.startswith(
         f"""{{"hooks": {{
   "Stop": [
@@ -162,7 +164,7 @@ def test_hooks_registered_twice_become_one_and_those_of_others_stay(machine: Mac
   ],
 """
     )
-    uninstalled("claude-code", machine)
+    uninstalled("claude-code", host)
     assert path.read_text("utf-8").split("\n") == [
         '{"hooks": {',
         '  "Stop": [',
@@ -175,12 +177,12 @@ def test_hooks_registered_twice_become_one_and_those_of_others_stay(machine: Mac
     ]
 
 
-def test_a_timeout_of_a_persons_own_stays(machine: Machine, ours: Ours) -> None:
-    installed("claude-code", machine, ours)
-    path = machine.home / ".claude" / "settings.json"
+def test_a_timeout_of_a_persons_own_stays(host: HostPaths, server: ServerCommand) -> None:
+    installed("claude-code", host, server)
+    path = host.home / ".claude" / "settings.json"
     edited = path.read_text("utf-8").replace('"timeout": 10', '"timeout": 60', 2)
     path.write_text(edited, "utf-8")
-    assert apply.to_install(parts_of("claude-code", machine), ours) == []
+    assert apply.plan_install(edits_of("claude-code", host), server) == []
 
 
 @pytest.mark.parametrize(
@@ -191,42 +193,42 @@ def test_a_timeout_of_a_persons_own_stays(machine: Machine, ours: Ours) -> None:
     ],
 )
 def test_a_hook_that_does_more_than_call_us_is_not_taken_out_nor_written_over(
-    agent: str, place: str, text: str, machine: Machine, ours: Ours
+    agent: str, place: str, text: str, host: HostPaths, server: ServerCommand
 ) -> None:
-    path = machine.home / place
+    path = host.home / place
     path.parent.mkdir(parents=True)
     text = text % f"/old/ctxmem-mcp hook {agent} && notify-send done"
     path.write_text(text, "utf-8")
     told = r"has a hook for \w+ that does more than call this program, `.*notify-send done`; let it be the call alone"
-    for act in (lambda: installed(agent, machine, ours), lambda: uninstalled(agent, machine)):
+    for act in (lambda: installed(agent, host, server), lambda: uninstalled(agent, host)):
         with pytest.raises(ConfigRefused, match=told):
             act()
-    assert [one for one in machine.home.rglob("*") if one.is_file()] == [path]
+    assert [one for one in host.home.rglob("*") if one.is_file()] == [path]
     assert path.read_text("utf-8") == text
 
 
-def test_a_line_added_to_a_hook_that_is_a_file_makes_it_a_persons_own(machine: Machine, ours: Ours) -> None:
-    installed("cline", machine, ours)
-    path = machine.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
+def test_a_line_added_to_a_hook_that_is_a_file_makes_it_a_persons_own(host: HostPaths, server: ServerCommand) -> None:
+    installed("cline", host, server)
+    path = host.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
     edited = path.read_text("utf-8").replace("exec ", "export CTXMEM_REDACT=secrets\nexec ")
     path.write_text(edited, "utf-8")
     with pytest.raises(ConfigRefused, match="hook of your own"):
-        installed("cline", machine, Ours("/opt/b/ctxmem-mcp"))
-    uninstalled("cline", machine)
+        installed("cline", host, ServerCommand("/opt/b/ctxmem-mcp"))
+    uninstalled("cline", host)
     assert path.read_text("utf-8") == edited
 
 
-def test_a_file_edited_since_keeps_what_was_edited_and_a_copy_is_kept(machine: Machine, ours: Ours) -> None:
-    path = machine.home / ".codex" / "config.toml"
+def test_a_file_edited_since_keeps_what_was_edited_and_a_copy_is_kept(host: HostPaths, server: ServerCommand) -> None:
+    path = host.home / ".codex" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text('model = "a"', "utf-8")
-    installed("codex", machine, ours)
+    installed("codex", host, server)
     edited = path.read_text("utf-8").replace('"a"', '"b"') + '\n[projects."/x"]\ntrust_level = "trusted"\n'
     path.write_text(edited, "utf-8")
-    changes = {change.path: change for change in uninstalled("codex", machine)}
+    changes = {change.path: change for change in uninstalled("codex", host)}
     assert path.read_text("utf-8") == 'model = "b"\n\n[projects."/x"]\ntrust_level = "trusted"\n'
-    assert changes[path].keeps
-    assert not (machine.home / ".codex" / "hooks.json").exists()
+    assert changes[path].backs_up
+    assert not (host.home / ".codex" / "hooks.json").exists()
 
 
 # ---------------------------------------------------------------- refusing
@@ -238,68 +240,68 @@ BROKEN = {"json": b'{"mcpServers": {"a": 1 "b": 2}, "hooks": {}}', "toml": b"[mc
 @pytest.mark.parametrize("kind", ["broken", "bytes"])
 @pytest.mark.parametrize(("agent", "name", "place"), FILES, ids=[f"{agent} {name}" for agent, name, _ in FILES])
 def test_a_broken_file_is_refused_by_name_and_none_of_the_agents_files_is_touched(
-    agent: str, name: str, place: str, kind: str, machine: Machine, ours: Ours
+    agent: str, name: str, place: str, kind: str, host: HostPaths, server: ServerCommand
 ) -> None:
-    path = machine.home / place
+    path = host.home / place
     content = BROKEN["bytes"] if kind == "bytes" else BROKEN[path.suffix[1:]]
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    for act in (lambda: installed(agent, machine, ours), lambda: uninstalled(agent, machine)):
+    for act in (lambda: installed(agent, host, server), lambda: uninstalled(agent, host)):
         with pytest.raises(ConfigRefused, match=path.name):
             act()
     assert path.read_bytes() == content
-    assert [one for one in machine.home.rglob("*") if one.is_file()] == [path]
+    assert [one for one in host.home.rglob("*") if one.is_file()] == [path]
 
 
-def test_a_hook_of_the_users_own_in_cline_is_not_overwritten(machine: Machine, ours: Ours) -> None:
-    own = machine.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
+def test_a_hook_of_the_users_own_in_cline_is_not_overwritten(host: HostPaths, server: ServerCommand) -> None:
+    own = host.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
     own.parent.mkdir(parents=True)
     own.write_text("#!/bin/sh\necho '{}'\n", "utf-8")
     with pytest.raises(ConfigRefused, match=r"hook of your own.*--no-hooks"):
-        installed("cline", machine, ours)
+        installed("cline", host, server)
     assert own.read_text("utf-8") == "#!/bin/sh\necho '{}'\n"
 
 
-def test_a_file_that_changed_since_it_was_read_is_not_written(machine: Machine, ours: Ours) -> None:
-    (change, *_) = apply.to_install(parts_of("vscode", machine), ours)
+def test_a_file_that_changed_since_it_was_read_is_not_written(host: HostPaths, server: ServerCommand) -> None:
+    (change, *_) = apply.plan_install(edits_of("vscode", host), server)
     change.path.parent.mkdir(parents=True)
     change.path.write_text("{}", "utf-8")
     with pytest.raises(ConfigRefused, match="changed by somebody else"):
-        apply.carry_out(change, NOW)
+        apply.apply_change(change, NOW)
     assert change.path.read_text("utf-8") == "{}"
 
 
 # ---------------------------------------------------------------- the file system
 
 
-def test_permissions_and_links_stay_and_the_copy_is_no_more_readable(machine: Machine, ours: Ours) -> None:
-    real = machine.home / "dotfiles" / "claude.json"
+def test_permissions_and_links_stay_and_the_copy_is_no_more_readable(host: HostPaths, server: ServerCommand) -> None:
+    real = host.home / "dotfiles" / "claude.json"
     real.parent.mkdir(parents=True)
     real.write_text('{"oauthAccount": "secret"}\n', "utf-8")
     real.chmod(0o640)
-    link = machine.home / ".claude.json"
+    link = host.home / ".claude.json"
     link.symlink_to(real)
-    (kept,) = installed("claude-code", machine, ours)
+    (kept,) = installed("claude-code", host, server)
     assert link.is_symlink()
     assert "ctxmem" in real.read_text("utf-8")
     assert [stat.S_IMODE(path.stat().st_mode) for path in (real, kept)] == [0o640, 0o640]
     assert kept.parent == link.parent
     assert [path.name for path in real.parent.iterdir()] == ["claude.json"]
-    uninstalled("claude-code", machine)
+    uninstalled("claude-code", host)
     assert link.is_symlink()
     assert real.read_text("utf-8") == '{"oauthAccount": "secret"}\n'
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
 def test_new_files_have_the_umasks_permissions_and_hooks_that_are_files_can_be_run(
-    machine: Machine, ours: Ours
+    host: HostPaths, server: ServerCommand
 ) -> None:
     before = os.umask(0o027)
     try:
-        installed("cline", machine, ours)
+        installed("cline", host, server)
     finally:
         os.umask(before)
-    modes = {part.path.name: stat.S_IMODE(part.path.stat().st_mode) for part in parts_of("cline", machine)}
+    modes = {edit.path.name: stat.S_IMODE(edit.path.stat().st_mode) for edit in edits_of("cline", host)}
     assert modes.pop("cline_mcp_settings.json") == 0o640
     assert set(modes.values()) == {0o750}
 
@@ -312,44 +314,44 @@ UNWRITABLE = Path("/sys/kernel")
 @pytest.mark.skipif(
     getattr(os, "geteuid", int)() == 0 and not UNWRITABLE.is_dir(), reason="root may write anywhere but to Linux's /sys"
 )
-def test_a_folder_that_cant_be_written_to_is_told(machine: Machine, ours: Ours) -> None:
-    folder = machine.home / ".cursor"
+def test_a_folder_that_cant_be_written_to_is_told(host: HostPaths, server: ServerCommand) -> None:
+    folder = host.home / ".cursor"
     if UNWRITABLE.is_dir():
-        machine.home.mkdir(parents=True, exist_ok=True)
+        host.home.mkdir(parents=True, exist_ok=True)
         folder.symlink_to(UNWRITABLE)
     else:
         folder.mkdir(parents=True)
         folder.chmod(0o500)
     before = sorted(folder.iterdir())
     with pytest.raises(ConfigRefused, match="can't be written"):
-        installed("cursor", machine, ours)
+        installed("cursor", host, server)
     assert sorted(folder.iterdir()) == before
 
 
 def test_a_file_that_was_made_read_only_is_refused_and_none_of_the_agents_files_is_touched(
-    machine: Machine, ours: Ours
+    host: HostPaths, server: ServerCommand
 ) -> None:
-    hooks = machine.home / ".cursor" / "hooks.json"
+    hooks = host.home / ".cursor" / "hooks.json"
     hooks.parent.mkdir(parents=True)
     hooks.write_text("{}", "utf-8")
     hooks.chmod(0o444)
     with pytest.raises(ConfigRefused, match=r"hooks\.json is read-only\. Make it writable, then run this again\."):
-        installed("cursor", machine, ours)
+        installed("cursor", host, server)
     assert [(path.name, path.read_text("utf-8")) for path in hooks.parent.iterdir()] == [("hooks.json", "{}")]
     hooks.chmod(0o644)
-    installed("cursor", machine, ours)
+    installed("cursor", host, server)
     hooks.chmod(0o444)
-    assert apply.to_install(parts_of("cursor", machine), ours) == []
+    assert apply.plan_install(edits_of("cursor", host), server) == []
     with pytest.raises(ConfigRefused, match="is read-only"):
-        uninstalled("cursor", machine)
+        uninstalled("cursor", host)
     hooks.chmod(0o644)
 
 
-def test_two_copies_in_one_second_are_two_files(machine: Machine, ours: Ours) -> None:
-    path = machine.home / ".cursor" / "mcp.json"
+def test_two_copies_in_one_second_are_two_files(host: HostPaths, server: ServerCommand) -> None:
+    path = host.home / ".cursor" / "mcp.json"
     path.parent.mkdir(parents=True)
     path.write_text("{ }", "utf-8")
-    kept = [*installed("cursor", machine, ours), *installed("cursor", machine, Ours("/opt/b/ctxmem-mcp"))]
+    kept = [*installed("cursor", host, server), *installed("cursor", host, ServerCommand("/opt/b/ctxmem-mcp"))]
     assert len({copy for copy in kept if copy.name.startswith("mcp.json")}) == 2
-    uninstalled("cursor", machine)
+    uninstalled("cursor", host)
     assert path.read_text("utf-8") == "{ }"

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.install import claude_code, cursor, json_edit, jsonc
-from ctxmem_mcp.install.config_edits import JsonServers, Part
-from ctxmem_mcp.install.errors import Unfit
+from ctxmem_mcp.install.config_edits import ConfigEdit, JsonServers
+from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.hook_edits import JsonHooks
-from ctxmem_mcp.install.restore import is_exact, undone
-from ctxmem_mcp.install.server_entry import Ours
+from ctxmem_mcp.install.restore import is_exact, original_text
+from ctxmem_mcp.install.server_entry import ServerCommand
 from tests.install.conftest import COMMAND
 from tests.install.jsonc_texts import objects, texts, values
 
-OURS = Ours(COMMAND)
+SERVER = ServerCommand(COMMAND)
 SERVERS = JsonServers(Path("servers.json"), "mcpServers", {"type": "stdio"}, {"env": {}})
 GROUPS = JsonHooks(Path("settings.json"), "claude-code", claude_code.EVENTS)
 FLAT = JsonHooks(Path("hooks.json"), "cursor", cursor.EVENTS, flat=True, version=1)
-PARTS: list[Part] = [SERVERS, GROUPS, FLAT]
+EDITS: list[ConfigEdit] = [SERVERS, GROUPS, FLAT]
 
 # Others' servers and hooks, so that there is something to come after.
 others = st.fixed_dictionaries(
@@ -50,29 +50,29 @@ def test_a_text_is_read_as_json_reads_it_without_its_comments(file: tuple[str, A
     assert jsonc.read(text) == value
 
 
-@given(files, st.sampled_from(PARTS))
-def test_install_then_uninstall_gives_the_same_bytes_for_any_object(file: tuple[str, Any], part: Part) -> None:
+@given(files, st.sampled_from(EDITS))
+def test_install_then_uninstall_gives_the_same_bytes_for_any_object(file: tuple[str, Any], edit: ConfigEdit) -> None:
     text, _ = file
-    installed = part.put(text, OURS)
-    assert part.put(installed, OURS) == installed
-    assert len(part.found(installed)) == len(part.found(part.put(None, OURS)))
+    installed = edit.put(text, SERVER)
+    assert edit.put(installed, SERVER) == installed
+    assert len(edit.find(installed)) == len(edit.find(edit.put(None, SERVER)))
     # Of two backups that can't be told apart by what ours makes of them, the one given first (the newest) is taken.
-    older = [backup for backup in ("{}", "no json") if not is_exact(part, installed, backup)]
-    assert undone(part, installed, [*older, text]) == text
-    assert undone(part, installed, [text, "{}"]) == text
+    older = [backup for backup in ("{}", "no json") if not is_exact(edit, installed, backup)]
+    assert original_text(edit, installed, [*older, text]) == text
+    assert original_text(edit, installed, [text, "{}"]) == text
 
 
-@given(files, st.sampled_from(PARTS))
-def test_without_a_backup_it_says_the_same_but_for_what_was_empty(file: tuple[str, Any], part: Part) -> None:
+@given(files, st.sampled_from(EDITS))
+def test_without_a_backup_it_says_the_same_but_for_what_was_empty(file: tuple[str, Any], edit: ConfigEdit) -> None:
     text, value = file
-    left = undone(part, part.put(text, OURS), [])
+    left = original_text(edit, edit.put(text, SERVER), [])
     assert _without_empty(jsonc.read(left) if left is not None else {}) == _without_empty(value)
 
 
 @given(texts(st.builds(lambda mine, theirs: {**mine, "mcpServers": theirs}, objects, others.filter(bool))))
 def test_what_is_put_beside_others_is_taken_out_to_the_byte_without_a_backup(file: tuple[str, Any]) -> None:
     text, _ = file
-    assert SERVERS.without(SERVERS.put(text, OURS), prune=True) == text
+    assert SERVERS.remove(SERVERS.put(text, SERVER), prune=True) == text
 
 
 @given(texts(st.dictionaries(st.text("abc", min_size=1, max_size=2), values, min_size=1, max_size=4)), st.data())
@@ -88,8 +88,8 @@ def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
     hooks = value.get("hooks")
     if isinstance(hooks, dict):
         value = {**value, "hooks": {name: entries for name, entries in hooks.items() if entries}}
-    ours = {"mcpServers", "hooks"}
-    return {key: one for key, one in value.items() if (key not in ours or one) and key != "version"}
+    server = {"mcpServers", "hooks"}
+    return {key: one for key, one in value.items() if (key not in server or one) and key != "version"}
 
 
 # ---------------------------------------------------------------- by example
@@ -129,24 +129,24 @@ def test_what_is_new_is_written_as_the_file_is_written(before: str, after: str) 
 def test_what_is_no_json_is_refused_with_its_place(text: str, why: str) -> None:
     with pytest.raises(jsonc.NotJson, match=why):
         jsonc.parse(text)
-    with pytest.raises(Unfit, match="is not JSON"):
-        SERVERS.put(text, OURS)
+    with pytest.raises(CannotEdit, match="is not JSON"):
+        SERVERS.put(text, SERVER)
 
 
 @pytest.mark.parametrize("text", ["[]", "1", '{"mcpServers": []}', '{"mcpServers": null}'])
 def test_a_file_of_another_shape_is_refused(text: str) -> None:
-    with pytest.raises(Unfit, match="no object"):
-        SERVERS.put(text, OURS)
+    with pytest.raises(CannotEdit, match="no object"):
+        SERVERS.put(text, SERVER)
 
 
 def test_a_server_of_somebody_else_under_our_name_is_not_overwritten() -> None:
-    with pytest.raises(Unfit, match="does not start this program"):
-        SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', OURS)
+    with pytest.raises(CannotEdit, match="does not start this program"):
+        SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', SERVER)
 
 
 def test_a_config_of_half_a_megabyte_is_edited_where_it_must_be() -> None:
     history = [{"display": f"prompt {i}", "pastedContents": {}, "cost": i / 7} for i in range(4_000)]
     text = json.dumps({"projects": {"/home/me": {"history": history}}}, indent=2)
-    installed = SERVERS.put(text, OURS)
+    installed = SERVERS.put(text, SERVER)
     assert installed.startswith(text[:-2])
-    assert undone(SERVERS, installed, []) == text
+    assert original_text(SERVERS, installed, []) == text

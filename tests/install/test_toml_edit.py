@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.install import toml_edit
 from ctxmem_mcp.install.config_edits import TomlServers
-from ctxmem_mcp.install.errors import Unfit
-from ctxmem_mcp.install.restore import undone
-from ctxmem_mcp.install.server_entry import Ours
+from ctxmem_mcp.install.errors import CannotEdit
+from ctxmem_mcp.install.restore import original_text
+from ctxmem_mcp.install.server_entry import ServerCommand
 from tests.install.conftest import COMMAND
 
 PART = TomlServers(Path("config.toml"), "mcp_servers", {"startup_timeout_sec": 20})
-OURS = Ours(COMMAND)
+SERVER = ServerCommand(COMMAND)
 NAME = ("mcp_servers", "ctxmem")
 
 _rows = st.sampled_from(
@@ -41,11 +41,11 @@ def texts(draw: st.DrawFn) -> str:
 
 @given(texts())
 def test_install_then_uninstall_gives_the_same_bytes(text: str) -> None:
-    installed = PART.put(text, OURS)
-    assert PART.put(installed, OURS) == installed
+    installed = PART.put(text, SERVER)
+    assert PART.put(installed, SERVER) == installed
     assert toml_edit.read(installed)["mcp_servers"]["ctxmem"]["command"] == COMMAND
-    assert undone(PART, installed, [text]) == text
-    assert toml_edit.read(undone(PART, installed, []) or "") == toml_edit.read(text)
+    assert original_text(PART, installed, [text]) == text
+    assert toml_edit.read(original_text(PART, installed, []) or "") == toml_edit.read(text)
 
 
 @given(texts(), texts())
@@ -56,13 +56,13 @@ def test_an_older_entry_between_others_is_brought_up_to_date_in_place(before: st
     text = f"[first]\n{before}{entry}{_renamed(after)}"
     try:
         known: dict[str, Any] = toml_edit.read(text)
-    except Unfit:  # the two halves don't make one file
+    except CannotEdit:  # the two halves don't make one file
         return
-    installed = PART.put(text, OURS)
+    installed = PART.put(text, SERVER)
     known["mcp_servers"]["ctxmem"] |= {"command": COMMAND, "args": []}
     assert toml_edit.read(installed) == known
     assert "# mine" in installed
-    left = toml_edit.read(PART.without(installed, prune=True) or "")
+    left = toml_edit.read(PART.remove(installed, prune=True) or "")
     assert "ctxmem" not in left.get("mcp_servers", {})
     assert left["first"] == known["first"]
 
@@ -82,23 +82,23 @@ def _renamed(text: str) -> str:
 )
 def test_an_entry_in_another_form_is_refused_and_the_form_to_write_it_in_is_named(text: str) -> None:
     told = r"in another form than a table of its own, \[mcp_servers\.ctxmem\]"
-    with pytest.raises(Unfit, match=told):
-        PART.put(text, OURS)
-    with pytest.raises(Unfit, match=told):
-        PART.without(text, prune=True)
+    with pytest.raises(CannotEdit, match=told):
+        PART.put(text, SERVER)
+    with pytest.raises(CannotEdit, match=told):
+        PART.remove(text, prune=True)
 
 
 @pytest.mark.parametrize("text", ["mcp_servers = {}\n", 'mcp_servers = { a = { command = "x" } } # mine\n'])
 def test_servers_in_braces_are_refused_and_the_form_to_write_them_in_is_named(text: str) -> None:
-    with pytest.raises(Unfit, match=r"has mcp_servers in braces.*\[mcp_servers\.NAME\]"):
-        PART.put(text, OURS)
+    with pytest.raises(CannotEdit, match=r"has mcp_servers in braces.*\[mcp_servers\.NAME\]"):
+        PART.put(text, SERVER)
 
 
 def test_what_is_no_toml_is_refused() -> None:
-    with pytest.raises(Unfit, match=r"is not TOML.*line 1"):
-        PART.put("a = \n", OURS)
+    with pytest.raises(CannotEdit, match=r"is not TOML.*line 1"):
+        PART.put("a = \n", SERVER)
 
 
 def test_a_path_with_backslashes_reads_back() -> None:
     path = 'C:\\Users\\me "x"\\ctxmem-mcp.exe'
-    assert toml_edit.read(PART.put(None, Ours(path)))["mcp_servers"]["ctxmem"]["command"] == path
+    assert toml_edit.read(PART.put(None, ServerCommand(path)))["mcp_servers"]["ctxmem"]["command"] == path

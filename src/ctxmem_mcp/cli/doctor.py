@@ -14,8 +14,8 @@ from ctxmem_mcp.capture import spool
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import Flags, with_memory
 from ctxmem_mcp.errors import CtxmemError
-from ctxmem_mcp.install.inspect import Fault, Report, look
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.host_paths import HostPaths
+from ctxmem_mcp.install.inspect import AgentReport, Fault, inspect_agent
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.memory import Memory
 
@@ -35,9 +35,9 @@ class Folder:
     faults: list[Fault] = field(default_factory=list)
 
 
-def run(machine: Machine, flags: Flags, as_json: bool) -> int:
+def run(host: HostPaths, flags: Flags, as_json: bool) -> int:
     """Looks and tells; gives the exit code, 1 where something is wrong."""
-    reports = [look(agent, machine) for agent in AGENTS.values()]
+    reports = [inspect_agent(agent, host) for agent in AGENTS.values()]
     usual, *others = folders = _folders(flags, reports)
     wrong = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
     if as_json:
@@ -55,19 +55,19 @@ def run(machine: Machine, flags: Flags, as_json: bool) -> int:
     return 1 if wrong else 0
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _plain(report: AgentReport) -> dict[str, Any]:
     return {
         "agent": report.agent,
         "present": report.present,
         "servers": [
             {
-                "file": str(one.path), "name": one.found.where, "command": list(one.found.command),
-                "starts": not one.answer.fault, **asdict(one.answer),
+                "file": str(one.path), "name": one.entry.where, "command": list(one.entry.command),
+                "starts": not one.probe.fault, **asdict(one.probe),
             }
             for one in report.servers
         ],
         "hooks": [
-            {"file": str(one.path), "event": one.found.where, "command": list(one.found.command)}
+            {"file": str(one.path), "event": one.entry.where, "command": list(one.entry.command)}
             for one in report.hooks
         ],
         "faults": [asdict(fault) for fault in report.faults],
@@ -75,14 +75,14 @@ def _plain(report: Report) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tell(report: Report) -> None:
+def _tell(report: AgentReport) -> None:
     _say(f"{report.title}: {'present' if report.present else 'not here'}")
     for server in report.servers:
-        _say(f"  server {server.found.where} in {server.path}: {' '.join(server.found.command)}")
-        if not server.answer.fault:
-            _say(f"    starts: {server.answer.name} {server.answer.version}, {server.answer.seconds:.1f} s")
+        _say(f"  server {server.entry.where} in {server.path}: {' '.join(server.entry.command)}")
+        if not server.probe.fault:
+            _say(f"    starts: {server.probe.name} {server.probe.version}, {server.probe.seconds:.1f} s")
     for path in dict.fromkeys(hook.path for hook in report.hooks):
-        events = [hook.found.where for hook in report.hooks if hook.path == path]
+        events = [hook.entry.where for hook in report.hooks if hook.path == path]
         _say(f"  hooks in {path}: {', '.join(events)}")
     for remark in report.remarks:
         _say(f"  {remark}")
@@ -110,18 +110,18 @@ def _say(line: str) -> None:
 # ---------------------------------------------------------------- the data folders
 
 
-def _folders(flags: Flags, reports: list[Report]) -> list[Folder]:
+def _folders(flags: Flags, reports: list[AgentReport]) -> list[Folder]:
     """The usual one, and those that agents' servers and hooks were told to use instead."""
     usual = _folder(flags, "name another folder with CTXMEM_DATA_DIR")
-    users: dict[Path, list[Report]] = {}
+    users: dict[Path, list[AgentReport]] = {}
     for report in reports:
-        for path in map(Path, report.folders()):
+        for path in map(Path, report.data_dirs()):
             if path != Path(usual.path):
                 users.setdefault(path, []).append(report)
     return [usual, *(_folder_of(users[path], path, flags) for path in users)]
 
 
-def _folder_of(users: list[Report], path: Path, flags: Flags) -> Folder:
+def _folder_of(users: list[AgentReport], path: Path, flags: Flags) -> Folder:
     again = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
     folder = _folder(replace(flags, data_dir=str(path)), f"run `{again}`")
     folder.agents = [report.title for report in users]

@@ -18,10 +18,10 @@ from ctxmem_mcp.errors import ConfigRefused, InvalidArgument
 from ctxmem_mcp.install import apply
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.apply import Change
-from ctxmem_mcp.install.config_edits import Part
-from ctxmem_mcp.install.machine import Machine, system_named
+from ctxmem_mcp.install.config_edits import ConfigEdit
+from ctxmem_mcp.install.host_paths import HostPaths, system_of
 from ctxmem_mcp.install.registry import AGENTS
-from ctxmem_mcp.install.server_entry import PROGRAM, Ours
+from ctxmem_mcp.install.server_entry import PROGRAM, ServerCommand
 from ctxmem_mcp.settings import folder_named
 
 Names = Annotated[
@@ -49,63 +49,63 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
         """Register the server, and hooks where the agent has them. Shows each change, keeps a copy of each file."""
         given = flags.data_dir if data_dir is None else data_dir
         folder = None if given is None else str(folder_named(given, "--data-dir"))
-        ours = Ours(_command(), folder, system_named(sys.platform))
+        server = ServerCommand(_command(), folder, system_of(sys.platform))
 
-        def parts_of(agent: Agent) -> list[Part]:
-            return [part for part in _parts(agent, project) if part.role == "server" or not no_hooks]
+        def edits_of(agent: Agent) -> list[ConfigEdit]:
+            return [edit for edit in _edits(agent, project) if edit.role == "server" or not no_hooks]
 
-        def plan(parts: list[Part]) -> list[Change]:
-            return apply.to_install(parts, ours)
+        def plan(edits: list[ConfigEdit]) -> list[Change]:
+            return apply.plan_install(edits, server)
 
-        _for_each(_chosen(agents, every, project), parts_of, plan, dry_run, done="is registered")
+        _for_each(_chosen_agents(agents, every, project), edits_of, plan, dry_run, done="is registered")
 
     @app.command()
     def uninstall(agents: Names = None, every: All = False, dry_run: DryRun = False, project: Project = False) -> None:
         """Take out what install put in; a file that is else untouched is as it was before."""
-        chosen = _chosen(agents, every, project)
-        _for_each(chosen, lambda agent: _parts(agent, project), apply.to_uninstall, dry_run, done="")
+        chosen = _chosen_agents(agents, every, project)
+        _for_each(chosen, lambda agent: _edits(agent, project), apply.plan_uninstall, dry_run, done="")
 
     @app.command()
     def doctor(
         as_json: Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")] = False,
     ) -> None:
         """Say what is registered where, whether it starts, and what is wrong. Exit code 1 when something is."""
-        raise typer.Exit(run_doctor(machine(), flags, as_json))
+        raise typer.Exit(run_doctor(host(), flags, as_json))
 
 
-def machine() -> Machine:
+def host() -> HostPaths:
     """This machine, seen from the folder one is in. Raises InvalidArgument where that is gone."""
     try:
         here = Path.cwd()
     except FileNotFoundError as error:
         raise InvalidArgument("the folder you are in", "is gone", "Go to one that is there.") from error
-    return Machine(system_named(sys.platform), Path.home(), here, dict(os.environ))
+    return HostPaths(system_of(sys.platform), Path.home(), here, dict(os.environ))
 
 
-def _chosen(names: list[str] | None, every: bool, project: bool) -> list[Agent]:
+def _chosen_agents(names: list[str] | None, every: bool, project: bool) -> list[Agent]:
     """The agents that are meant. Raises InvalidArgument."""
-    here = machine()
+    here = host()
     if every == bool(names):
         raise InvalidArgument("AGENT", "name agents, or say --all", f"Agents are {', '.join(AGENTS)}.")
     for name in names or ():
         if name not in AGENTS:
             raise InvalidArgument("AGENT", f"{name!r} is no agent that we know", f"Agents are {', '.join(AGENTS)}.")
-        if project and not AGENTS[name].parts(here, project=True):
+        if project and not AGENTS[name].edits(here, project=True):
             raise InvalidArgument("--project", f"{AGENTS[name].title} keeps nothing in a project", "Leave it out.")
     if names:
         return [AGENTS[name] for name in dict.fromkeys(names)]
     found = [agent for agent in AGENTS.values() if agent.is_present(here)]
-    return [agent for agent in found if not project or agent.parts(here, project=True)]
+    return [agent for agent in found if not project or agent.edits(here, project=True)]
 
 
-def _parts(agent: Agent, project: bool) -> list[Part]:
-    return agent.parts(machine(), project=project)
+def _edits(agent: Agent, project: bool) -> list[ConfigEdit]:
+    return agent.edits(host(), project=project)
 
 
 def _for_each(
     agents: list[Agent],
-    parts_of: Callable[[Agent], list[Part]],
-    plan: Callable[[list[Part]], list[Change]],
+    edits_of: Callable[[Agent], list[ConfigEdit]],
+    plan: Callable[[list[ConfigEdit]], list[Change]],
     dry_run: bool,
     done: str,
 ) -> None:
@@ -115,20 +115,20 @@ def _for_each(
         typer.echo(f"None of the agents is there: {', '.join(AGENTS)}. Name one to do it all the same.")
     for agent in agents:
         try:
-            parts = parts_of(agent)
-            _carry_out(agent, parts, plan(parts), dry_run, done)
+            edits = edits_of(agent)
+            _apply_changes(agent, edits, plan(edits), dry_run, done)
         except ConfigRefused as error:
             refused = True
             typer.echo(f"{PROGRAM}: {agent.title}: {error}", err=True)
     raise typer.Exit(1 if refused else 0)
 
 
-def _carry_out(agent: Agent, parts: list[Part], changes: list[Change], dry_run: bool, done: str) -> None:
+def _apply_changes(agent: Agent, edits: list[ConfigEdit], changes: list[Change], dry_run: bool, done: str) -> None:
     for change in changes:
         typer.echo(change.diff())
         if dry_run:
             continue
-        kept = apply.carry_out(change, datetime.now())
+        kept = apply.apply_change(change, datetime.now())
         verb = "Removed" if change.after is None else "Made" if change.before is None else "Changed"
         typer.echo(f"{verb} {change.path}" + (f"; as it was before: {kept}" if kept else ""))
     if dry_run:
@@ -137,7 +137,7 @@ def _carry_out(agent: Agent, parts: list[Part], changes: list[Change], dry_run: 
     elif not changes:
         typer.echo(f"{agent.title}: {f'{done} already' if done else 'has nothing of ours'}; nothing changed.")
     else:
-        typer.echo(f"{agent.title}: {f'{done}. {agent.steps_after(parts)}' if done else 'as it was without us.'}")
+        typer.echo(f"{agent.title}: {f'{done}. {agent.next_steps(edits)}' if done else 'as it was without us.'}")
 
 
 def _command() -> str:

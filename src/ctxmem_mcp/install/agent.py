@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxmem_mcp.install.config_edits import Part
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.config_edits import ConfigEdit
+from ctxmem_mcp.install.host_paths import HostPaths
 
 
-def nothing(machine: Machine) -> Sequence[Part]:
+def _no_edits(host: HostPaths) -> Sequence[ConfigEdit]:
     return ()
 
 
@@ -23,26 +23,26 @@ class Agent:
 
     name: str
     title: str
-    traces: Callable[[Machine], Sequence[Path]]
-    servers: Callable[[Machine], Sequence[Part]]
-    hooks: Callable[[Machine], Sequence[Part]] = nothing
-    project_servers: Callable[[Machine], Sequence[Part]] = nothing
-    project_hooks: Callable[[Machine], Sequence[Part]] = nothing
-    others: Callable[[Machine], Sequence[Part]] = nothing
-    remove_others: str = ""
+    markers: Callable[[HostPaths], Sequence[Path]]
+    servers: Callable[[HostPaths], Sequence[ConfigEdit]]
+    hooks: Callable[[HostPaths], Sequence[ConfigEdit]] = _no_edits
+    project_servers: Callable[[HostPaths], Sequence[ConfigEdit]] = _no_edits
+    project_hooks: Callable[[HostPaths], Sequence[ConfigEdit]] = _no_edits
+    foreign_servers: Callable[[HostPaths], Sequence[ConfigEdit]] = _no_edits
+    foreign_removal_command: str = ""
     after: str = ""
     after_hooks: str = ""
 
-    def is_present(self, machine: Machine) -> bool:
-        return any(trace.exists() for trace in self.traces(machine))
+    def is_present(self, host: HostPaths) -> bool:
+        return any(marker.exists() for marker in self.markers(host))
 
-    def parts(self, machine: Machine, *, project: bool) -> list[Part]:
+    def edits(self, host: HostPaths, *, project: bool) -> list[ConfigEdit]:
         """The servers' parts, then the hooks'."""
         if project:
-            return [*self.project_servers(machine), *self.project_hooks(machine)]
-        return [*self.servers(machine), *self.hooks(machine)]
+            return [*self.project_servers(host), *self.project_hooks(host)]
+        return [*self.servers(host), *self.hooks(host)]
 
-    def steps_after(self, parts: Sequence[Part]) -> str:
+    def next_steps(self, edits: Sequence[ConfigEdit]) -> str:
         """What a person does and sees once these parts are registered."""
-        with_hooks = any(part.role == "hooks" for part in parts)
+        with_hooks = any(edit.role == "hooks" for edit in edits)
         return f"{self.after} {self.after_hooks}" if with_hooks else self.after

@@ -14,7 +14,7 @@ from pathlib import Path
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.hook_edits import Event, JsonHooks
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.host_paths import HostPaths
 
 NAME = "claude-code"
 EVENTS: Mapping[str, Event] = {
@@ -28,12 +28,12 @@ EVENTS: Mapping[str, Event] = {
 }
 
 
-def _folder(machine: Machine) -> Path:
-    return machine.named("CLAUDE_CONFIG_DIR") or machine.home / ".claude"
+def _folder(host: HostPaths) -> Path:
+    return host.env_path("CLAUDE_CONFIG_DIR") or host.home / ".claude"
 
 
-def _state(machine: Machine) -> Path:
-    return (machine.named("CLAUDE_CONFIG_DIR") or machine.home) / ".claude.json"
+def _state(host: HostPaths) -> Path:
+    return (host.env_path("CLAUDE_CONFIG_DIR") or host.home) / ".claude.json"
 
 
 def _servers(path: Path) -> Sequence[JsonServers]:
@@ -47,15 +47,15 @@ def _hooks(path: Path) -> Sequence[JsonHooks]:
 AGENT = Agent(
     NAME,
     "Claude Code",
-    traces=lambda machine: [_folder(machine), _state(machine)],
-    servers=lambda machine: _servers(_state(machine)),
-    hooks=lambda machine: _hooks(_folder(machine) / "settings.json"),
-    project_servers=lambda machine: _servers(machine.project / ".mcp.json"),
-    project_hooks=lambda machine: _hooks(machine.project / ".claude" / "settings.local.json"),
-    others=lambda machine: [
-        JsonServers(_state(machine), "mcpServers", within=("projects", str(machine.project))),
+    markers=lambda host: [_folder(host), _state(host)],
+    servers=lambda host: _servers(_state(host)),
+    hooks=lambda host: _hooks(_folder(host) / "settings.json"),
+    project_servers=lambda host: _servers(host.project / ".mcp.json"),
+    project_hooks=lambda host: _hooks(host.project / ".claude" / "settings.local.json"),
+    foreign_servers=lambda host: [
+        JsonServers(_state(host), "mcpServers", within=("projects", str(host.project))),
     ],
-    remove_others="claude mcp remove --scope local ctxmem",
+    foreign_removal_command="claude mcp remove --scope local ctxmem",
     after="Start a new session. `/mcp` lists ctxmem as connected.",
     after_hooks="`/hooks` lists the hooks.",
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import TomlServers
 from ctxmem_mcp.install.hook_edits import Event, JsonHooks
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.host_paths import HostPaths
 
 NAME = "codex"
 EVENTS: Mapping[str, Event] = {
@@ -27,8 +27,8 @@ EVENTS: Mapping[str, Event] = {
 START_SECONDS = 20
 
 
-def _folder(machine: Machine) -> Path:
-    return machine.named("CODEX_HOME") or machine.home / ".codex"
+def _folder(host: HostPaths) -> Path:
+    return host.env_path("CODEX_HOME") or host.home / ".codex"
 
 
 def _servers(folder: Path) -> Sequence[TomlServers]:
@@ -42,11 +42,11 @@ def _hooks(folder: Path) -> Sequence[JsonHooks]:
 AGENT = Agent(
     NAME,
     "Codex",
-    traces=lambda machine: [_folder(machine)],
-    servers=lambda machine: _servers(_folder(machine)),
-    hooks=lambda machine: _hooks(_folder(machine)),
-    project_servers=lambda machine: _servers(machine.project / ".codex"),
-    project_hooks=lambda machine: _hooks(machine.project / ".codex"),
+    markers=lambda host: [_folder(host)],
+    servers=lambda host: _servers(_folder(host)),
+    hooks=lambda host: _hooks(_folder(host)),
+    project_servers=lambda host: _servers(host.project / ".codex"),
+    project_hooks=lambda host: _hooks(host.project / ".codex"),
     after="Start a new session. `/mcp` lists ctxmem.",
     after_hooks="Open `/hooks` and trust the hooks, they run only then.",
 )

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from ctxmem_mcp.install import json_edit, jsonc, toml_edit
-from ctxmem_mcp.install.errors import Unfit
-from ctxmem_mcp.install.server_entry import NAME, Ours, data_dir_of, is_our_server
+from ctxmem_mcp.install.errors import CannotEdit
+from ctxmem_mcp.install.server_entry import NAME, ServerCommand, data_dir_of, is_our_server
 
 Role = Literal["server", "hooks"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundEntry:
     """One of ours as it stands: under which name, or at which event; what it runs; whether its file switches it off."""
 
     where: str
@@ -33,17 +33,17 @@ class Found:
     off: bool = False
 
 
-class Part(Protocol):
+class ConfigEdit(Protocol):
     role: ClassVar[Role]
     mode: ClassVar[int]
 
     @property
     def path(self) -> Path: ...
-    def put(self, text: str | None, ours: Ours) -> str: ...
-    def found(self, text: str | None) -> list[Found]: ...
-    def carry(self, text: str | None, of: str) -> str: ...
-    def without(self, text: str, *, prune: bool) -> str | None: ...
-    def folder(self, text: str | None) -> str | None: ...
+    def put(self, text: str | None, server: ServerCommand) -> str: ...
+    def find(self, text: str | None) -> list[FoundEntry]: ...
+    def copy(self, text: str | None, of: str) -> str: ...
+    def remove(self, text: str, *, prune: bool) -> str | None: ...
+    def data_dir(self, text: str | None) -> str | None: ...
 
 
 class _Servers:
@@ -53,33 +53,33 @@ class _Servers:
     role: ClassVar[Role] = "server"
     mode: ClassVar[int] = 0o666
     # What the format calls values by name.
-    names_in: ClassVar[str]
+    kind: ClassVar[str]
 
-    def found(self, text: str | None) -> list[Found]:
+    def find(self, text: str | None) -> list[FoundEntry]:
         servers = self._servers(text)
-        return [_server_found(name, servers[name]) for name in _all_known(servers)]
+        return [_found_server(name, servers[name]) for name in _our_names(servers)]
 
-    def carry(self, text: str | None, of: str) -> str:
+    def copy(self, text: str | None, of: str) -> str:
         servers, text = self._servers(of), text or ""
-        for name in _all_known(servers):
+        for name in _our_names(servers):
             text = self._put(text, (self.key, name), servers[name])
         return text
 
-    def folder(self, text: str | None) -> str | None:
+    def data_dir(self, text: str | None) -> str | None:
         servers = self._servers(text)
-        known = _known(servers)
+        known = _our_name(servers)
         return None if known is None else data_dir_of(servers[known])
 
     def _servers(self, text: str | None) -> dict[str, Any]:
         servers = self._read(text).get(self.key, {})
         if not isinstance(servers, dict):
-            raise Unfit(f"has {self.key!r}, which is no {self.names_in}")
+            raise CannotEdit(f"has {self.key!r}, which is no {self.kind}")
         return servers
 
     def _read(self, text: str | None) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
+    def _put(self, text: str, keys: tuple[str, ...], value: Any) -> str:
         raise NotImplementedError
 
 
@@ -89,26 +89,26 @@ class JsonServers(_Servers):
 
     path: Path
     key: str
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
+    leading: Mapping[str, Any] = field(default_factory=dict)
+    trailing: Mapping[str, Any] = field(default_factory=dict)
     within: tuple[str, ...] = ()
 
-    names_in: ClassVar[str] = "object"
+    kind: ClassVar[str] = "object"
 
-    def put(self, text: str | None, ours: Ours) -> str:
+    def put(self, text: str | None, server: ServerCommand) -> str:
         servers = self._servers(text)
-        known = _known(servers)
+        known = _our_name(servers)
         text = text or ""
         if known is None:
-            new = {**self.before, "command": ours.command, "args": ours.arguments, **self.after}
+            new = {**self.leading, "command": server.command, "args": server.arguments, **self.trailing}
             return self._put(text, (self.key, NAME), new)
-        for name, value in (("command", ours.command), ("args", ours.arguments)):
+        for name, value in (("command", server.command), ("args", server.arguments)):
             if servers[known].get(name) != value:
                 text = self._put(text, (self.key, known, name), value)
         return text
 
-    def without(self, text: str, *, prune: bool) -> str | None:
-        for name in _all_known(self._servers(text)):
+    def remove(self, text: str, *, prune: bool) -> str | None:
+        for name in _our_names(self._servers(text)):
             text = json_edit.drop(text, (*self.within, self.key, name))
             if prune and not self._servers(text):
                 text = json_edit.drop(text, (*self.within, self.key))
@@ -120,8 +120,8 @@ class JsonServers(_Servers):
             inner = inner.get(key) if isinstance(inner, dict) else None
         return inner if isinstance(inner, dict) else {}
 
-    def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
-        return json_edit.put(text, (*self.within, *way), value)
+    def _put(self, text: str, keys: tuple[str, ...], value: Any) -> str:
+        return json_edit.put(text, (*self.within, *keys), value)
 
 
 @dataclass(frozen=True)
@@ -130,25 +130,25 @@ class TomlServers(_Servers):
 
     path: Path
     key: str
-    after: Mapping[str, Any] = field(default_factory=dict)
+    trailing: Mapping[str, Any] = field(default_factory=dict)
 
-    names_in: ClassVar[str] = "table"
+    kind: ClassVar[str] = "table"
 
-    def put(self, text: str | None, ours: Ours) -> str:
-        known = _known(self._servers(text))
-        new = {"command": ours.command, "args": ours.arguments, **({} if known else self.after)}
+    def put(self, text: str | None, server: ServerCommand) -> str:
+        known = _our_name(self._servers(text))
+        new = {"command": server.command, "args": server.arguments, **({} if known else self.trailing)}
         return self._put(text or "", (self.key, known or NAME), new)
 
-    def without(self, text: str, *, prune: bool) -> str | None:
-        for name in _all_known(self._servers(text)):
+    def remove(self, text: str, *, prune: bool) -> str | None:
+        for name in _our_names(self._servers(text)):
             text = toml_edit.drop(text, (self.key, name))
         return text
 
     def _read(self, text: str | None) -> dict[str, Any]:
         return toml_edit.read(text or "")
 
-    def _put(self, text: str, way: tuple[str, ...], value: Any) -> str:
-        return toml_edit.put(text, way, value)
+    def _put(self, text: str, keys: tuple[str, ...], value: Any) -> str:
+        return toml_edit.put(text, keys, value)
 
 
 def json_object(text: str | None) -> dict[str, Any]:
@@ -158,28 +158,28 @@ def json_object(text: str | None) -> dict[str, Any]:
     try:
         value = jsonc.read(text)
     except jsonc.NotJson as error:
-        raise Unfit(f"is not JSON, even with comments granted: {error}") from error
+        raise CannotEdit(f"is not JSON, even with comments granted: {error}") from error
     if not isinstance(value, dict):
-        raise Unfit("is JSON, but no object")
+        raise CannotEdit("is JSON, but no object")
     return value
 
 
-def _all_known(servers: Mapping[str, Any]) -> list[str]:
+def _our_names(servers: Mapping[str, Any]) -> list[str]:
     return [name for name, entry in servers.items() if is_our_server(entry)]
 
 
-def _known(servers: Mapping[str, Any]) -> str | None:
+def _our_name(servers: Mapping[str, Any]) -> str | None:
     """The name of the entry that is ours to bring up to date. Raises Unfit where our name is somebody else's."""
     if NAME in servers and not is_our_server(servers[NAME]):
-        raise Unfit(f"has a server named {NAME!r} that does not start this program; rename or remove it first")
-    known = _all_known(servers)
+        raise CannotEdit(f"has a server named {NAME!r} that does not start this program; rename or remove it first")
+    known = _our_names(servers)
     return NAME if NAME in servers else known[0] if len(known) == 1 else None
 
 
-def _server_found(name: str, entry: Mapping[str, Any]) -> Found:
+def _found_server(name: str, entry: Mapping[str, Any]) -> FoundEntry:
     words = entry.get("args")
     arguments = [str(word) for word in words] if isinstance(words, list) else []
     given = entry.get("env")
     environment = {key: str(value) for key, value in given.items()} if isinstance(given, Mapping) else {}
     off = entry.get("disabled") is True or entry.get("enabled") is False
-    return Found(name, (entry["command"], *arguments), environment, off)
+    return FoundEntry(name, (entry["command"], *arguments), environment, off)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from ctxmem_mcp.install.errors import Unfit
+from ctxmem_mcp.install.errors import CannotEdit
 
 _MARK = ".ctxmem-"
 _ENDING = ".bak"
@@ -24,27 +24,27 @@ def read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise Unfit("is not UTF-8") from error
+        raise CannotEdit("is not UTF-8") from error
     except OSError as error:
-        raise Unfit(f"can't be read: {error.strerror}") from error
+        raise CannotEdit(f"can't be read: {error.strerror}") from error
 
 
-def is_protected(path: Path) -> bool:
+def is_read_only(path: Path) -> bool:
     """Whether nobody may write to a file that is there."""
     return path.exists() and not path.stat().st_mode & 0o222
 
 
-def backups(path: Path) -> list[str]:
+def read_backups(path: Path) -> list[str]:
     """The texts that were kept of a file, the newest first."""
-    kept = sorted(path.parent.glob(f"{_escaped(path.name)}{_MARK}*{_ENDING}"), reverse=True)
+    kept = sorted(path.parent.glob(f"{_escape_glob(path.name)}{_MARK}*{_ENDING}"), reverse=True)
     texts: list[str] = []
     for one in kept:
-        with suppress(Unfit):
+        with suppress(CannotEdit):
             texts.append(read(one) or "")
     return texts
 
 
-def keep(path: Path, now: datetime) -> Path:
+def back_up(path: Path, now: datetime) -> Path:
     """Copies a file beside itself, with its permissions; gives the copy's path."""
     content, mode = path.read_bytes(), path.stat().st_mode & 0o777
     for again in range(100):
@@ -85,5 +85,5 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _escaped(name: str) -> str:
+def _escape_glob(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

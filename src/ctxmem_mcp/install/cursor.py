@@ -36,11 +36,11 @@ def _hooks(folder: Path) -> Sequence[JsonHooks]:
 AGENT = Agent(
     NAME,
     "Cursor",
-    traces=lambda machine: [machine.home / ".cursor"],
-    servers=lambda machine: _servers(machine.home / ".cursor"),
-    hooks=lambda machine: _hooks(machine.home / ".cursor"),
-    project_servers=lambda machine: _servers(machine.project / ".cursor"),
-    project_hooks=lambda machine: _hooks(machine.project / ".cursor"),
+    markers=lambda host: [host.home / ".cursor"],
+    servers=lambda host: _servers(host.home / ".cursor"),
+    hooks=lambda host: _hooks(host.home / ".cursor"),
+    project_servers=lambda host: _servers(host.project / ".cursor"),
+    project_hooks=lambda host: _hooks(host.project / ".cursor"),
     after="Restart Cursor. Its settings list ctxmem under MCP, switched on.",
     after_hooks="The hooks are under Hooks there.",
 )

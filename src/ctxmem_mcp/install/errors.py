@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class Unfit(ValueError):
+class CannotEdit(ValueError):
     """Says it in words that follow the file's path: "is not JSON ...". Nothing was changed."""

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ctxmem_mcp.install import json_edit
-from ctxmem_mcp.install.config_edits import Found, Role, json_object
-from ctxmem_mcp.install.errors import Unfit
-from ctxmem_mcp.install.server_entry import HOOK_SECONDS, PROGRAM, Ours, is_our_hook, our_call_in, shlex_words
+from ctxmem_mcp.install.config_edits import FoundEntry, Role, json_object
+from ctxmem_mcp.install.errors import CannotEdit
+from ctxmem_mcp.install.server_entry import (
+    HOOK_TIMEOUT_SECONDS,
+    PROGRAM,
+    ServerCommand,
+    find_our_call,
+    is_our_hook,
+    shlex_words,
+)
 
 _HOOKS = "hooks"
 
@@ -21,7 +28,7 @@ class Event:
     """An event that we want to hear of: which of its kinds, and for how long the agent may wait."""
 
     matcher: str | None = None
-    seconds: int = HOOK_SECONDS
+    seconds: int = HOOK_TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -38,72 +45,72 @@ class JsonHooks:
     role: ClassVar[Role] = "hooks"
     mode: ClassVar[int] = 0o666
 
-    def put(self, text: str | None, ours: Ours) -> str:
-        text = self._opened(text)
+    def put(self, text: str | None, server: ServerCommand) -> str:
+        text = self._with_version(text)
         self._refuse_mixed(text)
         for name, event in self.events.items():
-            text = self._put_event(text, name, event, ours.hook_line(self.agent, by_bash=self.by_bash))
-        for name in [name for name in _lists(text) if name not in self.events]:
-            text = self._take(text, name)
+            text = self._put_event(text, name, event, server.hook_line(self.agent, by_bash=self.by_bash))
+        for name in [name for name in _events(text) if name not in self.events]:
+            text = self._remove_event(text, name)
         return text
 
-    def found(self, text: str | None) -> list[Found]:
+    def find(self, text: str | None) -> list[FoundEntry]:
         off = json_object(text).get("disableAllHooks") is True
         return [
-            Found(name, tuple(call), off=off)
-            for name, entries in _lists(text).items()
+            FoundEntry(name, tuple(call), off=off)
+            for name, entries in _events(text).items()
             for hook in self._hooks(entries)
-            if (call := our_call_in(hook.get("command")))
+            if (call := find_our_call(hook.get("command")))
         ]
 
-    def carry(self, text: str | None, of: str) -> str:
-        text = self._opened(text)
-        for name, entries in _lists(of).items():
+    def copy(self, text: str | None, of: str) -> str:
+        text = self._with_version(text)
+        for name, entries in _events(of).items():
             for entry in self._only_ours(entries):
-                text = json_edit.put(text, (_HOOKS, name, len(_lists(text).get(name, []))), entry)
+                text = json_edit.put(text, (_HOOKS, name, len(_events(text).get(name, []))), entry)
         return text
 
-    def without(self, text: str, *, prune: bool) -> str | None:
+    def remove(self, text: str, *, prune: bool) -> str | None:
         self._refuse_mixed(text)
-        for name in [name for name in _lists(text) if self._ways(text, name)]:
-            text = self._take(text, name)
-            if prune and not _lists(text):
+        for name in [name for name in _events(text) if self._our_hooks(text, name)]:
+            text = self._remove_event(text, name)
+            if prune and not _events(text):
                 text = json_edit.drop(text, (_HOOKS,))
         return text
 
-    def folder(self, text: str | None) -> str | None:
+    def data_dir(self, text: str | None) -> str | None:
         return None
 
     # ------------------------------------------------------------ one event
 
     def _put_event(self, text: str, name: str, event: Event, line: str) -> str:
-        ways = self._ways(text, name)
-        if not ways:
+        paths_to_ours = self._our_hooks(text, name)
+        if not paths_to_ours:
             hook = {**({} if self.flat else {"type": "command"}), "command": line, "timeout": event.seconds}
             matcher = {"matcher": event.matcher} if event.matcher else {}
             new = hook if self.flat else {**matcher, _HOOKS: [hook]}
-            return json_edit.put(text, (_HOOKS, name, len(_lists(text).get(name, []))), new)
-        text = self._take(text, name, keep=1)
-        way = self._ways(text, name)[0]
-        text = _changed(text, (*way, "command"), line)
-        if "timeout" not in _at(json_object(text), way):
-            text = json_edit.put(text, (*way, "timeout"), event.seconds)
-        group = _lists(text)[name][way[2]]
+            return json_edit.put(text, (_HOOKS, name, len(_events(text).get(name, []))), new)
+        text = self._remove_event(text, name, keep=1)
+        keys = self._our_hooks(text, name)[0]
+        text = _set(text, (*keys, "command"), line)
+        if "timeout" not in _get(json_object(text), keys):
+            text = json_edit.put(text, (*keys, "timeout"), event.seconds)
+        group = _events(text)[name][keys[2]]
         if event.matcher and not self.flat and len(group[_HOOKS]) == 1:
-            text = _changed(text, (*way[:3], "matcher"), event.matcher)
+            text = _set(text, (*keys[:3], "matcher"), event.matcher)
         return text
 
-    def _take(self, text: str, name: str, *, keep: int = 0) -> str:
+    def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:
         """The text without our hooks of an event but the first `keep`, and without what held nothing else."""
-        gone = self._ways(text, name)[keep:]
-        for way in reversed(gone):
-            alone = not self.flat and len(_lists(text)[name][way[2]][_HOOKS]) == 1
-            text = json_edit.drop(text, way[:3] if alone else way)
-        return json_edit.drop(text, (_HOOKS, name)) if gone and not _lists(text)[name] else text
+        gone = self._our_hooks(text, name)[keep:]
+        for keys in reversed(gone):
+            alone = not self.flat and len(_events(text)[name][keys[2]][_HOOKS]) == 1
+            text = json_edit.drop(text, keys[:3] if alone else keys)
+        return json_edit.drop(text, (_HOOKS, name)) if gone and not _events(text)[name] else text
 
-    def _ways(self, text: str | None, name: str) -> list[tuple[Any, ...]]:
+    def _our_hooks(self, text: str | None, name: str) -> list[tuple[Any, ...]]:
         """Where our hooks of an event stand."""
-        entries = _lists(text).get(name, [])
+        entries = _events(text).get(name, [])
         if self.flat:
             return [(_HOOKS, name, i) for i, entry in enumerate(entries) if _is_ours(entry)]
         return [
@@ -120,10 +127,10 @@ class JsonHooks:
 
     def _refuse_mixed(self, text: str) -> None:
         """A line that a person wrote around ours can't be changed or taken out without theirs. Raises Unfit."""
-        for name, entries in _lists(text).items():
+        for name, entries in _events(text).items():
             for line in (hook.get("command") for hook in self._hooks(entries)):
-                if our_call_in(line) and not is_our_hook(line):
-                    raise Unfit(
+                if find_our_call(line) and not is_our_hook(line):
+                    raise CannotEdit(
                         f"has a hook for {name} that does more than call this program, `{line}`; "
                         "let it be the call alone, and the rest a hook of its own"
                     )
@@ -135,20 +142,20 @@ class JsonHooks:
             elif ours := [hook for hook in _hooks_of(entry) if _is_ours(hook)]:
                 yield {**entry, _HOOKS: ours}
 
-    def _opened(self, text: str | None) -> str:
+    def _with_version(self, text: str | None) -> str:
         if self.version is not None and "version" not in json_object(text):
             return json_edit.put(text or "", ("version",), self.version)
         return text or ""
 
 
-def _lists(text: str | None) -> dict[str, list[Any]]:
+def _events(text: str | None) -> dict[str, list[Any]]:
     """The events of a file with what is registered for them. Raises Unfit."""
     events = json_object(text).get(_HOOKS, {})
     if not isinstance(events, dict):
-        raise Unfit("has 'hooks', which is no object")
+        raise CannotEdit("has 'hooks', which is no object")
     for name, entries in events.items():
         if not isinstance(entries, list):
-            raise Unfit(f"has 'hooks.{name}', which is no list")
+            raise CannotEdit(f"has 'hooks.{name}', which is no list")
     return events
 
 
@@ -161,19 +168,19 @@ def _is_ours(hook: Any) -> bool:
     return isinstance(hook, dict) and is_our_hook(hook.get("command"))
 
 
-def _changed(text: str, way: tuple[Any, ...], value: Any) -> str:
-    holder = _at(json_object(text), way[:-1])
-    return text if way[-1] in holder and holder[way[-1]] == value else json_edit.put(text, way, value)
+def _set(text: str, keys: tuple[Any, ...], value: Any) -> str:
+    holder = _get(json_object(text), keys[:-1])
+    return text if keys[-1] in holder and holder[keys[-1]] == value else json_edit.put(text, keys, value)
 
 
-def _at(value: Any, way: tuple[Any, ...]) -> Any:
-    for step in way:
+def _get(value: Any, keys: tuple[Any, ...]) -> Any:
+    for step in keys:
         value = value[step]
     return value
 
 
 @dataclass(frozen=True)
-class Script:
+class HookScript:
     """A hook that is a file of its own, named for its event."""
 
     path: Path
@@ -183,25 +190,27 @@ class Script:
     role: ClassVar[Role] = "hooks"
     mode: ClassVar[int] = 0o777
 
-    def put(self, text: str | None, ours: Ours) -> str:
+    def put(self, text: str | None, server: ServerCommand) -> str:
         if text is not None and not self._is_ours(text):
-            raise Unfit(
-                f"is a hook of your own; call `{ours.hook_line(self.agent)}` from it, or install with --no-hooks"
+            raise CannotEdit(
+                f"is a hook of your own; call `{server.hook_line(self.agent)}` from it, or install with --no-hooks"
             )
-        return f"{self.opening}exec {ours.hook_line(self.agent)}\n"
+        return f"{self.opening}exec {server.hook_line(self.agent)}\n"
 
-    def found(self, text: str | None) -> list[Found]:
+    def find(self, text: str | None) -> list[FoundEntry]:
         return (
-            [Found(self.path.name, tuple(shlex_words(_line(text))))] if text is not None and self._is_ours(text) else []
+            [FoundEntry(self.path.name, tuple(shlex_words(_line(text))))]
+            if text is not None and self._is_ours(text)
+            else []
         )
 
-    def carry(self, text: str | None, of: str) -> str:
+    def copy(self, text: str | None, of: str) -> str:
         return text if text is not None else of
 
-    def without(self, text: str, *, prune: bool) -> str | None:
+    def remove(self, text: str, *, prune: bool) -> str | None:
         return None if self._is_ours(text) else text
 
-    def folder(self, text: str | None) -> str | None:
+    def data_dir(self, text: str | None) -> str | None:
         return None
 
     def _is_ours(self, text: str) -> bool:

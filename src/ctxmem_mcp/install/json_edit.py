@@ -12,83 +12,83 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ctxmem_mcp.install import jsonc
-from ctxmem_mcp.install.errors import Unfit
-from ctxmem_mcp.install.jsonc import Element, Node
+from ctxmem_mcp.install.errors import CannotEdit
+from ctxmem_mcp.install.jsonc import Element, Value
 
-Way = Sequence[str | int]
+KeyPath = Sequence[str | int]
 UNIT = "  "
 
 _SAME_LINE = re.compile(r"(?:[ \t]|/\*[^\n]*?\*/)*(?://[^\r\n]*)?")
 
 
-def put(text: str, way: Way, value: Any) -> str:
+def put(text: str, keys: KeyPath, value: Any) -> str:
     """The text with `value` at the end of `way`: in place of what is there, else after its neighbours. An index as long
     as the list appends; containers that are missing are made; a text with nothing in it becomes an object."""
     if not text.strip(jsonc.BOM + " \t\r\n"):
         bom = jsonc.BOM if text.startswith(jsonc.BOM) else ""
-        return bom + _written(_nested(way, value), UNIT, "", _eol(text)) + _eol(text)
+        return bom + _written(_nested(keys, value), UNIT, "", _eol(text)) + _eol(text)
     root = _parsed(text)
-    holder, rest = _deepest(root, way)
+    holder, rest = _deepest(root, keys)
     value = _nested(rest[1:], value)
     expected = root.read()
-    _set(_walk(expected, way[: len(way) - len(rest)]), rest[0], value)
+    _set(_walk(expected, keys[: len(keys) - len(rest)]), rest[0], value)
     there = _at(holder, rest[0])
     new = _replaced(text, root, there, value) if there else _added(text, root, holder, rest[0], value)
-    return _first_that_reads([new], expected)
+    return _first_equal([new], expected)
 
 
-def drop(text: str, way: Way) -> str:
+def drop(text: str, keys: KeyPath) -> str:
     """The text without what stands at the end of `way`, which must be there."""
     root = _parsed(text)
-    holder, rest = _deepest(root, way)
+    holder, rest = _deepest(root, keys)
     there = _at(holder, rest[0])
     if len(rest) != 1 or there is None:
-        raise Unfit(f"has no {_told(way)}")
+        raise CannotEdit(f"has no {_dotted(keys)}")
     expected = root.read()
-    del _walk(expected, way[:-1])[way[-1]]
+    del _walk(expected, keys[:-1])[keys[-1]]
     at = holder.elements.index(there)
     # The line end is for a comment that would else swallow what comes after it.
-    return _first_that_reads((_without(text, holder, at, glue) for glue in ("", _eol(text))), expected)
+    return _first_equal((_without(text, holder, at, glue) for glue in ("", _eol(text))), expected)
 
 
 # ---------------------------------------------------------------- finding
 
 
-def _parsed(text: str) -> Node:
+def _parsed(text: str) -> Value:
     try:
         return jsonc.parse(text)
     except jsonc.NotJson as error:
-        raise Unfit(f"is not JSON, even with comments granted: {error}") from error
+        raise CannotEdit(f"is not JSON, even with comments granted: {error}") from error
 
 
-def _deepest(root: Node, way: Way) -> tuple[Node, Way]:
+def _deepest(root: Value, keys: KeyPath) -> tuple[Value, KeyPath]:
     """The innermost container on the way that is there, and the steps that go on from it."""
     node = root
-    for i, step in enumerate(way):
+    for i, step in enumerate(keys):
         if node.kind != ("object" if isinstance(step, str) else "array"):
             kind = "object" if isinstance(step, str) else "list"
-            raise Unfit(f"has {_told(way[:i])!r}, which is no {kind}" if i else f"is JSON, but no {kind}")
+            raise CannotEdit(f"has {_dotted(keys[:i])!r}, which is no {kind}" if i else f"is JSON, but no {kind}")
         there = _at(node, step)
-        if there is None or i == len(way) - 1:
-            return node, way[i:]
+        if there is None or i == len(keys) - 1:
+            return node, keys[i:]
         node = there.value
-    raise Unfit("has no place for this")
+    raise CannotEdit("has no place for this")
 
 
-def _at(holder: Node, step: str | int) -> Element | None:
+def _at(holder: Value, step: str | int) -> Element | None:
     if isinstance(step, str):
         return holder.member(step)
     return holder.elements[step] if step < len(holder.elements) else None
 
 
-def _nested(way: Way, value: Any) -> Any:
-    for step in reversed(way):
+def _nested(keys: KeyPath, value: Any) -> Any:
+    for step in reversed(keys):
         value = {step: value} if isinstance(step, str) else [value]
     return value
 
 
-def _walk(value: Any, way: Way) -> Any:
-    for step in way:
+def _walk(value: Any, keys: KeyPath) -> Any:
+    for step in keys:
         value = value[step]
     return value
 
@@ -100,24 +100,24 @@ def _set(container: Any, step: str | int, value: Any) -> None:
         container[step] = value
 
 
-def _told(way: Way) -> str:
-    return ".".join(map(str, way))
+def _dotted(keys: KeyPath) -> str:
+    return ".".join(map(str, keys))
 
 
-def _first_that_reads(texts: Iterable[str], expected: Any) -> str:
+def _first_equal(texts: Iterable[str], expected: Any) -> str:
     for text in texts:
         try:
             if jsonc.read(text) == expected:
                 return text
         except jsonc.NotJson:
             continue
-    raise Unfit("can't be edited without touching something else")
+    raise CannotEdit("can't be edited without touching something else")
 
 
 # ---------------------------------------------------------------- writing
 
 
-def _added(text: str, root: Node, holder: Node, step: str | int, value: Any) -> str:
+def _added(text: str, root: Value, holder: Value, step: str | int, value: Any) -> str:
     if not holder.elements:
         return _first(text, root, holder, step, value)
     last = holder.elements[-1]
@@ -134,7 +134,7 @@ def _added(text: str, root: Node, holder: Node, step: str | int, value: Any) -> 
     return text[:end] + comma + text[end:at] + new + kept + text[at:]
 
 
-def _first(text: str, root: Node, holder: Node, step: str | int, value: Any) -> str:
+def _first(text: str, root: Value, holder: Value, step: str | int, value: Any) -> str:
     """Into an object or list that has nothing in it but blanks and comments."""
     inner = text[holder.start + 1 : holder.stop - 1].rstrip()
     before, after, eol = text[: holder.start + 1] + inner, text[holder.stop - 1 :], _eol(text)
@@ -144,7 +144,7 @@ def _first(text: str, root: Node, holder: Node, step: str | int, value: Any) -> 
     return before + eol + margin + unit + _element(step, value, unit, margin + unit, eol) + eol + margin + after
 
 
-def _replaced(text: str, root: Node, there: Element, value: Any) -> str:
+def _replaced(text: str, root: Value, there: Element, value: Any) -> str:
     old = text[there.value.start : there.value.stop]
     if "\n" in old or there.value.kind == "scalar":
         new = _written(value, _unit(text, root), _margin(text, there.start), _eol(text))
@@ -153,7 +153,7 @@ def _replaced(text: str, root: Node, there: Element, value: Any) -> str:
     return text[: there.value.start] + new + text[there.value.stop :]
 
 
-def _without(text: str, holder: Node, at: int, glue: str) -> str:
+def _without(text: str, holder: Value, at: int, glue: str) -> str:
     gone = holder.elements[at]
     start = _begin(text, gone.start)
     if len(holder.elements) == 1:
@@ -208,7 +208,7 @@ def _margin(text: str, at: int) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-def _unit(text: str, root: Node) -> str:
+def _unit(text: str, root: Value) -> str:
     """By how much this file indents."""
     for one in root.elements:
         margin = _margin(text, one.start)

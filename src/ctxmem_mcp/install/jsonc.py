@@ -35,7 +35,7 @@ class Element(NamedTuple):
     """A member of an object or an item of an array: from its first character to the comma that follows, if any."""
 
     start: int
-    value: Node
+    value: Value
     comma: int | None
     key: str | None = None
 
@@ -44,7 +44,7 @@ class Element(NamedTuple):
         return self.value.stop if self.comma is None else self.comma + 1
 
 
-class Node(NamedTuple):
+class Value(NamedTuple):
     """A value: where it stands, and for an object or array what is in it."""
 
     kind: str
@@ -67,7 +67,7 @@ class Node(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def parse(text: str) -> Node:
+def parse(text: str) -> Value:
     """The tree of a whole text, strictly read-only. Raises NotJson. About a second a megabyte."""
     start = 1 if text.startswith(BOM) else 0
     root = _value(text, _skip(text, start), DEPTH_MAX)
@@ -96,7 +96,7 @@ def _skip(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _value(text: str, at: int, depth: int) -> Node:
+def _value(text: str, at: int, depth: int) -> Value:
     opening = text[at : at + 1]
     if opening in ("{", "["):
         if depth == 0:
@@ -106,12 +106,12 @@ def _value(text: str, at: int, depth: int) -> Node:
     if not found:
         raise NotJson(text, at, "no value" if opening else "the text ends")
     try:
-        return Node("scalar", at, found.end(), json.loads(found.group()))
+        return Value("scalar", at, found.end(), json.loads(found.group()))
     except ValueError as error:
         raise NotJson(text, at, "a number that is too long") from error
 
 
-def _container(text: str, at: int, depth: int) -> Node:
+def _container(text: str, at: int, depth: int) -> Value:
     kind, closing = ("object", "}") if text[at] == "{" else ("array", "]")
     elements: list[Element] = []
     here = _skip(text, at + 1)
@@ -121,7 +121,7 @@ def _container(text: str, at: int, depth: int) -> Node:
         here = _skip(text, element.stop)
         if element.comma is None and text[here : here + 1] != closing:
             raise NotJson(text, here, f"neither a comma nor {closing}")
-    return Node(kind, at, here + 1, None, elements)
+    return Value(kind, at, here + 1, None, elements)
 
 
 def _element(text: str, at: int, depth: int, kind: str) -> Element:

@@ -24,7 +24,7 @@ _INITIALIZE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """What came back: the server's name and version after so many seconds, or why nothing did and what the command
     said last on standard error."""
 
@@ -35,15 +35,15 @@ class Answer:
     said: str = ""
 
 
-def ask(command: Sequence[str], environment: Mapping[str, str], seconds: float = SECONDS) -> Answer:
+def probe_server(command: Sequence[str], environment: Mapping[str, str], seconds: float = SECONDS) -> ProbeResult:
     """Starts the command in this environment, sends it `initialize`, reads its answer, and ends it."""
     # A file, for a pipe that nobody reads stops who writes much to it.
     with tempfile.TemporaryFile() as errors:
-        answer = _asked(command, environment, seconds, errors)
+        answer = _probe(command, environment, seconds, errors)
         return replace(answer, said=_last_line(errors)) if answer.fault else answer
 
 
-def _asked(command: Sequence[str], environment: Mapping[str, str], seconds: float, errors: IO[bytes]) -> Answer:
+def _probe(command: Sequence[str], environment: Mapping[str, str], seconds: float, errors: IO[bytes]) -> ProbeResult:
     began = time.monotonic()
     try:
         process = subprocess.Popen(
@@ -51,14 +51,14 @@ def _asked(command: Sequence[str], environment: Mapping[str, str], seconds: floa
             env=dict(environment), encoding="utf-8", errors="replace",
         )  # fmt: skip
     except OSError as error:
-        return Answer(fault=f"can't be started: {error.strerror}")
+        return ProbeResult(fault=f"can't be started: {error.strerror}")
     try:
         line = _first_line(process, seconds)
     finally:
         _end(process)
     if line is None:
-        return Answer(fault=f"does not answer within {seconds:.0f} s")
-    return _understood(line, process.returncode, time.monotonic() - began)
+        return ProbeResult(fault=f"does not answer within {seconds:.0f} s")
+    return _parse_response(line, process.returncode, time.monotonic() - began)
 
 
 def _last_line(errors: IO[bytes]) -> str:
@@ -94,12 +94,12 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _understood(line: str, code: int | None, seconds: float) -> Answer:
+def _parse_response(line: str, code: int | None, seconds: float) -> ProbeResult:
     if not line:
-        return Answer(fault=f"ends without an answer (exit code {code})")
+        return ProbeResult(fault=f"ends without an answer (exit code {code})")
     try:
         answer: Any = json.loads(line)
         told = answer["result"]["serverInfo"]
-        return Answer(str(told["name"]), str(told.get("version", "")), seconds)
+        return ProbeResult(str(told["name"]), str(told.get("version", "")), seconds)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Answer(fault=f"says {line.strip()[:80]!r} instead of answering")
+        return ProbeResult(fault=f"says {line.strip()[:80]!r} instead of answering")

@@ -9,34 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ctxmem_mcp.install.config_edits import Part
-from ctxmem_mcp.install.errors import Unfit
+from ctxmem_mcp.install.config_edits import ConfigEdit
+from ctxmem_mcp.install.errors import CannotEdit
 
 
-def undone(part: Part, text: str, backups: Sequence[str]) -> str | None:
+def original_text(edit: ConfigEdit, text: str, backups: Sequence[str]) -> str | None:
     """The text without ours; None where there was no file. Raises Unfit."""
-    if not part.found(text):
+    if not edit.find(text):
         return text
-    for before in _candidates(part, text, backups):
-        if _would_give(part, before, text):
+    for before in _candidates(edit, text, backups):
+        if _reproduces(edit, before, text):
             return before
-    return part.without(text, prune=True)
+    return edit.remove(text, prune=True)
 
 
-def is_exact(part: Part, text: str, before: str | None) -> bool:
+def is_exact(edit: ConfigEdit, text: str, before: str | None) -> bool:
     """Whether nothing but ours is lost on the way from `text` to `before`."""
-    return _would_give(part, before, text)
+    return _reproduces(edit, before, text)
 
 
-def _candidates(part: Part, text: str, backups: Sequence[str]) -> Iterator[str | None]:
+def _candidates(edit: ConfigEdit, text: str, backups: Sequence[str]) -> Iterator[str | None]:
     yield from backups
     yield None
-    yield part.without(text, prune=True)
-    yield part.without(text, prune=False)
+    yield edit.remove(text, prune=True)
+    yield edit.remove(text, prune=False)
 
 
-def _would_give(part: Part, before: str | None, text: str) -> bool:
+def _reproduces(edit: ConfigEdit, before: str | None, text: str) -> bool:
     try:
-        return not part.found(before) and part.carry(before, text) == text
-    except Unfit:
+        return not edit.find(before) and edit.copy(before, text) == text
+    except CannotEdit:
         return False

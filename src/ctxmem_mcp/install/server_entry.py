@@ -15,7 +15,7 @@ NAME = "ctxmem"
 PROGRAM = "ctxmem-mcp"
 MODULE = "ctxmem_mcp"
 # An agent waits this long for a hook at most; the hook itself takes milliseconds.
-HOOK_SECONDS = 10
+HOOK_TIMEOUT_SECONDS = 10
 _DATA_DIR, _DATA_DIR_ENV = "--data-dir", "CTXMEM_DATA_DIR"
 _RUNNERS = ("uvx", "uv", "pipx", "pip-run")
 # What stands between two commands of a line; commands that only see to the exit code; a variable set for one command.
@@ -26,7 +26,7 @@ _SAFE_IN_WINDOWS = re.compile(r"[\w.:/\\~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class ServerCommand:
     """The server as it is to be registered: its absolute path, the folder it is to use if not the usual one, and the
     system whose shells will read the hooks' command lines."""
 
@@ -43,10 +43,10 @@ class Ours:
         words = [self.command, "hook", agent, *self.arguments]
         if self.system != "windows":
             return shlex.join(words)
-        return " ".join(_quoted_for_windows(word.replace("\\", "/") if by_bash else word) for word in words)
+        return " ".join(_quote_for_windows(word.replace("\\", "/") if by_bash else word) for word in words)
 
 
-def _quoted_for_windows(word: str) -> str:
+def _quote_for_windows(word: str) -> str:
     # Only where it must be: PowerShell takes a quoted first word for a text, not for a command.
     return word if _SAFE_IN_WINDOWS.fullmatch(word) else f'"{word}"'
 
@@ -57,7 +57,7 @@ def is_our_server(entry: Any) -> bool:
         return False
     given = entry.get("args")
     words = [entry["command"], *(word for word in given if isinstance(word, str))] if isinstance(given, list) else []
-    return _starts_us(words or shlex_words(entry["command"]))
+    return _starts_this_program(words or shlex_words(entry["command"]))
 
 
 def is_our_hook(line: Any) -> bool:
@@ -66,7 +66,7 @@ def is_our_hook(line: Any) -> bool:
     return _is_our_call(first) and all(command in _IDLE for command in rest)
 
 
-def our_call_in(line: Any) -> list[str]:
+def find_our_call(line: Any) -> list[str]:
     """The call of our hook in a hook's command line, also among what a person put around it; else nothing."""
     for words in _commands(line):
         call = words[next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), 0) :]
@@ -76,10 +76,10 @@ def our_call_in(line: Any) -> list[str]:
 
 
 def _is_our_call(words: Sequence[str]) -> bool:
-    return "hook" in words and _starts_us(words)
+    return "hook" in words and _starts_this_program(words)
 
 
-def _starts_us(words: Sequence[str]) -> bool:
+def _starts_this_program(words: Sequence[str]) -> bool:
     if not words:
         return False
     program = _stem(words[0])
@@ -98,7 +98,7 @@ def _stem(word: str) -> str:
 def shlex_words(line: str) -> list[str]:
     """The words of a command line, of either system's shells; none where it is no such line."""
     try:
-        words = shlex.split(with_slashes(line))
+        words = shlex.split(with_forward_slashes(line))
     except ValueError:
         return []
     return words[1:] if words[:1] == ["&"] else words
@@ -108,7 +108,7 @@ def _commands(line: Any) -> list[list[str]]:
     """The words of each command in a command line."""
     if not isinstance(line, str):
         return []
-    reader = shlex.shlex(with_slashes(line), posix=True, punctuation_chars=_BETWEEN + "<>()")
+    reader = shlex.shlex(with_forward_slashes(line), posix=True, punctuation_chars=_BETWEEN + "<>()")
     reader.whitespace, reader.whitespace_split, reader.commenters = " \t\r", True, ""
     commands: list[list[str]] = [[]]
     try:
@@ -122,7 +122,7 @@ def _commands(line: Any) -> list[list[str]]:
     return [command for command in commands if command]
 
 
-def with_slashes(line: str) -> str:
+def with_forward_slashes(line: str) -> str:
     """A path or command line of Windows as a Unix shell would have it."""
     return line.replace("\\", "/") if re.search(r"[A-Za-z]:\\|\\\w", line) else line
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctxmem_mcp.install.errors import Unfit
+from ctxmem_mcp.install.errors import CannotEdit
 
 BOM = "\ufeff"
 Name = tuple[str, ...]
@@ -42,7 +42,7 @@ def read(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text.removeprefix(BOM).replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
-        raise Unfit(f"is not TOML: {error}") from error
+        raise CannotEdit(f"is not TOML: {error}") from error
 
 
 def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
@@ -58,10 +58,10 @@ def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
     if header is None and not known:
         if _is_inline(text, name[:-1]):
             told = ".".join(name[:-1])
-            raise Unfit(f"has {told} in braces, to which no table can be added; write it as tables, [{told}.NAME]")
+            raise CannotEdit(f"has {told} in braces, to which no table can be added; write it as tables, [{told}.NAME]")
         return _checked(_appended(text, name, values), expected)
     if header is None:
-        raise _in_another_form(name)
+        raise _wrong_form(name)
     for key, value in values.items():
         if known.get(key) != value:
             text = _set(text, name, key, value)
@@ -79,16 +79,16 @@ def drop(text: str, name: Name) -> str:
         del expected[name[0]]
     gone = [one for one in _statements(text) if one.table[: len(name)] == name]
     if not gone:
-        raise _in_another_form(name)
+        raise _wrong_form(name)
     for one in reversed(gone):
         text = text[: one.start] + text[one.stop :]
     blank = re.search(r"(?<=\n)\r?\n$", text[: gone[0].start])
     return _checked(text[: blank.start()] + text[blank.end() :] if blank else text, expected)
 
 
-def _in_another_form(name: Name) -> Unfit:
+def _wrong_form(name: Name) -> CannotEdit:
     told = ".".join(name)
-    return Unfit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
+    return CannotEdit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
 
 
 def _is_inline(text: str, name: Name) -> bool:
@@ -100,9 +100,9 @@ def _checked(text: str, expected: dict[str, Any]) -> str:
     try:
         if read(text) == expected:
             return text
-    except Unfit:
+    except CannotEdit:
         pass
-    raise Unfit("can't be edited without touching something else")
+    raise CannotEdit("can't be edited without touching something else")
 
 
 # ---------------------------------------------------------------- where things stand

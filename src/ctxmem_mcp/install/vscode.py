@@ -10,30 +10,30 @@ from pathlib import Path
 
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.host_paths import HostPaths
 
 NAME = "vscode"
 EDITIONS = ("Code", "Code - Insiders")
 
 
-def _folders(machine: Machine) -> list[Path]:
-    return [machine.config / edition / "User" for edition in EDITIONS]
+def _folders(host: HostPaths) -> list[Path]:
+    return [host.config / edition / "User" for edition in EDITIONS]
 
 
-def _part(folder: Path) -> JsonServers:
+def _edit(folder: Path) -> JsonServers:
     return JsonServers(folder / "mcp.json", "servers", {"type": "stdio"})
 
 
-def _servers(machine: Machine) -> Sequence[JsonServers]:
-    folders = _folders(machine)
-    return [_part(folder) for folder in [folder for folder in folders if folder.is_dir()] or folders[:1]]
+def _servers(host: HostPaths) -> Sequence[JsonServers]:
+    folders = _folders(host)
+    return [_edit(folder) for folder in [folder for folder in folders if folder.is_dir()] or folders[:1]]
 
 
 AGENT = Agent(
     NAME,
     "VS Code",
-    traces=_folders,
+    markers=_folders,
     servers=_servers,
-    project_servers=lambda machine: [_part(machine.project / ".vscode")],
+    project_servers=lambda host: [_edit(host.project / ".vscode")],
     after="Run `MCP: List Servers`, choose ctxmem, Start Server, and trust it once.",
 )

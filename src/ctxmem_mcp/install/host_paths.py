@@ -14,7 +14,7 @@ _DOCUMENTS = re.compile(r'^XDG_DOCUMENTS_DIR="((?:\$HOME)?/[^"\n]*)"', re.MULTIL
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class HostPaths:
     """A user's machine: its system, the home folder, the environment, and the project that one stands in."""
 
     system: System
@@ -22,7 +22,7 @@ class Machine:
     project: Path
     environ: Mapping[str, str] = field(default_factory=dict)
 
-    def named(self, variable: str) -> Path | None:
+    def env_path(self, variable: str) -> Path | None:
         """The folder or file that an environment variable names."""
         given = self.environ.get(variable, "").strip()
         return Path(given).expanduser() if given else None
@@ -35,7 +35,7 @@ class Machine:
     @property
     def local(self) -> Path:
         """Windows only: what does not move to other machines."""
-        return self.named("LOCALAPPDATA") or self.home / "AppData" / "Local"
+        return self.env_path("LOCALAPPDATA") or self.home / "AppData" / "Local"
 
     @property
     def documents(self) -> Path:
@@ -53,6 +53,6 @@ class Machine:
 SYSTEMS: Mapping[str, System] = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 
 
-def system_named(platform: str) -> System:
+def system_of(platform: str) -> System:
     """The system that Python's sys.platform names; what is neither macOS nor Windows has Linux's folders."""
     return SYSTEMS.get(platform, "linux")

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.install import cline, inspect
-from ctxmem_mcp.install.machine import Machine
+from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.registry import AGENTS
-from ctxmem_mcp.install.server_entry import Ours, System, data_dir_of, is_our_hook, is_our_server, our_call_in
+from ctxmem_mcp.install.server_entry import (
+    ServerCommand,
+    System,
+    data_dir_of,
+    find_our_call,
+    is_our_hook,
+    is_our_server,
+)
 from ctxmem_mcp.mcp_server.tools import TOOLS
 
 PAGE = (Path(__file__).parents[2] / "examples" / "README.md").read_text("utf-8")
@@ -24,8 +31,8 @@ def places(agent: str, system: System) -> list[str]:
     """The files of an agent, written as people write them."""
     home = Path("/home/me")
     environ = {"APPDATA": "/appdata", "LOCALAPPDATA": "/localappdata"} if system == "windows" else {}
-    machine = Machine(system, home, home / "project", environ)
-    told = [str(part.path) for part in AGENTS[agent].parts(machine, project=False)]
+    host = HostPaths(system, home, home / "project", environ)
+    told = [str(edit.path) for edit in AGENTS[agent].edits(host, project=False)]
     shown = [one.replace("/appdata", "%APPDATA%").replace("/home/me", HOME[system]) for one in told]
     return [one.replace("/", "\\") if system == "windows" else one for one in shown]
 
@@ -57,8 +64,8 @@ def test_the_environment_names_other_folders(tmp_path: Path) -> None:
         "CLINE_MCP_SETTINGS_PATH": "/l.json",
         "XDG_CONFIG_HOME": "/g",
     }
-    machine = Machine("linux", tmp_path, tmp_path, environ)
-    found = {name: [str(part.path) for part in agent.parts(machine, project=False)] for name, agent in AGENTS.items()}
+    host = HostPaths("linux", tmp_path, tmp_path, environ)
+    found = {name: [str(edit.path) for edit in agent.edits(host, project=False)] for name, agent in AGENTS.items()}
     assert found["claude-code"] == ["/c/.claude.json", "/c/settings.json"]
     assert found["codex"] == ["/x/config.toml", "/x/hooks.json"]
     assert found["cline"][0] == "/l.json"
@@ -66,7 +73,7 @@ def test_the_environment_names_other_folders(tmp_path: Path) -> None:
 
 
 def test_every_edition_that_is_there_is_registered_with(tmp_path: Path) -> None:
-    machine = Machine("windows", tmp_path, tmp_path, {})
+    host = HostPaths("windows", tmp_path, tmp_path, {})
     roaming, local = tmp_path / "AppData" / "Roaming", tmp_path / "AppData" / "Local"
     for folder in (
         roaming / "Code - Insiders" / "User",
@@ -75,24 +82,22 @@ def test_every_edition_that_is_there_is_registered_with(tmp_path: Path) -> None:
         local / "Packages" / "Claude_pzs8sxrjxfjjc" / "LocalCache" / "Roaming" / "Claude",
     ):
         folder.mkdir(parents=True)
-    found = {
-        name: [part.path for part in AGENTS[name].servers(machine)] for name in ("vscode", "cline", "claude-desktop")
-    }
+    found = {name: [edit.path for edit in AGENTS[name].servers(host)] for name in ("vscode", "cline", "claude-desktop")}
     assert [path.relative_to(tmp_path).parts[2:4] for path in found["vscode"]] == [("Code - Insiders", "User")]
     assert [path.relative_to(tmp_path).parts[:3] for path in found["cline"]] == [
         ("AppData", "Roaming", "Cursor"), (".cline", "data", "settings"),
     ]  # fmt: skip
     assert [path.relative_to(local).parts[0] for path in found["claude-desktop"]] == ["Packages"]
-    assert all(AGENTS[name].is_present(machine) for name in found)
-    assert not AGENTS["codex"].is_present(machine)
+    assert all(AGENTS[name].is_present(host) for name in found)
+    assert not AGENTS["codex"].is_present(host)
 
 
 def test_an_older_cline_keeps_its_hooks_among_its_rules(tmp_path: Path) -> None:
     (tmp_path / "Documents" / "Cline" / "Rules" / "Hooks").mkdir(parents=True)
-    machine = Machine("macos", tmp_path, tmp_path)
-    assert {part.path.parent.parent.name for part in AGENTS["cline"].hooks(machine)} == {"Rules"}
+    host = HostPaths("macos", tmp_path, tmp_path)
+    assert {edit.path.parent.parent.name for edit in AGENTS["cline"].hooks(host)} == {"Rules"}
     (tmp_path / "Documents" / "Cline" / "Hooks").mkdir()
-    assert {part.path.parent.parent.name for part in AGENTS["cline"].hooks(machine)} == {"Cline"}
+    assert {edit.path.parent.parent.name for edit in AGENTS["cline"].hooks(host)} == {"Cline"}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +115,8 @@ def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str,
     dirs.write_text(f'XDG_DESKTOP_DIR="$HOME/Schreibtisch"\n{line}\n', "utf-8")
     expected: dict[System, Path] = {"linux": tmp_path / folder, "macos": tmp_path / "home" / "Documents"}
     for system in expected:
-        machine = Machine(system, tmp_path / "home", tmp_path)
-        assert {part.path.parent for part in AGENTS["cline"].hooks(machine)} == {expected[system] / "Cline" / "Hooks"}
+        host = HostPaths(system, tmp_path / "home", tmp_path)
+        assert {edit.path.parent for edit in AGENTS["cline"].hooks(host)} == {expected[system] / "Cline" / "Hooks"}
 
 
 def test_cline_may_call_unasked_what_only_reads() -> None:
@@ -124,20 +129,22 @@ def test_cline_may_call_unasked_what_only_reads() -> None:
 @pytest.mark.parametrize(
     ("ours", "by_bash", "line"),
     [
-        (Ours("/opt/ctxmem-mcp"), True, "/opt/ctxmem-mcp hook a"),
-        (Ours("/opt/it's mine/ctxmem-mcp"), False, "'/opt/it'\"'\"'s mine/ctxmem-mcp' hook a"),
-        (Ours("/opt/ctxmem-mcp", "/my data"), False, "/opt/ctxmem-mcp hook a --data-dir '/my data'"),
-        (Ours(r"C:\py\ctxmem-mcp.exe", None, "windows"), True, "C:/py/ctxmem-mcp.exe hook a"),
+        (ServerCommand("/opt/ctxmem-mcp"), True, "/opt/ctxmem-mcp hook a"),
+        (ServerCommand("/opt/it's mine/ctxmem-mcp"), False, "'/opt/it'\"'\"'s mine/ctxmem-mcp' hook a"),
+        (ServerCommand("/opt/ctxmem-mcp", "/my data"), False, "/opt/ctxmem-mcp hook a --data-dir '/my data'"),
+        (ServerCommand(r"C:\py\ctxmem-mcp.exe", None, "windows"), True, "C:/py/ctxmem-mcp.exe hook a"),
         (
-            Ours(r"C:\My Py\ctxmem-mcp.exe", r"D:\x", "windows"),
+            ServerCommand(r"C:\My Py\ctxmem-mcp.exe", r"D:\x", "windows"),
             True,
             '"C:/My Py/ctxmem-mcp.exe" hook a --data-dir D:/x',
         ),
-        (Ours(r"C:\My Py\ctxmem-mcp.exe", None, "windows"), False, r'"C:\My Py\ctxmem-mcp.exe" hook a'),
+        (ServerCommand(r"C:\My Py\ctxmem-mcp.exe", None, "windows"), False, r'"C:\My Py\ctxmem-mcp.exe" hook a'),
     ],
 )
-def test_a_hooks_command_line_is_written_for_the_shell_that_reads_it(ours: Ours, by_bash: bool, line: str) -> None:
-    assert ours.hook_line("a", by_bash=by_bash) == line
+def test_a_hooks_command_line_is_written_for_the_shell_that_reads_it(
+    server: ServerCommand, by_bash: bool, line: str
+) -> None:
+    assert server.hook_line("a", by_bash=by_bash) == line
     assert is_our_hook(line)
 
 
@@ -158,7 +165,7 @@ def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
 )  # fmt: skip
 def test_a_line_that_a_person_wrote_around_ours_is_theirs_and_the_call_in_it_is_found(line: str) -> None:
     assert not is_our_hook(line)
-    assert our_call_in(line) == ["ctxmem-mcp", "hook", "codex"]
+    assert find_our_call(line) == ["ctxmem-mcp", "hook", "codex"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +183,7 @@ def test_a_line_that_a_person_wrote_around_ours_is_theirs_and_the_call_in_it_is_
 )
 def test_hooks_of_others_are_not_taken_for_ours(line: Any) -> None:
     assert not is_our_hook(line)
-    assert our_call_in(line) == []
+    assert find_our_call(line) == []
 
 
 @pytest.mark.parametrize(
@@ -212,6 +219,6 @@ def test_the_page_on_agents_tells_of_each_of_them_and_of_every_event() -> None:
         section = re.search(rf"^## {re.escape(agent.title)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         assert section, agent.title
         assert f"ctxmem-mcp install {agent.name}" in section[1]
-        machine = Machine("linux", Path("/home/me"), Path("/home/me/project"))
-        events = inspect._events(agent.parts(machine, project=False))
+        host = HostPaths("linux", Path("/home/me"), Path("/home/me/project"))
+        events = inspect._events(agent.edits(host, project=False))
         assert [event for event in events if f"`{event}`" not in section[1]] == []
