@@ -20,7 +20,7 @@ Request = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """An HTTP response."""
 
     status: int = 200
@@ -28,26 +28,26 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
 
 
-Deed = Callable[["Connection"], None]
-Answers = Callable[[Request], "Reply | Deed"]
+Behaviour = Callable[["Connection"], None]
+Responder = Callable[[Request], "Response | Behaviour"]
 
 
-def completion(text: str | None, finish: str = "stop", usage: object = None, **more: object) -> Reply:
+def completion(text: str | None, finish: str = "stop", usage: object = None, **more: object) -> Response:
     """A chat completion that says this."""
     message = {"role": "assistant", "content": text, **more}
     usage = {"prompt_tokens": 100, "completion_tokens": 20} if usage is None else usage
-    return Reply(body=json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": usage}))
+    return Response(body=json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": usage}))
 
 
 @dataclass
 class Endpoint:
     """What was asked so far, and how to answer. `release` lets everything that hangs go on."""
 
-    answers: Answers
+    respond: Responder
     requests: list[Request] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    asked: threading.Event = field(default_factory=threading.Event)
+    received: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     hanging: int = 0
     url: str = ""
@@ -88,15 +88,15 @@ class Connection(BaseHTTPRequestHandler):
         self.endpoint.requests.append(request)
         self.endpoint.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.endpoint.paths.append(self.path)
-        self.endpoint.asked.set()
+        self.endpoint.received.set()
         self.close_connection = True
-        told = self.endpoint.answers(request)
-        if callable(told):
-            told(self)
+        response = self.endpoint.respond(request)
+        if callable(response):
+            response(self)
             return
-        body = told.body.encode()
-        self.send_response(told.status)
-        for name, value in (*told.headers, ("Content-Length", str(len(body)))):
+        body = response.body.encode()
+        self.send_response(response.status)
+        for name, value in (*response.headers, ("Content-Length", str(len(body)))):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -118,9 +118,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def served(answers: Answers) -> Iterator[Endpoint]:
+def serve_llm(respond: Responder) -> Iterator[Endpoint]:
     """The endpoint, until the block ends."""
-    endpoint = Endpoint(answers)
+    endpoint = Endpoint(respond)
     handler = type("Handler", (Connection,), {"endpoint": endpoint})
     server = _Server(("127.0.0.1", 0), handler)
     endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/v1"

@@ -142,10 +142,10 @@ def _caps(settings: Settings) -> SpendLimits | None:
         if settings.llm_base_url or settings.llm_model:
             _log.warning("No model writes summaries: CTXMEM_LLM_BASE_URL and CTXMEM_LLM_MODEL are both needed.")
         return None
-    from ctxmem_mcp.llm_client import Limits
+    from ctxmem_mcp.llm_client import RequestLimits
     from ctxmem_mcp.stores.base import SpendLimits
 
-    lost_after_seconds = Limits().total_seconds + LOST_AFTER_SECONDS
+    lost_after_seconds = RequestLimits().total_seconds + LOST_AFTER_SECONDS
     return SpendLimits(settings.llm_tokens_per_day, settings.llm_tokens_per_conversation, lost_after_seconds)
 
 
@@ -155,18 +155,18 @@ async def _summary_worker(settings: Settings, store: Store, caps: SpendLimits | 
     if caps is None or settings.llm_base_url is None or settings.llm_model is None:
         yield
         return
-    from ctxmem_mcp.llm_client import Model
-    from ctxmem_mcp.summary_worker import Upkeep
+    from ctxmem_mcp.llm_client import LLMClient
+    from ctxmem_mcp.summary_worker import SummaryWorker
 
-    model = Model(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
-    upkeep = Upkeep(store, model, caps, encoding=settings.encoding)
-    worker = asyncio.create_task(upkeep.run(), name="ctxmem summaries")
+    client = LLMClient(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
+    worker = SummaryWorker(store, client, caps, encoding=settings.encoding)
+    task = asyncio.create_task(worker.run(), name="ctxmem summaries")
     try:
         yield
     finally:
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
-        await model.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
 
 
 async def sweep(memory: Memory, data_dir: Path) -> list[str]:

@@ -137,11 +137,11 @@ class ModelMisconfigured(ModelUnavailable):
     """The endpoint refuses the address, the key or the model: trying again changes nothing."""
 
 
-class ModelSilent(Unavailable):
+class ModelCallFailed(Unavailable):
     """A request went out and no chat completion came back; it may have been paid for."""
 
 
-class AnswerUnusable(Unavailable):
+class SummaryRejected(Unavailable):
     """A model answered, and the answer is no summary of what it was asked about."""
 
 

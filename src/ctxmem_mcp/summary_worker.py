@@ -21,97 +21,103 @@ from dataclasses import dataclass, replace
 import anyio
 
 from ctxmem_mcp.errors import (
-    AnswerUnusable,
     CtxmemError,
+    ModelCallFailed,
     ModelMisconfigured,
-    ModelSilent,
     ModelUnavailable,
+    SummaryRejected,
     UnknownConversation,
 )
-from ctxmem_mcp.llm_client import Answer, Model
+from ctxmem_mcp.llm_client import Completion, LLMClient
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.models import EXTRACTIVE, ConversationInfo, Node, Summary, best_summary, first_summary
 from ctxmem_mcp.stores.base import KEPT, CallRefusal, ModelCall, SpendLimits, State, Store, day_of
-from ctxmem_mcp.summarizers.llm import ANSWER_TOKENS_MAX, Question, about_leaf, about_parent, summary_from
+from ctxmem_mcp.summarizers.llm import (
+    RESPONSE_TOKENS_MAX,
+    Prompt,
+    build_leaf_prompt,
+    build_parent_prompt,
+    parse_summary,
+)
 from ctxmem_mcp.text import tokenizer
 
 # What came of a call. A silent one may have been paid for; a stopped one was under way when the memory closed.
-REJECTED, SILENT, STOPPED = "rejected", "silent", "stopped"
+REJECTED, FAILED, STOPPED = "rejected", "silent", "stopped"
 # A node whose answer was rejected is not asked about again: the same question gets the same answer.
-SILENT_MAX = 3
+FAILED_MAX = 3
 # A model whose answers are rejected this often in a row is not worth its tokens.
 REJECTED_IN_A_ROW_MAX = 5
 # Another tokenizer may count more than ours; a message's frame takes a few tokens.
 TOKENS_MARGIN, FRAME_TOKENS = 1.25, 50
-_TURNS_AT_ONCE = 256
-_PAGE = 100
+_TURNS_PER_READ = 256
+_PAGE_SIZE = 100
 _DAY_SECONDS = 86_400.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Intervals:
     """Seconds. first: from the start to the first look, so that a short command asks nothing. look: between looks.
     failed: after a failure, twice as long after each further one, up to failed_max. refused: where only the user can
     mend it."""
 
     first: float = 5.0
-    look: float = 15.0
-    failed: float = 30.0
-    failed_max: float = 900.0
-    refused: float = 3_600.0
+    poll: float = 15.0
+    retry: float = 30.0
+    retry_max: float = 900.0
+    misconfigured: float = 3_600.0
 
 
-class _Spent(Exception):
+class _DailyLimitReached(Exception):
     """The day's tokens are spent."""
 
 
-class Upkeep:
+class SummaryWorker:
     """One process's worker. `run` until it is cancelled."""
 
     def __init__(
         self,
         store: Store,
-        model: Model,
+        client: LLMClient,
         caps: SpendLimits,
         *,
         encoding: str = tokenizer.DEFAULT_ENCODING,
         clock: Callable[[], float] = time.time,
-        pace: Pace | None = None,
+        intervals: Intervals | None = None,
     ) -> None:
-        self._store, self._model, self._caps = store, model, caps
-        self._encoding, self._clock, self._pace = encoding, clock, pace or Pace()
-        self._author = f"model:{model.name}"
+        self._store, self._client, self._caps = store, client, caps
+        self._encoding, self._clock, self._intervals = encoding, clock, intervals or Intervals()
+        self._author = f"model:{client.model}"
         # What each conversation was like when nothing was left to do in it, and up to which turn that was.
-        self._settled: dict[str, tuple[ConversationInfo, int]] = {}
+        self._completed: dict[str, tuple[ConversationInfo, int]] = {}
         self._failures = self._rejected = 0
-        self._spent_day = -1
+        self._exhausted_day = -1
 
     async def run(self) -> None:
-        await asyncio.sleep(self._pace.first)
+        await asyncio.sleep(self._intervals.first)
         while True:
-            pause = await self._looked()
+            pause = await self._run_and_pick_pause()
             await asyncio.sleep(pause)
 
-    async def _looked(self) -> float:
+    async def _run_and_pick_pause(self) -> float:
         """One look; gives the seconds until the next."""
         try:
-            await self.look()
-            return self._pace.look
+            await self.run_once()
+            return self._intervals.poll
         except ModelMisconfigured as error:
             _log.error("No summaries by %s: %s", self._author, error)
-            return self._pace.refused
+            return self._intervals.misconfigured
         except ModelUnavailable as error:
-            return self._after(error, min(error.retry_after or 0.0, _DAY_SECONDS))
+            return self._back_off(error, min(error.retry_after or 0.0, _DAY_SECONDS))
         except CtxmemError as error:
-            return self._after(error)
+            return self._back_off(error)
         except Exception:
             _log.exception("Looking for something to summarise failed.")
-            return self._after(None)
+            return self._back_off(None)
 
-    def _after(self, error: Exception | None, at_least: float = 0.0) -> float:
-        pause = max(at_least, min(self._pace.failed_max, self._pace.failed * 2.0**self._failures))
+    def _back_off(self, error: Exception | None, minimum: float = 0.0) -> float:
+        pause = max(minimum, min(self._intervals.retry_max, self._intervals.retry * 2.0**self._failures))
         self._failures = min(self._failures + 1, 20)
         if error is not None:
             _log.warning("Summaries by %s wait for %.0f s: %s", self._author, pause, error)
@@ -119,35 +125,35 @@ class Upkeep:
 
     # ------------------------------------------------------------ what there is to do
 
-    async def look(self) -> None:
+    async def run_once(self) -> None:
         """Does what there is to do, in every conversation. Raises what the model's endpoint is to blame for."""
-        if day_of(self._clock()) == self._spent_day:
+        if day_of(self._clock()) == self._exhausted_day:
             return
-        settled: dict[str, tuple[ConversationInfo, int]] = {}
+        completed: dict[str, tuple[ConversationInfo, int]] = {}
         try:
-            async for info in self._conversations():
+            async for info in self._iter_conversations():
                 name = info.conversation_id
-                known = self._settled.get(name)
+                known = self._completed.get(name)
                 if known is not None and known[0] == info:
-                    settled[name] = known
-                elif (seq := await self._conversation(name, info, known)) is not None:
-                    settled[name] = self._settled[name] = (info, seq)
-            self._settled = settled
-        except _Spent:
-            self._spent_day = day_of(self._clock())
+                    completed[name] = known
+                elif (last_done := await self._process_conversation(name, info, known)) is not None:
+                    completed[name] = self._completed[name] = (info, last_done)
+            self._completed = completed
+        except _DailyLimitReached:
+            self._exhausted_day = day_of(self._clock())
             _log.warning("The %d tokens a day for %s are spent.", self._caps.tokens_per_day, self._author)
 
-    async def _conversations(self) -> AsyncIterator[ConversationInfo]:
+    async def _iter_conversations(self) -> AsyncIterator[ConversationInfo]:
         cursor: str | None = None
         while True:
-            page = await self._store.conversations(self._clock(), limit=_PAGE, cursor=cursor)
+            page = await self._store.conversations(self._clock(), limit=_PAGE_SIZE, cursor=cursor)
             for info in page.conversations:
                 # Its size also changes with what is written here.
                 yield replace(info, bytes=0)
             if (cursor := page.next_cursor) is None:
                 return
 
-    async def _conversation(
+    async def _process_conversation(
         self, name: str, info: ConversationInfo, known: tuple[ConversationInfo, int] | None
     ) -> int | None:
         """Summarises what is to be; gives the turn up to which nothing is left to do, None where something is."""
@@ -155,28 +161,28 @@ class Upkeep:
             state = await self._store.load(name, self._clock())
             if state is None:
                 return None
-            done = known[1] if known is not None and known[0].created_at == info.created_at else 0
-            return await self._nodes(state, done)
+            last_done = known[1] if known is not None and known[0].created_at == info.created_at else 0
+            return await self._process_nodes(state, last_done)
         except UnknownConversation:  # forgotten meanwhile
             return None
-        except (ModelUnavailable, ModelSilent, AnswerUnusable):
+        except (ModelUnavailable, ModelCallFailed, SummaryRejected):
             raise
         except CtxmemError as error:
             _log.warning("Conversation %s is passed over: %s", name, error)
             return None
 
-    async def _nodes(self, state: State, done: int) -> int | None:
+    async def _process_nodes(self, state: State, last_done: int) -> int | None:
         name, last = state.conversation_id, state.next_seq - 1
-        given_up = _given_up(await self._store.model_calls(name))
-        for first in range(done + 1, last + 1, _TURNS_AT_ONCE):
-            closings = await self._store.closings(name, first, min(last, first + _TURNS_AT_ONCE - 1))
-            kept = await self._store.summaries(name, [node.digest for _, node in closings])
+        abandoned = _abandoned_nodes(await self._store.model_calls(name))
+        for first in range(last_done + 1, last + 1, _TURNS_PER_READ):
+            closings = await self._store.closings(name, first, min(last, first + _TURNS_PER_READ - 1))
+            summaries = await self._store.summaries(name, [node.digest for _, node in closings])
             for closer, node in closings:
-                if node.digest in given_up or any(s.author != EXTRACTIVE for s in kept[node.digest]):
+                if node.digest in abandoned or any(s.author != EXTRACTIVE for s in summaries[node.digest]):
                     continue
-                refusal = await self._node(state, closer, node)
+                refusal = await self._summarize_node(state, closer, node)
                 if refusal is CallRefusal.DAY_LIMIT:
-                    raise _Spent
+                    raise _DailyLimitReached
                 if refusal is CallRefusal.BUSY:
                     return None
                 if refusal is CallRefusal.CONVERSATION_LIMIT:
@@ -186,47 +192,47 @@ class Upkeep:
 
     # ------------------------------------------------------------ one node
 
-    async def _node(self, state: State, closer: int, node: Node) -> CallRefusal | None:
+    async def _summarize_node(self, state: State, closer: int, node: Node) -> CallRefusal | None:
         """Asks about a node, and joins what was said if it is fit; gives what was in the way."""
         while True:
-            question = await self._question(state, closer, node)
+            prompt = await self._build_prompt(state, closer, node)
             now = self._clock()
-            cost = round(question.tokens(self._encoding) * TOKENS_MARGIN) + FRAME_TOKENS
-            wanted = ModelCall(node.digest, self._author, now, cost, ANSWER_TOKENS_MAX)
-            call = await self._store.begin_call(state.conversation_id, wanted, self._caps, now)
+            cost = round(prompt.tokens(self._encoding) * TOKENS_MARGIN) + FRAME_TOKENS
+            reservation = ModelCall(node.digest, self._author, now, cost, RESPONSE_TOKENS_MAX)
+            call = await self._store.begin_call(state.conversation_id, reservation, self._caps, now)
             if isinstance(call, CallRefusal):
                 return call
-            if await self._asked(state, closer, node, question, call):
+            if await self._call_model(state, closer, node, prompt, call):
                 return None
 
-    async def _question(self, state: State, closer: int, node: Node) -> Question:
+    async def _build_prompt(self, state: State, closer: int, node: Node) -> Prompt:
         name = state.conversation_id
         if not node.children:
             seqs = Lineage.of(state.runs, closer).seqs(node.first, node.last)
-            return about_leaf(await self._store.turns(name, seqs))
+            return build_leaf_prompt(await self._store.turns(name, seqs))
         children = await self._store.nodes(name, node.children)
-        kept = await self._store.summaries(name, node.children)
-        return about_parent([(children[digest], best_summary(kept[digest])) for digest in node.children])
+        summaries = await self._store.summaries(name, node.children)
+        return build_parent_prompt([(children[digest], best_summary(summaries[digest])) for digest in node.children])
 
-    async def _asked(self, state: State, closer: int, node: Node, question: Question, call: ModelCall) -> bool:
+    async def _call_model(self, state: State, closer: int, node: Node, prompt: Prompt, call: ModelCall) -> bool:
         """Asks, and writes down what came of it, whatever happens. False: the question was out of date."""
         ended, summary = replace(call, outcome=STOPPED), None
         try:
-            if node.children and await self._question(state, closer, node) != question:
+            if node.children and await self._build_prompt(state, closer, node) != prompt:
                 ended = replace(call, outcome="")  # another process wrote about a child until just now
                 return False
-            answer = await self._model.ask(question.system, question.user, ANSWER_TOKENS_MAX)
+            completion = await self._client.complete(prompt.system, prompt.user, RESPONSE_TOKENS_MAX)
             self._failures = 0
-            ended = _paid(call, answer, self._encoding)
-            summary = await self._read(state, node, question, answer)
+            ended = _charged(call, completion, self._encoding)
+            summary = await self._parse_summary(state, node, prompt, completion)
             ended, self._rejected = replace(ended, outcome=KEPT), 0
         except ModelUnavailable:
             ended = replace(call, outcome="")
             raise
-        except ModelSilent:
-            ended = replace(call, outcome=SILENT)
+        except ModelCallFailed:
+            ended = replace(call, outcome=FAILED)
             raise
-        except AnswerUnusable as error:
+        except SummaryRejected as error:
             ended = replace(ended, outcome=f"{REJECTED}: {error}")
             self._reject(node, error)
         finally:
@@ -234,18 +240,18 @@ class Upkeep:
                 await self._store.end_call(state.conversation_id, ended, summary, self._clock())
         return True
 
-    async def _read(self, state: State, node: Node, question: Question, answer: Answer) -> Summary:
-        kept = await self._store.summaries(state.conversation_id, [node.digest])
-        return summary_from(
-            question,
-            answer.text,
+    async def _parse_summary(self, state: State, node: Node, prompt: Prompt, completion: Completion) -> Summary:
+        summaries = await self._store.summaries(state.conversation_id, [node.digest])
+        return parse_summary(
+            prompt,
+            completion.text,
             author=self._author,
-            born=first_summary(kept[node.digest]),
-            finish_reason=answer.finish_reason,
-            refusal=answer.refusal,
+            original=first_summary(summaries[node.digest]),
+            finish_reason=completion.finish_reason,
+            refusal=completion.refusal,
         )
 
-    def _reject(self, node: Node, error: AnswerUnusable) -> None:
+    def _reject(self, node: Node, error: SummaryRejected) -> None:
         self._rejected += 1
         _log.info("The summary of %s by %s is not taken: %s", node.id, self._author, error)
         if self._rejected >= REJECTED_IN_A_ROW_MAX:
@@ -256,15 +262,15 @@ class Upkeep:
             )
 
 
-def _paid(call: ModelCall, answer: Answer, encoding: str) -> ModelCall:
+def _charged(call: ModelCall, completion: Completion, encoding: str) -> ModelCall:
     """The call with what its endpoint says it cost; where it says nothing, what was set aside, or our own count."""
-    paid_in = call.tokens_in if answer.tokens_in is None else answer.tokens_in
-    paid_out = tokenizer.count(answer.text, encoding) if answer.tokens_out is None else answer.tokens_out
+    paid_in = call.tokens_in if completion.tokens_in is None else completion.tokens_in
+    paid_out = tokenizer.count(completion.text, encoding) if completion.tokens_out is None else completion.tokens_out
     return replace(call, tokens_in=paid_in, tokens_out=paid_out, outcome=STOPPED)
 
 
-def _given_up(calls: list[ModelCall]) -> set[bytes]:
+def _abandoned_nodes(calls: list[ModelCall]) -> set[bytes]:
     """The nodes that are not asked about again: they keep the summary they were born with."""
-    silent = Counter(call.digest for call in calls if call.outcome == SILENT)
+    failures = Counter(call.digest for call in calls if call.outcome == FAILED)
     rejected = {call.digest for call in calls if call.outcome.startswith(REJECTED)}
-    return rejected | {digest for digest, times in silent.items() if times >= SILENT_MAX}
+    return rejected | {digest for digest, times in failures.items() if times >= FAILED_MAX}

@@ -50,7 +50,7 @@ def summarized(cut: Iterable[Sequence[Turn]]) -> list[tuple[Node, Summary]]:
     found: list[tuple[Node, Summary]] = []
     before: Sequence[Turn] = ()
     for section in cut:
-        summary = ExtractiveSummarizer().leaf(section, before[-4:])
+        summary = ExtractiveSummarizer().summarize_leaf(section, before[-4:])
         size = sum(said.tokens for said in section)
         found.append((Node(b"", 0, section[0].index, section[-1].index, size, 1), summary))
         before = section

@@ -31,12 +31,12 @@ def drawn(title: str, children: list[Summary]) -> str:
 
 def test_the_outline_of_the_example_is_its_story() -> None:
     children = summarized(sections(example()))
-    root = ExtractiveSummarizer().parent(children)
+    root = ExtractiveSummarizer().summarize_parent(children)
     assert drawn(root.title, [summary for _, summary in children]) == PICTURE
 
 
 def test_the_root_carries_the_error_with_its_ending_and_the_users_rules() -> None:
-    root = ExtractiveSummarizer().parent(summarized(sections(example())))
+    root = ExtractiveSummarizer().summarize_parent(summarized(sections(example())))
     kinds = [line.kind for line in root.highlights]
     assert kinds.index("ending") == max(i for i, kind in enumerate(kinds) if kind == "error") + 1
     assert any("Don't rename the parameter `kind`" in line.text for line in root.highlights)

@@ -68,7 +68,7 @@ def source_of(whole: list[Turn]) -> str:
 
 @given(TURNS)
 def test_law_a_summary_is_one_line_each_and_holds_no_control_characters(said: list[tuple[str, str, str, str]]) -> None:
-    summary = ExtractiveSummarizer().leaf(turns(*said))  # type: ignore[arg-type]
+    summary = ExtractiveSummarizer().summarize_leaf(turns(*said))  # type: ignore[arg-type]
     assert summary.title
     assert len(summary.title) <= 60
     assert len(summary.open_for) <= 100
@@ -79,7 +79,7 @@ def test_law_a_summary_is_one_line_each_and_holds_no_control_characters(said: li
 def test_law_names_and_numbers_in_a_summary_come_from_its_turns(said: list[tuple[str, str, str, str]]) -> None:
     whole = turns(*said)  # type: ignore[arg-type]
     source = source_of(whole)
-    summary = ExtractiveSummarizer().leaf(whole)
+    summary = ExtractiveSummarizer().summarize_leaf(whole)
     assert [name for name in _NAMES_AND_NUMBERS.findall(said_in(summary)) if name not in source] == []
     assert {line.index for line in summary.highlights} <= {one.index for one in whole}
 
@@ -88,7 +88,7 @@ def test_law_names_and_numbers_in_a_summary_come_from_its_turns(said: list[tuple
 def test_law_names_and_numbers_in_a_parent_come_from_its_children(parts: list[list[tuple[str, str, str, str]]]) -> None:
     children = summarized([turns(*part) for part in parts])  # type: ignore[arg-type]
     source = "\n".join(said_in(summary) for _, summary in children)
-    parent = ExtractiveSummarizer().parent(children)
+    parent = ExtractiveSummarizer().summarize_parent(children)
     assert [name for name in _NAMES_AND_NUMBERS.findall(said_in(parent)) if name not in source] == []
     assert parent.title
     assert len(parent.title) <= 60
@@ -98,13 +98,13 @@ def test_law_names_and_numbers_in_a_parent_come_from_its_children(parts: list[li
 @given(TURNS)
 def test_law_the_same_turns_give_the_same_summary(said: list[tuple[str, str, str, str]]) -> None:
     whole = turns(*said)  # type: ignore[arg-type]
-    assert ExtractiveSummarizer().leaf(whole) == ExtractiveSummarizer().leaf(list(whole))
+    assert ExtractiveSummarizer().summarize_leaf(whole) == ExtractiveSummarizer().summarize_leaf(list(whole))
 
 
 @given(st.lists(TURNS, min_size=2, max_size=6))
 def test_an_ending_stands_right_after_an_error_at_every_level(parts: list[list[tuple[str, str, str, str]]]) -> None:
     children = summarized([turns(*part) for part in parts])  # type: ignore[arg-type]
-    for summary in [ExtractiveSummarizer().parent(children), *(summary for _, summary in children)]:
+    for summary in [ExtractiveSummarizer().summarize_parent(children), *(summary for _, summary in children)]:
         kinds = [line.kind for line in summary.highlights]
         assert all(kinds[i - 1] == "error" and i > 0 for i, kind in enumerate(kinds) if kind == "ending")
 
@@ -113,7 +113,7 @@ def test_a_parent_stays_small_at_every_level() -> None:
     level = summarized(sections(example() * 6))
     while len(level) > 1:
         groups = [level[i : i + 6] for i in range(0, len(level), 6)]
-        level = [(group[0][0], ExtractiveSummarizer().parent(group)) for group in groups]
+        level = [(group[0][0], ExtractiveSummarizer().summarize_parent(group)) for group in groups]
         assert max(tokenizer.count(text_of(summary)) for _, summary in level) <= 180
 
 
@@ -123,7 +123,7 @@ def test_a_huge_output_costs_no_more_than_its_ends_and_its_error_is_found(line: 
     call = turn(0, "assistant", json.dumps({"command": "make all"}), "Bash", "c1")
     section = [call, Turn(2, 1, b"", "tool", huge, None, None, "c1", 500_000)]
     began = time.process_time()
-    summary = ExtractiveSummarizer().leaf(section)
+    summary = ExtractiveSummarizer().summarize_leaf(section)
     # Generous: reading every line of it would take seconds, its ends take a few milliseconds.
     assert time.process_time() - began < 0.5
     assert any("the disk said no" in one.text for one in summary.highlights)

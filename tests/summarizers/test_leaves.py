@@ -13,7 +13,7 @@ from tests.summarizers.sections import turn, turns
 
 
 def leaf(*said: tuple[str, ...]) -> Summary:
-    return ExtractiveSummarizer().leaf(turns(*said))  # type: ignore[arg-type]
+    return ExtractiveSummarizer().summarize_leaf(turns(*said))  # type: ignore[arg-type]
 
 
 def texts(summary: Summary, kind: str) -> list[str]:
@@ -75,7 +75,7 @@ def test_the_hosts_text_and_mere_assent_are_never_a_title(injected: str) -> None
 def test_a_short_answer_is_a_decision_with_the_question_it_answers() -> None:
     before = [turn(0, "assistant", "All is ready. Should I delete the old table? I kept a copy.")]
     answer = [turn(1, "user", "yes"), turn(2, "assistant", "Dropped it.")]
-    summary = ExtractiveSummarizer().leaf(answer, before)
+    summary = ExtractiveSummarizer().summarize_leaf(answer, before)
     assert texts(summary, "decision") == ["yes → Should I delete the old table?"]
 
 
@@ -189,14 +189,14 @@ def test_calls_told_in_markdown_are_read_like_those_in_json() -> None:
             ("assistant", "echo `date` is no command told in Markdown", "Bash", "c5"),
         )
     )
-    assert [(call.deed, call.command, call.path, call.about) for call in found.calls] == [
+    assert [(call.kind, call.command, call.path, call.subject) for call in found.calls] == [
         ("run", search, "", "Look for it"),
         ("run", "golangci-lint run", "", "Run linter"),
         ("read", "", "./pkg/main.go", ""),
         ("find", "", "./pkg/", "^func "),
         ("run", "", "", ""),
     ]
-    assert [[fault.text for fault in report.faults] for report in found.reports] == [
+    assert [[error.text for error in result.errors] for result in found.results] == [
         [],
         ["main.go:12:2: undefined: homeID (typecheck)"],
         [],

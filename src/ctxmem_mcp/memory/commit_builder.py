@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from ctxmem_mcp import tree
 from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn, parse_iso
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
-from ctxmem_mcp.summarizers.base import TOPICS_JOINED, Summarizer, tells_nothing
+from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 
@@ -115,9 +115,9 @@ class CommitBuilder:
 
     def _summary(self, node: Node, edge: Edge, summaries: Mapping[bytes, Summary]) -> Summary:
         if node.level == 0:
-            return self._summarizer.leaf(edge.open, edge.before)
+            return self._summarizer.summarize_leaf(edge.open, edge.before)
         known = {n.digest: n for level in edge.frontier.spine for n in level}
-        return self._summarizer.parent([(known[digest], summaries[digest]) for digest in node.children])
+        return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
     def _cut(self, turn: Turn, leaf: int, session: int) -> None:
         for start, stop in chunking.cut(turn.content, turn.role) or [(0, 0)]:
@@ -170,16 +170,16 @@ class CommitBuilder:
         topic = ""
         if self._closings and roots:
             known = [(node, edge.summaries[node.digest]) for node in roots]
-            topic = known[0][1].title if len(known) == 1 else self._summarizer.title(known)
-            if TOPICS_JOINED not in topic and not tells_nothing(topic):
+            topic = known[0][1].title if len(known) == 1 else self._summarizer.title_of_parent(known)
+            if TOPIC_SEPARATOR not in topic and not is_uninformative(topic):
                 return topic
-        return self._first_request() or topic if tells_nothing(self._state.title) else ""
+        return self._first_request() or topic if is_uninformative(self._state.title) else ""
 
     def _first_request(self) -> str:
         """The first that says something, among the first few things that the user said."""
         said = [i for i, turn in enumerate(self._turns) if turn.role == "user"]
         for i in said[:REQUESTS_LOOKED_AT]:
-            summary = self._summarizer.leaf(self._turns[i : i + 2])
-            if any(line.kind == "request" for line in summary.highlights) and not tells_nothing(summary.title):
+            summary = self._summarizer.summarize_leaf(self._turns[i : i + 2])
+            if any(line.kind == "request" for line in summary.highlights) and not is_uninformative(summary.title):
                 return summary.title
         return ""

@@ -39,7 +39,7 @@ async def outline(
     tail = await store.turns(conversation, lineage.seqs(first, lineage.length))
     if tail:
         tokens = sum(turn.tokens for turn in tail)
-        found.append(OutlineNode(None, 0, first, tail[-1].index, tokens, summarizer.leaf(tail)))
+        found.append(OutlineNode(None, 0, first, tail[-1].index, tokens, summarizer.summarize_leaf(tail)))
     return found
 
 

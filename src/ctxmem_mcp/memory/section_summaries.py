@@ -30,4 +30,4 @@ async def _tail(branch: BranchReader, snapshot: TreeSnapshot, summarizer: Summar
         return []
     turns = await branch.turns(range(snapshot.tail_first, snapshot.length))
     tail = Node(b"", 0, snapshot.tail_first, snapshot.length - 1, 0, 0)
-    return [(tail, summarizer.leaf([turns[index] for index in sorted(turns)]))]
+    return [(tail, summarizer.summarize_leaf([turns[index] for index in sorted(turns)]))]

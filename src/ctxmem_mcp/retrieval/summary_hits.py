@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ctxmem_mcp.models import Highlight, HighlightKinds, Node, Summary
-from ctxmem_mcp.summarizers.base import CHOSEN
+from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 
 
 def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) -> list[list[int]]:
@@ -23,7 +23,7 @@ def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) 
 def answers(sections: Iterable[tuple[Node, Summary]]) -> list[int]:
     """The turns in which a short answer decided something that was said before it, the newest first."""
     lines = [line for _, summary in sections for line in summary.highlights]
-    return [line.index for line in reversed(lines) if line.kind == "decision" and CHOSEN in line.text]
+    return [line.index for line in reversed(lines) if line.kind == "decision" and CHOICE_ARROW in line.text]
 
 
 def _groups(lines: Sequence[Highlight]) -> list[list[int]]:

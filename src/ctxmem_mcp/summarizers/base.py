@@ -12,29 +12,29 @@ from typing import Protocol
 from ctxmem_mcp.models import Node, Summary, Turn
 
 # How an error ended that no line of its section settles.
-STILL_OPEN = "Still open where this section ends"
+UNRESOLVED = "Still open where this section ends"
 # Between a short answer ("yes") and what it decided.
-CHOSEN = " → "
+CHOICE_ARROW = " → "
 # Stands between the topics of a title that has several.
-TOPICS_JOINED = "; "
+TOPIC_SEPARATOR = "; "
 # Of a section in which nothing was said that could name it.
-NOTHING_SAID = "Short exchange"
+FALLBACK_TITLE = "Short exchange"
 
 
-def tells_nothing(title: str) -> bool:
+def is_uninformative(title: str) -> bool:
     """Whether a title says as good as nothing: none, or a host's command alone (/mode)."""
-    return title in ("", NOTHING_SAID) or (title.startswith("/") and " " not in title)
+    return title in ("", FALLBACK_TITLE) or (title.startswith("/") and " " not in title)
 
 
 class Summarizer(Protocol):
-    def leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
+    def summarize_leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
         """Of a closed leaf's turns, in order. `before`: a few turns before it (may be none), for context only."""
         ...
 
-    def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
+    def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         """Of an inner node, from its children in order."""
         ...
 
-    def title(self, children: Sequence[tuple[Node, Summary]]) -> str:
+    def title_of_parent(self, children: Sequence[tuple[Node, Summary]]) -> str:
         """The title that `parent` would give, at a fraction of the cost."""
         ...

@@ -9,37 +9,41 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ctxmem_mcp.summarizers.sentences import one_line, window
-from ctxmem_mcp.summarizers.tool_calls import Call
+from ctxmem_mcp.summarizers.sentences import head_and_tail, one_line
+from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
 END_CHARS = 12_000
 MIDDLE_CHARS = 4_000_000
-FAULTS_MAX = 12
+ERRORS_MAX = 12
 LINE_CHARS = 300
 
 _MARKERS = ("\nFAILED ", "--- FAIL: ", "\nE   ", "Error: ", "error: ", "\nfatal: ", "\npanic: ")
-_HINT = re.compile(r"rror|FAIL|xception|fatal|panic|✕|✗|×|:\d+|not found|No such|denied|ERR!|failed|rejected|Exit code")
+_ERROR_HINT = re.compile(
+    r"rror|FAIL|xception|fatal|panic|✕|✗|×|:\d+|not found|No such|denied|ERR!|failed|rejected|Exit code"
+)
 _TEST_FAILED = re.compile(r"^\s*(?:--- FAIL: |FAILED |FAIL: |[✕✗×]\s+)(\S.*?)(?:\s+\([\d.]+\s?m?s\))?$")
 _PARAMETERS = re.compile(r"\[[^\]\n]{40,}\]")
-_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
+_STACK_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
 _PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
-_LOCATED = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
+_FILE_LOCATION = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
 _TSC = re.compile(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
-_PLAIN = re.compile(
+_ERROR_MESSAGE = re.compile(
     r"^\s*(?:\S{0,40}: )?(?:(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?:: .+)?$|(?:fatal|error|Error|ERROR|"
     r"panic)(?:\[\w+\])?:\s*\S.+|npm ERR! \S.+"
     r"|.{0,160}(?:command not found|No such file or directory|[Pp]ermission denied|timed out|\[rejected\]|"
     r"not recognized).*)"
 )
-_EXIT = re.compile(r"^(?:Exit code|exit status|Command failed with exit code|Process exited with code) ([1-9]\d*)\b.*")
-_FAILING = re.compile(
+_EXIT_CODE = re.compile(
+    r"^(?:Exit code|exit status|Command failed with exit code|Process exited with code) ([1-9]\d*)\b.*"
+)
+_FAILURE_SIGN = re.compile(
     r"^Exit code [1-9]|\bFAIL|\b[Ee]rror|ERROR|[1-9]\d* (?:issues|failed|errors|problems)|panic:|fatal:|undefined|"
     r"cannot |unused|expected|declared and not used",
     re.M,
 )
-_REFUSED = re.compile(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )(.{0,400})", re.S)
+_TOOL_REFUSAL = re.compile(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )(.{0,400})", re.S)
 _TAG = re.compile(r"</?[a-z_]+>")
-_WENT_WELL = re.compile(
+_SUCCESS = re.compile(
     r"(?:^=*\s*(?P<pytest>\d+ passed[^=\n]{0,60}?)\s*=*$)|(?:^\s*(?P<line>0 issues\.?|All tests pass\w*.{0,40}|"
     r"Tests:\s+.{0,60}passed.{0,40}|test result: ok\..{0,60}|All checks passed!?|Success: no issues found.{0,40}|"
     r"Successfully .{5,100}|BUILD SUCCESS\w*|PASS|ok\s+\S+.{0,30}|OK(?: \(.*\))?)\s*$)",
@@ -48,12 +52,14 @@ _WENT_WELL = re.compile(
 _COMMITTED = re.compile(r"^\[([\w./-]+(?: \(root-commit\))?) ([0-9a-f]{7,40})\] (.{3,120})$", re.M)
 _PULL_REQUEST = re.compile(r"https?://[\w.-]+/[\w./-]+/(?:pull|merge_requests)/\d+")
 # The output of these is other people's text: an error in it is not an error of this run.
-_QUOTING = frozenset("grep rg ag cat bat head tail less sed awk find ls tree jq diff wc echo printf man".split())
-_QUOTING_GIT = frozenset("diff log show status blame grep branch ls-files ls-tree config".split())
+_PRINTING_COMMANDS = frozenset(
+    "grep rg ag cat bat head tail less sed awk find ls tree jq diff wc echo printf man".split()
+)
+_PRINTING_GIT_COMMANDS = frozenset("diff log show status blame grep branch ls-files ls-tree config".split())
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ErrorLine:
     """One reported error. text: its line, without position columns or frame; key: equal for repeats of it."""
 
     index: int
@@ -65,48 +71,51 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ToolResult:
     """What a result says. outcome: the line that says it went well; landed: a commit or a pull request."""
 
     index: int
-    call: Call | None
+    call: ToolCall | None
     tokens: int
-    faults: tuple[Fault, ...] = ()
-    outcome: str = ""
-    landed: tuple[str, ...] = ()
+    errors: tuple[ErrorLine, ...] = ()
+    success_line: str = ""
+    commits: tuple[str, ...] = ()
 
 
-def read_report(index: int, content: str, tokens: int, call: Call | None) -> Report:
+def read_result(index: int, content: str, tokens: int, call: ToolCall | None) -> ToolResult:
     """Of one tool result; call: the call it answers, where known."""
-    ran = content.startswith("Exit code") if call is None else call.deed in ("run", "delegate")
+    ran = content.startswith("Exit code") if call is None else call.kind in ("run", "delegate")
     if not ran:
-        return Report(index, call, tokens, _refusal(index, content, call) if call else ())
-    if call is not None and _only_quotes(call.command):
-        return Report(index, call, tokens, _exit_of(index, content))
-    text = window(content, END_CHARS, END_CHARS)
+        return ToolResult(index, call, tokens, _refusal_error(index, content, call) if call else ())
+    if call is not None and _only_prints(call.command):
+        return ToolResult(index, call, tokens, _exit_error(index, content))
+    text = head_and_tail(content, END_CHARS, END_CHARS)
     marked = list(_marked_lines(content)) if len(text) < len(content) else []
-    failing = marked or _FAILING.search(text)
-    faults = tuple(_distinct(_faults(index, [*marked, *text.split("\n")]))) if failing else ()
-    outcome = "" if faults else _outcome(text)
-    return Report(index, call, tokens, faults or _exit_of(index, content), outcome, tuple(_landed(text)))
+    has_failure = marked or _FAILURE_SIGN.search(text)
+    errors = tuple(_distinct_errors(_find_errors(index, [*marked, *text.split("\n")]))) if has_failure else ()
+    success_line = "" if errors else _success_line(text)
+    return ToolResult(index, call, tokens, errors or _exit_error(index, content), success_line, tuple(_commits(text)))
 
 
-def _refusal(index: int, content: str, call: Call) -> tuple[Fault, ...]:
+def _refusal_error(index: int, content: str, call: ToolCall) -> tuple[ErrorLine, ...]:
     """Why a tool refused a call, and on which file where the tool doesn't say: 'a.py: File does not exist.'"""
-    refused = _REFUSED.match(content)
-    if not refused:
+    refusal = _TOOL_REFUSAL.match(content)
+    if not refusal:
         return ()
-    why = _clean(_TAG.sub("", refused[0]).strip().split("\n", 1)[0])
-    return (Fault(index, f"{call.file}: {why}" if call.file and call.file not in why else why),)
+    reason = _clean_line(_TAG.sub("", refusal[0]).strip().split("\n", 1)[0])
+    file = call.file_name
+    return (ErrorLine(index, f"{file}: {reason}" if file and file not in reason else reason),)
 
 
-def _only_quotes(command: str) -> bool:
+def _only_prints(command: str) -> bool:
     words = command.split()
     if words[:1] == ["for"] and "do" in words:
         words = words[words.index("do") + 1 :]
     if not words:
         return False
-    return words[0] in _QUOTING or (words[0] == "git" and len(words) > 1 and words[1] in _QUOTING_GIT)
+    return words[0] in _PRINTING_COMMANDS or (
+        words[0] == "git" and len(words) > 1 and words[1] in _PRINTING_GIT_COMMANDS
+    )
 
 
 def _marked_lines(content: str) -> Iterator[str]:
@@ -114,7 +123,7 @@ def _marked_lines(content: str) -> Iterator[str]:
     stop = min(len(content) - END_CHARS, END_CHARS + MIDDLE_CHARS)
     for marker in _MARKERS:
         at = END_CHARS
-        for _ in range(FAULTS_MAX):
+        for _ in range(ERRORS_MAX):
             at = content.find(marker, at, stop)
             if at < 0:
                 break
@@ -124,67 +133,67 @@ def _marked_lines(content: str) -> Iterator[str]:
             at += len(marker)
 
 
-def _faults(index: int, lines: list[str]) -> Iterator[Fault]:
+def _find_errors(index: int, lines: list[str]) -> Iterator[ErrorLine]:
     test = ""
     for line in lines:
-        if len(line) > 2_000 or ": : #" in line or not (_HINT.search(line) or line.startswith("E ")):
+        if len(line) > 2_000 or ": : #" in line or not (_ERROR_HINT.search(line) or line.startswith("E ")):
             continue
         line = _PARAMETERS.sub("", line)[:LINE_CHARS]
-        if _FRAME.search(line):
+        if _STACK_FRAME.search(line):
             continue
         if failed := _TEST_FAILED.match(line):
             test = failed[1]
-            yield Fault(index, _clean(test))
+            yield ErrorLine(index, _clean_line(test))
         elif found := _PYTEST_REASON.match(line):
             if "rror" in found[1] or "xception" in found[1] or found[1].startswith("Failed"):
-                yield Fault(index, _clean(found[1]))
-        elif found := _LOCATED.match(line):
-            yield Fault(index, _clean(found[1]))
-        elif _TSC.match(line) or _PLAIN.match(line):
-            yield Fault(index, _clean(line))
+                yield ErrorLine(index, _clean_line(found[1]))
+        elif found := _FILE_LOCATION.match(line):
+            yield ErrorLine(index, _clean_line(found[1]))
+        elif _TSC.match(line) or _ERROR_MESSAGE.match(line):
+            yield ErrorLine(index, _clean_line(line))
 
 
-def _distinct(faults: Iterator[Fault]) -> list[Fault]:
+def _distinct_errors(errors: Iterator[ErrorLine]) -> list[ErrorLine]:
     """Each error once; of a test's name and the same name with its reason, the one with the reason."""
-    kept: dict[str, Fault] = {}
-    for fault in faults:
-        if fault.key and fault.key not in kept and len(fault.text) > 5:
-            kept[fault.key] = fault
-        if len(kept) > 4 * FAULTS_MAX:
+    distinct: dict[str, ErrorLine] = {}
+    for error in errors:
+        if error.key and error.key not in distinct and len(error.text) > 5:
+            distinct[error.key] = error
+        if len(distinct) > 4 * ERRORS_MAX:
             break
-    keys = list(kept)
-    return [f for k, f in kept.items() if not any(k != other and k in other for other in keys)][:FAULTS_MAX]
+    kept = (error for key, error in distinct.items() if not any(key != other and key in other for other in distinct))
+    return list(kept)[:ERRORS_MAX]
 
 
-def _exit_of(index: int, content: str) -> tuple[Fault, ...]:
-    found = _EXIT.match(content[:200])
+def _exit_error(index: int, content: str) -> tuple[ErrorLine, ...]:
+    found = _EXIT_CODE.match(content[:200])
     if not found:
         return ()
     rest = [line for line in content[found.end() : found.end() + 2_000].split("\n") if line.strip()]
-    first = _clean(rest[0]) if rest else ""
-    return (Fault(index, f"Exit code {found[1]}: {first}" if first else f"Exit code {found[1]}"),)
+    first = _clean_line(rest[0]) if rest else ""
+    return (ErrorLine(index, f"Exit code {found[1]}: {first}" if first else f"Exit code {found[1]}"),)
 
 
-def _outcome(text: str) -> str:
+def _success_line(text: str) -> str:
     best = ""
-    for found in _WENT_WELL.finditer(text):
+    for found in _SUCCESS.finditer(text):
         best = found["pytest"] or found["line"]
         if found["pytest"]:
             break
     return one_line(best)
 
 
-def _landed(text: str) -> Iterator[str]:
+def _commits(text: str) -> Iterator[str]:
     for found in _COMMITTED.finditer(text):
         yield f"Committed {found[2]}: {one_line(found[3])}"
     if pull := _PULL_REQUEST.search(text):
         yield pull[0]
 
 
-def _clean(line: str) -> str:
+def _clean_line(line: str) -> str:
     return one_line(line)[:LINE_CHARS]
 
 
-def pasted_faults(index: int, text: str) -> list[Fault]:
+def find_pasted_errors(index: int, text: str) -> list[ErrorLine]:
     """The errors in what a person pasted into a message."""
-    return _distinct(_faults(index, window(text, END_CHARS, END_CHARS).split("\n")))
+    return _distinct_errors(_find_errors(index, head_and_tail(text, END_CHARS, END_CHARS).split("\n")))

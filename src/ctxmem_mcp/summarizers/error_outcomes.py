@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ctxmem_mcp.models import Role
 from ctxmem_mcp.summarizers import sentence_scoring
-from ctxmem_mcp.summarizers.base import STILL_OPEN
-from ctxmem_mcp.summarizers.error_extraction import Fault, Report, pasted_faults
+from ctxmem_mcp.summarizers.base import UNRESOLVED
+from ctxmem_mcp.summarizers.error_extraction import ErrorLine, ToolResult, find_pasted_errors
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import shorten
 
@@ -17,89 +17,91 @@ _WORD = re.compile(r"[A-Za-z_]{4,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
+class ErrorOutcome:
     """Errors reported at once and what became of them. weight: 1, less where the tool only refused a call."""
 
     role: Role
-    faults: tuple[Fault, ...]
+    errors: tuple[ErrorLine, ...]
     ending: str
     ended_at: int
     ended_by: Role
     weight: float
-    closed: bool
+    is_resolved: bool
 
 
-def endings_of(section: Section) -> list[Episode]:
+def find_error_outcomes(section: Section) -> list[ErrorOutcome]:
     """Every distinct error once, where it was first met, with its ending."""
     seen: set[str] = set()
-    episodes: list[Episode] = []
-    for role, faults, report in _met(section):
-        fresh = tuple(fault for fault in faults if not any(fault.key in key for key in seen))
-        seen.update(fault.key for fault in fresh)
-        if fresh:
-            episodes.append(_episode(section, role, fresh, report))
-    return episodes
+    outcomes: list[ErrorOutcome] = []
+    for role, errors, result in _reported_errors(section):
+        new_errors = tuple(error for error in errors if not any(error.key in key for key in seen))
+        seen.update(error.key for error in new_errors)
+        if new_errors:
+            outcomes.append(_outcome_of(section, role, new_errors, result))
+    return outcomes
 
 
-def _met(section: Section) -> Iterator[tuple[Role, tuple[Fault, ...], Report | None]]:
-    met: list[tuple[int, Role, tuple[Fault, ...], Report | None]] = [
-        (said.index, "user", tuple(pasted_faults(said.index, said.quoted)), None)
-        for said in section.said
-        if said.role == "user" and said.quoted and section.is_work
+def _reported_errors(section: Section) -> Iterator[tuple[Role, tuple[ErrorLine, ...], ToolResult | None]]:
+    reported: list[tuple[int, Role, tuple[ErrorLine, ...], ToolResult | None]] = [
+        (message.index, "user", tuple(find_pasted_errors(message.index, message.pasted_text)), None)
+        for message in section.messages
+        if message.role == "user" and message.pasted_text and section.is_work
     ]
-    met += [(report.index, "tool", report.faults, report) for report in section.reports]
-    for _, role, faults, report in sorted(met, key=lambda entry: entry[0]):
-        if faults:
-            yield role, faults, report
+    reported += [(result.index, "tool", result.errors, result) for result in section.results]
+    for _, role, errors, result in sorted(reported, key=lambda entry: entry[0]):
+        if errors:
+            yield role, errors, result
 
 
-def _episode(section: Section, role: Role, faults: tuple[Fault, ...], report: Report | None) -> Episode:
-    index = faults[0].index
+def _outcome_of(section: Section, role: Role, errors: tuple[ErrorLine, ...], result: ToolResult | None) -> ErrorOutcome:
+    index = errors[0].index
     weight = 1.0
-    if report is not None and (report.call is None or report.call.deed != "run"):
+    if result is not None and (result.call is None or result.call.kind != "run"):
         weight = 0.12
-    if faults[0].text.startswith("Exit code"):
+    if errors[0].text.startswith("Exit code"):
         weight = 0.5
-    again = _run_later(section, index, report)
-    passed = again if again and not again.faults else None
-    gone = again if again and {f.key for f in again.faults}.isdisjoint(f.key for f in faults) else None
-    told = _told_later(section, index, faults)
-    if told and (passed or told[0] >= 2.0):
-        return Episode(role, faults, _point(told[2]), told[1], "assistant", weight, True)
-    if passed:
-        return Episode(role, faults, _passing(passed), passed.index, "tool", weight, True)
-    if gone:
-        ending = f"`{_family(gone.call.command) if gone.call else ''}` reports it no longer, but other errors"
-        return Episode(role, faults, ending, gone.index, "tool", weight, True)
+    rerun = _last_rerun(section, index, result)
+    passing_run = rerun if rerun and not rerun.errors else None
+    keys = {error.key for error in errors}
+    cleared_run = rerun if rerun and keys.isdisjoint(error.key for error in rerun.errors) else None
+    statement = _resolution_statement(section, index, errors)
+    if statement and (passing_run or statement[0] >= 2.0):
+        return ErrorOutcome(role, errors, _main_clause(statement[2]), statement[1], "assistant", weight, True)
+    if passing_run:
+        return ErrorOutcome(role, errors, _success_text(passing_run), passing_run.index, "tool", weight, True)
+    if cleared_run:
+        command = _command_stem(cleared_run.call.command) if cleared_run.call else ""
+        ending = f"`{command}` reports it no longer, but other errors"
+        return ErrorOutcome(role, errors, ending, cleared_run.index, "tool", weight, True)
     if weight < 1.0:
-        return Episode(role, faults, "", index, role, weight, False)
-    return Episode(role, faults, STILL_OPEN, section.end, "assistant", weight, False)
+        return ErrorOutcome(role, errors, "", index, role, weight, False)
+    return ErrorOutcome(role, errors, UNRESOLVED, section.last_index, "assistant", weight, False)
 
 
-def _point(text: str) -> str:
+def _main_clause(text: str) -> str:
     """'Fixed by X: details' without the details."""
-    point = text.split(": ", 1)[0]
-    return point if 25 <= len(point) < len(text) and len(point.split()) > 4 else text
+    clause = text.split(": ", 1)[0]
+    return clause if 25 <= len(clause) < len(text) and len(clause.split()) > 4 else text
 
 
-def _passing(report: Report) -> str:
-    command = f"`{shorten(report.call.command, 60)}`" if report.call else ""
-    return f"{command}: {report.outcome}" if report.outcome else f"{command} ran clean afterwards"
+def _success_text(result: ToolResult) -> str:
+    command = f"`{shorten(result.call.command, 60)}`" if result.call else ""
+    return f"{command}: {result.success_line}" if result.success_line else f"{command} ran clean afterwards"
 
 
-def _run_later(section: Section, index: int, report: Report | None) -> Report | None:
+def _last_rerun(section: Section, index: int, result: ToolResult | None) -> ToolResult | None:
     """The last later run of the same command; of any test run for an error that a user pasted."""
-    family = _family(report.call.command) if report and report.call else ""
-    last: Report | None = None
-    for later in section.reports:
-        if later.index <= index or later.call is None or later.call.deed != "run":
+    stem = _command_stem(result.call.command) if result and result.call else ""
+    last: ToolResult | None = None
+    for later in section.results:
+        if later.index <= index or later.call is None or later.call.kind != "run":
             continue
-        if (family and _family(later.call.command) == family) or (not family and (later.outcome or later.faults)):
+        if (stem and _command_stem(later.call.command) == stem) or (not stem and (later.success_line or later.errors)):
             last = later
     return last
 
 
-def _family(command: str) -> str:
+def _command_stem(command: str) -> str:
     """The command without its options and paths: `go test ./a -run X` and `go test ./b` are the same work."""
     words: list[str] = []
     for word in command.split():
@@ -109,18 +111,20 @@ def _family(command: str) -> str:
     return " ".join(words)
 
 
-def _told_later(section: Section, index: int, faults: tuple[Fault, ...]) -> tuple[float, int, str] | None:
+def _resolution_statement(section: Section, index: int, errors: tuple[ErrorLine, ...]) -> tuple[float, int, str] | None:
     """The assistant's clearest sentence on how it ended: (how sure, turn, sentence)."""
-    about = {word.lower() for fault in faults for word in _WORD.findall(fault.text)}
+    error_words = {word.lower() for error in errors for word in _WORD.findall(error.text)}
     best: tuple[float, int, str] | None = None
     best_score = 0.0
-    for said in section.between(index + 1, section.end):
-        for text in said.sentences[:20]:
-            sure = sentence_scoring.ending_in(text)
-            if sure == 0.0 or len(text) < 18 or text.endswith((":", "?")):
+    for message in section.assistant_messages(index + 1, section.last_index):
+        for text in message.sentences[:20]:
+            confidence = sentence_scoring.score_resolution(text)
+            if confidence == 0.0 or len(text) < 18 or text.endswith((":", "?")):
                 continue
-            shared = len(about & {word.lower() for word in _WORD.findall(text)})
-            score = sure + 0.4 * min(shared, 4)
-            if score > best_score and (sure >= 3.0 or shared or (sure >= 2.0 and sentence_scoring.is_done(text))):
-                best_score, best = score, (sure, said.index, text)
+            shared = len(error_words & {word.lower() for word in _WORD.findall(text)})
+            score = confidence + 0.4 * min(shared, 4)
+            if score > best_score and (
+                confidence >= 3.0 or shared or (confidence >= 2.0 and sentence_scoring.states_completion(text))
+            ):
+                best_score, best = score, (confidence, message.index, text)
     return best

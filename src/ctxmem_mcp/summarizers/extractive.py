@@ -13,36 +13,41 @@ from collections.abc import Sequence
 
 from ctxmem_mcp.models import EXTRACTIVE, Node, Summary, Turn
 from ctxmem_mcp.summarizers import highlights, parents
-from ctxmem_mcp.summarizers.error_outcomes import endings_of
-from ctxmem_mcp.summarizers.identifiers import identifiers_of
-from ctxmem_mcp.summarizers.open_hints import left_out
+from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
+from ctxmem_mcp.summarizers.identifiers import find_identifiers
+from ctxmem_mcp.summarizers.open_hints import build_open_hint
 from ctxmem_mcp.summarizers.section_reader import read_section
-from ctxmem_mcp.summarizers.sentences import Said, listen
+from ctxmem_mcp.summarizers.sentences import Message, read_message
 from ctxmem_mcp.summarizers.titles import title_of
 
 
 class ExtractiveSummarizer:
     """Says a node shorter in its own words; every name and number in it stands in the node."""
 
-    def leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
+    def summarize_leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
         section = read_section(turns)
-        question = _question(before)
-        episodes = endings_of(section)
-        offers = highlights.offers_of(section, episodes, question)
-        kept = highlights.keep_best(offers, highlights.allowance(section, episodes))
-        title = title_of(section, episodes, question)
-        return Summary(EXTRACTIVE, title, kept, identifiers_of(section), left_out(section, episodes, kept))
+        preceding = _last_statement(before)
+        outcomes = find_error_outcomes(section)
+        candidates = highlights.find_candidates(section, outcomes, preceding)
+        kept = highlights.select_best(candidates, highlights.highlight_budget(section, outcomes))
+        title = title_of(section, outcomes, preceding)
+        return Summary(EXTRACTIVE, title, kept, find_identifiers(section), build_open_hint(section, outcomes, kept))
 
-    def parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
-        return parents.summarize(children)
+    def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
+        return parents.summarize_parent(children)
 
-    def title(self, children: Sequence[tuple[Node, Summary]]) -> str:
-        return parents.title_of(children)
+    def title_of_parent(self, children: Sequence[tuple[Node, Summary]]) -> str:
+        return parents.title_of_parent(children)
 
 
-def _question(before: Sequence[Turn]) -> Said | None:
+def _last_statement(before: Sequence[Turn]) -> Message | None:
     """What the assistant said last before the section: what "yes" or "2" answers."""
     for turn in reversed(before):
-        if turn.role == "assistant" and turn.call_id is None and (said := listen(turn)).sentences and not said.thought:
-            return said
+        if (
+            turn.role == "assistant"
+            and turn.call_id is None
+            and (message := read_message(turn)).sentences
+            and not message.is_reasoning
+        ):
+            return message
     return None

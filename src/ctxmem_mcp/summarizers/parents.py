@@ -6,38 +6,40 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ctxmem_mcp.models import EXTRACTIVE, Highlight, Node, Summary
-from ctxmem_mcp.summarizers.highlights import Offer, keep_best
-from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, fitting
-from ctxmem_mcp.summarizers.open_hints import joined
+from ctxmem_mcp.summarizers.highlights import Candidate, select_best
+from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, first_fitting
+from ctxmem_mcp.summarizers.open_hints import join_within_limit
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
-from ctxmem_mcp.summarizers.topics import topic_of
+from ctxmem_mcp.summarizers.topics import name_topics
 
 HIGHLIGHT_TOKENS, NAMES_TOKENS = 105, 36
 _VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
 
 
-def summarize(children: Sequence[tuple[Node, Summary]]) -> Summary:
+def summarize_parent(children: Sequence[tuple[Node, Summary]]) -> Summary:
     """Of an inner node, from its children in order."""
     summaries = [summary for _, summary in children]
-    kept = keep_best(_offers(children), HIGHLIGHT_TOKENS)
-    return Summary(EXTRACTIVE, title_of(children), kept, _names(summaries), _left_out(summaries, kept))
+    selected = select_best(_candidates(children), HIGHLIGHT_TOKENS)
+    return Summary(
+        EXTRACTIVE, title_of_parent(children), selected, _identifiers(summaries), _open_hint(summaries, selected)
+    )
 
 
-def title_of(children: Sequence[tuple[Node, Summary]]) -> str:
-    return shorten(topic_of(children), TITLE_CHARS)
+def title_of_parent(children: Sequence[tuple[Node, Summary]]) -> str:
+    return shorten(name_topics(children), TITLE_CHARS)
 
 
-def _offers(children: Sequence[tuple[Node, Summary]]) -> Iterator[Offer]:
+def _candidates(children: Sequence[tuple[Node, Summary]]) -> Iterator[Candidate]:
     total = max(1, sum(node.tokens for node, _ in children))
     for node, summary in children:
         share = 1.0 + node.tokens / total
-        for rank, lines in enumerate(_groups(summary.highlights)):
+        for rank, lines in enumerate(_group_errors_with_ending(summary.highlights)):
             value = (_VALUES[lines[0].kind] + 5.0 * (len(lines) > 1)) * share - 0.4 * rank
-            yield Offer(value, (lines[0].index, rank), lines)
+            yield Candidate(value, (lines[0].index, rank), lines)
 
 
-def _groups(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
+def _group_errors_with_ending(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
     """Errors with the ending that follows them; everything else alone."""
     pending: list[Highlight] = []
     for line in lines:
@@ -55,22 +57,22 @@ def _groups(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
     yield from ((error,) for error in pending)
 
 
-def _names(summaries: Sequence[Summary]) -> tuple[str, ...]:
+def _identifiers(summaries: Sequence[Summary]) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for summary in summaries:
-        for place, name in enumerate(summary.identifiers):
-            counts[name] += COUNT_MAX - min(place, COUNT_MAX - 1)
+        for rank, name in enumerate(summary.identifiers):
+            counts[name] += COUNT_MAX - min(rank, COUNT_MAX - 1)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return fitting((name for name, _ in ranked), NAMES_TOKENS)
+    return first_fitting((name for name, _ in ranked), NAMES_TOKENS)
 
 
-def _left_out(summaries: Sequence[Summary], kept: Sequence[Highlight]) -> str:
-    had = Counter(line.kind for summary in summaries for line in summary.highlights)
-    have = Counter(line.kind for line in kept)
+def _open_hint(summaries: Sequence[Summary], selected: Sequence[Highlight]) -> str:
+    available = Counter(line.kind for summary in summaries for line in summary.highlights)
+    shown = Counter(line.kind for line in selected)
     names = {"error": "error", "request": "request", "decision": "decision", "outcome": "outcome", "fact": "fact"}
     parts = []
     for kind, noun in names.items():
-        missing = had[kind] - have[kind]  # type: ignore[index]
+        missing = available[kind] - shown[kind]  # type: ignore[index]
         if missing > 0:
             parts.append(f"{missing} more {noun}{'s' if missing > 1 else ''}")
-    return joined(parts)
+    return join_within_limit(parts)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.summarizers.sentences import Said, shorten
+from ctxmem_mcp.summarizers.sentences import Message, shorten
 
-_LEAD = re.compile(
+_LEADING_FILLER = re.compile(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|"
     r"thank you(?: so much)?|great|cool|nice|"
     r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|"
@@ -33,12 +33,12 @@ _LEAD = re.compile(
     r"|(?:with that being said|that being said|in that case|anyway|basically),? )",
     re.I,
 )
-_TAIL = re.compile(
+_TRAILING_FILLER = re.compile(
     r"[\s,]*(?:please|pls|thanks(?: a lot| in advance)?|thank you|for me|or something|if (?:possible|you can)|"
     r"(?:,|\?)? ?(?:what do you think|right|yeah|ok|okay|correct|no))[\s.!?]*\Z|\s*(?:[:;]-?[)(DP]|😅|🙏|👍|😂)+\s*\Z",
     re.I,
 )
-_WEAK = re.compile(
+_CONTENT_FREE = re.compile(
     r"\A[\W_]*(?:(?:yes|yeah|yep|yup|y|ok|okay|k|no|nope|sure|fine|good|great|perfect|nice|cool|thanks|"
     r"thank you|thx|ty|lgtm|"
     r"continue|go|go on|go ahead|proceed|next|do it|do that|sounds good|looks good|that works|please|"
@@ -50,7 +50,7 @@ _WEAK = re.compile(
     r"of course|why not|let'?s do it|let'?s go)[\W_]*){1,6}\Z",
     re.I,
 )
-_ASKS = re.compile(
+_REQUEST_SIGN = re.compile(
     r"\?|\b(?:can|could|would|will) (?:you|we)\b|\bplease\b|\blet'?s\b|\bi(?:'d| would) like\b|\bi (?:want|need)\b|"
     r"\bhelp me\b|\b(?:should|must)\b|\bi wonder\b|\bwe need\b",
     re.I,
@@ -69,15 +69,15 @@ _IMPERATIVE = re.compile(
     r"verify|write)\b",
     re.I,
 )
-_POINTING = frozenset("it this that these those them they he she him his her there one ones".split())
+_PRONOUNS = frozenset("it this that these those them they he she him his her there one ones".split())
 _WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
 _ARTICLE = re.compile(r"\Athe (?=\w+ing\b)", re.I)
 _RULE = re.compile(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoid|no)\b", re.I)
-_NAMED_WORK = re.compile(r"\A(?:\S+ ){0,4}\w+ing\b")
-_OFFER = re.compile(
+_GERUND = re.compile(r"\A(?:\S+ ){0,4}\w+ing\b")
+_PROPOSAL = re.compile(
     r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I
 )
-_STATED_FIRST = re.compile(
+_STATEMENT_THEN_REQUEST = re.compile(
     r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|"
     r"could|would|will) you |"
     r"(?:so )?please |so let'?s |(?:so )?i(?:'d| would) like (?:you )?to )(?=.{12})",
@@ -87,49 +87,49 @@ _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Request:
     """A user's request. core: as a title would say it; line: the sentence it stands in; weak: says nothing alone."""
 
     index: int
     core: str
-    line: str
-    weak: bool
+    sentence: str
+    is_weak: bool
     weight: float
 
 
 def is_weak(text: str) -> bool:
     """Whether a text is only an assent, a greeting or a choice, which says nothing by itself."""
-    return len(text) < 60 and (_WEAK.match(text) is not None or not any(map(str.isalnum, text)))
+    return len(text) < 60 and (_CONTENT_FREE.match(text) is not None or not any(map(str.isalnum, text)))
 
 
 def strip_politeness(sentence: str) -> str:
     """A request without greetings, politeness and filler: what is to be done, or what is asked."""
-    text = _after_statement(sentence)
+    text = _skip_statement(sentence)
     for _ in range(8):
-        found = _LEAD.match(text)
+        found = _LEADING_FILLER.match(text)
         shorter = text[found.end() :].lstrip(" ,.!:;–—-") if found else text
         if shorter == text or len(shorter) < 8:
             break
         text = shorter
-    while (found := _TAIL.search(text, max(8, len(text) - 40))) is not None:
+    while (found := _TRAILING_FILLER.search(text, max(8, len(text) - 40))) is not None:
         shorter = text[: found.start()]
-        asked = "?" in text[len(shorter) :]
-        text = shorter + ("?" if asked and not shorter.endswith("?") and _is_question(shorter) else "")
+        has_question_mark = "?" in text[len(shorter) :]
+        text = shorter + ("?" if has_question_mark and not shorter.endswith("?") and _is_question(shorter) else "")
     text = _ARTICLE.sub("", text.strip(" ,;:")) if text != sentence else text.strip(" ,;:")
     if text.endswith("?") and not _is_question(text):
         text = text.rstrip("? ")
-    return capitalised(text.rstrip(".!") if not text.endswith(("…", "...")) else text)
+    return capitalize(text.rstrip(".!") if not text.endswith(("…", "...")) else text)
 
 
-def _after_statement(sentence: str) -> str:
+def _skip_statement(sentence: str) -> str:
     """'I feel X, can you do Y' asks for Y."""
-    found = _STATED_FIRST.match(sentence)
+    found = _STATEMENT_THEN_REQUEST.match(sentence)
     if not found or len(sentence) < 60:
         return sentence
-    ask = sentence[found.end() :]
-    if any(word in _POINTING or word == "its" for word in ask.lower().split()[:3]):
+    request = sentence[found.end() :]
+    if any(word in _PRONOUNS or word == "its" for word in request.lower().split()[:3]):
         return sentence
-    return re.sub(r"\Ait makes sense to ", "", ask, flags=re.I)
+    return re.sub(r"\Ait makes sense to ", "", request, flags=re.I)
 
 
 def _is_question(text: str) -> bool:
@@ -145,71 +145,78 @@ _QUESTION_WORDS = frozenset(
 )
 
 
-def capitalised(text: str) -> str:
+def capitalize(text: str) -> str:
     """With a capital first letter, unless the first word is code."""
     first = text.split(" ", 1)[0]
     return text[:1].upper() + text[1:] if first.isalpha() or "'" in first or "-" in first else text
 
 
-def asked(said: Said) -> Ask | None:
+def find_request(message: Message) -> Request | None:
     """The request of a user's turn, or None where there are no words of the user."""
-    if said.role != "user" or said.origin not in ("words", "command", "shell"):
+    if message.role != "user" or message.origin not in ("text", "command", "shell"):
         return None
-    if said.origin != "words":
-        text = said.sentences[0]
-        return Ask(said.index, shorten(text, 60), shorten(text, 160), True, 0.5)
+    if message.origin != "text":
+        text = message.sentences[0]
+        return Request(message.index, shorten(text, 60), shorten(text, 160), True, 0.5)
     best, weight = "", -9.0
-    for place, line in enumerate(said.sentences[:14]):
-        score = _worth(line) - 0.25 * min(place, 6)
-        if place < 2 and said.quoted and line.endswith(":"):
+    for position, sentence in enumerate(message.sentences[:14]):
+        score = _score(sentence) - 0.25 * min(position, 6)
+        if position < 2 and message.pasted_text and sentence.endswith(":"):
             score += 3.0  # It introduces what was pasted.
         if score > weight:
-            best, weight = line, score
+            best, weight = sentence, score
     if not best:
         return None
     weak = is_weak(best)
-    return Ask(said.index, strip_politeness(best), best, weak, weight)
+    return Request(message.index, strip_politeness(best), best, weak, weight)
 
 
-def _worth(line: str) -> float:
-    if is_weak(line):
+def _score(sentence: str) -> float:
+    if is_weak(sentence):
         return -2.0
-    core = strip_politeness(line)
+    core = strip_politeness(sentence)
     words = len(_WORD.findall(core[:300]))
-    score = min(words, 8) * 0.5 - 0.4 * sum(word in _POINTING for word in core[:200].lower().split())
-    if _ASKS.search(line):
+    score = min(words, 8) * 0.5 - 0.4 * sum(word in _PRONOUNS for word in core[:200].lower().split())
+    if _REQUEST_SIGN.search(sentence):
         score += 1.5
-    if _RULE.match(line):
+    if _RULE.match(sentence):
         score -= 1.5
     elif _IMPERATIVE.match(core):
         score += 2.0
-    elif _NAMED_WORK.match(core) and len(core) < len(line) - 3:
+    elif _GERUND.match(core) and len(core) < len(sentence) - 3:
         score += 1.5
-    if line.startswith(("Something ", "Or ", "And ", "Like ", "Also like ", "Maybe ")):
+    if sentence.startswith(("Something ", "Or ", "And ", "Like ", "Also like ", "Maybe ")):
         score -= 1.5
-    return score - (1.0 if words < 2 else 0.0) - (0.5 if line.endswith(":") and len(line) < 30 else 0.0)
+    return score - (1.0 if words < 2 else 0.0) - (0.5 if sentence.endswith(":") and len(sentence) < 30 else 0.0)
 
 
-def chosen(answer: str, question: Said | None) -> str:
+def find_choice(answer: str, question: Message | None) -> str:
     """What a short answer ("yes", "2") decided: with the assistant's question or the option it picks; '' if none."""
     if question is None or not question.sentences:
         return ""
     if option := _OPTION.match(answer):
         return _option_text(option[1], question)
-    open_questions = [line for line in question.sentences[-8:] if line.endswith("?") and len(line) > 14]
-    offered = [line for line in open_questions if _OFFER.search(line)]
-    return (offered or open_questions or [""])[-1]
+    open_questions = [sentence for sentence in question.sentences[-8:] if sentence.endswith("?") and len(sentence) > 14]
+    proposals = [sentence for sentence in open_questions if _PROPOSAL.search(sentence)]
+    return (proposals or open_questions or [""])[-1]
 
 
-def _option_text(label: str, question: Said) -> str:
+def _option_text(label: str, question: Message) -> str:
     mark = re.compile(rf"(?:\A|\s)\(?(?:option )?{re.escape(label)}[.):\s]\s*(\S.{{8,160}})", re.I)
-    for line in question.words.split("\n"):
-        if found := mark.match(line.replace("**", "")):
+    for sentence in question.text.split("\n"):
+        if found := mark.match(sentence.replace("**", "")):
             return found[1].strip()
     return ""
 
 
-def last_speech(said: Sequence[Said], before: int) -> Said | None:
+def last_assistant_message(messages: Sequence[Message], before_index: int) -> Message | None:
     """What the assistant said last before turn `before`."""
-    spoken = (s for s in reversed(said) if s.role == "assistant" and s.sentences and not s.thought)
-    return next((s for s in spoken if s.index < before), None)
+    for message in reversed(messages):
+        if (
+            message.index < before_index
+            and message.role == "assistant"
+            and message.sentences
+            and not message.is_reasoning
+        ):
+            return message
+    return None

@@ -18,13 +18,13 @@ _TIMES = frozenset(
     next week month year weeks months years summer winter spring christmas thanksgiving valentine's birthday
     anniversary""".split()
 )
-_KIN = frozenset(
+_RELATIONS = frozenset(
     """sister brother mom mum mother dad father son daughter kid kids wife husband partner family friend friends
     boss colleague colleagues job work dog dogs cat cats pet pets puppy house home apartment car bike school
     degree team company cousin aunt uncle grandma grandpa grandmother grandfather niece nephew roommate birthday
     hometown phone laptop camera favorite favourite name commute trip wedding thesis research garden""".split()
 )
-_DEEDS = frozenset(
+_ACTIONS = frozenset(
     """went got bought started moved joined finished visited met made took lost won found saw read watched played
     tried learned signed adopted attended completed booked ordered received gave spent paid sold built painted
     wrote ran cooked baked been working living studying training planning thinking going taking hoping using
@@ -36,11 +36,11 @@ _FEELINGS = frozenset(
     """love loved prefer favorite favourite hate enjoy enjoyed allergic fan obsessed passion passionate dream
     afraid scared inspired goal want""".split()
 )
-_PEOPLE = frozenset("i i'm i've i'd i'll we we're we've we'll my our me".split())
+_FIRST_PERSON = frozenset("i i'm i've i'd i'll we we're we've we'll my our me".split())
 _NAME = re.compile(r"[A-Z][\w'’&.-]*[a-zA-Z](?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*")
 _PLAIN_WORD = re.compile(r"[a-z0-9À-ɏ'’-]+")
-_TITLED = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
-_EMPTY = re.compile(
+_QUOTED_TITLE = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
+_FILLER = re.compile(
     r"\A(?:wow|thanks|thank you|that'?s|that is|that sounds|sounds|great|awesome|cool|nice|congrat\w*|hey|hi|"
     r"hello|bye|yeah|yep|good|"
     r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|"
@@ -97,18 +97,18 @@ _FINDING = re.compile(
     r"does(?:n't| not)|never|wrong|incorrect|already|instead)\b",
     re.I,
 )
-_FIXED = re.compile(
+_FIX = re.compile(
     r"\A\W*(?:fixed|resolved|solved|corrected|the fix (?:is|was)|fix:)|\b(?:fixed (?:by|it|the|in)|resolved by|"
     r"solved by)\b",
     re.I,
 )
-_MENDED = re.compile(
+_NOW_WORKING = re.compile(
     r"\b(?:(?:is|are|was|were|now|all|been) (?:now )?(?:fixed|resolved|passing|pass(?:es)?|clean|green|works?|"
     r"working)|now pass\w*|"
     r"works now|tests? (?:all )?pass\w*|changed? .{3,60} to |replaced? .{3,60} with|switched .{3,40} to )",
     re.I,
 )
-_DONE = re.compile(
+_COMPLETION = re.compile(
     r"\b(?:all (?:\w+ ){0,2}(?:tests?|checks?) pass\w*|done|complete[d]?|committed|pushed|merged|created|"
     r"implemented|updated|added|"
     r"removed|fixed|renamed|refactored|moved|replaced|summary|passes|passing|works|successfully|no (?:issues|"
@@ -117,81 +117,85 @@ _DONE = re.compile(
 )
 
 
-def facts_in(line: str, speakers: frozenset[str] = frozenset()) -> float:
+def score_fact(sentence: str, speakers: frozenset[str] = frozenset()) -> float:
     """How much a sentence of talk tells that somebody may ask for later; below 2 it is hardly worth a line.
 
     speakers: whose names tell nothing here.
     """
-    if len(line) < 16:
+    if len(sentence) < 16:
         return -1.0
-    words = set(_PLAIN_WORD.findall(line.lower().replace("’", "'")))
-    mine = not words.isdisjoint(_PEOPLE)
-    score = 1.5 if not words.isdisjoint(_NUMBERS) or _DIGIT.search(line) else 0.0
+    words = set(_PLAIN_WORD.findall(sentence.lower().replace("’", "'")))
+    is_first_person = not words.isdisjoint(_FIRST_PERSON)
+    score = 1.5 if not words.isdisjoint(_NUMBERS) or _DIGIT.search(sentence) else 0.0
     score += 1.3 * min(2, len(words & _TIMES))
-    score += 1.1 * min(3, sum(name not in speakers for name in names_in(line)))
-    if mine:
-        score += 0.6 + 1.5 * (not words.isdisjoint(_DEEDS)) + 1.2 * (not words.isdisjoint(_KIN))
+    score += 1.1 * min(3, sum(name not in speakers for name in find_proper_names(sentence)))
+    if is_first_person:
+        score += 0.6 + 1.5 * (not words.isdisjoint(_ACTIONS)) + 1.2 * (not words.isdisjoint(_RELATIONS))
     score += 1.0 if not words.isdisjoint(_FEELINGS) else 0.0
-    score += 1.2 if _TITLED.search(line) else 0.0
-    score += 1.0 if "[shared image" in line else 0.0
+    score += 1.2 if _QUOTED_TITLE.search(sentence) else 0.0
+    score += 1.0 if "[shared image" in sentence else 0.0
     score += 0.12 * min(10, sum(len(word) > 4 for word in words))
-    if _EMPTY.match(line):
-        score -= 1.5 if mine else 2.5
-    if _SMALL_TALK.search(line):
+    if _FILLER.match(sentence):
+        score -= 1.5 if is_first_person else 2.5
+    if _SMALL_TALK.search(sentence):
         score -= 2.5
-    return score - (2.0 if line.endswith("?") else 0.0)
+    return score - (2.0 if sentence.endswith("?") else 0.0)
 
 
-def told(line: str) -> str:
+def strip_opener(sentence: str) -> str:
     """The sentence without its conversational opener, shared pictures said in fewer words."""
-    if found := _OPENER.match(line):
-        line = line[found.end() :]
-    if "[shared image" in line:
-        line = _PHOTO.sub(r"[image: \1]", line)
-    return line[:1].upper() + line[1:] if line[:1].islower() and line.split(" ", 1)[0].isalpha() else line
+    if found := _OPENER.match(sentence):
+        sentence = sentence[found.end() :]
+    if "[shared image" in sentence:
+        sentence = _PHOTO.sub(r"[image: \1]", sentence)
+    return (
+        sentence[:1].upper() + sentence[1:]
+        if sentence[:1].islower() and sentence.split(" ", 1)[0].isalpha()
+        else sentence
+    )
 
 
-def rules_in(line: str) -> bool:
+def states_rule(sentence: str) -> bool:
     """Whether a user's sentence sets a rule, a constraint or takes a decision."""
-    return not line.endswith("?") and _USER_RULE.search(line) is not None
+    return not sentence.endswith("?") and _USER_RULE.search(sentence) is not None
 
 
-def choice_in(line: str) -> bool:
+def states_choice(sentence: str) -> bool:
     """Whether an assistant's sentence says what was chosen, and over what."""
-    return not line.endswith("?") and _ASSISTANT_CHOICE.search(line) is not None and not _INTENT.match(line)
+    return not sentence.endswith("?") and _ASSISTANT_CHOICE.search(sentence) is not None and not _INTENT.match(sentence)
 
 
-def is_intent(line: str) -> bool:
+def states_intent(sentence: str) -> bool:
     """'Now let me run the tests': says what comes next, which the calls say better."""
-    return _INTENT.match(line) is not None
+    return _INTENT.match(sentence) is not None
 
 
-def finding_in(line: str) -> bool:
-    return _FINDING.search(line) is not None
+def states_finding(sentence: str) -> bool:
+    return _FINDING.search(sentence) is not None
 
 
-def ending_in(line: str) -> float:
+def score_resolution(sentence: str) -> float:
     """How surely a sentence says how an error ended: 0 not at all, 3 'Fixed by ...'."""
-    if _FIXED.search(line):
+    if _FIX.search(sentence):
         return 3.0
-    if _MENDED.search(line):
+    if _NOW_WORKING.search(sentence):
         return 2.0
-    return 1.0 if _FINDING.search(line) and not is_intent(line) else 0.0
+    return 1.0 if _FINDING.search(sentence) and not states_intent(sentence) else 0.0
 
 
-def is_done(line: str) -> bool:
-    return _DONE.search(line) is not None
+def states_completion(sentence: str) -> bool:
+    return _COMPLETION.search(sentence) is not None
 
 
-def names_in(line: str) -> list[str]:
+def find_proper_names(sentence: str) -> list[str]:
     """Proper names that stand inside a sentence."""
-    return [found[0] for found in _NAME.finditer(line) if _inside(line, found.start())]
+    return [found[0] for found in _NAME.finditer(sentence) if _is_inside(sentence, found.start())]
 
 
-def _inside(line: str, at: int) -> bool:
-    return at > 1 and line[at - 1] == " " and (line[at - 2].islower() or line[at - 2] in ",;")
+def _is_inside(sentence: str, at: int) -> bool:
+    return at > 1 and sentence[at - 1] == " " and (sentence[at - 2].islower() or sentence[at - 2] in ",;")
 
 
-def empty_in(line: str) -> bool:
+def is_filler(sentence: str) -> bool:
     """Whether a sentence is only praise, assent or a general remark."""
-    return _EMPTY.match(line) is not None
+    return _FILLER.match(sentence) is not None

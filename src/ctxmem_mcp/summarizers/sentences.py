@@ -15,7 +15,7 @@ from ctxmem_mcp.models import INJECTED, RECAP, THINKING, Role, Turn
 # Long texts are read at both ends only: a request stands at one of them, and the cost stays bounded.
 HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
 
-_HOST_OPENINGS = (
+_HOST_PREFIXES = (
     "<local-command-caveat>",
     "Caveat: The messages below",
     "<local-command-stdout>",
@@ -29,12 +29,12 @@ _HOST_OPENINGS = (
     "[Request interrupted",
     '{"type":"',  # a picture or another part that is no text, as a transcript has it
 )
-_RECAP_OPENINGS = (
+_RECAP_PREFIXES = (
     "This session is being continued from a previous conversation",
     "This conversation is being continued from a previous",
     "Another language model started to solve this problem",
 )
-_SKILL_OPENING = "Base directory for this skill: "
+_SKILL_PREFIX = "Base directory for this skill: "
 _SKILL_CALL = re.compile(r"\AInvoke the \S+ skill and follow it exactly as presented to you\s*(?:ARGUMENTS:)?")
 _COMMAND_NAME = re.compile(r"<command-name>\s*(/[\w:.-]+)\s*</command-name>")
 _COMMAND_ARGS = re.compile(r"<command-args>(.*?)</command-args>", re.S)
@@ -43,7 +43,7 @@ _HOST_BLOCK = re.compile(
     r"<(system-reminder|ide_\w+|command-\w+|local-command-\w+|environment_details|bash-\w+|thinking)>.*?(?:</\1>|\Z)",
     re.S,
 )
-_HOUSEKEEPING = frozenset(
+_HOST_COMMANDS = frozenset(
     "/clear /exit /quit /login /logout /model /compact /resume /config /context /cost /help /status /mcp".split()
 )
 
@@ -88,12 +88,12 @@ _SOFT_END = re.compile(
 _SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
 
 # Names that are no speaker's.
-_NOBODY = frozenset((INJECTED, RECAP, THINKING))
-Origin = Literal["words", "command", "shell", "skill", "recap", "host"]
+_NOT_SPEAKERS = frozenset((INJECTED, RECAP, THINKING))
+Origin = Literal["text", "command", "shell", "skill", "recap", "host"]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Message:
     """One turn of speech. speaker: the name where people talk by name, else ''; quoted: what was pasted into it;
     thought: said to nobody."""
 
@@ -102,31 +102,43 @@ class Said:
     speaker: str
     origin: Origin
     sentences: tuple[str, ...]
-    words: str
-    quoted: str
+    text: str
+    pasted_text: str
     tokens: int
-    thought: bool = False
+    is_reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ExtractedText:
     """What is left of a turn when the host's text is out. quoted: the pasted part (code blocks, log lines)."""
 
     origin: Origin
-    words: str
-    quoted: str = ""
+    text: str
+    pasted_text: str = ""
 
 
-def listen(turn: Turn) -> Said:
+def read_message(turn: Turn) -> Message:
     """A turn that is no tool's call or result, as speech."""
-    heard = hear(turn.content)
-    origin: Origin = "host" if turn.role == "system" and heard.origin == "words" else heard.origin
-    spoken = heard.origin in ("words", "recap")
-    lines = sentences(heard.words, headings=turn.role != "assistant") if spoken else [one_line(heard.words)]
-    kept = tuple(line for line in lines if line)
-    speaker = one_line(turn.name) if turn.name and turn.name not in _NOBODY else ""
-    thought = turn.name == THINKING
-    return Said(turn.index, turn.role, speaker, origin, kept, heard.words, heard.quoted, turn.tokens, thought)
+    extracted = extract_text(turn.content)
+    origin: Origin = "host" if turn.role == "system" and extracted.origin == "text" else extracted.origin
+    is_prose = extracted.origin in ("text", "recap")
+    lines = (
+        split_sentences(extracted.text, headings=turn.role != "assistant") if is_prose else [one_line(extracted.text)]
+    )
+    sentences = tuple(line for line in lines if line)
+    speaker = one_line(turn.name) if turn.name and turn.name not in _NOT_SPEAKERS else ""
+    is_reasoning = turn.name == THINKING
+    return Message(
+        turn.index,
+        turn.role,
+        speaker,
+        origin,
+        sentences,
+        extracted.text,
+        extracted.pasted_text,
+        turn.tokens,
+        is_reasoning,
+    )
 
 
 def one_line(text: str) -> str:
@@ -136,50 +148,53 @@ def one_line(text: str) -> str:
     return (_SPACES.sub(" ", text) if "  " in text else text).strip()
 
 
-def hear(content: str) -> Heard:
+def extract_text(content: str) -> ExtractedText:
     """The speaker's own words in a turn."""
-    text = window(content, HEAD_CHARS, TAIL_CHARS)
+    text = head_and_tail(content, HEAD_CHARS, TAIL_CHARS)
     start = text.lstrip()[:80]
-    if start.startswith(_RECAP_OPENINGS):
-        return Heard("recap", text)
-    if start.startswith(_SKILL_OPENING):
-        return Heard("skill", text.lstrip()[len(_SKILL_OPENING) :].split("\n", 1)[0].rstrip("/").rsplit("/", 1)[-1])
-    if start.startswith(_HOST_OPENINGS):
-        return Heard("host", "")
+    if start.startswith(_RECAP_PREFIXES):
+        return ExtractedText("recap", text)
+    if start.startswith(_SKILL_PREFIX):
+        return ExtractedText(
+            "skill", text.lstrip()[len(_SKILL_PREFIX) :].split("\n", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+        )
+    if start.startswith(_HOST_PREFIXES):
+        return ExtractedText("host", "")
     if "<command-name>" in text:
         return _slash_command(text)
     if shell := _BASH_INPUT.match(text):
-        return Heard("shell", one_line(shell[1]))
+        return ExtractedText("shell", one_line(shell[1]))
     if start.startswith("Invoke the "):
         text = text.lstrip()
         text = text[found.end() :] if (found := _SKILL_CALL.match(text)) else text
     if "<" in text:
         text = _HOST_BLOCK.sub("", text)
-    return _split_quoted(text)
+    return _split_pasted(text)
 
 
-def _slash_command(text: str) -> Heard:
+def _slash_command(text: str) -> ExtractedText:
     name, arguments = _COMMAND_NAME.search(text), _COMMAND_ARGS.search(text)
     if arguments and arguments[1].strip():
-        return _split_quoted(arguments[1])
-    if name is None or name[1] in _HOUSEKEEPING:
-        return Heard("host", "")
-    return Heard("command", name[1])
+        return _split_pasted(arguments[1])
+    if name is None or name[1] in _HOST_COMMANDS:
+        return ExtractedText("host", "")
+    return ExtractedText("command", name[1])
 
 
-def _split_quoted(text: str) -> Heard:
-    quoted: list[str] = []
+def _split_pasted(text: str) -> ExtractedText:
+    pasted: list[str] = []
 
     def take(found: re.Match[str]) -> str:
-        quoted.append(found[0])
+        pasted.append(found[0])
         return "\n"
 
     if "```" in text or "~~~" in text:
         text = _INLINE_FENCE.sub(take, _FENCE.sub(take, text))
-    words: list[str] = []
+    typed: list[str] = []
     for line in text.split("\n"):
-        (quoted if _is_pasted(line) else words).append(line)
-    return Heard("words" if any(w.strip() for w in words) else "host", "\n".join(words), "\n".join(quoted))
+        (pasted if _is_pasted(line) else typed).append(line)
+    origin: Origin = "text" if any(line.strip() for line in typed) else "host"
+    return ExtractedText(origin, "\n".join(typed), "\n".join(pasted))
 
 
 def _is_pasted(line: str) -> bool:
@@ -194,7 +209,7 @@ def _is_pasted(line: str) -> bool:
     return len(head) > 12 and plain < 0.6 * len(head)
 
 
-def window(text: str, head: int, tail: int) -> str:
+def head_and_tail(text: str, head: int, tail: int) -> str:
     """A long text's two ends, cut at line ends where there are some."""
     if len(text) <= head + tail:
         return text
@@ -203,11 +218,11 @@ def window(text: str, head: int, tail: int) -> str:
     return text[: first if first > 0 else head] + "\n" + text[last if last > 0 else len(text) - tail :]
 
 
-def sentences(words: str, headings: bool = True) -> list[str]:
+def split_sentences(text: str, headings: bool = True) -> list[str]:
     """The sentences of a text, each as one plain line, markup removed; headings are left out where they only divide."""
     if not headings:
-        words = _HEADING.sub("\n", words)
-    text = _MARKUP.sub("\n", words)
+        text = _HEADING.sub("\n", text)
+    text = _MARKUP.sub("\n", text)
     if "**" in text or "__" in text:
         text = _EMPHASIS.sub("", text)
     if "](" in text:
@@ -234,16 +249,16 @@ def shorten(text: str, limit: int) -> str:
     """At most `limit` characters: at a clause's end where that keeps half of it, else at a word's with '…'."""
     if len(text) <= limit:
         return text
-    if cut := _clause_cut(text, limit):
-        kept = text[:cut]
-        return _tidy(kept[:-24] + _TRAILING.sub("", kept[-24:]))
+    if cut := _clause_end(text, limit):
+        clause = text[:cut]
+        return _tidy(clause[:-24] + _TRAILING.sub("", clause[-24:]))
     space = text.rfind(" ", limit // 2, limit)
-    kept = text[: space if space > 0 else limit - 1]
-    kept = kept[:-40] + _TRAILING.sub("", kept[-40:])
-    return _tidy(kept) + "…" if kept else text[: limit - 1] + "…"
+    start = text[: space if space > 0 else limit - 1]
+    start = start[:-40] + _TRAILING.sub("", start[-40:])
+    return _tidy(start) + "…" if start else text[: limit - 1] + "…"
 
 
-def _clause_cut(text: str, limit: int) -> int:
+def _clause_end(text: str, limit: int) -> int:
     """Where the last clause that fits ends, 0 where cutting there would lose the point."""
     if _SUBORDINATE.match(text):
         return 0

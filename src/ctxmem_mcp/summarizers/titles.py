@@ -12,13 +12,13 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.summarizers import requests, sentence_scoring
-from ctxmem_mcp.summarizers.base import NOTHING_SAID
-from ctxmem_mcp.summarizers.error_outcomes import Episode
-from ctxmem_mcp.summarizers.highlights import worth_at_work
-from ctxmem_mcp.summarizers.requests import Ask
+from ctxmem_mcp.summarizers.base import FALLBACK_TITLE
+from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
+from ctxmem_mcp.summarizers.highlights import rate_work_sentence
+from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.sentences import Said, one_line, shorten
-from ctxmem_mcp.summarizers.tool_calls import Call
+from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
+from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
 TITLE_CHARS = 60
 _ABOUT_ERROR = re.compile(
@@ -32,165 +32,167 @@ _MESSAGE = re.compile(
 )
 
 
-def title_of(section: Section, episodes: Sequence[Episode], question: Said | None) -> str:
+def title_of(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> str:
     """At most 60 characters, never empty."""
-    strong = [ask for ask in section.asks if not ask.weak]
+    strong = [request for request in section.requests if not request.is_weak]
     if section.is_dialogue:
-        return _talked_of(section) or _first_words(section)
-    if section.is_work and (error := _error_title(section, strong, episodes)):
+        return _dialogue_title(section) or _first_sentence(section)
+    if section.is_work and (error := _error_title(section, strong, outcomes)):
         return error
     if strong:
-        return shorten(_main(section, strong).core, TITLE_CHARS)
-    return _without_request(section, episodes, question)
+        return shorten(_main_request(section, strong).core, TITLE_CHARS)
+    return _title_without_request(section, outcomes, preceding)
 
 
-def _without_request(section: Section, episodes: Sequence[Episode], question: Said | None) -> str:
+def _title_without_request(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> str:
     if section.calls:
-        return _worked_on(section, episodes)
-    for ask in section.asks:
-        before = requests.last_speech(section.said, ask.index) or question
-        if choice := requests.chosen(ask.line, before):
+        return _work_title(section, outcomes)
+    for request in section.requests:
+        question = requests.last_assistant_message(section.messages, request.index) or preceding
+        if choice := requests.find_choice(request.sentence, question):
             return shorten(requests.strip_politeness(choice), TITLE_CHARS)
-    if finding := _finding(section):
+    if finding := _best_finding(section):
         return shorten(finding, TITLE_CHARS)
-    if any(said.origin == "recap" for said in section.said):
+    if any(message.origin == "recap" for message in section.messages):
         return "Recap of the conversation before"
-    return _first_words(section)
+    return _first_sentence(section)
 
 
-def _main(section: Section, asks: list[Ask]) -> Ask:
+def _main_request(section: Section, candidates: list[Request]) -> Request:
     """The request that most of the section answers."""
-    starts = [ask.index for ask in asks] + [section.end + 1]
+    starts = [request.index for request in candidates] + [section.last_index + 1]
     sizes = dict.fromkeys(starts, 0)
-    for index, size in section.sizes:
-        begun = [start for start in starts if start <= index]
-        if begun:
-            sizes[begun[-1]] += size
+    for index, size in section.turn_sizes:
+        started = [start for start in starts if start <= index]
+        if started:
+            sizes[started[-1]] += size
     total = max(1, section.tokens)
-    return max(asks, key=lambda ask: (ask.weight + 4.0 * sizes[ask.index] / total, -ask.index))
+    return max(candidates, key=lambda request: (request.weight + 4.0 * sizes[request.index] / total, -request.index))
 
 
-def _error_title(section: Section, strong: list[Ask], episodes: Sequence[Episode]) -> str:
+def _error_title(section: Section, strong: list[Request], outcomes: Sequence[ErrorOutcome]) -> str:
     """Where the first request is about an error, or the section opens with one that a user pasted."""
-    real = [episode for episode in episodes if episode.weight >= 1.0]
+    serious = [outcome for outcome in outcomes if outcome.weight >= 1.0]
     first = strong[0] if strong else None
-    told = next((said for said in section.said if first and said.index == first.index), None)
-    if told is None:
+    message = next((message for message in section.messages if first and message.index == first.index), None)
+    if message is None:
         return ""
     pasted = next(
-        (episode for episode in real if episode.role == "user" and episode.faults[0].index == told.index), None
+        (outcome for outcome in serious if outcome.role == "user" and outcome.errors[0].index == message.index), None
     )
-    if not pasted and not _ABOUT_ERROR.search(" ".join(told.sentences[:3])):
+    if not pasted and not _ABOUT_ERROR.search(" ".join(message.sentences[:3])):
         return ""
-    texts = [fault.text for episode in ([pasted] if pasted else real[:2]) for fault in episode.faults]
-    spoken = " ".join(told.sentences[:6])
+    texts = [error.text for outcome in ([pasted] if pasted else serious[:2]) for error in outcome.errors]
+    spoken = " ".join(message.sentences[:6])
     for phrase in _QUOTED.findall(spoken):
-        if any(phrase in text for text in texts) or any(phrase in text for text in told.quoted.split("\n")):
+        if any(phrase in text for text in texts) or any(phrase in text for text in message.pasted_text.split("\n")):
             return f'Error: "{phrase}"'[:TITLE_CHARS]
-    return f'Error: "{shorten(_message(texts[0]), TITLE_CHARS - 9)}"' if pasted else ""
+    return f'Error: "{shorten(_error_message(texts[0]), TITLE_CHARS - 9)}"' if pasted else ""
 
 
-def _message(text: str) -> str:
+def _error_message(text: str) -> str:
     found = _MESSAGE.search(text)
     return (found[1] if found else text).replace('"', "'").rstrip(".")
 
 
-def _talked_of(section: Section) -> str:
+def _dialogue_title(section: Section) -> str:
     """The most telling sentence of a talk, with its speaker."""
     best, speaker, score = "", "", 0.0
-    for said, _, text, value in section.facts:
+    for message, _, text, value in section.scored_sentences:
         value -= 0.02 * max(0, len(text) - 50)
         if value > score:
-            best, speaker, score = text, said.speaker, value
-    text = sentence_scoring.told(best).split(" [image")[0]
+            best, speaker, score = text, message.speaker, value
+    text = sentence_scoring.strip_opener(best).split(" [image")[0]
     return f"{speaker}: {shorten(text, TITLE_CHARS - len(speaker) - 2)}" if text and len(speaker) < 30 else ""
 
 
-def _first_words(section: Section) -> str:
-    for said in section.said:
-        for text in said.sentences:
+def _first_sentence(section: Section) -> str:
+    for message in section.messages:
+        for text in message.sentences:
             if (
                 not requests.is_weak(text)
-                and not sentence_scoring.is_intent(text)
-                and said.origin not in ("host", "skill", "shell")
+                and not sentence_scoring.states_intent(text)
+                and message.origin not in ("host", "skill", "shell")
             ):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
-    for said in section.said:
-        if said.origin in ("skill", "shell", "command") and said.sentences:
+    for message in section.messages:
+        if message.origin in ("skill", "shell", "command") and message.sentences:
             return shorten(
-                {"skill": "Skill ", "shell": "Ran ", "command": ""}[said.origin] + said.sentences[0], TITLE_CHARS
+                {"skill": "Skill ", "shell": "Ran ", "command": ""}[message.origin] + message.sentences[0], TITLE_CHARS
             )
-    return NOTHING_SAID
+    return FALLBACK_TITLE
 
 
-def _worked_on(section: Section, episodes: Sequence[Episode]) -> str:
-    edited = _files(section.calls, "edit")
+def _work_title(section: Section, outcomes: Sequence[ErrorOutcome]) -> str:
+    edited = _files_by_use(section.calls, "edit")
     if edited:
-        text = "Editing " + " and ".join(edited[:2]) + _parts_of(section.calls, edited)
-    elif finding := _finding(section):
+        text = "Editing " + " and ".join(edited[:2]) + _defined_names(section.calls, edited)
+    elif finding := _best_finding(section):
         return shorten(finding, TITLE_CHARS)
-    elif read := _files(section.calls, "read"):
+    elif read := _files_by_use(section.calls, "read"):
         text = "Reading " + " and ".join(read[:2])
     else:
-        text = _ran(section)
-    ending = _state(section, episodes)
-    if ending and len(text) + len(ending) + 2 <= TITLE_CHARS:
-        text = f"{text}; {ending}"
+        text = _command_title(section)
+    state = _work_state(section, outcomes)
+    if state and len(text) + len(state) + 2 <= TITLE_CHARS:
+        text = f"{text}; {state}"
     return shorten(text, TITLE_CHARS)
 
 
-def _parts_of(calls: Sequence[Call], edited: list[str]) -> str:
+def _defined_names(calls: Sequence[ToolCall], edited: list[str]) -> str:
     """' (handlePreTask, handlePostTask)' where one file was edited and they fit."""
     if len(edited) > 1:
         return ""
-    names = list(dict.fromkeys(name for call in calls if call.deed == "edit" for name in call.defined))
-    room = TITLE_CHARS - len("Editing ()  ") - len(edited[0])
-    kept: list[str] = []
+    names = list(dict.fromkeys(name for call in calls if call.kind == "edit" for name in call.defined_names))
+    remaining = TITLE_CHARS - len("Editing ()  ") - len(edited[0])
+    selected: list[str] = []
     for name in names[:6]:
-        if len(", ".join([*kept, name])) <= room:
-            kept.append(name)
-    return f" ({', '.join(kept)})" if kept else ""
+        if len(", ".join([*selected, name])) <= remaining:
+            selected.append(name)
+    return f" ({', '.join(selected)})" if selected else ""
 
 
-def _files(calls: Sequence[Call], deed: str) -> list[str]:
+def _files_by_use(calls: Sequence[ToolCall], kind: str) -> list[str]:
     """The files of that deed, most often named first."""
     counts: dict[str, int] = {}
     for call in calls:
-        if call.deed == deed and call.file:
-            counts[call.file] = counts.get(call.file, 0) + 1
+        if call.kind == kind and call.file_name:
+            counts[call.file_name] = counts.get(call.file_name, 0) + 1
     return sorted(counts, key=lambda file: -counts[file])
 
 
-def _state(section: Section, episodes: Sequence[Episode]) -> str:
-    if any(episode.weight >= 1.0 and not episode.closed for episode in episodes):
+def _work_state(section: Section, outcomes: Sequence[ErrorOutcome]) -> str:
+    if any(outcome.weight >= 1.0 and not outcome.is_resolved for outcome in outcomes):
         return "errors open"
-    if any(report.landed for report in section.reports):
+    if any(result.commits for result in section.results):
         return "committed"
-    return (
-        "tests pass" if any("pass" in r.outcome.lower() or r.outcome.startswith("ok") for r in section.reports) else ""
-    )
+    return "tests pass" if any(_tests_passed(result.success_line) for result in section.results) else ""
 
 
-def _finding(section: Section) -> str:
+def _tests_passed(success_line: str) -> bool:
+    return "pass" in success_line.lower() or success_line.startswith("ok")
+
+
+def _best_finding(section: Section) -> str:
     """The assistant's best statement: what it found or did."""
     best, score = "", 2.0
-    for said in section.said:
-        if said.role == "assistant" and said.origin == "words":
-            for text in said.sentences[:12]:
-                value = worth_at_work(text, closing=True)[0] - 0.01 * len(text)
+    for message in section.messages:
+        if message.role == "assistant" and message.origin == "text":
+            for text in message.sentences[:12]:
+                value = rate_work_sentence(text, closing=True)[0] - 0.01 * len(text)
                 if value > score:
                     best, score = text, value
-    return requests.strip_politeness(sentence_scoring.told(best)) if best else ""
+    return requests.strip_politeness(sentence_scoring.strip_opener(best)) if best else ""
 
 
-def _ran(section: Section) -> str:
+def _command_title(section: Section) -> str:
     for call in section.calls:
-        if call.command and call.about:
-            return shorten(one_line(call.about), TITLE_CHARS)
+        if call.command and call.subject:
+            return shorten(one_line(call.subject), TITLE_CHARS)
         if call.command:
             return f"Running `{shorten(one_line(call.command), 46)}`"
     for call in section.calls:
-        if call.about:
-            about = shorten(one_line(call.about), 44)
-            return f"Searching for `{about}`" if call.deed == "find" else about
-    return _first_words(section) if section.said else f"Calls of {one_line(section.calls[0].tool) or 'tools'}"
+        if call.subject:
+            subject = shorten(one_line(call.subject), 44)
+            return f"Searching for `{subject}`" if call.kind == "find" else subject
+    return _first_sentence(section) if section.messages else f"Calls of {one_line(section.calls[0].tool) or 'tools'}"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.summarizers.sentences import one_line
 
-Deed = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
+CallKind = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
 
 # Arguments longer than this are not parsed: their first fields are found by pattern, so the cost stays bounded.
 PARSE_CHARS = 40_000
@@ -24,16 +24,16 @@ _BARE_PATH = re.compile(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Creat
 _FIELD = re.compile(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
 _FENCED = re.compile(r"```\w*\n(.+?)(?:\n```|\Z)", re.S)
 _COMMAND_LINE = re.compile(r"^`([^`\n]+)`$", re.M)
-_TICKED = re.compile(r"(?:\b(path|pattern) )?`([^`\n]{1,400})`")
-_PATCHED = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
-_DEFINED = re.compile(
+_BACKTICKS = re.compile(r"(?:\b(path|pattern) )?`([^`\n]{1,400})`")
+_PATCHED_FILE = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
+_DEFINITION = re.compile(
     r"(?:^|[^\w/#*])(?:(?:func(?:\s*\([^)\n]{1,80}\))?|def|function|fn)\s+([A-Za-z_]\w{2,80})\s*[(<\[]|"
     r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|"
     r"type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
 )
-_WRAPPERS = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
+_COMMAND_PREFIXES = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
-_DEEDS: tuple[tuple[Deed, re.Pattern[str]], ...] = (
+_KINDS: tuple[tuple[CallKind, re.Pattern[str]], ...] = (
     ("plan", re.compile(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
     ("delegate", re.compile(r"^(?:task|agent|dispatch|task_?output|task_?stop|subagent)", re.I)),
     ("edit", re.compile(r"edit|write|patch|replace|insert|create_file|update_file", re.I)),
@@ -49,30 +49,30 @@ _COMMAND_FIELDS = ("command", "cmd", "script", "code")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ToolCall:
     """A tool call. path and command are '' where it has none; text: what it writes, for names of what it changes."""
 
     index: int
     tool: str
-    deed: Deed
+    kind: CallKind
     path: str = ""
     command: str = ""
-    about: str = ""
+    subject: str = ""
     text: str = ""
 
     @property
-    def file(self) -> str:
+    def file_name(self) -> str:
         """The name of the file, without its folders; '' for a folder."""
         name = self.path.replace("\\", "/").rsplit("/", 1)[-1]
         return one_line(name) if "." in name or name in _BARE_FILES else ""
 
     @property
-    def defined(self) -> list[str]:
+    def defined_names(self) -> list[str]:
         """Functions and classes named in what it writes, in order, each once."""
-        return list(dict.fromkeys(one or two or three for one, two, three in _DEFINED.findall(self.text)))
+        return list(dict.fromkeys(one or two or three for one, two, three in _DEFINITION.findall(self.text)))
 
 
-def read_call(turn: Turn) -> Call | None:
+def read_call(turn: Turn) -> ToolCall | None:
     """The call a turn makes, or None where it is speech."""
     content = turn.content
     if turn.role != "assistant":
@@ -80,47 +80,51 @@ def read_call(turn: Turn) -> Call | None:
     if turn.call_id is not None or (turn.name and content.lstrip()[:1] == "{"):
         return _from_arguments(turn.index, turn.name or "", content)
     if content.startswith("$ "):
-        return _running(turn.index, "Bash", content[2:4_000], "")
+        return _run_call(turn.index, "Bash", content[2:4_000], "")
     if found := _BARE_PATH.match(content):
-        deed: Deed = "read" if found[1] == "Read" else "edit"
-        return Call(turn.index, found[1], deed, found[2].strip(), text=content[found.end() : PARSE_CHARS])
+        kind: CallKind = "read" if found[1] == "Read" else "edit"
+        return ToolCall(turn.index, found[1], kind, found[2].strip(), text=content[found.end() : PARSE_CHARS])
     if found := _BARE_JSON.match(content):
         return _from_arguments(turn.index, found[1], content[found.end() :])
     return None
 
 
-def _deed(tool: str) -> Deed:
+def _kind_of(tool: str) -> CallKind:
     name = tool.rsplit("__", 1)[-1]
-    for deed, pattern in _DEEDS:
+    for kind, pattern in _KINDS:
         if pattern.search(name):
-            return deed
+            return kind
     return "other"
 
 
-def _from_arguments(index: int, tool: str, arguments: str) -> Call:
-    deed = _deed(tool)
-    fields = _fields(arguments) if arguments.lstrip()[:1] == "{" else _told(arguments[:PARSE_CHARS], deed)
-    path = _first(fields, _PATH_FIELDS)
-    command = _first(fields, _COMMAND_FIELDS)
-    about = _first(fields, ("description", "subject", "pattern", "query", "url", "prompt", "skill"))
-    if patched := _PATCHED.search(arguments[:PARSE_CHARS].replace("\\n", "\n")):
-        return Call(index, tool, "edit", patched[1].strip(), text=arguments[:PARSE_CHARS])
-    if deed == "other":
-        deed = "run" if command else deed
-    if deed == "run":
-        return _running(index, tool, command, about)
+def _from_arguments(index: int, tool: str, arguments: str) -> ToolCall:
+    kind = _kind_of(tool)
+    fields = (
+        _fields_from_json(arguments)
+        if arguments.lstrip()[:1] == "{"
+        else _fields_from_markdown(arguments[:PARSE_CHARS], kind)
+    )
+    path = _first_value(fields, _PATH_FIELDS)
+    command = _first_value(fields, _COMMAND_FIELDS)
+    subject = _first_value(fields, ("description", "subject", "pattern", "query", "url", "prompt", "skill"))
+    if patched := _PATCHED_FILE.search(arguments[:PARSE_CHARS].replace("\\n", "\n")):
+        return ToolCall(index, tool, "edit", patched[1].strip(), text=arguments[:PARSE_CHARS])
+    if kind == "other":
+        kind = "run" if command else kind
+    if kind == "run":
+        return _run_call(index, tool, command, subject)
     written = " ".join(
         str(fields.get(key, "")) for key in ("old_string", "new_string", "content", "old_str", "new_str")
     )
-    return Call(index, tool, deed, path, about=about, text=written[:PARSE_CHARS])
+    return ToolCall(index, tool, kind, path, subject=subject, text=written[:PARSE_CHARS])
 
 
-def _running(index: int, tool: str, command: str, about: str) -> Call:
-    line = _WRAPPERS.sub("", command.strip()).split("\n", 1)[0]
-    return Call(index, tool, "run", command=line, about=about)
+def _run_call(index: int, tool: str, command: str, subject: str) -> ToolCall:
+    line = _COMMAND_PREFIXES.sub("", command.strip()).split("\n", 1)[0]
+    return ToolCall(index, tool, "run", command=line, subject=subject)
 
 
-def _fields(arguments: str) -> dict[str, Any]:
+def _fields_from_json(arguments: str) -> dict[str, Any]:
     if len(arguments) <= PARSE_CHARS:
         try:
             parsed = json.loads(arguments)
@@ -131,17 +135,17 @@ def _fields(arguments: str) -> dict[str, Any]:
     return {key: value.replace("\\n", "\n") for key, value in _FIELD.findall(arguments[:PARSE_CHARS])}
 
 
-def _told(markdown: str, deed: Deed) -> dict[str, Any]:
+def _fields_from_markdown(markdown: str, kind: CallKind) -> dict[str, Any]:
     """The same fields, where they are told to a reader."""
-    if deed == "run":
+    if kind == "run":
         command = _FENCED.search(markdown) or _COMMAND_LINE.search(markdown)
         return {"command": command[1], "description": markdown[: command.start()].strip()} if command else {}
-    if deed not in ("read", "edit", "find"):
+    if kind not in ("read", "edit", "find"):
         return {}
-    return {name or "path": value for name, value in reversed(_TICKED.findall(markdown.split("```", 1)[0]))}
+    return {name or "path": value for name, value in reversed(_BACKTICKS.findall(markdown.split("```", 1)[0]))}
 
 
-def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:
+def _first_value(fields: dict[str, Any], keys: tuple[str, ...]) -> str:
     for key in keys:
         value = fields.get(key)
         if isinstance(value, list):

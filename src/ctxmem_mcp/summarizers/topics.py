@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.models import Node, Summary
-from ctxmem_mcp.summarizers.base import NOTHING_SAID, TOPICS_JOINED
+from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
@@ -19,33 +19,33 @@ _COMMON = frozenset(
     reading running tests pass committed""".split()
 )
 # Requests said as the name of the work: "Refactor the X" is "X refactoring". Only where it reads well.
-_WORK_NAMES = {
+_ACTIVITY_NAMES = {
     "refactor": "refactoring", "rename": "renaming", "review": "review", "clean up": "cleanup", "redesign": "redesign",
     "migrate": "migration", "investigate": "investigation", "optimize": "optimization", "rewrite": "rewrite",
     "debug": "debugging",
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
 # Titles of sections in which nobody asked for anything.
-_WORK = ("Editing", "Reading", "Running", "Searching", "Calls of", NOTHING_SAID, "Recap")
-_ENDING = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
+_WORK_PREFIXES = ("Editing", "Reading", "Running", "Searching", "Calls of", FALLBACK_TITLE, "Recap")
+_SUFFIX = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
 _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
     r"which)\b|[,;:.(]"
 )
 
 
-def topic_of(children: Sequence[tuple[Node, Summary]]) -> str:
+def name_topics(children: Sequence[tuple[Node, Summary]]) -> str:
     """One topic where one covers the children; else the topics of the largest, in order."""
     titles = [summary.title for _, summary in children]
-    bags = [_bag(summary) for _, summary in children]
-    best = max(range(len(children)), key=lambda i: (_cover(titles[i], bags), -i))
-    if _cover(titles[best], bags) >= 0.6:
-        return _named(titles[best])
-    return _listed(children)
+    word_sets = [_summary_words(summary) for _, summary in children]
+    best = max(range(len(children)), key=lambda i: (_coverage(titles[i], word_sets), -i))
+    if _coverage(titles[best], word_sets) >= 0.6:
+        return _as_activity(titles[best])
+    return _join_topics(children)
 
 
 def _stem(word: str) -> str:
-    return _ENDING.sub("", word)[:6]
+    return _SUFFIX.sub("", word)[:6]
 
 
 # The same sections are compared again at each closing until they have a parent.
@@ -54,27 +54,27 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(_stem(word) for word in map(str.lower, _WORD.findall(text)) if word not in _COMMON)
 
 
-def _bag(summary: Summary) -> frozenset[str]:
+def _summary_words(summary: Summary) -> frozenset[str]:
     parts = (summary.title, *summary.identifiers, *(line.text for line in summary.highlights))
     return frozenset[str]().union(*map(_words, parts))
 
 
-def _cover(title: str, bags: Sequence[frozenset[str]]) -> float:
+def _coverage(title: str, word_sets: Sequence[frozenset[str]]) -> float:
     """The share of a title's words that the sections have, averaged; short and broken titles count less."""
-    words = _words(title)
-    if len(words) < 2:
+    title_words = _words(title)
+    if len(title_words) < 2:
         return 0.0
-    share = sum(len(words & bag) for bag in bags) / (len(words) * len(bags))
+    share = sum(len(title_words & words) for words in word_sets) / (len(title_words) * len(word_sets))
     return (
         share
-        - (0.15 if title.startswith("Error:") else 0.3 if title.startswith(_WORK) else 0.0)
+        - (0.15 if title.startswith("Error:") else 0.3 if title.startswith(_WORK_PREFIXES) else 0.0)
         - (0.1 if "…" in title else 0.0)
     )
 
 
-def _named(title: str) -> str:
+def _as_activity(title: str) -> str:
     """'Refactor the token estimation function in x.py' as 'Token estimation function refactoring'."""
-    for verb, noun in _WORK_NAMES.items():
+    for verb, noun in _ACTIVITY_NAMES.items():
         if title.lower().startswith(verb + " "):
             rest = re.sub(r"\A(?:the|our|my|this|its)\s+", "", title[len(verb) + 1 :], flags=re.I)
             end = _OBJECT_END.search(rest)
@@ -84,16 +84,18 @@ def _named(title: str) -> str:
     return title
 
 
-def _listed(children: Sequence[tuple[Node, Summary]]) -> str:
+def _join_topics(children: Sequence[tuple[Node, Summary]]) -> str:
     """The titles of the largest children that fit together, in order, each cut at its first clause; what somebody
     asked for says more than what was touched on the way."""
-    order = sorted(range(len(children)), key=lambda i: (children[i][1].title.startswith(_WORK), -children[i][0].tokens))
-    kept: list[int] = []
+    order = sorted(
+        range(len(children)), key=lambda i: (children[i][1].title.startswith(_WORK_PREFIXES), -children[i][0].tokens)
+    )
+    selected: list[int] = []
     for i in order:
-        if sum(len(_short(children[j][1].title)) + 2 for j in [*kept, i]) <= TITLE_CHARS + 2:
-            kept.append(i)
-    return TOPICS_JOINED.join(_short(children[i][1].title) for i in sorted(kept)) or children[0][1].title
+        if sum(len(_shorten_title(children[j][1].title)) + 2 for j in [*selected, i]) <= TITLE_CHARS + 2:
+            selected.append(i)
+    return TOPIC_SEPARATOR.join(_shorten_title(children[i][1].title) for i in sorted(selected)) or children[0][1].title
 
 
-def _short(title: str) -> str:
+def _shorten_title(title: str) -> str:
     return shorten(title, 34)

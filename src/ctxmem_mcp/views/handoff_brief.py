@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
-from ctxmem_mcp.summarizers.base import CHOSEN, STILL_OPEN
+from ctxmem_mcp.summarizers.base import CHOICE_ARROW, UNRESOLVED
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text
 
@@ -164,11 +164,11 @@ def _goal(requests: Sequence[Highlight]) -> list[Line]:
 
 
 def _terms(lines: Iterable[Highlight]) -> list[Highlight]:
-    return [line for line in lines if line.kind == "decision" and line.role == "user" and CHOSEN not in line.text]
+    return [line for line in lines if line.kind == "decision" and line.role == "user" and CHOICE_ARROW not in line.text]
 
 
 def _decisions(lines: Iterable[Highlight]) -> list[Highlight]:
-    return [line for line in lines if line.kind == "decision" and (line.role != "user" or CHOSEN in line.text)]
+    return [line for line in lines if line.kind == "decision" and (line.role != "user" or CHOICE_ARROW in line.text)]
 
 
 def _changed(lines: Iterable[Highlight]) -> list[Line]:
@@ -212,7 +212,7 @@ def _errors(lines: Sequence[Highlight]) -> list[Line]:
 def _ended(error: Highlight, ending: Highlight, good: Sequence[Highlight]) -> str:
     """How an error ended, where its section says so; else the first good news that came later. good: what tools
     reported, in order."""
-    later = bisect_right(good, error.index, key=lambda line: line.index) if ending.text == STILL_OPEN else len(good)
+    later = bisect_right(good, error.index, key=lambda line: line.index) if ending.text == UNRESOLVED else len(good)
     if later < len(good):
         return f"  later: {good[later].text} (t{good[later].index})"
     return f"  ended: {ending.text} (t{ending.index})"
@@ -223,7 +223,7 @@ def _open(sections: Sequence[Section]) -> list[Line]:
     for _, summary in sections:
         for number, line, after in _with_next(summary.highlights):
             settled = after is not None and after.kind in ("ending", "error")
-            if (line.kind == "error" and not settled) or (line.kind == "ending" and line.text == STILL_OPEN):
+            if (line.kind == "error" and not settled) or (line.kind == "ending" and line.text == UNRESOLVED):
                 found.append(_told(line, number))
     return found[::-1]
 
