@@ -89,7 +89,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
                 ordinal, i, start, tokenizer.count(text), len(found), int(held),
-                frontier.leaf_first or 0, frontier.session, role, turn["name"], parse_iso(turn["said_at"]),
+                frontier.leaf_first or 0, frontier.sitting, role, turn["name"], parse_iso(turn["said_at"]),
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)

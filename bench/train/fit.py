@@ -31,12 +31,12 @@ from bench.train.evidence import answering
 from bench.train.measure import measure, ranker, shown, without_rarest
 from ctxmem_mcp.retrieval import features
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.ranker import KINDS, Search, Weights
+from ctxmem_mcp.retrieval.ranker import CONVERSATION_KINDS, BranchRanker, Weights
 from ctxmem_mcp.text import embeddings
 from ctxmem_mcp.text.embeddings import Embedder
 
 TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/retrieval/weights.json"
-NAMES = (*features.NAMES, *features.MEANINGS)
+NAMES = (*features.FEATURE_NAMES, *features.SEMANTIC_FEATURES)
 # Features that may speak against a piece; all others only for it.
 FREE = {
     "user", "agent", "output", "prose", "call", "first", "size", "recent", "asks", "after_question", "has_error",
@@ -55,11 +55,11 @@ class Example:
 
 
 def example(conversation: Prepared, kind: str, question: dict[str, Any], query: str, weight: float) -> Example | None:
-    plan = queries.read(query, conversation.speakers)
-    search = Search(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
-    facts = [conversation.facts[o] for o in search.wanted]
-    matches = replace(search.matches, meanings=conversation.meanings(query))
-    cols = features.columns(plan, matches, facts, len(conversation.facts), conversation.mean_words)
+    plan = queries.parse(query, conversation.speakers)
+    search = BranchRanker(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
+    facts = [conversation.facts[o] for o in search.candidates]
+    matches = replace(search.matches, similarities=conversation.meanings(query))
+    cols = features.feature_columns(plan, matches, facts, len(conversation.facts), conversation.mean_words)
     place = {f.ordinal: i for i, f in enumerate(facts)}
     groups = [[place[o] for o in group if o in place] for group in answering(conversation, question)]
     groups = [g for g in groups if g]
@@ -112,7 +112,7 @@ def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.
     d, total = len(NAMES), sum(e.weight for e in data)
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        w = flat.reshape(len(KINDS) + 1, d)
+        w = flat.reshape(len(CONVERSATION_KINDS) + 1, d)
         value, grad = 0.0, np.zeros_like(w)
         for k, e in zip(kind_index, data, strict=True):
             s = e.table @ (w[0] + w[k + 1]).astype(np.float32)
@@ -139,15 +139,17 @@ def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.
 def train(data: Sequence[Example], iterations: int = 150) -> Weights:
     d = len(NAMES)
     free = [name in FREE for name in NAMES]
-    bounds = [(None, None) if f else (0.0, None) for f in free] + [(None, None) for _ in KINDS for f in free]
-    index = [KINDS.index(e.kind) for e in data]
-    start = np.zeros((len(KINDS) + 1) * d)
+    bounds = [(None, None) if f else (0.0, None) for f in free] + [
+        (None, None) for _ in CONVERSATION_KINDS for f in free
+    ]
+    index = [CONVERSATION_KINDS.index(e.kind) for e in data]
+    start = np.zeros((len(CONVERSATION_KINDS) + 1) * d)
     found = minimize(
         loss_of(index, data), start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
     )
-    w = found.x.reshape(len(KINDS) + 1, d)
+    w = found.x.reshape(len(CONVERSATION_KINDS) + 1, d)
     by_kind = {}
-    for k, kind in enumerate(KINDS):
+    for k, kind in enumerate(CONVERSATION_KINDS):
         both = w[0] + w[k + 1]
         both = [v if f else max(0.0, v) for v, f in zip(both, free, strict=True)]
         by_kind[kind] = {n: round(float(v), 3) for n, v in zip(NAMES, both, strict=True) if abs(v) >= 0.005}
@@ -186,7 +188,7 @@ def main() -> None:
         data = examples(embedder)
         if args.cache:
             args.cache.write_bytes(pickle.dumps(data))
-    print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in KINDS}, flush=True)
+    print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in CONVERSATION_KINDS}, flush=True)
     weights = train(data)
     kept = json.loads(args.out.read_text()) if args.out.exists() else {}
     trained = {"with_meaning" if args.meaning else "weights": weights.by_kind}

@@ -14,31 +14,31 @@ from pathlib import Path
 from bench.train.corpus import Prepared, load
 from bench.train.evidence import recall
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.ranker import Ranked, Search, Weights, kind_of, shipped_weights
-from ctxmem_mcp.retrieval.selection import Candidate, choose
+from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, Weights, conversation_kinds, load_weights
+from ctxmem_mcp.retrieval.selection import Candidate, selection_order
 from ctxmem_mcp.text import embeddings
 
 BUDGETS = (2_000, 4_000, 8_000, 16_000)
 HEADER_TOKENS = 12
 STRUCTURE_SHARE = 0.15
-Ranker = Callable[[Prepared, str], Ranked]
+Ranker = Callable[[Prepared, str], RankResult]
 
 
 def ranker(weights: Weights) -> Ranker:
     kinds: dict[str, dict[str, float]] = {}
 
-    def rank(conversation: Prepared, text: str) -> Ranked:
+    def rank(conversation: Prepared, text: str) -> RankResult:
         if conversation.id not in kinds:
-            kinds[conversation.id] = weights.blended(kind_of(conversation.facts))
-        plan = queries.read(text, conversation.speakers)
-        search = Search(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
-        facts = [conversation.facts[o] for o in search.wanted]
+            kinds[conversation.id] = weights.blend(conversation_kinds(conversation.facts))
+        plan = queries.parse(text, conversation.speakers)
+        search = BranchRanker(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
+        facts = [conversation.facts[o] for o in search.candidates]
         return search.rank(facts, kinds[conversation.id], conversation.meanings(text))
 
     return rank
 
 
-def plain_bm25(conversation: Prepared, text: str) -> Ranked:
+def plain_bm25(conversation: Prepared, text: str) -> RankResult:
     return ranker(Weights({kind: {"bm25": 1.0} for kind in ("coding", "chat", "dialogue")}))(conversation, text)
 
 
@@ -62,7 +62,7 @@ def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
     return "".join(parts)
 
 
-def candidates(conversation: Prepared, ranked: Ranked) -> list[Candidate]:
+def candidates(conversation: Prepared, ranked: RankResult) -> list[Candidate]:
     known = ((s, conversation.facts[s.ordinal]) for s in ranked.pieces)
     return [Candidate(s.ordinal, s.score, f.tokens, f.flags, f.role) for s, f in known]
 
@@ -74,7 +74,7 @@ def measure(
     """Per category, the recall of each question at each budget."""
     rows: dict[str, list[list[float]]] = defaultdict(list)
     for conversation in conversations:
-        coding = kind_of(conversation.facts)["coding"]
+        coding = conversation_kinds(conversation.facts)["coding"]
         for q in conversation.questions:
             text = asks(conversation, q["query"]) if asks else q["query"]
             ranked = rank(conversation, text)
@@ -82,7 +82,9 @@ def measure(
             for budget in budgets:
                 order = (
                     [s.ordinal for s in ranked.pieces if s.score > 0] if plain
-                    else choose(candidates(conversation, ranked), int(budget * (1 - STRUCTURE_SHARE)), **options)
+                    else selection_order(
+                        candidates(conversation, ranked), int(budget * (1 - STRUCTURE_SHARE)), **options
+                    )
                 )  # fmt: skip
                 row.append(100 * recall(conversation, q, view(conversation, order, budget)))
             rows[q["category"]].append(row)
@@ -103,7 +105,7 @@ def without_rarest(conversation: Prepared, text: str) -> str:
     """The question without its most telling word: how a person asks who does not remember it."""
     found = {}
     for word in text.split():
-        for term in queries.read(word).terms[:1]:
+        for term in queries.parse(word).terms[:1]:
             found[word] = len(set(conversation.index.get(term, ((), ()))[0]))
     known = {w: df for w, df in found.items() if df}
     if len(known) < 2:
@@ -133,7 +135,7 @@ def main() -> None:
     embedder = embeddings.embedder("on") if args.meaning else None
     weights = (
         Weights(json.loads(args.weights.read_text())["with_meaning" if args.meaning else "weights"])
-        if args.weights else shipped_weights(meaning=args.meaning)
+        if args.weights else load_weights(semantic=args.meaning)
     )  # fmt: skip
     for name in args.data:
         conversations = load(name, embedder)

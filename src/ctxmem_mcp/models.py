@@ -128,7 +128,7 @@ class Piece(NamedTuple):
     """A stretch of one turn that is ranked and shown as one: characters start..stop of its content.
 
     id: 1, 2, ... in store order. seq/index: of its turn. words: analysed terms in it. flags: see terms.Flag.
-    leaf and session: index of the first turn of the section and of the sitting it belongs to. role, name, said_at:
+    leaf and sitting: index of the first turn of the section and of the sitting it belongs to. role, name, said_at:
     its turn's. A tuple, because hundreds are read for each query and a frozen dataclass takes ten times as long.
     """
 
@@ -141,7 +141,7 @@ class Piece(NamedTuple):
     words: int
     flags: int
     leaf: int
-    session: int
+    sitting: int
     role: Role
     name: str | None
     said_at: str | None

@@ -85,14 +85,14 @@ class Stub:
 class Frontier:
     """The open right edge: the open leaf's stubs, and per level the closed nodes that have no parent yet.
 
-    session: index of the first turn since the last long pause. opened_by: strength of the border at which the
+    sitting: index of the first turn since the last long pause. opened_by: strength of the border at which the
     open leaf began.
     """
 
     leaf: tuple[Stub, ...] = ()
     spine: tuple[tuple[Node, ...], ...] = ()
     opened_by: int = BREAK
-    session: int = 0
+    sitting: int = 0
 
     @property
     def leaf_first(self) -> int | None:
@@ -115,11 +115,11 @@ class Growth:
 def grow(frontier: Frontier, turn: Stub, salt: bytes = b"") -> Growth:
     """Adds one turn. Touches one path: at most one node closes per level."""
     border = border_before(frontier.leaf, turn)
-    session = turn.index if _paused(frontier.leaf, turn) else frontier.session
+    sitting = turn.index if _paused(frontier.leaf, turn) else frontier.sitting
     if border is None:
-        return Growth(replace(frontier, leaf=(*frontier.leaf, turn), session=session))
+        return Growth(replace(frontier, leaf=(*frontier.leaf, turn), sitting=sitting))
     spine, closed = _close(frontier, salt)
-    return Growth(Frontier((turn,), spine, border, session), closed)
+    return Growth(Frontier((turn,), spine, border, sitting), closed)
 
 
 def _paused(leaf: Sequence[Stub], turn: Stub) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.retrieval.query import asks_for_the_end
+from ctxmem_mcp.retrieval.query import asks_for_status
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.view_parser import read, told
@@ -52,7 +52,7 @@ async def test_how_far_things_have_come_is_answered_by_what_was_said_last(query:
 
 @pytest.mark.parametrize("query", ABOUT_SOMETHING)
 def test_a_question_that_names_something_does_not_ask_for_the_end(query: str) -> None:
-    assert not asks_for_the_end(query)
+    assert not asks_for_status(query)
 
 
 async def test_a_decision_comes_with_what_was_proposed() -> None:

@@ -9,10 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.features import NAMES, PieceFacts, columns
-from ctxmem_mcp.retrieval.query import Kind, Period
-from ctxmem_mcp.retrieval.ranker import CANDIDATES, KINDS, Ranked, Search, kind_of, shipped_weights
-from ctxmem_mcp.retrieval.selection import Candidate, choose
+from ctxmem_mcp.retrieval.features import FEATURE_NAMES, PieceFacts, feature_columns
+from ctxmem_mcp.retrieval.query import Intent, Period
+from ctxmem_mcp.retrieval.ranker import (
+    CANDIDATES,
+    CONVERSATION_KINDS,
+    BranchRanker,
+    RankResult,
+    conversation_kinds,
+    load_weights,
+)
+from ctxmem_mcp.retrieval.selection import Candidate, selection_order
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer
 
@@ -43,17 +50,17 @@ def hits_of(turns: Sequence[Said], wanted: Sequence[str]) -> dict[str, TermHits]
     }
 
 
-def searched(turns: Sequence[Said], query: str, names: Sequence[str] = ()) -> tuple[Search, list[PieceFacts]]:
-    plan = queries.read(query, names)
+def searched(turns: Sequence[Said], query: str, names: Sequence[str] = ()) -> tuple[BranchRanker, list[PieceFacts]]:
+    plan = queries.parse(query, names)
     facts = facts_of(turns, names=names)
     mean = sum(f.words for f in facts) / max(1, len(facts))
-    return Search(plan, hits_of(turns, plan.terms), len(turns), mean), facts
+    return BranchRanker(plan, hits_of(turns, plan.terms), len(turns), mean), facts
 
 
-def ranked(turns: Sequence[Said], query: str, names: Sequence[str] = ()) -> Ranked:
+def ranked(turns: Sequence[Said], query: str, names: Sequence[str] = ()) -> RankResult:
     search, facts = searched(turns, query, names)
-    weights = shipped_weights().blended(kind_of(facts))
-    return search.rank([facts[o] for o in search.wanted], weights)
+    weights = load_weights().blend(conversation_kinds(facts))
+    return search.rank([facts[o] for o in search.candidates], weights)
 
 
 TALK: list[Said] = [("user" if i % 2 == 0 else "assistant", f"We talked of matter {i} at length.") for i in range(40)]
@@ -81,7 +88,7 @@ def test_neighbours_do_not_count_over_the_border_of_a_sitting() -> None:
     turns = [*TALK, *TALK]
     turns = with_turn(49, "user", "quetzalcoatl", turns)
     search, facts = searched(turns, "quetzalcoatl")
-    cols = columns(queries.read("quetzalcoatl"), search.matches, facts, len(turns), 4.0)
+    cols = feature_columns(queries.parse("quetzalcoatl"), search.matches, facts, len(turns), 4.0)
     assert cols["before1"][50] == 0.0
     assert cols["after1"][48] > 0.0
 
@@ -90,7 +97,7 @@ def test_an_exact_identifier_beats_its_words() -> None:
     turns = with_turn(5, "assistant", "the parse config step reads config and can parse config")
     turns = with_turn(30, "assistant", "the step parseConfig reads things", turns)
     search, facts = searched(turns, "what does parseConfig do")
-    cols = columns(queries.read("what does parseConfig do"), search.matches, facts, len(turns), 5.0)
+    cols = feature_columns(queries.parse("what does parseConfig do"), search.matches, facts, len(turns), 5.0)
     assert cols["exact"][30] == 1.0
     assert cols["exact"][5] == 0.0
 
@@ -111,8 +118,8 @@ def test_what_people_said_is_looked_at_though_no_word_matches() -> None:
     noise: list[Said] = [("tool", f"build output line {i} flag") for i in range(3_000)]
     noise[1_234] = ("user", "Rather drop it altogether.")
     search, _ = searched(noise, "build output flag")
-    assert 1_234 in search.wanted
-    assert len(search.wanted) <= CANDIDATES + 3 * 220
+    assert 1_234 in search.candidates
+    assert len(search.candidates) <= CANDIDATES + 3 * 220
 
 
 def test_why_adds_up_to_the_score() -> None:
@@ -127,10 +134,10 @@ def test_a_query_of_nothing_but_stop_words_still_ranks() -> None:
 
 
 def test_a_capped_term_is_no_trouble() -> None:
-    plan = queries.read("matter of beagles")
+    plan = queries.parse("matter of beagles")
     hits = {**hits_of(TALK, plan.terms), "beagl": TermHits(9_000, (), (), True)}
-    search = Search(plan, hits, len(TALK), 5.0)
-    assert search.rank(facts_of(TALK), shipped_weights().blended({"chat": 1.0})).pieces
+    search = BranchRanker(plan, hits, len(TALK), 5.0)
+    assert search.rank(facts_of(TALK), load_weights().blend({"chat": 1.0})).pieces
 
 
 ROLE_TEXT = st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.text(alphabet="abc ?1.", max_size=30))
@@ -146,44 +153,44 @@ def test_every_candidate_is_scored_once_and_in_order(turns: list[Said], query: s
 
 
 def test_the_shipped_weights_name_known_features_for_every_kind() -> None:
-    weights = shipped_weights().by_kind
-    assert set(weights) == set(KINDS)
-    for kind in KINDS:
-        assert set(weights[kind]) <= set(NAMES)
+    weights = load_weights().by_kind
+    assert set(weights) == set(CONVERSATION_KINDS)
+    for kind in CONVERSATION_KINDS:
+        assert set(weights[kind]) <= set(FEATURE_NAMES)
         assert weights[kind]["rel"] > 0
 
 
 def test_the_kind_of_a_conversation_is_told_from_its_turns() -> None:
     coding: list[Said] = [("tool", "x = {1: 2}")] * 6 + [("assistant", "I ran it.")] * 4
-    assert kind_of(facts_of(coding))["coding"] == 1.0
+    assert conversation_kinds(facts_of(coding))["coding"] == 1.0
     dialogue = facts_of([("user", "Short words."), ("assistant", "Short too.")] * 9, names=["Ann", "Bob"])
-    assert kind_of(dialogue)["dialogue"] == 1.0
+    assert conversation_kinds(dialogue)["dialogue"] == 1.0
     chat = facts_of([("user", "A question of mine?"), ("assistant", "A long answer. " * 150)] * 9)
-    assert kind_of(chat)["chat"] > 0.9
-    assert sum(kind_of([]).values()) == pytest.approx(1.0)
+    assert conversation_kinds(chat)["chat"] > 0.9
+    assert sum(conversation_kinds([]).values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
-    ("query", "kind"),
+    ("query", "intent"),
     [
-        ("When did we ship it?", Kind.WHEN),
-        ("For what reason was the queue dropped?", Kind.WHY),
-        ("Which problems came up with the parser?", Kind.ERROR),
-        ("What did the user ask for?", Kind.USER_SAID),
-        ("Remind me what you recommended", Kind.AGENT_SAID),
-        ("How much did I spend?", Kind.HOW_MUCH),
-        ("How did we restart it?", Kind.COMMAND),
-        ("List all the things we changed", Kind.WHOLE),
-        ("In what order did it happen?", Kind.WHOLE),
+        ("When did we ship it?", Intent.WHEN),
+        ("For what reason was the queue dropped?", Intent.WHY),
+        ("Which problems came up with the parser?", Intent.ERROR),
+        ("What did the user ask for?", Intent.USER_SAID),
+        ("Remind me what you recommended", Intent.AGENT_SAID),
+        ("How much did I spend?", Intent.HOW_MUCH),
+        ("How did we restart it?", Intent.COMMAND),
+        ("List all the things we changed", Intent.WHOLE),
+        ("In what order did it happen?", Intent.WHOLE),
     ],
 )
-def test_the_kind_of_a_question_is_told_from_many_wordings(query: str, kind: Kind) -> None:
-    assert kind in queries.read(query).kinds
+def test_the_kind_of_a_question_is_told_from_many_wordings(query: str, intent: Intent) -> None:
+    assert intent in queries.parse(query).intents
 
 
 def test_only_questions_over_everything_want_the_whole_history() -> None:
-    assert queries.read("Summarize everything so far").wants_whole_history
-    assert not queries.read("What is the port of the server?").wants_whole_history
+    assert queries.parse("Summarize everything so far").wants_whole_history
+    assert not queries.parse("What is the port of the server?").wants_whole_history
 
 
 @pytest.mark.parametrize(
@@ -197,27 +204,27 @@ def test_only_questions_over_everything_want_the_whole_history() -> None:
     ],
 )
 def test_dates_in_a_query_are_read(query: str, period: Period) -> None:
-    assert queries.read(query).periods == (period,)
+    assert queries.parse(query).periods == (period,)
 
 
 def test_may_and_march_are_no_months_where_they_are_verbs() -> None:
-    assert queries.read("what may I do when they march on").periods == ()
+    assert queries.parse("what may I do when they march on").periods == ()
 
 
 def test_a_pasted_text_is_cut_down_to_a_query() -> None:
-    assert len(queries.read(" ".join(f"word{i}x" for i in range(5_000))).terms) < 200
+    assert len(queries.parse(" ".join(f"word{i}x" for i in range(5_000))).terms) < 200
 
 
 def test_many_small_hits_beat_one_large() -> None:
     small = [Candidate(i, 1.0, 40, 0, "tool") for i in range(3)]
-    assert choose([Candidate(9, 1.3, 900, 0, "tool"), *small], 1_000, coding=1.0)[-1] == 9
+    assert selection_order([Candidate(9, 1.3, 900, 0, "tool"), *small], 1_000, coding=1.0)[-1] == 9
 
 
 def test_part_of_a_coding_view_is_kept_for_what_the_user_said() -> None:
     prose = int(analyzer.Flag.PROSE)
     output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
     said = [Candidate(100 + i, 0.0, 100, prose, "user") for i in range(50)]
-    order = choose([*output, *said], 2_000, coding=1.0, user_share=0.3)
+    order = selection_order([*output, *said], 2_000, coding=1.0, user_share=0.3)
     assert sum(1 for o in order[:17] if o >= 100) == 5
     assert sorted(order) == sorted(c.ordinal for c in [*output, *said])
-    assert all(o < 100 for o in choose([*output, *said], 2_000, coding=0.0)[:50])
+    assert all(o < 100 for o in selection_order([*output, *said], 2_000, coding=0.0)[:50])

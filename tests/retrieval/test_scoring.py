@@ -9,27 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.features import MEANINGS, NAMES, PieceFacts, columns
-from ctxmem_mcp.retrieval.ranker import Search
+from ctxmem_mcp.retrieval.features import FEATURE_NAMES, SEMANTIC_FEATURES, PieceFacts, feature_columns
+from ctxmem_mcp.retrieval.ranker import BranchRanker
 from ctxmem_mcp.stores.base import TermHits
 
 QUERIES = ("When did Ann fix the crash in parseConfig?", "what errors in May 2026?", "which command did I run", "why")
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[queries.Plan, dict[str, TermHits], list[PieceFacts], int]:
+def situations(draw: st.DrawFn) -> tuple[queries.ParsedQuery, dict[str, TermHits], list[PieceFacts], int]:
     n = draw(st.integers(1, 40))
-    plan = queries.read(draw(st.sampled_from(QUERIES)), ["Ann", "Bob"])
+    plan = queries.parse(draw(st.sampled_from(QUERIES)), ["Ann", "Bob"])
     hits = {}
     for term in plan.terms:
         at = sorted(draw(st.lists(st.integers(0, n - 1), max_size=12)))
         hits[term] = TermHits(len(set(at)), at, [draw(st.integers(0, 60)) for _ in at], False)
-    facts, turn, leaf, session = [], 0, 0, 0
+    facts, turn, leaf, sitting = [], 0, 0, 0
     for ordinal in range(n):
         begins = draw(st.booleans())
         turn += begins and ordinal > 0
         leaf = turn if draw(st.integers(0, 4)) == 0 else leaf
-        session = turn if draw(st.integers(0, 9)) == 0 else session
+        sitting = turn if draw(st.integers(0, 9)) == 0 else sitting
         facts.append(
             PieceFacts(
                 ordinal,
@@ -39,7 +39,7 @@ def situations(draw: st.DrawFn) -> tuple[queries.Plan, dict[str, TermHits], list
                 draw(st.integers(1, 300)),
                 draw(st.integers(0, 131_071)),
                 leaf,
-                session,
+                sitting,
                 draw(st.sampled_from(["user", "assistant", "tool"])),
                 draw(st.sampled_from([None, "Ann", "Bash"])),
                 draw(st.sampled_from([None, 1_780_000_000.0, 1_777_700_000.0])),
@@ -52,11 +52,11 @@ def situations(draw: st.DrawFn) -> tuple[queries.Plan, dict[str, TermHits], list
 @given(situations(), st.randoms(use_true_random=False))
 def test_the_fast_sum_is_the_sum_of_the_columns(situation: tuple, chance) -> None:  # type: ignore[no-untyped-def, type-arg]
     plan, hits, facts, n = situation
-    weights = {name: chance.uniform(-2, 2) for name in (*NAMES, *MEANINGS)}
-    search = Search(plan, hits, n, 50.0)
+    weights = {name: chance.uniform(-2, 2) for name in (*FEATURE_NAMES, *SEMANTIC_FEATURES)}
+    search = BranchRanker(plan, hits, n, 50.0)
     near = {fact.ordinal: chance.uniform(-1, 1) for fact in facts} if chance.random() < 0.7 else {}
-    cols = columns(plan, replace(search.matches, meanings=near), facts, n, 50.0)
-    assert (set(MEANINGS) <= cols.keys()) == bool(near)
+    cols = feature_columns(plan, replace(search.matches, similarities=near), facts, n, 50.0)
+    assert (set(SEMANTIC_FEATURES) <= cols.keys()) == bool(near)
     ranked = search.rank(facts, weights, near)
     place = {fact.ordinal: i for i, fact in enumerate(facts)}
     for scored in ranked.pieces:

@@ -8,8 +8,8 @@ import pytest
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.retrieval.features import MEANINGS, NAMES
-from ctxmem_mcp.retrieval.ranker import KINDS, shipped_weights
+from ctxmem_mcp.retrieval.features import FEATURE_NAMES, SEMANTIC_FEATURES
+from ctxmem_mcp.retrieval.ranker import CONVERSATION_KINDS, load_weights
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -40,11 +40,11 @@ async def order(memory: Memory, name: str = "c") -> list[tuple[str, str]]:
 
 
 def test_the_weights_of_meaning_stand_beside_the_others() -> None:
-    plain, both = shipped_weights().by_kind, shipped_weights(meaning=True).by_kind
-    assert set(both) == set(KINDS)
-    for kind in KINDS:
-        assert not set(MEANINGS) & set(plain[kind])
-        assert set(both[kind]) <= {*NAMES, *MEANINGS}
+    plain, both = load_weights().by_kind, load_weights(semantic=True).by_kind
+    assert set(both) == set(CONVERSATION_KINDS)
+    for kind in CONVERSATION_KINDS:
+        assert not set(SEMANTIC_FEATURES) & set(plain[kind])
+        assert set(both[kind]) <= {*FEATURE_NAMES, *SEMANTIC_FEATURES}
         assert both[kind]["meaning_leaf"] > 0
 
 

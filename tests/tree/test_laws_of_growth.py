@@ -122,7 +122,7 @@ def test_same_prefix_same_nodes_also_from_a_frontier_read_back(stubs: list[Stub]
     first = spine[0][-1].first if spine else 0
     leaf_first = spine[0][-1].last + 1 if spine else 0
     border = tree.border_before(stubs[first:leaf_first], stubs[leaf_first]) if leaf_first < at else None
-    again = Frontier(tuple(stubs[leaf_first:at]), spine, tree.BREAK if border is None else border, frontier.session)
+    again = Frontier(tuple(stubs[leaf_first:at]), spine, tree.BREAK if border is None else border, frontier.sitting)
     assert again == frontier
     after = list(before)
     for stub in stubs[at:]:
@@ -150,7 +150,7 @@ def test_branches_share_every_node_closed_before_they_part(a: list[Stub], b: lis
 def test_a_session_begins_at_a_long_pause() -> None:
     stubs = [Stub(bytes([i]), i, "user", 10, None, at) for i, at in enumerate([0.0, 10.0, 9_000.0, 9_001.0])]
     frontier, _ = grown(stubs)
-    assert frontier.session == 2
+    assert frontier.sitting == 2
 
 
 def test_a_huge_turn_is_one_turn_in_a_leaf_of_its_own_kind() -> None:

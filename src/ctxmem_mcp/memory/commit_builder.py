@@ -111,7 +111,7 @@ class CommitBuilder:
         self._turns.append(turn)
         self._edge = Edge(seq, digest, edge.length + 1, growth.frontier, open_turns, before, summaries)
         leaf = growth.frontier.leaf_first
-        return turn.index if leaf is None else leaf, growth.frontier.session
+        return turn.index if leaf is None else leaf, growth.frontier.sitting
 
     def _summary(self, node: Node, edge: Edge, summaries: Mapping[bytes, Summary]) -> Summary:
         if node.level == 0:

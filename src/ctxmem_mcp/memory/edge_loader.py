@@ -55,7 +55,7 @@ async def load_edge(store: Store, state: State, seq: int) -> Edge:
     border = tree.border_before([facts_of_turn(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
     _require(state, seq in last_pieces)
-    frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].session)
+    frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].sitting)
     kept = await store.summaries(conversation, [node.digest for level in spine for node in level])
     _require(state, len(kept) == sum(map(len, spine)))
     summaries = {digest: first_summary(found) for digest, found in kept.items()}

@@ -17,8 +17,8 @@ from ctxmem_mcp.memory.branches import run_end
 from ctxmem_mcp.models import Piece, parse_iso
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.features import PieceFacts
-from ctxmem_mcp.retrieval.query import Plan
-from ctxmem_mcp.retrieval.ranker import Ranked, Search, kind_of, shipped_weights
+from ctxmem_mcp.retrieval.query import ParsedQuery
+from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, conversation_kinds, load_weights
 from ctxmem_mcp.stores.base import TermHits
 
 # Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
@@ -50,9 +50,9 @@ class Ranking:
     others were found by what stands around them.
     """
 
-    plan: Plan
+    plan: ParsedQuery
     found: list[RankedPiece]
-    ranked: Ranked | None = None
+    ranked: RankResult | None = None
     kinds: Mapping[str, float] | None = None
     matched: Mapping[int, int] | None = None
 
@@ -107,46 +107,46 @@ async def rank_branch(
     require_match: only pieces that hold words of the query count, even if all of these are too common to tell pieces
     apart. predicate: only some of these; then all of them are looked through, not just the likeliest to answer.
     """
-    plan = queries.read(query, await _speakers(branch))
+    plan = queries.parse(query, await _speakers(branch))
     if not plan.terms:
         return Ranking(plan, [])
     ordinals = await _ordinal_map(branch)
     search = await _match(branch, ordinals, plan, TERM_CAP)
     if require_match and not search.matches.masks:
         search = await _match(branch, ordinals, plan, branch.state.next_piece)
-    wanted = search.wanted
+    wanted = search.candidates
     if predicate and len(wanted) < ordinals.n:
         wanted = sorted({*wanted, *await _best_matching(branch, ordinals, search, predicate)})
     wanted, meanings = await _add_nearest(branch, ordinals, query, wanted)
     pieces = dict(zip(wanted, await branch.pieces(ordinals.pieces(wanted)), strict=True))
     # When each was said is worked out only where the query names a time.
     facts = [
-        PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.session, p.role, p.name)
+        PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.sitting, p.role, p.name)
         for o, p in pieces.items()
     ]
     if plan.periods:
         facts = [fact._replace(said_at=parse_iso(pieces[fact.ordinal].said_at)) for fact in facts]
-    kinds = kind_of(facts)
-    ranked = search.rank(facts, shipped_weights(meaning=bool(meanings)).blended(kinds), meanings)
+    kinds = conversation_kinds(facts)
+    ranked = search.rank(facts, load_weights(semantic=bool(meanings)).blend(kinds), meanings)
     found = [RankedPiece(pieces[ordinal], score, ordinal) for ordinal, score in ranked.pieces]
     return Ranking(plan, found, ranked, kinds, search.matches.masks)
 
 
-async def _match(branch: BranchReader, ordinals: OrdinalMap, plan: Plan, cap: int) -> Search:
+async def _match(branch: BranchReader, ordinals: OrdinalMap, plan: ParsedQuery, cap: int) -> BranchRanker:
     hits = await branch.store.term_hits(branch.id, plan.terms, cap)
     by_place = {term: ordinals.translated(hit) for term, hit in hits.items()}
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
-    return Search(plan, by_place, ordinals.n, mean_words)
+    return BranchRanker(plan, by_place, ordinals.n, mean_words)
 
 
 async def _best_matching(
-    branch: BranchReader, ordinals: OrdinalMap, search: Search, predicate: Callable[[Piece], bool]
+    branch: BranchReader, ordinals: OrdinalMap, search: BranchRanker, predicate: Callable[[Piece], bool]
 ) -> list[int]:
     """Of all ordinals that hold the query's words the best that are admitted."""
     at = sorted(search.matches.masks)
     pieces = zip(at, await branch.pieces(ordinals.pieces(at)), strict=True)
     return nlargest(
-        ADMITTED, (o for o, piece in pieces if predicate(piece)), key=lambda o: search.matches.loose.get(o, 0.0)
+        ADMITTED, (o for o, piece in pieces if predicate(piece)), key=lambda o: search.matches.rough_scores.get(o, 0.0)
     )
 
 

@@ -24,9 +24,9 @@ from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import sections_of
 from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.models import HighlightKinds, Piece, Reason, Summary, Turn, View
-from ctxmem_mcp.retrieval.query import EVERYTHING, asks_for_the_end
-from ctxmem_mcp.retrieval.selection import USER_SHARE, USER_SHARE_OF_WORK, Candidate, choose, cost_weight_for
-from ctxmem_mcp.retrieval.summary_hits import answers, between, told_turns
+from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
+from ctxmem_mcp.retrieval.selection import USER_SHARE, USER_SHARE_OF_WORK, Candidate, cost_weight_of, selection_order
+from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
@@ -108,13 +108,13 @@ async def view(
         wanted = [_unit(found) for found in _by_value_per_token(answer, token_budget)] if answer else []
         return await stable_view(branch, snapshot, heading, wanted, count)
     budget = token_budget - heading.cost(count) - (summary_request_tokens(heading) if asks else 0)
-    if query and (not query.strip() or asks_for_the_end(query)):
+    if query and (not query.strip() or asks_for_status(query)):
         query = None
     asked = query or await _last_said(branch)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     answer = await rank_branch(branch, asked) if asked else None
     found = _by_value_per_token(answer, budget) if answer else []
-    kinds = answer.plan.told if answer and query else NO_KIND_FILTER
+    kinds = answer.plan.summary_kinds if answer and query else NO_KIND_FILTER
     selection = Selection(
         [*recent, *(_unit(f) for f in found)],
         {f.piece.index: f.piece.leaf for f in found},
@@ -191,8 +191,8 @@ def _by_value_per_token(answer: Ranking, budget: int) -> list[RankedPiece]:
     kinds = answer.kinds or {"coding": 0.0}
     share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
     order, left = [], budget * LOOKED_AT
-    weight = cost_weight_for(kinds)
-    for ordinal in choose(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):
+    weight = cost_weight_of(kinds)
+    for ordinal in selection_order(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):
         order.append(by_ordinal[ordinal])
         left -= order[-1].piece.tokens
         if left < 0:
@@ -210,14 +210,14 @@ async def _from_summaries(
     """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
     its ending, and what else was found in those sections; of decisions also what was proposed, and what the user asked
     for. None where summaries tell of nothing of that kind."""
-    opened = kinds if kinds != EVERYTHING else REQUESTS
+    opened = kinds if kinds != OVERVIEW_KINDS else REQUESTS
     sections = await sections_of(branch, snapshot, summarizer)
-    groups = told_turns(sections, opened)
-    indexes = [index for group in groups for index in group] + between(groups)
+    groups = highlight_turns(sections, opened)
+    indexes = [index for group in groups for index in group] + turns_between_error_and_fix(groups)
     proposed: list[int] = []
     if "decision" in opened:
-        proposed = await _spoken_before(branch, answers(sections))
-        indexes += [*proposed, *(index for group in told_turns(sections, REQUESTS) for index in group)]
+        proposed = await _spoken_before(branch, confirmations(sections))
+        indexes += [*proposed, *(index for group in highlight_turns(sections, REQUESTS) for index in group)]
     indexes = list(dict.fromkeys(indexes))[:TOLD_TURNS_MAX]
     pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes])
     by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
@@ -235,7 +235,7 @@ async def _from_summaries(
     among = set(leaves.values()) if "error" in opened else set()
     also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
-    share = OUTLINE_SHARE_WHOLE if kinds != EVERYTHING else OUTLINE_SHARE_EVERYTHING
+    share = OUTLINE_SHARE_WHOLE if kinds != OVERVIEW_KINDS else OUTLINE_SHARE_EVERYTHING
     return Selection([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 from typing import NamedTuple
 
-from ctxmem_mcp.retrieval.query import Kind, Plan, moment
+from ctxmem_mcp.retrieval.query import Intent, ParsedQuery, utc_datetime
 from ctxmem_mcp.text.analyzer import Flag
 
 # A term's further occurrences count ever less; pieces longer than the mean count somewhat less.
@@ -44,7 +44,7 @@ class PieceFacts(NamedTuple):
     words: int
     flags: int
     leaf: int
-    session: int
+    sitting: int
     role: str
     name: str | None = None
     said_at: float | None = None
@@ -63,23 +63,23 @@ class Matches:
     idf: list[float]
     counts: Sequence[Mapping[int, int]]
     masks: Mapping[int, int]
-    heads: Mapping[int, int]
-    loose: Mapping[int, float]
+    head_masks: Mapping[int, int]
+    rough_scores: Mapping[int, float]
     pairs: Mapping[int, float]
     exact: int
-    meanings: Mapping[int, float] = field(default_factory=dict)
-    _worth: dict[int, float] = field(default_factory=lambda: {0: 0.0})
+    similarities: Mapping[int, float] = field(default_factory=dict)
+    _mask_weights: dict[int, float] = field(default_factory=lambda: {0: 0.0})
 
     @property
-    def whole(self) -> float:
+    def total_weight(self) -> float:
         """What all of the query is worth; never 0."""
-        return self.worth((1 << len(self.idf)) - 1) or 1.0
+        return self.mask_weight((1 << len(self.idf)) - 1) or 1.0
 
-    def worth(self, mask: int) -> float:
+    def mask_weight(self, mask: int) -> float:
         """The sum of idf over a mask's terms."""
-        found = self._worth.get(mask)
+        found = self._mask_weights.get(mask)
         if found is None:
-            found = self._worth[mask] = sum(w for j, w in enumerate(self.idf) if mask >> j & 1)
+            found = self._mask_weights[mask] = sum(w for j, w in enumerate(self.idf) if mask >> j & 1)
         return found
 
 
@@ -88,64 +88,66 @@ Columns = dict[str, list[float]]
 # As plain ints: a Flag's own operators are many times slower.
 _PROSE, _QUESTION, _ERROR = int(Flag.PROSE), int(Flag.QUESTION), int(Flag.ERROR)
 _NUMBER, _FIRST_PERSON = int(Flag.NUMBER), int(Flag.FIRST_PERSON)
-ASKS, _WORKS = _PROSE | _QUESTION, int(Flag.CALL | Flag.COMMAND | Flag.EDIT)
+ASKS_QUESTION, _TOOL_WORK = _PROSE | _QUESTION, int(Flag.CALL | Flag.COMMAND | Flag.EDIT)
 
-_ANSWERS: tuple[tuple[str, Kind, int], ...] = (
-    ("when:time", Kind.WHEN, int(Flag.TIME)),
-    ("where:place", Kind.WHERE, int(Flag.PLACE)),
-    ("who:names", Kind.WHO, int(Flag.NAMES)),
-    ("why:reason", Kind.WHY, int(Flag.REASON)),
-    ("many:number", Kind.HOW_MANY, int(Flag.NUMBER)),
-    ("much:money", Kind.HOW_MUCH, int(Flag.MONEY)),
-    ("error:error", Kind.ERROR, int(Flag.ERROR)),
-    ("change:edit", Kind.CHANGE, int(Flag.EDIT)),
-    ("command:command", Kind.COMMAND, int(Flag.COMMAND)),
-    ("liking:liking", Kind.LIKING, int(Flag.LIKING)),
-    ("decision:decision", Kind.DECISION, int(Flag.DECISION)),
-    ("me:first_person", Kind.ABOUT_ME, int(Flag.FIRST_PERSON)),
+_FLAG_FEATURES: tuple[tuple[str, Intent, int], ...] = (
+    ("when:time", Intent.WHEN, int(Flag.TIME)),
+    ("where:place", Intent.WHERE, int(Flag.PLACE)),
+    ("who:names", Intent.WHO, int(Flag.NAMES)),
+    ("why:reason", Intent.WHY, int(Flag.REASON)),
+    ("many:number", Intent.HOW_MANY, int(Flag.NUMBER)),
+    ("much:money", Intent.HOW_MUCH, int(Flag.MONEY)),
+    ("error:error", Intent.ERROR, int(Flag.ERROR)),
+    ("change:edit", Intent.CHANGE, int(Flag.EDIT)),
+    ("command:command", Intent.COMMAND, int(Flag.COMMAND)),
+    ("liking:liking", Intent.LIKING, int(Flag.LIKING)),
+    ("decision:decision", Intent.DECISION, int(Flag.DECISION)),
+    ("me:first_person", Intent.ABOUT_ME, int(Flag.FIRST_PERSON)),
 )
-_SPEAKS: tuple[tuple[str, Kind, str], ...] = (
-    ("said:user", Kind.USER_SAID, "user"),
-    ("said:agent", Kind.AGENT_SAID, "assistant"),
-    ("error:output", Kind.ERROR, "tool"),
-    ("result:output", Kind.RESULT, "tool"),
-    ("me:user", Kind.ABOUT_ME, "user"),
+_ROLE_FEATURES: tuple[tuple[str, Intent, str], ...] = (
+    ("said:user", Intent.USER_SAID, "user"),
+    ("said:agent", Intent.AGENT_SAID, "assistant"),
+    ("error:output", Intent.ERROR, "tool"),
+    ("result:output", Intent.RESULT, "tool"),
+    ("me:user", Intent.ABOUT_ME, "user"),
 )
 
 
-def columns(plan: Plan, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float) -> Columns:
+def feature_columns(
+    plan: ParsedQuery, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float
+) -> Columns:
     """All features of the candidates `facts` (in branch order), a list per feature, in their order."""
-    matches = narrowed(matches, facts)
-    found = _own(matches, facts, mean_words)
-    found |= _around(matches, facts)
+    matches = _restrict(matches, facts)
+    found = _lexical(matches, facts, mean_words)
+    found |= _neighbours(matches, facts)
     found |= _sections(matches, facts)
-    found |= nature(facts, n)
-    found |= asked(plan, facts)
-    if matches.meanings:
-        found |= meant(matches, facts)
+    found |= intrinsic_features(facts, n)
+    found |= intent_features(plan, facts)
+    if matches.similarities:
+        found |= semantic_features(matches, facts)
     return found
 
 
-def narrowed(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
+def _restrict(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
     """The same with occurrences in the candidates only, since all sums over them are made several times."""
     here = {f.ordinal for f in facts}
     counts = [{ordinal: count[ordinal] for ordinal in here & count.keys()} for count in matches.counts]
     return replace(matches, counts=counts)
 
 
-def _own(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Columns:
+def _lexical(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Columns:
     """How well the piece itself matches."""
     scores = bm25(matches, facts, mean_words)
-    whole, top = matches.whole, max(scores, default=0.0) or 1.0
+    whole, top = matches.total_weight, max(scores, default=0.0) or 1.0
     masks = [matches.masks.get(f.ordinal, 0) for f in facts]
     rarest = max(matches.idf, default=1.0) or 1.0
-    exact_worth = matches.worth(matches.exact) or 1.0
+    exact_weight = matches.mask_weight(matches.exact) or 1.0
     rare = {mask: max((w for j, w in enumerate(matches.idf) if mask >> j & 1), default=0.0) for mask in set(masks)}
     return {
         "bm25": [score / whole for score in scores],
         "rel": [score / top for score in scores],
         "cover": _covers(matches, masks),
-        "exact": [matches.worth(mask & matches.exact) / exact_worth for mask in masks],
+        "exact": [matches.mask_weight(mask & matches.exact) / exact_weight for mask in masks],
         "rare": [rare[mask] / rarest for mask in masks],
         "pair": [matches.pairs.get(f.ordinal, 0.0) for f in facts],
         "any": [1.0 if mask else 0.0 for mask in masks],
@@ -164,25 +166,25 @@ def bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> li
     return scores
 
 
-def _around(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
+def _neighbours(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     """How well its neighbours match, never over a sitting's border."""
-    session = {f.ordinal: f.session for f in facts}
-    top = max(matches.loose.values(), default=0.0) or 1.0
-    near = {d: _near(facts, session, d) for d in (-2, -1, 1, 2)}
-    loose, mask, head = matches.loose.get, matches.masks.get, matches.heads.get
+    sitting = {f.ordinal: f.sitting for f in facts}
+    top = max(matches.rough_scores.values(), default=0.0) or 1.0
+    neighbour = {d: _near(facts, sitting, d) for d in (-2, -1, 1, 2)}
+    score, mask, head = matches.rough_scores.get, matches.masks.get, matches.head_masks.get
     window = [
         mask(f.ordinal, 0) | mask(a, 0) | mask(b, 0)
-        for f, a, b in zip(facts, near[-1], near[1], strict=True)
+        for f, a, b in zip(facts, neighbour[-1], neighbour[1], strict=True)
     ]  # fmt: skip
     context = [
         mask(f.ordinal, 0) | head(a, 0) | head(b, 0)
-        for f, a, b in zip(facts, near[-1], near[-2], strict=True)
+        for f, a, b in zip(facts, neighbour[-1], neighbour[-2], strict=True)
     ]  # fmt: skip
     return {
-        "before2": [loose(at, 0.0) / top for at in near[-2]],
-        "before1": [loose(at, 0.0) / top for at in near[-1]],
-        "after1": [loose(at, 0.0) / top for at in near[1]],
-        "after2": [loose(at, 0.0) / top for at in near[2]],
+        "before2": [score(at, 0.0) / top for at in neighbour[-2]],
+        "before1": [score(at, 0.0) / top for at in neighbour[-1]],
+        "after1": [score(at, 0.0) / top for at in neighbour[1]],
+        "after2": [score(at, 0.0) / top for at in neighbour[2]],
         "window": _covers(matches, window),
         "context": _covers(matches, context),
     }
@@ -191,24 +193,24 @@ def _around(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
 _NOWHERE = -10
 
 
-def _near(facts: Sequence[PieceFacts], session: Mapping[int, int], d: int) -> list[int]:
+def _near(facts: Sequence[PieceFacts], sitting: Mapping[int, int], d: int) -> list[int]:
     """The ordinal `d` from each piece; nowhere, where that is in another sitting."""
-    get = session.get
-    return [f.ordinal + d if get(f.ordinal + d, f.session) == f.session else _NOWHERE for f in facts]
+    get = sitting.get
+    return [f.ordinal + d if get(f.ordinal + d, f.sitting) == f.sitting else _NOWHERE for f in facts]
 
 
 def _covers(matches: Matches, masks: Sequence[int]) -> list[float]:
     """The share of the query's worth that each mask holds."""
-    whole = matches.whole
-    worth = {mask: matches.worth(mask) / whole for mask in set(masks)}
-    return [worth[mask] for mask in masks]
+    whole = matches.total_weight
+    shares = {mask: matches.mask_weight(mask) / whole for mask in set(masks)}
+    return [shares[mask] for mask in masks]
 
 
 def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     """How well the turn, the section and the sitting match that it belongs to, and the turns beside its own."""
-    turns = grouped(matches, facts, [f.turn for f in facts])
-    leaves = grouped(matches, facts, [f.leaf for f in facts])
-    sittings = grouped(matches, facts, [f.session for f in facts])
+    turns = _group_scores(matches, facts, [f.turn for f in facts])
+    leaves = _group_scores(matches, facts, [f.leaf for f in facts])
+    sittings = _group_scores(matches, facts, [f.sitting for f in facts])
     top_leaf = max((score for score, _ in leaves.values()), default=0.0) or 1.0
     top_sitting = max((score for score, _ in sittings.values()), default=0.0) or 1.0
     top_turn = max((score for score, _ in turns.values()), default=0.0) or 1.0
@@ -216,16 +218,16 @@ def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     return {
         "turn": [turns[f.turn][0] / top_turn for f in facts],
         "turn_cover": _covers(matches, [turns[f.turn][1] for f in facts]),
-        "turn_before": [turns.get(f.turn - 1, nothing)[0] / top_turn if f.turn > f.session else 0.0 for f in facts],
+        "turn_before": [turns.get(f.turn - 1, nothing)[0] / top_turn if f.turn > f.sitting else 0.0 for f in facts],
         "turn_after": [turns.get(f.turn + 1, nothing)[0] / top_turn for f in facts],
         "leaf": [leaves[f.leaf][0] / top_leaf for f in facts],
         "leaf_cover": _covers(matches, [leaves[f.leaf][1] for f in facts]),
-        "sitting": [sittings[f.session][0] / top_sitting for f in facts],
-        "sitting_cover": _covers(matches, [sittings[f.session][1] for f in facts]),
+        "sitting": [sittings[f.sitting][0] / top_sitting for f in facts],
+        "sitting_cover": _covers(matches, [sittings[f.sitting][1] for f in facts]),
     }
 
 
-def grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
+def _group_scores(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
     """Per group of pieces: a score as if it were one text, and which terms stand in it."""
     of = {f.ordinal: group for f, group in zip(facts, groups, strict=True)}
     scores: dict[int, float] = dict.fromkeys(groups, 0.0)
@@ -240,17 +242,17 @@ def grouped(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]
     return {group: (scores[group], masks[group]) for group in scores}
 
 
-def flags_of_interest(plan: Plan) -> int:
+def relevant_flags(plan: ParsedQuery) -> int:
     """The flags that make a difference for this query."""
-    found = ASKS | _WORKS | _ERROR | _NUMBER | _FIRST_PERSON
-    for _, kind, flag in _ANSWERS:
-        found |= flag if kind in plan.kinds else 0
+    found = ASKS_QUESTION | _TOOL_WORK | _ERROR | _NUMBER | _FIRST_PERSON
+    for _, intent, flag in _FLAG_FEATURES:
+        found |= flag if intent in plan.intents else 0
     return found
 
 
-def nature(facts: Sequence[PieceFacts], n: int) -> Columns:
+def intrinsic_features(facts: Sequence[PieceFacts], n: int) -> Columns:
     """What the piece is, whatever is asked."""
-    question = {f.ordinal: f.flags & ASKS == ASKS for f in facts}
+    question = {f.ordinal: f.flags & ASKS_QUESTION == ASKS_QUESTION for f in facts}
     flags = [f.flags for f in facts]
     prose = [1.0 if flag & _PROSE else 0.0 for flag in flags]
     return {
@@ -258,26 +260,26 @@ def nature(facts: Sequence[PieceFacts], n: int) -> Columns:
         "user": [1.0 if f.role == "user" else 0.0 for f in facts],
         "agent": [p if f.role == "assistant" else 0.0 for f, p in zip(facts, prose, strict=True)],
         "output": [1.0 if f.role == "tool" else 0.0 for f in facts],
-        "call": [1.0 if flag & _WORKS else 0.0 for flag in flags],
+        "call": [1.0 if flag & _TOOL_WORK else 0.0 for flag in flags],
         "first": [1.0 if f.start == 0 else 0.0 for f in facts],
         "size": [log(f.tokens + 12) for f in facts],
         "recent": [f.ordinal / n for f in facts],
         "asks": [1.0 if question[f.ordinal] else 0.0 for f in facts],
-        "after_question": [1.0 if question.get(f.ordinal - 1) and f.turn > f.session else 0.0 for f in facts],
+        "after_question": [1.0 if question.get(f.ordinal - 1) and f.turn > f.sitting else 0.0 for f in facts],
         "has_error": [1.0 if flag & _ERROR else 0.0 for flag in flags],
         "has_number": [1.0 if flag & _NUMBER else 0.0 for flag in flags],
         "first_person": [1.0 if flag & _FIRST_PERSON else 0.0 for flag in flags],
     }
 
 
-def asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
+def intent_features(plan: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns:
     """Whether the piece is of the kind that answers what is asked. Columns of kinds not asked are left out."""
     found: Columns = {}
-    for name, kind, flag in _ANSWERS:
-        if kind in plan.kinds:
+    for name, intent, flag in _FLAG_FEATURES:
+        if intent in plan.intents:
             found[name] = [1.0 if f.flags & flag else 0.0 for f in facts]
-    for name, kind, role in _SPEAKS:
-        if kind in plan.kinds:
+    for name, intent, role in _ROLE_FEATURES:
+        if intent in plan.intents:
             said = role != "tool"
             found[name] = [1.0 if f.role == role and (not said or f.flags & _PROSE) else 0.0 for f in facts]
     if plan.speakers:
@@ -287,7 +289,7 @@ def asked(plan: Plan, facts: Sequence[PieceFacts]) -> Columns:
     return found
 
 
-def in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
+def in_periods(plan: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[float]:
     """Whether each was said at a time that the query names."""
     known: dict[float, float] = {}
     for f in facts:
@@ -295,38 +297,38 @@ def in_periods(plan: Plan, facts: Sequence[PieceFacts]) -> Iterable[float]:
             yield 0.0
             continue
         if f.said_at not in known:
-            at = moment(f.said_at)
-            known[f.said_at] = 1.0 if any(period.holds(at) for period in plan.periods) else 0.0
+            at = utc_datetime(f.said_at)
+            known[f.said_at] = 1.0 if any(period.contains(at) for period in plan.periods) else 0.0
         yield known[f.said_at]
 
 
-def meant(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
+def semantic_features(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     """How near what is meant comes to the query: by the piece, its neighbours, the nearest of its turn and section."""
-    nearness = [max(0.0, matches.meanings.get(f.ordinal, 0.0)) for f in facts]
-    top = max(nearness, default=0.0) or 1.0
-    own = {f.ordinal: near / top for f, near in zip(facts, nearness, strict=True)}
-    session = {f.ordinal: f.session for f in facts}
+    values = [max(0.0, matches.similarities.get(f.ordinal, 0.0)) for f in facts]
+    top = max(values, default=0.0) or 1.0
+    own = {f.ordinal: value / top for f, value in zip(facts, values, strict=True)}
+    sitting = {f.ordinal: f.sitting for f in facts}
     turns, leaves = dict[int, float](), dict[int, float]()
     for f in facts:
         turns[f.turn] = max(turns.get(f.turn, 0.0), own[f.ordinal])
         leaves[f.leaf] = max(leaves.get(f.leaf, 0.0), own[f.ordinal])
     return {
         "meaning": [own[f.ordinal] for f in facts],
-        "meaning_before1": [own.get(at, 0.0) for at in _near(facts, session, -1)],
-        "meaning_after1": [own.get(at, 0.0) for at in _near(facts, session, 1)],
+        "meaning_before1": [own.get(at, 0.0) for at in _near(facts, sitting, -1)],
+        "meaning_after1": [own.get(at, 0.0) for at in _near(facts, sitting, 1)],
         "meaning_turn": [turns[f.turn] for f in facts],
         "meaning_leaf": [leaves[f.leaf] for f in facts],
     }
 
 
-NAMES: tuple[str, ...] = (
+FEATURE_NAMES: tuple[str, ...] = (
     *("bm25", "rel", "cover", "exact", "rare", "pair", "any"),
     *("before1", "after1", "before2", "after2", "window", "context"),
     *("turn", "turn_cover", "turn_before", "turn_after", "leaf", "leaf_cover", "sitting", "sitting_cover"),
     *("prose", "user", "agent", "output", "call", "first", "size", "recent", "asks", "after_question"),
     *("has_error", "has_number", "first_person"),
-    *(name for name, _, _ in (*_ANSWERS, *_SPEAKS)),
+    *(name for name, _, _ in (*_FLAG_FEATURES, *_ROLE_FEATURES)),
     *("speaker", "period"),
 )
 # Columns that are there where pieces have vectors.
-MEANINGS: tuple[str, ...] = ("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf")
+SEMANTIC_FEATURES: tuple[str, ...] = ("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf")

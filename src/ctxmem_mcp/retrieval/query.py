@@ -22,10 +22,10 @@ from ctxmem_mcp.text import analyzer
 # A query of more than this many terms is a pasted text; its first terms do.
 TERMS_MAX = 48
 # Asked of the index with every query: where people and the agent spoke. They match nothing.
-MARKS = (analyzer.SAID_BY_USER, analyzer.SAID_BY_AGENT)
+SPEAKER_TERMS = (analyzer.SAID_BY_USER, analyzer.SAID_BY_AGENT)
 
 
-class Kind(StrEnum):
+class Intent(StrEnum):
     """What an answer would hold. A query can be of several kinds."""
 
     WHEN = "when"
@@ -47,81 +47,83 @@ class Kind(StrEnum):
 
 
 # Per kind, wordings that ask for it; alternatives of a pattern, matched as whole words in any case.
-_WORDINGS: dict[Kind, str] = {
-    Kind.WHEN: (
+_WORDINGS: dict[Intent, str] = {
+    Intent.WHEN: (
         r"when|what (?:date|day|time|year|month)|which (?:date|day|year|month)|how long|how (?:many|"
         r"much) (?:days|weeks|months|years|time)|since when|until when|how (?:recently|soon)|first|"
         r"last time|ago"
     ),
-    Kind.WHERE: (
+    Intent.WHERE: (
         r"where|which (?:city|country|place|town|state|restaurant|shop|store|location)|what (?:city|"
         r"country|place|town|state|location)|located|location"
     ),
-    Kind.WHO: r"who|whom|whose|which (?:person|friend|colleague|people)|what name|named?|called",
-    Kind.WHY: r"why|reasons?|how come|what (?:for|caused|made)|cause[ds]?|motivat\w+|root cause|explains?",
-    Kind.HOW_MANY: (
+    Intent.WHO: r"who|whom|whose|which (?:person|friend|colleague|people)|what name|named?|called",
+    Intent.WHY: r"why|reasons?|how come|what (?:for|caused|made)|cause[ds]?|motivat\w+|root cause|explains?",
+    Intent.HOW_MANY: (
         r"how many|number of|count of|how often|total|in all|altogether|how (?:old|tall|far|big|large|"
         r"fast|heavy)|percentage|ratio|what (?:size|version|port|score|rating|limit)"
     ),
-    Kind.HOW_MUCH: r"how much|price|cost|costs?|spen[dt]|paid|pay|budget|expensive|save[d]?|money|salary|earn",
-    Kind.ERROR: (
+    Intent.HOW_MUCH: r"how much|price|cost|costs?|spen[dt]|paid|pay|budget|expensive|save[d]?|money|salary|earn",
+    Intent.ERROR: (
         r"errors?|fail(?:s|ed|ing|ures?)?|exceptions?|crash\w*|bugs?|problems?|issues?|broke\w*|wrong|"
         r"traceback|complain\w*|warnings?|lint\w*|panics?|trouble|went bad|blew up"
     ),
-    Kind.CHANGE: (
+    Intent.CHANGE: (
         r"chang(?:e|ed|es|ing)|edit\w*|modif\w+|rewr\w+|refactor\w*|implement\w*|added|add|removed?|"
         r"renam\w+|replac\w+|fix(?:ed|es)?|patch\w*|touched|wrote|introduc\w+|delet\w+|updat\w+"
     ),
-    Kind.COMMAND: (
+    Intent.COMMAND: (
         r"commands?|how (?:did|do|can|could) (?:we|i|you|it|they)|ran|run|shell|invok\w+|execut\w+|typed|"
         r"terminal|cli"
     ),
-    Kind.RESULT: (
+    Intent.RESULT: (
         r"results?|output|outcome|what happened|came (?:back|out)|returned|prints?|printed|shown|"
         r"respon[ds]\w*|what did .{1,60} (?:show|give|report|find|return)|turned out|pass(?:ed)?"
     ),
-    Kind.LIKING: (
+    Intent.LIKING: (
         r"like[sd]?|lov(?:e|es|ed)|prefer\w*|favou?rite|enjoy\w*|hate[sd]?|interest\w*|hobb\w+|"
         r"recommend\w*|suggest\w*|should i|want(?:s|ed)?|wish\w*|hop(?:e|es|ed|ing)"
     ),
-    Kind.DECISION: (
+    Intent.DECISION: (
         r"decid\w+|decision|agree\w*|chose|choose|choice|settl\w+|conclu\w+|instead|going with|"
         r"opt(?:ed)?|resolv\w+|plan(?:s|ned)?|approach|strategy|intend\w*"
     ),
-    Kind.USER_SAID: (
+    Intent.USER_SAID: (
         r"(?:the )?(?:user|human|person|developer|customer|client|they|he|she) (?:\w+ )?(?:say|said|"
         r"sa(?:y|id)|ask(?:ed)?|want(?:ed)?|request(?:ed)?|tell|told|mention(?:ed)?|complain(?:ed)?|"
         r"prefer(?:red)?|think|thought|insist(?:ed)?|need(?:ed)?|object(?:ed)?)|user'?s (?:words|request|"
         r"wish|opinion|instructions?|feedback)|(?:were|was) (?:we|you|i) (?:told|asked)"
     ),
-    Kind.AGENT_SAID: (
+    Intent.AGENT_SAID: (
         r"(?:you|assistant|agent|model|claude|gpt) (?:\w+ )?(?:say|said|suggest(?:ed)?|recommend(?:ed)?|"
         r"mention(?:ed)?|told|tell|provid(?:e|ed)|explain(?:ed)?|g[ai]ve|given|list(?:ed)?|propose[d]?|"
         r"wrote|created?|conclude[d]?)|remind me|previous (?:conversation|chat|discussion)|"
         r"earlier (?:conversation|chat)|we (?:talked|discussed|spoke)|last time"
     ),
-    Kind.ABOUT_ME: r"i|my|me|mine|we|our",
-    Kind.WHOLE: (
+    Intent.ABOUT_ME: r"i|my|me|mine|we|our",
+    Intent.WHOLE: (
         r"list (?:all|every)|everything|every|all (?:the )?(?:errors|changes|files|decisions|things|"
         r"problems|issues|times|topics|tasks|steps|commits|tests)|in (?:what|which) order|order of|"
         r"sequence|chronolog\w+|timeline|summar\w+|overview|recap|overall|so far|over time|history of|"
         r"throughout|evol\w+|progress\w*|in total|what (?:did|have) we (?:do|done)|walk me through"
     ),
 }
-_ASKS = tuple((kind, re.compile(rf"\b(?:{wording})\b", re.IGNORECASE)) for kind, wording in _WORDINGS.items())
+_INTENT_PATTERNS = tuple(
+    (intent, re.compile(rf"\b(?:{wording})\b", re.IGNORECASE)) for intent, wording in _WORDINGS.items()
+)
 
 
 # What summaries tell of each kind.
-_TOLD: dict[Kind, tuple[HighlightKind, ...]] = {
-    Kind.ERROR: ("error", "ending"),
-    Kind.DECISION: ("decision",),
-    Kind.CHANGE: ("file",),
-    Kind.RESULT: ("outcome",),
-    Kind.USER_SAID: ("request", "decision"),
+_SUMMARY_KINDS: dict[Intent, tuple[HighlightKind, ...]] = {
+    Intent.ERROR: ("error", "ending"),
+    Intent.DECISION: ("decision",),
+    Intent.CHANGE: ("file",),
+    Intent.RESULT: ("outcome",),
+    Intent.USER_SAID: ("request", "decision"),
 }
-EVERYTHING: frozenset[HighlightKind] = frozenset(("request", "error", "ending", "decision", "outcome"))
+OVERVIEW_KINDS: frozenset[HighlightKind] = frozenset(("request", "error", "ending", "decision", "outcome"))
 # Words that a question may have and still ask for nothing in particular.
-_FILLER = frozenset(
+_FILLER_TERMS = frozenset(
     analyzer.analyse(
         """encounter encountered hit met meet face faced run into see seen have happen happened happening make made
         do done come came so far session sessions conversation project history work working worked list show tell
@@ -132,7 +134,7 @@ _FILLER = frozenset(
 
 
 # Wordings that ask how far things have come: what was said last answers that, not where these words stand.
-_AT_THE_END = re.compile(
+_STATUS_QUESTION = re.compile(
     r"\b(?:(?:left|remain(?:s|ing)?|still|yet) to (?:do|be done)|to-?dos?|(?:still )?(?:unfinished|pending)|still open|"
     r"remaining (?:work|tasks?|steps?|items?)|next steps?|(?:comes?|do(?:ing)?|is|was|what'?s) next|"
     r"(?:left|leave|break|broke) off|where (?:are|were|did|do|was|am) (?:we|i|you)(?: (?:stop|stand|end|leave))?|"
@@ -153,13 +155,13 @@ class Period:
     month: int | None = None
     day: int | None = None
 
-    def holds(self, at: datetime) -> bool:
+    def contains(self, at: datetime) -> bool:
         pairs = ((self.year, at.year), (self.month, at.month), (self.day, at.day))
-        return all(named is None or named == its for named, its in pairs)
+        return all(mentioned is None or mentioned == its for mentioned, its in pairs)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ParsedQuery:
     """A query, read. terms: to ask the index for, each once, the query's own first.
 
     weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms`
@@ -172,78 +174,80 @@ class Plan:
     terms: tuple[str, ...]
     weights: tuple[float, ...]
     pairs: tuple[tuple[int, int], ...]
-    kinds: frozenset[Kind]
+    intents: frozenset[Intent]
     speakers: frozenset[str] = frozenset()
     periods: tuple[Period, ...] = ()
-    names_nothing: bool = False
+    is_generic: bool = False
 
     @property
-    def told(self) -> frozenset[HighlightKind]:
+    def summary_kinds(self) -> frozenset[HighlightKind]:
         """What summaries tell that a question like "what errors did we meet?" asks for, naming nothing in particular:
         they answer it, not the places where its few words stand. Empty: the question names something."""
-        if not self.names_nothing:
+        if not self.is_generic:
             return frozenset()
-        told = frozenset(what for kind, whats in _TOLD.items() if kind in self.kinds for what in whats)
-        return told or (EVERYTHING if self.wants_whole_history else told)
+        summary_kinds = frozenset(
+            kind for intent, kinds in _SUMMARY_KINDS.items() if intent in self.intents for kind in kinds
+        )
+        return summary_kinds or (OVERVIEW_KINDS if self.wants_whole_history else summary_kinds)
 
     @property
     def wants_whole_history(self) -> bool:
         """Asks about the conversation as a whole: a finer outline answers, not more excerpts."""
-        return Kind.WHOLE in self.kinds
+        return Intent.WHOLE in self.intents
 
     @property
     def wants_work(self) -> bool:
         """Asks for code, a command or its output, rather than for what people or the agent said, meant or decided."""
-        if self.kinds & {Kind.USER_SAID, Kind.AGENT_SAID, Kind.DECISION, Kind.LIKING}:
+        if self.intents & {Intent.USER_SAID, Intent.AGENT_SAID, Intent.DECISION, Intent.LIKING}:
             return False
         # Why something failed stands in output; why something was changed, in what people said.
-        changed = Kind.CHANGE in self.kinds and Kind.WHY not in self.kinds
-        return changed or bool(self.kinds & {Kind.ERROR, Kind.RESULT, Kind.COMMAND})
+        changed = Intent.CHANGE in self.intents and Intent.WHY not in self.intents
+        return changed or bool(self.intents & {Intent.ERROR, Intent.RESULT, Intent.COMMAND})
 
 
-def read(text: str, speakers: Sequence[str] = ()) -> Plan:
+def parse(text: str, speakers: Sequence[str] = ()) -> ParsedQuery:
     """The plan for a query. speakers: the names that turns of the conversation carry."""
     sequence = analyzer.analyse(text)[: 4 * TERMS_MAX]
-    own = list(dict.fromkeys(sequence))[:TERMS_MAX]
-    place = {term: i for i, term in enumerate(own)}
+    terms = list(dict.fromkeys(sequence))[:TERMS_MAX]
+    place = {term: i for i, term in enumerate(terms)}
     words = [term for term in sequence if not term.startswith(analyzer.EXACT)]
     pairs = {
         (place[a], place[b]) for a, b in pairwise(words)
         if a in place and b in place and a != b
     }  # fmt: skip
-    kinds = frozenset(kind for kind, pattern in _ASKS if pattern.search(text))
-    named, periods = frozenset(_named(text, speakers)), tuple(_periods(text))
-    return Plan(
+    intents = frozenset(intent for intent, pattern in _INTENT_PATTERNS if pattern.search(text))
+    mentioned, periods = frozenset(_mentioned_speakers(text, speakers)), tuple(_periods(text))
+    return ParsedQuery(
         text,
-        (*own, *MARKS),
-        (1.0,) * len(own) + (0.0,) * len(MARKS),
+        (*terms, *SPEAKER_TERMS),
+        (1.0,) * len(terms) + (0.0,) * len(SPEAKER_TERMS),
         tuple(sorted(pairs)),
-        kinds,
-        named,
+        intents,
+        mentioned,
         periods,
-        not named and not periods and _names_nothing(text, own),
+        not mentioned and not periods and _is_generic(text, terms),
     )
 
 
-def _names_nothing(text: str, own: Sequence[str]) -> bool:
-    says_kind = {
+def _is_generic(text: str, terms: Sequence[str]) -> bool:
+    intent_terms = {
         term
-        for kind, pattern in _ASKS
-        if kind in _TOLD or kind is Kind.WHOLE
+        for intent, pattern in _INTENT_PATTERNS
+        if intent in _SUMMARY_KINDS or intent is Intent.WHOLE
         for match in pattern.finditer(text)
         for term in analyzer.analyse(match[0])
     }
-    return all(term in says_kind or term in _FILLER for term in own)
+    return all(term in intent_terms or term in _FILLER_TERMS for term in terms)
 
 
-def asks_for_the_end(text: str) -> bool:
+def asks_for_status(text: str) -> bool:
     """Whether a question like "what is left to do?" asks how far things have come, and names nothing besides."""
-    found = [match[0] for match in _AT_THE_END.finditer(text)]
-    says = {term for words in found for term in analyzer.analyse(words)} | _FILLER
+    found = [match[0] for match in _STATUS_QUESTION.finditer(text)]
+    says = {term for words in found for term in analyzer.analyse(words)} | _FILLER_TERMS
     return bool(found) and all(term in says for term in analyzer.analyse(text)[:TERMS_MAX])
 
 
-def _named(text: str, speakers: Sequence[str]) -> list[str]:
+def _mentioned_speakers(text: str, speakers: Sequence[str]) -> list[str]:
     words = set(re.findall(r"\w+", text.lower()))
     return [name.lower() for name in speakers if words & {name.lower(), *name.lower().split()}]
 
@@ -281,6 +285,6 @@ def _after_in(match: re.Match[str]) -> bool:
     return match.string[: match.start()].lower().endswith(("in ", "during ", "of ", "since ", "by ", "last "))
 
 
-def moment(seconds: float) -> datetime:
+def utc_datetime(seconds: float) -> datetime:
     """An instant as a date in UTC, to hold against a period."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -20,7 +20,7 @@ from ctxmem_mcp.text.analyzer import Flag
 COST_WEIGHT = 0.8
 # In talk a turn costs about as much for its header as for its words, and says the more the longer it is.
 COST_WEIGHT_OF_TALK = 0.0
-HEADER_TOKENS = 12
+OVERHEAD_TOKENS = 12
 # Of a coding conversation's budget, kept for what the user said; little where the question asks for code or output.
 # Against 0.3 for any question: on the same thirty questions 13 points at 4k and 7 at 8k, on rule-made ones 10 points at
 # 2k, 5 at 4k, the same at 8k. Few questions: take it as a direction.
@@ -38,17 +38,17 @@ class Candidate(NamedTuple):
     role: str
 
     @property
-    def users_words(self) -> bool:
+    def is_user_prose(self) -> bool:
         return self.role == "user" and bool(self.flags & _PROSE)
 
 
-def cost_weight_for(kinds: Mapping[str, float]) -> float:
+def cost_weight_of(kinds: Mapping[str, float]) -> float:
     """What a token costs in a conversation of these kinds (ranking.kind_of)."""
     talk = kinds.get("dialogue", 0.0)
     return COST_WEIGHT * (1 - talk) + COST_WEIGHT_OF_TALK * talk
 
 
-def choose(
+def selection_order(
     candidates: Sequence[Candidate], budget: int, *, coding: float,
     cost_weight: float = COST_WEIGHT, user_share: float = USER_SHARE,
 ) -> list[int]:  # fmt: skip
@@ -56,13 +56,13 @@ def choose(
 
     coding: how far this is a coding conversation (ranking.kind_of). What the share is kept for comes first.
     """
-    pays = [(cost_weight * log(c.tokens + HEADER_TOKENS) - c.score, -c.ordinal, c) for c in candidates]
-    ordered = [c for _, _, c in sorted(pays)]
-    kept, left = [], coding * user_share * budget
-    for c in ordered if left > HEADER_TOKENS else ():
-        cost = c.tokens + HEADER_TOKENS
-        if cost <= left and c.users_words:
-            kept.append(c.ordinal)
+    values = [(cost_weight * log(c.tokens + OVERHEAD_TOKENS) - c.score, -c.ordinal, c) for c in candidates]
+    ordered = [c for _, _, c in sorted(values)]
+    reserved, left = [], coding * user_share * budget
+    for c in ordered if left > OVERHEAD_TOKENS else ():
+        cost = c.tokens + OVERHEAD_TOKENS
+        if cost <= left and c.is_user_prose:
+            reserved.append(c.ordinal)
             left -= cost
-    first = set(kept)
-    return [*kept, *(c.ordinal for c in ordered if c.ordinal not in first)]
+    first = set(reserved)
+    return [*reserved, *(c.ordinal for c in ordered if c.ordinal not in first)]

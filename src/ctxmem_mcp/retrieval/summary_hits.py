@@ -12,7 +12,7 @@ from ctxmem_mcp.models import Highlight, HighlightKinds, Node, Summary
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 
 
-def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) -> list[list[int]]:
+def highlight_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) -> list[list[int]]:
     """The turns that highlights of these kinds come from, an error with its ending together; the newest first."""
     groups: list[list[int]] = []
     for _, summary in sections:
@@ -20,7 +20,7 @@ def told_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) 
     return sorted(groups, key=lambda group: -group[0])
 
 
-def answers(sections: Iterable[tuple[Node, Summary]]) -> list[int]:
+def confirmations(sections: Iterable[tuple[Node, Summary]]) -> list[int]:
     """The turns in which a short answer decided something that was said before it, the newest first."""
     lines = [line for _, summary in sections for line in summary.highlights]
     return [line.index for line in reversed(lines) if line.kind == "decision" and CHOICE_ARROW in line.text]
@@ -36,7 +36,7 @@ def _groups(lines: Sequence[Highlight]) -> list[list[int]]:
     return groups
 
 
-def between(groups: Iterable[Sequence[int]]) -> list[int]:
+def turns_between_error_and_fix(groups: Iterable[Sequence[int]]) -> list[int]:
     """The turns from each error to its ending, outside in: how it was met and how it was settled come before the
     steps between."""
     found: list[int] = []

@@ -84,7 +84,7 @@ def _write_turns(db: sqlite3.Connection, turns: Sequence[Turn], pieces: Sequence
 
 def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None:
     rows = [
-        (p.id, p.seq, p.index, p.start, p.stop, p.tokens, p.words, int(p.flags), p.leaf, p.session)
+        (p.id, p.seq, p.index, p.start, p.stop, p.tokens, p.words, int(p.flags), p.leaf, p.sitting)
         for p in (stored.piece for stored in pieces)
     ]
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
