@@ -6,26 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ctxmem_mcp import usage_ledger
-from ctxmem_mcp.usage_ledger import FILE, FORGOTTEN, Spent
+from ctxmem_mcp.usage_ledger import FILE, FORGOTTEN, LedgerEntry
 
 
 def test_a_conversations_day_adds_up_from_many_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: usage_ledger.add(tmp_path, Spent(7, "c1", 1, 10, 2, 5, 90)), range(40)))
-    usage_ledger.add(tmp_path, Spent(8, "c1", 1, 1, 1, 1, 1))
-    usage_ledger.add(tmp_path, Spent(7, "c0", 1, 1, 1, 1, 1))
+        list(pool.map(lambda _: usage_ledger.add(tmp_path, LedgerEntry(7, "c1", 1, 10, 2, 5, 90)), range(40)))
+    usage_ledger.add(tmp_path, LedgerEntry(8, "c1", 1, 1, 1, 1, 1))
+    usage_ledger.add(tmp_path, LedgerEntry(7, "c0", 1, 1, 1, 1, 1))
     assert usage_ledger.read(tmp_path) == [
-        Spent(7, "c0", 1, 1, 1, 1, 1), Spent(7, "c1", 40, 400, 80, 200, 3_600), Spent(8, "c1", 1, 1, 1, 1, 1)
+        LedgerEntry(7, "c0", 1, 1, 1, 1, 1), LedgerEntry(7, "c1", 40, 400, 80, 200, 3_600),
+        LedgerEntry(8, "c1", 1, 1, 1, 1, 1)
     ]  # fmt: skip
-    assert usage_ledger.read(tmp_path, "c0") == [Spent(7, "c0", 1, 1, 1, 1, 1)]
+    assert usage_ledger.read(tmp_path, "c0") == [LedgerEntry(7, "c0", 1, 1, 1, 1, 1)]
 
 
 def test_what_forgotten_conversations_cost_stays_under_no_name(tmp_path: Path) -> None:
     for conversation in ("conversation-one", "conversation-two", "conversation-three"):
-        usage_ledger.add(tmp_path, Spent(7, conversation, 1, 10, 2, 5, 90))
+        usage_ledger.add(tmp_path, LedgerEntry(7, conversation, 1, 10, 2, 5, 90))
     usage_ledger.forget(tmp_path, ["conversation-one", "conversation-two"])
     assert usage_ledger.read(tmp_path) == [
-        Spent(7, FORGOTTEN, 2, 20, 4, 10, 180), Spent(7, "conversation-three", 1, 10, 2, 5, 90)
+        LedgerEntry(7, FORGOTTEN, 2, 20, 4, 10, 180), LedgerEntry(7, "conversation-three", 1, 10, 2, 5, 90)
     ]  # fmt: skip
     assert b"conversation-one" not in (tmp_path / FILE).read_bytes()
 

@@ -122,7 +122,7 @@ def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] |
     from ctxmem_mcp import usage_ledger
 
     try:
-        return usage_ledger.told(usage_ledger.read(settings.data_dir, conversation_id), settings)
+        return usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation_id), settings)
     except sqlite3.Error as error:
         _log.warning("What the gateway sent can't be told: %s", error)
         return None
@@ -175,7 +175,7 @@ async def sweep(memory: Memory, data_dir: Path) -> list[str]:
 
     gone = await memory.sweep()
     if (data_dir / record_files.SESSIONS).is_dir():
-        for session in await asyncio.to_thread(record_files.outlived, data_dir, time.time()):
+        for session in await asyncio.to_thread(record_files.expired_sessions, data_dir, time.time()):
             try:
                 await memory.info(session)
             except UnknownConversation:

@@ -1,9 +1,9 @@
-"""Small JSON records kept beside the conversations, one file each: what sessions and spaces say of themselves.
+"""Small JSON records beside the conversations, one file each: the metadata of sessions and spaces.
 
-data_dir/sessions/session_0123456789abcdef.json     written whole or not at all, removed by unlinking
+data_dir/sessions/session_0123456789abcdef.json     written atomically, removed by unlinking
 data_dir/spaces/space_0123456789abcdef.json
 
-A session's record goes with its conversation, and where it never had one, when it would have expired.
+A session's record is removed with its conversation; without a conversation, when it expires.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from pathlib import Path
 from typing import Any
 
 SESSIONS, SPACES = "sessions", "spaces"
-# What must never outlive the conversation of the same name.
+# The field with a session's time of expiry, in seconds since 1970. It applies while there is no conversation.
 EXPIRES = "expires"
 _ID = re.compile(r"[a-z]+_[0-9a-f]{16}")
 _Record = dict[str, Any]
 
 
 def new_id(kind: str) -> str:
+    """Returns a new random id, such as session_0123456789abcdef."""
     return f"{kind}_{secrets.token_hex(8)}"
 
 
-class Records:
-    """The records of one kind. Calls touch the disk and are short."""
+class RecordFiles:
+    """The records of one kind. Methods do short, blocking file I/O."""
 
     def __init__(self, data_dir: Path, kind: str) -> None:
         self._folder = data_dir / kind
 
     def put(self, record_id: str, record: _Record) -> None:
-        """Keeps a record, durable when it returns; the one of this id before it is replaced."""
+        """Writes a record, or replaces it. It is durable when this returns."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = self._folder / f"{record_id}.{secrets.token_hex(4)}.unfinished"
         try:
@@ -50,7 +51,7 @@ class Records:
         self._sync_folder()
 
     def get(self, record_id: str) -> _Record | None:
-        """The record, None where there is none of this id, whatever the id looks like."""
+        """Returns a record, or None if there is none. Any text is safe as an id."""
         if not _ID.fullmatch(record_id):
             return None
         try:
@@ -60,32 +61,32 @@ class Records:
         return record if isinstance(record, dict) else None
 
     def all(self) -> list[tuple[str, _Record]]:
-        """All records with their ids, in no order."""
+        """Returns all ids and records, in no particular order."""
         try:
-            names = [name.removesuffix(".json") for name in os.listdir(self._folder) if name.endswith(".json")]
+            ids = [name.removesuffix(".json") for name in os.listdir(self._folder) if name.endswith(".json")]
         except OSError:
             return []
-        found = ((name, self.get(name)) for name in names)
-        return [(name, record) for name, record in found if record is not None]
+        records = ((record_id, self.get(record_id)) for record_id in ids)
+        return [(record_id, record) for record_id, record in records if record is not None]
 
     def remove(self, record_id: str) -> bool:
-        """Whether there was one."""
+        """Removes a record. Returns whether it existed."""
         if not _ID.fullmatch(record_id):
             return False
-        # What a killed process left half written says as much.
+        # An unfinished file of a killed process holds the same data.
         files = [self._path(record_id), *self._folder.glob(f"{record_id}.*.unfinished")]
-        there = [path for path in files if path.exists()]
-        for path in there:
+        existing = [path for path in files if path.exists()]
+        for path in existing:
             path.unlink(missing_ok=True)
-        if there:
+        if existing:
             self._sync_folder()
-        return bool(there)
+        return bool(existing)
 
     def _path(self, record_id: str) -> Path:
         return self._folder / f"{record_id}.json"
 
     def _sync_folder(self) -> None:
-        """Makes a new or removed name durable, where folders can be synced."""
+        """Makes a new or removed file name durable, on systems that can sync folders."""
         with contextlib.suppress(OSError, AttributeError):
             handle = os.open(self._folder, os.O_DIRECTORY)
             try:
@@ -95,12 +96,17 @@ class Records:
 
 
 def forget_sessions(data_dir: Path, conversation_ids: Iterable[str]) -> None:
-    """No record outlives its conversation."""
-    sessions = Records(data_dir, SESSIONS)
-    for conversation in conversation_ids:
-        sessions.remove(conversation)
+    """Removes the session records of these conversations."""
+    sessions = RecordFiles(data_dir, SESSIONS)
+    for conversation_id in conversation_ids:
+        sessions.remove(conversation_id)
 
 
-def outlived(data_dir: Path, now: float) -> list[str]:
-    """Sessions whose time is over, unless messages have come since."""
-    return [name for name, record in Records(data_dir, SESSIONS).all() if record.get(EXPIRES, 0) <= now]
+def expired_sessions(data_dir: Path, now: float) -> list[str]:
+    """Returns the ids of session records that have expired. The conversation of such a session may still be alive.
+
+    Args:
+        data_dir: the principal's data folder.
+        now: seconds since 1970.
+    """
+    return [record_id for record_id, record in RecordFiles(data_dir, SESSIONS).all() if record.get(EXPIRES, 0) <= now]

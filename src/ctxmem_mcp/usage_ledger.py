@@ -1,7 +1,7 @@
-"""What the gateway sent for each conversation on each day, in tokens: a small table beside the conversations.
+"""The tokens that the gateway sent per conversation and day, in a small SQLite table beside the conversations.
 
-No word of a conversation stands in it. When one is forgotten, its numbers stay with the day, under no name: the money
-was spent. Calls are short and blocking; who must not wait makes them on a thread.
+It contains no text of a conversation. When a conversation is forgotten, its numbers stay under an empty id, because the
+money was spent. Functions are short and blocking; run them in a thread where nothing may block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
 
 FILE = "spending.sqlite3"
-# Of the day's whole, what conversations cost that are gone.
+# The conversation id under which the numbers of forgotten conversations are summed, per day.
 FORGOTTEN = ""
 _COUNTS = ("requests", "tokens_in", "tokens_out", "tokens_cached", "tokens_saved")
 _BUSY_SECONDS = 5.0
@@ -35,9 +35,18 @@ _ADD = """INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, conve
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """Tokens of a conversation on a day (since 1970, UTC). tokens_in: sent, the cached ones (as the upstream says)
-    included. tokens_saved: of the history, those that were not sent."""
+class LedgerEntry:
+    """The usage of one conversation on one day.
+
+    Attributes:
+        day: days since 1970, UTC.
+        conversation_id: FORGOTTEN for forgotten conversations.
+        requests: the number of requests.
+        tokens_in: tokens sent, including cached ones.
+        tokens_out: tokens of the responses.
+        tokens_cached: sent tokens that the upstream served from its cache.
+        tokens_saved: tokens of the history that were not sent.
+    """
 
     day: int
     conversation_id: str
@@ -48,75 +57,76 @@ class Spent:
     tokens_saved: int
 
 
-def add(folder: Path, spent: Spent) -> None:
-    """Adds to what the conversation cost on that day."""
+def add(folder: Path, entry: LedgerEntry) -> None:
+    """Adds to the numbers of the entry's conversation and day."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _opened(folder) as db:
-        db.execute(_ADD, _row(spent))
+    with _open(folder) as db:
+        db.execute(_ADD, _row(entry))
 
 
-def read(folder: Path, conversation_id: str | None = None) -> list[Spent]:
-    """All days, oldest first; of one conversation, or of all."""
+def read(folder: Path, conversation_id: str | None = None) -> list[LedgerEntry]:
+    """Returns the entries of one conversation, or of all, oldest day first."""
     if not (folder / FILE).exists():
         return []
     where, values = (" WHERE conversation = ?", (conversation_id,)) if conversation_id is not None else ("", ())
-    with _opened(folder) as db:
-        return [Spent(*row) for row in db.execute(f"SELECT * FROM spent{where} ORDER BY day, conversation", values)]
+    with _open(folder) as db:
+        rows = db.execute(f"SELECT * FROM spent{where} ORDER BY day, conversation", values)
+        return [LedgerEntry(*row) for row in rows]
 
 
 def forget(folder: Path, conversation_ids: Collection[str]) -> None:
-    """Leaves the numbers of these conversations under no name."""
+    """Moves the numbers of these conversations to FORGOTTEN. A database error is logged, not raised."""
     if not conversation_ids or not (folder / FILE).exists():
         return
     try:
-        with _opened(folder) as db:
+        with _open(folder) as db:
             for conversation_id in conversation_ids:
                 rows = db.execute("SELECT * FROM spent WHERE conversation = ?", (conversation_id,)).fetchall()
                 db.execute("DELETE FROM spent WHERE conversation = ?", (conversation_id,))
                 db.executemany(_ADD, [(row[0], FORGOTTEN, *row[2:]) for row in rows])
     except sqlite3.Error as error:
-        _log.warning("What forgotten conversations cost may still stand under their ids: %s", error)
+        _log.warning("The usage of forgotten conversations may still be stored under their ids: %s", error)
 
 
-def told(spent: Sequence[Spent], settings: Settings) -> dict[str, Any]:
-    """The account as the gateway and the usage resource give it: each day, their sum, and the prices it was made at."""
+def usage_report(entries: Sequence[LedgerEntry], settings: Settings) -> dict[str, Any]:
+    """Returns the JSON of /v1/usage and of the usage resource: each day, the total, and the prices applied."""
     rows = [
         {
-            "date": datetime.fromtimestamp(s.day * 86_400, UTC).date().isoformat(),
-            "conversation_id": s.conversation_id or None,
-            **{name: getattr(s, name) for name in _COUNTS},
-            "cost": cost(s, settings),
+            "date": datetime.fromtimestamp(entry.day * 86_400, UTC).date().isoformat(),
+            "conversation_id": entry.conversation_id or None,
+            **{name: getattr(entry, name) for name in _COUNTS},
+            "cost": cost(entry, settings),
         }
-        for s in spent
+        for entry in entries
     ]
-    total = {name: sum(getattr(s, name) for s in spent) for name in _COUNTS}
+    total = {name: sum(getattr(entry, name) for entry in entries) for name in _COUNTS}
     prices = {"input": settings.price_in, "cached": settings.price_cached, "output": settings.price_out}
     return {
         "currency": "USD",
         "prices_per_million_tokens": prices,
-        "total": {**total, "cost": round(sum(cost(s, settings) for s in spent), 6)},
+        "total": {**total, "cost": round(sum(cost(entry, settings) for entry in entries), 6)},
         "data": rows,
     }
 
 
-def cost(spent: Spent, settings: Settings) -> float:
-    """Dollars: what was cached at its own price, the rest of what was sent, and what was answered."""
-    cached = min(spent.tokens_cached, spent.tokens_in)
-    fresh = spent.tokens_in - cached
-    dollars = fresh * settings.price_in + cached * settings.price_cached + spent.tokens_out * settings.price_out
+def cost(entry: LedgerEntry, settings: Settings) -> float:
+    """Returns the cost in dollars: cached input, other input and output at their prices."""
+    cached = min(entry.tokens_cached, entry.tokens_in)
+    uncached = entry.tokens_in - cached
+    dollars = uncached * settings.price_in + cached * settings.price_cached + entry.tokens_out * settings.price_out
     return round(dollars / 1_000_000, 6)
 
 
-def _row(spent: Spent) -> tuple[int | str, ...]:
+def _row(entry: LedgerEntry) -> tuple[int | str, ...]:
     return (
-        spent.day, spent.conversation_id, spent.requests, spent.tokens_in, spent.tokens_out, spent.tokens_cached,
-        spent.tokens_saved,
+        entry.day, entry.conversation_id, entry.requests, entry.tokens_in, entry.tokens_out, entry.tokens_cached,
+        entry.tokens_saved,
     )  # fmt: skip
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The table, in one transaction."""
+def _open(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the table for one transaction."""
     with closing(sqlite3.connect(folder / FILE, timeout=_BUSY_SECONDS)) as db:
         db.execute("PRAGMA secure_delete = ON")
         db.execute(_TABLE)

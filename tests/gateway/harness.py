@@ -140,7 +140,7 @@ def gateway(folder: Path, known: HasUrl, wrap: Callable[[Memory], Any] | None = 
         async with open_memory(settings) as memory:
             there.update(memory=memory, loop=asyncio.get_running_loop())
             yield
-            await deps.ended()
+            await deps.shut_down()
 
     async def memory_for(_: str) -> Memory:
         memory: Memory = there["memory"]

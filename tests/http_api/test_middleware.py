@@ -1,4 +1,4 @@
-"""What keeps the service standing: sizes, times, rates, names, figures, and what its log never says."""
+"""What keeps the service standing: sizes, times, limiter, names, figures, and what its log never says."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from starlette.types import Message
 
 from ctxmem_mcp import __version__
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.app import hosts_of
+from ctxmem_mcp.http_api.app import allowed_hosts_of
 from ctxmem_mcp.http_api.auth.static_tokens import new_token, read_tokens
-from ctxmem_mcp.http_api.middleware import Bounded
-from ctxmem_mcp.http_api.rate_limit import Rates
+from ctxmem_mcp.http_api.middleware import LimitsMiddleware
+from ctxmem_mcp.http_api.rate_limit import RateLimiter
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.record_files import Records
+from ctxmem_mcp.record_files import RecordFiles
 from ctxmem_mcp.serve.run import http_app, serve
 from ctxmem_mcp.settings import Settings
 from tests.http_api.conftest import ALICE, BOB, TOKENS, running
@@ -66,11 +66,11 @@ async def test_what_takes_too_long_is_given_up_and_what_has_begun_is_not() -> No
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await streams(scope, receive, send)
 
-    app = Bounded(Starlette(routes=[Route("/slow", slow), Route("/stream", Streaming())]), 1000, 0.08)
+    app = LimitsMiddleware(Starlette(routes=[Route("/slow", slow), Route("/stream", Streaming())]), 1000, 0.08)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as http:
         late = await http.get("/slow")
         assert late.status_code == 504
-        assert "What was acknowledged is kept" in late.json()["error"]["message"]
+        assert "Acknowledged data is kept" in late.json()["error"]["message"]
         assert (await http.get("/stream")).text == "xxx"
 
 
@@ -78,7 +78,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async def reads(request: Request) -> Response:
         return PlainTextResponse(str(len(await request.body())))
 
-    app = Bounded(Starlette(routes=[Route("/v1/messages", reads, methods=["POST"])]), 1000, 0.05)
+    app = LimitsMiddleware(Starlette(routes=[Route("/v1/messages", reads, methods=["POST"])]), 1000, 0.05)
     sent: list[Any] = []
 
     async def never() -> Any:
@@ -92,20 +92,20 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     assert sent[0]["status"] == 408
 
 
-# ---------------------------------------------------------------- rates
+# ---------------------------------------------------------------- limiter
 
 
 @given(st.integers(1, 500), st.lists(st.floats(0, 90), min_size=1, max_size=60))
 @example(1, [70.2, 15.0])
 def test_no_minute_holds_more_than_twice_the_rate_and_who_waits_as_told_gets_in(rate: int, pauses: list[float]) -> None:
     now, let_in = 0.0, []
-    rates = Rates(rate, lambda: now)
+    limiter = RateLimiter(rate, lambda: now)
     for pause in pauses:
         now += pause
-        wait = rates.wait("p")
+        wait = limiter.acquire("p")
         if wait:
             now += wait
-            assert rates.wait("p") == 0
+            assert limiter.acquire("p") == 0
         let_in.append(now)
     for at in let_in:
         assert sum(at <= other < at + 60 for other in let_in) <= 2 * rate
@@ -155,7 +155,7 @@ async def test_a_probe_may_come_by_any_name(http: httpx2.AsyncClient) -> None:
 @pytest.mark.parametrize("named", ["*", "a.example.com:80", "https://a.example.com"])
 def test_a_name_that_would_never_match_is_refused(tmp_path: Path, named: str) -> None:
     with pytest.raises(InvalidArgument):
-        hosts_of(Settings(data_dir=tmp_path, allowed_hosts=named), "0.0.0.0")
+        allowed_hosts_of(Settings(data_dir=tmp_path, allowed_hosts=named), "0.0.0.0")
 
 
 # ---------------------------------------------------------------- the bind
@@ -225,8 +225,8 @@ async def test_figures_are_prometheus_text_and_add_up(http: httpx2.AsyncClient) 
     wanted = 'ctxmem_http_requests_total{method="GET",route="/v1/chat/sessions/{session_id}",status="404"} 2'
     assert wanted in text
     assert 'route="none",status="404"} 1' in text
-    assert 'ctxmem_http_request_seconds_count{route="/v1/chat/sessions"} 1' in text
-    assert "ctxmem_http_requests_under_way 1\n" in text
+    assert 'ctxmem_http_request_duration_seconds_count{route="/v1/chat/sessions"} 1' in text
+    assert "ctxmem_http_requests_in_progress 1\n" in text
     assert not re.search("QUAGGA|OKAPI", text)
     line = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+|# (HELP|TYPE) [a-z_]+ .+')
     assert [found for found in text.splitlines() if not line.fullmatch(found)] == []
@@ -267,7 +267,7 @@ async def test_what_nobody_foresaw_is_told_in_the_apis_own_words_and_counted(
     def breaks(*_: Any, **__: Any) -> None:
         raise OSError("QUAGGA")
 
-    monkeypatch.setattr(Records, "put", breaks)
+    monkeypatch.setattr(RecordFiles, "put", breaks)
     monkeypatch.setattr(Memory, "sync", breaks)
     body = {"name": "a", "messages": [{"role": "user", "content": "a"}]}
     given = body if path == "/v1/memory" else {"name": "a"}

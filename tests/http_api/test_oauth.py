@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.auth.oauth import Authority, Verifier
+from ctxmem_mcp.http_api.auth.oauth import ResourceServer, TokenVerifier
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
 from tests.http_api.conftest import ALICE, TOKENS
@@ -188,7 +188,7 @@ def test_a_scope_that_no_header_can_name_is_refused(given: str) -> None:
 
 
 def test_scopes_without_oauth_are_refused(settings: Settings) -> None:
-    with pytest.raises(InvalidArgument, match="none are taken"):
+    with pytest.raises(InvalidArgument, match="OAuth is not configured"):
         http_app(replace(settings, oauth_scopes=SCOPES), "127.0.0.1")
 
 
@@ -221,7 +221,7 @@ async def test_without_oauth_there_is_no_metadata(serve: Any) -> None:
 
 async def test_a_new_key_is_found_and_unknown_ones_do_not_make_us_ask_again_and_again(keys: Keys) -> None:
     now = 0.0
-    verifier = Verifier(Authority(ISSUER, AUDIENCE, keys.url), lambda: now)
+    verifier = TokenVerifier(ResourceServer(ISSUER, AUDIENCE, keys.url), lambda: now)
     assert await verifier.subject_of(signed()) == "alice"
     for _ in range(5):
         assert await verifier.subject_of(signed(FOREIGN, "new")) is None
@@ -234,7 +234,7 @@ async def test_a_new_key_is_found_and_unknown_ones_do_not_make_us_ask_again_and_
 
 async def test_an_issuer_that_answers_nonsense_for_its_keys_turns_nobody_away(keys: Keys) -> None:
     now = 0.0
-    verifier = Verifier(Authority(ISSUER, AUDIENCE, keys.url), lambda: now)
+    verifier = TokenVerifier(ResourceServer(ISSUER, AUDIENCE, keys.url), lambda: now)
     assert await verifier.subject_of(signed()) == "alice"
     for nonsense in (b"<html>Please sign in.</html>", b"\xff", b"[]", b'{"keys": 1}'):
         keys.nonsense = nonsense
@@ -245,7 +245,7 @@ async def test_an_issuer_that_answers_nonsense_for_its_keys_turns_nobody_away(ke
 
 async def test_an_issuer_that_is_down_lets_in_who_is_known_by_its_keys_and_nobody_else(keys: Keys) -> None:
     now = 0.0
-    verifier = Verifier(Authority(ISSUER, AUDIENCE, keys.url), lambda: now)
+    verifier = TokenVerifier(ResourceServer(ISSUER, AUDIENCE, keys.url), lambda: now)
     assert await verifier.subject_of(signed()) == "alice"
     keys.published.clear()
     now = 1000.0

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from ctxmem_mcp.http_api.openapi import DOCUMENT
-from ctxmem_mcp.http_api.tenants import salt_in
+from ctxmem_mcp.http_api.tenants import load_or_create_salt
 from ctxmem_mcp.mcp_server.tools import TOOLS
 from ctxmem_mcp.settings import Settings
 from tests.http_api.conftest import ALICE, BOB, TOKENS
@@ -201,10 +201,10 @@ async def test_folders_tell_no_names_and_salts_are_nobody_elses_to_read(two: Two
 
 
 def test_a_salt_is_made_once(tmp_path: Path) -> None:
-    first = salt_in(tmp_path / "a")
+    first = load_or_create_salt(tmp_path / "a")
     assert len(first) == 32
-    assert salt_in(tmp_path / "a") == first
-    assert salt_in(tmp_path / "b") != first
+    assert load_or_create_salt(tmp_path / "a") == first
+    assert load_or_create_salt(tmp_path / "b") != first
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["salt"]
 
 

@@ -1,4 +1,4 @@
-"""Rooms open when they are needed and close when they are not; what expires in them goes, entered or not."""
+"""Tenants open when they are needed and close when they are not; what expires in them goes, entered or not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import httpx2
 import pytest
 
 from ctxmem_mcp.http_api import tenants as module
-from ctxmem_mcp.http_api.tenants import Rooms
+from ctxmem_mcp.http_api.tenants import Tenants
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.record_files import EXPIRES, SESSIONS, Records
+from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Commit
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
@@ -23,34 +23,34 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_room_is_opened_once_however_many_ask_at_once(settings: Settings) -> None:
-    async with Rooms(settings, False) as rooms:
-        memories = await asyncio.gather(*(rooms.memory_for("token:alice") for _ in range(20)))
+    async with Tenants(settings, False) as tenants:
+        memories = await asyncio.gather(*(tenants.memory_for("token:alice") for _ in range(20)))
         assert len({id(memory) for memory in memories}) == 1
-        assert rooms.open_now == 1
-        assert await rooms.memory_for("token:bob") is not memories[0]
+        assert tenants.open_count == 1
+        assert await tenants.memory_for("token:bob") is not memories[0]
 
 
 async def test_rooms_that_nobody_uses_are_closed_and_open_again_with_what_was_in_them(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ROOMS_OPEN_MAX", 2)
+    monkeypatch.setattr(module, "OPEN_TENANTS_MAX", 2)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
-    async with Rooms(settings, False) as rooms:
-        async with rooms.used("token:busy"):
+    async with Tenants(settings, False) as tenants:
+        async with tenants.hold("token:busy"):
             for i in range(5):
-                async with rooms.used(f"token:{i}"):
-                    memory = await rooms.memory_for(f"token:{i}")
+                async with tenants.hold(f"token:{i}"):
+                    memory = await tenants.memory_for(f"token:{i}")
                     await memory.append(NewTurn("user", f"said by {i}"), conversation_id="c")
-            assert rooms.open_now <= 2
-            assert (await rooms.room("token:busy")).users == 1
+            assert tenants.open_count <= 2
+            assert (await tenants.get("token:busy")).users == 1
         for i in range(5):
-            assert (await (await rooms.memory_for(f"token:{i}")).turn("c", "t0")).content == f"said by {i}"
+            assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == f"said by {i}"
 
 
 async def test_what_expired_goes_from_folders_that_nobody_enters(settings: Settings) -> None:
     folder = await with_an_expired_conversation(settings)
     assert holding(folder)
-    async with Rooms(settings, False), asyncio.timeout(10):
+    async with Tenants(settings, False), asyncio.timeout(10):
         while True:
             if not holding(folder):
                 break
@@ -59,11 +59,11 @@ async def test_what_expired_goes_from_folders_that_nobody_enters(settings: Setti
 
 async def with_an_expired_conversation(settings: Settings) -> Path:
     """A principal's folder with a conversation and an empty session, both over since a day."""
-    async with Rooms(settings, False) as rooms:
-        memory = await rooms.memory_for("token:gone")
+    async with Tenants(settings, False) as tenants:
+        memory = await tenants.memory_for("token:gone")
         done = await memory.append(NewTurn("user", "QUAGGA"), conversation_id="c", retention_days=1)
         assert done.index == 0
-        folder = rooms.folder_of("token:gone")
+        folder = tenants.folder_of("token:gone")
     store = SqliteStore(folder)
     state = await store.load("c", 0)
     assert state is not None
@@ -71,7 +71,7 @@ async def with_an_expired_conversation(settings: Settings) -> Path:
     await store.commit(Commit(replace(state, version=state.version + 1, updated=past - 86_400, expires=past)), past - 1)
     await store.close()
     record = {"name": "QUAGGA", "system_prompt": None, "context_budget": 8000, "space_id": None, "created": past}
-    Records(folder, SESSIONS).put("session_0123456789abcdef", {**record, EXPIRES: past})
+    RecordFiles(folder, SESSIONS).put("session_0123456789abcdef", {**record, EXPIRES: past})
     return folder
 
 
@@ -80,7 +80,7 @@ async def test_an_expired_session_is_not_there_even_before_it_is_swept(
 ) -> None:
     session = (await created(http, name="soon over"))["id"]
     path = f"/v1/chat/sessions/{session}"
-    records = Records(settings.data_dir, SESSIONS)
+    records = RecordFiles(settings.data_dir, SESSIONS)
     record = records.get(session)
     assert record is not None
     assert (await http.get(path)).status_code == 200

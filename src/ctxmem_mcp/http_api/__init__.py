@@ -1,1 +1,1 @@
-"""The HTTP service: one Starlette app with MCP, the seed systems' own APIs and what an operator needs."""
+"""The HTTP service: one Starlette app with MCP, the seed systems' APIs, the gateway and operations routes."""

@@ -1,9 +1,9 @@
-"""The app: every route there is, behind the guards, over the principals' rooms.
+"""The ASGI application: all routes, behind the middleware.
 
 /mcp                                       the MCP server
 /v1/memory  /v1/chat/sessions  /v1/spaces  the seed systems' APIs
 /v1/chat/completions  /v1/messages ...     the gateway
-/health  /ready  /metrics  /openapi.json   for whoever runs it
+/health  /ready  /metrics  /openapi.json   for operators
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.http_api import gateway, health, memory_endpoint, sessions, spaces
 from ctxmem_mcp.http_api.auth.principals import Principals
 from ctxmem_mcp.http_api.deps import Deps
-from ctxmem_mcp.http_api.errors import broken, failed, refused
+from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exception, handle_unexpected_error
 from ctxmem_mcp.http_api.metrics import Metrics
-from ctxmem_mcp.http_api.middleware import Addressed, Authenticated, Bounded, Watched
+from ctxmem_mcp.http_api.middleware import (
+    AuthenticationMiddleware,
+    HostOriginMiddleware,
+    LimitsMiddleware,
+    RequestLogMiddleware,
+)
 from ctxmem_mcp.http_api.net import is_loopback
-from ctxmem_mcp.http_api.rate_limit import Rates
-from ctxmem_mcp.http_api.tenants import Rooms
+from ctxmem_mcp.http_api.rate_limit import RateLimiter
+from ctxmem_mcp.http_api.tenants import Tenants
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -35,71 +40,84 @@ if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
 
 MCP_PATH = "/mcp"
-# Of one principal, where principals are told apart and the settings say nothing else.
+# Default rate limit per principal. Without authentication there is none.
 REQUESTS_PER_MINUTE = 600
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def app(settings: Settings, host: str) -> Starlette:
-    """The ASGI application, bound to `host`. Raises InvalidArgument for tokens or OAuth that can't be understood."""
-    principals, metrics = Principals.of(settings), Metrics()
-    rooms = Rooms(settings, principals.open)
-    deps = Deps(settings, rooms.memory_for, principal_of, rooms.folder_of)
-    rate = settings.http_requests_per_minute or (None if principals.open else REQUESTS_PER_MINUTE)
+def build_app(settings: Settings, host: str) -> Starlette:
+    """Returns the ASGI application of a server bound to `host`.
+
+    Raises:
+        InvalidArgument: the tokens, the OAuth settings or the allowed hosts are invalid.
+    """
+    principals, metrics = Principals.from_settings(settings), Metrics()
+    tenants = Tenants(settings, principals.open_to_all)
+    deps = Deps(settings, tenants.memory_for, principal_of, tenants.folder_of)
+    rate = settings.http_requests_per_minute or (None if principals.open_to_all else REQUESTS_PER_MINUTE)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with rooms:
+        async with tenants:
             try:
                 yield
             finally:
-                await deps.ended()
+                await deps.shut_down()
 
     return Starlette(
         routes=[
-            Route(MCP_PATH, _Mcp(rooms)),
+            Route(MCP_PATH, _McpEndpoint(tenants)),
             *memory_endpoint.routes(deps),
             *sessions.routes(deps),
             *spaces.routes(deps),
             *gateway.build_routes(deps),
-            *health.routes(settings, rooms, metrics, principals.authority),
+            *health.routes(settings, tenants, metrics, principals.resource_server),
         ],
         middleware=[
-            Middleware(Watched, metrics),
-            Middleware(Addressed, hosts_of(settings, host), metrics),
-            Middleware(Authenticated, principals, rooms, Rates(rate), metrics),
-            Middleware(Bounded, settings.http_body_bytes, settings.http_seconds),
+            Middleware(RequestLogMiddleware, metrics),
+            Middleware(HostOriginMiddleware, allowed_hosts_of(settings, host), metrics),
+            Middleware(AuthenticationMiddleware, principals, tenants, RateLimiter(rate), metrics),
+            Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),
         ],
-        exception_handlers={CtxmemError: failed, HTTPException: refused, Exception: broken},
+        exception_handlers={
+            CtxmemError: handle_ctxmem_error,
+            HTTPException: handle_http_exception,
+            Exception: handle_unexpected_error,
+        },
         lifespan=lifespan,
     )
 
 
 def principal_of(request: Request) -> str:
-    """Whose request it is; put there by the guard, without which no route is reached."""
+    """Returns the request's principal, which AuthenticationMiddleware has set on every request that reaches a route."""
     principal = request.state.principal
     assert isinstance(principal, str)
     return principal
 
 
-def hosts_of(settings: Settings, host: str) -> list[str]:
-    """The names this server answers to; none: to any, which only an insecure bind does."""
-    named = [name.strip().lower().strip("[]") for name in (settings.allowed_hosts or "").split(",")]
-    if "*" in named or any(set(name) & set("/ \t:") and name.count(":") < 2 for name in named):
-        raise InvalidArgument("CTXMEM_ALLOWED_HOSTS", "takes names without port, with commas between", "")
-    named = [name for name in named if name]
+def allowed_hosts_of(settings: Settings, host: str) -> list[str]:
+    """Returns the allowed Host names. An empty list allows all; only `--insecure` leads to one.
+
+    Raises:
+        InvalidArgument: CTXMEM_ALLOWED_HOSTS has a wildcard, a port or a URL.
+    """
+    names = [name.strip().lower().strip("[]") for name in (settings.allowed_hosts or "").split(",")]
+    if "*" in names or any(set(name) & set("/ \t:") and name.count(":") < 2 for name in names):
+        rule = "must be host names or addresses without port, separated by commas"
+        raise InvalidArgument("CTXMEM_ALLOWED_HOSTS", rule, "For example: memory.example.com.")
+    names = [name for name in names if name]
     if is_loopback(host):
-        return sorted({*named, *LOOPBACK, host.lower().strip("[]")})
-    return named
+        return sorted({*names, *LOOPBACK, host.lower().strip("[]")})
+    return names
 
 
-class _Mcp:
-    """Each principal's MCP server at one path. A class, so that Starlette takes it for an ASGI app: GET, POST and
-    DELETE are the SDK's to answer."""
+class _McpEndpoint:
+    """The route to each principal's MCP server. A class, because Starlette treats an instance as an ASGI app: the SDK
+    responds to GET, POST and DELETE itself."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        room = await self._rooms.room(principal_of(Request(scope)))
-        await (await room.mcp()).handle_request(scope, receive, send)
+        tenant = await self._tenants.get(principal_of(Request(scope)))
+        await (await tenant.mcp()).handle_request(scope, receive, send)

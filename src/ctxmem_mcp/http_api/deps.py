@@ -1,4 +1,4 @@
-"""What the routes are given: the settings, who is asking, and that principal's own memory."""
+"""The dependencies of the routes: the settings, the principal of a request, and that principal's memory and folder."""
 
 from __future__ import annotations
 
@@ -13,42 +13,46 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.settings import Settings
 
-# The principal of a server without authentication; its conversations lie in the data folder itself.
+# The principal of a server without authentication. Its conversations are in the data folder itself.
 DEFAULT_PRINCIPAL = ""
-# Carries our own token where Authorization is another's: before an upstream, the client's own key stands there.
+# Carries this server's token when Authorization holds the client's key for an upstream.
 OWN_TOKEN_HEADER = "x-ctxmem-token"
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """Handed to each `routes(deps)`.
+    """Passed to each `routes(deps)`.
 
-    principal_of: whose request it is, already authenticated when a route runs. memory_for: that principal's memory,
-    opened at the first call and shared from then on; the only way to a conversation, so nobody's is seen by another.
-    folder_of: the folder that principal's files lie in, whatever a route keeps beside the memory included.
-    at_end: what routes want done when the app ends.
+    Attributes:
+        settings: the server's settings.
+        memory_for: the memory of a principal, opened by the first call and shared afterwards. Routes reach
+            conversations through it alone, so no principal sees another's.
+        principal_of: the principal of a request. Requests are authenticated before a route runs.
+        folder_of: a principal's folder, for files that a route keeps beside the memory.
+        on_shutdown: called in order when the app shuts down.
     """
 
     settings: Settings
     memory_for: Callable[[str], Awaitable[Memory]]
     principal_of: Callable[[Request], str]
     folder_of: Callable[[str], Path]
-    at_end: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    on_shutdown: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     async def memory(self, request: Request) -> Memory:
-        """The memory of whoever asks."""
+        """Returns the memory of the request's principal."""
         return await self.memory_for(self.principal_of(request))
 
-    async def ended(self) -> None:
-        """Does what was wanted at the end."""
-        for do in self.at_end:
-            await do()
+    async def shut_down(self) -> None:
+        """Runs the `on_shutdown` callbacks."""
+        for callback in self.on_shutdown:
+            await callback()
 
     def folder(self, request: Request) -> Path:
+        """Returns the folder of the request's principal."""
         return self.folder_of(self.principal_of(request))
 
 
 def credential_headers(request: Request) -> frozenset[str]:
-    """The headers, in lower case, that carry tokens of ours: they must never be sent on."""
+    """Returns the names (lower case) of the headers that carry this server's tokens. They must never be forwarded."""
     headers = getattr(request.state, "credential_headers", None)
     return headers if isinstance(headers, frozenset) else frozenset()

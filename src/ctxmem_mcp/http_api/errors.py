@@ -1,4 +1,4 @@
-"""What the service answers when it can't do what was asked: the same fault in each API's own words.
+"""Error responses, in the format of the API that was called.
 
 /v1/memory                 {"error": "messages must be a non-empty array"}
 /v1/chat/sessions, spaces  {"success": false, "error": {"code": ..., "message": ...}, "meta": {...}}
@@ -18,8 +18,8 @@ from ctxmem_mcp.errors import Conflict, CtxmemError, NotFound, Refused, Unavaila
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-ENVELOPED = ("/v1/chat/sessions", "/v1/spaces")
-# Status: the code of ours, and what Anthropic calls it.
+ENVELOPED_PATHS = ("/v1/chat/sessions", "/v1/spaces")
+# HTTP status: this server's code, and Anthropic's error type.
 _CODES = {
     400: ("invalid_request", "invalid_request_error"),
     401: ("unauthorized", "authentication_error"),
@@ -34,19 +34,19 @@ _CODES = {
     503: ("unavailable", "overloaded_error"),
     504: ("timeout", "timeout_error"),
 }
-_SERVER = ("internal_error", "api_error")
+_INTERNAL = ("internal_error", "api_error")
 
 
-def failure(path: str, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer to a request on this path that failed."""
-    code, type_ = _CODES.get(status, _SERVER)
+def error_response(path: str, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Returns the error response to a request for this path."""
+    code, type_ = _CODES.get(status, _INTERNAL)
     return JSONResponse(_body(path, code, type_, message), status, dict(headers or {}))
 
 
 def _body(path: str, code: str, type_: str, message: str) -> dict[str, Any]:
     if path == "/v1/memory":
         return {"error": message}
-    if path.startswith(ENVELOPED):
+    if path.startswith(ENVELOPED_PATHS):
         return {"success": False, "error": {"code": code, "message": message}}
     if path.startswith("/v1/messages"):
         return {"type": "error", "error": {"type": type_, "message": message}}
@@ -54,6 +54,7 @@ def _body(path: str, code: str, type_: str, message: str) -> dict[str, Any]:
 
 
 def status_of(error: CtxmemError) -> int:
+    """Returns the HTTP status for an error."""
     if isinstance(error, NotFound):
         return 404
     if isinstance(error, Refused):
@@ -63,42 +64,22 @@ def status_of(error: CtxmemError) -> int:
     return 503 if isinstance(error, Unavailable) else 500
 
 
-async def failed(request: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler of errors that a caller can understand."""
+async def handle_ctxmem_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's exception handler for errors that a caller can act on."""
     assert isinstance(error, CtxmemError)
-    return failure(request.url.path, status_of(error), str(error))
+    return error_response(request.url.path, status_of(error), str(error))
 
 
-async def refused(request: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler of its own refusals: no such route, no such method."""
+async def handle_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's exception handler for its own errors, such as an unknown route or method."""
     from starlette.exceptions import HTTPException
 
     assert isinstance(error, HTTPException)
-    return failure(request.url.path, error.status_code, error.detail, headers=error.headers)
+    return error_response(request.url.path, error.status_code, error.detail, headers=error.headers)
 
 
-async def broken(request: Request, _: Exception) -> JSONResponse:
-    """Starlette's handler of errors that nobody foresaw. What it was stands in the log only."""
+async def handle_unexpected_error(request: Request, _: Exception) -> JSONResponse:
+    """Starlette's exception handler for all other errors. The response gives no details; the log has them."""
     request_id = request.state.request_id
-    message = f"This failed for a reason that only the server's log knows, beside request {request_id}."
-    return failure(request.url.path, 500, message, headers={"x-request-id": request_id})
-
-
-async def json_object(request: Request) -> dict[str, Any]:
-    """The body of a request as a JSON object. Raises InvalidArgument."""
-    import json
-
-    from ctxmem_mcp.errors import InvalidArgument
-
-    try:
-        # Python's reader takes NaN and its like for numbers; JSON has none.
-        body = json.loads(await request.body(), parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        raise InvalidArgument("body", "is not JSON", "Send a JSON object as application/json.") from None
-    if not isinstance(body, dict):
-        raise InvalidArgument("body", "takes a JSON object", "For example {}.")
-    return body
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
+    message = f"Internal error. The server's log has the details, under request {request_id}."
+    return error_response(request.url.path, 500, message, headers={"x-request-id": request_id})

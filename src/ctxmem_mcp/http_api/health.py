@@ -1,4 +1,4 @@
-"""For whoever runs the service: is it alive, can it serve, what does it do, what does it offer."""
+"""Operations routes: liveness, readiness, metrics, the OpenAPI document and OAuth's resource metadata."""
 
 from __future__ import annotations
 
@@ -17,49 +17,56 @@ from ctxmem_mcp.http_api.metrics import CONTENT_TYPE
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from ctxmem_mcp.http_api.auth.oauth import Authority
+    from ctxmem_mcp.http_api.auth.oauth import ResourceServer
     from ctxmem_mcp.http_api.metrics import Metrics
-    from ctxmem_mcp.http_api.tenants import Rooms
+    from ctxmem_mcp.http_api.tenants import Tenants
     from ctxmem_mcp.settings import Settings
 
 
-def routes(settings: Settings, rooms: Rooms, metrics: Metrics, authority: Authority | None) -> list[Route]:
+def routes(
+    settings: Settings, tenants: Tenants, metrics: Metrics, resource_server: ResourceServer | None
+) -> list[Route]:
+    """Returns the routes; those of the resource metadata only if there is a `resource_server`."""
+
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__})
 
     async def ready(_: Request) -> Response:
-        if not rooms.serving:
+        if not tenants.serving:
             return JSONResponse({"status": "stopping"}, 503)
-        writable = await asyncio.to_thread(_writable, settings.data_dir)
+        writable = await asyncio.to_thread(_is_writable, settings.data_dir)
         return JSONResponse(
             {"status": "ready"} if writable else {"status": "data_dir is not writable"}, 200 if writable else 503
         )
 
-    async def figures(_: Request) -> Response:
-        return PlainTextResponse(metrics.text(__version__, rooms.open_now), media_type=CONTENT_TYPE)
+    async def prometheus(_: Request) -> Response:
+        return PlainTextResponse(metrics.render(__version__, tenants.open_count), media_type=CONTENT_TYPE)
 
-    async def document(_: Request) -> Response:
+    async def openapi(_: Request) -> Response:
         from ctxmem_mcp.http_api.openapi import DOCUMENT
 
         return JSONResponse(DOCUMENT)
 
-    async def resource(_: Request) -> Response:
-        assert authority is not None
-        return JSONResponse(authority.metadata, headers={"Access-Control-Allow-Origin": "*"})
+    async def resource_metadata(_: Request) -> Response:
+        assert resource_server is not None
+        return JSONResponse(resource_server.metadata, headers={"Access-Control-Allow-Origin": "*"})
 
-    offered = [
+    found = [
         Route("/health", health),
         Route("/ready", ready),
-        Route("/metrics", figures),
-        Route("/openapi.json", document),
+        Route("/metrics", prometheus),
+        Route("/openapi.json", openapi),
     ]
-    if authority is not None:
-        offered += [Route(METADATA_PATH, resource), Route(f"{METADATA_PATH}/{{path:path}}", resource)]
-    return offered
+    if resource_server is not None:
+        found += [
+            Route(METADATA_PATH, resource_metadata),
+            Route(f"{METADATA_PATH}/{{path:path}}", resource_metadata),
+        ]
+    return found
 
 
-def _writable(folder: Path) -> bool:
-    """Whether the data folder, or the one it will be made in, can be written."""
+def _is_writable(folder: Path) -> bool:
+    """Returns whether the folder, or the parent it will be created in, is writable."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

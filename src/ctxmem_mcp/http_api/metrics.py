@@ -1,4 +1,4 @@
-"""Figures of a running service in Prometheus' text format: requests, their time, what was refused. Never any text."""
+"""Metrics of a running service in Prometheus' text format: requests, durations, rejections. Never any user text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 
 @dataclass(slots=True)
-class _Times:
-    """How long answers took: per bucket, in all, and how many."""
+class _Durations:
+    """Response times of one route: a count per bucket, and the sum in seconds."""
 
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
     total: float = 0.0
@@ -20,53 +20,64 @@ class _Times:
 
 @dataclass(slots=True)
 class Metrics:
-    """Counted in the event loop's thread only."""
+    """The counters. They are changed only in the event loop's thread.
+
+    Attributes:
+        requests: finished requests by method, route and status.
+        rejected: requests rejected before they reached a route, by reason.
+        in_progress: requests that have not finished.
+    """
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    under_way: int = 0
-    _times: dict[str, _Times] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
+    in_progress: int = 0
+    _durations: dict[str, _Durations] = field(default_factory=dict)
 
-    def done(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts a finished request."""
         self.requests[method, route, status] += 1
-        times = self._times.setdefault(route, _Times())
-        times.buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
-        times.total += seconds
+        durations = self._durations.setdefault(route, _Durations())
+        durations.buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        durations.total += seconds
 
-    def text(self, version: str, rooms: int) -> str:
+    def render(self, version: str, open_tenants: int) -> str:
+        """Returns all metrics in Prometheus' text format."""
         lines = [
-            *_head("ctxmem_build_info", "gauge", "The version that runs."),
+            *_metadata("ctxmem_build_info", "gauge", "The running version."),
             f'ctxmem_build_info{{version="{_escaped(version)}"}} 1',
-            *_head("ctxmem_principals_open", "gauge", "Principals whose memory is open."),
-            f"ctxmem_principals_open {rooms}",
-            *_head("ctxmem_http_requests_under_way", "gauge", "Requests that have not ended."),
-            f"ctxmem_http_requests_under_way {self.under_way}",
-            *_head("ctxmem_http_refused_total", "counter", "Requests refused before they reached a route."),
-            *(f'ctxmem_http_refused_total{{why="{why}"}} {n}' for why, n in sorted(self.refused.items())),
-            *_head("ctxmem_http_requests_total", "counter", "Requests that ended."),
+            *_metadata("ctxmem_principals_open", "gauge", "Principals whose memory is open."),
+            f"ctxmem_principals_open {open_tenants}",
+            *_metadata("ctxmem_http_requests_in_progress", "gauge", "Requests that have not finished."),
+            f"ctxmem_http_requests_in_progress {self.in_progress}",
+            *_metadata("ctxmem_http_rejected_total", "counter", "Requests rejected before they reached a route."),
+            *(f'ctxmem_http_rejected_total{{reason="{reason}"}} {n}' for reason, n in sorted(self.rejected.items())),
+            *_metadata("ctxmem_http_requests_total", "counter", "Finished requests."),
             *(
                 f"ctxmem_http_requests_total{_labels(method=method, route=route, status=status)} {n}"
                 for (method, route, status), n in sorted(self.requests.items())
             ),
-            *_head("ctxmem_http_request_seconds", "histogram", "From a request's first byte to its answer's last."),
+            *_metadata(_DURATION, "histogram", "From a request's first byte to its response's last."),
         ]
-        for route, times in sorted(self._times.items()):
-            lines += _histogram(_escaped(route), times)
+        for route, durations in sorted(self._durations.items()):
+            lines += _histogram(_escaped(route), durations)
         return "\n".join(lines) + "\n"
 
 
-def _histogram(route: str, times: _Times) -> list[str]:
-    lines, so_far = [], 0
-    for bound, n in zip([*map(str, BUCKETS_SECONDS), "+Inf"], times.buckets, strict=True):
-        so_far += n
-        lines.append(f'ctxmem_http_request_seconds_bucket{{route="{route}",le="{bound}"}} {so_far}')
-    lines.append(f'ctxmem_http_request_seconds_sum{{route="{route}"}} {times.total:.6f}')
-    lines.append(f'ctxmem_http_request_seconds_count{{route="{route}"}} {so_far}')
+_DURATION = "ctxmem_http_request_duration_seconds"
+
+
+def _histogram(route: str, durations: _Durations) -> list[str]:
+    lines, cumulative = [], 0
+    for bound, n in zip([*map(str, BUCKETS_SECONDS), "+Inf"], durations.buckets, strict=True):
+        cumulative += n
+        lines.append(f'{_DURATION}_bucket{{route="{route}",le="{bound}"}} {cumulative}')
+    lines.append(f'{_DURATION}_sum{{route="{route}"}} {durations.total:.6f}')
+    lines.append(f'{_DURATION}_count{{route="{route}"}} {cumulative}')
     return lines
 
 
-def _head(name: str, kind: str, words: str) -> list[str]:
-    return [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
+def _metadata(name: str, kind: str, description: str) -> list[str]:
+    return [f"# HELP {name} {description}", f"# TYPE {name} {kind}"]
 
 
 def _labels(**labels: object) -> str:

@@ -1,9 +1,9 @@
-"""What a request passes before it reaches a route, outermost first.
+"""The middleware that a request passes before it reaches a route, outermost first.
 
-Watched        gives it an id, counts it, logs how it ended (never what was said)
-Addressed      refuses names and pages from elsewhere (DNS rebinding)
-Authenticated  finds out whose it is, and whether that one asks too often
-Bounded        refuses what is too large, gives up what takes too long
+RequestLogMiddleware      gives it an id, counts it, and logs its outcome (never its content)
+HostOriginMiddleware      rejects foreign Host and Origin headers (DNS rebinding)
+AuthenticationMiddleware  identifies the principal, and applies its rate limit
+LimitsMiddleware          limits the size of the body and the time until the response begins
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
-from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, ScopeMissing
-from ctxmem_mcp.http_api.errors import failure
+from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
+from ctxmem_mcp.http_api.errors import error_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -29,22 +29,26 @@ if TYPE_CHECKING:
 
     from ctxmem_mcp.http_api.auth.principals import Principals
     from ctxmem_mcp.http_api.metrics import Metrics
-    from ctxmem_mcp.http_api.rate_limit import Rates
-    from ctxmem_mcp.http_api.tenants import Rooms
+    from ctxmem_mcp.http_api.rate_limit import RateLimiter
+    from ctxmem_mcp.http_api.tenants import Tenants
 
-# Told to everybody: no conversation stands in it.
+# Served without a token: they show nothing of a conversation.
 PUBLIC_PATHS = ("/health", "/ready", "/openapi.json", METADATA_PATH)
-# Whoever looks after the process asks by its address, not by a name.
-PROBES = ("/health", "/ready")
-# These answer when their upstream does and have a time limit of their own.
-PATIENT_PATHS = ("/v1/chat/completions", "/v1/messages", "/v1/models")
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Served under any Host: a supervisor's probes use the process's address.
+PROBE_PATHS = ("/health", "/ready")
+# These wait for an upstream and have a time limit of their own.
+PROXIED_PATHS = ("/v1/chat/completions", "/v1/messages", "/v1/models")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# nginx's status for a client that closed the connection before there was a response.
+CLIENT_CLOSED = 499
+_SHOWN_CHARS = 80
 
 _log = logging.getLogger("ctxmem_mcp.http")
 
 
-class Watched:
-    """Log and figures. A request's own X-Request-ID is taken over."""
+class RequestLogMiddleware:
+    """Logs and counts requests. A request's own X-Request-ID is adopted if it is well-formed."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -52,141 +56,156 @@ class Watched:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
-        begun, status = time.perf_counter(), 0
-        scope.setdefault("state", {}).update(request_id=request_id, begun=begun)
+        own_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = own_id if _REQUEST_ID.fullmatch(own_id) else f"req_{secrets.token_hex(8)}"
+        started, status = time.perf_counter(), 0
+        scope.setdefault("state", {}).update(request_id=request_id, started=started)
 
-        async def sending(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _name_request(MutableHeaders(scope=message), request_id)
+                _add_request_id(MutableHeaders(scope=message), request_id)
             await send(message)
 
-        self._metrics.under_way += 1
+        self._metrics.in_progress += 1
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            # Nobody is left to tell, and nothing went wrong here. An answer that has begun is broken off.
+            # Not an error, and there is nobody to respond to. A response that has begun is broken off.
             if status:
                 raise
         except Exception:
             status = status or 500
             raise
         finally:
-            self._metrics.under_way -= 1
-            self._ended(scope, request_id, status, time.perf_counter() - begun)
+            self._metrics.in_progress -= 1
+            self._record(scope, request_id, status or CLIENT_CLOSED, time.perf_counter() - started)
         return None
 
-    def _ended(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        # 499: whoever asked went away before there was an answer.
-        route, status = route_of(scope), status or 499
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = route_of(scope)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._metrics.done(method, route, status, seconds)
+        self._metrics.observe(method, route, status, seconds)
         _log.info("request id=%s method=%s route=%s status=%d ms=%d", request_id, method, route, status, seconds * 1e3)
 
 
-def _name_request(headers: MutableHeaders, request_id: str) -> None:
-    """An upstream's own id of the request stays: its clients and its support know no other."""
+def _add_request_id(headers: MutableHeaders, request_id: str) -> None:
+    """Adds the id under a name of its own if the upstream has sent one: its clients and support know only that."""
     headers["x-ctxmem-request-id" if "x-request-id" in headers else "x-request-id"] = request_id
 
 
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-
-
 def route_of(scope: Scope) -> str:
-    """The path with names for what varies in it, so that neither a log nor a metric says an id."""
+    """Returns the path with placeholders for its parameters, so that neither log nor metrics contain an id."""
     if scope.get("endpoint") is None:
         return "none"
-    steps = scope["path"].split("/")
+    segments = scope["path"].split("/")
     for name, value in scope.get("path_params", {}).items():
-        steps = [f"{{{name}}}" if step == str(value) else step for step in steps]
-    return "/".join(steps)
+        segments = [f"{{{name}}}" if segment == str(value) else segment for segment in segments]
+    return "/".join(segments)
 
 
-class Addressed:
-    """Names that this server is known by; empty: any."""
+class HostOriginMiddleware:
+    """Rejects requests whose Host or Origin is not among the allowed hosts. An empty list allows all."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], metrics: Metrics) -> None:
         self._app, self._hosts, self._metrics = app, frozenset(hosts), metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._hosts and scope["path"] not in PROBES:
-            headers = Headers(scope=scope)
-            if not self._ours(headers.get("host", "")):
-                self._metrics.refused["host"] += 1
-                return await failure(scope["path"], 421, "This server is not known by that name.")(scope, receive, send)
-            origin = headers.get("origin")
-            if origin is not None and not self._from_here(origin):
-                self._metrics.refused["origin"] += 1
-                return await failure(scope["path"], 403, "Pages from elsewhere may not ask.")(scope, receive, send)
+        if scope["type"] == "http" and self._hosts and scope["path"] not in PROBE_PATHS:
+            rejection = self._check(scope["path"], Headers(scope=scope))
+            if rejection is not None:
+                return await rejection(scope, receive, send)
         return await self._app(scope, receive, send)
 
-    def _ours(self, host: str) -> bool:
+    def _check(self, path: str, headers: Headers) -> Response | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._is_allowed(host):
+            self._metrics.rejected["host"] += 1
+            return error_response(path, 421, f"Host {_shown(host)} is not allowed. Add it to CTXMEM_ALLOWED_HOSTS.")
+        if origin is not None and not self._is_allowed_origin(origin):
+            self._metrics.rejected["origin"] += 1
+            message = f"Origin {_shown(origin)} is not allowed. Add its host to CTXMEM_ALLOWED_HOSTS."
+            return error_response(path, 403, message)
+        return None
+
+    def _is_allowed(self, host: str) -> bool:
         try:
             return (urlsplit(f"//{host}").hostname or "") in self._hosts
         except ValueError:
             return False
 
-    def _from_here(self, origin: str) -> bool:
-        scheme, colon, rest = origin.partition("://")
-        return bool(colon) and scheme in ("http", "https") and self._ours(rest)
+    def _is_allowed_origin(self, origin: str) -> bool:
+        scheme, separator, host = origin.partition("://")
+        return bool(separator) and scheme in ("http", "https") and self._is_allowed(host)
 
 
-class Authenticated:
-    """Puts the principal into the request's state, keeps its room open, and holds it to its rate."""
+def _shown(value: str) -> str:
+    return repr(value[:_SHOWN_CHARS])
 
-    def __init__(self, app: ASGIApp, principals: Principals, rooms: Rooms, rates: Rates, metrics: Metrics) -> None:
-        self._app, self._principals, self._rooms, self._rates = app, principals, rooms, rates
+
+class AuthenticationMiddleware:
+    """Puts the principal into the request's state, keeps its tenant open, and applies its rate limit."""
+
+    def __init__(
+        self, app: ASGIApp, principals: Principals, tenants: Tenants, limiter: RateLimiter, metrics: Metrics
+    ) -> None:
+        self._app, self._principals, self._tenants, self._limiter = app, principals, tenants, limiter
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _public(scope["path"]):
+        path = scope["path"] if scope["type"] == "http" else ""
+        if scope["type"] != "http" or _is_public(path):
             return await self._app(scope, receive, send)
         try:
-            asker = await self._principals.asking(Headers(scope=scope))
-        except ScopeMissing:
-            self._metrics.refused["scope"] += 1
-            message = "The token lacks a scope that this server asks for."
-            headers = self._challenge("insufficient_scope")
-            return await failure(scope["path"], 403, message, headers=headers)(scope, receive, send)
-        if asker is None:
-            self._metrics.refused["token"] += 1
-            answer = failure(scope["path"], 401, _unknown(scope["path"]), headers=self._challenge("invalid_token"))
-            return await answer(scope, receive, send)
-        wait = self._rates.wait(asker.principal)
+            identity = await self._principals.authenticate(Headers(scope=scope))
+        except InsufficientScope:
+            return await self._reject_scope(path)(scope, receive, send)
+        if identity is None:
+            return await self._reject_token(path)(scope, receive, send)
+        wait = self._limiter.acquire(identity.principal)
         if wait:
-            self._metrics.refused["rate"] += 1
-            message = f"Rate limit exceeded. Try again in {wait} s."
-            return await failure(scope["path"], 429, message, headers={"Retry-After": str(wait)})(scope, receive, send)
-        scope.setdefault("state", {}).update(principal=asker.principal, credential_headers=asker.headers)
-        async with self._rooms.used(asker.principal):
+            return await self._reject_rate(path, wait)(scope, receive, send)
+        scope.setdefault("state", {}).update(principal=identity.principal, credential_headers=identity.headers)
+        async with self._tenants.hold(identity.principal):
             return await self._app(scope, receive, send)
 
+    def _reject_scope(self, path: str) -> Response:
+        self._metrics.rejected["scope"] += 1
+        server = self._principals.resource_server
+        message = f"The token needs the scopes: {' '.join(server.scopes) if server else ''}."
+        return error_response(path, 403, message, headers=self._challenge("insufficient_scope"))
+
+    def _reject_token(self, path: str) -> Response:
+        self._metrics.rejected["token"] += 1
+        # "Invalid session" is what the documentation of /v1/memory promises.
+        message = "Invalid session" if path == "/v1/memory" else "No valid token. Send Authorization: Bearer TOKEN."
+        return error_response(path, 401, message, headers=self._challenge("invalid_token"))
+
+    def _reject_rate(self, path: str, wait: int) -> Response:
+        self._metrics.rejected["rate"] += 1
+        message = f"Rate limit exceeded. Try again in {wait} s."
+        return error_response(path, 429, message, headers={"Retry-After": str(wait)})
+
     def _challenge(self, error: str) -> dict[str, str]:
-        authority = self._principals.authority
-        return {"WWW-Authenticate": authority.challenge(error) if authority else f'Bearer error="{error}"'}
+        server = self._principals.resource_server
+        return {"WWW-Authenticate": server.challenge(error) if server else f'Bearer error="{error}"'}
 
 
-def _public(path: str) -> bool:
+def _is_public(path: str) -> bool:
     return path in PUBLIC_PATHS or path.startswith(f"{METADATA_PATH}/")
 
 
-def _unknown(path: str) -> str:
-    return "Invalid session" if path == "/v1/memory" else "No token that this server knows. Send Authorization: Bearer."
-
-
-class _TooLarge(Exception):
+class _BodyTooLarge(Exception):
     pass
 
 
-class _TooSlow(Exception):
+class _BodyTooLate(Exception):
     pass
 
 
-class Bounded:
-    """Bytes of a body; seconds until it has come, and until its answer begins."""
+class LimitsMiddleware:
+    """Limits a body's bytes, and the seconds until the body has arrived and until the response begins."""
 
     def __init__(self, app: ASGIApp, body_bytes: int, seconds: float) -> None:
         self._app, self._bytes, self._seconds = app, body_bytes, seconds
@@ -195,80 +214,82 @@ class Bounded:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         path = scope["path"]
-        if self._declared(scope) > self._bytes:
+        if _content_length(scope) > self._bytes:
             return await self._too_large(path)(scope, receive, send)
-        coming = _Coming(receive, self._bytes, self._seconds)
-        clock = asyncio.timeout(None if path.startswith(PATIENT_PATHS) else self._seconds)
-        answer = _Answer(send, coming, clock)
+        body = _LimitedBody(receive, self._bytes, self._seconds)
+        deadline = asyncio.timeout(None if path.startswith(PROXIED_PATHS) else self._seconds)
+        response = _Response(send, body, deadline)
         try:
-            async with clock:
-                await self._app(scope, coming, answer)
-        except (_TooLarge, _TooSlow, TimeoutError):
-            if answer.began:
+            async with deadline:
+                await self._app(scope, body, response)
+        except (_BodyTooLarge, _BodyTooLate, TimeoutError):
+            if response.started:
                 raise
-        if not answer.began:
-            late = self._too_large(path) if coming.too_large else self._too_slow(path, coming)
-            await late(scope, receive, send)
+        if not response.started:
+            rejection = self._too_large(path) if body.too_large else self._too_late(path, body)
+            await rejection(scope, receive, send)
         return None
 
-    def _declared(self, scope: Scope) -> int:
-        length = Headers(scope=scope).get("content-length", "0")
-        return int(length) if length.isascii() and length.isdigit() else 0
-
     def _too_large(self, path: str) -> Response:
-        return failure(path, 413, f"A request takes up to {self._bytes} bytes.")
+        return error_response(path, 413, f"A request body may have up to {self._bytes} bytes (CTXMEM_HTTP_BODY_BYTES).")
 
-    def _too_slow(self, path: str, coming: _Coming) -> Response:
-        if not coming.too_slow:
-            return failure(path, 504, f"There was no answer in {self._seconds:g} s. What was acknowledged is kept.")
-        message = f"The request did not come in {self._seconds:g} s."
-        return failure(path, 408, message, headers={"Connection": "close"})
+    def _too_late(self, path: str, body: _LimitedBody) -> Response:
+        limit = f"{self._seconds:g} s (CTXMEM_HTTP_SECONDS)"
+        if not body.too_late:
+            return error_response(path, 504, f"No response within {limit}. Acknowledged data is kept.")
+        message = f"The request body did not arrive within {limit}."
+        return error_response(path, 408, message, headers={"Connection": "close"})
 
 
-class _Answer:
-    """An answer as it goes: once it has begun it may take its time. What an inner app makes of a body that broke off
-    because it was too large is not sent."""
+def _content_length(scope: Scope) -> int:
+    length = Headers(scope=scope).get("content-length", "0")
+    return int(length) if length.isascii() and length.isdigit() else 0
 
-    def __init__(self, send: Send, coming: _Coming, clock: asyncio.Timeout) -> None:
-        self._send, self._coming, self._clock = send, coming, clock
-        self.began = False
+
+class _Response:
+    """Sends a response; once it has begun, the deadline no longer applies. The inner app's response to a body that was
+    cut off here is dropped."""
+
+    def __init__(self, send: Send, body: _LimitedBody, deadline: asyncio.Timeout) -> None:
+        self._send, self._body, self._deadline = send, body, deadline
+        self.started = False
 
     async def __call__(self, message: Message) -> None:
-        if not self.began:
-            if self._coming.too_large or self._coming.too_slow:
+        if not self.started:
+            if self._body.too_large or self._body.too_late:
                 return
-            self.began = True
-            self._clock.reschedule(None)
+            self.started = True
+            self._deadline.reschedule(None)
         await self._send(message)
 
 
-class _Coming:
-    """A body as it comes: counted, and by a deadline."""
+class _LimitedBody:
+    """Receives a request body of limited size before a deadline."""
 
     def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
         self._receive, self._left = receive, limit
-        self._by = asyncio.get_running_loop().time() + seconds
-        self.whole = self.too_large = self.too_slow = False
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self.complete = self.too_large = self.too_late = False
 
     async def __call__(self) -> Message:
-        if self.whole:
+        if self.complete:
             return await self._receive()
-        message = await self._by_the_deadline(self._receive)
+        message = await self._before_deadline(self._receive)
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
-            self.whole = not message.get("more_body", False)
+            self.complete = not message.get("more_body", False)
             if self._left < 0:
                 self.too_large = True
-                raise _TooLarge
+                raise _BodyTooLarge
         return message
 
-    async def _by_the_deadline(self, receive: Callable[[], Awaitable[Message]]) -> Message:
-        # Set while it is waited for, so that whichever clock rings knows what was late.
-        self.too_slow = True
+    async def _before_deadline(self, receive: Callable[[], Awaitable[Message]]) -> Message:
+        # Set during the wait, so that the cause is known whichever timeout fires first.
+        self.too_late = True
         try:
-            async with asyncio.timeout_at(self._by):
+            async with asyncio.timeout_at(self._deadline):
                 message = await receive()
         except TimeoutError:
-            raise _TooSlow from None
-        self.too_slow = False
+            raise _BodyTooLate from None
+        self.too_late = False
         return message

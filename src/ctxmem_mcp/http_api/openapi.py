@@ -1,4 +1,4 @@
-"""The OpenAPI document of the service. Written by hand, held against the routes and their answers by tests."""
+"""The OpenAPI document of the service. It is written by hand; tests compare it with the routes and their responses."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from ctxmem_mcp import __version__
 from ctxmem_mcp.http_api import sessions, spaces
-from ctxmem_mcp.http_api.envelope import LISTED_DEFAULT, LISTED_MAX, OFFSET_MAX
+from ctxmem_mcp.http_api.request_fields import OFFSET_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 
 _Schema = dict[str, Any]
 
 _TEXT: _Schema = {"type": "string"}
 _COUNT: _Schema = {"type": "integer", "minimum": 0}
 _TIME: _Schema = {"type": "string", "format": "date-time"}
-_ANYTHING: _Schema = {"type": "object"}
+_OBJECT: _Schema = {"type": "object"}
 
 
 def _ref(name: str) -> _Schema:
@@ -32,16 +32,16 @@ def _or_null(schema: _Schema) -> _Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _text(least: int, most: int) -> _Schema:
-    return {"type": "string", "minLength": least, "maxLength": most}
+def _text(min_chars: int, max_chars: int) -> _Schema:
+    return {"type": "string", "minLength": min_chars, "maxLength": max_chars}
 
 
-def _whole(least: int, most: int) -> _Schema:
-    return {"type": "integer", "minimum": least, "maximum": most}
+def _integer(low: int, high: int) -> _Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
 
 
-def _list(of: _Schema) -> _Schema:
-    return {"type": "array", "items": of}
+def _list(items: _Schema) -> _Schema:
+    return {"type": "array", "items": items}
 
 
 def _json(schema: _Schema) -> dict[str, Any]:
@@ -52,82 +52,82 @@ def _body(schema: _Schema, required: bool = True) -> dict[str, Any]:
     return {"required": required, "content": _json(schema)}
 
 
-def _query(name: str, schema: _Schema, words: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": words}
+def _query(name: str, schema: _Schema, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
-def _header(name: str, schema: _Schema, words: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "schema": schema, "description": words}
+def _header(name: str, schema: _Schema, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "schema": schema, "description": description}
 
 
-def _step(name: str) -> dict[str, Any]:
+def _path_parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": _TEXT}
 
 
-_REFUSALS = {
-    "400": "The request breaks a rule; nothing was changed.",
-    "401": "No token, or none that this server knows.",
-    "403": "A page from elsewhere asks, or the token lacks a scope.",
-    "404": "It never existed, has expired or was deleted.",
-    "405": "Not done here.",
-    "408": "The request did not come in time.",
-    "409": "Somebody else changed it meanwhile.",
-    "413": "The request is too large.",
-    "421": "This server is not known by that name.",
-    "429": "Too many requests of this principal; Retry-After says when.",
-    "500": "A fault inside the server; its log says which.",
-    "503": "The data folder can't be used just now.",
-    "504": "There was no answer in time.",
+_ERRORS = {
+    "400": "The request is invalid; nothing was changed.",
+    "401": "The request has no valid token.",
+    "403": "The Origin header is not allowed, or the token lacks a required scope.",
+    "404": "The object never existed, has expired or was deleted.",
+    "405": "The path does not support this method.",
+    "408": "The request body did not arrive in time.",
+    "409": "The object was changed concurrently.",
+    "413": "The request body is too large.",
+    "421": "The Host header is not allowed.",
+    "429": "The principal exceeded its rate limit; Retry-After gives the seconds to wait.",
+    "500": "Internal error; the server's log has the details.",
+    "503": "The data folder is not usable at the moment.",
+    "504": "There was no response in time.",
 }
 
 
-def _answers(schema: _Schema, error: str) -> dict[str, Any]:
-    refusals = {code: {"description": words, "content": _json(_ref(error))} for code, words in _REFUSALS.items()}
-    return {"200": {"description": "Done.", "content": _json(schema)}, **refusals}
+def _responses(schema: _Schema, error: str) -> dict[str, Any]:
+    errors = {code: {"description": text, "content": _json(_ref(error))} for code, text in _ERRORS.items()}
+    return {"200": {"description": "Success.", "content": _json(schema)}, **errors}
 
 
-def _enveloped(data: _Schema, **more: _Schema) -> _Schema:
+def _enveloped(data: _Schema, **fields: _Schema) -> _Schema:
     true = {"type": "boolean", "const": True}
-    return _object("success data meta " + " ".join(more), success=true, data=data, meta=_ref("Meta"), **more)
+    return _object("success data meta " + " ".join(fields), success=true, data=data, meta=_ref("Meta"), **fields)
 
 
-def _paged(of: _Schema) -> _Schema:
-    return _enveloped(_list(of), total=_COUNT, limit=_COUNT, offset=_COUNT)
+def _page(items: _Schema) -> _Schema:
+    return _enveloped(_list(items), total=_COUNT, limit=_COUNT, offset=_COUNT)
 
 
-def _does(tag: str, summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"tags": [tag], "summary": summary, **more, "responses": answers}
+def _operation(tag: str, summary: str, responses: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"tags": [tag], "summary": summary, **fields, "responses": responses}
 
 
-_PAGE = [
-    _query("limit", _whole(1, LISTED_MAX), f"How many; {LISTED_DEFAULT} where it is left out."),
-    _query("offset", _whole(0, OFFSET_MAX), "How many to leave out."),
+_PAGING = [
+    _query("limit", _integer(1, PAGE_LIMIT_MAX), f"The number of items to return; {PAGE_LIMIT_DEFAULT} by default."),
+    _query("offset", _integer(0, OFFSET_MAX), "The number of items to skip."),
 ]
-_BUDGET = _whole(sessions.BUDGET_MIN, sessions.BUDGET_MAX)
-_SESSION, _SPACE = _step("session_id"), _step("space_id")
+_BUDGET = _integer(sessions.BUDGET_MIN, sessions.BUDGET_MAX)
+_SESSION, _SPACE = _path_parameter("session_id"), _path_parameter("space_id")
 _DELETED = _enveloped(_object("id deleted", id=_TEXT, deleted={"type": "boolean"}))
 
 
-def _sessions(summary: str, schema: _Schema, **more: Any) -> dict[str, Any]:
-    return _does("sessions", summary, _answers(schema, "EnvelopedError"), **more)
+def _sessions(summary: str, schema: _Schema, **fields: Any) -> dict[str, Any]:
+    return _operation("sessions", summary, _responses(schema, "EnvelopedError"), **fields)
 
 
-def _spaces(summary: str, schema: _Schema, **more: Any) -> dict[str, Any]:
-    return _does("spaces", summary, _answers(schema, "EnvelopedError"), **more)
+def _spaces(summary: str, schema: _Schema, **fields: Any) -> dict[str, Any]:
+    return _operation("spaces", summary, _responses(schema, "EnvelopedError"), **fields)
 
 
-def _gateway(summary: str, error: str = "Error", **more: Any) -> dict[str, Any]:
-    return _does("gateway", summary, {"default": {"description": "What the upstream answers."}}, **more) | {
-        "description": f"As the upstream's own API. Faults of ours are of the schema {error}."
+def _gateway(summary: str, error: str = "Error", **fields: Any) -> dict[str, Any]:
+    return _operation("gateway", summary, {"default": {"description": "The upstream's response."}}, **fields) | {
+        "description": f"The upstream's own API. Errors of this server have the schema {error}."
     }
 
 
-def _open(summary: str, answers: dict[str, Any]) -> dict[str, Any]:
-    return _does("operation", summary, answers) | {"security": []}
+def _public(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return _operation("operation", summary, responses) | {"security": []}
 
 
 _ROLE: _Schema = {"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]}
-# Parts and calls of other kinds than OpenAI's are kept as they came.
+# Parts and calls of other kinds than OpenAI's are stored unchanged.
 _PART: _Schema = {"type": ["object", "string"]}
 _CALL = _object("function", function=_object("name", name=_TEXT))
 
@@ -154,15 +154,15 @@ _SCHEMAS: dict[str, _Schema] = {
     ),
     "NewSpace": _closed(
         "name", name=_text(1, spaces.NAME_CHARS_MAX), description=_or_null(_text(0, spaces.DESCRIPTION_CHARS_MAX)),
-        settings=_or_null(_ANYTHING),
+        settings=_or_null(_OBJECT),
     ),
     "SpaceChange": _closed(
         "", name=_text(1, spaces.NAME_CHARS_MAX), description=_or_null(_text(0, spaces.DESCRIPTION_CHARS_MAX)),
-        settings=_or_null(_ANYTHING),
+        settings=_or_null(_OBJECT),
     ),
     "Space": _object(
         "id name description settings is_default created_at",
-        id=_TEXT, name=_TEXT, description=_or_null(_TEXT), settings=_ANYTHING, is_default={"type": "boolean"},
+        id=_TEXT, name=_TEXT, description=_or_null(_TEXT), settings=_OBJECT, is_default={"type": "boolean"},
         created_at=_TIME,
     ),
     "ChatMessage": {
@@ -180,10 +180,14 @@ _SCHEMAS: dict[str, _Schema] = {
     "Compress": _object(
         "messages",
         messages={**_list(_ref("ChatMessage")), "minItems": 1},
-        expiration_days={"type": ["number", "null"], "description": "Clamped to 1..365.", "default": 30},
+        expiration_days={
+            "type": ["number", "null"], "default": 30,
+            "description": "Days to retain the conversation, clamped to 1..365.",
+        },
         model_context_limit={
             "anyOf": [{"type": "number"}, {"type": "string", "pattern": "^[0-9]{1,9}$"}, {"type": "null"}],
-            "description": "Values under 10,000 count as 10,000.", "default": 128_000,
+            "default": 128_000,
+            "description": "The model's context window in tokens. Values below 10,000 count as 10,000.",
         },
     ),
     "Compressed": _object(
@@ -206,12 +210,18 @@ _SCHEMAS: dict[str, _Schema] = {
 
 _PATHS: dict[str, Any] = {
     "/v1/memory": {
-        "post": _does(
+        "post": _operation(
             "memory",
-            "Compress a message list into one system message, without a model",
-            _answers(_ref("Compressed"), "PlainError"),
+            "Compress a message list into one system message, without calling a model",
+            _responses(_ref("Compressed"), "PlainError"),
             requestBody=_body(_ref("Compress")),
-            parameters=[_header("memory_expiration_days", {"type": "number"}, "Beats the body's; clamped to 1..365.")],
+            parameters=[
+                _header(
+                    "memory_expiration_days",
+                    {"type": "number"},
+                    "Days to retain the conversation, clamped to 1..365. Overrides the body.",
+                )
+            ],
         )
     },
     "/v1/chat/sessions": {
@@ -220,76 +230,92 @@ _PATHS: dict[str, Any] = {
         ),
         "get": _sessions(
             "List sessions, newest first",
-            _paged(_ref("Session")),
-            parameters=[*_PAGE, _query("space_id", _TEXT, "Of this space only.")],
+            _page(_ref("Session")),
+            parameters=[*_PAGING, _query("space_id", _TEXT, "List only the sessions of this space.")],
         ),
     },
     "/v1/chat/sessions/{session_id}": {
         "parameters": [_SESSION],
         "get": _sessions("Get a session", _enveloped(_ref("Session"))),
-        "delete": _sessions("Delete a session and every byte of what was said in it", _DELETED),
+        "delete": _sessions("Delete a session with all its messages", _DELETED),
     },
     "/v1/chat/sessions/{session_id}/messages": {
         "parameters": [_SESSION],
         "post": _sessions("Add a message", _enveloped(_ref("Message")), requestBody=_body(_ref("NewMessage"))),
-        "get": _sessions("The messages, oldest first, to the byte", _paged(_ref("Message")), parameters=_PAGE),
+        "get": _sessions("List the messages, oldest first, byte for byte", _page(_ref("Message")), parameters=_PAGING),
     },
     "/v1/chat/sessions/{session_id}/context": {
         "parameters": [_SESSION],
         "get": _sessions(
-            "The messages to send a model: the recent ones and what matters of the history, within the budget",
+            "Get the messages to send to a model: the recent ones and the relevant history, within the budget",
             _enveloped(_ref("Context")),
             parameters=[
-                _query("query", _text(0, sessions.QUERY_CHARS_MAX), "What for; left out: what was said last."),
-                _query("context_budget", _BUDGET, "Instead of the session's."),
+                _query(
+                    "query",
+                    _text(0, sessions.QUERY_CHARS_MAX),
+                    "What the context is for; by default the user's last message.",
+                ),
+                _query("context_budget", _BUDGET, "Tokens; by default the session's budget."),
             ],
         ),
     },
     "/v1/spaces": {
         "post": _spaces("Create a space", _enveloped(_ref("Space")), requestBody=_body(_ref("NewSpace"))),
-        "get": _spaces("List spaces", _paged(_ref("Space")), parameters=_PAGE),
+        "get": _spaces("List spaces", _page(_ref("Space")), parameters=_PAGING),
     },
     "/v1/spaces/{space_id}": {
         "parameters": [_SPACE],
         "get": _spaces("Get a space", _enveloped(_ref("Space"))),
-        "put": _spaces("Change a space", _enveloped(_ref("Space")), requestBody=_body(_ref("SpaceChange"))),
-        "patch": _spaces("Change a space", _enveloped(_ref("Space")), requestBody=_body(_ref("SpaceChange"))),
-        "delete": _spaces("Delete a space; its sessions stay, in none", _DELETED),
+        "put": _spaces("Update a space", _enveloped(_ref("Space")), requestBody=_body(_ref("SpaceChange"))),
+        "patch": _spaces("Update a space", _enveloped(_ref("Space")), requestBody=_body(_ref("SpaceChange"))),
+        "delete": _spaces("Delete a space; its sessions are kept, in no space", _DELETED),
     },
     "/v1/spaces/{space_id}/set-default": {
         "parameters": [_SPACE],
-        "post": _spaces("Link sessions to this space that name none", _enveloped(_ref("Space"))),
+        "post": _spaces("Make this the space of new sessions that name none", _enveloped(_ref("Space"))),
     },
-    "/v1/chat/completions": {"post": _gateway("OpenAI's chat completions, with memory where it is asked for")},
-    "/v1/messages": {"post": _gateway("Anthropic's messages, with memory", "AnthropicError")},
-    "/v1/messages/count_tokens": {"post": _gateway("Anthropic's count of tokens", "AnthropicError")},
-    "/v1/models": {"get": _gateway("The upstream's models")},
+    "/v1/chat/completions": {"post": _gateway("OpenAI's chat completions, with memory if requested")},
+    "/v1/messages": {"post": _gateway("Anthropic's messages, with memory if requested", "AnthropicError")},
+    "/v1/messages/count_tokens": {"post": _gateway("Anthropic's token count", "AnthropicError")},
+    "/v1/models": {"get": _gateway("List the upstream's models")},
     "/v1/usage": {
-        "get": _does(
+        "get": _operation(
             "gateway",
-            "What was sent and saved, and what it cost, per conversation and day",
-            {"200": {"description": "Done.", "content": _json(_ANYTHING)}},
+            "Get tokens sent and saved, and their cost, per conversation and day",
+            {"200": {"description": "Success.", "content": _json(_OBJECT)}},
         )
     },
     "/mcp": {
-        "post": _does(
+        "post": _operation(
             "mcp",
             "The MCP server (streamable HTTP)",
-            {"default": {"description": "JSON-RPC, or a stream of it."}},
+            {"default": {"description": "A JSON-RPC response, or an event stream."}},
         )
     },
-    "/health": {"get": _open("Is the process alive", {"200": {"description": "Yes.", "content": _json(_ANYTHING)}})},
+    "/health": {
+        "get": _public(
+            "Check that the process is alive", {"200": {"description": "It is alive.", "content": _json(_OBJECT)}}
+        )
+    },
     "/ready": {
-        "get": _open("Can it serve", {"200": {"description": "Yes."}, "503": {"description": "No, or not any more."}})
+        "get": _public(
+            "Check that the server is ready",
+            {
+                "200": {"description": "It is ready."},
+                "503": {"description": "It is stopping, or the data folder is not writable."},
+            },
+        )
     },
     "/metrics": {
-        "get": _does(
+        "get": _operation(
             "operation",
-            "Figures in Prometheus' text format",
-            {"200": {"description": "Done.", "content": {"text/plain": {}}}},
+            "Get metrics in Prometheus' text format",
+            {"200": {"description": "Success.", "content": {"text/plain": {}}}},
         )
     },
-    "/openapi.json": {"get": _open("This document", {"200": {"description": "Done.", "content": _json(_ANYTHING)}})},
+    "/openapi.json": {
+        "get": _public("Get this document", {"200": {"description": "Success.", "content": _json(_OBJECT)}})
+    },
 }
 
 DOCUMENT: dict[str, Any] = {

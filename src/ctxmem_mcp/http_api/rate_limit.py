@@ -1,4 +1,4 @@
-"""How often a principal may ask: a bucket that fills again as time goes by."""
+"""Rate limiting per principal: a token bucket that refills continuously."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ import math
 import time
 from collections.abc import Callable
 
-# So many principals' buckets are remembered; a full one need not be.
+# Above this number of buckets, full ones are dropped: a missing bucket counts as full.
 BUCKETS_MAX = 10_000
-# What sums of fractions may come out short of, so that who waits as told gets in.
+# Sums of fractions may fall short of one by this much; a client that waits exactly as long as required is admitted.
 ROUNDING = 1e-9
 
 
-class Rates:
-    """per_minute None: no limit. A minute's worth may come at once."""
+class RateLimiter:
+    """Limits each principal to `per_minute` requests (None: no limit). A minute's requests may come at once."""
 
     def __init__(self, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = per_minute, clock
+        self._capacity, self._clock = per_minute, clock
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def wait(self, principal: str) -> int:
-        """Takes one request; gives 0, or the whole seconds to wait where it is one too many (then none is taken)."""
-        if self._most is None:
+    def acquire(self, principal: str) -> int:
+        """Counts one request of a principal, unless it exceeds the limit.
+
+        Returns:
+            0 if the request is admitted, else the whole seconds to wait; a rejected request is not counted.
+        """
+        if self._capacity is None:
             return 0
         now = self._clock()
-        left, at = self._buckets.get(principal, (float(self._most), now))
-        left = min(float(self._most), left + (now - at) * self._most / 60)
+        left, updated = self._buckets.get(principal, (float(self._capacity), now))
+        left = min(float(self._capacity), left + (now - updated) * self._capacity / 60)
         allowed = left >= 1 - ROUNDING
         self._buckets[principal] = (left - allowed, now)
         if len(self._buckets) > BUCKETS_MAX:
             self._drop_full(now)
-        return 0 if allowed else max(1, math.ceil((1 - left) * 60 / self._most))
+        return 0 if allowed else max(1, math.ceil((1 - left) * 60 / self._capacity))
 
     def _drop_full(self, now: float) -> None:
-        assert self._most is not None
-        most = self._most
+        assert self._capacity is not None
+        capacity = self._capacity
         self._buckets = {
-            principal: (left, at) for principal, (left, at) in self._buckets.items()
-            if left + (now - at) * most / 60 < most
+            principal: (left, updated) for principal, (left, updated) in self._buckets.items()
+            if left + (now - updated) * capacity / 60 < capacity
         }  # fmt: skip

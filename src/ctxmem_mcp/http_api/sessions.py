@@ -1,11 +1,11 @@
-"""Tensorheart's sessions: a conversation with a name, a system prompt and a budget, and the context to send a model.
+"""Tensorheart's sessions: a conversation with a name, a system prompt and a budget, and the context to send to a model.
 
     POST   /v1/chat/sessions                  GET  /v1/chat/sessions
     GET    /v1/chat/sessions/{id}             DELETE /v1/chat/sessions/{id}
     POST   /v1/chat/sessions/{id}/messages    GET  /v1/chat/sessions/{id}/messages
     GET    /v1/chat/sessions/{id}/context?query=&context_budget=
 
-A session's id is its conversation's: what MCP tools show of it, they show under that id.
+A session's id is the id of its conversation, so MCP tools accept it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.errors import InvalidArgument, UnknownConversation
-from ctxmem_mcp.http_api.context_window import Wish, context
-from ctxmem_mcp.http_api.envelope import NoSuchRecord, at, enveloped, only, page, required, text, whole
-from ctxmem_mcp.http_api.errors import json_object
+from ctxmem_mcp.http_api.context_window import ContextRequest, build_context
+from ctxmem_mcp.http_api.envelope import NoSuchRecord, enveloped, method_route
+from ctxmem_mcp.http_api.request_fields import (
+    integer,
+    json_object,
+    optional_text,
+    page_of,
+    reject_unknown_fields,
+    required_text,
+)
 from ctxmem_mcp.http_api.spaces import default_space
 from ctxmem_mcp.models import NewTurn, Turn, iso
-from ctxmem_mcp.record_files import EXPIRES, SESSIONS, Records, new_id
+from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles, new_id
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -41,54 +48,55 @@ _Record = dict[str, Any]
 
 def routes(deps: Deps) -> list[Route]:
     sessions = Sessions(deps)
-    one = f"{PATH}/{{session_id}}"
+    session = f"{PATH}/{{session_id}}"
     return [
-        at(PATH, POST=sessions.create, GET=sessions.list),
-        at(one, GET=sessions.get, DELETE=sessions.delete),
-        at(f"{one}/messages", POST=sessions.add, GET=sessions.messages),
-        at(f"{one}/context", GET=sessions.context),
+        method_route(PATH, POST=sessions.create, GET=sessions.list),
+        method_route(session, GET=sessions.get, DELETE=sessions.delete),
+        method_route(f"{session}/messages", POST=sessions.add_message, GET=sessions.messages),
+        method_route(f"{session}/context", GET=sessions.context),
     ]
 
 
 class Sessions:
-    """The routes. Each looks in the asking principal's folder and memory and nowhere else."""
+    """The route handlers. Each uses only the folder and memory of the request's principal."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
 
     async def create(self, request: Request) -> Response:
         body = await json_object(request) if await request.body() else {}
-        only(body, "name", "system_prompt", "context_budget", "space_id")
+        reject_unknown_fields(body, "name", "system_prompt", "context_budget", "space_id")
         budget = body.get("context_budget")
         created = time.time()
         record = {
-            "name": text(body, "name", NAME_CHARS_MAX),
-            "system_prompt": text(body, "system_prompt", PROMPT_CHARS_MAX),
+            "name": optional_text(body, "name", NAME_CHARS_MAX),
+            "system_prompt": optional_text(body, "system_prompt", PROMPT_CHARS_MAX),
             "context_budget": BUDGET_DEFAULT if budget is None else _budget(budget),
-            "space_id": text(body, "space_id", SPACE_CHARS_MAX, least=1) or await self._default_space(request),
+            "space_id": optional_text(body, "space_id", SPACE_CHARS_MAX, min_chars=1)
+            or await self._default_space(request),
             "created": created,
             EXPIRES: created + self._deps.settings.retention_days * 86_400,
         }
         session_id = new_id("session")
         await asyncio.to_thread(self._records(request).put, session_id, record)
-        return enveloped(request, _told(session_id, record, None))
+        return enveloped(request, _session_json(session_id, record, None))
 
     async def list(self, request: Request) -> Response:
-        limit, offset = page(request)
+        limit, offset = page_of(request)
         space = request.query_params.get("space_id")
-        there = await asyncio.to_thread(self._records(request).all)
-        there = [(name, record) for name, record in there if space in (None, record["space_id"])]
-        there.sort(key=lambda one: (-one[1]["created"], one[0]))
-        told = []
-        for name, record in there[offset : offset + limit]:
-            state = await self._state(request, name)
+        records = await asyncio.to_thread(self._records(request).all)
+        records = [(session_id, record) for session_id, record in records if space in (None, record["space_id"])]
+        records.sort(key=lambda item: (-item[1]["created"], item[0]))
+        listed = []
+        for session_id, record in records[offset : offset + limit]:
+            state = await self._state(request, session_id)
             if state is not None or record[EXPIRES] > time.time():
-                told.append(_told(name, record, state))
-        return enveloped(request, told, total=len(there), limit=limit, offset=offset)
+                listed.append(_session_json(session_id, record, state))
+        return enveloped(request, listed, total=len(records), limit=limit, offset=offset)
 
     async def get(self, request: Request) -> Response:
         session_id, record, state = await self._session(request)
-        return enveloped(request, _told(session_id, record, state))
+        return enveloped(request, _session_json(session_id, record, state))
 
     async def delete(self, request: Request) -> Response:
         session_id, _, state = await self._session(request)
@@ -97,48 +105,49 @@ class Sessions:
         await asyncio.to_thread(self._records(request).remove, session_id)
         return enveloped(request, {"id": session_id, "deleted": True})
 
-    async def add(self, request: Request) -> Response:
+    async def add_message(self, request: Request) -> Response:
         body = await json_object(request)
         session_id, record, _ = await self._session(request)
-        only(body, "role", "content")
-        content = required(body, "content", CONTENT_CHARS_MAX)
+        reject_unknown_fields(body, "role", "content")
+        content = required_text(body, "content", CONTENT_CHARS_MAX)
         role = body.get("role")
         if role not in ROLES:
-            raise InvalidArgument("role", "takes user or assistant")
+            raise InvalidArgument("role", "must be user or assistant")
         memory = await self._deps.memory(request)
-        done = await memory.append(NewTurn(role, content), conversation_id=session_id, space=record["space_id"])
-        told = _message(await memory.turn(session_id, done.turn_id))
-        return enveloped(request, {**told, "session_id": session_id, "message_count": done.index + 1})
+        receipt = await memory.append(NewTurn(role, content), conversation_id=session_id, space=record["space_id"])
+        message = _message_json(await memory.turn(session_id, receipt.turn_id))
+        return enveloped(request, {**message, "session_id": session_id, "message_count": receipt.index + 1})
 
     async def messages(self, request: Request) -> Response:
         session_id, _, state = await self._session(request)
-        limit, offset = page(request)
+        limit, offset = page_of(request)
         turns: list[Turn] = []
         if state is not None:
             memory = await self._deps.memory(request)
             turns = await memory.turns(session_id, first=offset, last=offset + limit - 1)
-        total = _messages_of(state)
-        return enveloped(request, [_message(turn) for turn in turns], total=total, limit=limit, offset=offset)
+        total = _message_count(state)
+        return enveloped(request, [_message_json(turn) for turn in turns], total=total, limit=limit, offset=offset)
 
     async def context(self, request: Request) -> Response:
         session_id, record, state = await self._session(request)
-        query = text(dict(request.query_params), "query", QUERY_CHARS_MAX)
+        query = optional_text(dict(request.query_params), "query", QUERY_CHARS_MAX)
         budget = _budget(request.query_params.get("context_budget", record["context_budget"]))
-        wish = Wish(record["system_prompt"], query or None, budget)
+        wanted = ContextRequest(record["system_prompt"], query or None, budget)
         memory = await self._deps.memory(request)
-        found = await context(memory, session_id if state else None, wish, self._deps.settings.encoding)
-        return enveloped(request, {"session_id": session_id, **found})
+        context = await build_context(memory, session_id if state else None, wanted, self._deps.settings.encoding)
+        return enveloped(request, {"session_id": session_id, **context})
 
-    # ------------------------------------------------------------ inside
-
-    def _records(self, request: Request) -> Records:
-        return Records(self._deps.folder(request), SESSIONS)
+    def _records(self, request: Request) -> RecordFiles:
+        return RecordFiles(self._deps.folder(request), SESSIONS)
 
     async def _default_space(self, request: Request) -> str | None:
         return await asyncio.to_thread(default_space, self._deps.folder(request))
 
     async def _session(self, request: Request) -> tuple[str, _Record, State | None]:
-        """The session that the path names. What has expired and is not swept yet is not there."""
+        """Returns the session of the path: id, record, and the state of its conversation if it has messages.
+
+        Raises NoSuchRecord, also for a session that has expired but is not swept yet.
+        """
         session_id = request.path_params["session_id"]
         record = await asyncio.to_thread(self._records(request).get, session_id)
         state = await self._state(request, session_id) if record is not None else None
@@ -154,17 +163,17 @@ class Sessions:
 
 
 def _budget(value: object) -> int:
-    return whole(value, "context_budget", BUDGET_MIN, BUDGET_MAX)
+    return integer(value, "context_budget", BUDGET_MIN, BUDGET_MAX)
 
 
-def _told(session_id: str, record: _Record, state: State | None) -> dict[str, Any]:
+def _session_json(session_id: str, record: _Record, state: State | None) -> dict[str, Any]:
     return {
         "id": session_id,
         "name": record["name"],
         "system_prompt": record["system_prompt"],
         "context_budget": record["context_budget"],
         "space_id": record["space_id"],
-        "message_count": _messages_of(state),
+        "message_count": _message_count(state),
         "token_count": state.tokens if state else 0,
         "created_at": iso(record["created"]),
         "updated_at": iso(state.updated if state else record["created"]),
@@ -172,9 +181,9 @@ def _told(session_id: str, record: _Record, state: State | None) -> dict[str, An
     }
 
 
-def _messages_of(state: State | None) -> int:
+def _message_count(state: State | None) -> int:
     return state.turns if state else 0
 
 
-def _message(turn: Turn) -> dict[str, Any]:
+def _message_json(turn: Turn) -> dict[str, Any]:
     return {"id": turn.id, "role": turn.role, "content": turn.content, "token_count": turn.tokens}

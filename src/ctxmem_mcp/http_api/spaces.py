@@ -1,6 +1,6 @@
-"""Tensorheart's spaces: names to keep sessions under. One that is deleted leaves its sessions in place, in no space.
+"""Tensorheart's spaces: named groups of sessions. Deleting a space keeps its sessions, which are then in no space.
 
-A space_id need not have been made here: any text links conversations that carry the same.
+A space_id need not belong to a space that was created here: any text groups the conversations that have it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.envelope import NoSuchRecord, at, enveloped, only, page, required, text
-from ctxmem_mcp.http_api.errors import json_object
+from ctxmem_mcp.http_api.envelope import NoSuchRecord, enveloped, method_route
+from ctxmem_mcp.http_api.request_fields import (
+    json_object,
+    optional_text,
+    page_of,
+    reject_unknown_fields,
+    required_text,
+)
 from ctxmem_mcp.models import iso
-from ctxmem_mcp.record_files import SESSIONS, SPACES, Records, new_id
+from ctxmem_mcp.record_files import SESSIONS, SPACES, RecordFiles, new_id
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,29 +31,29 @@ if TYPE_CHECKING:
 
 NAME_CHARS_MAX, DESCRIPTION_CHARS_MAX = 100, 10_000
 PATH = "/v1/spaces"
-# Conversations of a space that is deleted are moved out of it, so many at a time.
-MOVED_AT_ONCE = 100
+# Conversations moved out of a deleted space per step.
+MOVE_BATCH = 100
 
 _Record = dict[str, Any]
 
 
 def routes(deps: Deps) -> list[Route]:
     spaces = Spaces(deps)
-    one = f"{PATH}/{{space_id}}"
+    space = f"{PATH}/{{space_id}}"
     return [
-        at(PATH, POST=spaces.create, GET=spaces.list),
-        at(one, GET=spaces.get, PUT=spaces.change, PATCH=spaces.change, DELETE=spaces.delete),
-        at(f"{one}/set-default", POST=spaces.set_default),
+        method_route(PATH, POST=spaces.create, GET=spaces.list),
+        method_route(space, GET=spaces.get, PUT=spaces.update, PATCH=spaces.update, DELETE=spaces.delete),
+        method_route(f"{space}/set-default", POST=spaces.set_default),
     ]
 
 
 def default_space(folder: Path) -> str | None:
-    """The space that a session is linked to when it names none."""
-    return next((name for name, record in Records(folder, SPACES).all() if record["default"]), None)
+    """Returns the id of the space for sessions that name none, or None."""
+    return next((space_id for space_id, record in RecordFiles(folder, SPACES).all() if record["default"]), None)
 
 
 class Spaces:
-    """The routes, over the asking principal's folder and memory."""
+    """The route handlers. Each uses only the folder and memory of the request's principal."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -56,42 +62,42 @@ class Spaces:
         record = _fields(await json_object(request), {"default": False, "created": time.time()})
         space_id = new_id("space")
         await asyncio.to_thread(self._records(request).put, space_id, record)
-        return enveloped(request, _told(space_id, record))
+        return enveloped(request, _space_json(space_id, record))
 
     async def list(self, request: Request) -> Response:
-        limit, offset = page(request)
-        there = await asyncio.to_thread(self._records(request).all)
-        there.sort(key=lambda one: (one[1]["created"], one[0]))
-        told = [_told(name, record) for name, record in there[offset : offset + limit]]
-        return enveloped(request, told, total=len(there), limit=limit, offset=offset)
+        limit, offset = page_of(request)
+        records = await asyncio.to_thread(self._records(request).all)
+        records.sort(key=lambda item: (item[1]["created"], item[0]))
+        listed = [_space_json(space_id, record) for space_id, record in records[offset : offset + limit]]
+        return enveloped(request, listed, total=len(records), limit=limit, offset=offset)
 
     async def get(self, request: Request) -> Response:
-        return enveloped(request, _told(*await self._space(request)))
+        return enveloped(request, _space_json(*await self._space(request)))
 
-    async def change(self, request: Request) -> Response:
+    async def update(self, request: Request) -> Response:
         body = await json_object(request)
         space_id, record = await self._space(request)
-        changed = _fields({**{name: record[name] for name in _FIELDS}, **body}, record)
-        await asyncio.to_thread(self._records(request).put, space_id, changed)
-        return enveloped(request, _told(space_id, changed))
+        updated = _fields({**{name: record[name] for name in _FIELDS}, **body}, record)
+        await asyncio.to_thread(self._records(request).put, space_id, updated)
+        return enveloped(request, _space_json(space_id, updated))
 
     async def set_default(self, request: Request) -> Response:
         space_id, record = await self._space(request)
         await asyncio.to_thread(_make_default, self._records(request), space_id)
-        return enveloped(request, _told(space_id, {**record, "default": True}))
+        return enveloped(request, _space_json(space_id, {**record, "default": True}))
 
     async def delete(self, request: Request) -> Response:
         space_id, _ = await self._space(request)
-        await asyncio.to_thread(_unlink_sessions, Records(self._deps.folder(request), SESSIONS), space_id)
+        await asyncio.to_thread(_unlink_sessions, RecordFiles(self._deps.folder(request), SESSIONS), space_id)
         memory = await self._deps.memory(request)
-        while there := (await memory.conversations(space=space_id, limit=MOVED_AT_ONCE)).conversations:
-            for conversation in there:
+        while batch := (await memory.conversations(space=space_id, limit=MOVE_BATCH)).conversations:
+            for conversation in batch:
                 await memory.set_space(conversation.conversation_id, None)
         await asyncio.to_thread(self._records(request).remove, space_id)
         return enveloped(request, {"id": space_id, "deleted": True})
 
-    def _records(self, request: Request) -> Records:
-        return Records(self._deps.folder(request), SPACES)
+    def _records(self, request: Request) -> RecordFiles:
+        return RecordFiles(self._deps.folder(request), SPACES)
 
     async def _space(self, request: Request) -> tuple[str, _Record]:
         space_id = request.path_params["space_id"]
@@ -105,31 +111,32 @@ _FIELDS = ("name", "description", "settings")
 
 
 def _fields(body: _Record, record: _Record) -> _Record:
-    only(body, *_FIELDS)
+    """Returns the record with the validated fields of the body."""
+    reject_unknown_fields(body, *_FIELDS)
     settings = body.get("settings")
     if settings is not None and not isinstance(settings, dict):
-        raise InvalidArgument("settings", "takes a JSON object")
+        raise InvalidArgument("settings", "must be a JSON object")
     return {
         **record,
-        "name": required(body, "name", NAME_CHARS_MAX, least=1),
-        "description": text(body, "description", DESCRIPTION_CHARS_MAX),
+        "name": required_text(body, "name", NAME_CHARS_MAX, min_chars=1),
+        "description": optional_text(body, "description", DESCRIPTION_CHARS_MAX),
         "settings": settings or {},
     }
 
 
-def _make_default(records: Records, space_id: str) -> None:
-    for name, record in records.all():
-        if record["default"] != (name == space_id):
-            records.put(name, {**record, "default": name == space_id})
+def _make_default(records: RecordFiles, space_id: str) -> None:
+    for record_id, record in records.all():
+        if record["default"] != (record_id == space_id):
+            records.put(record_id, {**record, "default": record_id == space_id})
 
 
-def _unlink_sessions(sessions: Records, space_id: str) -> None:
-    for name, record in sessions.all():
+def _unlink_sessions(sessions: RecordFiles, space_id: str) -> None:
+    for session_id, record in sessions.all():
         if record["space_id"] == space_id:
-            sessions.put(name, {**record, "space_id": None})
+            sessions.put(session_id, {**record, "space_id": None})
 
 
-def _told(space_id: str, record: _Record) -> dict[str, Any]:
+def _space_json(space_id: str, record: _Record) -> dict[str, Any]:
     return {
         "id": space_id,
         **{name: record[name] for name in _FIELDS},

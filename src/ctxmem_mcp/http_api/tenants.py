@@ -1,11 +1,11 @@
-"""A room for each principal: a data folder, the memory over it and an MCP server of its own, nothing shared.
+"""Tenants: each principal has its own data folder, memory and MCP server; nothing is shared.
 
     data_dir/                                the default principal's
-    data_dir/principals/HASH/                everybody else's: the same inside, and
-    data_dir/principals/HASH/salt            what keys the ids in it
+    data_dir/principals/HASH/                another principal's: the same files, and
+    data_dir/principals/HASH/salt            the key of its ids
 
-A room is opened at its principal's first request and kept while it is used. What expires in rooms that nobody enters
-is swept all the same.
+A tenant is opened at its principal's first request and stays open while it is used. Expired data of closed tenants is
+swept too.
 """
 
 from __future__ import annotations
@@ -35,48 +35,56 @@ if TYPE_CHECKING:
 
 FOLDER, SALT = "principals", "salt"
 SALT_BYTES = 32
-# Beyond this many, rooms that nobody has used for so long are closed.
-ROOMS_OPEN_MAX, IDLE_SECONDS = 32, 300.0
+# With more open tenants than this, those unused for IDLE_SECONDS are closed.
+OPEN_TENANTS_MAX, IDLE_SECONDS = 32, 300.0
 
 _log = logging.getLogger(__name__)
 
 
-class Room:
-    """One principal's. users: requests that are under way in it."""
+class Tenant:
+    """One principal's memory and MCP server.
+
+    Attributes:
+        users: requests in progress.
+        used_at: time.monotonic() of the last use.
+    """
 
     def __init__(self, settings: Settings, salt: bytes) -> None:
-        self._opened = Opened(partial(open_memory, settings, salt=salt))
+        self._memory = Opened(partial(open_memory, settings, salt=salt))
         self._closing = asyncio.Event()
         self._ready = asyncio.Event()
-        self._sessions = _mcp_sessions(self._lent)
-        # What the MCP server enters must be left by the task that entered it, and requests come and go.
-        self._keeper = asyncio.create_task(self._keep(), name="ctxmem room")
+        self._sessions = _mcp_session_manager(self._lend_memory)
+        # The MCP server must be exited by the task that entered it, which can't be a request's.
+        self._runner = asyncio.create_task(self._run(), name="ctxmem tenant")
         self.users = 0
         self.used_at = time.monotonic()
 
     async def memory(self) -> Memory:
-        return await self._opened.get()
+        """Returns the memory, which the first call opens."""
+        return await self._memory.get()
 
     async def mcp(self) -> StreamableHTTPSessionManager:
+        """Returns the running MCP server."""
         await self._ready.wait()
         return self._sessions
 
     async def close(self) -> None:
+        """Closes the MCP server and the memory."""
         self._closing.set()
-        await self._keeper
+        await self._runner
 
-    async def _keep(self) -> None:
-        async with self._opened, self._sessions.run():
+    async def _run(self) -> None:
+        async with self._memory, self._sessions.run():
             self._ready.set()
             await self._closing.wait()
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Memory]:
-        yield await self._opened.get()
+    async def _lend_memory(self) -> AsyncIterator[Memory]:
+        yield await self._memory.get()
 
 
-def _mcp_sessions(lent: object) -> StreamableHTTPSessionManager:
-    """An MCP server over the memory that is lent, stateless. Hosts, sizes and tokens are looked at before it."""
+def _mcp_session_manager(lend_memory: object) -> StreamableHTTPSessionManager:
+    """Returns a stateless MCP server. The middleware has already checked host, size and token."""
     from typing import cast
 
     from mcp.server.transport_security import TransportSecuritySettings
@@ -84,7 +92,7 @@ def _mcp_sessions(lent: object) -> StreamableHTTPSessionManager:
     from ctxmem_mcp.mcp_server.lazy_memory import Opener
     from ctxmem_mcp.mcp_server.server import build_server
 
-    server = build_server(cast("Opener", lent), one_client=False)
+    server = build_server(cast("Opener", lend_memory), one_client=False)
     server.streamable_http_app(
         stateless_http=True,
         json_response=False,
@@ -94,59 +102,62 @@ def _mcp_sessions(lent: object) -> StreamableHTTPSessionManager:
     return server.session_manager
 
 
-class Rooms:
-    """All rooms. Entered once, for as long as the service runs."""
+class Tenants:
+    """All tenants. An async context manager, entered once while the service runs."""
 
-    def __init__(self, settings: Settings, everybodys: bool) -> None:
-        """everybodys: there is one principal, the default one."""
-        self._settings, self._everybodys = settings, everybodys
-        self._rooms: dict[str, Room] = {}
+    def __init__(self, settings: Settings, single_tenant: bool) -> None:
+        """single_tenant: the default principal is the only one."""
+        self._settings, self._single_tenant = settings, single_tenant
+        self._tenants: dict[str, Tenant] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self.serving = False
 
     @property
-    def open_now(self) -> int:
-        return len(self._rooms)
+    def open_count(self) -> int:
+        """The number of open tenants."""
+        return len(self._tenants)
 
     def folder_of(self, principal: str) -> Path:
+        """Returns the principal's data folder, which may not exist yet."""
         if principal == DEFAULT_PRINCIPAL:
             return self._settings.data_dir
         name = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()[:40]
         return self._settings.data_dir / FOLDER / name
 
-    async def room(self, principal: str) -> Room:
-        """The principal's room, opened if need be."""
-        room = self._rooms.get(principal)
-        if room is None:
+    async def get(self, principal: str) -> Tenant:
+        """Returns the principal's tenant, and opens it if it is closed."""
+        tenant = self._tenants.get(principal)
+        if tenant is None:
             folder = self.folder_of(principal)
-            salt = b"" if principal == DEFAULT_PRINCIPAL else await asyncio.to_thread(salt_in, folder)
-            # Somebody else may have opened it meanwhile.
-            room = self._rooms.get(principal) or Room(replace(self._settings, data_dir=folder), salt)
-            self._rooms[principal] = room
-        room.used_at = time.monotonic()
-        return room
+            salt = b"" if principal == DEFAULT_PRINCIPAL else await asyncio.to_thread(load_or_create_salt, folder)
+            # Another request may have opened it while this one waited.
+            tenant = self._tenants.get(principal) or Tenant(replace(self._settings, data_dir=folder), salt)
+            self._tenants[principal] = tenant
+        tenant.used_at = time.monotonic()
+        return tenant
 
     async def memory_for(self, principal: str) -> Memory:
-        return await (await self.room(principal)).memory()
+        """Returns the principal's memory, and opens it if it is closed."""
+        return await (await self.get(principal)).memory()
 
     @asynccontextmanager
-    async def used(self, principal: str) -> AsyncIterator[None]:
-        """While it lasts, the principal's room stays open."""
-        room = await self.room(principal)
-        room.users += 1
+    async def hold(self, principal: str) -> AsyncIterator[None]:
+        """Keeps the principal's tenant open inside the `async with` block."""
+        tenant = await self.get(principal)
+        tenant.users += 1
         try:
             yield
         finally:
-            room.users -= 1
-            room.used_at = time.monotonic()
+            tenant.users -= 1
+            tenant.used_at = time.monotonic()
             await self._close_idle()
 
-    async def __aenter__(self) -> Rooms:
+    async def __aenter__(self) -> Tenants:
         self.serving = True
-        if self._everybodys:
-            # Opens by itself, so that what has expired is swept and what hooks left is taken in, asked or not.
-            await self.room(DEFAULT_PRINCIPAL)
-        self._sweeper = asyncio.create_task(self._sweep_unentered(), name="ctxmem sweep of rooms")
+        if self._single_tenant:
+            # Opened without a request, so that expired data is swept and spooled hook events are stored in any case.
+            await self.get(DEFAULT_PRINCIPAL)
+        self._sweeper = asyncio.create_task(self._sweep_closed(), name="ctxmem sweep of tenants")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -155,53 +166,53 @@ class Rooms:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
-        rooms = list(self._rooms.values())
-        self._rooms.clear()
-        await asyncio.gather(*(room.close() for room in rooms))
+        tenants = list(self._tenants.values())
+        self._tenants.clear()
+        await asyncio.gather(*(tenant.close() for tenant in tenants))
 
     async def _close_idle(self) -> None:
-        if len(self._rooms) <= ROOMS_OPEN_MAX:
+        if len(self._tenants) <= OPEN_TENANTS_MAX:
             return
-        long_ago = time.monotonic() - IDLE_SECONDS
-        for principal, room in list(self._rooms.items()):
-            if room.users == 0 and room.used_at < long_ago:
-                del self._rooms[principal]
-                await room.close()
+        idle_since = time.monotonic() - IDLE_SECONDS
+        for principal, tenant in list(self._tenants.items()):
+            if tenant.users == 0 and tenant.used_at < idle_since:
+                del self._tenants[principal]
+                await tenant.close()
 
-    async def _sweep_unentered(self) -> None:
+    async def _sweep_closed(self) -> None:
         while True:
-            for folder in await asyncio.to_thread(self._unentered):
+            for folder in await asyncio.to_thread(self._closed_folders):
                 try:
-                    # No model: this is for what has expired, and not worth a word to anybody.
+                    # Without a model: a sweep only removes expired data and must not cost anything.
                     settings = replace(self._settings, data_dir=folder, llm_base_url=None, llm_model=None)
                     async with open_memory(settings) as memory:
                         await sweep(memory, folder)
                 except Exception:
-                    _log.exception("The sweep of a principal's folder failed.")
+                    _log.exception("Sweeping a principal's folder failed.")
             await asyncio.sleep(self._settings.sweep_seconds)
 
-    def _unentered(self) -> list[Path]:
+    def _closed_folders(self) -> list[Path]:
         try:
-            there = list((self._settings.data_dir / FOLDER).iterdir())
+            folders = list((self._settings.data_dir / FOLDER).iterdir())
         except OSError:
             return []
-        entered = {self.folder_of(principal) for principal in self._rooms}
-        return [folder for folder in there if folder not in entered and (folder / SALT).is_file()]
+        opened = {self.folder_of(principal) for principal in self._tenants}
+        return [folder for folder in folders if folder not in opened and (folder / SALT).is_file()]
 
 
-def salt_in(folder: Path) -> bytes:
-    """The salt of a principal's folder, made with the folder and never changed: ids hang on it."""
+def load_or_create_salt(folder: Path) -> bytes:
+    """Returns the salt of a principal's folder, created with the folder. It never changes, since ids depend on it."""
     path = folder / SALT
     with suppress(FileNotFoundError):
         return path.read_bytes()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mine = folder / f"{SALT}.{secrets.token_hex(8)}"
-    with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    new = folder / f"{SALT}.{secrets.token_hex(8)}"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secrets.token_bytes(SALT_BYTES))
         file.flush()
         os.fsync(file.fileno())
-    # A link fails where another process was first: its salt is the one.
+    # The link fails if another process was first; its salt is used then.
     with suppress(FileExistsError):
-        os.link(mine, path)
-    mine.unlink()
+        os.link(new, path)
+    new.unlink()
     return path.read_bytes()

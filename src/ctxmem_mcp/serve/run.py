@@ -184,6 +184,6 @@ def _check_bind(settings: Settings, host: str, insecure: bool) -> None:
 
 def http_app(settings: Settings, host: str) -> Starlette:
     """The ASGI application: MCP, the seed systems' APIs and what an operator needs, for a server bound to `host`."""
-    from ctxmem_mcp.http_api.app import app
+    from ctxmem_mcp.http_api.app import build_app
 
-    return app(settings, host)
+    return build_app(settings, host)

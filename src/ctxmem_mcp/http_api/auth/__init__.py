@@ -1,0 +1,1 @@
+"""Authentication: static bearer tokens and OAuth access tokens."""

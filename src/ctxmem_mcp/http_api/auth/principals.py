@@ -1,11 +1,11 @@
-"""Whose request it is, from the token it carries.
+"""Authentication of requests: which principal a token belongs to.
 
-    x-ctxmem-token: TOKEN           where Authorization is meant for an upstream
+    x-ctxmem-token: TOKEN           when Authorization is meant for an upstream
     Authorization: Bearer TOKEN
     x-api-key: TOKEN
 
-A principal is `token:NAME` or `oauth:ISSUER SUBJECT`, so that neither kind can pose as the other. A server that knows
-no tokens has one principal, the default one, whom everybody is who reaches it.
+A principal is `token:NAME` or `oauth:ISSUER SUBJECT`, so that neither kind can pose as the other. Without configured
+tokens or OAuth, every request belongs to the default principal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp.http_api.auth.oauth import Authority, ScopeMissing, Verifier, authority_of
+from ctxmem_mcp.http_api.auth.oauth import InsufficientScope, ResourceServer, TokenVerifier, resource_server_of
 from ctxmem_mcp.http_api.auth.static_tokens import Tokens, read_tokens
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, OWN_TOKEN_HEADER
 
@@ -28,62 +28,69 @@ _BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks, and all headers that carry a token of ours."""
+class Identity:
+    """An authenticated principal, and the names of all headers that carry one of this server's tokens."""
 
     principal: str
     headers: frozenset[str] = frozenset()
 
 
 class Principals:
-    """The principals that this server knows."""
+    """Authenticates requests by static tokens and OAuth access tokens."""
 
-    def __init__(self, tokens: Tokens, authority: Authority | None) -> None:
-        self._tokens, self.authority = tokens, authority
-        self._verifier = Verifier(authority) if authority else None
+    def __init__(self, tokens: Tokens, resource_server: ResourceServer | None) -> None:
+        self._tokens, self.resource_server = tokens, resource_server
+        self._verifier = TokenVerifier(resource_server) if resource_server else None
 
     @classmethod
-    def of(cls, settings: Settings) -> Principals:
-        return cls(read_tokens(settings.tokens, settings.tokens_file), authority_of(settings))
+    def from_settings(cls, settings: Settings) -> Principals:
+        """Raises InvalidArgument for invalid tokens or OAuth settings."""
+        return cls(read_tokens(settings.tokens, settings.tokens_file), resource_server_of(settings))
 
     @property
-    def open(self) -> bool:
-        """Whether everybody is let in."""
-        return not self._tokens and self.authority is None
+    def open_to_all(self) -> bool:
+        """Whether the server works without authentication."""
+        return not self._tokens and self.resource_server is None
 
-    async def asking(self, headers: Headers) -> Asker | None:
-        """Who asks; None for somebody who does not say, or whom we don't know. Raises ScopeMissing."""
-        if self.open:
-            return Asker(DEFAULT_PRINCIPAL)
-        lacking: ScopeMissing | None = None
-        given = {header: token for header in _HEADERS if (token := _token(header, headers.get(header, "")))}
-        for token in given.values():
+    async def authenticate(self, headers: Headers) -> Identity | None:
+        """Returns the identity that the request's headers prove, or None if no header has a valid token.
+
+        Raises:
+            InsufficientScope: the only valid tokens are OAuth access tokens that lack a required scope.
+        """
+        if self.open_to_all:
+            return Identity(DEFAULT_PRINCIPAL)
+        insufficient: InsufficientScope | None = None
+        tokens = {name: token for name in _HEADERS if (token := _token(name, headers.get(name, "")))}
+        for token in tokens.values():
             try:
                 principal = await self._principal(token)
-            except ScopeMissing as error:
-                lacking = error
+            except InsufficientScope as error:
+                insufficient = error
                 continue
             if principal is not None:
-                return Asker(principal, self._ours(given, token))
-        if lacking is not None:
-            raise lacking
+                return Identity(principal, self._credential_headers(tokens, token))
+        if insufficient is not None:
+            raise insufficient
         return None
 
-    def _ours(self, given: Mapping[str, str], token: str) -> frozenset[str]:
-        """The headers with this token or another one of ours."""
-        return frozenset(name for name, one in given.items() if one == token or self._tokens.name_of(one) is not None)
+    def _credential_headers(self, tokens: Mapping[str, str], accepted: str) -> frozenset[str]:
+        """Returns the headers with the accepted token or another of this server's."""
+        return frozenset(
+            name for name, token in tokens.items() if token == accepted or self._tokens.name_of(token) is not None
+        )
 
     async def _principal(self, token: str) -> str | None:
         name = self._tokens.name_of(token)
         if name is not None:
             return f"token:{name}"
-        if self._verifier is None or self.authority is None:
+        if self._verifier is None or self.resource_server is None:
             return None
         subject = await self._verifier.subject_of(token)
-        return None if subject is None else f"oauth:{self.authority.issuer} {subject}"
+        return None if subject is None else f"oauth:{self.resource_server.issuer} {subject}"
 
 
-def _token(header: str, given: str) -> str:
+def _token(header: str, value: str) -> str:
     if header != "authorization":
-        return given.strip()
-    return given[len(_BEARER) :].strip() if given.lower().startswith(_BEARER) else ""
+        return value.strip()
+    return value[len(_BEARER) :].strip() if value.lower().startswith(_BEARER) else ""

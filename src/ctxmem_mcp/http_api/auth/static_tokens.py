@@ -1,12 +1,12 @@
-"""Static bearer tokens: who may ask, kept as hashes only.
+"""Static bearer tokens, stored as hashes only.
 
-A file of tokens has a line for each principal, its name and the SHA-256 of its token:
+A token file has one line per token: the principal's name and the token's SHA-256:
 
-    # made by: ctxmem-mcp token alice
+    # created with: ctxmem-mcp token alice
     alice sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
-Tokens are random and long, so a fast hash keeps them: there is nothing to guess. The environment may name tokens
-themselves (`alice:TOKEN,bob:TOKEN`), as secrets are handed to containers; they are hashed when read.
+Tokens are long and random, so a fast hash is enough: there is nothing to guess. CTXMEM_TOKENS may hold the tokens
+themselves (`alice:TOKEN,bob:TOKEN`), as containers receive secrets; they are hashed when they are read.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ TOKEN_CHARS_MIN = 20
 PREFIX = "sha256:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_CREATE_ONE = "Create one with: ctxmem-mcp token NAME"
 
 
 class Tokens:
-    """The tokens there are: pairs of a principal's name and its token's hash. One may have several."""
+    """The accepted tokens, as pairs of a principal's name and a token's hash. A principal may have several tokens."""
 
     def __init__(self, known: Iterable[tuple[str, bytes]]) -> None:
         self._known = tuple(known)
@@ -36,7 +37,7 @@ class Tokens:
         return bool(self._known)
 
     def name_of(self, token: str) -> str | None:
-        """Whose token it is. Takes the same time wherever it differs and whoever's it is."""
+        """Returns the name of the token's principal, or None for an unknown token. Runs in constant time."""
         digest = _digest(token)
         found = None
         for name, known in self._known:
@@ -46,62 +47,72 @@ class Tokens:
 
 
 def read_tokens(listed: str | None, path: Path | None) -> Tokens:
-    """The tokens of the environment's list and of the file. Raises InvalidArgument that never says a token back."""
-    known = [_listed(entry.strip()) for entry in (listed or "").split(",") if entry.strip()]
+    """Returns the tokens of CTXMEM_TOKENS and of the token file.
+
+    Args:
+        listed: NAME:TOKEN pairs separated by commas.
+        path: the token file.
+
+    Raises:
+        InvalidArgument: an entry is invalid or the file can't be read. The message never contains a token.
+    """
+    known = [_parse_entry(entry.strip()) for entry in (listed or "").split(",") if entry.strip()]
     if path is not None:
-        known += _in_file(path)
+        known += _read_file(path)
         if not known:
-            raise InvalidArgument(f"CTXMEM_TOKENS_FILE {path}", "holds no token", "Make one: ctxmem-mcp token NAME")
+            raise InvalidArgument(f"CTXMEM_TOKENS_FILE {path}", "has no token", _CREATE_ONE)
     return Tokens(known)
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """A token for this principal, and the line that goes into the file."""
+    """Returns a new token for a principal, and its line for the token file. Raises InvalidArgument for a bad name."""
     token = f"ctxmem_{secrets.token_urlsafe(32)}"
     return token, f"{_checked_name(name, 'name')} {PREFIX}{_digest(token).hex()}"
 
 
-def _listed(entry: str) -> tuple[str, bytes]:
+def _parse_entry(entry: str) -> tuple[str, bytes]:
     name, colon, token = entry.partition(":")
     if not colon:
-        raise InvalidArgument("CTXMEM_TOKENS", "takes NAME:TOKEN, several with a comma between", "Name each token.")
+        rule = "must be NAME:TOKEN, or several of them separated by commas"
+        raise InvalidArgument("CTXMEM_TOKENS", rule, "Put a name before each token.")
     name, token = _checked_name(name.strip(), "CTXMEM_TOKENS"), token.strip()
     if token.startswith(PREFIX):
-        return name, _hash(token, "CTXMEM_TOKENS")
+        return name, _parse_hash(token, "CTXMEM_TOKENS")
     if len(token) < TOKEN_CHARS_MIN or not token.isascii():
-        rule = f"{name}'s token is too easy to guess; takes {TOKEN_CHARS_MIN} characters of ASCII or more"
-        raise InvalidArgument("CTXMEM_TOKENS", rule, "Make one: ctxmem-mcp token NAME")
+        rule = f"the token of {name} is too easy to guess; it needs at least {TOKEN_CHARS_MIN} ASCII characters"
+        raise InvalidArgument("CTXMEM_TOKENS", rule, _CREATE_ONE)
     return name, _digest(token)
 
 
-def _in_file(path: Path) -> list[tuple[str, bytes]]:
+def _read_file(path: Path) -> list[tuple[str, bytes]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise InvalidArgument(f"CTXMEM_TOKENS_FILE {path}", f"can't be read: {why}", "Correct the path.") from None
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InvalidArgument(f"CTXMEM_TOKENS_FILE {path}", f"can't be read: {reason}", "Correct the path.") from None
     known = []
     for number, line in enumerate(lines, 1):
         words = line.split("#")[0].split()
         if words:
-            where = f"CTXMEM_TOKENS_FILE {path}, line {number}"
+            source = f"CTXMEM_TOKENS_FILE {path}, line {number}"
             if len(words) != 2:
-                raise InvalidArgument(where, f"takes NAME {PREFIX}HASH", "Make one: ctxmem-mcp token NAME")
-            known.append((_checked_name(words[0], where), _hash(words[1], where)))
+                raise InvalidArgument(source, f"must be NAME {PREFIX}HASH", _CREATE_ONE)
+            known.append((_checked_name(words[0], source), _parse_hash(words[1], source)))
     return known
 
 
-def _hash(word: str, where: str) -> bytes:
+def _parse_hash(word: str, source: str) -> bytes:
     digits = word.removeprefix(PREFIX)
     if not word.startswith(PREFIX) or not _HASH.fullmatch(digits):
-        rule = f"takes {PREFIX} and 64 hexadecimal digits; a token itself is not kept in a file"
-        raise InvalidArgument(where, rule, "Make one: ctxmem-mcp token NAME")
+        rule = f"needs {PREFIX} and 64 hexadecimal digits, not the token itself"
+        raise InvalidArgument(source, rule, _CREATE_ONE)
     return bytes.fromhex(digits)
 
 
-def _checked_name(name: str, where: str) -> str:
+def _checked_name(name: str, source: str) -> str:
     if not _NAME.fullmatch(name):
-        raise InvalidArgument(where, "takes a name of letters, digits and . _ @ -, up to 64", "For example alice.")
+        rule = "the name must be 1 to 64 letters, digits and . _ @ -, and start with a letter or digit"
+        raise InvalidArgument(source, rule, "For example: alice.")
     return name
 
 

@@ -240,7 +240,7 @@ class Gateway:
         out = usage.tokens_out
         if out is None:
             out = sum(self._keeping.sizes(turn.content) for turn in answer)
-        spent = usage_ledger.Spent(
+        spent = usage_ledger.LedgerEntry(
             day_of(time.time()),
             prepared.kept.conversation_id,
             1,
@@ -254,7 +254,7 @@ class Gateway:
             asyncio.create_task(self._note(self._deps.folder(doing.request), spent), name="ctxmem spending")
         )
 
-    async def _note(self, folder: Path, spent: usage_ledger.Spent) -> None:
+    async def _note(self, folder: Path, spent: usage_ledger.LedgerEntry) -> None:
         """Adds up what was spent; nobody's answer waits for it."""
         try:
             await asyncio.to_thread(usage_ledger.add, folder, spent)

@@ -29,7 +29,7 @@ _ANTHROPIC = "anthropic-version"
 def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     """upstream: another way there than the network."""
     gateway = Gateway(deps, upstream)
-    deps.at_end.append(gateway.close)
+    deps.on_shutdown.append(gateway.close)
     openai, anthropic = OpenAI(), Anthropic()
 
     def posted(shape: Shape, path: str, *, counts: bool = False) -> _Handler:

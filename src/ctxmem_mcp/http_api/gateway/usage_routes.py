@@ -20,4 +20,4 @@ async def usage(deps: Deps, request: Request) -> JSONResponse:
     spent = await asyncio.to_thread(
         usage_ledger.read, deps.folder(request), request.query_params.get("conversation_id")
     )
-    return JSONResponse(usage_ledger.told(spent, deps.settings))
+    return JSONResponse(usage_ledger.usage_report(spent, deps.settings))
