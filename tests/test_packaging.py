@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 import ctxmem_mcp
 from ctxmem_mcp.mcp_server.tools import TOOLS
-from ctxmem_mcp.settings import CONFIG_ENV, Settings, environment_name
+from ctxmem_mcp.settings import CONFIG_ENV, SETTINGS, Settings, environment_name
 from ctxmem_mcp.transcripts import registry
 
 ROOT = Path(__file__).parents[1]
@@ -33,10 +32,8 @@ CLIENTS = ROOT / "examples" / "clients"
 NO_SETTINGS = ROOT / "tests" / "data" / "empty.toml"
 SHOW, TEST = "pip install . && ctxmem-mcp demo", 'pip install -e ".[dev]" && pytest'
 # Over stdio there is no port to listen on.
-HTTP_KNOBS = {"allowed_hosts", "tokens", "tokens_file"} | {
-    knob.name
-    for knob in fields(Settings)
-    if knob.name.startswith(("http_", "oauth_", "upstream_", "gateway_", "price_"))
+HTTP_SETTINGS = {"allowed_hosts", "tokens", "tokens_file"} | {
+    name for name in SETTINGS if name.startswith(("http_", "oauth_", "upstream_", "gateway_", "price_"))
 }
 
 INITIALIZE = {
@@ -108,11 +105,11 @@ def test_server_json_names_the_package_and_readme_owns_up_to_it() -> None:
 
 def test_server_json_has_every_setting_of_a_stdio_server_with_its_default() -> None:
     declared = {variable["name"]: variable for variable in PACKAGE["environmentVariables"]}
-    knobs = {environment_name(knob.name): knob for knob in fields(Settings) if knob.name not in HTTP_KNOBS}
-    assert declared.keys() == {*knobs, CONFIG_ENV}
-    for name, knob in knobs.items():
+    settings = {setting.environment: setting for setting in SETTINGS.values() if setting.name not in HTTP_SETTINGS}
+    assert declared.keys() == {*settings, CONFIG_ENV}
+    for name, setting in settings.items():
         default = declared[name].get("default")
-        assert default == (None if knob.default in (MISSING, None) else str(knob.default)), name
+        assert default == (None if setting.default is None else str(setting.default)), name
         for given in [*declared[name].get("choices", ()), *([default] if default else [])]:
             Settings.load({}, {name: given}, NO_SETTINGS)
 
@@ -141,11 +138,11 @@ def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
     commands = [known.name or known.callback.__name__ for known in app.registered_commands if known.callback]
     assert [tool.name for tool in TOOLS if f"| `{tool.name}` |" not in README] == []
     assert [name for name in commands if not re.search(rf"`(?:ctxmem-mcp )?{name}\b", README)] == []
-    for knob in fields(Settings):
-        line = next((line for line in README.splitlines() if f"`{environment_name(knob.name)}`" in line), "")
-        assert line, f"README says nothing of {knob.name}"
-        assert knob.default in (MISSING, None) or f"`{knob.default}`" in line, (
-            f"README gives another default of {knob.name}"
+    for setting in SETTINGS.values():
+        line = next((line for line in README.splitlines() if f"`{setting.environment}`" in line), "")
+        assert line, f"README says nothing of {setting.name}"
+        assert setting.default is None or f"`{setting.default}`" in line, (
+            f"README gives another default of {setting.name}"
         )
 
 
@@ -191,7 +188,7 @@ def test_a_clients_config_parses_and_names_the_command(path: Path) -> None:
     assert list(servers) == ["ctxmem"]
     entry = servers["ctxmem"]
     assert [entry["command"], *entry["args"]] == [COMMAND]
-    assert set(entry.get("env", ())) <= {environment_name(knob.name) for knob in fields(Settings)}
+    assert set(entry.get("env", ())) <= {setting.environment for setting in SETTINGS.values()}
     only_read = {tool.name for tool in TOOLS if not tool.changes}
     assert set(entry.get("autoApprove", ())) <= only_read
 

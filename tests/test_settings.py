@@ -1,4 +1,4 @@
-"""Where a setting comes from, and what is said of a bad one."""
+"""Precedence of the sources of settings, and errors about bad values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platformdirs
 import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.settings import Settings, environment_name
+from ctxmem_mcp.settings import SETTINGS, Settings, environment_name
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_folder_in_the_config_file_is_meant_from_there(config: Path) -> None:
 
 def test_an_empty_folder_in_the_config_file_is_refused(config: Path) -> None:
     config.write_text('data_dir = ""\n', "utf-8")
-    with pytest.raises(InvalidArgument, match="takes the path of a folder"):
+    with pytest.raises(InvalidArgument, match="must be the path of a folder"):
         Settings.load(environ={}, config_path=config)
 
 
@@ -74,20 +74,35 @@ def test_an_empty_value_in_the_environment_counts_as_not_there() -> None:
     assert Settings.load({}, {"CTXMEM_RETENTION_DAYS": "", "CTXMEM_CONFIG": " "}).retention_days == 30
 
 
-def test_every_knob_has_a_name_in_the_environment_that_its_documentation_says() -> None:
-    for knob in Settings.__dataclass_fields__:
-        assert environment_name(knob) in (Settings.__doc__ or "")
+def test_every_field_of_settings_is_described_with_its_default() -> None:
+    assert SETTINGS.keys() == Settings.__dataclass_fields__.keys() - {"sources"}
+    for name, setting in SETTINGS.items():
+        assert (setting.name, setting.environment) == (name, environment_name(name))
+        assert setting.help.endswith(".")
+        assert setting.kind.accepts
+        assert setting.default == getattr(Settings(Path("x")), name) or name == "data_dir"
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.default is not None])
+def test_a_default_is_a_value_that_its_own_rule_accepts(name: str) -> None:
+    assert SETTINGS[name].parse(SETTINGS[name].default, name) == SETTINGS[name].default
+
+
+def test_a_setting_knows_how_the_user_spelled_it(config: Path) -> None:
+    settings = Settings.load({"http_port": 1}, {"CTXMEM_HTTP_HOST": "::1"}, config)
+    spellings = [settings.spelling(name) for name in ("http_port", "http_host", "retention_days", "redact")]
+    assert spellings == ["--port", "CTXMEM_HTTP_HOST", f"retention_days in {config}", "CTXMEM_REDACT"]
 
 
 BAD = [
     ("CTXMEM_RETENTION_DAYS", "400", "whole number from 1 to 365"),
     ("CTXMEM_RETENTION_DAYS", "a month", "whole number from 1 to 365"),
     ("CTXMEM_DURABILITY", "none", "one of full, normal"),
-    ("CTXMEM_ENCODING", "gpt2", "takes o200k_base, cl100k_base or a model"),
+    ("CTXMEM_ENCODING", "gpt2", "must be o200k_base, cl100k_base or a model"),
     ("CTXMEM_HTTP_PORT", "70000", "from 0 to 65535"),
     ("CTXMEM_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
-    ("CTXMEM_LLM_BASE_URL", "localhost:11434", "takes a URL such as http://localhost:11434/v1"),
-    ("CTXMEM_LLM_BASE_URL", "http://[::1", "takes a URL such as"),
+    ("CTXMEM_LLM_BASE_URL", "localhost:11434", "must be a URL such as http://localhost:11434/v1"),
+    ("CTXMEM_LLM_BASE_URL", "http://[::1", "must be a URL such as"),
     ("CTXMEM_LLM_TOKENS_PER_DAY", "-1", "whole number from 0"),
 ]
 
@@ -96,30 +111,38 @@ BAD = [
 def test_a_bad_value_is_named_with_its_source_its_rule_and_the_remedy(name: str, value: str, rule: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         Settings.load({}, {name: value})
-    said = str(refused.value)
-    assert said.startswith(f"{name}: is ")
-    assert value in said
-    assert rule in said
-    assert "Leave it out for" in said
+    message = str(refused.value)
+    assert message.startswith(f"{name}: must be ")
+    assert f"got {value!r}" in message
+    assert rule in message
+    assert "Leave it out" in message
 
 
-def test_a_bad_flag_is_named_as_it_is_typed() -> None:
-    with pytest.raises(InvalidArgument, match=r"--retention-days: is 0; takes a whole number"):
-        Settings.load({"retention_days": 0}, {})
+@pytest.mark.parametrize("overriding", [{}, {"CTXMEM_HTTP_PORT": "1"}])
+def test_a_bad_value_is_refused_even_if_another_source_overrides_it(config: Path, overriding: dict[str, str]) -> None:
+    config.write_text("http_port = -1\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match="http_port in"):
+        Settings.load({}, overriding, config)
+
+
+@pytest.mark.parametrize(("name", "spelled"), [("http_port", "--port"), ("retention_days", "retention_days")])
+def test_a_bad_flag_is_named_as_it_is_typed(name: str, spelled: str) -> None:
+    with pytest.raises(InvalidArgument, match=rf"^{spelled}: must be a whole number from . to \d+, got -1"):
+        Settings.load({name: -1}, {})
 
 
 def test_a_bad_value_in_the_file_names_the_file(config: Path) -> None:
     config.write_text("retention_days = true\n", encoding="utf-8")
     with pytest.raises(InvalidArgument) as refused:
         Settings.load({}, {}, config)
-    assert f"retention_days in {config}: is True" in str(refused.value)
+    assert str(refused.value).startswith(f"retention_days in {config}: must be a whole number from 1 to 365, got True.")
 
 
 def test_an_unknown_setting_is_refused_wherever_it_stands(config: Path) -> None:
     config.write_text("retention = 3\n", encoding="utf-8")
-    with pytest.raises(InvalidArgument, match="is no setting"):
+    with pytest.raises(InvalidArgument, match="is not a setting"):
         Settings.load({}, {}, config)
-    with pytest.raises(InvalidArgument, match="is no setting"):
+    with pytest.raises(InvalidArgument, match="is not a setting"):
         Settings.load({"retention": 3}, {})
 
 

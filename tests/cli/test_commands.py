@@ -218,11 +218,11 @@ def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> Non
         (["context", "last", "--layout", "flat"], 1, "tree or stable"),
         (["retention", "last", "0"], 2, "greater than or equal to 1"),
         (["frobnicate"], 2, "No such command"),
-        (["--data-dir", "", "list"], 1, "--data-dir: is ''; takes the path of a folder"),
-        (["--data-dir", "", "serve"], 1, "--data-dir: is ''; takes the path of a folder"),
-        (["install", "claude-code", "--dry-run", "--data-dir", ""], 1, "--data-dir: is ''; takes the path of a folder"),
-        (["serve", "--transport", "http", "--port", "99999"], 1, "--port: is '99999'; takes a whole number"),
-        (["--transport", "http", "--port", "99999"], 1, "--port: is '99999'; takes a whole number"),
+        (["--data-dir", "", "list"], 1, "--data-dir: must be the path of a folder, got ''"),
+        (["--data-dir", "", "serve"], 1, "--data-dir: must be the path of a folder, got ''"),
+        (["install", "codex", "--dry-run", "--data-dir", ""], 1, "--data-dir: must be the path of a folder, got ''"),
+        (["serve", "--transport", "http", "--port", "99999"], 1, "--port: must be a whole number from 0 to 65535"),
+        (["--transport", "http", "--port", "99999"], 1, "--port: must be a whole number from 0 to 65535"),
         (["list", "--nonsense"], 2, "No such option"),
     ],
 )
@@ -249,7 +249,7 @@ def test_in_a_folder_that_is_gone_it_says_so(
     gone.rmdir()
     done = run(*words)
     monkeypatch.undo()
-    assert (done.code, "the folder you are in" in done.err) == (1, True)
+    assert (done.code, "the current folder" in done.err) == (1, True)
 
 
 def test_a_data_folder_that_cannot_be_made_is_said_without_a_traceback(tmp_path: Path) -> None:

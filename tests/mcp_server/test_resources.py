@@ -12,7 +12,7 @@ from mcp.server import Server
 from mcp.server.subscriptions import ResourceUpdated
 from mcp.types import PromptReference, ResourceTemplateReference, TextResourceContents
 
-from ctxmem_mcp.mcp_server.lazy_memory import Opened
+from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from tests.mcp_server.conftest import Caller
 
 pytestmark = pytest.mark.anyio
@@ -163,7 +163,7 @@ async def test_a_prompts_conversation_is_completed_at_most_a_hundred_at_a_time(c
 # ---------------------------------------------------------------- notices
 
 
-async def test_a_listener_hears_that_a_conversation_changed(server: Server[Opened]) -> None:
+async def test_a_listener_hears_that_a_conversation_changed(server: Server[LazyMemory]) -> None:
     tree = f"{ROOT}/c/tree"
     async with Client(server) as client, client.listen(resource_subscriptions=[tree]) as heard:
         call, events = Caller(client), aiter(heard)
@@ -188,7 +188,7 @@ async def test_a_listener_hears_that_a_conversation_changed(server: Server[Opene
         assert quiet.cancelled_caught
 
 
-async def test_an_older_client_subscribes_and_is_told_on_its_connection(server: Server[Opened]) -> None:
+async def test_an_older_client_subscribes_and_is_told_on_its_connection(server: Server[LazyMemory]) -> None:
     tree, told, arrived = f"{ROOT}/c/tree", [], anyio.Event()
 
     async def on_message(message: Any) -> None:

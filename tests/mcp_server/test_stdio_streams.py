@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.mcp_server.stdio import Lines, Output
+from ctxmem_mcp.mcp_server.stdio import LineReader, TextWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def _lines(parts: list[bytes]) -> list[str]:
     found: list[str] = []
 
     async def read() -> None:
-        found.extend([line async for line in Lines(here)])
+        found.extend([line async for line in LineReader(here)])
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
@@ -56,7 +56,7 @@ async def test_a_slow_reader_holds_nobody_up(kind: str) -> None:
     text, written = "ä" * 1_000_000 + "\n", anyio.Event()
 
     async def write() -> None:
-        await Output(there).write(text)
+        await TextWriter(there).write(text)
         written.set()
 
     async with anyio.create_task_group() as tasks:
@@ -76,7 +76,7 @@ async def test_a_host_that_is_gone_is_the_end() -> None:
     ours, theirs = socket.socketpair()
     ours.sendall(b"never read")  # so that closing is a reset
     theirs.close()
-    assert [line async for line in Lines(ours.fileno())] == []
+    assert [line async for line in LineReader(ours.fileno())] == []
     ours.close()
 
 
@@ -117,7 +117,7 @@ def test_a_host_that_reads_no_more_is_the_end_without_a_fuss(tmp_path: Path) -> 
 
 
 def test_what_was_asked_before_the_input_ended_is_answered(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": f"turn {i} " + "words " * 500} for i in range(200)]
+    turns = [{"role": "user", "content": f"turn {i} " + "words " * 500} for i in range(40)]
     asked = [
         _call(1, "sync_transcript", conversation_id="c", messages=turns),
         _call(2, "get_context", conversation_id="c", query="turn 7"),

@@ -16,7 +16,7 @@ from mcp.server import Server
 from ctxmem_mcp import __version__
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.mcp_server import server, tool_arguments
-from ctxmem_mcp.mcp_server.lazy_memory import Opened
+from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.memory import id_resolver
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
@@ -435,7 +435,7 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> No
 
 
 async def test_a_memory_that_cannot_be_opened_is_said_and_tried_again(
-    server: Server[Opened], settings: Any, era: Any
+    server: Server[LazyMemory], settings: Any, era: Any
 ) -> None:
     settings.data_dir.write_text("a file where the folder should be")
     async with Client(server, mode=era) as client:

@@ -22,7 +22,7 @@ from ctxmem_mcp.install.config_edits import ConfigEdit
 from ctxmem_mcp.install.host_paths import HostPaths, system_of
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.install.server_entry import PROGRAM, ServerCommand
-from ctxmem_mcp.settings import folder_named
+from ctxmem_mcp.settings import SETTINGS
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="AGENT...", help=f"{', '.join(AGENTS)}.", show_default=False)
@@ -48,7 +48,7 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
     ) -> None:
         """Register the server, and hooks where the agent has them. Shows each change, keeps a copy of each file."""
         given = flags.data_dir if data_dir is None else data_dir
-        folder = None if given is None else str(folder_named(given, "--data-dir"))
+        folder = None if given is None else str(SETTINGS["data_dir"].parse(given, "--data-dir"))
         server = ServerCommand(_command(), folder, system_of(sys.platform))
 
         def edits_of(agent: Agent) -> list[ConfigEdit]:
@@ -74,11 +74,11 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
 
 
 def host() -> HostPaths:
-    """This machine, seen from the folder one is in. Raises InvalidArgument where that is gone."""
+    """This machine, seen from the current folder. Raises InvalidArgument if that was removed."""
     try:
         here = Path.cwd()
     except FileNotFoundError as error:
-        raise InvalidArgument("the folder you are in", "is gone", "Go to one that is there.") from error
+        raise InvalidArgument("the current folder", "no longer exists", "Change to one that does.") from error
     return HostPaths(system_of(sys.platform), Path.home(), here, dict(os.environ))
 
 

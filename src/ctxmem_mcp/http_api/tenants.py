@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from ctxmem_mcp.composition import open_memory, sweep
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
-from ctxmem_mcp.mcp_server.lazy_memory import Opened
+from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -50,7 +50,7 @@ class Tenant:
     """
 
     def __init__(self, settings: Settings, salt: bytes) -> None:
-        self._memory = Opened(partial(open_memory, settings, salt=salt))
+        self._memory = LazyMemory(partial(open_memory, settings, salt=salt))
         self._closing = asyncio.Event()
         self._ready = asyncio.Event()
         self._sessions = _mcp_session_manager(self._lend_memory)

@@ -21,7 +21,7 @@ def usage_uri(conversation_id: str) -> str:
     return f"{ROOT_URI}/{conversation_id}/usage"
 
 
-class Notices:
+class Notifier:
     """Since 2026-07-28 clients listen on a stream, which the bus feeds. Before, they subscribe to single
     resources on their connection; those are kept here, for the one client that a stdio server has."""
 

@@ -43,8 +43,8 @@ from pydantic_core import to_json, to_jsonable_python
 from ctxmem_mcp import __version__
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.mcp_server import prompts, resources
-from ctxmem_mcp.mcp_server.lazy_memory import Opened, Opener
-from ctxmem_mcp.mcp_server.notifications import Notices
+from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener
+from ctxmem_mcp.mcp_server.notifications import Notifier
 from ctxmem_mcp.mcp_server.tool_arguments import refusals
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
 from ctxmem_mcp.models import Appended, Receipt, Synced
@@ -78,7 +78,7 @@ _Context = ServerRequestContext[Any, Any]
 _T = TypeVar("_T")
 
 
-def build_server(memory: Memory | Opener, *, one_client: bool = True, folder: str | None = None) -> Server[Opened]:
+def build_server(memory: Memory | Opener, *, one_client: bool = True, folder: str | None = None) -> Server[LazyMemory]:
     """An MCP server over a memory, or over an opener that is entered at the first call.
 
     one_client: the process serves one connection (stdio), so that the older per-connection subscriptions can be kept.
@@ -86,11 +86,11 @@ def build_server(memory: Memory | Opener, *, one_client: bool = True, folder: st
     """
 
     @asynccontextmanager
-    async def lifespan(_: Server[Opened]) -> AsyncIterator[Opened]:
-        async with Opened(memory) as opened:
+    async def lifespan(_: Server[LazyMemory]) -> AsyncIterator[LazyMemory]:
+        async with LazyMemory(memory) as opened:
             yield opened
 
-    notices = Notices()
+    notices = Notifier()
     lists = CacheHint(ttl_ms=LISTS_FRESH_MS, scope="public")
     return Server(
         NAME,
@@ -142,7 +142,7 @@ class _Calls:
     """Calls of tools. Whatever the caller can act on comes back as an error result in plain words; what only we
     can act on goes to the log."""
 
-    def __init__(self, notices: Notices) -> None:
+    def __init__(self, notices: Notifier) -> None:
         self._notices = notices
         self._tools = {tool.name: tool for tool in TOOLS}
 

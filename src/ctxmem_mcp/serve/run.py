@@ -1,6 +1,6 @@
-"""Runs the MCP server on a transport: stdio for a host that starts us, streamable HTTP for those that connect.
+"""Runs the MCP server over stdio, for the host that starts the process, or over streamable HTTP.
 
-Under stdio, standard output is the wire and nothing else may write there; logging goes to stderr, always.
+Over stdio, standard output carries the protocol and nothing else may be written there; logs always go to stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mcp.server import Server
     from starlette.applications import Starlette
 
-    from ctxmem_mcp.mcp_server.lazy_memory import Opened
+    from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 
 Transport = Literal["stdio", "http"]
 
@@ -38,24 +38,32 @@ def serve(
     port: int | None = None,
     insecure: bool = False,
 ) -> None:
-    """Serves until stdin ends (stdio) or the process is told to stop (http). host and port: those of the settings.
+    """Serves until stdin ends (stdio) or the process is stopped by a signal (http).
 
-    Raises InvalidArgument for a bind that others could reach, unless insecure.
+    Args:
+        host, port: default: those of the settings.
+        insecure: allow a host that other machines can reach without authentication or allowed hosts.
+
+    Raises:
+        InvalidArgument: the transport is unknown, or the host is reachable and `insecure` is not set.
     """
     if transport == "stdio":
         log_to_stderr(settings)
         _serve_stdio(settings)
     elif transport == "http":
+        host_name = settings.spelling("http_host") if host is None else "host"
         host = settings.http_host if host is None else host
-        _check_bind(settings, host, insecure)
+        _check_host(settings, host, host_name, insecure)
         log_to_stderr(settings)
         _serve_http(settings, host, settings.http_port if port is None else port)
     else:
-        raise InvalidArgument("transport", f"is {transport!r}; takes stdio or http", "Leave it out for stdio.")
+        raise InvalidArgument(
+            "transport", f"must be stdio or http, got {transport!r}", "Leave it out to serve over stdio."
+        )
 
 
 def log_to_stderr(settings: Settings) -> None:
-    """Our own messages at the level asked for; what libraries say only where it matters, or when debugging."""
+    """Logs our own messages at the configured level, and those of libraries from warnings up unless debugging."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -70,9 +78,11 @@ def log_to_stderr(settings: Settings) -> None:
 
 
 @contextmanager
-def _importing() -> Iterator[None]:
-    """Imports without the garbage collector, which would go through the SDK's many models again and again: a fifth
-    of a start. What is there afterwards stays to the end, so later collections need not look at it either."""
+def _without_gc() -> Iterator[None]:
+    """Imports without the garbage collector, which would scan the SDK's many models over and over: a fifth of a start.
+
+    What was imported stays until the process ends, so it is frozen: later collections skip it.
+    """
     gc.disable()
     try:
         yield
@@ -85,55 +95,46 @@ def _importing() -> Iterator[None]:
 
 
 def _serve_stdio(settings: Settings) -> None:
-    with _importing():
+    with _without_gc():
         import anyio
 
         import ctxmem_mcp.mcp_server.server
 
-    # A stop asked for by signal needs no goodbye: what was acknowledged is on disk, and a reader that waits on
-    # stdin would keep the process until its host closes it.
+    # SIGINT may kill the process at once: what was acknowledged is on disk, and a thread blocked on stdin would keep
+    # the process alive until its host closes stdin.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
         opener = functools.partial(open_memory, settings)
-        anyio.run(_stdio, ctxmem_mcp.mcp_server.server.build_server(opener, folder=_folder()))
-    except* ConnectionError:  # a broken pipe is one
-        _log.info("Nobody reads what is answered any more; this ends.")
+        anyio.run(_run_stdio, ctxmem_mcp.mcp_server.server.build_server(opener, folder=_working_directory()))
+    except* ConnectionError:  # includes a broken pipe
+        _log.info("The host has closed the connection; exiting.")
     finally:
-        _divert_stdout()
+        # Until the process ends, anything printed goes to stderr rather than after our last message.
+        os.dup2(2, 1)
 
 
-def _folder() -> str | None:
-    """Where the agent that started us works."""
+def _working_directory() -> str | None:
+    """The folder of the agent that started the process; None if it was removed."""
     try:
         return os.getcwd()
-    except OSError:  # removed meanwhile
+    except OSError:
         return None
 
 
-async def _stdio(server: Server[Opened]) -> None:
+async def _run_stdio(server: Server[LazyMemory]) -> None:
     from mcp.server import NotificationOptions
-    from mcp.server.stdio import stdio_server
 
-    from ctxmem_mcp.mcp_server.stdio import wire
-    from ctxmem_mcp.mcp_server.stdio_finishing import Unanswered
-    from ctxmem_mcp.mcp_server.stdio_unreadable import Answered
+    from ctxmem_mcp.mcp_server.stdio import connect_stdio
 
     options = server.create_initialization_options(NotificationOptions(resources_changed=True))
-    with wire() as files:
-        async with stdio_server(*files) as (incoming, outgoing):
-            try:
-                asked = Unanswered(Answered(incoming, outgoing), outgoing)
-                await server.run(asked.incoming, asked.outgoing, options)
-            finally:
-                # While serving, descriptor 1 leads to stderr; what was printed and not yet written goes there.
-                sys.stdout.flush()
-
-
-def _divert_stdout() -> None:
-    """From here to the end of the process, what anybody prints goes to stderr and not after our last message."""
-    os.dup2(2, 1)
+    async with connect_stdio() as (incoming, outgoing):
+        try:
+            await server.run(incoming, outgoing, options)
+        finally:
+            # While serving, file descriptor 1 is stderr; text that was printed and not yet flushed goes there.
+            sys.stdout.flush()
 
 
 # ---------------------------------------------------------------- http
@@ -145,7 +146,9 @@ def _serve_http(settings: Settings, host: str, port: int) -> None:
     from ctxmem_mcp.http_api.net import is_loopback
 
     if not is_loopback(host) and not authenticates(settings):
-        _log.warning("Serving on %s without authentication: whoever reaches it reads and forgets everything.", host)
+        _log.warning(
+            "Serving on %s without authentication: anyone who reaches it can read and forget everything.", host
+        )
     server = uvicorn.Server(
         uvicorn.Config(
             http_app(settings, host),
@@ -167,23 +170,28 @@ def authenticates(settings: Settings) -> bool:
     return bool(settings.tokens or settings.tokens_file or settings.oauth_issuer)
 
 
-def _check_bind(settings: Settings, host: str, insecure: bool) -> None:
+def _check_host(settings: Settings, host: str, name: str, insecure: bool) -> None:
     from ctxmem_mcp.http_api.net import is_loopback
 
     if insecure or is_loopback(host):
         return
-    local = f"serve on 127.0.0.1 (--host, {environment_name('http_host')}), or say --insecure if the network is yours."
-    reached = f"{host!r} can be reached from other machines, and"
+    otherwise = "serve on 127.0.0.1, or add --insecure if you trust the network."
     if not authenticates(settings):
-        remedy = f"Set {environment_name('tokens_file')} or {environment_name('oauth_issuer')}; {local}"
-        raise InvalidArgument("host", f"{reached} there is no authentication", remedy)
+        raise InvalidArgument(
+            name,
+            f"{host!r} is reachable from other machines, which requires authentication",
+            f"Set {environment_name('tokens_file')} or {environment_name('oauth_issuer')}, {otherwise}",
+        )
     if not settings.allowed_hosts:
-        remedy = f"Set {environment_name('allowed_hosts')} to the names it is reached by; {local}"
-        raise InvalidArgument("host", f"{reached} no allowed hosts are named", remedy)
+        raise InvalidArgument(
+            name,
+            f"{host!r} is reachable from other machines, which requires allowed hosts",
+            f"Set {environment_name('allowed_hosts')} to the names that clients use, {otherwise}",
+        )
 
 
 def http_app(settings: Settings, host: str) -> Starlette:
-    """The ASGI application: MCP, the seed systems' APIs and what an operator needs, for a server bound to `host`."""
+    """The ASGI application of a server bound to `host`: MCP, the HTTP APIs, the gateway, health and metrics."""
     from ctxmem_mcp.http_api.app import build_app
 
     return build_app(settings, host)

@@ -1,0 +1,403 @@
+"""Every setting once: its name, type, default, accepted values and help. The only module that reads the environment.
+
+A value is taken from the first of these that has one:
+
+    flag  >  environment (CTXMEM_...)  >  config file  >  default
+
+The config file is TOML, by default `config.toml` in the platform's config folder for ctxmem; `--config` or
+CTXMEM_CONFIG names another. An empty environment variable counts as unset, because hosts pass empty fields that way.
+
+`Settings` is the table: a field states its type and default, and a `Setting` beside the type states the rest.
+`SETTINGS` maps names to these for the command line's help and for `docs/settings.md`.
+"""
+
+# No `from __future__ import annotations` here: the annotations of Settings are read when the class is built.
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
+from ctxmem_mcp.settings import kinds
+from ctxmem_mcp.settings.kinds import BrokenRule, Kind
+from ctxmem_mcp.text.tokenizer import DEFAULT_ENCODING
+
+Durability = Literal["full", "normal"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Redaction = Literal["nothing", "secrets"]
+Semantic = Literal["auto", "on", "off"]
+OnOff = Literal["on", "off"]
+
+CONFIG_ENV = "CTXMEM_CONFIG"
+CONFIG_HELP = "Config file to read instead of the platform's config.toml."
+PLATFORM_FOLDER = "the platform's data folder"
+PORT_MAX = 65_535
+
+_SECONDS = kinds.integer(1, 3_600)
+_COUNT = kinds.integer(1, 2**31 - 1)
+_TOKEN_LIMIT = kinds.integer(0, 10**12)
+
+# The sections of docs/settings.md, in its order.
+MEMORY, SERVER, HTTP, MODEL, GATEWAY = "Memory", "Server", "HTTP service", "Summaries by a model", "Gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. flag: its flag on the command line, if it has one."""
+
+    section: str
+    kind: Kind
+    help: str
+    flag: str = ""
+    name: str = ""
+    default: Any = None
+
+    @property
+    def environment(self) -> str:
+        return environment_name(self.name)
+
+    @property
+    def default_text(self) -> str:
+        """The default in words; "" if the setting is unset by default."""
+        return PLATFORM_FOLDER if self.name == "data_dir" else "" if self.default is None else str(self.default)
+
+    def parse(self, value: object, source: str) -> Any:
+        """The value in the setting's type.
+
+        Args:
+            source: where the value was given, as the user spelled it: `--port`, `CTXMEM_HTTP_PORT`.
+
+        Raises:
+            InvalidArgument: names the source, the rule and the remedy.
+        """
+        try:
+            return self.kind.parse(value)
+        except BrokenRule as error:
+            raise InvalidArgument(source, error.rule, error.remedy) from error
+        except ValueError as error:
+            got = "" if self.kind.secret else f", got {value!r}"
+            remedy = f"Leave it out for {self.default_text}." if self.default_text else "Leave it out if not needed."
+            raise InvalidArgument(source, f"must be {self.kind.accepts}{got}", remedy) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process; immutable. `SETTINGS` describes each of them."""
+
+    data_dir: Annotated[Path, Setting(MEMORY, kinds.FOLDER, "Folder of the conversation files.", "--data-dir")]
+    retention_days: Annotated[
+        int,
+        Setting(
+            MEMORY,
+            kinds.integer(RETENTION_DAYS_MIN, RETENTION_DAYS_MAX),
+            "Days that a new conversation is kept after its last append.",
+        ),
+    ] = RETENTION_DAYS_DEFAULT
+    durability: Annotated[
+        Durability,
+        Setting(
+            MEMORY,
+            kinds.choice(Durability),
+            "`full`: an acknowledged turn survives a power failure; `normal`: it survives only a killed process, and "
+            "appends are faster.",
+        ),
+    ] = "full"
+    encoding: Annotated[str, Setting(MEMORY, kinds.ENCODING, "Encoding in which tokens are counted.")] = (
+        DEFAULT_ENCODING
+    )
+    redact: Annotated[
+        Redaction,
+        Setting(
+            MEMORY,
+            kinds.choice(Redaction),
+            "`secrets`: keys and tokens are removed from turns before they are stored, so storage is no longer "
+            "lossless; requires the extra `redact`.",
+        ),
+    ] = "nothing"
+    semantic: Annotated[
+        Semantic,
+        Setting(
+            MEMORY,
+            kinds.choice(Semantic),
+            "Whether turns are also found by meaning, with static word vectors; `auto`: if the extra `semantic` is "
+            "installed. Nothing is downloaded at run time.",
+        ),
+    ] = "auto"
+    sweep_seconds: Annotated[
+        int, Setting(MEMORY, kinds.integer(1, 86_400), "Seconds between two removals of expired conversations.")
+    ] = 3_600
+    inject_tokens: Annotated[
+        int,
+        Setting(
+            MEMORY,
+            kinds.integer(700, 20_000, or_zero=True),
+            "Most tokens that a hook adds to the context of a new session; 0 adds nothing.",
+        ),
+    ] = 2_000
+    ask_for_summaries: Annotated[
+        OnOff,
+        Setting(
+            MEMORY,
+            kinds.choice(OnOff),
+            "Whether `get_context` names up to two nodes of a long conversation that need a better summary. Never done "
+            "if a model is configured to write summaries.",
+        ),
+    ] = "on"
+
+    log_level: Annotated[
+        LogLevel, Setting(SERVER, kinds.choice(LogLevel), "Lowest level of the messages on stderr.", "--log-level")
+    ] = "warning"
+    http_host: Annotated[str, Setting(SERVER, kinds.TEXT, "Address that the HTTP server listens on.", "--host")] = (
+        "127.0.0.1"
+    )
+    http_port: Annotated[
+        int,
+        Setting(
+            SERVER, kinds.integer(0, PORT_MAX), "Port that the HTTP server listens on; 0 picks a free one.", "--port"
+        ),
+    ] = 8765
+    allowed_hosts: Annotated[
+        str | None,
+        Setting(
+            SERVER,
+            kinds.TEXT,
+            "Host names by which clients reach the HTTP server, without ports, separated by commas.",
+            "--allowed-hosts",
+        ),
+    ] = None
+
+    tokens: Annotated[
+        str | None,
+        Setting(
+            HTTP,
+            kinds.SECRET,
+            "Bearer token of each principal, as `NAME:TOKEN`, separated by commas. Without tokens and OAuth, everyone "
+            "who reaches the port is admitted.",
+        ),
+    ] = field(default=None, repr=False)
+    tokens_file: Annotated[
+        Path | None,
+        Setting(
+            HTTP, kinds.FILE, "File of principals and the hashes of their tokens; `ctxmem-mcp token` makes its lines."
+        ),
+    ] = None
+    oauth_issuer: Annotated[
+        str | None,
+        Setting(
+            HTTP,
+            kinds.TEXT,
+            "Authorization server whose JWTs are accepted. Requires the audience and the JWKS URL below.",
+        ),
+    ] = None
+    oauth_audience: Annotated[
+        str | None,
+        Setting(HTTP, kinds.URL, "Audience that a JWT must name: the URL of the MCP endpoint as clients know it."),
+    ] = None
+    oauth_jwks_url: Annotated[str | None, Setting(HTTP, kinds.URL, "URL of the authorization server's keys.")] = None
+    oauth_scopes: Annotated[
+        str | None, Setting(HTTP, kinds.SCOPES, "Scopes that a JWT must have, all of them, separated by spaces.")
+    ] = None
+    http_requests_per_minute: Annotated[
+        int | None,
+        Setting(
+            HTTP,
+            _COUNT,
+            "Requests that one principal may send in a minute. Unset: 600 with tokens or OAuth, no limit without.",
+        ),
+    ] = None
+    http_body_bytes: Annotated[int, Setting(HTTP, _COUNT, "Largest request body accepted, in bytes.")] = 67_108_864
+    http_seconds: Annotated[
+        int, Setting(HTTP, _SECONDS, "Seconds after which a request without a response is aborted.")
+    ] = 60
+    http_shutdown_seconds: Annotated[
+        int, Setting(HTTP, _SECONDS, "Seconds that running requests have to finish when the server is stopped.")
+    ] = 30
+
+    llm_base_url: Annotated[
+        str | None,
+        Setting(
+            MODEL,
+            kinds.URL,
+            "OpenAI-compatible endpoint that writes better summaries, without `/chat/completions`. No model is called "
+            "unless the endpoint and the model are both set.",
+        ),
+    ] = None
+    llm_model: Annotated[str | None, Setting(MODEL, kinds.TEXT, "Model to call there.")] = None
+    llm_api_key: Annotated[str | None, Setting(MODEL, kinds.SECRET, "Key of the endpoint, sent as a bearer token.")] = (
+        field(default=None, repr=False)
+    )
+    llm_tokens_per_day: Annotated[
+        int,
+        Setting(
+            MODEL,
+            _TOKEN_LIMIT,
+            "Most tokens, input and output, spent on summaries in a day (UTC) by all processes on the data folder.",
+        ),
+    ] = 1_000_000
+    llm_tokens_per_conversation: Annotated[
+        int,
+        Setting(MODEL, _TOKEN_LIMIT, "Most tokens, input and output, spent on the summaries of one conversation."),
+    ] = 300_000
+
+    upstream_base_url: Annotated[
+        str | None,
+        Setting(
+            GATEWAY, kinds.URL, "OpenAI-compatible API to which the gateway forwards, without `/chat/completions`."
+        ),
+    ] = None
+    upstream_api_key: Annotated[
+        str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
+    ] = field(default=None, repr=False)
+    upstream_anthropic_url: Annotated[
+        str | None,
+        Setting(GATEWAY, kinds.URL, "Anthropic-compatible API to which the gateway forwards, without `/v1/messages`."),
+    ] = None
+    upstream_anthropic_api_key: Annotated[
+        str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
+    ] = field(default=None, repr=False)
+    upstream_seconds: Annotated[
+        int, Setting(GATEWAY, _SECONDS, "Seconds that an upstream may send nothing before the request fails.")
+    ] = 600
+    gateway_tokens: Annotated[
+        int, Setting(GATEWAY, kinds.integer(4_000, 1_000_000), "Tokens to which the gateway compacts a conversation.")
+    ] = 16_000
+    gateway_seconds: Annotated[
+        int,
+        Setting(
+            GATEWAY,
+            _SECONDS,
+            "Seconds that memory may take per request; after that the request is forwarded unchanged.",
+        ),
+    ] = 10
+    price_in: Annotated[
+        float,
+        Setting(GATEWAY, kinds.PRICE, "Dollars per million input tokens, for `/v1/usage` and the resource `usage`."),
+    ] = 5.0
+    price_cached: Annotated[
+        float, Setting(GATEWAY, kinds.PRICE, "Dollars per million input tokens read from a cache.")
+    ] = 2.5
+    price_out: Annotated[float, Setting(GATEWAY, kinds.PRICE, "Dollars per million output tokens.")] = 10.0
+
+    # Where each value that is no default was given, as the user spelled it.
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        config_path: Path | str | None = None,
+    ) -> Self:
+        """The settings of a process.
+
+        Args:
+            flags: values by name; None counts as not given.
+            environ: default: the process's environment.
+            config_path: default: CTXMEM_CONFIG, or the platform's config file if there is one.
+
+        Raises:
+            InvalidArgument: a value breaks its rule, or a name is unknown. Names where the value was given.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for given in (_from_file(config_path, environ), _from_environment(environ), _from_flags(flags or {})):
+            values |= {name: SETTINGS[name].parse(value, source) for name, (value, source) in given.items()}
+            sources |= {name: source for name, (_, source) in given.items()}
+        if "data_dir" not in values:
+            import platformdirs
+
+            values["data_dir"] = Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
+        return cls(**values, sources=sources)
+
+    def spelling(self, name: str) -> str:
+        """The setting's name as the user gave it: a flag, an environment variable or a line of the config file."""
+        return self.sources.get(name, environment_name(name))
+
+
+def environment_name(name: str) -> str:
+    return f"CTXMEM_{name.upper()}"
+
+
+def _described() -> dict[str, Setting]:
+    hints: dict[str, Any] = Settings.__annotations__
+    return {
+        known.name: replace(
+            hints[known.name].__metadata__[0],
+            name=known.name,
+            default=None if known.default is MISSING else known.default,
+        )
+        for known in fields(Settings)
+        if known.name != "sources"
+    }
+
+
+SETTINGS: Mapping[str, Setting] = _described()
+
+
+# ---------------------------------------------------------------- sources
+
+# A value and where it was given, by the setting's name.
+_Given = dict[str, tuple[object, str]]
+
+
+def _from_flags(flags: Mapping[str, object]) -> _Given:
+    for name in flags:
+        _check_known(name, name)
+    return {name: (value, SETTINGS[name].flag or name) for name, value in flags.items() if value is not None}
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Given:
+    names = {name: environment_name(name) for name in SETTINGS}
+    return {name: (environ[env], env) for name, env in names.items() if environ.get(env, "").strip()}
+
+
+def _from_file(config_path: Path | str | None, environ: Mapping[str, str]) -> _Given:
+    named = config_path or environ.get(CONFIG_ENV, "").strip() or None
+    path = _config_path(Path(named), "--config" if config_path else CONFIG_ENV) if named else _default_config_path()
+    if named is None and not path.is_file():
+        return {}
+    given: _Given = {}
+    for name, value in _read_toml(path).items():
+        source = f"{name} in {path}"
+        _check_known(name, source)
+        if SETTINGS[name].kind in (kinds.FOLDER, kinds.FILE) and isinstance(value, str) and value.strip():
+            value = path.parent / _config_path(Path(value), source)  # relative to the config file
+        given[name] = (value, source)
+    return given
+
+
+def _check_known(name: str, source: str) -> None:
+    if name not in SETTINGS:
+        raise InvalidArgument(source, "is not a setting", f"Settings are {', '.join(SETTINGS)}.")
+
+
+def _config_path(path: Path, source: str) -> Path:
+    try:
+        return kinds.expand_home(path)
+    except BrokenRule as error:
+        raise InvalidArgument(source, error.rule, error.remedy) from error
+
+
+def _default_config_path() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("ctxmem", appauthor=False)) / "config.toml"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidArgument(
+            f"config file {path}", f"can't be read: {error.strerror}", f"Correct the path, or unset {CONFIG_ENV}."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(
+            f"config file {path}", f"is not TOML: {error}", "A line looks like: retention_days = 30"
+        ) from error
