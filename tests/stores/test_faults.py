@@ -163,14 +163,14 @@ async def test_a_file_that_was_removed_while_others_have_it_open_is_not_there(tm
         await ours.append(NewTurn("user", "one"), conversation_id="d")
         await late.info("d")
         await theirs.info("c")
-        ready = Catalog.ready
+        connect = Catalog.connect
 
         async def removed_meanwhile(catalog: Catalog) -> Connection:
             (tmp_path / FOLDER / file_name("c")).unlink()
-            return await ready(catalog)
+            return await connect(catalog)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Catalog, "ready", removed_meanwhile)
+            patched.setattr(Catalog, "connect", removed_meanwhile)
             with pytest.raises(UnknownConversation):
                 await late.info("c")
 
@@ -246,7 +246,7 @@ async def test_a_file_that_may_not_grow_refuses_and_goes_on_after(tmp_path: Path
     await memory.sync(first, conversation_id="c")
 
     async def pages(limit: int) -> None:
-        async with store._using("c") as file:
+        async with store._use("c") as file:
             await file.connection.run(lambda db: db.execute(f"PRAGMA max_page_count = {limit}").fetchone())
 
     await pages(1)
@@ -355,7 +355,7 @@ async def test_verbs_cancelled_by_asyncio_leave_nothing_open(tmp_path: Path) -> 
                 with suppress(TimeoutError):
                     async with asyncio.timeout(random_moments.random() * 0.003):
                         await memory.close()
-    assert file_open._open == {}
+    assert file_open._open_counts == {}
 
 
 @pytest.mark.parametrize("verb", ["forget", "sweep"])

@@ -13,7 +13,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Receipt, Summary
 from ctxmem_mcp.stores.sqlite import SqliteStore, file_lifecycle
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
-from ctxmem_mcp.stores.sqlite.compression import Bodies
+from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from tests.stores.commits import DAY, NOW, raw_files, remembering
 from tests.stores.writer_process import acknowledged, writers
 
@@ -28,7 +28,7 @@ MARKERS = ("quixoplex", "vandrubel", "mizzentorp", "zebra", "oxyclamp", "jabberk
 def bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Bodies compressed, as they are, and raw, so that compression hides nothing from a look at the bytes."""
     if request.param == "as it is":
-        monkeypatch.setattr(Bodies, "encode", lambda self, text: (0, text.encode()))
+        monkeypatch.setattr(TextCompression, "compress", lambda self, text: (0, text.encode()))
     return str(request.param)
 
 
@@ -191,7 +191,7 @@ async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
 ) -> None:
     """Killed after the mark and before the unlinking: invisible at once, gone with the sweep."""
     await fill(memory)
-    async with memory._store._using(ID) as file:  # type: ignore[attr-defined]
+    async with memory._store._use(ID) as file:  # type: ignore[attr-defined]
         await file.connection.run(lambda db: db.execute("UPDATE conversation SET forgotten = 1"))
     with pytest.raises(UnknownConversation):
         await memory.info(ID)
@@ -233,7 +233,7 @@ async def test_a_log_without_its_file_is_swept_after_a_while(
 ) -> None:
     await memory.sweep()
     assert log_alone.name in str(raw_files(tmp_path).keys()), "its file may be on its way here"
-    monkeypatch.setattr(file_lifecycle, "LEFT_SECONDS", 0)
+    monkeypatch.setattr(file_lifecycle, "ORPHAN_SECONDS", 0)
     await memory.sweep()
     assert holding(tmp_path) == []
 

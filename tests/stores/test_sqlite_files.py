@@ -22,7 +22,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, schema
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
-from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_KEPT, Durability
+from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_MAX, Durability
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
 from tests.stores.commits import DAY, NOW, extended, fresh, remembering, talk
 from tests.stores.test_contract import ODD_IDS
@@ -112,7 +112,7 @@ async def test_what_is_not_ours_is_refused_passed_over_and_not_touched(
     with pytest.raises(StoreUnavailable):
         await memory.forget("theirs", "theirs")
     assert await listed(memory) == ["ours"]
-    assert f"{path} is passed over" in caplog.text
+    assert f"Skipped {path}" in caplog.text
     assert await memory.sweep() == []
     await memory.close()
     assert bytes_of(tmp_path / FOLDER) == before
@@ -248,9 +248,9 @@ async def test_a_catalog_deleted_while_it_is_open_is_made_anew(tmp_path: Path) -
 async def test_who_has_a_deleted_catalog_open_locks_the_one_made_since(tmp_path: Path) -> None:
     await filled(tmp_path, "c")
     first, second = Catalog(tmp_path), Catalog(tmp_path)
-    await first.ready()
+    await first.connect()
     (tmp_path / "catalog.db").unlink()
-    await second.ready()
+    await second.connect()
     inside: list[str] = []
 
     def hold(_: sqlite3.Connection) -> None:
@@ -260,7 +260,7 @@ async def test_who_has_a_deleted_catalog_open_locks_the_one_made_since(tmp_path:
 
     async with anyio.create_task_group() as tasks:
         for catalog in (first, second):
-            tasks.start_soon(catalog.exclusively, hold)
+            tasks.start_soon(catalog.run_locked, hold)
     assert inside == ["in", "out"] * 2
     for catalog in (first, second):
         await catalog.close()
@@ -296,7 +296,7 @@ async def test_a_copy_under_another_name_is_passed_over(tmp_path: Path, caplog: 
     shutil.copy(path_of(tmp_path, "c"), tmp_path / FOLDER / "my backup.ctxmem")
     memory = opened(tmp_path)
     assert await listed(memory) == ["c"]
-    assert f"whose file is called {file_name('c')}" in caplog.text
+    assert f"whose file must be called {file_name('c')}" in caplog.text
     await memory.close()
 
 
@@ -380,7 +380,7 @@ async def test_a_data_directory_that_can_not_be_used_is_told_with_a_remedy(tmp_p
 async def test_durability_sets_synchronous(tmp_path: Path, durability: Durability, synchronous: int) -> None:
     store = SqliteStore(tmp_path, durability=durability)
     await store.commit(extended(fresh(), ["x"]), NOW)
-    async with store._using("c") as file:
+    async with store._use("c") as file:
         pragmas = await file.connection.run(
             lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
         )
@@ -394,7 +394,7 @@ async def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
     for turn in talk(40):
         await memory.append(turn, conversation_id="c")
     wal = path_of(tmp_path, "c").with_name(file_name("c") + "-wal")
-    assert wal.stat().st_size <= WAL_BYTES_KEPT + (4096 + 24) * 1000 + 32
+    assert wal.stat().st_size <= WAL_BYTES_MAX + (4096 + 24) * 1000 + 32
     assert (await memory.turn("c", done.turn_ids[0])).role == "user"
     await memory.close()
     assert not wal.exists()

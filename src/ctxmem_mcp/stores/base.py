@@ -1,9 +1,12 @@
-"""What every store keeps, and the verbs it answers. Values in, values out; no thinking here.
+"""The store contract: the values that a store holds and the operations that it offers.
 
-A store keeps conversations; each has turns in the order they were stored (seq 1, 2, ...), grouped in *runs*:
-stretches of turns stored one after the other, each the child of the one before. A branch is a chain of runs,
-so a conversation that never forked is one run. The only thing that needs coordination is the head: `commit`
-compares the version it was computed from and swaps, in one durable transaction, or raises HeadMoved.
+A store holds conversations. The turns of a conversation are numbered in the order in which they were stored (seq 1,
+2, ...) and grouped in *runs*: stretches of consecutive turns, each the child of the one before. A branch is a chain of
+runs, so a conversation that never forked is one run. Only the head needs coordination: `commit` compares the stored
+version with the one that the commit was computed from and swaps, in one durable transaction, or raises HeadMoved.
+
+A store decides nothing: it takes values and returns values. To write one, implement `Store` and run
+`ctxmem_mcp.stores.testing.StoreContract` against it.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from ctxmem_mcp.models import ConversationInfo, Node, Piece, Receipt, Summary, T
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Turns first_seq, first_seq + 1, ... up to the next run's first_seq (or the store's last turn).
+    """The turns first_seq, first_seq + 1, ... up to the next run's first_seq, or to the store's last turn.
 
-    parent_seq: the turn the run's first one follows, 0 where it begins the conversation.
-    first_piece: the id of its first turn's first piece.
+    Attributes:
+        first_seq: The seq of the first turn.
+        parent_seq: The turn that the first one follows; 0 if the run begins the conversation.
+        first_index: The index of the first turn in its chain.
+        first_piece: The id of the first turn's first piece.
     """
 
     first_seq: int
@@ -33,11 +39,23 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that an append needs to know, read in one go. Small, whatever the conversation's length.
+    """All that an append needs to know, in one read. Its size does not grow with the conversation's length.
 
-    version: grows by one with each commit. head: seq of the head turn, 0 before the first.
-    next_*: what the next turn, piece would get. words: analysed terms over all pieces (for mean length).
-    frontier: the open right edge at the head, as memory wrote it (opaque bytes). times: seconds since 1970.
+    Attributes:
+        version: Grows by one with each commit.
+        head: The seq of the head turn; 0 before the first.
+        next_seq: The seq of the next turn.
+        next_piece: The id of the next piece.
+        runs: All runs, by first_seq.
+        turns: Stored turns, on all branches.
+        tokens: Tokens of these turns.
+        words: Analysed terms of all pieces, for their mean length.
+        nodes: Closed nodes.
+        salt: Keys the hashes of turns and nodes.
+        encoding: The encoding that tokens are counted in.
+        retention_days: Days from the last append to expiry.
+        created: When the conversation was created, in seconds since 1970; so are `updated` and `expires`.
+        frontier: The open right edge of the tree at the head, as bytes that a store does not interpret.
     """
 
     conversation_id: str
@@ -63,9 +81,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class StoredPiece:
-    """A piece and its analysed terms in order (what the index keeps; never shown).
+    """A piece, its analysed terms in order (for the index; never shown), and its vector.
 
-    vector: what it means, as bytes that a store does not look into; empty where that is not kept.
+    Attributes:
+        vector: The piece's embedding, as bytes that a store does not interpret; empty if it has none.
     """
 
     piece: Piece
@@ -75,7 +94,7 @@ class StoredPiece:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A node that closed when the turn `closer` (a seq) arrived, with the summary it was born with."""
+    """A node that closed when the turn `closer` (a seq) was stored, and the summary that it was created with."""
 
     node: Node
     closer: int
@@ -84,22 +103,29 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One atomic change. `state` is the state afterwards; its version is the expected one plus one."""
+    """One atomic change.
+
+    Attributes:
+        state: The state after the change; its version is the expected stored version plus one.
+        runs: The runs that this commit begins.
+    """
 
     state: State
     turns: Sequence[Turn] = ()
     pieces: Sequence[StoredPiece] = ()
     closings: Sequence[Closing] = ()
-    runs: Sequence[Run] = ()  # begun by this commit
+    runs: Sequence[Run] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TermHits:
-    """Where a term stands. df: pieces that hold it, over the whole store (all branches).
+    """Where a term occurs.
 
-    pieces/positions: parallel, one entry per occurrence, pieces ascending: the piece id, and the place of the
-    occurrence among the piece's terms (0, 1, ...). `capped` is true where occurrences were left out because the
-    term is too common to read through; then pieces/positions are empty.
+    Attributes:
+        df: Document frequency: how many pieces of the conversation contain the term, on all branches.
+        pieces: The piece id of each occurrence, ascending.
+        positions: Parallel to `pieces`: the position of the occurrence among the piece's terms (0, 1, ...).
+        capped: True if the term is too common to read its occurrences; then `pieces` and `positions` are empty.
     """
 
     df: int
@@ -109,19 +135,22 @@ class TermHits:
 
 
 class CallRefusal(Enum):
-    """Why a call of a model may not begin."""
+    """Why a model call may not begin. The values are for log messages."""
 
-    BUSY = "another call about this conversation is under way"
-    ALREADY_WRITTEN = "somebody wrote a better summary of this node already"
-    DAY_LIMIT = "the day's tokens are spent"
-    CONVERSATION_LIMIT = "the conversation's tokens are spent"
+    BUSY = "another model call about this conversation is in progress"
+    ALREADY_WRITTEN = "the node already has a written summary"
+    DAY_LIMIT = "the day's token limit is reached"
+    CONVERSATION_LIMIT = "the conversation's token limit is reached"
 
 
 @dataclass(frozen=True, slots=True)
 class SpendLimits:
-    """Tokens, in and out, that calls of models may cost, over the whole store in a day (UTC) and for a conversation.
+    """Limits on model calls. Tokens are those of requests and responses together.
 
-    lost_after_seconds: a call that began so long ago and has not ended never will; its process is gone.
+    Attributes:
+        tokens_per_day: For the whole store, per day in UTC.
+        tokens_per_conversation: For one conversation, over its lifetime.
+        lost_after_seconds: A call that has not ended after this time never will: its process is gone.
     """
 
     tokens_per_day: int
@@ -131,12 +160,21 @@ class SpendLimits:
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """A call of a model about a node. number: given by the store when it begins. outcome: "" while it is under way;
-    until it has ended, its tokens are those set aside for it, and count as spent."""
+    """A call of a model about a node.
+
+    Until it ends, its tokens are the ones reserved for it, and they count as spent.
+
+    Attributes:
+        digest: The node's digest.
+        author: The author of the summary that it is for.
+        started: Seconds since 1970.
+        outcome: Empty while the call is in progress.
+        number: Assigned by the store when the call begins.
+    """
 
     digest: bytes
     author: str
-    begun: float
+    started: float
     tokens_in: int
     tokens_out: int
     outcome: str = ""
@@ -148,16 +186,16 @@ class ModelCall:
 
     @property
     def cost(self) -> int:
-        """What it cost, once it has ended: nothing without an outcome."""
+        """Its tokens once it has ended; 0 without an outcome."""
         return self.tokens if self.outcome else 0
 
     @property
     def day(self) -> int:
-        """The day it began, in UTC, since 1970."""
-        return day_of(self.begun)
+        """The day on which it started: days since 1970, in UTC."""
+        return day_of(self.started)
 
 
-# Outcomes of a call: its summary joined the node; its process is gone.
+# Outcomes of a call: its summary was added to the node; its process is gone.
 KEPT, LOST = "kept", "lost"
 
 
@@ -171,22 +209,27 @@ class Page:
     next_cursor: str | None = None
 
 
-def branches_of(state: State) -> int:
-    """How many branches there are: turns that nothing follows."""
+def count_branches(state: State) -> int:
+    """The number of branches, which is the number of turns without a child."""
     parents = {run.parent_seq for run in state.runs}
     ends = [run.first_seq - 1 for run in state.runs[1:]] + [state.next_seq - 1]
     return sum(end not in parents for end in ends)
 
 
-def info_of(state: State, head: str | None, size: int) -> ConversationInfo:
-    """A state as a line of a listing. head: the head turn's id; size: bytes kept."""
+def to_info(state: State, head: str | None, size: int) -> ConversationInfo:
+    """A state as an entry of a listing.
+
+    Args:
+        head: The head turn's id.
+        size: The bytes that the conversation takes.
+    """
     return ConversationInfo(
         conversation_id=state.conversation_id,
         title=state.title,
         space=state.space,
         turns=state.turns,
         tokens=state.tokens,
-        branches=branches_of(state),
+        branches=count_branches(state),
         head=head,
         created_at=iso(state.created),
         last_activity=iso(state.updated),
@@ -196,124 +239,180 @@ def info_of(state: State, head: str | None, size: int) -> ConversationInfo:
     )
 
 
-def page_of(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor: str | None) -> Page:
-    """One page of a listing, last active first. Each comes with the instant of its last activity: many are stored
-    within one second. A cursor names the last one of the page before."""
+def paginate(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor: str | None) -> Page:
+    """One page of a listing, the most recently active first.
+
+    Args:
+        infos: Each with the time of its last activity in seconds since 1970, unrounded: many may be stored within one
+            second, and ConversationInfo rounds to seconds.
+        cursor: Names the last entry of the previous page.
+
+    Raises:
+        InvalidArgument: The cursor is malformed.
+    """
     ordered = sorted((-updated, info.conversation_id, info) for updated, info in infos)
     if cursor is not None:
-        after = _parsed(cursor)
-        ordered = [placed for placed in ordered if placed[:2] > after]
+        after = _parse_cursor(cursor)
+        ordered = [entry for entry in ordered if entry[:2] > after]
     page = ordered[:limit]
     more = len(ordered) > len(page) and page
     return Page([info for _, _, info in page], f"{-page[-1][0]!r}/{page[-1][1]}" if more else None)
 
 
-def _parsed(cursor: str) -> tuple[float, str]:
-    when, _, conversation_id = cursor.partition("/")
+def _parse_cursor(cursor: str) -> tuple[float, str]:
+    updated, _, conversation_id = cursor.partition("/")
     try:
-        return -float(when), conversation_id
+        return -float(updated), conversation_id
     except ValueError:
-        raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the page before.") from None
+        raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the previous page.") from None
 
 
 class Store(Protocol):
-    """Keeps conversations. Every verb may raise StoreUnavailable; those that take a conversation raise
-    UnknownConversation where it is not there, has expired or was forgotten.
+    """Stores conversations.
 
-    `now` is always passed in (seconds since 1970): stores read no clock. A cancelled caller leaves either the
-    whole commit or nothing.
+    Every operation may raise StoreUnavailable. Those that take a conversation_id raise UnknownConversation if there is
+    no such conversation, or if it was forgotten; those that take `now` too also if it has expired by then. Reading
+    damaged data raises BrokenHistory.
+
+    `now` is always passed in (seconds since 1970): a store reads no clock. If a caller is cancelled, a commit is stored
+    whole or not at all.
     """
 
     async def load(self, conversation_id: str, now: float) -> State | None:
-        """The current state, or None where there is no such (living) conversation. Cheap: one row, few runs."""
+        """Returns the current state, or None if there is no such conversation or it has expired.
+
+        Cheap: one row and a few runs.
+        """
         ...
 
     async def commit(self, commit: Commit, now: float) -> None:
-        """Writes all of it durably or nothing. state.version == 1 creates the conversation (an expired file
-        that still lies there is swept first). Raises HeadMoved where the stored version is not one less, or is of
-        a conversation created at another time: forgotten and begun anew, its versions begin anew too."""
+        """Writes the whole commit durably, or nothing of it.
+
+        A commit whose state.version is 1 creates the conversation; an expired one of the same id is removed first.
+
+        Raises:
+            HeadMoved: The stored version is not state.version - 1, or belongs to a conversation created at another
+                time: one that was forgotten and created again counts its versions from the start.
+        """
         ...
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
-        """These turns, in the order asked for; batched. Unknown seqs are left out. metadata_only: everything but their
-        content (which is then ''), for layout and ranking; costs a fraction."""
+        """Returns these turns in the order of `seqs`, in one batched read. Unknown seqs are left out.
+
+        Args:
+            metadata_only: Leave `content` empty. Costs a fraction; enough for layout and ranking.
+        """
         ...
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
-        """Digests of the turns first_seq..last_seq (both included), without their contents."""
+        """Returns the digests of the turns first_seq..last_seq (both included) without reading their contents."""
         ...
 
-    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]: ...
+    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
+        """Returns closed nodes by digest. Unknown digests are left out."""
+        ...
 
     async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-        """(closer, node) of every node closed by the arrival of a turn in first_seq..last_seq, in order."""
+        """Returns (closer, node) for every node closed by a turn in first_seq..last_seq, by closer, then by level."""
         ...
 
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
-        """(closer, node) of every closed node whose span is exactly first..last, on whichever branch."""
+        """Returns (closer, node) for every closed node that spans exactly first..last (indexes), on any branch."""
         ...
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
-        """All summaries of these nodes, oldest first (the extractive one is born with the node)."""
+        """Returns all summaries of these nodes, oldest first; the extractive one is created with the node."""
         ...
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
-        """Joins a summary to a node; one per author, a later one of the same author takes its place."""
+        """Adds a summary to a node. It replaces an earlier summary by the same author.
+
+        Raises:
+            UnknownNode: The conversation has no node with this digest.
+        """
         ...
 
     async def begin_call(
-        self, conversation_id: str, call: ModelCall, caps: SpendLimits, now: float
+        self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
     ) -> ModelCall | CallRefusal:
-        """Sets the call's tokens aside, and gives it its number; or says what is in its way. There is one call at a
-        time about a conversation, over all processes; calls that were lost are marked so."""
+        """Reserves the call's tokens and assigns its number, or returns why it may not begin.
+
+        At most one call about a conversation is in progress at a time, over all processes. Calls that have not ended
+        after limits.lost_after_seconds get the outcome LOST.
+
+        Raises:
+            UnknownNode: The conversation has no node with the call's digest.
+        """
         ...
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
-        """What a call cost in the end, and its outcome; without one it leaves no trace. The summary it brought joins
-        its node in the same transaction, unless somebody else wrote one meanwhile."""
+        """Records the cost and the outcome of a call; a call without an outcome leaves no trace.
+
+        In the same transaction `summary` is added to the node, unless somebody else has written one since.
+        """
         ...
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        """All calls about a conversation's nodes, oldest first."""
+        """Returns all calls about the conversation's nodes, oldest first."""
         ...
 
     async def spent(self, day: int) -> int:
-        """The tokens that calls begun on this day cost, over all conversations, forgotten ones included."""
+        """Returns the tokens of all calls that started on this day (days since 1970, in UTC).
+
+        Calls about conversations that were forgotten since are included.
+        """
         ...
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        """These pieces' facts, batched."""
+        """Returns pieces by id, in one batched read. Unknown ids are left out."""
         ...
 
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        """All pieces of these turns, by seq, in order."""
+        """Returns all pieces of these turns, by seq, in order."""
         ...
 
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        """The vectors of these pieces, batched; those that have none are left out."""
+        """Returns the vectors of these pieces, in one batched read. Pieces without one are left out."""
         ...
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        """Where each term stands; terms in more than `cap` pieces come back capped, with their df only.
-        A term that stands nowhere is left out."""
+        """Returns where each term occurs. Terms that occur nowhere are left out.
+
+        Args:
+            cap: Terms in more pieces than this come with their document frequency only.
+        """
         ...
 
     async def find(self, root: bytes, now: float) -> list[str]:
-        """Ids of the living conversations that have a first turn with this digest, last active first."""
+        """Returns the ids of conversations with a first turn of this digest, the most recently active first.
+
+        Expired conversations are left out.
+        """
         ...
 
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> Page:
-        """Living conversations, last active first."""
+        """Lists conversations that have not expired, the most recently active first.
+
+        Args:
+            space: Only those of this space; None for all.
+            limit: The most that a page holds.
+            cursor: `next_cursor` of the previous page.
+
+        Raises:
+            InvalidArgument: The cursor is malformed.
+        """
         ...
 
     async def forget(self, conversation_id: str) -> Receipt:
-        """Removes every byte of it and checks that nothing is left."""
+        """Removes every byte of the conversation and checks that nothing is left."""
         ...
 
     async def sweep(self, now: float) -> list[str]:
-        """Forgets what has expired; gives the ids."""
+        """Forgets the conversations that have expired. Returns their ids."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Releases what the store holds open: files, threads, connections."""
+        ...

@@ -1,6 +1,6 @@
-"""A store in dicts: the whole contract on one page, and the reference that the others are tested against.
+"""A store in dicts: the whole contract on one page, and the reference that other stores are tested against.
 
-Keeps nothing beyond the process. Good for tests and for programs that want a memory for a moment.
+Nothing outlives the process. Use it in tests and in programs that need a memory for a moment.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ from ctxmem_mcp.stores.base import (
     SpendLimits,
     State,
     TermHits,
-    info_of,
-    page_of,
+    paginate,
+    to_info,
 )
 
 
 @dataclass(slots=True)
-class _Kept:
-    """One conversation."""
-
+class _Conversation:
     state: State
     turns: dict[int, Turn] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
@@ -40,7 +38,7 @@ class _Kept:
     summaries: dict[bytes, dict[str, Summary]] = field(default_factory=dict)
     calls: dict[int, ModelCall] = field(default_factory=dict)
 
-    def take(self, commit: Commit) -> None:
+    def apply(self, commit: Commit) -> None:
         for turn in commit.turns:
             self.turns[turn.seq] = turn
         for stored in commit.pieces:
@@ -57,186 +55,188 @@ class _Kept:
             self.summaries.setdefault(closing.node.digest, {}).setdefault(closing.summary.author, closing.summary)
         self.state = commit.state
 
-    def begin(self, call: ModelCall, caps: SpendLimits, now: float) -> ModelCall | CallRefusal:
+    def begin_call(self, call: ModelCall, limits: SpendLimits, now: float) -> ModelCall | CallRefusal:
         if call.digest not in self.nodes:
             raise UnknownNode(call.digest.hex(), self.state.conversation_id)
-        for known in self.calls.values():
-            if not known.outcome and known.begun + caps.lost_after_seconds <= now:
-                self.calls[known.number] = replace(known, outcome=LOST)
-        if any(not known.outcome for known in self.calls.values()):
+        for other in self.calls.values():
+            if not other.outcome and other.started + limits.lost_after_seconds <= now:
+                self.calls[other.number] = replace(other, outcome=LOST)
+        if any(not other.outcome for other in self.calls.values()):
             return CallRefusal.BUSY
         if any(author != EXTRACTIVE for author in self.summaries[call.digest]):
             return CallRefusal.ALREADY_WRITTEN
-        if sum(known.tokens for known in self.calls.values()) + call.tokens > caps.tokens_per_conversation:
+        if sum(other.tokens for other in self.calls.values()) + call.tokens > limits.tokens_per_conversation:
             return CallRefusal.CONVERSATION_LIMIT
         return replace(call, number=max(self.calls, default=0) + 1)
 
-    def end(self, call: ModelCall, summary: Summary | None) -> None:
+    def end_call(self, call: ModelCall, summary: Summary | None) -> None:
         if call.outcome:
             self.calls[call.number] = call
         else:
             del self.calls[call.number]
-        kept = self.summaries[call.digest]
-        if summary is not None and all(author in (EXTRACTIVE, summary.author) for author in kept):
-            kept.pop(summary.author, None)
-            kept[summary.author] = summary
+        by_author = self.summaries[call.digest]
+        if summary is not None and all(author in (EXTRACTIVE, summary.author) for author in by_author):
+            by_author.pop(summary.author, None)
+            by_author[summary.author] = summary
 
 
-def _read_through(commit: Commit) -> Commit:
-    """The same commit, all of it in hand: what fails on the way fails before anything is kept."""
+def _materialize(commit: Commit) -> Commit:
+    """Reads the commit's sequences to the end, so that one that fails does so before anything is stored."""
     pieces = [replace(stored, terms=tuple(stored.terms)) for stored in commit.pieces]
     return Commit(commit.state, tuple(commit.turns), pieces, tuple(commit.closings), tuple(commit.runs))
 
 
 class InMemoryStore:
-    """Keeps conversations in memory. Implements stores.contract.Store."""
+    """Holds conversations in memory. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._conversations: dict[str, _Conversation] = {}
         self._spent: Counter[int] = Counter()
 
     async def load(self, conversation_id: str, now: float) -> State | None:
-        kept = self._kept.get(conversation_id)
-        return kept.state if kept and kept.state.expires > now else None
+        conversation = self._conversations.get(conversation_id)
+        return conversation.state if conversation and conversation.state.expires > now else None
 
     async def commit(self, commit: Commit, now: float) -> None:
         state = commit.state
-        kept = self._kept.get(state.conversation_id)
-        if kept is not None and kept.state.expires <= now:
-            del self._kept[state.conversation_id]
-            kept = None
-        if (kept.state.version if kept else 0) != state.version - 1 or (kept and kept.state.created != state.created):
+        conversation = self._conversations.get(state.conversation_id)
+        if conversation is not None and conversation.state.expires <= now:
+            del self._conversations[state.conversation_id]
+            conversation = None
+        version = conversation.state.version if conversation else 0
+        if version != state.version - 1 or (conversation and conversation.state.created != state.created):
             raise HeadMoved(state.conversation_id)
-        commit = _read_through(commit)
-        if kept is None:
-            kept = self._kept[state.conversation_id] = _Kept(state)
-        kept.take(commit)
+        commit = _materialize(commit)
+        if conversation is None:
+            conversation = self._conversations[state.conversation_id] = _Conversation(state)
+        conversation.apply(commit)
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
-        turns = self._of(conversation_id).turns
+        turns = self._get(conversation_id).turns
         found = [turns[seq] for seq in seqs if seq in turns]
         return [replace(turn, content="") for turn in found] if metadata_only else found
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
-        turns = self._of(conversation_id).turns
+        turns = self._get(conversation_id).turns
         return [turns[seq].digest for seq in range(first_seq, last_seq + 1) if seq in turns]
 
     async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
-        nodes = self._of(conversation_id).nodes
+        nodes = self._get(conversation_id).nodes
         return {digest: nodes[digest] for digest in digests if digest in nodes}
 
     async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-        found = [(c, n) for c, n in self._of(conversation_id).closings if first_seq <= c <= last_seq]
+        found = [(c, n) for c, n in self._get(conversation_id).closings if first_seq <= c <= last_seq]
         return sorted(found, key=lambda pair: (pair[0], pair[1].level))
 
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
-        closings = self._of(conversation_id).closings
+        closings = self._get(conversation_id).closings
         return sorted(((c, n) for c, n in closings if (n.first, n.last) == (first, last)), key=lambda pair: pair[0])
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
-        kept = self._of(conversation_id).summaries
-        return {digest: list(kept[digest].values()) for digest in digests if digest in kept}
+        summaries = self._get(conversation_id).summaries
+        return {digest: list(summaries[digest].values()) for digest in digests if digest in summaries}
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
-        kept = self._living(conversation_id, now)
-        if digest not in kept.nodes:
+        conversation = self._get_live(conversation_id, now)
+        if digest not in conversation.nodes:
             raise UnknownNode(digest.hex(), conversation_id)
-        kept.summaries[digest].pop(summary.author, None)
-        kept.summaries[digest][summary.author] = summary
+        conversation.summaries[digest].pop(summary.author, None)
+        conversation.summaries[digest][summary.author] = summary
 
     async def begin_call(
-        self, conversation_id: str, call: ModelCall, caps: SpendLimits, now: float
+        self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
     ) -> ModelCall | CallRefusal:
-        kept = self._living(conversation_id, now)
-        begun = kept.begin(call, caps, now)
-        if isinstance(begun, CallRefusal):
-            return begun
-        if self._spent[begun.day] + begun.tokens > caps.tokens_per_day:
+        conversation = self._get_live(conversation_id, now)
+        numbered = conversation.begin_call(call, limits, now)
+        if isinstance(numbered, CallRefusal):
+            return numbered
+        if self._spent[numbered.day] + numbered.tokens > limits.tokens_per_day:
             return CallRefusal.DAY_LIMIT
-        self._spent[begun.day] += begun.tokens
-        kept.calls[begun.number] = begun
-        return begun
+        self._spent[numbered.day] += numbered.tokens
+        conversation.calls[numbered.number] = numbered
+        return numbered
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
-        kept = self._living(conversation_id, now)
-        if (had := kept.calls.get(call.number)) is not None:
-            self._spent[call.day] += call.cost - had.tokens
-            kept.end(call, summary)
+        conversation = self._get_live(conversation_id, now)
+        if (before := conversation.calls.get(call.number)) is not None:
+            self._spent[call.day] += call.cost - before.tokens
+            conversation.end_call(call, summary)
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        return list(self._of(conversation_id).calls.values())
+        return list(self._get(conversation_id).calls.values())
 
     async def spent(self, day: int) -> int:
         return self._spent[day]
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        pieces = self._of(conversation_id).pieces
+        pieces = self._get(conversation_id).pieces
         return {i: pieces[i] for i in ids if i in pieces}
 
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        by_turn = self._of(conversation_id).pieces_of
+        by_turn = self._get(conversation_id).pieces_of
         return {seq: list(by_turn[seq]) for seq in seqs if seq in by_turn}
 
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        vectors = self._of(conversation_id).vectors
+        vectors = self._get(conversation_id).vectors
         return {i: vectors[i] for i in ids if i in vectors}
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        kept, found = self._of(conversation_id).terms, dict[str, TermHits]()
+        index, found = self._get(conversation_id).terms, dict[str, TermHits]()
         for term in terms:
-            if hits := kept.get(term):
-                df = len({piece for piece, _ in hits})
+            if occurrences := index.get(term):
+                df = len({piece for piece, _ in occurrences})
                 found[term] = (
                     TermHits(df, capped=True)
                     if df > cap
-                    else TermHits(df, [piece for piece, _ in hits], [at for _, at in hits])
+                    else TermHits(df, [piece for piece, _ in occurrences], [position for _, position in occurrences])
                 )
         return found
 
     async def find(self, root: bytes, now: float) -> list[str]:
-        living = [k for k in self._kept.values() if k.state.expires > now]
-        roots = [
-            k for k in living if any(k.turns[r.first_seq].digest == root for r in k.state.runs if not r.parent_seq)
+        live = [c for c in self._conversations.values() if c.state.expires > now]
+        matches = [
+            c for c in live if any(c.turns[r.first_seq].digest == root for r in c.state.runs if not r.parent_seq)
         ]
-        roots.sort(key=lambda k: (-k.state.updated, k.state.conversation_id))
-        return [k.state.conversation_id for k in roots]
+        matches.sort(key=lambda c: (-c.state.updated, c.state.conversation_id))
+        return [c.state.conversation_id for c in matches]
 
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> Page:
         infos = [
-            (
-                k.state.updated,
-                info_of(k.state, k.turns[k.state.head].id, sum(len(t.content.encode()) for t in k.turns.values())),
-            )
-            for k in self._kept.values()
-            if k.state.expires > now and space in (None, k.state.space)
+            (c.state.updated, to_info(c.state, c.turns[c.state.head].id, _text_bytes(c)))
+            for c in self._conversations.values()
+            if c.state.expires > now and space in (None, c.state.space)
         ]
-        return page_of(infos, limit, cursor)
+        return paginate(infos, limit, cursor)
 
     async def forget(self, conversation_id: str) -> Receipt:
-        kept = self._of(conversation_id)
-        size = sum(len(turn.content.encode()) for turn in kept.turns.values())
-        del self._kept[conversation_id]
-        return Receipt(conversation_id, len(kept.turns), len(kept.nodes), size, ["it is in no dict of this process"])
+        conversation = self._get(conversation_id)
+        turns, nodes, size = len(conversation.turns), len(conversation.nodes), _text_bytes(conversation)
+        del self._conversations[conversation_id]
+        return Receipt(conversation_id, turns, nodes, size, ["no dict of this process contains it"])
 
     async def sweep(self, now: float) -> list[str]:
-        expired = [name for name, kept in self._kept.items() if kept.state.expires <= now]
+        expired = [name for name, c in self._conversations.items() if c.state.expires <= now]
         for name in expired:
-            del self._kept[name]
+            del self._conversations[name]
         return sorted(expired)
 
     async def close(self) -> None:
-        self._kept.clear()
+        self._conversations.clear()
 
-    def _living(self, conversation_id: str, now: float) -> _Kept:
-        kept = self._of(conversation_id)
-        if kept.state.expires <= now:
+    def _get_live(self, conversation_id: str, now: float) -> _Conversation:
+        conversation = self._get(conversation_id)
+        if conversation.state.expires <= now:
             raise UnknownConversation(conversation_id)
-        return kept
+        return conversation
 
-    def _of(self, conversation_id: str) -> _Kept:
-        kept = self._kept.get(conversation_id)
-        if kept is None:
+    def _get(self, conversation_id: str) -> _Conversation:
+        conversation = self._conversations.get(conversation_id)
+        if conversation is None:
             raise UnknownConversation(conversation_id)
-        return kept
+        return conversation
+
+
+def _text_bytes(conversation: _Conversation) -> int:
+    return sum(len(turn.content.encode()) for turn in conversation.turns.values())

@@ -1,4 +1,4 @@
-"""Conversations in SQLite files: the embedded default."""
+"""The embedded default store: conversations in SQLite files."""
 
 from __future__ import annotations
 

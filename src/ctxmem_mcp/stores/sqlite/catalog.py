@@ -1,9 +1,9 @@
-"""The catalog: a rebuildable cache of what each conversation's file says of itself, and the folder-wide lock.
+"""The catalog: a rebuildable cache of what each conversation's file contains, and the lock of the whole folder.
 
-Appends never write it. A listing compares each file's fingerprint with the one the catalog has seen and reads only
-those that changed; deleting catalog.db loses nothing. Its write transaction is the mutex for making and removing
-files, so that no process makes a conversation anew while another still removes the old one's side files.
-No WAL here and secure_delete on: once a row is gone, no byte of its title is in the file.
+Appends never write to it. A listing compares each file's fingerprint with the one in the catalog and reads only the
+files that changed; deleting catalog.db loses nothing. Its write transaction is the mutex for creating and removing
+files, so that no process creates a conversation again while another still removes the old one's side files. It has no
+write-ahead log and secure_delete is on: once a row is gone, no byte of its title is in the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,10 +27,10 @@ import anyio
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.models import ConversationInfo, id_digits
-from ctxmem_mcp.stores.base import State, info_of
+from ctxmem_mcp.stores.base import State, to_info
 from ctxmem_mcp.stores.sqlite import queries
-from ctxmem_mcp.stores.sqlite.connection import Connection, connected, opened, opener, transaction
-from ctxmem_mcp.stores.sqlite.file_open import closed, open_checked
+from ctxmem_mcp.stores.sqlite.connection import Connection, connect, open_database, open_plain, transaction
+from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 SUFFIX = ".ctxmem"
 FOLDER = "conversations"
+# Of the names of SQLite's side files; "" is the database itself.
 SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 _SCHEMA = """
@@ -51,25 +53,26 @@ CREATE TABLE IF NOT EXISTS spending (day INTEGER PRIMARY KEY, tokens INTEGER NOT
 PRAGMA user_version = 3;
 """
 _VERSION = 3
-# File times are kept in ticks of a few milliseconds: two commits within one may leave one fingerprint.
+# File times advance in ticks of a few milliseconds: two commits within one tick may leave the same fingerprint.
 _TICK_NS = 100_000_000
-# To be deleted so often within one change, somebody has to mean it.
-_TRIES = 5
+# A catalog that is deleted this often during a single change is deleted on purpose.
+_ATTEMPTS_MAX = 5
 _INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"
 
 
 def file_name(conversation_id: str) -> str:
-    """A name safe on any file system, different for ids that differ only in case."""
+    """A name that is safe on any file system and differs for ids that differ only in case."""
     slug = re.sub(r"[^A-Za-z0-9._-]", "_", conversation_id)[:48]
     return f"{slug}-{hashlib.sha256(conversation_id.encode()).hexdigest()[:10]}{SUFFIX}"
 
 
-def side_files(path: Path) -> list[Path]:
-    return [path.with_name(path.name + end) for end in SIDE_FILES]
+def with_side_files(path: Path) -> list[Path]:
+    """The paths of a database and of its side files, whether they exist or not."""
+    return [path.with_name(path.name + suffix) for suffix in SIDE_FILES]
 
 
 def inode_of(path: Path) -> int | None:
-    """Which file lies there; None where there is none."""
+    """Identifies the file that is at a path now; None if there is none."""
     try:
         return os.stat(path).st_ino
     except OSError:
@@ -77,10 +80,12 @@ def inode_of(path: Path) -> int | None:
 
 
 def fingerprint(path: Path) -> str:
-    """Changes whenever a commit does: size and time of the file and of its write-ahead log. One of a file written
-    just now is never the same twice, for the next commit may leave the same size and time."""
+    """Changes with every commit: made of the size and time of the file and of its write-ahead log.
+
+    The fingerprint of a file written just now never repeats, because the next commit may leave the same size and time.
+    """
     parts, now = [], time.time_ns()
-    for file in side_files(path)[:2]:
+    for file in with_side_files(path)[:2]:
         with contextlib.suppress(OSError):
             stat = file.stat()
             if stat.st_size or file == path:
@@ -91,8 +96,8 @@ def fingerprint(path: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What a file says of itself."""
+class CatalogEntry:
+    """What the catalog holds of a file. Times are in seconds since 1970; roots are digests of first turns."""
 
     info: ConversationInfo
     updated: float
@@ -100,17 +105,21 @@ class Entry:
     roots: list[bytes]
 
 
-def entry_of(db: sqlite3.Connection, path: Path) -> Entry | None:
-    """Read from an open file; None where it holds no conversation (any more)."""
+def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
+    """Reads an open file; returns None if it holds no conversation, or a forgotten one.
+
+    Raises:
+        StoreUnavailable: The file does not have the name that its conversation's file must have.
+    """
     row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
     state = queries.state(db, row[0], float("-inf")) if row else None
     if state is None:
         return None
-    size = sum(file.stat().st_size for file in side_files(path) if file.exists())
+    size = sum(file.stat().st_size for file in with_side_files(path) if file.exists())
     if (name := file_name(state.conversation_id)) != path.name:
-        raise StoreUnavailable(f"It holds conversation {row[0]!r}, whose file is called {name}.", "Rename it.")
-    info = info_of(state, _turn_id(db, state.head), size)
-    return Entry(info, state.updated, state.expires, _roots(db, state))
+        raise StoreUnavailable(f"It holds conversation {row[0]!r}, whose file must be called {name}.", "Rename it.")
+    info = to_info(state, _turn_id(db, state.head), size)
+    return CatalogEntry(info, state.updated, state.expires, _roots(db, state))
 
 
 def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
@@ -123,7 +132,7 @@ def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
 
 
 class _CatalogDeleted(Exception):
-    """The catalog that was locked is not in the folder any more."""
+    """The catalog that was locked is no longer in the folder."""
 
 
 class Catalog:
@@ -135,61 +144,68 @@ class Catalog:
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
         self._inode: int | None = None
-        self._opening = anyio.Lock()
-        self._ended = False
+        self._connect_lock = anyio.Lock()
+        self._may_open = True
 
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` on the catalog's thread; a catalog that turns out to be damaged, or deleted, is made anew."""
+        """Runs `work` on the catalog's thread. Creates the catalog again if it is found damaged or deleted."""
         try:
-            return await (await self.ready()).run(work)
+            return await (await self.connect()).run(work)
         except BrokenHistory:
             await self.close()
-            return await (await self.ready(anew=True)).run(work)
+            return await (await self.connect(recreate=True)).run(work)
         except StoreUnavailable:
             if self._is_current():
                 raise
-            return await (await self.ready()).run(work)
+            return await (await self.connect()).run(work)
 
-    async def exclusively(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` while no other process makes or removes a file."""
+    async def run_locked(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` while no other process creates or removes a file."""
 
-        def alone(db: sqlite3.Connection) -> T:
+        def locked(db: sqlite3.Connection) -> T:
             with transaction(db):
                 if not self._is_current():
                     raise _CatalogDeleted
                 return work(db)
 
-        for _ in range(_TRIES):
-            with contextlib.suppress(_CatalogDeleted):  # others lock the one made since
-                return await self.run(alone)
-        raise StoreUnavailable(f"{self.path} is deleted again and again.", "Leave it where it is and try again.")
+        for _ in range(_ATTEMPTS_MAX):
+            with contextlib.suppress(_CatalogDeleted):  # other processes lock the one created since
+                return await self.run(locked)
+        raise StoreUnavailable(f"{self.path} is deleted again and again.", "Leave it in place and try again.")
 
-    async def ready(self, *, anew: bool = False) -> Connection:
-        """The open catalog. anew: whatever there is of it is thrown away."""
-        async with self._opening:
+    async def connect(self, *, recreate: bool = False) -> Connection:
+        """Returns the open catalog.
+
+        Args:
+            recreate: Delete the file first if it is not open.
+
+        Raises:
+            StoreUnavailable: The data directory can't be used, or `prevent_reopening` was called.
+        """
+        async with self._connect_lock:
             if self._connection is not None and not self._is_current():
                 await self.close()
             connection = self._connection
             if connection is None:
-                if self._ended:
-                    raise StoreUnavailable("This memory was closed.", "Open it anew.")
+                if not self._may_open:
+                    raise StoreUnavailable("This memory was closed.", "Open a new one.")
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
-                    raise unusable(self.folder.parent, error) from error
-                connection = await run_to_completion(self._open(anew))
+                    raise data_dir_error(self.folder.parent, error) from error
+                connection = await run_to_completion(self._open(recreate))
             return connection
 
-    async def _open(self, anew: bool) -> Connection:
-        connection = self._connection = await connected(lambda: _opened(self.path, anew))
+    async def _open(self, recreate: bool) -> Connection:
+        connection = self._connection = await connect(partial(_open_or_recreate, self.path, recreate))
         self._inode = inode_of(self.path)
         return connection
 
     def prevent_reopening(self) -> None:
-        self._ended = True
+        self._may_open = False
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -197,27 +213,28 @@ class Catalog:
             await run_to_completion(connection.close())
 
     def _is_current(self) -> bool:
-        """Whether the catalog that is open still lies in the folder: anybody may delete it at any time."""
+        """Whether the open catalog is still the one in the folder: anybody may delete it at any time."""
         return self._inode is not None and inode_of(self.path) == self._inode
 
     # Everything below runs on the catalog's thread.
 
     def refresh(self, db: sqlite3.Connection) -> None:
         """Brings the catalog up to date with the folder."""
-        seen = dict(db.execute("SELECT name, fingerprint FROM files"))
-        there = {entry.name: Path(entry.path) for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
-        changed = [(path, now) for name, path in there.items() if (now := fingerprint(path)) != seen.get(name)]
-        gone = [name for name in seen if name not in there]
-        if not changed and not gone:
+        known = dict(db.execute("SELECT name, fingerprint FROM files"))
+        paths = {entry.name: Path(entry.path) for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
+        changed = [(path, now) for name, path in paths.items() if (now := fingerprint(path)) != known.get(name)]
+        removed = [name for name in known if name not in paths]
+        if not changed and not removed:
             return
         with transaction(db):  # the lock covers the reading: files are opened and closed
-            for name in gone:
-                self.strike(db, name)
+            for name in removed:
+                self.delete(db, name)
             for path, now in changed:
-                self.note(db, path.name, now, _read(path))
+                self.update(db, path.name, now, _try_read_entry(path))
 
-    def note(self, db: sqlite3.Connection, name: str, seen: str, entry: Entry | None) -> None:
-        self.strike(db, name)
+    def update(self, db: sqlite3.Connection, name: str, seen: str, entry: CatalogEntry | None) -> None:
+        """Replaces what the catalog holds of a file whose fingerprint is `seen`."""
+        self.delete(db, name)
         if entry is None:
             return
         i = entry.info
@@ -228,18 +245,19 @@ class Catalog:
         )  # fmt: skip
         db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
 
-    def strike(self, db: sqlite3.Connection, name: str) -> None:
+    def delete(self, db: sqlite3.Connection, name: str) -> None:
+        """Deletes what the catalog holds of a file."""
         db.execute("DELETE FROM files WHERE name = ?", (name,))
         db.execute("DELETE FROM roots WHERE name = ?", (name,))
 
-    def infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[tuple[float, ConversationInfo]]:
-        """Each with the instant of its last activity."""
+    def list_infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[tuple[float, ConversationInfo]]:
+        """Conversations that have not expired, each with the time of its last activity (seconds since 1970)."""
         self.refresh(db)
-        where, values = ("AND space = ?", [space]) if space is not None else ("", [])
-        rows = db.execute(f"SELECT updated, {_INFO} FROM files WHERE expires > ? {where}", [now, *values])
+        condition, values = ("AND space = ?", [space]) if space is not None else ("", [])
+        rows = db.execute(f"SELECT updated, {_INFO} FROM files WHERE expires > ? {condition}", [now, *values])
         return [(row[0], _info(row[1:])) for row in rows]
 
-    def with_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
+    def find_by_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
         self.refresh(db)
         found = db.execute(
             "SELECT id FROM files JOIN roots USING (name) WHERE digest = ? AND expires > ? ORDER BY updated DESC, id",
@@ -247,12 +265,12 @@ class Catalog:
         )
         return [row[0] for row in found]
 
-    def expired(self, db: sqlite3.Connection, now: float) -> list[str]:
+    def list_expired(self, db: sqlite3.Connection, now: float) -> list[str]:
         self.refresh(db)
         return [row[0] for row in db.execute("SELECT id FROM files WHERE expires <= ? ORDER BY id", (now,))]
 
-    def remains(self, db: sqlite3.Connection) -> list[Path]:
-        """Files that hold no living conversation though nobody swept them: whoever made or removed them was killed."""
+    def list_orphans(self, db: sqlite3.Connection) -> list[Path]:
+        """Files without a conversation: the process that created or removed them was killed."""
         self.refresh(db)
         known = {row[0] for row in db.execute("SELECT name FROM files")}
         return [Path(e.path) for e in os.scandir(self.folder) if e.name.endswith(SUFFIX) and e.name not in known]
@@ -262,62 +280,66 @@ def _info(row: Sequence[object]) -> ConversationInfo:
     return ConversationInfo(*row)  # type: ignore[arg-type]
 
 
-def _read(path: Path) -> Entry | None:
-    """What a file says of itself; one that can't be read is told and passed over, never touched."""
+def _try_read_entry(path: Path) -> CatalogEntry | None:
+    """Reads a file's entry; one that can't be read is logged and skipped, never changed."""
     try:
-        with reading_only(path) as db:
-            return entry_of(db, path)
+        with open_read_only(path) as db:
+            return read_entry(db, path)
     except (CtxmemError, sqlite3.Error, OSError) as error:
-        log.warning("%s is passed over: %s", path, error)
+        log.warning("Skipped %s: %s", path, error)
         return None
 
 
 def copy_into(file: Path, data_dir: Path) -> Path:
-    """A copy of a conversation's file in a data folder that nobody uses yet, under the name that it must have there.
+    """Copies a conversation's file into a data directory that nobody uses yet, under the name that it must have there.
 
-    Raises StoreUnavailable where the file holds no conversation.
+    Returns:
+        The path of the copy.
+
+    Raises:
+        StoreUnavailable: The file holds no conversation.
     """
     check_header(file)
     folder = data_dir / FOLDER
     folder.mkdir(parents=True)
     copy = Path(shutil.copy(file, folder / f"arriving{file.suffix}"))
     try:
-        with reading_only(copy) as db:
+        with open_read_only(copy) as db:
             row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
     except sqlite3.Error:
         row = None
     if row is None:
-        raise StoreUnavailable(f"{file} holds no conversation.", "Was it copied whole?")
+        raise StoreUnavailable(f"{file} holds no conversation.", "Check that it was copied completely.")
     return copy.rename(folder / file_name(row[0]))
 
 
 @contextlib.contextmanager
-def reading_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another connection to a file, for a look. The caller holds the catalog's lock."""
-    db = open_checked(path, lambda: opened(path))
+def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """A second, read-only connection to a conversation's file. The caller holds the catalog's lock."""
+    db = open_checked(path, partial(open_plain, path))
     try:
         db.execute("PRAGMA query_only = ON")
         yield db
     finally:
         db.close()
-        closed(path)
+        release(path)
 
 
-def _opened(path: Path, anew: bool = False) -> sqlite3.Connection:
-    """The catalog, made anew where it is missing, damaged or of another format: it is only a cache."""
-    if anew:
-        _remove(path)
+def _open_or_recreate(path: Path, recreate: bool = False) -> sqlite3.Connection:
+    """Opens the catalog; creates it if it is missing, damaged or of another format, for it is only a cache."""
+    if recreate:
+        _delete_file(path)
     try:
-        return _prepared(path)
-    except sqlite3.OperationalError:  # busy, no room, no access: nothing is wrong with the file
+        return _open_with_schema(path)
+    except sqlite3.OperationalError:  # busy, disk full, no access: nothing is wrong with the file
         raise
     except sqlite3.DatabaseError:
-        _remove(path)
-        return _prepared(path)
+        _delete_file(path)
+        return _open_with_schema(path)
 
 
-def _prepared(path: Path) -> sqlite3.Connection:
-    db = opener(path, "normal", journal="DELETE", make=True)()
+def _open_with_schema(path: Path) -> sqlite3.Connection:
+    db = open_database(path, "normal", journal="DELETE", create=True)
     try:
         db.execute("PRAGMA secure_delete = ON")
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -334,14 +356,14 @@ def _prepared(path: Path) -> sqlite3.Connection:
     return db
 
 
-def unusable(folder: Path, error: OSError) -> StoreUnavailable:
+def data_dir_error(folder: Path, error: OSError) -> StoreUnavailable:
     return StoreUnavailable(
         f"The data directory {folder} can't be used: {error.strerror}.",
         "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
     )
 
 
-def _remove(path: Path) -> None:
-    log.warning("%s is made anew from the conversations", path)
-    for file in side_files(path):
+def _delete_file(path: Path) -> None:
+    log.warning("Rebuilding %s from the conversations.", path)
+    for file in with_side_files(path):
         file.unlink(missing_ok=True)

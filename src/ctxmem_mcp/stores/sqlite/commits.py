@@ -1,4 +1,4 @@
-"""A commit as one transaction: all rows, the index, the head, or nothing. Runs on the connection's thread."""
+"""Writes a commit in one transaction: all rows, the index, the head, or nothing. Runs on the connection's thread."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Iterable, Sequence
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import ROLES, Highlight, Node, Summary, Turn
 from ctxmem_mcp.stores.base import Closing, Commit, State, StoredPiece
-from ctxmem_mcp.stores.sqlite.compression import Bodies
+from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import transaction
 
-# Pieces are indexed this many at a time: the index writes several pages for each time, few more for each piece.
+# Pieces are indexed this many at a time: each insertion into the index writes several pages, and few more per piece.
 WAITING_MAX = 32
-# The tokenizer takes these as parts of a token and as they are, and whatever is not ASCII.
-_PLAIN = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"
-_WRITTEN = {code: 0xE000 + code for code in range(128) if chr(code) not in _PLAIN}
-_NOTHING = chr(0xE080)
-# Bytes are looked through for others many times faster than a pattern finds them.
-_PLAIN_BYTES = f"{_PLAIN} ".encode() + bytes(range(0x80, 0x100))
+# ASCII characters that FTS5's tokenizer keeps in a token unchanged; it also keeps everything that is not ASCII.
+_KEPT_BY_TOKENIZER = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"
+# All other ASCII characters are replaced by letters of the private use area.
+_ESCAPES = {code: 0xE000 + code for code in range(128) if chr(code) not in _KEPT_BY_TOKENIZER}
+_EMPTY_TERM = chr(0xE080)
+# Deleting the usual bytes and looking for a rest is many times faster than a regular expression.
+_UNESCAPED_BYTES = f"{_KEPT_BY_TOKENIZER} ".encode() + bytes(range(0x80, 0x100))
 
 ROLE_NUMBER = {role: number for number, role in enumerate(ROLES)}
 
@@ -33,8 +34,8 @@ _INSERT_STATE = (
 _UPDATE_STATE = f"UPDATE conversation SET {', '.join(f'{column} = ?' for column in STATE_COLUMNS)}, text_bytes = ?"
 
 
-def write(db: sqlite3.Connection, commit: Commit, bodies: Bodies, now: float) -> None:
-    """Stores a commit durably. Raises HeadMoved where the file's version is not the one it was computed from."""
+def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, now: float) -> None:
+    """Stores a commit durably. Raises HeadMoved if it was not computed from the file's version."""
     state = commit.state
     try:
         with transaction(db):
@@ -45,35 +46,37 @@ def write(db: sqlite3.Connection, commit: Commit, bodies: Bodies, now: float) ->
                 raise HeadMoved(state.conversation_id)
             text_bytes = row[3] if row else 0
             if row is None:
-                db.execute(_INSERT_STATE, (state.conversation_id, *_values(state)))
+                db.execute(_INSERT_STATE, (state.conversation_id, *_state_values(state)))
             if commit.turns:
-                bodies.use_dictionary(db, text_bytes)
-            text_bytes += _write_turns(db, commit.turns, commit.pieces, bodies)
+                compression.use_dictionary(db, text_bytes)
+            text_bytes += _write_turns(db, commit.turns, commit.pieces, compression)
             _write_pieces(db, commit.pieces)
-            _write_closings(db, commit.closings, bodies, now)
+            _write_closings(db, commit.closings, compression, now)
             for run in commit.runs:
                 row = (run.first_seq, run.parent_seq, run.first_index, run.first_piece)
                 db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", row)
-            db.execute(_UPDATE_STATE, (*_values(state), text_bytes))
+            db.execute(_UPDATE_STATE, (*_state_values(state), text_bytes))
     except BaseException:
-        bodies.forget_dictionary()
+        compression.forget_dictionaries()
         raise
 
 
-def _values(state: State) -> tuple[object, ...]:
+def _state_values(state: State) -> tuple[object, ...]:
     return tuple(getattr(state, column) for column in STATE_COLUMNS)
 
 
-def _write_turns(db: sqlite3.Connection, turns: Sequence[Turn], pieces: Sequence[StoredPiece], bodies: Bodies) -> int:
-    """Gives the bytes of text written."""
-    owned: dict[int, list[int]] = {}
+def _write_turns(
+    db: sqlite3.Connection, turns: Sequence[Turn], pieces: Sequence[StoredPiece], compression: TextCompression
+) -> int:
+    """Returns the number of bytes of text, before compression."""
+    piece_ids: dict[int, list[int]] = {}
     for stored in pieces:
-        owned.setdefault(stored.piece.seq, []).append(stored.piece.id)
+        piece_ids.setdefault(stored.piece.seq, []).append(stored.piece.id)
     rows, size = [], 0
     for turn in turns:
-        codec, body = bodies.encode(turn.content)
+        codec, body = compression.compress(turn.content)
         size += len(turn.content.encode())
-        ids = owned[turn.seq]
+        ids = piece_ids[turn.seq]
         rows.append(
             (turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, ids[0], len(ids), turn.name,
              turn.said_at, turn.call_id, codec, body)
@@ -90,7 +93,7 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     if vectors := [(stored.piece.id, stored.vector) for stored in pieces if stored.vector]:
         db.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
-    words = [(stored.piece.id, indexed(stored.terms)) for stored in pieces]
+    words = [(stored.piece.id, encode_terms(stored.terms)) for stored in pieces]
     if not words:
         return
     (first,) = db.execute("SELECT coalesce(min(id), ?) FROM waiting", (words[0][0],)).fetchone()
@@ -102,68 +105,82 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
     db.executemany("INSERT INTO terms (rowid, words) VALUES (?, ?)", words)
 
 
-def indexed(terms: Sequence[str]) -> str:
-    """Terms as one text that the index's tokenizer takes apart into just these."""
+def encode_terms(terms: Sequence[str]) -> str:
+    """Joins terms into one text that the index's tokenizer splits into exactly these terms."""
     joined = " ".join(terms)
-    odd = joined.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES)
-    if odd or joined.count(" ") != max(0, len(terms) - 1) or not all(terms):
-        return " ".join(map(index_term, terms))
+    to_escape = joined.encode("utf-8", "surrogatepass").translate(None, _UNESCAPED_BYTES)
+    if to_escape or joined.count(" ") != max(0, len(terms) - 1) or not all(terms):
+        return " ".join(map(encode_term, terms))
     return joined
 
 
-def index_term(term: str) -> str:
-    """A term as it stands in the index: what would end a token there, or change in it, is written by other letters."""
-    return term.translate(_WRITTEN) if term else _NOTHING
+def encode_term(term: str) -> str:
+    """The term as the index stores it: characters that would end a token, or be changed in it, are escaped."""
+    return term.translate(_ESCAPES) if term else _EMPTY_TERM
 
 
-def _write_closings(db: sqlite3.Connection, closings: Iterable[Closing], bodies: Bodies, now: float) -> None:
+def _write_closings(
+    db: sqlite3.Connection, closings: Iterable[Closing], compression: TextCompression, now: float
+) -> None:
     for closing in closings:
         node = closing.node
-        known = db.execute("SELECT node FROM nodes WHERE digest = ?", (node.digest,)).fetchone()
-        number = known[0] if known else _write_node(db, node, closing.summary, bodies, now)
+        row = db.execute("SELECT node FROM nodes WHERE digest = ?", (node.digest,)).fetchone()
+        number = row[0] if row else _write_node(db, node, closing.summary, compression, now)
         db.execute("INSERT INTO closings VALUES (?, ?, ?)", (closing.closer, node.level, number))
 
 
-def _write_node(db: sqlite3.Connection, node: Node, summary: Summary, bodies: Bodies, now: float) -> int:
-    """Gives its number in this file."""
+def _write_node(db: sqlite3.Connection, node: Node, summary: Summary, compression: TextCompression, now: float) -> int:
+    """Returns the node's number in this file."""
     number = db.execute(
         "INSERT INTO nodes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
         (node.digest, node.level, node.first, node.last, node.tokens, node.strength, b"".join(node.children)),
     ).lastrowid
     assert number is not None
-    codec, body = bodies.encode(summary_text(summary))
+    codec, body = compression.compress(serialize_summary(summary))
     db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (number, summary.author, now, codec, body))
     return number
 
 
-def write_summary(
-    conversation_id: str, digest: bytes, summary: Summary, bodies: Bodies, now: float, db: sqlite3.Connection
+def add_summary(
+    conversation_id: str,
+    digest: bytes,
+    summary: Summary,
+    compression: TextCompression,
+    now: float,
+    db: sqlite3.Connection,
 ) -> None:
     with transaction(db):
-        join_summary(db, living_node(db, conversation_id, digest, now), summary, bodies, now)
+        insert_summary(db, node_number(db, conversation_id, digest, now), summary, compression, now)
 
 
-def living_node(db: sqlite3.Connection, conversation_id: str, digest: bytes, now: float) -> int:
-    """A node's number in this file, if its conversation lives."""
+def node_number(db: sqlite3.Connection, conversation_id: str, digest: bytes, now: float) -> int:
+    """Returns a node's number in this file.
+
+    Raises:
+        UnknownConversation: The conversation has expired or was forgotten.
+        UnknownNode: It has no such node.
+    """
     row = db.execute("SELECT forgotten, expires FROM conversation").fetchone()
     if row is None or row[0] or row[1] <= now:
         raise UnknownConversation(conversation_id)
-    known = db.execute("SELECT node FROM nodes WHERE digest = ?", (digest,)).fetchone()
-    if known is None:
+    found = db.execute("SELECT node FROM nodes WHERE digest = ?", (digest,)).fetchone()
+    if found is None:
         raise UnknownNode(digest.hex(), conversation_id)
-    number: int = known[0]
+    number: int = found[0]
     return number
 
 
-def join_summary(db: sqlite3.Connection, node: int, summary: Summary, bodies: Bodies, now: float) -> None:
-    """Inside a transaction."""
-    bodies.use_dictionary(db)
-    codec, body = bodies.encode(summary_text(summary))
+def insert_summary(
+    db: sqlite3.Connection, node: int, summary: Summary, compression: TextCompression, now: float
+) -> None:
+    """Adds a summary, or replaces the one by the same author. Call it inside a transaction."""
+    compression.use_dictionary(db)
+    codec, body = compression.compress(serialize_summary(summary))
     db.execute("DELETE FROM summaries WHERE node = ? AND author = ?", (node, summary.author))
     db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (node, summary.author, now, codec, body))
 
 
-def summary_text(summary: Summary) -> str:
+def serialize_summary(summary: Summary) -> str:
     """A summary without its author, as JSON: title, highlights, identifiers, open_for."""
     highlights = [[h.kind, h.index, h.role, h.text] for h in summary.highlights]
     return json.dumps(
@@ -173,6 +190,6 @@ def summary_text(summary: Summary) -> str:
     )
 
 
-def summary_of(author: str, text: str) -> Summary:
+def parse_summary(author: str, text: str) -> Summary:
     title, highlights, identifiers, open_for = json.loads(text)
     return Summary(author, title, tuple(Highlight(*h) for h in highlights), tuple(identifiers), open_for)

@@ -1,8 +1,8 @@
-"""Text <-> bytes on disk: compressed where that pays.
+"""Compresses texts for storage if that makes them shorter.
 
-Single turns are short, so they compress badly alone. Once a conversation has some text, its beginning becomes a
-dictionary for all that follows: paths, names and phrases come again and again. Once it has plenty, a second one is
-trained on everything so far. What was written with a dictionary is read with it for ever.
+Single turns are short and compress badly on their own. Once a conversation has some text, its beginning becomes the
+dictionary for all that follows, because paths, names and phrases recur. Once it has plenty, a second dictionary is
+trained on everything so far. A text is always decompressed with the dictionary that it was compressed with.
 """
 
 from __future__ import annotations
@@ -16,42 +16,47 @@ from ctxmem_mcp.errors import BrokenHistory
 if TYPE_CHECKING:
     import zstandard
 
-# A codec above these two is a dictionary's number and one more.
+# Codecs: uncompressed; Zstandard without a dictionary; from 2 on, Zstandard with dictionary number codec - 1.
 RAW, ZSTD = 0, 1
 DICTIONARY_BYTES = 64 * 1024
-# The text there is when the first dictionary is made, and the second.
-MADE_AT_BYTES = (DICTIONARY_BYTES, 1 << 20)
-# Writing with the trained dictionary may take longer: 0.03 ms a turn.
+# The first dictionary is made once there are this many bytes of text, and the second.
+DICTIONARY_AT_BYTES = (DICTIONARY_BYTES, 1 << 20)
+# Compression levels by dictionary number. With the trained dictionary a higher one is affordable: 0.03 ms a turn.
 LEVELS = (3, 3, 9)
 # Shorter texts gain nothing without a dictionary.
-SHORTEST = 64
+COMPRESSED_BYTES_MIN = 64
 SAMPLE_BYTES = 1_000
 
 
-class Bodies:
-    """Encodes and decodes one conversation's texts. Belongs to its connection's thread: contexts are not shared."""
+class TextCompression:
+    """Compresses and decompresses one conversation's texts.
+
+    Belongs to its connection's thread, because Zstandard's contexts must not be shared between threads.
+    """
 
     def __init__(self) -> None:
         self._newest = 0
-        # By the dictionary's number; 0 is none.
+        # By dictionary number; 0 means no dictionary.
         self._dictionaries: dict[int, bytes] = {}
         self._compressors: dict[int, zstandard.ZstdCompressor] = {}
         self._decompressors: dict[int, zstandard.ZstdDecompressor] = {}
 
-    def encode(self, text: str) -> tuple[int, bytes]:
+    def compress(self, text: str) -> tuple[int, bytes]:
+        """Returns (codec, body)."""
         raw = text.encode()
-        if not self._newest and len(raw) < SHORTEST:
+        if not self._newest and len(raw) < COMPRESSED_BYTES_MIN:
             return RAW, raw
         packed = self._compressor(self._newest).compress(raw)
         return (ZSTD + self._newest, packed) if len(packed) < len(raw) else (RAW, raw)
 
-    def decode(self, db: sqlite3.Connection, codec: int, body: bytes) -> str:
+    def decompress(self, db: sqlite3.Connection, codec: int, body: bytes) -> str:
+        """Returns the text. Raises BrokenHistory if the body or its dictionary is damaged."""
         try:
-            return self._unpacked(db, codec, body).decode()
+            return self._decompress_bytes(db, codec, body).decode()
         except UnicodeDecodeError as error:
-            raise _damaged(error) from error
+            raise _damaged_text(error) from error
 
-    def _unpacked(self, db: sqlite3.Connection, codec: int, body: bytes) -> bytes:
+    def _decompress_bytes(self, db: sqlite3.Connection, codec: int, body: bytes) -> bytes:
         if codec == RAW:
             return body
         import zstandard
@@ -59,32 +64,37 @@ class Bodies:
         number = codec - ZSTD
         try:
             if number and number not in self._dictionaries:
-                self._load(db)
+                self._load_dictionaries(db)
             return self._decompressor(number).decompress(body)
-        except (zstandard.ZstdError, KeyError, TypeError) as error:  # its bytes, its dictionary, their kind
-            raise _damaged(error) from error
+        except (zstandard.ZstdError, KeyError, TypeError) as error:  # its bytes, its dictionary, their types
+            raise _damaged_text(error) from error
 
     def use_dictionary(self, db: sqlite3.Connection, text_bytes: int = 0) -> None:
-        """Writes with the file's newest dictionary; makes one, inside the running transaction, once there is text
-        enough for it."""
-        if self._newest == len(MADE_AT_BYTES):
+        """Compresses with the file's newest dictionary from here on.
+
+        Makes the next one, inside the running transaction, if the file has enough text for it.
+
+        Args:
+            text_bytes: The bytes of text in the file.
+        """
+        if self._newest == len(DICTIONARY_AT_BYTES):
             return
-        self._load(db)
-        wanted = sum(text_bytes >= enough for enough in MADE_AT_BYTES)
-        if wanted > self._newest:
-            made = _beginning(self._texts(db)) if wanted == 1 else _trained(self._texts(db))
-            db.execute("INSERT INTO dictionaries VALUES (?, ?)", (wanted, self._compressor(0).compress(made)))
-            self._dictionaries[wanted] = made
-            self._newest = wanted
-            self._compressors.clear()  # nothing is written with an older one again
+        self._load_dictionaries(db)
+        due = sum(text_bytes >= enough for enough in DICTIONARY_AT_BYTES)
+        if due > self._newest:
+            dictionary = _first_bytes(self._texts(db)) if due == 1 else _train(self._texts(db))
+            db.execute("INSERT INTO dictionaries VALUES (?, ?)", (due, self._compressor(0).compress(dictionary)))
+            self._dictionaries[due] = dictionary
+            self._newest = due
+            self._compressors.clear()  # nothing is compressed with an older one again
 
-    def forget_dictionary(self) -> None:
-        """After a rollback: what was made in it is not in the file."""
+    def forget_dictionaries(self) -> None:
+        """To be called after a rollback: a dictionary made in that transaction is not in the file."""
         self._newest = 0
-        for known in (self._dictionaries, self._compressors, self._decompressors):
-            known.clear()
+        for by_number in (self._dictionaries, self._compressors, self._decompressors):
+            by_number.clear()
 
-    def _load(self, db: sqlite3.Connection) -> None:
+    def _load_dictionaries(self, db: sqlite3.Connection) -> None:
         for number, packed in db.execute("SELECT number, body FROM dictionaries WHERE number > ?", (self._newest,)):
             self._dictionaries[number] = self._decompressor(0).decompress(packed)
             self._newest = max(self._newest, number)
@@ -93,54 +103,56 @@ class Bodies:
         for table in ("turns ORDER BY seq", "summaries ORDER BY place"):
             size = 0
             for codec, body in db.execute(f"SELECT codec, body FROM {table}"):
-                text = self.decode(db, codec, body).encode()[: DICTIONARY_BYTES // 4]
+                text = self.decompress(db, codec, body).encode()[: DICTIONARY_BYTES // 4]
                 size += len(text)
                 yield text
-                if size > MADE_AT_BYTES[-1]:
+                if size > DICTIONARY_AT_BYTES[-1]:
                     break
 
     def _compressor(self, number: int) -> zstandard.ZstdCompressor:
-        found = self._compressors.get(number)
-        if found is None:
+        compressor = self._compressors.get(number)
+        if compressor is None:
             import zstandard
 
             level = LEVELS[number]
             if number:
-                trained = zstandard.ZstdCompressionDict(self._dictionaries[number])
-                trained.precompute_compress(level=level)
-                found = zstandard.ZstdCompressor(dict_data=trained, write_checksum=False, write_dict_id=False)
+                dictionary = zstandard.ZstdCompressionDict(self._dictionaries[number])
+                dictionary.precompute_compress(level=level)
+                compressor = zstandard.ZstdCompressor(dict_data=dictionary, write_checksum=False, write_dict_id=False)
             else:
-                found = zstandard.ZstdCompressor(level=level, write_checksum=False)
-            self._compressors[number] = found
-        return found
+                compressor = zstandard.ZstdCompressor(level=level, write_checksum=False)
+            self._compressors[number] = compressor
+        return compressor
 
     def _decompressor(self, number: int) -> zstandard.ZstdDecompressor:
-        found = self._decompressors.get(number)
-        if found is None:
+        decompressor = self._decompressors.get(number)
+        if decompressor is None:
             import zstandard
 
-            trained = zstandard.ZstdCompressionDict(self._dictionaries[number]) if number else None
-            found = self._decompressors[number] = zstandard.ZstdDecompressor(dict_data=trained)
-        return found
+            dictionary = zstandard.ZstdCompressionDict(self._dictionaries[number]) if number else None
+            decompressor = self._decompressors[number] = zstandard.ZstdDecompressor(dict_data=dictionary)
+        return decompressor
 
 
-def _damaged(error: Exception) -> BrokenHistory:
+def _damaged_text(error: Exception) -> BrokenHistory:
     return BrokenHistory(
-        f"A text in the file is damaged ({error}).", "Restore it from a backup; ctxmem-mcp verify says which it is."
+        f"A text in the file is damaged ({error}).",
+        "Run ctxmem-mcp verify to see which, or restore the file from a backup.",
     )
 
 
-def _beginning(texts: Iterator[bytes]) -> bytes:
+def _first_bytes(texts: Iterator[bytes]) -> bytes:
     found = b""
     for text in texts:
         found += text
         if len(found) >= DICTIONARY_BYTES:
             break
-    # A cut inside a letter does no harm: no text begins as a trained dictionary does.
+    # A cut inside a character does no harm: Zstandard takes this as raw content, because no text begins with the magic
+    # number of a trained dictionary.
     return found[:DICTIONARY_BYTES]
 
 
-def _trained(texts: Iterator[bytes]) -> bytes:
+def _train(texts: Iterator[bytes]) -> bytes:
     import zstandard
 
     samples: list[bytes | bytearray | memoryview[int]] = [
@@ -148,5 +160,5 @@ def _trained(texts: Iterator[bytes]) -> bytes:
     ]
     try:
         return zstandard.train_dictionary(DICTIONARY_BYTES, samples).as_bytes()
-    except zstandard.ZstdError:  # too much alike to learn from
-        return _beginning(map(bytes, samples))
+    except zstandard.ZstdError:  # the samples are too much alike
+        return _first_bytes(map(bytes, samples))

@@ -1,7 +1,7 @@
-"""Making and removing files, always under the catalog's lock and on its thread.
+"""Creates and removes conversations' files, always under the catalog's lock and on its thread.
 
-A file is first marked forgotten inside its own transaction: whoever still has it open, in whichever process, sees the
-mark before writing to a file that has no name any more. Then it is unlinked with its side files.
+A file is first marked as forgotten in a transaction of its own: every process that still has it open sees the mark
+before it writes to a file that no longer has a name. Then the file is unlinked with its side files.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ import os
 import sqlite3
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.models import Receipt
-from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, side_files
-from ctxmem_mcp.stores.sqlite.connection import opened, opener, transaction
-from ctxmem_mcp.stores.sqlite.file_open import closed, open_checked
+from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, with_side_files
+from ctxmem_mcp.stores.sqlite.connection import open_database, open_plain, transaction
+from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
-_WIPED = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors".split())
-# How the name of a file ends that is still being made.
-UNFINISHED = ".new"
-# A write-ahead log whose file is gone is nobody's after this long.
-LEFT_SECONDS = 3_600
-# Stands in a file that never got its first turn: whoever is about to write one sees the mark.
+_WIPED_TABLES = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors".split())
+# The suffix of a file that is still being created.
+UNFINISHED_SUFFIX = ".new"
+# A write-ahead log without its database is an orphan once it is this old.
+ORPHAN_SECONDS = 3_600
+# Marks a file that never got its first turn as forgotten, for a process that is about to write it.
 _TOMBSTONE = """
 INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
     encoding, retention_days, created, updated, expires, frontier, forgotten)
@@ -40,78 +41,86 @@ def forget(
     path: Path,
     now: float | None,
     *,
-    empty_too: bool = True,
+    remove_empty: bool = True,
 ) -> Receipt | None:
-    """Removes a conversation: whatever its state (now is None), or only if it has expired by `now`. An empty file,
-    whose maker is about to write to it or was killed, goes too if `empty_too`.
+    """Removes a conversation's file. The caller holds the catalog's lock.
 
-    None where no conversation was removed. The caller holds the catalog's lock.
+    Args:
+        db: The catalog's connection.
+        now: Remove it only if it has expired by then (seconds since 1970); None: in any case.
+        remove_empty: Remove an empty file too. The process that created it is about to write to it, or was killed.
+
+    Returns:
+        The receipt, or None if no conversation was removed.
+
+    Raises:
+        StoreUnavailable: The file is damaged, so that its expiry can't be read.
     """
     if not path.exists():
-        _clear(path)
-        catalog.strike(db, path.name)
+        _delete_files(path)
+        catalog.delete(db, path.name)
         return None
     damaged = False
     try:
-        marked = _mark(path, now, empty_too)
+        counts = _mark_forgotten(path, now, remove_empty)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-        if now is not None:  # as an error of the catalog's connection it would say that the catalog is damaged
+        if now is not None:  # as an error of the catalog's connection it would mean that the catalog is damaged
             raise StoreUnavailable(f"{path} is damaged ({error}).", "Restore or forget its conversation.") from error
         damaged = True
-        marked = (0, 0)  # whoever asks for it to go gets it gone, readable or not
-    if marked is None:
+        counts = (0, 0)  # what a user asks to be forgotten is removed, readable or not
+    if counts is None:
         return None
-    turns, nodes = marked
+    turns, nodes = counts
     size = 0
-    for file in side_files(path):
+    for file in with_side_files(path):
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size
             _unlink(file, path)
-    catalog.strike(db, path.name)
+    catalog.delete(db, path.name)
     return Receipt(conversation_id, turns, nodes, size) if turns or damaged else None
 
 
-def _mark(path: Path, now: float | None, empty_too: bool) -> tuple[int, int] | None:
-    """Marks a file forgotten and gives its turns and nodes; None where it is to be kept."""
-    file = open_checked(path, lambda: opened(path))
+def _mark_forgotten(path: Path, now: float | None, remove_empty: bool) -> tuple[int, int] | None:
+    """Returns how many turns and nodes the file holds, or None if it is to stay."""
+    file = open_checked(path, partial(open_plain, path))
     try:
         with transaction(file):
             row = file.execute("SELECT expires, forgotten, turns FROM conversation").fetchone()
             if row is None:
-                if empty_too:
+                if remove_empty:
                     file.execute(_TOMBSTONE)
-                return (0, 0) if empty_too else None
+                return (0, 0) if remove_empty else None
             if row[1]:
                 return (0, 0)
             if now is not None and row[0] > now:
                 return None
             nodes = 0
-            with contextlib.suppress(sqlite3.DatabaseError):  # damaged or not, its time is over
+            with contextlib.suppress(sqlite3.DatabaseError):  # it is removed although its nodes are damaged
                 (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
             file.execute("UPDATE conversation SET forgotten = 1")
             return (row[2], nodes)
     finally:
         file.close()
-        closed(path)
+        release(path)
 
 
 def _unlink(file: Path, path: Path) -> None:
     try:
         file.unlink()
-    except PermissionError:  # Windows, where another process still has it open: nothing readable may stay in it
+    except PermissionError:  # on Windows, if another process has it open: nothing readable may stay in it
         if file == path:
             _wipe(path)
 
 
 def _wipe(path: Path) -> None:
-    file = opened(path)
+    file = open_plain(path)
     try:
         file.execute("PRAGMA secure_delete = ON")
         with transaction(file):
-            there = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for table in _WIPED.intersection(there):
+            tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in _WIPED_TABLES.intersection(tables):
                 file.execute(f"DELETE FROM {table}")
             file.execute("INSERT INTO terms (terms) VALUES ('delete-all')")
             file.execute("UPDATE conversation SET id = '', title = '', space = NULL, salt = x''")
@@ -121,51 +130,57 @@ def _wipe(path: Path) -> None:
         file.close()
 
 
-def make_room(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path, now: float) -> None:
-    """Sees to it that an empty or a living conversation's file is at `path`. The caller holds the catalog's lock."""
+def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path, now: float) -> None:
+    """Creates the conversation's file if there is none. The caller holds the catalog's lock.
+
+    Afterwards the file at `path` is empty, or holds a conversation that has not expired.
+    """
     if path.exists():
-        forget(catalog, db, conversation_id, path, now, empty_too=False)
+        forget(catalog, db, conversation_id, path, now, remove_empty=False)
         if path.exists():
             return
-    _clear(path)  # SQLite would take what an earlier file left in its write-ahead log for the new one's
-    fresh = path.with_name(path.name + UNFINISHED)
-    _clear(fresh)
-    made = opener(fresh, "full", make=True)()
+    _delete_files(path)  # SQLite would take a write-ahead log left by an earlier file for the new one's
+    unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
+    _delete_files(unfinished)
+    created = open_database(unfinished, "full", create=True)
     try:
-        migrate(made)
-        made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        migrate(created)
+        created.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
-        made.close()
-    os.replace(fresh, path)
+        created.close()
+    os.replace(unfinished, path)
     _sync_folder(path.parent)
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Removes what a killed process was making, and what is left of files that it, or the user, removed. The caller
-    holds the catalog's lock, so nobody makes one now."""
-    for entry in folder.glob(f"*{UNFINISHED}"):
-        _clear(entry)
-    for end in SIDE_FILES[1:]:
-        for entry in folder.glob(f"*{SUFFIX}{end}"):
-            if not entry.with_name(entry.name.removesuffix(end)).exists() and _is_left(entry):
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes left: unfinished files, and side files without a database.
+
+    The caller holds the catalog's lock, so nobody is creating a file. A side file may also be left of a database that
+    the user removed.
+    """
+    for entry in folder.glob(f"*{UNFINISHED_SUFFIX}"):
+        _delete_files(entry)
+    for suffix in SIDE_FILES[1:]:
+        for entry in folder.glob(f"*{SUFFIX}{suffix}"):
+            if not entry.with_name(entry.name.removesuffix(suffix)).exists() and _is_orphan(entry):
                 entry.unlink(missing_ok=True)
 
 
-def _is_left(file: Path) -> bool:
-    """Whether it was there for a while: files that are copied in may come before the one they belong to."""
+def _is_orphan(file: Path) -> bool:
+    """Whether a side file is old: if files are copied into the folder, it may arrive before its database."""
     try:
-        return file.stat().st_ctime <= time.time() - LEFT_SECONDS
+        return file.stat().st_ctime <= time.time() - ORPHAN_SECONDS
     except OSError:
         return False
 
 
-def _clear(path: Path) -> None:
-    for file in side_files(path):
+def _delete_files(path: Path) -> None:
+    for file in with_side_files(path):
         file.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a file's new name durable, where folders can be synced."""
+    """Makes a file's new name durable, on systems that can sync folders."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_DIRECTORY)
         try:
@@ -174,16 +189,21 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def checked(catalog: Catalog, db: sqlite3.Connection, receipt: Receipt, path: Path) -> Receipt:
-    """The receipt with what was looked at once the removal was committed."""
-    done = []
-    if not any(file.exists() for file in side_files(path)):
-        done.append(f"no file {path.name}, write-ahead log or side file of it is left")
-    left = db.execute("SELECT count(*) FROM files WHERE name = ?", (path.name,)).fetchone()[0]
-    left += db.execute("SELECT count(*) FROM roots WHERE name = ?", (path.name,)).fetchone()[0]
-    if not left:
-        done.append("the catalog has no row of it")
-    # The file's bytes as SQLite reads them: closing a raw look at it would drop this process's locks on it.
+def verify_removal(db: sqlite3.Connection, receipt: Receipt, path: Path) -> Receipt:
+    """Returns the receipt with the checks that passed. To be called after the removal was committed.
+
+    Args:
+        db: The catalog's connection.
+        path: Where the conversation's file was.
+    """
+    passed = []
+    if not any(file.exists() for file in with_side_files(path)):
+        passed.append(f"neither the file {path.name} nor its write-ahead log or another side file exists")
+    rows = db.execute("SELECT count(*) FROM files WHERE name = ?", (path.name,)).fetchone()[0]
+    rows += db.execute("SELECT count(*) FROM roots WHERE name = ?", (path.name,)).fetchone()[0]
+    if not rows:
+        passed.append("the catalog has no row of it")
+    # The file's bytes as SQLite reads them: closing another descriptor would drop this process's locks on the file.
     if receipt.conversation_id.encode() not in db.serialize():
-        done.append("the catalog's bytes do not hold its id")
-    return replace(receipt, checked=done)
+        passed.append("the catalog's bytes do not contain its id")
+    return replace(receipt, checked=passed)

@@ -1,9 +1,9 @@
-"""Opening and closing a conversation's file without stepping on somebody who removes it.
+"""Opens and closes a conversation's file safely while other processes may remove it.
 
-Two rules of POSIX and SQLite meet here. All of a process's locks on a file go when any of its descriptors is closed,
-so a header is only read raw while nobody in this process has the file open. And SQLite finds a file's write-ahead log
-by name: whoever opens or closes a file does it under the catalog's lock, so that the log is that of this very file
-and not of one made in its place since.
+Two rules of POSIX and SQLite meet here. A process loses all its locks on a file when it closes any descriptor of it,
+so a header is read raw only while nobody in this process has the file open. And SQLite finds a file's write-ahead log
+by name: a file is opened and closed under the catalog's lock, so that the log belongs to this very file and not to one
+created in its place since.
 """
 
 from __future__ import annotations
@@ -15,44 +15,55 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ctxmem_mcp.stores.sqlite.connection import opened, transaction
+from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
 _lock = threading.Lock()
-_open: Counter[Path] = Counter()
+# How many connections of this process have the file open.
+_open_counts: Counter[Path] = Counter()
 
 
 def open_checked(path: Path, open_it: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
-    """Opens a conversation's file after its header was found to be ours. Pair with `closed`."""
+    """Checks the header of a conversation's file, then opens it. After closing it, call `release`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        StoreUnavailable: The file is not ours or can't be read.
+        NewerFormat: The file has a newer format.
+        sqlite3.Error: It can't be opened.
+    """
     with _lock:
-        if not _open[path]:
+        if not _open_counts[path]:
             try:
                 check_header(path)
             except BaseException:
-                del _open[path]
+                del _open_counts[path]
                 raise
         elif not path.exists():  # the one that is open was removed
             raise FileNotFoundError(path)
-        _open[path] += 1
+        _open_counts[path] += 1
     try:
         return open_it()
     except BaseException:
-        closed(path)
+        release(path)
         raise
 
 
-def closed(path: Path) -> None:
+def release(path: Path) -> None:
+    """Records that one connection of this process to the file was closed."""
     with _lock:
-        _open[path] -= 1
-        if not _open[path]:
-            del _open[path]
+        _open_counts[path] -= 1
+        if not _open_counts[path]:
+            del _open_counts[path]
 
 
 @contextlib.contextmanager
-def nobody_removes(catalog: Path) -> Iterator[None]:
-    """While it lasts, no process makes or removes a conversation's file: holds the catalog's lock, by a connection of
-    its own. Not to be entered by who holds it already."""
-    db = opened(catalog, make=True)  # it may have been deleted just now; who needs its tables makes them
+def catalog_lock(catalog: Path) -> Iterator[None]:
+    """Holds the catalog's lock, on a new connection, so that no process creates or removes a conversation's file.
+
+    The caller must not hold the lock already.
+    """
+    db = open_plain(catalog, create=True)  # it may have been deleted just now; whoever needs its tables creates them
     try:
         with transaction(db):
             yield
@@ -61,11 +72,11 @@ def nobody_removes(catalog: Path) -> Iterator[None]:
 
 
 def close_under_lock(db: sqlite3.Connection, path: Path, catalog: Path) -> None:
-    """Closes a file; if need be without the lock: a catalog that can't be opened keeps nobody from closing."""
+    """Closes a file under the catalog's lock, or without it if the catalog can't be opened."""
     try:
-        with nobody_removes(catalog):
+        with catalog_lock(catalog):
             db.close()
     except sqlite3.Error:
         db.close()
     finally:
-        closed(path)
+        release(path)

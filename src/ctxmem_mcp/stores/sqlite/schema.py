@@ -1,7 +1,7 @@
-"""The tables of a conversation's file, how they came to be, and whether a file is one of ours.
+"""The tables of a conversation's file, their migrations, and the check of a file's header.
 
-A file says in its header what it is: an application id and a format version. Migrations are only ever added; a file
-of a newer format is refused before SQLite opens it, so not a byte beside it changes.
+The header identifies a file by an application id and a format version. Migrations are only ever added. A file of a
+newer format is refused before SQLite opens it, so that neither the file nor anything beside it changes.
 """
 
 from __future__ import annotations
@@ -136,11 +136,15 @@ FORMAT = len(MIGRATIONS)
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Brings a file of ours, or a new empty one, to the present format."""
+    """Migrates a file of ours, or a new empty one, to the current format.
+
+    Raises:
+        NewerFormat: The file has a newer format than this version knows.
+    """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == FORMAT:
         return
-    if version > FORMAT:  # its header was not yet moved from the write-ahead log to where check_header looks
+    if version > FORMAT:  # the new header is still in the write-ahead log, where check_header does not look
         (_, _, path) = db.execute("PRAGMA database_list").fetchone()
         raise NewerFormat(path, version, FORMAT)
     with transaction(db):
@@ -154,9 +158,14 @@ def migrate(db: sqlite3.Connection) -> None:
 
 
 def check_header(path: Path) -> None:
-    """Refuses a file that is not ours, or of a newer format, from its first bytes and without touching it.
+    """Checks from a file's first bytes, without changing anything, that it is ours and of a known format.
 
     Must not be called while this process has the file open: closing it again would drop SQLite's locks on it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        StoreUnavailable: The file is not ours or can't be read.
+        NewerFormat: The file has a newer format than this version knows.
     """
     try:
         with path.open("rb") as file:
@@ -164,9 +173,11 @@ def check_header(path: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreUnavailable(f"{path} can't be read: {error.strerror}.", "See to its access rights.") from error
+        raise StoreUnavailable(f"{path} can't be read: {error.strerror}.", "Check the file's permissions.") from error
     application_id, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
     if not header.startswith(b"SQLite format 3\0") or application_id != APPLICATION_ID:
-        raise StoreUnavailable(f"{path} is not a conversation of ctxmem-mcp; it was not touched.", "Move it away.")
+        raise StoreUnavailable(
+            f"{path} is not a ctxmem-mcp conversation; it was not changed.", "Move it out of the data directory."
+        )
     if version > FORMAT:
         raise NewerFormat(str(path), version, FORMAT)

@@ -1,6 +1,6 @@
-"""The SQLite store: one file per conversation, opened when it is asked for, closed when others need the room.
+"""The SQLite store: one file per conversation, opened on first use and closed when others need its place.
 
-data_dir/catalog.db                      a cache, rebuilt when it is gone
+data_dir/catalog.db                      a cache, rebuilt if it is missing
 data_dir/conversations/NAME.ctxmem       one conversation: copy it, mail it, delete it
 """
 
@@ -22,12 +22,12 @@ import anyio
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
 from ctxmem_mcp.models import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, Page, SpendLimits, State, TermHits, page_of
+from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, Page, SpendLimits, State, TermHits, paginate
 from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, inode_of, unusable
-from ctxmem_mcp.stores.sqlite.compression import Bodies
-from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connected, opener
-from ctxmem_mcp.stores.sqlite.file_open import close_under_lock, closed, nobody_removes, open_checked
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of
+from ctxmem_mcp.stores.sqlite.compression import TextCompression
+from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
+from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, close_under_lock, open_checked, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 log = logging.getLogger(__name__)
@@ -38,190 +38,198 @@ FILES_OPEN_MAX = 16
 
 
 @dataclass(slots=True)
-class _Open:
-    """A conversation's open file. inode: which file it was when it was opened."""
+class _OpenFile:
+    """A conversation's open file. `inode` identifies the file that was opened; `users` counts operations on it."""
 
     connection: Connection
     path: Path
     inode: int
-    bodies: Bodies = field(default_factory=Bodies)
-    summaries: queries.Summaries = field(default_factory=queries.Summaries)
+    compression: TextCompression = field(default_factory=TextCompression)
+    summaries: queries.SummaryCache = field(default_factory=queries.SummaryCache)
     users: int = 0
 
-    def rewritten(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
-        """Does something to summaries; those read before may be others now."""
+    def write_summaries(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
+        """Runs `work`, which may write summaries, and clears the cache of summaries read before."""
         try:
             return work(db)
         finally:
             self.summaries.clear()
 
     def is_current(self) -> bool:
-        """Whether the path still leads to this file, and not to nothing or to one made since."""
+        """Whether the path still leads to this file, and not to none or to one created since."""
         return inode_of(self.path) == self.inode
 
 
 class SqliteStore:
-    """Keeps conversations in files under `data_dir`. Implements stores.contract.Store.
-
-    durability: "full" waits for the disk at each commit; "normal" may lose the last commits to a power cut (never to
-    a killed process), and is faster.
-    """
+    """Holds conversations in files under `data_dir`. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self, data_dir: Path, *, durability: Durability = "full") -> None:
+        """Opens nothing yet: files are opened on first use.
+
+        Args:
+            data_dir: Created if it is missing.
+            durability: "full" waits for the disk at each commit. "normal" is faster and may lose the last commits to a
+                power failure (never to a killed process).
+        """
         self._catalog = Catalog(data_dir)
         self._durability: Durability = durability
-        self._files: OrderedDict[str, _Open] = OrderedDict()
-        self._opening = anyio.Lock()
-        # Files made by a commit under way and still empty: our own sweep leaves them alone.
-        self._begun: set[Path] = set()
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._open_lock = anyio.Lock()
+        # Files created by a commit in progress and still empty: this store's own sweep leaves them alone.
+        self._creating: set[Path] = set()
 
     # ------------------------------------------------------------ the contract
 
     async def load(self, conversation_id: str, now: float) -> State | None:
         with contextlib.suppress(UnknownConversation):
-            return await self._ask(conversation_id, partial(queries.state, conversation_id=conversation_id, now=now))
+            return await self._run(conversation_id, partial(queries.state, conversation_id=conversation_id, now=now))
         return None
 
     async def commit(self, commit: Commit, now: float) -> None:
         conversation_id = commit.state.conversation_id
-        begun = {self._catalog.path_of(conversation_id)} if commit.state.version == 1 else set[Path]()
-        self._begun |= begun
+        creating = {self._catalog.path_of(conversation_id)} if commit.state.version == 1 else set[Path]()
+        self._creating |= creating
         try:
-            if begun:
-                await self._make(conversation_id, now)
-            async with self._using(conversation_id) as file:
-                await file.connection.run(partial(commits.write, commit=commit, bodies=file.bodies, now=now))
+            if creating:
+                await self._create_file(conversation_id, now)
+            async with self._use(conversation_id) as file:
+                await file.connection.run(partial(commits.write, commit=commit, compression=file.compression, now=now))
         except UnknownConversation:
             raise HeadMoved(conversation_id) from None
         finally:
-            self._begun -= begun
+            self._creating -= creating
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
-        async with self._using(conversation_id) as file:
-            return await file.connection.run(
-                partial(queries.turns, seqs=seqs, bodies=file.bodies, metadata_only=metadata_only)
-            )
+        async with self._use(conversation_id) as file:
+            read = partial(queries.turns, seqs=seqs, compression=file.compression, metadata_only=metadata_only)
+            return await file.connection.run(read)
 
     async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
-        return await self._ask(conversation_id, partial(queries.digests, first_seq=first_seq, last_seq=last_seq))
+        return await self._run(conversation_id, partial(queries.digests, first_seq=first_seq, last_seq=last_seq))
 
     async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
-        return await self._ask(conversation_id, partial(queries.nodes, wanted=digests))
+        return await self._run(conversation_id, partial(queries.nodes, digests=digests))
 
     async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-        return await self._ask(conversation_id, partial(queries.closings, first_seq=first_seq, last_seq=last_seq))
+        return await self._run(conversation_id, partial(queries.closings, first_seq=first_seq, last_seq=last_seq))
 
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
-        return await self._ask(conversation_id, partial(queries.nodes_over, first=first, last=last))
+        return await self._run(conversation_id, partial(queries.nodes_over, first=first, last=last))
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
-        async with self._using(conversation_id) as file:
-            read = partial(queries.summaries, wanted=digests, bodies=file.bodies, known=file.summaries)
+        async with self._use(conversation_id) as file:
+            read = partial(queries.summaries, digests=digests, compression=file.compression, cache=file.summaries)
             return await file.connection.run(read)
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
-        async with self._using(conversation_id) as file:
-            work = partial(commits.write_summary, conversation_id, digest, summary, file.bodies, now)
-            await file.connection.run(partial(file.rewritten, work))
+        async with self._use(conversation_id) as file:
+            work = partial(commits.add_summary, conversation_id, digest, summary, file.compression, now)
+            await file.connection.run(partial(file.write_summaries, work))
 
     async def begin_call(
-        self, conversation_id: str, call: ModelCall, caps: SpendLimits, now: float
+        self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
     ) -> ModelCall | CallRefusal:
-        async with self._using(conversation_id) as file:
-            begin = partial(model_calls.begin, conversation_id, call, caps, now)
-            with anyio.CancelScope(shield=True):  # what is set aside in one file is set aside in both
+        async with self._use(conversation_id) as file:
+            begin = partial(model_calls.begin, conversation_id, call, limits, now)
+            with anyio.CancelScope(shield=True):  # tokens reserved in the file are reserved in the catalog too
                 begun = await file.connection.run(begin)
                 if isinstance(begun, CallRefusal):
                     return begun
-                spend = partial(model_calls.set_aside, self._catalog, begun, caps.tokens_per_day)
-                if not await self._catalog.exclusively(spend):
-                    await file.connection.run(partial(model_calls.end, conversation_id, begun, None, file.bodies, now))
-                    begun = CallRefusal.DAY_LIMIT
+                reserve = partial(model_calls.reserve, self._catalog, begun, limits.tokens_per_day)
+                if not await self._catalog.run_locked(reserve):
+                    undo = partial(model_calls.end, conversation_id, begun, None, file.compression, now)
+                    await file.connection.run(undo)
+                    return CallRefusal.DAY_LIMIT
         return begun
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
-        async with self._using(conversation_id) as file:
+        async with self._use(conversation_id) as file:
             with anyio.CancelScope(shield=True):
-                work = partial(model_calls.end, conversation_id, call, summary, file.bodies, now)
-                if more := await file.connection.run(partial(file.rewritten, work)):
-                    await self._catalog.exclusively(partial(model_calls.settle, call.day, more))
+                work = partial(model_calls.end, conversation_id, call, summary, file.compression, now)
+                if difference := await file.connection.run(partial(file.write_summaries, work)):
+                    await self._catalog.run_locked(partial(model_calls.adjust, call.day, difference))
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        return await self._ask(conversation_id, model_calls.of)
+        return await self._run(conversation_id, model_calls.list_calls)
 
     async def spent(self, day: int) -> int:
-        return await self._catalog.exclusively(partial(model_calls.spent, self._catalog, day))
+        return await self._catalog.run_locked(partial(model_calls.spent, self._catalog, day))
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        return await self._ask(conversation_id, partial(queries.pieces, ids=ids))
+        return await self._run(conversation_id, partial(queries.pieces, ids=ids))
 
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        return await self._ask(conversation_id, partial(queries.pieces_of, seqs=seqs))
+        return await self._run(conversation_id, partial(queries.pieces_of, seqs=seqs))
 
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        return await self._ask(conversation_id, partial(queries.vectors, ids=ids))
+        return await self._run(conversation_id, partial(queries.vectors, ids=ids))
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        return await self._ask(conversation_id, partial(queries.term_hits, wanted=terms, cap=cap))
+        return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
 
     async def find(self, root: bytes, now: float) -> list[str]:
-        return await self._catalog.run(lambda db: self._catalog.with_root(db, root, now))
+        return await self._catalog.run(lambda db: self._catalog.find_by_root(db, root, now))
 
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> Page:
-        return page_of(await self._catalog.run(lambda db: self._catalog.infos(db, now, space)), limit, cursor)
+        return paginate(await self._catalog.run(lambda db: self._catalog.list_infos(db, now, space)), limit, cursor)
 
     async def forget(self, conversation_id: str) -> Receipt:
-        await self._drop(conversation_id)
+        await self._close_file(conversation_id)
         path = self._catalog.path_of(conversation_id)
-        receipt = await self._catalog.exclusively(
+        receipt = await self._catalog.run_locked(
             lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path, None)
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
-        return await self._catalog.run(lambda db: file_lifecycle.checked(self._catalog, db, receipt, path))
+        return await self._catalog.run(lambda db: file_lifecycle.verify_removal(db, receipt, path))
 
     async def sweep(self, now: float) -> list[str]:
         swept = []
-        for conversation_id in await self._catalog.run(lambda db: self._catalog.expired(db, now)):
-            await self._drop(conversation_id)
+        for conversation_id in await self._catalog.run(lambda db: self._catalog.list_expired(db, now)):
+            await self._close_file(conversation_id)
             path = self._catalog.path_of(conversation_id)
             try:
-                if await self._catalog.exclusively(partial(self._sweep_one, conversation_id, path, now)):
+                if await self._catalog.run_locked(partial(self._remove_expired, conversation_id, path, now)):
                     swept.append(conversation_id)
-            except (CtxmemError, OSError) as error:  # the others' time is over too
-                log.warning("%s has expired and is still there: %s", path, error)
-        for path in set(await self._catalog.run(self._catalog.remains)) - self._begun:
-            with contextlib.suppress(CtxmemError, OSError):  # what is not ours, or can't be read, is left alone
-                await self._catalog.exclusively(partial(self._sweep_one, "", path, now))
-        await self._catalog.exclusively(lambda _: file_lifecycle.clear_unfinished(self._catalog.folder))
+            except (CtxmemError, OSError) as error:  # the other expired ones are still removed
+                log.warning("%s has expired but can't be removed: %s", path, error)
+        for path in set(await self._catalog.run(self._catalog.list_orphans)) - self._creating:
+            with contextlib.suppress(CtxmemError, OSError):  # files that are not ours or can't be read stay
+                await self._catalog.run_locked(partial(self._remove_expired, "", path, now))
+        await self._catalog.run_locked(lambda _: file_lifecycle.remove_leftovers(self._catalog.folder))
         return swept
 
-    def _sweep_one(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
+    def _remove_expired(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
         return file_lifecycle.forget(self._catalog, db, conversation_id, path, now)
 
-    def prevent_reopening(self) -> None:
-        """From here on nothing is opened: nobody would tell its thread to end, and the process would wait for it."""
-        self._catalog.prevent_reopening()
-
     async def close(self) -> None:
+        """Closes all files. The store opens them again when it is used again, unless `prevent_reopening` was called."""
         for conversation_id in list(self._files):
-            await self._drop(conversation_id)
+            await self._close_file(conversation_id)
         await self._catalog.close()
+
+    def prevent_reopening(self) -> None:
+        """Makes every later attempt to open a file raise StoreUnavailable.
+
+        To be called before the last `close`: nobody would end the thread of a file opened after it, and the process
+        would wait for that thread.
+        """
+        self._catalog.prevent_reopening()
 
     # ------------------------------------------------------------ files
 
-    async def _ask(self, conversation_id: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        async with self._using(conversation_id) as file:
+    async def _run(self, conversation_id: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        async with self._use(conversation_id) as file:
             return await file.connection.run(work)
 
     @contextlib.asynccontextmanager
-    async def _using(self, conversation_id: str) -> AsyncIterator[_Open]:
-        """The conversation's file, kept open while it is in use."""
+    async def _use(self, conversation_id: str) -> AsyncIterator[_OpenFile]:
+        """The conversation's file, which stays open while it is in use."""
         file = self._files.get(conversation_id)
         if file is None or not file.is_current():
-            file = await self._opened(conversation_id)
+            file = await self._get_or_open(conversation_id)
         self._files.move_to_end(conversation_id)
         file.users += 1
         try:
@@ -229,61 +237,61 @@ class SqliteStore:
         finally:
             file.users -= 1
 
-    async def _opened(self, conversation_id: str) -> _Open:
-        async with self._opening:
+    async def _get_or_open(self, conversation_id: str) -> _OpenFile:
+        async with self._open_lock:
             file = self._files.get(conversation_id)
             if file is None or not file.is_current():
-                return await run_to_completion(self._opened_anew(conversation_id))
+                return await run_to_completion(self._reopen(conversation_id))
             return file
 
-    async def _opened_anew(self, conversation_id: str) -> _Open:
-        await self._drop(conversation_id)
+    async def _reopen(self, conversation_id: str) -> _OpenFile:
+        await self._close_file(conversation_id)
         await self._close_idle()
         file = self._files[conversation_id] = await self._open(conversation_id)
         return file
 
-    async def _open(self, conversation_id: str) -> _Open:
+    async def _open(self, conversation_id: str) -> _OpenFile:
         path = self._catalog.path_of(conversation_id)
         try:
             inode = os.stat(path).st_ino
-            await self._catalog.ready()
-            connection = await connected(partial(self._opened_file, path))
+            await self._catalog.connect()
+            connection = await connect(partial(self._open_current_format, path))
         except FileNotFoundError:
             raise UnknownConversation(conversation_id) from None
         except OSError as error:
-            raise unusable(path.parent.parent, error) from error
-        return _Open(connection, path, inode)
+            raise data_dir_error(path.parent.parent, error) from error
+        return _OpenFile(connection, path, inode)
 
-    def _opened_file(self, path: Path) -> sqlite3.Connection:
-        with nobody_removes(self._catalog.path):
-            db = open_checked(path, opener(path, self._durability))  # nobody unlinks it between the look and this
+    def _open_current_format(self, path: Path) -> sqlite3.Connection:
+        with catalog_lock(self._catalog.path):  # nobody removes the file between the check and the opening
+            db = open_checked(path, partial(open_database, path, self._durability))
             try:
                 migrate(db)
             except BaseException:
                 db.close()
-                closed(path)
+                release(path)
                 raise
             return db
 
     async def _close_idle(self) -> None:
-        """Makes room for one more."""
+        """Makes room for one more open file."""
         idle = [name for name, file in self._files.items() if not file.users]
         for name in idle[: max(0, len(self._files) + 1 - FILES_OPEN_MAX)]:
-            await self._drop(name)
+            await self._close_file(name)
 
-    async def _drop(self, conversation_id: str) -> None:
+    async def _close_file(self, conversation_id: str) -> None:
         file = self._files.pop(conversation_id, None)
         if file is not None:
-            await run_to_completion(self._close(file))
+            await run_to_completion(self._close_connection(file))
 
-    async def _close(self, file: _Open) -> None:
+    async def _close_connection(self, file: _OpenFile) -> None:
         await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
         await file.connection.close()
 
-    async def _make(self, conversation_id: str, now: float) -> None:
-        """Makes the conversation's file where there is none; an expired or forgotten one is removed first."""
+    async def _create_file(self, conversation_id: str, now: float) -> None:
+        """Creates the conversation's file if there is none; an expired or forgotten one is removed first."""
         path = self._catalog.path_of(conversation_id)
-        await self._drop(conversation_id)
-        await self._catalog.exclusively(
-            lambda db: file_lifecycle.make_room(self._catalog, db, conversation_id, path, now)
+        await self._close_file(conversation_id)
+        await self._catalog.run_locked(
+            lambda db: file_lifecycle.ensure_file(self._catalog, db, conversation_id, path, now)
         )
