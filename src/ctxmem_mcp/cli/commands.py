@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ctxmem_mcp.capture import importer
-from ctxmem_mcp.cli import export_file, import_all, import_export, install, output
-from ctxmem_mcp.cli.output_printing import print_json, print_view
-from ctxmem_mcp.cli.runner import Flags, conversation_named, with_memory
+from ctxmem_mcp.cli import import_export, install, output
+from ctxmem_mcp.cli.output import print_json, print_view
+from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Hit, OutlineNode, View
@@ -25,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_flags = Flags()
+_options = GlobalOptions()
 
 Conversation = Annotated[
     str, typer.Argument(help="An id, a beginning of it that only one has, or `last`.", show_default=False)
@@ -53,7 +52,7 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Says the version.")
     ] = False,
 ) -> None:
-    _flags.data_dir, _flags.config = data_dir, config
+    _options.data_dir, _options.config = data_dir, config
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
@@ -61,8 +60,8 @@ def serve(context: typer.Context) -> None:
     """Serve MCP: over stdio for the agent that starts it, or with --transport http. `serve --help` says more."""
     from ctxmem_mcp.serve import args
 
-    before = [] if _flags.data_dir is None else [f"--data-dir={_flags.data_dir}"]
-    raise typer.Exit(args.run([*before, *([f"--config={_flags.config}"] if _flags.config else []), *context.args]))
+    before = [] if _options.data_dir is None else [f"--data-dir={_options.data_dir}"]
+    raise typer.Exit(args.run([*before, *([f"--config={_options.config}"] if _options.config else []), *context.args]))
 
 
 @app.command()
@@ -92,32 +91,12 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Bring in transcripts: Claude Code, Codex, OpenAI messages, JSON Lines of turns and more. What is known stays."""
-    if everything and not paths:
-        import_all.import_all(_flags, retention_days, as_json)
-        return
-    if everything or not paths:
+    if everything == bool(paths):
         raise InvalidArgument("PATH", "or --all is needed, and one of them alone", "For example: import --all.")
-    carried = [path for path in paths if path.suffix == export_file.SUFFIX and path.is_file()]
-    files, named = importer.files_under([path for path in paths if path not in carried])
-    read, refused = import_export.read(files, named)
-
-    async def work(memory: Memory) -> list[importer.Imported]:
-        apart = list(importer.apart(read))
-        total = sum(len(way) for _, transcript in apart for way in (*transcript.left, transcript.turns))
-        with import_export.progress(total, as_json) as advance:
-            done = [await importer.bring_in(memory, file, one, retention_days, advance) for file, one in apart]
-            done += [import_export.as_imported(path, await export_file.take_in(path, memory)) for path in carried]
-        importer.known_no_more(_flags.settings().data_dir, files)
-        return [imported for imported in done if imported is not None]
-
-    done = with_memory(_flags, work)
-    if as_json:
-        print_json([asdict(imported) for imported in done])
+    if everything:
+        import_export.import_all(_options, retention_days, as_json)
     else:
-        import_export.tell(done)
-    for message in refused:
-        typer.echo(f"ctxmem-mcp: {message}", err=True)
-    raise typer.Exit(1 if refused else 0)
+        raise typer.Exit(import_export.import_paths(_options, paths or (), retention_days, as_json))
 
 
 @app.command("export")
@@ -128,17 +107,7 @@ def export_(
     as_json: Json = False,
 ) -> None:
     """Write a conversation to one file, with its branches, for another machine or run to import."""
-
-    async def work(memory: Memory) -> dict[str, Any]:
-        found = await conversation_named(memory, conversation)
-        to = path or Path(f"{found.replace(':', '-')}{export_file.SUFFIX}")
-        return {"file": str(to), **asdict(await export_file.export(memory, found, to, replace=force))}
-
-    done = with_memory(_flags, work)
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(f"{done['file']}: {output.counted(done['turns'], 'turn')} of {done['conversation_id']}.")
+    import_export.export(_options, conversation, path, force, as_json)
 
 
 @app.command()
@@ -146,11 +115,11 @@ def watch(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Default: all agents' folders.", show_default=False)
     ] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = import_all.EVERY_SECONDS,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = import_export.POLL_SECONDS,
     as_json: Json = False,
 ) -> None:
     """Follow transcripts as they grow, until control-C: for agents without hooks."""
-    import_all.watch(_flags, paths or [], every, as_json)
+    import_export.watch(_options, paths or [], every, as_json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -161,7 +130,7 @@ def hook(
     """What an agent calls at its events, with the event on stdin. Answers at once, always with exit code 0."""
     from ctxmem_mcp.hooks import entry
 
-    before = ["--data-dir", _flags.data_dir] if _flags.data_dir else []
+    before = ["--data-dir", _options.data_dir] if _options.data_dir else []
     entry.run([*before, agent, *([event] if event else [])])
 
 
@@ -171,7 +140,7 @@ def hook(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """The conversations, last active first."""
-    found = with_memory(_flags, Memory.all_conversations)
+    found = with_memory(_options, Memory.all_conversations)
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
@@ -191,10 +160,10 @@ def show(
     """Draw the tree of a conversation."""
 
     async def work(memory: Memory) -> tuple[Any, list[OutlineNode]]:
-        found = await conversation_named(memory, conversation)
+        found = await resolve_conversation(memory, conversation)
         return await memory.info(found), await memory.outline(found, turn_id=turn, depth=depth)
 
-    state, roots = with_memory(_flags, work)
+    state, roots = with_memory(_options, work)
     if as_json:
         print_json({"conversation_id": state.conversation_id, "roots": [asdict(root) for root in roots]})
         return
@@ -219,10 +188,10 @@ def context(
         raise InvalidArgument("--layout", f"is {layout!r}; takes tree or stable")
 
     async def work(memory: Memory) -> View:
-        found = await conversation_named(memory, conversation)
+        found = await resolve_conversation(memory, conversation)
         return await memory.view(found, query=query, token_budget=budget, turn_id=turn, layout=layout, explain=explain)
 
-    print_view(with_memory(_flags, work), as_json)
+    print_view(with_memory(_options, work), as_json)
 
 
 @app.command()
@@ -236,10 +205,10 @@ def expand(
     """Open a node or a turn, down to the verbatim text."""
 
     async def work(memory: Memory) -> View:
-        found = await conversation_named(memory, conversation)
+        found = await resolve_conversation(memory, conversation)
         return await memory.expand(found, node, token_budget=budget, cursor=cursor)
 
-    print_view(with_memory(_flags, work), as_json)
+    print_view(with_memory(_options, work), as_json)
 
 
 @app.command("hand-off")
@@ -252,10 +221,10 @@ def hand_off(
     """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open."""
 
     async def work(memory: Memory) -> View:
-        found = await conversation_named(memory, conversation)
+        found = await resolve_conversation(memory, conversation)
         return await memory.hand_off(found, token_budget=budget, note=note)
 
-    print_view(with_memory(_flags, work), as_json)
+    print_view(with_memory(_options, work), as_json)
 
 
 @app.command()
@@ -271,10 +240,10 @@ def search(
     """Turns that speak of something, best first."""
 
     async def work(memory: Memory) -> list[Hit]:
-        found = None if conversation is None else await conversation_named(memory, conversation)
+        found = None if conversation is None else await resolve_conversation(memory, conversation)
         return await memory.search(query, conversation_id=found, limit=limit, role=role, since=since, until=until)
 
-    hits = with_memory(_flags, work)
+    hits = with_memory(_options, work)
     if as_json:
         print_json([asdict(hit) for hit in hits])
         return
@@ -300,9 +269,9 @@ def revert(
     """Move the head to a turn; nothing is deleted, and reverting to the previous head undoes it."""
 
     async def work(memory: Memory) -> Any:
-        return await memory.revert(await conversation_named(memory, conversation), turn)
+        return await memory.revert(await resolve_conversation(memory, conversation), turn)
 
-    done = with_memory(_flags, work)
+    done = with_memory(_options, work)
     if as_json:
         print_json(asdict(done))
     else:
@@ -318,9 +287,9 @@ def forget(
     """Remove every byte of a conversation. Can't be undone."""
 
     async def find(memory: Memory) -> str:
-        return await conversation_named(memory, conversation)
+        return await resolve_conversation(memory, conversation)
 
-    found = with_memory(_flags, find)
+    found = with_memory(_options, find)
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidArgument("--yes", "is needed where nobody can be asked", f"It would forget {found}.")
@@ -329,7 +298,7 @@ def forget(
     async def work(memory: Memory) -> Any:
         return await memory.forget(found, found)
 
-    receipt = with_memory(_flags, work)
+    receipt = with_memory(_options, work)
     if as_json:
         print_json(asdict(receipt))
         return
@@ -350,12 +319,12 @@ def retention(
     """Say, or set, how long a conversation is kept after its last append."""
 
     async def work(memory: Memory) -> Any:
-        found = await conversation_named(memory, conversation)
+        found = await resolve_conversation(memory, conversation)
         return await (memory.info(found) if days is None else memory.set_retention(found, days))
 
     from ctxmem_mcp.models import iso
 
-    state = with_memory(_flags, work)
+    state = with_memory(_options, work)
     told = {
         "conversation_id": state.conversation_id, "retention_days": state.retention_days,
         "expires_at": iso(state.expires),
@@ -375,11 +344,11 @@ def verify(
     """Recompute every hash of stored turns and nodes. Exit code 1 when something is wrong."""
 
     async def work(memory: Memory) -> dict[str, list[str]]:
-        named = [await conversation_named(memory, given) for given in conversations or ()]
+        named = [await resolve_conversation(memory, given) for given in conversations or ()]
         wanted = named or [info.conversation_id for info in await memory.all_conversations()]
         return {conversation: await _faults(memory, conversation) for conversation in wanted}
 
-    found = with_memory(_flags, work)
+    found = with_memory(_options, work)
     if as_json:
         print_json(found)
     else:
@@ -406,4 +375,4 @@ def demo() -> None:
     shown.run()
 
 
-install.add_to(app, _flags)
+install.add_to(app, _options)

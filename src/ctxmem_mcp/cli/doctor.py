@@ -12,7 +12,7 @@ from typing import Any
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.cli.output import counted
-from ctxmem_mcp.cli.runner import Flags, with_memory
+from ctxmem_mcp.cli.runner import GlobalOptions, with_memory
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.inspect import AgentReport, Fault, inspect_agent
@@ -35,10 +35,10 @@ class Folder:
     faults: list[Fault] = field(default_factory=list)
 
 
-def run(host: HostPaths, flags: Flags, as_json: bool) -> int:
+def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     """Looks and tells; gives the exit code, 1 where something is wrong."""
     reports = [inspect_agent(agent, host) for agent in AGENTS.values()]
-    usual, *others = folders = _folders(flags, reports)
+    usual, *others = folders = _folders(options, reports)
     wrong = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
     if as_json:
         told = {
@@ -110,35 +110,35 @@ def _say(line: str) -> None:
 # ---------------------------------------------------------------- the data folders
 
 
-def _folders(flags: Flags, reports: list[AgentReport]) -> list[Folder]:
+def _folders(options: GlobalOptions, reports: list[AgentReport]) -> list[Folder]:
     """The usual one, and those that agents' servers and hooks were told to use instead."""
-    usual = _folder(flags, "name another folder with CTXMEM_DATA_DIR")
+    usual = _folder(options, "name another folder with CTXMEM_DATA_DIR")
     users: dict[Path, list[AgentReport]] = {}
     for report in reports:
         for path in map(Path, report.data_dirs()):
             if path != Path(usual.path):
                 users.setdefault(path, []).append(report)
-    return [usual, *(_folder_of(users[path], path, flags) for path in users)]
+    return [usual, *(_folder_of(users[path], path, options) for path in users)]
 
 
-def _folder_of(users: list[AgentReport], path: Path, flags: Flags) -> Folder:
+def _folder_of(users: list[AgentReport], path: Path, options: GlobalOptions) -> Folder:
     again = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
-    folder = _folder(replace(flags, data_dir=str(path)), f"run `{again}`")
+    folder = _folder(replace(options, data_dir=str(path)), f"run `{again}`")
     folder.agents = [report.title for report in users]
     return folder
 
 
-def _folder(flags: Flags, other: str) -> Folder:
+def _folder(options: GlobalOptions, other: str) -> Folder:
     """other: how to have another one."""
     try:
-        path = flags.settings().data_dir
+        path = options.settings().data_dir
     except CtxmemError as error:
         return Folder("", faults=[Fault(error.message.rstrip("."), error.hint)])
     folder = Folder(str(path), spooled=len(spool.waiting(str(path))))
     _judge_disk(folder, path, other)
     if path.is_dir() and folder.writable:
         try:
-            folder.conversations = len(with_memory(flags, Memory.all_conversations))
+            folder.conversations = len(with_memory(options, Memory.all_conversations))
         except CtxmemError as error:
             folder.faults.append(Fault(error.message.rstrip("."), error.hint))
     return folder

@@ -1,25 +1,68 @@
-"""What `import` needs beside the importing itself: reading many files, a progress bar, telling what came of it."""
+"""The commands `import`, `export` and `watch`."""
 
 from __future__ import annotations
 
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from ctxmem_mcp.capture import importer
-from ctxmem_mcp.cli import output
+from ctxmem_mcp.capture import importer, watcher
+from ctxmem_mcp.capture.importer import Imported
+from ctxmem_mcp.capture.transcript_sync import Follower
+from ctxmem_mcp.cli import conversation_file, output
+from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.transcripts.base import Transcript
 from ctxmem_mcp.transfer import TransferResult
 
-
-def as_imported(path: Path, done: TransferResult) -> importer.Imported:
-    """What a carried conversation gave, told like any import."""
-    known = done.turns - done.new
-    return importer.Imported(str(path), "ctxmem", done.conversation_id, done.turns, known, done.new, done.head)
+POLL_SECONDS = 2.0
+WARNINGS_SHOWN = 5
 
 
-def read(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
-    """Transcripts of the files that are some; of the others that were named, why not."""
+# ---------------------------------------------------------------- import PATH
+
+
+def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: int | None, as_json: bool) -> int:
+    """Imports transcripts and `.ctxmem` files.
+
+    Returns:
+        The exit code: 1 if a file was refused; the others are imported all the same.
+    """
+    exported = [path for path in paths if path.suffix == conversation_file.SUFFIX and path.is_file()]
+    files, named = importer.files_under([path for path in paths if path not in exported])
+    read, refused = _read_transcripts(files, named)
+
+    async def work(memory: Memory) -> list[Imported]:
+        transcripts = list(importer.apart(read))
+        total = sum(len(way) for _, transcript in transcripts for way in (*transcript.left, transcript.turns))
+        with _turns_progress(total, as_json) as advance:
+            done = [await importer.bring_in(memory, file, one, retention_days, advance) for file, one in transcripts]
+            done += [_as_imported(path, await conversation_file.import_file(path, memory)) for path in exported]
+        importer.known_no_more(options.settings().data_dir, files)
+        return [imported for imported in done if imported is not None]
+
+    done = with_memory(options, work)
+    if as_json:
+        output.print_json([asdict(imported) for imported in done])
+    else:
+        _print_imported(done)
+    for message in refused:
+        sys.stderr.write(f"ctxmem-mcp: {message}\n")
+    return 1 if refused else 0
+
+
+def _as_imported(path: Path, done: TransferResult) -> Imported:
+    return Imported(str(path), "ctxmem", done.conversation_id, done.turns, done.turns - done.new, done.new, done.head)
+
+
+def _read_transcripts(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
+    """The transcripts, and why other files could not be read. Files that were only found in a folder and are in no
+    known format are skipped."""
     read: list[tuple[Path, Transcript]] = []
     refused: list[str] = []
     for file in files:
@@ -33,33 +76,107 @@ def read(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcri
     return read, refused
 
 
-def progress(total: int, quiet: bool) -> Any:
-    """A bar on stderr where a person watches; gives the function that moves it on."""
-    from contextlib import contextmanager
-
+@contextmanager
+def _turns_progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar if stderr is a terminal; yields the function that advances it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    @contextmanager
-    def bar() -> Any:
-        err = Console(stderr=True)
-        columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as progress:
-            task = progress.add_task("turns", total=total)
-            yield lambda count: progress.advance(task, count)
-
-    return bar()
+    err = Console(stderr=True)
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as progress:
+        task = progress.add_task("turns", total=total)
+        yield lambda count: progress.advance(task, count)
 
 
-def tell(done: list[importer.Imported]) -> None:
+def _print_imported(done: list[Imported]) -> None:
     out = output.console()
     for imported in done:
         added = output.counted(imported.new, "new turn")
         out.print(f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} known")
-        for warning in imported.warnings[:5]:
+        for warning in imported.warnings[:WARNINGS_SHOWN]:
             out.print(f"  {warning}", style="yellow", markup=False)
-        if len(imported.warnings) > 5:
-            out.print(f"  ... and {len(imported.warnings) - 5} more.", style="yellow")
+        if len(imported.warnings) > WARNINGS_SHOWN:
+            out.print(f"  ... and {len(imported.warnings) - WARNINGS_SHOWN} more.", style="yellow")
     new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
     total = f"{output.counted(len(done), 'conversation')}: {output.counted(new, 'new turn')}"
     out.print(f"{total}, {known:,} known already.")
+
+
+# ---------------------------------------------------------------- import --all, watch
+
+
+def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool) -> None:
+    """Imports the new turns of every transcript that agents keep on this machine."""
+    files = watcher.everywhere()
+
+    async def work(memory: Memory) -> list[watcher.Caught]:
+        follower = Follower(memory, options.settings().data_dir, retention_days)
+        return [caught async for caught in watcher.catch_up(follower, _files_progress(files, as_json))]
+
+    caught = with_memory(options, work)
+    if as_json:
+        _print_line(json.dumps([asdict(one) for one in caught], ensure_ascii=False))
+        return
+    new, gone = sum(one.new for one in caught), sum(one.gone for one in caught)
+    _print_line(f"{len(caught) - gone:,} transcripts: {new:,} new turns.")
+    if gone:
+        _print_line(f"{gone:,} left alone: forgotten or expired. `ctxmem-mcp import FILE` brings one back.")
+    if not files:
+        _print_line(
+            "No agent keeps transcripts where they are looked for; `ctxmem-mcp import PATH` takes any file or folder."
+        )
+
+
+def watch(options: GlobalOptions, paths: list[Path], poll_seconds: float, as_json: bool) -> None:
+    """Imports what is added to transcripts until it is interrupted; without paths, of all agents."""
+    for path in paths:
+        if not path.exists():
+            raise InvalidArgument(f"PATH {path}", "is not there", "Name a transcript, or a folder of them.")
+    find: Callable[[], list[Path]] = (lambda: watcher.under(paths)) if paths else watcher.everywhere
+
+    async def work(memory: Memory) -> None:
+        follower = Follower(memory, options.settings().data_dir)
+        async for caught in watcher.watch(follower, find, poll_seconds):
+            if as_json:
+                _print_line(json.dumps(asdict(caught), ensure_ascii=False))
+            else:
+                _print_line(f"{time.strftime('%H:%M:%S')}  {caught.conversation_id}  {caught.new:,} new turns")
+
+    if not as_json:
+        _print_line(f"Following {len(find()):,} transcripts; control-C ends it.")
+    with suppress(KeyboardInterrupt):
+        with_memory(options, work)
+
+
+def _files_progress(files: list[Path], quiet: bool) -> Iterable[Path]:
+    """The files, with a progress bar if stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    shown = not quiet and console.is_terminal
+    return track(files, "importing", console=console, transient=True, disable=not shown)
+
+
+def _print_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+# ---------------------------------------------------------------- export
+
+
+def export(options: GlobalOptions, conversation: str, path: Path | None, replace: bool, as_json: bool) -> None:
+    """Writes a conversation to a `.ctxmem` file; without a path, to one named after its id."""
+
+    async def work(memory: Memory) -> tuple[Path, TransferResult]:
+        found = await resolve_conversation(memory, conversation)
+        to = path or Path(f"{found.replace(':', '-')}{conversation_file.SUFFIX}")
+        return to, await conversation_file.export_file(memory, found, to, replace=replace)
+
+    to, done = with_memory(options, work)
+    if as_json:
+        output.print_json({"file": str(to), **asdict(done)})
+    else:
+        _print_line(f"{to}: {output.counted(done.turns, 'turn')} of {done.conversation_id}.")

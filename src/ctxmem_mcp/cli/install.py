@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ctxmem_mcp.cli.doctor import run as run_doctor
-from ctxmem_mcp.cli.runner import Flags
+from ctxmem_mcp.cli.runner import GlobalOptions
 from ctxmem_mcp.errors import ConfigRefused, InvalidArgument
 from ctxmem_mcp.install import apply
 from ctxmem_mcp.install.agent import Agent
@@ -32,7 +32,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would ch
 Project = Annotated[bool, typer.Option("--project", help="In this folder's project, not for all of them.")]
 
 
-def add_to(app: typer.Typer, flags: Flags) -> None:
+def add_to(app: typer.Typer, options: GlobalOptions) -> None:
     """Adds the three commands."""
 
     @app.command()
@@ -47,7 +47,7 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
         project: Project = False,
     ) -> None:
         """Register the server, and hooks where the agent has them. Shows each change, keeps a copy of each file."""
-        given = flags.data_dir if data_dir is None else data_dir
+        given = options.data_dir if data_dir is None else data_dir
         folder = None if given is None else str(SETTINGS["data_dir"].parse(given, "--data-dir"))
         server = ServerCommand(_command(), folder, system_of(sys.platform))
 
@@ -70,7 +70,7 @@ def add_to(app: typer.Typer, flags: Flags) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")] = False,
     ) -> None:
         """Say what is registered where, whether it starts, and what is wrong. Exit code 1 when something is."""
-        raise typer.Exit(run_doctor(host(), flags, as_json))
+        raise typer.Exit(run_doctor(host(), options, as_json))
 
 
 def host() -> HostPaths:

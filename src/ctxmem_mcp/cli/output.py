@@ -1,17 +1,22 @@
-"""Draws a conversation's tree, and tables, for a person at a terminal."""
+"""Prints results: trees and tables for a terminal, views unchanged, and JSON for scripts."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ctxmem_mcp.models import SHORT_DIGITS, ConversationInfo, Highlight, OutlineNode
+from ctxmem_mcp.models import SHORT_DIGITS, ConversationInfo, Highlight, OutlineNode, View
 
 _STYLES = {
     "request": "cyan", "error": "red", "ending": "green", "decision": "yellow", "outcome": "green", "file": "blue",
@@ -117,3 +122,20 @@ def _day(iso: str, *, time: bool = False) -> str:
     """An instant in the reader's own time zone."""
     local = datetime.fromisoformat(iso).astimezone()
     return local.strftime("%Y-%m-%d %H:%M" if time else "%Y-%m-%d")
+
+
+def print_view(view: View, as_json: bool) -> None:
+    """Prints a view unchanged, so that it can be piped; the reasons for its turns go to stderr."""
+    if as_json:
+        reasons = {"reasons": [asdict(reason) for reason in view.reasons]} if view.reasons else {}
+        print_json({**json.loads(view.header), "text": view.text, **reasons})
+    else:
+        sys.stdout.write(view.render() + "\n")
+        for reason in view.reasons:
+            why = ", ".join(reason.why)
+            typer.echo(f"{reason.turn_id}  {reason.tokens} tokens  score {reason.score:.2f}: {why}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON, indented on a terminal."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")

@@ -23,8 +23,8 @@ LAST = "last"
 
 
 @dataclass
-class Flags:
-    """The flags before the command; they hold for all of them."""
+class GlobalOptions:
+    """The options before the command; they hold for all of them."""
 
     data_dir: str | None = None
     config: Path | None = None
@@ -33,10 +33,10 @@ class Flags:
         return Settings.load({"data_dir": self.data_dir}, config_path=self.config)
 
 
-def with_memory(flags: Flags, work: Callable[[Memory], Awaitable[Given]]) -> Given:
+def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[Given]]) -> Given:
     """Does the work with an open memory, which is closed afterwards whatever happens. What agents' hooks left is taken
     in first."""
-    settings = flags.settings()
+    settings = options.settings()
     log_to_stderr(settings)
 
     async def run() -> Given:
@@ -56,7 +56,7 @@ async def _up_to_date(memory: Memory, data_dir: Path) -> None:
         _log.warning("What agents' hooks left could not be taken in: %s", error)
 
 
-async def conversation_named(memory: Memory, given: str) -> str:
+async def resolve_conversation(memory: Memory, given: str) -> str:
     """The id meant by a whole id, a beginning that only one has, or `last`, the session last active."""
     try:
         return (await memory.info(given)).conversation_id

@@ -1,4 +1,4 @@
-"""A conversation as one file: `export` writes it, `import` takes it in, on another machine or for another run."""
+"""A conversation as one `.ctxmem` file, to move it to another machine or another run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUFFIX = ".ctxmem"
 _FOLDER = "conversations"
 
 
-async def export(memory: Memory, conversation_id: str, path: Path, *, replace: bool) -> TransferResult:
+async def export_file(memory: Memory, conversation_id: str, path: Path, *, replace: bool) -> TransferResult:
     """Writes the conversation to `path`, whole or not at all. A file that is there is replaced only when told so."""
     _check_place(path, replace)
     with tempfile.TemporaryDirectory(prefix="ctxmem-export-", dir=path.parent) as folder:
@@ -38,7 +38,7 @@ def _move(data_dir: Path, path: Path) -> None:
     written.replace(path)
 
 
-async def take_in(path: Path, memory: Memory) -> TransferResult:
+async def import_file(path: Path, memory: Memory) -> TransferResult:
     """Brings the conversation of an exported file in, if all of it is as it was sent. What is known stays; the file is
     not touched."""
     with tempfile.TemporaryDirectory(prefix="ctxmem-import-") as folder:
