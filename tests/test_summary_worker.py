@@ -20,9 +20,9 @@ from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import CtxmemError, ModelCallFailed, ModelMisconfigured, ModelUnavailable, UnknownConversation
 from ctxmem_mcp.llm_client import LLMClient, RequestLimits
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Summary
+from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Summary, day_of
 from ctxmem_mcp.settings import Settings
-from ctxmem_mcp.stores.base import SpendLimits, Store, day_of
+from ctxmem_mcp.stores.base import SpendLimits, Store
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.llm import RESPONSE_TOKENS_MAX
 from ctxmem_mcp.summary_worker import FAILED_MAX, REJECTED_IN_A_ROW_MAX, SummaryWorker

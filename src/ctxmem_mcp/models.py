@@ -45,6 +45,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def day_of(instant: float) -> int:
+    """The day (UTC, counted from 1970) that holds an instant (seconds since 1970)."""
+    return int(instant // 86_400)
+
+
 def parse_iso(said_at: str | None) -> float | None:
     """Seconds since 1970 of an ISO 8601 time (UTC where it names no zone); None for None or what can't be read."""
     if said_at is None or not _WRITTEN_AS_TIME.fullmatch(said_at):
@@ -176,6 +181,7 @@ class Summary:
 
 
 EXTRACTIVE = "extractive"
+EMPTY_SUMMARY = Summary("", "")
 
 
 def best_summary(summaries: Sequence[Summary]) -> Summary:
@@ -248,6 +254,37 @@ class ConversationInfo:
     expires_at: str
     retention_days: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPage:
+    """One page of a listing. next_cursor: where the next page starts, None on the last one."""
+
+    conversations: list[ConversationInfo] = field(default_factory=list)
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation as a whole. Turns, tokens and nodes are those stored, on all branches.
+
+    Attributes:
+        encoding: the tokenizer encoding that its tokens are counted in.
+        retention_days: days that it is kept after its last append.
+        created, updated, expires: seconds since 1970; it expires `retention_days` after `updated`.
+    """
+
+    conversation_id: str
+    title: str
+    space: str | None
+    turns: int
+    tokens: int
+    nodes: int
+    encoding: str
+    retention_days: int
+    created: float
+    updated: float
+    expires: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,11 @@ async def transfer_conversation(source: Memory, conversation_id: str, target: Me
     """Brings a conversation with all its branches to the target, and its head, unless the target's went on from it or
     nothing is new there."""
     before = await _head(target, conversation_id)
-    state = await source.info(conversation_id)
+    state, last = await source.info(conversation_id), await source.head(conversation_id)
     tips = await source.branches(conversation_id)
-    tips.sort(key=lambda tip: tip.seq == state.head)
-    if all(tip.seq != state.head for tip in tips):
-        tips += [turn for turn in await source.history(conversation_id) if turn.seq == state.head]
+    tips.sort(key=lambda tip: tip.seq == last.seq)
+    if all(tip.seq != last.seq for tip in tips):
+        tips.append(last)
     new = summaries = 0
     head = ""
     for tip in tips:

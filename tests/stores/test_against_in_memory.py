@@ -150,6 +150,7 @@ class Stores(RuleBasedStateMachine):
         for info in listed[0]:
             name = info["conversation_id"]
             self.both(lambda m, name=name: m.info(name))  # type: ignore[misc]
+            self.both(lambda m, name=name: m._store.load(name, self.now))  # type: ignore[misc]
             self.both(lambda m, name=name: m.outline(name))  # type: ignore[misc]
             self.both(lambda m, name=name: m.branches(name))  # type: ignore[misc]
             for query in (None, *QUERIES):

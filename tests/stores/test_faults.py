@@ -250,10 +250,10 @@ async def test_a_file_that_may_not_grow_refuses_and_goes_on_after(tmp_path: Path
             await file.connection.run(lambda db: db.execute(f"PRAGMA max_page_count = {limit}").fetchone())
 
     await pages(1)
-    before = await memory.info("c")
+    before = await store.load("c", NOW)
     with pytest.raises(StoreUnavailable, match="full"):
         await memory.sync([*first, *talk(60, "too much")], conversation_id="c")
-    assert await memory.info("c") == before
+    assert await store.load("c", NOW) == before
     assert await memory.verify("c") == []
     await pages(10**6)
     assert (await memory.sync([*first, *talk(60, "too much")], conversation_id="c")).appended == 60

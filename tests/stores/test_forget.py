@@ -255,7 +255,8 @@ async def test_forgetting_while_other_processes_append_loses_nothing_acknowledge
     texts = [text for each in said for text in each.values()]
     assert len(texts) == 180
     await memory.append(NewTurn("user", "the end"), conversation_id=ID)
-    state = await memory.info(ID)
+    state = await memory._store.load(ID, time.time())
+    assert state is not None
     left = [turn.content for turn in await memory._store.turns(ID, range(1, state.next_seq))]
     assert await memory.verify(ID) == []
     assert sum(receipt.turns for receipt in receipts) + len(left) == 180 + 1, "each is in one or the other"

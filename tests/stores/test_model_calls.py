@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from ctxmem_mcp.errors import UnknownConversation, UnknownNode
-from ctxmem_mcp.models import EXTRACTIVE, Summary
-from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits, Store, day_of
+from ctxmem_mcp.models import EXTRACTIVE, Summary, day_of
+from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits, Store
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from tests.stores.commits import DAY, NOW, closing, extended, fresh
 

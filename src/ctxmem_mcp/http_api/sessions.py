@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from ctxmem_mcp.http_api.deps import Deps
-    from ctxmem_mcp.stores.base import State
+    from ctxmem_mcp.models import Conversation
 
 BUDGET_DEFAULT, BUDGET_MIN, BUDGET_MAX = 8_000, 500, 200_000
 NAME_CHARS_MAX, PROMPT_CHARS_MAX, SPACE_CHARS_MAX, QUERY_CHARS_MAX = 200, 200_000, 100, 10_000
@@ -143,7 +143,7 @@ class Sessions:
     async def _default_space(self, request: Request) -> str | None:
         return await asyncio.to_thread(default_space, self._deps.folder(request))
 
-    async def _session(self, request: Request) -> tuple[str, _Record, State | None]:
+    async def _session(self, request: Request) -> tuple[str, _Record, Conversation | None]:
         """Returns the session of the path: id, record, and the state of its conversation if it has messages.
 
         Raises NoSuchRecord, also for a session that has expired but is not swept yet.
@@ -155,7 +155,7 @@ class Sessions:
             raise NoSuchRecord("session", session_id)
         return session_id, record, state
 
-    async def _state(self, request: Request, session_id: str) -> State | None:
+    async def _state(self, request: Request, session_id: str) -> Conversation | None:
         try:
             return await (await self._deps.memory(request)).info(session_id)
         except UnknownConversation:
@@ -166,7 +166,7 @@ def _budget(value: object) -> int:
     return integer(value, "context_budget", BUDGET_MIN, BUDGET_MAX)
 
 
-def _session_json(session_id: str, record: _Record, state: State | None) -> dict[str, Any]:
+def _session_json(session_id: str, record: _Record, state: Conversation | None) -> dict[str, Any]:
     return {
         "id": session_id,
         "name": record["name"],
@@ -181,7 +181,7 @@ def _session_json(session_id: str, record: _Record, state: State | None) -> dict
     }
 
 
-def _message_count(state: State | None) -> int:
+def _message_count(state: Conversation | None) -> int:
     return state.turns if state else 0
 
 

@@ -123,7 +123,7 @@ async def _tree(memory: Memory, conversation: str) -> str:
     state = await memory.info(conversation)
     depth = None if state.nodes <= NODES_WHOLE_MAX else LEVELS_OF_MANY
     nodes = await memory.outline(conversation, depth=depth)
-    tips = await memory.branches(conversation)
+    tips, head = await memory.branches(conversation), await memory.head(conversation)
     return _json(
         {
             "conversation_id": conversation,
@@ -131,7 +131,7 @@ async def _tree(memory: Memory, conversation: str) -> str:
             "turns": state.turns,
             "tokens": state.tokens,
             "levels_shown": depth,
-            "branches": [{"last_turn": tip.id, "head": tip.seq == state.head} for tip in tips],
+            "branches": [{"last_turn": tip.id, "head": tip.seq == head.seq} for tip in tips],
             "nodes": [_node(node) for node in nodes],
         }
     )

@@ -16,7 +16,6 @@ from ctxmem_mcp.models import Appended, ConversationInfo, Hit, NewTurn, Receipt,
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.base import Page
 
 # Claude Code cuts a tool's text at 25k tokens unless the tool asks for more (at most 500,000 characters).
 RESULT_CHARS_MAX = 500_000
@@ -118,7 +117,7 @@ async def _forget_conversation(memory: Memory, given: take.ForgetConversation) -
 
 
 async def _list_conversations(memory: Memory, given: take.ListConversations) -> Conversations:
-    page: Page = await memory.conversations(space=given.space, limit=given.limit, cursor=given.cursor)
+    page = await memory.conversations(space=given.space, limit=given.limit, cursor=given.cursor)
     return Conversations(page.conversations, page.next_cursor)
 
 

@@ -13,7 +13,8 @@ import anyio.to_thread
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
-from ctxmem_mcp.memory import expand, handoff, outline, search, usage, verify, view
+from ctxmem_mcp.memory import expand, handoff, outline, recent, search, usage, verify, view
+from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.id_resolver import IdResolver
@@ -27,16 +28,20 @@ from ctxmem_mcp.memory.validation import (
     conversation_id_or_new,
     parse_time,
 )
+from ctxmem_mcp.memory.view import ViewRequest
 from ctxmem_mcp.memory.writer import AppendTarget, Defaults, Writer
 from ctxmem_mcp.models import (
     OF_AGENT,
     RETENTION_DAYS_DEFAULT,
     Appended,
+    Conversation,
     ConversationInfo,
+    ConversationPage,
     Highlight,
     Hit,
     ModelUsage,
     NewTurn,
+    Node,
     OutlineNode,
     Receipt,
     Reverted,
@@ -46,15 +51,19 @@ from ctxmem_mcp.models import (
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import Page, SpendLimits, State, Store
+from ctxmem_mcp.stores.base import SpendLimits, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.views.layout import Quote
+from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 
 __all__ = ["Memory"]
 
 # A search over everything looks into this many of the conversations last active.
 SEARCHED_CONVERSATIONS = 100
+# The last user turns are looked for among this many turns; one of so many words is a query on its own.
+QUERY_WITHIN_TURNS, QUERY_WORDS = 64, 4
 
 _log = logging.getLogger(__name__)
 
@@ -187,41 +196,38 @@ class Memory:
         self._on_forgotten([conversation_id])
         return receipt
 
-    async def set_retention(self, conversation_id: str, retention_days: int) -> State:
+    async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
         """Keeps the conversation this many days (1..365) after its last append."""
         check_retention_days(retention_days)
-        return await self._writer.set_retention(conversation_id, retention_days)
+        return _conversation_of(await self._writer.set_retention(conversation_id, retention_days))
 
-    async def set_space(self, conversation_id: str, space: str | None) -> State:
+    async def set_space(self, conversation_id: str, space: str | None) -> Conversation:
         """Moves the conversation to a space, or out of all."""
-        return await self._writer.set_space(conversation_id, space)
+        return _conversation_of(await self._writer.set_space(conversation_id, space))
 
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
         """Joins a better summary to a closed node; gives the node's id."""
-        state = await self.info(conversation_id)
-        node, _ = await IdResolver(self._store, state).node(node_id)
-        await self._store.add_summary(
-            conversation_id, node.digest, redact_summary(summary, self._redact), self._clock()
-        )
-        return node.id
+        node, _ = await (await self._ids(conversation_id)).node(node_id)
+        return await self._join_summary(conversation_id, node, summary)
 
     @retry_if_replaced
     async def write_summary(
-        self, conversation_id: str, node_id: str, title: str, text: str, author: str = "agent"
+        self, conversation_id: str, node_id: str, title: str, summary: str, author: str = "agent"
     ) -> str:
         """Joins a summary in plain words to a closed node, a highlight for each line; gives the node's id."""
-        title, lines = " ".join(title.split()), [" ".join(line.split()) for line in text.splitlines()]
+        title, lines = " ".join(title.split()), [" ".join(line.split()) for line in summary.splitlines()]
         if not title or not any(lines):
             raise InvalidArgument("summary", "takes some words", "Say what happened, a line per point.")
-        state = await self.info(conversation_id)
-        node, _ = await IdResolver(self._store, state).node(node_id)
-        told = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
-        known = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
-        summary = Summary(author, title, told, known.identifiers, known.open_for)
-        await self._store.add_summary(
-            conversation_id, node.digest, redact_summary(summary, self._redact), self._clock()
-        )
+        node, _ = await (await self._ids(conversation_id)).node(node_id)
+        highlights = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
+        first = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
+        written = Summary(author, title, highlights, first.identifiers, first.open_for)
+        return await self._join_summary(conversation_id, node, written)
+
+    async def _join_summary(self, conversation_id: str, node: Node, summary: Summary) -> str:
+        redacted = redact_summary(summary, self._redact)
+        await self._store.add_summary(conversation_id, node.digest, redacted, self._clock())
         return node.id
 
     async def sweep(self) -> list[str]:
@@ -256,27 +262,25 @@ class Memory:
         reader_can_write: the reader can write summaries; if this memory requests better ones, the header names the
         nodes (tree layout only).
         """
-        state, lineage = await self._branch(conversation_id, turn_id)
-        return await view.view(
-            self._store, self._summarizer, state, lineage, query, token_budget, layout, explain, self._embedder,
-            self._caches.at(state), reader_can_write and self._request_summaries,
-        )  # fmt: skip
+        branch = await self._reader(conversation_id, turn_id, cached=True)
+        request = ViewRequest(query, token_budget, layout, explain, reader_can_write and self._request_summaries)
+        return await view.view(branch, self._summarizer, request)
 
     @retry_if_replaced
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
     ) -> View:
         """A node's outline and children, a span's turns, or one turn's content in pages."""
-        state = await self.info(conversation_id)
+        state = await self._state(conversation_id)
         named, lineage = await IdResolver(self._store, state).resolve(node_id)
-        return await expand.expansion(self._store, state, lineage, named, token_budget, cursor)
+        return await expand.expand(BranchReader(self._store, state, lineage), named, token_budget, cursor)
 
     @retry_if_replaced
     async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
         """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open, where to
         look."""
-        state, lineage = await self._branch(conversation_id, None)
-        return await handoff.hand_off(self._store, self._summarizer, state, lineage, token_budget, note)
+        branch = await self._reader(conversation_id)
+        return await handoff.hand_off(branch, self._summarizer, token_budget, note)
 
     async def search(
         self,
@@ -294,7 +298,7 @@ class Memory:
             check_role(role, "")
         wanted = Filter(role, parse_time("since", since), parse_time("until", until), limit)
         if conversation_id is not None:
-            return await self._search(conversation_id, query, wanted, kept=True)
+            return await self._search(conversation_id, query, wanted, cached=True)
         found: list[Hit] = []
         for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
             try:
@@ -305,7 +309,9 @@ class Memory:
                 _log.warning("Conversation %s is not searched: %s", info.conversation_id, error)
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
-    async def conversations(self, *, space: str | None = None, limit: int = 20, cursor: str | None = None) -> Page:
+    async def conversations(
+        self, *, space: str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> ConversationPage:
         """Living conversations, last active first."""
         return await self._store.conversations(self._clock(), space, limit, cursor)
 
@@ -313,67 +319,83 @@ class Memory:
         """All living conversations, last active first."""
         return list((await self.conversations(limit=sys.maxsize)).conversations)
 
-    async def info(self, conversation_id: str) -> State:
-        """The conversation's state (head, counts, retention), or UnknownConversation."""
-        state = await self._store.load(conversation_id, self._clock())
-        if state is None:
-            self._caches.drop(conversation_id)
-            raise UnknownConversation(conversation_id)
-        return state
+    async def info(self, conversation_id: str) -> Conversation:
+        """The conversation as a whole: its title, counts, retention."""
+        return _conversation_of(await self._state(conversation_id))
 
     @retry_if_replaced
     async def turn(self, conversation_id: str, turn_id: str) -> Turn:
         """One turn, its content byte for byte."""
-        state = await self.info(conversation_id)
-        return await self._turn_at(conversation_id, await IdResolver(self._store, state).turn_seq(turn_id))
+        return await self._turn_at(conversation_id, await (await self._ids(conversation_id)).turn_seq(turn_id))
 
     @retry_if_replaced
     async def turns(
         self, conversation_id: str, *, first: int = 0, last: int | None = None, turn_id: str | None = None
     ) -> list[Turn]:
         """The turns at first..last (indexes, both included; None: to the end) of the head's branch, or of turn_id's."""
-        _, lineage = await self._branch(conversation_id, turn_id)
+        lineage = (await self._reader(conversation_id, turn_id)).lineage
         seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
         return await self._store.turns(conversation_id, seqs) if seqs else []
 
     @retry_if_replaced
     async def head(self, conversation_id: str) -> Turn:
         """The turn that the next one would follow."""
-        return await self._turn_at(conversation_id, (await self.info(conversation_id)).head)
+        return await self._turn_at(conversation_id, (await self._state(conversation_id)).head)
 
     @retry_if_replaced
     async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:
         """Every turn of a branch, from the first to `turn_id` (default: the head)."""
-        state, lineage = await self._branch(conversation_id, turn_id)
-        return await self._store.turns(state.conversation_id, lineage.seqs(0, lineage.length - 1))
+        lineage = (await self._reader(conversation_id, turn_id)).lineage
+        return await self._store.turns(conversation_id, lineage.seqs(0, lineage.length - 1))
+
+    @retry_if_replaced
+    async def last_turns(
+        self, conversation_id: str, *, token_budget: int, overhead: int = 0, turn_id: str | None = None
+    ) -> list[Turn]:
+        """The last turns of a branch that fit a budget, oldest first; each costs `overhead` tokens beside its content.
+        All of the branch fits if the first of them has index 0."""
+        branch = await self._reader(conversation_id, turn_id, cached=True)
+        return await recent.last_turns(branch, token_budget, overhead)
+
+    @retry_if_replaced
+    async def last_user_query(self, conversation_id: str, *, turn_id: str | None = None) -> str | None:
+        """What the user wrote last on a branch, as a query; None if the last turns are of others."""
+        branch = await self._reader(conversation_id, turn_id, cached=True)
+        query = await recent.last_user_query(branch, within=QUERY_WITHIN_TURNS, enough_words=QUERY_WORDS)
+        return query.strip() or None
+
+    @staticmethod
+    def quote(turns: Sequence[Turn]) -> str:
+        """These turns as a view quotes them: each under a line with its id, role, name and time."""
+        timestamps = TimestampPrinter()
+        return "".join(quote_text(Quote.all_of(turn), timestamps) for turn in turns)
 
     @retry_if_replaced
     async def branches(self, conversation_id: str) -> list[Turn]:
         """The last turn of every branch, oldest branch first."""
-        return await self._store.turns(conversation_id, branch_tips(await self.info(conversation_id)))
+        return await self._store.turns(conversation_id, branch_tips(await self._state(conversation_id)))
 
     @retry_if_replaced
     async def outline(
         self, conversation_id: str, *, turn_id: str | None = None, depth: int | None = None
     ) -> list[OutlineNode]:
         """The tree for drawing: closed nodes and the open tail, with summaries, down to `depth` levels."""
-        state, lineage = await self._branch(conversation_id, turn_id)
-        return await outline.outline(self._store, self._summarizer, state, lineage, depth)
+        return await outline.outline(await self._reader(conversation_id, turn_id), self._summarizer, depth)
 
     async def model_usage(self, conversation_id: str) -> ModelUsage:
         """What summaries by a model have cost for this conversation."""
-        await self.info(conversation_id)
+        await self._state(conversation_id)
         return await usage.usage(self._store, conversation_id, self._caps, self._clock())
 
     async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
         """What a gateway sent for this conversation, by day; None where there is no account of it."""
-        await self.info(conversation_id)
+        await self._state(conversation_id)
         return await anyio.to_thread.run_sync(self._usage_of, conversation_id)
 
     @retry_if_replaced
     async def verify(self, conversation_id: str) -> list[str]:
         """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
-        return await verify.verify(self._store, await self.info(conversation_id))
+        return await verify.verify(self._store, await self._state(conversation_id))
 
     async def close(self) -> None:
         self._writer.clear()
@@ -383,16 +405,26 @@ class Memory:
     # ------------------------------------------------------------ inside
 
     @retry_if_replaced
-    async def _search(self, conversation_id: str, query: str, wanted: Filter, *, kept: bool = False) -> list[Hit]:
-        """kept: what is read is remembered for the next look; not where a hundred conversations are gone through."""
-        state, lineage = await self._branch(conversation_id, None)
-        cache = self._caches.at(state) if kept else ReadCache()
-        return await search.search(self._store, state, lineage, query, wanted, self._embedder, cache)
+    async def _search(self, conversation_id: str, query: str, wanted: Filter, *, cached: bool = False) -> list[Hit]:
+        return await search.search(await self._reader(conversation_id, cached=cached), query, wanted)
 
-    async def _branch(self, conversation_id: str, turn_id: str | None) -> tuple[State, Lineage]:
-        state = await self.info(conversation_id)
+    async def _state(self, conversation_id: str) -> State:
+        state = await self._store.load(conversation_id, self._clock())
+        if state is None:
+            self._caches.drop(conversation_id)
+            raise UnknownConversation(conversation_id)
+        return state
+
+    async def _ids(self, conversation_id: str) -> IdResolver:
+        return IdResolver(self._store, await self._state(conversation_id))
+
+    async def _reader(self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False) -> BranchReader:
+        """Reads the branch up to a turn (default: the head). cached: what it reads is kept for the next call, which a
+        search over a hundred conversations must not do."""
+        state = await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
-        return state, Lineage.of(state.runs, seq)
+        cache = self._caches.at(state) if cached else ReadCache()
+        return BranchReader(self._store, state, Lineage.of(state.runs, seq), self._embedder, cache)
 
     async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
         return (await self._turns_at(conversation_id, [seq]))[0]
@@ -402,3 +434,10 @@ class Memory:
         if len(turns) < len(seqs):  # forgotten meanwhile, and begun anew
             raise HeadMoved(conversation_id)
         return turns
+
+
+def _conversation_of(state: State) -> Conversation:
+    return Conversation(
+        state.conversation_id, state.title, state.space, state.turns, state.tokens, state.nodes, state.encoding,
+        state.retention_days, state.created, state.updated, state.expires,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ Verb = TypeVar("Verb", bound=Callable[..., Awaitable[Any]])
 
 
 class _Informed(Protocol):
-    async def info(self, conversation_id: str) -> State: ...
+    async def _state(self, conversation_id: str) -> State: ...
 
 
 def retry_if_replaced(verb: Verb) -> Verb:
@@ -30,7 +30,7 @@ def retry_if_replaced(verb: Verb) -> Verb:
     @functools.wraps(verb)
     async def whole(self: _Informed, conversation_id: str, *given: Any, **more: Any) -> Any:
         for _ in range(TRIES):
-            before = await self.info(conversation_id)
+            before = await self._state(conversation_id)
             try:
                 found = await verb(self, conversation_id, *given, **more)
             except Exception:
@@ -46,7 +46,7 @@ def retry_if_replaced(verb: Verb) -> Verb:
 
 async def _is_still(memory: _Informed, before: State) -> bool:
     try:
-        now = await memory.info(before.conversation_id)
+        now = await memory._state(before.conversation_id)
     except UnknownConversation:
         return False
     return now.created == before.created and now.version >= before.version

@@ -8,10 +8,8 @@ from functools import partial
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, checks_of, outline_nodes, with_expanded
-from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.id_resolver import Span
-from ctxmem_mcp.models import Node, Summary, Turn, View
-from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Turn, View
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.budget import FitInput, fit
 from ctxmem_mcp.views.header import ViewHeader, with_header
@@ -30,19 +28,11 @@ CURSOR_DIGITS_MAX = 18
 Count = Callable[[str], int]
 
 
-async def expansion(
-    store: Store,
-    state: State,
-    lineage: Lineage,
-    named: Node | Span | int,
-    token_budget: int,
-    cursor: str | None,
-) -> View:
+async def expand(branch: BranchReader, named: Node | Span | int, token_budget: int, cursor: str | None) -> View:
     """What stands behind an id. `cursor` is the `next_cursor` of the page before."""
-    branch = BranchReader(store, state, lineage)
-    count = partial(tokenizer.count, encoding=state.encoding)
+    count = partial(tokenizer.count, encoding=branch.state.encoding)
     if isinstance(named, int):
-        (turn,) = await store.turns(state.conversation_id, [named])
+        (turn,) = await branch.store.turns(branch.id, [named])
         return await _turn_page(branch, turn, token_budget, _number(cursor), count)
     if isinstance(named, Node) and named.level and cursor is None and named.tokens > token_budget * 0.8:
         return await _node_outline(branch, named, token_budget, count)
@@ -118,7 +108,7 @@ async def _turns_page(
     heading = await _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
     top = PREFACE + "\n"
     if isinstance(named, Node):
-        summary = (await branch.summaries([named])).get(named.digest, Summary("", ""))
+        summary = (await branch.summaries([named])).get(named.digest, EMPTY_SUMMARY)
         top += node_lines(named, Detail.TITLES, "", lambda _: summary)
     above = count(f',"next_cursor":"{named.last}"') + count(top)
     room = token_budget - heading.cost(count) - above
@@ -192,7 +182,7 @@ async def _node_outline(branch: BranchReader, node: Node, token_budget: int, cou
     summaries = await branch.summaries(outline_nodes(tile(snapshot, {})))
     checks = await checks_of(branch, snapshot)
     material = FitInput(
-        snapshot, (), {}, lambda n: summaries.get(n.digest, Summary("", "")), count, outline_share=1.0, checks=checks
+        snapshot, (), {}, lambda n: summaries.get(n.digest, EMPTY_SUMMARY), count, outline_share=1.0, checks=checks
     )
     fitted = fit(material, token_budget - heading.cost(count))
     if isinstance(fitted, int):

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken
-from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.section_summaries import sections_of
 from ctxmem_mcp.memory.stable_view import whole_or_ends
 from ctxmem_mcp.memory.view import heading_of
 from ctxmem_mcp.models import Piece, Role, Turn, View
-from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.handoff_brief import (
@@ -36,14 +34,11 @@ ERRORS_READ_MAX = 20
 _SIDES: tuple[Role, ...] = ("assistant", "user")
 
 
-async def hand_off(
-    store: Store, summarizer: Summarizer, state: State, lineage: Lineage, token_budget: int, note: str | None
-) -> View:
+async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: int, note: str | None) -> View:
     """The brief for the next run, as of the branch's last turn."""
     if note is not None and len(note) > NOTE_CHARS_MAX:
         raise InvalidArgument("note", f"takes up to {NOTE_CHARS_MAX} characters; it has {len(note)}", "Shorten it.")
-    branch = BranchReader(store, state, lineage)
-    count = tokenizer.Counting(state.encoding)
+    count = tokenizer.Counting(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     heading = await heading_of(branch, snapshot, token_budget)
     of_note = count("\n".join(note_lines(note))) if note else 0

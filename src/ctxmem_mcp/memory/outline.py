@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.edge_loader import load_spine
-from ctxmem_mcp.models import Node, OutlineNode, Summary, best_summary
-from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.models import Node, OutlineNode, Summary
+from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.summarizers.base import Summarizer
 
 
@@ -24,19 +24,15 @@ async def load_descendants(
     return found
 
 
-async def outline(
-    store: Store, summarizer: Summarizer, state: State, lineage: Lineage, depth: int | None
-) -> list[OutlineNode]:
+async def outline(branch: BranchReader, summarizer: Summarizer, depth: int | None) -> list[OutlineNode]:
     """The closed nodes without a parent, each with what is under it, then the open tail."""
-    conversation = state.conversation_id
-    spine = await load_spine(store, state, lineage)
+    spine = await load_spine(branch.store, branch.state, branch.lineage)
     roots = [node for level in reversed(spine) for node in level]
-    nodes = await load_descendants(store, conversation, roots, depth)
-    kept = await store.summaries(conversation, list(nodes))
-    summaries = {digest: best_summary(found) for digest, found in kept.items()}
+    nodes = await load_descendants(branch.store, branch.id, roots, depth)
+    summaries = await branch.summaries(nodes.values())
     found = [_outline_node(node, nodes, summaries) for node in roots]
     first = roots[-1].last + 1 if roots else 0
-    tail = await store.turns(conversation, lineage.seqs(first, lineage.length))
+    tail = await branch.store.turns(branch.id, branch.lineage.seqs(first, branch.lineage.length))
     if tail:
         tokens = sum(turn.tokens for turn in tail)
         found.append(OutlineNode(None, 0, first, tail[-1].index, tokens, summarizer.summarize_leaf(tail)))

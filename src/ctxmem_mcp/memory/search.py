@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
-from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.read_cache import ReadCache
 from ctxmem_mcp.memory.retrieve import RankedPiece, rank_branch
 from ctxmem_mcp.models import Hit, Node, Piece, Turn, parse_iso
-from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text import analyzer
-from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.layout import TreeSnapshot
 from ctxmem_mcp.views.render import shorten_name
 
@@ -44,17 +40,8 @@ class Filter:
         return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
 
-async def search(
-    store: Store,
-    state: State,
-    lineage: Lineage,
-    query: str,
-    wanted: Filter,
-    embedder: Embedder | None,
-    cache: ReadCache,
-) -> list[Hit]:
+async def search(branch: BranchReader, query: str, wanted: Filter) -> list[Hit]:
     """The turns of a branch that answer best, best first."""
-    branch = BranchReader(store, state, lineage, embedder, cache)
     best: dict[int, RankedPiece] = {}
     answer = await rank_branch(branch, query, require_match=True, predicate=wanted.admits if wanted.some else None)
     for found in answer.found:
@@ -67,7 +54,7 @@ async def search(
     titles = await branch.summaries(node for path in paths.values() for node in path)
     return [
         _hit(
-            state.conversation_id,
+            branch.id,
             turns[i],
             best[i],
             [titles[n.digest].title for n in paths[i] if n.digest in titles],

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory.branch_reader import BranchReader
-from ctxmem_mcp.models import Node, Piece, Summary, Turn, View
-from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS, ExcerptGroup, ExcerptRef, quotes_by_turn
+from ctxmem_mcp.memory.recent import newest_within
+from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Piece, Summary, Turn, View
+from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS, ExcerptGroup, clip, quotes_by_turn
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Gap, Quote, TreeSnapshot, join_spans
 from ctxmem_mcp.views.render import PREFACE
@@ -25,7 +26,6 @@ from ctxmem_mcp.views.stable_prefix import (
 RECENT_SHARE = 0.5
 # A line of the header may count a few tokens more than it was reserved.
 HEADER_SLACK = 16
-_NONE = Summary("", "")
 
 
 async def stable_view(
@@ -76,7 +76,7 @@ async def _prefix(
     summaries = await branch.first_summaries(roots)  # a better one that joins would change what has been sent
 
     def summary_of(node: Node) -> Summary:
-        return summaries.get(node.digest, _NONE)
+        return summaries.get(node.digest, EMPTY_SUMMARY)
 
     shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
     ends = await branch.bare(first - 1, first - 1)
@@ -109,6 +109,10 @@ def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) ->
     return Quote(turn, join_spans(taken or [first]), len(turn.content))
 
 
+def _cost(turn: Turn) -> int:
+    return turn.tokens + TURN_HEADER_TOKENS
+
+
 @dataclass(slots=True)
 class _Rest:
     """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns.
@@ -125,8 +129,8 @@ class _Rest:
     @classmethod
     async def read(cls, branch: BranchReader, prefix: StablePrefix, wanted: Sequence[ExcerptGroup], room: int) -> _Rest:
         bare = await branch.bare(prefix.next_turn, branch.lineage.length - 1)
-        recent = _newest(bare, round(room * RECENT_SHARE))
-        left = room - sum(turn.tokens + TURN_HEADER_TOKENS for turn in recent)
+        recent = newest_within(bare, round(room * RECENT_SHARE), _cost)
+        left = room - sum(map(_cost, recent))
         shown = prefix.whole | {turn.index for turn in recent}
         units: list[ExcerptGroup] = []
         for unit in wanted:
@@ -139,7 +143,7 @@ class _Rest:
         return cls(quoted, units, turns, bare, branch.on_head)
 
     def text(self) -> str:
-        by_turn = quotes_by_turn([_bounded(unit, self.turns) for unit in self.units], self.turns)
+        by_turn = quotes_by_turn([clip(unit, self.turns) for unit in self.units], self.turns)
         opened = [by_turn[index] for index in sorted(by_turn)]
         hidden = self.after_prefix[: len(self.after_prefix) - len(self.recent)]
         skipped = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
@@ -154,22 +158,3 @@ class _Rest:
         while excess > 0 and self.recent:
             excess -= self.recent.pop(0).turn.tokens
         return had
-
-
-def _newest(bare: Sequence[Turn], budget: int) -> list[Turn]:
-    kept: list[Turn] = []
-    for turn in reversed(bare):
-        budget -= turn.tokens + TURN_HEADER_TOKENS
-        if budget < 0:
-            break
-        kept.append(turn)
-    return kept[::-1]
-
-
-def _bounded(unit: ExcerptGroup, turns: dict[int, Turn]) -> ExcerptGroup:
-    return ExcerptGroup(
-        tuple(
-            ExcerptRef(q.index, q.span._replace(stop=min(q.span.stop, len(turns[q.index].content))))
-            for q in unit.excerpts
-        )
-    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ctxmem_mcp.models import ModelUsage
-from ctxmem_mcp.stores.base import KEPT, SpendLimits, Store, day_of
+from ctxmem_mcp.models import ModelUsage, day_of
+from ctxmem_mcp.stores.base import KEPT, SpendLimits, Store
 
 
 async def usage(store: Store, conversation: str, caps: SpendLimits | None, now: float) -> ModelUsage:

@@ -18,25 +18,23 @@ from ctxmem_mcp.memory.branch_reader import (
     with_expanded,
     with_paths_to,
 )
-from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.read_cache import ReadCache
+from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import sections_of
 from ctxmem_mcp.memory.stable_view import stable_view
-from ctxmem_mcp.models import HighlightKinds, Piece, Reason, Summary, Turn, View
+from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
 from ctxmem_mcp.retrieval.selection import USER_SHARE, USER_SHARE_OF_WORK, Candidate, cost_weight_of, selection_order
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
-from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.budget import (
     OUTLINE_SHARE_MAX,
     ExcerptGroup,
     ExcerptRef,
     FitInput,
     FitResult,
+    clip,
     fit,
     greedy_fit,
     quotes_by_turn,
@@ -49,8 +47,6 @@ from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_reques
 # The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
-# Without a query, what the user said last is the query.
-QUERY_TURNS, QUERY_CHARS = 2, 2_000
 # Chosen by estimate with this much to spare, so that the exact fit has something to fill up with.
 CHOOSE_MORE = 1.25
 # Of what was found, as much as this many budgets could hold is looked at.
@@ -82,35 +78,34 @@ class Selection:
     kinds: HighlightKinds = NO_KIND_FILTER
 
 
-async def view(
-    store: Store,
-    summarizer: Summarizer,
-    state: State,
-    lineage: Lineage,
-    query: str | None,
-    token_budget: int,
-    layout: str,
-    explain: bool,
-    embedder: Embedder | None = None,
-    cache: ReadCache | None = None,
-    asks: bool = False,
-) -> View:
-    """The view of a branch as of its last turn; with its reasons, where they are asked for. asks: its header may name
-    nodes that a better summary is wanted of."""
+@dataclass(frozen=True, slots=True)
+class ViewRequest:
+    """What a caller wants to see. explain: with the reason for each quote. request_summaries: the header may name nodes
+    that need a better summary."""
+
+    query: str | None
+    token_budget: int
+    layout: str = "tree"
+    explain: bool = False
+    request_summaries: bool = False
+
+
+async def view(branch: BranchReader, summarizer: Summarizer, request: ViewRequest) -> View:
+    """The view of a branch as of its last turn."""
+    query, token_budget, layout = request.query, request.token_budget, request.layout
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
-    branch = BranchReader(store, state, lineage, embedder, cache or ReadCache())
-    count = tokenizer.Counting(state.encoding)
+    count = tokenizer.Counting(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     heading = await heading_of(branch, snapshot, token_budget)
     if layout == "stable":
         answer = await rank_branch(branch, query) if query and query.strip() else None
         wanted = [_unit(found) for found in _by_value_per_token(answer, token_budget)] if answer else []
         return await stable_view(branch, snapshot, heading, wanted, count)
-    budget = token_budget - heading.cost(count) - (summary_request_tokens(heading) if asks else 0)
+    budget = token_budget - heading.cost(count) - (summary_request_tokens(heading) if request.request_summaries else 0)
     if query and (not query.strip() or asks_for_status(query)):
         query = None
-    asked = query or await _last_said(branch)
+    asked = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     answer = await rank_branch(branch, asked) if asked else None
     found = _by_value_per_token(answer, budget) if answer else []
@@ -125,10 +120,10 @@ async def view(
     fitted = await _fit(branch, snapshot, selection, budget, count)
     if isinstance(fitted, int):
         raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
-    if asks:
+    if request.request_summaries:
         heading = with_summary_requests(heading, fitted.summary_requests, count)
     shown = with_header(heading, fitted.text, count)
-    return replace(shown, reasons=_reasons(answer, found, fitted)) if explain and answer else shown
+    return replace(shown, reasons=_reasons(answer, found, fitted)) if request.explain and answer else shown
 
 
 def _reasons(answer: Ranking, found: Sequence[RankedPiece], fitted: FitResult) -> tuple[Reason, ...]:
@@ -149,31 +144,16 @@ async def heading_of(branch: BranchReader, snapshot: TreeSnapshot, token_budget:
     return ViewHeader(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
 
 
-async def _last_said(branch: BranchReader) -> str:
-    """The last user turns, as the query that nobody typed."""
-    length = branch.lineage.length
-    bare = await branch.bare(length - RECENT_TURNS_MAX, length - 1)
-    said = [turn.index for turn in bare if turn.role == "user"][-QUERY_TURNS:]
-    turns = await branch.turns(said)
-    return "\n".join(turns[index].content[:QUERY_CHARS] for index in said)
-
-
 async def _recent(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
-    """The turns said last, newest first, as far as they fit; the very last in part where it is too long."""
+    """The last turns, newest first, as far as they fit; if the very last is too long, its end."""
     length = branch.lineage.length
     seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
     pieces = await branch.store.pieces_of(branch.id, seqs)
-    units: list[ExcerptGroup] = []
-    for seq in reversed(seqs):
-        quotes = [_quote(piece) for piece in pieces[seq]]
-        cost = sum(quote.span.tokens for quote in quotes)
-        if cost > budget:
-            if not units and quotes[-1].span.tokens <= budget:
-                units.append(ExcerptGroup((quotes[-1],)))
-            break
-        budget -= cost
-        units.append(ExcerptGroup(tuple(quotes)))
-    return units
+    fitting = newest_within(seqs, budget, lambda seq: sum(piece.tokens for piece in pieces[seq]))
+    if fitting or not seqs:
+        return [ExcerptGroup(tuple(map(_quote, pieces[seq]))) for seq in reversed(fitting)]
+    end = pieces[seqs[-1]][-1]
+    return [ExcerptGroup((_quote(end),))] if end.tokens <= budget else []
 
 
 def _outline_share(answer: Ranking) -> float:
@@ -261,16 +241,13 @@ async def _fit(
     lines = round(budget * selection.outline_share / (TOLD_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS))
     snapshot, summaries = await _expand_outline(branch, snapshot, units, turns, lines)
     material = FitInput(
-        snapshot, units, turns, lambda node: summaries.get(node.digest, _NONE), count, selection.outline_share,
+        snapshot, units, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
         selection.kinds, checks=await checks_of(branch, snapshot),
     )  # fmt: skip
     fitted = fit(material, budget)
     if not isinstance(fitted, int):
         fitted.summary_requests = nodes_to_summarize(fitted.items, material.summary_of)
     return fitted
-
-
-_NONE = Summary("", "")
 
 
 def _unit(found: RankedPiece) -> ExcerptGroup:
@@ -327,21 +304,11 @@ def _without_repeats(units: Sequence[ExcerptGroup], turns: dict[int, Turn]) -> l
         words.append(text if len(text) >= REPEAT_CHARS_MIN else f"{quote.index}:{quote.span.start}")
         newest[words[-1]] = max(newest.get(words[-1], -1), quote.index)
     by_words = {w: unit for w, unit in zip(words, units, strict=True) if unit.excerpts[-1].index == newest[w]}
-    return [_bounded(by_words[w], turns) for w in dict.fromkeys(words)]
+    return [clip(by_words[w], turns) for w in dict.fromkeys(words)]
 
 
 # Shorter ones ("ok", "yes") cost nothing to repeat, and where they were said matters.
 REPEAT_CHARS_MIN = 200
-
-
-def _bounded(unit: ExcerptGroup, turns: dict[int, Turn]) -> ExcerptGroup:
-    quotes = [
-        q
-        if q.span.stop <= (length := len(turns[q.index].content))
-        else ExcerptRef(q.index, q.span._replace(stop=length))
-        for q in unit.excerpts
-    ]
-    return ExcerptGroup(tuple(quotes))
 
 
 async def _expand_outline(

@@ -12,12 +12,12 @@ A store decides nothing: it takes values and returns values. To write one, imple
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.models import ConversationInfo, Node, Piece, Receipt, Summary, Turn, iso
+from ctxmem_mcp.models import ConversationInfo, ConversationPage, Node, Piece, Receipt, Summary, Turn, day_of, iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +199,6 @@ class ModelCall:
 KEPT, LOST = "kept", "lost"
 
 
-def day_of(now: float) -> int:
-    return int(now // 86_400)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    conversations: list[ConversationInfo] = field(default_factory=list)
-    next_cursor: str | None = None
-
-
 def count_branches(state: State) -> int:
     """The number of branches, which is the number of turns without a child."""
     parents = {run.parent_seq for run in state.runs}
@@ -239,7 +229,7 @@ def to_info(state: State, head: str | None, size: int) -> ConversationInfo:
     )
 
 
-def paginate(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor: str | None) -> Page:
+def paginate(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor: str | None) -> ConversationPage:
     """One page of a listing, the most recently active first.
 
     Args:
@@ -256,7 +246,7 @@ def paginate(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor
         ordered = [entry for entry in ordered if entry[:2] > after]
     page = ordered[:limit]
     more = len(ordered) > len(page) and page
-    return Page([info for _, _, info in page], f"{-page[-1][0]!r}/{page[-1][1]}" if more else None)
+    return ConversationPage([info for _, _, info in page], f"{-page[-1][0]!r}/{page[-1][1]}" if more else None)
 
 
 def _parse_cursor(cursor: str) -> tuple[float, str]:
@@ -392,7 +382,7 @@ class Store(Protocol):
 
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
-    ) -> Page:
+    ) -> ConversationPage:
         """Lists conversations that have not expired, the most recently active first.
 
         Args:

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import EXTRACTIVE, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.models import EXTRACTIVE, ConversationPage, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
     LOST,
     CallRefusal,
     Commit,
     ModelCall,
-    Page,
     SpendLimits,
     State,
     TermHits,
@@ -202,7 +201,7 @@ class InMemoryStore:
 
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
-    ) -> Page:
+    ) -> ConversationPage:
         infos = [
             (c.state.updated, to_info(c.state, c.turns[c.state.head].id, _text_bytes(c)))
             for c in self._conversations.values()

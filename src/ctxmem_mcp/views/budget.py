@@ -70,6 +70,15 @@ class ExcerptGroup(NamedTuple):
         return sum(excerpt.span.tokens for excerpt in self.excerpts)
 
 
+def clip(group: ExcerptGroup, turns: Mapping[int, Turn]) -> ExcerptGroup:
+    """The group with the end of each excerpt within its turn."""
+    ends = [min(excerpt.span.stop, len(turns[excerpt.index].content)) for excerpt in group.excerpts]
+    if all(excerpt.span.stop == end for excerpt, end in zip(group.excerpts, ends, strict=True)):
+        return group
+    clipped = (e._replace(span=e.span._replace(stop=end)) for e, end in zip(group.excerpts, ends, strict=True))
+    return ExcerptGroup(tuple(clipped))
+
+
 class RenderedItem(NamedTuple):
     """An item as it is rendered. said: the time that was told last, after it. Every item's lines begin with '[',
     indented or not, so that their tokens sum up to those of the whole text."""

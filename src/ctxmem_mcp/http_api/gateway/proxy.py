@@ -22,7 +22,7 @@ from ctxmem_mcp.http_api.gateway.compaction import Keeping, Prepared
 from ctxmem_mcp.http_api.gateway.memory_options import Wish, wish_of, without_ours
 from ctxmem_mcp.http_api.gateway.provider import Hearing, Shape, Usage
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, headers_back, headers_for
-from ctxmem_mcp.stores.base import day_of
+from ctxmem_mcp.models import day_of
 
 if TYPE_CHECKING:
     from pathlib import Path

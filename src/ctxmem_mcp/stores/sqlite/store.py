@@ -21,8 +21,8 @@ import anyio
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
-from ctxmem_mcp.models import Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, Page, SpendLimits, State, TermHits, paginate
+from ctxmem_mcp.models import ConversationPage, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, SpendLimits, State, TermHits, paginate
 from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
@@ -172,7 +172,7 @@ class SqliteStore:
 
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
-    ) -> Page:
+    ) -> ConversationPage:
         return paginate(await self._catalog.run(lambda db: self._catalog.list_infos(db, now, space)), limit, cursor)
 
     async def forget(self, conversation_id: str) -> Receipt:

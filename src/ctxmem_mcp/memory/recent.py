@@ -1,0 +1,56 @@
+"""The last turns of a branch, and the query they make if a caller gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ctxmem_mcp.memory.branch_reader import BranchReader
+from ctxmem_mcp.models import Turn
+
+T = TypeVar("T")
+
+# The query is this many of the last user turns, and this much of each.
+QUERY_TURNS, QUERY_CHARS = 2, 2_000
+# Turns are read this many at a time, from the last one back.
+TURNS_AT_ONCE = 64
+
+
+def newest_within(items: Sequence[T], budget: int, cost: Callable[[T], int]) -> list[T]:
+    """The longest run of last items whose costs together fit the budget, in their order."""
+    first = len(items)
+    while first and (budget := budget - cost(items[first - 1])) >= 0:
+        first -= 1
+    return list(items[first:])
+
+
+async def last_turns(branch: BranchReader, token_budget: int, overhead: int) -> list[Turn]:
+    """The last turns that fit a budget, oldest first, each counted with `overhead` tokens more than its content."""
+
+    def cost(turn: Turn) -> int:
+        return turn.tokens + overhead
+
+    bare: list[Turn] = []
+    first = branch.lineage.length
+    while first > 0 and sum(map(cost, bare)) <= token_budget:
+        bare = await branch.bare(first - TURNS_AT_ONCE, first - 1) + bare
+        first -= TURNS_AT_ONCE
+    fitting = newest_within(bare, token_budget, cost)
+    turns = await branch.turns(turn.index for turn in fitting)
+    return [turns[turn.index] for turn in fitting]
+
+
+async def last_user_query(branch: BranchReader, *, within: int, enough_words: int | None = None) -> str:
+    """The last user turns among the last `within` turns, joined; empty if there are none.
+
+    The turn before the last helps if the last says little ("go on"): with `enough_words`, a last turn of so many words
+    is the whole query.
+    """
+    length = branch.lineage.length
+    bare = await branch.bare(length - within, length - 1)
+    indexes = [turn.index for turn in bare if turn.role == "user"][-QUERY_TURNS:]
+    turns = await branch.turns(indexes)
+    texts = [turns[index].content[:QUERY_CHARS] for index in indexes]
+    if enough_words is not None and texts and len(texts[-1].split()) >= enough_words:
+        texts = texts[-1:]
+    return "\n".join(texts)
