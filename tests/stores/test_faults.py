@@ -185,12 +185,13 @@ async def test_a_process_killed_at_any_instant_loses_nothing_acknowledged(tmp_pa
         after = random.Random(seed).randrange(1, 25)
         with writers(tmp_path, ("c", f"k{seed}", 100_000)) as (process,):
             assert process.stdout is not None
-            heard = "".join(process.stdout.readline() for _ in range(after))
+            output = "".join(process.stdout.readline() for _ in range(after))
             time.sleep(random.Random(seed).random() * 0.004)  # noqa: ASYNC251 - the instant is the point of it
             process.kill()
-            heard += process.communicate()[0]
+            # communicate() would lose the lines that readline() has buffered already.
+            output += process.stdout.read()
         before = len(said)
-        said.update(turns_in(heard))
+        said.update(turns_in(output))
         assert len(said) >= before + after
     turns = await kept(tmp_path, "c", said)
     assert len(said) <= turns <= len(said) + len(seeds), "at most the one under way each time, and that whole"
