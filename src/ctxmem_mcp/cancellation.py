@@ -1,4 +1,4 @@
-"""Work that must not stop half-way, whoever is told to stop."""
+"""Work that a cancellation must not interrupt."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ T = TypeVar("T")
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """What would leave a thread and an open file that nobody knows of, or half of what was to go. Whoever is told to
-    stop meanwhile, by a cancel scope or by asyncio itself, stops afterwards."""
+    """Runs work to its end, and only then cancels the caller, if it was cancelled by a scope or by asyncio itself.
+
+    For work that would otherwise leave an open file with its thread behind, or half of what it deletes.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled while the work ran; its result is lost.
+    """
     task, stopped = asyncio.ensure_future(work), None
     with anyio.CancelScope(shield=True):
         while not task.done():
@@ -23,5 +28,5 @@ async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
                 stopped = error
     if stopped is None:
         return task.result()
-    task.exception()  # seen, so that asyncio does not complain of it
+    task.exception()  # retrieved, so that asyncio does not report it
     raise stopped

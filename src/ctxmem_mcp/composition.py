@@ -1,6 +1,6 @@
-"""Settings -> an open Memory. The only file that knows the concrete classes.
+"""Opens a Memory as the settings say. The only module that knows the concrete classes.
 
-They are imported when a memory is opened, not before: a server answers its host first and opens then.
+They are imported when a memory is opened, not before: a server answers its host first.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from ctxmem_mcp.stores.base import SpendLimits, Store
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
 
-# Words said a moment ago are looked for this often; an empty folder is looked at and no more.
+# How often the spool is checked for new events; checking an empty folder costs nothing. Longer after a failure.
 DRAIN_SECONDS = 2.0
 DRAIN_AGAIN_SECONDS = 60.0
-# A process that was killed while it asked a model keeps others from its conversation this much longer than a question
-# may take.
+# A process killed during a model call blocks others from its conversation this much longer than a call may take.
 LOST_AFTER_SECONDS = 60.0
-# Where the gateway keeps what was spent; looked for before the module that reads it is loaded.
+# The gateway's usage ledger, named here so that the module that reads it loads only if the file exists.
 USAGE_LEDGER_FILE = "spending.sqlite3"
 
 _log = logging.getLogger(__name__)
@@ -38,11 +37,18 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") -> AsyncIterator[Memory]:
-    """An open memory over the SQLite store; without settings, those of the environment and the config file. salt keys
-    the ids of conversations that begin: one for each principal.
+    """Opens a memory over the SQLite store.
 
-    As long as it is open, what has expired is swept in the background, at once and then hourly, and what agents' hooks
-    leave in the spool is taken in; and where a model is configured, it writes better summaries.
+    While it is open, background tasks sweep expired conversations (at once, then every `sweep_seconds`), import the
+    events that agents' hooks leave in the spool, and, if a model is configured, have it write better summaries.
+
+    Args:
+        settings: By default those of the environment and the config file.
+        salt: Keys the ids of new conversations; one for each principal.
+
+    Raises:
+        StoreUnavailable: The data folder can't be used.
+        NewerFormat: A newer version of ctxmem-mcp wrote its catalog.
     """
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
@@ -50,7 +56,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
     from ctxmem_mcp.text.embeddings import embedder
 
     settings = settings or Settings.load()
-    store, caps = SqliteStore(settings.data_dir, durability=settings.durability), _caps(settings)
+    store, limits = SqliteStore(settings.data_dir, durability=settings.durability), _spend_limits(settings)
     memory = Memory(
         store,
         ExtractiveSummarizer(),
@@ -59,35 +65,39 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         salt=salt,
         on_forgotten=partial(_forget_beside, settings.data_dir),
         redact=_redaction(settings),
-        caps=caps,
+        spend_limits=limits,
         embedder=embedder(settings.semantic),
         usage_of=partial(_gateway_usage, settings),
-        request_summaries=settings.ask_for_summaries == "on" and caps is None,  # a model that is configured writes them
+        request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
     closing = asyncio.Event()
-    upkeep = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem upkeep")
+    sweeper = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem sweep")
     drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
     try:
-        async with _summary_worker(settings, store, caps):
+        async with _summary_worker(settings, store, limits):
             yield memory
     finally:
-        # A sweep that is under way comes to its end: what it removes, it removes whole.
+        # A running sweep finishes, so that nothing is half removed.
         closing.set()
-        # What waits in the spool waits on; a commit that is under way is made.
+        # Events left in the spool stay there; a commit in progress is completed.
         drain.cancel()
-        await run_to_completion(_closed(memory, store, upkeep, drain))
+        await run_to_completion(_close(memory, store, sweeper, drain))
 
 
-async def _closed(memory: Memory, store: SqliteStore, *working: asyncio.Task[None]) -> None:
-    await asyncio.gather(*working, return_exceptions=True)
+async def _close(memory: Memory, store: SqliteStore, *tasks: asyncio.Task[None]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
     store.prevent_reopening()
     await memory.close()
 
 
 @asynccontextmanager
 async def open_folder(data_dir: Path, conversation: Path | None = None) -> AsyncIterator[Memory]:
-    """A memory over a folder that only this process knows, with a copy of that conversation's file in it: no upkeep,
-    and nothing in it expires."""
+    """Opens a memory over a folder that only this process uses. Nothing runs in the background, nothing expires.
+
+    Args:
+        data_dir: The folder.
+        conversation: A conversation's file to copy into the folder first.
+    """
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.catalog import copy_into
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
@@ -103,7 +113,7 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
 
 
 def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
-    """What lies beside the conversations goes with them."""
+    """Removes what is stored beside these conversations, and stops their transcripts from being captured again."""
     from ctxmem_mcp import record_files
     from ctxmem_mcp.capture.purge import leave_alone
 
@@ -116,7 +126,7 @@ def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
 
 
 def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
-    """What the gateway sent for a conversation; None where its table can't be read."""
+    """Returns the gateway's usage for a conversation; None if its table can't be read."""
     import sqlite3
 
     from ctxmem_mcp import usage_ledger
@@ -124,7 +134,7 @@ def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] |
     try:
         return usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation_id), settings)
     except sqlite3.Error as error:
-        _log.warning("What the gateway sent can't be told: %s", error)
+        _log.warning("The gateway's usage can't be read: %s", error)
         return None
 
 
@@ -136,8 +146,8 @@ def _redaction(settings: Settings) -> Callable[[str], str] | None:
     return redaction()
 
 
-def _caps(settings: Settings) -> SpendLimits | None:
-    """What summaries by a model may cost; None where none is configured."""
+def _spend_limits(settings: Settings) -> SpendLimits | None:
+    """Returns the spending limits of the summary model; None if no model is configured."""
     if not (settings.llm_base_url and settings.llm_model):
         if settings.llm_base_url or settings.llm_model:
             _log.warning("No model writes summaries: CTXMEM_LLM_BASE_URL and CTXMEM_LLM_MODEL are both needed.")
@@ -150,16 +160,16 @@ def _caps(settings: Settings) -> SpendLimits | None:
 
 
 @asynccontextmanager
-async def _summary_worker(settings: Settings, store: Store, caps: SpendLimits | None) -> AsyncIterator[None]:
-    """While it lasts, the configured model is asked for summaries. What is under way at the end is given up."""
-    if caps is None or settings.llm_base_url is None or settings.llm_model is None:
+async def _summary_worker(settings: Settings, store: Store, limits: SpendLimits | None) -> AsyncIterator[None]:
+    """Runs the summary worker, if a model is configured. A call in progress at the end is abandoned."""
+    if limits is None or settings.llm_base_url is None or settings.llm_model is None:
         yield
         return
     from ctxmem_mcp.llm_client import LLMClient
     from ctxmem_mcp.summary_worker import SummaryWorker
 
     client = LLMClient(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
-    worker = SummaryWorker(store, client, caps, encoding=settings.encoding)
+    worker = SummaryWorker(store, client, limits, encoding=settings.encoding)
     task = asyncio.create_task(worker.run(), name="ctxmem summaries")
     try:
         yield
@@ -170,7 +180,11 @@ async def _summary_worker(settings: Settings, store: Store, caps: SpendLimits | 
 
 
 async def sweep(memory: Memory, data_dir: Path) -> list[str]:
-    """Forgets what has expired: conversations, and sessions that nothing was ever said in. Gives the former's ids."""
+    """Forgets expired conversations, and expired sessions without messages.
+
+    Returns:
+        The ids of the conversations.
+    """
     from ctxmem_mcp import record_files
 
     gone = await memory.sweep()
@@ -184,13 +198,13 @@ async def sweep(memory: Memory, data_dir: Path) -> list[str]:
 
 
 async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> None:
-    """Sweeps at once and then every so many seconds, until the memory closes."""
+    """Sweeps at once and then every `sweep_seconds`, until the memory closes."""
     while not closing.is_set():
         try:
             gone = await sweep(memory, settings.data_dir)
             if gone:
                 _log.info("Swept %d expired conversations.", len(gone))
-        # A sweep that fails is tried again at the next one; what expired is invisible meanwhile.
+        # The next sweep tries again; until then, what has expired is invisible.
         except CtxmemError as error:
             _log.warning("The sweep of expired conversations failed: %s", error)
         except Exception:
@@ -200,7 +214,7 @@ async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> 
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:
-    """Takes in what hooks left, at once and then every few seconds; where that fails, after a longer while."""
+    """Imports what hooks left in the spool, at once and then every few seconds; less often after a failure."""
     while True:
         failed = False
         if spool.waiting(str(data_dir)):
@@ -209,6 +223,6 @@ async def _drain(memory: Memory, data_dir: Path) -> None:
             try:
                 failed = (await drain(memory, data_dir)).failed > 0
             except Exception:
-                _log.exception("What agents' hooks left could not be taken in.")
+                _log.exception("Events of agents' hooks could not be imported.")
                 failed = True
         await asyncio.sleep(DRAIN_AGAIN_SECONDS if failed else DRAIN_SECONDS)

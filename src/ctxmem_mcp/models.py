@@ -1,13 +1,13 @@
-"""The nouns: plain frozen values, no I/O, no clock.
+"""The values that the layers exchange: plain, frozen, without I/O and without a clock.
 
-Ids as people and models see them are a place and a check, both decided by content:
+Ids as people and models see them are a position and a check, both determined by content:
 
-    t41-837261940512       the turn at index 41 of its chain; digits of the hash of it and all before it
+    t41-837261940512       the turn at index 41 of its branch; digits of the hash of it and all turns before it
     n40-55-213987001245    the closed node over turns 40..55; digits of the hash of its children
-    t42-t47                a span of turns on the head's branch (gaps in a view)
-    t42-t47-640            the same on the branch of its last turn
+    t42-t47                a span of turns on the head's branch (a gap in a view)
+    t42-t47-640            a span on the branch of its last turn
 
-Any beginning of the digits is accepted where it is unambiguous; views show three.
+Any unambiguous prefix of the digits is accepted; views show three.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Literal, NamedTuple
 
 Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
-# Names of turns that nobody said: what the host put in, a host's recap of what it threw away, thoughts said to nobody.
+# Names of turns not spoken by user or assistant: host-injected text, compaction summaries, reasoning.
 INJECTED, RECAP, THINKING = "injected", "recap", "thinking"
-# What stands between a session's id and its sub-agent's.
+# Separates a session's id from its sub-agent's name in the sub-agent's conversation id.
 OF_AGENT = ":"
 
 DIGEST_BYTES = 16
@@ -31,39 +31,43 @@ SHORT_DIGITS = 3
 RETENTION_DAYS_DEFAULT = 30
 RETENTION_DAYS_MIN, RETENTION_DAYS_MAX = 1, 365
 
-# Python takes any sign between date and time, and a time stands in the line above a turn's words.
-_WRITTEN_AS_TIME = re.compile(r"[0-9WTtZz:.,+ -]+")
+# Python accepts any character between date and time, and the time is printed in the line above a turn's text.
+_TIME_CHARS = re.compile(r"[0-9WTtZz:.,+ -]+")
 
 
 def id_digits(digest: bytes) -> str:
-    """Twelve decimal digits of a digest: decimal, because tokenizers take three digits as one token."""
+    """Returns twelve decimal digits of a digest; decimal, because tokenizers read three digits as one token."""
     return f"{int.from_bytes(digest[:8], 'big') % 10**ID_DIGITS:0{ID_DIGITS}d}"
 
 
 def iso(seconds: float) -> str:
-    """An instant (seconds since 1970) as ISO 8601 in UTC, to the second."""
+    """Formats an instant (seconds since 1970) as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def day_of(instant: float) -> int:
-    """The day (UTC, counted from 1970) that holds an instant (seconds since 1970)."""
+    """Returns the day (in UTC, counted from 1970) of an instant (seconds since 1970)."""
     return int(instant // 86_400)
 
 
 def parse_iso(said_at: str | None) -> float | None:
-    """Seconds since 1970 of an ISO 8601 time (UTC where it names no zone); None for None or what can't be read."""
-    if said_at is None or not _WRITTEN_AS_TIME.fullmatch(said_at):
+    """Parses an ISO 8601 time, in UTC unless it names a zone.
+
+    Returns:
+        Seconds since 1970; None if the time is None or unreadable.
+    """
+    if said_at is None or not _TIME_CHARS.fullmatch(said_at):
         return None
     try:
         when = datetime.fromisoformat(said_at)
         return (when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):  # overflow: of year 1 or 9999 here, and of none that there is in UTC
+    except (ValueError, OverflowError):  # overflow: year 1 or 9999 here, outside the calendar in UTC
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A turn as a caller hands it in. said_at is ISO 8601 or None; call_id pairs a tool call with its result."""
+    """A turn to append. said_at: ISO 8601 or None. call_id: pairs a tool call with its result."""
 
     role: Role
     content: str
@@ -74,7 +78,7 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A stored turn. seq: its place in the store (1, 2, ...); index: its place in its chain (0, 1, ...)."""
+    """A stored turn. seq: its number in the store (1, 2, ...). index: its position on its branch (0, 1, ...)."""
 
     seq: int
     index: int
@@ -96,16 +100,17 @@ class Turn:
 
     @property
     def check(self) -> str:
-        """The first of its id's digits, as views show them."""
+        """The first digits of its id, as views show them."""
         return id_digits(self.digest)[:SHORT_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A closed node over turns first..last (indexes, both included). Level 0 is a leaf; its children are turns.
+    """A closed node over turns first..last (indexes, inclusive). Level 0 is a leaf, whose children are turns.
 
-    children: digests of the child nodes (empty for a leaf). strength: how strong the border before it is
-    (0 = only the ceiling, 1 = a new request or topic, 2 = a long pause); final like everything here.
+    Attributes:
+        strength: of the border before it: 0 = only the size limit, 1 = a new request or topic, 2 = a long pause.
+        children: digests of the child nodes; empty for a leaf.
     """
 
     digest: bytes
@@ -130,11 +135,16 @@ class Node:
 
 
 class Piece(NamedTuple):
-    """A stretch of one turn that is ranked and shown as one: characters start..stop of its content.
+    """A chunk of one turn, ranked and shown as a unit: characters start..stop of its content.
 
-    id: 1, 2, ... in store order. seq/index: of its turn. words: analysed terms in it. flags: see terms.Flag.
-    leaf and sitting: index of the first turn of the section and of the sitting it belongs to. role, name, said_at:
-    its turn's. A tuple, because hundreds are read for each query and a frozen dataclass takes ten times as long.
+    A tuple, because hundreds are read for each query and a frozen dataclass takes ten times as long.
+
+    Attributes:
+        id: 1, 2, ... in store order.
+        seq, index, role, name, said_at: those of its turn.
+        words: the number of analysed terms in it.
+        flags: see analyzer.Flag.
+        leaf, sitting: index of the first turn of its section, and of its sitting.
     """
 
     id: int
@@ -158,7 +168,7 @@ HighlightKinds = frozenset[HighlightKind]
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """One line of a summary: what kind of thing, which turn it comes from, who said it, the words."""
+    """One line of a summary. index, role: those of the turn that it comes from."""
 
     kind: HighlightKind
     index: int
@@ -168,9 +178,11 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a node says in few words. author: 'extractive', or who wrote a better one ('agent', 'model:' and its name).
+    """A node in a few words.
 
-    open_for: what opening the node would show that this summary leaves out.
+    Attributes:
+        author: 'extractive', or the author of a better one: 'agent', 'model:NAME'.
+        open_for: what expanding the node would show that this summary leaves out.
     """
 
     author: str
@@ -185,18 +197,21 @@ EMPTY_SUMMARY = Summary("", "")
 
 
 def best_summary(summaries: Sequence[Summary]) -> Summary:
-    """The summary to show: the newest that somebody wrote, else the one the node was born with."""
+    """Returns the summary to show: the newest written one, else the one the node was created with."""
     written = [summary for summary in summaries if summary.author != EXTRACTIVE]
     return (written or list(summaries))[-1]
 
 
 def first_summary(summaries: Sequence[Summary]) -> Summary:
-    """The summary a node was born with: parents grow from these, so that the tree's text is the same everywhere."""
+    """Returns the summary the node was created with. Parents are built from these, so that a tree's text is the same
+    in every store."""
     return next((s for s in summaries if s.author == EXTRACTIVE), summaries[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
+    """The result of an append. forked: the turn began a new branch. expires_at: ISO 8601 in UTC."""
+
     conversation_id: str
     turn_id: str
     parent_id: str | None
@@ -210,6 +225,8 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
+    """The result of a sync. head: the turn that the messages end at. known: how many of them were stored before."""
+
     conversation_id: str
     head: str | None
     known: int
@@ -220,6 +237,8 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
+    """The result of a revert. kept_branch: the last turn of the branch left behind; None if nothing was."""
+
     conversation_id: str
     head: str
     previous_head: str
@@ -228,7 +247,7 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What forgetting removed, and what was checked afterwards. others: its sub-agents' conversations, still there."""
+    """What was removed, and what was checked afterwards. others: conversations of its sub-agents, which remain."""
 
     conversation_id: str
     turns: int
@@ -240,7 +259,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ConversationInfo:
-    """One line of a listing. Times are ISO 8601 in UTC; tokens and turns are those stored, on all branches."""
+    """A conversation in a listing. Times are ISO 8601 in UTC; turns, tokens and bytes are of all branches."""
 
     conversation_id: str
     title: str
@@ -266,12 +285,12 @@ class ConversationPage:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation as a whole. Turns, tokens and nodes are those stored, on all branches.
+    """A conversation. Turns, tokens and nodes are of all branches.
 
     Attributes:
         encoding: the tokenizer encoding that its tokens are counted in.
-        retention_days: days that it is kept after its last append.
-        created, updated, expires: seconds since 1970; it expires `retention_days` after `updated`.
+        retention_days: how long it is kept after its last append.
+        created, updated, expires: seconds since 1970. It expires `retention_days` after `updated`.
     """
 
     conversation_id: str
@@ -289,9 +308,12 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What a model that the user configured has cost for a conversation, and what it may cost (None: none is).
+    """What the configured model has cost for a conversation, and may cost (None: no model is configured).
 
-    calls: those under way included, with the tokens set aside for them. kept: summaries that were good enough.
+    Attributes:
+        calls: including those in progress, whose reserved tokens count.
+        kept: the number of summaries that were good enough.
+        tokens_today: over all conversations, on this day in UTC.
     """
 
     calls: int
@@ -305,9 +327,12 @@ class ModelUsage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A found turn. path: the titles of the sections above it, outermost first. tokens: what reading it costs.
+    """A turn found by a search.
 
-    why: the features that paid most for it, with what they paid ('rel +3.48').
+    Attributes:
+        path: titles of the sections above it, outermost first.
+        tokens: the cost of reading it.
+        why: the features that contributed most to its score, such as 'rel +3.48'.
     """
 
     turn_id: str
@@ -324,7 +349,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a stretch of a turn is in a view: its score, its cost in tokens, the features that paid most."""
+    """Why an excerpt is in a view. tokens: its cost. why: the features that contributed most to its score."""
 
     turn_id: str
     tokens: int
@@ -334,7 +359,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Text that fits a budget, and what it says about itself. render() is what a caller sends on."""
+    """Text that fits a token budget.
+
+    Attributes:
+        turns, tokens: those of the branch, node or turn viewed; `shown_tokens` are those of header and text together.
+        header: one line of JSON that states the above.
+        next_cursor: where the next page starts; None on the last.
+        reasons: why each excerpt was chosen, if requested.
+    """
 
     text: str
     conversation_id: str
@@ -349,12 +381,13 @@ class View:
     reasons: tuple[Reason, ...] = ()
 
     def render(self) -> str:
+        """Returns the header line and the text, as a caller receives it."""
         return f"{self.header}\n{self.text}"
 
 
 @dataclass(frozen=True, slots=True)
 class OutlineNode:
-    """One node of a drawn tree. id is None for the open tail; children are inner nodes or leaves, never turns."""
+    """A node of an outline. id: None for the open tail. children: inner nodes or leaves, never turns."""
 
     id: str | None
     level: int

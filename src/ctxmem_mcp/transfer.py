@@ -1,7 +1,7 @@
-"""A conversation travels: from one memory to another, with its branches and what was written about it.
+"""Copies a conversation from one memory to another, with its branches and written summaries.
 
-Ids name content, so the same turns get the same ids where they arrive, unless another principal's salt keys them there.
-Arriving twice changes nothing; arriving where the conversation went on adds a branch.
+Ids name content, so turns keep their ids in the target, unless another principal's salt keys them there. Copying twice
+changes nothing; if the target's conversation went on, the copy becomes a branch of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHUNK_TURNS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What arrived. turns: on all branches; new: of them, those that were not there; summaries: written ones."""
+    """What was copied. turns: on all branches. new: turns that the target did not have. summaries: written ones."""
 
     conversation_id: str
     head: str
@@ -29,8 +29,15 @@ class TransferResult:
 
 
 async def transfer_conversation(source: Memory, conversation_id: str, target: Memory) -> TransferResult:
-    """Brings a conversation with all its branches to the target, and its head, unless the target's went on from it or
-    nothing is new there."""
+    """Copies a conversation with all its branches.
+
+    The source's head becomes the target's too, unless nothing was new or the target's own head follows it.
+
+    Raises:
+        UnknownConversation: The source has no such conversation.
+        Unavailable: A store can't be used, or others keep changing the conversation.
+        Corrupt: The source is damaged.
+    """
     before = await _head(target, conversation_id)
     state, last = await source.info(conversation_id), await source.head(conversation_id)
     tips = await source.branches(conversation_id)
@@ -74,7 +81,7 @@ def _new_turn(turn: Turn) -> NewTurn:
 
 
 async def _add_written_summaries(source: Memory, conversation_id: str, tip: Turn, target: Memory) -> int:
-    """Summaries that somebody wrote follow, where the same node stands there."""
+    """Adds the written summaries of the branch to the nodes that the target has too; returns their number."""
     count = 0
     for root in await source.outline(conversation_id, turn_id=tip.id):
         for node in _nodes_under(root):

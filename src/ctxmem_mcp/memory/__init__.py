@@ -1,4 +1,4 @@
-"""Memory: what can be done with conversations. The one deep module: faces call it; it asks tree, recall and a store."""
+"""Memory: everything that can be done with conversations. Adapters call it; it uses the tree, retrieval and a store."""
 
 from __future__ import annotations
 
@@ -60,23 +60,24 @@ from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 
 __all__ = ["Memory"]
 
-# A search over everything looks into this many of the conversations last active.
+# A search over all conversations reads this many of the most recently active.
 SEARCHED_CONVERSATIONS = 100
-# The last user turns are looked for among this many turns; one of so many words is a query on its own.
+# User turns among this many last turns make the query; a turn of this many words is one on its own.
 QUERY_WITHIN_TURNS, QUERY_WORDS = 64, 4
 
 _log = logging.getLogger(__name__)
 
 
 class Memory:
-    """An open memory. All verbs are coroutines, safe to call concurrently in the event loop that it was opened in.
+    """An open memory. Its methods may be called concurrently, in the event loop that it was opened in.
 
-    salt keys every hash (one per principal, so that nobody can probe another's turns). clock gives seconds since 1970.
-    on_forgotten is called with the ids of conversations that were forgotten or have expired. caps: spending limits of
-    the configured summary model, reported by `model_usage`; Memory itself never calls a model.
-    redact takes what is not to be kept out of turns, before these are hashed, and out of written summaries.
-    request_summaries: readers who can write summaries may be asked for better ones.
-    usage_of gives what a gateway sent for a conversation, and what it cost; it may block.
+    Times are ISO 8601 in arguments and seconds since 1970 in `Conversation`. Budgets are tokens of the conversation's
+    encoding. Ids of turns and nodes may be shortened, as views show them.
+
+    Beside what it lists, each method raises:
+        Unavailable: The store can't be read or written, or a newer version of ctxmem-mcp wrote the file.
+        Corrupt: Stored data is damaged.
+        HeadMoved: The conversation was forgotten and restarted again and again during the call.
     """
 
     def __init__(
@@ -90,14 +91,31 @@ class Memory:
         clock: Callable[[], float] = time.time,
         on_forgotten: Callable[[list[str]], None] = lambda _: None,
         redact: Callable[[str], str] | None = None,
-        caps: SpendLimits | None = None,
+        spend_limits: SpendLimits | None = None,
         embedder: Embedder | None = None,
         request_summaries: bool = False,
         usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     ) -> None:
+        """Creates a memory over a store.
+
+        Args:
+            store: Closed with the memory.
+            summarizer: Writes the first summary of each node.
+            encoding: The token encoding of new conversations.
+            retention_days: How long conversations are kept after their last append, unless the caller says otherwise.
+            salt: Keys every hash of new conversations; one per principal, so that none can probe another's turns.
+            clock: Returns seconds since 1970.
+            on_forgotten: Called with the ids of conversations that were forgotten or have expired.
+            redact: Removes secrets from a text: from turns before they are hashed, and from written summaries.
+            spend_limits: Those of the configured summary model, which `model_usage` reports. Memory itself never calls
+                a model.
+            embedder: Computes the vectors of new turns and of queries, if ranking uses meaning.
+            request_summaries: Views may list nodes that need a better summary.
+            usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
+        """
         self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
         self._redact, self._request_summaries = redact, request_summaries
-        self._caps, self._embedder, self._usage_of = caps, embedder, usage_of
+        self._spend_limits, self._embedder, self._usage_of = spend_limits, embedder, usage_of
         defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._caches = ReadCaches()
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
@@ -113,9 +131,20 @@ class Memory:
         retention_days: int | None = None,
         space: str | None = None,
     ) -> Appended:
-        """One turn. Makes the conversation when the id is absent or unknown. Durable when it returns.
+        """Appends one turn. It is stored durably when this returns.
 
-        With `parent_id` a retry gives the same turn and stores nothing; a parent that is not the head forks.
+        Args:
+            turn: The turn.
+            conversation_id: Created if unknown. By default a new conversation gets a new id.
+            parent_id: The turn it follows (default: the head). With it a retry returns the same turn and stores
+                nothing; a parent that is not the head forks.
+            retention_days: Days to keep the conversation after its last append (1..365).
+            space: The space of a new conversation.
+
+        Raises:
+            InvalidArgument: An argument breaks its rule.
+            UnknownTurn: The conversation has no turn `parent_id`.
+            AmbiguousId: `parent_id` fits several turns.
         """
         check_turn(turn, "")
         conversation = conversation_id_or_new(conversation_id)
@@ -139,9 +168,22 @@ class Memory:
         retention_days: int | None = None,
         space: str | None = None,
     ) -> Synced:
-        """Finds the longest prefix of `turns` that is already known, appends the rest in one transaction, forks
-        where it departs. They follow the turn `after`, or begin the conversation. Without an id the conversation is
-        found by its messages. `head` is the turn the messages end at."""
+        """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
+
+        Turns that depart from what is stored fork.
+
+        Args:
+            turns: The transcript so far, or the turns that follow `after`.
+            conversation_id: Created if unknown. By default the conversation is found by its first turns.
+            after: The turn that they follow; by default they start the conversation. Needs `conversation_id`.
+            retention_days: Days to keep the conversation after its last append (1..365).
+            space: The space of a new conversation.
+
+        Raises:
+            InvalidArgument: An argument breaks its rule.
+            UnknownTurn: The conversation has no turn `after`.
+            AmbiguousId: `after` fits several turns.
+        """
         if not turns:
             raise InvalidArgument("messages", "takes at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
@@ -151,14 +193,14 @@ class Memory:
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
         if conversation_id is not None:
-            return await self._synced(
+            return await self._sync(
                 turns, AppendTarget(conversation_id_or_new(conversation_id), after, False, days, space)
             )
         async with self._writer.locked_by_opening(turns):
             found = await self._writer.find(turns)
-            return await self._synced(turns, AppendTarget(conversation_id_or_new(found), None, False, days, space))
+            return await self._sync(turns, AppendTarget(conversation_id_or_new(found), None, False, days, space))
 
-    async def _synced(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
+    async def _sync(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
         conversation = target.conversation_id
         done = await self._writer.extend(turns, target)
         ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
@@ -167,27 +209,42 @@ class Memory:
         return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
 
     async def revert(self, conversation_id: str, turn_id: str) -> Reverted:
-        """Moves the head to a turn; deletes nothing. The way back is to revert to `previous_head`."""
+        """Moves the head to a turn. Deletes nothing: reverting to `previous_head` undoes it.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no such turn.
+            AmbiguousId: The id fits several turns.
+        """
         before, seq = await self._writer.revert(conversation_id, turn_id)
-        now_at = await self._turn_at(conversation_id, seq)
-        was_at = await self._turn_at(conversation_id, before.head)
-        left = before.head not in Lineage.of(before.runs, seq)
-        return Reverted(conversation_id, now_at.id, was_at.id, was_at.id if left else None)
+        head = await self._turn_at(conversation_id, seq)
+        previous = await self._turn_at(conversation_id, before.head)
+        left_branch = before.head not in Lineage.of(before.runs, seq)
+        return Reverted(conversation_id, head.id, previous.id, previous.id if left_branch else None)
 
     async def forget(self, conversation_id: str, confirm: str) -> Receipt:
-        """Removes every byte of a conversation; `confirm` repeats its id."""
+        """Removes every byte of a conversation.
+
+        Args:
+            conversation_id: The conversation.
+            confirm: Its id once more.
+
+        Raises:
+            NotConfirmed: `confirm` is not the id. Nothing was removed.
+            UnknownConversation: There is no such conversation.
+        """
         if confirm != conversation_id:
             raise NotConfirmed(conversation_id)
-        # Asked before: afterwards an error would keep the receipt back.
+        # Read first: an error afterwards would withhold the receipt.
         others = [one.conversation_id for one in await self.all_conversations()]
         others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
         async with self._writer.locked(conversation_id):
             self._writer.drop(conversation_id)
             self._caches.drop(conversation_id)
-            return replace(await run_to_completion(self._forgotten(conversation_id)), others=others)
+            return replace(await run_to_completion(self._forget(conversation_id)), others=others)
 
-    async def _forgotten(self, conversation_id: str) -> Receipt:
-        """All that lies beside it goes along, also what a process left that was killed while it forgot."""
+    async def _forget(self, conversation_id: str) -> Receipt:
+        """Forgets it with all that is stored beside it, even if a process killed while forgetting left only that."""
         try:
             receipt = await self._store.forget(conversation_id)
         except UnknownConversation:
@@ -197,17 +254,35 @@ class Memory:
         return receipt
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
-        """Keeps the conversation this many days (1..365) after its last append."""
+        """Sets how many days (1..365) the conversation is kept after its last append.
+
+        Raises:
+            InvalidArgument: The number is out of range.
+            UnknownConversation: There is no such conversation.
+        """
         check_retention_days(retention_days)
         return _conversation_of(await self._writer.set_retention(conversation_id, retention_days))
 
     async def set_space(self, conversation_id: str, space: str | None) -> Conversation:
-        """Moves the conversation to a space, or out of all."""
+        """Moves the conversation to a space; None takes it out of any.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
         return _conversation_of(await self._writer.set_space(conversation_id, space))
 
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
-        """Joins a better summary to a closed node; gives the node's id."""
+        """Adds a summary to a closed node, beside those of other authors.
+
+        Returns:
+            The node's id, in full.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownNode: It has no such node.
+            AmbiguousId: The id fits several nodes.
+        """
         node, _ = await (await self._ids(conversation_id)).node(node_id)
         return await self._join_summary(conversation_id, node, summary)
 
@@ -215,10 +290,20 @@ class Memory:
     async def write_summary(
         self, conversation_id: str, node_id: str, title: str, summary: str, author: str = "agent"
     ) -> str:
-        """Joins a summary in plain words to a closed node, a highlight for each line; gives the node's id."""
+        """Adds a summary in plain text to a closed node; each line becomes a highlight.
+
+        Returns:
+            The node's id, in full.
+
+        Raises:
+            InvalidArgument: The title or the summary is empty.
+            UnknownConversation: There is no such conversation.
+            UnknownNode: It has no such node.
+            AmbiguousId: The id fits several nodes.
+        """
         title, lines = " ".join(title.split()), [" ".join(line.split()) for line in summary.splitlines()]
         if not title or not any(lines):
-            raise InvalidArgument("summary", "takes some words", "Say what happened, a line per point.")
+            raise InvalidArgument("summary", "needs a title and some text", "Say what happened, a line per point.")
         node, _ = await (await self._ids(conversation_id)).node(node_id)
         highlights = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
         first = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]
@@ -231,16 +316,20 @@ class Memory:
         return node.id
 
     async def sweep(self) -> list[str]:
-        """Forgets what has expired; gives the ids."""
-        return await run_to_completion(self._swept())
+        """Forgets expired conversations.
 
-    async def _swept(self) -> list[str]:
-        gone = await self._store.sweep(self._clock())
-        for conversation_id in gone:
+        Returns:
+            Their ids.
+        """
+        return await run_to_completion(self._sweep())
+
+    async def _sweep(self) -> list[str]:
+        forgotten = await self._store.sweep(self._clock())
+        for conversation_id in forgotten:
             self._caches.drop(conversation_id)
-        if gone:
-            self._on_forgotten(gone)
-        return gone
+        if forgotten:
+            self._on_forgotten(forgotten)
+        return forgotten
 
     # ------------------------------------------------------------ reading
 
@@ -256,11 +345,24 @@ class Memory:
         explain: bool = False,
         reader_can_write: bool = False,
     ) -> View:
-        """What happened, within a budget: everything in outline, what matters to the query opened.
+        """Returns the history within a token budget: all of it in outline, what matters to the query in full.
 
-        explain: the view also says why each quoted stretch was chosen (tree layout only).
-        reader_can_write: the reader can write summaries; if this memory requests better ones, the header names the
-        nodes (tree layout only).
+        Args:
+            conversation_id: The conversation.
+            query: What the reader wants to know. By default the last user turns.
+            token_budget: The most that header and text take together.
+            turn_id: The view as of that turn (default: the head).
+            layout: `tree`, in conversation order, or `stable`, with a prefix that the next turns don't change.
+            explain: Say why each excerpt was chosen (tree layout only).
+            reader_can_write: The reader can write summaries, so the header may name nodes that need a better one, if
+                this memory requests summaries (tree layout only).
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+            InvalidArgument: `layout` is unknown.
+            BudgetTooSmall: No view fits; its `floor` is the smallest budget that does.
         """
         branch = await self._reader(conversation_id, turn_id, cached=True)
         request = ViewRequest(query, token_budget, layout, explain, reader_can_write and self._request_summaries)
@@ -270,15 +372,40 @@ class Memory:
     async def expand(
         self, conversation_id: str, node_id: str, *, token_budget: int = 4_000, cursor: str | None = None
     ) -> View:
-        """A node's outline and children, a span's turns, or one turn's content in pages."""
+        """Returns a node's outline, the turns of a leaf or span, or the content of one turn, in pages.
+
+        Args:
+            conversation_id: The conversation.
+            node_id: A node, a turn, or a span of turns.
+            token_budget: The most that header and text of a page take together.
+            cursor: `next_cursor` of the previous page.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownNode, UnknownTurn: It has no such node or turn.
+            AmbiguousId: The id fits several.
+            InvalidArgument: The cursor is none of this node.
+            BudgetTooSmall: No page fits; its `floor` is the smallest budget that does.
+        """
         state = await self._state(conversation_id)
         named, lineage = await IdResolver(self._store, state).resolve(node_id)
         return await expand.expand(BranchReader(self._store, state, lineage), named, token_budget, cursor)
 
     @retry_if_replaced
     async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
-        """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open, where to
-        look."""
+        """Returns a brief for the next agent run: goal, terms, decisions, changes, errors and how they ended, open
+        points, where to look.
+
+        Args:
+            conversation_id: The conversation.
+            token_budget: The most that header and text take together.
+            note: A text of the caller's to include, in full.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            InvalidArgument: The note is too long.
+            BudgetTooSmall: No brief fits; its `floor` is the smallest budget that does.
+        """
         branch = await self._reader(conversation_id)
         return await handoff.hand_off(branch, self._summarizer, token_budget, note)
 
@@ -292,59 +419,110 @@ class Memory:
         since: str | None = None,
         until: str | None = None,
     ) -> list[Hit]:
-        """At most `limit` turns that speak of the query, best first; over the conversations last active when none is
-        named. since, until: ISO 8601, both included."""
+        """Finds turns that contain words of the query, best first.
+
+        Args:
+            query: The words.
+            conversation_id: By default the most recently active conversations, of which unreadable ones are skipped.
+            limit: The most hits to return.
+            role: Only turns of this role.
+            since, until: Only turns said between these times (ISO 8601, inclusive).
+
+        Raises:
+            InvalidArgument: `role`, `since` or `until` breaks its rule.
+            UnknownConversation: There is no such conversation.
+        """
         if role is not None:
             check_role(role, "")
-        wanted = Filter(role, parse_time("since", since), parse_time("until", until), limit)
+        filter_by = Filter(role, parse_time("since", since), parse_time("until", until), limit)
         if conversation_id is not None:
-            return await self._search(conversation_id, query, wanted, cached=True)
+            return await self._search(conversation_id, query, filter_by, cached=True)
         found: list[Hit] = []
         for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
             try:
-                found += await self._search(info.conversation_id, query, wanted)
+                found += await self._search(info.conversation_id, query, filter_by)
             except (UnknownConversation, HeadMoved):
                 continue
             except (Corrupt, Unavailable) as error:
-                _log.warning("Conversation %s is not searched: %s", info.conversation_id, error)
+                _log.warning("Conversation %s was not searched: %s", info.conversation_id, error)
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
     async def conversations(
         self, *, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> ConversationPage:
-        """Living conversations, last active first."""
+        """Lists conversations, the most recently active first.
+
+        Args:
+            space: Only those in this space.
+            limit: The most that a page holds.
+            cursor: `next_cursor` of the previous page.
+
+        Raises:
+            InvalidArgument: The cursor is malformed.
+        """
         return await self._store.conversations(self._clock(), space, limit, cursor)
 
     async def all_conversations(self) -> list[ConversationInfo]:
-        """All living conversations, last active first."""
+        """Lists all conversations, the most recently active first."""
         return list((await self.conversations(limit=sys.maxsize)).conversations)
 
     async def info(self, conversation_id: str) -> Conversation:
-        """The conversation as a whole: its title, counts, retention."""
+        """Returns a conversation's title, counts and retention.
+
+        Raises:
+            UnknownConversation: It never existed, has expired or was forgotten.
+        """
         return _conversation_of(await self._state(conversation_id))
 
     @retry_if_replaced
     async def turn(self, conversation_id: str, turn_id: str) -> Turn:
-        """One turn, its content byte for byte."""
+        """Returns one turn, its content byte for byte.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no such turn.
+            AmbiguousId: The id fits several turns.
+        """
         return await self._turn_at(conversation_id, await (await self._ids(conversation_id)).turn_seq(turn_id))
 
     @retry_if_replaced
     async def turns(
         self, conversation_id: str, *, first: int = 0, last: int | None = None, turn_id: str | None = None
     ) -> list[Turn]:
-        """The turns at first..last (indexes, both included; None: to the end) of the head's branch, or of turn_id's."""
+        """Returns the turns at indexes first..last of a branch (inclusive; None: to its end).
+
+        Args:
+            conversation_id: The conversation.
+            first, last: Indexes outside the branch are ignored.
+            turn_id: The last turn of the branch (default: the head).
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+        """
         lineage = (await self._reader(conversation_id, turn_id)).lineage
         seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
         return await self._store.turns(conversation_id, seqs) if seqs else []
 
     @retry_if_replaced
     async def head(self, conversation_id: str) -> Turn:
-        """The turn that the next one would follow."""
+        """Returns the turn that the next one would follow.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
         return await self._turn_at(conversation_id, (await self._state(conversation_id)).head)
 
     @retry_if_replaced
     async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:
-        """Every turn of a branch, from the first to `turn_id` (default: the head)."""
+        """Returns all turns of a branch, up to `turn_id` (default: the head).
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+        """
         lineage = (await self._reader(conversation_id, turn_id)).lineage
         return await self._store.turns(conversation_id, lineage.seqs(0, lineage.length - 1))
 
@@ -352,52 +530,105 @@ class Memory:
     async def last_turns(
         self, conversation_id: str, *, token_budget: int, overhead: int = 0, turn_id: str | None = None
     ) -> list[Turn]:
-        """The last turns of a branch that fit a budget, oldest first; each costs `overhead` tokens beside its content.
-        All of the branch fits if the first of them has index 0."""
+        """Returns as many of the last turns of a branch as fit a budget, oldest first.
+
+        Args:
+            conversation_id: The conversation.
+            token_budget: The most that they cost together.
+            overhead: Tokens that each costs beside its content.
+            turn_id: The last turn of the branch (default: the head).
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+        """
         branch = await self._reader(conversation_id, turn_id, cached=True)
         return await recent.last_turns(branch, token_budget, overhead)
 
     @retry_if_replaced
     async def last_user_query(self, conversation_id: str, *, turn_id: str | None = None) -> str | None:
-        """What the user wrote last on a branch, as a query; None if the last turns are of others."""
+        """Returns the user's last words on a branch (up to `turn_id`, by default the head) as a query.
+
+        The turn before is part of it if the last one is only a few words ("go on").
+
+        Returns:
+            None if the last 64 turns hold no words of the user's.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+        """
         branch = await self._reader(conversation_id, turn_id, cached=True)
         query = await recent.last_user_query(branch, within=QUERY_WITHIN_TURNS, enough_words=QUERY_WORDS)
         return query.strip() or None
 
     @staticmethod
     def quote(turns: Sequence[Turn]) -> str:
-        """These turns as a view quotes them: each under a line with its id, role, name and time."""
+        """Returns the text of these turns as views quote them: each under a line with its id, role, name and time."""
         timestamps = TimestampPrinter()
         return "".join(quote_text(Quote.all_of(turn), timestamps) for turn in turns)
 
     @retry_if_replaced
     async def branches(self, conversation_id: str) -> list[Turn]:
-        """The last turn of every branch, oldest branch first."""
+        """Returns the last turn of every branch, oldest branch first.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
         return await self._store.turns(conversation_id, branch_tips(await self._state(conversation_id)))
 
     @retry_if_replaced
     async def outline(
         self, conversation_id: str, *, turn_id: str | None = None, depth: int | None = None
     ) -> list[OutlineNode]:
-        """The tree for drawing: closed nodes and the open tail, with summaries, down to `depth` levels."""
+        """Returns the tree of a branch with its summaries: the topmost closed nodes, then the open tail.
+
+        Args:
+            conversation_id: The conversation.
+            turn_id: The last turn of the branch (default: the head).
+            depth: How many levels below the topmost nodes to include (default: all).
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+        """
         return await outline.outline(await self._reader(conversation_id, turn_id), self._summarizer, depth)
 
     async def model_usage(self, conversation_id: str) -> ModelUsage:
-        """What summaries by a model have cost for this conversation."""
+        """Returns what summaries by the configured model have cost, and the limits.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
         await self._state(conversation_id)
-        return await usage.usage(self._store, conversation_id, self._caps, self._clock())
+        return await usage.usage(self._store, conversation_id, self._spend_limits, self._clock())
 
     async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
-        """What a gateway sent for this conversation, by day; None where there is no account of it."""
+        """Returns the gateway's usage for this conversation, by day; None if there is no record of it.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
         await self._state(conversation_id)
         return await anyio.to_thread.run_sync(self._usage_of, conversation_id)
 
     @retry_if_replaced
     async def verify(self, conversation_id: str) -> list[str]:
-        """Recomputes every hash on every branch; gives what is wrong, in words (empty: all is well)."""
+        """Recomputes every hash on every branch.
+
+        Returns:
+            A sentence for each fault; empty if there is none.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
         return await verify.verify(self._store, await self._state(conversation_id))
 
     async def close(self) -> None:
+        """Closes the store. Later calls raise StoreUnavailable."""
         self._writer.clear()
         self._caches.clear()
         await self._store.close()
@@ -405,8 +636,8 @@ class Memory:
     # ------------------------------------------------------------ inside
 
     @retry_if_replaced
-    async def _search(self, conversation_id: str, query: str, wanted: Filter, *, cached: bool = False) -> list[Hit]:
-        return await search.search(await self._reader(conversation_id, cached=cached), query, wanted)
+    async def _search(self, conversation_id: str, query: str, filter_by: Filter, *, cached: bool = False) -> list[Hit]:
+        return await search.search(await self._reader(conversation_id, cached=cached), query, filter_by)
 
     async def _state(self, conversation_id: str) -> State:
         state = await self._store.load(conversation_id, self._clock())
@@ -419,7 +650,7 @@ class Memory:
         return IdResolver(self._store, await self._state(conversation_id))
 
     async def _reader(self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False) -> BranchReader:
-        """Reads the branch up to a turn (default: the head). cached: what it reads is kept for the next call, which a
+        """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call, which a
         search over a hundred conversations must not do."""
         state = await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
@@ -431,7 +662,7 @@ class Memory:
 
     async def _turns_at(self, conversation_id: str, seqs: Sequence[int]) -> list[Turn]:
         turns = await self._store.turns(conversation_id, seqs) if seqs else []
-        if len(turns) < len(seqs):  # forgotten meanwhile, and begun anew
+        if len(turns) < len(seqs):  # forgotten and restarted in between
             raise HeadMoved(conversation_id)
         return turns
 

@@ -1,4 +1,4 @@
-"""What calls of a model have cost, added up."""
+"""What calls of the summary model have cost."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from ctxmem_mcp.models import ModelUsage, day_of
 from ctxmem_mcp.stores.base import KEPT, SpendLimits, Store
 
 
-async def usage(store: Store, conversation: str, caps: SpendLimits | None, now: float) -> ModelUsage:
-    """Of a conversation, beside the caps and what the whole store spent today."""
+async def usage(store: Store, conversation: str, limits: SpendLimits | None, now: float) -> ModelUsage:
+    """Adds up a conversation's calls, beside the limits and what the whole store spent today."""
     calls = await store.model_calls(conversation)
     return ModelUsage(
         calls=len(calls),
         kept=sum(call.outcome == KEPT for call in calls),
         tokens_in=sum(call.tokens_in for call in calls),
         tokens_out=sum(call.tokens_out for call in calls),
-        tokens_per_conversation=caps.tokens_per_conversation if caps else None,
+        tokens_per_conversation=limits.tokens_per_conversation if limits else None,
         tokens_today=await store.spent(day_of(now)),
-        tokens_per_day=caps.tokens_per_day if caps else None,
+        tokens_per_day=limits.tokens_per_day if limits else None,
     )
