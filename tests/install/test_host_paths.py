@@ -127,7 +127,7 @@ def test_cline_may_call_unasked_what_only_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "by_bash", "line"),
+    ("server", "by_bash", "line"),
     [
         (ServerCommand("/opt/ctxmem-mcp"), True, "/opt/ctxmem-mcp hook a"),
         (ServerCommand("/opt/it's mine/ctxmem-mcp"), False, "'/opt/it'\"'\"'s mine/ctxmem-mcp' hook a"),
