@@ -19,7 +19,7 @@ from bench.data import own
 from bench.data.contract import Conversation
 from bench.train.corpus import prepare
 from bench.train.questions import about_code
-from ctxmem_mcp.capture.importer import files_under
+from ctxmem_mcp.capture.importer import find_files
 from ctxmem_mcp.capture.importer import read as transcript_in
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
@@ -31,7 +31,7 @@ TURNS_MIN = 100
 
 
 def read(folder: Path, seed: int = 1) -> Iterator[Conversation]:
-    files, _ = files_under([folder])
+    files, _ = find_files([folder])
     for beside, group in groupby(sorted(files, key=lambda file: (str(file.parent), file.name)), lambda f: f.parent):
         told = sorted((said for file in group if (said := _said(file))), key=_began)
         for i in range(0, len(told), SESSIONS_TOGETHER):

@@ -115,14 +115,14 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
 def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
     """Removes what is stored beside these conversations, and stops their transcripts from being captured again."""
     from ctxmem_mcp import record_files
-    from ctxmem_mcp.capture.purge import leave_alone
+    from ctxmem_mcp.capture.purge import purge_captured
 
     record_files.forget_sessions(data_dir, conversation_ids)
     if (data_dir / USAGE_LEDGER_FILE).exists():
         from ctxmem_mcp import usage_ledger
 
         usage_ledger.forget(data_dir, conversation_ids)
-    leave_alone(data_dir, conversation_ids)
+    purge_captured(data_dir, conversation_ids)
 
 
 def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
@@ -141,9 +141,9 @@ def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] |
 def _redaction(settings: Settings) -> Callable[[str], str] | None:
     if settings.redact != "secrets":
         return None
-    from ctxmem_mcp.capture.redaction import redaction
+    from ctxmem_mcp.capture.redaction import load_redactor
 
-    return redaction()
+    return load_redactor()
 
 
 def _spend_limits(settings: Settings) -> SpendLimits | None:
@@ -217,7 +217,7 @@ async def _drain(memory: Memory, data_dir: Path) -> None:
     """Imports what hooks left in the spool, at once and then every few seconds; less often after a failure."""
     while True:
         failed = False
-        if spool.waiting(str(data_dir)):
+        if spool.pending(str(data_dir)):
             from ctxmem_mcp.capture.spool_worker import drain
 
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctxmem_mcp.capture.spool_worker import Drained, drain
+from ctxmem_mcp.capture.spool_worker import DrainResult, drain
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Turn
@@ -116,9 +116,9 @@ def told(turns: Sequence[Turn | NewTurn]) -> list[tuple[str, str | None, str | N
     return [(turn.role, turn.name, turn.call_id, turn.content) for turn in turns]
 
 
-async def drained(data: Path, *, patient: bool = False) -> Drained:
+async def drained(data: Path, *, wait: bool = False) -> DrainResult:
     async with open_memory(Settings(data, durability="normal")) as memory:
-        return await drain(memory, data, patient=patient)
+        return await drain(memory, data, wait=wait)
 
 
 async def stored(data: Path, conversation: str) -> tuple[list[Turn], int]:

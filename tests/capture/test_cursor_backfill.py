@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.capture.cursor_backfill import before
+from ctxmem_mcp.capture.cursor_backfill import turns_before
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.models import NewTurn
@@ -59,7 +59,7 @@ async def test_a_tasks_events_and_its_file_are_one_conversation(tmp_path: Path, 
     await drained(data)
     turns, branches = await stored(data, "1769053680585")
     assert (told(turns), branches) == (told(cline.parse(json.dumps(MESSAGES), NAME).turns), 1)
-    assert spool.waiting(str(data)) == []
+    assert spool.pending(str(data)) == []
 
 
 async def test_a_task_that_was_rewound_goes_on_as_its_file_does(tmp_path: Path, task: Path) -> None:
@@ -180,4 +180,4 @@ HOST = NewTurn("system", "open files", "injected")
     ],
 )
 def test_what_was_said_before_the_first_event(turns: list[NewTurn], words: list[NewTurn], earlier: int) -> None:
-    assert before(turns, words) == tuple(turns[:earlier])
+    assert turns_before(turns, words) == tuple(turns[:earlier])

@@ -54,8 +54,8 @@ def test_clines_tasks_are_looked_for_in_every_editor(
         | {f"Code/User/globalStorage/rooveterinaryinc.roo-cline/{TASK}": FILE}
         | {f"Code/User/globalStorage/kilocode.kilo-code/{TASK}": FILE},
     )
-    assert len(locations.folders(environ, platform)) == 7
-    assert {place.agent for place, _ in locations.folders(environ, platform)} == {CLINE}
+    assert len(locations.existing_folders(environ, platform)) == 7
+    assert {place.agent for place, _ in locations.existing_folders(environ, platform)} == {CLINE}
 
 
 def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once(home: Path) -> None:
@@ -71,7 +71,7 @@ def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once
          "sessions/s-1/s-1.json": "{}"},
     )  # fmt: skip
     put(home / ".vscode-server" / "data" / CLINE_IN, {"tasks/18/api_conversation_history.json": FILE})
-    found = sorted(str(file.relative_to(home).as_posix()) for _, file in locations.transcripts({}))
+    found = sorted(str(file.relative_to(home).as_posix()) for _, file in locations.find_transcripts({}))
     assert found == [
         ".cline/data/sessions/s-1/s-1.messages.json",
         f".cline/data/{TASK}",
@@ -85,12 +85,12 @@ def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once
         (CURSOR, "a", "a.jsonl"), (CURSOR, "d", "d.txt"), (CLINE, "17", "api_conversation_history.json"),
         (CLINE, "s-1", "s-1.messages.json"),
     ):  # fmt: skip
-        file = locations.transcript_of(agent, session, {})
+        file = locations.find_transcript(agent, session, {})
         assert file is not None
         assert file.name == name
-    assert locations.transcript_of(CLINE, "19", {}) is None
-    assert locations.transcript_of(CODEX, "17", {}) is None
-    assert locations.transcript_of(CURSOR, "../*", {}) is None
+    assert locations.find_transcript(CLINE, "19", {}) is None
+    assert locations.find_transcript(CODEX, "17", {}) is None
+    assert locations.find_transcript(CURSOR, "../*", {}) is None
     assert [file.name for file in locations.subagents_of(transcripts / "a" / "a.jsonl")] == ["b.jsonl"]
 
 

@@ -52,7 +52,7 @@ async def test_no_secret_reaches_the_disk_and_turns_are_known_again(agent: Agent
     for _ in range(2):
         event = agent.event("Stop", last_assistant_message=f"Used {TOKEN}.")
         assert run(agent.data, "hook", "claude-code", given=event, CTXMEM_REDACT="secrets").returncode == 0
-    assert len(spool.waiting(str(agent.data))) == 2
+    assert len(spool.pending(str(agent.data))) == 2
     assert files_with(agent.data, TOKEN) == []
     agent.write(2)
     for _ in range(2):

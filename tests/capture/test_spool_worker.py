@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,8 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.capture.spool_worker import PATIENCE_SECONDS, drain
-from ctxmem_mcp.capture.transcript_sync import Follower, complete
+from ctxmem_mcp.capture.spool_worker import TRANSCRIPT_LAG_SECONDS, DrainResult, drain
+from ctxmem_mcp.capture.transcript_sync import TranscriptSync, read_whole_lines
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
 from ctxmem_mcp.settings import Settings
@@ -45,7 +47,7 @@ def agent(tmp_path: Path) -> Agent:
 
 def older(data: Path, seconds: int = 60) -> None:
     """As if all that waits had come long ago: longer than a transcript is waited for."""
-    for waiting in spool.waiting(str(data)):
+    for waiting in spool.pending(str(data)):
         path = Path(waiting.path)
         stamp, rest = path.name.split("-", 1)
         path.rename(path.with_name(f"{int(stamp) - int(seconds * 1e9):020d}-{rest}"))
@@ -58,7 +60,7 @@ def leave(agent: Agent, name: str, **more: Any) -> None:
 
 def noted_at_the_beginning(data: Path) -> Callable[[], object]:
     """Puts the oldest event back as a drainer left it that was killed between its commit and its end."""
-    path = Path(spool.waiting(str(data))[0].path)
+    path = Path(spool.pending(str(data))[0].path)
     noted, kept = path.with_name(path.name.removesuffix(".event") + "~.event"), path.read_bytes()
     return lambda: noted.write_bytes(kept)
 
@@ -71,9 +73,9 @@ async def contents(agent: Agent) -> tuple[list[str], int]:
 async def test_words_that_the_file_is_late_with_wait_and_are_stored_once(agent: Agent) -> None:
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
-    assert (await drained(agent.data)).waiting == 1
+    assert (await drained(agent.data)).pending == 1
     agent.write(3)
-    assert (await drained(agent.data)).waiting == 0
+    assert (await drained(agent.data)).pending == 0
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
 
 
@@ -81,8 +83,8 @@ async def test_who_reads_waits_for_them_but_not_for_long(agent: Agent) -> None:
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
     began = time.monotonic()
-    await drained(agent.data, patient=True)
-    assert time.monotonic() - began < PATIENCE_SECONDS + 2
+    await drained(agent.data, wait=True)
+    assert time.monotonic() - began < TRANSCRIPT_LAG_SECONDS + 2
     assert (await contents(agent))[0][-1] == "It is 7412."
     agent.write(3)
     leave(agent, "SessionEnd")
@@ -95,8 +97,8 @@ async def test_words_from_before_the_clock_was_set_back_are_not_waited_for(agent
     leave(agent, "Stop", last_assistant_message="It is 7412.")
     older(agent.data, -3_600)
     began = time.monotonic()
-    await asyncio.wait_for(drained(agent.data, patient=True), PATIENCE_SECONDS + 2)
-    assert time.monotonic() - began < PATIENCE_SECONDS
+    await asyncio.wait_for(drained(agent.data, wait=True), TRANSCRIPT_LAG_SECONDS + 2)
+    assert time.monotonic() - began < TRANSCRIPT_LAG_SECONDS
     assert (await contents(agent))[0][-1] == "It is 7412."
 
 
@@ -142,13 +144,13 @@ async def test_an_event_that_was_killed_after_its_commit_is_not_stored_again(age
 
 async def test_a_line_that_is_being_written_waits_for_its_end(agent: Agent) -> None:
     agent.write(2, torn=30)
-    assert complete(agent.file).endswith(b"}\n")
+    assert read_whole_lines(agent.file).endswith(b"}\n")
     leave(agent, "PreCompact")
     await drained(agent.data)
     assert len((await contents(agent))[0]) == 2
     agent.write(3)
     agent.file.write_bytes(agent.file.read_bytes().rstrip(b"\n"))
-    assert complete(agent.file) == agent.file.read_bytes()
+    assert read_whole_lines(agent.file) == agent.file.read_bytes()
 
 
 async def test_a_file_that_was_written_anew_is_read_from_its_beginning(agent: Agent) -> None:
@@ -187,7 +189,7 @@ async def test_what_is_forgotten_leaves_the_spool_and_stays_away_until_it_is_ask
     await drained(agent.data)
     with pytest.raises(UnknownConversation):
         await stored(agent.data, "s-1")
-    assert spool.waiting(str(agent.data)) == []
+    assert spool.pending(str(agent.data)) == []
     assert run(agent.data, "import", str(agent.file)).returncode == 0
     leave(agent, "Stop")
     await drained(agent.data)
@@ -244,16 +246,38 @@ async def test_of_sessions_drained_together_the_one_that_spoke_last_is_the_last_
     assert listed == ["s-1", "s-3", "s-2"]
 
 
+def lock_holder(data: Path) -> subprocess.Popen[bytes]:
+    """A process that holds the drain's lock until it is killed."""
+    code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(data / "spool" / "lock")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    return holder
+
+
+async def test_one_drain_runs_at_a_time_and_a_killed_one_releases_the_lock(agent: Agent) -> None:
+    agent.write(3)
+    leave(agent, "SessionEnd")
+    with lock_holder(agent.data) as holder:
+        assert await drained(agent.data) == DrainResult()
+        waiting = asyncio.create_task(drained(agent.data, wait=True))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        holder.kill()
+        assert (await waiting).new == 3
+
+
 async def test_why_events_wait_is_said_in_a_line_and_they_are_kept(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def full(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
 
-    monkeypatch.setattr(Follower, "follow", full)
+    monkeypatch.setattr(TranscriptSync, "sync_file", full)
     agent.write(3)
     leave(agent, "SessionEnd")
     assert (await drained(agent.data)).failed == 1
     (said,) = caplog.records
     assert (bool(said.exc_info), "Free some space" in said.getMessage()) == (False, True)
-    assert len(spool.waiting(str(agent.data))) == 1
+    assert len(spool.pending(str(agent.data))) == 1

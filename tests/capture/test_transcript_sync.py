@@ -48,7 +48,7 @@ async def test_real_sessions_are_stored_as_their_files_say(eval_dir: Path, tmp_p
         agent.write(len(agent.lines))
         assert agent.hook("SessionEnd").returncode == 0
         await drained(agent.data)
-        assert spool.waiting(str(agent.data)) == []
+        assert spool.pending(str(agent.data)) == []
         whole = agent.read()
         turns, branches = await stored(agent.data, whole.session_id)
         assert told(turns) == told(whole.turns), real.name
@@ -63,12 +63,12 @@ async def test_a_real_codex_session_is_stored_as_its_file_says(eval_dir: Path, t
     for until in range(4, len(lines), 7):
         agent.write(until)
         run(agent.data, "hook", "codex", given=json.dumps(event).encode())
-        assert (await drained(agent.data)).waiting == 1
+        assert (await drained(agent.data)).pending == 1
     agent.write(len(lines))
-    await drained(agent.data, patient=True)
+    await drained(agent.data, wait=True)
     turns, branches = await stored(agent.data, whole.session_id)
     assert (told(turns), branches) == (told(whole.turns), 1)
-    assert spool.waiting(str(agent.data)) == []
+    assert spool.pending(str(agent.data)) == []
 
 
 async def test_a_drainer_killed_at_any_instant_stores_each_turn_once(eval_dir: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_words_of_an_agent_without_a_transcript_are_stored_once_though_dra
             killed_after(data, shuffled.uniform(0.2, 0.6))
     await drained(data)
     assert [turn.content for turn in (await stored(data, "c"))[0]] == words
-    assert spool.waiting(str(data)) == []
+    assert spool.pending(str(data)) == []
 
 
 def killed_after(data: Path, seconds: float) -> None:

@@ -24,7 +24,7 @@ EVENT = b'{"session_id": "s-1", "hook_event_name": "Stop", "last_assistant_messa
 
 
 def spooled(data: Path) -> list[tuple[str, bytes, bool]]:
-    return [waiting.read() for waiting in spool.waiting(str(data))]
+    return [waiting.read() for waiting in spool.pending(str(data))]
 
 
 def test_an_event_is_left_as_it_came(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_nonsense_is_left_out_and_what_comes_after_it_is_not(tmp_path: Pat
     (tmp_path / "spool" / "00000000000000000001-1-a.event").write_bytes(b"no event")
     (tmp_path / "spool" / "not-ours.event").write_bytes(b"no event")
     await drained(tmp_path)
-    assert spool.waiting(str(tmp_path)) == []
+    assert spool.pending(str(tmp_path)) == []
     assert told((await stored(tmp_path, "c"))[0]) == [("assistant", None, None, "Done.")]
 
 
@@ -120,22 +120,33 @@ def test_the_hook_finds_the_folder_that_the_settings_name(tmp_path: Path, monkey
     for name in ("CTXMEM_DATA_DIR", "CTXMEM_CONFIG", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert entry.data_folder() == str(Settings.load().data_dir)
+    assert entry.find_data_dir() == str(Settings.load().data_dir)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
-    assert entry.data_folder() == str(Settings.load().data_dir)
+    assert entry.find_data_dir() == str(Settings.load().data_dir)
     config = tmp_path / "config.toml"
     config.write_text('data_dir = "kept"')
     monkeypatch.setenv("CTXMEM_CONFIG", str(config))
-    assert entry.data_folder() == str(Settings.load().data_dir) == str(tmp_path / "kept")
+    assert entry.find_data_dir() == str(Settings.load().data_dir) == str(tmp_path / "kept")
     monkeypatch.setenv("CTXMEM_DATA_DIR", "~/named")
-    assert entry.data_folder() == str(Settings.load().data_dir) == str(tmp_path / "named")
+    assert entry.find_data_dir() == str(Settings.load().data_dir) == str(tmp_path / "named")
 
 
 def test_the_hook_loads_nothing_that_takes_time(tmp_path: Path) -> None:
     ran = run(tmp_path, "hook", "claude-code", given=EVENT, PYTHONPROFILEIMPORTTIME="1")
     loaded = {line.rsplit(b"|", 1)[-1].strip().decode() for line in ran.stderr.splitlines() if b"|" in line}
     assert "ctxmem_mcp.hooks.entry" in loaded
-    heavy = {"json", "typing", "re", "pydantic", "mcp", "sqlite3", "asyncio", "ctxmem_mcp.settings", "dataclasses"}
+    heavy = {
+        "json",
+        "typing",
+        "re",
+        "pydantic",
+        "mcp",
+        "sqlite3",
+        "asyncio",
+        "ctxmem_mcp.settings",
+        "dataclasses",
+        "filelock",
+    }
     plain = subprocess.run(
         [*COMMAND[:1], "-X", "importtime", "-c", "import runpy"], capture_output=True, check=True
     ).stderr

@@ -195,7 +195,7 @@ def test_the_hooks_command_line_runs_and_fills_the_spool(run: Callable[..., Ran]
         event = json.dumps({"session_id": "s", "taskId": "s", "hook_event_name": "Stop", "prompt": line})
         done = subprocess.run(["/bin/sh", "-c", line], input=event, text=True, capture_output=True, check=True)
         assert done.stderr == ""
-    agents = [one.read()[0] for one in spool.waiting(str(folder))]
+    agents = [one.read()[0] for one in spool.pending(str(folder))]
     assert sorted(agents) == ["claude-code", "cline", "codex", "cursor"]
 
 

@@ -73,7 +73,7 @@ def test_its_conversations_are_told_in_their_order(store: Path) -> None:
     assert [turn.content for turn in third.turns] == ["one", "two"]
     assert third.warnings == ("its head is broken; its messages are in the order they were made in",)
     assert store.read_bytes() == before
-    assert "xxxx" not in cursor_db.document(store)
+    assert "xxxx" not in cursor_db.read_document(store)
 
 
 def test_what_is_no_database_of_cursors_is_refused(tmp_path: Path) -> None:

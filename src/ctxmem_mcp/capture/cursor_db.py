@@ -21,11 +21,11 @@ _COMPOSER, _MESSAGE = "composerData:", "bubbleId:"
 _BEHIND = ";"
 
 
-def is_store(file: Path) -> bool:
+def is_cursor_db(file: Path) -> bool:
     return file.name == STORE_FILE
 
 
-def document(file: Path) -> str:
+def read_document(file: Path) -> str:
     """Every conversation in the database. Raises InvalidArgument where it is none of Cursor's."""
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
@@ -45,8 +45,8 @@ def _conversations(store: sqlite3.Connection) -> Iterator[dict[str, Any]]:
         messages = {name.removeprefix(prefix): message for name, message in _rows(store, prefix)}
         yield {
             "id": identity,
-            "composer": None if composer is None else _of(composer, OF_COMPOSER),
-            "messages": {name: None if row is None else _of(row, OF_MESSAGE) for name, row in messages.items()},
+            "composer": None if composer is None else _pick(composer, OF_COMPOSER),
+            "messages": {name: None if row is None else _pick(row, OF_MESSAGE) for name, row in messages.items()},
         }
 
 
@@ -63,5 +63,5 @@ def _rows(store: sqlite3.Connection, prefix: str) -> Iterator[tuple[str, dict[st
         yield str(key), found if isinstance(found, dict) else None
 
 
-def _of(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _pick(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: row[name] for name in names if name in row}

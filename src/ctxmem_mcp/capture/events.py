@@ -38,9 +38,9 @@ class Event:
     session_id: str
     transcript: str | None = None
     cwd: str | None = None
-    words: tuple[NewTurn, ...] = ()
-    spoken: tuple[NewTurn, ...] = ()
-    ends: bool = False
+    turns: tuple[NewTurn, ...] = ()
+    messages: tuple[NewTurn, ...] = ()
+    ends_session: bool = False
     source: str | None = None
 
     @property
@@ -48,7 +48,7 @@ class Event:
         return self.agent in WITH_TRANSCRIPTS
 
 
-def read_event(agent: str, raw: bytes, at: float) -> Event | None:
+def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
     """The event in what a hook was given at that instant; None where it is nothing that can be read."""
     given = _object(raw)
     if given is None:
@@ -58,7 +58,7 @@ def read_event(agent: str, raw: bytes, at: float) -> Event | None:
     if session is None:
         return None
     said_at = iso(at)
-    words = tuple(turn for turn in _words(agent, name, given, said_at) if _is_valid(turn))
+    words = tuple(turn for turn in _turns(agent, name, given, said_at) if _is_valid(turn))
     spoken = tuple(turn for turn in words if turn.call_id is None and turn.name is None)
     return Event(
         agent,
@@ -78,11 +78,11 @@ def _object(raw: bytes) -> _Fields | None:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
-        return _from_beginning(text)
+        return _from_truncated(text)
     return given if isinstance(given, dict) else None
 
 
-def _from_beginning(text: str) -> _Fields | None:
+def _from_truncated(text: str) -> _Fields | None:
     """What an event that was cut off names at its beginning: the session, the transcript."""
     found: _Fields = {}
     for key in ("session_id", "transcript_path", "cwd", "hook_event_name"):
@@ -95,7 +95,7 @@ def _from_beginning(text: str) -> _Fields | None:
     return found or None
 
 
-def _words(agent: str, name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
+def _turns(agent: str, name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
     if agent == CURSOR:
         yield from _cursor(name, given, said_at)
     elif agent == CLINE:
@@ -107,26 +107,26 @@ def _words(agent: str, name: str, given: _Fields, said_at: str) -> Iterator[NewT
 def _claude(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
     """Claude Code's events, which Codex has taken over, and Codex's older notice of a turn that is complete."""
     if name == "UserPromptSubmit":
-        yield from _said("user", given.get("prompt"), said_at)
+        yield from _message("user", given.get("prompt"), said_at)
     elif name == "Stop":
-        yield from _said("assistant", given.get("last_assistant_message"), said_at)
+        yield from _message("assistant", given.get("last_assistant_message"), said_at)
     elif name == "PostToolUse" and text_of(given.get("tool_name")):
         call = text_of(given.get("tool_use_id"))
         yield from _call(given["tool_name"], given.get("tool_input"), given.get("tool_response"), said_at, call)
     elif name == "agent-turn-complete":
         prompts = given.get("input-messages")
         for prompt in prompts if isinstance(prompts, list) else []:
-            yield from _said("user", prompt, said_at)
-        yield from _said("assistant", given.get("last-assistant-message"), said_at)
+            yield from _message("user", prompt, said_at)
+        yield from _message("assistant", given.get("last-assistant-message"), said_at)
 
 
 def _cursor(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
     if name == "beforeSubmitPrompt":
-        yield from _said("user", given.get("prompt"), said_at)
+        yield from _message("user", given.get("prompt"), said_at)
     elif name == "afterAgentResponse":
-        yield from _said("assistant", given.get("text"), said_at)
+        yield from _message("assistant", given.get("text"), said_at)
     elif name == "afterAgentThought":
-        for turn in _said("assistant", given.get("text"), said_at):
+        for turn in _message("assistant", given.get("text"), said_at):
             yield NewTurn("assistant", turn.content, THINKING, said_at)
     elif name == "afterShellExecution":
         yield from _call("shell", given.get("command"), given.get("output"), said_at)
@@ -141,16 +141,16 @@ def _cline(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
     about = given.get(name[:1].lower() + name[1:])
     about = about if isinstance(about, dict) else {}
     if name == "UserPromptSubmit":
-        yield from _said("user", about.get("prompt"), said_at)
+        yield from _message("user", about.get("prompt"), said_at)
     elif name == "PostToolUse" and text_of(about.get("toolName")):
         if about["toolName"] == "attempt_completion":
             result = about.get("parameters")
-            yield from _said("assistant", result.get("result") if isinstance(result, dict) else result, said_at)
+            yield from _message("assistant", result.get("result") if isinstance(result, dict) else result, said_at)
         else:
             yield from _call(about["toolName"], about.get("parameters"), about.get("result"), said_at)
 
 
-def _said(role: Any, text: object, said_at: str) -> Iterator[NewTurn]:
+def _message(role: Any, text: object, said_at: str) -> Iterator[NewTurn]:
     if text_of(text):
         yield NewTurn(role, str(text), None, said_at)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ctxmem_mcp.capture import cursor_db
 from ctxmem_mcp.capture.locations import subagents_of
-from ctxmem_mcp.capture.sync_state import Ledger
+from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.transcripts import registry
@@ -27,7 +27,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(slots=True)
-class Imported:
+class ImportResult:
     """What one transcript gave. turns: those on its branches; new: stored now, the others were known.
 
     tip: the turn it ends at.
@@ -43,7 +43,7 @@ class Imported:
     warnings: list[str] = field(default_factory=list)
 
 
-def files_under(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
+def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
     """The files to read, each once, and those of them that were named and not merely found in a folder.
 
     A session's sub-agents lie in a folder of its name: they come along.
@@ -69,19 +69,19 @@ def _may_be_one(file: Path) -> bool:
 
 def read(file: Path) -> Transcript:
     """A file's transcript. Bytes that are no UTF-8 become U+FFFD, with a warning."""
-    if cursor_db.is_store(file):
-        return registry.parse(cursor_db.document(file), file.name)
-    return parsed(file.read_bytes(), registry.name_of(file))
+    if cursor_db.is_cursor_db(file):
+        return registry.parse(cursor_db.read_document(file), file.name)
+    return parse(file.read_bytes(), registry.name_of(file))
 
 
-def parsed(raw: bytes, name: str) -> Transcript:
+def parse(raw: bytes, name: str) -> Transcript:
     """The transcript that these bytes of a file of that name are."""
-    text, mended = text_of(raw)
+    text, mended = decode(raw)
     transcript = registry.parse(text, name)
     return replace(transcript, warnings=(*mended, *transcript.warnings))
 
 
-def text_of(raw: bytes) -> tuple[str, tuple[str, ...]]:
+def decode(raw: bytes) -> tuple[str, tuple[str, ...]]:
     """A file's text, and what had to be mended in it."""
     try:
         return raw.decode("utf-8-sig"), ()
@@ -90,7 +90,7 @@ def text_of(raw: bytes) -> tuple[str, tuple[str, ...]]:
         return raw.decode("utf-8-sig", "replace"), (warning,)
 
 
-def apart(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path, Transcript]]:
+def with_threads(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path, Transcript]]:
     """Transcripts and their threads side by side; a thread that has a file of its own comes from that."""
     of_files = {transcript.session_id for _, transcript in transcripts if transcript.session_id}
     for file, transcript in transcripts:
@@ -100,18 +100,18 @@ def apart(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path
                 yield file, thread
 
 
-async def bring_in(
+async def import_transcript(
     memory: Memory,
     file: Path,
     transcript: Transcript,
     retention_days: int | None = None,
     progress: Progress = lambda _: None,
     *,
-    left_too: bool = True,
-) -> Imported | None:
+    include_left: bool = True,
+) -> ImportResult | None:
     """Stores a transcript: first the ways it was rewound from, unless these are known (left_too), then the way it
     stands, so that the head is there. Its space is the folder it was worked in."""
-    ways = [way for way in (*(transcript.left if left_too else ()), transcript.turns) if way]
+    ways = [way for way in (*(transcript.left if include_left else ()), transcript.turns) if way]
     if not ways:
         return None
     conversation = conversation_id_for(transcript.session_id)
@@ -130,17 +130,17 @@ async def bring_in(
             conversation, tip = done.conversation_id, done.head or ""
             known, new = known + done.known, new + done.appended
             progress(len(chunk))
-    return Imported(
+    return ImportResult(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
         list(transcript.warnings),
     )  # fmt: skip
 
 
-def known_no_more(data_dir: Path, files: Sequence[Path]) -> None:
+def forget_sync_records(data_dir: Path, files: Sequence[Path]) -> None:
     """Files imported by name are followed again, even those that were forgotten before."""
-    ledger = Ledger(data_dir)
+    records = SyncRecords(data_dir)
     for file in files:
-        ledger.drop(file)
+        records.remove(file)
 
 
 def conversation_id_for(session_id: str) -> str | None:

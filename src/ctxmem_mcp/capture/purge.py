@@ -7,26 +7,26 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.capture.sync_state import FOLDER, Ledger
+from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
 
 _log = logging.getLogger(__name__)
 
 
-def leave_alone(data_dir: Path, conversation_ids: Collection[str]) -> None:
+def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
     """Strikes these conversations' events out of the spool and notes that their transcripts are not to be taken in
     again. A transcript that is imported by name comes back all the same."""
     try:
-        waiting = spool.waiting(str(data_dir))
+        waiting = spool.pending(str(data_dir))
         if waiting:
-            _strike(waiting, conversation_ids)
+            _remove_events(waiting, conversation_ids)
         if (data_dir / FOLDER).is_dir():
-            Ledger(data_dir).forget(conversation_ids)
+            SyncRecords(data_dir).mark_gone(conversation_ids)
     except OSError as error:
         _log.warning("Events of forgotten conversations may still wait: %s", error)
 
 
-def _strike(waiting: list[spool.Spooled], conversation_ids: Collection[str]) -> None:
-    from ctxmem_mcp.capture.events import read_event
+def _remove_events(waiting: list[spool.SpooledEvent], conversation_ids: Collection[str]) -> None:
+    from ctxmem_mcp.capture.events import parse_event
     from ctxmem_mcp.capture.importer import conversation_id_for
 
     for spooled in waiting:
@@ -34,6 +34,6 @@ def _strike(waiting: list[spool.Spooled], conversation_ids: Collection[str]) -> 
             agent, raw, _ = spooled.read()
         except (OSError, ValueError):
             continue
-        event = read_event(agent, raw, spooled.at)
+        event = parse_event(agent, raw, spooled.at)
         if event is not None and conversation_id_for(event.session_id) in conversation_ids:
-            spooled.done()
+            spooled.remove()

@@ -12,7 +12,7 @@ from ctxmem_mcp.models import OF_AGENT
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
-_LOOKED_AT = 20
+_CONVERSATIONS_MAX = 20
 _REPOSITORY = ".git"
 
 
@@ -20,9 +20,9 @@ async def last_session(memory: Memory, space: str | None = None) -> str | None:
     """The session last active. A sub-agent's conversation, which may have been stored after it, stands for its session;
     one that looks like it and has no session is taken where there is nothing else, but not for a folder's."""
     alone: str | None = None
-    for info in (await memory.conversations(space=space, limit=_LOOKED_AT)).conversations:
+    for info in (await memory.conversations(space=space, limit=_CONVERSATIONS_MAX)).conversations:
         session = info.conversation_id.partition(OF_AGENT)[0]
-        if session == info.conversation_id or await is_there(memory, session):
+        if session == info.conversation_id or await conversation_exists(memory, session):
             return session
         alone = alone or info.conversation_id
     return alone if space is None else None
@@ -37,7 +37,7 @@ async def last_session_in(memory: Memory, folder: str) -> str | None:
     return None
 
 
-async def is_there(memory: Memory, conversation_id: str) -> bool:
+async def conversation_exists(memory: Memory, conversation_id: str) -> bool:
     try:
         await memory.info(conversation_id)
     except NotFound:

@@ -20,7 +20,7 @@ from ctxmem_mcp.errors import InvalidArgument
 
 _log = logging.getLogger(__name__)
 
-OPENING = "[redacted: "
+PLACEHOLDER_START = "[redacted: "
 _DETECTORS = {
     "artifactory": "ArtifactoryDetector", "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector",
     "basic_auth": "BasicAuthDetector", "discord": "DiscordBotTokenDetector", "github_token": "GitHubTokenDetector",
@@ -39,7 +39,7 @@ _PRIVATE_KEY = re.compile(
 )
 # Forms that detect-secrets does not know, or of which it takes more than the secret. A group is the secret. What
 # must not stand before one is said behind its first letters: so it is looked for fast.
-_OWN = (
+_PATTERNS = (
     ("Private Key", _PRIVATE_KEY),
     ("Anthropic Key", re.compile(r"sk-ant-(?<![A-Za-z0-9]sk-ant-)[A-Za-z0-9_-]{20,}")),
     ("OpenAI Token", re.compile(r"sk-(?<![A-Za-z0-9]sk-)[A-Za-z0-9_-]{20,200}T3BlbkFJ[A-Za-z0-9_-]{20,}")),
@@ -68,9 +68,9 @@ Redact = Callable[[str], str]
 
 def redact(text: str) -> str:
     """The text with a placeholder for each secret."""
-    found = sorted(set(_found(text)), key=lambda pair: -len(pair[1]))
+    found = sorted(set(_find_secrets(text)), key=lambda pair: -len(pair[1]))
     for kind, secret in found:
-        text = _without(text, secret, f"{OPENING}{kind}]")
+        text = _replace(text, secret, f"{PLACEHOLDER_START}{kind}]")
     if found:
         told = (f"{count} x {kind}" for kind, count in Counter(kind for kind, _ in found).items())
         _log.info("Secrets were taken out: %s.", ", ".join(told))
@@ -81,41 +81,41 @@ def redact_event(raw: bytes) -> bytes:
     """An event without secrets, and JSON still where it was: each of its texts is looked at by itself."""
     text = raw.decode("utf-8", "replace")
     try:
-        return json.dumps(_each_text(json.loads(text))).encode()
+        return json.dumps(_map_strings(json.loads(text))).encode()
     except (ValueError, RecursionError):
         return redact(text).encode()
 
 
-def redaction() -> Redact:
+def load_redactor() -> Redact:
     """The function; raises InvalidArgument where detect-secrets is not installed."""
     _detectors()
     return redact
 
 
-def _each_text(value: Any) -> Any:
+def _map_strings(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {redact(key): _each_text(inner) for key, inner in value.items()}
-    return [_each_text(inner) for inner in value] if isinstance(value, list) else value
+        return {redact(key): _map_strings(inner) for key, inner in value.items()}
+    return [_map_strings(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _without(text: str, secret: str, placeholder: str) -> str:
+def _replace(text: str, secret: str, placeholder: str) -> str:
     """The text with the secret gone wherever it stands; a password that is a word, only where it is the password."""
     if secret.isalpha():
         return text.replace(f":{secret}@", f":{placeholder}@")
     return text.replace(secret, placeholder)
 
 
-def _found(text: str) -> Iterator[tuple[str, str]]:
-    yield from _found_in(text)
+def _find_secrets(text: str) -> Iterator[tuple[str, str]]:
+    yield from _secrets_in(text)
     # In a text that holds JSON, escapes stand before and behind a secret, where a form wants an edge or a quote.
     if "\\" in text:
-        yield from _found_in(_ESCAPED.sub(lambda escaped: _MEANT.get(escaped[1], escaped[1]), text))
+        yield from _secrets_in(_ESCAPED.sub(lambda escaped: _MEANT.get(escaped[1], escaped[1]), text))
 
 
-def _found_in(text: str) -> Iterator[tuple[str, str]]:
-    for kind, pattern in _OWN:
+def _secrets_in(text: str) -> Iterator[tuple[str, str]]:
+    for kind, pattern in _PATTERNS:
         yield from ((kind, match[match.lastindex or 0]) for match in pattern.finditer(text))
     for detector in _detectors():
         is_one = getattr(detector, "is_formally_valid", lambda _: True)

@@ -39,12 +39,12 @@ def put(data_dir: str, agent: str, raw: bytes, whole: bool = True) -> str:
             os.close(file)
         os.rename(aside, path)
     except BaseException:
-        remove(aside)
+        _unlink(aside)
         raise
     return path
 
 
-class Spooled:
+class SpooledEvent:
     """An event that waits. at: seconds since 1970. after: the turn its own turns follow, once that is decided; empty
     for the beginning, None while it is not."""
 
@@ -65,30 +65,30 @@ class Spooled:
             raise ValueError(f"{os.path.basename(self.path)} is no event")
         return words[2], raw, words[3] == WHOLE
 
-    def goes_after(self, turn_id: str) -> None:
+    def set_after(self, turn_id: str) -> None:
         """Notes, in the file's name, where its turns go, before they go there."""
         path = self.path.removesuffix(_EVENT) + _AFTER + turn_id + _EVENT
         os.rename(self.path, path)
         self.path, self.after = path, turn_id
 
-    def done(self) -> None:
-        remove(self.path)
+    def remove(self) -> None:
+        _unlink(self.path)
 
 
-def waiting(data_dir: str) -> list[Spooled]:
+def pending(data_dir: str) -> list[SpooledEvent]:
     """The events that wait, oldest first."""
     return [spooled for name in sorted(_names(data_dir)) for spooled in _spooled(data_dir, name)]
 
 
-def _spooled(data_dir: str, name: str) -> Iterator[Spooled]:
+def _spooled(data_dir: str, name: str) -> Iterator[SpooledEvent]:
     path = os.path.join(data_dir, FOLDER, name)
     if name.endswith(_EVENT):
         try:
-            yield Spooled(path)
+            yield SpooledEvent(path)
         except ValueError:  # not named by us
             return
     elif name.endswith(_ASIDE) and _is_old(path):
-        remove(path)
+        _unlink(path)
 
 
 def _names(data_dir: str) -> list[str]:
@@ -105,7 +105,7 @@ def _is_old(path: str) -> bool:
         return False
 
 
-def remove(path: str) -> None:
+def _unlink(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:

@@ -21,169 +21,179 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctxmem_mcp.capture import locations, spool
-from ctxmem_mcp.capture.cursor_backfill import take_before
-from ctxmem_mcp.capture.events import Event, read_event
-from ctxmem_mcp.capture.file_lock import alone
+from ctxmem_mcp.capture.cursor_backfill import backfill
+from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.importer import conversation_id_for
-from ctxmem_mcp.capture.redaction import OPENING, redaction
-from ctxmem_mcp.capture.spool import Spooled
-from ctxmem_mcp.capture.sync_state import Ledger
-from ctxmem_mcp.capture.transcript_sync import Followed, Follower, complete, holds
+from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
+from ctxmem_mcp.capture.spool import SpooledEvent
+from ctxmem_mcp.capture.sync_state import SyncRecords
+from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, contains_text, read_whole_lines
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 
 # So long after an event its transcript is expected to have what was said in it.
-PATIENCE_SECONDS = 2.0
+TRANSCRIPT_LAG_SECONDS = 2.0
 LOCK_SECONDS = 5.0
 _LOCK = "lock"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Drained:
+class DrainResult:
     """new: turns stored. waiting: events that stay in the spool for now. failed: sessions that could not be read in."""
 
     new: int = 0
-    waiting: int = 0
+    pending: int = 0
     failed: int = 0
 
 
-async def drain(memory: Memory, data_dir: Path, *, patient: bool = False) -> Drained:
-    """Takes in what waits. patient: for who reads next: waits for another drainer, and for words that may be late."""
-    if not spool.waiting(str(data_dir)):
-        return Drained()
-    async with alone(data_dir / spool.FOLDER / _LOCK, LOCK_SECONDS if patient else 0) as held:
-        if not held:
-            return Drained()
-        drainer = _Drainer(memory, data_dir)
-        new, young = await drainer.drain()
-        if patient and young:
-            await asyncio.sleep(max(0.0, max(young) + PATIENCE_SECONDS - time.time()))
-            more, young = await drainer.drain()
-            new += more
-        return Drained(new, len(young), drainer.failed)
+async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainResult:
+    """Takes in what waits. wait: for who reads next: waits for another drainer, and for words that may be late."""
+    if not spool.pending(str(data_dir)):
+        return DrainResult()
+    from filelock import AsyncFileLock, Timeout  # takes 30 ms, and most often nothing is pending
+
+    lock = AsyncFileLock(
+        data_dir / spool.FOLDER / _LOCK, LOCK_SECONDS if wait else 0, 0o600, poll_interval=0.02, run_in_executor=False
+    )
+    try:
+        async with lock:
+            return await _drain(_Drainer(memory, data_dir), wait)
+    except Timeout:
+        return DrainResult()
 
 
-_Waiting = tuple[Spooled, Event]
+async def _drain(drainer: _Drainer, wait: bool) -> DrainResult:
+    new, recent = await drainer.drain()
+    if wait and recent:
+        await asyncio.sleep(max(0.0, max(recent) + TRANSCRIPT_LAG_SECONDS - time.time()))
+        more, recent = await drainer.drain()
+        new += more
+    return DrainResult(new, len(recent), drainer.failed)
+
+
+_Waiting = tuple[SpooledEvent, Event]
 
 
 class _Drainer:
     def __init__(self, memory: Memory, data_dir: Path) -> None:
         self._memory, self._data_dir = memory, data_dir
-        self._follower = Follower(memory, data_dir)
-        self._ledger = Ledger(data_dir)
+        self._sync = TranscriptSync(memory, data_dir)
+        self._records = SyncRecords(data_dir)
         self.failed = 0
 
     async def drain(self) -> tuple[int, list[float]]:
         """Takes in all that can be; gives the new turns, and the times of the events that wait on."""
-        new, young = 0, list[float]()
+        new, recent = 0, list[float]()
         self.failed = 0
         for (agent, session, _), group in self._groups().items():
             try:
-                added, waits = await self._take(group)
+                added, waits = await self._process(group)
             except Exception as error:
                 # Nothing is lost: the events stay, and the next drainer tries again.
                 known = isinstance(error, CtxmemError)
                 _log.error("Events of %s, session %s, wait: %s", agent, session, error, exc_info=not known)
                 self.failed += 1
                 continue
-            new, young = new + added, young + waits
-        return new, young
+            new, recent = new + added, recent + waits
+        return new, recent
 
     def _groups(self) -> dict[tuple[str, str, str | None], list[_Waiting]]:
         """What waits, by the session and the transcript it is taken from. The one with the newest event comes last, so
         that it is the last active."""
         groups: dict[tuple[str, str, str | None], list[_Waiting]] = {}
-        for spooled in spool.waiting(str(self._data_dir)):
+        for spooled in spool.pending(str(self._data_dir)):
             try:
                 agent, raw, _ = spooled.read()
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
                 _log.warning("An event was left out: %s", error)
-                spooled.done()
+                spooled.remove()
                 continue
-            event = read_event(agent, raw, spooled.at)
+            event = parse_event(agent, raw, spooled.at)
             if event is None:
                 _log.warning("An event of %s was left out: it is nothing that can be read.", agent)
-                spooled.done()
+                spooled.remove()
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
         return dict(sorted(groups.items(), key=lambda item: item[1][-1][0].at))
 
-    async def _take(self, group: list[_Waiting]) -> tuple[int, list[float]]:
+    async def _process(self, group: list[_Waiting]) -> tuple[int, list[float]]:
         event = group[0][1]
         if not event.has_transcript:
-            await self._begin_told(event, group)
-            return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
-        file = _file_of(event)
-        ended = any(each.ends for _, each in group)
-        followed = None if file is None else await self._follower.follow(file, as_it_is=ended)
-        if followed is not None and followed.young:
+            await self._start_from_events(event, group)
+            return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
+        file = _transcript_file(event)
+        ended = any(each.ends_session for _, each in group)
+        result = None if file is None else await self._sync.sync_file(file, even_if_recent=ended)
+        if result is not None and result.recent:
             return 0, [time.time()]
-        if followed is not None and followed.gone:
+        if result is not None and result.gone:
             for spooled, _ in group:
-                spooled.done()
+                spooled.remove()
             return 0, []
         if file is None:
-            return await self._take_words(event, [(spooled, each.words) for spooled, each in group]), []
-        return await self._take_late(file, followed or Followed(), group)
+            return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
+        return await self._store_missing(file, result or SyncResult(), group)
 
-    async def _begin_told(self, event: Event, group: list[_Waiting]) -> None:
+    async def _start_from_events(self, event: Event, group: list[_Waiting]) -> None:
         """Once for each session that events tell: takes in what was said before them."""
         conversation = conversation_id_for(event.session_id)
-        first = next((spooled for spooled, each in group if each.words), None)
+        first = next((spooled for spooled, each in group if each.turns), None)
         if conversation is None or first is None:
             return
-        known = self._ledger.of_events(conversation)
+        known = self._records.of_conversation(conversation)
         if known.by_events:
             return
-        file = None if known.gone else _file_of(event)
+        file = None if known.gone else _transcript_file(event)
         if file is not None and file.is_file() and first.after is None:
-            words = [turn for _, each in group for turn in each.words]
-            first.goes_after(await take_before(self._memory, file, words))
-        self._ledger.told_by_events(conversation)
+            words = [turn for _, each in group for turn in each.turns]
+            first.set_after(await backfill(self._memory, file, words))
+        self._records.mark_by_events(conversation)
 
-    async def _take_late(self, file: Path, followed: Followed, group: list[_Waiting]) -> tuple[int, list[float]]:
+    async def _store_missing(self, file: Path, result: SyncResult, group: list[_Waiting]) -> tuple[int, list[float]]:
         """Words that the transcript does not have: stored when it has had its time."""
-        spoken = any(event.spoken for _, event in group)
-        raw = await asyncio.to_thread(_text_of, file, _has_placeholder(group)) if spoken else b""
-        ended = any(event.ends for _, event in group)
-        new, young = followed.new, list[float]()
+        spoken = any(event.messages for _, event in group)
+        raw = await asyncio.to_thread(_read_redacted, file, _has_placeholder(group)) if spoken else b""
+        ended = any(event.ends_session for _, event in group)
+        new, recent = result.new, list[float]()
         for spooled, event in group:
-            late = tuple(turn for turn in event.spoken if not holds(raw, turn))
-            if late and not ended and (young or _is_young(spooled)):
-                young.append(spooled.at)
+            late = tuple(turn for turn in event.messages if not contains_text(raw, turn))
+            if late and not ended and (recent or _is_recent(spooled)):
+                recent.append(spooled.at)
                 continue
             if spooled.after is None and late:
-                late = await self._without_last(late, followed.conversation or conversation_id_for(event.session_id))
-            new += await self._take_words(event, [(spooled, late)], followed.conversation)
-        return new, young
+                late = await self._without_repeated_head(
+                    late, result.conversation or conversation_id_for(event.session_id)
+                )
+            new += await self._store_events(event, [(spooled, late)], result.conversation)
+        return new, recent
 
-    async def _take_words(
-        self, event: Event, told: Sequence[tuple[Spooled, Sequence[NewTurn]]], conversation: str = ""
+    async def _store_events(
+        self, event: Event, spooled_turns: Sequence[tuple[SpooledEvent, Sequence[NewTurn]]], conversation: str = ""
     ) -> int:
         """Stores words on the head, each event's noted first and struck off afterwards."""
         conversation = conversation or conversation_id_for(event.session_id) or ""
         new = 0
-        for spooled, words in told:
+        for spooled, words in spooled_turns:
             if words and conversation:
                 try:
                     new += await self._store(spooled, words, conversation, event.cwd)
                 except (Refused, NotFound) as error:
                     _log.warning("An event of %s was left out: %s", event.agent, error)
-            spooled.done()
+            spooled.remove()
         return new
 
-    async def _store(self, spooled: Spooled, words: Sequence[NewTurn], conversation: str, cwd: str | None) -> int:
+    async def _store(self, spooled: SpooledEvent, words: Sequence[NewTurn], conversation: str, cwd: str | None) -> int:
         if spooled.after is None:
-            spooled.goes_after(await self._head(conversation))
+            spooled.set_after(await self._head(conversation))
         done = await self._memory.sync(words, conversation_id=conversation, after=spooled.after or None, space=cwd)
         return done.appended
 
-    async def _without_last(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:
+    async def _without_repeated_head(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:
         """Without the turn said last, which two events of one instant may both tell."""
         try:
             head = await self._memory.head(conversation or "")
@@ -199,25 +209,25 @@ class _Drainer:
             return ""
 
 
-def _is_young(spooled: Spooled) -> bool:
+def _is_recent(spooled: SpooledEvent) -> bool:
     """Whether its transcript may still be late. One that lies far ahead came before the clock was set back."""
-    return abs(time.time() - spooled.at) < PATIENCE_SECONDS
+    return abs(time.time() - spooled.at) < TRANSCRIPT_LAG_SECONDS
 
 
-def _file_of(event: Event) -> Path | None:
+def _transcript_file(event: Event) -> Path | None:
     if event.transcript:
         return Path(event.transcript).expanduser()
-    return locations.transcript_of(event.agent, event.session_id)
+    return locations.find_transcript(event.agent, event.session_id)
 
 
 def _has_placeholder(group: list[_Waiting]) -> bool:
     """Whether words were redacted before they were spooled."""
-    return any(OPENING in turn.content for _, event in group for turn in event.spoken)
+    return any(PLACEHOLDER_START in turn.content for _, event in group for turn in event.messages)
 
 
-def _text_of(file: Path, redacted: bool) -> bytes:
+def _read_redacted(file: Path, redacted: bool) -> bytes:
     try:
-        raw = complete(file)
+        raw = read_whole_lines(file)
     except OSError:
         return b""
-    return redaction()(raw.decode("utf-8", "replace")).encode() if redacted else raw
+    return load_redactor()(raw.decode("utf-8", "replace")).encode() if redacted else raw

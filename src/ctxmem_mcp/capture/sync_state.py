@@ -19,7 +19,7 @@ FOLDER = "followed"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class SyncRecord:
     """What is known of a transcript.
 
     size and changed: of the file, when it was read. bytes: how many of them were taken in, whole lines; digest: of
@@ -41,36 +41,36 @@ class Taken:
     by_events: bool = False
 
 
-GONE = Taken(gone=True)
+GONE = SyncRecord(gone=True)
 
 
-class Ledger:
+class SyncRecords:
     """The files of one data folder."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER
 
-    def of(self, transcript: Path) -> Taken:
+    def get(self, transcript: Path) -> SyncRecord:
         return _read(self._file(transcript))
 
-    def write(self, transcript: Path, taken: Taken) -> None:
-        _write(self._file(transcript), taken)
+    def put(self, transcript: Path, record: SyncRecord) -> None:
+        _write(self._file(transcript), record)
 
-    def drop(self, transcript: Path) -> None:
+    def remove(self, transcript: Path) -> None:
         """Knows nothing of it any more: it is read from its beginning, and comes back if it was gone."""
         self._file(transcript).unlink(missing_ok=True)
         # An agent whose events tell its sessions calls their files after them.
-        if self.of_events(transcript.stem).gone:
-            self._of_events(transcript.stem).unlink(missing_ok=True)
+        if self.of_conversation(transcript.stem).gone:
+            self._conversation_file(transcript.stem).unlink(missing_ok=True)
 
-    def of_events(self, conversation_id: str) -> Taken:
+    def of_conversation(self, conversation_id: str) -> SyncRecord:
         """What is known of a conversation that events tell, whichever its transcript is."""
-        return _read(self._of_events(conversation_id))
+        return _read(self._conversation_file(conversation_id))
 
-    def told_by_events(self, conversation_id: str) -> None:
-        _write(self._of_events(conversation_id), Taken(conversation=conversation_id, by_events=True))
+    def mark_by_events(self, conversation_id: str) -> None:
+        _write(self._conversation_file(conversation_id), SyncRecord(conversation=conversation_id, by_events=True))
 
-    def forget(self, conversation_ids: Collection[str]) -> None:
+    def mark_gone(self, conversation_ids: Collection[str]) -> None:
         """Notes that these conversations are gone: their transcripts are left alone."""
         for file in self._files():
             if _read(file).conversation in conversation_ids:
@@ -82,29 +82,29 @@ class Ledger:
         except OSError:
             return
 
-    def _of_events(self, conversation_id: str) -> Path:
-        return self._folder / f"{hashed(b'events of ' + conversation_id.encode())}.json"
+    def _conversation_file(self, conversation_id: str) -> Path:
+        return self._folder / f"{digest_of(b'events of ' + conversation_id.encode())}.json"
 
     def _file(self, transcript: Path) -> Path:
-        return self._folder / f"{hashed(os.fsencode(transcript.resolve()))}.json"
+        return self._folder / f"{digest_of(os.fsencode(transcript.resolve()))}.json"
 
 
-def hashed(raw: bytes) -> str:
+def digest_of(raw: bytes) -> str:
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
-def _read(file: Path) -> Taken:
+def _read(file: Path) -> SyncRecord:
     """What stands there; nothing where that can't be read."""
     try:
-        given = json.loads(file.read_bytes())
-        return Taken(**given)
+        fields = json.loads(file.read_bytes())
+        return SyncRecord(**fields)
     except (OSError, ValueError, TypeError):
-        return Taken()
+        return SyncRecord()
 
 
-def _write(file: Path, taken: Taken) -> None:
+def _write(file: Path, record: SyncRecord) -> None:
     """Whole or not at all."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = file.with_suffix(f".{os.getpid()}.aside")
-    aside.write_text(json.dumps(asdict(taken), separators=(",", ":")), "utf-8")
+    aside.write_text(json.dumps(asdict(record), separators=(",", ":")), "utf-8")
     aside.replace(file)

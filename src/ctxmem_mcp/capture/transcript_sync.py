@@ -17,7 +17,7 @@ from pathlib import Path
 from ctxmem_mcp.capture import importer
 from ctxmem_mcp.capture.events import CODEX
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
-from ctxmem_mcp.capture.sync_state import GONE, Ledger, Taken, hashed
+from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
@@ -26,12 +26,12 @@ from ctxmem_mcp.transcripts.base import Transcript
 
 _LINES = ".jsonl"
 # Codex writes what it says twice, in rows of two kinds; they stand together after this long.
-QUIET_SECONDS = 2.0
+SETTLE_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class SyncResult:
     """What a file was taken in to. conversation: empty where nothing is said in it yet. new: turns stored now.
 
     young: it was written to a moment ago, and what its last rows say may yet change; nothing was taken in.
@@ -40,92 +40,94 @@ class Followed:
     conversation: str = ""
     new: int = 0
     gone: bool = False
-    young: bool = False
+    recent: bool = False
 
 
-class Follower:
+class TranscriptSync:
     """Follows transcripts into one memory, whose data folder says how far each is."""
 
     def __init__(self, memory: Memory, data_dir: Path, retention_days: int | None = None) -> None:
-        self._memory, self._ledger, self._days = memory, Ledger(data_dir), retention_days
+        self._memory, self._records, self._days = memory, SyncRecords(data_dir), retention_days
 
-    async def follow(self, file: Path, *, as_it_is: bool = False) -> Followed | None:
+    async def sync_file(self, file: Path, *, even_if_recent: bool = False) -> SyncResult | None:
         """Takes in what is new in a file and in those of its sub-agents; None where there is no such file.
         as_it_is: even if it was written to a moment ago."""
-        main = await self._follow_one(file, as_it_is)
-        if main is None or main.gone or main.young:
+        main = await self._sync_one(file, even_if_recent)
+        if main is None or main.gone or main.recent:
             return main
         new = main.new
         for beside in subagents_of(file):
-            followed = await self._follow_one(beside, as_it_is)
-            new += followed.new if followed else 0
+            result = await self._sync_one(beside, even_if_recent)
+            new += result.new if result else 0
         return replace(main, new=new)
 
-    async def _follow_one(self, file: Path, as_it_is: bool) -> Followed | None:
-        state = _state(file)
+    async def _sync_one(self, file: Path, even_if_recent: bool) -> SyncResult | None:
+        state = _size_and_mtime(file)
         if state is None:
             return None
-        taken = self._ledger.of(file)
-        if taken.gone:
-            return Followed(gone=True)
-        if taken.tip and not await self._is_there(taken.conversation):
-            self._ledger.write(file, GONE)
-            return Followed(gone=True)
-        if state == (taken.size, taken.changed):
-            return Followed(taken.conversation)
-        raw = await asyncio.to_thread(complete, file)
-        now = replace(taken, size=state[0], changed=state[1])
-        quiet = as_it_is or _quiet_seconds(state[1]) >= QUIET_SECONDS
-        return await self._grow(file, raw, now) or await self._begin(file, raw, now, quiet)
+        record = self._records.get(file)
+        if record.gone:
+            return SyncResult(gone=True)
+        if record.tip and not await self._exists(record.conversation):
+            self._records.put(file, GONE)
+            return SyncResult(gone=True)
+        if state == (record.size, record.changed):
+            return SyncResult(record.conversation)
+        raw = await asyncio.to_thread(read_whole_lines, file)
+        now = replace(record, size=state[0], changed=state[1])
+        settled = even_if_recent or _seconds_since(state[1]) >= SETTLE_SECONDS
+        return await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
 
-    async def _grow(self, file: Path, raw: bytes, taken: Taken) -> Followed | None:
+    async def _continue(self, file: Path, raw: bytes, record: SyncRecord) -> SyncResult | None:
         """Goes on from where the file was; None where it has to be read from its beginning."""
-        if not taken.tip or not _goes_on(raw, taken):
+        if not record.tip or not _extends(raw, record):
             return None
-        if len(raw) == taken.bytes:
-            self._ledger.write(file, taken)
-            return Followed(taken.conversation)
-        if taken.growth is None:
+        if len(raw) == record.bytes:
+            self._records.put(file, record)
+            return SyncResult(record.conversation)
+        if record.growth is None:
             return None
-        text, _ = importer.text_of(raw[taken.bytes :])
-        grown = await asyncio.to_thread(registry.grown, taken.growth, text)
+        text, _ = importer.decode(raw[record.bytes :])
+        grown = await asyncio.to_thread(registry.grown, record.growth, text)
         if grown is None:
             return None
         turns, growth = grown
-        tip, new = taken.tip, 0
+        tip, new = record.tip, 0
         if turns:
-            done = await self._memory.sync(turns, conversation_id=taken.conversation, after=tip)
+            done = await self._memory.sync(turns, conversation_id=record.conversation, after=tip)
             tip, new = done.head or tip, done.appended
-        self._ledger.write(file, replace(taken, bytes=len(raw), digest=hashed(raw), tip=tip, growth=growth))
-        return Followed(taken.conversation, new)
+        self._records.put(file, replace(record, bytes=len(raw), digest=digest_of(raw), tip=tip, growth=growth))
+        return SyncResult(record.conversation, new)
 
-    async def _begin(self, file: Path, raw: bytes, taken: Taken, quiet: bool) -> Followed:
+    async def _read_from_start(self, file: Path, raw: bytes, record: SyncRecord, settled: bool) -> SyncResult:
         """Reads the file from its beginning; what is known of it is found and not stored again."""
         try:
-            text, _ = importer.text_of(raw)
+            text, _ = importer.decode(raw)
             transcript, growth = await asyncio.to_thread(registry.begun, text, registry.name_of(file))
         except InvalidArgument:
-            return Followed()  # nothing yet by which its format can be told
-        if transcript.agent == CODEX and not quiet:
-            return Followed(taken.conversation, young=True)
-        told = importer.conversation_id_for(transcript.session_id)
-        events = self._ledger.of_events(told) if told else Taken()
-        if told and (events.gone or events.by_events):
-            self._ledger.write(file, GONE if events.gone else replace(taken, conversation=told))
-            return Followed(told, gone=events.gone)
-        left = hashed(repr(transcript.left).encode("utf-8", "surrogatepass"))
-        done = await importer.bring_in(self._memory, file, transcript, self._days, left_too=left != taken.left)
+            return SyncResult()  # nothing yet by which its format can be told
+        if transcript.agent == CODEX and not settled:
+            return SyncResult(record.conversation, recent=True)
+        conversation = importer.conversation_id_for(transcript.session_id)
+        events = self._records.of_conversation(conversation) if conversation else SyncRecord()
+        if conversation and (events.gone or events.by_events):
+            self._records.put(file, GONE if events.gone else replace(record, conversation=conversation))
+            return SyncResult(conversation, gone=events.gone)
+        left = digest_of(repr(transcript.left).encode("utf-8", "surrogatepass"))
+        done = await importer.import_transcript(
+            self._memory, file, transcript, self._days, include_left=left != record.left
+        )
         for warning in transcript.warnings[:3]:
             _log.info("%s: %s", file.name, warning)
         if done is None:
-            return Followed()
-        new, threads = await self._threads(file, transcript, set(taken.threads))
-        self._ledger.write(
+            return SyncResult()
+        new, threads = await self._sync_threads(file, transcript, set(record.threads))
+        self._records.put(
             file,
             replace(
-                taken,
+                record,
                 bytes=len(raw),
-                digest=hashed(raw),
+                digest=digest_of(raw),
                 conversation=done.conversation_id,
                 tip=done.tip,
                 left=left,
@@ -133,9 +135,9 @@ class Follower:
                 growth=growth,
             ),
         )
-        return Followed(done.conversation_id, done.new + new)
+        return SyncResult(done.conversation_id, done.new + new)
 
-    async def _threads(self, file: Path, transcript: Transcript, taken: set[str]) -> tuple[int, tuple[str, ...]]:
+    async def _sync_threads(self, file: Path, transcript: Transcript, known: set[str]) -> tuple[int, tuple[str, ...]]:
         """Sub-agents that the file itself tells of and that have no file of their own. One that was taken in before
         and is not there any more stays away."""
         new = 0
@@ -143,15 +145,15 @@ class Follower:
             conversation = importer.conversation_id_for(thread.session_id)
             if conversation is None or _has_own_file(file, thread):
                 continue
-            mark = hashed(conversation.encode())
-            if mark in taken and not await self._is_there(conversation):
+            mark = digest_of(conversation.encode())
+            if mark in known and not await self._exists(conversation):
                 continue
-            done = await importer.bring_in(self._memory, file, thread, self._days)
-            taken.add(mark)
+            done = await importer.import_transcript(self._memory, file, thread, self._days)
+            known.add(mark)
             new += done.new if done else 0
-        return new, tuple(sorted(taken))
+        return new, tuple(sorted(known))
 
-    async def _is_there(self, conversation: str) -> bool:
+    async def _exists(self, conversation: str) -> bool:
         try:
             await self._memory.info(conversation)
         except NotFound:
@@ -165,7 +167,7 @@ def _has_own_file(file: Path, thread: Transcript) -> bool:
     return (file.with_suffix("") / SUBAGENTS / name).exists() or file.with_name(name).exists()
 
 
-def _state(file: Path) -> tuple[int, int] | None:
+def _size_and_mtime(file: Path) -> tuple[int, int] | None:
     """A file's size and when it was changed."""
     try:
         state = file.stat()
@@ -174,13 +176,13 @@ def _state(file: Path) -> tuple[int, int] | None:
     return state.st_size, state.st_mtime_ns
 
 
-def _quiet_seconds(changed: int) -> float:
+def _seconds_since(changed: int) -> float:
     """How long a file was not written to; long, where its time lies ahead of the clock."""
     since = time.time() - changed / 1e9
-    return since if since >= 0 else QUIET_SECONDS
+    return since if since >= 0 else SETTLE_SECONDS
 
 
-def complete(file: Path) -> bytes:
+def read_whole_lines(file: Path) -> bytes:
     """The file up to its last whole line: an agent may be writing the one after it. Files that are no lines: all."""
     raw = file.read_bytes()
     if file.suffix != _LINES or raw.endswith(b"\n"):
@@ -193,9 +195,9 @@ def complete(file: Path) -> bytes:
         return raw[:end]
 
 
-def _goes_on(raw: bytes, taken: Taken) -> bool:
+def _extends(raw: bytes, record: SyncRecord) -> bool:
     """Whether what was taken in before is still what the file begins with."""
-    return len(raw) >= taken.bytes and hashed(raw[: taken.bytes]) == taken.digest
+    return len(raw) >= record.bytes and digest_of(raw[: record.bytes]) == record.digest
 
 
 # ---------------------------------------------------------------- words that may be late
@@ -204,7 +206,7 @@ def _goes_on(raw: bytes, taken: Taken) -> bool:
 _SHORT_CHARS = 40
 
 
-def holds(raw: bytes, turn: NewTurn) -> bool:
+def contains_text(raw: bytes, turn: NewTurn) -> bool:
     """Whether a file of JSON has these words already: as a text, between tags, or, if they are long, line by line in
     texts."""
     words = turn.content.strip()

@@ -134,7 +134,7 @@ def _folder(options: GlobalOptions, other: str) -> Folder:
         path = options.settings().data_dir
     except CtxmemError as error:
         return Folder("", faults=[Fault(error.message.rstrip("."), error.hint)])
-    folder = Folder(str(path), spooled=len(spool.waiting(str(path))))
+    folder = Folder(str(path), spooled=len(spool.pending(str(path))))
     _judge_disk(folder, path, other)
     if path.is_dir() and folder.writable:
         try:

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ctxmem_mcp.capture import importer, watcher
-from ctxmem_mcp.capture.importer import Imported
-from ctxmem_mcp.capture.transcript_sync import Follower
+from ctxmem_mcp.capture.importer import ImportResult
+from ctxmem_mcp.capture.transcript_sync import TranscriptSync
 from ctxmem_mcp.cli import conversation_file, output
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
@@ -34,16 +34,19 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
         The exit code: 1 if a file was refused; the others are imported all the same.
     """
     exported = [path for path in paths if path.suffix == conversation_file.SUFFIX and path.is_file()]
-    files, named = importer.files_under([path for path in paths if path not in exported])
+    files, named = importer.find_files([path for path in paths if path not in exported])
     read, refused = _read_transcripts(files, named)
 
-    async def work(memory: Memory) -> list[Imported]:
-        transcripts = list(importer.apart(read))
+    async def work(memory: Memory) -> list[ImportResult]:
+        transcripts = list(importer.with_threads(read))
         total = sum(len(way) for _, transcript in transcripts for way in (*transcript.left, transcript.turns))
         with _turns_progress(total, as_json) as advance:
-            done = [await importer.bring_in(memory, file, one, retention_days, advance) for file, one in transcripts]
+            done = [
+                await importer.import_transcript(memory, file, one, retention_days, advance)
+                for file, one in transcripts
+            ]
             done += [_as_imported(path, await conversation_file.import_file(path, memory)) for path in exported]
-        importer.known_no_more(options.settings().data_dir, files)
+        importer.forget_sync_records(options.settings().data_dir, files)
         return [imported for imported in done if imported is not None]
 
     done = with_memory(options, work)
@@ -56,8 +59,10 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
     return 1 if refused else 0
 
 
-def _as_imported(path: Path, done: TransferResult) -> Imported:
-    return Imported(str(path), "ctxmem", done.conversation_id, done.turns, done.turns - done.new, done.new, done.head)
+def _as_imported(path: Path, done: TransferResult) -> ImportResult:
+    return ImportResult(
+        str(path), "ctxmem", done.conversation_id, done.turns, done.turns - done.new, done.new, done.head
+    )
 
 
 def _read_transcripts(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
@@ -89,7 +94,7 @@ def _turns_progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.advance(task, count)
 
 
-def _print_imported(done: list[Imported]) -> None:
+def _print_imported(done: list[ImportResult]) -> None:
     out = output.console()
     for imported in done:
         added = output.counted(imported.new, "new turn")
@@ -108,18 +113,18 @@ def _print_imported(done: list[Imported]) -> None:
 
 def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool) -> None:
     """Imports the new turns of every transcript that agents keep on this machine."""
-    files = watcher.everywhere()
+    files = watcher.all_transcripts()
 
-    async def work(memory: Memory) -> list[watcher.Caught]:
-        follower = Follower(memory, options.settings().data_dir, retention_days)
-        return [caught async for caught in watcher.catch_up(follower, _files_progress(files, as_json))]
+    async def work(memory: Memory) -> list[watcher.SyncedFile]:
+        transcript_sync = TranscriptSync(memory, options.settings().data_dir, retention_days)
+        return [synced async for synced in watcher.sync_all(transcript_sync, _files_progress(files, as_json))]
 
-    caught = with_memory(options, work)
+    synced = with_memory(options, work)
     if as_json:
-        _print_line(json.dumps([asdict(one) for one in caught], ensure_ascii=False))
+        _print_line(json.dumps([asdict(one) for one in synced], ensure_ascii=False))
         return
-    new, gone = sum(one.new for one in caught), sum(one.gone for one in caught)
-    _print_line(f"{len(caught) - gone:,} transcripts: {new:,} new turns.")
+    new, gone = sum(one.new for one in synced), sum(one.gone for one in synced)
+    _print_line(f"{len(synced) - gone:,} transcripts: {new:,} new turns.")
     if gone:
         _print_line(f"{gone:,} left alone: forgotten or expired. `ctxmem-mcp import FILE` brings one back.")
     if not files:
@@ -133,15 +138,15 @@ def watch(options: GlobalOptions, paths: list[Path], poll_seconds: float, as_jso
     for path in paths:
         if not path.exists():
             raise InvalidArgument(f"PATH {path}", "is not there", "Name a transcript, or a folder of them.")
-    find: Callable[[], list[Path]] = (lambda: watcher.under(paths)) if paths else watcher.everywhere
+    find: Callable[[], list[Path]] = (lambda: watcher.transcripts_under(paths)) if paths else watcher.all_transcripts
 
     async def work(memory: Memory) -> None:
-        follower = Follower(memory, options.settings().data_dir)
-        async for caught in watcher.watch(follower, find, poll_seconds):
+        transcript_sync = TranscriptSync(memory, options.settings().data_dir)
+        async for synced in watcher.watch(transcript_sync, find, poll_seconds):
             if as_json:
-                _print_line(json.dumps(asdict(caught), ensure_ascii=False))
+                _print_line(json.dumps(asdict(synced), ensure_ascii=False))
             else:
-                _print_line(f"{time.strftime('%H:%M:%S')}  {caught.conversation_id}  {caught.new:,} new turns")
+                _print_line(f"{time.strftime('%H:%M:%S')}  {synced.conversation_id}  {synced.new:,} new turns")
 
     if not as_json:
         _print_line(f"Following {len(find()):,} transcripts; control-C ends it.")

@@ -51,7 +51,7 @@ async def _up_to_date(memory: Memory, data_dir: Path) -> None:
     from ctxmem_mcp.capture.spool_worker import drain
 
     try:
-        await drain(memory, data_dir, patient=True)
+        await drain(memory, data_dir, wait=True)
     except Exception as error:
         _log.warning("What agents' hooks left could not be taken in: %s", error)
 

@@ -26,32 +26,32 @@ _SESSION_START = (b'"SessionStart"', b'"sessionStart"')
 def run(given: list[str]) -> int:
     """Ends the process with code 0."""
     try:
-        _take(given)
+        _handle(given)
     except BaseException as error:
-        _say_why(error)
+        _report(error)
     os._exit(0)
 
 
-def _take(given: list[str]) -> None:
-    agent, data_dir, told = _words(given)
-    raw, whole = (told.encode(), True) if told else _stdin()
+def _handle(given: list[str]) -> None:
+    agent, data_dir, told = _parse_arguments(given)
+    raw, whole = (told.encode(), True) if told else _read_stdin()
     if not agent or not raw.strip():
         return
-    folder = data_dir or data_folder()
+    folder = data_dir or find_data_dir()
     try:
-        spool.put(folder, agent, _redacted(raw) if _redacts() else raw, whole)
+        spool.put(folder, agent, _redact(raw) if _redaction_is_on() else raw, whole)
     except OSError as error:
-        _say_why(error)
+        _report(error)
     for (of, event), words in _GO_ON.items():
         if of == agent and event in raw:
             os.write(1, words)
     if any(word in raw for word in _SESSION_START):
         from ctxmem_mcp.hooks import session_start
 
-        session_start.answer(agent, raw, folder)
+        session_start.respond(agent, raw, folder)
 
 
-def _words(given: list[str]) -> tuple[str, str, str]:
+def _parse_arguments(given: list[str]) -> tuple[str, str, str]:
     """The agent, --data-dir, and an event given as a word (Codex's `notify` does so)."""
     words = [word for word in given if word != "hook"]
     data_dir = ""
@@ -64,7 +64,7 @@ def _words(given: list[str]) -> tuple[str, str, str]:
     return "".join(c for c in agent if c.isalnum() or c in "-_."), data_dir, told
 
 
-def _stdin() -> tuple[bytes, bool]:
+def _read_stdin() -> tuple[bytes, bool]:
     """What stands on stdin and whether that is all: one that does not end is left after a time."""
     parts: list[bytes] = []
     ended = _thread.allocate_lock()
@@ -86,35 +86,35 @@ def _stdin() -> tuple[bytes, bool]:
     return raw, in_time
 
 
-def _redacts() -> bool:
+def _redaction_is_on() -> bool:
     named = os.environ.get("CTXMEM_REDACT", "").strip()
-    if not named and not _config_names(b"redact"):
+    if not named and not _config_mentions(b"redact"):
         return False
     from ctxmem_mcp.settings import Settings
 
     return Settings.load().redact == "secrets"
 
 
-def _redacted(raw: bytes) -> bytes:
+def _redact(raw: bytes) -> bytes:
     """The event without secrets; raises where they can't be told, so that it is not spooled."""
     from ctxmem_mcp.capture.redaction import redact_event
 
     return redact_event(raw)
 
 
-def data_folder() -> str:
+def find_data_dir() -> str:
     """Where conversations are kept, as settings say it; without loading them where nothing names another folder."""
     named = os.environ.get("CTXMEM_DATA_DIR", "").strip()
     if named:
         return os.path.abspath(os.path.expanduser(named))
-    if not _config_names(b"data_dir") and sys.platform in ("linux", "darwin"):
+    if not _config_mentions(b"data_dir") and sys.platform in ("linux", "darwin"):
         return os.path.join(_platform_folder("XDG_DATA_HOME", ".local/share"), "ctxmem")
     from ctxmem_mcp.settings import Settings
 
     return str(Settings.load().data_dir)
 
 
-def _config_names(knob: bytes) -> bool:
+def _config_mentions(knob: bytes) -> bool:
     """Whether the config file speaks of that knob."""
     config = os.environ.get("CTXMEM_CONFIG", "").strip() or os.path.join(
         _platform_folder("XDG_CONFIG_HOME", ".config"), "ctxmem", "config.toml"
@@ -136,7 +136,7 @@ def _platform_folder(named: str, below_home: str) -> str:
     return os.path.join(os.path.expanduser("~"), below_home)
 
 
-def _say_why(error: BaseException) -> None:
+def _report(error: BaseException) -> None:
     try:
         os.write(2, f"ctxmem-mcp hook: {type(error).__name__}: {error}\n".encode("utf-8", "replace"))
     except OSError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctxmem_mcp.capture.locations import CLINE_EXTENSION, EDITORS, in_editor
+from ctxmem_mcp.capture.locations import CLINE_EXTENSION, EDITORS, extension_folder
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.hook_edits import HookScript
@@ -23,7 +23,7 @@ _SETTINGS = Path("settings") / "cline_mcp_settings.json"
 
 
 def _in_editor(host: HostPaths, editor: str) -> Path:
-    return in_editor(host.config / editor, CLINE_EXTENSION)
+    return extension_folder(host.config / editor, CLINE_EXTENSION)
 
 
 def _folders(host: HostPaths) -> list[Path]:
