@@ -1,4 +1,4 @@
-"""Turns for summariser tests, and a simple rule that cuts them into sections."""
+"""Builds turns for summariser tests, and splits them into sections by a simple rule."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ def turn(index: int, role: Role, content: str, name: str | None = None, call_id:
     return Turn(index + 1, index, b"", role, content, name, None, call_id, tokenizer.count(content))
 
 
-def turns(*said: tuple[Role, str] | tuple[Role, str, str] | tuple[Role, str, str, str]) -> list[Turn]:
-    """Each: role, content, and for tools name and call id ('' for none)."""
-    return [turn(i, s[0], s[1], *(part or None for part in s[2:])) for i, s in enumerate(said)]
+def turns(*rows: tuple[Role, str] | tuple[Role, str, str] | tuple[Role, str, str, str]) -> list[Turn]:
+    """Build turns from rows of role, content and, for tools, name and call id ('' for none)."""
+    return [turn(i, row[0], row[1], *(part or None for part in row[2:])) for i, row in enumerate(rows)]
 
 
-def example() -> list[Turn]:
+def example_session() -> list[Turn]:
     lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
     return [
-        turn(i, said["role"], said["content"], said.get("name"), said.get("call_id"))
-        for i, said in enumerate(map(json.loads, lines))
+        turn(i, row["role"], row["content"], row.get("name"), row.get("call_id"))
+        for i, row in enumerate(map(json.loads, lines))
     ]
 
 
-def sections(whole: Sequence[Turn], smallest: int = 600, largest: int = 3_000) -> list[list[Turn]]:
-    """Begun at a user's turn once large enough, or at the ceiling; never between a call and its result."""
-    cut: list[list[Turn]] = [[]]
+def split_into_sections(turns: Sequence[Turn], min_tokens: int = 600, max_tokens: int = 3_000) -> list[list[Turn]]:
+    """Split at a user's turn once a section is large enough, or when full; never between a call and its result."""
+    sections: list[list[Turn]] = [[]]
     size = 0
-    for said in whole:
-        asks = said.role == "user" and size >= smallest
-        full = said.role != "tool" and (size + said.tokens > largest or len(cut[-1]) >= 64)
-        if cut[-1] and (asks or full):
-            cut.append([])
+    for one in turns:
+        starts_request = one.role == "user" and size >= min_tokens
+        is_full = one.role != "tool" and (size + one.tokens > max_tokens or len(sections[-1]) >= 64)
+        if sections[-1] and (starts_request or is_full):
+            sections.append([])
             size = 0
-        cut[-1].append(said)
-        size += said.tokens
-    return cut
+        sections[-1].append(one)
+        size += one.tokens
+    return sections
 
 
-def summarized(cut: Iterable[Sequence[Turn]]) -> list[tuple[Node, Summary]]:
-    """Each section's node and summary, the section before it as context."""
-    found: list[tuple[Node, Summary]] = []
+def summarize_sections(sections: Iterable[Sequence[Turn]]) -> list[tuple[Node, Summary]]:
+    """Return each section's node and summary, with the end of the preceding section as context."""
+    summaries: list[tuple[Node, Summary]] = []
     before: Sequence[Turn] = ()
-    for section in cut:
+    for section in sections:
         summary = ExtractiveSummarizer().summarize_leaf(section, before[-4:])
-        size = sum(said.tokens for said in section)
-        found.append((Node(b"", 0, section[0].index, section[-1].index, size, 1), summary))
+        size = sum(one.tokens for one in section)
+        summaries.append((Node(b"", 0, section[0].index, section[-1].index, size, 1), summary))
         before = section
-    return found
+    return summaries
 
 
-def text_of(summary: Summary) -> str:
-    """Everything a summary says, as a reader gets it."""
+def summary_text(summary: Summary) -> str:
+    """Return all text of a summary, as a reader sees it."""
     return "\n".join(
         [summary.title, *(line.text for line in summary.highlights), *summary.identifiers, summary.open_for]
     )

@@ -1,4 +1,4 @@
-"""What holds for every summary, whatever was said."""
+"""Properties of every extractive summary, for any turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import Summary, Turn
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
-from tests.summarizers.sections import example, sections, summarized, text_of, turn, turns
+from tests.summarizers.sections import (
+    example_session,
+    split_into_sections,
+    summarize_sections,
+    summary_text,
+    turn,
+    turns,
+)
 
 SNIPPETS = st.sampled_from(
     [
@@ -58,17 +65,19 @@ def lines_of(summary: Summary) -> list[str]:
     return [summary.title, summary.open_for, *summary.identifiers, *(line.text for line in summary.highlights)]
 
 
-def said_in(summary: Summary) -> str:
+def content_of(summary: Summary) -> str:
     return "\n".join([summary.title, *summary.identifiers, *(line.text for line in summary.highlights)])
 
 
-def source_of(whole: list[Turn]) -> str:
-    return "\n".join(said.content + "\n" + (said.name or "") for said in whole)
+def source_of(section: list[Turn]) -> str:
+    return "\n".join(turn.content + "\n" + (turn.name or "") for turn in section)
 
 
 @given(TURNS)
-def test_law_a_summary_is_one_line_each_and_holds_no_control_characters(said: list[tuple[str, str, str, str]]) -> None:
-    summary = ExtractiveSummarizer().summarize_leaf(turns(*said))  # type: ignore[arg-type]
+def test_law_every_part_of_a_summary_is_one_line_without_control_characters(
+    rows: list[tuple[str, str, str, str]],
+) -> None:
+    summary = ExtractiveSummarizer().summarize_leaf(turns(*rows))  # type: ignore[arg-type]
     assert summary.title
     assert len(summary.title) <= 60
     assert len(summary.open_for) <= 100
@@ -76,54 +85,54 @@ def test_law_a_summary_is_one_line_each_and_holds_no_control_characters(said: li
 
 
 @given(TURNS)
-def test_law_names_and_numbers_in_a_summary_come_from_its_turns(said: list[tuple[str, str, str, str]]) -> None:
-    whole = turns(*said)  # type: ignore[arg-type]
-    source = source_of(whole)
-    summary = ExtractiveSummarizer().summarize_leaf(whole)
-    assert [name for name in _NAMES_AND_NUMBERS.findall(said_in(summary)) if name not in source] == []
-    assert {line.index for line in summary.highlights} <= {one.index for one in whole}
+def test_law_names_and_numbers_in_a_summary_come_from_its_turns(rows: list[tuple[str, str, str, str]]) -> None:
+    section = turns(*rows)  # type: ignore[arg-type]
+    source = source_of(section)
+    summary = ExtractiveSummarizer().summarize_leaf(section)
+    assert [name for name in _NAMES_AND_NUMBERS.findall(content_of(summary)) if name not in source] == []
+    assert {line.index for line in summary.highlights} <= {turn.index for turn in section}
 
 
 @given(st.lists(TURNS, min_size=1, max_size=5))
 def test_law_names_and_numbers_in_a_parent_come_from_its_children(parts: list[list[tuple[str, str, str, str]]]) -> None:
-    children = summarized([turns(*part) for part in parts])  # type: ignore[arg-type]
-    source = "\n".join(said_in(summary) for _, summary in children)
+    children = summarize_sections([turns(*part) for part in parts])  # type: ignore[arg-type]
+    source = "\n".join(content_of(summary) for _, summary in children)
     parent = ExtractiveSummarizer().summarize_parent(children)
-    assert [name for name in _NAMES_AND_NUMBERS.findall(said_in(parent)) if name not in source] == []
+    assert [name for name in _NAMES_AND_NUMBERS.findall(content_of(parent)) if name not in source] == []
     assert parent.title
     assert len(parent.title) <= 60
     assert all(line.isprintable() for line in lines_of(parent))
 
 
 @given(TURNS)
-def test_law_the_same_turns_give_the_same_summary(said: list[tuple[str, str, str, str]]) -> None:
-    whole = turns(*said)  # type: ignore[arg-type]
-    assert ExtractiveSummarizer().summarize_leaf(whole) == ExtractiveSummarizer().summarize_leaf(list(whole))
+def test_law_the_same_turns_give_the_same_summary(rows: list[tuple[str, str, str, str]]) -> None:
+    section = turns(*rows)  # type: ignore[arg-type]
+    assert ExtractiveSummarizer().summarize_leaf(section) == ExtractiveSummarizer().summarize_leaf(list(section))
 
 
 @given(st.lists(TURNS, min_size=2, max_size=6))
-def test_an_ending_stands_right_after_an_error_at_every_level(parts: list[list[tuple[str, str, str, str]]]) -> None:
-    children = summarized([turns(*part) for part in parts])  # type: ignore[arg-type]
+def test_an_ending_follows_its_error_at_every_level(parts: list[list[tuple[str, str, str, str]]]) -> None:
+    children = summarize_sections([turns(*part) for part in parts])  # type: ignore[arg-type]
     for summary in [ExtractiveSummarizer().summarize_parent(children), *(summary for _, summary in children)]:
         kinds = [line.kind for line in summary.highlights]
         assert all(kinds[i - 1] == "error" and i > 0 for i, kind in enumerate(kinds) if kind == "ending")
 
 
 def test_a_parent_stays_small_at_every_level() -> None:
-    level = summarized(sections(example() * 6))
+    level = summarize_sections(split_into_sections(example_session() * 6))
     while len(level) > 1:
         groups = [level[i : i + 6] for i in range(0, len(level), 6)]
         level = [(group[0][0], ExtractiveSummarizer().summarize_parent(group)) for group in groups]
-        assert max(tokenizer.count(text_of(summary)) for _, summary in level) <= 180
+        assert max(tokenizer.count(summary_text(summary)) for _, summary in level) <= 180
 
 
 @pytest.mark.parametrize("line", ["x" * 79 + "\n", "all is well here, row 17 of 20\n", "\n", "(" * 60 + "\n"])
 def test_a_huge_output_costs_no_more_than_its_ends_and_its_error_is_found(line: str) -> None:
-    huge = line * (2_000_000 // len(line)) + "\nfatal: the disk said no\n" + line * 1_000
+    output = line * (2_000_000 // len(line)) + "\nfatal: the disk said no\n" + line * 1_000
     call = turn(0, "assistant", json.dumps({"command": "make all"}), "Bash", "c1")
-    section = [call, Turn(2, 1, b"", "tool", huge, None, None, "c1", 500_000)]
-    began = time.process_time()
+    section = [call, Turn(2, 1, b"", "tool", output, None, None, "c1", 500_000)]
+    start = time.process_time()
     summary = ExtractiveSummarizer().summarize_leaf(section)
-    # Generous: reading every line of it would take seconds, its ends take a few milliseconds.
-    assert time.process_time() - began < 0.5
-    assert any("the disk said no" in one.text for one in summary.highlights)
+    # Generous: reading every line would take seconds, reading both ends takes a few milliseconds.
+    assert time.process_time() - start < 0.5
+    assert any("the disk said no" in line.text for line in summary.highlights)

@@ -1,4 +1,4 @@
-"""What a leaf's summary says, case by case."""
+"""The content of a leaf's summary, case by case."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ctxmem_mcp.summarizers.section_reader import read_section
 from tests.summarizers.sections import turn, turns
 
 
-def leaf(*said: tuple[str, ...]) -> Summary:
-    return ExtractiveSummarizer().summarize_leaf(turns(*said))  # type: ignore[arg-type]
+def leaf(*rows: tuple[str, ...]) -> Summary:
+    return ExtractiveSummarizer().summarize_leaf(turns(*rows))  # type: ignore[arg-type]
 
 
 def texts(summary: Summary, kind: str) -> list[str]:
@@ -25,7 +25,7 @@ def edit(path: str, new: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "title"),
+    ("content", "title"),
     [
         ("hey, could you please add a retry to the uploader? thanks!", "Add a retry to the uploader"),
         ("can you help me understand what `entire clean` is doing?", "Understand what `entire clean` is doing"),
@@ -44,8 +44,8 @@ def edit(path: str, new: str) -> str:
         ),
     ],
 )
-def test_a_request_is_titled_in_its_own_words_without_the_politeness(said: str, title: str) -> None:
-    assert leaf(("user", said), ("assistant", "Sure, I will look at it.")).title == title
+def test_a_request_is_titled_in_its_own_words_without_the_politeness(content: str, title: str) -> None:
+    assert leaf(("user", content), ("assistant", "Sure, I will look at it.")).title == title
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_request_is_titled_in_its_own_words_without_the_politeness(said: str, 
         "yes, continue",
     ],
 )
-def test_the_hosts_text_and_mere_assent_are_never_a_title(injected: str) -> None:
+def test_host_text_and_mere_assent_are_never_a_title(injected: str) -> None:
     summary = leaf(
         ("user", injected),
         ("assistant", edit("/p/rows.py", "def load(path):\n    return 1"), "Edit", "c1"),
@@ -88,7 +88,7 @@ def test_a_number_is_a_decision_for_the_option_it_picks() -> None:
     assert texts(summary, "decision") == ["2 → Start a new file each day"]
 
 
-def test_an_error_stands_with_the_statement_that_ended_it() -> None:
+def test_an_error_is_followed_by_the_statement_that_ended_it() -> None:
     summary = leaf(
         ("user", "run the tests"),
         ("assistant", '{"command": "pytest -q"}', "Bash", "c1"),
@@ -105,7 +105,7 @@ def test_an_error_stands_with_the_statement_that_ended_it() -> None:
     assert "Edited a.py (kind_of)" in texts(summary, "file")
 
 
-def test_an_error_that_nobody_ended_is_said_to_be_open() -> None:
+def test_an_unresolved_error_is_marked_as_still_open() -> None:
     summary = leaf(
         ("user", "build it"),
         ("assistant", "$ go build ./..."),
@@ -115,7 +115,7 @@ def test_an_error_that_nobody_ended_is_said_to_be_open() -> None:
     assert texts(summary, "ending") == ["Still open where this section ends"]
 
 
-def test_a_run_that_passes_later_ends_the_error_where_nothing_was_said() -> None:
+def test_a_later_run_that_passes_ends_an_error_that_nobody_explained() -> None:
     summary = leaf(
         ("user", "lint it"),
         ("assistant", "$ mise run lint"),
@@ -126,7 +126,7 @@ def test_a_run_that_passes_later_ends_the_error_where_nothing_was_said() -> None
     assert texts(summary, "ending") == ["`mise run lint`: 0 issues."]
 
 
-def test_an_error_in_a_file_that_was_only_read_is_no_error() -> None:
+def test_an_error_in_a_file_that_was_only_read_is_not_an_error() -> None:
     summary = leaf(
         ("user", "what does the parser do with errors?"),
         ("assistant", '{"file_path": "/p/parser.py"}', "Read", "c1"),
@@ -137,7 +137,7 @@ def test_an_error_in_a_file_that_was_only_read_is_no_error() -> None:
     assert texts(summary, "error") == []
 
 
-def test_calls_without_names_and_ids_are_read_as_well() -> None:
+def test_calls_without_names_and_ids_are_parsed() -> None:
     summary = leaf(
         ("user", "move clean under session"),
         ("assistant", "Edit /p/session.go\n<<<<<<< old\n=======\nfunc newCleanCmd() *Command {\n>>>>>>> new"),
@@ -151,7 +151,7 @@ def test_calls_without_names_and_ids_are_read_as_well() -> None:
     assert summary.open_for == "diff of session.go"
 
 
-def test_talk_is_titled_and_told_by_its_facts_with_their_speakers() -> None:
+def test_a_dialogue_is_summarised_by_its_facts_with_their_speakers() -> None:
     summary = leaf(
         ("user", "Hey Ben! How are you?", "Ana"),
         ("assistant", "Great! I adopted a puppy called Coco last Saturday.", "Ben"),
@@ -174,10 +174,10 @@ def test_a_users_rules_are_decisions() -> None:
     assert texts(summary, "decision") == ["Never write outside the data folder"]
 
 
-def test_calls_told_in_markdown_are_read_like_those_in_json() -> None:
-    """As SpecStory tells them to a reader."""
+def test_calls_in_markdown_are_parsed_like_those_in_json() -> None:
+    """SpecStory writes calls in this form."""
     search = "for name in Err err; do grep -rn $name .; done"
-    found = read_section(
+    section = read_section(
         turns(
             ("assistant", f"Look for it\n\n```bash\ncd /repo\n{search}\n```", "Bash", "c1"),
             ("tool", "search.go:55: homeID, idErr := utils.ComputeProjectID(cwd)", "Bash", "c1"),
@@ -186,17 +186,17 @@ def test_calls_told_in_markdown_are_read_like_those_in_json() -> None:
             ("assistant", " `./pkg/main.go`", "Read", "c3"),
             ("tool", "package main", "Read", "c3"),
             ("assistant", " path `./pkg/` pattern `^func `", "Grep", "c4"),
-            ("assistant", "echo `date` is no command told in Markdown", "Bash", "c5"),
+            ("assistant", "echo `date` is no command in Markdown", "Bash", "c5"),
         )
     )
-    assert [(call.kind, call.command, call.path, call.subject) for call in found.calls] == [
+    assert [(call.kind, call.command, call.path, call.subject) for call in section.calls] == [
         ("run", search, "", "Look for it"),
         ("run", "golangci-lint run", "", "Run linter"),
         ("read", "", "./pkg/main.go", ""),
         ("find", "", "./pkg/", "^func "),
         ("run", "", "", ""),
     ]
-    assert [[error.text for error in result.errors] for result in found.results] == [
+    assert [[error.text for error in result.errors] for result in section.results] == [
         [],
         ["main.go:12:2: undefined: homeID (typecheck)"],
         [],

@@ -1,7 +1,7 @@
-"""What a summariser is asked, and what it gives.
+"""The summariser interface.
 
-A leaf is summarised from its turns, an inner node from its children's summaries and never from an old summary of
-its own. Pure: no I/O, no clock; the same input gives the same summary, on any machine.
+A leaf is summarised from its turns, an inner node from its children's summaries and never from an earlier summary of
+its own. Implementations are pure: no I/O, no clock; the same input gives the same summary on any machine.
 """
 
 from __future__ import annotations
@@ -11,30 +11,37 @@ from typing import Protocol
 
 from ctxmem_mcp.models import Node, Summary, Turn
 
-# How an error ended that no line of its section settles.
+# The ending of an error that nothing in its section resolves.
 UNRESOLVED = "Still open where this section ends"
-# Between a short answer ("yes") and what it decided.
+# Separates a short answer ("yes") from what it decided.
 CHOICE_ARROW = " → "
-# Stands between the topics of a title that has several.
+# Separates the topics of a title that has several.
 TOPIC_SEPARATOR = "; "
-# Of a section in which nothing was said that could name it.
+# The title of a section that contains nothing to name it after.
 FALLBACK_TITLE = "Short exchange"
 
 
 def is_uninformative(title: str) -> bool:
-    """Whether a title says as good as nothing: none, or a host's command alone (/mode)."""
+    """Whether a title carries no information: empty, the fallback, or only a slash command of the host (/mode)."""
     return title in ("", FALLBACK_TITLE) or (title.startswith("/") and " " not in title)
 
 
 class Summarizer(Protocol):
+    """Summarises leaves and inner nodes."""
+
     def summarize_leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
-        """Of a closed leaf's turns, in order. `before`: a few turns before it (may be none), for context only."""
+        """Summarise a leaf.
+
+        Args:
+            turns: The leaf's turns, in order.
+            before: A few turns that precede the leaf, for context only; may be empty.
+        """
         ...
 
     def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
-        """Of an inner node, from its children in order."""
+        """Summarise an inner node from its children, in order."""
         ...
 
     def title_of_parent(self, children: Sequence[tuple[Node, Summary]]) -> str:
-        """The title that `parent` would give, at a fraction of the cost."""
+        """Return the title that `summarize_parent` would give, at a fraction of the cost."""
         ...

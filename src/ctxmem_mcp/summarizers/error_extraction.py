@@ -1,6 +1,6 @@
-"""What a tool's output reports: the errors in it, word for word, or the line that says it went well. Pure.
+"""Extracts errors from tool output verbatim, or the line that reports success. Pure.
 
-Bounded on any output: both ends are read line by line, what lies between only where a marker of an error stands.
+The cost is bounded on any output: both ends are read line by line, the middle only around error markers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SUCCESS = re.compile(
 )
 _COMMITTED = re.compile(r"^\[([\w./-]+(?: \(root-commit\))?) ([0-9a-f]{7,40})\] (.{3,120})$", re.M)
 _PULL_REQUEST = re.compile(r"https?://[\w.-]+/[\w./-]+/(?:pull|merge_requests)/\d+")
-# The output of these is other people's text: an error in it is not an error of this run.
+# These commands print existing text: an error in their output is not an error of this run.
 _PRINTING_COMMANDS = frozenset(
     "grep rg ag cat bat head tail less sed awk find ls tree jq diff wc echo printf man".split()
 )
@@ -60,19 +60,27 @@ _PRINTING_GIT_COMMANDS = frozenset("diff log show status blame grep branch ls-fi
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
-    """One reported error. text: its line, without position columns or frame; key: equal for repeats of it."""
+    """A reported error. text: the line that reports it, without its folder."""
 
     index: int
     text: str
 
     @property
     def key(self) -> str:
+        """Equal for repetitions of the same error: no numbers, no punctuation."""
         return re.sub(r"\d+|0x[0-9a-f]+|\W+", " ", self.text.lower()).strip()[:90]
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a result says. outcome: the line that says it went well; landed: a commit or a pull request."""
+    """A parsed tool result.
+
+    Attributes:
+        call: The call it belongs to, if known.
+        errors: The errors it reports.
+        success_line: The line that reports success, else ''.
+        commits: Commits and pull requests it reports.
+    """
 
     index: int
     call: ToolCall | None
@@ -83,7 +91,14 @@ class ToolResult:
 
 
 def read_result(index: int, content: str, tokens: int, call: ToolCall | None) -> ToolResult:
-    """Of one tool result; call: the call it answers, where known."""
+    """Parse a tool result. Errors are read only from commands and sub-agents; from other tools, only their refusal.
+
+    Args:
+        index: The result's turn.
+        content: Its text.
+        tokens: Tokens of the text.
+        call: The call it belongs to, if known.
+    """
     ran = content.startswith("Exit code") if call is None else call.kind in ("run", "delegate")
     if not ran:
         return ToolResult(index, call, tokens, _refusal_error(index, content, call) if call else ())
@@ -98,7 +113,7 @@ def read_result(index: int, content: str, tokens: int, call: ToolCall | None) ->
 
 
 def _refusal_error(index: int, content: str, call: ToolCall) -> tuple[ErrorLine, ...]:
-    """Why a tool refused a call, and on which file where the tool doesn't say: 'a.py: File does not exist.'"""
+    """Why a tool refused a call; its file is added if the tool doesn't name it: 'a.py: File does not exist.'"""
     refusal = _TOOL_REFUSAL.match(content)
     if not refusal:
         return ()
@@ -119,7 +134,7 @@ def _only_prints(command: str) -> bool:
 
 
 def _marked_lines(content: str) -> Iterator[str]:
-    """Lines with a marker between the two ends that are read whole: at most a few for each marker."""
+    """Lines with an error marker between the two ends that are read completely: at most 12 per marker."""
     stop = min(len(content) - END_CHARS, END_CHARS + MIDDLE_CHARS)
     for marker in _MARKERS:
         at = END_CHARS
@@ -154,7 +169,7 @@ def _find_errors(index: int, lines: list[str]) -> Iterator[ErrorLine]:
 
 
 def _distinct_errors(errors: Iterator[ErrorLine]) -> list[ErrorLine]:
-    """Each error once; of a test's name and the same name with its reason, the one with the reason."""
+    """Each error once; if a test's name appears with and without its reason, the one with the reason."""
     distinct: dict[str, ErrorLine] = {}
     for error in errors:
         if error.key and error.key not in distinct and len(error.text) > 5:
@@ -195,5 +210,5 @@ def _clean_line(line: str) -> str:
 
 
 def find_pasted_errors(index: int, text: str) -> list[ErrorLine]:
-    """The errors in what a person pasted into a message."""
+    """Return the errors in text that a person pasted into a message."""
     return _distinct_errors(_find_errors(index, head_and_tail(text, END_CHARS, END_CHARS).split("\n")))

@@ -1,10 +1,11 @@
-"""Errors and how each ended: fixed, passed when run again, or open. Pure."""
+"""Errors and how each ended: fixed, passed when run again, or unresolved. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctxmem_mcp.models import Role
 from ctxmem_mcp.summarizers import sentence_scoring
@@ -16,9 +17,25 @@ from ctxmem_mcp.summarizers.sentences import shorten
 _WORD = re.compile(r"[A-Za-z_]{4,}")
 
 
+class _Statement(NamedTuple):
+    """A sentence that states how an error ended. confidence: from 1 to 3."""
+
+    confidence: float
+    turn: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorOutcome:
-    """Errors reported at once and what became of them. weight: 1, less where the tool only refused a call."""
+    """Errors reported together and how they ended.
+
+    Attributes:
+        role: Who reported them: the tool, or the user who pasted them.
+        ending: How they ended, else ''.
+        ended_at: The turn that ended them.
+        ended_by: The role of that turn.
+        weight: 1; less if only an exit code is known (0.5) or the tool only refused a call (0.12).
+    """
 
     role: Role
     errors: tuple[ErrorLine, ...]
@@ -30,7 +47,7 @@ class ErrorOutcome:
 
 
 def find_error_outcomes(section: Section) -> list[ErrorOutcome]:
-    """Every distinct error once, where it was first met, with its ending."""
+    """Return every distinct error once, in order of first appearance, with its ending."""
     seen: set[str] = set()
     outcomes: list[ErrorOutcome] = []
     for role, errors, result in _reported_errors(section):
@@ -54,19 +71,14 @@ def _reported_errors(section: Section) -> Iterator[tuple[Role, tuple[ErrorLine, 
 
 
 def _outcome_of(section: Section, role: Role, errors: tuple[ErrorLine, ...], result: ToolResult | None) -> ErrorOutcome:
-    index = errors[0].index
-    weight = 1.0
-    if result is not None and (result.call is None or result.call.kind != "run"):
-        weight = 0.12
-    if errors[0].text.startswith("Exit code"):
-        weight = 0.5
+    index, weight = errors[0].index, _weight_of(errors, result)
     rerun = _last_rerun(section, index, result)
     passing_run = rerun if rerun and not rerun.errors else None
     keys = {error.key for error in errors}
     cleared_run = rerun if rerun and keys.isdisjoint(error.key for error in rerun.errors) else None
     statement = _resolution_statement(section, index, errors)
-    if statement and (passing_run or statement[0] >= 2.0):
-        return ErrorOutcome(role, errors, _main_clause(statement[2]), statement[1], "assistant", weight, True)
+    if statement and (passing_run or statement.confidence >= 2.0):
+        return ErrorOutcome(role, errors, _main_clause(statement.text), statement.turn, "assistant", weight, True)
     if passing_run:
         return ErrorOutcome(role, errors, _success_text(passing_run), passing_run.index, "tool", weight, True)
     if cleared_run:
@@ -78,8 +90,16 @@ def _outcome_of(section: Section, role: Role, errors: tuple[ErrorLine, ...], res
     return ErrorOutcome(role, errors, UNRESOLVED, section.last_index, "assistant", weight, False)
 
 
+def _weight_of(errors: tuple[ErrorLine, ...], result: ToolResult | None) -> float:
+    if errors[0].text.startswith("Exit code"):
+        return 0.5
+    if result is not None and (result.call is None or result.call.kind != "run"):
+        return 0.12
+    return 1.0
+
+
 def _main_clause(text: str) -> str:
-    """'Fixed by X: details' without the details."""
+    """'Fixed by X' of 'Fixed by X: details'."""
     clause = text.split(": ", 1)[0]
     return clause if 25 <= len(clause) < len(text) and len(clause.split()) > 4 else text
 
@@ -90,7 +110,7 @@ def _success_text(result: ToolResult) -> str:
 
 
 def _last_rerun(section: Section, index: int, result: ToolResult | None) -> ToolResult | None:
-    """The last later run of the same command; of any test run for an error that a user pasted."""
+    """The last later run of the same command; for an error that a user pasted, of any command with a clear result."""
     stem = _command_stem(result.call.command) if result and result.call else ""
     last: ToolResult | None = None
     for later in section.results:
@@ -102,7 +122,7 @@ def _last_rerun(section: Section, index: int, result: ToolResult | None) -> Tool
 
 
 def _command_stem(command: str) -> str:
-    """The command without its options and paths: `go test ./a -run X` and `go test ./b` are the same work."""
+    """The command without options and paths, at most three words: `go test ./a -run X` and `go test ./b` are equal."""
     words: list[str] = []
     for word in command.split():
         if word.startswith(("-", "/", ".", "|", "2>", ">", "&")) or "/" in word or len(words) == 3:
@@ -111,10 +131,10 @@ def _command_stem(command: str) -> str:
     return " ".join(words)
 
 
-def _resolution_statement(section: Section, index: int, errors: tuple[ErrorLine, ...]) -> tuple[float, int, str] | None:
-    """The assistant's clearest sentence on how it ended: (how sure, turn, sentence)."""
+def _resolution_statement(section: Section, index: int, errors: tuple[ErrorLine, ...]) -> _Statement | None:
+    """The assistant's clearest sentence on how the errors ended."""
     error_words = {word.lower() for error in errors for word in _WORD.findall(error.text)}
-    best: tuple[float, int, str] | None = None
+    best: _Statement | None = None
     best_score = 0.0
     for message in section.assistant_messages(index + 1, section.last_index):
         for text in message.sentences[:20]:
@@ -126,5 +146,5 @@ def _resolution_statement(section: Section, index: int, errors: tuple[ErrorLine,
             if score > best_score and (
                 confidence >= 3.0 or shared or (confidence >= 2.0 and sentence_scoring.states_completion(text))
             ):
-                best_score, best = score, (confidence, message.index, text)
+                best_score, best = score, _Statement(confidence, message.index, text)
     return best

@@ -1,10 +1,10 @@
-"""Summaries without a model: deterministic, offline, in about a millisecond.
+"""Extractive summaries: no model, deterministic, offline, about a millisecond each.
 
-turns ──section──► who said, called, reported what ──┬─titles──────► title
-                                                     ├─highlights──► lines, sized by what they replace
-                                                     ├─identifiers─► names
-                                                     └─omissions───► open_for
-children's summaries ──parents──► the same, of the next level
+turns ──section_reader──► messages, calls, results ──┬─titles───────► title
+                                                     ├─highlights───► highlights, in proportion to the section's size
+                                                     ├─identifiers──► identifiers
+                                                     └─open_hints───► open_for
+children's summaries ──parents──► the same, one level up
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from ctxmem_mcp.summarizers.titles import title_of
 
 
 class ExtractiveSummarizer:
-    """Says a node shorter in its own words; every name and number in it stands in the node."""
+    """Summarises a node in its own words: every name and number of a summary occurs in the node."""
 
     def summarize_leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
         section = read_section(turns)
-        preceding = _last_statement(before)
+        preceding = _last_assistant_message(before)
         outcomes = find_error_outcomes(section)
         candidates = highlights.find_candidates(section, outcomes, preceding)
-        kept = highlights.select_best(candidates, highlights.highlight_budget(section, outcomes))
+        selected = highlights.select_best(candidates, highlights.highlight_budget(section, outcomes))
         title = title_of(section, outcomes, preceding)
-        return Summary(EXTRACTIVE, title, kept, find_identifiers(section), build_open_hint(section, outcomes, kept))
+        open_for = build_open_hint(section, outcomes, selected)
+        return Summary(EXTRACTIVE, title, selected, find_identifiers(section), open_for)
 
     def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         return parents.summarize_parent(children)
@@ -40,14 +41,12 @@ class ExtractiveSummarizer:
         return parents.title_of_parent(children)
 
 
-def _last_statement(before: Sequence[Turn]) -> Message | None:
-    """What the assistant said last before the section: what "yes" or "2" answers."""
-    for turn in reversed(before):
-        if (
-            turn.role == "assistant"
-            and turn.call_id is None
-            and (message := read_message(turn)).sentences
-            and not message.is_reasoning
-        ):
+def _last_assistant_message(turns: Sequence[Turn]) -> Message | None:
+    """The assistant's last message of some turns: what a "yes" or "2" in the next turn answers."""
+    for turn in reversed(turns):
+        if turn.role != "assistant" or turn.call_id is not None:
+            continue
+        message = read_message(turn)
+        if message.sentences and not message.is_reasoning:
             return message
     return None

@@ -1,9 +1,9 @@
-"""What a text may state: names, numbers, paths and quotations that stand in its source. Pure.
+"""Checks that the names, numbers, paths and quotations of a text occur in its source. Pure.
 
-A text is read in chunks (runs of letters, digits and what joins them in paths, flags and versions). Some are *facts*:
-what has a digit, looks like code, is a name, a number in words, or stands in quotation marks. A text is borne out by
-its source if each of its facts stands there as it is: as a chunk, or as a part of one that has a meaning of its own
-(the file of a path, the line after its colon).
+A text is split into words: runs of letters, digits and the characters that join them in paths, flags and versions.
+Some are *facts*: words that contain a digit, look like code, are names or numerals, and quotations. A source supports a
+text if it contains each of its facts unchanged: as a word, or as a part of one that has a meaning of its own (the file
+of a path, the line number after its colon).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Scripts written without spaces would glue a name to the words around it.
+# Scripts without spaces between words: removed, so that they do not attach to a name.
 _UNSPACED = re.compile(
     "[\u0e00-\u0e4f\u0e5a-\u0ecf\u0eda-\u0eff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uff00-\uff0f\uff1a-\uffef]+"
 )
@@ -20,7 +20,7 @@ _UNSPACED_NUMBER = re.compile("[〇零一二三四五六七八九十百千万萬
 _WORD = re.compile(r"[\w./\\:@#$€£%+=~&-]+")
 _JOINTS = re.compile(r"[/\\:=@#$&~+]")
 _SLASH = re.compile(r"[/\\]")
-# How arguments of calls write what ends a word.
+# Escapes in the JSON arguments of calls that separate words.
 _ESCAPED = re.compile(r"\\(?:[nrt]|u[0-9a-fA-F]{4})")
 _QUOTED = re.compile(r"[\"“«]([^\"”»\n]{2,}?)[\"”»]")
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -35,7 +35,13 @@ _NUMBER_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FactChecker:
-    """A source, read. plain: its words in lower case with single spaces, for quotations."""
+    """A source, indexed.
+
+    Attributes:
+        words: Its words, and their parts that have a meaning of their own.
+        casefolded: The same, case-folded.
+        normalized: Its text case-folded with single spaces, to find quotations in.
+    """
 
     words: frozenset[str]
     casefolded: frozenset[str]
@@ -43,16 +49,17 @@ class FactChecker:
 
     @classmethod
     def from_source(cls, source: str) -> FactChecker:
+        """Index a source, both as it is and with JSON escapes resolved."""
         unescaped = _ESCAPED.sub(" ", source).replace('\\"', '"')
         words = frozenset(_words_and_parts(f"{source}\n{unescaped}"))
         return cls(words, frozenset(map(str.casefold, words)), f"{_normalize(source)}\n{_normalize(unescaped)}")
 
     def supports(self, text: str) -> bool:
-        """Whether every fact that the text states stands in the source."""
+        """Whether the source contains every fact of a text."""
         return not self.unsupported_facts(text)
 
     def unsupported_facts(self, text: str) -> list[str]:
-        """The facts of a text that do not stand in the source."""
+        """Return the facts of a text that the source does not contain."""
         found = [
             quote
             for quote in _QUOTED.findall(text)
@@ -70,7 +77,7 @@ class FactChecker:
         return found
 
     def has_name(self, identifier: str) -> bool:
-        """Whether the source has just this name."""
+        """Whether the source contains exactly this name."""
         words = list(_words_in(identifier))
         return bool(words) and all(map(self._contains, words)) and _normalize(identifier) in self.normalized
 
@@ -94,7 +101,7 @@ class FactChecker:
 
 
 def _is_code(word: str) -> bool:
-    """Whether it is a number, a path, a flag, or written as no word is."""
+    """Whether it is a number, a path or a flag, or has capitals inside."""
     return (
         any(letter.isdigit() or letter.isnumeric() or letter in "./\\:@#$€£%=~&+_" for letter in word)
         or word.startswith("-")
@@ -116,21 +123,21 @@ def _trim(word: str) -> str:
 
 
 def _words_in(text: str) -> Iterator[str]:
-    """Each once, in order."""
+    """The words of a text, each once, in order."""
     for word in dict.fromkeys(_WORD.findall(_add_spaces(text))):
-        if word := _trim(word):
-            yield word
+        if trimmed := _trim(word):
+            yield trimmed
 
 
 def _words_and_parts(text: str) -> Iterator[str]:
-    """Every chunk of a source, and the parts that may be named by themselves."""
+    """Every word of a source, and those of its parts that may be named on their own."""
     for word in _words_in(text):
         yield word
         yield word.strip("-./~_+*")
-        if not any(letter.isalpha() for letter in word):  # a number, a date, a time: no part of it means anything
+        if not any(letter.isalpha() for letter in word):  # a number, a date or a time: its parts mean nothing
             yield word.strip("$€£#%+-")
             continue
-        yield from (word[slash.end() :] for slash in _SLASH.finditer(word))  # a path from any of its folders on
+        yield from (word[slash.end() :] for slash in _SLASH.finditer(word))  # a path, from each of its folders on
         for part in _JOINTS.split(word):
             if trimmed := _trim(part):
                 yield trimmed

@@ -1,6 +1,6 @@
-"""The lines of a leaf's summary: everything worth a line is offered with its value, the best are kept. Pure.
+"""The highlights of a leaf's summary: everything worth a line becomes a candidate with a value; the best are selected.
 
-An error and its ending are one offer, so that they are kept or dropped together and stand together.
+An error and its ending are one candidate, so they are selected or dropped together and stay adjacent. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ _LIST_HEAD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Lines that are kept or dropped as one. place: where they stand among the others."""
+    """Highlights that are selected or dropped as one.
+
+    Attributes:
+        value: How much it is worth, before its cost is considered.
+        position: Turn index and rank within the turn, by which selected candidates are ordered.
+    """
 
     value: float
     position: tuple[int, int]
@@ -38,41 +43,52 @@ class Candidate:
 
     @property
     def cost(self) -> int:
+        """Tokens it takes in a summary."""
         return sum(_count_tokens(line.text) + 1 for line in self.lines)
 
 
-# A line is weighed again in each node above its own.
+# Cached because a highlight is a candidate again in each ancestor of its leaf.
 _count_tokens = functools.lru_cache(maxsize=1024)(tokenizer.count)
 
 
 def highlight_budget(section: Section, outcomes: Sequence[ErrorOutcome]) -> int:
-    """Tokens of highlights that a leaf is worth: talk is denser than the output of tools, errors need their endings."""
+    """Return the tokens that a leaf's highlights may take.
+
+    Conversation is denser than tool output and gets more; each of the first two errors adds room for its ending.
+    """
     percent = 8 if section.is_dialogue else 4 if section.is_work else 5
     return max(36, min(140, 28 + 15 * min(2, len(outcomes)) + section.tokens * percent // 100))
 
 
 def find_candidates(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> list[Candidate]:
-    """Everything in a section that is worth a line. question: what the assistant said just before it, if known."""
+    """Return everything in a section that is worth a highlight.
+
+    Args:
+        section: The parsed leaf.
+        outcomes: Its errors and how each ended.
+        preceding: The assistant's last message before the section, which a short answer in it may refer to.
+    """
     candidates = [*_request_candidates(section, preceding), *_error_candidates(outcomes)]
-    if section.is_work:
-        candidates += [
-            *_statement_candidates(section, {outcome.ending for outcome in outcomes}),
-            *_file_candidates(section.calls),
-            *_commit_candidates(section),
-        ]
-        candidates += _plan_candidates(section.calls)
-        return candidates or list(_intent_candidates(section))
-    return [*candidates, *_talk_candidates(section)]
+    if not section.is_work:
+        return [*candidates, *_talk_candidates(section)]
+    candidates += _statement_candidates(section, {outcome.ending for outcome in outcomes})
+    candidates += _file_candidates(section.calls)
+    candidates += _commit_candidates(section)
+    candidates += _plan_candidates(section.calls)
+    return candidates or list(_intent_candidates(section))
 
 
 def select_best(candidates: Iterable[Candidate], token_budget: int) -> tuple[Highlight, ...]:
-    """The most telling offers that fit, in order of their turns; what says the same again is left out."""
+    """Return the most valuable candidates that fit the budget, in turn order, without near-duplicates.
+
+    Candidates are taken by value per square root of cost. The first may exceed the budget by 8 tokens. One that shares
+    more than 70% of its words with those already selected is skipped.
+    """
     remaining, covered = token_budget, set[str]()
     selected: list[Candidate] = []
-    costs = [(candidate, candidate.cost) for candidate in candidates]
-    for candidate, cost in sorted(
-        costs, key=lambda entry: (-entry[0].value / math.sqrt(8 + entry[1]), entry[0].position)
-    ):
+    ranked = sorted(candidates, key=lambda c: (-c.value / math.sqrt(8 + c.cost), c.position))
+    for candidate in ranked:
+        cost = candidate.cost
         if cost > remaining + (8 if not selected else 0):
             continue
         words = {word.lower() for line in candidate.lines for word in _WORD.findall(line.text)}
@@ -85,6 +101,7 @@ def select_best(candidates: Iterable[Candidate], token_budget: int) -> tuple[Hig
 
 
 def make_highlight(kind: HighlightKind, index: int, role: str, text: str, limit: int = LINE_CHARS) -> Highlight:
+    """Build a highlight of one line of at most `limit` characters."""
     return Highlight(kind, index, role, shorten(one_line(text), limit))  # type: ignore[arg-type]
 
 
@@ -99,9 +116,8 @@ def _request_candidates(section: Section, preceding: Message | None) -> Iterator
         message = by_index[request.index]
         question = requests.last_assistant_message(section.messages, request.index) or preceding
         if request.is_weak and (choice := requests.find_choice(" ".join(message.sentences), question)):
-            yield _candidate(
-                6.0, "decision", request.index, "user", f"{shorten(message.sentences[0], 40)}{CHOICE_ARROW}{choice}"
-            )
+            text = f"{shorten(message.sentences[0], 40)}{CHOICE_ARROW}{choice}"
+            yield _candidate(6.0, "decision", request.index, "user", text)
         elif not request.is_weak and request.core not in seen:
             seen.add(request.core)
             yield _candidate(9.0 if section.is_work else 3.8, "request", request.index, message.role, request.core)
@@ -110,7 +126,7 @@ def _request_candidates(section: Section, preceding: Message | None) -> Iterator
 
 
 def _rule_candidates(message: Message, request_sentence: str) -> Iterator[Candidate]:
-    """The constraints and decisions in a user's turn, its request left out."""
+    """The constraints and decisions in a user's message, without its request."""
     for text in message.sentences[:20]:
         if (
             text != request_sentence
@@ -133,24 +149,31 @@ def _error_candidates(outcomes: Sequence[ErrorOutcome]) -> Iterator[Candidate]:
             yield _candidate(5.0 * outcome.weight, "error", error.index, outcome.role, error.text, -1)
 
 
-def _statement_candidates(section: Section, seen_outcomes: set[str]) -> Iterator[Candidate]:
-    seen = set(seen_outcomes)
+def _statement_candidates(section: Section, endings: set[str]) -> Iterator[Candidate]:
+    """The assistant's sentences, except those that are already the ending of an error."""
+    seen = set(endings)
     closings = _closing_turns(section)
     for message in section.messages:
         if message.role != "assistant" or message.origin != "text":
             continue
-        closing = message.index in closings
         for rank, text in enumerate(message.sentences[:30]):
-            value, kind = rate_work_sentence(text, closing)
-            if value > 1.5 and text not in seen and text.split(": ", 1)[0] not in seen_outcomes:
+            value, kind = rate_work_sentence(text, message.index in closings)
+            if value > 1.5 and text not in seen and text.split(": ", 1)[0] not in endings:
                 seen.add(text)
-                yield _candidate(
-                    value - 0.05 * rank, kind, message.index, "assistant", sentence_scoring.strip_opener(text), 2 + rank
-                )
+                statement = sentence_scoring.strip_opener(text)
+                yield _candidate(value - 0.05 * rank, kind, message.index, "assistant", statement, 2 + rank)
 
 
 def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
-    """What an assistant's sentence in a working session is worth as a line, and as what kind of line."""
+    """Rate an assistant's sentence in a section with tool calls.
+
+    Args:
+        text: The sentence.
+        closing: Whether its message ends the assistant's answer.
+
+    Returns:
+        Its value as a highlight (0 for questions, intentions and filler), and the kind of highlight it would be.
+    """
     if (
         len(text) < 20
         or text.endswith(("?", ":"))
@@ -170,7 +193,7 @@ def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
 
 
 def _closing_turns(section: Section) -> set[int]:
-    """Turns in which the assistant ends an answer: its last words before the user speaks, and the section's last."""
+    """Turns that end an answer: the assistant's last message before each of the user's, and the section's last."""
     found: set[int] = set()
     last: Message | None = None
     for message in section.messages:
@@ -184,81 +207,67 @@ def _closing_turns(section: Section) -> set[int]:
 
 
 def _file_candidates(calls: Sequence[ToolCall]) -> Iterator[Candidate]:
-    changed: dict[str, list[str]] = {}
-    last = first = 0
+    """The files that were edited, with the names defined in them; the files that were read if none was edited."""
+    edited: dict[str, list[str]] = {}
+    last = 0
     for call in calls:
         if call.kind == "edit" and call.file_name:
-            names = changed.setdefault(call.file_name, [])
+            names = edited.setdefault(call.file_name, [])
             names += [name for name in call.defined_names if name not in names]
-            first, last = first or call.index, call.index
-    if changed:
-        parts = [f"{file} ({', '.join(names[:5])})" if names else file for file, names in list(changed.items())[:6]]
+            last = call.index
+    if edited:
+        parts = [f"{file} ({', '.join(names[:5])})" if names else file for file, names in list(edited.items())[:6]]
         yield _candidate(5.5, "file", last, "assistant", "Edited " + ", ".join(parts), 5)
-    read = list(
-        dict.fromkeys(
-            call.file_name for call in calls if call.kind == "read" and call.file_name not in changed and call.file_name
-        )
-    )
-    if len(read) > 1 and not changed:
-        at = next(call.index for call in calls if call.file_name == read[0])
-        yield _candidate(2.0, "file", at, "assistant", "Read " + ", ".join(read[:6]), 5)
+        return
+    read = list(dict.fromkeys(call.file_name for call in calls if call.kind == "read" and call.file_name))
+    if len(read) > 1:
+        first = next(call.index for call in calls if call.file_name == read[0])
+        yield _candidate(2.0, "file", first, "assistant", "Read " + ", ".join(read[:6]), 5)
 
 
 def _plan_candidates(calls: Sequence[ToolCall]) -> Iterator[Candidate]:
-    """Tasks that were written down or handed to a sub-agent, by their subjects."""
-    for subject in dict.fromkeys(
-        call.subject for call in calls if call.kind in ("plan", "delegate") and " " in call.subject
-    ):
-        call = next(call for call in calls if call.subject == subject)
-        yield _candidate(2.4, "fact", call.index, "assistant", subject.strip().split("\n", 1)[0], 4)
+    """Tasks that were planned or delegated to a sub-agent, by their subjects."""
+    subjects = [call.subject for call in calls if call.kind in ("plan", "delegate") and " " in call.subject]
+    for subject in dict.fromkeys(subjects):
+        first = next(call.index for call in calls if call.subject == subject)
+        yield _candidate(2.4, "fact", first, "assistant", subject.strip().split("\n", 1)[0], 4)
 
 
 def _intent_candidates(section: Section) -> Iterator[Candidate]:
-    """What the assistant set out to do: said only where the section has nothing better."""
+    """What the assistant intended to do; used only if the section offers nothing better."""
     for message in section.messages:
         for rank, text in enumerate(message.sentences[:10] if message.role == "assistant" else ()):
             if len(text) >= 20 and not text.endswith("?"):
-                yield _candidate(
-                    1.0 + 0.5 * len(find_code_names(text[:300])[:3]),
-                    "fact",
-                    message.index,
-                    "assistant",
-                    text.rstrip(":"),
-                    rank,
-                )
+                value = 1.0 + 0.5 * len(find_code_names(text[:300])[:3])
+                yield _candidate(value, "fact", message.index, "assistant", text.rstrip(":"), rank)
 
 
 def _commit_candidates(section: Section) -> Iterator[Candidate]:
+    """Commits, pull requests and successful runs that tool results report."""
     for result in section.results:
         for text in result.commits[:3]:
             yield _candidate(6.0, "outcome", result.index, "tool", text, 3)
         if result.success_line and result.call and result.call.command:
-            yield _candidate(
-                2.4, "outcome", result.index, "tool", f"`{shorten(result.call.command, 60)}`: {result.success_line}", 3
-            )
+            text = f"`{shorten(result.call.command, 60)}`: {result.success_line}"
+            yield _candidate(2.4, "outcome", result.index, "tool", text, 3)
 
 
 def _talk_candidates(section: Section) -> Iterator[Candidate]:
-    for message, rank, text, value in section.scored_sentences:
-        if value >= (1.0 if section.is_dialogue else 2.0):
-            yield _candidate(
-                value,
-                "fact",
-                message.index,
-                message.role,
-                _with_speaker(message, section, sentence_scoring.strip_opener(text)),
-                2 + rank,
-            )
-    if not section.is_dialogue:
-        for message in section.messages:
-            if message.role == "assistant" and (heads := _list_heads(message.text)):
-                yield _candidate(
-                    2.2 + 0.1 * min(len(heads), 6), "fact", message.index, "assistant", "; ".join(heads), 1
-                )
+    """Informative sentences of a section without tool calls, and what its answers list."""
+    for message, position, text, score in section.scored_sentences:
+        if score >= (1.0 if section.is_dialogue else 2.0):
+            statement = _with_speaker(message, section, sentence_scoring.strip_opener(text))
+            yield _candidate(score, "fact", message.index, message.role, statement, 2 + position)
+    if section.is_dialogue:
+        return
+    for message in section.messages:
+        if message.role == "assistant" and (heads := _list_heads(message.text)):
+            value = 2.2 + 0.1 * min(len(heads), 6)
+            yield _candidate(value, "fact", message.index, "assistant", "; ".join(heads), 1)
 
 
 def _list_heads(text: str) -> list[str]:
-    """What an answer lists, each item by its first words."""
+    """The first words of each item of a list; empty for fewer than three items."""
     found = [one_line(head).strip('."“” ') for head in _LIST_HEAD.findall(text)]
     heads = [head for head in dict.fromkeys(found) if len(head.split()) <= 7]
     return heads[:10] if len(heads) >= 3 else []

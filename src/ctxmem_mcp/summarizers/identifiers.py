@@ -1,4 +1,4 @@
-"""The distinctive names in a section: functions, files, flags, issue numbers; proper names in talk. Pure."""
+"""The distinctive names in a section: functions, files, flags, issue numbers; in conversation, proper names. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_NAMES = frozenset(
 
 
 def find_identifiers(section: Section) -> tuple[str, ...]:
-    """Most telling first."""
+    """Return the names that distinguish a section, most distinctive first."""
     counts: Counter[str] = Counter()
     for call in section.calls:
         _count_call(counts, call)
@@ -44,14 +44,14 @@ def find_identifiers(section: Section) -> tuple[str, ...]:
             counts.update(find_code_names(error.text))
     speakers = {message.speaker for message in section.messages if message.speaker}
     if not section.is_work and not section.is_dialogue:
-        # A capital in a model's answer is often only a style; what it repeats, or the user says, is a name.
+        # A model often capitalises for style only; what it repeats, or what the user writes, is a name.
         counts = Counter({name: count for name, count in counts.items() if count > 1})
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return first_fitting((name for name, _ in ranked if speakers.isdisjoint(name.split())), NAMES_TOKENS)
 
 
 def first_fitting(names: Iterable[str], token_budget: int) -> tuple[str, ...]:
-    """The first names that fit, at most twelve."""
+    """Return the first names that fit the budget, at most twelve."""
     selected: list[str] = []
     for name in names:
         token_budget -= tokenizer.count(name) + 1
@@ -62,7 +62,7 @@ def first_fitting(names: Iterable[str], token_budget: int) -> tuple[str, ...]:
 
 
 def find_code_names(text: str) -> list[str]:
-    """Names that look like code, and files by their last part, each once, in order."""
+    """Return names that look like code, and paths by their file name, each once, in order."""
     names: list[str] = []
     for word in text.split():
         bare = word.strip(".,:;!?()[]{}\"'`*")
@@ -89,8 +89,8 @@ def _count_call(counts: Counter[str], call: ToolCall) -> None:
 
 
 def _proper_names(sentences: Iterable[str]) -> Iterable[str]:
-    for line in sentences:
-        for name in find_proper_names(line[:400]):
+    for sentence in sentences:
+        for name in find_proper_names(sentence[:400]):
             plain = name.rstrip(".,'’:;!?")
             if 2 < len(plain) <= 50 and plain not in _NOT_NAMES:
                 yield plain

@@ -1,32 +1,34 @@
-"""An inner node's summary, from its children's summaries and nothing else. Pure."""
+"""An inner node's summary, made from its children's summaries and nothing else. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ctxmem_mcp.models import EXTRACTIVE, Highlight, Node, Summary
+from ctxmem_mcp.models import EXTRACTIVE, Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.highlights import Candidate, select_best
 from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, first_fitting
-from ctxmem_mcp.summarizers.open_hints import join_within_limit
+from ctxmem_mcp.summarizers.open_hints import count_omitted, join_within_limit
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 from ctxmem_mcp.summarizers.topics import name_topics
 
 HIGHLIGHT_TOKENS, NAMES_TOKENS = 105, 36
 _VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
+# Kinds whose omitted highlights are counted.
+_COUNTED_KINDS: tuple[HighlightKind, ...] = ("error", "request", "decision", "outcome", "fact")
 
 
 def summarize_parent(children: Sequence[tuple[Node, Summary]]) -> Summary:
-    """Of an inner node, from its children in order."""
+    """Summarise an inner node from its children, in order."""
     summaries = [summary for _, summary in children]
     selected = select_best(_candidates(children), HIGHLIGHT_TOKENS)
-    return Summary(
-        EXTRACTIVE, title_of_parent(children), selected, _identifiers(summaries), _open_hint(summaries, selected)
-    )
+    open_for = _open_hint(summaries, selected)
+    return Summary(EXTRACTIVE, title_of_parent(children), selected, _identifiers(summaries), open_for)
 
 
 def title_of_parent(children: Sequence[tuple[Node, Summary]]) -> str:
+    """Return an inner node's title: at most 60 characters."""
     return shorten(name_topics(children), TITLE_CHARS)
 
 
@@ -40,7 +42,7 @@ def _candidates(children: Sequence[tuple[Node, Summary]]) -> Iterator[Candidate]
 
 
 def _group_errors_with_ending(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
-    """Errors with the ending that follows them; everything else alone."""
+    """Groups errors with the ending that follows them; every other highlight stays alone."""
     pending: list[Highlight] = []
     for line in lines:
         if line.kind == "ending" and pending:
@@ -69,10 +71,6 @@ def _identifiers(summaries: Sequence[Summary]) -> tuple[str, ...]:
 def _open_hint(summaries: Sequence[Summary], selected: Sequence[Highlight]) -> str:
     available = Counter(line.kind for summary in summaries for line in summary.highlights)
     shown = Counter(line.kind for line in selected)
-    names = {"error": "error", "request": "request", "decision": "decision", "outcome": "outcome", "fact": "fact"}
-    parts = []
-    for kind, noun in names.items():
-        missing = available[kind] - shown[kind]  # type: ignore[index]
-        if missing > 0:
-            parts.append(f"{missing} more {noun}{'s' if missing > 1 else ''}")
-    return join_within_limit(parts)
+    return join_within_limit(
+        part for kind in _COUNTED_KINDS for part in count_omitted(available[kind] - shown[kind], kind)
+    )

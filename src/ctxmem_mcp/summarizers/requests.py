@@ -1,4 +1,4 @@
-"""What a user asked for, in the user's words without the politeness around it. Pure."""
+"""Finds what a user asked for, in the user's words without the politeness around it. Pure."""
 
 from __future__ import annotations
 
@@ -69,6 +69,10 @@ _IMPERATIVE = re.compile(
     r"verify|write)\b",
     re.I,
 )
+_QUESTION_WORDS = frozenset(
+    """what why how where when who which whose is are was were do does did should can could would will has have had
+    am in any""".split()
+)
 _PRONOUNS = frozenset("it this that these those them they he she him his her there one ones".split())
 _WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
 _ARTICLE = re.compile(r"\Athe (?=\w+ing\b)", re.I)
@@ -88,7 +92,15 @@ _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A user's request. core: as a title would say it; line: the sentence it stands in; weak: says nothing alone."""
+    """A user's request.
+
+    Attributes:
+        index: Its turn.
+        core: The request as a title would phrase it.
+        sentence: The sentence that contains it.
+        is_weak: Whether it means nothing on its own ("yes").
+        weight: How likely the sentence is the request.
+    """
 
     index: int
     core: str
@@ -98,12 +110,12 @@ class Request:
 
 
 def is_weak(text: str) -> bool:
-    """Whether a text is only an assent, a greeting or a choice, which says nothing by itself."""
+    """Whether a text is only an assent, a greeting or a choice, which means nothing on its own."""
     return len(text) < 60 and (_CONTENT_FREE.match(text) is not None or not any(map(str.isalnum, text)))
 
 
 def strip_politeness(sentence: str) -> str:
-    """A request without greetings, politeness and filler: what is to be done, or what is asked."""
+    """Reduce a request to its core: no greeting, politeness or filler."""
     text = _skip_statement(sentence)
     for _ in range(8):
         found = _LEADING_FILLER.match(text)
@@ -122,7 +134,7 @@ def strip_politeness(sentence: str) -> str:
 
 
 def _skip_statement(sentence: str) -> str:
-    """'I feel X, can you do Y' asks for Y."""
+    """The request of 'I feel X, can you do Y': Y."""
     found = _STATEMENT_THEN_REQUEST.match(sentence)
     if not found or len(sentence) < 60:
         return sentence
@@ -139,20 +151,14 @@ def _is_question(text: str) -> bool:
     )
 
 
-_QUESTION_WORDS = frozenset(
-    """what why how where when who which whose is are was were do does did should can could would will has have had
-    am in any""".split()
-)
-
-
 def capitalize(text: str) -> str:
-    """With a capital first letter, unless the first word is code."""
+    """Capitalise the first letter, unless the first word is code."""
     first = text.split(" ", 1)[0]
     return text[:1].upper() + text[1:] if first.isalpha() or "'" in first or "-" in first else text
 
 
 def find_request(message: Message) -> Request | None:
-    """The request of a user's turn, or None where there are no words of the user."""
+    """Return the request of a message, or None if it contains no text of the user."""
     if message.role != "user" or message.origin not in ("text", "command", "shell"):
         return None
     if message.origin != "text":
@@ -162,13 +168,12 @@ def find_request(message: Message) -> Request | None:
     for position, sentence in enumerate(message.sentences[:14]):
         score = _score(sentence) - 0.25 * min(position, 6)
         if position < 2 and message.pasted_text and sentence.endswith(":"):
-            score += 3.0  # It introduces what was pasted.
+            score += 3.0  # introduces pasted text
         if score > weight:
             best, weight = sentence, score
     if not best:
         return None
-    weak = is_weak(best)
-    return Request(message.index, strip_politeness(best), best, weak, weight)
+    return Request(message.index, strip_politeness(best), best, is_weak(best), weight)
 
 
 def _score(sentence: str) -> float:
@@ -191,7 +196,7 @@ def _score(sentence: str) -> float:
 
 
 def find_choice(answer: str, question: Message | None) -> str:
-    """What a short answer ("yes", "2") decided: with the assistant's question or the option it picks; '' if none."""
+    """Return what a short answer ("yes", "2") decided: the option it picks or the question it answers; else ''."""
     if question is None or not question.sentences:
         return ""
     if option := _OPTION.match(answer):
@@ -203,14 +208,14 @@ def find_choice(answer: str, question: Message | None) -> str:
 
 def _option_text(label: str, question: Message) -> str:
     mark = re.compile(rf"(?:\A|\s)\(?(?:option )?{re.escape(label)}[.):\s]\s*(\S.{{8,160}})", re.I)
-    for sentence in question.text.split("\n"):
-        if found := mark.match(sentence.replace("**", "")):
+    for line in question.text.split("\n"):
+        if found := mark.match(line.replace("**", "")):
             return found[1].strip()
     return ""
 
 
 def last_assistant_message(messages: Sequence[Message], before_index: int) -> Message | None:
-    """What the assistant said last before turn `before`."""
+    """Return the assistant's last message before a turn; reasoning does not count."""
     for message in reversed(messages):
         if (
             message.index < before_index

@@ -1,10 +1,11 @@
-"""A leaf's turns read once: who said what, which tools were called, what they reported. Pure."""
+"""Parses a leaf's turns once into messages, tool calls and tool results. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.summarizers import sentence_scoring
@@ -14,9 +15,24 @@ from ctxmem_mcp.summarizers.sentences import Message, read_message
 from ctxmem_mcp.summarizers.tool_calls import ToolCall, read_call
 
 
+class ScoredSentence(NamedTuple):
+    """A sentence of conversation and how informative it is. position: which sentence of its message it is, from 0."""
+
+    message: Message
+    position: int
+    text: str
+    score: float
+
+
 @dataclass(frozen=True)
 class Section:
-    """Everything a summary is made of, in order. sizes: index and tokens of each turn."""
+    """Everything a leaf's summary is made of, in order.
+
+    Attributes:
+        tokens: Tokens of all turns.
+        messages: Turns that are neither a tool call nor a tool result.
+        turn_sizes: Index and tokens of each turn.
+    """
 
     tokens: int
     messages: list[Message] = field(default_factory=list)
@@ -26,44 +42,49 @@ class Section:
 
     @cached_property
     def is_work(self) -> bool:
+        """Whether the section contains tool calls or results."""
         return bool(self.calls or self.results)
 
     @cached_property
     def is_dialogue(self) -> bool:
-        """People who talk by name, both sides."""
+        """Whether named people talk to each other."""
         return not self.is_work and len({message.speaker for message in self.messages if message.speaker}) > 1
 
     @cached_property
     def requests(self) -> list[Request]:
-        """The user's requests, in order; none where people talk to each other."""
-        return [] if self.is_dialogue else [request for message in self.messages if (request := find_request(message))]
+        """The user's requests, in order; none in a dialogue between people."""
+        if self.is_dialogue:
+            return []
+        return [request for message in self.messages if (request := find_request(message))]
 
     @cached_property
-    def scored_sentences(self) -> list[tuple[Message, int, str, float]]:
-        """Sentences of talk that tell something: who said it, which sentence of the turn, the sentence, how much."""
+    def scored_sentences(self) -> list[ScoredSentence]:
+        """The sentences of a section without tool calls; an assistant's count less than a person's."""
         if self.is_work:
             return []
         found = []
         speakers = frozenset(message.speaker for message in self.messages)
         for message in self.messages:
-            plain = message.role == "assistant" and not self.is_dialogue
-            if message.origin in ("text", "recap"):
-                for rank, text in enumerate(message.sentences[: 12 if plain else 40]):
-                    found.append(
-                        (message, rank, text, sentence_scoring.score_fact(text, speakers) * (0.45 if plain else 1.0))
-                    )
+            if message.origin not in ("text", "recap"):
+                continue
+            is_model = message.role == "assistant" and not self.is_dialogue
+            for position, text in enumerate(message.sentences[: 12 if is_model else 40]):
+                score = sentence_scoring.score_fact(text, speakers) * (0.45 if is_model else 1.0)
+                found.append(ScoredSentence(message, position, text, score))
         return found
 
     @cached_property
     def last_index(self) -> int:
+        """Index of the last turn; 0 if there is none."""
         return self.turn_sizes[-1][0] if self.turn_sizes else 0
 
     def assistant_messages(self, first: int, last: int) -> list[Message]:
-        """What the assistant said from turn `first` to turn `last`, in order."""
+        """The assistant's messages from turn `first` to turn `last` (inclusive), in order."""
         return [m for m in self.messages if m.role == "assistant" and first <= m.index <= last]
 
 
 def read_section(turns: Sequence[Turn]) -> Section:
+    """Parse a leaf's turns; results without a call id are matched to calls without one, in order."""
     section = Section(sum(turn.tokens for turn in turns))
     by_call_id: dict[str, ToolCall] = {}
     unanswered: list[ToolCall] = []

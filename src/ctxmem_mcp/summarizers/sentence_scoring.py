@@ -1,7 +1,7 @@
-"""How much a sentence tells: facts, decisions and endings, told by their form. Pure.
+"""Rates sentences by their form: how informative they are, and whether they state a decision, finding or fix. Pure.
 
-No model: a sentence of talk is worth keeping when it carries what people later ask for (numbers, dates, names,
-what somebody did, likes or plans) and not when it is a greeting, praise or advice in general terms.
+No model: a sentence of conversation is informative if it contains what people later ask for (numbers, dates, names,
+what somebody did, likes or plans), and not if it is a greeting, praise or general advice.
 """
 
 from __future__ import annotations
@@ -118,9 +118,11 @@ _COMPLETION = re.compile(
 
 
 def score_fact(sentence: str, speakers: frozenset[str] = frozenset()) -> float:
-    """How much a sentence of talk tells that somebody may ask for later; below 2 it is hardly worth a line.
+    """Rate how likely somebody will ask for a sentence of conversation later; below 2 it is hardly worth a highlight.
 
-    speakers: whose names tell nothing here.
+    Args:
+        sentence: The sentence.
+        speakers: Names that add nothing, because these people are speaking.
     """
     if len(sentence) < 16:
         return -1.0
@@ -143,7 +145,7 @@ def score_fact(sentence: str, speakers: frozenset[str] = frozenset()) -> float:
 
 
 def strip_opener(sentence: str) -> str:
-    """The sentence without its conversational opener, shared pictures said in fewer words."""
+    """Remove a conversational opener ("By the way, ...") and abbreviate the captions of shared images."""
     if found := _OPENER.match(sentence):
         sentence = sentence[found.end() :]
     if "[shared image" in sentence:
@@ -156,26 +158,27 @@ def strip_opener(sentence: str) -> str:
 
 
 def states_rule(sentence: str) -> bool:
-    """Whether a user's sentence sets a rule, a constraint or takes a decision."""
+    """Whether a user's sentence sets a rule or a constraint, or makes a decision."""
     return not sentence.endswith("?") and _USER_RULE.search(sentence) is not None
 
 
 def states_choice(sentence: str) -> bool:
-    """Whether an assistant's sentence says what was chosen, and over what."""
+    """Whether an assistant's sentence states a choice between alternatives."""
     return not sentence.endswith("?") and _ASSISTANT_CHOICE.search(sentence) is not None and not _INTENT.match(sentence)
 
 
 def states_intent(sentence: str) -> bool:
-    """'Now let me run the tests': says what comes next, which the calls say better."""
+    """Whether it announces the next step ('Now let me run the tests'), which the tool calls show better."""
     return _INTENT.match(sentence) is not None
 
 
 def states_finding(sentence: str) -> bool:
+    """Whether it states a cause or something found."""
     return _FINDING.search(sentence) is not None
 
 
 def score_resolution(sentence: str) -> float:
-    """How surely a sentence says how an error ended: 0 not at all, 3 'Fixed by ...'."""
+    """Return the confidence, from 0 to 3 ('Fixed by ...'), that a sentence states how an error was resolved."""
     if _FIX.search(sentence):
         return 3.0
     if _NOW_WORKING.search(sentence):
@@ -184,11 +187,12 @@ def score_resolution(sentence: str) -> float:
 
 
 def states_completion(sentence: str) -> bool:
+    """Whether it reports something as done."""
     return _COMPLETION.search(sentence) is not None
 
 
 def find_proper_names(sentence: str) -> list[str]:
-    """Proper names that stand inside a sentence."""
+    """Return the capitalised names of a sentence, except at its beginning, where any word is capitalised."""
     return [found[0] for found in _NAME.finditer(sentence) if _is_inside(sentence, found.start())]
 
 

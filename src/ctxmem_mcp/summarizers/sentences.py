@@ -1,7 +1,7 @@
-"""What people and models said, as plain sentences: host text, code, logs and markup taken out. Pure.
+"""Splits what people and models wrote into plain sentences, without host text, code, logs and markup. Pure.
 
 A host (the program around a model) writes into the user's turns: reminders, slash commands, recaps after a
-compaction, texts of skills. None of it is the user's words, and none may become a title.
+compaction, skill texts. The user wrote none of it, so none of it may become a title.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, Role, Turn
 
-# Long texts are read at both ends only: a request stands at one of them, and the cost stays bounded.
+# Only both ends of a long text are read: a request is at one of them, and the cost stays bounded.
 HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
 
 _HOST_PREFIXES = (
@@ -27,7 +27,7 @@ _HOST_PREFIXES = (
     "<user-memory-input>",
     "# AGENTS.md instructions",
     "[Request interrupted",
-    '{"type":"',  # a picture or another part that is no text, as a transcript has it
+    '{"type":"',  # an image or another part that is not text, as transcripts store it
 )
 _RECAP_PREFIXES = (
     "This session is being continued from a previous conversation",
@@ -55,7 +55,8 @@ _EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
 _LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SPACES = re.compile(r"\s+")
-# Begins with the mark itself, so that the search skips from mark to mark. Models glue sentences: "done.The next".
+# Starts with the punctuation itself, so that the search skips from mark to mark. The lookahead separates sentences that
+# a model wrote without a space: "done.The next".
 _SENTENCE_END = re.compile(
     r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|"
     r"However|Looking|That|Wait)\b))"
@@ -68,7 +69,6 @@ _LOG_LINE = re.compile(
     r"E  +|=====|-----|[│├└┌|]|[{}\[\]();]+,?\s*$|(?:ERROR|WARN(?:ING)?|INFO|DEBUG)[\s:\]]|\w+(?:Error|Exception): |"
     r"\S+\.\w{1,5}:\d+[:\s]|FAILED |--- FAIL|panic: |goroutine )"
 )
-_ANSI_TAIL = re.compile(r"\s+$")
 _TRAILING = re.compile(
     r"(?:[\s,;:—–(-]|\b(?:a|an|the|of|to|in|on|at|for|and|or|but|with|by|from|as|is|are|was|that|which|who|so|if|"
     r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|"
@@ -87,15 +87,23 @@ _SOFT_END = re.compile(
 )
 _SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
 
-# Names that are no speaker's.
+# Turn names that do not identify a speaker.
 _NOT_SPEAKERS = frozenset((INJECTED, RECAP, THINKING))
 Origin = Literal["text", "command", "shell", "skill", "recap", "host"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of speech. speaker: the name where people talk by name, else ''; quoted: what was pasted into it;
-    thought: said to nobody."""
+    """A turn that is neither a tool call nor a tool result.
+
+    Attributes:
+        speaker: The name of a person who takes part by name, else ''.
+        origin: "text" for prose; else what the host put in its place.
+        sentences: Its text as plain sentences.
+        text: Its text without host text and pasted text.
+        pasted_text: Code blocks and log lines pasted into it.
+        is_reasoning: Whether it is a model's reasoning, addressed to nobody.
+    """
 
     index: int
     role: Role
@@ -105,12 +113,12 @@ class Message:
     text: str
     pasted_text: str
     tokens: int
-    is_reasoning: bool = False
+    is_reasoning: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractedText:
-    """What is left of a turn when the host's text is out. quoted: the pasted part (code blocks, log lines)."""
+    """A turn's text without the host's. pasted_text: its code blocks and log lines."""
 
     origin: Origin
     text: str
@@ -118,46 +126,41 @@ class ExtractedText:
 
 
 def read_message(turn: Turn) -> Message:
-    """A turn that is no tool's call or result, as speech."""
+    """Parse a turn that is neither a tool call nor a tool result."""
     extracted = extract_text(turn.content)
-    origin: Origin = "host" if turn.role == "system" and extracted.origin == "text" else extracted.origin
-    is_prose = extracted.origin in ("text", "recap")
-    lines = (
-        split_sentences(extracted.text, headings=turn.role != "assistant") if is_prose else [one_line(extracted.text)]
-    )
-    sentences = tuple(line for line in lines if line)
-    speaker = one_line(turn.name) if turn.name and turn.name not in _NOT_SPEAKERS else ""
-    is_reasoning = turn.name == THINKING
+    if extracted.origin in ("text", "recap"):
+        lines = split_sentences(extracted.text, headings=turn.role != "assistant")
+    else:
+        lines = [one_line(extracted.text)]
     return Message(
-        turn.index,
-        turn.role,
-        speaker,
-        origin,
-        sentences,
-        extracted.text,
-        extracted.pasted_text,
-        turn.tokens,
-        is_reasoning,
+        index=turn.index,
+        role=turn.role,
+        speaker=one_line(turn.name) if turn.name and turn.name not in _NOT_SPEAKERS else "",
+        origin="host" if turn.role == "system" and extracted.origin == "text" else extracted.origin,
+        sentences=tuple(line for line in lines if line),
+        text=extracted.text,
+        pasted_text=extracted.pasted_text,
+        tokens=turn.tokens,
+        is_reasoning=turn.name == THINKING,
     )
 
 
 def one_line(text: str) -> str:
-    """Any text as one line of plain characters: no control or direction characters, no runs of spaces."""
+    """Return a text as one printable line: no control or direction characters, no runs of spaces."""
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", text))
     return (_SPACES.sub(" ", text) if "  " in text else text).strip()
 
 
 def extract_text(content: str) -> ExtractedText:
-    """The speaker's own words in a turn."""
+    """Separate what the speaker wrote in a turn from host text and pasted text."""
     text = head_and_tail(content, HEAD_CHARS, TAIL_CHARS)
     start = text.lstrip()[:80]
     if start.startswith(_RECAP_PREFIXES):
         return ExtractedText("recap", text)
     if start.startswith(_SKILL_PREFIX):
-        return ExtractedText(
-            "skill", text.lstrip()[len(_SKILL_PREFIX) :].split("\n", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-        )
+        folder = text.lstrip()[len(_SKILL_PREFIX) :].split("\n", 1)[0]
+        return ExtractedText("skill", folder.rstrip("/").rsplit("/", 1)[-1])
     if start.startswith(_HOST_PREFIXES):
         return ExtractedText("host", "")
     if "<command-name>" in text:
@@ -205,12 +208,12 @@ def _is_pasted(line: str) -> bool:
     if line[:1] in " \t" and (line.startswith(("    ", "\t")) and not line.lstrip()[:1].isalpha()):
         return True
     head = line[:200]
-    plain = sum(map(str.isalpha, head)) + head.count(" ")
-    return len(head) > 12 and plain < 0.6 * len(head)
+    letters = sum(map(str.isalpha, head)) + head.count(" ")
+    return len(head) > 12 and letters < 0.6 * len(head)
 
 
 def head_and_tail(text: str, head: int, tail: int) -> str:
-    """A long text's two ends, cut at line ends where there are some."""
+    """Return both ends of a text longer than `head + tail` characters, cut at line breaks if possible."""
     if len(text) <= head + tail:
         return text
     first = text.rfind("\n", head // 2, head)
@@ -219,7 +222,7 @@ def head_and_tail(text: str, head: int, tail: int) -> str:
 
 
 def split_sentences(text: str, headings: bool = True) -> list[str]:
-    """The sentences of a text, each as one plain line, markup removed; headings are left out where they only divide."""
+    """Split a text into sentences, each one plain line without markup. headings: whether headings are kept."""
     if not headings:
         text = _HEADING.sub("\n", text)
     text = _MARKUP.sub("\n", text)
@@ -246,7 +249,7 @@ def _split_line(line: str, found: list[str]) -> None:
 
 
 def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters: at a clause's end where that keeps half of it, else at a word's with '…'."""
+    """Shorten to `limit` characters: at the end of a clause if that keeps half of them, else at a word and with '…'."""
     if len(text) <= limit:
         return text
     if cut := _clause_end(text, limit):
@@ -259,7 +262,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def _clause_end(text: str, limit: int) -> int:
-    """Where the last clause that fits ends, 0 where cutting there would lose the point."""
+    """Where the last clause that fits ends; 0 if cutting there would lose the point."""
     if _SUBORDINATE.match(text):
         return 0
     cuts = [found.start() for found in _CLAUSE_END.finditer(text, limit // 2, limit + 1)]

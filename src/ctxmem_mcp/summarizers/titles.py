@@ -1,9 +1,9 @@
-"""A section's title, as a person would have written it. Pure.
+"""A leaf's title, as a person would have written it. Pure.
 
-the error, when the section is about one        Error: "exceeds the character limit"
-else what the user asked for                    Move clean under `entire sessions`
-else what people talked about                   Caroline: I went to a support group yesterday
-else what the assistant worked on               Editing hook_registry.go; tests pass
+Dialogue between people    the most informative sentence    Caroline: I went to a support group yesterday
+Else, the first of         the error it is about            Error: "exceeds the character limit"
+                           the user's request               Move clean under `entire sessions`
+                           what the assistant did           Editing hook_registry.go; tests pass
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.highlights import rate_work_sentence
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
+from ctxmem_mcp.summarizers.sentences import Message, Origin, one_line, shorten
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
 TITLE_CHARS = 60
+_ORIGIN_LABELS: dict[Origin, str] = {"skill": "Skill ", "shell": "Ran ", "command": ""}
 _ABOUT_ERROR = re.compile(
     r"\b(?:errors?|fail(?:s|ed|ing|ure)?|broken|breaks?|crash\w*|exception|traceback|bug|warning|red|"
     r"doesn'?t work|not working)\b",
@@ -33,14 +34,20 @@ _MESSAGE = re.compile(
 
 
 def title_of(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> str:
-    """At most 60 characters, never empty."""
-    strong = [request for request in section.requests if not request.is_weak]
+    """Return the title of a leaf: at most 60 characters, never empty.
+
+    Args:
+        section: The parsed leaf.
+        outcomes: Its errors and how each ended.
+        preceding: The assistant's last message before the section, which a short answer in it may refer to.
+    """
+    clear = [request for request in section.requests if not request.is_weak]
     if section.is_dialogue:
         return _dialogue_title(section) or _first_sentence(section)
-    if section.is_work and (error := _error_title(section, strong, outcomes)):
+    if section.is_work and (error := _error_title(section, clear, outcomes)):
         return error
-    if strong:
-        return shorten(_main_request(section, strong).core, TITLE_CHARS)
+    if clear:
+        return shorten(_main_request(section, clear).core, TITLE_CHARS)
     return _title_without_request(section, outcomes, preceding)
 
 
@@ -59,7 +66,7 @@ def _title_without_request(section: Section, outcomes: Sequence[ErrorOutcome], p
 
 
 def _main_request(section: Section, candidates: list[Request]) -> Request:
-    """The request that most of the section answers."""
+    """The request that most of the section answers, weighed against how clear it is."""
     starts = [request.index for request in candidates] + [section.last_index + 1]
     sizes = dict.fromkeys(starts, 0)
     for index, size in section.turn_sizes:
@@ -70,10 +77,10 @@ def _main_request(section: Section, candidates: list[Request]) -> Request:
     return max(candidates, key=lambda request: (request.weight + 4.0 * sizes[request.index] / total, -request.index))
 
 
-def _error_title(section: Section, strong: list[Request], outcomes: Sequence[ErrorOutcome]) -> str:
-    """Where the first request is about an error, or the section opens with one that a user pasted."""
+def _error_title(section: Section, clear: list[Request], outcomes: Sequence[ErrorOutcome]) -> str:
+    """A title if the first request is about an error or contains a pasted one; else empty."""
     serious = [outcome for outcome in outcomes if outcome.weight >= 1.0]
-    first = strong[0] if strong else None
+    first = clear[0] if clear else None
     message = next((message for message in section.messages if first and message.index == first.index), None)
     if message is None:
         return ""
@@ -83,8 +90,7 @@ def _error_title(section: Section, strong: list[Request], outcomes: Sequence[Err
     if not pasted and not _ABOUT_ERROR.search(" ".join(message.sentences[:3])):
         return ""
     texts = [error.text for outcome in ([pasted] if pasted else serious[:2]) for error in outcome.errors]
-    spoken = " ".join(message.sentences[:6])
-    for phrase in _QUOTED.findall(spoken):
+    for phrase in _QUOTED.findall(" ".join(message.sentences[:6])):
         if any(phrase in text for text in texts) or any(phrase in text for text in message.pasted_text.split("\n")):
             return f'Error: "{phrase}"'[:TITLE_CHARS]
     return f'Error: "{shorten(_error_message(texts[0]), TITLE_CHARS - 9)}"' if pasted else ""
@@ -96,7 +102,7 @@ def _error_message(text: str) -> str:
 
 
 def _dialogue_title(section: Section) -> str:
-    """The most telling sentence of a talk, with its speaker."""
+    """The most informative sentence of a dialogue, with its speaker."""
     best, speaker, score = "", "", 0.0
     for message, _, text, value in section.scored_sentences:
         value -= 0.02 * max(0, len(text) - 50)
@@ -107,19 +113,16 @@ def _dialogue_title(section: Section) -> str:
 
 
 def _first_sentence(section: Section) -> str:
+    """The first sentence that is more than an assent or an intention; else the first command, shell line or skill."""
     for message in section.messages:
+        if message.origin in ("host", "skill", "shell"):
+            continue
         for text in message.sentences:
-            if (
-                not requests.is_weak(text)
-                and not sentence_scoring.states_intent(text)
-                and message.origin not in ("host", "skill", "shell")
-            ):
+            if not requests.is_weak(text) and not sentence_scoring.states_intent(text):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
     for message in section.messages:
-        if message.origin in ("skill", "shell", "command") and message.sentences:
-            return shorten(
-                {"skill": "Skill ", "shell": "Ran ", "command": ""}[message.origin] + message.sentences[0], TITLE_CHARS
-            )
+        if message.origin in _ORIGIN_LABELS and message.sentences:
+            return shorten(_ORIGIN_LABELS[message.origin] + message.sentences[0], TITLE_CHARS)
     return FALLBACK_TITLE
 
 
@@ -140,7 +143,7 @@ def _work_title(section: Section, outcomes: Sequence[ErrorOutcome]) -> str:
 
 
 def _defined_names(calls: Sequence[ToolCall], edited: list[str]) -> str:
-    """' (handlePreTask, handlePostTask)' where one file was edited and they fit."""
+    """' (handlePreTask, handlePostTask)' if only one file was edited; as many names as fit."""
     if len(edited) > 1:
         return ""
     names = list(dict.fromkeys(name for call in calls if call.kind == "edit" for name in call.defined_names))
@@ -153,7 +156,7 @@ def _defined_names(calls: Sequence[ToolCall], edited: list[str]) -> str:
 
 
 def _files_by_use(calls: Sequence[ToolCall], kind: str) -> list[str]:
-    """The files of that deed, most often named first."""
+    """The files of calls of that kind, most frequent first."""
     counts: dict[str, int] = {}
     for call in calls:
         if call.kind == kind and call.file_name:
@@ -174,7 +177,7 @@ def _tests_passed(success_line: str) -> bool:
 
 
 def _best_finding(section: Section) -> str:
-    """The assistant's best statement: what it found or did."""
+    """The assistant's best sentence on what it found or did; empty if there is none."""
     best, score = "", 2.0
     for message in section.messages:
         if message.role == "assistant" and message.origin == "text":

@@ -1,8 +1,8 @@
-"""Tool calls and their results, however the agent's log writes them. Pure.
+"""Parses tool calls in the notations of the agents' logs. Pure.
 
-A call is a turn of its own. Where the log kept names and ids, its content is the arguments as JSON, or told in Markdown
-(SpecStory): a command in backticks or a fence, paths and patterns in backticks. Where it did not, the turn's text
-begins with what was called: `Read {...}`, `$ make test`, `Edit src/a.py` and a diff.
+A call is a turn of its own. If the log kept the tool's name and the call's id, the content is the arguments: as JSON,
+or as Markdown (SpecStory), with the command in backticks or a fence and paths and patterns in backticks. Otherwise the
+content begins with the call: `Read {...}`, `$ make test`, `Edit src/a.py` and a diff.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ctxmem_mcp.summarizers.sentences import one_line
 
 CallKind = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
 
-# Arguments longer than this are not parsed: their first fields are found by pattern, so the cost stays bounded.
+# Longer arguments are not parsed as JSON: their first fields are found by pattern, so the cost stays bounded.
 PARSE_CHARS = 40_000
 _BARE_JSON = re.compile(r"\A([A-Za-z][\w.-]{1,60}) (?=\{)")
 _BARE_PATH = re.compile(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Create) ([^\s{][^\n]{0,400})")
@@ -50,7 +50,14 @@ _COMMAND_FIELDS = ("command", "cmd", "script", "code")
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call. path and command are '' where it has none; text: what it writes, for names of what it changes."""
+    """A tool call.
+
+    Attributes:
+        path: The file it is about, else ''.
+        command: The first line of the command it runs, without `cd` and environment variables; else ''.
+        subject: Its description, task, pattern, query or URL, else ''.
+        text: Old and new text of an edit, from which the names it changes are read.
+    """
 
     index: int
     tool: str
@@ -62,18 +69,18 @@ class ToolCall:
 
     @property
     def file_name(self) -> str:
-        """The name of the file, without its folders; '' for a folder."""
+        """The file's name without its folders; '' for a folder."""
         name = self.path.replace("\\", "/").rsplit("/", 1)[-1]
         return one_line(name) if "." in name or name in _BARE_FILES else ""
 
     @property
     def defined_names(self) -> list[str]:
-        """Functions and classes named in what it writes, in order, each once."""
+        """Functions and classes defined in its text, in order, each once."""
         return list(dict.fromkeys(one or two or three for one, two, three in _DEFINITION.findall(self.text)))
 
 
 def read_call(turn: Turn) -> ToolCall | None:
-    """The call a turn makes, or None where it is speech."""
+    """Return the tool call of a turn, or None if the turn is a message."""
     content = turn.content
     if turn.role != "assistant":
         return None
@@ -136,7 +143,7 @@ def _fields_from_json(arguments: str) -> dict[str, Any]:
 
 
 def _fields_from_markdown(markdown: str, kind: CallKind) -> dict[str, Any]:
-    """The same fields, where they are told to a reader."""
+    """The same fields as `_fields_from_json`, from a log that writes calls for readers."""
     if kind == "run":
         command = _FENCED.search(markdown) or _COMMAND_LINE.search(markdown)
         return {"command": command[1], "description": markdown[: command.start()].strip()} if command else {}

@@ -1,4 +1,4 @@
-"""What several sections are about together. Pure."""
+"""The topics that several sections have in common, for the title of their parent. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.titles import TITLE_CHARS
 
+_TOPIC_CHARS = 34
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
 _COMMON = frozenset(
     """the and for with that this from into have has are was were what how why when where which who not all any can
@@ -18,14 +19,14 @@ _COMMON = frozenset(
     please want need like just some out does did do don their them they you off one two error errors editing
     reading running tests pass committed""".split()
 )
-# Requests said as the name of the work: "Refactor the X" is "X refactoring". Only where it reads well.
+# Turns a request into the name of the activity: "Refactor the X" becomes "X refactoring". Only verbs that read well.
 _ACTIVITY_NAMES = {
     "refactor": "refactoring", "rename": "renaming", "review": "review", "clean up": "cleanup", "redesign": "redesign",
     "migrate": "migration", "investigate": "investigation", "optimize": "optimization", "rewrite": "rewrite",
     "debug": "debugging",
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
-# Titles of sections in which nobody asked for anything.
+# How titles of sections without a request begin.
 _WORK_PREFIXES = ("Editing", "Reading", "Running", "Searching", "Calls of", FALLBACK_TITLE, "Recap")
 _SUFFIX = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
 _OBJECT_END = re.compile(
@@ -35,7 +36,7 @@ _OBJECT_END = re.compile(
 
 
 def name_topics(children: Sequence[tuple[Node, Summary]]) -> str:
-    """One topic where one covers the children; else the topics of the largest, in order."""
+    """Return the one topic that covers the children; else the topics of the largest, in order."""
     titles = [summary.title for _, summary in children]
     word_sets = [_summary_words(summary) for _, summary in children]
     best = max(range(len(children)), key=lambda i: (_coverage(titles[i], word_sets), -i))
@@ -48,7 +49,7 @@ def _stem(word: str) -> str:
     return _SUFFIX.sub("", word)[:6]
 
 
-# The same sections are compared again at each closing until they have a parent.
+# Sections without a parent are compared again each time a section closes.
 @functools.lru_cache(maxsize=1024)
 def _words(text: str) -> frozenset[str]:
     return frozenset(_stem(word) for word in map(str.lower, _WORD.findall(text)) if word not in _COMMON)
@@ -60,20 +61,20 @@ def _summary_words(summary: Summary) -> frozenset[str]:
 
 
 def _coverage(title: str, word_sets: Sequence[frozenset[str]]) -> float:
-    """The share of a title's words that the sections have, averaged; short and broken titles count less."""
+    """The average share of a title's words that a section contains; shortened and uninformative titles count less."""
     title_words = _words(title)
     if len(title_words) < 2:
         return 0.0
     share = sum(len(title_words & words) for words in word_sets) / (len(title_words) * len(word_sets))
-    return (
-        share
-        - (0.15 if title.startswith("Error:") else 0.3 if title.startswith(_WORK_PREFIXES) else 0.0)
-        - (0.1 if "…" in title else 0.0)
-    )
+    if title.startswith("Error:"):
+        share -= 0.15
+    elif title.startswith(_WORK_PREFIXES):
+        share -= 0.3
+    return share - (0.1 if "…" in title else 0.0)
 
 
 def _as_activity(title: str) -> str:
-    """'Refactor the token estimation function in x.py' as 'Token estimation function refactoring'."""
+    """Turns 'Refactor the token estimation function in x.py' into 'Token estimation function refactoring'."""
     for verb, noun in _ACTIVITY_NAMES.items():
         if title.lower().startswith(verb + " "):
             rest = re.sub(r"\A(?:the|our|my|this|its)\s+", "", title[len(verb) + 1 :], flags=re.I)
@@ -85,17 +86,13 @@ def _as_activity(title: str) -> str:
 
 
 def _join_topics(children: Sequence[tuple[Node, Summary]]) -> str:
-    """The titles of the largest children that fit together, in order, each cut at its first clause; what somebody
-    asked for says more than what was touched on the way."""
+    """Joins the shortened titles of the largest children that fit, in order; requests come before mere activity."""
+    titles = [shorten(summary.title, _TOPIC_CHARS) for _, summary in children]
     order = sorted(
         range(len(children)), key=lambda i: (children[i][1].title.startswith(_WORK_PREFIXES), -children[i][0].tokens)
     )
     selected: list[int] = []
     for i in order:
-        if sum(len(_shorten_title(children[j][1].title)) + 2 for j in [*selected, i]) <= TITLE_CHARS + 2:
+        if sum(len(titles[j]) + 2 for j in [*selected, i]) <= TITLE_CHARS + 2:
             selected.append(i)
-    return TOPIC_SEPARATOR.join(_shorten_title(children[i][1].title) for i in sorted(selected)) or children[0][1].title
-
-
-def _shorten_title(title: str) -> str:
-    return shorten(title, 34)
+    return TOPIC_SEPARATOR.join(titles[i] for i in sorted(selected)) or children[0][1].title
