@@ -9,12 +9,12 @@ import pytest
 from bench.gateway import Provider, messages_of, newest, replay, session
 
 from bench import corpus
-from ctxmem_mcp.transcripts.openai import turns_of_messages
+from ctxmem_mcp.transcripts.openai import turns_from_messages
 
 
 def test_messages_say_what_the_turns_said() -> None:
     turns = list(corpus.turns(60))
-    said = turns_of_messages(messages_of(turns))
+    said = turns_from_messages(messages_of(turns))
     assert [(t.role, t.content, t.call_id) for t in said] == [(t.role, t.content, t.call_id) for t in turns]
 
 

@@ -52,7 +52,7 @@ async def test_real_sessions_are_stored_as_their_files_say(eval_dir: Path, tmp_p
         whole = agent.read()
         turns, branches = await stored(agent.data, whole.session_id)
         assert told(turns) == told(whole.turns), real.name
-        assert branches == 1 + len(whole.left)
+        assert branches == 1 + len(whole.abandoned_branches)
 
 
 async def test_a_real_codex_session_is_stored_as_its_file_says(eval_dir: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ctxmem_mcp.transcripts.base import RECALLED
-from ctxmem_mcp.transcripts.content_blocks import turns_of_blocks
+from ctxmem_mcp.transcripts.base import RECALL_START
+from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 from tests.gateway.harness import House, Upstream, anthropic_events, gateway, says, upstream
 
 Message = dict[str, Any]
@@ -80,7 +80,7 @@ def kept(house: House) -> list[tuple[str, str, str | None, str | None]]:
 
 def as_turns(messages: list[Message]) -> list[tuple[str, str, str | None, str | None]]:
     said = [{"role": "system", "content": "You are Claude Code."}, *messages]
-    turns = [turn for m in said for turn in turns_of_blocks(m["role"], m["content"])]
+    turns = [turn for m in said for turn in turns_from_blocks(m["role"], m["content"])]
     return [(turn.role, turn.content, turn.name, turn.call_id) for turn in turns]
 
 
@@ -115,7 +115,7 @@ def test_a_long_conversation_is_folded_with_a_mark_for_the_cache_at_the_views_en
     view = body["messages"][0]
     assert body["system"] == SYSTEM
     assert view["role"] == "user"
-    assert view["content"][0]["text"].startswith(RECALLED)
+    assert view["content"][0]["text"].startswith(RECALL_START)
     assert view["content"][-1]["cache_control"] == {"type": "ephemeral"}
     assert all(message in messages for message in body["messages"][1:])
     assert body["messages"][-1] == messages[-1]

@@ -14,7 +14,7 @@ from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.transcripts.openai import turns_of_messages
+from ctxmem_mcp.transcripts.openai import turns_from_messages
 from tests.gateway.test_cut_point import openai_messages
 
 WISH = Wish(True, "m")
@@ -38,7 +38,7 @@ def test_every_message_of_every_request_is_stored_byte_for_byte(
         for end in ends:
             body = {"model": "m", "messages": messages[:end]}
             done = await keeping.prepared(memory, "", OpenAI(), body, WISH)
-            wanted = [(t.role, t.content, t.name, t.call_id) for t in turns_of_messages(messages[:end])]
+            wanted = [(t.role, t.content, t.name, t.call_id) for t in turns_from_messages(messages[:end])]
             assert await _stored(memory, done.kept.conversation_id, done.kept.turn_ids) == wanted
             _is_told_once(done.body, messages[:end])
             assert done.tokens_sent <= done.tokens_in

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from ctxmem_mcp import usage_ledger
 from ctxmem_mcp.mcp_server import resources
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.transcripts.base import RECALLED
-from ctxmem_mcp.transcripts.openai import turns_of_messages
+from ctxmem_mcp.transcripts.base import RECALL_START
+from ctxmem_mcp.transcripts.openai import turns_from_messages
 from tests.gateway.harness import House, Upstream, gateway, long_history, openai_events, says, upstream
 
 Message = dict[str, Any]
@@ -62,7 +62,7 @@ def kept(house: House, conversation_id: str) -> list[tuple[str, str, str | None,
 
 
 def as_turns(messages: list[Message]) -> list[tuple[str, str, str | None, str | None]]:
-    return [(turn.role, turn.content, turn.name, turn.call_id) for turn in turns_of_messages(messages)]
+    return [(turn.role, turn.content, turn.name, turn.call_id) for turn in turns_from_messages(messages)]
 
 
 # ---------------------------------------------------------------- what is kept
@@ -172,7 +172,7 @@ def test_a_long_conversation_goes_as_a_view_and_the_newest_messages_as_they_came
     sent = known.bodies[-1]["messages"]
     assert sent[0] == messages[0]
     assert sent[1]["role"] == "user"
-    assert sent[1]["content"].startswith(RECALLED)
+    assert sent[1]["content"].startswith(RECALL_START)
     rest = sent[2:]
     pinned = rest[0] not in messages[-len(rest) :]
     assert rest[pinned:] == messages[-len(rest) + pinned :]

@@ -62,7 +62,7 @@ def twisted_lines(draw: st.DrawFn, text: str) -> str:
 
 def contents(transcript: Transcript) -> Counter[str]:
     """All that a transcript tells, threads and ways that were left included."""
-    told = Counter(turn.content for way in (transcript.turns, *transcript.left) for turn in way)
+    told = Counter(turn.content for way in (transcript.turns, *transcript.abandoned_branches) for turn in way)
     for thread in transcript.threads:
         told += contents(thread)
     return told

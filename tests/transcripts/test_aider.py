@@ -90,7 +90,7 @@ def test_a_history_that_windows_wrote_says_the_same() -> None:
 def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
     assert looks_like(NAME, SESSION)
     assert not looks_like("README.md", "# Hello\n\n#### aider  \n\nSee # aider chat started at noon\n")
-    found = registry.format_of(NAME, SESSION)
+    found = registry.detect_format(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "aider"
 
@@ -132,7 +132,7 @@ def test_nothing_put_in_anywhere_stops_it(text: str, at: int) -> None:
 def test_a_real_history_is_told_whole_and_once(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "aider").glob("*.md")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) > 130
     assert not transcript.warnings

@@ -68,14 +68,14 @@ def test_a_list_lines_and_a_single_reply_read_the_same() -> None:
 )
 def test_anthropics_is_told_from_openais(body: Any, agent: str) -> None:
     text = json.dumps(body, indent=1)
-    found = registry.format_of(NAME, text)
+    found = registry.detect_format(NAME, text)
     assert found is not None
     assert found.parse(text, NAME).agent == agent
 
 
 def test_a_long_file_is_known_by_its_beginning() -> None:
     long = [*MESSAGES, {"role": "user", "content": "x" * 300_000}]
-    assert looks_like(NAME, json.dumps(long)[: registry.LOOKED_AT_CHARS])
+    assert looks_like(NAME, json.dumps(long)[: registry.HEAD_CHARS])
 
 
 def test_a_message_that_stands_there_twice_under_its_id_counts_once() -> None:

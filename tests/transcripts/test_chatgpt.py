@@ -65,12 +65,17 @@ def test_a_conversation_is_told_along_the_way_to_its_tip() -> None:
     for text in (json.dumps([CHAT]), json.dumps(CHAT, indent=2)):
         transcript = parse(text, NAME)
         assert (transcript.agent, transcript.session_id, transcript.title) == ("chatgpt", "67-a", "Clocks")
-        assert (transcript.turns, transcript.left, transcript.threads, transcript.warnings) == (TURNS, (), (), ())
+        assert (transcript.turns, transcript.abandoned_branches, transcript.threads, transcript.warnings) == (
+            TURNS,
+            (),
+            (),
+            (),
+        )
         assert_results_have_calls(transcript)
 
 
 def test_its_own_file_is_known_and_a_list_of_messages_is_not() -> None:
-    found = registry.format_of(NAME, json.dumps([CHAT])[:2_000])
+    found = registry.detect_format(NAME, json.dumps([CHAT])[:2_000])
     assert found is not None
     assert found.parse(json.dumps([CHAT]), NAME).agent == "chatgpt"
     assert not looks_like(NAME, '[{"role": "user", "content": "what is \\"mapping\\": {?"}]')
@@ -90,7 +95,7 @@ def test_regenerated_answers_and_edited_requests_are_ways_that_were_left() -> No
     )
     transcript = parse(text, NAME)
     assert "".join(turn.content for turn in transcript.turns) == "ad"
-    assert ["".join(turn.content for turn in way) for way in transcript.left] == ["abc", "A"]
+    assert ["".join(turn.content for turn in way) for way in transcript.abandoned_branches] == ["abc", "A"]
 
 
 def test_several_conversations_are_threads() -> None:
@@ -136,7 +141,7 @@ def test_half_a_surrogate_pair_is_mended_with_one_warning() -> None:
     nodes = (node("1", None, "user", "\udc00!"), node("2", "1", "assistant", "a"), node("3", "1", "assistant", "b"))
     transcript = parse(json.dumps(conversation(*nodes)), NAME)
     assert transcript.turns[0].content == "�!"
-    assert transcript.left[0][0].content == "�!"
+    assert transcript.abandoned_branches[0][0].content == "�!"
     assert len(transcript.warnings) == 1
 
 

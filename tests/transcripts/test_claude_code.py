@@ -125,7 +125,7 @@ def test_results_of_parallel_calls_are_all_kept() -> None:
         row("assistant", "a3", "r1", "Both are there."),
     )
     assert [content for _, _, content in said(found)][3:] == ["a1.txt", "b1.txt", "Both are there."]
-    assert found.left == ()
+    assert found.abandoned_branches == ()
 
 
 def test_a_rewind_leaves_the_way_it_came_beside_the_way_it_went() -> None:
@@ -138,7 +138,9 @@ def test_a_rewind_leaves_the_way_it_came_beside_the_way_it_went() -> None:
         row("assistant", "a3", "u3", "B is done."),
     )
     assert [turn.content for turn in found.turns] == ["plan it", "Plan A.", "do B instead", "B is done."]
-    assert [[turn.content for turn in way] for way in found.left] == [["plan it", "Plan A.", "do A", "A is done."]]
+    assert [[turn.content for turn in way] for way in found.abandoned_branches] == [
+        ["plan it", "Plan A.", "do A", "A is done."]
+    ]
 
 
 def test_sub_agents_are_threads_whether_in_the_file_in_progress_rows_or_in_a_file_of_their_own() -> None:
@@ -294,7 +296,9 @@ def test_every_text_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> 
         found = registry.parse(text, file.name)
         assert found.agent == "claude-code"
         assert found.turns
-        contents = [turn.content for turn in found.turns] + [turn.content for way in found.left for turn in way]
+        contents = [turn.content for turn in found.turns] + [
+            turn.content for way in found.abandoned_branches for turn in way
+        ]
         for line in text.split("\n"):
             if not line.strip():
                 continue

@@ -28,8 +28,8 @@ BEGUN = lines(said("1", None, "user", "list the files"), said("2", "1", "assista
 
 def grown(begun: str, more: str) -> tuple[NewTurn, ...] | None:
     """What the further lines add, which must be what the whole file has behind what it had."""
-    transcript, growth = claude_code.begun(begun, "s.jsonl")
-    found = claude_code.grown(json.loads(json.dumps(growth)), more)
+    transcript, growth = claude_code.parse_resumable(begun, "s.jsonl")
+    found = claude_code.resume(json.loads(json.dumps(growth)), more)
     if found is None:
         return None
     assert transcript.turns + found[0] == claude_code.parse(begun + more, "s.jsonl").turns
@@ -63,7 +63,7 @@ def test_a_queue_and_words_that_left_it_need_the_whole_file() -> None:
 def test_what_is_kept_holds_no_words() -> None:
     enqueued = {"type": "queue-operation", "operation": "enqueue", "sessionId": "s", "content": "stop please"}
     removed = {"type": "queue-operation", "operation": "remove", "sessionId": "s"}
-    kept = json.dumps(claude_code.begun(BEGUN + lines(enqueued, removed), "s.jsonl")[1])
+    kept = json.dumps(claude_code.parse_resumable(BEGUN + lines(enqueued, removed), "s.jsonl")[1])
     assert not any(words in kept for words in ("list the files", "stop please", "command"))
 
 
@@ -86,8 +86,8 @@ def test_real_files_go_on_as_they_read_whole(eval_dir: Path) -> None:
             continue
         cuts = sorted(random_cuts.sample(range(10, len(text)), 5))
         for a, b in itertools.pairwise(cuts):
-            transcript, growth = claude_code.begun("".join(text[:a]), file.name)
-            found = claude_code.grown(growth, "".join(text[a:b])) if transcript.turns else None
+            transcript, growth = claude_code.parse_resumable("".join(text[:a]), file.name)
+            found = claude_code.resume(growth, "".join(text[a:b])) if transcript.turns else None
             times += 1
             if found is not None:
                 went_on += 1

@@ -81,13 +81,14 @@ def test_a_task_is_told_turn_by_turn() -> None:
 
 def test_its_own_file_is_known_and_so_is_a_copy_under_another_name() -> None:
     for name in (NAME, "export.json"):
-        found = registry.format_of(name, FILE)
+        found = registry.detect_format(name, FILE)
         assert found is not None
         assert found.parse(FILE, name).agent == "cline"
     assert not looks_like("chat.json", '[{"role": "user", "content": "hi"}]')
     assert not looks_like("ui_messages.json", '[{"ts": 1, "type": "say", "say": "task", "text": "hi"}]')
-    assert registry.name_of(PurePath("/x/tasks/17/api_conversation_history.json")) == "17/api_conversation_history.json"
-    assert registry.name_of(PurePath("/x/chat.json")) == "chat.json"
+    task = PurePath("/x/tasks/17/api_conversation_history.json")
+    assert registry.name_for_parser(task) == "17/api_conversation_history.json"
+    assert registry.name_for_parser(PurePath("/x/chat.json")) == "chat.json"
 
 
 def test_calls_in_blocks_find_results_in_blocks_and_in_headed_texts() -> None:
@@ -243,7 +244,7 @@ def test_newer_versions_sessions_are_told() -> None:
         ("user", None, "Why?"),
     ]
     assert parse(json.dumps(SESSION), "s-1/helper.messages.json").session_id == "s-1:helper"
-    found = registry.format_of("s-1/s-1.messages.json", json.dumps(SESSION))
+    found = registry.detect_format("s-1/s-1.messages.json", json.dumps(SESSION))
     assert found is not None
     assert found.parse(json.dumps(SESSION), "s-1/s-1.messages.json").agent == "cline"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.base import Notes
+from ctxmem_mcp.transcripts.base import ParseLog
 from ctxmem_mcp.transcripts.codex.parser import looks_like, parse
-from ctxmem_mcp.transcripts.json_lines import rows
+from ctxmem_mcp.transcripts.json_lines import read_rows
 from tests.transcripts.damage import (
     Damaged,
     assert_intact_lines_survive,
@@ -102,7 +102,7 @@ def test_its_own_file_is_known_and_another_agents_is_not() -> None:
     assert looks_like("x.jsonl", '{"id":"5","timestamp":"2025-05-07T17:24:21Z","instructions":null}\n')
     assert not looks_like("x.jsonl", '{"type":"user","sessionId":"5","message":{"role":"user","content":"hi"}}\n')
     assert not looks_like("x.jsonl", '{"role":"user","content":"hi"}\n')
-    found = registry.format_of(NAME, SESSION)
+    found = registry.detect_format(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "codex"
 
@@ -185,7 +185,7 @@ def test_what_was_rolled_back_stands_in_left_whole() -> None:
     way = [message(role, text) for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("user", "d"))]
     transcript = parse(file(*way, event("thread_rolled_back", num_turns=2), message("user", "e")), NAME)
     assert [turn.content for turn in transcript.turns] == ["a", "b", "e"]
-    assert [[turn.content for turn in way] for way in transcript.left] == [["a", "b", "c", "d"]]
+    assert [[turn.content for turn in way] for way in transcript.abandoned_branches] == [["a", "b", "c", "d"]]
 
 
 def test_tools_that_only_events_tell_of_are_told_once_with_their_results() -> None:
@@ -273,13 +273,13 @@ FLOORS = {"2-40-23": 300, "2-41-04": 250, "0-34-25": 25, "large": 16, "schema_dr
 def test_real_rollouts_are_told_whole_and_once(eval_dir: Path, part: str) -> None:
     [path] = (eval_dir / "transcripts" / "codex").glob(f"*/*{part}*.jsonl")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) >= FLOORS[part]
     assert not transcript.warnings
     if part != "small":  # a list of shapes, whose calls and results don't belong together
         assert_results_have_calls(transcript)
         found = Counter(turn.content for turn in transcript.turns)
-        payloads = [row.get("payload", {}) for _, row in rows(text, Notes())]
+        payloads = [row.get("payload", {}) for _, row in read_rows(text, ParseLog())]
         users = Counter(part["text"] for said in payloads if said.get("role") == "user" for part in said["content"])
         assert {text: found[text] for text in users} == dict(users)

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.base import RECALLED, RECALLED_END
+from ctxmem_mcp.transcripts.base import RECALL_END, RECALL_START
 
-OURS = f"{RECALLED} conversation c\n## t1 user\nfix the relay\n{RECALLED_END}"
+OURS = f"{RECALL_START} conversation c\n## t1 user\nfix the relay\n{RECALL_END}"
 
 
 def row(content: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.cursor import plain_text
+from ctxmem_mcp.transcripts.cursor import text_transcript
 from ctxmem_mcp.transcripts.cursor.parser import looks_like, parse
 from tests.transcripts.damage import Damaged, assert_intact_lines_survive, damaged_lines, twisted_lines
 
@@ -61,7 +61,7 @@ def test_a_session_is_told_turn_by_turn() -> None:
 
 def test_its_own_file_is_known_and_others_are_not_taken_for_it() -> None:
     for text in (SESSION, '{"type":"turn_ended","status":"success"}\n'):
-        found = registry.format_of(NAME, text)
+        found = registry.detect_format(NAME, text)
         assert found is not None
         assert found.parse(text, NAME).agent == "cursor"
     assert not looks_like(NAME, '{"role":"user","content":"hi"}\n')
@@ -169,7 +169,7 @@ TEXT_NAME = "5d1f7b3e-9a2c.txt"
 
 def test_a_text_is_told_turn_by_turn() -> None:
     assert registry.parse(TEXT.replace("\n", "\r\n"), TEXT_NAME) == registry.parse(TEXT, TEXT_NAME)
-    found = registry.format_of(TEXT_NAME, TEXT)
+    found = registry.detect_format(TEXT_NAME, TEXT)
     assert found is not None
     transcript = found.parse(TEXT, TEXT_NAME)
     assert (transcript.agent, transcript.session_id) == ("cursor", "5d1f7b3e-9a2c")
@@ -184,11 +184,11 @@ def test_a_text_is_told_turn_by_turn() -> None:
         NewTurn("assistant", "It is **7412**.\n\nA second paragraph."),
         NewTurn("user", "no tags"),
     )
-    assert not plain_text.looks_like("notes.txt", "Dear user:\nhello")
+    assert not text_transcript.looks_like("log.txt", "Dear user:\nhello")
 
 
 @given(st.lists(st.sampled_from([*TEXT.split("\n"), "[Tool call]", "[Thinking]", " \t"]), max_size=25))
 def test_whatever_the_marks_every_line_of_words_is_told(lines: list[str]) -> None:
-    told = "\n".join(turn.content for turn in plain_text.parse("\n".join(["user:", *lines]), TEXT_NAME).turns)
+    told = "\n".join(turn.content for turn in text_transcript.parse("\n".join(["user:", *lines]), TEXT_NAME).turns)
     marks = ("user:", "assistant:", "[", "<")
     assert [line for line in lines if line.strip() and not line.startswith(marks) and line not in told] == []

@@ -68,10 +68,10 @@ def test_its_conversations_are_told_in_their_order(store: Path) -> None:
     before = store.read_bytes()
     first, second, third = importer.read(store).threads
     assert (first.session_id, first.title, first.cwd, first.turns) == ("c-1", "Ports", "/w", TOLD)
-    assert first.warnings == ("message torn: is broken and was left out",)
+    assert first.warnings == ("message torn: skipped, broken",)
     assert (second.session_id, [turn.content for turn in second.turns]) == ("c-2", ["hi", "Hello."])
     assert [turn.content for turn in third.turns] == ["one", "two"]
-    assert third.warnings == ("its head is broken; its messages are in the order they were made in",)
+    assert third.warnings == ("the conversation's header is broken; its messages are in the order of their creation",)
     assert store.read_bytes() == before
     assert "xxxx" not in cursor_db.read_document(store)
 

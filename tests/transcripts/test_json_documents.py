@@ -7,33 +7,33 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.transcripts.base import Notes
-from ctxmem_mcp.transcripts.json_documents import document
+from ctxmem_mcp.transcripts.base import ParseLog
+from ctxmem_mcp.transcripts.json_documents import read_document
 from tests.transcripts.damage import VALUES
 
 LISTS = st.lists(VALUES, min_size=1, max_size=6)
 
 
 def test_a_whole_document_is_read_without_a_word() -> None:
-    notes = Notes()
-    assert document('{"a": [1, "}"]}', notes) == {"a": [1, "}"]}
-    assert notes.warnings == []
+    log = ParseLog()
+    assert read_document('{"a": [1, "}"]}', log) == {"a": [1, "}"]}
+    assert log.warnings == []
 
 
 def test_of_a_document_that_is_cut_off_what_is_whole_is_read_and_the_line_is_named() -> None:
-    notes = Notes()
-    assert document('{"title": "x",\n "said": ["a\\"]", {"b": 1, "c": "cut o', notes) == {
+    log = ParseLog()
+    assert read_document('{"title": "x",\n "said": ["a\\"]", {"b": 1, "c": "cut o', log) == {
         "title": "x",
         "said": ['a"]', {"b": 1}],
     }
-    assert [warning.split(":")[0] for warning in notes.warnings] == ["line 2"]
+    assert [warning.split(":")[0] for warning in log.warnings] == ["line 2"]
 
 
 def test_garbage_and_what_nests_too_deeply_give_what_stands_before() -> None:
-    assert document("[1, nul]", Notes()) == [1]
-    assert document('{"a": 1}, more', Notes()) == {"a": 1}
-    assert document("", Notes()) is None
-    assert document('{"a": 1, "b": ' + "[" * 100_000, Notes())["a"] == 1
+    assert read_document("[1, nul]", ParseLog()) == [1]
+    assert read_document('{"a": 1}, more', ParseLog()) == {"a": 1}
+    assert read_document("", ParseLog()) is None
+    assert read_document('{"a": 1, "b": ' + "[" * 100_000, ParseLog())["a"] == 1
 
 
 @given(LISTS, st.data())
@@ -42,4 +42,4 @@ def test_whole_values_before_a_cut_are_read_back(values: list[object], data: st.
     whole = data.draw(st.integers(0, len(texts)))
     start = "[" + "".join(text + "," for text in texts[:whole])
     cut = start + "".join(texts[whole : whole + 1])[: data.draw(st.integers(0, 30))]
-    assert document(cut, Notes())[:whole] == values[:whole]
+    assert read_document(cut, ParseLog())[:whole] == values[:whole]

@@ -10,12 +10,12 @@ import pytest
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import jsonl, openai, registry
-from ctxmem_mcp.transcripts.openai import turns_of_messages
+from ctxmem_mcp.transcripts.openai import turns_from_messages
 
 
 def test_calls_follow_their_text_with_arguments_as_the_string_that_came() -> None:
     function = {"name": "read", "arguments": '{ "path":"a.py" }'}
-    found = turns_of_messages(
+    found = turns_from_messages(
         [
             {"role": "developer", "content": "Be brief."},
             {
@@ -44,7 +44,7 @@ def test_calls_follow_their_text_with_arguments_as_the_string_that_came() -> Non
 
 def test_the_fields_of_a_turn_are_taken_as_they_are() -> None:
     given = {"role": "tool", "content": "out", "name": "Bash", "said_at": "2026-01-01T00:00:00Z", "call_id": "c"}
-    assert turns_of_messages([given]) == [NewTurn("tool", "out", "Bash", "2026-01-01T00:00:00Z", "c")]
+    assert turns_from_messages([given]) == [NewTurn("tool", "out", "Bash", "2026-01-01T00:00:00Z", "c")]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_fields_of_a_turn_are_taken_as_they_are() -> None:
 )
 def test_what_is_wrong_is_named_with_its_place(message: Any, named: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        turns_of_messages([{"role": "user", "content": "ok"}, message])
+        turns_from_messages([{"role": "user", "content": "ok"}, message])
     assert named in str(refused.value)
 
 
@@ -90,4 +90,4 @@ def test_lines_of_turns_survive_a_broken_line() -> None:
 
 def test_a_file_of_no_format_is_refused_with_what_always_works() -> None:
     with pytest.raises(InvalidArgument, match="JSON Lines of turns always work"):
-        registry.parse("just text", "notes.txt")
+        registry.parse("just text", "log.txt")

@@ -59,7 +59,12 @@ SESSION = file(
 
 def test_a_session_is_told_turn_by_turn() -> None:
     transcript = parse(SESSION, NAME)
-    assert (transcript.agent, transcript.session_id, transcript.left, transcript.warnings) == ("pi", "d703a1a9", (), ())
+    assert (transcript.agent, transcript.session_id, transcript.abandoned_branches, transcript.warnings) == (
+        "pi",
+        "d703a1a9",
+        (),
+        (),
+    )
     assert transcript.turns == (
         NewTurn("user", " fix the theme\n", said_at=AT),
         NewTurn("assistant", "Which file?", "thinking", AT),
@@ -73,7 +78,7 @@ def test_a_session_is_told_turn_by_turn() -> None:
 
 
 def test_its_own_file_is_known_even_without_its_header() -> None:
-    found = registry.format_of(NAME, SESSION)
+    found = registry.detect_format(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "pi"
     assert looks_like("x.jsonl", file(message("user", "hi")))
@@ -95,7 +100,7 @@ def test_the_conversation_is_the_way_to_the_last_entry_and_other_ways_are_left()
     )
     assert transcript.title == "Themes"
     assert "".join(turn.content for turn in transcript.turns) == "abde"
-    assert ["".join(turn.content for turn in way) for way in transcript.left] == ["abc"]
+    assert ["".join(turn.content for turn in way) for way in transcript.abandoned_branches] == ["abc"]
 
 
 def test_an_entry_whose_parent_is_broken_follows_the_one_before_it() -> None:
@@ -163,7 +168,7 @@ def test_no_twisted_field_stops_it(text: str, name: str) -> None:
 def test_a_real_session_is_told_whole_and_once(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "pi").glob("*.jsonl")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.HEAD_CHARS])
     transcript = parse(text, path.name)
     assert transcript.session_id
     assert not transcript.warnings

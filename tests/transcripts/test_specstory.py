@@ -113,7 +113,7 @@ def test_line_ends_of_windows_are_no_words() -> None:
 def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
     assert looks_like(NAME, "_**User**_\n\nhi\n")
     assert not looks_like("README.md", "# Hello\n\nA _**User**_ is a person.\n")
-    found = registry.format_of(NAME, SESSION)
+    found = registry.detect_format(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "specstory"
 
@@ -229,7 +229,7 @@ _SPEAKS = re.compile(r"^_\*\*(User|Agent).*\*\*_\n\n", re.MULTILINE)
 def test_real_sessions_are_told_whole_and_once(eval_dir: Path, day: str) -> None:
     [path] = (eval_dir / "transcripts" / "specstory").glob(f"{day}*.md")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.LOOKED_AT_CHARS])
+    assert looks_like(path.name, text[: registry.HEAD_CHARS])
     transcript = parse(text, path.name)
     assert transcript.session_id
     assert len(transcript.turns) >= FLOORS[day]

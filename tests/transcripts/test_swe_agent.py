@@ -72,7 +72,7 @@ def test_its_own_file_is_known_and_a_request_is_not() -> None:
     assert looks_like("any.json", RUN)
     assert looks_like(NAME, '{"history": []}')
     assert not looks_like("x.json", '{"messages": [{"role": "user", "content": "trajectory observation"}]}')
-    found = registry.format_of(NAME, RUN)
+    found = registry.detect_format(NAME, RUN)
     assert found is not None
     assert found.parse(RUN, NAME).agent == "swe-agent"
 
@@ -171,7 +171,7 @@ def test_no_twisted_field_stops_it(data: st.DataObject) -> None:
 def test_real_runs_are_told_whole_and_once(eval_dir: Path, part: str, floor: int) -> None:
     [path] = (eval_dir / "transcripts" / "swe-agent").glob(f"*{part}*.traj")
     text = path.read_text(encoding="utf-8")
-    assert looks_like("any.json", text[: registry.LOOKED_AT_CHARS])
+    assert looks_like("any.json", text[: registry.HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) >= floor
     assert not transcript.warnings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.transcripts.cursor.ide_db import CONVERSATIONS, OF_COMPOSER, OF_MESSAGE, STORE_FILE
+from ctxmem_mcp.transcripts.cursor.ide_db import COMPOSER_FIELDS, CONVERSATIONS_KEY, DATABASE_FILE, MESSAGE_FIELDS
 
 _COMPOSER, _MESSAGE = "composerData:", "bubbleId:"
 # The character behind ':'; keys between a prefix and it are those that begin with the prefix.
@@ -22,14 +22,14 @@ _BEHIND = ";"
 
 
 def is_cursor_db(file: Path) -> bool:
-    return file.name == STORE_FILE
+    return file.name == DATABASE_FILE
 
 
 def read_document(file: Path) -> str:
     """Every conversation in the database. Raises InvalidArgument where it is none of Cursor's."""
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
-            return json.dumps({CONVERSATIONS: [*_conversations(store)]}, ensure_ascii=False)
+            return json.dumps({CONVERSATIONS_KEY: [*_conversations(store)]}, ensure_ascii=False)
     except sqlite3.Error as error:
         raise InvalidArgument(
             f"file {file}",
@@ -45,8 +45,8 @@ def _conversations(store: sqlite3.Connection) -> Iterator[dict[str, Any]]:
         messages = {name.removeprefix(prefix): message for name, message in _rows(store, prefix)}
         yield {
             "id": identity,
-            "composer": None if composer is None else _pick(composer, OF_COMPOSER),
-            "messages": {name: None if row is None else _pick(row, OF_MESSAGE) for name, row in messages.items()},
+            "composer": None if composer is None else _pick(composer, COMPOSER_FIELDS),
+            "messages": {name: None if row is None else _pick(row, MESSAGE_FIELDS) for name, row in messages.items()},
         }
 
 

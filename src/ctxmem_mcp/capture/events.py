@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.models import THINKING, NewTurn, iso
-from ctxmem_mcp.transcripts.base import compact
-from ctxmem_mcp.transcripts.json_lines import text_of
+from ctxmem_mcp.transcripts.base import compact_json
+from ctxmem_mcp.transcripts.json_lines import text_or_none
 
 CLAUDE_CODE, CODEX, CURSOR, CLINE = "claude-code", "codex", "cursor", "cline"
 WITH_TRANSCRIPTS = (CLAUDE_CODE, CODEX, CLINE)
@@ -110,8 +110,8 @@ def _claude(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
         yield from _message("user", given.get("prompt"), said_at)
     elif name == "Stop":
         yield from _message("assistant", given.get("last_assistant_message"), said_at)
-    elif name == "PostToolUse" and text_of(given.get("tool_name")):
-        call = text_of(given.get("tool_use_id"))
+    elif name == "PostToolUse" and text_or_none(given.get("tool_name")):
+        call = text_or_none(given.get("tool_use_id"))
         yield from _call(given["tool_name"], given.get("tool_input"), given.get("tool_response"), said_at, call)
     elif name == "agent-turn-complete":
         prompts = given.get("input-messages")
@@ -130,11 +130,11 @@ def _cursor(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
             yield NewTurn("assistant", turn.content, THINKING, said_at)
     elif name == "afterShellExecution":
         yield from _call("shell", given.get("command"), given.get("output"), said_at)
-    elif name == "afterMCPExecution" and text_of(given.get("tool_name")):
+    elif name == "afterMCPExecution" and text_or_none(given.get("tool_name")):
         yield from _call(given["tool_name"], given.get("tool_input"), given.get("result_json"), said_at)
     elif name == "afterFileEdit":
         edit = {"file_path": given.get("file_path"), "edits": given.get("edits")}
-        yield NewTurn("assistant", compact(edit), "edit_file", said_at)
+        yield NewTurn("assistant", compact_json(edit), "edit_file", said_at)
 
 
 def _cline(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
@@ -142,7 +142,7 @@ def _cline(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
     about = about if isinstance(about, dict) else {}
     if name == "UserPromptSubmit":
         yield from _message("user", about.get("prompt"), said_at)
-    elif name == "PostToolUse" and text_of(about.get("toolName")):
+    elif name == "PostToolUse" and text_or_none(about.get("toolName")):
         if about["toolName"] == "attempt_completion":
             result = about.get("parameters")
             yield from _message("assistant", result.get("result") if isinstance(result, dict) else result, said_at)
@@ -151,22 +151,22 @@ def _cline(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
 
 
 def _message(role: Any, text: object, said_at: str) -> Iterator[NewTurn]:
-    if text_of(text):
+    if text_or_none(text):
         yield NewTurn(role, str(text), None, said_at)
 
 
 def _call(name: str, given: object, result: object, said_at: str, call: str | None = None) -> Iterator[NewTurn]:
-    yield NewTurn("assistant", given if isinstance(given, str) else compact(given), name, said_at, call)
+    yield NewTurn("assistant", given if isinstance(given, str) else compact_json(given), name, said_at, call)
     if result is not None:
-        yield NewTurn("tool", result if isinstance(result, str) else compact(result), name, said_at, call)
+        yield NewTurn("tool", result if isinstance(result, str) else compact_json(result), name, said_at, call)
 
 
 def _first(given: _Fields, *keys: str) -> str | None:
-    return next((str(given[key]) for key in keys if text_of(given.get(key))), None)
+    return next((str(given[key]) for key in keys if text_or_none(given.get(key))), None)
 
 
 def _first_of(roots: object) -> str | None:
-    return text_of(roots[0]) if isinstance(roots, list) and roots else None
+    return text_or_none(roots[0]) if isinstance(roots, list) and roots else None
 
 
 def _is_valid(turn: NewTurn) -> bool:

@@ -71,7 +71,7 @@ def read(file: Path) -> Transcript:
     """A file's transcript. Bytes that are no UTF-8 become U+FFFD, with a warning."""
     if cursor_db.is_cursor_db(file):
         return registry.parse(cursor_db.read_document(file), file.name)
-    return parse(file.read_bytes(), registry.name_of(file))
+    return parse(file.read_bytes(), registry.name_for_parser(file))
 
 
 def parse(raw: bytes, name: str) -> Transcript:
@@ -111,7 +111,7 @@ async def import_transcript(
 ) -> ImportResult | None:
     """Stores a transcript: first the ways it was rewound from, unless these are known (left_too), then the way it
     stands, so that the head is there. Its space is the folder it was worked in."""
-    ways = [way for way in (*(transcript.left if include_left else ()), transcript.turns) if way]
+    ways = [way for way in (*(transcript.abandoned_branches if include_left else ()), transcript.turns) if way]
     if not ways:
         return None
     conversation = conversation_id_for(transcript.session_id)

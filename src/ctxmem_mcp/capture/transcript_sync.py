@@ -88,7 +88,7 @@ class TranscriptSync:
         if record.growth is None:
             return None
         text, _ = importer.decode(raw[record.bytes :])
-        grown = await asyncio.to_thread(registry.grown, record.growth, text)
+        grown = await asyncio.to_thread(registry.resume, record.growth, text)
         if grown is None:
             return None
         turns, growth = grown
@@ -103,7 +103,7 @@ class TranscriptSync:
         """Reads the file from its beginning; what is known of it is found and not stored again."""
         try:
             text, _ = importer.decode(raw)
-            transcript, growth = await asyncio.to_thread(registry.begun, text, registry.name_of(file))
+            transcript, growth = await asyncio.to_thread(registry.parse_resumable, text, registry.name_for_parser(file))
         except InvalidArgument:
             return SyncResult()  # nothing yet by which its format can be told
         if transcript.agent == CODEX and not settled:
@@ -113,7 +113,7 @@ class TranscriptSync:
         if conversation and (events.gone or events.by_events):
             self._records.put(file, GONE if events.gone else replace(record, conversation=conversation))
             return SyncResult(conversation, gone=events.gone)
-        left = digest_of(repr(transcript.left).encode("utf-8", "surrogatepass"))
+        left = digest_of(repr(transcript.abandoned_branches).encode("utf-8", "surrogatepass"))
         done = await importer.import_transcript(
             self._memory, file, transcript, self._days, include_left=left != record.left
         )

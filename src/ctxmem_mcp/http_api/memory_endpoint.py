@@ -17,7 +17,7 @@ from ctxmem_mcp.http_api.errors import error_response, status_of
 from ctxmem_mcp.http_api.request_fields import json_object
 from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.transcripts.openai import turns_of_messages
+from ctxmem_mcp.transcripts.openai import turns_from_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ async def _handle(deps: Deps, request: Request) -> Response:
         return error_response(PATH, 400, NO_MESSAGES)
     days = retention(request.headers.get("memory_expiration_days"), body.get("expiration_days"))
     budget = view_budget(body.get("model_context_limit"))
-    turns = turns_of_messages(messages)
+    turns = turns_from_messages(messages)
     if not turns:
         raise InvalidArgument("messages", "have no content", "Send at least one message with content.")
     memory = await deps.memory(request)

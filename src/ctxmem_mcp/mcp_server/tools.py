@@ -67,10 +67,10 @@ async def _append_turn(memory: Memory, given: take.AppendTurn) -> Appended:
 
 
 async def _sync_transcript(memory: Memory, given: take.SyncTranscript) -> Synced:
-    from ctxmem_mcp.transcripts.openai import turns_of_messages
+    from ctxmem_mcp.transcripts.openai import turns_from_messages
 
     return await memory.sync(
-        turns_of_messages(given.messages),
+        turns_from_messages(given.messages),
         conversation_id=given.conversation_id,
         after=given.after,
         retention_days=given.retention_days,

@@ -1,11 +1,11 @@
-"""aider's chat history: one markdown file that every session in a folder is appended to.
+"""aider's chat history: one markdown file, to which every session in a folder is appended.
 
-`#### ` begins a user's line, `> ` a line of aider's own, all else is the model's. What aider writes itself ends with
-two spaces, by which its lines are told from headings and quotes in a reply; these marks, and the blank lines around a
-reply, are left out. A message of aider's in several lines has the mark on its first and the spaces on its last. Its
-lines (commits, edits that failed, errors, output of commands) are turns of a tool called 'aider'. Thoughts aloud are
-assistant turns named 'thinking'. The file names no time but that at which a session began: its turns have that one.
-Sessions follow each other in one transcript.
+`#### ` begins a user's line, `> ` a line of aider's own; all else is the model's. The lines that aider writes end with
+two spaces, which distinguishes them from headings and quotes in a reply. These marks, and the blank lines around a
+reply, are left out. A message of aider's in several lines has the mark on its first line and the spaces on its last.
+aider's lines (commits, failed edits, errors, output of commands) are turns of a tool named `aider`. A model's thoughts
+are assistant turns named `thinking`. The only time in the file is that at which a session began: all its turns have it.
+The sessions follow each other in one transcript.
 """
 
 from __future__ import annotations
@@ -15,98 +15,99 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ctxmem_mcp.models import THINKING, NewTurn
-from ctxmem_mcp.transcripts.base import Notes, Transcript, lines_of
-from ctxmem_mcp.transcripts.json_lines import instant_of
+from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, split_lines
+from ctxmem_mcp.transcripts.json_lines import timestamp_or_none
 
 AGENT = "aider"
-_BEGAN = re.compile(r"# aider chat started at (.+?)\s*")
-# Reasoning of models that think aloud, in a tag of aider's own.
+_SESSION_START = re.compile(r"# aider chat started at (.+?)\s*")
+# The reasoning of models that think aloud, in a tag of aider's own.
 _THOUGHT = re.compile(r"<(thinking-content-\w+)>(.*?)</\1>", re.DOTALL)
 _USER, _HOST, _MODEL, _START = "user", "host", "model", "start"
 _MARKS = {_USER: "#### ", _HOST: "> "}
-_WRITTEN = "  "
+_LINE_END = "  "
 
-# A line's number (from 0), whose it is, and it.
 _Line = tuple[int, str, str]
+"""A line's number (from 0), its author, and its text without marks."""
 
 
 def looks_like(name: str, head: str) -> bool:
-    return name.endswith((".md", ".markdown")) and any(_BEGAN.fullmatch(line) for line in head.split("\n")[:50])
+    """Markdown with the heading of a session near its beginning."""
+    return name.endswith((".md", ".markdown")) and any(_SESSION_START.fullmatch(line) for line in head.split("\n")[:50])
 
 
 def parse(text: str, name: str) -> Transcript:
-    """All sessions of the file, one after the other."""
-    notes = Notes()
-    turns = notes.mended(_turns([*_lines(lines_of(text))]))
-    return Transcript(AGENT, "", turns, warnings=tuple(notes.warnings))
+    """Returns all sessions of the file, one after the other."""
+    log = ParseLog()
+    turns = log.sanitize(_turns([*_attribute_lines(split_lines(text))]))
+    return Transcript(AGENT, "", turns, warnings=tuple(log.warnings))
 
 
-def _turns(lines: list[_Line]) -> Iterator[tuple[int, NewTurn]]:
-    began = None
-    for whose, group in groupby(lines, key=lambda line: line[1]):
-        stretch = [*group]
-        number, said = stretch[0][0] + 1, [line for _, _, line in stretch]
-        if whose == _START:
-            found = _BEGAN.fullmatch(said[-1])
-            began = instant_of(found[1]) if found else None
-        elif whose == _USER:
-            yield number, NewTurn("user", "\n".join(said), None, began)
-        elif whose == _HOST:
-            yield number, NewTurn("tool", "\n".join(said), AGENT, began)
-        elif reply := "\n".join(said).strip("\n"):
-            yield from ((number, turn) for turn in _replied(reply, began))
+def _turns(lines: list[_Line]) -> Iterator[NumberedTurn]:
+    said_at = None
+    for author, group in groupby(lines, key=lambda line: line[1]):
+        run = [*group]
+        number, texts = run[0][0] + 1, [text for _, _, text in run]
+        if author == _START:
+            start = _SESSION_START.fullmatch(texts[-1])
+            said_at = timestamp_or_none(start[1]) if start else None
+        elif author == _USER:
+            yield number, NewTurn("user", "\n".join(texts), None, said_at)
+        elif author == _HOST:
+            yield number, NewTurn("tool", "\n".join(texts), AGENT, said_at)
+        elif reply := "\n".join(texts).strip("\n"):
+            yield from ((number, turn) for turn in _turns_from_reply(reply, said_at))
 
 
-def _replied(reply: str, began: str | None) -> Iterator[NewTurn]:
+def _turns_from_reply(reply: str, said_at: str | None) -> Iterator[NewTurn]:
     thought = _THOUGHT.match(reply)
     if thought and thought[2].strip():
-        yield NewTurn("assistant", thought[2].strip("\n"), THINKING, began)
-    if said := reply[thought.end() :].strip("\n") if thought else reply:
-        yield NewTurn("assistant", said, None, began)
+        yield NewTurn("assistant", thought[2].strip("\n"), THINKING, said_at)
+    if words := reply[thought.end() :].strip("\n") if thought else reply:
+        yield NewTurn("assistant", words, None, said_at)
 
 
-# ---------------------------------------------------------------- whose a line is
+# ---------------------------------------------------------------- authors of lines
 
 
-def _lines(lines: list[str]) -> Iterator[_Line]:
+def _attribute_lines(lines: list[str]) -> Iterator[_Line]:
     at, before = 0, _START
     while at < len(lines):
-        whose, stop = _whose(lines, at, before), at + 1
-        if whose == _HOST:
-            stop = _end_of_message(lines, at) or stop
+        author, stop = _author_of(lines, at, before), at + 1
+        if author == _HOST:
+            stop = _message_end(lines, at) or stop
         for i in range(at, stop):
-            yield i, whose, _less_marks(lines[i], _MARKS.get(whose, ""), i == at, i == stop - 1)
-        # Blank lines stand around replies and before requests; in a reply they are part of it.
-        before = _START if whose == _MODEL and not lines[at].strip() else whose
+            yield i, author, _strip_marks(lines[i], _MARKS.get(author, ""), i == at, i == stop - 1)
+        # Blank lines are around replies and before requests; within a reply they are part of it.
+        before = _START if author == _MODEL and not lines[at].strip() else author
         at = stop
 
 
-def _less_marks(line: str, mark: str, first: bool, last: bool) -> str:
-    """A line as it was said. A blank one keeps only the mark's beginning."""
-    said = line.removesuffix(_WRITTEN) if mark and last else line
-    return said.removeprefix(mark if said.startswith(mark) else mark.rstrip()) if mark and first else said
+def _strip_marks(line: str, mark: str, is_first: bool, is_last: bool) -> str:
+    """Returns a line of a message without the marks. On a blank line the mark has no space after it."""
+    text = line.removesuffix(_LINE_END) if mark and is_last else line
+    return text.removeprefix(mark if text.startswith(mark) else mark.rstrip()) if mark and is_first else text
 
 
-def _whose(lines: list[str], at: int, before: str) -> str:
-    """before: whose the line before is; _START where that is blank or begins a session."""
+def _author_of(lines: list[str], at: int, before: str) -> str:
+    """Returns a line's author. before: the author of the line before it; _START if it is blank or starts a session."""
     line = lines[at]
-    if _BEGAN.fullmatch(line):
+    if _SESSION_START.fullmatch(line):
         return _START
-    if line.startswith("####") and line.endswith(_WRITTEN) and before in (_USER, _START) and line[4:5] == " ":
+    if line.startswith("####") and line.endswith(_LINE_END) and before in (_USER, _START) and line[4:5] == " ":
         return _USER
     if line.startswith("> ") and before != _MODEL:
-        written = line.endswith(_WRITTEN)
-        if written or (before in (_USER, _HOST) and _end_of_message(lines, at)):
+        is_one_line = line.endswith(_LINE_END)
+        if is_one_line or (before in (_USER, _HOST) and _message_end(lines, at)):
             return _HOST
     return _MODEL
 
 
-def _end_of_message(lines: list[str], at: int) -> int | None:
-    """Behind the line that ends aider's message: two spaces, then nothing or a line of aider's own."""
+def _message_end(lines: list[str], at: int) -> int | None:
+    """Returns the line after aider's message, which ends with two spaces before a blank line or a line of aider's."""
     for i in range(at, len(lines)):
         following = lines[i + 1] if i + 1 < len(lines) else ""
-        if lines[i].endswith(_WRITTEN) and (not following.strip() or following.startswith("> ")):
+        if lines[i].endswith(_LINE_END) and (not following.strip() or following.startswith("> ")):
             return i + 1
-        if _BEGAN.fullmatch(following):
+        if _SESSION_START.fullmatch(following):
             return None
     return None

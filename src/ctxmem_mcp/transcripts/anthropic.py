@@ -1,8 +1,9 @@
-"""Anthropic's messages, as turns: a request's body, a list of messages, one message a line, or a reply as it came.
+"""Anthropic's messages: a request's body, a list of messages, one message a line, or a response.
 
-A message's content is text or blocks, a turn each: text, thinking (an assistant turn named 'thinking'), a call with
-its input as JSON, a result's parts. Results stand in the user's messages and are a tool's all the same. The body's
-`system` is the first turn. Reminders that a host put among the user's words are 'injected', its summaries 'recap'.
+A message's content is text or blocks, each a turn: text, thinking (an assistant turn named `thinking`), a call with its
+input as JSON, a result's parts. Results are in the user's messages; they are turns of the tool nevertheless. The body's
+`system` is the first turn. Reminders that a host put among the user's words are named `injected`, the host's summaries
+`recap`.
 """
 
 from __future__ import annotations
@@ -11,89 +12,82 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ctxmem_mcp.models import INJECTED, RECAP, ROLES, NewTurn, Role
-from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
-from ctxmem_mcp.transcripts.content_blocks import named_by_calls, turns_of_blocks
-from ctxmem_mcp.transcripts.json_documents import document
-from ctxmem_mcp.transcripts.json_lines import Row, first_rows, instant_of, rows, text_of
+from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json
+from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
+from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, first_rows, read_rows, text_or_none, timestamp_or_none
 
 AGENT = "anthropic"
 _ROLES: dict[str, Role] = {role: role for role in ROLES}
-# Blocks that nobody else's messages have; text alone would be OpenAI's as well.
-_OWN_BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "server_tool_use")
-_INJECTED = ("<system-reminder>",)
-_RECAPS = ("This session is being continued from a previous conversation",)
+# Blocks that only these messages have; those of text could be OpenAI's.
+_BLOCK_TYPES = ("tool_use", "tool_result", "thinking", "redacted_thinking", "server_tool_use")
+_INJECTED_PREFIXES = ("<system-reminder>",)
+_RECAP_PREFIXES = ("This session is being continued from a previous conversation",)
 
 
 def looks_like(name: str, head: str) -> bool:
-    """JSON with messages beside a `system`, or with blocks of Anthropic's own; or lines of such messages."""
+    """JSON with messages beside a `system`, or with Anthropic's own blocks; or lines of such messages."""
     if head.lstrip()[:1] not in ("{", "["):
         return False
     if name.endswith(".jsonl"):
-        return any(_is_own(row) for row in first_rows(head))
-    body = document(head, Notes())
+        return any(_has_own_blocks(row) for row in first_rows(head))
+    body = read_document(head, ParseLog())
     if isinstance(body, dict) and "system" in body and isinstance(body.get("messages"), list):
         return True
-    return any(_is_own(message) for message in _messages_in(body))
+    return any(_has_own_blocks(message) for message in _messages(body))
 
 
 def parse(text: str, name: str) -> Transcript:
-    """The messages of a file, in order, one that stands there twice under its id once."""
-    notes = Notes()
+    """Returns the messages of a file in order. A message that is there twice under its id counts once."""
+    log = ParseLog()
     if name.endswith(".jsonl"):
         body: object = None
-        numbered = [*rows(text, notes)]
+        numbered = [*read_rows(text, log)]
     else:
-        body = document(text, notes)
-        numbered = [*_told(_messages_in(body), notes)]
-    turns = notes.mended(named_by_calls([*_system(body), *_turns(numbered)]))
-    return Transcript(AGENT, "", turns, warnings=tuple(notes.warnings))
+        body = read_document(text, log)
+        numbered = [*numbered_objects(_messages(body), log)]
+    turns = log.sanitize(name_results([*_system_turns(body), *_turns(numbered)]))
+    return Transcript(AGENT, "", turns, warnings=tuple(log.warnings))
 
 
-def _messages_in(body: object) -> list[object]:
+def _messages(body: object) -> list[object]:
     if isinstance(body, dict) and "messages" not in body and "role" in body:
         return [body]
     messages = body.get("messages") if isinstance(body, dict) else body
     return messages if isinstance(messages, list) else []
 
 
-def _is_own(message: object) -> bool:
+def _has_own_blocks(message: object) -> bool:
     content = message.get("content") if isinstance(message, dict) and "role" in message else None
     blocks = content if isinstance(content, list) else []
-    return any(isinstance(block, dict) and block.get("type") in _OWN_BLOCKS for block in blocks)
-
-
-def _told(messages: list[object], notes: Notes) -> Iterator[tuple[int, Row]]:
-    for number, message in enumerate(messages, 1):
-        if isinstance(message, dict):
-            yield number, message
-        else:
-            notes.warnings.append(f"message {number}: is no object and was left out")
+    return any(isinstance(block, dict) and block.get("type") in _BLOCK_TYPES for block in blocks)
 
 
 # ---------------------------------------------------------------- turns
 
 
-def _system(body: object) -> Iterator[tuple[int, NewTurn]]:
+def _system_turns(body: object) -> Iterator[NumberedTurn]:
     if isinstance(body, dict) and "messages" in body:
-        yield from ((1, turn) for turn in turns_of_blocks("system", body.get("system")) if turn.content)
+        yield from ((1, turn) for turn in turns_from_blocks("system", body.get("system")) if turn.content)
 
 
-def _turns(numbered: list[tuple[int, Row]]) -> Iterator[tuple[int, NewTurn]]:
+def _turns(numbered: list[NumberedRow]) -> Iterator[NumberedTurn]:
     seen: set[str] = set()
     for number, message in numbered:
-        key = compact(message)
-        if text_of(message.get("id")) and key in seen:
+        key = compact_json(message)
+        if text_or_none(message.get("id")) and key in seen:
             continue
         seen.add(key)
         role = _ROLES.get(str(message.get("role")), "system")
-        said_at = instant_of(message.get("timestamp")) or instant_of(message.get("created_at"))
-        for turn in turns_of_blocks(role, message.get("content"), said_at):
+        said_at = timestamp_or_none(message.get("timestamp")) or timestamp_or_none(message.get("created_at"))
+        for turn in turns_from_blocks(role, message.get("content"), said_at):
             if turn.content or turn.call_id:
-                yield number, _as_said(turn)
+                yield number, _attributed(turn)
 
 
-def _as_said(turn: NewTurn) -> NewTurn:
+def _attributed(turn: NewTurn) -> NewTurn:
+    """Returns the turn under its author: what the host writes in the user's place becomes a system turn."""
     start = turn.content[:200].lstrip() if turn.role == "user" else ""
-    if start.startswith(_RECAPS):
+    if start.startswith(_RECAP_PREFIXES):
         return replace(turn, role="system", name=RECAP)
-    return replace(turn, role="system", name=INJECTED) if start.startswith(_INJECTED) else turn
+    return replace(turn, role="system", name=INJECTED) if start.startswith(_INJECTED_PREFIXES) else turn

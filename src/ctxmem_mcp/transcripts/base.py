@@ -1,35 +1,45 @@
-"""What a transcript is, whoever wrote it, and what every parser gives. Parsers are pure: text in, turns out.
+"""What every transcript format shares: the `Transcript` that parsers return and the protocol that they implement.
 
-A parser never loses a good line and never stops at a broken one: what it can't read it leaves out and says so.
+Parsers are pure: they turn a file's text into turns and do no I/O. A parser keeps every intact line and never fails on
+a damaged one: it skips what it can't read and adds a warning.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from ctxmem_mcp.models import INJECTED, NewTurn
 
-# Between these stands what we put into a session's context ourselves.
-RECALLED, RECALLED_END = "[ctxmem-mcp recalls]", "[ctxmem-mcp: end of what was recalled]"
-# Hosts put a few words of theirs before it.
-_RECALLED_WITHIN_CHARS = 200
+# These lines enclose the text that ctxmem-mcp itself injects into a session's context (a recall block).
+RECALL_START, RECALL_END = "[ctxmem-mcp recalls]", "[ctxmem-mcp: end of what was recalled]"
+# Hosts put a few words of their own before the block.
+_RECALL_START_WITHIN_CHARS = 200
 
+NumberedTurn = tuple[int, NewTurn]
+"""A turn with the number of the line or message it comes from, counted from 1."""
 
-def is_recalled(text: str) -> bool:
-    """Whether a text is one that we put there."""
-    return RECALLED in text[:_RECALLED_WITHIN_CHARS] and RECALLED_END in text
+ParseState = dict[str, Any]
+"""What a resumable format needs to continue where it stopped. It can be stored as JSON, and holds ids and hashes
+rather than what was said. Only the format that made it knows its fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """One agent's session. threads: what its sub-agents said, each a transcript of its own.
+    """One session of an agent, or one conversation of a chat program.
 
-    left: the ways that the session was rewound from, each whole, from its first turn.
-    agent: the program, as a word ("claude-code"). session_id: as it names it, empty when it does not.
-    warnings: what was left out or mended, each with its line. cwd: the folder it was begun in.
+    Attributes:
+        agent: the program that wrote the file, as one word (`claude-code`).
+        session_id: the session's id in that program; empty if the file names none.
+        turns: the conversation as it stands, oldest turn first.
+        title: the session's title, if the file has one.
+        threads: what sub-agents said, each as a transcript of its own. A file that holds several conversations is a
+            transcript without turns whose threads are these conversations.
+        abandoned_branches: the branches that the user rewound or edited away, each complete from its first turn.
+        warnings: what was skipped or repaired, each with its line.
+        cwd: the folder in which the session began.
     """
 
     agent: str
@@ -37,68 +47,131 @@ class Transcript:
     turns: tuple[NewTurn, ...]
     title: str | None = None
     threads: tuple[Transcript, ...] = ()
-    left: tuple[tuple[NewTurn, ...], ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    abandoned_branches: tuple[tuple[NewTurn, ...], ...] = ()
+    warnings: tuple[str, ...] = ()
     cwd: str | None = None
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
+        """The warnings of this transcript and of its threads."""
         return self.warnings + tuple(warning for thread in self.threads for warning in thread.all_warnings)
 
 
 Parser = Callable[[str, str], Transcript]
-"""A parser takes a file's text and its name (for a session id, where the text has none)."""
+"""The type of `Format.parse`."""
 
 
-class Notes:
-    """What a parser has to say, and the mending that every parser does: text that is not valid Unicode, and what we
-    put into the session ourselves, which is nobody's words."""
+class Format(Protocol):
+    """A transcript format: a module, or a package whose `__init__` exports these two functions.
+
+    To add a format, write such a module in `ctxmem_mcp/transcripts/` and add its name to `registry.FORMATS`, before
+    every format whose `looks_like` would also accept its files.
+    """
+
+    def looks_like(self, name: str, head: str) -> bool:
+        """Returns whether a file is in this format. It must not raise, whatever the file holds.
+
+        Args:
+            name: the file's name, as `registry.name_for_parser` returns it.
+            head: the first characters of the file, up to `registry.HEAD_CHARS`; the last line may be cut off.
+        """
+
+    def parse(self, text: str, name: str) -> Transcript:
+        """Returns the file's transcript. It skips what it can't read, with a warning (see `ParseLog`).
+
+        Args:
+            text: the whole file.
+            name: the file's name, as `registry.name_for_parser` returns it: where the text holds no session id, the
+                id may come from here.
+
+        Raises:
+            InvalidArgument: the file holds nothing in this format. Most formats return a transcript without turns
+                instead.
+        """
+
+
+class ResumableFormat(Format, Protocol):
+    """A format whose files only grow, so that appended lines can be parsed without those before them."""
+
+    def parse_resumable(self, text: str, name: str) -> tuple[Transcript, ParseState]:
+        """Returns what `parse` returns, and the state from which `resume` continues at the end of the text."""
+
+    def resume(self, state: ParseState, text: str) -> tuple[tuple[NewTurn, ...], ParseState] | None:
+        """Parses the lines that were appended to a file.
+
+        Args:
+            state: the state that `parse_resumable`, or the last `resume`, returned.
+            text: the appended lines alone.
+
+        Returns:
+            The turns that follow those already known, and the new state; or None if the appended lines change what
+            came before them, so that the whole file has to be parsed again.
+        """
+
+
+class ParseLog:
+    """Collects a parser's warnings, and repairs the turns of every format alike."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def warn(self, line: int, what: str) -> None:
-        self.warnings.append(f"line {line}: {what}")
+    def add_warning(self, line: int, message: str) -> None:
+        """Adds a warning about a line (counted from 1)."""
+        self.warnings.append(f"line {line}: {message}")
 
-    def mended(self, turns: Iterable[tuple[int, NewTurn]]) -> tuple[NewTurn, ...]:
-        """The turns, each with the line it came from; half surrogate pairs become U+FFFD, with a warning."""
-        return tuple(self._mended(line, _less_ours(turn)) for line, turn in turns)
+    def sanitize(self, turns: Iterable[NumberedTurn]) -> tuple[NewTurn, ...]:
+        """Returns the turns as they can be stored.
 
-    def _mended(self, line: int, turn: NewTurn) -> NewTurn:
-        if _is_valid(turn.content) and _is_valid(turn.name or "") and _is_valid(turn.call_id or ""):
+        Unpaired surrogates become U+FFFD, with a warning. A recall block in a user's turn becomes an injected system
+        turn: it is ours, not the user's.
+        """
+        return tuple(self._replace_surrogates(line, _mark_injected(turn)) for line, turn in turns)
+
+    def _replace_surrogates(self, line: int, turn: NewTurn) -> NewTurn:
+        if _is_valid_unicode(turn.content) and _is_valid_unicode(turn.name) and _is_valid_unicode(turn.call_id):
             return turn
-        self.warn(line, "half a surrogate pair was replaced by U+FFFD")
+        self.add_warning(line, "replaced an unpaired surrogate with U+FFFD")
         return replace(
             turn,
-            content=_valid(turn.content),
-            name=None if turn.name is None else _valid(turn.name),
-            call_id=None if turn.call_id is None else _valid(turn.call_id),
+            content=_to_valid_unicode(turn.content),
+            name=None if turn.name is None else _to_valid_unicode(turn.name),
+            call_id=None if turn.call_id is None else _to_valid_unicode(turn.call_id),
         )
 
 
-def _less_ours(turn: NewTurn) -> NewTurn:
-    ours = turn.role == "user" and is_recalled(turn.content)
-    return replace(turn, role="system", name=INJECTED) if ours else turn
+def is_recall_block(text: str) -> bool:
+    """Returns whether a text is one that ctxmem-mcp injected into the session."""
+    return RECALL_START in text[:_RECALL_START_WITHIN_CHARS] and RECALL_END in text
 
 
-def _is_valid(text: str) -> bool:
+def split_lines(text: str) -> list[str]:
+    """Returns a file's lines without their ends, whether these are Unix's or Windows'."""
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def compact_json(value: Any) -> str:
+    """Returns a value as JSON on one line, its keys in their order."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def text_or_json(value: Any) -> str:
+    """Returns text unchanged and any other value as JSON."""
+    return value if isinstance(value, str) else compact_json(value)
+
+
+def _mark_injected(turn: NewTurn) -> NewTurn:
+    is_ours = turn.role == "user" and is_recall_block(turn.content)
+    return replace(turn, role="system", name=INJECTED) if is_ours else turn
+
+
+def _is_valid_unicode(text: str | None) -> bool:
     try:
-        text.encode()
+        (text or "").encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
-def _valid(text: str) -> str:
-    """Surrogates that make a pair joined, those that stand alone as U+FFFD."""
+def _to_valid_unicode(text: str) -> str:
+    """Joins surrogates that form a pair; one without its other half becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def lines_of(text: str) -> list[str]:
-    """A text file's lines; their ends are Windows' or not, and no part of what was said."""
-    return text.replace("\r\n", "\n").split("\n")
-
-
-def compact(value: Any) -> str:
-    """A value as JSON on one line, in the order it came."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

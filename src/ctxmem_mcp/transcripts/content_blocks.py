@@ -1,4 +1,4 @@
-"""Content blocks as Anthropic's API has them (text, thinking, tool_use, tool_result, image ...), as turns."""
+"""Turns from content blocks as Anthropic's API has them: text, thinking, tool_use, tool_result, image and others."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 from ctxmem_mcp.models import THINKING, NewTurn, Role
-from ctxmem_mcp.transcripts.base import compact
-from ctxmem_mcp.transcripts.json_lines import text_of
+from ctxmem_mcp.transcripts.base import NumberedTurn, compact_json, text_or_json
+from ctxmem_mcp.transcripts.json_lines import text_or_none
 
 
-def turns_of_blocks(role: Role, content: object, said_at: str | None = None) -> Iterator[NewTurn]:
-    """A message's content, a string or a list of blocks: a turn per block. Thoughts without text are left out."""
+def turns_from_blocks(role: Role, content: object, said_at: str | None = None) -> Iterator[NewTurn]:
+    """Yields a message's turns, one for each block.
+
+    Tool results become turns of the tool and thinking becomes an assistant turn, whatever the role; thinking without
+    text is left out. A block that is none of text, thinking, call and result becomes its JSON.
+
+    Args:
+        role: the role of the message.
+        content: a string or a list of blocks; anything else has no turns.
+        said_at: the message's time in ISO 8601.
+    """
     if isinstance(content, str):
         yield NewTurn(role, content, said_at=said_at)
         return
@@ -20,45 +29,45 @@ def turns_of_blocks(role: Role, content: object, said_at: str | None = None) -> 
         if isinstance(block, str):
             yield NewTurn(role, block, said_at=said_at)
         elif isinstance(block, dict):
-            yield from _turns_of_block(role, block, said_at)
+            yield from _turns_from_block(role, block, said_at)
 
 
-def _turns_of_block(role: Role, block: dict[str, Any], said_at: str | None) -> Iterator[NewTurn]:
+def _turns_from_block(role: Role, block: dict[str, Any], said_at: str | None) -> Iterator[NewTurn]:
     kind = block.get("type")
     if kind == "text" and isinstance(block.get("text"), str):
         yield NewTurn(role, block["text"], said_at=said_at)
     elif kind in ("thinking", "redacted_thinking"):
-        if text_of(block.get("thinking")):
+        if text_or_none(block.get("thinking")):
             yield NewTurn("assistant", block["thinking"], THINKING, said_at)
     elif kind in ("tool_use", "server_tool_use"):
-        given = block.get("input")
-        content = given if isinstance(given, str) else compact(given)
-        yield NewTurn("assistant", content, text_of(block.get("name")), said_at, text_of(block.get("id")))
+        name, call_id = text_or_none(block.get("name")), text_or_none(block.get("id"))
+        yield NewTurn("assistant", text_or_json(block.get("input")), name, said_at, call_id)
     elif isinstance(kind, str) and kind.endswith("tool_result"):
-        call = text_of(block.get("tool_use_id"))
-        for text in _texts_of_result(block.get("content")):
-            yield NewTurn("tool", text, None, said_at, call)
+        call_id = text_or_none(block.get("tool_use_id"))
+        for text in _result_texts(block.get("content")):
+            yield NewTurn("tool", text, None, said_at, call_id)
     else:
-        yield NewTurn(role, compact(block), said_at=said_at)
+        yield NewTurn(role, compact_json(block), said_at=said_at)
 
 
-def _texts_of_result(content: object) -> list[str]:
-    """A result's parts: text as it is, anything else as JSON; one empty part where there is nothing."""
+def _result_texts(content: object) -> list[str]:
+    """Returns the parts of a result, those that are not text as JSON; one empty part if there are none."""
     if isinstance(content, str):
         return [content]
     if not isinstance(content, list):
-        return ["" if content is None else compact(content)]
-    return [_text_of_part(part) for part in content] or [""]
+        return ["" if content is None else compact_json(content)]
+    return [part_text(part) for part in content] or [""]
 
 
-def _text_of_part(part: object) -> str:
+def part_text(part: object) -> str:
+    """Returns the text of a text block or a string, and any other part as JSON."""
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    return part if isinstance(part, str) else compact(part)
+    return text_or_json(part)
 
 
-def named_by_calls(numbered: Iterable[tuple[int, NewTurn]]) -> Iterator[tuple[int, NewTurn]]:
-    """Results with the names of their calls' tools."""
+def name_results(numbered: Iterable[NumberedTurn]) -> Iterator[NumberedTurn]:
+    """Yields the turns, each tool result that has no name with the name of the tool that its call names."""
     names: dict[str, str] = {}
     for number, turn in numbered:
         if turn.role == "assistant" and turn.call_id and turn.name:

@@ -1,54 +1,68 @@
-"""Reading one JSON document as other programs leave it: of one that is cut off or broken, all that stands before."""
+"""Reads one JSON document as other programs leave it: if it is cut off or broken, everything before the break."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from ctxmem_mcp.transcripts.base import Notes
+from ctxmem_mcp.transcripts.base import ParseLog
+from ctxmem_mcp.transcripts.json_lines import NumberedRow
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
-_CLOSER = {"{": "}", "[": "]"}
-# No agent nests this deep; what does is broken.
-_DEEPEST = 100
+_CLOSING = {"{": "}", "[": "]"}
+# No agent nests this deep; a document that does is broken.
+_MAX_DEPTH = 100
 
 
-def document(text: str, notes: Notes) -> Any:
-    """The document's value; where it is broken, the part before the break with everything open closed, and a warning.
-    None where nothing stands before it."""
+def read_document(text: str, log: ParseLog) -> Any:
+    """Returns the document's value.
+
+    If the document is broken, it is cut at the last complete value before the break, what is open there is closed, and
+    a warning is logged. Returns None if nothing can be read.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        broken, reason = error.pos, error.msg
+        end, reason = error.pos, error.msg
     except RecursionError:
-        broken, reason = len(text), "nested too deeply"
-    kept = _closed(text, broken)
-    notes.warn(text.count("\n", 0, broken) + 1, f"is broken JSON ({reason}); what stands before it was read")
+        end, reason = len(text), "nested too deeply"
+    repaired = _close(text, end)
+    log.add_warning(text.count("\n", 0, end) + 1, f"broken JSON ({reason}); only the part before it was read")
     try:
-        return json.loads(kept)
+        return json.loads(repaired)
     except (ValueError, RecursionError):
         return None
 
 
-def _closed(text: str, broken: int) -> str:
-    """The text up to the last value that is whole, then what closes all that is open there."""
+def numbered_objects(values: object, log: ParseLog) -> Iterator[NumberedRow]:
+    """Yields the objects in a list of messages, each with its place from 1; anything else is skipped with a warning."""
+    for number, value in enumerate(values if isinstance(values, list) else [], 1):
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            log.warnings.append(f"message {number}: skipped, not an object")
+
+
+def _close(text: str, end: int) -> str:
+    """Cuts the text after its last complete value before `end`, and closes what is open there."""
     stack: list[str] = []
-    end, closers = 0, ""
-    for token in _TOKEN.finditer(text, 0, broken):
+    stop, closing = 0, ""
+    for token in _TOKEN.finditer(text, 0, end):
         mark = token[0]
-        if mark == '"' or len(stack) > _DEEPEST:
+        if mark == '"' or len(stack) > _MAX_DEPTH:
             break
-        if mark in _CLOSER:
-            stack.append(_CLOSER[mark])
-            end = token.end()
+        if mark in _CLOSING:
+            stack.append(_CLOSING[mark])
+            stop = token.end()
         elif mark in ("]", "}"):
             if not stack or stack.pop() != mark:
                 break
-            end = token.end()
+            stop = token.end()
         elif mark == ",":
-            end = token.start()
+            stop = token.start()
         else:
             continue
-        closers = "".join(reversed(stack))
-    return text[:end] + closers
+        closing = "".join(reversed(stack))
+    return text[:stop] + closing

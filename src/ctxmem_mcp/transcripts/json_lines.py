@@ -1,4 +1,4 @@
-"""Reading JSON Lines as other programs leave them: a broken line is left out with a warning, the good ones are read."""
+"""Reads JSON Lines as other programs leave them: a broken line is skipped with a warning, the others are returned."""
 
 from __future__ import annotations
 
@@ -7,35 +7,41 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ctxmem_mcp.transcripts.base import Notes
+from ctxmem_mcp.transcripts.base import ParseLog
 
 Row = dict[str, Any]
-# As much of a broken line as helps to find it.
-QUOTED_CHARS = 60
+NumberedRow = tuple[int, Row]
+"""A row with the number of its line, counted from 1."""
+
+# How much of a broken line a warning quotes: enough to find it.
+_QUOTED_CHARS = 60
 
 
-def rows(text: str, notes: Notes) -> Iterator[tuple[int, Row]]:
-    """Each line's number (from 1) and object. Lines end at newlines alone: other separators are part of strings. The
-    zeros that a machine which lost its power leaves in a file are no part of the line behind them."""
-    for number, told in enumerate(text.split("\n"), 1):
-        line = told.strip("\0")
+def read_rows(text: str, log: ParseLog) -> Iterator[NumberedRow]:
+    """Yields the object on each line, with the line's number.
+
+    Only a newline ends a line: the other separators that Unicode has may be part of a string. NUL bytes around a line
+    are ignored: a machine that lost power leaves them in the file, before the next line.
+    """
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip("\0")
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            notes.warn(number, f"is not JSON and was left out ({_reason(error)}): {line[:QUOTED_CHARS]!r}")
+            log.add_warning(number, f"skipped, not valid JSON ({_reason(error)}): {line[:_QUOTED_CHARS]!r}")
             continue
         if isinstance(row, dict):
             yield number, row
         else:
-            notes.warn(number, f"holds no object and was left out: {line[:QUOTED_CHARS]!r}")
+            log.add_warning(number, f"skipped, not a JSON object: {line[:_QUOTED_CHARS]!r}")
 
 
 def first_rows(head: str, count: int = 20) -> list[Row]:
-    """Up to `count` objects from a file's beginning, whose last line may be cut off."""
+    """Returns up to `count` objects from the beginning of a file, whose last line may be cut off."""
     found: list[Row] = []
-    for _, row in rows(head, Notes()):
+    for _, row in read_rows(head, ParseLog()):
         found.append(row)
         if len(found) == count:
             break
@@ -46,22 +52,22 @@ def _reason(error: Exception) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
 
 
-def text_of(value: object) -> str | None:
-    """The value where it is text with something in it."""
+def text_or_none(value: object) -> str | None:
+    """Returns the value if it is a non-empty string."""
     return value if isinstance(value, str) and value else None
 
 
-def instant_of(value: object) -> str | None:
-    """The value where it is a time in ISO 8601, as it is written."""
-    text = text_of(value)
+def timestamp_or_none(value: object) -> str | None:
+    """Returns the value, unchanged, if it is a time in ISO 8601."""
+    text = text_or_none(value)
     try:
         return text if text and datetime.fromisoformat(text) else None
     except ValueError:
         return None
 
 
-def instant_of_millis(value: object) -> str | None:
-    """The value where it is a time in milliseconds since 1970, in ISO 8601 in UTC."""
+def timestamp_from_millis(value: object) -> str | None:
+    """Returns a number of milliseconds since 1970 as ISO 8601 in UTC; None if the value is no such number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

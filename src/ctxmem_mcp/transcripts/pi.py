@@ -1,21 +1,22 @@
-"""pi's session files: one JSON object a line; since version 2 a tree by id and parentId, the last entry its tip.
+"""pi's session files: one JSON object a line; since version 2 a tree by `id` and `parentId`, the last entry its tip.
 
-Text is a turn; so is thinking, a call (its arguments as JSON) and each part of a result. A command that the user ran
-with `!` is a user's turn named 'bash' and a tool's with what it printed. What extensions put in and what went wrong
-with a request are system turns named 'injected'; summaries of compacted and of abandoned stretches are named 'recap'.
-Settings, labels and extensions' own data are left out. Ways that the user came back from stand in `left`.
+Text is a turn; so are thinking, a call (its arguments as JSON) and each part of a result. A command that the user ran
+with `!` is a user's turn named `bash` and a tool's with its output. What extensions inject and the errors of requests
+are system turns named `injected`; summaries of compacted and of abandoned parts are named `recap`. Settings, labels and
+extensions' own data are left out. Branches that the user came back from are in `abandoned_branches`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn, Role
-from ctxmem_mcp.transcripts.base import Notes, Transcript, compact
-from ctxmem_mcp.transcripts.json_lines import Row, first_rows, instant_of, rows, text_of
+from ctxmem_mcp.transcripts.base import ParseLog, Transcript, compact_json, text_or_json
+from ctxmem_mcp.transcripts.content_blocks import part_text
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none, timestamp_or_none
 
 AGENT = "pi"
-_SUMMARIES = ("compaction", "branch_summary", "compactionSummary", "branchSummary")
+_SUMMARY_TYPES = ("compaction", "branch_summary", "compactionSummary", "branchSummary")
 _ROLES: dict[str, tuple[Role, str | None]] = {"user": ("user", None), "assistant": ("assistant", None)}
 
 
@@ -29,120 +30,117 @@ def looks_like(name: str, head: str) -> bool:
 
 
 def parse(text: str, name: str) -> Transcript:
-    """The way to the file's last entry; other ways through the tree as those that were left."""
-    notes = Notes()
-    entries = [*_once(rows(text, notes))]
+    """Returns the branch that ends in the file's last entry, with the other branches as abandoned ones."""
+    log = ParseLog()
+    entries = [*_without_duplicates(read_rows(text, log))]
     header = next((row for _, row in entries if row.get("type") == "session"), {})
-    before = _before([(line, row) for line, row in entries if row.get("type") != "session"])
-    turns_at = {line: notes.mended((line, turn) for turn in _turns_of(row)) for line, row in entries}
-    ends = [line for line in before if line not in set(before.values())]
-    *left, turns = [tuple(_along(before, end, turns_at)) for end in ends] or [()]
+    parents = _parents([(line, row) for line, row in entries if row.get("type") != "session"])
+    turns_at = {line: log.sanitize((line, turn) for turn in _turns_from_row(row)) for line, row in entries}
+    tips = [line for line in parents if line not in set(parents.values())]
+    *abandoned, turns = [tuple(_branch_turns(parents, tip, turns_at)) for tip in tips] or [()]
     return Transcript(
         AGENT,
-        text_of(header.get("id")) or "",
+        text_or_none(header.get("id")) or "",
         turns,
-        next((row["name"] for _, row in reversed(entries) if _is_name(row)), None),
-        left=tuple(way for way in left if way and way != turns[: len(way)]),
-        warnings=tuple(notes.warnings),
-        cwd=text_of(header.get("cwd")),
+        next((row["name"] for _, row in reversed(entries) if _names_session(row)), None),
+        abandoned_branches=tuple(branch for branch in abandoned if branch and branch != turns[: len(branch)]),
+        warnings=tuple(log.warnings),
+        cwd=text_or_none(header.get("cwd")),
     )
 
 
-def _once(numbered: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
-    """Entries, those appended again left out: the same id with the same entry."""
+def _without_duplicates(numbered: Iterable[NumberedRow]) -> Iterator[NumberedRow]:
+    """Drops entries appended again: the same entry under the same id."""
     seen: set[str] = set()
     for line, row in numbered:
-        if text_of(row.get("id")):
-            if (key := compact(row)) in seen:
+        if text_or_none(row.get("id")):
+            if (key := compact_json(row)) in seen:
                 continue
             seen.add(key)
         yield line, row
 
 
-def _is_name(row: Row) -> bool:
-    return row.get("type") == "session_info" and bool(text_of(row.get("name")))
+def _names_session(row: Row) -> bool:
+    return row.get("type") == "session_info" and bool(text_or_none(row.get("name")))
 
 
 # ---------------------------------------------------------------- the tree
 
 
-def _before(entries: list[tuple[int, Row]]) -> dict[int, int | None]:
-    """Each entry's line with its parent's. One that names no parent that is there (version 1 names none; a line may
-    be broken) follows the entry before it in the file; one whose parent is null begins anew."""
+def _parents(entries: list[NumberedRow]) -> dict[int, int | None]:
+    """Returns each entry's line with its parent's.
+
+    An entry whose parent is not there (version 1 names none; a line may be broken) follows the entry before it in the
+    file; one whose parent is null starts a new tree.
+    """
     line_of: dict[str, int] = {}
-    before: dict[int, int | None] = {}
-    here: int | None = None
+    parents: dict[int, int | None] = {}
+    before: int | None = None
     for line, row in entries:
         parent = row.get("parentId")
-        before[line] = None if parent is None and "parentId" in row else line_of.get(str(parent), here)
-        if text_of(row.get("id")):
+        parents[line] = None if parent is None and "parentId" in row else line_of.get(str(parent), before)
+        if text_or_none(row.get("id")):
             line_of[row["id"]] = line
-        here = line
-    return before
+        before = line
+    return parents
 
 
-def _along(before: dict[int, int | None], end: int, turns_at: dict[int, tuple[NewTurn, ...]]) -> Iterator[NewTurn]:
-    way = []
-    line: int | None = end
+def _branch_turns(
+    parents: dict[int, int | None], tip: int, turns_at: dict[int, tuple[NewTurn, ...]]
+) -> Iterator[NewTurn]:
+    branch = []
+    line: int | None = tip
     while line is not None:
-        way.append(line)
-        line = before[line]
-    for line in reversed(way):
+        branch.append(line)
+        line = parents[line]
+    for line in reversed(branch):
         yield from turns_at[line]
 
 
 # ---------------------------------------------------------------- turns
 
 
-def _turns_of(row: Row) -> Iterator[NewTurn]:
-    said_at, message = instant_of(row.get("timestamp")), row.get("message")
+def _turns_from_row(row: Row) -> Iterator[NewTurn]:
+    said_at, message = timestamp_or_none(row.get("timestamp")), row.get("message")
     if row.get("type") == "message" and isinstance(message, dict):
-        yield from _turns_of_message(message, said_at)
-    elif row.get("type") in _SUMMARIES and text_of(row.get("summary")):
+        yield from _turns_from_message(message, said_at)
+    elif row.get("type") in _SUMMARY_TYPES and text_or_none(row.get("summary")):
         yield NewTurn("system", row["summary"], RECAP, said_at)
     elif row.get("type") == "custom_message":
         for part in _parts(row.get("content")):
-            yield NewTurn("system", _text(part), INJECTED, said_at)
+            yield NewTurn("system", part_text(part), INJECTED, said_at)
 
 
-def _turns_of_message(message: Row, said_at: str | None) -> Iterator[NewTurn]:
+def _turns_from_message(message: Row, said_at: str | None) -> Iterator[NewTurn]:
     role = message.get("role")
     if role == "toolResult":
-        call = text_of(message.get("toolCallId"))
+        call_id = text_or_none(message.get("toolCallId"))
         for part in _parts(message.get("content")) or [""]:
-            yield NewTurn("tool", _text(part), text_of(message.get("toolName")), said_at, call)
+            yield NewTurn("tool", part_text(part), text_or_none(message.get("toolName")), said_at, call_id)
     elif role == "bashExecution":
-        yield NewTurn("user", _text(message.get("command", "")), "bash", said_at)
-        yield NewTurn("tool", _text(message.get("output", "")), "bash", said_at)
-    elif role in _SUMMARIES:
-        yield NewTurn("system", _text(message.get("summary", "")), RECAP, said_at)
+        yield NewTurn("user", part_text(message.get("command", "")), "bash", said_at)
+        yield NewTurn("tool", part_text(message.get("output", "")), "bash", said_at)
+    elif role in _SUMMARY_TYPES:
+        yield NewTurn("system", part_text(message.get("summary", "")), RECAP, said_at)
     else:
-        speaker, known = _ROLES.get(str(role), ("system", INJECTED))
+        turn_role, name = _ROLES.get(str(role), ("system", INJECTED))
         for part in [*_parts(message.get("content")), *_parts(message.get("attachments"))]:
-            yield from _turns_of_part(part, speaker, known, said_at)
-    if text_of(message.get("errorMessage")):
+            yield from _turns_from_part(part, turn_role, name, said_at)
+    if text_or_none(message.get("errorMessage")):
         yield NewTurn("system", message["errorMessage"], INJECTED, said_at)
 
 
-def _turns_of_part(part: object, role: Role, name: str | None, said_at: str | None) -> Iterator[NewTurn]:
+def _turns_from_part(part: object, role: Role, name: str | None, said_at: str | None) -> Iterator[NewTurn]:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(part, dict) and kind == "toolCall":
-        given = part.get("arguments")
-        content = given if isinstance(given, str) else compact(given)
-        yield NewTurn("assistant", content, text_of(part.get("name")), said_at, text_of(part.get("id")))
+        tool, call_id = text_or_none(part.get("name")), text_or_none(part.get("id"))
+        yield NewTurn("assistant", text_or_json(part.get("arguments")), tool, said_at, call_id)
     elif isinstance(part, dict) and kind == "thinking":
-        if text_of(part.get("thinking")):
+        if text_or_none(part.get("thinking")):
             yield NewTurn("assistant", part["thinking"], THINKING, said_at)
     else:
-        yield NewTurn(role, _text(part), name, said_at)
+        yield NewTurn(role, part_text(part), name, said_at)
 
 
 def _parts(content: object) -> list[object]:
     return content if isinstance(content, list) else [] if content is None else [content]
-
-
-def _text(part: object) -> str:
-    """Text as it is, all else as JSON."""
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    return part if isinstance(part, str) else compact(part)

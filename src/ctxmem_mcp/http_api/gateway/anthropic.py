@@ -12,7 +12,7 @@ from ctxmem_mcp.http_api.gateway.conversation import Message, Said, Sizes, mende
 from ctxmem_mcp.http_api.gateway.cut_point import Block, Cut
 from ctxmem_mcp.http_api.gateway.provider import Heard, Usage, whole
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.transcripts.content_blocks import turns_of_blocks
+from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 
 PATH = "/v1/messages"
 # The API takes no more than this many marks in a request.
@@ -28,7 +28,7 @@ class Anthropic:
     def said(self, body: Mapping[str, Any], sizes: Sizes) -> Said:
         """Raises InvalidArgument where the messages are none."""
         system = unmarked(body.get("system"))
-        lead = mended(turn for turn in turns_of_blocks("system", system) if turn.content)
+        lead = mended(turn for turn in turns_from_blocks("system", system) if turn.content)
         messages = [_message(message, i, sizes) for i, message in enumerate(_messages(body))]
         return Said(lead, sizes.of(lead, system), tuple(messages))
 
@@ -48,7 +48,7 @@ class Anthropic:
         """The turns of an answer that came whole; none where it is no answer."""
         if not isinstance(found, dict) or found.get("role") != "assistant":
             return []
-        turns = turns_of_blocks("assistant", unmarked(found.get("content")))
+        turns = turns_from_blocks("assistant", unmarked(found.get("content")))
         return list(mended(turn for turn in turns if turn.content or turn.call_id))
 
     def usage(self, found: Any) -> Usage:
@@ -92,7 +92,7 @@ def _message(message: Any, i: int, sizes: Sizes) -> Message:
     if role not in ("user", "assistant", "system"):
         raise InvalidArgument(f"messages[{i}].role", f"is {role!r}; takes user or assistant")
     content = unmarked(message.get("content"))
-    turns = mended(turn for turn in turns_of_blocks(role, content) if turn.content or turn.call_id)
+    turns = mended(turn for turn in turns_from_blocks(role, content) if turn.content or turn.call_id)
     results = frozenset(turn.call_id for turn in turns if turn.role == "tool" and turn.call_id)
     return Message(
         turns,

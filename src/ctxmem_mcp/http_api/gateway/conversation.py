@@ -12,7 +12,7 @@ from ctxmem_mcp.http_api.gateway.cut_point import Block
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.transcripts.base import RECALLED, RECALLED_END, Notes, compact
+from ctxmem_mcp.transcripts.base import RECALL_END, RECALL_START, ParseLog, compact_json
 
 # What a message costs beside its words; what a picture or a file costs, whatever its bytes.
 MESSAGE_TOKENS, MEDIA_TOKENS = 4, 1_600
@@ -95,13 +95,13 @@ def _media(content: object) -> Iterable[str]:
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict):
             if part.get("type") in MEDIA:
-                yield compact(part)
+                yield compact_json(part)
             yield from _media(part.get("content"))
 
 
 def mended(turns: Iterable[NewTurn]) -> tuple[NewTurn, ...]:
     """Half a surrogate pair is no text that can be kept: U+FFFD stands for it. Upstream goes what came."""
-    return Notes().mended((0, turn) for turn in turns)
+    return ParseLog().sanitize((0, turn) for turn in turns)
 
 
 def unmarked(content: Any) -> Any:
@@ -116,7 +116,7 @@ def unmarked(content: Any) -> Any:
 
 def quoted(view: str) -> str:
     """The view between marks of ours, so that nobody takes it for what the user said."""
-    return f"{RECALLED}\n{view.rstrip()}\n{RECALLED_END}"
+    return f"{RECALL_START}\n{view.rstrip()}\n{RECALL_END}"
 
 
 def turns_of(said: Said, lead: Sequence[NewTurn]) -> list[NewTurn]:

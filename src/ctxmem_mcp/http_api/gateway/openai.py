@@ -11,7 +11,7 @@ from ctxmem_mcp.http_api.gateway.conversation import Message, Said, Sizes, mende
 from ctxmem_mcp.http_api.gateway.cut_point import Block, Cut
 from ctxmem_mcp.http_api.gateway.provider import Heard, Usage, whole
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.transcripts.openai import turns_of_message
+from ctxmem_mcp.transcripts.openai import turns_from_message
 
 PATH = "/chat/completions"
 _LEADING = ("system", "developer")
@@ -44,7 +44,7 @@ class OpenAI:
         try:
             message = found["choices"][0]["message"]
             told = {"role": "assistant", **message, "content": message.get("content")}
-            return list(mended(turns_of_message(told, "answer")))
+            return list(mended(turns_from_message(told, "answer")))
         except (LookupError, TypeError, AttributeError, InvalidArgument):
             return []
 
@@ -93,7 +93,7 @@ def _leading(messages: Sequence[Any]) -> int:
 
 def _message(message: Any, i: int, sizes: Sizes) -> Message:
     plain = {**message, "content": unmarked(message["content"])} if _has_parts(message) else message
-    turns = mended(turns_of_message(plain, f"messages[{i}]"))
+    turns = mended(turns_from_message(plain, f"messages[{i}]"))
     role = message["role"]
     result = message.get("tool_call_id")
     return Message(

@@ -1,3 +1,3 @@
-from ctxmem_mcp.transcripts.claude_code.parser import begun, grown, looks_like, parse
+from ctxmem_mcp.transcripts.claude_code.parser import looks_like, parse, parse_resumable, resume
 
-__all__ = ["begun", "grown", "looks_like", "parse"]
+__all__ = ["looks_like", "parse", "parse_resumable", "resume"]

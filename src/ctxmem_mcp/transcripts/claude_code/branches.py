@@ -1,63 +1,71 @@
-"""The ways through a Claude Code session: the conversation as it stands, and those that a rewind left behind.
+"""The branches of a Claude Code session: the conversation as it stands, and those that a rewind abandoned.
 
-A rewind shows as a prompt whose parent was answered by another prompt before. Between two prompts rows stay in file
-order: parallel calls branch there, and every branch was said.
+A rewind shows as a prompt whose parent already has another prompt after it. An exchange is a prompt with the rows up to
+the next prompt. Within an exchange rows stay in file order: parallel calls fork the tree of rows there, and every fork
+is part of the conversation.
 """
 
 from __future__ import annotations
 
-from ctxmem_mcp.transcripts.json_lines import Row, text_of
+from collections.abc import Iterable
 
-_Numbered = tuple[int, Row]
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, text_or_none
+
+ExchangeRow = tuple[int, NumberedRow]
+"""A row with its exchange, which is named by the line of its prompt."""
 
 
-def ways(numbered: list[_Numbered]) -> list[list[_Numbered]]:
-    """From the first prompt to each last one, rows in file order; the way to the file's end comes last."""
-    if not numbered:
+def find_branches(numbered: Iterable[NumberedRow]) -> list[list[NumberedRow]]:
+    """Returns each branch from the first prompt to a last one, its rows in file order.
+
+    The branch that the file ends in comes last. Without rows there is one empty branch.
+    """
+    placed, parent_of = split_exchanges(numbered)
+    if not placed:
         return [[]]
-    placed, before = sections(sorted(numbered, key=lambda pair: pair[0]))
     end = placed[-1][0]
-    followed = {section for section in before.values() if section is not None}
-    ends = [section for section in before if section not in followed and section != end]
-    found = []
-    for last in [*ends, end]:
-        kept = _way(before, last)
-        found.append([pair for section, pair in placed if section in kept])
-    return found
+    parents = set(parent_of.values())
+    tips = [exchange for exchange in parent_of if exchange not in parents and exchange != end]
+    branches = []
+    for tip in [*tips, end]:
+        members = _with_ancestors(parent_of, tip)
+        branches.append([pair for exchange, pair in placed if exchange in members])
+    return branches
 
 
-def sections(numbered: list[_Numbered]) -> tuple[list[tuple[int, _Numbered]], dict[int, int | None]]:
-    """Each row with the section it stands in, a prompt and what follows it named by the prompt's line; and of each
-    section the one before it. A row whose parent is not there goes with the row before it in the file."""
-    section_of: dict[str, int] = {}
-    before: dict[int, int | None] = {}
-    placed: list[tuple[int, _Numbered]] = []
-    here: int | None = None
-    for line, row in numbered:
-        parent = text_of(row.get("parentUuid")) or text_of(row.get("logicalParentUuid")) or ""
-        uuid = text_of(row.get("uuid"))
-        section = section_of.get(parent, here)
-        if section is None or is_prompt(row):
-            before[line] = section
-            section = line
+def split_exchanges(numbered: Iterable[NumberedRow]) -> tuple[list[ExchangeRow], dict[int, int | None]]:
+    """Assigns each row to an exchange.
+
+    A row whose parent is not in the file belongs to the exchange of the row before it.
+
+    Returns:
+        The rows in file order, each with its exchange; and each exchange with the one before it (None for the first).
+    """
+    exchange_of: dict[str, int] = {}
+    parent_of: dict[int, int | None] = {}
+    placed: list[ExchangeRow] = []
+    current: int | None = None
+    for line, row in sorted(numbered, key=lambda pair: pair[0]):
+        uuid = text_or_none(row.get("uuid"))
+        exchange = exchange_of.get(parent_uuid(row) or "", current)
+        if exchange is None or is_prompt(row):
+            parent_of[line] = exchange
+            exchange = line
         if uuid:
-            section_of[uuid] = section
-        if uuid or here is None:
-            here = section
-        placed.append((section, (line, row)))
-    return placed, before
+            exchange_of[uuid] = exchange
+        if uuid or current is None:
+            current = exchange
+        placed.append((exchange, (line, row)))
+    return placed, parent_of
 
 
-def _way(before: dict[int, int | None], last: int | None) -> set[int]:
-    kept: set[int] = set()
-    while last is not None and last not in kept:
-        kept.add(last)
-        last = before.get(last)
-    return kept
+def parent_uuid(row: Row) -> str | None:
+    """Returns the id of the row's parent; across a compaction, of its logical parent."""
+    return text_or_none(row.get("parentUuid")) or text_or_none(row.get("logicalParentUuid"))
 
 
 def is_prompt(row: Row) -> bool:
-    """A user's row that begins something: no result of a tool, nothing that the host put in or kept waiting."""
+    """Returns whether a row starts an exchange: the user's, not a tool's result, nor injected or queued by the host."""
     message = row.get("message")
     if row.get("type") != "user" or row.get("isMeta") or not row.get("uuid") or not isinstance(message, dict):
         return False
@@ -65,3 +73,11 @@ def is_prompt(row: Row) -> bool:
     if isinstance(content, list):
         return not any(isinstance(block, dict) and block.get("type") == "tool_result" for block in content)
     return isinstance(content, str)
+
+
+def _with_ancestors(parent_of: dict[int, int | None], exchange: int | None) -> set[int]:
+    members: set[int] = set()
+    while exchange is not None and exchange not in members:
+        members.add(exchange)
+        exchange = parent_of.get(exchange)
+    return members

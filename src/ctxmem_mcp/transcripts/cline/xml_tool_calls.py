@@ -1,21 +1,21 @@
-"""Calls in Cline's assistant messages, which older versions write into the text as tags: the tool's, and in it one for
-each argument.
+"""Calls in Cline's assistant messages that older versions write into the text as tags: one for the tool, and in it one
+for each argument.
 
-Only tags of tools that Cline and its forks have had, at the beginning of a line and closed again, are calls; all else
-is text. Tools by which the agent speaks give what is said in them as words, and then a call with the other arguments.
+A call has to be a tag of a tool that Cline or a fork has had, at the beginning of a line and closed again; all else is
+text. A tool by which the agent speaks becomes its words and then a call with the other arguments.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctxmem_mcp.models import THINKING, NewTurn
-from ctxmem_mcp.transcripts.base import compact
+from ctxmem_mcp.transcripts.base import text_or_json
 
-# A tool by which the agent speaks, and the argument that holds its words.
-_SAID_IN = {
+# Tools by which the agent speaks, each with the argument that holds its words.
+_SPEECH_ARGUMENT = {
     "attempt_completion": "result",
     "plan_mode_respond": "response",
     "plan_mode_response": "response",
@@ -23,69 +23,83 @@ _SAID_IN = {
     "ask_followup_question": "question",
 }
 _TOOLS = (
-    *_SAID_IN, "access_mcp_resource", "apply_diff", "apply_patch", "browser_action", "codebase_search", "condense",
-    "edit_file", "execute_command", "fetch_instructions", "focus_chain", "generate_explanation", "generate_image",
-    "insert_content", "list_code_definition_names", "list_files", "load_mcp_documentation", "new_rule", "new_task",
-    "read_file", "replace_in_file", "report_bug", "run_slash_command", "search_and_replace", "search_files",
-    "summarize_task", "switch_mode", "update_todo_list", "use_mcp_tool", "use_skill", "use_subagents", "web_fetch",
-    "web_search", "write_to_file",
+    *_SPEECH_ARGUMENT, "access_mcp_resource", "apply_diff", "apply_patch", "browser_action", "codebase_search",
+    "condense", "edit_file", "execute_command", "fetch_instructions", "focus_chain", "generate_explanation",
+    "generate_image", "insert_content", "list_code_definition_names", "list_files", "load_mcp_documentation",
+    "new_rule", "new_task", "read_file", "replace_in_file", "report_bug", "run_slash_command", "search_and_replace",
+    "search_files", "summarize_task", "switch_mode", "update_todo_list", "use_mcp_tool", "use_skill", "use_subagents",
+    "web_fetch", "web_search", "write_to_file",
 )  # fmt: skip
-_OPENED = re.compile(rf"^[ \t]*<({'|'.join(_TOOLS)}|thinking)>", re.MULTILINE)
+_THINKING_TAG = "thinking"
+_OPENING = re.compile(rf"^[ \t]*<({'|'.join(_TOOLS)}|{_THINKING_TAG})>", re.MULTILINE)
 _ARGUMENT = re.compile(r"\s*<(\w+)>")
-# Arguments whose text may hold their own closing tag: they end at its last.
-_WHOLE_FILES = ("content", "diff")
+# Arguments whose text may hold their own closing tag: they end at the last one.
+_FILE_ARGUMENTS = ("content", "diff")
 
 
-def turns_of_text(text: str, place: int, said_at: str | None) -> Iterator[NewTurn]:
-    """An assistant's text and the calls in it, in order. A call has no id of its own: it is called after its message's
-    place and its own in that."""
+class _Element(NamedTuple):
+    """A closed element: text[start:end], its inner text without the tags."""
+
+    tag: str
+    inner: str
+    start: int
+    end: int
+
+
+def turns_from_assistant_text(text: str, number: int, said_at: str | None) -> Iterator[NewTurn]:
+    """Yields the words and the calls in a text, in order.
+
+    Args:
+        text: the text.
+        number: its message's number. Such a call has no id, so it is named after this and its own place in the text.
+        said_at: its time in ISO 8601.
+    """
     at = calls = 0
-    for start, name, inner, end in _elements(text):
-        if words := text[at:start].strip("\n"):
+    for element in _elements(text):
+        if words := text[at : element.start].strip("\n"):
             yield NewTurn("assistant", words, None, said_at)
-        at = end
-        if name == "thinking":
-            yield NewTurn("assistant", inner.strip("\n"), THINKING, said_at)
+        at = element.end
+        if element.tag == _THINKING_TAG:
+            yield NewTurn("assistant", element.inner.strip("\n"), THINKING, said_at)
             continue
-        yield from turns_of_call(name, _arguments(inner), f"call-{place}-{calls}", said_at)
+        yield from turns_from_call(element.tag, _parse_arguments(element.inner), f"call-{number}-{calls}", said_at)
         calls += 1
     rest = text[at:].strip("\n") if at else text
     if rest:
         yield NewTurn("assistant", rest, None, said_at)
 
 
-def _elements(text: str) -> Iterator[tuple[int, str, str, int]]:
-    """Tags of tools that are closed: where each begins, its name, what stands in it, where it ends."""
+def _elements(text: str) -> Iterator[_Element]:
     at, unclosed = 0, set[str]()
-    while opened := _OPENED.search(text, at):
-        at, name = opened.end(), opened[1]
-        closed = -1 if name in unclosed else text.find(f"</{name}>", at)
-        if closed < 0:
-            unclosed.add(name)
+    while opening := _OPENING.search(text, at):
+        at, tag = opening.end(), opening[1]
+        closing = -1 if tag in unclosed else text.find(f"</{tag}>", at)
+        if closing < 0:
+            unclosed.add(tag)
             continue
-        start, inner, at = opened.start(), text[at:closed], closed + len(name) + 3
-        yield start, name, inner, at
+        inner, at = text[at:closing], closing + len(tag) + 3
+        yield _Element(tag, inner, opening.start(), at)
 
 
-def turns_of_call(name: str, given: object, call: str | None, said_at: str | None) -> Iterator[NewTurn]:
-    """A call; before it, where the agent speaks by it, its words."""
-    said = _SAID_IN.get(name)
-    if said and isinstance(given, dict) and isinstance(given.get(said), str):
-        if words := given[said].strip("\n"):
+def turns_from_call(tool: str, arguments: object, call_id: str | None, said_at: str | None) -> Iterator[NewTurn]:
+    """Yields a call; before it, if the agent speaks by this tool, its words."""
+    speech = _SPEECH_ARGUMENT.get(tool)
+    if speech and isinstance(arguments, dict) and isinstance(arguments.get(speech), str):
+        if words := arguments[speech].strip("\n"):
             yield NewTurn("assistant", words, None, said_at)
-        given = {key: value for key, value in given.items() if key != said}
-    yield NewTurn("assistant", given if isinstance(given, str) else compact(given), name, said_at, call)
+        arguments = {key: value for key, value in arguments.items() if key != speech}
+    yield NewTurn("assistant", text_or_json(arguments), tool, said_at, call_id)
 
 
-def _arguments(inner: str) -> dict[str, Any] | str:
-    """What stands between a tool's tags, by argument; as it is where it is anything but arguments."""
+def _parse_arguments(inner: str) -> dict[str, Any] | str:
+    """Returns a call's arguments by name; the text itself if it is anything but arguments."""
     found: dict[str, Any] = {}
     at = 0
-    while opened := _ARGUMENT.match(inner, at):
-        name, closing = opened[1], f"</{opened[1]}>"
-        end = inner.rfind(closing) if name in _WHOLE_FILES else inner.find(closing, opened.end())
-        if end < opened.end() or name in found:
+    while opening := _ARGUMENT.match(inner, at):
+        name, closing = opening[1], f"</{opening[1]}>"
+        end = inner.rfind(closing) if name in _FILE_ARGUMENTS else inner.find(closing, opening.end())
+        if end < opening.end() or name in found:
             return inner
-        found[name] = inner[opened.end() : end]
+        found[name] = inner[opening.end() : end]
         at = end + len(closing)
     return inner if inner[at:].strip() else found

@@ -1,8 +1,8 @@
-"""The grammar of SpecStory's markdown: who speaks from which line on, which lines are a tool's or a thought's block.
+"""The grammar of SpecStory's markdown: which lines name a speaker, and which are the block of a tool or a thought.
 
-The writer escapes nothing, and sessions quote sessions. So a speaker's line counts only outside blocks and not with a
-time before the last speaker's (a sub-agent's: before the session began, for they are written when they are done); and
-a block ends at a closing line, unless a quoted speaker's line follows it.
+The writer escapes nothing, and sessions quote sessions. So a speaker's line counts only outside of blocks, and not with
+a time before the last speaker's (for a sub-agent: before the session began, because sub-agents are written when they
+are done); and a block ends at a closing line, unless a quoted speaker's line follows it.
 """
 
 from __future__ import annotations
@@ -12,119 +12,137 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ctxmem_mcp.transcripts.json_lines import instant_of
+from ctxmem_mcp.transcripts.json_lines import timestamp_or_none
 
-_SPEAKER = re.compile(
-    r"(?:(?P<bold>_\*\*)(?:🤖 )?|### (?:<span[^>]*>)?👤 )(?P<who>User|Agent|Assistant|Recap)(?P<note> - [\w, ]+)?"
-    r"(?: \((?P<of>[^)]*)\))?(?(bold)\*\*_|(?:</span>)?)\s*"
+_SPEAKER_LINE = re.compile(
+    r"(?:(?P<bold>_\*\*)(?:🤖 )?|### (?:<span[^>]*>)?👤 )(?P<label>User|Agent|Assistant|Recap)(?P<note> - [\w, ]+)?"
+    r"(?: \((?P<details>[^)]*)\))?(?(bold)\*\*_|(?:</span>)?)\s*"
 )
-_OF = re.compile(r"(?:(?P<model>.+) )?(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*)")
-TOOL = re.compile(r'<tool-use data-tool-type="[^"]*" data-tool-name="(?P<name>[^"]*)">(?:<details>)?\s*')
-THINK = "<think><details><summary>Thought Process</summary>"
-CLOSING = {"tool": ("</details></tool-use>", "</tool-use>"), "think": ("</details></think>", "</think>")}
+_DETAILS = re.compile(r"(?:(?P<model>.+) )?(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*)")
+TOOL_START = re.compile(r'<tool-use data-tool-type="[^"]*" data-tool-name="(?P<name>[^"]*)">(?:<details>)?\s*')
+THOUGHT_START = "<think><details><summary>Thought Process</summary>"
+CLOSINGS = {"tool": ("</details></tool-use>", "</tool-use>"), "think": ("</details></think>", "</think>")}
 RULE = "---"
-# Agents at work side by side are written in order to the second or so.
+# Agents that run side by side are written in order, give or take a few seconds.
 _OUT_OF_ORDER = timedelta(seconds=5)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """who: User, Agent, Assistant (an old word for it) or Recap. aside: a sub-agent's side of things."""
+    """What a speaker's line says.
 
-    who: str
-    aside: bool = False
+    Attributes:
+        label: User, Agent, Assistant (older files' name for Agent) or Recap.
+        is_sidechain: the line is about a sub-agent, the speaker or the one spoken to.
+        model: the model's name.
+        said_at: the time, which `datetime.fromisoformat` reads.
+    """
+
+    label: str
+    is_sidechain: bool = False
     model: str | None = None
     said_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Lines start..stop (exclusive) of one kind: speaker, text, tool or think. last: a speaker or the end follows."""
+class Segment:
+    """Lines of one kind, lines[start:stop].
+
+    Attributes:
+        kind: speaker, text, tool or think.
+        start: the first line, counted from 0.
+        stop: the line after the last.
+        speaker: whose they are.
+        is_last: another speaker follows, or the end of the file.
+    """
 
     kind: str
     start: int
     stop: int
     speaker: Speaker
-    last: bool = False
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Clock:
-    """From when on somebody can speak. aside: the same for sub-agents."""
+class _EarliestTimes:
+    """The time before which a speaker's line is quoted, for the main agent and for sub-agents."""
 
     main: datetime = _LONG_AGO
-    aside: datetime = _LONG_AGO
+    sidechain: datetime = _LONG_AGO
 
-    def after(self, speaker: Speaker) -> _Clock:
-        when = _time(speaker)
-        if when is None or speaker.aside:
+    def after(self, speaker: Speaker) -> _EarliestTimes:
+        time = _time(speaker)
+        if time is None or speaker.is_sidechain:
             return self
-        earliest = when - _OUT_OF_ORDER
-        return _Clock(max(self.main, earliest), earliest if self.aside == _LONG_AGO else self.aside)
+        earliest = time - _OUT_OF_ORDER
+        sidechain = earliest if self.sidechain == _LONG_AGO else self.sidechain
+        return _EarliestTimes(max(self.main, earliest), sidechain)
 
 
-def speaker_in(line: str) -> Speaker | None:
-    found = _SPEAKER.fullmatch(line) if line.startswith(("_**", "### ")) else None
+def parse_speaker(line: str) -> Speaker | None:
+    """Returns what a speaker's line says; None for any other line."""
+    found = _SPEAKER_LINE.fullmatch(line) if line.startswith(("_**", "### ")) else None
     if found is None:
         return None
-    of = _OF.fullmatch(found["of"] or "")
-    said_at = instant_of(of["time"]) if of else None
-    model = of["model"] if of and said_at else found["of"]
-    return Speaker(found["who"], (found["note"] or "") == " - sidechain", model, said_at)
+    details = _DETAILS.fullmatch(found["details"] or "")
+    said_at = timestamp_or_none(details["time"]) if details else None
+    model = details["model"] if details and said_at else found["details"]
+    return Speaker(found["label"], (found["note"] or "") == " - sidechain", model, said_at)
 
 
-def stretches(lines: list[str]) -> Iterator[Stretch]:
-    """All lines from the first speaker's on."""
-    clock, speaker = _Clock(), Speaker("User")
-    at = _next_speaker(lines, 0, clock)
+def split_segments(lines: list[str]) -> Iterator[Segment]:
+    """Yields the segments of a file from its first speaker on; together they are all of its lines from there."""
+    times, speaker = _EarliestTimes(), Speaker("User")
+    at = _next_speaker(lines, 0, times)
     while at < len(lines):
         kind, stop = "text", at + 1
-        if found := _speaking(lines[at], clock):
-            kind, speaker, clock = "speaker", found, clock.after(found)
-        elif speaker.who != "User" and (block := _block_in(lines[at])):
-            kind, stop = block, _end_of_block(lines, at + 1, CLOSING[block], clock)
+        if found := _unquoted_speaker(lines[at], times):
+            kind, speaker, times = "speaker", found, times.after(found)
+        elif speaker.label != "User" and (block := _block_start(lines[at])):
+            kind, stop = block, _block_end(lines, at + 1, CLOSINGS[block], times)
         else:
-            while stop < len(lines) and not _interrupts(lines[stop], speaker, clock):
+            while stop < len(lines) and not _ends_text(lines[stop], speaker, times):
                 stop += 1
-        yield Stretch(kind, at, stop, speaker, stop == len(lines) or _speaking(lines[stop], clock) is not None)
+        is_last = stop == len(lines) or _unquoted_speaker(lines[stop], times) is not None
+        yield Segment(kind, at, stop, speaker, is_last)
         at = stop
 
 
 def _time(speaker: Speaker) -> datetime | None:
-    when = datetime.fromisoformat(speaker.said_at) if speaker.said_at else None
-    if when is None or not 1970 <= when.year < 9999:
+    time = datetime.fromisoformat(speaker.said_at) if speaker.said_at else None
+    if time is None or not 1970 <= time.year < 9999:
         return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _speaking(line: str, clock: _Clock) -> Speaker | None:
-    """Who speaks from this line on; nobody where the line is quoted."""
-    found = speaker_in(line)
-    when = _time(found) if found else None
-    return None if found and when and when < (clock.aside if found.aside else clock.main) else found
+def _unquoted_speaker(line: str, times: _EarliestTimes) -> Speaker | None:
+    """Returns who speaks from this line on; None if it is no speaker's line, or a quoted one."""
+    found = parse_speaker(line)
+    time = _time(found) if found else None
+    return None if found and time and time < (times.sidechain if found.is_sidechain else times.main) else found
 
 
-def _interrupts(line: str, speaker: Speaker, clock: _Clock) -> bool:
-    return _speaking(line, clock) is not None or (speaker.who != "User" and _block_in(line) is not None)
+def _ends_text(line: str, speaker: Speaker, times: _EarliestTimes) -> bool:
+    return _unquoted_speaker(line, times) is not None or (speaker.label != "User" and _block_start(line) is not None)
 
 
-def _block_in(line: str) -> str | None:
-    return "think" if line.startswith(THINK) else "tool" if TOOL.fullmatch(line) else None
+def _block_start(line: str) -> str | None:
+    return "think" if line.startswith(THOUGHT_START) else "tool" if TOOL_START.fullmatch(line) else None
 
 
-def _end_of_block(lines: list[str], start: int, closing: tuple[str, ...], clock: _Clock) -> int:
-    """Behind its closing line; where it has none (the file was cut), the next speaker's."""
+def _block_end(lines: list[str], start: int, closing: tuple[str, ...], times: _EarliestTimes) -> int:
+    """Returns the line after a block's closing line; if there is none (the file was cut off), the next speaker's."""
     for i in range(start, len(lines)):
-        if lines[i].startswith(closing) and not _is_quoted(lines, i + 1, clock):
+        if lines[i].startswith(closing) and not _is_quoted(lines, i + 1, times):
             return i + 1
-    return _next_speaker(lines, start, clock)
+    return _next_speaker(lines, start, times)
 
 
-def _is_quoted(lines: list[str], after: int, clock: _Clock) -> bool:
+def _is_quoted(lines: list[str], after: int, times: _EarliestTimes) -> bool:
     line = next((line for line in lines[after : after + 4] if line.strip() and line.strip() != RULE), "")
-    return speaker_in(line) is not None and _speaking(line, clock) is None
+    return parse_speaker(line) is not None and _unquoted_speaker(line, times) is None
 
 
-def _next_speaker(lines: list[str], start: int, clock: _Clock) -> int:
-    return next((i for i in range(start, len(lines)) if _speaking(lines[i], clock)), len(lines))
+def _next_speaker(lines: list[str], start: int, times: _EarliestTimes) -> int:
+    return next((i for i in range(start, len(lines)) if _unquoted_speaker(lines[i], times)), len(lines))
