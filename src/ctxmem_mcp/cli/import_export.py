@@ -39,7 +39,9 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
 
     async def work(memory: Memory) -> list[ImportResult]:
         transcripts = list(importer.with_threads(read))
-        total = sum(len(way) for _, transcript in transcripts for way in (*transcript.abandoned_branches, transcript.turns))
+        total = sum(
+            len(way) for _, transcript in transcripts for way in (*transcript.abandoned_branches, transcript.turns)
+        )
         with _turns_progress(total, as_json) as advance:
             done = [
                 await importer.import_transcript(memory, file, one, retention_days, advance)
