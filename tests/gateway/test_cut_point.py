@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
-from ctxmem_mcp.http_api.gateway.conversation import Sizes
-from ctxmem_mcp.http_api.gateway.cut_point import Block, Cut, cut_of, splits_nothing, view_budget
+from ctxmem_mcp.http_api.gateway.conversation import TokenCounter
+from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts, find_cut, keeps_pairs_together, view_budget
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 
 BUDGET = 4_000
-SIZES = Sizes("o200k_base")
+TOKENS = TokenCounter("o200k_base")
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Block]:
+def histories(draw: st.DrawFn) -> list[MessageFacts]:
     """Requests, answers, calls whose results come at once, later, in parts, twice, or never."""
-    blocks: list[Block] = []
+    blocks: list[MessageFacts] = []
     waiting: list[str] = []
     for i in range(draw(st.integers(1, 40))):
         tokens = draw(st.sampled_from((5, 60, 400, 1_500, 6_000)))
@@ -29,23 +29,23 @@ def histories(draw: st.DrawFn) -> list[Block]:
         if kind == "call":
             ids = [f"c{i}.{n}" for n in range(draw(st.integers(1, 3)))]
             waiting += ids
-            blocks.append(Block(tokens, calls=frozenset(ids)))
+            blocks.append(MessageFacts(tokens, calls=frozenset(ids)))
         elif kind == "result" and waiting:
             answered = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
             if draw(st.booleans()):
                 waiting.append(answered)
-            blocks.append(Block(tokens, results=frozenset((answered,)), is_result=True))
+            blocks.append(MessageFacts(tokens, results=frozenset((answered,)), is_result=True))
         elif kind == "unnamed result" and blocks:
-            blocks.append(Block(tokens, is_result=True))
+            blocks.append(MessageFacts(tokens, is_result=True))
         else:
-            blocks.append(Block(tokens, asks=kind == "ask"))
+            blocks.append(MessageFacts(tokens, is_prompt=kind == "ask"))
     return blocks
 
 
 @given(histories())
-def test_a_call_and_its_results_are_never_on_two_sides(blocks: list[Block]) -> None:
+def test_a_call_and_its_results_are_never_on_two_sides(blocks: list[MessageFacts]) -> None:
     for end in range(1, len(blocks) + 1):
-        cut = cut_of(blocks[:end], BUDGET)
+        cut = find_cut(blocks[:end], BUDGET)
         if cut is None:
             continue
         assert 0 < cut.start < end
@@ -53,26 +53,26 @@ def test_a_call_and_its_results_are_never_on_two_sides(blocks: list[Block]) -> N
         after = {call for block in blocks[cut.start : end] for call in block.calls}
         assert not any((block.results - after) & before for block in blocks[cut.start : end])
         assert not blocks[cut.start].is_result
-        assert splits_nothing(blocks[:end], cut.start)
+        assert keeps_pairs_together(blocks[:end], cut.start)
 
 
 @given(histories())
-def test_what_fits_is_never_cut(blocks: list[Block]) -> None:
+def test_what_fits_is_never_cut(blocks: list[MessageFacts]) -> None:
     if sum(block.tokens for block in blocks) <= BUDGET:
-        assert cut_of(blocks, BUDGET) is None
+        assert find_cut(blocks, BUDGET) is None
 
 
-def _session(requests: int) -> list[Block]:
-    blocks = [Block(40, asks=True)]
+def _session(requests: int) -> list[MessageFacts]:
+    blocks = [MessageFacts(40, is_prompt=True)]
     for i in range(requests):
-        blocks.append(Block(50, calls=frozenset((f"c{i}",))))
-        blocks.append(Block(150, results=frozenset((f"c{i}",)), is_result=True))
+        blocks.append(MessageFacts(50, calls=frozenset((f"c{i}",))))
+        blocks.append(MessageFacts(150, results=frozenset((f"c{i}",)), is_result=True))
     return blocks
 
 
 def test_folds_come_in_steps_and_between_them_the_cut_stays() -> None:
     blocks = _session(300)
-    cuts = [cut_of(blocks[:end], 16_000) for end in range(1, len(blocks) + 1, 2)]
+    cuts = [find_cut(blocks[:end], 16_000) for end in range(1, len(blocks) + 1, 2)]
     moves = [after for before, after in pairwise(cuts) if before != after]
     assert 4 <= len(moves) <= 9
     assert [cut.start for cut in moves if cut] == sorted({cut.start for cut in moves if cut})
@@ -81,24 +81,24 @@ def test_folds_come_in_steps_and_between_them_the_cut_stays() -> None:
 def test_what_goes_as_it_came_and_the_view_fit_the_budget() -> None:
     blocks = _session(300)
     for end in range(1, len(blocks) + 1, 2):
-        cut = cut_of(blocks[:end], 16_000)
+        cut = find_cut(blocks[:end], 16_000)
         start = cut.start if cut else 0
-        pinned = sum(blocks[i].tokens for i in cut.kept) if cut else 0
+        pinned = sum(blocks[i].tokens for i in cut.pinned_messages) if cut else 0
         view = view_budget(16_000) if cut else 0
         assert view + pinned + sum(block.tokens for block in blocks[start:end]) <= 16_000
 
 
 def test_the_request_that_is_worked_on_is_kept_in_its_own_words() -> None:
-    cut = cut_of(_session(300), 16_000)
+    cut = find_cut(_session(300), 16_000)
     assert cut is not None
     assert cut.pinned == 0
-    assert cut.asked == 0
-    assert not _session(300)[cut.start].asks
+    assert cut.prompt == 0
+    assert not _session(300)[cut.start].is_prompt
 
 
 def test_a_request_too_long_is_not_kept_beside_the_view() -> None:
-    blocks = [Block(3_000, asks=True), *_session(300)[1:]]
-    assert cut_of(blocks, 16_000) == Cut(cut_of(blocks, 16_000).start, 0, None)  # type: ignore[union-attr]
+    blocks = [MessageFacts(3_000, is_prompt=True), *_session(300)[1:]]
+    assert find_cut(blocks, 16_000) == Cut(find_cut(blocks, 16_000).start, 0, None)  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- in both APIs' own shapes
@@ -123,11 +123,11 @@ def openai_messages(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @given(openai_messages())
 def test_a_folded_request_has_every_result_after_its_call_and_ends_as_it_came(messages: list[dict[str, Any]]) -> None:
-    shape = OpenAI()
-    cut = cut_of(shape.said({"messages": messages}, SIZES).blocks, BUDGET)
+    provider = OpenAI()
+    cut = find_cut(provider.parse_request({"messages": messages}, TOKENS).facts, BUDGET)
     if cut is None:
         return
-    body = shape.folded({"model": "m", "messages": messages}, cut, "view")
+    body = provider.compact_request({"model": "m", "messages": messages}, cut, "view")
     rest = messages[1 + cut.start :]
     assert body["messages"][0] == messages[0]
     assert body["messages"][-len(rest) :] == rest
@@ -146,6 +146,6 @@ def test_marks_for_a_cache_change_nothing_of_what_was_said(messages: list[dict[s
         return
     marked = json.loads(json.dumps(said))
     marked[-1]["content"][0]["cache_control"] = {"type": "ephemeral"}
-    plain = Anthropic().said({"system": "s", "messages": said}, SIZES)
-    assert Anthropic().said({"system": [{"type": "text", "text": "s"}], "messages": marked}, SIZES) == plain
-    assert plain.lane() == Anthropic().said({"system": "s", "messages": marked}, SIZES).lane()
+    plain = Anthropic().parse_request({"system": "s", "messages": said}, TOKENS)
+    assert Anthropic().parse_request({"system": [{"type": "text", "text": "s"}], "messages": marked}, TOKENS) == plain
+    assert plain.fingerprint() == Anthropic().parse_request({"system": "s", "messages": marked}, TOKENS).fingerprint()

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxmem_mcp.http_api.gateway.compaction import Keeping
-from ctxmem_mcp.http_api.gateway.memory_options import Wish
+from ctxmem_mcp.http_api.gateway.compaction import ConversationTracker
+from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.stores.in_memory import InMemoryStore
@@ -17,7 +17,7 @@ from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.transcripts.openai import turns_from_messages
 from tests.gateway.test_cut_point import openai_messages
 
-WISH = Wish(True, "m")
+OPTIONS = MemoryOptions(True, "m")
 Facts = list[tuple[str, str, str | None, str | None]]
 
 
@@ -34,12 +34,12 @@ def test_every_message_of_every_request_is_stored_byte_for_byte(
     ends = data.draw(st.lists(st.integers(2, len(messages)), min_size=1, max_size=4))
 
     async def replayed() -> None:
-        memory, keeping = Memory(InMemoryStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        memory, tracker = Memory(InMemoryStore(), ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
         for end in ends:
             body = {"model": "m", "messages": messages[:end]}
-            done = await keeping.prepared(memory, "", OpenAI(), body, WISH)
+            done = await tracker.compact(memory, "", OpenAI(), body, OPTIONS)
             wanted = [(t.role, t.content, t.name, t.call_id) for t in turns_from_messages(messages[:end])]
-            assert await _stored(memory, done.kept.conversation_id, done.kept.turn_ids) == wanted
+            assert await _stored(memory, done.conversation.conversation_id, done.conversation.turn_ids) == wanted
             _is_told_once(done.body, messages[:end])
             assert done.tokens_sent <= done.tokens_in
 
@@ -68,8 +68,8 @@ def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict
         body = {"model": "m", "messages": messages}
         sent = []
         for _ in range(2):
-            memory, keeping = Memory(store, ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
-            sent += [(await keeping.prepared(memory, "", OpenAI(), body, WISH)).body for _ in range(2)]
+            memory, tracker = Memory(store, ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
+            sent += [(await tracker.compact(memory, "", OpenAI(), body, OPTIONS)).body for _ in range(2)]
         assert sent[1:] == sent[:-1]
 
     asyncio.run(replayed())
@@ -77,11 +77,11 @@ def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict
 
 def test_two_requests_at_once_begin_one_conversation() -> None:
     async def both() -> None:
-        memory, keeping = Memory(InMemoryStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        memory, tracker = Memory(InMemoryStore(), ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
         messages = [{"role": "user", "content": f"word {i} " * 30} for i in range(300)]
         body = {"model": "m", "messages": messages}
-        done = await asyncio.gather(*(keeping.prepared(memory, "", OpenAI(), body, WISH) for _ in range(4)))
-        assert len({prepared.kept for prepared in done}) == 1
+        done = await asyncio.gather(*(tracker.compact(memory, "", OpenAI(), body, OPTIONS) for _ in range(4)))
+        assert len({compacted.conversation for compacted in done}) == 1
         assert len((await memory.conversations()).conversations) == 1
 
     asyncio.run(both())
@@ -89,11 +89,11 @@ def test_two_requests_at_once_begin_one_conversation() -> None:
 
 def test_where_nothing_was_said_before_the_cut_the_request_goes_as_it_came() -> None:
     async def asked() -> None:
-        memory, keeping = Memory(InMemoryStore(), ExtractiveSummarizer()), Keeping(4_000, "o200k_base")
+        memory, tracker = Memory(InMemoryStore(), ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
         silent: dict[str, Any] = {"role": "user", "content": []}
         body = {"model": "m", "messages": [silent, {"role": "user", "content": "word " * 5_000}]}
-        done = await keeping.prepared(memory, "", OpenAI(), body, WISH)
+        done = await tracker.compact(memory, "", OpenAI(), body, OPTIONS)
         assert done.body is None
-        assert len(done.kept.turn_ids) == 1
+        assert len(done.conversation.turn_ids) == 1
 
     asyncio.run(asked())

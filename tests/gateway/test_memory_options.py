@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.http_api.gateway.memory_options import wish_of, without_ours
+from ctxmem_mcp.http_api.gateway.memory_options import parse_options, strip_options
 
 Body = dict[str, Any]
 
@@ -34,9 +34,9 @@ Body = dict[str, Any]
 def test_suffixes_ask_for_memory_in_any_order_and_what_is_not_ours_stays(
     model: str, on: bool, sent: str, days: int | None
 ) -> None:
-    wish = wish_of({"model": model}, {})
-    assert (wish.on, wish.days) == (on, days)
-    assert without_ours({"model": model}, wish)["model"] == sent
+    options = parse_options({"model": model}, {})
+    assert (options.enabled, options.days) == (on, days)
+    assert strip_options({"model": model}, options)["model"] == sent
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_suffixes_ask_for_memory_in_any_order_and_what_is_not_ours_stays(
     ],
 )
 def test_headers_and_body_ask_for_it_and_false_wins(body: Body, headers: dict[str, str], on: bool) -> None:
-    wish = wish_of(body, headers)
-    assert wish.on is on
-    assert "memory" not in without_ours(body, wish)
-    assert without_ours(body, wish)["model"] == "m"
+    options = parse_options(body, headers)
+    assert options.enabled is on
+    assert "memory" not in strip_options(body, options)
+    assert strip_options(body, options)["model"] == "m"
 
 
 @pytest.mark.parametrize("theirs", [{"type": "store"}, [], "session-7", 2])
 def test_a_field_of_that_name_that_is_no_switch_is_somebody_elses(theirs: Any) -> None:
     body = {"model": "m", "memory": theirs}
-    wish = wish_of(body, {})
-    assert (wish.on, wish.said) == (False, False)
+    options = parse_options(body, {})
+    assert (options.enabled, options.must_strip) == (False, False)
     asked = {"model": "m:memory", "memory": theirs}
-    assert without_ours(asked, wish_of(asked, {})) == body
+    assert strip_options(asked, parse_options(asked, {})) == body
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_field_of_that_name_that_is_no_switch_is_somebody_elses(theirs: Any) -
     ],
 )
 def test_a_headers_days_beat_a_suffixs_and_are_clamped(body: Body, headers: dict[str, str], days: int) -> None:
-    assert wish_of(body, headers).days == days
+    assert parse_options(body, headers).days == days
 
 
 @pytest.mark.parametrize(
@@ -87,16 +87,16 @@ def test_a_headers_days_beat_a_suffixs_and_are_clamped(body: Body, headers: dict
     [(None, 16_000), (128_000, 16_000), ("128000", 16_000), (200, 8_000), (80_000, 10_000), ("x", 16_000)],
 )
 def test_the_models_window_bounds_the_budget_as_a_number_or_as_text(limit: object, budget: int) -> None:
-    wish = wish_of({"model": "m:memory", "model_context_limit": limit}, {})
-    assert wish.budget(16_000) == budget
-    assert "model_context_limit" not in without_ours({"model": "m:memory", "model_context_limit": limit}, wish)
+    options = parse_options({"model": "m:memory", "model_context_limit": limit}, {})
+    assert options.token_budget(16_000) == budget
+    assert "model_context_limit" not in strip_options({"model": "m:memory", "model_context_limit": limit}, options)
 
 
 @given(st.lists(st.sampled_from(["online", "memory", "memory-12", "8b", "x/y", "memory-x"]), max_size=5))
 def test_what_goes_upstream_is_the_model_without_our_suffixes(suffixes: list[str]) -> None:
-    wish = wish_of({"model": ":".join(["m", *suffixes])}, {})
-    assert wish.model == ":".join(["m", *(s for s in suffixes if s not in ("memory", "memory-12"))])
-    assert wish.on is any(s in ("memory", "memory-12") for s in suffixes)
+    options = parse_options({"model": ":".join(["m", *suffixes])}, {})
+    assert options.model == ":".join(["m", *(s for s in suffixes if s not in ("memory", "memory-12"))])
+    assert options.enabled is any(s in ("memory", "memory-12") for s in suffixes)
 
 
 @given(
@@ -105,5 +105,5 @@ def test_what_goes_upstream_is_the_model_without_our_suffixes(suffixes: list[str
     )
 )
 def test_a_request_that_asks_for_nothing_is_left_as_it_is(body: Body) -> None:
-    wish = wish_of(body, {})
-    assert not wish.said or "memory" in body or ":" in str(body.get("model"))
+    options = parse_options(body, {})
+    assert not options.must_strip or "memory" in body or ":" in str(body.get("model"))

@@ -348,7 +348,7 @@ def test_when_the_client_hangs_up_the_upstream_is_let_go_and_nothing_half_is_kep
                 next(answer.iter_raw())
         else:
             with pytest.raises(httpx2.ReadTimeout):
-                api.post(f"{house.url}/v1/chat/completions", json=body, timeout=httpx2.Timeout(30, read=0.5))
+                api.post(f"{house.url}/v1/chat/completions", json=body, timeout=httpx2.Timeout(30, read=2))
     assert known.gone.wait(10)
     (conversation,) = house.conversations()
     assert kept(house, conversation) == as_turns(long_history(2))

@@ -16,8 +16,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ctxmem_mcp.http_api.gateway import provider
-from ctxmem_mcp.http_api.gateway.provider import Events
+from ctxmem_mcp.http_api.gateway import sse
+from ctxmem_mcp.http_api.gateway.sse import EventParser
 from tests.gateway.harness import Answers, House, Upstream, anthropic_events, gateway, openai_events, says, upstream
 
 ASKED = [{"role": "user", "content": "What fails?"}]
@@ -152,7 +152,7 @@ def test_calls_that_an_upstream_does_not_number_are_kept_apart(house: House, kno
 def test_an_answer_too_long_to_be_heard_goes_by_and_is_not_kept_with_a_hole(
     house: House, known: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "_LINE_BYTES_MAX", 1_000)
+    monkeypatch.setattr(sse, "_LINE_BYTES_MAX", 1_000)
     said = deltas({"content": "x" * 2_000}, {"content": "the end"})
     known.answers = streams(*(said[i : i + 100] for i in range(0, len(said), 100)))
     assert asked(house) == said
@@ -164,6 +164,6 @@ def test_an_answer_too_long_to_be_heard_goes_by_and_is_not_kept_with_a_hole(
 def test_events_are_read_whatever_ends_their_lines_and_wherever_they_are_cut(ending: str, size: int) -> None:
     lines = [": kept alive", "", "event: x", 'data: {"a":', 'data:"b"}', "", "", "data: no json", "", 'data: ["last"]']
     sent = ending.join(lines).encode()
-    events = Events()
+    events = EventParser()
     found = [event for i in range(0, len(sent), size) for event in events.feed(sent[i : i + size])]
-    assert [*found, *events.end()] == [{"a": "b"}, ["last"]]
+    assert [*found, *events.finish()] == [{"a": "b"}, ["last"]]

@@ -1,10 +1,10 @@
-"""The gateway: stands before the model that the user talks to, and sends long conversations on as a view and a rest.
+"""The gateway: a proxy for models' APIs that stores conversations and replaces the older part of long ones by a view.
 
 POST /v1/chat/completions        OpenAI's       → CTXMEM_UPSTREAM_BASE_URL
 POST /v1/messages                Anthropic's    → CTXMEM_UPSTREAM_ANTHROPIC_URL
 POST /v1/messages/count_tokens
-GET  /v1/models                  of whichever the client speaks
-GET  /v1/usage                   what was sent and saved, and what it cost
+GET  /v1/models                  of the API that the client uses
+GET  /v1/usage                   tokens sent and saved, and their cost
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def build_routes(deps: Deps) -> list[Route]:
-    """The gateway's routes. Nothing of an upstream is loaded before the first request."""
+    """Returns the gateway's routes. Nothing for the upstream is imported before the first request."""
     from ctxmem_mcp.http_api.gateway.routes import build_routes
 
     return build_routes(deps)

@@ -1,12 +1,12 @@
-"""Where a long conversation is cut: what was said before is told in a view, what follows goes as it came. Pure.
+"""Where a long conversation is cut: messages before the cut become a view, those after it are sent unchanged. Pure.
 
     m0 m1 m2 m3 m4 m5 m6 │ m7 m8 m9
-    └──── the view ────┘   └ as they came ┘
+    └──── the view ────┘   └ unchanged ┘
 
-The cut is decided from the messages alone, by going through them from the first: when they no longer fit, as much is
-folded as leaves a small rest, and then nothing until they don't fit again. So every request between two folds begins
-with the same bytes, after a restart too, and an edit folds anew only from where it was made. A call and its results are
-never on two sides of a cut.
+The cut depends on the messages alone. They are processed from the first on: when they no longer fit, the cut moves so
+far that only a small rest remains, and then stays until they again do not fit. So all requests between two moves begin
+with the same bytes, after a restart too, and an edit changes only the cuts after it. A call and its results are always
+on the same side.
 """
 
 from __future__ import annotations
@@ -14,102 +14,114 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Of the budget: for the view; what is left of the rest when it is folded; what a request may take that is kept beside
-# the view in its own words.
+# Shares of the budget: for the view; for the rest right after the cut has moved; for a pinned prompt at most.
 VIEW_SHARE, REST_SHARE, PINNED_SHARE = 0.35, 0.12, 0.125
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """What a cut needs to know of a message. calls: ids of those it makes; results: ids of those it answers.
+class MessageFacts:
+    """What the choice of a cut needs to know about a message.
 
-    asks: a person's own words, or whoever gives the agent its task. is_result: it holds results, with an id or without.
+    Attributes:
+        tokens: its size.
+        calls: ids of the tool calls that it makes.
+        results: ids of the tool calls whose results it has.
+        is_prompt: it is the user's own text, or the task that an agent was given.
+        is_result: it has tool results, with or without an id.
     """
 
     tokens: int
     calls: frozenset[str] = frozenset()
     results: frozenset[str] = frozenset()
-    asks: bool = False
+    is_prompt: bool = False
     is_result: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """start: the first message that goes as it came. asked: the request at the time of folding, whose words the view
-    is opened for. pinned: the request that the rest works on, where the rest doesn't begin with it and it is short."""
+    """A cut, as indexes of messages.
+
+    Attributes:
+        start: the first message that is sent unchanged.
+        prompt: the user's prompt when the cut moved here: the view's query.
+        pinned: the prompt that the rest works on, if it is before the cut and short enough to be sent beside the view.
+    """
 
     start: int
-    asked: int | None
+    prompt: int | None
     pinned: int | None
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def pinned_messages(self) -> tuple[int, ...]:
+        """The messages before the cut that are sent verbatim beside the view."""
         return () if self.pinned is None else (self.pinned,)
 
 
 def view_budget(budget: int) -> int:
+    """Returns the share of a request's token budget that its view may take."""
     return round(budget * VIEW_SHARE)
 
 
-def cut_of(blocks: Sequence[Block], budget: int) -> Cut | None:
-    """The cut for a request with these messages; None while they fit."""
+def find_cut(messages: Sequence[MessageFacts], budget: int) -> Cut | None:
+    """Returns the cut of a request, or None if its messages fit the budget (in tokens)."""
     cut, size = None, 0
-    for i, block in enumerate(blocks):
-        size += block.tokens
-        room = budget if cut is None else budget - view_budget(budget) - _tokens(blocks, cut.kept)
-        if size <= room:
+    for i, message in enumerate(messages):
+        size += message.tokens
+        limit = budget if cut is None else budget - view_budget(budget) - _tokens(messages, cut.pinned_messages)
+        if size <= limit:
             continue
-        start = _start(blocks[: i + 1], cut.start if cut else 0, round(budget * REST_SHARE))
+        start = _choose_start(messages[: i + 1], cut.start if cut else 0, round(budget * REST_SHARE))
         if start and (cut is None or start > cut.start):
-            cut = _cut_at(blocks, start, i, budget)
-            size = _tokens(blocks, range(start, i + 1))
-    if cut is None or splits_nothing(blocks, cut.start):
+            cut = _cut_at(messages, start, i, budget)
+            size = _tokens(messages, range(start, i + 1))
+    if cut is None or keeps_pairs_together(messages, cut.start):
         return cut
-    # A result came late, after its call had been folded.
-    start = next(start for start in range(cut.start, -1, -1) if splits_nothing(blocks, start))
-    return _cut_at(blocks, start, cut.asked or 0, budget) if start else None
+    # A result arrived after its call was already before the cut.
+    start = next(start for start in range(cut.start, -1, -1) if keeps_pairs_together(messages, start))
+    return _cut_at(messages, start, cut.prompt or 0, budget) if start else None
 
 
-def splits_nothing(blocks: Sequence[Block], start: int) -> bool:
-    """Whether every result from `start` on has its call there too."""
-    if start and start < len(blocks) and blocks[start].is_result:
+def keeps_pairs_together(messages: Sequence[MessageFacts], start: int) -> bool:
+    """Returns whether every tool result from `start` on has its call there too."""
+    if start and start < len(messages) and messages[start].is_result:
         return False
-    open_calls: set[str] = set()
-    for block in blocks[:start]:
-        open_calls |= block.calls
-    made: set[str] = set()
-    for block in blocks[start:]:
-        if (block.results - made) & open_calls:
+    earlier_calls: set[str] = set()
+    for message in messages[:start]:
+        earlier_calls |= message.calls
+    calls: set[str] = set()
+    for message in messages[start:]:
+        if (message.results - calls) & earlier_calls:
             return False
-        made |= block.calls
+        calls |= message.calls
     return True
 
 
-def _start(blocks: Sequence[Block], low: int, rest: int) -> int:
-    """Where to cut so that about `rest` tokens are left: the first place there that is clean, else the last one."""
-    size, clean = 0, low
-    needed: set[str] = set()
-    for start in range(len(blocks) - 1, low, -1):
-        block = blocks[start]
-        size += block.tokens
-        needed = (needed | block.results) - block.calls
-        # A result without an id answers the message before it.
-        if needed or block.is_result:
+def _choose_start(messages: Sequence[MessageFacts], low: int, rest: int) -> int:
+    """Returns a start that leaves about `rest` tokens and parts no pair: the first such start there, else the last."""
+    size, best = 0, low
+    missing_calls: set[str] = set()
+    for start in range(len(messages) - 1, low, -1):
+        message = messages[start]
+        size += message.tokens
+        missing_calls = (missing_calls | message.results) - message.calls
+        # A result without an id belongs to the message before it.
+        if missing_calls or message.is_result:
             continue
-        if size > rest and clean > low:
+        if size > rest and best > low:
             break
-        clean = start
+        best = start
         if size > rest:
             break
-    return clean
+    return best
 
 
-def _cut_at(blocks: Sequence[Block], start: int, at: int, budget: int) -> Cut:
-    asked = next((i for i in range(max(at, start - 1), -1, -1) if blocks[i].asks), None)
-    before = next((i for i in range(start - 1, -1, -1) if blocks[i].asks), None)
-    wanted = before is not None and not blocks[start].asks and blocks[before].tokens <= budget * PINNED_SHARE
-    return Cut(start, asked, before if wanted else None)
+def _cut_at(messages: Sequence[MessageFacts], start: int, at: int, budget: int) -> Cut:
+    """Returns the cut at `start`, chosen when message `at` no longer fitted."""
+    prompt = next((i for i in range(max(at, start - 1), -1, -1) if messages[i].is_prompt), None)
+    earlier = next((i for i in range(start - 1, -1, -1) if messages[i].is_prompt), None)
+    pins = earlier is not None and not messages[start].is_prompt and messages[earlier].tokens <= budget * PINNED_SHARE
+    return Cut(start, prompt, earlier if pins else None)
 
 
-def _tokens(blocks: Sequence[Block], which: Sequence[int] | range) -> int:
-    return sum(blocks[i].tokens for i in which)
+def _tokens(messages: Sequence[MessageFacts], indexes: Sequence[int] | range) -> int:
+    return sum(messages[i].tokens for i in indexes)

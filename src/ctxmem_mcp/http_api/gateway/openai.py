@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: a request's messages, the folded request, and the answer, whole or in events. Pure."""
+"""OpenAI's chat completions: parsing requests and responses, compacting a request. Pure."""
 
 from __future__ import annotations
 
@@ -7,71 +7,75 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.gateway.conversation import Message, Said, Sizes, mended, quoted, unmarked
-from ctxmem_mcp.http_api.gateway.cut_point import Block, Cut
-from ctxmem_mcp.http_api.gateway.provider import Heard, Usage, whole
+from ctxmem_mcp.http_api.gateway.conversation import (
+    Message,
+    ParsedRequest,
+    TokenCounter,
+    mark_as_recalled,
+    sanitise,
+    without_cache_marks,
+)
+from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
+from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.openai import turns_from_message
 
-PATH = "/chat/completions"
-_LEADING = ("system", "developer")
-_RESULTS = ("tool", "function")
+_SYSTEM_ROLES = ("system", "developer")
+_RESULT_ROLES = ("tool", "function")
 
 
 class OpenAI:
-    """How the gateway speaks chat completions."""
+    """The chat completions API. See `Provider` for the methods."""
 
-    path = PATH
-
-    def said(self, body: Mapping[str, Any], sizes: Sizes) -> Said:
-        """Raises InvalidArgument where the messages are none."""
+    def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         messages = _messages(body)
-        lead = _leading(messages)
-        told = [_message(message, i, sizes) for i, message in enumerate(messages)]
-        turns = tuple(turn for message in told[:lead] for turn in message.turns)
-        return Said(turns, sum(message.block.tokens for message in told[:lead]), tuple(told[lead:]))
+        split = _system_length(messages)
+        parsed = [_message(message, i, tokens) for i, message in enumerate(messages)]
+        system = tuple(turn for message in parsed[:split] for turn in message.turns)
+        return ParsedRequest(system, sum(message.facts.tokens for message in parsed[:split]), tuple(parsed[split:]))
 
-    def folded(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
-        """The request with what was said before the cut as a view. What follows is as it came."""
+    def compact_request(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
         messages = _messages(body)
-        lead = _leading(messages)
-        rest = messages[lead:]
-        sent = [*messages[:lead], {"role": "user", "content": quoted(view)}, *(rest[i] for i in cut.kept)]
-        return {**body, "messages": [*sent, *rest[cut.start :]]}
+        split = _system_length(messages)
+        rest = messages[split:]
+        pinned = (rest[i] for i in cut.pinned_messages)
+        head = [*messages[:split], {"role": "user", "content": mark_as_recalled(view)}, *pinned]
+        return {**body, "messages": [*head, *rest[cut.start :]]}
 
-    def answer(self, found: Any) -> list[NewTurn]:
-        """The turns of an answer that came whole; none where it is no answer."""
+    def parse_response(self, response: Any) -> list[NewTurn]:
         try:
-            message = found["choices"][0]["message"]
-            told = {"role": "assistant", **message, "content": message.get("content")}
-            return list(mended(turns_from_message(told, "answer")))
+            message = response["choices"][0]["message"]
+            answer = {"role": "assistant", **message, "content": message.get("content")}
+            return list(sanitise(turns_from_message(answer, "answer")))
         except (LookupError, TypeError, AttributeError, InvalidArgument):
             return []
 
-    def usage(self, found: Any) -> Usage:
-        told = found.get("usage") if isinstance(found, dict) else None
-        details = told.get("prompt_tokens_details") if isinstance(told, dict) else None
-        cached = details.get("cached_tokens") if isinstance(details, dict) else None
-        if not isinstance(told, dict):
+    def parse_usage(self, response: Any) -> Usage:
+        usage = response.get("usage") if isinstance(response, dict) else None
+        if not isinstance(usage, dict):
             return Usage()
-        return Usage(whole(told.get("prompt_tokens")), whole(told.get("completion_tokens")), whole(cached))
+        details = usage.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        return Usage(
+            count_or_none(usage.get("prompt_tokens")),
+            count_or_none(usage.get("completion_tokens")),
+            count_or_none(cached),
+        )
 
-    def with_raw(self, found: Any, saved: int) -> bool:
-        """Says in an answer's usage what the history would have cost as it came; False where it tells no usage."""
-        told = found.get("usage") if isinstance(found, dict) else None
-        if not isinstance(told, dict) or whole(told.get("prompt_tokens")) is None:
+    def annotate_usage(self, response: Any, saved: int) -> bool:
+        usage = response.get("usage") if isinstance(response, dict) else None
+        if not isinstance(usage, dict) or count_or_none(usage.get("prompt_tokens")) is None:
             return False
-        told["raw_prompt_tokens"] = told["prompt_tokens"] + saved
+        usage["raw_prompt_tokens"] = usage["prompt_tokens"] + saved
         return True
 
-    def heard(self) -> Heard:
-        return _Heard()
+    def assembler(self) -> AnswerAssembler:
+        return _Assembler()
 
-    def asks_for(self, body: Mapping[str, Any]) -> int | None:
-        """How many tokens the answer may have."""
-        return whole(body.get("max_completion_tokens", body.get("max_tokens")))
+    def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
+        return count_or_none(body.get("max_completion_tokens", body.get("max_tokens")))
 
-    def error(self, status: int, message: str) -> dict[str, Any]:
+    def error_body(self, status: int, message: str) -> dict[str, Any]:
         kind = "invalid_request_error" if status < 500 else "api_error"
         return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
@@ -79,31 +83,31 @@ class OpenAI:
 def _messages(body: Mapping[str, Any]) -> list[Any]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise InvalidArgument("messages", "takes a list of at least one message")
+        raise InvalidArgument("messages", "must be a non-empty array")
     return messages
 
 
-def _leading(messages: Sequence[Any]) -> int:
-    """How many messages the system prompt has."""
+def _system_length(messages: Sequence[Any]) -> int:
+    """Returns the number of messages that form the system prompt."""
     for i, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in _LEADING:
+        if not isinstance(message, dict) or message.get("role") not in _SYSTEM_ROLES:
             return i
     return len(messages)
 
 
-def _message(message: Any, i: int, sizes: Sizes) -> Message:
-    plain = {**message, "content": unmarked(message["content"])} if _has_parts(message) else message
-    turns = mended(turns_from_message(plain, f"messages[{i}]"))
+def _message(message: Any, i: int, tokens: TokenCounter) -> Message:
+    plain = {**message, "content": without_cache_marks(message["content"])} if _has_parts(message) else message
+    turns = sanitise(turns_from_message(plain, f"messages[{i}]"))
     role = message["role"]
     result = message.get("tool_call_id")
     return Message(
         turns,
-        Block(
-            sizes.of(turns, plain.get("content")),
+        MessageFacts(
+            tokens.count_message(turns, plain.get("content")),
             frozenset(turn.call_id for turn in turns if turn.role == "assistant" and turn.call_id),
-            frozenset((result,) if isinstance(result, str) and role in _RESULTS else ()),
-            asks=role == "user",
-            is_result=role in _RESULTS,
+            frozenset((result,) if isinstance(result, str) and role in _RESULT_ROLES else ()),
+            is_prompt=role == "user",
+            is_result=role in _RESULT_ROLES,
         ),
     )
 
@@ -113,27 +117,27 @@ def _has_parts(message: Any) -> bool:
 
 
 @dataclass(slots=True)
-class _Heard:
-    """An answer that comes in chunks. Only the first choice is kept: it is what the next request will hold."""
+class _Assembler:
+    """Assembles an answer from chunks. Only the first choice is stored: the next request will contain that one."""
 
     content: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     finished: bool = False
-    told: Usage = field(default_factory=Usage)
+    reported: Usage = field(default_factory=Usage)
 
-    def take(self, event: Any) -> None:
+    def add(self, event: Any) -> None:
         if not isinstance(event, dict):
             return
         if isinstance(event.get("usage"), dict):
-            self.told = OpenAI().usage(event)
+            self.reported = OpenAI().parse_usage(event)
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and choice.get("index", 0) == 0:
-                self._delta(choice.get("delta"))
+                self._add_delta(choice.get("delta"))
                 self.finished = self.finished or bool(choice.get("finish_reason"))
 
-    def _delta(self, delta: Any) -> None:
+    def _add_delta(self, delta: Any) -> None:
         if not isinstance(delta, dict):
             return
         for name, parts in (("content", self.content), ("refusal", self.refusal)):
@@ -142,11 +146,11 @@ class _Heard:
         calls = delta.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
-                self._call(call)
+                self._add_call(call)
 
-    def _call(self, call: dict[str, Any]) -> None:
+    def _add_call(self, call: dict[str, Any]) -> None:
         index = call.get("index")
-        if index is None:  # some upstreams don't number their calls: one with an id begins another
+        if index is None:  # some upstreams do not number their calls: an id starts a new one
             index = len(self.calls) if call.get("id") or not self.calls else len(self.calls) - 1
         known = self.calls.setdefault(index, {"id": None, "function": {"name": "", "arguments": ""}})
         known["id"] = known["id"] or call.get("id")
@@ -164,7 +168,7 @@ class _Heard:
             message["refusal"] = "".join(self.refusal)
         elif not content and not self.calls:
             message["content"] = ""
-        return OpenAI().answer({"choices": [{"message": message}]})
+        return OpenAI().parse_response({"choices": [{"message": message}]})
 
     def usage(self) -> Usage:
-        return self.told
+        return self.reported

@@ -1,7 +1,7 @@
-"""The gateway at work: a request in, memory asked, the request on, the answer back as it comes, and kept when whole.
+"""The gateway: stores a request's messages, compacts it if necessary, forwards it, and relays and stores the answer.
 
-Memory fails open. If it breaks or is late, the request goes upstream as it came; what it was doing comes to its end in
-the background, so that the next request finds more.
+Memory fails open. If it fails or is late, the request is forwarded unchanged; the work in progress is finished in the
+background, so that the next request finds more.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import usage_ledger
-from ctxmem_mcp.http_api.gateway.compaction import Keeping, Prepared
-from ctxmem_mcp.http_api.gateway.memory_options import Wish, wish_of, without_ours
-from ctxmem_mcp.http_api.gateway.provider import Hearing, Shape, Usage
-from ctxmem_mcp.http_api.gateway.upstream import Upstream, headers_back, headers_for
+from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
+from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
+from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
+from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
+from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.models import day_of
 
 if TYPE_CHECKING:
@@ -29,292 +30,302 @@ if TYPE_CHECKING:
 
     import httpx2
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
 
     from ctxmem_mcp.http_api.deps import Deps
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
-# A request of one message that asks for no more than this is a probe or wants a title: nobody goes on from it.
-ASIDE_TOKENS_MAX = 128
-HEADER = "x-ctxmem-"
+# A request with a single message and at most this many output tokens is a probe or asks for a title: no conversation
+# continues from it.
+SIDE_REQUEST_TOKENS_MAX = 128
+HEADER_PREFIX = "x-ctxmem-"
+# nginx's status for a client that closed the connection before there was a response.
+CLIENT_CLOSED = 499
+
+Outcome = Literal["off", "aside", "whole", "folded", "late", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where requests of one API go. key: the header with the configured key."""
+class Endpoint:
+    """An upstream endpoint.
+
+    Attributes:
+        url: its URL.
+        key: the header with the configured key; empty to forward the client's key.
+    """
 
     url: str
     key: Mapping[str, str]
 
 
 @dataclass(slots=True)
-class Doing:
-    """One request on its way. told: what memory did, in a word: off, aside, whole, folded, late, failed."""
+class ProxiedRequest:
+    """A request on its way through the gateway.
+
+    Attributes:
+        request: the client's request.
+        provider: the API that it uses.
+        endpoint: where it is forwarded.
+        content: the body to forward.
+        outcome: what memory did, as reported in `x-ctxmem-memory`.
+        days: the requested retention.
+        compacted: the result of the compaction.
+        compaction: the task that stores and compacts the request; it may outlast the time limit.
+    """
 
     request: Request
-    shape: Shape
-    target: Target
+    provider: Provider
+    endpoint: Endpoint
     content: bytes
-    body: dict[str, Any] | None = None
-    told: str = "off"
+    outcome: Outcome = "off"
     days: int | None = None
-    prepared: Prepared | None = None
-    preparing: asyncio.Task[Prepared] | None = None
+    compacted: Compacted | None = None
+    compaction: asyncio.Task[Compacted] | None = None
 
     def headers(self) -> list[tuple[str, str]]:
-        """What was done, for the answer."""
-        told = {"memory": self.told}
-        if self.prepared is not None:
-            told |= {
-                "conversation": self.prepared.kept.conversation_id,
-                "tokens-in": str(self.prepared.tokens_in),
-                "tokens-sent": str(self.prepared.tokens_sent),
+        """Returns the response headers that report what memory did."""
+        report: dict[str, str] = {"memory": self.outcome}
+        if self.compacted is not None:
+            report |= {
+                "conversation": self.compacted.conversation.conversation_id,
+                "tokens-in": str(self.compacted.tokens_in),
+                "tokens-sent": str(self.compacted.tokens_sent),
                 "tokens-saved": str(self.saved),
             }
-        if self.days is not None and self.told not in ("off", "aside"):
-            told["retention-days"] = str(self.days)
-        return [(HEADER + name, value) for name, value in told.items()]
+        if self.days is not None and self.outcome not in ("off", "aside"):
+            report["retention-days"] = str(self.days)
+        return [(HEADER_PREFIX + name, value) for name, value in report.items()]
 
     @property
     def saved(self) -> int:
-        return self.prepared.tokens_in - self.prepared.tokens_sent if self.prepared else 0
+        """The tokens that compaction saved."""
+        return self.compacted.tokens_in - self.compacted.tokens_sent if self.compacted else 0
 
 
 class Gateway:
-    """Answers what clients ask of a model."""
+    """Forwards requests to the models' APIs, with memory."""
 
     def __init__(self, deps: Deps, upstream: Upstream | None = None) -> None:
         settings = deps.settings
         self._deps = deps
-        self._keeping = Keeping(settings.gateway_tokens, settings.encoding)
+        self._tracker = ConversationTracker(settings.gateway_tokens, settings.encoding)
         self._upstream = upstream or Upstream(settings.upstream_seconds)
-        self._late: set[asyncio.Task[Any]] = set()
-        self._noted: set[asyncio.Task[None]] = set()
+        self._memory_tasks: set[asyncio.Task[Any]] = set()
+        self._ledger_tasks: set[asyncio.Task[None]] = set()
 
-    async def answer(self, request: Request, shape: Shape, target: Target, *, counts: bool = False) -> Response:
-        """counts: the request only wants its tokens counted."""
-        doing = Doing(request, shape, target, await request.body())
-        await self._with_memory(doing, counts)
-        return await self.sent_on(doing, counts)
+    async def handle(
+        self, request: Request, provider: Provider, endpoint: Endpoint, *, counts_only: bool = False
+    ) -> Response:
+        """Applies memory to a request, and forwards it.
 
-    async def sent_on(self, doing: Doing, counts: bool = False) -> Response:
-        """Sends the request on; the answer comes back as the upstream gives it."""
+        Args:
+            request: the client's request.
+            provider: the API that it uses.
+            endpoint: where to forward it.
+            counts_only: the request asks for a token count, not for an answer.
+        """
+        proxied = ProxiedRequest(request, provider, endpoint, await request.body())
+        await self._apply_memory(proxied, counts_only)
+        return await self.forward(proxied, counts_only)
+
+    async def forward(self, proxied: ProxiedRequest, counts_only: bool = False) -> Response:
+        """Forwards a request, and returns the upstream's response unchanged."""
         import httpx2
 
         from ctxmem_mcp.http_api.deps import credential_headers
 
-        request = doing.request
-        headers = headers_for(request.headers.items(), credential_headers(request), doing.target.key)
-        content = doing.content if request.method == "POST" else None
-        sending = self._upstream.send(request.method, doing.target.url, request.url.query, headers, content)
+        request = proxied.request
+        headers = request_headers(request.headers.items(), credential_headers(request), proxied.endpoint.key)
+        content = proxied.content if request.method == "POST" else None
+        sending = self._upstream.send(request.method, proxied.endpoint.url, request.url.query, headers, content)
         try:
-            response = await _unless_gone(request, sending)
+            response = await unless_disconnected(request, sending)
         except httpx2.TimeoutException:
-            return self._failed(doing, 504, "The upstream did not answer in time.")
+            message = "The upstream did not respond within the time limit (CTXMEM_UPSTREAM_SECONDS)."
+            return _error_response(proxied, 504, message)
         except httpx2.HTTPError as error:
-            return self._failed(doing, 502, f"The upstream can't be reached: {type(error).__name__}.")
+            return _error_response(proxied, 502, f"The upstream is unreachable: {type(error).__name__}.")
         if response is None:
-            return Response(status_code=499)
-        back = headers_back(response.headers.multi_items()) + doing.headers()
+            return Response(status_code=CLIENT_CLOSED)
+        relayed = response_headers(response.headers.multi_items()) + proxied.headers()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            return _with_headers(_Relayed(self._streamed(doing, response), response), back)
-        return await self._whole(doing, response, back, counts)
+            return with_headers(RelayedStream(self._stream(proxied, response), response), relayed)
+        return await self._complete(proxied, response, relayed, counts_only)
+
+    async def close(self) -> None:
+        """Finishes what is still being stored, since there is no memory afterwards, and closes the upstream."""
+        if self._memory_tasks:
+            await asyncio.wait(self._memory_tasks, timeout=self._deps.settings.gateway_seconds)
+        await self.flush_ledger()
+        await self._upstream.close()
+
+    async def flush_ledger(self) -> None:
+        """Waits until the usage of all finished requests is in the ledger."""
+        await asyncio.gather(*self._ledger_tasks)
 
     # ------------------------------------------------------------ memory
 
-    async def _with_memory(self, doing: Doing, counts: bool) -> None:
-        """Puts into `doing` what is to go upstream."""
-        body = _json_object(doing.content)
+    async def _apply_memory(self, proxied: ProxiedRequest, counts_only: bool) -> None:
+        """Sets the content to forward, and the outcome."""
+        body = _json_object(proxied.content)
         if body is None:
             return
-        wish = wish_of(body, {name.lower(): value for name, value in doing.request.headers.items()})
-        doing.body, doing.days = body, wish.days
-        if wish.said:
-            doing.content = _dumped(without_ours(body, wish))
-        if not wish.on:
+        options = parse_options(body, {name.lower(): value for name, value in proxied.request.headers.items()})
+        proxied.days = options.days
+        if options.must_strip:
+            proxied.content = _dump(strip_options(body, options))
+        if not options.enabled:
             return
-        if not counts and _is_aside(body, doing.shape):
-            doing.told = "aside"
+        if not counts_only and _is_side_request(body, proxied.provider):
+            proxied.outcome = "aside"
             return
         try:
-            doing.prepared = await self._prepared_in_time(doing, body, wish)
+            compacted = await self._compact_in_time(proxied, body, options)
         except TimeoutError:
-            doing.told = "late"
+            proxied.outcome = "late"
         except Exception as error:
-            doing.told = "failed"
-            _log.warning("Memory failed (%s); the request went on as it came.", type(error).__name__, exc_info=True)
+            proxied.outcome = "failed"
+            _log.warning(
+                "Memory failed (%s); the request was forwarded unchanged.", type(error).__name__, exc_info=True
+            )
         else:
-            doing.told = "folded" if doing.prepared.body is not None else "whole"
-            if doing.prepared.body is not None:
-                doing.content = _dumped(without_ours(doing.prepared.body, wish))
+            proxied.compacted = compacted
+            proxied.outcome = "whole" if compacted.body is None else "folded"
+            if compacted.body is not None:
+                proxied.content = _dump(strip_options(compacted.body, options))
 
-    async def _prepared_in_time(self, doing: Doing, body: dict[str, Any], wish: Wish) -> Prepared:
-        doing.preparing = asyncio.create_task(self._prepared(doing, body, wish), name="ctxmem gateway")
-        self._late.add(doing.preparing)
-        doing.preparing.add_done_callback(self._over)
-        return await asyncio.wait_for(asyncio.shield(doing.preparing), self._deps.settings.gateway_seconds)
+    async def _compact_in_time(
+        self, proxied: ProxiedRequest, body: dict[str, Any], options: MemoryOptions
+    ) -> Compacted:
+        """Raises TimeoutError at the time limit; the task goes on in the background."""
+        task = asyncio.create_task(self._compact(proxied, body, options), name="ctxmem gateway")
+        proxied.compaction = task
+        self._memory_tasks.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.wait_for(asyncio.shield(task), self._deps.settings.gateway_seconds)
 
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._late.discard(task)
+    async def _compact(self, proxied: ProxiedRequest, body: dict[str, Any], options: MemoryOptions) -> Compacted:
+        memory = await self._deps.memory(proxied.request)
+        principal = self._deps.principal_of(proxied.request)
+        return await self._tracker.compact(memory, principal, proxied.provider, body, options)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._memory_tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.debug("A task of the gateway failed.", exc_info=error)
+            _log.debug("A background task of the gateway failed.", exc_info=error)
 
-    async def _prepared(self, doing: Doing, body: dict[str, Any], wish: Wish) -> Prepared:
-        memory = await self._deps.memory(doing.request)
-        return await self._keeping.prepared(memory, self._deps.principal_of(doing.request), doing.shape, body, wish)
+    # ------------------------------------------------------------ responses
 
-    # ------------------------------------------------------------ answers
-
-    def _failed(self, doing: Doing, status: int, message: str) -> Response:
-        return _with_headers(JSONResponse(doing.shape.error(status, message), status), doing.headers())
-
-    async def _whole(
-        self, doing: Doing, response: httpx2.Response, back: list[tuple[str, str]], counts: bool
+    async def _complete(
+        self, proxied: ProxiedRequest, response: httpx2.Response, headers: list[tuple[str, str]], counts_only: bool
     ) -> Response:
+        """Relays a response that is not a stream."""
         import httpx2
 
         try:
-            content = await _unless_gone(doing.request, response.aread())
+            content = await unless_disconnected(proxied.request, response.aread())
         except httpx2.HTTPError as error:
-            return self._failed(doing, 502, f"The upstream broke off: {type(error).__name__}.")
+            return _error_response(proxied, 502, f"The upstream broke off its response: {type(error).__name__}.")
         finally:
             await response.aclose()
         if content is None:
-            return Response(status_code=499)
-        if response.status_code == 200 and doing.preparing is not None and not counts:
+            return Response(status_code=CLIENT_CLOSED)
+        if response.status_code == 200 and proxied.compaction is not None and not counts_only:
             try:
-                content = await self._kept(doing, content)
+                content = await self._store_response(proxied, content)
             except Exception as error:
-                _log.warning("An answer was not kept, it can't be understood: %s", type(error).__name__)
-        return _with_headers(Response(content, response.status_code), back)
+                _log.warning("A malformed response was not stored: %s", type(error).__name__)
+        return with_headers(Response(content, response.status_code), headers)
 
-    async def _kept(self, doing: Doing, content: bytes) -> bytes:
-        """Keeps a whole answer; gives it back with what its history would have cost, where that was folded."""
-        found = _json_object(content)
-        await self._keep(doing, doing.shape.answer(found), doing.shape.usage(found))
-        if doing.told == "folded" and found is not None and doing.shape.with_raw(found, doing.saved):
-            return _dumped(found)
+    async def _store_response(self, proxied: ProxiedRequest, content: bytes) -> bytes:
+        """Stores a complete response. Returns it, with the uncompacted size in its usage if it was compacted."""
+        response = _json_object(content)
+        provider = proxied.provider
+        await self._store_in_time(proxied, provider.parse_response(response), provider.parse_usage(response))
+        if proxied.outcome == "folded" and response is not None and provider.annotate_usage(response, proxied.saved):
+            return _dump(response)
         return content
 
-    async def _streamed(self, doing: Doing, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-        """The answer's bytes as they come. What was heard is kept if it is whole, however the stream ends: clients hang
-        up once they have read the last event, before the upstream does."""
-        keeps = doing.preparing is not None and response.status_code == 200
-        hearing = Hearing(doing.shape.heard()) if keeps else None
+    async def _stream(self, proxied: ProxiedRequest, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+        """Relays the chunks of a stream. A complete answer is stored however the stream ends: clients disconnect once
+        they have read the last event, before the upstream closes it."""
+        records = proxied.compaction is not None and response.status_code == 200
+        recorder = StreamRecorder(proxied.provider.assembler()) if records else None
         try:
             async for chunk in response.aiter_bytes():
-                if hearing is not None:
-                    hearing.feed(chunk)
+                if recorder is not None:
+                    recorder.feed(chunk)
                 yield chunk
         finally:
-            if hearing is not None:
-                answer = hearing.end()
-                if hearing.lost is not None:
-                    _log.warning("A streamed answer was not kept, it can't be followed: %s", hearing.lost)
-                await self._keep(doing, answer, hearing.heard.usage())
+            if recorder is not None:
+                answer = recorder.finish()
+                if recorder.error is not None:
+                    _log.warning("A malformed stream was not stored: %s", recorder.error)
+                await self._store_in_time(proxied, answer, recorder.assembler.usage())
 
-    async def _keep(self, doing: Doing, answer: list[Any], usage: Usage) -> None:
-        """Remembers a whole answer and what it cost; not a word about it where that fails, but in the log."""
-        keeping = asyncio.create_task(self._remembered(doing, answer, usage), name="ctxmem gateway answer")
-        self._late.add(keeping)
-        keeping.add_done_callback(self._over)
-        if doing.told == "late":
+    async def _store_in_time(self, proxied: ProxiedRequest, answer: Sequence[NewTurn], usage: Usage) -> None:
+        """Stores an answer and its usage. Failures are only logged; at the time limit it goes on in the background."""
+        task = asyncio.create_task(self._store(proxied, answer, usage), name="ctxmem gateway answer")
+        self._memory_tasks.add(task)
+        task.add_done_callback(self._finished)
+        if proxied.outcome == "late":
             return
         try:
-            await asyncio.wait_for(asyncio.shield(keeping), self._deps.settings.gateway_seconds)
+            await asyncio.wait_for(asyncio.shield(task), self._deps.settings.gateway_seconds)
         except TimeoutError:
-            _log.warning("Keeping an answer takes long; it goes on in the background.")
+            _log.warning("Storing an answer exceeds the time limit; it continues in the background.")
         except Exception as error:
-            _log.warning("An answer was not kept: %s", type(error).__name__, exc_info=True)
+            _log.warning("An answer was not stored: %s", type(error).__name__, exc_info=True)
 
-    async def _remembered(self, doing: Doing, answer: list[Any], usage: Usage) -> None:
-        assert doing.preparing is not None
-        prepared = await doing.preparing
-        memory = await self._deps.memory(doing.request)
+    async def _store(self, proxied: ProxiedRequest, answer: Sequence[NewTurn], usage: Usage) -> None:
+        assert proxied.compaction is not None
+        compacted = await proxied.compaction
+        memory = await self._deps.memory(proxied.request)
         if answer:
-            await self._keeping.remember(memory, prepared.kept, answer)
-        folded = doing.told == "folded"
-        sent = prepared.tokens_sent if folded else prepared.tokens_in
+            await self._tracker.store_answer(memory, compacted.conversation, answer)
+        entry = self._ledger_entry(compacted, proxied.outcome == "folded", answer, usage)
+        self._ledger_tasks = {task for task in self._ledger_tasks if not task.done()}
+        writing = _add_to_ledger(self._deps.folder(proxied.request), entry)
+        self._ledger_tasks.add(asyncio.create_task(writing, name="ctxmem usage ledger"))
+
+    def _ledger_entry(
+        self, compacted: Compacted, was_compacted: bool, answer: Sequence[NewTurn], usage: Usage
+    ) -> usage_ledger.LedgerEntry:
+        """Returns the usage of one request: as the upstream reported it, else as counted here."""
+        sent = compacted.tokens_sent if was_compacted else compacted.tokens_in
         out = usage.tokens_out
         if out is None:
-            out = sum(self._keeping.sizes(turn.content) for turn in answer)
-        spent = usage_ledger.LedgerEntry(
+            out = sum(self._tracker.tokens.count(turn.content) for turn in answer)
+        return usage_ledger.LedgerEntry(
             day_of(time.time()),
-            prepared.kept.conversation_id,
-            1,
-            sent if usage.tokens_in is None else usage.tokens_in,
-            out,
-            usage.cached or 0,
-            prepared.tokens_in - sent,
-        )
-        self._noted = {task for task in self._noted if not task.done()}
-        self._noted.add(
-            asyncio.create_task(self._note(self._deps.folder(doing.request), spent), name="ctxmem spending")
+            compacted.conversation.conversation_id,
+            requests=1,
+            tokens_in=sent if usage.tokens_in is None else usage.tokens_in,
+            tokens_out=out,
+            tokens_cached=usage.cached or 0,
+            tokens_saved=compacted.tokens_in - sent,
         )
 
-    async def _note(self, folder: Path, spent: usage_ledger.LedgerEntry) -> None:
-        """Adds up what was spent; nobody's answer waits for it."""
-        try:
-            await asyncio.to_thread(usage_ledger.add, folder, spent)
-        except Exception as error:
-            _log.warning("What a request cost was not noted: %s", error)
 
-    async def close(self) -> None:
-        """What is still being kept comes to its end before: afterwards there is no memory."""
-        if self._late:
-            await asyncio.wait(self._late, timeout=self._deps.settings.gateway_seconds)
-        await self.settled()
-        await self._upstream.close()
-
-    async def settled(self) -> None:
-        """Returns when all that was spent is noted."""
-        await asyncio.gather(*self._noted)
-
-
-class _Relayed(StreamingResponse):
-    """An upstream's answer as it comes. The upstream is let go however this ends, begun or not."""
-
-    def __init__(self, content: AsyncGenerator[bytes, None], upstream: httpx2.Response) -> None:
-        super().__init__(content, upstream.status_code)
-        self._content, self._upstream = content, upstream
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._upstream), aclosing(self._content):
-            await super().__call__(scope, receive, send)
-
-
-async def _unless_gone(request: Request, wanted: Coroutine[Any, Any, _T]) -> _T | None:
-    """What was wanted; or None, and it is given up, when the client hangs up before."""
-    working = asyncio.ensure_future(wanted)
-    watching = asyncio.ensure_future(_gone(request))
+async def _add_to_ledger(folder: Path, entry: usage_ledger.LedgerEntry) -> None:
+    """Adds an entry in the background; no response waits for it."""
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done() and watching.exception() is None:
-            return None
-        return await working
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await working
-        with suppress(asyncio.CancelledError, Exception):
-            await watching
+        await asyncio.to_thread(usage_ledger.add, folder, entry)
+    except Exception as error:
+        _log.warning("The usage of a request was not recorded: %s", error)
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _error_response(proxied: ProxiedRequest, status: int, message: str) -> Response:
+    return with_headers(JSONResponse(proxied.provider.error_body(status, message), status), proxied.headers())
 
 
-def _is_aside(body: Mapping[str, Any], shape: Shape) -> bool:
-    """Whether nobody goes on from this request: a probe, a title."""
+def _is_side_request(body: Mapping[str, Any], provider: Provider) -> bool:
+    """Returns whether no conversation continues from this request: it is a probe, or asks for a title."""
     messages = body.get("messages")
-    leading = ("system", "developer")
-    asked = [m for m in messages if _role(m) not in leading] if isinstance(messages, list) else []
-    most = shape.asks_for(body)
-    return len(asked) <= 1 and most is not None and most <= ASIDE_TOKENS_MAX and not body.get("tools")
+    system = ("system", "developer")
+    others = [m for m in messages if _role(m) not in system] if isinstance(messages, list) else []
+    limit = provider.max_output_tokens(body)
+    return len(others) <= 1 and limit is not None and limit <= SIDE_REQUEST_TOKENS_MAX and not body.get("tools")
 
 
 def _role(message: object) -> object:
@@ -329,17 +340,9 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _dumped(body: Mapping[str, Any]) -> bytes:
-    """As JSON. Half a surrogate pair, which has no bytes, stays written out."""
+def _dump(body: Mapping[str, Any]) -> bytes:
+    """Returns JSON in UTF-8. A lone surrogate, which UTF-8 can't encode, is left as an escape."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         return json.dumps(body, separators=(",", ":")).encode()
-
-
-def _with_headers(response: Response, headers: list[tuple[str, str]]) -> Response:
-    """The response with these headers and no other content type."""
-    given = {name for name, _ in headers}
-    own = [(name, value) for name, value in response.raw_headers if name.decode("latin-1") not in given]
-    response.raw_headers = [*own, *((n.encode("latin-1"), v.encode("latin-1", "replace")) for n, v in headers)]
-    return response

@@ -1,18 +1,19 @@
-"""The gateway's routes: which API a request speaks, and where it goes."""
+"""The gateway's routes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ctxmem_mcp import usage_ledger
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
-from ctxmem_mcp.http_api.gateway.provider import Shape
-from ctxmem_mcp.http_api.gateway.proxy import Doing, Gateway, Target
-from ctxmem_mcp.http_api.gateway.usage_routes import usage
+from ctxmem_mcp.http_api.gateway.provider import Provider
+from ctxmem_mcp.http_api.gateway.proxy import Endpoint, Gateway, ProxiedRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,64 +23,68 @@ if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
 
 _Handler = Callable[["Request"], Awaitable[Response]]
-# A header that only Anthropic's clients send.
+# A header that only clients of Anthropic's API send.
 _ANTHROPIC = "anthropic-version"
 
 
 def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
-    """upstream: another way there than the network."""
+    """Returns the gateway's routes. `upstream` replaces the network."""
     gateway = Gateway(deps, upstream)
     deps.on_shutdown.append(gateway.close)
     openai, anthropic = OpenAI(), Anthropic()
 
-    def posted(shape: Shape, path: str, *, counts: bool = False) -> _Handler:
+    def post_handler(provider: Provider, path: str, *, counts_only: bool = False) -> _Handler:
         async def handler(request: Request) -> Response:
-            target = target_of(deps.settings, shape, path)
-            if isinstance(target, str):
-                return _unconfigured(shape, target)
-            return await gateway.answer(request, shape, target, counts=counts)
+            endpoint = endpoint_of(deps.settings, provider, path)
+            if isinstance(endpoint, str):
+                return _unconfigured(provider, endpoint)
+            return await gateway.handle(request, provider, endpoint, counts_only=counts_only)
 
         return handler
 
     async def models(request: Request) -> Response:
-        wants_anthropic = _ANTHROPIC in request.headers or deps.settings.upstream_base_url is None
-        shape: Shape = anthropic if wants_anthropic and deps.settings.upstream_anthropic_url else openai
-        # A model's name goes on as it came; one with steps up would ask the upstream for something else, with its key.
+        prefers_anthropic = _ANTHROPIC in request.headers or deps.settings.upstream_base_url is None
+        provider: Provider = anthropic if prefers_anthropic and deps.settings.upstream_anthropic_url else openai
+        # A model's name is forwarded unchanged; dot segments would reach another path of the upstream, with its key.
         if not {".", ".."}.isdisjoint(request.path_params.get("model", "").split("/")):
-            return JSONResponse(shape.error(404, "A model's name has no . or .. between slashes."), 404)
-        _, _, below = request.scope["raw_path"].decode("latin-1").partition("/models")
-        target = target_of(deps.settings, shape, f"/models{below}")
-        if isinstance(target, str):
-            return _unconfigured(shape, target)
-        return await gateway.sent_on(Doing(request, shape, target, b""))
+            return JSONResponse(provider.error_body(404, "A model's name must not have a . or .. segment."), 404)
+        _, _, rest = request.scope["raw_path"].decode("latin-1").partition("/models")
+        endpoint = endpoint_of(deps.settings, provider, f"/models{rest}")
+        if isinstance(endpoint, str):
+            return _unconfigured(provider, endpoint)
+        return await gateway.forward(ProxiedRequest(request, provider, endpoint, b""))
 
-    async def spent(request: Request) -> Response:
-        await gateway.settled()
-        return await usage(deps, request)
+    async def usage(request: Request) -> Response:
+        """GET /v1/usage: tokens and cost per conversation and day, or those of `?conversation_id=`."""
+        await gateway.flush_ledger()
+        conversation_id = request.query_params.get("conversation_id")
+        entries = await asyncio.to_thread(usage_ledger.read, deps.folder(request), conversation_id)
+        return JSONResponse(usage_ledger.usage_report(entries, deps.settings))
 
+    count_tokens = "/messages/count_tokens"
     return [
-        Route("/v1/chat/completions", posted(openai, "/chat/completions"), methods=["POST"]),
-        Route("/v1/messages", posted(anthropic, "/messages"), methods=["POST"]),
-        Route("/v1/messages/count_tokens", posted(anthropic, "/messages/count_tokens", counts=True), methods=["POST"]),
+        Route("/v1/chat/completions", post_handler(openai, "/chat/completions"), methods=["POST"]),
+        Route("/v1/messages", post_handler(anthropic, "/messages"), methods=["POST"]),
+        Route(f"/v1{count_tokens}", post_handler(anthropic, count_tokens, counts_only=True), methods=["POST"]),
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{model:path}", models, methods=["GET"]),
-        Route("/v1/usage", spent, methods=["GET"]),
+        Route("/v1/usage", usage, methods=["GET"]),
     ]
 
 
-def target_of(settings: Settings, shape: Shape, path: str) -> Target | str:
-    """Where it goes; or the setting that is missing."""
-    if isinstance(shape, Anthropic):
+def endpoint_of(settings: Settings, provider: Provider, path: str) -> Endpoint | str:
+    """Returns the upstream endpoint for a path, or the name of the setting that is missing."""
+    if isinstance(provider, Anthropic):
         if settings.upstream_anthropic_url is None:
             return "CTXMEM_UPSTREAM_ANTHROPIC_URL"
         base = settings.upstream_anthropic_url.removesuffix("/v1")
         key = settings.upstream_anthropic_api_key
-        return Target(f"{base}/v1{path}", {"x-api-key": key} if key else {})
+        return Endpoint(f"{base}/v1{path}", {"x-api-key": key} if key else {})
     if settings.upstream_base_url is None:
         return "CTXMEM_UPSTREAM_BASE_URL"
     key = settings.upstream_api_key
-    return Target(f"{settings.upstream_base_url}{path}", {"authorization": f"Bearer {key}"} if key else {})
+    return Endpoint(f"{settings.upstream_base_url}{path}", {"authorization": f"Bearer {key}"} if key else {})
 
 
-def _unconfigured(shape: Shape, setting: str) -> Response:
-    return JSONResponse(shape.error(503, f"This server stands before no model: set {setting}."), 503)
+def _unconfigured(provider: Provider, setting: str) -> Response:
+    return JSONResponse(provider.error_body(503, f"No upstream is configured. Set {setting}."), 503)
