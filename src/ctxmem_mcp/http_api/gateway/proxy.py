@@ -22,8 +22,7 @@ from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_opti
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
 from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
-from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.models import day_of
+from ctxmem_mcp.models import NewTurn, day_of
 
 if TYPE_CHECKING:
     from pathlib import Path
