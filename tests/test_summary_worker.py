@@ -233,7 +233,7 @@ FAILURES: dict[str, Responder] = {
 async def test_an_answer_that_is_no_summary_changes_nothing_and_is_paid_for_once(name: str, tmp_path: Path) -> None:
     async with open_fixture(tmp_path, REJECTED[name], turns=SHORT) as it:
         before = await it.memory.outline("c")
-        with pytest.raises(ModelMisconfigured, match="answers in a row"):
+        with pytest.raises(ModelMisconfigured, match="responses in a row"):
             await it.worker.run_once()
         assert await it.memory.outline("c") == before
         assert await it.author_counts() == {EXTRACTIVE: len(await authors_by_node(it.store, "c"))}

@@ -1,21 +1,27 @@
-"""Everything that can go wrong, and what to do next.
+"""The errors that a caller can understand and act on.
 
 CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
 ├── Refused        InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId · ConfigRefused
-├── Conflict       HeadMoved · ConversationForgotten
-├── Unavailable    StoreUnavailable · NewerFormat · ModelUnavailable (ModelMisconfigured) · ModelSilent · AnswerUnusable
+├── Conflict       HeadMoved
+├── Unavailable    StoreUnavailable · NewerFormat · ModelUnavailable (ModelMisconfigured) · ModelCallFailed ·
+│                  SummaryRejected
 └── Corrupt        BrokenHistory
 
-Every error is one sentence that names what was wrong, and a hint that says what to do next.
-Errors know no protocol: each face has its own table over the second level of this tree.
+Each error has a message of one sentence that names what is wrong, and a hint that says what to do next.
+Errors know no protocol: each adapter maps the second level of this tree to its own codes.
 """
 
 from __future__ import annotations
 
 
 class CtxmemError(Exception):
-    """Something that the caller can understand and act on."""
+    """The base of all errors that a caller can understand and act on.
+
+    Attributes:
+        message: What is wrong, in one sentence.
+        hint: What to do next; may be empty.
+    """
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -27,18 +33,22 @@ class CtxmemError(Exception):
 
 
 class NotFound(CtxmemError):
-    """The thing that was named is not there (never was, expired, or was forgotten)."""
+    """The named thing does not exist: it never existed, has expired or was forgotten."""
 
 
 class UnknownConversation(NotFound):
+    """No conversation has this id."""
+
     def __init__(self, conversation_id: str) -> None:
         super().__init__(
             f"No conversation {conversation_id!r}: it never existed, has expired or was forgotten.",
-            "Call list_conversations for the ones there are, or append_turn to begin one.",
+            "Call list_conversations for the ids, or append_turn to start a conversation.",
         )
 
 
 class UnknownTurn(NotFound):
+    """No turn of the conversation has this id."""
+
     def __init__(self, turn_id: str, conversation_id: str) -> None:
         super().__init__(
             f"No turn {turn_id!r} in conversation {conversation_id!r}.",
@@ -47,6 +57,8 @@ class UnknownTurn(NotFound):
 
 
 class UnknownNode(NotFound):
+    """No node of the conversation has this id."""
+
     def __init__(self, node_id: str, conversation_id: str) -> None:
         super().__init__(
             f"No node {node_id!r} in conversation {conversation_id!r}.",
@@ -59,7 +71,13 @@ class Refused(CtxmemError):
 
 
 class InvalidArgument(Refused):
-    """An argument that breaks its rule: names the argument, the rule and the remedy."""
+    """An argument breaks a rule.
+
+    Args:
+        argument: Its name, as the caller writes it.
+        rule: The rule it breaks, as the rest of a sentence without a full stop.
+        remedy: What to pass instead.
+    """
 
     def __init__(self, argument: str, rule: str, remedy: str = "") -> None:
         super().__init__(f"{argument}: {rule}.", remedy)
@@ -67,15 +85,19 @@ class InvalidArgument(Refused):
 
 
 class BudgetTooSmall(Refused):
+    """No view fits the token budget. floor: tokens of the smallest view."""
+
     def __init__(self, token_budget: int, floor: int) -> None:
         super().__init__(
-            f"token_budget: {token_budget} tokens hold no view of this conversation; the smallest takes {floor}.",
-            f"Ask again with token_budget >= {floor}.",
+            f"token_budget: {token_budget} tokens are too few; the smallest view of this conversation takes {floor}.",
+            f"Call again with token_budget >= {floor}.",
         )
         self.floor = floor
 
 
 class NotConfirmed(Refused):
+    """A conversation is not forgotten unless `confirm` repeats its id."""
+
     def __init__(self, conversation_id: str) -> None:
         super().__init__(
             f"confirm: must repeat the conversation_id to forget {conversation_id!r}; nothing was removed.",
@@ -84,49 +106,56 @@ class NotConfirmed(Refused):
 
 
 class AmbiguousId(Refused):
+    """A shortened id matches more than one thing."""
+
     def __init__(self, given: str, candidates: list[str]) -> None:
-        super().__init__(f"{given!r} fits more than one: {', '.join(candidates)}.", "Give one of these in full.")
+        super().__init__(f"{given!r} matches more than one id: {', '.join(candidates)}.", "Pass one of these in full.")
 
 
 class ConfigRefused(Refused):
-    """An agent's config file that can't be edited: it is broken, or says something that must not be overwritten."""
+    """An agent's config file can't be edited: it is broken, or contains something that must not be overwritten."""
 
     def __init__(self, path: str, why: str, hint: str = "") -> None:
-        super().__init__(f"{path} {why}.", hint or "It was not touched; put that right, then run this again.")
+        super().__init__(f"{path} {why}.", hint or "It was not changed; correct it, then run this again.")
 
 
 class Conflict(CtxmemError):
-    """Somebody else was faster; the caller reads again and retries."""
+    """Another writer was faster; read again and retry."""
 
 
 class HeadMoved(Conflict):
-    def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"Conversation {conversation_id!r} changed meanwhile.", "Read its head again and retry.")
+    """The conversation changed between reading its head and committing to it."""
 
-
-class ConversationForgotten(Conflict):
     def __init__(self, conversation_id: str) -> None:
-        super().__init__(f"Conversation {conversation_id!r} was forgotten meanwhile.", "Begin a new one.")
+        super().__init__(
+            f"Conversation {conversation_id!r} was changed by another writer.", "Read its head again and retry."
+        )
 
 
 class Unavailable(CtxmemError):
-    """The store can't serve just now, or can't serve this file at all."""
+    """The store can't serve the request at the moment, or can't serve this file at all."""
 
 
 class StoreUnavailable(Unavailable):
-    """The disk is full, the folder is not writable, or the file is locked for too long."""
+    """The disk is full, the folder is not writable, or the file was locked for too long."""
 
 
 class NewerFormat(Unavailable):
+    """A file was written by a newer version of ctxmem-mcp."""
+
     def __init__(self, path: str, version: int, known: int) -> None:
         super().__init__(
-            f"{path} has format {version}; this ctxmem-mcp knows up to {known}. The file was not touched.",
+            f"{path} has format {version}, but this ctxmem-mcp reads formats up to {known}; the file was not changed.",
             "Upgrade ctxmem-mcp.",
         )
 
 
 class ModelUnavailable(Unavailable):
-    """The configured model does not answer just now; nothing was spent. retry_after: seconds, where it said so."""
+    """The configured model can't be called at the moment; the call cost nothing.
+
+    Attributes:
+        retry_after: Seconds to wait before the next call, if the endpoint stated them.
+    """
 
     def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, hint)
@@ -134,19 +163,19 @@ class ModelUnavailable(Unavailable):
 
 
 class ModelMisconfigured(ModelUnavailable):
-    """The endpoint refuses the address, the key or the model: trying again changes nothing."""
+    """The endpoint rejects the address, the key or the model; a retry would fail as well."""
 
 
 class ModelCallFailed(Unavailable):
-    """A request went out and no chat completion came back; it may have been paid for."""
+    """A request was sent, but no chat completion came back; it may have been billed."""
 
 
 class SummaryRejected(Unavailable):
-    """A model answered, and the answer is no summary of what it was asked about."""
+    """A model responded, but not with a summary of the record it was sent."""
 
 
 class Corrupt(CtxmemError):
-    """Stored bytes do not give the hash they had: detected and said, never repaired silently."""
+    """Stored bytes do not match their hash. Corruption is reported, never repaired silently."""
 
 
 class BrokenHistory(Corrupt):

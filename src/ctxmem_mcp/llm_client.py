@@ -1,9 +1,9 @@
-"""The one place that calls somebody else's model: an OpenAI-compatible chat completions endpoint.
+"""A client for an OpenAI-compatible chat completions endpoint; the only module that calls a language model.
 
-One question, one answer, within hard limits: seconds for a try, seconds in all, tries, bytes. Tried again is only what
-cost nothing (429, 5xx, no connection), as late as the endpoint asks. What may have been paid for is not: whoever counts
-tokens decides about that. The HTTP client is loaded with the first question, on a thread, for it takes a fifth of a
-second that no append should wait for.
+One request, one response, within hard limits: seconds per attempt, seconds in total, attempts, bytes. Only failures
+that cost nothing (429, 5xx, no connection) are retried, after the pause that the endpoint requests. Failures that may
+have been billed are not: the caller counts tokens and decides. The HTTP library is imported with the first request, on
+a thread, because the import takes a fifth of a second that no append should wait for.
 """
 
 from __future__ import annotations
@@ -26,21 +26,29 @@ if TYPE_CHECKING:
 
     import httpx2
 
-# How much of what an endpoint said about a failure is told on.
+# How much of an endpoint's error response becomes part of our error message.
 _ERROR_TEXT_CHARS = 200
-# What endpoints are known to refuse, and what to send in its place (nothing, where it is None).
+# Parameters that some endpoints refuse, and the one to send instead (None: nothing).
 _PARAMETER_FALLBACKS: dict[str, str | None] = {
     "max_tokens": "max_completion_tokens",
     "temperature": None,
     "response_format": None,
 }
-# Statuses by which an endpoint says "not now" and that cost nothing.
+# Statuses that mean "not now" and cost nothing.
 _RETRY_STATUSES = frozenset((408, 409, 425, 429))
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """try_seconds: from sending to the whole answer. total_seconds: all tries and the pauses between them."""
+    """Limits of one call of `LLMClient.complete`.
+
+    Attributes:
+        attempt_seconds: From sending a request to the end of its response.
+        total_seconds: All attempts and the pauses between them.
+        attempts: Requests at most.
+        pause_seconds: Before the second attempt; doubled before each further one.
+        response_bytes: Size of a response body at most.
+    """
 
     attempt_seconds: float = 120.0
     total_seconds: float = 180.0
@@ -51,7 +59,15 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the model said. tokens_in/out: as the endpoint counted them; None where it did not (believably)."""
+    """A chat completion.
+
+    Attributes:
+        text: The message's content.
+        finish_reason: Why the model stopped, as the endpoint states it.
+        refusal: The model's refusal, if it returned one instead of content.
+        tokens_in: Prompt tokens as counted by the endpoint; None if it stated none or an impossible number.
+        tokens_out: Completion tokens, likewise.
+    """
 
     text: str
     finish_reason: str
@@ -62,7 +78,13 @@ class Completion:
 
 @dataclass(slots=True)
 class LLMClient:
-    """A model behind an endpoint. Close it when done."""
+    """Calls one model at one endpoint. Must be closed.
+
+    Attributes:
+        base_url: The API's address without `/chat/completions`.
+        model: The model's name.
+        api_key: Sent as a bearer token, if set.
+    """
 
     base_url: str
     model: str
@@ -72,7 +94,18 @@ class LLMClient:
     _refused_parameters: set[str] = field(default_factory=set, repr=False)
 
     async def complete(self, system: str, user: str, max_tokens: int) -> Completion:
-        """Raises ModelUnavailable and ModelMisconfigured, where nothing was spent, and ModelSilent."""
+        """Request a chat completion.
+
+        Args:
+            system: The system message.
+            user: The user message.
+            max_tokens: Tokens of the completion at most.
+
+        Raises:
+            ModelUnavailable: The endpoint could not be reached or is overloaded; nothing was billed.
+            ModelMisconfigured: The endpoint rejects the address, the key or the model; nothing was billed.
+            ModelCallFailed: The request was sent but no chat completion came back; it may have been billed.
+        """
         deadline = time.monotonic() + self.limits.total_seconds
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         for attempt in range(1, self.limits.attempts + 1):
@@ -85,9 +118,10 @@ class LLMClient:
                 if attempt == self.limits.attempts or time.monotonic() + pause >= deadline:
                     raise
                 await asyncio.sleep(pause)
-        raise AssertionError("tries is at least one")
+        raise AssertionError("attempts is at least one")
 
     async def close(self) -> None:
+        """Close the connections."""
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()
@@ -97,7 +131,7 @@ class LLMClient:
         return backoff if retry_after is None else max(retry_after, backoff)
 
     async def _attempt(self, messages: list[dict[str, str]], max_tokens: int, deadline: float) -> Completion:
-        """One try; a parameter that the endpoint refuses is left out from then on."""
+        """One attempt; a parameter that the endpoint refuses is omitted from then on."""
         while True:
             status, headers, body = await self._send(self._build_body(messages, max_tokens), deadline)
             if status != 400 or not self._learn_refused_parameters(body):
@@ -117,7 +151,7 @@ class LLMClient:
         return {"model": self.model, "messages": messages, "stream": False, **parameters}
 
     def _learn_refused_parameters(self, body: bytes) -> bool:
-        """Whether a refusal names a parameter that can be done without, for the first time."""
+        """Remembers the optional parameters that an error response names; whether one of them is new."""
         error_text = _error_text(body)
         newly_refused = {name for name in _PARAMETER_FALLBACKS if name in error_text} - self._refused_parameters
         self._refused_parameters |= newly_refused
@@ -140,24 +174,26 @@ class LLMClient:
                     with contextlib.suppress(httpx2.HTTPError):
                         await response.aclose()
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise ModelUnavailable(f"No connection to {self._endpoint_label()}: {error}.") from error
+            raise ModelUnavailable(f"{self._endpoint_label()} can't be reached: {error}.") from error
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError) as error:
             raise ModelMisconfigured(f"{self._endpoint_label()} can't be called: {error}.") from error
         except TimeoutError:
-            raise ModelCallFailed(f"{self._endpoint_label()} gave no whole answer in {seconds:.0f} s.") from None
+            raise ModelCallFailed(
+                f"{self._endpoint_label()} did not respond completely within {seconds:.0f} s."
+            ) from None
         except httpx2.HTTPError as error:
             assert request_sent
             raise ModelCallFailed(
-                f"{self._endpoint_label()} broke off: {type(error).__name__} {error}.".replace(" .", ".")
+                f"{self._endpoint_label()} broke off the response: {type(error).__name__} {error}.".replace(" .", ".")
             ) from error
 
     async def _read_body(self, response: httpx2.Response) -> bytes:
-        found = bytearray()
+        body = bytearray()
         async for chunk in response.aiter_bytes():
-            found += chunk
-            if len(found) > self.limits.response_bytes:
-                raise ModelCallFailed(f"{self._endpoint_label()} sent over {self.limits.response_bytes} bytes.")
-        return bytes(found)
+            body += chunk
+            if len(body) > self.limits.response_bytes:
+                raise ModelCallFailed(f"{self._endpoint_label()} sent more than {self.limits.response_bytes} bytes.")
+        return bytes(body)
 
     async def _get_http_client(self) -> httpx2.AsyncClient:
         if self._http_client is None:
@@ -170,8 +206,8 @@ class LLMClient:
         headers = {"Accept": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
-        # A redirect is not followed: the key and the history are for the address that was configured. No connection is
-        # kept: one that the endpoint closed meanwhile looks just like an answer that was paid for and lost.
+        # Redirects are not followed: the key and the history are for the configured address only. Connections are not
+        # kept: one that the endpoint has closed looks the same as a response that was billed and lost.
         return httpx2.AsyncClient(
             headers=headers,
             timeout=self.limits.attempt_seconds,
@@ -185,22 +221,22 @@ class LLMClient:
 
 
 def _empty_ssl_context() -> ssl.SSLContext:
-    """For an address without TLS: reading the system's certificates would take longer than the rest."""
+    """For an address without TLS: reading the system's certificates would take longer than everything else."""
     import ssl
 
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _parse_completion(status: int, headers: Mapping[str, str], body: bytes) -> Completion:
-    """A response as an answer, or as the error that it is."""
+    """Turns a response into a completion, or raises the matching error."""
     if status in _RETRY_STATUSES or status >= 500:
         raise ModelUnavailable(
-            f"The model's endpoint answered {status}: {_error_text(body)}",
+            f"The model's endpoint responded with {status}: {_error_text(body)}",
             retry_after=_parse_retry_after(headers.get("retry-after")),
         )
     if status != 200:
         raise ModelMisconfigured(
-            f"The model's endpoint answered {status}: {_error_text(body)}",
+            f"The model's endpoint responded with {status}: {_error_text(body)}",
             "Check CTXMEM_LLM_BASE_URL, CTXMEM_LLM_MODEL and CTXMEM_LLM_API_KEY.",
         )
     try:
@@ -210,7 +246,9 @@ def _parse_completion(status: int, headers: Mapping[str, str], body: bytes) -> C
         text, refusal = message.get("content"), message.get("refusal")
         finish = choice.get("finish_reason")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise ModelCallFailed(f"The model's endpoint answered with no chat completion: {_error_text(body)}") from None
+        raise ModelCallFailed(
+            f"The model's endpoint did not respond with a chat completion: {_error_text(body)}"
+        ) from None
     usage = found.get("usage")
     return Completion(
         text if isinstance(text, str) else "",
@@ -227,13 +265,13 @@ def _token_count(usage: object, name: str) -> int | None:
 
 
 def _error_text(body: bytes) -> str:
-    """The beginning of what an endpoint said, on one line."""
+    """The beginning of a response body, on one line."""
     text = " ".join(body[: 8 * _ERROR_TEXT_CHARS].decode("utf-8", "replace").split())
     return "".join(letter for letter in text if letter.isprintable())[:_ERROR_TEXT_CHARS]
 
 
 def _parse_retry_after(retry_after: str | None) -> float | None:
-    """Retry-After, a number of seconds or a date."""
+    """The seconds of a Retry-After header, which holds a number of seconds or a date."""
     if retry_after is None:
         return None
     with contextlib.suppress(ValueError):

@@ -109,7 +109,7 @@ def test_a_refusal_names_the_file_the_rule_and_what_to_do(run: Callable[..., Ran
     path.write_text('{"mcpServers": null}', "utf-8")
     refused = run("install", "cursor")
     assert refused.code == 1
-    why, remedy = "has 'mcpServers', which is no object", "It was not touched; put that right, then run this again"
+    why, remedy = "has 'mcpServers', which is no object", "It was not changed; correct it, then run this again"
     assert refused.err == f"ctxmem-mcp: Cursor: {path} {why}. {remedy}.\n"
 
 
