@@ -41,7 +41,7 @@ from ctxmem_mcp.summarizers.llm import (
 )
 from ctxmem_mcp.text import tokenizer
 
-# Outcomes of a call, as stored. A failed one may have been billed; a stopped one was in progress when the memory closed.
+# Outcomes of a call, as stored. A failed one may have been billed; a stopped one was cut off when the memory closed.
 REJECTED, FAILED, STOPPED = "rejected", "silent", "stopped"
 # A node is given up after this many failed calls, and after one rejected response, since the same prompt would get the
 # same response again.
@@ -215,7 +215,7 @@ class SummaryWorker:
     # ------------------------------------------------------------ one node
 
     async def _summarize_node(self, state: State, closer: int, node: Node) -> CallRefusal | None:
-        """Requests a node's summary and stores it if it passes the checks; returns the reason if the call is refused."""
+        """Requests a node's summary and stores it if it passes the checks; returns why a call is refused."""
         while True:
             prompt = await self._build_prompt(state, closer, node)
             now = self._clock()
