@@ -11,8 +11,7 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.retrieve import Ranking, rank_branch
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.base import Store
-from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.chunking import cut
+from ctxmem_mcp.text import chunking, tokenizer
 
 
 async def branch_of(store: Store, name: str) -> BranchReader:
@@ -44,7 +43,7 @@ def _holding(turn: NewTurn, text: str | None) -> list[int]:
     """Where the pieces of a turn begin that hold some of the text."""
     start = turn.content.find(text) if text else 0
     stop = start + len(text or turn.content)
-    return [first for first, end in cut(turn.content, turn.role) if first < stop and end > start]
+    return [first for first, end in chunking.split(turn.content, turn.role) if first < stop and end > start]
 
 
 def _lost(answer: Ranking, index: int, holding: list[int]) -> str:

@@ -6,7 +6,7 @@ quoted turn, beside the newest turns that fit the same number of tokens. DATA as
 The outline is laid out, worded and cut to size by the code that makes views, with the whole budget for it and no turn
 to quote: no question is asked of it, so all questions of a conversation look at the same text.
 
-The facts of a question are index terms (terms.analyse), and a fact counts as told when the text has the same term:
+The facts of a question are index terms (analyzer.analyze), and a fact counts as told when the text has the same term:
 
 - of the answer, where the data has one: its words that stand in the evidence too;
 - of the evidence (its span, else the whole turn): identifiers (parseConfig, snake_case, setup.go), numbers of two
@@ -72,7 +72,7 @@ async def outline_alone(branch: BranchReader, budget: int) -> str:
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
     nothing = Summary("", "")
     material = FitInput(
-        ground, (), {}, lambda node: summaries.get(node.digest, nothing), tokenizer.Counting(), outline_share=1.0
+        ground, (), {}, lambda node: summaries.get(node.digest, nothing), tokenizer.CachedCounter(), outline_share=1.0
     )
     fitted = fit(material, budget)
     return "" if isinstance(fitted, int) else fitted.text.removeprefix(PREFACE)
@@ -81,9 +81,9 @@ async def outline_alone(branch: BranchReader, budget: int) -> str:
 def facts(question: Question, conversation: Conversation, rare: frozenset[str]) -> frozenset[str]:
     """What an answer to the question would have to say, as index terms."""
     texts = evidence_texts(question, conversation)
-    held = {term for text in texts for term in analyzer.analyse(text)}
+    held = {term for text in texts for term in analyzer.analyze(text)}
     telling = {term for text in texts for term in _telling(text)}
-    return rare & (telling | (held & set(analyzer.analyse(question.answer or ""))))
+    return rare & (telling | (held & set(analyzer.analyze(question.answer or ""))))
 
 
 def evidence_texts(question: Question, conversation: Conversation) -> list[str]:
@@ -93,9 +93,9 @@ def evidence_texts(question: Question, conversation: Conversation) -> list[str]:
 def _telling(text: str) -> set[str]:
     """Identifiers, numbers and names."""
     found = {
-        term for term in analyzer.analyse(text) if term.startswith(analyzer.EXACT) or (len(term) > 1 and term.isdigit())
+        term for term in analyzer.analyze(text) if term.startswith(analyzer.EXACT) or (len(term) > 1 and term.isdigit())
     }
-    return found.union(*(analyzer.analyse(name) for name in _NAME.findall(text)))
+    return found.union(*(analyzer.analyze(name) for name in _NAME.findall(text)))
 
 
 def answer_words(question: Question, conversation: Conversation) -> str | None:
@@ -107,7 +107,7 @@ def answer_words(question: Question, conversation: Conversation) -> str | None:
 
 def rare_terms(conversation: Conversation, most: int) -> frozenset[str]:
     """The terms that stand in at most so many of the turns."""
-    counts = Counter(term for turn in conversation.turns.values() for term in set(analyzer.analyse(turn.content)))
+    counts = Counter(term for turn in conversation.turns.values() for term in set(analyzer.analyze(turn.content)))
     return frozenset(term for term, turns in counts.items() if turns <= most)
 
 
@@ -126,7 +126,7 @@ def bare(text: str) -> str:
 
 def told(conversation: Conversation, texts: Mapping[str, str], most: int) -> Iterator[Told]:
     rare = rare_terms(conversation, most)
-    terms_of = {way: set(analyzer.analyse(text)) for way, text in texts.items()}
+    terms_of = {way: set(analyzer.analyze(text)) for way, text in texts.items()}
     for question in conversation.questions:
         wanted, answer = facts(question, conversation, rare), answer_words(question, conversation)
         for way, text in texts.items():

@@ -77,14 +77,14 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
     frontier, words = tree.Frontier(), 0
     for i, turn in enumerate(made.turns):
         content, role = turn["content"], turn["role"]
-        stub = tree.Stub(
+        stub = tree.TurnFacts(
             i.to_bytes(16, "big"), i, role, tokenizer.count(content), None, parse_iso(turn["said_at"]),
-            frozenset(analyzer.analyse(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
+            frozenset(analyzer.analyze(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
         )  # fmt: skip
         frontier = tree.grow(frontier, stub).frontier
-        for start, stop in chunking.cut(content, role):
+        for start, stop in chunking.split(content, role):
             text = content[start:stop]
-            found = analyzer.analyse(text)
+            found = analyzer.analyze(text)
             held = analyzer.flags(text, role)
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
@@ -93,7 +93,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)
-            for position, term in enumerate([*found, *analyzer.marks(held, role)]):
+            for position, term in enumerate([*found, *analyzer.speaker_terms(held, role)]):
                 index[term][0].append(ordinal)
                 index[term][1].append(position)
     made.index, made.mean_words = dict(index), words / max(1, len(made.facts))

@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
     parser.add_argument("--out", type=Path, default=TARGET)
     args = parser.parse_args()
-    embedder = embeddings.embedder("on") if args.meaning else None
+    embedder = embeddings.load_embedder("on") if args.meaning else None
     if args.cache and args.cache.exists():
         data = pickle.loads(args.cache.read_bytes())
     else:

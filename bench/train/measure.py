@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
     args = parser.parse_args()
-    embedder = embeddings.embedder("on") if args.meaning else None
+    embedder = embeddings.load_embedder("on") if args.meaning else None
     weights = (
         Weights(json.loads(args.weights.read_text())["with_meaning" if args.meaning else "weights"])
         if args.weights else load_weights(semantic=args.meaning)

@@ -52,7 +52,7 @@ _CODE_ASKS = {
 
 def words_of(text: str, rng: random.Random, share: float) -> list[str]:
     """Some of the telling words of a text, in order."""
-    telling = [w for w in _WORD.findall(text) if analyzer.analyse(w)]
+    telling = [w for w in _WORD.findall(text) if analyzer.analyze(w)]
     telling = list(dict.fromkeys(telling))[:14]
     if len(telling) < 3:
         return []

@@ -53,7 +53,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-    from ctxmem_mcp.text.embeddings import embedder
+    from ctxmem_mcp.text.embeddings import load_embedder
 
     settings = settings or Settings.load()
     store, limits = SqliteStore(settings.data_dir, durability=settings.durability), _spend_limits(settings)
@@ -66,7 +66,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         on_forgotten=partial(_forget_beside, settings.data_dir),
         redact=_redaction(settings),
         spend_limits=limits,
-        embedder=embedder(settings.semantic),
+        embedder=load_embedder(settings.semantic),
         usage_of=partial(_gateway_usage, settings),
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )

@@ -66,7 +66,7 @@ def node_digest(level: int, children: Iterable[bytes], salt: bytes = b"") -> byt
 
 
 @dataclass(frozen=True, slots=True)
-class Stub:
+class TurnFacts:
     """What closing decisions look at of a turn. at: seconds since 1970 by its said_at, None where none was given.
 
     topic: terms that tell what it is about (may be empty: then it never counts as a change of topic).
@@ -89,9 +89,9 @@ class Frontier:
     open leaf began.
     """
 
-    leaf: tuple[Stub, ...] = ()
+    leaf: tuple[TurnFacts, ...] = ()
     spine: tuple[tuple[Node, ...], ...] = ()
-    opened_by: int = BREAK
+    boundary: int = BREAK
     sitting: int = 0
 
     @property
@@ -105,37 +105,37 @@ class Frontier:
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class GrowResult:
     """What one turn did: the new frontier, and the nodes its arrival closed, children before parents."""
 
     frontier: Frontier
     closed: tuple[Node, ...] = ()
 
 
-def grow(frontier: Frontier, turn: Stub, salt: bytes = b"") -> Growth:
+def grow(frontier: Frontier, turn: TurnFacts, salt: bytes = b"") -> GrowResult:
     """Adds one turn. Touches one path: at most one node closes per level."""
-    border = border_before(frontier.leaf, turn)
+    boundary = boundary_before(frontier.leaf, turn)
     sitting = turn.index if _paused(frontier.leaf, turn) else frontier.sitting
-    if border is None:
-        return Growth(replace(frontier, leaf=(*frontier.leaf, turn), sitting=sitting))
+    if boundary is None:
+        return GrowResult(replace(frontier, leaf=(*frontier.leaf, turn), sitting=sitting))
     spine, closed = _close(frontier, salt)
-    return Growth(Frontier((turn,), spine, border, sitting), closed)
+    return GrowResult(Frontier((turn,), spine, boundary, sitting), closed)
 
 
-def _paused(leaf: Sequence[Stub], turn: Stub) -> bool:
+def _paused(leaf: Sequence[TurnFacts], turn: TurnFacts) -> bool:
     before = leaf[-1].at if leaf else None
     return turn.at is not None and before is not None and turn.at - before >= PAUSE_SECONDS
 
 
-def border_before(leaf: Sequence[Stub], turn: Stub) -> int | None:
+def boundary_before(leaf: Sequence[TurnFacts], turn: TurnFacts) -> int | None:
     """The strength of the border between the open leaf and the turn that follows it; None where it goes on."""
     if not leaf:
         return None
     if len(leaf) >= LEAF_TURNS_MAX:
         return CEILING
-    if turn.role == "tool" or _call_open(leaf):
+    if turn.role == "tool" or _call_pending(leaf):
         return None
-    tokens = sum(stub.tokens for stub in leaf)
+    tokens = sum(earlier.tokens for earlier in leaf)
     if tokens >= LEAF_TOKENS_MIN_AT_BREAK and _paused(leaf, turn):
         return BREAK
     if turn.role == "user" and leaf[-1].role != "user":
@@ -147,35 +147,35 @@ def border_before(leaf: Sequence[Stub], turn: Stub) -> int | None:
     return CEILING if full else None
 
 
-def _call_open(leaf: Sequence[Stub]) -> bool:
+def _call_pending(leaf: Sequence[TurnFacts]) -> bool:
     """Whether a call among the last turns of the leaf still waits for its result."""
     answered: set[str] = set()
-    for stub in reversed(leaf[-CALL_PATIENCE_TURNS:]):
-        if stub.call_id is None:
+    for earlier in reversed(leaf[-CALL_PATIENCE_TURNS:]):
+        if earlier.call_id is None:
             continue
-        if stub.role == "tool":
-            answered.add(stub.call_id)
-        elif stub.call_id not in answered:
+        if earlier.role == "tool":
+            answered.add(earlier.call_id)
+        elif earlier.call_id not in answered:
             return True
     return False
 
 
-def _new_topic(leaf: Sequence[Stub], turn: Stub) -> bool:
+def _new_topic(leaf: Sequence[TurnFacts], turn: TurnFacts) -> bool:
     if len(turn.topic) < TOPIC_TERMS_MIN:
         return False
-    known = frozenset[str]().union(*(stub.topic for stub in leaf))
+    known = frozenset[str]().union(*(earlier.topic for earlier in leaf))
     return bool(known) and len(turn.topic & known) < TOPIC_OVERLAP_MIN * len(turn.topic)
 
 
 def _close(frontier: Frontier, salt: bytes) -> tuple[tuple[tuple[Node, ...], ...], tuple[Node, ...]]:
     leaf = frontier.leaf
     node = Node(
-        digest=node_digest(0, (stub.digest for stub in leaf), salt),
+        digest=node_digest(0, (earlier.digest for earlier in leaf), salt),
         level=0,
         first=leaf[0].index,
         last=leaf[-1].index,
-        tokens=sum(stub.tokens for stub in leaf),
-        strength=frontier.opened_by,
+        tokens=sum(earlier.tokens for earlier in leaf),
+        strength=frontier.boundary,
     )
     spine, closed = list(frontier.spine), [node]
     level = 0
@@ -190,13 +190,13 @@ def _close(frontier: Frontier, salt: bytes) -> tuple[tuple[tuple[Node, ...], ...
     return tuple(spine), tuple(closed)
 
 
-def _parent_closes(siblings: Sequence[Node], newcomer: Node) -> bool:
+def _parent_closes(siblings: Sequence[Node], following: Node) -> bool:
     """Whether the siblings get their parent before `newcomer` begins the next group."""
     if len(siblings) >= FANOUT_MAX:
         return True
-    if newcomer.strength == BREAK:
+    if following.strength == BREAK:
         return len(siblings) >= FANOUT_MIN
-    return newcomer.strength == REQUEST and len(siblings) >= FANOUT_AT_REQUEST
+    return following.strength == REQUEST and len(siblings) >= FANOUT_AT_REQUEST
 
 
 def _parent(children: Sequence[Node], salt: bytes) -> Node:
@@ -212,7 +212,7 @@ def _parent(children: Sequence[Node], salt: bytes) -> Node:
     )
 
 
-def spine_of(closings: Iterable[Node]) -> tuple[tuple[Node, ...], ...]:
+def rebuild_spine(closings: Iterable[Node]) -> tuple[tuple[Node, ...], ...]:
     """The spine after these closings of one branch, given in the order they happened (children before parents)."""
     spine: list[list[Node]] = []
     for node in closings:

@@ -30,7 +30,7 @@ Said = tuple[str, str]
 def facts_of(turns: Sequence[Said], session_turns: int = 50, names: Sequence[str] = ()) -> list[PieceFacts]:
     return [
         PieceFacts(
-            i, i, 0, 10 + len(text) // 4, len(analyzer.analyse(text)), int(analyzer.flags(text, role)),
+            i, i, 0, 10 + len(text) // 4, len(analyzer.analyze(text)), int(analyzer.flags(text, role)),
             i - i % 10, i - i % session_turns, role, names[i % len(names)] if names else None, i * HOUR,
         )
         for i, (role, text) in enumerate(turns)
@@ -40,7 +40,7 @@ def facts_of(turns: Sequence[Said], session_turns: int = 50, names: Sequence[str
 def hits_of(turns: Sequence[Said], wanted: Sequence[str]) -> dict[str, TermHits]:
     places: dict[str, list[tuple[int, int]]] = {}
     for i, (role, text) in enumerate(turns):
-        found = [*analyzer.analyse(text), *analyzer.marks(analyzer.flags(text, role), role)]
+        found = [*analyzer.analyze(text), *analyzer.speaker_terms(analyzer.flags(text, role), role)]
         for position, term in enumerate(found):
             places.setdefault(term, []).append((i, position))
     return {

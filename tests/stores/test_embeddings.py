@@ -14,10 +14,10 @@ from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.text.embeddings import Embedder, embedder
+from ctxmem_mcp.text.embeddings import Embedder, load_embedder
 
 pytestmark = pytest.mark.anyio
-EMBEDDER = embedder("auto")
+EMBEDDER = load_embedder("auto")
 extra = pytest.mark.skipif(EMBEDDER is None, reason="needs the extra: pip install 'ctxmem-mcp[semantic]'")
 QUERY = "Which vehicle was repaired?"
 CAR = "The mechanic got my old truck running again on Tuesday, new brakes and all."

@@ -12,10 +12,10 @@ from ctxmem_mcp.text.analyzer import (
     STOP_WORDS,
     TERM_CHARS_MAX,
     Flag,
-    analyse,
+    analyze,
     flags,
     is_prose,
-    marks,
+    speaker_terms,
 )
 
 
@@ -34,56 +34,56 @@ from ctxmem_mcp.text.analyzer import (
     ],
 )
 def test_what_is_asked_in_other_forms_meets_what_was_written(written: str, asked: str) -> None:
-    assert set(analyse(asked)) <= set(analyse(written))
+    assert set(analyze(asked)) <= set(analyze(written))
 
 
 def test_an_identifier_stands_as_its_words_and_once_more_as_itself() -> None:
-    assert analyse("parseConfig") == ["pars", "configur", "=parseconfig"]
-    assert analyse("see setup.go:42") == ["see", "setup", "=setup.go", "42"]
-    assert EXACT + "hook_registry.go" in analyse("a/b/hook_registry.go")
-    assert EXACT + "parseconfig" not in analyse("parse config")
+    assert analyze("parseConfig") == ["pars", "configur", "=parseconfig"]
+    assert analyze("see setup.go:42") == ["see", "setup", "=setup.go", "42"]
+    assert EXACT + "hook_registry.go" in analyze("a/b/hook_registry.go")
+    assert EXACT + "parseconfig" not in analyze("parse config")
 
 
 def test_stop_words_say_nothing_and_numbers_stay() -> None:
-    assert analyse(" ".join(STOP_WORDS)) == []
-    assert analyse("it costs 1500 and 3.14") == ["cost", "1500", "3", "14", "=3.14"]
+    assert analyze(" ".join(STOP_WORDS)) == []
+    assert analyze("it costs 1500 and 3.14") == ["cost", "1500", "3", "14", "=3.14"]
 
 
 def test_a_hash_is_one_term() -> None:
-    assert analyse("commit 4e0f5ce0bbac") == ["commit", "4e0f5ce0bbac"]
+    assert analyze("commit 4e0f5ce0bbac") == ["commit", "4e0f5ce0bbac"]
 
 
 def test_a_pictures_bytes_are_no_words() -> None:
     bytes_written = "iVBORw0KGgoAAAANSUhEUgAA/x+Q2" * 40
-    assert analyse(f'{{"type":"image","data":"{bytes_written}=="}}') == analyse('{"type":"image","data":" "}')
-    assert analyse("x" * 200) == ["x" * TERM_CHARS_MAX]
+    assert analyze(f'{{"type":"image","data":"{bytes_written}=="}}') == analyze('{"type":"image","data":" "}')
+    assert analyze("x" * 200) == ["x" * TERM_CHARS_MAX]
 
 
 def test_scripts_without_spaces_become_pairs_and_others_stay_words() -> None:
-    assert analyse("東京都") == ["東京", "京都"]
-    assert analyse("hello世界") == ["hello", "世界"]
-    assert analyse("привет мир") == ["привет", "мир"]
-    assert len(analyse("हिन्दी में")) == 2
+    assert analyze("東京都") == ["東京", "京都"]
+    assert analyze("hello世界") == ["hello", "世界"]
+    assert analyze("привет мир") == ["привет", "мир"]
+    assert len(analyze("हिन्दी में")) == 2
 
 
 @given(st.text(max_size=400))
 def test_any_text_gives_the_same_bounded_terms_twice(text: str) -> None:
-    found = analyse(text)
-    assert found == analyse(text)
+    found = analyze(text)
+    assert found == analyze(text)
     assert all(0 < len(term) <= TERM_CHARS_MAX for term in found)
     flags(text, "user")
 
 
 @given(st.lists(st.text(alphabet="abcXYZ_.1é世", min_size=1, max_size=12), max_size=30))
 def test_words_apart_give_the_terms_of_each(words: list[str]) -> None:
-    assert analyse(" ".join(words)) == [term for word in words for term in analyse(word)]
+    assert analyze(" ".join(words)) == [term for word in words for term in analyze(word)]
 
 
 def test_more_words_than_are_remembered_change_nothing() -> None:
-    before = analyse("parseConfig went missing")
+    before = analyze("parseConfig went missing")
     for n in range(30_000):
-        analyse(f"word{n}")
-    assert analyse("parseConfig went missing") == before
+        analyze(f"word{n}")
+    assert analyze("parseConfig went missing") == before
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_what_a_tool_returned_was_said_by_nobody() -> None:
     assert not is_prose("All is well with the world.", "tool")
     assert not is_prose('{"command": "echo all is well"}', "assistant")
     assert is_prose("All is well with the world.", "assistant")
-    assert marks(flags("All is well.", "tool"), "tool") == ()
-    assert marks(flags("All is well.", "user"), "user") == (SAID_BY_USER,)
+    assert speaker_terms(flags("All is well.", "tool"), "tool") == ()
+    assert speaker_terms(flags("All is well.", "user"), "user") == (SAID_BY_USER,)
 
 
 def test_no_text_can_forge_a_mark() -> None:
-    assert not {"@user", "@agent"} & set(analyse("@user said @agent =user @user"))
+    assert not {"@user", "@agent"} & set(analyze("@user said @agent =user @user"))

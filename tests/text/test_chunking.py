@@ -10,33 +10,33 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import ROLES
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.chunking import OUTPUT_BYTES, TALK_BYTES_WHOLE, cut
+from ctxmem_mcp.text.chunking import OUTPUT_BYTES, PROSE_BYTES_WHOLE, split
 
 LINES = st.lists(st.text(alphabet="ab {}é世\t", max_size=120), max_size=120).map("\n".join)
 
 
 @given(LINES, st.sampled_from(ROLES))
 def test_pieces_tile_the_content(content: str, role: str) -> None:
-    spans = cut(content, role)
+    spans = split(content, role)
     assert "".join(content[start:stop] for start, stop in spans) == content
     assert all(start < stop for start, stop in spans)
-    assert spans == cut(content, role)
+    assert spans == split(content, role)
 
 
 def test_an_empty_turn_has_no_piece() -> None:
-    assert cut("", "user") == []
+    assert split("", "user") == []
 
 
 def test_talk_stays_whole_where_output_is_cut() -> None:
     text = "This is a sentence that somebody said about nothing at all. " * 80
-    assert len(text) < TALK_BYTES_WHOLE
-    assert len(cut(text, "assistant")) == 1
-    assert len(cut(text, "tool")) > 2
+    assert len(text) < PROSE_BYTES_WHOLE
+    assert len(split(text, "assistant")) == 1
+    assert len(split(text, "tool")) > 2
 
 
 def test_output_is_cut_at_line_ends_into_about_400_tokens() -> None:
     content = "".join(f"src/main_{n}.go:{n}: something happened here\n" for n in range(2_000))
-    spans = cut(content, "tool")
+    spans = split(content, "tool")
     assert all(content[stop - 1] == "\n" for _, stop in spans)
     sizes = [tokenizer.count(content[start:stop]) for start, stop in spans]
     assert 250 < sum(sizes) / len(sizes) < 600
@@ -44,20 +44,20 @@ def test_output_is_cut_at_line_ends_into_about_400_tokens() -> None:
 
 def test_code_inside_json_is_cut_at_its_written_line_ends() -> None:
     content = '{"content": "' + r"x := compute(1)\n" * 1_000 + '"}'
-    spans = cut(content, "assistant")
+    spans = split(content, "assistant")
     assert len(spans) > 5
     assert all(content[:stop].endswith("\\n") for _, stop in spans[:-1])
 
 
 def test_a_script_of_many_tokens_a_character_is_cut_shorter() -> None:
     content = "日本語の出力です。" * 2_000
-    sizes = [tokenizer.count(content[start:stop]) for start, stop in cut(content, "tool")]
+    sizes = [tokenizer.count(content[start:stop]) for start, stop in split(content, "tool")]
     assert max(sizes) < 700
 
 
 @pytest.mark.parametrize("content", ["x" * 2_000_000, "a line of output\n" * 120_000], ids=["one line", "lines"])
 def test_two_megabytes_are_cut_in_no_time(content: str) -> None:
     begun = time.perf_counter()
-    spans = cut(content, "tool")
+    spans = split(content, "tool")
     assert time.perf_counter() - begun < 0.25
     assert max(stop - start for start, stop in spans) <= OUTPUT_BYTES * 1.3

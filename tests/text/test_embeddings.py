@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.text import embeddings
-from ctxmem_mcp.text.embeddings import DIMENSIONS, FORM, Embedder, embedder
+from ctxmem_mcp.text.embeddings import DIMENSIONS, FORMAT_PREFIX, Embedder, load_embedder
 
-EMBEDDER = embedder("auto")
+EMBEDDER = load_embedder("auto")
 extra = pytest.mark.skipif(EMBEDDER is None, reason="needs the extra: pip install 'ctxmem-mcp[semantic]'")
 WITHOUT_A_NETWORK = """
 import socket, sys
 def refused(*_, **__): raise SystemExit("a socket was opened")
 socket.socket = socket.create_connection = socket.getaddrinfo = refused
 sys.addaudithook(lambda event, _: refused() if event.startswith("socket.") else None)
-from ctxmem_mcp.text.embeddings import embedder
-print(embedder("on").embed(["It rains."])[0].hex())
+from ctxmem_mcp.text.embeddings import load_embedder
+print(load_embedder("on").embed(["It rains."])[0].hex())
 print(*(name for name in ("wordllama", "requests", "huggingface_hub", "urllib3") if name in sys.modules))
 """
 
@@ -35,18 +35,21 @@ def there() -> Embedder:
 
 
 def test_off_is_off_and_what_is_not_installed_is_told_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert embedder("off") is None
+    assert load_embedder("off") is None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert embedder("auto") is None
+    assert load_embedder("auto") is None
     with pytest.raises(InvalidArgument, match=r"ctxmem-mcp\[semantic\]"):
-        embedder("on")
+        load_embedder("on")
 
 
 def test_nothing_is_loaded_before_the_first_text() -> None:
-    told = (
-        "import sys; from ctxmem_mcp.text.embeddings import embedder; embedder('auto'); print('numpy' in sys.modules)"
+    script = (
+        "import sys; from ctxmem_mcp.text.embeddings import load_embedder; "
+        "load_embedder('auto'); print('numpy' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
 
 
 @extra
@@ -79,7 +82,7 @@ def test_any_text_has_a_vector_whatever_it_is_embedded_with(texts: list[str]) ->
     assert EMBEDDER is not None
     found = EMBEDDER.embed(texts)
     assert found == [EMBEDDER.embed([text])[0] for text in texts]
-    assert all(vector[:1] == FORM and len(vector) == 1 + DIMENSIONS for vector in found)
+    assert all(vector[:1] == FORMAT_PREFIX and len(vector) == 1 + DIMENSIONS for vector in found)
     for one in found:
         for nearness in EMBEDDER.cosines(one, found):
             assert -1.000001 <= nearness <= 1.000001
@@ -88,7 +91,7 @@ def test_any_text_has_a_vector_whatever_it_is_embedded_with(texts: list[str]) ->
 @extra
 def test_half_a_surrogate_and_a_long_text_are_taken(there: Embedder) -> None:
     assert len(there.embed(["\ud83d alone"])[0]) == 1 + DIMENSIONS
-    whole = there.embed(["some words to sum " * embeddings._ROWS])[0]
+    whole = there.embed(["some words to sum " * embeddings._ROWS_AT_ONCE])[0]
     assert there.cosines(whole, there.embed(["some words to sum"]))[0] > 0.95
 
 

@@ -76,7 +76,7 @@ def test_any_text_counts_as_tiktoken_counts_it(text: str, encoding: str) -> None
 
 @given(st.lists(words, max_size=5))
 def test_texts_with_lines_in_common_count_as_any_other(parts: list[str]) -> None:
-    counting = tokenizer.Counting()
+    counting = tokenizer.CachedCounter()
     for end in range(len(parts) + 1):
         text = "\n[".join(parts[:end])
         assert counting(text) == tokenizer.count(text)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.models import Node
-from ctxmem_mcp.tree import Frontier, Stub
+from ctxmem_mcp.tree import Frontier, TurnFacts
 
 
 @st.composite
-def histories(draw: st.DrawFn, most: int = 400) -> list[Stub]:
+def histories(draw: st.DrawFn, most: int = 400) -> list[TurnFacts]:
     """Turns with calls and results, pauses and topics, tiny and huge, as agents and people make them."""
-    stubs: list[Stub] = []
+    stubs: list[TurnFacts] = []
     at, open_calls, previous = 0.0, list[str](), b""
     for index in range(draw(st.integers(0, most))):
         kind = draw(st.sampled_from(["user", "assistant", "assistant", "call", "tool", "tool", "system"]))
@@ -31,11 +31,11 @@ def histories(draw: st.DrawFn, most: int = 400) -> list[Stub]:
         topic = frozenset(draw(st.sampled_from(["", "abcdef", "abcxyz", "uvwxyz"])))
         previous = tree.turn_digest(previous, role, None, call_id, str(tokens))
         dated = at if draw(st.integers(0, 9)) else None
-        stubs.append(Stub(previous, index, role, tokens, call_id, dated, topic))
+        stubs.append(TurnFacts(previous, index, role, tokens, call_id, dated, topic))
     return stubs
 
 
-def grown(stubs: list[Stub]) -> tuple[Frontier, list[Node]]:
+def grown(stubs: list[TurnFacts]) -> tuple[Frontier, list[Node]]:
     frontier, closed = Frontier(), list[Node]()
     for stub in stubs:
         growth = tree.grow(frontier, stub)
@@ -45,14 +45,14 @@ def grown(stubs: list[Stub]) -> tuple[Frontier, list[Node]]:
 
 
 @given(histories())
-def test_tiling_the_frontier_accounts_for_every_turn_once_in_order(stubs: list[Stub]) -> None:
+def test_tiling_the_frontier_accounts_for_every_turn_once_in_order(stubs: list[TurnFacts]) -> None:
     frontier, _ = grown(stubs)
     seen = [i for node in frontier.roots for i in range(node.first, node.last + 1)]
     assert seen + [stub.index for stub in frontier.leaf] == list(range(len(stubs)))
 
 
 @given(histories())
-def test_balance_fan_out_is_bounded_and_height_logarithmic(stubs: list[Stub]) -> None:
+def test_balance_fan_out_is_bounded_and_height_logarithmic(stubs: list[TurnFacts]) -> None:
     frontier, closed = grown(stubs)
     by_digest = {node.digest: node for node in closed}
     for node in closed:
@@ -68,7 +68,7 @@ def test_balance_fan_out_is_bounded_and_height_logarithmic(stubs: list[Stub]) ->
 
 
 @given(histories())
-def test_balance_an_append_closes_at_most_one_node_per_level(stubs: list[Stub]) -> None:
+def test_balance_an_append_closes_at_most_one_node_per_level(stubs: list[TurnFacts]) -> None:
     frontier = Frontier()
     for stub in stubs:
         growth = tree.grow(frontier, stub)
@@ -77,7 +77,7 @@ def test_balance_an_append_closes_at_most_one_node_per_level(stubs: list[Stub]) 
 
 
 @given(histories())
-def test_a_leaf_keeps_its_ceiling_except_where_one_unit_alone_passes_it(stubs: list[Stub]) -> None:
+def test_a_leaf_keeps_its_ceiling_except_where_one_unit_alone_passes_it(stubs: list[TurnFacts]) -> None:
     _, closed = grown(stubs)
     for node in closed:
         if node.level or node.tokens <= tree.LEAF_TOKENS_MAX:
@@ -86,13 +86,13 @@ def test_a_leaf_keeps_its_ceiling_except_where_one_unit_alone_passes_it(stubs: l
         # Every border inside a leaf that is too big was forbidden: a result follows, or a call waited.
         spent = leaf[0].tokens
         for i in range(1, len(leaf)):
-            forbidden = leaf[i].role == "tool" or tree.border_before(leaf[:i], leaf[i]) is None
+            forbidden = leaf[i].role == "tool" or tree.boundary_before(leaf[:i], leaf[i]) is None
             assert spent + leaf[i].tokens <= tree.LEAF_TOKENS_MAX or forbidden
             spent += leaf[i].tokens
 
 
 @given(histories())
-def test_a_call_and_its_result_are_in_one_leaf(stubs: list[Stub]) -> None:
+def test_a_call_and_its_result_are_in_one_leaf(stubs: list[TurnFacts]) -> None:
     _, closed = grown(stubs)
     leaf_of = {i: node for node in closed if node.level == 0 for i in range(node.first, node.last + 1)}
     call_at = {stub.call_id: stub.index for stub in stubs if stub.call_id and stub.role != "tool"}
@@ -105,7 +105,7 @@ def test_a_call_and_its_result_are_in_one_leaf(stubs: list[Stub]) -> None:
 
 
 @given(histories(200), st.integers(0, 200))
-def test_same_prefix_same_nodes(stubs: list[Stub], at: int) -> None:
+def test_same_prefix_same_nodes(stubs: list[TurnFacts], at: int) -> None:
     """What closed while a prefix grew is what closed first while all of it grew."""
     _, all_closed = grown(stubs)
     _, prefix_closed = grown(stubs[:at])
@@ -113,15 +113,15 @@ def test_same_prefix_same_nodes(stubs: list[Stub], at: int) -> None:
 
 
 @given(histories(200), st.integers(0, 200))
-def test_same_prefix_same_nodes_also_from_a_frontier_read_back(stubs: list[Stub], at: int) -> None:
+def test_same_prefix_same_nodes_also_from_a_frontier_read_back(stubs: list[TurnFacts], at: int) -> None:
     """Growing on from spine and open leaf alone (all that a store keeps) closes the same nodes."""
     at = min(at, len(stubs))
     frontier, before = grown(stubs[:at])
-    spine = tree.spine_of(before)
+    spine = tree.rebuild_spine(before)
     assert spine == frontier.spine or (not before and not any(frontier.spine))
     first = spine[0][-1].first if spine else 0
     leaf_first = spine[0][-1].last + 1 if spine else 0
-    border = tree.border_before(stubs[first:leaf_first], stubs[leaf_first]) if leaf_first < at else None
+    border = tree.boundary_before(stubs[first:leaf_first], stubs[leaf_first]) if leaf_first < at else None
     again = Frontier(tuple(stubs[leaf_first:at]), spine, tree.BREAK if border is None else border, frontier.sitting)
     assert again == frontier
     after = list(before)
@@ -133,14 +133,16 @@ def test_same_prefix_same_nodes_also_from_a_frontier_read_back(stubs: list[Stub]
 
 
 @given(histories(150), histories(60), st.integers(0, 150))
-def test_branches_share_every_node_closed_before_they_part(a: list[Stub], b: list[Stub], at: int) -> None:
+def test_branches_share_every_node_closed_before_they_part(a: list[TurnFacts], b: list[TurnFacts], at: int) -> None:
     at = min(at, len(a))
     previous = a[at - 1].digest if at else b""
     other = list(a[:at])
     for stub in b:
         previous = tree.turn_digest(previous, stub.role, None, stub.call_id, f"other {stub.tokens}")
         other.append(
-            Stub(previous, len(other), stub.role, stub.tokens, stub.call_id and f"o{stub.call_id}", stub.at, stub.topic)
+            TurnFacts(
+                previous, len(other), stub.role, stub.tokens, stub.call_id and f"o{stub.call_id}", stub.at, stub.topic
+            )
         )
     ours = {node.digest for node in grown(a)[1]}
     for node in grown(other)[1]:
@@ -148,18 +150,18 @@ def test_branches_share_every_node_closed_before_they_part(a: list[Stub], b: lis
 
 
 def test_a_session_begins_at_a_long_pause() -> None:
-    stubs = [Stub(bytes([i]), i, "user", 10, None, at) for i, at in enumerate([0.0, 10.0, 9_000.0, 9_001.0])]
+    stubs = [TurnFacts(bytes([i]), i, "user", 10, None, at) for i, at in enumerate([0.0, 10.0, 9_000.0, 9_001.0])]
     frontier, _ = grown(stubs)
     assert frontier.sitting == 2
 
 
 def test_a_huge_turn_is_one_turn_in_a_leaf_of_its_own_kind() -> None:
     stubs = [
-        Stub(b"a", 0, "user", 50),
-        Stub(b"b", 1, "assistant", 30, "c1"),
-        Stub(b"c", 2, "tool", 700_000, "c1"),
-        Stub(b"d", 3, "assistant", 60),
-        Stub(b"e", 4, "user", 60),
+        TurnFacts(b"a", 0, "user", 50),
+        TurnFacts(b"b", 1, "assistant", 30, "c1"),
+        TurnFacts(b"c", 2, "tool", 700_000, "c1"),
+        TurnFacts(b"d", 3, "assistant", 60),
+        TurnFacts(b"e", 4, "user", 60),
     ]
     frontier, closed = grown(stubs)
     assert [(node.first, node.last) for node in closed] == [(0, 2)]

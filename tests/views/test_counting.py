@@ -17,6 +17,6 @@ _PARTS = st.sampled_from(
 @pytest.mark.parametrize("encoding", tokenizer.ENCODINGS)
 @given(texts=st.lists(st.lists(_PARTS, max_size=30).map("".join), min_size=1, max_size=4))
 def test_stretches_counted_once_sum_up_to_the_whole(encoding: str, texts: list[str]) -> None:
-    counting = tokenizer.Counting(encoding)
+    counting = tokenizer.CachedCounter(encoding)
     for text in [*texts, "".join(texts)]:
         assert counting(text) == tokenizer.count(text, encoding)

@@ -41,11 +41,11 @@ class Edge:
     summaries: Mapping[bytes, Summary] = field(default_factory=dict)
 
 
-def facts_of_turn(turn: Turn) -> tree.Stub:
+def facts_of_turn(turn: Turn) -> tree.TurnFacts:
     """What the tree looks at of a turn."""
     spoken = turn.role != "tool" and turn.call_id is None
-    topic = frozenset(analyzer.analyse(turn.content[:TOPIC_CHARS])) if spoken else frozenset[str]()
-    return tree.Stub(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, parse_iso(turn.said_at), topic)
+    topic = frozenset(analyzer.analyze(turn.content[:TOPIC_CHARS])) if spoken else frozenset[str]()
+    return tree.TurnFacts(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, parse_iso(turn.said_at), topic)
 
 
 def chain_digests(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
@@ -120,9 +120,9 @@ class CommitBuilder:
         return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
     def _cut(self, turn: Turn, leaf: int, session: int) -> None:
-        for start, stop in chunking.cut(turn.content, turn.role) or [(0, 0)]:
+        for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
-            found = analyzer.analyse(text)
+            found = analyzer.analyze(text)
             whole = start == 0 and stop == len(turn.content)
             size = turn.tokens if whole else tokenizer.count(text, self._state.encoding)
             piece = Piece(
@@ -130,7 +130,7 @@ class CommitBuilder:
                 analyzer.flags(text, turn.role), leaf, session, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
-            self._pieces.append(StoredPiece(piece, [*found, *analyzer.marks(piece.flags, turn.role)], vector))
+            self._pieces.append(StoredPiece(piece, [*found, *analyzer.speaker_terms(piece.flags, turn.role)], vector))
             self._words += len(found)
             self._next_piece += 1
 

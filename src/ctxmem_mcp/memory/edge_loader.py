@@ -35,7 +35,7 @@ async def load_spine(
     closed: list[tuple[int, Node]] = []
     for first_seq, last_seq in lineage.ranges(0, lineage.length):
         closed += await store.closings(state.conversation_id, first_seq, last_seq)
-    return tree.spine_of(node for _, node in closed)
+    return tree.rebuild_spine(node for _, node in closed)
 
 
 async def load_edge(store: Store, state: State, seq: int) -> Edge:
@@ -52,7 +52,7 @@ async def load_edge(store: Store, state: State, seq: int) -> Edge:
     leaf = tuple(turn for turn in turns if turn.index >= leaf_first)
     earlier = tuple(turn for turn in turns if turn.index < leaf_first)
     stubs = tuple(facts_of_turn(turn) for turn in leaf)
-    border = tree.border_before([facts_of_turn(turn) for turn in earlier], stubs[0])
+    border = tree.boundary_before([facts_of_turn(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
     _require(state, seq in last_pieces)
     frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].sitting)

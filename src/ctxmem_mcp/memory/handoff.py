@@ -38,7 +38,7 @@ async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: i
     """The brief for the next run, as of the branch's last turn."""
     if note is not None and len(note) > NOTE_CHARS_MAX:
         raise InvalidArgument("note", f"takes up to {NOTE_CHARS_MAX} characters; it has {len(note)}", "Shorten it.")
-    count = tokenizer.Counting(branch.state.encoding)
+    count = tokenizer.CachedCounter(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     heading = await heading_of(branch, snapshot, token_budget)
     of_note = count("\n".join(note_lines(note))) if note else 0

@@ -85,9 +85,9 @@ def _hit(conversation_id: str, turn: Turn, found: RankedPiece, path: list[str], 
 
 def _snippet(text: str, query: str) -> str:
     """The line that says most of the query, with what stands around it."""
-    wanted = set(analyzer.analyse(query))
+    wanted = set(analyzer.analyze(query))
     lines = text.splitlines(keepends=True) or [""]
-    scores = [len(wanted & set(analyzer.analyse(line[:2_000]))) for line in lines]
+    scores = [len(wanted & set(analyzer.analyze(line[:2_000]))) for line in lines]
     best = max(range(len(lines)), key=lambda i: (scores[i], -i))
     start = sum(len(line) for line in lines[:best])
     at = _first_place(lines[best], wanted)
@@ -101,7 +101,7 @@ def _first_place(line: str, wanted: set[str]) -> int:
     at = 0
     for word in line.split():
         at = line.find(word, at)
-        if wanted & set(analyzer.analyse(word)):
+        if wanted & set(analyzer.analyze(word)):
             return at
         at += len(word)
     return 0

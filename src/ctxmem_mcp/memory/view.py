@@ -95,7 +95,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     query, token_budget, layout = request.query, request.token_budget, request.layout
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
-    count = tokenizer.Counting(branch.state.encoding)
+    count = tokenizer.CachedCounter(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     heading = await heading_of(branch, snapshot, token_budget)
     if layout == "stable":

@@ -124,7 +124,7 @@ _SUMMARY_KINDS: dict[Intent, tuple[HighlightKind, ...]] = {
 OVERVIEW_KINDS: frozenset[HighlightKind] = frozenset(("request", "error", "ending", "decision", "outcome"))
 # Words that a question may have and still ask for nothing in particular.
 _FILLER_TERMS = frozenset(
-    analyzer.analyse(
+    analyzer.analyze(
         """encounter encountered hit met meet face faced run into see seen have happen happened happening make made
         do done come came so far session sessions conversation project history work working worked list show tell
         give find thing things stuff until till now yet today file files code everything anything something during
@@ -207,7 +207,7 @@ class ParsedQuery:
 
 def parse(text: str, speakers: Sequence[str] = ()) -> ParsedQuery:
     """The plan for a query. speakers: the names that turns of the conversation carry."""
-    sequence = analyzer.analyse(text)[: 4 * TERMS_MAX]
+    sequence = analyzer.analyze(text)[: 4 * TERMS_MAX]
     terms = list(dict.fromkeys(sequence))[:TERMS_MAX]
     place = {term: i for i, term in enumerate(terms)}
     words = [term for term in sequence if not term.startswith(analyzer.EXACT)]
@@ -235,7 +235,7 @@ def _is_generic(text: str, terms: Sequence[str]) -> bool:
         for intent, pattern in _INTENT_PATTERNS
         if intent in _SUMMARY_KINDS or intent is Intent.WHOLE
         for match in pattern.finditer(text)
-        for term in analyzer.analyse(match[0])
+        for term in analyzer.analyze(match[0])
     }
     return all(term in intent_terms or term in _FILLER_TERMS for term in terms)
 
@@ -243,8 +243,8 @@ def _is_generic(text: str, terms: Sequence[str]) -> bool:
 def asks_for_status(text: str) -> bool:
     """Whether a question like "what is left to do?" asks how far things have come, and names nothing besides."""
     found = [match[0] for match in _STATUS_QUESTION.finditer(text)]
-    says = {term for words in found for term in analyzer.analyse(words)} | _FILLER_TERMS
-    return bool(found) and all(term in says for term in analyzer.analyse(text)[:TERMS_MAX])
+    says = {term for words in found for term in analyzer.analyze(words)} | _FILLER_TERMS
+    return bool(found) and all(term in says for term in analyzer.analyze(text)[:TERMS_MAX])
 
 
 def _mentioned_speakers(text: str, speakers: Sequence[str]) -> list[str]:

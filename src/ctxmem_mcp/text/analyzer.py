@@ -1,6 +1,6 @@
 """Words in, index terms out: what a piece or a query is found by. Pure, and fast, for it runs at every append.
 
-    analyse("Fixed the crash in parseConfig (setup.go:42)")
+    analyze("Fixed the crash in parseConfig (setup.go:42)")
         -> ['fix', 'crash', 'pars', 'config', '=parseconfig', 'setup', 'go', '=setup.go', '42']
 
 Terms are lower case, without accents, stemmed, without stop words. Identifiers are split into their words and stand
@@ -23,7 +23,7 @@ from typing import Any
 EXACT = "="
 TERM_CHARS_MAX = 40
 # A word's terms are remembered; together both generations hold a few megabytes at most.
-_WORDS_KEPT = 12_000
+_WORDS_CACHED = 12_000
 
 # A word, or words joined by dots. Marks of Indic and other scripts belong to their word though \w leaves them out.
 _MARKS = (
@@ -32,8 +32,8 @@ _MARKS = (
 )
 _WORD_ASCII = re.compile(r"\w+(?:\.\w+)*")
 _WORD_ANY = re.compile(rf"[\w{_MARKS}]+(?:\.[\w{_MARKS}]+)*")
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
-_CASED = re.compile(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
+_NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
+_COMPOUND = re.compile(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
 _SEAM = re.compile(r"[\d_.]|[a-z][A-Z]")
 # A picture's bytes written as text: nobody looks for one of its thousand words.
 _BLOB_CHARS_MIN = 300
@@ -61,7 +61,7 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 # Words that a stemmer leaves apart though people use one for the other: irregular forms, written numbers, short
 # names of months and days, and what programmers shorten. Form -> the word it stands for.
-_SAME = """ate:eat eaten:eat became:become began:begin begun:begin bent:bend bit:bite bitten:bite blew:blow
+_SYNONYMS = """ate:eat eaten:eat became:become began:begin begun:begin bent:bend bit:bite bitten:bite blew:blow
     blown:blow bought:buy broke:break broken:break brought:bring built:build came:come caught:catch chose:choose
     chosen:choose drank:drink drunk:drink drawn:draw drew:draw driven:drive drove:drive fallen:fall fed:feed
     fell:fall felt:feel flew:fly flown:fly forgot:forget forgotten:forget fought:fight found:find froze:freeze
@@ -86,7 +86,7 @@ _SAME = """ate:eat eaten:eat became:become began:begin begun:begin bent:bend bit
     params:parameter perf:performance pkg:package pkgs:package prev:previous ref:reference refs:reference
     repo:repository repos:repository req:request resp:response src:source str:string tmp:temporary
     util:utility utils:utility val:value vals:value vars:variable var:variable ver:version"""
-_SAME_WORD = {form: word for form, _, word in (pair.partition(":") for pair in _SAME.split())}
+_SYNONYM_OF = {form: word for form, _, word in (pair.partition(":") for pair in _SYNONYMS.split())}
 
 
 class Flag(IntFlag):
@@ -119,7 +119,7 @@ def _stemmer() -> Callable[[str], str]:
     return stem
 
 
-class _Known(dict[str, tuple[str, ...]]):
+class _TermCache(dict[str, tuple[str, ...]]):
     """Words and their terms; those unseen are worked out. Two generations, so that common words stay."""
 
     def __init__(self) -> None:
@@ -132,17 +132,17 @@ class _Known(dict[str, tuple[str, ...]]):
             found = _terms_of(word)
             if len(word) > TERM_CHARS_MAX:
                 return found
-        if len(self) >= _WORDS_KEPT:
+        if len(self) >= _WORDS_CACHED:
             self._older = dict(self)
             self.clear()
         self[word] = found
         return found
 
 
-_known = _Known()
+_term_cache = _TermCache()
 
 
-def analyse(text: str) -> list[str]:
+def analyze(text: str) -> list[str]:
     """The index terms of a text, in order; the same text gives the same terms always."""
     if "\\" in text and '"' in text:
         # Code inside JSON: a written line end must not stick to the word after it.
@@ -150,18 +150,18 @@ def analyse(text: str) -> list[str]:
     if len(text) > _BLOB_CHARS_MIN and text.count(" ") * _BLOB_CHARS_MIN < len(text):
         text = _BLOB.sub(" ", text)
     words = (_WORD_ASCII if text.isascii() else _WORD_ANY).findall(text)
-    return list(chain.from_iterable(map(_known.__getitem__, words)))
+    return list(chain.from_iterable(map(_term_cache.__getitem__, words)))
 
 
 def _terms_of(word: str) -> tuple[str, ...]:
     """The terms of one word or one name with dots in it."""
     if not word.isascii():
-        word = _folded(word)
+        word = _without_accents(word)
     if _is_plain(word):
-        return _plain(word)
+        return _plain_terms(word)
     if "." not in word:
-        return tuple(_split(word))
-    terms = list(chain.from_iterable(_split(part) for part in word.split(".")[:16] if part))
+        return tuple(_identifier_terms(word))
+    terms = list(chain.from_iterable(_identifier_terms(part) for part in word.split(".")[:16] if part))
     terms.append(EXACT + word.lower()[: TERM_CHARS_MAX - 1])
     return tuple(terms)
 
@@ -173,22 +173,22 @@ def _is_plain(word: str) -> bool:
     return not _SEAM.search(word)
 
 
-def _folded(word: str) -> str:
+def _without_accents(word: str) -> str:
     """Without accents, in composed form; letters that look alike in compatibility forms become one."""
     spread = unicodedata.normalize("NFKD", word)
     return unicodedata.normalize("NFC", "".join(c for c in spread if not unicodedata.combining(c)))
 
 
-def _plain(word: str) -> tuple[str, ...]:
+def _plain_terms(word: str) -> tuple[str, ...]:
     word = word.lower()
     if not word.isascii() and (run := _UNSPACED.search(word)):
-        return _pairs(word, run)
+        return _character_pairs(word, run)
     if word in STOP_WORDS or (len(word) == 1 and word.isascii()):
         return ()
-    return (_stemmer()(_SAME_WORD.get(word, word)[:TERM_CHARS_MAX]),)
+    return (_stemmer()(_SYNONYM_OF.get(word, word)[:TERM_CHARS_MAX]),)
 
 
-def _pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
+def _character_pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
     """Pairs of neighbouring characters for a script without spaces, words for what stands around it."""
     text = run.group()
     pairs = tuple(text[i : i + 2] for i in range(len(text) - 1)) or (text,)
@@ -196,7 +196,7 @@ def _pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
     return (*(_terms_of(before) if before else ()), *pairs, *(_terms_of(after) if after else ()))
 
 
-def _split(part: str) -> list[str]:
+def _identifier_terms(part: str) -> list[str]:
     """The words of one name, then, where it is more than one, the name itself."""
     if len(part) > 2 * TERM_CHARS_MAX:
         return [part.lower()[:TERM_CHARS_MAX]]
@@ -208,12 +208,12 @@ def _split(part: str) -> list[str]:
         if part.isdigit():
             return [part[:TERM_CHARS_MAX]]
     terms: list[str] = []
-    for word in _PART.findall(part):
+    for word in _NAME_PART.findall(part):
         if word[0].isdigit():
             terms.append(word[:TERM_CHARS_MAX])
         else:
-            terms += _plain(word)
-    if _CASED.search(part):
+            terms += _plain_terms(word)
+    if _COMPOUND.search(part):
         terms.append(EXACT + part.lower()[: TERM_CHARS_MAX - 1])
     return terms
 
@@ -221,37 +221,37 @@ def _split(part: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------- flags
 
 # Enough of a piece to know its kind by.
-_LOOK_CHARS = 1_200
+_FLAG_CHARS = 1_200
 # Bytes are split into words many times faster than a pattern finds them.
 _LETTERS = bytes(c if chr(c) in "abcdefghijklmnopqrstuvwxyz'" else 32 for c in range(256))
 
 
-def _set(words: str) -> frozenset[bytes]:
+def _word_set(words: str) -> frozenset[bytes]:
     return frozenset(words.encode().split())
 
 
-_TIME_WORDS = _set(
+_TIME_WORDS = _word_set(
     """january february march april june july august september october november december monday tuesday wednesday
     thursday friday saturday sunday today yesterday tomorrow tonight morning afternoon evening weekend week weeks
     month months year years ago day days hour hours minute minutes pm am o'clock recently soon summer winter spring
     autumn fall last next christmas easter thanksgiving birthday anniversary since until deadline"""
 )
-_ERROR_WORDS = _set(
+_ERROR_WORDS = _word_set(
     """error errors fail failed fails failing failure failures exception exceptions traceback panic fatal crash
     crashed crashes undefined cannot broken denied refused timeout invalid unexpected aborted segfault conflict
     warning stacktrace unresolved nameerror typeerror valueerror keyerror"""
 )
-_REASON_WORDS = _set("because since due reason cause caused causes therefore why so")
-_LIKING_WORDS = _set(
+_REASON_WORDS = _word_set("because since due reason cause caused causes therefore why so")
+_LIKING_WORDS = _word_set(
     """like likes liked love loves loved prefer prefers preferred favorite favourite enjoy enjoys enjoyed hate hates
     want wants wanted wish hope interested fan dislike rather"""
 )
-_FIRST_WORDS = _set("i i'm i've i'll i'd my me mine we we're we've our us")
-_DECISION_WORDS = _set(
+_FIRST_WORDS = _word_set("i i'm i've i'll i'd my me mine we we're we've our us")
+_DECISION_WORDS = _word_set(
     """decided decide decision agreed agree instead let's lets chose choose chosen going plan settled switch
     approach"""
 )
-_NUMBER_WORDS = _set(
+_NUMBER_WORDS = _word_set(
     """two three four five six seven eight nine ten eleven twelve dozen twenty thirty forty fifty hundred thousand
     million couple several twice once first second third half"""
 )
@@ -260,7 +260,7 @@ _DIGIT = re.compile(r"\d")
 _FIGURE = re.compile(r"\d[\d:/-]{2,}")
 _CLOCK = re.compile(r"\d{4}-\d\d-\d\d|\d\d?:\d\d|\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?|(?:19|20)\d\d")
 _MONEY = re.compile(r"[$€£¥]\s?\d")
-_MONEY_WORDS = _set("dollars euros pounds usd eur bucks")
+_MONEY_WORDS = _word_set("dollars euros pounds usd eur bucks")
 # Begins with the space, from which a search skips to the next one; the word before it is looked at afterwards.
 _CAPITAL = re.compile(r" (?:the )?[A-Z][a-z]")
 _TO_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?)\Z")
@@ -277,7 +277,7 @@ _COMMAND = re.compile(
     r"|\s*(?:[\w.-]{1,40}\s?)?\{\s*\"(?:command|cmd|script)\""
 )
 _PROSE, _QUESTION = int(Flag.PROSE), int(Flag.QUESTION)
-_WORDS_SAY: tuple[tuple[frozenset[bytes], int], ...] = (
+_FLAG_WORDS: tuple[tuple[frozenset[bytes], int], ...] = (
     (_TIME_WORDS, int(Flag.TIME)),
     (_ERROR_WORDS, int(Flag.ERROR)),
     (_REASON_WORDS, int(Flag.REASON)),
@@ -313,23 +313,23 @@ def _symbol_share(text: str) -> float:
 def flags(text: str, role: str) -> Flag:
     """What kind of text a piece is."""
     asks = _QUESTION if "?" in text else 0
-    text = text[:_LOOK_CHARS]
+    text = text[:_FLAG_CHARS]
     prose = is_prose(text, role)
-    found = asks | _flags_of_words(text)
+    found = asks | _word_flags(text)
     if _DIGIT.search(text):
-        found |= _flags_of_figures(text)
-    return Flag(found | (_PROSE | _flags_of_talk(text) if prose else _flags_of_output(text, role)))
+        found |= _number_flags(text)
+    return Flag(found | (_PROSE | _prose_flags(text) if prose else _output_flags(text, role)))
 
 
-def _flags_of_words(text: str) -> int:
+def _word_flags(text: str) -> int:
     found, words = 0, set(text.lower().encode("ascii", "replace").translate(_LETTERS).split())
-    for known, flag in _WORDS_SAY:
+    for known, flag in _FLAG_WORDS:
         if not known.isdisjoint(words):
             found |= flag
     return found
 
 
-def _flags_of_figures(text: str) -> int:
+def _number_flags(text: str) -> int:
     found = int(Flag.NUMBER)
     if any(map(_CLOCK.fullmatch, _FIGURE.findall(text))):
         found |= Flag.TIME
@@ -338,7 +338,7 @@ def _flags_of_figures(text: str) -> int:
     return found
 
 
-def _flags_of_talk(text: str) -> int:
+def _prose_flags(text: str) -> int:
     found = int(Flag.PLACE) if _names_place(text) else 0
     if _NAME.search(text):
         found |= Flag.NAMES
@@ -356,7 +356,7 @@ def _names_place(text: str) -> bool:
     return False
 
 
-def _flags_of_output(text: str, role: str) -> int:
+def _output_flags(text: str, role: str) -> int:
     found = int(Flag.CODE) if _symbol_share(text) >= _SYMBOL_SHARE_CODE else 0
     if role == "tool":
         return found
@@ -371,7 +371,7 @@ def _flags_of_output(text: str, role: str) -> int:
 SAID_BY_USER, SAID_BY_AGENT = "@user", "@agent"
 
 
-def marks(held: int, role: str) -> tuple[str, ...]:
+def speaker_terms(held: int, role: str) -> tuple[str, ...]:
     """Terms to index a piece by that are not in its text: who said it. They go after its own terms."""
     if not held & _PROSE:
         return ()

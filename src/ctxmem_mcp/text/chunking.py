@@ -16,43 +16,43 @@ from ctxmem_mcp.text.analyzer import is_prose
 # About 400 tokens: one hit in a log or a file brings a screenful, not the file.
 OUTPUT_BYTES = 1_500
 # About 1,500 tokens: a message longer than that is rarely wanted whole.
-TALK_BYTES_WHOLE = 6_000
+PROSE_BYTES_WHOLE = 6_000
 # Longer talk is cut into stretches of about 700 tokens.
-TALK_BYTES = 2_800
+PROSE_BYTES = 2_800
 # The last piece may be this much longer, so that no scrap of a few words is left over.
-LAST_SLACK = 1.3
+LAST_PIECE_SLACK = 1.3
 # A cut before this share of the piece would make it needlessly small.
-EARLIEST_CUT = 0.5
+EARLIEST_SPLIT = 0.5
 # Enough of a text to tell talk from code by.
 SAMPLE_CHARS = 2_000
 
 _BREAKS = ("\n\n", "\n", "\\n", " ")
 
 
-def cut(content: str, role: str) -> list[tuple[int, int]]:
+def split(content: str, role: str) -> list[tuple[int, int]]:
     """Where the pieces of a turn begin and end; no piece at all for an empty one."""
     if not content:
         return []
     if len(content) <= OUTPUT_BYTES // 3:
         return [(0, len(content))]
     bytes_each = len(content.encode("utf-8", "surrogatepass")) / len(content)
-    talk = is_prose(content[:SAMPLE_CHARS], role)
-    if len(content) * bytes_each <= (TALK_BYTES_WHOLE if talk else OUTPUT_BYTES):
+    prose = is_prose(content[:SAMPLE_CHARS], role)
+    if len(content) * bytes_each <= (PROSE_BYTES_WHOLE if prose else OUTPUT_BYTES):
         return [(0, len(content))]
-    return _tile(content, max(1, int((TALK_BYTES if talk else OUTPUT_BYTES) / bytes_each)))
+    return _split_evenly(content, max(1, int((PROSE_BYTES if prose else OUTPUT_BYTES) / bytes_each)))
 
 
-def _tile(content: str, limit: int) -> list[tuple[int, int]]:
+def _split_evenly(content: str, limit: int) -> list[tuple[int, int]]:
     spans, start, end = [], 0, len(content)
-    while end - start > limit * LAST_SLACK:
-        stop = _best_cut(content, start, limit)
+    while end - start > limit * LAST_PIECE_SLACK:
+        stop = _split_point(content, start, limit)
         spans.append((start, stop))
         start = stop
     return [*spans, (start, end)]
 
 
-def _best_cut(content: str, start: int, limit: int) -> int:
-    earliest, latest = start + int(limit * EARLIEST_CUT), start + limit
+def _split_point(content: str, start: int, limit: int) -> int:
+    earliest, latest = start + int(limit * EARLIEST_SPLIT), start + limit
     for mark in _BREAKS:
         at = content.rfind(mark, earliest, latest)
         if at >= 0:

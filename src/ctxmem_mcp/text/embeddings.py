@@ -1,6 +1,6 @@
 """What a text means, as a short vector, for those who have the `semantic` extra. No model runs, nothing is fetched.
 
-    embedder(setting) -> Embedder | None        None where the extra is not there, or not wanted
+    load_embedder(setting) -> Embedder | None   None where the extra is not there, or not wanted
     embed(texts) -> [bytes, ...]                a vector each, what a store keeps with a piece
     cosines(query, vectors) -> [float, ...]     how near each is to the query's, -1..1
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 # All that wordllama's wheel has; half of them find markedly less of what was said in other words.
 DIMENSIONS = 256
 # Stands before each vector: vectors of other words, or of other numbers of them, can't be compared with these.
-FORM = b"\x01"
-_NEEDED = ("numpy", "tokenizers", "wordllama")
-_WORDS = "weights/l2_supercat_256.safetensors"
-_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
-_LARGEST = 127
+FORMAT_PREFIX = b"\x01"
+_REQUIRED_PACKAGES = ("numpy", "tokenizers", "wordllama")
+_WORD_VECTORS_FILE = "weights/l2_supercat_256.safetensors"
+_TOKENIZER_FILE = "tokenizers/l2_supercat_tokenizer_config.json"
+_VALUE_MAX = 127
 # Rows gathered at a time, so that a text of two megabytes takes no more memory than this many words.
-_ROWS = 4_096
+_ROWS_AT_ONCE = 4_096
 
 
-def embedder(setting: str = "auto") -> Embedder | None:
+def load_embedder(setting: str = "auto") -> Embedder | None:
     """What embeds, if it is wanted (auto, on, off) and there. Nothing is loaded before the first text."""
     if setting == "off":
         return None
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
     if not missing:
-        missing = [name for name in (_WORDS, _TOKENIZER) if not (_folder() / name).is_file()]
+        missing = [name for name in (_WORD_VECTORS_FILE, _TOKENIZER_FILE) if not (_data_folder() / name).is_file()]
     if not missing:
         return Embedder()
     if setting == "on":
@@ -63,7 +63,7 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> list[bytes]:
         """A vector of each text; of one without any word, all zeros."""
-        return [FORM + self._vector(ids) for ids in self._tokenised(texts)]
+        return [FORMAT_PREFIX + self._vector(ids) for ids in self._token_ids(texts)]
 
     def comparable(self, one: bytes, other: bytes) -> bool:
         """Whether both are vectors of the same words."""
@@ -74,14 +74,14 @@ class Embedder:
         import numpy as np
 
         table = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), len(query))
-        many = table[:, len(FORM) :].astype(np.float32)
-        one = np.frombuffer(query, dtype=np.int8)[len(FORM) :].astype(np.float32)
+        many = table[:, len(FORMAT_PREFIX) :].astype(np.float32)
+        one = np.frombuffer(query, dtype=np.int8)[len(FORMAT_PREFIX) :].astype(np.float32)
         dots, squares = (many @ one).astype(np.float64), np.einsum("ij,ij->i", many, many).astype(np.float64)
         lengths = np.sqrt(squares * float(one @ one))
         found: list[float] = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0).tolist()
         return found
 
-    def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [one.ids for one in self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)]
 
@@ -89,39 +89,39 @@ class Embedder:
         import numpy as np
 
         total = np.zeros(DIMENSIONS, dtype=np.float64)
-        for at in range(0, len(ids), _ROWS):
-            total += self._words[ids[at : at + _ROWS]].sum(axis=0, dtype=np.float64)
+        for at in range(0, len(ids), _ROWS_AT_ONCE):
+            total += self._word_vectors[ids[at : at + _ROWS_AT_ONCE]].sum(axis=0, dtype=np.float64)
         largest = float(np.abs(total).max())
         if not largest:
             return bytes(DIMENSIONS)
-        vector: bytes = np.rint(total / largest * _LARGEST).astype(np.int8).tobytes()
+        vector: bytes = np.rint(total / largest * _VALUE_MAX).astype(np.int8).tobytes()
         return vector
 
     @cached_property
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        found = Tokenizer.from_file(str(_folder() / _TOKENIZER))
+        found = Tokenizer.from_file(str(_data_folder() / _TOKENIZER_FILE))
         found.no_truncation()
         found.no_padding()
         return found
 
     @cached_property
-    def _words(self) -> NDArray[np.float16]:
+    def _word_vectors(self) -> NDArray[np.float16]:
         """A row a word, read as far as rows are used."""
         import numpy as np
 
-        path = _folder() / _WORDS
+        path = _data_folder() / _WORD_VECTORS_FILE
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            told = json.loads(file.read(size))["embedding.weight"]
-        if told["dtype"] != "F16" or told["shape"][1] != DIMENSIONS:
-            raise ValueError(f"{path} holds {told}, not half floats")
-        begin = 8 + size + told["data_offsets"][0]
-        return np.memmap(path, dtype="<f2", mode="r", offset=begin, shape=tuple(told["shape"]))
+            header = json.loads(file.read(size))["embedding.weight"]
+        if header["dtype"] != "F16" or header["shape"][1] != DIMENSIONS:
+            raise ValueError(f"{path} holds {header}, not half floats")
+        begin = 8 + size + header["data_offsets"][0]
+        return np.memmap(path, dtype="<f2", mode="r", offset=begin, shape=tuple(header["shape"]))
 
 
-def _folder() -> Path:
+def _data_folder() -> Path:
     spec = importlib.util.find_spec("wordllama")
     assert spec is not None
     assert spec.submodule_search_locations

@@ -18,7 +18,7 @@ ENCODINGS = ("o200k_base", "cl100k_base")
 SLICE_CHARS = 8_000
 # A line that begins with a word character or most punctuation begins a token of its own in both encodings'
 # patterns; '/' may join the line end before it, white space may join the line ends around it.
-_CUT = re.compile(r"\n(?=[^\s/])")
+_SLICE_POINT = re.compile(r"\n(?=[^\s/])")
 _BRACKETED = re.compile(r"\n(?= *\[)")
 # What every special token begins with.
 _SPECIAL = "<|"
@@ -48,7 +48,7 @@ def _count_short(encoder: Any, text: str) -> int:
     return len(encoder.encode_ordinary(text)) if _SPECIAL in text else len(encoder.encode_flat(text)) // 4
 
 
-class Counting:
+class CachedCounter:
     """Counts texts that have most of their lines in common, such as the tries at one view, each stretch once.
 
     A line that begins with '[', indented or not, begins a token of its own in both encodings' patterns, so the
@@ -57,29 +57,29 @@ class Counting:
 
     def __init__(self, encoding: str = DEFAULT_ENCODING) -> None:
         self._encoding = encoding
-        self._known: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
     def __call__(self, text: str) -> int:
-        known, total = self._known, 0
+        counts, total = self._counts, 0
         parts = _BRACKETED.split(text)
         for part in [*(part + "\n" for part in parts[:-1]), parts[-1]]:
-            found = known.get(part)
-            if found is None:
-                found = known[part] = count(part, self._encoding)
-            total += found
+            tokens = counts.get(part)
+            if tokens is None:
+                tokens = counts[part] = count(part, self._encoding)
+            total += tokens
         return total
 
 
 def _slices(text: str) -> list[str]:
     parts, start = [], 0
     while len(text) - start > SLICE_CHARS:
-        end = _cut_after(text, start + SLICE_CHARS)
+        end = _slice_end(text, start + SLICE_CHARS)
         parts.append(text[start:end])
         start = end
     parts.append(text[start:])
     return parts
 
 
-def _cut_after(text: str, at: int) -> int:
-    found = _CUT.search(text, at)
-    return found.end() if found else len(text)
+def _slice_end(text: str, at: int) -> int:
+    point = _SLICE_POINT.search(text, at)
+    return point.end() if point else len(text)
