@@ -189,7 +189,7 @@ def test_a_clients_config_parses_and_names_the_command(path: Path) -> None:
     entry = servers["ctxmem"]
     assert [entry["command"], *entry["args"]] == [COMMAND]
     assert set(entry.get("env", ())) <= {setting.environment for setting in SETTINGS.values()}
-    only_read = {tool.name for tool in TOOLS if not tool.changes}
+    only_read = {tool.name for tool in TOOLS if tool.read_only}
     assert set(entry.get("autoApprove", ())) <= only_read
 
 

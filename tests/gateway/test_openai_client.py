@@ -439,7 +439,7 @@ def test_the_usage_resource_gives_the_same_account_of_its_conversation(tmp_path:
         assert ask(house, other).headers["x-ctxmem-conversation"] != conversation
         asked = httpx2.get(f"{house.url}/v1/usage", params={"conversation_id": conversation}).json()
         uri = f"ctxmem://conversations/{conversation}/usage"
-        (content,) = house.do(resources.read(house.memory, uri)).contents
+        (content,) = house.do(resources.read_resource(house.memory, uri)).contents
         assert isinstance(content, TextResourceContents)
         usage = json.loads(content.text)
         assert usage["gateway"] == asked
@@ -448,6 +448,6 @@ def test_the_usage_resource_gives_the_same_account_of_its_conversation(tmp_path:
             3.0,
         )
         (tmp_path / usage_ledger.FILE).write_bytes(b"no table at all" * 100)
-        (content,) = house.do(resources.read(house.memory, uri)).contents
+        (content,) = house.do(resources.read_resource(house.memory, uri)).contents
         assert isinstance(content, TextResourceContents)
         assert json.loads(content.text) == {**usage, "gateway": None}

@@ -75,7 +75,7 @@ async def test_turns_are_stored_and_read_over_http(base: str, mode: Literal["aut
         header, body = await call.text("expand_node", conversation_id=mode, node_id=done["turn_id"])
         assert header["next_cursor"]
         assert huge.startswith(body)
-        assert "no argument" in await call.refusal("get_context", conversation_id=mode, budget=3)
+        assert "is not an argument" in await call.refusal("get_context", conversation_id=mode, budget=3)
         (content,) = (await client.read_resource(f"ctxmem://conversations/{mode}/usage")).contents
         assert content.mime_type == "application/json"
 

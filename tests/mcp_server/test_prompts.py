@@ -91,7 +91,7 @@ async def test_resume_takes_the_session_last_active_in_the_folder_that_the_agent
         ("resume", {}, "no conversation to resume yet"),
         ("recall", {}, "conversation_id"),
         ("recall", {"conversation_id": "nope"}, "nope"),
-        ("recall", {"conversation_id": "nope", "budget": "3"}, "budget: is no argument of recall"),
+        ("recall", {"conversation_id": "nope", "budget": "3"}, "budget: is not an argument of recall"),
         ("revise", {}, "recall, resume"),
     ],
 )

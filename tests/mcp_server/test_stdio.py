@@ -27,12 +27,12 @@ NOISY = (
     """
 import atexit, sys
 from ctxmem_mcp.mcp_server import tools
-does = tools.TOOLS[0].does
-async def noisy(memory, given):
+call = tools.TOOLS[0].call
+async def noisy(memory, arguments):
     print("flushed noise", flush=True)
     sys.stdout.write("noise without an end")
-    return await does(memory, given)
-object.__setattr__(tools.TOOLS[0], "does", noisy)
+    return await call(memory, arguments)
+object.__setattr__(tools.TOOLS[0], "call", noisy)
 atexit.register(lambda: print("noise at exit"))
 """
     + SERVE
@@ -75,7 +75,7 @@ async def test_turns_are_stored_and_read_over_stdio(tmp_path: Path, mode: Litera
         header, body = await call.text("get_context", conversation_id="c", query="größer")
         assert header["head"].startswith(done["turn_id"].split("-")[0])
         assert "größer 🧵" in body
-        assert "no argument" in await call.refusal("get_context", conversation_id="c", budget=3)
+        assert "is not an argument" in await call.refusal("get_context", conversation_id="c", budget=3)
     async with Client(parameters, mode=mode) as client:
         assert [c["turns"] for c in (await Caller(client).record("list_conversations"))["conversations"]] == [1]
 

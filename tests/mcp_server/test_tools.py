@@ -366,10 +366,14 @@ async def test_ids_with_every_permitted_sign_work_everywhere(call: Caller, name:
 # ---------------------------------------------------------------- refusals
 
 REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
-    ("append_turn", {"role": "user", "content": "x", "retention": 3}, ["retention", "no argument", "retention_days"]),
+    (
+        "append_turn",
+        {"role": "user", "content": "x", "retention": 3},
+        ["retention", "is not an argument", "retention_days"],
+    ),
     ("append_turn", {"role": "bot", "content": "x"}, ["role", "user, assistant, system, tool", '"bot"']),
     ("append_turn", {"role": "user"}, ["content", "required"]),
-    ("append_turn", {"role": "user", "content": 5}, ["content", "takes text", "got 5"]),
+    ("append_turn", {"role": "user", "content": 5}, ["content", "must be text", "got 5"]),
     ("append_turn", {"role": "user", "content": "x", "retention_days": 0}, ["retention_days", "1 to 365", "got 0"]),
     ("append_turn", {"role": "user", "content": "x", "retention_days": True}, ["retention_days", "got true"]),
     ("append_turn", {"role": "user", "content": "x", "said_at": "noon"}, ["said_at", "ISO 8601"]),
@@ -450,7 +454,7 @@ async def test_a_memory_that_cannot_be_opened_is_said_and_tried_again(
 def test_every_tool_is_a_verb_of_memory() -> None:
     from ctxmem_mcp.mcp_server.tools import TOOLS
 
-    assert all(inspect.iscoroutinefunction(tool.does) for tool in TOOLS)
+    assert all(inspect.iscoroutinefunction(tool.call) for tool in TOOLS)
     assert len(TOOLS) <= 10
 
 

@@ -1,4 +1,4 @@
-"""Who is told that a conversation changed: subscribers of both protocol eras."""
+"""Notifies clients of both protocol eras that a conversation changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChang
 from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 ROOT_URI = "ctxmem://conversations"
-# What one client may subscribe to; the oldest subscription makes room.
+# Subscriptions of one client; the oldest is dropped beyond this.
 SUBSCRIPTIONS_MAX = 1_000
 
 
@@ -22,8 +22,8 @@ def usage_uri(conversation_id: str) -> str:
 
 
 class Notifier:
-    """Since 2026-07-28 clients listen on a stream, which the bus feeds. Before, they subscribe to single
-    resources on their connection; those are kept here, for the one client that a stdio server has."""
+    """Since 2026-07-28, clients listen on a stream that the bus feeds. Before, they subscribed to single resources on
+    their connection; those subscriptions are kept here, for the one client that a stdio server has."""
 
     def __init__(self) -> None:
         self.bus = InMemorySubscriptionBus()
@@ -39,11 +39,11 @@ class Notifier:
         self._subscribed.pop(str(params.uri), None)
         return EmptyResult()
 
-    async def changed(self, ctx: ServerRequestContext[Any, Any], conversation_id: str, *, came_or_went: bool) -> None:
-        """The conversation is another than before; came_or_went: so is the list of conversations."""
+    async def notify(self, ctx: ServerRequestContext[Any, Any], conversation_id: str, *, list_changed: bool) -> None:
+        """Notifies of a change of the conversation; list_changed: also of one of the list of conversations."""
         for uri in (tree_uri(conversation_id), usage_uri(conversation_id), ROOT_URI):
             await self.bus.publish(ResourceUpdated(uri=uri))
             if uri in self._subscribed:
                 await ctx.session.send_resource_updated(uri)
-        if came_or_went:
+        if list_changed:
             await self.bus.publish(ResourcesListChanged())

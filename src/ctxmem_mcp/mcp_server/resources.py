@@ -1,12 +1,12 @@
-"""Resources: the tree, nodes, turns and usage of a conversation to look at, and completion of their ids.
+"""Resources: the conversations, and the tree, nodes, turns and usage of each; completion of their ids.
 
     ctxmem://conversations
     ctxmem://conversations/{conversation_id}/tree            JSON: the outline with summaries
-    ctxmem://conversations/{conversation_id}/nodes/{node_id} text: what expand_node gives
+    ctxmem://conversations/{conversation_id}/nodes/{node_id} text: the result of expand_node
     ctxmem://conversations/{conversation_id}/turns/{turn_id} text: the turn, byte for byte
     ctxmem://conversations/{conversation_id}/usage           JSON: sizes, retention, cost of models and of the gateway
 
-Nothing here that the tools can't give: most hosts let only the user attach resources.
+The tools return all of this too: in most hosts only the user can attach resources.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
 JSON_TYPE, TEXT_TYPE = "application/json", "text/plain"
-# A tree of more nodes than this is given down to a few levels; nodes/{node_id} opens the rest.
-NODES_WHOLE_MAX, LEVELS_OF_MANY = 400, 2
+# A tree of more nodes than this is cut at a depth; nodes/{node_id} expands the rest.
+FULL_TREE_NODES_MAX, CUT_DEPTH = 400, 2
 NODE_TOKENS = 20_000
-LISTED, COMPLETED_MAX, TURNS_COMPLETED = 50, 100, 20
+PAGE_SIZE, COMPLETIONS_MAX, TURN_COMPLETIONS_MAX = 50, 100, 20
 
 TEMPLATES: tuple[ResourceTemplate, ...] = tuple(
     ResourceTemplate(
@@ -48,14 +48,20 @@ TEMPLATES: tuple[ResourceTemplate, ...] = tuple(
         mime_type=mime_type,
     )
     for path, name, title, description, mime_type in (
-        ("tree", "tree", "Conversation tree", "Outline of a conversation: nodes, summaries, branches.", JSON_TYPE),
-        ("nodes/{node_id}", "node", "Node", "A node's outline and its turns, within 20,000 tokens.", TEXT_TYPE),
+        (
+            "tree",
+            "tree",
+            "Conversation tree",
+            "The nodes, their summaries, and the branches.",
+            JSON_TYPE,
+        ),
+        ("nodes/{node_id}", "node", "Node", "The outline and the turns of a node, within 20,000 tokens.", TEXT_TYPE),
         ("turns/{turn_id}", "turn", "Turn", "One turn, byte for byte.", TEXT_TYPE),
         (
             "usage",
             "usage",
             "Usage",
-            "Turns, tokens, branches, bytes, retention, what model calls and the gateway cost.",
+            "Turns, tokens, branches, bytes and retention; the cost of model calls and of the gateway.",
             JSON_TYPE,
         ),
     )
@@ -70,14 +76,14 @@ CONVERSATIONS = Resource(
 )
 
 
-class NoSuchResource(NotFound):
+class UnknownResource(NotFound):
     def __init__(self, uri: str) -> None:
-        super().__init__(f"No resource {uri!r}.", f"Read {ROOT_URI}, or see the resource templates.")
+        super().__init__(f"No resource {uri!r}.", f"Read {ROOT_URI}, or list the resource templates.")
 
 
-async def listed(memory: Memory, cursor: str | None) -> tuple[list[Resource], str | None]:
-    """The conversations as resources to pick from, a page at a time."""
-    page = await memory.conversations(limit=LISTED, cursor=cursor)
+async def list_resources(memory: Memory, cursor: str | None) -> tuple[list[Resource], str | None]:
+    """A page of conversations as resources to pick from, and the cursor of the next page."""
+    page = await memory.conversations(limit=PAGE_SIZE, cursor=cursor)
     trees = [
         Resource(
             uri=tree_uri(info.conversation_id),
@@ -91,8 +97,8 @@ async def listed(memory: Memory, cursor: str | None) -> tuple[list[Resource], st
     return trees if cursor else [CONVERSATIONS, *trees], page.next_cursor
 
 
-async def read(memory: Memory, uri: str) -> ReadResourceResult:
-    """The resource's content. Raises NotFound where there is none of this name."""
+async def read_resource(memory: Memory, uri: str) -> ReadResourceResult:
+    """The resource's content. Raises NotFound if there is none at this URI."""
     text, mime_type = await _content(memory, uri)
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, text=text, mime_type=mime_type)])
 
@@ -111,17 +117,17 @@ async def _content(memory: Memory, uri: str) -> tuple[str, str]:
             return view.render(), TEXT_TYPE
         case [conversation, "turns", turn] if conversation and turn:
             return (await memory.turn(conversation, turn)).content, TEXT_TYPE
-    raise NoSuchResource(uri)
+    raise UnknownResource(uri)
 
 
 async def _conversations(memory: Memory) -> str:
-    page = await memory.conversations(limit=LISTED)
+    page = await memory.conversations(limit=PAGE_SIZE)
     return _json({"conversations": page.conversations, "next_cursor": page.next_cursor})
 
 
 async def _tree(memory: Memory, conversation: str) -> str:
     state = await memory.info(conversation)
-    depth = None if state.nodes <= NODES_WHOLE_MAX else LEVELS_OF_MANY
+    depth = None if state.nodes <= FULL_TREE_NODES_MAX else CUT_DEPTH
     nodes = await memory.outline(conversation, depth=depth)
     tips, head = await memory.branches(conversation), await memory.head(conversation)
     return _json(
@@ -151,7 +157,7 @@ def _node(node: OutlineNode) -> dict[str, Any]:
 
 async def _usage(memory: Memory, conversation: str) -> str:
     state = await memory.info(conversation)
-    info = await _listing(memory, conversation)
+    info = await _listed_info(memory, conversation)
     return _json(
         {
             "conversation_id": conversation,
@@ -171,10 +177,10 @@ async def _usage(memory: Memory, conversation: str) -> str:
     )
 
 
-async def _listing(memory: Memory, conversation: str) -> ConversationInfo | None:
+async def _listed_info(memory: Memory, conversation: str) -> ConversationInfo | None:
     cursor: str | None = None
     while True:
-        page = await memory.conversations(limit=COMPLETED_MAX, cursor=cursor)
+        page = await memory.conversations(limit=COMPLETIONS_MAX, cursor=cursor)
         for info in page.conversations:
             if info.conversation_id == conversation:
                 return info
@@ -192,23 +198,23 @@ def _json(value: Any) -> str:
 # ---------------------------------------------------------------- completion
 
 
-async def completed(memory: Memory, argument: CompletionArgument, context: CompletionContext | None) -> Completion:
-    """Ids that begin with what was typed. Node and turn ids need the conversation_id typed before."""
+async def complete(memory: Memory, argument: CompletionArgument, context: CompletionContext | None) -> Completion:
+    """Ids that start with the typed text. Node and turn ids require a conversation_id in the context."""
     conversation = ((context.arguments if context else None) or {}).get("conversation_id", "")
     if argument.name == "conversation_id":
         found = await _conversation_ids(memory, argument.value)
     elif argument.name in ("node_id", "turn_id") and conversation:
-        found = await _ids_inside(memory, conversation, argument.name, argument.value)
+        found = await _ids_in_conversation(memory, conversation, argument.name, argument.value)
     else:
         found = []
-    return Completion(values=found[:COMPLETED_MAX], total=len(found), has_more=len(found) > COMPLETED_MAX)
+    return Completion(values=found[:COMPLETIONS_MAX], total=len(found), has_more=len(found) > COMPLETIONS_MAX)
 
 
 async def _conversation_ids(memory: Memory, typed: str) -> list[str]:
     found: list[str] = []
     cursor: str | None = None
-    while len(found) <= COMPLETED_MAX:
-        page = await memory.conversations(limit=COMPLETED_MAX, cursor=cursor)
+    while len(found) <= COMPLETIONS_MAX:
+        page = await memory.conversations(limit=COMPLETIONS_MAX, cursor=cursor)
         found += [i.conversation_id for i in page.conversations if i.conversation_id.startswith(typed)]
         cursor = page.next_cursor
         if cursor is None:
@@ -216,13 +222,13 @@ async def _conversation_ids(memory: Memory, typed: str) -> list[str]:
     return found
 
 
-async def _ids_inside(memory: Memory, conversation: str, kind: str, typed: str) -> list[str]:
+async def _ids_in_conversation(memory: Memory, conversation: str, kind: str, typed: str) -> list[str]:
     try:
         nodes = await memory.outline(conversation)
         if kind == "node_id":
             return [node_id for node_id in _node_ids(nodes) if node_id.startswith(typed)]
         last = max((node.last for node in nodes), default=-1)
-        return [(await memory.turn(conversation, turn)).id for turn in _turns_typed(typed, last)]
+        return [(await memory.turn(conversation, turn)).id for turn in _turns_starting_with(typed, last)]
     except NotFound:
         return []
 
@@ -234,10 +240,10 @@ def _node_ids(nodes: Sequence[OutlineNode]) -> Iterable[str]:
         yield from _node_ids(node.children)
 
 
-def _turns_typed(typed: str, last: int) -> list[str]:
-    """The turns that the beginning of an id may mean, newest first: 't4' is t4, t40, t41, ...; 't41-8' is one."""
+def _turns_starting_with(typed: str, last: int) -> list[str]:
+    """The turns whose ids start with the typed text, newest first: t4, t40, t41, ... for 't4'; one for 't41-8'."""
     index, dash, _ = typed.removeprefix("t").partition("-")
     if dash:
         return [typed.rstrip("-")]
-    fitting = (f"t{i}" for i in range(last, -1, -1) if f"t{i}".startswith(f"t{index}"))
-    return [turn for turn, _ in zip(fitting, range(TURNS_COMPLETED), strict=False)]
+    matching = (f"t{i}" for i in range(last, -1, -1) if f"t{i}".startswith(f"t{index}"))
+    return [turn for turn, _ in zip(matching, range(TURN_COMPLETIONS_MAX), strict=False)]
