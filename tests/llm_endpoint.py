@@ -1,6 +1,6 @@
-"""A real chat completions endpoint on 127.0.0.1, in a thread, that behaves as it is told.
+"""A real chat completions endpoint on 127.0.0.1, in a thread, whose behaviour a test chooses.
 
-`answers` is asked at each request for what to do: a Reply, or a function that does something to the socket.
+`respond` decides at each request what to do: it returns a Response, or a function that misuses the connection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Responder = Callable[[Request], "Response | Behaviour"]
 
 
 def completion(text: str | None, finish: str = "stop", usage: object = None, **more: object) -> Response:
-    """A chat completion that says this."""
+    """Build the response with this chat completion."""
     message = {"role": "assistant", "content": text, **more}
     usage = {"prompt_tokens": 100, "completion_tokens": 20} if usage is None else usage
     return Response(body=json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": usage}))
@@ -41,7 +41,7 @@ def completion(text: str | None, finish: str = "stop", usage: object = None, **m
 
 @dataclass
 class Endpoint:
-    """What was asked so far, and how to answer. `release` lets everything that hangs go on."""
+    """The requests received so far, and how to respond. Setting `release` ends everything that hangs."""
 
     respond: Responder
     requests: list[Request] = field(default_factory=list)
@@ -53,13 +53,13 @@ class Endpoint:
     url: str = ""
 
     def hangs(self, connection: Connection) -> None:
-        """Says nothing until it is released."""
+        """Sends nothing until it is released."""
         self.hanging += 1
         self.release.wait(30)
         self.hanging -= 1
 
     def drips(self, connection: Connection) -> None:
-        """Sends its headers, then a byte now and then."""
+        """Sends its headers, then a byte from time to time."""
         connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n")
         while not self.release.wait(0.02):
             connection.wfile.write(b" ")
@@ -67,13 +67,13 @@ class Endpoint:
 
 
 def resets(connection: Connection) -> None:
-    """Hangs up without a goodbye."""
+    """Resets the connection."""
     connection.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.connection.close()
 
 
 def breaks_off(connection: Connection) -> None:
-    """Promises more than it sends."""
+    """Announces more bytes than it sends."""
     connection.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"choices": [')
 
 
@@ -102,11 +102,11 @@ class Connection(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def finish(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the other side, or we, hung up
+        with contextlib.suppress(OSError, ValueError):  # one side has closed the connection
             super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: tests say what went wrong."""
+        """Log nothing: the tests report what went wrong."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -114,12 +114,12 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Who asked may be gone."""
+        """Ignore clients that have disconnected."""
 
 
 @contextmanager
 def serve_llm(respond: Responder) -> Iterator[Endpoint]:
-    """The endpoint, until the block ends."""
+    """Run the endpoint until the block ends."""
     endpoint = Endpoint(respond)
     handler = type("Handler", (Connection,), {"endpoint": endpoint})
     server = _Server(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""Asking somebody else's model, against a real server that misbehaves in every way."""
+"""The model client, against a real server that misbehaves in every way."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ async def complete(respond: Responder, limits: RequestLimits = LIMITS) -> tuple[
             return await client.complete("Be brief.", "What?", 50), endpoint
 
 
-def responses_in_turn(*replies: Response) -> Responder:
-    left: Iterator[Response] = iter(replies)
-    return lambda request: next(left)
+def responses_in_turn(*responses: Response) -> Responder:
+    remaining: Iterator[Response] = iter(responses)
+    return lambda request: next(remaining)
 
 
-async def test_a_question_goes_out_as_configured_and_the_answer_comes_back_with_its_cost() -> None:
+async def test_a_request_is_sent_as_configured_and_the_completion_has_its_cost() -> None:
     with serve_llm(lambda request: completion("This.")) as endpoint:
         async with open_client(endpoint, api_key="sk-abc") as client:
-            answer = await client.complete("Be brief.", "What?", 50)
-    assert answer == Completion("This.", "stop", "", 100, 20)
+            result = await client.complete("Be brief.", "What?", 50)
+    assert result == Completion("This.", "stop", "", 100, 20)
     (request,) = endpoint.requests
     assert request["model"] == "some-model"
     assert request["max_tokens"] == 50
@@ -74,26 +74,26 @@ async def test_without_a_key_none_is_sent() -> None:
     "usage",
     [{}, [], "many", {"prompt_tokens": -5}, {"prompt_tokens": "9"}, {"prompt_tokens": True}, {"prompt_tokens": 0}],
 )
-async def test_a_cost_that_cannot_be_is_not_believed(usage: object) -> None:
-    answer, _ = await complete(lambda request: completion("This.", usage=usage))
-    assert (answer.tokens_in, answer.tokens_out) == (None, None)
+async def test_an_impossible_token_count_is_ignored(usage: object) -> None:
+    result, _ = await complete(lambda request: completion("This.", usage=usage))
+    assert (result.tokens_in, result.tokens_out) == (None, None)
 
 
-async def test_a_truncated_and_a_refused_answer_say_so() -> None:
-    answer, _ = await complete(lambda request: completion("Thi", finish="length"))
-    assert answer.finish_reason == "length"
-    answer, _ = await complete(lambda request: completion(None, refusal="I can't help with that."))
-    assert (answer.text, answer.refusal) == ("", "I can't help with that.")
+async def test_a_truncated_and_a_refused_completion_are_marked() -> None:
+    result, _ = await complete(lambda request: completion("Thi", finish="length"))
+    assert result.finish_reason == "length"
+    result, _ = await complete(lambda request: completion(None, refusal="I can't help with that."))
+    assert (result.text, result.refusal) == ("", "I can't help with that.")
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-async def test_what_costs_nothing_is_tried_again(status: int) -> None:
-    answer, endpoint = await complete(responses_in_turn(Response(status), Response(status), completion("At last.")))
-    assert answer.text == "At last."
+async def test_a_failure_that_costs_nothing_is_retried(status: int) -> None:
+    result, endpoint = await complete(responses_in_turn(Response(status), Response(status), completion("At last.")))
+    assert result.text == "At last."
     assert len(endpoint.requests) == 3
 
 
-async def test_tries_end() -> None:
+async def test_attempts_are_limited() -> None:
     with serve_llm(lambda request: Response(503, "busy")) as endpoint:
         async with open_client(endpoint) as client:
             with pytest.raises(ModelUnavailable, match="503: busy"):
@@ -101,7 +101,7 @@ async def test_tries_end() -> None:
     assert len(endpoint.requests) == LIMITS.attempts
 
 
-async def test_a_retry_waits_as_long_as_the_endpoint_asks() -> None:
+async def test_a_retry_waits_as_long_as_the_endpoint_requests() -> None:
     start = time.monotonic()
     await complete(responses_in_turn(Response(429, headers=(("Retry-After", "0.3"),)), completion("Now.")))
     assert time.monotonic() - start >= 0.3
@@ -119,15 +119,15 @@ async def test_a_wait_beyond_the_limit_is_left_to_the_caller(dated: bool) -> Non
 
 
 @pytest.mark.parametrize("retry_after", ["soon", "", "nan", "Sat, 99 Nov", "-5"])
-async def test_a_wait_that_is_none_is_passed_over(retry_after: str) -> None:
-    answer, _ = await complete(
+async def test_an_invalid_retry_after_is_ignored(retry_after: str) -> None:
+    result, _ = await complete(
         responses_in_turn(Response(429, headers=(("Retry-After", retry_after),)), completion("Now."))
     )
-    assert answer.text == "Now."
+    assert result.text == "Now."
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 422])
-async def test_a_refused_key_model_or_address_is_not_tried_again_and_no_redirect_is_followed(status: int) -> None:
+async def test_a_rejected_key_model_or_address_is_not_retried_and_no_redirect_is_followed(status: int) -> None:
     with serve_llm(lambda request: Response(status, "no such thing", (("Location", "/v1/elsewhere"),))) as endpoint:
         async with open_client(endpoint, api_key="sk-secret") as client:
             with pytest.raises(ModelMisconfigured, match=f"{status}: no such thing") as raised:
@@ -136,7 +136,7 @@ async def test_a_refused_key_model_or_address_is_not_tried_again_and_no_redirect
     assert "sk-secret" not in str(raised.value)
 
 
-async def test_parameters_that_an_endpoint_refuses_are_done_without_from_then_on() -> None:
+async def test_parameters_that_an_endpoint_refuses_are_omitted_from_then_on() -> None:
     def picky(request: Request) -> Response:
         for name in ("max_tokens", "temperature", "response_format"):
             if name in request:
@@ -156,23 +156,23 @@ BODIES = ["", "{", "<html><body>Welcome</body></html>", "[]", "null", '{"choices
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:20])
-async def test_what_is_no_chat_completion_is_no_answer(body: str) -> None:
+async def test_a_body_that_is_not_a_chat_completion_is_an_error(body: str) -> None:
     with pytest.raises(match="did not respond with a chat completion"):
         await complete(lambda request: Response(200, body, (("Content-Type", "text/html"),)))
 
 
-async def test_a_wrong_content_type_does_no_harm() -> None:
-    answer, _ = await complete(lambda request: replace(completion("This."), headers=(("Content-Type", "text/plain"),)))
-    assert answer.text == "This."
+async def test_a_wrong_content_type_is_ignored() -> None:
+    result, _ = await complete(lambda request: replace(completion("This."), headers=(("Content-Type", "text/plain"),)))
+    assert result.text == "This."
 
 
-async def test_an_endless_answer_is_cut_off() -> None:
+async def test_an_endless_response_is_cut_off() -> None:
     with pytest.raises(match="more than 1000 bytes"):
         await complete(lambda request: completion("x" * 5000), replace(LIMITS, response_bytes=1000))
 
 
 @pytest.mark.parametrize("behaviour", [resets, breaks_off])
-async def test_a_connection_that_breaks_may_have_cost_something_and_is_not_tried_again(behaviour: Behaviour) -> None:
+async def test_a_broken_connection_may_have_been_billed_and_is_not_retried(behaviour: Behaviour) -> None:
     with serve_llm(lambda request: behaviour) as endpoint:
         async with open_client(endpoint) as client:
             with pytest.raises(ModelCallFailed, match="broke off the response"):
@@ -181,7 +181,7 @@ async def test_a_connection_that_breaks_may_have_cost_something_and_is_not_tried
 
 
 @pytest.mark.parametrize("behaviour", [Endpoint.hangs, Endpoint.drips])
-async def test_silence_and_a_slow_drip_end_with_the_time_for_a_try(
+async def test_silence_and_a_slow_drip_end_with_the_time_limit_of_an_attempt(
     behaviour: Callable[[Endpoint, Connection], None],
 ) -> None:
     with serve_llm(lambda request: lambda connection: behaviour(endpoint, connection)) as endpoint:
@@ -193,7 +193,7 @@ async def test_silence_and_a_slow_drip_end_with_the_time_for_a_try(
     assert len(endpoint.requests) == 1
 
 
-async def test_nobody_there_is_unavailable() -> None:
+async def test_an_endpoint_that_does_not_listen_is_unavailable() -> None:
     with serve_llm(lambda request: completion("")) as endpoint:
         pass
     async with open_client(endpoint) as client:
@@ -201,7 +201,7 @@ async def test_nobody_there_is_unavailable() -> None:
             await client.complete("", "", 9)
 
 
-async def test_the_time_for_all_tries_is_a_limit_too() -> None:
+async def test_all_attempts_together_have_a_time_limit() -> None:
     with serve_llm(lambda request: Response(500)) as endpoint:
         async with open_client(endpoint, replace(LIMITS, total_seconds=0.4, pause_seconds=0.3, attempts=50)) as client:
             start = time.monotonic()
