@@ -24,10 +24,11 @@ from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Summary, day_of
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import SpendLimits, Store
 from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from ctxmem_mcp.summarizers.llm import RESPONSE_TOKENS_MAX
 from ctxmem_mcp.summary_worker import FAILED_MAX, REJECTED_IN_A_ROW_MAX, SummaryWorker
 from tests.llm_endpoint import Endpoint, Request, Responder, Response, breaks_off, completion, resets, serve_llm
-from tests.stores.commits import DAY, NOW, remembering, talk
+from tests.stores.samples import memory_over, sample_turns
 from tests.summary_process import NO_DELAYS, REQUEST_LIMITS, all_summarized, authors_by_node, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -58,12 +59,12 @@ class Fixture:
         self, store: Store, endpoint: Endpoint, spend_limits: SpendLimits, request_limits: RequestLimits
     ) -> None:
         self.store, self.endpoint, self.now = store, endpoint, NOW
-        self.memory: Memory = remembering(store, lambda: self.now)
+        self.memory: Memory = memory_over(store, lambda: self.now)
         self.client = LLMClient(endpoint.url, "m", None, request_limits)
         self.worker = SummaryWorker(store, self.client, spend_limits, clock=lambda: self.now, intervals=NO_DELAYS)
 
     async def sync_talk(self, name: str = "c", turns: int = TURNS) -> None:
-        await self.memory.sync(talk(turns, f"the parser of {name}"), conversation_id=name)
+        await self.memory.sync(sample_turns(turns, f"the parser of {name}"), conversation_id=name)
 
     async def author_counts(self, name: str = "c") -> Counter[str]:
         return Counter(author for written in (await authors_by_node(self.store, name)).values() for author in written)
@@ -150,7 +151,7 @@ async def test_nodes_that_close_later_are_found_and_finished_ones_are_not_reques
     async with open_worker(tmp_path, respond_well) as it:
         await it.worker.run_once()
         first = len(it.endpoint.requests)
-        await it.memory.sync(talk(TURNS + 24, "the parser of c"), conversation_id="c")
+        await it.memory.sync(sample_turns(TURNS + 24, "the parser of c"), conversation_id="c")
         await it.worker.run_once()
         assert len(it.endpoint.requests) > first
         assert await all_summarized(it.store, "c")
@@ -160,8 +161,8 @@ async def test_nodes_that_close_later_are_found_and_finished_ones_are_not_reques
 
 async def test_every_branch_is_summarised(tmp_path: Path) -> None:
     async with open_worker(tmp_path, respond_well) as it:
-        turns = talk(TURNS, "the parser of c")
-        other = [*turns[:10], *talk(30, "the lexer")]
+        turns = sample_turns(TURNS, "the parser of c")
+        other = [*turns[:10], *sample_turns(30, "the lexer")]
         await it.memory.sync(other, conversation_id="c")
         await it.worker.run_once()
         assert await all_summarized(it.store, "c")
@@ -401,9 +402,9 @@ async def summary_processes(
 
 async def fill_folder(data: Path, *names: str) -> list[str]:
     """Store these conversations, dated now; return the ids of their nodes."""
-    memory = remembering(store := SqliteStore(data, durability="normal"), time.time)
+    memory = memory_over(store := SqliteStore(data, durability="normal"), time.time)
     for name in names:
-        await memory.sync(talk(TURNS, f"the parser of {name}"), conversation_id=name)
+        await memory.sync(sample_turns(TURNS, f"the parser of {name}"), conversation_id=name)
     nodes = [node for name in names for node in await authors_by_node(store, name)]
     await memory.close()
     return nodes

@@ -1,4 +1,4 @@
-"""One `store` over everything that keeps the contract; a clock that stands still."""
+"""A `store` fixture over all implementations, and a memory over it whose clock does not advance."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
-from tests.stores.commits import NOW, remembering
+from ctxmem_mcp.stores.testing.builders import NOW
+from tests.stores.samples import memory_over
 
 
-@pytest.fixture(params=["plain", "sqlite"])
+@pytest.fixture(params=["in_memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store = InMemoryStore() if request.param == "plain" else SqliteStore(tmp_path / "data", durability="normal")
-    yield opened
-    await opened.close()
+    in_memory = request.param == "in_memory"
+    store: Store = InMemoryStore() if in_memory else SqliteStore(tmp_path / "data", durability="normal")
+    yield store
+    await store.close()
 
 
 @pytest.fixture
 def memory(store: Store) -> Memory:
-    return remembering(store, lambda: NOW)
+    return memory_over(store, lambda: NOW)

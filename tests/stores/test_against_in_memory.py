@@ -19,8 +19,9 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, OutlineNode, Summary
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from tests.histories import turns
-from tests.stores.commits import DAY, NOW, remembering
+from tests.stores.samples import memory_over
 
 T = TypeVar("T")
 NAMES = st.sampled_from(["a", "A", "b"])
@@ -37,12 +38,12 @@ class Stores(RuleBasedStateMachine):
         self.now = NOW
         self.said: dict[str, list[NewTurn]] = {}
         self.ids: dict[str, list[str]] = {}
-        self.plain = remembering(InMemoryStore(), lambda: self.now)
+        self.plain = memory_over(InMemoryStore(), lambda: self.now)
         self.opened()
 
     def opened(self) -> None:
         self.store = SqliteStore(self.folder, durability="normal")
-        self.sqlite = remembering(self.store, lambda: self.now)
+        self.sqlite = memory_over(self.store, lambda: self.now)
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):

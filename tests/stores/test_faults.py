@@ -22,8 +22,9 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, file_open, queries
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import Connection
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
+from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from tests.stores.commits import DAY, NOW, remembering, talk
+from tests.stores.samples import memory_over, sample_turns
 from tests.stores.writer_process import acknowledged, turns_in, writers
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 def opened(data: Path) -> Memory:
-    return remembering(SqliteStore(data), time.time)
+    return memory_over(SqliteStore(data), time.time)
 
 
 @asynccontextmanager
@@ -242,8 +243,8 @@ async def test_a_disk_full_from_the_start_is_told_and_mends(tmp_path: Path) -> N
 
 async def test_a_file_that_may_not_grow_refuses_and_goes_on_after(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    memory = remembering(store, lambda: NOW)
-    first = talk(12)
+    memory = memory_over(store, lambda: NOW)
+    first = sample_turns(12)
     await memory.sync(first, conversation_id="c")
 
     async def pages(limit: int) -> None:
@@ -253,11 +254,11 @@ async def test_a_file_that_may_not_grow_refuses_and_goes_on_after(tmp_path: Path
     await pages(1)
     before = await store.load("c", NOW)
     with pytest.raises(StoreUnavailable, match="full"):
-        await memory.sync([*first, *talk(60, "too much")], conversation_id="c")
+        await memory.sync([*first, *sample_turns(60, "too much")], conversation_id="c")
     assert await store.load("c", NOW) == before
     assert await memory.verify("c") == []
     await pages(10**6)
-    assert (await memory.sync([*first, *talk(60, "too much")], conversation_id="c")).appended == 60
+    assert (await memory.sync([*first, *sample_turns(60, "too much")], conversation_id="c")).appended == 60
     assert await memory.verify("c") == []
     await memory.close()
 
@@ -297,11 +298,11 @@ async def test_an_append_cancelled_at_any_await_is_whole_or_not_there(
     for at in range(20):
         data = tmp_path / str(at)
         store = SqliteStore(data)
-        memory = remembering(store, lambda: NOW)
+        memory = memory_over(store, lambda: NOW)
         if begun:
-            await memory.sync(talk(8), conversation_id="c")
+            await memory.sync(sample_turns(8), conversation_id="c")
             await memory.close()
-            memory = remembering(store, lambda: NOW)
+            memory = memory_over(store, lambda: NOW)
         with counted.aim(at, before):
             await memory.append(NewTurn("user", "perhaps"), conversation_id="c")
         cancelled = counted.scope.cancelled_caught

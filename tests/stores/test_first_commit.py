@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from ctxmem_mcp.stores.sqlite import SqliteStore
-from tests.stores.commits import NOW, extended, fresh
+from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ async def test_a_sweep_leaves_alone_what_the_same_store_is_just_beginning(tmp_pa
 
     async def begin(number: int) -> None:
         # HeadMoved would make a whole import be computed a second time.
-        await store.commit(extended(fresh(f"c{number}"), ["hello"]), NOW)
+        await store.commit(extend(new_state(f"c{number}"), ["hello"]), NOW)
 
     async with anyio.create_task_group() as sweeping:
         sweeping.start_soon(sweep_again_and_again)

@@ -14,7 +14,8 @@ from ctxmem_mcp.models import NewTurn, Receipt, Summary
 from ctxmem_mcp.stores.sqlite import SqliteStore, file_lifecycle
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
-from tests.stores.commits import DAY, NOW, raw_files, remembering
+from ctxmem_mcp.stores.testing.builders import DAY, NOW
+from tests.stores.samples import memory_over, raw_files
 from tests.stores.writer_process import acknowledged, writers
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def memory(tmp_path: Path, clock: Clock) -> AsyncIterator[Memory]:
-    opened = remembering(SqliteStore(tmp_path), lambda: clock.now)
+    opened = memory_over(SqliteStore(tmp_path), lambda: clock.now)
     yield opened
     await opened.close()
 
@@ -129,7 +130,7 @@ async def test_another_store_that_has_the_file_open_sees_it_gone_and_begins_anew
     tmp_path: Path, memory: Memory, clock: Clock
 ) -> None:
     await fill(memory)
-    other = remembering(SqliteStore(tmp_path), lambda: clock.now)
+    other = memory_over(SqliteStore(tmp_path), lambda: clock.now)
     await other.append(NewTurn("user", "the other has it open"), conversation_id=ID)
     await memory.forget(ID, ID)
     assert holding(tmp_path) == []
@@ -150,7 +151,7 @@ async def test_a_stale_edge_does_not_reach_into_the_new_conversation(
     tmp_path: Path, memory: Memory, clock: Clock
 ) -> None:
     """Forgotten and begun again by one process, while another still has an edge of the old one in hand."""
-    other = remembering(SqliteStore(tmp_path), lambda: clock.now)
+    other = memory_over(SqliteStore(tmp_path), lambda: clock.now)
     await other.append(NewTurn("user", "old"), conversation_id=ID)
     await memory.forget(ID, ID)
     clock.now += 0.001
@@ -169,7 +170,7 @@ async def test_forgotten_and_begun_anew_between_two_reads_an_append_goes_to_the_
     """Whatever the append was just about to read of the old one."""
     await fill(memory)
     store = SqliteStore(tmp_path)
-    other = remembering(store, lambda: clock.now)
+    other = memory_over(store, lambda: clock.now)
     read = getattr(store, verb)
 
     async def read_later(*asked: object, **how: object) -> object:

@@ -24,20 +24,21 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, schema
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_MAX, Durability
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
-from tests.stores.commits import DAY, NOW, extended, fresh, remembering, talk
-from tests.stores.test_contract import ODD_IDS
+from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
+from ctxmem_mcp.stores.testing.listing_tests import ODD_IDS
+from tests.stores.samples import memory_over, sample_turns
 
 pytestmark = pytest.mark.anyio
 
 
 def opened(data: Path, durability: Durability = "normal") -> Memory:
-    return remembering(SqliteStore(data, durability=durability), lambda: NOW)
+    return memory_over(SqliteStore(data, durability=durability), lambda: NOW)
 
 
 async def filled(data: Path, *names: str) -> None:
     memory = opened(data)
     for name in names:
-        await memory.sync(talk(30, f"the parser of {name}"), conversation_id=name)
+        await memory.sync(sample_turns(30, f"the parser of {name}"), conversation_id=name)
     await memory.close()
 
 
@@ -167,7 +168,7 @@ async def test_a_damaged_text_is_told_by_who_reads_it(tmp_path: Path) -> None:
 async def test_a_damaged_conversation_that_has_expired_keeps_no_other_from_being_swept(tmp_path: Path) -> None:
     names = [f"c{i}" for i in range(4)]
     await filled(tmp_path, *names)
-    memory = remembering(SqliteStore(tmp_path), lambda: NOW + 31 * DAY)
+    memory = memory_over(SqliteStore(tmp_path), lambda: NOW + 31 * DAY)
     await memory.conversations()
     catalog = (tmp_path / "catalog.db").stat().st_ino
     for name, pages in (("c1", "nodes"), ("c2", "conversation")):
@@ -206,7 +207,7 @@ async def test_harm_to_the_catalog_loses_nothing(tmp_path: Path, harm: str) -> N
         catalog.write_bytes(spoilt[harm])
     memory = opened(tmp_path)
     assert (await memory.conversations(limit=100)).conversations == before
-    found = await memory.sync(talk(30, "the parser of c3"))
+    found = await memory.sync(sample_turns(30, "the parser of c3"))
     assert (found.conversation_id, found.known, found.appended) == ("c3", 30, 0)
     await memory.close()
 
@@ -286,7 +287,7 @@ async def test_a_file_copied_into_another_data_directory_is_a_conversation_there
     assert await listed(there) == []
     shutil.copy(path_of(tmp_path / "here", "c"), path_of(tmp_path / "there", "c"))
     assert await listed(there) == ["c"]
-    assert (await there.sync(talk(31, "the parser of c"))).appended == 1
+    assert (await there.sync(sample_turns(31, "the parser of c"))).appended == 1
     assert await there.verify("c") == []
     await there.close()
 
@@ -379,7 +380,7 @@ async def test_a_data_directory_that_can_not_be_used_is_told_with_a_remedy(tmp_p
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
 async def test_durability_sets_synchronous(tmp_path: Path, durability: Durability, synchronous: int) -> None:
     store = SqliteStore(tmp_path, durability=durability)
-    await store.commit(extended(fresh(), ["x"]), NOW)
+    await store.commit(extend(new_state(), ["x"]), NOW)
     async with store._use("c") as file:
         pragmas = await file.connection.run(
             lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
@@ -391,7 +392,7 @@ async def test_durability_sets_synchronous(tmp_path: Path, durability: Durabilit
 async def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
     memory = opened(tmp_path)
     done = await memory.sync([NewTurn("user", os.urandom(3_000_000).hex())], conversation_id="c")
-    for turn in talk(40):
+    for turn in sample_turns(40):
         await memory.append(turn, conversation_id="c")
     wal = path_of(tmp_path, "c").with_name(file_name("c") + "-wal")
     assert wal.stat().st_size <= WAL_BYTES_MAX + (4096 + 24) * 1000 + 32
@@ -402,10 +403,10 @@ async def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
 
 async def test_a_long_conversation_is_read_by_a_process_that_did_not_make_its_dictionaries(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, durability="normal")
-    state, texts = fresh(), list[str]()
+    state, texts = new_state(), list[str]()
     for n in range(4):
         said = [f"turn {n}.{i}: " + f"the parser failed on line {i * n} of limits.py\n" * 18 for i in range(500)]
-        await store.commit(commit := extended(state, said), NOW)
+        await store.commit(commit := extend(state, said), NOW)
         state, texts = commit.state, texts + said
     await store.close()
     with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:

@@ -1,0 +1,42 @@
+"""A memory over a store, turns to put into it, and the bytes of the files that it leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+
+
+def memory_over(store: Store, clock: Callable[[], float]) -> Memory:
+    return Memory(store, ExtractiveSummarizer(), clock=clock)
+
+
+def sample_turns(count: int, topic: str = "the parser") -> list[NewTurn]:
+    """Requests and responses, long enough that sections close."""
+    return [
+        NewTurn("user" if i % 2 == 0 else "assistant", f"Turn {i} about {topic}: " + f"word{i} is said here. " * 30)
+        for i in range(count)
+    ]
+
+
+def raw_files(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder.
+
+    Another process reads them: closing a descriptor of a file in this one would drop SQLite's locks on it.
+    """
+    found = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root) / name
+            found[str(path.relative_to(folder))] = _read_elsewhere(path)
+    return found
+
+
+def _read_elsewhere(path: Path) -> bytes:
+    return subprocess.run(["cat", str(path)], capture_output=True, check=False).stdout
