@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ctxmem_mcp.agents import CLINE, CODEX, CURSOR
 from ctxmem_mcp.capture import locations
-from ctxmem_mcp.capture.events import CLINE, CODEX, CURSOR
 from tests.capture.agents import run
 from tests.transcripts.test_cline import FILE, SESSION
 from tests.transcripts.test_cursor import SESSION as CURSOR_LINES
@@ -54,8 +54,8 @@ def test_clines_tasks_are_looked_for_in_every_editor(
         | {f"Code/User/globalStorage/rooveterinaryinc.roo-cline/{TASK}": FILE}
         | {f"Code/User/globalStorage/kilocode.kilo-code/{TASK}": FILE},
     )
-    assert len(locations.existing_folders(environ, platform)) == 7
-    assert {place.agent for place, _ in locations.existing_folders(environ, platform)} == {CLINE}
+    assert len(locations.find_locations(environ, platform)) == 7
+    assert {location.agent for location in locations.find_locations(environ, platform)} == {CLINE.id}
 
 
 def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once(home: Path) -> None:
@@ -71,7 +71,7 @@ def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once
          "sessions/s-1/s-1.json": "{}"},
     )  # fmt: skip
     put(home / ".vscode-server" / "data" / CLINE_IN, {"tasks/18/api_conversation_history.json": FILE})
-    found = sorted(str(file.relative_to(home).as_posix()) for _, file in locations.find_transcripts({}))
+    found = sorted(str(file.relative_to(home).as_posix()) for file in locations.find_transcripts({}))
     assert found == [
         ".cline/data/sessions/s-1/s-1.messages.json",
         f".cline/data/{TASK}",
@@ -85,12 +85,12 @@ def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once
         (CURSOR, "a", "a.jsonl"), (CURSOR, "d", "d.txt"), (CLINE, "17", "api_conversation_history.json"),
         (CLINE, "s-1", "s-1.messages.json"),
     ):  # fmt: skip
-        file = locations.find_transcript(agent, session, {})
+        file = locations.find_transcript(agent.id, session, {})
         assert file is not None
         assert file.name == name
-    assert locations.find_transcript(CLINE, "19", {}) is None
-    assert locations.find_transcript(CODEX, "17", {}) is None
-    assert locations.find_transcript(CURSOR, "../*", {}) is None
+    assert locations.find_transcript(CLINE.id, "19", {}) is None
+    assert locations.find_transcript(CODEX.id, "17", {}) is None
+    assert locations.find_transcript(CURSOR.id, "../*", {}) is None
     assert [file.name for file in locations.subagents_of(transcripts / "a" / "a.jsonl")] == ["b.jsonl"]
 
 

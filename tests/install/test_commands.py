@@ -220,7 +220,7 @@ def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
     (server,) = agent["servers"]
     assert (server["command"], server["file"]) == ([str(command)], str(home / ".claude.json"))
     assert (server["starts"], server["name"], server["version"]) == (True, "ctxmem", "0.1.0")
-    assert {hook["event"] for hook in agent["hooks"]} == AGENTS["claude-code"].hooks(_host(home))[0].events.keys()  # type: ignore[attr-defined]
+    assert {hook["event"] for hook in agent["hooks"]} == AGENTS["claude-code"].hooks(_host(home))[0].agent.events.keys()  # type: ignore[attr-defined]
     assert (agent["present"], agent["faults"], agent["remarks"]) == (True, [], [])
     data = report["data"]
     assert (data["path"], data["writable"]) == (str(tmp_path / "data"), True)

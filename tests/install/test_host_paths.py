@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ctxmem_mcp.agents import CLINE
 from ctxmem_mcp.install import cline, inspect
 from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.registry import AGENTS
@@ -53,7 +54,7 @@ def test_hooks_stand_in_the_agents_own_folders_and_cline_has_none_on_windows() -
     assert places("claude-code", "linux")[1] == "~/.claude/settings.json"
     assert places("codex", "macos")[1] == "~/.codex/hooks.json"
     assert places("cursor", "windows")[1] == "%USERPROFILE%\\.cursor\\hooks.json"
-    assert places("cline", "macos")[1:] == [f"~/Documents/Cline/Hooks/{event}" for event in cline.EVENTS]
+    assert places("cline", "macos")[1:] == [f"~/Documents/Cline/Hooks/{event}" for event in CLINE.events]
     assert len(places("cline", "windows")) == 1
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.install import claude_code, cursor, json_edit, jsonc
+from ctxmem_mcp.agents import CLAUDE_CODE, CURSOR
+from ctxmem_mcp.install import json_edit, jsonc
 from ctxmem_mcp.install.config_edits import ConfigEdit, JsonServers
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.hook_edits import JsonHooks
@@ -21,8 +22,8 @@ from tests.install.jsonc_texts import objects, texts, values
 
 SERVER = ServerCommand(COMMAND)
 SERVERS = JsonServers(Path("servers.json"), "mcpServers", {"type": "stdio"}, {"env": {}})
-GROUPS = JsonHooks(Path("settings.json"), "claude-code", claude_code.EVENTS)
-FLAT = JsonHooks(Path("hooks.json"), "cursor", cursor.EVENTS, flat=True, version=1)
+GROUPS = JsonHooks(Path("settings.json"), CLAUDE_CODE)
+FLAT = JsonHooks(Path("hooks.json"), CURSOR, flat=True, version=1)
 EDITS: list[ConfigEdit] = [SERVERS, GROUPS, FLAT]
 
 # Others' servers and hooks, so that there is something to come after.

@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ctxmem_mcp.agents import CLINE, CURSOR, SESSION_ENDS, info_of
 from ctxmem_mcp.models import THINKING, NewTurn, iso
 from ctxmem_mcp.transcripts.base import compact_json
 from ctxmem_mcp.transcripts.json_lines import text_or_none
 
-CLAUDE_CODE, CODEX, CURSOR, CLINE = "claude-code", "codex", "cursor", "cline"
-WITH_TRANSCRIPTS = (CLAUDE_CODE, CODEX, CLINE)
-_ENDS = ("SessionEnd",)
 # A command of the host, which the transcript tells in words of its own.
 _COMMAND = "/"
 _Fields = dict[str, Any]
@@ -45,7 +43,7 @@ class Event:
 
     @property
     def has_transcript(self) -> bool:
-        return self.agent in WITH_TRANSCRIPTS
+        return info_of(self.agent).has_transcript
 
 
 def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
@@ -68,7 +66,7 @@ def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
         _first(given, "cwd") or _first_of(given.get("workspace_roots")) or _first_of(given.get("workspaceRoots")),
         words,
         tuple(turn for turn in spoken if not (turn.role == "user" and turn.content.startswith(_COMMAND))),
-        name in _ENDS,
+        name in SESSION_ENDS,
         _first(given, "source"),
     )
 
@@ -96,12 +94,8 @@ def _from_truncated(text: str) -> _Fields | None:
 
 
 def _turns(agent: str, name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:
-    if agent == CURSOR:
-        yield from _cursor(name, given, said_at)
-    elif agent == CLINE:
-        yield from _cline(name, given, said_at)
-    else:
-        yield from _claude(name, given, said_at)
+    read = {CURSOR.id: _cursor, CLINE.id: _cline}.get(agent, _claude)
+    return read(name, given, said_at)
 
 
 def _claude(name: str, given: _Fields, said_at: str) -> Iterator[NewTurn]:

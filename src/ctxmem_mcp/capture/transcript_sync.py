@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.capture import importer
-from ctxmem_mcp.capture.events import CODEX
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
 from ctxmem_mcp.errors import InvalidArgument, NotFound
@@ -106,7 +106,7 @@ class TranscriptSync:
             transcript, growth = await asyncio.to_thread(registry.parse_resumable, text, registry.name_for_parser(file))
         except InvalidArgument:
             return SyncResult()  # nothing yet by which its format can be told
-        if transcript.agent == CODEX and not settled:
+        if transcript.agent == CODEX.id and not settled:
             return SyncResult(record.conversation, recent=True)
         conversation = importer.conversation_id_for(transcript.session_id)
         events = self._records.of_conversation(conversation) if conversation else SyncRecord()

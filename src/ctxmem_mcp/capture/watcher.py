@@ -28,7 +28,7 @@ class SyncedFile:
 
 def all_transcripts() -> list[Path]:
     """Every transcript on this machine; those of sub-agents come with their session's."""
-    return [file for _, file in locations.find_transcripts() if file.parent.name != locations.SUBAGENTS]
+    return [file for file in locations.find_transcripts() if file.parent.name != locations.SUBAGENTS]
 
 
 def transcripts_under(folders: Iterable[Path]) -> list[Path]:

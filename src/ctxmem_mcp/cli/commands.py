@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ctxmem_mcp.agents import AGENTS
 from ctxmem_mcp.cli import import_export, install, output
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _options = GlobalOptions()
+_HOOK_AGENTS = [agent.id for agent in AGENTS.values() if agent.events]
 
 Conversation = Annotated[
     str, typer.Argument(help="An id, a beginning of it that only one has, or `last`.", show_default=False)
@@ -124,7 +126,7 @@ def watch(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def hook(
-    agent: Annotated[str, typer.Argument(help="claude-code, codex, cursor or cline.")],
+    agent: Annotated[str, typer.Argument(help=f"{', '.join(_HOOK_AGENTS)}.")],
     event: Annotated[str | None, typer.Argument(help="The event, where it is not on stdin.")] = None,
 ) -> None:
     """What an agent calls at its events, with the event on stdin. Answers at once, always with exit code 0."""

@@ -11,6 +11,7 @@ import _thread
 import os
 import sys
 
+from ctxmem_mcp.agents import SESSION_STARTS, info_of
 from ctxmem_mcp.capture import spool
 
 READ_SECONDS = 2.0
@@ -18,9 +19,6 @@ READ_BYTES_MAX = 64 * 1024 * 1024
 # Of an event larger than that, its beginning: it says of which session and which transcript it is.
 CUT_BYTES = 64 * 1024
 _CHUNK = 1 << 20
-# What an agent wants to hear where silence would not do: that it may go on.
-_GO_ON = {("cursor", b"beforeSubmitPrompt"): b'{"continue": true}\n', ("cline", b""): b'{"cancel": false}\n'}
-_SESSION_START = (b'"SessionStart"', b'"sessionStart"')
 
 
 def run(given: list[str]) -> int:
@@ -42,10 +40,10 @@ def _handle(given: list[str]) -> None:
         spool.put(folder, agent, _redact(raw) if _redaction_is_on() else raw, whole)
     except OSError as error:
         _report(error)
-    for (of, event), words in _GO_ON.items():
-        if of == agent and event in raw:
-            os.write(1, words)
-    if any(word in raw for word in _SESSION_START):
+    for event, reply in info_of(agent).replies.items():
+        if event in raw:
+            os.write(1, reply)
+    if any(f'"{event}"'.encode() in raw for event in SESSION_STARTS):
         from ctxmem_mcp.hooks import session_start
 
         session_start.respond(agent, raw, folder)

@@ -18,7 +18,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ctxmem_mcp.capture.events import CLAUDE_CODE, CODEX, CURSOR, Event, parse_event
+from ctxmem_mcp.agents import SESSION_STARTS, info_of
+from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.importer import ID_CHARS_MAX, conversation_id_for
 from ctxmem_mcp.capture.recent_session import conversation_exists, last_session_in
 from ctxmem_mcp.capture.spool_worker import drain
@@ -33,8 +34,6 @@ SECONDS_MAX = 5.0
 DRAIN_SECONDS = 2.5
 # What stands around the view.
 FRAME_TOKENS = 170
-# Of a longer text these agents show a preview only (10,000 characters; 2,500 tokens of four bytes).
-SHOWN_BYTES = {CLAUDE_CODE: 9_900, CODEX: 9_900}
 VIEW_TOKENS_MIN = 500
 # Why a session begins whose context was thrown away.
 _COMPACTED = "compact"
@@ -48,7 +47,7 @@ _OF_CONVERSATION = re.compile(re.escape(RECALL_START) + rf" conversation ([\w.:@
 def respond(agent: str, raw: bytes, data_dir: str) -> None:
     """Writes to stdout what the agent takes as context; nothing where there is nothing to tell."""
     event = parse_event(agent, raw, time.time())
-    if event is None or event.name.lower() != "sessionstart":
+    if event is None or event.name not in SESSION_STARTS:
         return
     settings = Settings.load({"data_dir": data_dir})
     if not settings.inject_tokens:
@@ -80,7 +79,7 @@ async def _context(settings: Settings, event: Event) -> str | None:
 
 async def _recall(memory: Memory, conversation: str, description: str, token_budget: int, agent: str) -> str:
     """As much of it as fits the budget and what the agent shows of such a text."""
-    view_tokens, bytes_max = token_budget - FRAME_TOKENS, SHOWN_BYTES.get(agent, sys.maxsize)
+    view_tokens, bytes_max = token_budget - FRAME_TOKENS, info_of(agent).context_bytes_max or sys.maxsize
     told, recalled_tokens = await _recalled_at_start(memory, conversation)
     before = f" It began with what was recalled of conversation {told}." if told else ""
     while True:
@@ -122,6 +121,7 @@ async def _view_or_brief(memory: Memory, conversation: str, view_tokens: int, re
 
 
 def _hook_output(event: Event, text: str) -> dict[str, Any]:
-    if event.agent == CURSOR:
-        return {"additional_context": text}
+    key = info_of(event.agent).context_key
+    if key:
+        return {key: text}
     return {"hookSpecificOutput": {"hookEventName": "SessionStart", "additionalContext": text}}

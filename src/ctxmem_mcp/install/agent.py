@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxmem_mcp.agents import AgentInfo
 from ctxmem_mcp.install.config_edits import ConfigEdit
 from ctxmem_mcp.install.host_paths import HostPaths
 
@@ -21,8 +22,7 @@ class Agent:
     `remove_others`: what takes ours out of them. `after`: what a person does and sees next; `after_hooks`: and does and
     sees of the hooks."""
 
-    name: str
-    title: str
+    info: AgentInfo
     markers: Callable[[HostPaths], Sequence[Path]]
     servers: Callable[[HostPaths], Sequence[ConfigEdit]]
     hooks: Callable[[HostPaths], Sequence[ConfigEdit]] = _no_edits
@@ -32,6 +32,14 @@ class Agent:
     foreign_removal_command: str = ""
     after: str = ""
     after_hooks: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.info.id
+
+    @property
+    def title(self) -> str:
+        return self.info.title
 
     def is_present(self, host: HostPaths) -> bool:
         return any(marker.exists() for marker in self.markers(host))

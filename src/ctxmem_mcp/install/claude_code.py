@@ -8,24 +8,14 @@ what is said then goes into the new context, also after a compaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.agents import CLAUDE_CODE
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
-from ctxmem_mcp.install.hook_edits import Event, JsonHooks
+from ctxmem_mcp.install.hook_edits import JsonHooks
 from ctxmem_mcp.install.host_paths import HostPaths
-
-NAME = "claude-code"
-EVENTS: Mapping[str, Event] = {
-    "SessionStart": Event("startup|resume|clear|compact"),
-    "UserPromptSubmit": Event(),
-    "PostToolUse": Event(),
-    "PreCompact": Event(),
-    "SubagentStop": Event(),
-    "Stop": Event(),
-    "SessionEnd": Event(),
-}
 
 
 def _folder(host: HostPaths) -> Path:
@@ -41,12 +31,11 @@ def _servers(path: Path) -> Sequence[JsonServers]:
 
 
 def _hooks(path: Path) -> Sequence[JsonHooks]:
-    return [JsonHooks(path, NAME, EVENTS, by_bash=True)]
+    return [JsonHooks(path, CLAUDE_CODE, by_bash=True)]
 
 
 AGENT = Agent(
-    NAME,
-    "Claude Code",
+    CLAUDE_CODE,
     markers=lambda host: [_folder(host), _state(host)],
     servers=lambda host: _servers(_state(host)),
     hooks=lambda host: _hooks(_folder(host) / "settings.json"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.agents import CLAUDE_DESKTOP
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.host_paths import HostPaths
-
-NAME = "claude-desktop"
 
 
 def _folders(host: HostPaths) -> list[Path]:
@@ -25,8 +24,7 @@ def _servers(host: HostPaths) -> Sequence[JsonServers]:
 
 
 AGENT = Agent(
-    NAME,
-    "Claude Desktop",
+    CLAUDE_DESKTOP,
     markers=_folders,
     servers=_servers,
     after="Quit the program, not only its window, and start it again. Settings > Developer lists ctxmem as running.",

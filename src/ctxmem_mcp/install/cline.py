@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.agents import CLINE
 from ctxmem_mcp.capture.locations import CLINE_EXTENSION, EDITORS, extension_folder
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.hook_edits import HookScript
 from ctxmem_mcp.install.host_paths import HostPaths
 
-NAME = "cline"
-# Those that carry words.
-EVENTS = ("UserPromptSubmit", "PostToolUse")
 ONLY_READ = ["get_context", "expand_node", "search_turns", "list_conversations"]
 _SETTINGS = Path("settings") / "cline_mcp_settings.json"
 
@@ -42,12 +40,11 @@ def _hooks(host: HostPaths) -> Sequence[HookScript]:
         return []
     now, older = host.documents / "Cline" / "Hooks", host.documents / "Cline" / "Rules" / "Hooks"
     folder = older if older.is_dir() and not now.is_dir() else now
-    return [HookScript(folder / event, NAME) for event in EVENTS]
+    return [HookScript(folder / event, CLINE.id) for event in CLINE.events]
 
 
 AGENT = Agent(
-    NAME,
-    "Cline",
+    CLINE,
     markers=_folders,
     servers=_servers,
     hooks=_hooks,

@@ -6,24 +6,15 @@ session is given three seconds at most.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import TomlServers
-from ctxmem_mcp.install.hook_edits import Event, JsonHooks
+from ctxmem_mcp.install.hook_edits import JsonHooks
 from ctxmem_mcp.install.host_paths import HostPaths
 
-NAME = "codex"
-EVENTS: Mapping[str, Event] = {
-    "SessionStart": Event("startup|resume|clear|compact"),
-    "UserPromptSubmit": Event(),
-    "PostToolUse": Event(),
-    "PreCompact": Event(),
-    "SubagentStop": Event(),
-    "Stop": Event(),
-    "SessionEnd": Event(seconds=3),
-}
 START_SECONDS = 20
 
 
@@ -36,12 +27,11 @@ def _servers(folder: Path) -> Sequence[TomlServers]:
 
 
 def _hooks(folder: Path) -> Sequence[JsonHooks]:
-    return [JsonHooks(folder / "hooks.json", NAME, EVENTS)]
+    return [JsonHooks(folder / "hooks.json", CODEX)]
 
 
 AGENT = Agent(
-    NAME,
-    "Codex",
+    CODEX,
     markers=lambda host: [_folder(host)],
     servers=lambda host: _servers(_folder(host)),
     hooks=lambda host: _hooks(_folder(host)),

@@ -6,23 +6,13 @@ could tell of has less than these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.agents import CURSOR
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
-from ctxmem_mcp.install.hook_edits import Event, JsonHooks
-
-NAME = "cursor"
-EVENTS: Mapping[str, Event] = {
-    "sessionStart": Event(),
-    "beforeSubmitPrompt": Event(),
-    "afterAgentThought": Event(),
-    "afterAgentResponse": Event(),
-    "afterShellExecution": Event(),
-    "afterMCPExecution": Event(),
-    "afterFileEdit": Event(),
-}
+from ctxmem_mcp.install.hook_edits import JsonHooks
 
 
 def _servers(folder: Path) -> Sequence[JsonServers]:
@@ -30,12 +20,11 @@ def _servers(folder: Path) -> Sequence[JsonServers]:
 
 
 def _hooks(folder: Path) -> Sequence[JsonHooks]:
-    return [JsonHooks(folder / "hooks.json", NAME, EVENTS, flat=True, version=1)]
+    return [JsonHooks(folder / "hooks.json", CURSOR, flat=True, version=1)]
 
 
 AGENT = Agent(
-    NAME,
-    "Cursor",
+    CURSOR,
     markers=lambda host: [host.home / ".cursor"],
     servers=lambda host: _servers(host.home / ".cursor"),
     hooks=lambda host: _hooks(host.home / ".cursor"),

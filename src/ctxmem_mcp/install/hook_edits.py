@@ -3,16 +3,16 @@ them as Cursor has, a file for each event as Cline has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ctxmem_mcp.agents import AgentInfo, Hook
 from ctxmem_mcp.install import json_edit
 from ctxmem_mcp.install.config_edits import FoundEntry, Role, json_object
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.server_entry import (
-    HOOK_TIMEOUT_SECONDS,
     PROGRAM,
     ServerCommand,
     find_our_call,
@@ -24,20 +24,11 @@ _HOOKS = "hooks"
 
 
 @dataclass(frozen=True)
-class Event:
-    """An event that we want to hear of: which of its kinds, and for how long the agent may wait."""
-
-    matcher: str | None = None
-    seconds: int = HOOK_TIMEOUT_SECONDS
-
-
-@dataclass(frozen=True)
 class JsonHooks:
     """Hooks in JSON, under `hooks` and the event's name: in groups with a matcher, or `flat`."""
 
     path: Path
-    agent: str
-    events: Mapping[str, Event]
+    agent: AgentInfo
     flat: bool = False
     by_bash: bool = False
     version: int | None = None
@@ -48,9 +39,9 @@ class JsonHooks:
     def put(self, text: str | None, server: ServerCommand) -> str:
         text = self._with_version(text)
         self._refuse_mixed(text)
-        for name, event in self.events.items():
-            text = self._put_event(text, name, event, server.hook_line(self.agent, by_bash=self.by_bash))
-        for name in [name for name in _events(text) if name not in self.events]:
+        for name, hook in self.agent.events.items():
+            text = self._put_event(text, name, hook, server.hook_line(self.agent.id, by_bash=self.by_bash))
+        for name in [name for name in _events(text) if name not in self.agent.events]:
             text = self._remove_event(text, name)
         return text
 
@@ -83,21 +74,21 @@ class JsonHooks:
 
     # ------------------------------------------------------------ one event
 
-    def _put_event(self, text: str, name: str, event: Event, line: str) -> str:
+    def _put_event(self, text: str, name: str, hook: Hook, line: str) -> str:
         paths_to_ours = self._our_hooks(text, name)
         if not paths_to_ours:
-            hook = {**({} if self.flat else {"type": "command"}), "command": line, "timeout": event.seconds}
-            matcher = {"matcher": event.matcher} if event.matcher else {}
-            new = hook if self.flat else {**matcher, _HOOKS: [hook]}
+            entry = {**({} if self.flat else {"type": "command"}), "command": line, "timeout": hook.timeout_seconds}
+            matcher = {"matcher": hook.matcher} if hook.matcher else {}
+            new = entry if self.flat else {**matcher, _HOOKS: [entry]}
             return json_edit.put(text, (_HOOKS, name, len(_events(text).get(name, []))), new)
         text = self._remove_event(text, name, keep=1)
         keys = self._our_hooks(text, name)[0]
         text = _set(text, (*keys, "command"), line)
         if "timeout" not in _get(json_object(text), keys):
-            text = json_edit.put(text, (*keys, "timeout"), event.seconds)
+            text = json_edit.put(text, (*keys, "timeout"), hook.timeout_seconds)
         group = _events(text)[name][keys[2]]
-        if event.matcher and not self.flat and len(group[_HOOKS]) == 1:
-            text = _set(text, (*keys[:3], "matcher"), event.matcher)
+        if hook.matcher and not self.flat and len(group[_HOOKS]) == 1:
+            text = _set(text, (*keys[:3], "matcher"), hook.matcher)
         return text
 
     def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:

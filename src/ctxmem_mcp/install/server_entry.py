@@ -14,8 +14,6 @@ System = Literal["linux", "macos", "windows"]
 NAME = "ctxmem"
 PROGRAM = "ctxmem-mcp"
 MODULE = "ctxmem_mcp"
-# An agent waits this long for a hook at most; the hook itself takes milliseconds.
-HOOK_TIMEOUT_SECONDS = 10
 _DATA_DIR, _DATA_DIR_ENV = "--data-dir", "CTXMEM_DATA_DIR"
 _RUNNERS = ("uvx", "uv", "pipx", "pip-run")
 # What stands between two commands of a line; commands that only see to the exit code; a variable set for one command.

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctxmem_mcp.agents import VSCODE
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.host_paths import HostPaths
 
-NAME = "vscode"
 EDITIONS = ("Code", "Code - Insiders")
 
 
@@ -30,8 +30,7 @@ def _servers(host: HostPaths) -> Sequence[JsonServers]:
 
 
 AGENT = Agent(
-    NAME,
-    "VS Code",
+    VSCODE,
     markers=_folders,
     servers=_servers,
     project_servers=lambda host: [_edit(host.project / ".vscode")],

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ctxmem_mcp.agents import PI
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import ParseLog, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.content_blocks import part_text
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none, timestamp_or_none
 
-AGENT = "pi"
+AGENT = PI.id
 _SUMMARY_TYPES = ("compaction", "branch_summary", "compactionSummary", "branchSummary")
 _ROLES: dict[str, tuple[Role, str | None]] = {"user": ("user", None), "assistant": ("assistant", None)}
 

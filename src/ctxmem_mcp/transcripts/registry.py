@@ -6,11 +6,11 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import cast
 
+from ctxmem_mcp.agents import CLINE_SESSION_SUFFIX, CLINE_TASK_FILE
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import claude_code
 from ctxmem_mcp.transcripts.base import Format, ParseState, ResumableFormat, Transcript
-from ctxmem_mcp.transcripts.cline.parser import SESSION_SUFFIX, TASK_FILE
 
 # The modules (`base.Format`) in the order they are tried. The last ones are general: they would also accept files that
 # a format before them reads better.
@@ -26,7 +26,7 @@ _RESUMABLE: ResumableFormat = claude_code
 
 def name_for_parser(file: PurePath) -> str:
     """Returns a file's name as parsers take it: with its folder if the folder names the session, as Cline's does."""
-    in_session_folder = file.name == TASK_FILE or file.name.endswith(SESSION_SUFFIX)
+    in_session_folder = file.name == CLINE_TASK_FILE or file.name.endswith(CLINE_SESSION_SUFFIX)
     return f"{file.parent.name}/{file.name}" if in_session_folder else file.name
 
 

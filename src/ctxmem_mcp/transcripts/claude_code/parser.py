@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from ctxmem_mcp.agents import CLAUDE_CODE
 from ctxmem_mcp.models import INJECTED, RECAP, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, ParseState, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.claude_code import incremental
@@ -20,7 +21,7 @@ from ctxmem_mcp.transcripts.claude_code.incremental import MESSAGE_TYPES
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
 
-AGENT = "claude-code"
+AGENT = CLAUDE_CODE.id
 # The fields that may hold a row's content; a row has one of them.
 _CONTENT_FIELDS = ("message", "attachment", "data", "content")
 # Row types that name the session, and the field with the name; the user's own title comes first.

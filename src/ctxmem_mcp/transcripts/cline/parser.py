@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ctxmem_mcp.agents import CLINE, CLINE_SESSION_SUFFIX, CLINE_TASK_FILE
 from ctxmem_mcp.models import THINKING, NewTurn
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript
 from ctxmem_mcp.transcripts.cline.user_messages import (
@@ -26,18 +27,16 @@ from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_block
 from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, text_or_none, timestamp_from_millis
 
-AGENT = "cline"
-TASK_FILE = "api_conversation_history.json"
-SESSION_SUFFIX = ".messages.json"
+AGENT = CLINE.id
 _ENVIRONMENT_TAG = "<environment_details>"
 
 
 def looks_like(name: str, head: str) -> bool:
     """A file of such a name, or a list of messages in which the host describes its environment."""
     start = head.lstrip()
-    if name.endswith(SESSION_SUFFIX):
+    if name.endswith(CLINE_SESSION_SUFFIX):
         return start[:1] == "{" and '"messages"' in head
-    return start[:1] == "[" and (_file_name(name) == TASK_FILE or ('"role"' in head and _ENVIRONMENT_TAG in head))
+    return start[:1] == "[" and (_file_name(name) == CLINE_TASK_FILE or ('"role"' in head and _ENVIRONMENT_TAG in head))
 
 
 def parse(text: str, name: str) -> Transcript:
@@ -57,9 +56,9 @@ def _file_name(name: str) -> str:
 
 def _session_id(name: str) -> str:
     folder, _, file = name.rpartition("/")
-    if not file.endswith(SESSION_SUFFIX):
+    if not file.endswith(CLINE_SESSION_SUFFIX):
         return folder
-    own_id = file.removesuffix(SESSION_SUFFIX)
+    own_id = file.removesuffix(CLINE_SESSION_SUFFIX)
     # A sub-agent's file is in its session's folder, under the sub-agent's id.
     return own_id if folder in ("", own_id) else f"{folder}:{own_id}"
 

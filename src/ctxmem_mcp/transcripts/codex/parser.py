@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.base import ParseLog, Transcript, compact_json
 from ctxmem_mcp.transcripts.codex.deduplication import deduplicate
@@ -18,7 +19,7 @@ from ctxmem_mcp.transcripts.codex.rows import LoggedTurn, read_turns
 from ctxmem_mcp.transcripts.content_blocks import name_results
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
 
-AGENT = "codex"
+AGENT = CODEX.id
 _ROW_TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "world_state", "compacted")
 _TYPES_WITHOUT_PAYLOAD = (
     "function_call", "function_call_output", "function_result", "local_shell_call", "reasoning",

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from ctxmem_mcp.agents import CURSOR
 from ctxmem_mcp.models import INJECTED, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
 
-AGENT = "cursor"
+AGENT = CURSOR.id
 _TURN_ENDED = "turn_ended"
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "tool": "tool", "system": "system"}
 _QUERY_END = "</user_query>"
