@@ -296,7 +296,7 @@ def test_doctor_tells_why_a_server_ends(run: Callable[..., Ran], home: Path) -> 
     path.write_text(json.dumps(entry), "utf-8")
     (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
     (fault,) = cursor["faults"]
-    assert "ends without an answer (exit code 1), saying: ctxmem-mcp: CTXMEM_RETENTION_DAYS: is '999'" in fault["what"]
+    assert "ends without an answer (exit code 1), saying: ctxmem-mcp: CTXMEM_RETENTION_DAYS: must be" in fault["what"]
     assert fault["remedy"] == "Put that right, or run `ctxmem-mcp install cursor`."
 
 
