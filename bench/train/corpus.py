@@ -1,4 +1,4 @@
-"""Conversations with known evidence, prepared as a store would hold them: pieces, facts, an inverted index."""
+"""Conversations with known evidence, indexed as a store would index them: pieces, facts, an inverted index."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 
+# Terms in more pieces than this are returned without their occurrences, as a store does.
 CAP = 5_000
 
 
 @dataclass
 class Prepared:
+    """An indexed conversation with its questions."""
+
     id: str
     kind: str
     turns: list[dict[str, Any]]
@@ -37,17 +40,18 @@ class Prepared:
     embedder: Embedder | None = None
     vectors: list[bytes] = field(default_factory=list)
 
-    def meanings(self, query: str) -> dict[int, float]:
-        """How near each piece is to the query in meaning; of none, where that is not to be looked at."""
+    def similarities(self, query: str) -> dict[int, float]:
+        """Ordinal -> cosine similarity of the piece to the query; empty without an embedder."""
         if self.embedder is None:
             return {}
         if not self.vectors:
             self.vectors = self.embedder.embed(self.texts)
         return dict(enumerate(self.embedder.cosines(self.embedder.embed([query])[0], self.vectors)))
 
-    def hits(self, wanted: tuple[str, ...]) -> dict[str, TermHits]:
+    def hits(self, terms: tuple[str, ...]) -> dict[str, TermHits]:
+        """Returns what a store would return for these terms."""
         found = {}
-        for term in wanted:
+        for term in terms:
             if term in self.index:
                 ordinals, positions = self.index[term]
                 df = len(set(ordinals))
@@ -56,18 +60,21 @@ class Prepared:
 
 
 def folder() -> Path:
+    """Returns the folder of data files. Raises SystemExit if CTXMEM_EVAL_DIR is not set."""
     try:
         return Path(os.environ["CTXMEM_EVAL_DIR"]) / "data"
     except KeyError:
-        raise SystemExit("Set CTXMEM_EVAL_DIR to the folder that holds data/*.jsonl.gz") from None
+        raise SystemExit("Set CTXMEM_EVAL_DIR to the folder that contains data/*.jsonl.gz.") from None
 
 
 def read(name: str) -> Iterator[dict[str, Any]]:
+    """Reads the conversations of a data file in this project's format."""
     with gzip.open(folder() / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 
 def prepare(conversation: dict[str, Any]) -> Prepared:
+    """Indexes a conversation."""
     made = Prepared(
         conversation["id"], conversation["kind"], conversation["turns"], conversation["questions"],
         by_id={t["id"]: i for i, t in enumerate(conversation["turns"])},
@@ -77,11 +84,11 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
     frontier, words = tree.Frontier(), 0
     for i, turn in enumerate(made.turns):
         content, role = turn["content"], turn["role"]
-        stub = tree.TurnFacts(
+        facts = tree.TurnFacts(
             i.to_bytes(16, "big"), i, role, tokenizer.count(content), None, parse_iso(turn["said_at"]),
             frozenset(analyzer.analyze(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
         )  # fmt: skip
-        frontier = tree.grow(frontier, stub).frontier
+        frontier = tree.grow(frontier, facts).frontier
         for start, stop in chunking.split(content, role):
             text = content[start:stop]
             found = analyzer.analyze(text)
@@ -101,4 +108,5 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
 
 
 def load(name: str, embedder: Embedder | None = None) -> list[Prepared]:
+    """Reads and indexes the conversations of a data file."""
     return [replace(prepare(conversation), embedder=embedder) for conversation in read(name)]

@@ -1,4 +1,4 @@
-"""Evidence: is it, verbatim, in a text; and which pieces hold it."""
+"""Evidence of questions: whether a text contains it verbatim, and which pieces contain it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ SHORT_LINE_CHARS = 400
 
 
 def verbatim(content: str, text: str) -> bool:
-    """The whole content; of a long one, every line that is not itself very long."""
+    """Returns whether a text contains a turn's content.
+
+    Content over `LONG_TURN_CHARS` counts if the text contains each of its lines under `SHORT_LINE_CHARS`.
+    """
     content = content.strip()
     if content in text:
         return True
@@ -20,6 +23,7 @@ def verbatim(content: str, text: str) -> bool:
 
 
 def recall(conversation: Prepared, question: dict[str, Any], text: str) -> float:
+    """Returns the share of the question's evidence that the text contains."""
     hits = [
         (e["text"] in text) if e["text"]
         else verbatim(conversation.turns[conversation.by_id[e["turn"]]]["content"], text)
@@ -28,8 +32,8 @@ def recall(conversation: Prepared, question: dict[str, Any], text: str) -> float
     return sum(hits) / len(hits)
 
 
-def answering(conversation: Prepared, question: dict[str, Any]) -> list[list[int]]:
-    """Per piece of evidence, the ordinals of the pieces that hold it or most of it."""
+def answering_pieces(conversation: Prepared, question: dict[str, Any]) -> list[list[int]]:
+    """Returns, for each piece of evidence, the ordinals of the pieces that contain some of it."""
     of_turn: dict[int, list[int]] = {}
     for f in conversation.facts:
         of_turn.setdefault(f.turn, []).append(f.ordinal)

@@ -1,14 +1,14 @@
 """Trains the linear ranker, listwise, and writes src/ctxmem_mcp/retrieval/weights.json.
 
-The loss of a question is how unlikely a softmax over all candidates finds its evidence. Kinds of conversation share
-a common set of weights and depart from it where their questions ask for it. Weights of features that can only speak
-for a piece are kept at zero or above, all are drawn towards zero: the wording of the questions is not the aim.
+The loss of a question is the negative log-likelihood of its evidence under a softmax over all candidates. The kinds of
+conversation share common weights, and each has its own deviations. Weights of features that can only be evidence for
+a piece are kept at zero or above, and all weights are regularised, so as not to learn the wording of the questions.
 
-Trained on LongMemEval and the coding sessions (both MIT), on questions made by rule from the same conversations, and,
-for dialogues, on LongMemEval chats told again as short turns. LoCoMo is never trained on.
+The training data are LongMemEval and the coding sessions (both MIT), questions generated from the same conversations,
+and, for dialogues, LongMemEval chats rewritten as short turns. LoCoMo is never trained on.
 
-With --meaning the weights of words and meaning together are trained, for those who have the `semantic` extra. The
-other weights in the file stay as they are.
+--meaning trains the weights for terms and embeddings, used with the `semantic` extra. The other weights in the file are
+not changed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pickle
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from scipy.optimize import minimize
 
 from bench.train import questions as make
 from bench.train.corpus import Prepared, load, read
-from bench.train.evidence import answering
+from bench.train.evidence import answering_pieces
 from bench.train.measure import measure, ranker, shown, without_rarest
 from ctxmem_mcp.retrieval import features
 from ctxmem_mcp.retrieval import query as queries
@@ -37,16 +38,21 @@ from ctxmem_mcp.text.embeddings import Embedder
 
 TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/retrieval/weights.json"
 NAMES = (*features.FEATURE_NAMES, *features.SEMANTIC_FEATURES)
-# Features that may speak against a piece; all others only for it.
+# Features that may be evidence against a piece; all others can only be evidence for it.
 FREE = {
     "user", "agent", "output", "prose", "call", "first", "size", "recent", "asks", "after_question", "has_error",
     "has_number", "first_person", "sitting", "sitting_cover", "any",
 }  # fmt: skip
+# L2 regularisation of the common weights and of the deviations of each kind.
 COMMON_PULL, OWN_PULL = 0.0005, 0.002
+SEED = 7
+DATA = "coding-dev, longmemeval-dev and questions generated from them"
 
 
 @dataclass
 class Example:
+    """A question: a row of features per candidate, and the rows that contain each piece of its evidence."""
+
     kind: str
     conversation: str
     table: np.ndarray
@@ -54,14 +60,16 @@ class Example:
     weight: float
 
 
-def example(conversation: Prepared, kind: str, question: dict[str, Any], query: str, weight: float) -> Example | None:
-    plan = queries.parse(query, conversation.speakers)
-    search = BranchRanker(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
+def make_example(
+    conversation: Prepared, kind: str, question: dict[str, Any], query: str, weight: float
+) -> Example | None:
+    parsed = queries.parse(query, conversation.speakers)
+    search = BranchRanker(parsed, conversation.hits(parsed.terms), len(conversation.facts), conversation.mean_words)
     facts = [conversation.facts[o] for o in search.candidates]
-    matches = replace(search.matches, similarities=conversation.meanings(query))
-    cols = features.feature_columns(plan, matches, facts, len(conversation.facts), conversation.mean_words)
+    matches = replace(search.matches, similarities=conversation.similarities(query))
+    cols = features.feature_columns(parsed, matches, facts, len(conversation.facts), conversation.mean_words)
     place = {f.ordinal: i for i, f in enumerate(facts)}
-    groups = [[place[o] for o in group if o in place] for group in answering(conversation, question)]
+    groups = [[place[o] for o in group if o in place] for group in answering_pieces(conversation, question)]
     groups = [g for g in groups if g]
     if not groups:
         return None
@@ -72,40 +80,40 @@ def example(conversation: Prepared, kind: str, question: dict[str, Any], query: 
     return Example(kind, conversation.id, table, [np.array(g) for g in groups], weight)
 
 
-def examples(embedder: Embedder | None = None, seed: int = 7) -> list[Example]:
+def examples(embedder: Embedder | None = None, seed: int = SEED) -> list[Example]:
     rng = random.Random(seed)
     found: list[Example | None] = []
     for conversation in load("coding-dev", embedder):
         for q in conversation.questions:
-            found += _asked_ways(conversation, "coding", q, 1.0)
+            found += _variants(conversation, "coding", q, 1.0)
         for q in make.about_code(conversation, 150, rng):
-            found.append(example(conversation, "coding", q, q["query"], 0.5))
+            found.append(make_example(conversation, "coding", q, q["query"], 0.5))
     chats = list(read("longmemeval-dev"))
     for chat, conversation in zip(chats, load("longmemeval-dev", embedder), strict=True):
         for q in conversation.questions:
-            found += _asked_ways(conversation, "chat", q, 3.0)
+            found += _variants(conversation, "chat", q, 3.0)
         for q in make.about_chat(conversation, 12, rng):
-            found.append(example(conversation, "chat", q, q["query"], 0.15))
+            found.append(make_example(conversation, "chat", q, q["query"], 0.15))
         dialogue = replace(make.as_dialogue(chat, rng), embedder=embedder)
         for q in make.about_dialogue(dialogue, 12, rng):
-            made = example(dialogue, "dialogue", q, q["query"], 0.5)
+            made = make_example(dialogue, "dialogue", q, q["query"], 0.5)
             if made:
                 made.conversation = conversation.id
             found.append(made)
     return [e for e in found if e]
 
 
-def _asked_ways(conversation: Prepared, kind: str, q: dict[str, Any], weight: float) -> list[Example | None]:
-    """The question as it is; without its rarest word; with identifiers in words."""
+def _variants(conversation: Prepared, kind: str, q: dict[str, Any], weight: float) -> list[Example | None]:
+    """The question unchanged, without its rarest word, and with identifiers split into words."""
     query = q["query"]
-    ways = [example(conversation, kind, q, query, weight)]
+    variants = [make_example(conversation, kind, q, query, weight)]
     looser = without_rarest(conversation, query)
     if looser != query:
-        ways.append(example(conversation, kind, q, looser, weight * 0.4))
+        variants.append(make_example(conversation, kind, q, looser, weight * 0.4))
     spoken = make.in_words(query)
     if spoken != query:
-        ways.append(example(conversation, kind, q, spoken, weight * 0.4))
-    return ways
+        variants.append(make_example(conversation, kind, q, spoken, weight * 0.4))
+    return variants
 
 
 def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
@@ -176,9 +184,9 @@ def cross_validate(data: Sequence[Example], name: str, count: int, embedder: Emb
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, help="keep the examples here between runs")
-    parser.add_argument("--no-folds", action="store_true")
-    parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
+    parser.add_argument("--cache", type=Path, help="file that keeps the examples between runs")
+    parser.add_argument("--no-folds", action="store_true", help="skip the cross-validation")
+    parser.add_argument("--meaning", action="store_true", help="train with embeddings, as used with the semantic extra")
     parser.add_argument("--out", type=Path, default=TARGET)
     args = parser.parse_args()
     embedder = embeddings.load_embedder("on") if args.meaning else None
@@ -191,7 +199,11 @@ def main() -> None:
     print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in CONVERSATION_KINDS}, flush=True)
     weights = train(data)
     kept = json.loads(args.out.read_text()) if args.out.exists() else {}
-    trained = {"with_meaning" if args.meaning else "weights": weights.by_kind}
+    key, command = ("with_meaning", "fit --meaning") if args.meaning else ("weights", "fit")
+    provenance = kept.get("provenance", {}) | {
+        key: f"{date.today()}: python -m bench.train.{command} on {DATA}, seed {SEED}"
+    }
+    trained = {"provenance": provenance, key: weights.by_kind}
     args.out.write_text(json.dumps(kept | trained, indent=1) + "\n")
     if not args.no_folds:
         cross_validate(data, "coding-dev", 4, embedder)

@@ -1,4 +1,4 @@
-"""Evidence recall inside a budget, packed offline by a simple rule, beside plain BM25."""
+"""Evidence recall within a budget, with views packed offline by a simple rule, beside plain BM25."""
 
 from __future__ import annotations
 
@@ -15,44 +15,46 @@ from bench.train.corpus import Prepared, load
 from bench.train.evidence import recall
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, Weights, conversation_kinds, load_weights
-from ctxmem_mcp.retrieval.selection import Candidate, selection_order
+from ctxmem_mcp.retrieval.selection import OVERHEAD_TOKENS, Candidate, selection_order
 from ctxmem_mcp.text import embeddings
 
 BUDGETS = (2_000, 4_000, 8_000, 16_000)
-HEADER_TOKENS = 12
+# The share of a view that its header and outline take.
 STRUCTURE_SHARE = 0.15
 Ranker = Callable[[Prepared, str], RankResult]
 
 
 def ranker(weights: Weights) -> Ranker:
+    """Returns a function that ranks a conversation's pieces for a question with these weights."""
     kinds: dict[str, dict[str, float]] = {}
 
     def rank(conversation: Prepared, text: str) -> RankResult:
         if conversation.id not in kinds:
             kinds[conversation.id] = weights.blend(conversation_kinds(conversation.facts))
-        plan = queries.parse(text, conversation.speakers)
-        search = BranchRanker(plan, conversation.hits(plan.terms), len(conversation.facts), conversation.mean_words)
+        parsed = queries.parse(text, conversation.speakers)
+        search = BranchRanker(parsed, conversation.hits(parsed.terms), len(conversation.facts), conversation.mean_words)
         facts = [conversation.facts[o] for o in search.candidates]
-        return search.rank(facts, kinds[conversation.id], conversation.meanings(text))
+        return search.rank(facts, kinds[conversation.id], conversation.similarities(text))
 
     return rank
 
 
 def plain_bm25(conversation: Prepared, text: str) -> RankResult:
+    """Ranks by BM25 alone."""
     return ranker(Weights({kind: {"bm25": 1.0} for kind in ("coding", "chat", "dialogue")}))(conversation, text)
 
 
 def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
-    """What a view of these pieces, taken in this order while they fit, would quote."""
+    """Returns what a view would quote of these pieces, added in this order while they fit."""
     left, taken, turns = int(budget * (1 - STRUCTURE_SHARE)), set[int](), set[int]()
     for ordinal in order:
         f = conversation.facts[ordinal]
-        cost = f.tokens + (0 if f.turn in turns else HEADER_TOKENS)
+        cost = f.tokens + (0 if f.turn in turns else OVERHEAD_TOKENS)
         if cost <= left:
             taken.add(ordinal)
             turns.add(f.turn)
             left -= cost
-        if left < HEADER_TOKENS:
+        if left < OVERHEAD_TOKENS:
             break
     parts, before = [], -2
     for ordinal in sorted(taken):
@@ -71,7 +73,7 @@ def measure(
     conversations: Sequence[Prepared], rank: Ranker, budgets: Sequence[int] = BUDGETS, *, plain: bool = False,
     asks: Callable[[Prepared, str], str] | None = None, **options: float,
 ) -> dict[str, list[list[float]]]:  # fmt: skip
-    """Per category, the recall of each question at each budget."""
+    """Returns, per category, the recall of each question at each budget, in percent."""
     rows: dict[str, list[list[float]]] = defaultdict(list)
     for conversation in conversations:
         coding = conversation_kinds(conversation.facts)["coding"]
@@ -102,7 +104,7 @@ def shown(rows: Mapping[str, list[list[float]]]) -> str:
 
 
 def without_rarest(conversation: Prepared, text: str) -> str:
-    """The question without its most telling word: how a person asks who does not remember it."""
+    """Returns the question without its rarest word, as somebody who does not remember that word would ask."""
     found = {}
     for word in text.split():
         for term in queries.parse(word).terms[:1]:
@@ -115,7 +117,7 @@ def without_rarest(conversation: Prepared, text: str) -> str:
 
 
 def paraphrased(conversations: Sequence[Prepared]) -> list[Prepared]:
-    """The coding conversations with the questions written by hand in other words."""
+    """Returns the coding conversations with the paraphrased questions, which were written by hand."""
     asked = json.loads((Path(__file__).parent / "paraphrases.json").read_text("utf-8"))["questions"]
     return [
         replace(conversation, questions=[
@@ -130,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="*", default=["locomo-dev", "longmemeval-dev", "coding-dev"])
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--meaning", action="store_true", help="with vectors, as with the semantic extra")
+    parser.add_argument("--meaning", action="store_true", help="use embeddings, as with the semantic extra")
     args = parser.parse_args()
     embedder = embeddings.load_embedder("on") if args.meaning else None
     weights = (

@@ -1,8 +1,8 @@
-"""More questions than the data has, made by rule from what was said, so that weights don't learn one wording.
+"""Generates more questions than the data sets have, so that the weights don't learn one wording.
 
-A made question takes some words of one sentence, never all of them, sometimes one from the turn beside it, and asks
-in one of many ways. It knows its evidence: the turn the sentence is from. Real questions come again without their
-rarest word, and with identifiers written as words.
+A generated question takes some words of one sentence, never all of them, sometimes one or two of the preceding turn,
+and puts them into one of many forms. Its evidence is the turn of the sentence. Real questions are repeated without
+their rarest word, and with identifiers written as words.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _CODE_ASKS = {
 
 
 def words_of(text: str, rng: random.Random, share: float) -> list[str]:
-    """Some of the telling words of a text, in order."""
-    telling = [w for w in _WORD.findall(text) if analyzer.analyze(w)]
-    telling = list(dict.fromkeys(telling))[:14]
-    if len(telling) < 3:
+    """Returns a random share of the words of a text that have index terms, in order."""
+    indexed = [w for w in _WORD.findall(text) if analyzer.analyze(w)]
+    indexed = list(dict.fromkeys(indexed))[:14]
+    if len(indexed) < 3:
         return []
-    count = max(2, min(6, round(len(telling) * share)))
-    chosen = set(rng.sample(range(len(telling)), min(count, len(telling))))
-    return [w for i, w in enumerate(telling) if i in chosen]
+    count = max(2, min(6, round(len(indexed) * share)))
+    chosen = set(rng.sample(range(len(indexed)), min(count, len(indexed))))
+    return [w for i, w in enumerate(indexed) if i in chosen]
 
 
 def _sentence(text: str, rng: random.Random) -> str | None:
@@ -73,7 +73,7 @@ def _form(forms: dict[Flag, tuple[str, ...]], sentence: str, rng: random.Random)
 
 
 def _beside(conversation: Prepared, turn: int, rng: random.Random) -> list[str]:
-    """One or two words from the turn before, as people recall what the talk was about."""
+    """One or two words of the preceding turn, as people remember the subject of a conversation."""
     if turn == 0 or rng.random() < 0.5:
         return []
     before = conversation.turns[turn - 1]["content"][:300]
@@ -85,6 +85,7 @@ def _question(query: str, turn: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def about_chat(conversation: Prepared, count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Yields up to `count` questions about a chat of a user with an assistant."""
     turns = list(range(len(conversation.turns)))
     rng.shuffle(turns)
     made = 0
@@ -105,6 +106,7 @@ def about_chat(conversation: Prepared, count: int, rng: random.Random) -> Iterat
 
 
 def about_dialogue(conversation: Prepared, count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Yields up to `count` questions about a dialogue of two named people."""
     turns = list(range(len(conversation.turns)))
     rng.shuffle(turns)
     made = 0
@@ -123,7 +125,10 @@ def about_dialogue(conversation: Prepared, count: int, rng: random.Random) -> It
 
 
 def about_code(conversation: Prepared, count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Of prose: its own words. Of commands and their results: the words of the intention said before them."""
+    """Yields up to `count` questions about a coding session.
+
+    Questions about prose use its own words, those about commands and results the words of the prose before them.
+    """
     turns = list(range(1, len(conversation.turns)))
     rng.shuffle(turns)
     made: dict[str, int] = dict.fromkeys(_CODE_ASKS, 0)
@@ -163,7 +168,7 @@ def _intention(conversation: Prepared, at: int, flags: dict[int, Any]) -> str:
 
 
 def as_dialogue(chat: dict[str, Any], rng: random.Random, sessions: int = 30) -> Prepared:
-    """A chat told again as short turns of two named people, a sentence or two each."""
+    """Rewrites a chat as a dialogue of two named people, in turns of one to three sentences."""
     names = rng.sample(("Anna", "Boris", "Carla", "Deniz", "Emeka", "Fiona", "Goran", "Hana", "Ivan", "Jill"), 2)
     kept = set(rng.sample(sorted({t["session"] for t in chat["turns"]}), k=min(sessions, 30)))
     turns: list[dict[str, Any]] = []
@@ -184,5 +189,5 @@ _CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])|_|(?<=[A-Z])(?=[A-Z][a-z])|\.(?=\w)"
 
 
 def in_words(query: str) -> str:
-    """Identifiers written as people say them."""
+    """Returns the query with identifiers split into words, as people say them."""
     return _CAMEL.sub(" ", query)

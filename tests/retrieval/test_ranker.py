@@ -1,4 +1,4 @@
-"""Queries read, pieces scored, an order to take them in."""
+"""Parsing queries, ranking pieces and ordering them for a view."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer
 
 HOUR = 3_600.0
-Said = tuple[str, str]
+Message = tuple[str, str]
 
 
-def facts_of(turns: Sequence[Said], session_turns: int = 50, names: Sequence[str] = ()) -> list[PieceFacts]:
+def facts_of(turns: Sequence[Message], session_turns: int = 50, names: Sequence[str] = ()) -> list[PieceFacts]:
     return [
         PieceFacts(
             i, i, 0, 10 + len(text) // 4, len(analyzer.analyze(text)), int(analyzer.flags(text, role)),
@@ -37,7 +37,7 @@ def facts_of(turns: Sequence[Said], session_turns: int = 50, names: Sequence[str
     ]  # fmt: skip
 
 
-def hits_of(turns: Sequence[Said], wanted: Sequence[str]) -> dict[str, TermHits]:
+def hits_of(turns: Sequence[Message], terms: Sequence[str]) -> dict[str, TermHits]:
     places: dict[str, list[tuple[int, int]]] = {}
     for i, (role, text) in enumerate(turns):
         found = [*analyzer.analyze(text), *analyzer.speaker_terms(analyzer.flags(text, role), role)]
@@ -45,50 +45,52 @@ def hits_of(turns: Sequence[Said], wanted: Sequence[str]) -> dict[str, TermHits]
             places.setdefault(term, []).append((i, position))
     return {
         term: TermHits(len({i for i, _ in at}), [i for i, _ in at], [p for _, p in at])
-        for term in wanted
+        for term in terms
         if (at := places.get(term))
     }
 
 
-def searched(turns: Sequence[Said], query: str, names: Sequence[str] = ()) -> tuple[BranchRanker, list[PieceFacts]]:
-    plan = queries.parse(query, names)
+def search(turns: Sequence[Message], query: str, names: Sequence[str] = ()) -> tuple[BranchRanker, list[PieceFacts]]:
+    parsed = queries.parse(query, names)
     facts = facts_of(turns, names=names)
     mean = sum(f.words for f in facts) / max(1, len(facts))
-    return BranchRanker(plan, hits_of(turns, plan.terms), len(turns), mean), facts
+    return BranchRanker(parsed, hits_of(turns, parsed.terms), len(turns), mean), facts
 
 
-def ranked(turns: Sequence[Said], query: str, names: Sequence[str] = ()) -> RankResult:
-    search, facts = searched(turns, query, names)
+def ranked(turns: Sequence[Message], query: str, names: Sequence[str] = ()) -> RankResult:
+    ranker, facts = search(turns, query, names)
     weights = load_weights().blend(conversation_kinds(facts))
-    return search.rank([facts[o] for o in search.candidates], weights)
+    return ranker.rank([facts[o] for o in ranker.candidates], weights)
 
 
-TALK: list[Said] = [("user" if i % 2 == 0 else "assistant", f"We talked of matter {i} at length.") for i in range(40)]
+TALK: list[Message] = [
+    ("user" if i % 2 == 0 else "assistant", f"We talked of matter {i} at length.") for i in range(40)
+]
 
 
-def with_turn(at: int, role: str, text: str, turns: Sequence[Said] = TALK) -> list[Said]:
+def with_turn(at: int, role: str, text: str, turns: Sequence[Message] = TALK) -> list[Message]:
     changed = list(turns)
     changed[at] = (role, text)
     return changed
 
 
-def test_the_turn_that_says_it_comes_first() -> None:
+def test_the_turn_that_contains_the_answer_ranks_first() -> None:
     turns = with_turn(20, "user", "My sister adopted a beagle named Waffles.")
     assert ranked(turns, "What is the name of the beagle my sister has?").pieces[0].ordinal == 20
 
 
-def test_the_answer_to_the_turn_that_matches_comes_next_though_it_shares_no_word() -> None:
+def test_the_reply_to_a_matching_turn_ranks_next_without_sharing_a_word() -> None:
     turns = with_turn(20, "user", "Which museum should one see first?")
     turns = with_turn(21, "assistant", "Surely the Uffizi.", turns)
     order = [s.ordinal for s in ranked(turns, "Which museum should one see first?").pieces]
     assert set(order[:3]) & {21}
 
 
-def test_neighbours_do_not_count_over_the_border_of_a_sitting() -> None:
+def test_neighbours_of_another_sitting_do_not_count() -> None:
     turns = [*TALK, *TALK]
     turns = with_turn(49, "user", "quetzalcoatl", turns)
-    search, facts = searched(turns, "quetzalcoatl")
-    cols = feature_columns(queries.parse("quetzalcoatl"), search.matches, facts, len(turns), 4.0)
+    ranker, facts = search(turns, "quetzalcoatl")
+    cols = feature_columns(queries.parse("quetzalcoatl"), ranker.matches, facts, len(turns), 4.0)
     assert cols["before1"][50] == 0.0
     assert cols["after1"][48] > 0.0
 
@@ -96,48 +98,48 @@ def test_neighbours_do_not_count_over_the_border_of_a_sitting() -> None:
 def test_an_exact_identifier_beats_its_words() -> None:
     turns = with_turn(5, "assistant", "the parse config step reads config and can parse config")
     turns = with_turn(30, "assistant", "the step parseConfig reads things", turns)
-    search, facts = searched(turns, "what does parseConfig do")
-    cols = feature_columns(queries.parse("what does parseConfig do"), search.matches, facts, len(turns), 5.0)
+    ranker, facts = search(turns, "what does parseConfig do")
+    cols = feature_columns(queries.parse("what does parseConfig do"), ranker.matches, facts, len(turns), 5.0)
     assert cols["exact"][30] == 1.0
     assert cols["exact"][5] == 0.0
 
 
-def test_the_speaker_that_is_asked_about_is_preferred() -> None:
+def test_the_named_speaker_is_preferred() -> None:
     turns = [("user", "I went hiking with the dog."), ("assistant", "I went hiking with the dog.")] * 4
     best = ranked(turns, "Where did Ann go hiking?", names=["Ann", "Bob"]).pieces
     assert [s.ordinal % 2 for s in best[:4]] == [0, 0, 0, 0]
 
 
-def test_an_error_asked_for_is_sought_where_tools_answered() -> None:
+def test_a_question_about_an_error_prefers_tool_output() -> None:
     turns = with_turn(10, "tool", "setup.go:42: undefined: widget")
     turns = with_turn(30, "assistant", "I will look at the widget in setup.go", turns)
     assert ranked(turns, "What error did widget give in setup.go?").pieces[0].ordinal == 10
 
 
-def test_what_people_said_is_looked_at_though_no_word_matches() -> None:
-    noise: list[Said] = [("tool", f"build output line {i} flag") for i in range(3_000)]
+def test_prose_of_the_user_is_a_candidate_without_a_matching_word() -> None:
+    noise: list[Message] = [("tool", f"build output line {i} flag") for i in range(3_000)]
     noise[1_234] = ("user", "Rather drop it altogether.")
-    search, _ = searched(noise, "build output flag")
-    assert 1_234 in search.candidates
-    assert len(search.candidates) <= CANDIDATES + 3 * 220
+    ranker, _ = search(noise, "build output flag")
+    assert 1_234 in ranker.candidates
+    assert len(ranker.candidates) <= CANDIDATES + 3 * 220
 
 
-def test_why_adds_up_to_the_score() -> None:
+def test_the_contributions_add_up_to_the_score() -> None:
     turns = with_turn(20, "user", "My sister adopted a beagle named Waffles.")
     found = ranked(turns, "What is the name of the beagle my sister has?")
     best = found.pieces[0]
-    assert sum(paid for _, paid in found.why(best.ordinal, most=99)) == pytest.approx(best.score, abs=0.05)
+    assert sum(gain for _, gain in found.why(best.ordinal, most=99)) == pytest.approx(best.score, abs=0.05)
 
 
-def test_a_query_of_nothing_but_stop_words_still_ranks() -> None:
+def test_a_query_of_stop_words_only_still_ranks() -> None:
     assert len(ranked(TALK, "what about it?").pieces) == len(TALK)
 
 
-def test_a_capped_term_is_no_trouble() -> None:
-    plan = queries.parse("matter of beagles")
-    hits = {**hits_of(TALK, plan.terms), "beagl": TermHits(9_000, (), (), True)}
-    search = BranchRanker(plan, hits, len(TALK), 5.0)
-    assert search.rank(facts_of(TALK), load_weights().blend({"chat": 1.0})).pieces
+def test_a_capped_term_without_occurrences_is_ranked() -> None:
+    parsed = queries.parse("matter of beagles")
+    hits = {**hits_of(TALK, parsed.terms), "beagl": TermHits(9_000, (), (), True)}
+    ranker = BranchRanker(parsed, hits, len(TALK), 5.0)
+    assert ranker.rank(facts_of(TALK), load_weights().blend({"chat": 1.0})).pieces
 
 
 ROLE_TEXT = st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.text(alphabet="abc ?1.", max_size=30))
@@ -145,14 +147,14 @@ ROLE_TEXT = st.tuples(st.sampled_from(["user", "assistant", "tool"]), st.text(al
 
 @settings(max_examples=60)
 @given(st.lists(ROLE_TEXT, min_size=1, max_size=40), st.text(alphabet="abc ?1.", max_size=30))
-def test_every_candidate_is_scored_once_and_in_order(turns: list[Said], query: str) -> None:
+def test_every_candidate_is_scored_once_and_in_order(turns: list[Message], query: str) -> None:
     found = ranked(turns, query).pieces
     assert sorted(s.ordinal for s in found) == list(range(len(turns)))
     assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
     assert found == ranked(turns, query).pieces
 
 
-def test_the_shipped_weights_name_known_features_for_every_kind() -> None:
+def test_the_weights_in_the_package_name_known_features_for_every_kind() -> None:
     weights = load_weights().by_kind
     assert set(weights) == set(CONVERSATION_KINDS)
     for kind in CONVERSATION_KINDS:
@@ -160,8 +162,8 @@ def test_the_shipped_weights_name_known_features_for_every_kind() -> None:
         assert weights[kind]["rel"] > 0
 
 
-def test_the_kind_of_a_conversation_is_told_from_its_turns() -> None:
-    coding: list[Said] = [("tool", "x = {1: 2}")] * 6 + [("assistant", "I ran it.")] * 4
+def test_the_kind_of_a_conversation_is_recognised_from_its_turns() -> None:
+    coding: list[Message] = [("tool", "x = {1: 2}")] * 6 + [("assistant", "I ran it.")] * 4
     assert conversation_kinds(facts_of(coding))["coding"] == 1.0
     dialogue = facts_of([("user", "Short words."), ("assistant", "Short too.")] * 9, names=["Ann", "Bob"])
     assert conversation_kinds(dialogue)["dialogue"] == 1.0
@@ -184,11 +186,11 @@ def test_the_kind_of_a_conversation_is_told_from_its_turns() -> None:
         ("In what order did it happen?", Intent.WHOLE),
     ],
 )
-def test_the_kind_of_a_question_is_told_from_many_wordings(query: str, intent: Intent) -> None:
+def test_an_intent_is_recognised_in_many_wordings(query: str, intent: Intent) -> None:
     assert intent in queries.parse(query).intents
 
 
-def test_only_questions_over_everything_want_the_whole_history() -> None:
+def test_only_questions_about_everything_want_the_whole_history() -> None:
     assert queries.parse("Summarize everything so far").wants_whole_history
     assert not queries.parse("What is the port of the server?").wants_whole_history
 
@@ -203,28 +205,28 @@ def test_only_questions_over_everything_want_the_whole_history() -> None:
         ("back in 2021", Period(2021, None, None)),
     ],
 )
-def test_dates_in_a_query_are_read(query: str, period: Period) -> None:
+def test_dates_in_a_query_are_parsed(query: str, period: Period) -> None:
     assert queries.parse(query).periods == (period,)
 
 
-def test_may_and_march_are_no_months_where_they_are_verbs() -> None:
+def test_may_and_march_as_verbs_are_not_months() -> None:
     assert queries.parse("what may I do when they march on").periods == ()
 
 
-def test_a_pasted_text_is_cut_down_to_a_query() -> None:
+def test_the_terms_of_pasted_text_are_limited() -> None:
     assert len(queries.parse(" ".join(f"word{i}x" for i in range(5_000))).terms) < 200
 
 
-def test_many_small_hits_beat_one_large() -> None:
+def test_several_small_pieces_precede_a_large_one() -> None:
     small = [Candidate(i, 1.0, 40, 0, "tool") for i in range(3)]
     assert selection_order([Candidate(9, 1.3, 900, 0, "tool"), *small], 1_000, coding=1.0)[-1] == 9
 
 
-def test_part_of_a_coding_view_is_kept_for_what_the_user_said() -> None:
+def test_part_of_a_coding_view_is_reserved_for_prose_of_the_user() -> None:
     prose = int(analyzer.Flag.PROSE)
     output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
-    said = [Candidate(100 + i, 0.0, 100, prose, "user") for i in range(50)]
-    order = selection_order([*output, *said], 2_000, coding=1.0, user_share=0.3)
+    prose_pieces = [Candidate(100 + i, 0.0, 100, prose, "user") for i in range(50)]
+    order = selection_order([*output, *prose_pieces], 2_000, coding=1.0, user_share=0.3)
     assert sum(1 for o in order[:17] if o >= 100) == 5
-    assert sorted(order) == sorted(c.ordinal for c in [*output, *said])
-    assert all(o < 100 for o in selection_order([*output, *said], 2_000, coding=0.0)[:50])
+    assert sorted(order) == sorted(c.ordinal for c in [*output, *prose_pieces])
+    assert all(o < 100 for o in selection_order([*output, *prose_pieces], 2_000, coding=0.0)[:50])

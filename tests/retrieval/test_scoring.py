@@ -1,4 +1,4 @@
-"""Scores taken in the fast order are the sums of the features' columns times their weights."""
+"""The fast scores equal the weighted sums of the feature columns."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ QUERIES = ("When did Ann fix the crash in parseConfig?", "what errors in May 202
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[queries.ParsedQuery, dict[str, TermHits], list[PieceFacts], int]:
     n = draw(st.integers(1, 40))
-    plan = queries.parse(draw(st.sampled_from(QUERIES)), ["Ann", "Bob"])
+    parsed = queries.parse(draw(st.sampled_from(QUERIES)), ["Ann", "Bob"])
     hits = {}
-    for term in plan.terms:
+    for term in parsed.terms:
         at = sorted(draw(st.lists(st.integers(0, n - 1), max_size=12)))
         hits[term] = TermHits(len(set(at)), at, [draw(st.integers(0, 60)) for _ in at], False)
     facts, turn, leaf, sitting = [], 0, 0, 0
@@ -45,19 +45,19 @@ def situations(draw: st.DrawFn) -> tuple[queries.ParsedQuery, dict[str, TermHits
                 draw(st.sampled_from([None, 1_780_000_000.0, 1_777_700_000.0])),
             )
         )
-    kept = [fact for fact in facts if draw(st.integers(0, 5))] or facts
-    return plan, hits, kept, n
+    chosen = [fact for fact in facts if draw(st.integers(0, 5))] or facts
+    return parsed, hits, chosen, n
 
 
 @given(situations(), st.randoms(use_true_random=False))
-def test_the_fast_sum_is_the_sum_of_the_columns(situation: tuple, chance) -> None:  # type: ignore[no-untyped-def, type-arg]
-    plan, hits, facts, n = situation
+def test_the_fast_score_equals_the_weighted_sum_of_the_columns(situation: tuple, chance) -> None:  # type: ignore[no-untyped-def, type-arg]
+    parsed, hits, facts, n = situation
     weights = {name: chance.uniform(-2, 2) for name in (*FEATURE_NAMES, *SEMANTIC_FEATURES)}
-    search = BranchRanker(plan, hits, n, 50.0)
+    ranker = BranchRanker(parsed, hits, n, 50.0)
     near = {fact.ordinal: chance.uniform(-1, 1) for fact in facts} if chance.random() < 0.7 else {}
-    cols = feature_columns(plan, replace(search.matches, similarities=near), facts, n, 50.0)
+    cols = feature_columns(parsed, replace(ranker.matches, similarities=near), facts, n, 50.0)
     assert (set(SEMANTIC_FEATURES) <= cols.keys()) == bool(near)
-    ranked = search.rank(facts, weights, near)
+    ranked = ranker.rank(facts, weights, near)
     place = {fact.ordinal: i for i, fact in enumerate(facts)}
     for scored in ranked.pieces:
         slow = sum(weights.get(name, 0.0) * column[place[scored.ordinal]] for name, column in cols.items())

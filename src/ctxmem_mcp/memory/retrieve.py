@@ -50,7 +50,7 @@ class Ranking:
     others were found by what stands around them.
     """
 
-    plan: ParsedQuery
+    parsed: ParsedQuery
     found: list[RankedPiece]
     ranked: RankResult | None = None
     kinds: Mapping[str, float] | None = None
@@ -107,13 +107,13 @@ async def rank_branch(
     require_match: only pieces that hold words of the query count, even if all of these are too common to tell pieces
     apart. predicate: only some of these; then all of them are looked through, not just the likeliest to answer.
     """
-    plan = queries.parse(query, await _speakers(branch))
-    if not plan.terms:
-        return Ranking(plan, [])
+    parsed = queries.parse(query, await _speakers(branch))
+    if not parsed.terms:
+        return Ranking(parsed, [])
     ordinals = await _ordinal_map(branch)
-    search = await _match(branch, ordinals, plan, TERM_CAP)
+    search = await _match(branch, ordinals, parsed, TERM_CAP)
     if require_match and not search.matches.masks:
-        search = await _match(branch, ordinals, plan, branch.state.next_piece)
+        search = await _match(branch, ordinals, parsed, branch.state.next_piece)
     wanted = search.candidates
     if predicate and len(wanted) < ordinals.n:
         wanted = sorted({*wanted, *await _best_matching(branch, ordinals, search, predicate)})
@@ -124,19 +124,19 @@ async def rank_branch(
         PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.sitting, p.role, p.name)
         for o, p in pieces.items()
     ]
-    if plan.periods:
+    if parsed.periods:
         facts = [fact._replace(said_at=parse_iso(pieces[fact.ordinal].said_at)) for fact in facts]
     kinds = conversation_kinds(facts)
     ranked = search.rank(facts, load_weights(semantic=bool(meanings)).blend(kinds), meanings)
     found = [RankedPiece(pieces[ordinal], score, ordinal) for ordinal, score in ranked.pieces]
-    return Ranking(plan, found, ranked, kinds, search.matches.masks)
+    return Ranking(parsed, found, ranked, kinds, search.matches.masks)
 
 
-async def _match(branch: BranchReader, ordinals: OrdinalMap, plan: ParsedQuery, cap: int) -> BranchRanker:
-    hits = await branch.store.term_hits(branch.id, plan.terms, cap)
+async def _match(branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery, cap: int) -> BranchRanker:
+    hits = await branch.store.term_hits(branch.id, parsed.terms, cap)
     by_place = {term: ordinals.translated(hit) for term, hit in hits.items()}
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
-    return BranchRanker(plan, by_place, ordinals.n, mean_words)
+    return BranchRanker(parsed, by_place, ordinals.n, mean_words)
 
 
 async def _best_matching(

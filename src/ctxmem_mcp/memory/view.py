@@ -109,7 +109,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     answer = await rank_branch(branch, asked) if asked else None
     found = _by_value_per_token(answer, budget) if answer else []
-    kinds = answer.plan.summary_kinds if answer and query else NO_KIND_FILTER
+    kinds = answer.parsed.summary_kinds if answer and query else NO_KIND_FILTER
     selection = Selection(
         [*recent, *(_unit(f) for f in found)],
         {f.piece.index: f.piece.leaf for f in found},
@@ -158,7 +158,7 @@ async def _recent(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
 
 def _outline_share(answer: Ranking) -> float:
     """What the outline may take of the budget, for this question in this kind of conversation."""
-    if answer.plan.wants_whole_history:
+    if answer.parsed.wants_whole_history:
         return OUTLINE_SHARE_WHOLE
     talk = (answer.kinds or {}).get("dialogue", 0.0)
     return OUTLINE_SHARE_MAX * (1 - talk) + OUTLINE_SHARE_OF_TALK * talk
@@ -169,7 +169,7 @@ def _by_value_per_token(answer: Ranking, budget: int) -> list[RankedPiece]:
     by_ordinal = {found.ordinal: found for found in answer.found}
     candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in answer.found]
     kinds = answer.kinds or {"coding": 0.0}
-    share = USER_SHARE_OF_WORK if answer.plan.wants_work else USER_SHARE
+    share = USER_SHARE_OF_WORK if answer.parsed.wants_work else USER_SHARE
     order, left = [], budget * LOOKED_AT
     weight = cost_weight_of(kinds)
     for ordinal in selection_order(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):

@@ -1,13 +1,19 @@
-"""What is looked at of every candidate piece: one column of numbers per feature, over all candidates at once. Pure.
+"""Features of the candidate pieces: one column of numbers per feature, over all candidates at once. Pure.
 
-Columns rather than a table, because plain Python goes through a list several times faster than through objects.
-All numbers are small (mostly 0..1), so that weights say how much a feature matters.
+Columns rather than a table of rows, because plain Python iterates over a list several times faster than over objects.
+All values are small (mostly 0..1), so a weight states how much its feature matters.
 
-    evidence from the piece      bm25 rel cover exact pair rare any
-    from around it               before1 after1 before2 after2 window context turn leaf leaf_cover sitting ...
-    from what it is              said user agent output first size recent asks after_question ...
-    from what is asked           one column per kind of question and property of the piece that answers it
-    from what it means           meaning meaning_before1 meaning_after1 meaning_turn meaning_leaf; only with vectors
+    lexical       bm25 rel cover exact rare pair any             how well the piece's own terms match the query
+    neighbours    before1 after1 before2 after2 window context   how well the adjacent pieces match
+    groups        turn turn_cover turn_before turn_after         how well its turn, section and sitting match
+                  leaf leaf_cover sitting sitting_cover
+    intrinsic     prose user agent output call first size        what the piece is, independent of the query
+                  recent asks after_question has_error ...
+    intent        when:time error:output said:user ...           an intent of the query and a property that answers it
+    semantic      meaning meaning_before1 meaning_after1         similarity of embeddings; only if pieces have vectors
+                  meaning_turn meaning_leaf
+
+The names are also the keys of weights.json and appear in the reasons of an explained view.
 """
 
 from __future__ import annotations
@@ -21,20 +27,31 @@ from typing import NamedTuple
 from ctxmem_mcp.retrieval.query import Intent, ParsedQuery, utc_datetime
 from ctxmem_mcp.text.analyzer import Flag
 
-# A term's further occurrences count ever less; pieces longer than the mean count somewhat less.
+# BM25: each further occurrence of a term counts less; pieces longer than the mean are discounted.
 BM25_K, BM25_B = 1.2, 0.6
-# Of the piece before, what stands among its first terms also tells what this one is about.
+# The first terms of a preceding piece also indicate what this piece is about.
 HEAD_TERMS = 30
-# A whole section holds every common word; a few occurrences say nothing.
+# Saturation for groups: a whole section contains every common word, so a few occurrences mean nothing.
 SECTION_K = 2.5
 
 
 class PieceFacts(NamedTuple):
-    """What ranking knows of a piece without its text. ordinal: its place on the branch (0, 1, ...).
+    """What the ranker knows about a piece without reading its text.
 
-    turn: index of its turn; leaf, session: index of the first turn of its section and sitting. said_at: seconds
-    since 1970, None where nobody said. name: who speaks, as the turn carries it. A tuple, because hundreds are made
-    for each query and a frozen dataclass takes ten times as long to make.
+    A tuple, because hundreds are created per query and a frozen dataclass takes ten times as long to create.
+
+    Attributes:
+        ordinal: Position of the piece on the branch (0, 1, ...).
+        turn: Index of the piece's turn.
+        start: Offset of the piece in its turn, in characters.
+        tokens: Length in LLM tokens.
+        words: Number of index terms.
+        flags: Properties of the text (`analyzer.Flag`), as an int.
+        leaf: Index of the first turn of the piece's section.
+        sitting: Index of the first turn of the piece's sitting (the turns between two long pauses).
+        role: Role of the turn.
+        name: Name of the speaker as stored with the turn.
+        said_at: Seconds since 1970; None if unknown.
     """
 
     ordinal: int
@@ -52,12 +69,17 @@ class PieceFacts(NamedTuple):
 
 @dataclass(slots=True)
 class Matches:
-    """Where the query's terms stand, by ordinal. idf: of each term, times its own weight.
+    """Where the query's own terms occur, by ordinal.
 
-    counts: per own term, ordinal -> occurrences. masks: ordinal -> which own terms stand there, one bit each.
-    heads: the same, only what stands among a piece's first terms. loose: ordinal -> a score without lengths.
-    pairs: ordinal -> share of the query's pairs standing together. meanings: ordinal -> how near the piece's meaning is
-    to the query's; of none, where meaning is not looked at.
+    Attributes:
+        idf: Inverse document frequency of each term.
+        counts: Per term, ordinal -> number of occurrences.
+        masks: Ordinal -> bit set of the terms that occur in the piece (bit j is term j).
+        head_masks: The same for a piece's first `HEAD_TERMS` terms only.
+        rough_scores: Ordinal -> BM25 score without length normalisation.
+        pairs: Ordinal -> share of the query's adjacent term pairs that are adjacent in the piece too.
+        exact: Bit set of the terms that are exact identifiers.
+        similarities: Ordinal -> cosine similarity of the piece to the query; empty if embeddings are not used.
     """
 
     idf: list[float]
@@ -72,11 +94,11 @@ class Matches:
 
     @property
     def total_weight(self) -> float:
-        """What all of the query is worth; never 0."""
+        """The summed idf of all terms; never 0."""
         return self.mask_weight((1 << len(self.idf)) - 1) or 1.0
 
     def mask_weight(self, mask: int) -> float:
-        """The sum of idf over a mask's terms."""
+        """Returns the summed idf of the terms in a bit set."""
         found = self._mask_weights.get(mask)
         if found is None:
             found = self._mask_weights[mask] = sum(w for j, w in enumerate(self.idf) if mask >> j & 1)
@@ -114,29 +136,40 @@ _ROLE_FEATURES: tuple[tuple[str, Intent, str], ...] = (
 
 
 def feature_columns(
-    plan: ParsedQuery, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float
+    parsed: ParsedQuery, matches: Matches, facts: Sequence[PieceFacts], n: int, mean_words: float
 ) -> Columns:
-    """All features of the candidates `facts` (in branch order), a list per feature, in their order."""
+    """Computes all features of the candidates.
+
+    Args:
+        parsed: The query.
+        matches: Where its terms occur.
+        facts: The candidates, in branch order.
+        n: Number of pieces on the branch.
+        mean_words: Mean number of index terms per piece.
+
+    Returns:
+        One list per feature, aligned with `facts`. Features of intents that the query does not have are left out.
+    """
     matches = _restrict(matches, facts)
     found = _lexical(matches, facts, mean_words)
     found |= _neighbours(matches, facts)
-    found |= _sections(matches, facts)
+    found |= _groups(matches, facts)
     found |= intrinsic_features(facts, n)
-    found |= intent_features(plan, facts)
+    found |= intent_features(parsed, facts)
     if matches.similarities:
         found |= semantic_features(matches, facts)
     return found
 
 
 def _restrict(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
-    """The same with occurrences in the candidates only, since all sums over them are made several times."""
+    """Drops occurrences outside the candidates, because the sums over them are computed several times."""
     here = {f.ordinal for f in facts}
     counts = [{ordinal: count[ordinal] for ordinal in here & count.keys()} for count in matches.counts]
     return replace(matches, counts=counts)
 
 
 def _lexical(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Columns:
-    """How well the piece itself matches."""
+    """How well the piece's own terms match."""
     scores = bm25(matches, facts, mean_words)
     whole, top = matches.total_weight, max(scores, default=0.0) or 1.0
     masks = [matches.masks.get(f.ordinal, 0) for f in facts]
@@ -155,7 +188,7 @@ def _lexical(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -
 
 
 def bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> list[float]:
-    """BM25 of each piece, over the candidates."""
+    """Returns the BM25 score of each candidate."""
     place = {f.ordinal: i for i, f in enumerate(facts)}
     slack = [BM25_K * (1 - BM25_B + BM25_B * f.words / (mean_words or 1.0)) for f in facts]
     scores = [0.0] * len(facts)
@@ -167,7 +200,7 @@ def bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> li
 
 
 def _neighbours(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """How well its neighbours match, never over a sitting's border."""
+    """How well the adjacent pieces match; pieces of another sitting do not count."""
     sitting = {f.ordinal: f.sitting for f in facts}
     top = max(matches.rough_scores.values(), default=0.0) or 1.0
     neighbour = {d: _near(facts, sitting, d) for d in (-2, -1, 1, 2)}
@@ -194,20 +227,20 @@ _NOWHERE = -10
 
 
 def _near(facts: Sequence[PieceFacts], sitting: Mapping[int, int], d: int) -> list[int]:
-    """The ordinal `d` from each piece; nowhere, where that is in another sitting."""
+    """The ordinal at offset `d` from each piece, or _NOWHERE if that piece is in another sitting."""
     get = sitting.get
     return [f.ordinal + d if get(f.ordinal + d, f.sitting) == f.sitting else _NOWHERE for f in facts]
 
 
 def _covers(matches: Matches, masks: Sequence[int]) -> list[float]:
-    """The share of the query's worth that each mask holds."""
+    """The share of the query's total idf that each bit set contains."""
     whole = matches.total_weight
     shares = {mask: matches.mask_weight(mask) / whole for mask in set(masks)}
     return [shares[mask] for mask in masks]
 
 
-def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """How well the turn, the section and the sitting match that it belongs to, and the turns beside its own."""
+def _groups(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
+    """How well the piece's turn, section and sitting match, and the turns before and after its own."""
     turns = _group_scores(matches, facts, [f.turn for f in facts])
     leaves = _group_scores(matches, facts, [f.leaf for f in facts])
     sittings = _group_scores(matches, facts, [f.sitting for f in facts])
@@ -228,7 +261,7 @@ def _sections(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
 
 
 def _group_scores(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
-    """Per group of pieces: a score as if it were one text, and which terms stand in it."""
+    """Per group of pieces: its score as if it were one text, and the bit set of the terms that occur in it."""
     of = {f.ordinal: group for f, group in zip(facts, groups, strict=True)}
     scores: dict[int, float] = dict.fromkeys(groups, 0.0)
     masks: dict[int, int] = dict.fromkeys(groups, 0)
@@ -242,16 +275,16 @@ def _group_scores(matches: Matches, facts: Sequence[PieceFacts], groups: Sequenc
     return {group: (scores[group], masks[group]) for group in scores}
 
 
-def relevant_flags(plan: ParsedQuery) -> int:
-    """The flags that make a difference for this query."""
+def relevant_flags(parsed: ParsedQuery) -> int:
+    """Returns the flags that affect the score of this query."""
     found = ASKS_QUESTION | _TOOL_WORK | _ERROR | _NUMBER | _FIRST_PERSON
     for _, intent, flag in _FLAG_FEATURES:
-        found |= flag if intent in plan.intents else 0
+        found |= flag if intent in parsed.intents else 0
     return found
 
 
 def intrinsic_features(facts: Sequence[PieceFacts], n: int) -> Columns:
-    """What the piece is, whatever is asked."""
+    """Features of the piece that do not depend on the query. n: number of pieces on the branch."""
     question = {f.ordinal: f.flags & ASKS_QUESTION == ASKS_QUESTION for f in facts}
     flags = [f.flags for f in facts]
     prose = [1.0 if flag & _PROSE else 0.0 for flag in flags]
@@ -272,25 +305,25 @@ def intrinsic_features(facts: Sequence[PieceFacts], n: int) -> Columns:
     }
 
 
-def intent_features(plan: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns:
-    """Whether the piece is of the kind that answers what is asked. Columns of kinds not asked are left out."""
+def intent_features(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns:
+    """Whether the piece is of a kind that answers the query; only for the intents that the query has."""
     found: Columns = {}
     for name, intent, flag in _FLAG_FEATURES:
-        if intent in plan.intents:
+        if intent in parsed.intents:
             found[name] = [1.0 if f.flags & flag else 0.0 for f in facts]
     for name, intent, role in _ROLE_FEATURES:
-        if intent in plan.intents:
-            said = role != "tool"
-            found[name] = [1.0 if f.role == role and (not said or f.flags & _PROSE) else 0.0 for f in facts]
-    if plan.speakers:
-        found["speaker"] = [1.0 if f.name and f.name.lower() in plan.speakers else 0.0 for f in facts]
-    if plan.periods:
-        found["period"] = list(in_periods(plan, facts))
+        if intent in parsed.intents:
+            spoken = role != "tool"
+            found[name] = [1.0 if f.role == role and (not spoken or f.flags & _PROSE) else 0.0 for f in facts]
+    if parsed.speakers:
+        found["speaker"] = [1.0 if f.name and f.name.lower() in parsed.speakers else 0.0 for f in facts]
+    if parsed.periods:
+        found["period"] = list(in_periods(parsed, facts))
     return found
 
 
-def in_periods(plan: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[float]:
-    """Whether each was said at a time that the query names."""
+def in_periods(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[float]:
+    """Yields 1.0 for each piece whose time is in a period that the query names, else 0.0."""
     known: dict[float, float] = {}
     for f in facts:
         if f.said_at is None:
@@ -298,12 +331,12 @@ def in_periods(plan: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[float
             continue
         if f.said_at not in known:
             at = utc_datetime(f.said_at)
-            known[f.said_at] = 1.0 if any(period.contains(at) for period in plan.periods) else 0.0
+            known[f.said_at] = 1.0 if any(period.contains(at) for period in parsed.periods) else 0.0
         yield known[f.said_at]
 
 
 def semantic_features(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """How near what is meant comes to the query: by the piece, its neighbours, the nearest of its turn and section."""
+    """Similarity of the piece, of its neighbours, and the best of its turn and section; relative to the best of all."""
     values = [max(0.0, matches.similarities.get(f.ordinal, 0.0)) for f in facts]
     top = max(values, default=0.0) or 1.0
     own = {f.ordinal: value / top for f, value in zip(facts, values, strict=True)}
@@ -330,5 +363,5 @@ FEATURE_NAMES: tuple[str, ...] = (
     *(name for name, _, _ in (*_FLAG_FEATURES, *_ROLE_FEATURES)),
     *("speaker", "period"),
 )
-# Columns that are there where pieces have vectors.
+# Present only if the pieces have vectors.
 SEMANTIC_FEATURES: tuple[str, ...] = ("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf")

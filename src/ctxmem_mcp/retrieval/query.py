@@ -1,10 +1,10 @@
-"""Reads a query: the terms to look for, and what kind of answer is asked for. Pure.
+"""Parses a query: the terms to look up in the index, and what kind of answer it asks for. Pure.
 
-    plan = read("When did Caroline fix the crash in parseConfig?", speakers=["Caroline", "Melanie"])
-    plan.terms   ('carolin', 'fix', 'crash', 'pars', 'configur', '=parseconfig', ...)   ask the store for these
-    plan.kinds   {WHEN}
+    parsed = parse("When did Caroline fix the crash in parseConfig?", speakers=["Caroline", "Melanie"])
+    parsed.terms     ('carolin', 'fix', 'crash', 'pars', 'configur', '=parseconfig', ...)
+    parsed.intents   {WHEN, ERROR, CHANGE}
 
-What is asked for is told by many wordings each, since people rarely use the text's own.
+Each intent is recognised by many wordings, because people rarely use the words of the text.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from itertools import pairwise
 from ctxmem_mcp.models import HighlightKind
 from ctxmem_mcp.text import analyzer
 
-# A query of more than this many terms is a pasted text; its first terms do.
+# A query with more terms than this is pasted text; its first terms suffice.
 TERMS_MAX = 48
-# Asked of the index with every query: where people and the agent spoke. They match nothing.
+# Looked up with every query to list what the user and the agent said. They do not contribute to the match.
 SPEAKER_TERMS = (analyzer.SAID_BY_USER, analyzer.SAID_BY_AGENT)
 
 
 class Intent(StrEnum):
-    """What an answer would hold. A query can be of several kinds."""
+    """What an answer would contain. A query can have several intents."""
 
     WHEN = "when"
     WHERE = "where"
@@ -46,7 +46,7 @@ class Intent(StrEnum):
     WHOLE = "whole"
 
 
-# Per kind, wordings that ask for it; alternatives of a pattern, matched as whole words in any case.
+# Wordings of each intent: alternatives of a pattern, matched as whole words, ignoring case.
 _WORDINGS: dict[Intent, str] = {
     Intent.WHEN: (
         r"when|what (?:date|day|time|year|month)|which (?:date|day|year|month)|how long|how (?:many|"
@@ -113,7 +113,7 @@ _INTENT_PATTERNS = tuple(
 )
 
 
-# What summaries tell of each kind.
+# The kinds of summary highlights that answer each intent.
 _SUMMARY_KINDS: dict[Intent, tuple[HighlightKind, ...]] = {
     Intent.ERROR: ("error", "ending"),
     Intent.DECISION: ("decision",),
@@ -122,7 +122,7 @@ _SUMMARY_KINDS: dict[Intent, tuple[HighlightKind, ...]] = {
     Intent.USER_SAID: ("request", "decision"),
 }
 OVERVIEW_KINDS: frozenset[HighlightKind] = frozenset(("request", "error", "ending", "decision", "outcome"))
-# Words that a question may have and still ask for nothing in particular.
+# Words that a generic question may contain.
 _FILLER_TERMS = frozenset(
     analyzer.analyze(
         """encounter encountered hit met meet face faced run into see seen have happen happened happening make made
@@ -133,7 +133,7 @@ _FILLER_TERMS = frozenset(
 )
 
 
-# Wordings that ask how far things have come: what was said last answers that, not where these words stand.
+# Questions about the current state. The latest turns answer them, not the turns that contain these words.
 _STATUS_QUESTION = re.compile(
     r"\b(?:(?:left|remain(?:s|ing)?|still|yet) to (?:do|be done)|to-?dos?|(?:still )?(?:unfinished|pending)|still open|"
     r"remaining (?:work|tasks?|steps?|items?)|next steps?|(?:comes?|do(?:ing)?|is|was|what'?s) next|"
@@ -149,25 +149,31 @@ _STATUS_QUESTION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A time the query names: a day where it is known, else a month, else a year. None: not said."""
+    """A day, month or year that the query names. A field is None if the query leaves it open."""
 
     year: int | None = None
     month: int | None = None
     day: int | None = None
 
     def contains(self, at: datetime) -> bool:
+        """Returns whether a point in time (UTC) is in this period."""
         pairs = ((self.year, at.year), (self.month, at.month), (self.day, at.day))
         return all(mentioned is None or mentioned == its for mentioned, its in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedQuery:
-    """A query, read. terms: to ask the index for, each once, the query's own first.
+    """A parsed query.
 
-    weights: what each term counts by itself, before its rarity (marks: nothing). pairs: places in `terms`
-    that stood side by side.
-    speakers: those of the conversation's names that the query names (lower case). periods: the times it names.
-    names_nothing: has no word beside those that say which kind of thing is asked for.
+    Attributes:
+        text: The query itself.
+        terms: The terms to look up, without duplicates: the query's own, then `SPEAKER_TERMS`.
+        weights: Weight of each term before its idf: 1 for the query's own, 0 for `SPEAKER_TERMS`.
+        pairs: Pairs of positions in `terms` that are adjacent in the query.
+        intents: What kinds of answers the query asks for.
+        speakers: Names of speakers that the query mentions, in lower case.
+        periods: Periods that the query mentions.
+        is_generic: Whether the query has no word besides those that state its intents ("what errors did we meet?").
     """
 
     text: str
@@ -181,32 +187,40 @@ class ParsedQuery:
 
     @property
     def summary_kinds(self) -> frozenset[HighlightKind]:
-        """What summaries tell that a question like "what errors did we meet?" asks for, naming nothing in particular:
-        they answer it, not the places where its few words stand. Empty: the question names something."""
+        """The kinds of highlights that answer a generic query; empty if the query is not generic.
+
+        Summaries answer a question like "what errors did we meet?"; the turns that contain its few words do not.
+        """
         if not self.is_generic:
             return frozenset()
-        summary_kinds = frozenset(
-            kind for intent, kinds in _SUMMARY_KINDS.items() if intent in self.intents for kind in kinds
-        )
-        return summary_kinds or (OVERVIEW_KINDS if self.wants_whole_history else summary_kinds)
+        found = frozenset(kind for intent, kinds in _SUMMARY_KINDS.items() if intent in self.intents for kind in kinds)
+        return found or (OVERVIEW_KINDS if self.wants_whole_history else found)
 
     @property
     def wants_whole_history(self) -> bool:
-        """Asks about the conversation as a whole: a finer outline answers, not more excerpts."""
+        """Whether the query is about the whole conversation, which a finer outline answers, not more excerpts."""
         return Intent.WHOLE in self.intents
 
     @property
     def wants_work(self) -> bool:
-        """Asks for code, a command or its output, rather than for what people or the agent said, meant or decided."""
+        """Whether the query asks for code, a command or its output, rather than for what somebody said or decided."""
         if self.intents & {Intent.USER_SAID, Intent.AGENT_SAID, Intent.DECISION, Intent.LIKING}:
             return False
-        # Why something failed stands in output; why something was changed, in what people said.
+        # Output states why something failed; what people said states why something was changed.
         changed = Intent.CHANGE in self.intents and Intent.WHY not in self.intents
         return changed or bool(self.intents & {Intent.ERROR, Intent.RESULT, Intent.COMMAND})
 
 
 def parse(text: str, speakers: Sequence[str] = ()) -> ParsedQuery:
-    """The plan for a query. speakers: the names that turns of the conversation carry."""
+    """Parses a query.
+
+    Args:
+        text: The query.
+        speakers: Names of the conversation's speakers, as its turns carry them.
+
+    Returns:
+        The parsed query. `terms` has at most `TERMS_MAX` terms of the query's own.
+    """
     sequence = analyzer.analyze(text)[: 4 * TERMS_MAX]
     terms = list(dict.fromkeys(sequence))[:TERMS_MAX]
     place = {term: i for i, term in enumerate(terms)}
@@ -241,10 +255,10 @@ def _is_generic(text: str, terms: Sequence[str]) -> bool:
 
 
 def asks_for_status(text: str) -> bool:
-    """Whether a question like "what is left to do?" asks how far things have come, and names nothing besides."""
+    """Returns whether a question asks for the current state and nothing else, like "what is left to do?"."""
     found = [match[0] for match in _STATUS_QUESTION.finditer(text)]
-    says = {term for words in found for term in analyzer.analyze(words)} | _FILLER_TERMS
-    return bool(found) and all(term in says for term in analyzer.analyze(text)[:TERMS_MAX])
+    known = {term for words in found for term in analyzer.analyze(words)} | _FILLER_TERMS
+    return bool(found) and all(term in known for term in analyzer.analyze(text)[:TERMS_MAX])
 
 
 def _mentioned_speakers(text: str, speakers: Sequence[str]) -> list[str]:
@@ -267,7 +281,7 @@ _YEAR = re.compile(r"\b((?:19|20)\d\d)\b")
 
 
 def _periods(text: str) -> list[Period]:
-    """The dates, months and years a query names; "may" and "march" only as they are written for months."""
+    """The dates, months and years in a query; "may" and "march" count only if written as months."""
     found = [Period(int(y), int(m), int(d) if d else None) for y, m, d in _ISO.findall(text)]
     rest = _ISO.sub(" ", text)
     for day, month, year in _DAY_MONTH.findall(rest):
@@ -286,5 +300,5 @@ def _after_in(match: re.Match[str]) -> bool:
 
 
 def utc_datetime(seconds: float) -> datetime:
-    """An instant as a date in UTC, to hold against a period."""
+    """Converts seconds since 1970 to a UTC datetime."""
     return datetime.fromtimestamp(seconds, UTC)

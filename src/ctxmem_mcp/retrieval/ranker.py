@@ -1,11 +1,15 @@
-"""Scores pieces for a query: a linear ranker over features of the index, no model, no text read. Pure.
+"""Ranks pieces for a query: a linear model over features of the index. Reads no text, calls no language model. Pure.
 
-    search = Search(plan, hits, n=pieces on the branch, mean_words=analysed terms per piece)
-    facts = ...read PieceFacts of search.wanted...         one batched read, at most ~1,400 pieces
-    ranked = search.rank(facts, weights)                    best first; ranked.why(ordinal) says why
+    ranker = BranchRanker(parsed, hits, n=pieces on the branch, mean_words=index terms per piece)
+    facts = ...read PieceFacts of ranker.candidates...      one batched read, at most about 1,400 pieces
+    ranked = ranker.rank(facts, weights)                    best first; ranked.why(ordinal) explains a score
 
-`hits` has the store's TermHits with piece ids turned into ordinals, places on the branch (0, 1, ...), so that a
-neighbour is an ordinal beside. Nothing here knows what kind of store they come from.
+`hits` are the store's TermHits with piece ids replaced by ordinals (positions on the branch: 0, 1, ...), so that
+adjacent pieces have adjacent ordinals. Nothing here depends on the kind of store.
+
+weights.json holds two sets of weights: `weights` for terms alone and `with_meaning` for terms and embeddings. Both were
+trained on 21 November 2026 by `python -m bench.train.fit` (the second with `--meaning`) on the sets coding-dev and
+longmemeval-dev and on questions generated from the same conversations. The file's `provenance` repeats this.
 """
 
 from __future__ import annotations
@@ -26,19 +30,20 @@ from ctxmem_mcp.retrieval.scoring import scores
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text.analyzer import EXACT, Flag
 
-# How many pieces are looked at closely. All, where a conversation has no more than this.
+# The number of pieces that are scored with all features. A conversation with fewer is scored whole.
 CANDIDATES = 1_000
-# Of those: the best by their own words, whose neighbours come too, and the stretches where much matches.
+# The candidates: the best by their own terms, the neighbours of the first of these, and the regions (runs of pieces)
+# with the most matches.
 BEST = 600
 BEST_WITH_NEIGHBOURS = 200
 NEIGHBOUR_REACH = 2
 REGION_PIECES = 16
 REGIONS_MAX = 10
-# And of what was said by people, and by the agent, what stands where most matches, though no word of it does.
+# Also prose of the user and of the agent, in the regions with the most matches, even if it contains no term itself.
 SPOKEN_MAX = 220
-# Of commoner terms only the counts are used: where exactly they stand says little, and reading it takes time.
+# Of terms with more occurrences only the counts are used: their positions mean little and take time to read.
 OCCURRENCES_READ_MAX = 2_000
-# Once rarer terms have found this many pieces, a common one finds no more of them.
+# Once rarer terms have matched this many pieces, a common term only adds to these.
 MASKS_ENOUGH = 3_000
 _SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
 _POSITION_BITS = 20
@@ -49,12 +54,16 @@ CONVERSATION_KINDS = ("coding", "chat", "dialogue")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What each feature counts, per kind of conversation; made by bench/train, shipped as weights.json."""
+    """The weight of each feature, per kind of conversation."""
 
     by_kind: Mapping[str, Mapping[str, float]]
 
     def blend(self, kinds: Mapping[str, float]) -> dict[str, float]:
-        """The weights for a conversation that is of these kinds to these shares (sum 1)."""
+        """Returns the weights for a conversation.
+
+        Args:
+            kinds: Share of each kind in the conversation; the shares sum to 1.
+        """
         mixed: dict[str, float] = defaultdict(float)
         for kind, share in kinds.items():
             for name, weight in self.by_kind[kind].items():
@@ -64,15 +73,18 @@ class Weights:
 
 @functools.cache
 def load_weights(*, semantic: bool = False) -> Weights:
-    """The weights that come with the package: those for words alone, or for words and meaning."""
+    """Loads the weights in the package. semantic: those for terms and embeddings, instead of those for terms alone."""
     text = resources.files("ctxmem_mcp.retrieval").joinpath("weights.json").read_text("utf-8")
     return Weights(json.loads(text)["with_meaning" if semantic else "weights"])
 
 
 def conversation_kinds(facts: Iterable[PieceFacts]) -> dict[str, float]:
-    """Which kinds of conversation some of its pieces speak for, as shares that sum to 1.
+    """Estimates the kind of a conversation from some of its pieces.
 
-    Calls and outputs make it coding; long answers make it a chat; short turns by named people make it a dialogue.
+    Tool calls and output indicate coding, long answers a chat, short turns by named speakers a dialogue.
+
+    Returns:
+        The share of each of `CONVERSATION_KINDS`; the shares sum to 1.
     """
     pieces = list(facts)
     n = len(pieces) or 1
@@ -93,9 +105,9 @@ class ScoredPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankResult:
-    """Scored pieces, best first, and what each feature paid for each of them.
+    """The scored pieces, best first.
 
-    A score is a log-probability up to a constant: the piece with score s is e times likelier than one with s - 1.
+    A score is a log-probability up to a constant: a piece with score s is e times likelier than one with s - 1.
     """
 
     pieces: tuple[ScoredPiece, ...]
@@ -104,7 +116,15 @@ class RankResult:
     _weights: Mapping[str, float]
 
     def why(self, ordinal: int, most: int = 6) -> list[tuple[str, float]]:
-        """The features that paid most for a piece, with what they paid."""
+        """Explains a piece's score.
+
+        Args:
+            ordinal: The piece.
+            most: The maximum number of features.
+
+        Returns:
+            The features that contributed most, with their contributions, largest magnitude first.
+        """
         at = self._position()[ordinal]
         gains = [(name, self._weights.get(name, 0.0) * column[at]) for name, column in self._columns().items()]
         gains = [(name, value) for name, value in gains if abs(value) >= 0.005]
@@ -112,21 +132,21 @@ class RankResult:
 
 
 class BranchRanker:
-    """One query against one branch."""
+    """Ranks the pieces of one branch for one query."""
 
-    def __init__(self, plan: ParsedQuery, hits: Mapping[str, TermHits], n: int, mean_words: float) -> None:
-        self._plan, self._n, self._mean_words = plan, n, mean_words
+    def __init__(self, parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int, mean_words: float) -> None:
+        self._parsed, self._n, self._mean_words = parsed, n, mean_words
         self._spoken = [hits[mark].pieces for mark in SPEAKER_TERMS if mark in hits]
-        self.matches = _match_terms(plan, hits, n)
+        self.matches = _match_terms(parsed, hits, n)
 
     @property
     def candidates(self) -> list[int]:
-        """The ordinals whose facts ranking wants to see, ascending."""
+        """The ordinals of the pieces to score, ascending. `rank` needs their facts."""
         n = self._n
         if n <= CANDIDATES:
             return list(range(n))
         rough_scores = self.matches.rough_scores
-        # Of so many, sorting all of them takes less than keeping a heap.
+        # For this many, sorting all of them is faster than maintaining a heap.
         found = set(sorted(rough_scores, key=rough_scores.__getitem__, reverse=True)[:BEST])
         for at in sorted(found, key=rough_scores.__getitem__, reverse=True)[:BEST_WITH_NEIGHBOURS]:
             found.update(range(max(0, at - NEIGHBOUR_REACH), min(n, at + NEIGHBOUR_REACH + 1)))
@@ -144,16 +164,25 @@ class BranchRanker:
     def rank(
         self, facts: Iterable[PieceFacts], weights: Mapping[str, float], similarities: Mapping[int, float] | None = None
     ) -> RankResult:
-        """Scores the pieces whose facts are given. meanings: ordinal -> how near each is to the query, if known."""
+        """Scores pieces.
+
+        Args:
+            facts: The pieces to score.
+            weights: The weight of each feature.
+            similarities: Ordinal -> cosine similarity to the query; None if embeddings are not used.
+
+        Returns:
+            The pieces, best first; of equal scores the newer piece first.
+        """
         known = sorted(facts, key=lambda f: f.ordinal)
         matches = replace(self.matches, similarities=similarities) if similarities else self.matches
-        found = scores(self._plan, matches, known, self._n, self._mean_words, weights)
+        found = scores(self._parsed, matches, known, self._n, self._mean_words, weights)
         order = sorted((-score, -fact.ordinal) for fact, score in zip(known, found, strict=True))
         best = [ScoredPiece(-ordinal, -score) for score, ordinal in order]
 
         @functools.cache
         def by_feature() -> Columns:
-            return feature_columns(self._plan, matches, known, self._n, self._mean_words)
+            return feature_columns(self._parsed, matches, known, self._n, self._mean_words)
 
         @functools.cache
         def position() -> Mapping[int, int]:
@@ -163,26 +192,26 @@ class BranchRanker:
 
 
 def _region_scores(rough_scores: Mapping[int, float]) -> dict[int, float]:
-    """How much matches in each stretch of the branch, by the stretch's number."""
+    """The sum of the squared scores in each region, by the region's number."""
     sums: dict[int, float] = defaultdict(float)
     for ordinal, score in rough_scores.items():
         sums[ordinal // REGION_PIECES] += score * score
     return sums
 
 
-def _match_terms(plan: ParsedQuery, hits: Mapping[str, TermHits], n: int) -> Matches:
-    own = [i for i, weight in enumerate(plan.weights) if weight >= 1.0]
-    idf = [_idf(hits.get(plan.terms[i]), n) for i in own]
-    found = [hits.get(plan.terms[i]) for i in own]
+def _match_terms(parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int) -> Matches:
+    own = [i for i, weight in enumerate(parsed.weights) if weight >= 1.0]
+    idf = [_idf(hits.get(parsed.terms[i]), n) for i in own]
+    found = [hits.get(parsed.terms[i]) for i in own]
     counts = [Counter(hit.pieces) if hit else Counter[int]() for hit in found]
     masks, rough_scores = _score_terms(idf, counts)
-    exact = sum(1 << j for j, i in enumerate(own) if plan.terms[i].startswith(EXACT))
-    pairs = _pairs(plan, found, idf)
+    exact = sum(1 << j for j, i in enumerate(own) if parsed.terms[i].startswith(EXACT))
+    pairs = _pairs(parsed, found, idf)
     return Matches(idf, counts, masks, _heads(found), rough_scores, pairs, exact)
 
 
 def _score_terms(idf: Sequence[float], counts: Sequence[Counter[int]]) -> tuple[dict[int, int], dict[int, float]]:
-    """Per ordinal, which terms stand there, and a score without lengths; rare terms find, common ones refine."""
+    """Per ordinal, the bit set of matching terms and a rough score. Rare terms select pieces, common ones refine."""
     masks: dict[int, int] = defaultdict(int)
     rough_scores: dict[int, float] = defaultdict(float)
     for j in sorted(range(len(counts)), key=lambda j: len(counts[j])):
@@ -201,7 +230,7 @@ def _idf(hit: TermHits | None, n: int) -> float:
 
 
 def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
-    """Which terms stand among the first ones of each piece."""
+    """The bit set of the query's terms that are among the first terms of each piece."""
     head_masks: dict[int, int] = defaultdict(int)
     for j, hit in enumerate(found):
         if hit and len(hit.pieces) <= OCCURRENCES_READ_MAX:
@@ -212,12 +241,12 @@ def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
     return head_masks
 
 
-def _pairs(plan: ParsedQuery, found: Sequence[TermHits | None], idf: Sequence[float]) -> dict[int, float]:
-    """Per piece, the share of the query's pairs of neighbouring terms that stand side by side in it too."""
+def _pairs(parsed: ParsedQuery, found: Sequence[TermHits | None], idf: Sequence[float]) -> dict[int, float]:
+    """Per piece, the share of the query's adjacent term pairs that are adjacent in it too, by idf."""
     positions: dict[int, set[int]] = {}
-    whole = sum(idf[a] + idf[b] for a, b in plan.pairs) or 1.0
+    whole = sum(idf[a] + idf[b] for a, b in parsed.pairs) or 1.0
     scores: dict[int, float] = defaultdict(float)
-    for a, b in plan.pairs:
+    for a, b in parsed.pairs:
         if not (_readable(found[a]) and _readable(found[b])):
             continue
         for j in (a, b):

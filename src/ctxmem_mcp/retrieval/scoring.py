@@ -1,10 +1,16 @@
-"""The scores of all candidates at once: what the columns of features times their weights sum up to, in a fifth of the
-time. Pure.
+"""Computes the scores of all candidates: the weighted sum of the feature columns, in 0.6 to 0.7 of the time. Pure.
 
-Features say how a score is made up, and training works on them; this is the same sum, taken in another order: what
-depends only on the kind of piece is worked out once for each kind, what depends on matching terms once for each set
-of terms, what is the same for a whole section once for the section, and occurrences are gone through once. A test
-holds the two equal.
+`features` defines each feature and is what training and explanations use. This module computes the same sum without
+building the columns. A test keeps the two equal. Time is saved as follows:
+
+    _intrinsic    what depends only on the kind of piece is computed once per combination of role and flags
+    _lexical      what depends only on the set of matching terms is computed once per set
+    _neighbours   likewise; a neighbour is the adjacent entry of a list sorted by ordinal
+    _groups       what is equal for a whole turn, section or sitting is computed once per group
+    _occurrences  BM25 and the group scores share one pass over the occurrences
+
+Measured in CPU time on 1,500 turns with 1,000 candidates: 18 to 20 ms against 32 to 35 ms, and with a second vocabulary
+33 to 35 ms against 50 ms.
 """
 
 from __future__ import annotations
@@ -16,32 +22,45 @@ from ctxmem_mcp.retrieval import features
 from ctxmem_mcp.retrieval.features import BM25_B, BM25_K, SECTION_K, Matches, PieceFacts
 from ctxmem_mcp.retrieval.query import ParsedQuery
 
-# These differ from piece to piece of a kind.
+# Intrinsic and intent features that differ between pieces of the same role and flags.
 _PER_PIECE = frozenset(("size", "recent", "after_question", "period"))
+# The feature "size" by number of tokens.
 _LOGS = [log(tokens + 12) for tokens in range(2_048)]
 _NOTHING = (0.0, 0)
-# The places whose pieces tell about one.
+# Offsets of a piece and of the neighbours that affect its score.
 _OFFSETS = (-2, -1, 0, 1, 2)
 
-# Per group of pieces: a score as if it were one text, and which terms stand in it.
-_Groups = Mapping[int, tuple[float, int]]
+# Per group of pieces: its score as if it were one text, and the bit set of the terms that occur in it.
+_GroupScores = Mapping[int, tuple[float, int]]
 
 
 def scores(
-    plan: ParsedQuery,
+    parsed: ParsedQuery,
     matches: Matches,
     facts: Sequence[PieceFacts],
     n: int,
     mean_words: float,
     weights: Mapping[str, float],
 ) -> list[float]:
-    """A score per candidate, in their order (by ordinal)."""
+    """Scores the candidates.
+
+    Args:
+        parsed: The query.
+        matches: Where its terms occur.
+        facts: The candidates, by ascending ordinal.
+        n: Number of pieces on the branch.
+        mean_words: Mean number of index terms per piece.
+        weights: The weight of each feature; missing features weigh nothing.
+
+    Returns:
+        A score per candidate, aligned with `facts`.
+    """
     bm25, *groups = _occurrences(matches, facts, mean_words)
     parts = (
-        _intrinsic(plan, facts, n, weights),
+        _intrinsic(parsed, facts, n, weights),
         _lexical(matches, facts, bm25, weights),
         _neighbours(matches, facts, weights),
-        _sections(matches, facts, groups, weights),
+        _groups(matches, facts, groups, weights),
     )
     found = [a + b + c + d for a, b, c, d in zip(*parts, strict=True)]
     if matches.similarities:
@@ -51,38 +70,40 @@ def scores(
     return found
 
 
-def _intrinsic(plan: ParsedQuery, facts: Sequence[PieceFacts], n: int, weights: Mapping[str, float]) -> list[float]:
-    """What the piece is, and whether it is of the kind that is asked for."""
+def _intrinsic(parsed: ParsedQuery, facts: Sequence[PieceFacts], n: int, weights: Mapping[str, float]) -> list[float]:
+    """All intrinsic and intent features."""
     known: dict[tuple[str, int, bool, str | None], float] = {}
     size, recent, after = weights.get("size", 0.0), weights.get("recent", 0.0) / n, weights.get("after_question", 0.0)
-    by_name, found = bool(plan.speakers), []
-    asked_at, asks, flags = -1, features.ASKS_QUESTION, features.relevant_flags(plan)
+    by_name, found = bool(parsed.speakers), []
+    asked_at, asks, flags = -1, features.ASKS_QUESTION, features.relevant_flags(parsed)
     for f in facts:
-        ordinal, turn, start, tokens, _, flag, _, session, role, name, _ = f
+        ordinal, turn, start, tokens, _, flag, _, sitting, role, name, _ = f
         key = (role, flag & flags, start == 0, name if by_name else None)
         score = known.get(key)
         if score is None:
-            score = known[key] = _intrinsic_of(plan, f, weights)
+            score = known[key] = _intrinsic_of(parsed, f, weights)
+        # size, recent
         score += size * (_LOGS[tokens] if tokens < 2_048 else log(tokens + 12)) + recent * ordinal
-        if asked_at == ordinal - 1 and turn > session:
-            score += after
+        if asked_at == ordinal - 1 and turn > sitting:
+            score += after  # after_question
         if flag & asks == asks:
             asked_at = ordinal
         found.append(score)
-    if plan.periods and (weight := weights.get("period", 0.0)):
-        found = [s + weight * inside for s, inside in zip(found, features.in_periods(plan, facts), strict=True)]
+    if parsed.periods and (weight := weights.get("period", 0.0)):
+        found = [s + weight * inside for s, inside in zip(found, features.in_periods(parsed, facts), strict=True)]
     return found
 
 
-def _intrinsic_of(plan: ParsedQuery, fact: PieceFacts, weights: Mapping[str, float]) -> float:
-    columns = features.intrinsic_features([fact], 1) | features.intent_features(plan, [fact])
+def _intrinsic_of(parsed: ParsedQuery, fact: PieceFacts, weights: Mapping[str, float]) -> float:
+    """The intrinsic and intent features that are equal for all pieces of the same role and flags."""
+    columns = features.intrinsic_features([fact], 1) | features.intent_features(parsed, [fact])
     return sum(weights.get(name, 0.0) * column[0] for name, column in columns.items() if name not in _PER_PIECE)
 
 
 def _occurrences(
     matches: Matches, facts: Sequence[PieceFacts], mean_words: float
-) -> tuple[list[float], _Groups, _Groups, _Groups]:
-    """BM25 of each piece over the candidates, and how well turns, sections and sittings match."""
+) -> tuple[list[float], _GroupScores, _GroupScores, _GroupScores]:
+    """One pass over the occurrences: BM25 of each piece, and score and terms of each turn, section and sitting."""
     place = {f.ordinal: i for i, f in enumerate(facts)}
     slack = [BM25_K * (1 - BM25_B + BM25_B * f.words / (mean_words or 1.0)) for f in facts]
     turn_of, leaf_of, sitting_of = [f.turn for f in facts], [f.leaf for f in facts], [f.sitting for f in facts]
@@ -108,10 +129,10 @@ def _occurrences(
 def _lexical(
     matches: Matches, facts: Sequence[PieceFacts], bm25: Sequence[float], weights: Mapping[str, float]
 ) -> list[float]:
-    """How well the piece itself matches."""
-    per_score = weights.get("bm25", 0.0) / matches.total_weight + weights.get("rel", 0.0) / (
-        max(bm25, default=0.0) or 1.0
-    )
+    """The features bm25, rel, pair and, by the set of matching terms, cover, exact, rare, any."""
+    # bm25 is relative to the query's total idf, rel to the best candidate.
+    best = max(bm25, default=0.0) or 1.0
+    per_score = weights.get("bm25", 0.0) / matches.total_weight + weights.get("rel", 0.0) / best
     by_mask: dict[int, float] = {0: 0.0}
     masks, pairs, pair = matches.masks, matches.pairs, weights.get("pair", 0.0)
     found = []
@@ -125,6 +146,7 @@ def _lexical(
 
 
 def _by_mask(matches: Matches, mask: int, weights: Mapping[str, float]) -> float:
+    """The features cover, exact, rare and any of a piece in which the terms of `mask` occur."""
     rarest = max(matches.idf, default=1.0) or 1.0
     rare = max((w for j, w in enumerate(matches.idf) if mask >> j & 1), default=0.0)
     exact = matches.mask_weight(mask & matches.exact) / (matches.mask_weight(matches.exact) or 1.0)
@@ -137,52 +159,59 @@ def _by_mask(matches: Matches, mask: int, weights: Mapping[str, float]) -> float
 
 
 def _neighbours(matches: Matches, facts: Sequence[PieceFacts], weights: Mapping[str, float]) -> list[float]:
-    """How well its neighbours match, never over a sitting's border."""
+    """The features before2, before1, after1, after2, window, context; pieces of another sitting do not count.
+
+    In the names below, _1 and _2 are the pieces one and two before, 1 and 2 the pieces one and two after: s their
+    sitting, r their rough score, m the terms in them, h the terms at their beginning. window combines the terms of a
+    piece and of its two neighbours, context those of the piece and of the beginnings of the two before it.
+    """
     top = max(matches.rough_scores.values(), default=0.0) or 1.0
     before2, before1 = weights.get("before2", 0.0) / top, weights.get("before1", 0.0) / top
     after1, after2 = weights.get("after1", 0.0) / top, weights.get("after2", 0.0) / top
     by_window = _WeightedMasks(matches, weights.get("window", 0.0) / matches.total_weight)
     by_context = _WeightedMasks(matches, weights.get("context", 0.0) / matches.total_weight)
-    # All that is looked at, side by side, so that a neighbour is the entry beside.
+    # All ordinals of pieces and their neighbours in order, so that a neighbour is the adjacent entry. The sitting of an
+    # ordinal that is not a candidate is unknown (None) and is taken to be the same.
     sitting = {f.ordinal: f.sitting for f in facts}
     places = sorted({ordinal + d for ordinal in sitting for d in _OFFSETS})
     sittings = list(map(sitting.get, places))
     rough_scores = [matches.rough_scores.get(at, 0.0) for at in places]
     masks, head_masks = [matches.masks.get(at, 0) for at in places], [matches.head_masks.get(at, 0) for at in places]
     found = []
-    for s, s_2, s_1, s1, s2, l_2, l_1, l1, l2, m, m_1, m1, h_2, h_1 in zip(
+    for s, s_2, s_1, s1, s2, r_2, r_1, r1, r2, m, m_1, m1, h_2, h_1 in zip(
         sittings[2:], sittings, sittings[1:], sittings[3:], sittings[4:],
-        rough_scores, rough_scores[1:], rough_scores[3:], rough_scores[4:],
-        masks[2:], masks[1:], masks[3:], head_masks, head_masks[1:],
+        rough_scores, rough_scores[1:], rough_scores[3:], rough_scores[4:],  # before2, before1, after1, after2
+        masks[2:], masks[1:], masks[3:],  # the piece's own terms; for window, those of both neighbours
+        head_masks, head_masks[1:],  # for context, those at the beginning of the two before
         strict=False,
     ):  # fmt: skip
-        if s is None:
+        if s is None:  # not a candidate
             continue
-        if s_2 == s_1 == s1 == s2 == s:
+        if s_2 == s_1 == s1 == s2 == s:  # the usual case: all are in the same sitting
             found.append(
-                before2 * l_2 + before1 * l_1 + after1 * l1 + after2 * l2
+                before2 * r_2 + before1 * r_1 + after1 * r1 + after2 * r2
                 + by_window[m | m_1 | m1] + by_context[m | h_1 | h_2]
             )  # fmt: skip
             continue
         score, window, context = 0.0, m, m
         if s_2 is None or s_2 == s:
-            score += before2 * l_2
+            score += before2 * r_2
             context |= h_2
         if s_1 is None or s_1 == s:
-            score += before1 * l_1
+            score += before1 * r_1
             window |= m_1
             context |= h_1
         if s1 is None or s1 == s:
-            score += after1 * l1
+            score += after1 * r1
             window |= m1
         if s2 is None or s2 == s:
-            score += after2 * l2
+            score += after2 * r2
         found.append(score + by_window[window] + by_context[context])
     return found
 
 
 class _WeightedMasks(dict[int, float]):
-    """By the terms that stand somewhere: what they are worth, times a weight."""
+    """Bit set of terms -> their idf times a weight, computed on first use."""
 
     def __init__(self, matches: Matches, weight: float) -> None:
         super().__init__()
@@ -193,10 +222,10 @@ class _WeightedMasks(dict[int, float]):
         return found
 
 
-def _sections(
-    matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[_Groups], weights: Mapping[str, float]
+def _groups(
+    matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[_GroupScores], weights: Mapping[str, float]
 ) -> list[float]:
-    """How well the turn, the section and the sitting match that it belongs to, and the turns beside its own."""
+    """The features turn, leaf, sitting, each with its _cover, and turn_before, turn_after."""
     turns, leaves, sittings = groups
     top = max((score for score, _ in turns.values()), default=0.0) or 1.0
     before, after = weights.get("turn_before", 0.0) / top, weights.get("turn_after", 0.0) / top
@@ -217,6 +246,7 @@ def _sections(
 def _per_group(
     matches: Matches, groups: Mapping[int, tuple[float, int]], name: str, weights: Mapping[str, float]
 ) -> dict[int, float]:
+    """Per group, the features `name` (its score relative to the best) and `name`_cover (its share of the idf)."""
     top = max((score for score, _ in groups.values()), default=0.0) or 1.0
     rel, cover = weights.get(name, 0.0) / top, weights.get(f"{name}_cover", 0.0) / matches.total_weight
     return {group: rel * score + cover * matches.mask_weight(mask) for group, (score, mask) in groups.items()}

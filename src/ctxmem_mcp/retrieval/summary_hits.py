@@ -1,7 +1,7 @@
-"""What summaries tell of one kind (errors and their endings, decisions, ...), as turns to open. Pure.
+"""Finds the turns behind summary highlights of one kind (errors and their endings, decisions, ...). Pure.
 
-A question like "what errors did we meet?" names nothing that an index could find: its answer stands in the summaries,
-each line of which says which turn it was taken from.
+A question like "what errors did we meet?" has no words that an index could match. The summaries answer it, and each of
+their lines names the turn that it was taken from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 
 
 def highlight_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKinds) -> list[list[int]]:
-    """The turns that highlights of these kinds come from, an error with its ending together; the newest first."""
+    """Returns the turns of the highlights of these kinds, newest first; an error and its ending form one group."""
     groups: list[list[int]] = []
     for _, summary in sections:
         groups += _groups([line for line in summary.highlights if line.kind in kinds])
@@ -21,7 +21,7 @@ def highlight_turns(sections: Iterable[tuple[Node, Summary]], kinds: HighlightKi
 
 
 def confirmations(sections: Iterable[tuple[Node, Summary]]) -> list[int]:
-    """The turns in which a short answer decided something that was said before it, the newest first."""
+    """Returns the turns in which a short answer accepted an earlier proposal, newest first."""
     lines = [line for _, summary in sections for line in summary.highlights]
     return [line.index for line in reversed(lines) if line.kind == "decision" and CHOICE_ARROW in line.text]
 
@@ -37,8 +37,10 @@ def _groups(lines: Sequence[Highlight]) -> list[list[int]]:
 
 
 def turns_between_error_and_fix(groups: Iterable[Sequence[int]]) -> list[int]:
-    """The turns from each error to its ending, outside in: how it was met and how it was settled come before the
-    steps between."""
+    """Returns the turns between each error and its ending, from both ends inwards.
+
+    The turns next to the error and next to its fix come before the steps in the middle.
+    """
     found: list[int] = []
     for group in groups:
         first, last = min(group), max(group)
