@@ -33,7 +33,7 @@ Responder = Callable[[Request], "Response | Behaviour"]
 
 
 def completion(text: str | None, finish: str = "stop", usage: object = None, **more: object) -> Response:
-    """Build the response with this chat completion."""
+    """Builds the response with this chat completion."""
     message = {"role": "assistant", "content": text, **more}
     usage = {"prompt_tokens": 100, "completion_tokens": 20} if usage is None else usage
     return Response(body=json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": usage}))
@@ -106,7 +106,7 @@ class Connection(BaseHTTPRequestHandler):
             super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing: the tests report what went wrong."""
+        """Logs nothing: the tests report what went wrong."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -114,12 +114,12 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore clients that have disconnected."""
+        """Ignores clients that have disconnected."""
 
 
 @contextmanager
 def serve_llm(respond: Responder) -> Iterator[Endpoint]:
-    """Run the endpoint until the block ends."""
+    """Runs the endpoint until the block ends."""
     endpoint = Endpoint(respond)
     handler = type("Handler", (Connection,), {"endpoint": endpoint})
     server = _Server(("127.0.0.1", 0), handler)

@@ -24,7 +24,7 @@ NO_DELAYS = Intervals(first=0, poll=0.01, retry=0.01, retry_max=0.05, misconfigu
 
 
 async def authors_by_node(store: Store, conversation: str) -> dict[str, list[str]]:
-    """Return the authors of each node's summaries, oldest first, by node id, in the order in which nodes closed."""
+    """Returns the authors of each node's summaries, oldest first, by node id, in the order in which nodes closed."""
     nodes = [node for _, node in await store.closings(conversation, 1, 10**9)]
     summaries = await store.summaries(conversation, [node.digest for node in nodes])
     return {node.id: [summary.author for summary in summaries[node.digest]] for node in nodes}
@@ -39,7 +39,7 @@ async def all_summarized(store: Store, *conversations: str) -> bool:
 
 
 async def wait_until(condition: Callable[[], Awaitable[object] | object], seconds: float = 20) -> None:
-    """Wait for a condition that another task, thread or process brings about."""
+    """Waits for a condition that another task, thread or process brings about."""
     end = time.monotonic() + seconds
     while not (await found if inspect.isawaitable(found := condition()) else found):
         assert time.monotonic() < end, "the condition never became true"

@@ -203,7 +203,7 @@ async def test_an_endpoint_that_does_not_listen_is_unavailable() -> None:
 
 async def test_all_attempts_together_have_a_time_limit() -> None:
     with serve_llm(lambda request: Response(500)) as endpoint:
-        async with open_client(endpoint, replace(LIMITS, total_seconds=0.4, pause_seconds=0.3, attempts=50)) as client:
+        async with open_client(endpoint, replace(LIMITS, total_seconds=1.0, pause_seconds=0.6, attempts=50)) as client:
             start = time.monotonic()
             with pytest.raises(ModelUnavailable):
                 await client.complete("", "", 9)

@@ -39,12 +39,12 @@ TURNS, SHORT = 48, 36
 
 
 def record_of(request: Request) -> str:
-    """Return the part of the history that a request contains."""
+    """Returns the part of the history that a request contains."""
     return str(request["messages"][1]["content"])
 
 
 def respond_well(request: Request, **usage: int) -> Response:
-    """Respond with a valid summary: the beginnings of some turns, or of some highlights of sections."""
+    """Responds with a valid summary: the beginnings of some turns, or of some highlights of sections."""
     record = record_of(request)
     lines = re.findall(r"^\[t(\d+) .*\]\n\| (.+)", record, re.M) or re.findall(r"^\| t(\d+) \w+: (.+)", record, re.M)
     highlights = [{"kind": "fact", "turn": int(turn), "text": text[:60]} for turn, text in lines[:3]]
@@ -401,7 +401,7 @@ async def summary_processes(
 
 
 async def fill_folder(data: Path, *names: str) -> list[str]:
-    """Store these conversations, dated now; return the ids of their nodes."""
+    """Stores these conversations, dated now; returns the ids of their nodes."""
     memory = memory_over(store := SqliteStore(data, durability="normal"), time.time)
     for name in names:
         await memory.sync(sample_turns(TURNS, f"the parser of {name}"), conversation_id=name)

@@ -94,7 +94,7 @@ class LLMClient:
     _refused_parameters: set[str] = field(default_factory=set, repr=False)
 
     async def complete(self, system: str, user: str, max_tokens: int) -> Completion:
-        """Request a chat completion.
+        """Requests a chat completion.
 
         Args:
             system: The system message.
@@ -121,7 +121,7 @@ class LLMClient:
         raise AssertionError("attempts is at least one")
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         if self._http_client is not None:
             client, self._http_client = self._http_client, None
             await client.aclose()

@@ -110,7 +110,7 @@ class SummaryWorker:
         self._exhausted_day = -1
 
     async def run(self) -> None:
-        """Run until cancelled. Errors are logged and retried."""
+        """Runs until cancelled. Errors are logged and retried."""
         await asyncio.sleep(self._intervals.first)
         while True:
             pause = await self._run_and_pick_pause()
@@ -142,7 +142,7 @@ class SummaryWorker:
     # ------------------------------------------------------------ conversations and their nodes
 
     async def run_once(self) -> None:
-        """Summarise every closed node that lacks a written summary, in all conversations, until a limit is reached.
+        """Summarises every closed node that lacks a written summary, in all conversations, until a limit is reached.
 
         Raises:
             ModelUnavailable: The endpoint could not be reached or is overloaded.

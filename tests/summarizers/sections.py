@@ -18,7 +18,7 @@ def turn(index: int, role: Role, content: str, name: str | None = None, call_id:
 
 
 def turns(*rows: tuple[Role, str] | tuple[Role, str, str] | tuple[Role, str, str, str]) -> list[Turn]:
-    """Build turns from rows of role, content and, for tools, name and call id ('' for none)."""
+    """Builds turns from rows of role, content and, for tools, name and call id ('' for none)."""
     return [turn(i, row[0], row[1], *(part or None for part in row[2:])) for i, row in enumerate(rows)]
 
 
@@ -31,7 +31,7 @@ def example_session() -> list[Turn]:
 
 
 def split_into_sections(turns: Sequence[Turn], min_tokens: int = 600, max_tokens: int = 3_000) -> list[list[Turn]]:
-    """Split at a user's turn once a section is large enough, or when full; never between a call and its result."""
+    """Splits at a user's turn once a section is large enough, or when full; never between a call and its result."""
     sections: list[list[Turn]] = [[]]
     size = 0
     for one in turns:
@@ -46,7 +46,7 @@ def split_into_sections(turns: Sequence[Turn], min_tokens: int = 600, max_tokens
 
 
 def summarize_sections(sections: Iterable[Sequence[Turn]]) -> list[tuple[Node, Summary]]:
-    """Return each section's node and summary, with the end of the preceding section as context."""
+    """Returns each section's node and summary, with the end of the preceding section as context."""
     summaries: list[tuple[Node, Summary]] = []
     before: Sequence[Turn] = ()
     for section in sections:
@@ -58,7 +58,7 @@ def summarize_sections(sections: Iterable[Sequence[Turn]]) -> list[tuple[Node, S
 
 
 def summary_text(summary: Summary) -> str:
-    """Return all text of a summary, as a reader sees it."""
+    """Returns all text of a summary, as a reader sees it."""
     return "\n".join(
         [summary.title, *(line.text for line in summary.highlights), *summary.identifiers, summary.open_for]
     )

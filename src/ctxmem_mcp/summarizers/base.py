@@ -30,7 +30,7 @@ class Summarizer(Protocol):
     """Summarises leaves and inner nodes."""
 
     def summarize_leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
-        """Summarise a leaf.
+        """Summarises a leaf.
 
         Args:
             turns: The leaf's turns, in order.
@@ -39,9 +39,9 @@ class Summarizer(Protocol):
         ...
 
     def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
-        """Summarise an inner node from its children, in order."""
+        """Summarises an inner node from its children, in order."""
         ...
 
     def title_of_parent(self, children: Sequence[tuple[Node, Summary]]) -> str:
-        """Return the title that `summarize_parent` would give, at a fraction of the cost."""
+        """Returns the title that `summarize_parent` would give, at a fraction of the cost."""
         ...

@@ -91,7 +91,7 @@ class ToolResult:
 
 
 def read_result(index: int, content: str, tokens: int, call: ToolCall | None) -> ToolResult:
-    """Parse a tool result. Errors are read only from commands and sub-agents; from other tools, only their refusal.
+    """Parses a tool result. Errors are read only from commands and sub-agents; from other tools, only their refusal.
 
     Args:
         index: The result's turn.
@@ -210,5 +210,5 @@ def _clean_line(line: str) -> str:
 
 
 def find_pasted_errors(index: int, text: str) -> list[ErrorLine]:
-    """Return the errors in text that a person pasted into a message."""
+    """Returns the errors in text that a person pasted into a message."""
     return _distinct_errors(_find_errors(index, head_and_tail(text, END_CHARS, END_CHARS).split("\n")))

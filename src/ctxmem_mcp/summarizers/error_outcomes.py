@@ -47,7 +47,7 @@ class ErrorOutcome:
 
 
 def find_error_outcomes(section: Section) -> list[ErrorOutcome]:
-    """Return every distinct error once, in order of first appearance, with its ending."""
+    """Returns every distinct error once, in order of first appearance, with its ending."""
     seen: set[str] = set()
     outcomes: list[ErrorOutcome] = []
     for role, errors, result in _reported_errors(section):

@@ -49,7 +49,7 @@ class FactChecker:
 
     @classmethod
     def from_source(cls, source: str) -> FactChecker:
-        """Index a source, both as it is and with JSON escapes resolved."""
+        """Indexes a source, both as it is and with JSON escapes resolved."""
         unescaped = _ESCAPED.sub(" ", source).replace('\\"', '"')
         words = frozenset(_words_and_parts(f"{source}\n{unescaped}"))
         return cls(words, frozenset(map(str.casefold, words)), f"{_normalize(source)}\n{_normalize(unescaped)}")
@@ -59,7 +59,7 @@ class FactChecker:
         return not self.unsupported_facts(text)
 
     def unsupported_facts(self, text: str) -> list[str]:
-        """Return the facts of a text that the source does not contain."""
+        """Returns the facts of a text that the source does not contain."""
         found = [
             quote
             for quote in _QUOTED.findall(text)

@@ -52,7 +52,7 @@ _count_tokens = functools.lru_cache(maxsize=1024)(tokenizer.count)
 
 
 def highlight_budget(section: Section, outcomes: Sequence[ErrorOutcome]) -> int:
-    """Return the tokens that a leaf's highlights may take.
+    """Returns the tokens that a leaf's highlights may take.
 
     Conversation is denser than tool output and gets more; each of the first two errors adds room for its ending.
     """
@@ -61,7 +61,7 @@ def highlight_budget(section: Section, outcomes: Sequence[ErrorOutcome]) -> int:
 
 
 def find_candidates(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> list[Candidate]:
-    """Return everything in a section that is worth a highlight.
+    """Returns everything in a section that is worth a highlight.
 
     Args:
         section: The parsed leaf.
@@ -79,7 +79,7 @@ def find_candidates(section: Section, outcomes: Sequence[ErrorOutcome], precedin
 
 
 def select_best(candidates: Iterable[Candidate], token_budget: int) -> tuple[Highlight, ...]:
-    """Return the most valuable candidates that fit the budget, in turn order, without near-duplicates.
+    """Returns the most valuable candidates that fit the budget, in turn order, without near-duplicates.
 
     Candidates are taken by value per square root of cost. The first may exceed the budget by 8 tokens. One that shares
     more than 70% of its words with those already selected is skipped.
@@ -101,7 +101,7 @@ def select_best(candidates: Iterable[Candidate], token_budget: int) -> tuple[Hig
 
 
 def make_highlight(kind: HighlightKind, index: int, role: str, text: str, limit: int = LINE_CHARS) -> Highlight:
-    """Build a highlight of one line of at most `limit` characters."""
+    """Builds a highlight of one line of at most `limit` characters."""
     return Highlight(kind, index, role, shorten(one_line(text), limit))  # type: ignore[arg-type]
 
 
@@ -165,7 +165,7 @@ def _statement_candidates(section: Section, endings: set[str]) -> Iterator[Candi
 
 
 def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
-    """Rate an assistant's sentence in a section with tool calls.
+    """Rates an assistant's sentence in a section with tool calls.
 
     Args:
         text: The sentence.

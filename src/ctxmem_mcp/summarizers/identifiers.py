@@ -27,7 +27,7 @@ _NOT_NAMES = frozenset(
 
 
 def find_identifiers(section: Section) -> tuple[str, ...]:
-    """Return the names that distinguish a section, most distinctive first."""
+    """Returns the names that distinguish a section, most distinctive first."""
     counts: Counter[str] = Counter()
     for call in section.calls:
         _count_call(counts, call)
@@ -51,7 +51,7 @@ def find_identifiers(section: Section) -> tuple[str, ...]:
 
 
 def first_fitting(names: Iterable[str], token_budget: int) -> tuple[str, ...]:
-    """Return the first names that fit the budget, at most twelve."""
+    """Returns the first names that fit the budget, at most twelve."""
     selected: list[str] = []
     for name in names:
         token_budget -= tokenizer.count(name) + 1
@@ -62,7 +62,7 @@ def first_fitting(names: Iterable[str], token_budget: int) -> tuple[str, ...]:
 
 
 def find_code_names(text: str) -> list[str]:
-    """Return names that look like code, and paths by their file name, each once, in order."""
+    """Returns names that look like code, and paths by their file name, each once, in order."""
     names: list[str] = []
     for word in text.split():
         bare = word.strip(".,:;!?()[]{}\"'`*")

@@ -109,7 +109,7 @@ class Prompt:
 
 
 def build_leaf_prompt(turns: Sequence[Turn]) -> Prompt:
-    """Build the prompt for a leaf from its turns; long ones are cut in the middle."""
+    """Builds the prompt for a leaf from its turns; long ones are cut in the middle."""
     shown = _fit_texts([turn.content for turn in turns], RECORD_TOKENS_MAX)
     parts = [f"[{_turn_label(turn)}]\n{_quote_lines(text)}" for turn, text in zip(turns, shown, strict=True)]
     names = [turn.name for turn in turns if turn.name]
@@ -117,7 +117,7 @@ def build_leaf_prompt(turns: Sequence[Turn]) -> Prompt:
 
 
 def build_parent_prompt(children: Sequence[tuple[Node, Summary]]) -> Prompt:
-    """Build the prompt for an inner node from its children's summaries."""
+    """Builds the prompt for an inner node from its children's summaries."""
     parts, source = [], []
     for node, summary in children:
         lines = [summary.title, *(f"t{line.index} {line.kind}: {line.text}" for line in summary.highlights)]
@@ -172,7 +172,7 @@ def _cut_middle(text: str, limit: int) -> str:
 def parse_summary(
     prompt: Prompt, response: str, *, author: str, original: Summary, finish_reason: str = "stop", refusal: str = ""
 ) -> Summary:
-    """Turn a model's response into a summary.
+    """Turns a model's response into a summary.
 
     Args:
         prompt: What the model was sent.

@@ -15,12 +15,12 @@ _LONG_OUTPUT, _LONG_ANSWER = 250, 150
 
 
 def build_open_hint(section: Section, outcomes: Sequence[ErrorOutcome], highlights: Sequence[Highlight]) -> str:
-    """Return at most 100 characters; empty if the summary omits nothing."""
+    """Returns at most 100 characters; empty if the summary omits nothing."""
     return join_within_limit(_omissions(section, outcomes, highlights))
 
 
 def join_within_limit(parts: Iterable[str]) -> str:
-    """Join the parts with commas, in order, skipping those that would exceed 100 characters."""
+    """Joins the parts with commas, in order, skipping those that would exceed 100 characters."""
     text = ""
     for part in parts:
         longer = f"{text}, {part}" if text else part

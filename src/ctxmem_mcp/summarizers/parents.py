@@ -20,7 +20,7 @@ _COUNTED_KINDS: tuple[HighlightKind, ...] = ("error", "request", "decision", "ou
 
 
 def summarize_parent(children: Sequence[tuple[Node, Summary]]) -> Summary:
-    """Summarise an inner node from its children, in order."""
+    """Summarises an inner node from its children, in order."""
     summaries = [summary for _, summary in children]
     selected = select_best(_candidates(children), HIGHLIGHT_TOKENS)
     open_for = _open_hint(summaries, selected)
@@ -28,7 +28,7 @@ def summarize_parent(children: Sequence[tuple[Node, Summary]]) -> Summary:
 
 
 def title_of_parent(children: Sequence[tuple[Node, Summary]]) -> str:
-    """Return an inner node's title: at most 60 characters."""
+    """Returns an inner node's title: at most 60 characters."""
     return shorten(name_topics(children), TITLE_CHARS)
 
 

@@ -115,7 +115,7 @@ def is_weak(text: str) -> bool:
 
 
 def strip_politeness(sentence: str) -> str:
-    """Reduce a request to its core: no greeting, politeness or filler."""
+    """Reduces a request to its core: no greeting, politeness or filler."""
     text = _skip_statement(sentence)
     for _ in range(8):
         found = _LEADING_FILLER.match(text)
@@ -152,13 +152,13 @@ def _is_question(text: str) -> bool:
 
 
 def capitalize(text: str) -> str:
-    """Capitalise the first letter, unless the first word is code."""
+    """Capitalises the first letter, unless the first word is code."""
     first = text.split(" ", 1)[0]
     return text[:1].upper() + text[1:] if first.isalpha() or "'" in first or "-" in first else text
 
 
 def find_request(message: Message) -> Request | None:
-    """Return the request of a message, or None if it contains no text of the user."""
+    """Returns the request of a message, or None if it contains no text of the user."""
     if message.role != "user" or message.origin not in ("text", "command", "shell"):
         return None
     if message.origin != "text":
@@ -196,7 +196,7 @@ def _score(sentence: str) -> float:
 
 
 def find_choice(answer: str, question: Message | None) -> str:
-    """Return what a short answer ("yes", "2") decided: the option it picks or the question it answers; else ''."""
+    """Returns what a short answer ("yes", "2") decided: the option it picks or the question it answers; else ''."""
     if question is None or not question.sentences:
         return ""
     if option := _OPTION.match(answer):
@@ -215,7 +215,7 @@ def _option_text(label: str, question: Message) -> str:
 
 
 def last_assistant_message(messages: Sequence[Message], before_index: int) -> Message | None:
-    """Return the assistant's last message before a turn; reasoning does not count."""
+    """Returns the assistant's last message before a turn; reasoning does not count."""
     for message in reversed(messages):
         if (
             message.index < before_index

@@ -84,7 +84,7 @@ class Section:
 
 
 def read_section(turns: Sequence[Turn]) -> Section:
-    """Parse a leaf's turns; results without a call id are matched to calls without one, in order."""
+    """Parses a leaf's turns; results without a call id are matched to calls without one, in order."""
     section = Section(sum(turn.tokens for turn in turns))
     by_call_id: dict[str, ToolCall] = {}
     unanswered: list[ToolCall] = []

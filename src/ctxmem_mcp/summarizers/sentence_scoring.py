@@ -118,7 +118,7 @@ _COMPLETION = re.compile(
 
 
 def score_fact(sentence: str, speakers: frozenset[str] = frozenset()) -> float:
-    """Rate how likely somebody will ask for a sentence of conversation later; below 2 it is hardly worth a highlight.
+    """Rates how likely somebody will ask for a sentence of conversation later; below 2 it is hardly worth a highlight.
 
     Args:
         sentence: The sentence.
@@ -145,7 +145,7 @@ def score_fact(sentence: str, speakers: frozenset[str] = frozenset()) -> float:
 
 
 def strip_opener(sentence: str) -> str:
-    """Remove a conversational opener ("By the way, ...") and abbreviate the captions of shared images."""
+    """Removes a conversational opener ("By the way, ...") and abbreviates the captions of shared images."""
     if found := _OPENER.match(sentence):
         sentence = sentence[found.end() :]
     if "[shared image" in sentence:
@@ -178,7 +178,7 @@ def states_finding(sentence: str) -> bool:
 
 
 def score_resolution(sentence: str) -> float:
-    """Return the confidence, from 0 to 3 ('Fixed by ...'), that a sentence states how an error was resolved."""
+    """Returns the confidence, from 0 to 3 ('Fixed by ...'), that a sentence states how an error was resolved."""
     if _FIX.search(sentence):
         return 3.0
     if _NOW_WORKING.search(sentence):
@@ -192,7 +192,7 @@ def states_completion(sentence: str) -> bool:
 
 
 def find_proper_names(sentence: str) -> list[str]:
-    """Return the capitalised names of a sentence, except at its beginning, where any word is capitalised."""
+    """Returns the capitalised names of a sentence, except at its beginning, where any word is capitalised."""
     return [found[0] for found in _NAME.finditer(sentence) if _is_inside(sentence, found.start())]
 
 

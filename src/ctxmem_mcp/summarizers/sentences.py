@@ -126,7 +126,7 @@ class ExtractedText:
 
 
 def read_message(turn: Turn) -> Message:
-    """Parse a turn that is neither a tool call nor a tool result."""
+    """Parses a turn that is neither a tool call nor a tool result."""
     extracted = extract_text(turn.content)
     if extracted.origin in ("text", "recap"):
         lines = split_sentences(extracted.text, headings=turn.role != "assistant")
@@ -146,14 +146,14 @@ def read_message(turn: Turn) -> Message:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one printable line: no control or direction characters, no runs of spaces."""
+    """Returns a text as one printable line: no control or direction characters, no runs of spaces."""
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", text))
     return (_SPACES.sub(" ", text) if "  " in text else text).strip()
 
 
 def extract_text(content: str) -> ExtractedText:
-    """Separate what the speaker wrote in a turn from host text and pasted text."""
+    """Separates what the speaker wrote in a turn from host text and pasted text."""
     text = head_and_tail(content, HEAD_CHARS, TAIL_CHARS)
     start = text.lstrip()[:80]
     if start.startswith(_RECAP_PREFIXES):
@@ -213,7 +213,7 @@ def _is_pasted(line: str) -> bool:
 
 
 def head_and_tail(text: str, head: int, tail: int) -> str:
-    """Return both ends of a text longer than `head + tail` characters, cut at line breaks if possible."""
+    """Returns both ends of a text longer than `head + tail` characters, cut at line breaks if possible."""
     if len(text) <= head + tail:
         return text
     first = text.rfind("\n", head // 2, head)
@@ -222,7 +222,7 @@ def head_and_tail(text: str, head: int, tail: int) -> str:
 
 
 def split_sentences(text: str, headings: bool = True) -> list[str]:
-    """Split a text into sentences, each one plain line without markup. headings: whether headings are kept."""
+    """Splits a text into sentences, each one plain line without markup. headings: whether headings are kept."""
     if not headings:
         text = _HEADING.sub("\n", text)
     text = _MARKUP.sub("\n", text)
@@ -249,7 +249,7 @@ def _split_line(line: str, found: list[str]) -> None:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Shorten to `limit` characters: at the end of a clause if that keeps half of them, else at a word and with '…'."""
+    """Shortens to `limit` characters: after a clause if that keeps half of them, else after a word and with '…'."""
     if len(text) <= limit:
         return text
     if cut := _clause_end(text, limit):

@@ -34,7 +34,7 @@ _MESSAGE = re.compile(
 
 
 def title_of(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> str:
-    """Return the title of a leaf: at most 60 characters, never empty.
+    """Returns the title of a leaf: at most 60 characters, never empty.
 
     Args:
         section: The parsed leaf.

@@ -80,7 +80,7 @@ class ToolCall:
 
 
 def read_call(turn: Turn) -> ToolCall | None:
-    """Return the tool call of a turn, or None if the turn is a message."""
+    """Returns the tool call of a turn, or None if the turn is a message."""
     content = turn.content
     if turn.role != "assistant":
         return None

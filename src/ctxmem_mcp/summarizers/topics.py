@@ -36,7 +36,7 @@ _OBJECT_END = re.compile(
 
 
 def name_topics(children: Sequence[tuple[Node, Summary]]) -> str:
-    """Return the one topic that covers the children; else the topics of the largest, in order."""
+    """Returns the one topic that covers the children; else the topics of the largest, in order."""
     titles = [summary.title for _, summary in children]
     word_sets = [_summary_words(summary) for _, summary in children]
     best = max(range(len(children)), key=lambda i: (_coverage(titles[i], word_sets), -i))
