@@ -1,4 +1,4 @@
-"""What was spent adds up by conversation and day; what is forgotten loses its name and keeps its numbers."""
+"""Usage adds up by conversation and day; a forgotten conversation's numbers stay without its id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ctxmem_mcp import usage_ledger
 from ctxmem_mcp.usage_ledger import FILE, FORGOTTEN, LedgerEntry
 
 
-def test_a_conversations_day_adds_up_from_many_at_once(tmp_path: Path) -> None:
+def test_concurrent_additions_to_a_day_add_up(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: usage_ledger.add(tmp_path, LedgerEntry(7, "c1", 1, 10, 2, 5, 90)), range(40)))
     usage_ledger.add(tmp_path, LedgerEntry(8, "c1", 1, 1, 1, 1, 1))
@@ -21,7 +21,7 @@ def test_a_conversations_day_adds_up_from_many_at_once(tmp_path: Path) -> None:
     assert usage_ledger.read(tmp_path, "c0") == [LedgerEntry(7, "c0", 1, 1, 1, 1, 1)]
 
 
-def test_what_forgotten_conversations_cost_stays_under_no_name(tmp_path: Path) -> None:
+def test_the_usage_of_forgotten_conversations_stays_without_an_id(tmp_path: Path) -> None:
     for conversation in ("conversation-one", "conversation-two", "conversation-three"):
         usage_ledger.add(tmp_path, LedgerEntry(7, conversation, 1, 10, 2, 5, 90))
     usage_ledger.forget(tmp_path, ["conversation-one", "conversation-two"])
@@ -31,12 +31,12 @@ def test_what_forgotten_conversations_cost_stays_under_no_name(tmp_path: Path) -
     assert b"conversation-one" not in (tmp_path / FILE).read_bytes()
 
 
-def test_where_nothing_was_spent_no_file_is_made(tmp_path: Path) -> None:
+def test_without_usage_no_file_is_created(tmp_path: Path) -> None:
     assert usage_ledger.read(tmp_path) == []
     usage_ledger.forget(tmp_path, ["c1"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_table_hinders_no_forgetting(tmp_path: Path) -> None:
+def test_a_corrupt_table_does_not_prevent_forgetting(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no table at all" * 100)
     usage_ledger.forget(tmp_path, ["c1"])

@@ -1,4 +1,4 @@
-"""A gateway and an upstream, both real HTTP servers on 127.0.0.1, and the memory between them to look into."""
+"""A gateway and a stub of its upstream, both real HTTP servers on 127.0.0.1, with access to the gateway's memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ctxmem_mcp.models import Turn
 from ctxmem_mcp.settings import Settings
 
 T = TypeVar("T")
-Answers = Callable[[Request, Any], Awaitable[Response]]
+Responder = Callable[[Request, Any], Awaitable[Response]]
 
 
 class _Server(uvicorn.Server):
@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def served(app: Starlette) -> Iterator[str]:
-    """The app's address, until the block ends."""
+    """Serves an app inside the block; yields its URL."""
     server = _Server(app)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -54,20 +54,20 @@ def served(app: Starlette) -> Iterator[str]:
 
 
 @dataclass
-class Upstream:
-    """What was asked so far, and how to answer."""
+class UpstreamStub:
+    """A stub of a model's API: the requests received so far, and how to respond."""
 
-    answers: Answers
+    respond: Responder
     bodies: list[Any] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    # As they stood in the requests' first lines.
+    # Path and query as in the request line.
     targets: list[str] = field(default_factory=list)
-    # The other end of each request's connection.
+    # The client address of each request's connection.
     peers: list[Any] = field(default_factory=list)
-    gone: threading.Event = field(default_factory=threading.Event)
-    asked: threading.Event = field(default_factory=threading.Event)
+    disconnected: threading.Event = field(default_factory=threading.Event)
+    requested: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
     async def handle(self, request: Request) -> Response:
@@ -80,23 +80,23 @@ class Upstream:
         query = f"?{request.url.query}" if request.url.query else ""
         self.targets.append(request.scope["raw_path"].decode() + query)
         self.peers.append(request.client)
-        self.asked.set()
-        return await self.answers(request, self.bodies[-1] if self.bodies else None)
+        self.requested.set()
+        return await self.respond(request, self.bodies[-1] if self.bodies else None)
 
-    async def hangs(self, request: Request, body: Any) -> Response:
-        """Says nothing until whoever asked hangs up."""
+    async def hang(self, request: Request, body: Any) -> Response:
+        """Sends nothing until the client disconnects."""
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        self.gone.set()
+        self.disconnected.set()
         return Response()
 
 
 @contextmanager
-def upstream(answers: Answers) -> Iterator[Upstream]:
-    known = Upstream(answers)
-    with served(Starlette(routes=[Route("/{path:path}", known.handle, methods=["GET", "POST"])])) as url:
-        known.url = url
-        yield known
+def upstream_stub(respond: Responder) -> Iterator[UpstreamStub]:
+    stub = UpstreamStub(respond)
+    with served(Starlette(routes=[Route("/{path:path}", stub.handle, methods=["GET", "POST"])])) as url:
+        stub.url = url
+        yield stub
 
 
 class HasUrl(Protocol):
@@ -104,22 +104,23 @@ class HasUrl(Protocol):
 
 
 @dataclass
-class House:
-    """url: the gateway's."""
+class RunningGateway:
+    """A running gateway: its URL, its memory and data folder, and its event loop."""
 
     url: str
     memory: Memory
     folder: Path
     loop: asyncio.AbstractEventLoop
 
-    def do(self, what: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(what, self.loop).result(30)
+    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine in the gateway's event loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
 
     def conversations(self) -> list[str]:
         return [info.conversation_id for info in self.do(self.memory.conversations()).conversations]
 
     def turns(self, conversation_id: str) -> list[Turn]:
-        """The turns of the branch that the head is on."""
+        """Returns the turns of the head's branch."""
         return self.do(_turns(self.memory, conversation_id))
 
 
@@ -129,35 +130,37 @@ async def _turns(memory: Memory, conversation_id: str) -> list[Turn]:
 
 
 @contextmanager
-def gateway(folder: Path, known: HasUrl, wrap: Callable[[Memory], Any] | None = None, **knobs: Any) -> Iterator[House]:
-    """wrap: what the gateway gets in place of the memory."""
-    knobs = {"upstream_base_url": f"{known.url}/v1", "upstream_anthropic_url": known.url, **knobs}
-    settings = Settings(folder, durability="normal", **knobs)
-    there: dict[str, Any] = {}
+def gateway(
+    folder: Path, stub: HasUrl, wrap: Callable[[Memory], Any] | None = None, **changed: Any
+) -> Iterator[RunningGateway]:
+    """Runs a gateway inside the block. wrap: returns the object that the gateway uses as its memory."""
+    changed = {"upstream_base_url": f"{stub.url}/v1", "upstream_anthropic_url": stub.url, **changed}
+    settings = Settings(folder, durability="normal", **changed)
+    opened: dict[str, Any] = {}
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with open_memory(settings) as memory:
-            there.update(memory=memory, loop=asyncio.get_running_loop())
+            opened.update(memory=memory, loop=asyncio.get_running_loop())
             yield
             await deps.shut_down()
 
     async def memory_for(_: str) -> Memory:
-        memory: Memory = there["memory"]
+        memory: Memory = opened["memory"]
         return wrap(memory) if wrap else memory
 
     deps = Deps(settings, memory_for, lambda _: "", lambda _: folder)
     with served(Starlette(routes=build_routes(deps), lifespan=lifespan)) as url:
-        yield House(url, there["memory"], folder, there["loop"])
+        yield RunningGateway(url, opened["memory"], folder, opened["loop"])
 
 
-# ---------------------------------------------------------------- answers
+# ---------------------------------------------------------------- responses
 
 
-def says(text: str | None = "Done.", **message: Any) -> Answers:
-    """Answers in whichever shape and way it is asked."""
+def answers_with(text: str | None = "Done.", **message: Any) -> Responder:
+    """Returns a responder with this answer, in the format of the request, complete or streamed."""
 
-    async def answers(request: Request, body: Any) -> Response:
+    async def respond(request: Request, body: Any) -> Response:
         if request.url.path.endswith("/count_tokens"):
             return JSONResponse({"input_tokens": len(json.dumps(body["messages"]))})
         if request.method == "GET":
@@ -165,13 +168,13 @@ def says(text: str | None = "Done.", **message: Any) -> Answers:
         anthropic = request.url.path.endswith("/messages")
         events = anthropic_events(text, **message) if anthropic else openai_events(text, **message)
         if body.get("stream"):
-            return StreamingResponse(_sent(events), media_type="text/event-stream")
-        return JSONResponse(anthropic_whole(text, **message) if anthropic else openai_whole(text, **message))
+            return StreamingResponse(_iterate(events), media_type="text/event-stream")
+        return JSONResponse(anthropic_response(text, **message) if anthropic else openai_response(text, **message))
 
-    return answers
+    return respond
 
 
-async def _sent(chunks: list[bytes]) -> AsyncIterator[bytes]:
+async def _iterate(chunks: list[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
 
@@ -184,14 +187,14 @@ USAGE = {
 }
 
 
-def openai_whole(text: str | None, **message: Any) -> dict[str, Any]:
+def openai_response(text: str | None, **message: Any) -> dict[str, Any]:
     finish = "tool_calls" if message.get("tool_calls") else "stop"
     choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
     return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE}
 
 
 def openai_events(text: str | None, tool_calls: Any = (), finish: bool = True) -> list[bytes]:
-    """The answer a few characters at a time, cut where no event ends."""
+    """Returns the answer as events of a few characters, in chunks that do not end with an event."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": part} for part in _parts(text or "")]
     for i, call in enumerate(tool_calls):
@@ -202,9 +205,9 @@ def openai_events(text: str | None, tool_calls: Any = (), finish: bool = True) -
     if finish:
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     common = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    said = b"".join(b"data: " + json.dumps(common | chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks)
-    said += b": keep-alive\n\ndata: [DONE]\n\n" if finish else b""
-    return [said[i : i + 17] for i in range(0, len(said), 17)]
+    sent = b"".join(b"data: " + json.dumps(common | chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks)
+    sent += b": keep-alive\n\ndata: [DONE]\n\n" if finish else b""
+    return [sent[i : i + 17] for i in range(0, len(sent), 17)]
 
 
 def _parts(text: str) -> list[str]:
@@ -218,7 +221,7 @@ def _blocks(text: str | None, blocks: Any = ()) -> list[dict[str, Any]]:
     return [*([{"type": "text", "text": text}] if text else []), *blocks]
 
 
-def anthropic_whole(text: str | None, blocks: Any = ()) -> dict[str, Any]:
+def anthropic_response(text: str | None, blocks: Any = ()) -> dict[str, Any]:
     return {
         "id": "x", "type": "message", "role": "assistant", "model": "m", "content": _blocks(text, blocks),
         "stop_reason": "end_turn", "stop_sequence": None, "usage": A_USAGE,
@@ -227,7 +230,7 @@ def anthropic_whole(text: str | None, blocks: Any = ()) -> dict[str, Any]:
 
 def anthropic_events(text: str | None, blocks: Any = ()) -> list[bytes]:
     events: list[dict[str, Any]] = [
-        {"type": "message_start", "message": {**anthropic_whole(None), "content": [], "stop_reason": None}}
+        {"type": "message_start", "message": {**anthropic_response(None), "content": [], "stop_reason": None}}
     ]
     for i, block in enumerate(_blocks(text, blocks)):
         empty: dict[str, Any] = {**block, "text": ""} if block["type"] == "text" else {**block, "input": {}}
@@ -235,8 +238,8 @@ def anthropic_events(text: str | None, blocks: Any = ()) -> list[bytes]:
         if block["type"] == "text":
             deltas = [{"type": "text_delta", "text": part} for part in _parts(block["text"])]
         else:
-            said = json.dumps(block["input"])
-            deltas = [{"type": "input_json_delta", "partial_json": part} for part in _parts(said)]
+            arguments = json.dumps(block["input"])
+            deltas = [{"type": "input_json_delta", "partial_json": part} for part in _parts(arguments)]
         events += [{"type": "content_block_delta", "index": i, "delta": delta} for delta in deltas]
         events.append({"type": "content_block_stop", "index": i})
     stop = {"stop_reason": "end_turn", "stop_sequence": None}
@@ -252,14 +255,14 @@ def anthropic_events(text: str | None, blocks: Any = ()) -> list[bytes]:
 
 
 def long_history(requests: int, *, words: int = 120) -> list[dict[str, Any]]:
-    """A coding session of chat completions: requests, calls with results, answers."""
-    made: list[dict[str, Any]] = [{"role": "system", "content": "You are a coding agent."}]
+    """Returns the messages of a coding session: prompts, calls with results, answers."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "You are a coding agent."}]
     for i in range(requests):
         call = {"id": f"call_{i}", "type": "function", "function": {"name": "read", "arguments": f'{{ "n": {i}}}'}}
-        made += [
+        messages += [
             {"role": "user", "content": f"Please look at file number {i} and say what fails there."},
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": f"call_{i}", "content": f"line {i}: " + f"token{i} failed\n" * words},
             {"role": "assistant", "content": f"File {i} fails because of token{i}; I fixed it."},
         ]
-    return [*made, {"role": "user", "content": "And now?"}]
+    return [*messages, {"role": "user", "content": "And now?"}]

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp.transcripts.base import RECALL_START
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
-from tests.gateway.harness import House, Upstream, anthropic_events, gateway, says, upstream
+from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, anthropic_events, gateway, upstream_stub
 
 Message = dict[str, Any]
 SYSTEM: Any = [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}]
@@ -23,20 +23,20 @@ USE = {"type": "tool_use", "id": "toolu_9", "name": "Bash", "input": {"command":
 
 
 @pytest.fixture
-def known() -> Iterator[Upstream]:
-    with upstream(says("It is fixed.")) as found:
+def stub() -> Iterator[UpstreamStub]:
+    with upstream_stub(answers_with("It is fixed.")) as found:
         yield found
 
 
 @pytest.fixture
-def house(tmp_path: Path, known: Upstream) -> Iterator[House]:
-    with gateway(tmp_path, known, gateway_tokens=4_000) as found:
+def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
+    with gateway(tmp_path, stub, gateway_tokens=4_000) as found:
         yield found
 
 
 def history(requests: int) -> Any:
-    """As Claude Code sends it: results in the user's messages, a mark for the cache on the last one."""
-    made: list[Message] = []
+    """Returns messages as Claude Code sends them: results in user messages, a cache mark on the last one."""
+    messages: list[Message] = []
     for i in range(requests):
         use = {"type": "tool_use", "id": f"toolu_{i}", "name": "Read", "input": {"file": f"f{i}.py"}}
         result = {
@@ -44,74 +44,74 @@ def history(requests: int) -> Any:
             "tool_use_id": f"toolu_{i}",
             "content": f"line {i}\n" + f"token{i} failed\n" * 120,
         }
-        made += [
+        messages += [
             {"role": "user", "content": f"Please look at file number {i}."},
             {"role": "assistant", "content": [{"type": "text", "text": f"I read {i}."}, use]},
             {"role": "user", "content": [result]},
             {"role": "assistant", "content": [{"type": "text", "text": f"File {i} fails because of token{i}."}]},
         ]
     last = {"type": "text", "text": "And now?", "cache_control": {"type": "ephemeral"}}
-    return [*made, {"role": "user", "content": [last]}]
+    return [*messages, {"role": "user", "content": [last]}]
 
 
-def client(house: House) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=house.url, api_key="sk-ant-own", max_retries=0, timeout=30)
+def client(running: RunningGateway) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=running.url, api_key="sk-ant-own", max_retries=0, timeout=30)
 
 
-def ask(house: House, messages: Any, model: str = "m:memory", **more: Any) -> Any:
-    with client(house) as api:
+def ask(running: RunningGateway, messages: Any, model: str = "m:memory", **more: Any) -> Any:
+    with client(running) as api:
         return api.messages.with_raw_response.create(
             model=model, max_tokens=500, system=SYSTEM, messages=messages, **more
         )
 
 
-def streamed(house: House, messages: Any) -> Any:
+def streamed(running: RunningGateway, messages: Any) -> Any:
     with (
-        client(house) as api,
+        client(running) as api,
         api.messages.stream(model="m:memory", max_tokens=500, system=SYSTEM, messages=messages) as stream,
     ):
         return stream.get_final_message()
 
 
-def kept(house: House) -> list[tuple[str, str, str | None, str | None]]:
-    (conversation,) = house.conversations()
-    return [(turn.role, turn.content, turn.name, turn.call_id) for turn in house.turns(conversation)]
+def stored(running: RunningGateway) -> list[tuple[str, str, str | None, str | None]]:
+    (conversation,) = running.conversations()
+    return [(turn.role, turn.content, turn.name, turn.call_id) for turn in running.turns(conversation)]
 
 
 def as_turns(messages: list[Message]) -> list[tuple[str, str, str | None, str | None]]:
-    said = [{"role": "system", "content": "You are Claude Code."}, *messages]
-    turns = [turn for m in said for turn in turns_from_blocks(m["role"], m["content"])]
+    conversation = [{"role": "system", "content": "You are Claude Code."}, *messages]
+    turns = [turn for m in conversation for turn in turns_from_blocks(m["role"], m["content"])]
     return [(turn.role, turn.content, turn.name, turn.call_id) for turn in turns]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_every_message_and_the_answer_are_kept(tmp_path: Path, known: Upstream, stream: bool) -> None:
-    known.answers = says("Let me see.", blocks=[USE])
-    with gateway(tmp_path, known) as house:
-        message = streamed(house, history(2)) if stream else ask(house, history(2)).parse()
+def test_every_message_and_the_answer_are_stored(tmp_path: Path, stub: UpstreamStub, stream: bool) -> None:
+    stub.respond = answers_with("Let me see.", blocks=[USE])
+    with gateway(tmp_path, stub) as running:
+        message = streamed(running, history(2)) if stream else ask(running, history(2)).parse()
         assert [block.type for block in message.content] == ["text", "tool_use"]
         assert message.content[1].input == USE["input"]
         answer = {"role": "assistant", "content": [{"type": "text", "text": "Let me see."}, USE]}
-        assert kept(house) == as_turns([*history(2), answer])
-        # The client's next request goes on from there.
+        assert stored(running) == as_turns([*history(2), answer])
+        # The client's next request continues from there.
         result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_9", "content": "a"}]}
-        ask(house, [*history(2), answer, result])
-        assert kept(house)[: len(as_turns([*history(2), answer, result]))] == as_turns([*history(2), answer, result])
+        ask(running, [*history(2), answer, result])
+        assert stored(running)[: len(as_turns([*history(2), answer, result]))] == as_turns(
+            [*history(2), answer, result]
+        )
 
 
-def test_a_conversation_that_fits_goes_as_it_came(house: House, known: Upstream) -> None:
-    ask(house, history(1))
-    assert known.bodies[-1] == {"model": "m", "max_tokens": 500, "system": SYSTEM, "messages": history(1)}
-    assert known.headers[-1]["x-api-key"] == "sk-ant-own"
-    assert known.headers[-1]["anthropic-version"]
+def test_a_conversation_that_fits_is_forwarded_unchanged(running: RunningGateway, stub: UpstreamStub) -> None:
+    ask(running, history(1))
+    assert stub.bodies[-1] == {"model": "m", "max_tokens": 500, "system": SYSTEM, "messages": history(1)}
+    assert stub.headers[-1]["x-api-key"] == "sk-ant-own"
+    assert stub.headers[-1]["anthropic-version"]
 
 
-def test_a_long_conversation_is_folded_with_a_mark_for_the_cache_at_the_views_end(
-    house: House, known: Upstream
-) -> None:
+def test_a_compacted_request_has_a_cache_mark_after_the_view(running: RunningGateway, stub: UpstreamStub) -> None:
     messages = history(30)
-    done = ask(house, messages)
-    body = known.bodies[-1]
+    response = ask(running, messages)
+    body = stub.bodies[-1]
     view = body["messages"][0]
     assert body["system"] == SYSTEM
     assert view["role"] == "user"
@@ -119,34 +119,34 @@ def test_a_long_conversation_is_folded_with_a_mark_for_the_cache_at_the_views_en
     assert view["content"][-1]["cache_control"] == {"type": "ephemeral"}
     assert all(message in messages for message in body["messages"][1:])
     assert body["messages"][-1] == messages[-1]
-    assert done.headers["x-ctxmem-memory"] == "folded"
+    assert response.headers["x-ctxmem-memory"] == "folded"
     called = {
         b["id"] for m in body["messages"] for b in m["content"] if isinstance(b, dict) and b["type"] == "tool_use"
     }
     results = [b for m in body["messages"] for b in m["content"] if isinstance(b, dict) and b["type"] == "tool_result"]
     assert {b["tool_use_id"] for b in results} <= called
-    usage = json.loads(done.text)["usage"]
-    assert usage["raw_input_tokens"] == 120 + int(done.headers["x-ctxmem-tokens-saved"])
+    usage = json.loads(response.text)["usage"]
+    assert usage["raw_input_tokens"] == 120 + int(response.headers["x-ctxmem-tokens-saved"])
 
 
-@pytest.mark.parametrize(("marks", "ours"), [(1, {"type": "ephemeral", "ttl": "1h"}), (4, None)])
-def test_there_are_never_more_marks_than_the_api_takes_and_a_longer_one_comes_first(
-    house: House, known: Upstream, marks: int, ours: Any
+@pytest.mark.parametrize(("marks", "expected"), [(1, {"type": "ephemeral", "ttl": "1h"}), (4, None)])
+def test_cache_marks_stay_within_the_apis_limits_of_number_and_order(
+    running: RunningGateway, stub: UpstreamStub, marks: int, expected: Any
 ) -> None:
     mark = {"type": "ephemeral", "ttl": "1h"}
     parts = [{"type": "text", "text": f"part {i}", "cache_control": mark} for i in range(marks)]
-    with client(house) as api:
+    with client(running) as api:
         messages: Any = [*history(30)[:-1], {"role": "user", "content": parts}]
         api.messages.create(model="m:memory", max_tokens=500, system="s", messages=messages)
-    assert known.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == ours
+    assert stub.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == expected
 
 
 @pytest.mark.parametrize(
-    ("parts", "ttl", "ours"),
+    ("parts", "ttl", "expected"),
     [(1, "1h", {"type": "ephemeral", "ttl": "1h"}), (3, "5m", None), (2, "5m", {"type": "ephemeral"})],
 )
 def test_a_mark_on_the_request_itself_counts_as_one_on_its_last_message(
-    house: House, known: Upstream, parts: int, ttl: str, ours: Any
+    running: RunningGateway, stub: UpstreamStub, parts: int, ttl: str, expected: Any
 ) -> None:
     mark = {"type": "ephemeral", "ttl": ttl}
     system = [
@@ -154,67 +154,67 @@ def test_a_mark_on_the_request_itself_counts_as_one_on_its_last_message(
     ]
     body = {"model": "m:memory", "max_tokens": 500, "system": system, "cache_control": mark}
     httpx2.post(
-        f"{house.url}/v1/messages", json={**body, "messages": [*history(30)[:-1], {"role": "user", "content": "?"}]}
+        f"{running.url}/v1/messages", json={**body, "messages": [*history(30)[:-1], {"role": "user", "content": "?"}]}
     )
-    assert known.bodies[-1]["cache_control"] == mark
-    assert known.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == ours
+    assert stub.bodies[-1]["cache_control"] == mark
+    assert stub.bodies[-1]["messages"][0]["content"][-1].get("cache_control") == expected
 
 
-def test_an_answer_that_nobody_understands_comes_back_as_it_is(house: House, known: Upstream) -> None:
+def test_a_malformed_response_is_relayed_unchanged(running: RunningGateway, stub: UpstreamStub) -> None:
     depth = 400
     nested = '{"content": [' * depth + "]}" * depth
     content = f'{{"role": "assistant", "content": [{nested}]}}'
 
-    async def answers(_: Request, __: Any) -> Response:
+    async def respond(_: Request, __: Any) -> Response:
         return Response(content, media_type="application/json")
 
-    known.answers = answers
+    stub.respond = respond
     with_memory = {"model": "m:memory", "max_tokens": 500, "messages": [{"role": "user", "content": "?"}]}
-    answer = httpx2.post(f"{house.url}/v1/messages", json=with_memory)
-    assert (answer.status_code, answer.text) == (200, content)
+    response = httpx2.post(f"{running.url}/v1/messages", json=with_memory)
+    assert (response.status_code, response.text) == (200, content)
 
 
-def test_tokens_are_counted_of_what_would_be_sent(house: House, known: Upstream) -> None:
-    with client(house) as api:
+def test_count_tokens_counts_the_compacted_request(running: RunningGateway, stub: UpstreamStub) -> None:
+    with client(running) as api:
         counted = [
             api.messages.count_tokens(model=model, system=SYSTEM, messages=history(30)).input_tokens
             for model in ("m", "m:memory")
         ]
     assert counted[1] < counted[0] / 2
-    assert known.paths[-1] == "/v1/messages/count_tokens"
-    assert httpx2.get(f"{house.url}/v1/usage").json()["data"] == []
+    assert stub.paths[-1] == "/v1/messages/count_tokens"
+    assert httpx2.get(f"{running.url}/v1/usage").json()["data"] == []
 
 
-def test_events_come_byte_for_byte(house: House) -> None:
+def test_events_are_relayed_byte_for_byte(running: RunningGateway) -> None:
     body = {"model": "m:memory", "stream": True, "max_tokens": 500, "messages": history(30)}
-    answer = httpx2.post(f"{house.url}/v1/messages", json=body)
-    assert answer.content == b"".join(anthropic_events("It is fixed."))
+    response = httpx2.post(f"{running.url}/v1/messages", json=body)
+    assert response.content == b"".join(anthropic_events("It is fixed."))
 
 
-def test_a_reminder_that_moves_branches_and_changes_nothing_else(house: House) -> None:
+def test_a_moved_reminder_makes_only_a_branch(running: RunningGateway) -> None:
     parts = [{"type": "text", "text": text} for text in ("And now?", "<system-reminder>todo</system-reminder>")]
     reminded = [*history(1)[:-1], {"role": "user", "content": parts}]
-    ask(house, reminded)
+    ask(running, reminded)
     answer = {"role": "assistant", "content": "It is fixed."}
-    ask(house, [*history(1), answer, {"role": "user", "content": "Good."}])
-    (conversation,) = house.conversations()
-    assert len(house.do(house.memory.branches(conversation))) == 2
+    ask(running, [*history(1), answer, {"role": "user", "content": "Good."}])
+    (conversation,) = running.conversations()
+    assert len(running.do(running.memory.branches(conversation))) == 2
 
 
-def test_a_refusal_comes_back_as_it_is(house: House, known: Upstream) -> None:
-    refusal = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+def test_an_error_of_the_upstream_is_relayed(running: RunningGateway, stub: UpstreamStub) -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
 
-    async def refuses(_: Request, __: Any) -> Response:
-        return JSONResponse(refusal, 529)
+    async def refuse(_: Request, __: Any) -> Response:
+        return JSONResponse(error, 529)
 
-    known.answers = refuses
-    with pytest.raises(anthropic.APIStatusError) as told:
-        ask(house, history(1))
-    assert told.value.status_code == 529
-    assert told.value.body == refusal
+    stub.respond = refuse
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        ask(running, history(1))
+    assert caught.value.status_code == 529
+    assert caught.value.body == error
 
 
-def test_usage_counts_what_the_cache_served(house: House) -> None:
-    ask(house, history(1))
-    (row,) = httpx2.get(f"{house.url}/v1/usage").json()["data"]
+def test_usage_counts_cached_tokens(running: RunningGateway) -> None:
+    ask(running, history(1))
+    (row,) = httpx2.get(f"{running.url}/v1/usage").json()["data"]
     assert (row["tokens_in"], row["tokens_cached"], row["tokens_out"]) == (120, 70, 9)

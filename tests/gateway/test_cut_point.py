@@ -1,4 +1,4 @@
-"""Where a conversation is cut: pairs are never split, and nothing moves between two folds."""
+"""The cut of a conversation: calls and results stay together, and the cut rarely moves."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ TOKENS = TokenCounter("o200k_base")
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[MessageFacts]:
-    """Requests, answers, calls whose results come at once, later, in parts, twice, or never."""
+    """Prompts, answers, and calls whose results follow at once, later, in parts, twice, or never."""
     blocks: list[MessageFacts] = []
     waiting: list[str] = []
     for i in range(draw(st.integers(1, 40))):
         tokens = draw(st.sampled_from((5, 60, 400, 1_500, 6_000)))
-        kind = draw(st.sampled_from(("ask", "say", "call", "call", "result", "result", "unnamed result")))
+        kind = draw(st.sampled_from(("prompt", "answer", "call", "call", "result", "result", "result without id")))
         if kind == "call":
             ids = [f"c{i}.{n}" for n in range(draw(st.integers(1, 3)))]
             waiting += ids
             blocks.append(MessageFacts(tokens, calls=frozenset(ids)))
         elif kind == "result" and waiting:
-            answered = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
+            call = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
             if draw(st.booleans()):
-                waiting.append(answered)
-            blocks.append(MessageFacts(tokens, results=frozenset((answered,)), is_result=True))
-        elif kind == "unnamed result" and blocks:
+                waiting.append(call)
+            blocks.append(MessageFacts(tokens, results=frozenset((call,)), is_result=True))
+        elif kind == "result without id" and blocks:
             blocks.append(MessageFacts(tokens, is_result=True))
         else:
-            blocks.append(MessageFacts(tokens, is_prompt=kind == "ask"))
+            blocks.append(MessageFacts(tokens, is_prompt=kind == "prompt"))
     return blocks
 
 
 @given(histories())
-def test_a_call_and_its_results_are_never_on_two_sides(blocks: list[MessageFacts]) -> None:
+def test_a_call_and_its_results_are_on_the_same_side(blocks: list[MessageFacts]) -> None:
     for end in range(1, len(blocks) + 1):
         cut = find_cut(blocks[:end], BUDGET)
         if cut is None:
@@ -57,7 +57,7 @@ def test_a_call_and_its_results_are_never_on_two_sides(blocks: list[MessageFacts
 
 
 @given(histories())
-def test_what_fits_is_never_cut(blocks: list[MessageFacts]) -> None:
+def test_messages_that_fit_are_never_cut(blocks: list[MessageFacts]) -> None:
     if sum(block.tokens for block in blocks) <= BUDGET:
         assert find_cut(blocks, BUDGET) is None
 
@@ -70,7 +70,7 @@ def _session(requests: int) -> list[MessageFacts]:
     return blocks
 
 
-def test_folds_come_in_steps_and_between_them_the_cut_stays() -> None:
+def test_the_cut_moves_rarely_and_only_forward() -> None:
     blocks = _session(300)
     cuts = [find_cut(blocks[:end], 16_000) for end in range(1, len(blocks) + 1, 2)]
     moves = [after for before, after in pairwise(cuts) if before != after]
@@ -78,7 +78,7 @@ def test_folds_come_in_steps_and_between_them_the_cut_stays() -> None:
     assert [cut.start for cut in moves if cut] == sorted({cut.start for cut in moves if cut})
 
 
-def test_what_goes_as_it_came_and_the_view_fit_the_budget() -> None:
+def test_the_view_and_the_unchanged_messages_fit_the_budget() -> None:
     blocks = _session(300)
     for end in range(1, len(blocks) + 1, 2):
         cut = find_cut(blocks[:end], 16_000)
@@ -88,7 +88,7 @@ def test_what_goes_as_it_came_and_the_view_fit_the_budget() -> None:
         assert view + pinned + sum(block.tokens for block in blocks[start:end]) <= 16_000
 
 
-def test_the_request_that_is_worked_on_is_kept_in_its_own_words() -> None:
+def test_the_prompt_being_worked_on_is_pinned() -> None:
     cut = find_cut(_session(300), 16_000)
     assert cut is not None
     assert cut.pinned == 0
@@ -96,12 +96,12 @@ def test_the_request_that_is_worked_on_is_kept_in_its_own_words() -> None:
     assert not _session(300)[cut.start].is_prompt
 
 
-def test_a_request_too_long_is_not_kept_beside_the_view() -> None:
+def test_a_long_prompt_is_not_pinned() -> None:
     blocks = [MessageFacts(3_000, is_prompt=True), *_session(300)[1:]]
     assert find_cut(blocks, 16_000) == Cut(find_cut(blocks, 16_000).start, 0, None)  # type: ignore[union-attr]
 
 
-# ---------------------------------------------------------------- in both APIs' own shapes
+# ---------------------------------------------------------------- in both APIs' formats
 
 _TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 
@@ -122,7 +122,7 @@ def openai_messages(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @given(openai_messages())
-def test_a_folded_request_has_every_result_after_its_call_and_ends_as_it_came(messages: list[dict[str, Any]]) -> None:
+def test_a_compacted_request_keeps_calls_before_results_and_its_last_messages(messages: list[dict[str, Any]]) -> None:
     provider = OpenAI()
     cut = find_cut(provider.parse_request({"messages": messages}, TOKENS).facts, BUDGET)
     if cut is None:
@@ -138,14 +138,14 @@ def test_a_folded_request_has_every_result_after_its_call_and_ends_as_it_came(me
 
 
 @given(openai_messages())
-def test_marks_for_a_cache_change_nothing_of_what_was_said(messages: list[dict[str, Any]]) -> None:
-    said = [
+def test_cache_marks_do_not_change_the_conversation(messages: list[dict[str, Any]]) -> None:
+    user_messages = [
         {"role": "user", "content": [{"type": "text", "text": m["content"]}]} for m in messages if m["role"] == "user"
     ]
-    if not said:
+    if not user_messages:
         return
-    marked = json.loads(json.dumps(said))
+    marked = json.loads(json.dumps(user_messages))
     marked[-1]["content"][0]["cache_control"] = {"type": "ephemeral"}
-    plain = Anthropic().parse_request({"system": "s", "messages": said}, TOKENS)
+    plain = Anthropic().parse_request({"system": "s", "messages": user_messages}, TOKENS)
     assert Anthropic().parse_request({"system": [{"type": "text", "text": "s"}], "messages": marked}, TOKENS) == plain
     assert plain.fingerprint() == Anthropic().parse_request({"system": "s", "messages": marked}, TOKENS).fingerprint()

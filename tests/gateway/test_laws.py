@@ -1,4 +1,4 @@
-"""Laws of the gateway over any history: nothing is lost, nothing is split, and a request between folds only grows."""
+"""Properties of the gateway for any history: every message is stored, and a request is compacted reproducibly."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ def test_every_message_of_every_request_is_stored_byte_for_byte(
         memory, tracker = Memory(InMemoryStore(), ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
         for end in ends:
             body = {"model": "m", "messages": messages[:end]}
-            done = await tracker.compact(memory, "", OpenAI(), body, OPTIONS)
-            wanted = [(t.role, t.content, t.name, t.call_id) for t in turns_from_messages(messages[:end])]
-            assert await _stored(memory, done.conversation.conversation_id, done.conversation.turn_ids) == wanted
-            _is_told_once(done.body, messages[:end])
-            assert done.tokens_sent <= done.tokens_in
+            compacted = await tracker.compact(memory, "", OpenAI(), body, OPTIONS)
+            expected = [(t.role, t.content, t.name, t.call_id) for t in turns_from_messages(messages[:end])]
+            stored = compacted.conversation
+            assert await _stored(memory, stored.conversation_id, stored.turn_ids) == expected
+            _check_compacted(compacted.body, messages[:end])
+            assert compacted.tokens_sent <= compacted.tokens_in
 
     asyncio.run(replayed())
 
 
-def _is_told_once(body: dict[str, Any] | None, messages: list[dict[str, Any]]) -> None:
-    """The system prompt first; a view; messages as they came, the last one at the end; no result without its call."""
+def _check_compacted(body: dict[str, Any] | None, messages: list[dict[str, Any]]) -> None:
+    """System prompt and view first, then unchanged messages up to the last one; no result without its call."""
     if body is None:
         return
     sent = body["messages"]
@@ -62,7 +63,7 @@ def _is_told_once(body: dict[str, Any] | None, messages: list[dict[str, Any]]) -
 
 @settings(max_examples=15)
 @given(openai_messages())
-def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict[str, Any]]) -> None:
+def test_a_repeated_request_is_compacted_the_same_way_by_any_process(messages: list[dict[str, Any]]) -> None:
     async def replayed() -> None:
         store = InMemoryStore()
         body = {"model": "m", "messages": messages}
@@ -75,7 +76,7 @@ def test_asked_again_and_by_another_process_the_same_is_sent(messages: list[dict
     asyncio.run(replayed())
 
 
-def test_two_requests_at_once_begin_one_conversation() -> None:
+def test_concurrent_requests_create_one_conversation() -> None:
     async def both() -> None:
         memory, tracker = Memory(InMemoryStore(), ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
         messages = [{"role": "user", "content": f"word {i} " * 30} for i in range(300)]
@@ -87,13 +88,13 @@ def test_two_requests_at_once_begin_one_conversation() -> None:
     asyncio.run(both())
 
 
-def test_where_nothing_was_said_before_the_cut_the_request_goes_as_it_came() -> None:
-    async def asked() -> None:
+def test_a_request_with_only_empty_messages_before_the_cut_is_unchanged() -> None:
+    async def compacted_once() -> None:
         memory, tracker = Memory(InMemoryStore(), ExtractiveSummarizer()), ConversationTracker(4_000, "o200k_base")
         silent: dict[str, Any] = {"role": "user", "content": []}
         body = {"model": "m", "messages": [silent, {"role": "user", "content": "word " * 5_000}]}
-        done = await tracker.compact(memory, "", OpenAI(), body, OPTIONS)
-        assert done.body is None
-        assert len(done.conversation.turn_ids) == 1
+        compacted = await tracker.compact(memory, "", OpenAI(), body, OPTIONS)
+        assert compacted.body is None
+        assert len(compacted.conversation.turn_ids) == 1
 
-    asyncio.run(asked())
+    asyncio.run(compacted_once())

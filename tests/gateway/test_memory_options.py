@@ -1,4 +1,4 @@
-"""What asks for memory, for how long, and what of it goes upstream: nothing."""
+"""Memory options: what enables memory, for how many days, and that no option is forwarded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Body = dict[str, Any]
         ("m:memoryless", False, "m:memoryless", None),
     ],
 )
-def test_suffixes_ask_for_memory_in_any_order_and_what_is_not_ours_stays(
+def test_suffixes_enable_memory_in_any_order_and_others_are_left(
     model: str, on: bool, sent: str, days: int | None
 ) -> None:
     options = parse_options({"model": model}, {})
@@ -51,20 +51,20 @@ def test_suffixes_ask_for_memory_in_any_order_and_what_is_not_ours_stays(
         ({"model": "m"}, {"memory": "no idea"}, False),
     ],
 )
-def test_headers_and_body_ask_for_it_and_false_wins(body: Body, headers: dict[str, str], on: bool) -> None:
+def test_headers_and_body_enable_memory_and_false_wins(body: Body, headers: dict[str, str], on: bool) -> None:
     options = parse_options(body, headers)
     assert options.enabled is on
     assert "memory" not in strip_options(body, options)
     assert strip_options(body, options)["model"] == "m"
 
 
-@pytest.mark.parametrize("theirs", [{"type": "store"}, [], "session-7", 2])
-def test_a_field_of_that_name_that_is_no_switch_is_somebody_elses(theirs: Any) -> None:
-    body = {"model": "m", "memory": theirs}
+@pytest.mark.parametrize("value", [{"type": "store"}, [], "session-7", 2])
+def test_a_memory_field_that_is_no_switch_is_forwarded(value: Any) -> None:
+    body = {"model": "m", "memory": value}
     options = parse_options(body, {})
     assert (options.enabled, options.must_strip) == (False, False)
-    asked = {"model": "m:memory", "memory": theirs}
-    assert strip_options(asked, parse_options(asked, {})) == body
+    enabled = {"model": "m:memory", "memory": value}
+    assert strip_options(enabled, parse_options(enabled, {})) == body
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_field_of_that_name_that_is_no_switch_is_somebody_elses(theirs: Any) -
         ({"model": "m:memory-90"}, {"memory_expiration_days": "soon"}, 90),
     ],
 )
-def test_a_headers_days_beat_a_suffixs_and_are_clamped(body: Body, headers: dict[str, str], days: int) -> None:
+def test_headers_days_override_a_suffix_and_are_clamped(body: Body, headers: dict[str, str], days: int) -> None:
     assert parse_options(body, headers).days == days
 
 
@@ -86,14 +86,14 @@ def test_a_headers_days_beat_a_suffixs_and_are_clamped(body: Body, headers: dict
     ("limit", "budget"),
     [(None, 16_000), (128_000, 16_000), ("128000", 16_000), (200, 8_000), (80_000, 10_000), ("x", 16_000)],
 )
-def test_the_models_window_bounds_the_budget_as_a_number_or_as_text(limit: object, budget: int) -> None:
+def test_the_models_window_limits_the_budget_as_number_or_text(limit: object, budget: int) -> None:
     options = parse_options({"model": "m:memory", "model_context_limit": limit}, {})
     assert options.token_budget(16_000) == budget
     assert "model_context_limit" not in strip_options({"model": "m:memory", "model_context_limit": limit}, options)
 
 
 @given(st.lists(st.sampled_from(["online", "memory", "memory-12", "8b", "x/y", "memory-x"]), max_size=5))
-def test_what_goes_upstream_is_the_model_without_our_suffixes(suffixes: list[str]) -> None:
+def test_the_upstreams_model_has_no_memory_suffix(suffixes: list[str]) -> None:
     options = parse_options({"model": ":".join(["m", *suffixes])}, {})
     assert options.model == ":".join(["m", *(s for s in suffixes if s not in ("memory", "memory-12"))])
     assert options.enabled is any(s in ("memory", "memory-12") for s in suffixes)
@@ -104,6 +104,6 @@ def test_what_goes_upstream_is_the_model_without_our_suffixes(suffixes: list[str
         st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text() | st.floats(), max_size=4
     )
 )
-def test_a_request_that_asks_for_nothing_is_left_as_it_is(body: Body) -> None:
+def test_a_request_without_options_is_left_unchanged(body: Body) -> None:
     options = parse_options(body, {})
     assert not options.must_strip or "memory" in body or ":" in str(body.get("model"))

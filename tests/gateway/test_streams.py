@@ -1,4 +1,4 @@
-"""Streamed answers as upstreams and clients really end, cut and number them: what goes by, and what is kept of it."""
+"""Streams as real upstreams and clients end, split and number them: what is relayed, and what is stored."""
 
 from __future__ import annotations
 
@@ -18,106 +18,124 @@ from starlette.responses import Response, StreamingResponse
 
 from ctxmem_mcp.http_api.gateway import sse
 from ctxmem_mcp.http_api.gateway.sse import EventParser
-from tests.gateway.harness import Answers, House, Upstream, anthropic_events, gateway, openai_events, says, upstream
+from tests.gateway.harness import (
+    Responder,
+    RunningGateway,
+    UpstreamStub,
+    answers_with,
+    anthropic_events,
+    gateway,
+    openai_events,
+    upstream_stub,
+)
 
-ASKED = [{"role": "user", "content": "What fails?"}]
+QUESTION = [{"role": "user", "content": "What fails?"}]
 
 
 @pytest.fixture
-def known() -> Iterator[Upstream]:
-    with upstream(says()) as found:
+def stub() -> Iterator[UpstreamStub]:
+    with upstream_stub(answers_with()) as found:
         yield found
 
 
 @pytest.fixture
-def house(tmp_path: Path, known: Upstream) -> Iterator[House]:
-    with gateway(tmp_path, known) as found:
+def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
+    with gateway(tmp_path, stub) as found:
         yield found
 
 
-def streams(*chunks: bytes, lingers: bool = False, left: threading.Event | None = None) -> Answers:
-    """lingers: the connection is not ended after the last chunk. left: set when the client hung up."""
+def stream_of(*chunks: bytes, stays_open: bool = False, closed: threading.Event | None = None) -> Responder:
+    """Returns a responder that streams these chunks.
 
-    async def sent() -> AsyncIterator[bytes]:
+    stays_open: the stream does not end after the last chunk. closed: set when the client disconnects.
+    """
+
+    async def stream() -> AsyncIterator[bytes]:
         try:
             for chunk in chunks:
                 yield chunk
-            if lingers:
+            if stays_open:
                 await asyncio.Event().wait()
         finally:
-            if left is not None:
-                left.set()
+            if closed is not None:
+                closed.set()
 
-    async def answers(_: Request, __: Any) -> Response:
-        return StreamingResponse(sent(), media_type="text/event-stream")
+    async def respond(_: Request, __: Any) -> Response:
+        return StreamingResponse(stream(), media_type="text/event-stream")
 
-    return answers
+    return respond
 
 
 def deltas(*given: dict[str, Any]) -> bytes:
-    """An answer of these deltas, to its end."""
+    """Returns a complete stream with these deltas."""
     chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": one, "finish_reason": None}]} for one in given]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
 
 
-def asked(house: House) -> bytes:
-    """The answer as the client got it."""
-    body = {"model": "m:memory", "stream": True, "messages": ASKED}
-    answer = httpx2.post(f"{house.url}/v1/chat/completions", json=body, timeout=30)
-    assert answer.status_code == 200
-    return answer.content
+def ask(running: RunningGateway) -> bytes:
+    """Sends the question; returns the response body."""
+    body = {"model": "m:memory", "stream": True, "messages": QUESTION}
+    response = httpx2.post(f"{running.url}/v1/chat/completions", json=body, timeout=30)
+    assert response.status_code == 200
+    return response.content
 
 
-def answered(house: House) -> list[tuple[str, str | None, str | None]]:
-    """What is kept after the question."""
-    (conversation,) = house.conversations()
-    return [(turn.content, turn.name, turn.call_id) for turn in house.turns(conversation)[1:]]
+def stored_answers(running: RunningGateway) -> list[tuple[str, str | None, str | None]]:
+    """Returns the turns stored after the question."""
+    (conversation,) = running.conversations()
+    return [(turn.content, turn.name, turn.call_id) for turn in running.turns(conversation)[1:]]
 
 
-def in_time(house: House, answers: int) -> int:
-    """The requests that were counted, once so many answers are kept: a client that hung up is not told when."""
+def requests_after(running: RunningGateway, answers: int) -> int:
+    """Waits until this many answers are stored; returns the number of requests in the usage."""
     for _ in range(500):
-        told = httpx2.get(f"{house.url}/v1/usage").json()["total"]
-        if told["requests"] and len(answered(house)) == answers:
-            return int(told["requests"])
+        total = httpx2.get(f"{running.url}/v1/usage").json()["total"]
+        if total["requests"] and len(stored_answers(running)) == answers:
+            return int(total["requests"])
         time.sleep(0.02)
-    raise AssertionError(f"{answered(house)} is kept")
+    raise AssertionError(f"stored: {stored_answers(running)}")
 
 
-def test_an_answer_is_kept_whose_client_hangs_up_at_the_last_event(house: House, known: Upstream) -> None:
-    left = threading.Event()
-    known.answers = streams(*openai_events("It is fixed."), lingers=True, left=left)
-    with openai.OpenAI(base_url=f"{house.url}/v1", api_key="k", max_retries=0, timeout=30) as api:
-        messages: Any = ASKED
+def test_an_answer_is_stored_if_the_client_disconnects_at_the_last_event(
+    running: RunningGateway, stub: UpstreamStub
+) -> None:
+    closed = threading.Event()
+    stub.respond = stream_of(*openai_events("It is fixed."), stays_open=True, closed=closed)
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key="k", max_retries=0, timeout=30) as api:
+        messages: Any = QUESTION
         with api.chat.completions.create(model="m:memory", messages=messages, stream=True) as chunks:
-            heard = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert heard == "It is fixed."
-    assert left.wait(10)
-    assert in_time(house, 1) == 1
-    assert answered(house) == [("It is fixed.", None, None)]
+            content = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert content == "It is fixed."
+    assert closed.wait(10)
+    assert requests_after(running, 1) == 1
+    assert stored_answers(running) == [("It is fixed.", None, None)]
 
 
-def test_anthropics_answer_is_kept_whose_client_hangs_up_at_the_last_event(house: House, known: Upstream) -> None:
-    left = threading.Event()
-    known.answers = streams(*anthropic_events("It is fixed."), lingers=True, left=left)
-    body = {"model": "m:memory", "stream": True, "max_tokens": 500, "messages": ASKED}
-    with httpx2.stream("POST", f"{house.url}/v1/messages", json=body, timeout=30) as answer:
-        assert any("message_stop" in line for line in answer.iter_lines())
-    assert left.wait(10)
-    assert in_time(house, 1) == 1
-    assert answered(house) == [("It is fixed.", None, None)]
+def test_anthropics_answer_is_stored_if_the_client_disconnects_at_the_last_event(
+    running: RunningGateway, stub: UpstreamStub
+) -> None:
+    closed = threading.Event()
+    stub.respond = stream_of(*anthropic_events("It is fixed."), stays_open=True, closed=closed)
+    body = {"model": "m:memory", "stream": True, "max_tokens": 500, "messages": QUESTION}
+    with httpx2.stream("POST", f"{running.url}/v1/messages", json=body, timeout=30) as response:
+        assert any("message_stop" in line for line in response.iter_lines())
+    assert closed.wait(10)
+    assert requests_after(running, 1) == 1
+    assert stored_answers(running) == [("It is fixed.", None, None)]
 
 
-def test_what_an_answer_cost_that_the_client_left_in_the_middle_is_counted(house: House, known: Upstream) -> None:
-    left = threading.Event()
-    known.answers = streams(openai_events("Half", finish=False)[0], lingers=True, left=left)
-    body = {"model": "m:memory", "stream": True, "messages": ASKED}
-    with httpx2.stream("POST", f"{house.url}/v1/chat/completions", json=body, timeout=30) as answer:
-        next(answer.iter_raw())
-    assert left.wait(10)
-    assert in_time(house, 0) == 1
-    assert httpx2.get(f"{house.url}/v1/usage").json()["total"]["tokens_in"] > 0
+def test_the_cost_of_an_answer_is_counted_if_the_client_disconnects_halfway(
+    running: RunningGateway, stub: UpstreamStub
+) -> None:
+    closed = threading.Event()
+    stub.respond = stream_of(openai_events("Half", finish=False)[0], stays_open=True, closed=closed)
+    body = {"model": "m:memory", "stream": True, "messages": QUESTION}
+    with httpx2.stream("POST", f"{running.url}/v1/chat/completions", json=body, timeout=30) as response:
+        next(response.iter_raw())
+    assert closed.wait(10)
+    assert requests_after(running, 0) == 1
+    assert httpx2.get(f"{running.url}/v1/usage").json()["total"]["tokens_in"] > 0
 
 
 @pytest.mark.parametrize(
@@ -127,43 +145,45 @@ def test_what_an_answer_cost_that_the_client_left_in_the_middle_is_counted(house
         {"tool_calls": [{"index": 0, "id": {"a": 1}, "function": {"name": {}, "arguments": "{}"}}]},
     ],
 )
-def test_an_event_that_nobody_understands_breaks_no_stream(house: House, known: Upstream, odd: dict[str, Any]) -> None:
-    said = deltas(odd, {"content": "after"})
-    known.answers = streams(said)
-    assert asked(house) == said
+def test_a_malformed_event_does_not_break_the_stream(
+    running: RunningGateway, stub: UpstreamStub, odd: dict[str, Any]
+) -> None:
+    stream = deltas(odd, {"content": "after"})
+    stub.respond = stream_of(stream)
+    assert ask(running) == stream
 
 
-def test_calls_that_an_upstream_does_not_number_are_kept_apart(house: House, known: Upstream) -> None:
+def test_calls_without_an_index_are_told_apart(running: RunningGateway, stub: UpstreamStub) -> None:
     def call(index: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {"tool_calls": [{**index, **more}]}
 
     for index in ({}, {"index": None}):
-        known.answers = streams(
+        stub.respond = stream_of(
             deltas(
                 call(index, id="c1", function={"name": "read", "arguments": '{"a"'}),
                 call(index, function={"arguments": ":1}"}),
                 call(index, id="c2", function={"name": "write", "arguments": '{"b":2}'}),
             )
         )
-        asked(house)
-        assert answered(house) == [('{"a":1}', "read", "c1"), ('{"b":2}', "write", "c2")]
+        ask(running)
+        assert stored_answers(running) == [('{"a":1}', "read", "c1"), ('{"b":2}', "write", "c2")]
 
 
-def test_an_answer_too_long_to_be_heard_goes_by_and_is_not_kept_with_a_hole(
-    house: House, known: Upstream, monkeypatch: pytest.MonkeyPatch
+def test_an_answer_with_a_too_long_line_is_relayed_but_not_stored(
+    running: RunningGateway, stub: UpstreamStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "_LINE_BYTES_MAX", 1_000)
-    said = deltas({"content": "x" * 2_000}, {"content": "the end"})
-    known.answers = streams(*(said[i : i + 100] for i in range(0, len(said), 100)))
-    assert asked(house) == said
-    assert answered(house) == []
+    stream = deltas({"content": "x" * 2_000}, {"content": "the end"})
+    stub.respond = stream_of(*(stream[i : i + 100] for i in range(0, len(stream), 100)))
+    assert ask(running) == stream
+    assert stored_answers(running) == []
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
-def test_events_are_read_whatever_ends_their_lines_and_wherever_they_are_cut(ending: str, size: int) -> None:
-    lines = [": kept alive", "", "event: x", 'data: {"a":', 'data:"b"}', "", "", "data: no json", "", 'data: ["last"]']
+def test_events_are_parsed_for_any_line_ending_and_chunk_size(ending: str, size: int) -> None:
+    lines = [": keep-alive", "", "event: x", 'data: {"a":', 'data:"b"}', "", "", "data: not json", "", 'data: ["last"]']
     sent = ending.join(lines).encode()
-    events = EventParser()
-    found = [event for i in range(0, len(sent), size) for event in events.feed(sent[i : i + size])]
-    assert [*found, *events.finish()] == [{"a": "b"}, ["last"]]
+    parser = EventParser()
+    found = [event for i in range(0, len(sent), size) for event in parser.feed(sent[i : i + size])]
+    assert [*found, *parser.finish()] == [{"a": "b"}, ["last"]]

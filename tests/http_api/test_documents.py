@@ -38,13 +38,13 @@ def request_of(curl: str) -> tuple[str, str, dict[str, str], str]:
 
 
 @pytest.mark.parametrize("curl", CURLS)
-async def test_every_curl_of_the_page_is_answered(http: httpx2.AsyncClient, curl: str) -> None:
+async def test_every_curl_example_succeeds(http: httpx2.AsyncClient, curl: str) -> None:
     method, path, headers, body = request_of(curl)
     answer = await http.request(method, path, headers=headers, content=body)
     assert answer.status_code == 200, answer.text
 
 
-async def test_the_shown_answer_has_the_fields_of_a_real_one(http: httpx2.AsyncClient) -> None:
+async def test_the_response_shown_has_the_fields_of_a_real_one(http: httpx2.AsyncClient) -> None:
     (block,) = re.findall(r"```json\n(.*?)```", HTTP, re.DOTALL)
     shown: dict[str, Any] = json.loads(block)
     method, path, headers, body = request_of(next(curl for curl in CURLS if "sessions" in curl))
@@ -60,7 +60,7 @@ def test_the_table_has_every_row_once() -> None:
 
 
 @pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[^`]+)`", TABLE))))
-def test_the_table_names_tests_that_are_there(named: str) -> None:
+def test_every_test_named_in_the_table_exists(named: str) -> None:
     path, _, wanted = named.partition(" -k ")
     assert (ROOT / path).exists()
     names = re.findall(r"def (test_\w+)", (ROOT / path).read_text(encoding="utf-8")) if wanted else []

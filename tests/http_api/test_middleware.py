@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 # ---------------------------------------------------------------- sizes and times
 
 
-async def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(serve: Any) -> None:
+async def test_a_body_over_the_limit_is_rejected_with_or_without_content_length(serve: Any) -> None:
     http = await serve(http_body_bytes=1000)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -50,7 +50,7 @@ async def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_no
     assert (await http.post("/v1/chat/sessions", content=b"{}" + b" " * 998)).status_code == 200
 
 
-async def test_what_takes_too_long_is_given_up_and_what_has_begun_is_not() -> None:
+async def test_the_time_limit_applies_until_the_response_begins() -> None:
     async def slow(_: Request) -> Response:
         await asyncio.sleep(30)
         raise AssertionError
@@ -74,7 +74,7 @@ async def test_what_takes_too_long_is_given_up_and_what_has_begun_is_not() -> No
         assert (await http.get("/stream")).text == "xxx"
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+async def test_a_body_that_does_not_arrive_times_out() -> None:
     async def reads(request: Request) -> Response:
         return PlainTextResponse(str(len(await request.body())))
 
@@ -97,7 +97,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 @given(st.integers(1, 500), st.lists(st.floats(0, 90), min_size=1, max_size=60))
 @example(1, [70.2, 15.0])
-def test_no_minute_holds_more_than_twice_the_rate_and_who_waits_as_told_gets_in(rate: int, pauses: list[float]) -> None:
+def test_no_minute_exceeds_twice_the_rate_and_retry_after_is_enough(rate: int, pauses: list[float]) -> None:
     now, let_in = 0.0, []
     limiter = RateLimiter(rate, lambda: now)
     for pause in pauses:
@@ -111,7 +111,7 @@ def test_no_minute_holds_more_than_twice_the_rate_and_who_waits_as_told_gets_in(
         assert sum(at <= other < at + 60 for other in let_in) <= 2 * rate
 
 
-async def test_one_principals_haste_is_not_anothers(serve: Any) -> None:
+async def test_each_principal_has_its_own_rate_limit(serve: Any) -> None:
     http = await serve(tokens=TOKENS, http_requests_per_minute=2)
     codes = {
         token: [(await http.get("/v1/spaces", headers={"x-api-key": token})).status_code for _ in range(3)]
@@ -120,7 +120,7 @@ async def test_one_principals_haste_is_not_anothers(serve: Any) -> None:
     assert codes == {ALICE: [200, 200, 429], BOB: [200, 200, 429]}
 
 
-async def test_without_tokens_and_a_setting_nobody_is_slowed(http: httpx2.AsyncClient) -> None:
+async def test_without_tokens_and_setting_there_is_no_rate_limit(http: httpx2.AsyncClient) -> None:
     assert {(await http.get("/v1/spaces")).status_code for _ in range(700)} == {200}
 
 
@@ -128,7 +128,7 @@ async def test_without_tokens_and_a_setting_nobody_is_slowed(http: httpx2.AsyncC
 
 
 @pytest.mark.parametrize("path", ["/v1/memory", "/v1/chat/sessions", "/mcp", "/metrics", "/openapi.json"])
-async def test_pages_and_names_from_elsewhere_are_refused_everywhere(http: httpx2.AsyncClient, path: str) -> None:
+async def test_foreign_hosts_and_origins_are_rejected_on_every_path(http: httpx2.AsyncClient, path: str) -> None:
     for headers, status in (
         ({"Host": "evil.example"}, 421),
         ({"Host": "127.0.0.1.evil.example"}, 421),
@@ -140,20 +140,20 @@ async def test_pages_and_names_from_elsewhere_are_refused_everywhere(http: httpx
         assert answer.status_code == status, headers
 
 
-async def test_the_names_that_are_allowed_are_the_ones_that_pass(serve: Any) -> None:
+async def test_only_allowed_hosts_pass(serve: Any) -> None:
     http = await serve(allowed_hosts="memory.example.com, other.example.com")
     for host in ("memory.example.com", "OTHER.example.com:8443", "localhost"):
         assert (await http.get("/v1/spaces", headers={"Host": host})).status_code == 200
     assert (await http.get("/v1/spaces", headers={"Host": "example.com"})).status_code == 421
 
 
-async def test_a_probe_may_come_by_any_name(http: httpx2.AsyncClient) -> None:
+async def test_probes_accept_any_host(http: httpx2.AsyncClient) -> None:
     for path in ("/health", "/ready"):
         assert (await http.get(path, headers={"Host": "10.1.2.3:8765"})).status_code == 200
 
 
 @pytest.mark.parametrize("named", ["*", "a.example.com:80", "https://a.example.com"])
-def test_a_name_that_would_never_match_is_refused(tmp_path: Path, named: str) -> None:
+def test_an_allowed_host_that_can_never_match_is_rejected(tmp_path: Path, named: str) -> None:
     with pytest.raises(InvalidArgument):
         allowed_hosts_of(Settings(data_dir=tmp_path, allowed_hosts=named), "0.0.0.0")
 
@@ -170,7 +170,7 @@ def test_a_name_that_would_never_match_is_refused(tmp_path: Path, named: str) ->
         ({"oauth_issuer": "https://a"}, "allowed hosts"),
     ],
 )
-def test_a_bind_that_others_reach_needs_tokens_and_names(tmp_path: Path, changed: Any, says: str) -> None:
+def test_a_public_bind_needs_tokens_and_allowed_hosts(tmp_path: Path, changed: Any, says: str) -> None:
     with pytest.raises(InvalidArgument, match=says):
         serve(Settings(data_dir=tmp_path, **changed), "http", "0.0.0.0", 0)
 
@@ -178,7 +178,7 @@ def test_a_bind_that_others_reach_needs_tokens_and_names(tmp_path: Path, changed
 # ---------------------------------------------------------------- tokens at rest
 
 
-def test_a_token_is_made_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+def test_only_the_hash_of_a_new_token_is_stored(tmp_path: Path) -> None:
     token, line = new_token("alice")
     path = tmp_path / "tokens"
     path.write_text(f"# who may ask\n\n{line}  # laptop\n{new_token('bob')[1]}\n", encoding="utf-8")
@@ -193,7 +193,7 @@ def test_a_token_is_made_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["alice", "alice secret-secret-secret", "alice sha256:abc", "a b c", "al/ice sha256:" + "0" * 64, ""]
 )
-def test_a_file_that_says_something_else_is_refused_by_line_and_never_said_back(tmp_path: Path, line: str) -> None:
+def test_an_invalid_token_file_is_rejected_without_repeating_a_token(tmp_path: Path, line: str) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"{line}\n", encoding="utf-8")
     with pytest.raises(InvalidArgument) as refused:
@@ -202,20 +202,20 @@ def test_a_file_that_says_something_else_is_refused_by_line_and_never_said_back(
 
 
 @pytest.mark.parametrize("listed", ["justatokenwithoutaname", "alice:short", "al ice:0123456789012345678901"])
-def test_a_list_that_says_something_else_is_refused_and_never_said_back(listed: str) -> None:
+def test_an_invalid_token_list_is_rejected_without_repeating_a_token(listed: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         read_tokens(listed, None)
     assert listed.partition(":")[2] or listed not in str(refused.value)
 
 
-def test_tokens_are_not_in_what_settings_show_of_themselves(tmp_path: Path) -> None:
+def test_the_repr_of_settings_has_no_tokens(tmp_path: Path) -> None:
     assert ALICE not in repr(Settings(data_dir=tmp_path, tokens=TOKENS))
 
 
 # ---------------------------------------------------------------- figures, log
 
 
-async def test_figures_are_prometheus_text_and_add_up(http: httpx2.AsyncClient) -> None:
+async def test_metrics_are_prometheus_text_and_add_up(http: httpx2.AsyncClient) -> None:
     for path in ("/v1/chat/sessions", "/v1/chat/sessions/QUAGGA", "/v1/chat/sessions/OKAPI", "/QUAGGA/nowhere"):
         await http.get(path)
     answer = await http.get("/metrics")
@@ -235,7 +235,7 @@ async def test_figures_are_prometheus_text_and_add_up(http: httpx2.AsyncClient) 
     assert buckets[-1] == 1
 
 
-async def test_the_log_says_what_was_done_and_never_what_was_said(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_has_requests_but_no_content(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "ctxmem_mcp")
     http = await serve(token=ALICE, tokens=TOKENS)
     session = (await http.post("/v1/chat/sessions", json={"name": "QUAGGA"})).json()["data"]["id"]
@@ -261,7 +261,7 @@ async def test_a_request_id_that_could_forge_a_log_line_is_replaced(http: httpx2
     ("path", "shape"),
     [("/v1/chat/sessions", {"success": False}), ("/v1/memory", {}), ("/v1/spaces", {"success": False})],
 )
-async def test_what_nobody_foresaw_is_told_in_the_apis_own_words_and_counted(
+async def test_an_unexpected_error_has_the_apis_format_and_is_counted(
     http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, shape: dict[str, Any]
 ) -> None:
     def breaks(*_: Any, **__: Any) -> None:
@@ -281,7 +281,7 @@ async def test_what_nobody_foresaw_is_told_in_the_apis_own_words_and_counted(
     assert f'ctxmem_http_requests_total{{method="POST",route="{path}",status="500"}} 1' in figures
 
 
-async def test_a_client_that_leaves_while_its_request_comes_is_no_error(settings: Settings) -> None:
+async def test_a_client_that_disconnects_while_sending_causes_no_error(settings: Settings) -> None:
     app = http_app(settings, "127.0.0.1")
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
@@ -305,7 +305,7 @@ async def test_a_client_that_leaves_while_its_request_comes_is_no_error(settings
     assert sent == []
 
 
-async def test_ready_says_no_where_the_folder_cannot_be_written(serve: Any, tmp_path: Path) -> None:
+async def test_ready_fails_if_the_folder_is_not_writable(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     http = await serve(data_dir=tmp_path / "file" / "data")
     assert (await http.get("/ready")).status_code == 503
@@ -322,7 +322,7 @@ async def test_ready_says_no_where_the_folder_cannot_be_written(serve: Any, tmp_
         ("/v1/messages", {"type": "error"}),
     ],
 )
-async def test_each_api_refuses_in_its_own_words(http: httpx2.AsyncClient, path: str, shape: dict[str, Any]) -> None:
+async def test_each_api_has_its_own_error_format(http: httpx2.AsyncClient, path: str, shape: dict[str, Any]) -> None:
     body = (await http.request("PATCH", path)).json()
     assert shape.items() <= body.items()
     assert "error" in body

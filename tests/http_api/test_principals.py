@@ -103,7 +103,7 @@ async def untouched(alice: httpx2.AsyncClient, known: Known) -> Any:
     return (await alice.get(f"/v1/chat/sessions/{known.session}")).json()["data"]
 
 
-async def test_a_search_over_everything_is_over_ones_own(two: Two) -> None:
+async def test_a_global_search_covers_only_the_principals_own_turns(two: Two) -> None:
     alice, bob = two
     await alices(alice)
     assert "QUAGGA" in json.dumps(await call(alice, "search_turns", query="QUAGGA-4711 Alice knows"))
@@ -149,7 +149,7 @@ BODIES = {"/messages": {"role": "user", "content": "hi"}, "/v1/spaces": {"name":
 
 
 @pytest.mark.parametrize(("method", "path"), attempts())
-async def test_no_route_reaches_anothers(two: Two, method: str, path: str) -> None:
+async def test_no_route_reaches_anothers_data(two: Two, method: str, path: str) -> None:
     alice, bob = two
     known = await alices(alice)
     before = await untouched(alice, known)
@@ -163,7 +163,7 @@ async def test_no_route_reaches_anothers(two: Two, method: str, path: str) -> No
     assert mine.json()["data"]["name"] == SECRET
 
 
-async def test_the_same_messages_are_two_conversations_with_ids_of_their_own(two: Two, settings: Settings) -> None:
+async def test_the_same_messages_of_two_principals_are_two_conversations(two: Two, settings: Settings) -> None:
     """Nobody finds out by sending them whether somebody else has said these words."""
     alice, bob = two
     body = {"messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "ok"}]}
@@ -175,7 +175,7 @@ async def test_the_same_messages_are_two_conversations_with_ids_of_their_own(two
     assert again.json()["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
 
 
-async def test_one_may_take_the_id_that_another_has(two: Two) -> None:
+async def test_two_principals_may_use_the_same_id(two: Two) -> None:
     alice, bob = two
     for http, word in ((alice, "ALPHA"), (bob, "OMEGA")):
         result = await call(http, "append_turn", role="user", content=word, conversation_id="same")
@@ -186,7 +186,7 @@ async def test_one_may_take_the_id_that_another_has(two: Two) -> None:
         assert other not in text
 
 
-async def test_folders_tell_no_names_and_salts_are_nobody_elses_to_read(two: Two, settings: Settings) -> None:
+async def test_folders_do_not_show_names_and_salts_are_private(two: Two, settings: Settings) -> None:
     alice, bob = two
     for http in (alice, bob):
         await created(http)
@@ -200,7 +200,7 @@ async def test_folders_tell_no_names_and_salts_are_nobody_elses_to_read(two: Two
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_salt_is_made_once(tmp_path: Path) -> None:
+def test_a_salt_is_created_once(tmp_path: Path) -> None:
     first = load_or_create_salt(tmp_path / "a")
     assert len(first) == 32
     assert load_or_create_salt(tmp_path / "a") == first
@@ -229,7 +229,9 @@ def test_a_salt_is_made_once(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/mcp", "/v1/memory", "/v1/chat/sessions", "/metrics", "/v1/chat/completions", "/no"])
-async def test_strangers_are_let_in_nowhere(serve: Any, settings: Settings, headers: Any, path: str) -> None:
+async def test_requests_without_a_valid_token_are_rejected_everywhere(
+    serve: Any, settings: Settings, headers: Any, path: str
+) -> None:
     http = await serve(tokens=TOKENS)
     answer = await http.post(path, json={}, headers=headers)
     assert answer.status_code == 401
@@ -238,7 +240,7 @@ async def test_strangers_are_let_in_nowhere(serve: Any, settings: Settings, head
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/openapi.json"])
-async def test_what_is_public_needs_no_token(serve: Any, path: str) -> None:
+async def test_public_paths_need_no_token(serve: Any, path: str) -> None:
     http = await serve(tokens=TOKENS)
     assert (await http.get(path)).status_code == 200
 
@@ -252,6 +254,6 @@ async def test_what_is_public_needs_no_token(serve: Any, path: str) -> None:
         {"x-ctxmem-token": BOB, "Authorization": "Bearer sk-of-an-upstream"},
     ],
 )
-async def test_a_token_is_taken_in_three_places(serve: Any, headers: dict[str, str]) -> None:
+async def test_a_token_is_accepted_in_three_headers(serve: Any, headers: dict[str, str]) -> None:
     http = await serve(tokens=TOKENS)
     assert (await http.get("/v1/chat/sessions", headers=headers)).status_code == 200

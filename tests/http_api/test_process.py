@@ -36,7 +36,7 @@ async def up(base: str) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def test_the_official_client_with_a_token_sees_its_own_and_no_other(tmp_path: Path) -> None:
+async def test_the_official_client_sees_only_its_own_conversations(tmp_path: Path) -> None:
     with served(tmp_path / "data", tokens=TOKENS) as base:
         await up(base)
         for token, word in ((ALICE, "ALPHA"), (BOB, "OMEGA")):
@@ -71,7 +71,7 @@ async def talked(base: str, process: subprocess.Popen[str], end: Callable[[], No
     return session, acknowledged, seen
 
 
-async def test_a_stop_lets_answers_under_way_come_to_their_end_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+async def test_a_stop_finishes_requests_in_progress_and_keeps_acknowledged_messages(tmp_path: Path) -> None:
     with started(tmp_path / "data") as (base, process):
         await up(base)
         session, acknowledged, seen = await talked(base, process, process.terminate)
@@ -82,7 +82,7 @@ async def test_a_stop_lets_answers_under_way_come_to_their_end_and_keeps_what_wa
     assert acknowledged <= await kept(tmp_path / "data", session)
 
 
-async def test_killed_at_any_instant_it_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+async def test_a_kill_keeps_acknowledged_messages(tmp_path: Path) -> None:
     with started(tmp_path / "data") as (base, process):
         await up(base)
         session, acknowledged, _ = await talked(base, process, process.kill)
@@ -106,7 +106,7 @@ async def kept(data: Path, session: str) -> set[str]:
                     return {message["content"] for message in found}
 
 
-def test_a_token_is_made_by_a_command_and_the_line_it_prints_lets_its_bearer_in(tmp_path: Path) -> None:
+def test_a_token_of_the_token_command_authenticates(tmp_path: Path) -> None:
     made = subprocess.run(
         [sys.executable, "-m", "ctxmem_mcp", "token", "alice", "--json"],
         capture_output=True, text=True, check=True, env={**os.environ, "CTXMEM_DATA_DIR": str(tmp_path)},
@@ -121,7 +121,7 @@ def test_a_token_is_made_by_a_command_and_the_line_it_prints_lets_its_bearer_in(
     assert told["token"] not in told["line"]
 
 
-def test_a_stdio_start_loads_nothing_of_the_service() -> None:
+def test_a_stdio_start_imports_nothing_of_the_service() -> None:
     code = "import sys, ctxmem_mcp.serve.run, ctxmem_mcp.mcp_server.server; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in loaded if name.startswith(("ctxmem_mcp.http_api", "ctxmem_mcp.http_api.gateway"))] == []

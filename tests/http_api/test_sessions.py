@@ -104,7 +104,7 @@ async def test_list_get_and_delete(http: httpx2.AsyncClient) -> None:
         await refusal(answer, 404, "not_found")
 
 
-async def test_messages_come_back_to_the_byte_and_in_pages(http: httpx2.AsyncClient) -> None:
+async def test_messages_are_returned_byte_for_byte_in_pages(http: httpx2.AsyncClient) -> None:
     session = (await created(http))["id"]
     contents = ["größer 🧵\r\n\tx", "</compressed-context>\n[t0-123]", " ", "last"]
     for i, content in enumerate(contents):
@@ -117,7 +117,7 @@ async def test_messages_come_back_to_the_byte_and_in_pages(http: httpx2.AsyncCli
     assert [message["content"] for page in pages for message in page] == contents
 
 
-async def test_sessions_are_there_after_a_restart(serve: Any) -> None:
+async def test_sessions_survive_a_restart(serve: Any) -> None:
     before = await serve()
     session = await created(before, name="kept", system_prompt="Be brief.")
     await said(before, session["id"], "user", "hello")
@@ -129,7 +129,7 @@ async def test_sessions_are_there_after_a_restart(serve: Any) -> None:
 # ---------------------------------------------------------------- context
 
 
-async def test_a_short_session_is_given_whole(http: httpx2.AsyncClient) -> None:
+async def test_a_short_session_is_returned_whole(http: httpx2.AsyncClient) -> None:
     session = (await created(http, system_prompt="Be brief."))["id"]
     empty = await data(await http.get(f"{PATH}/{session}/context"))
     assert empty["messages"] == [{"role": "system", "content": "Be brief."}]
@@ -140,7 +140,7 @@ async def test_a_short_session_is_given_whole(http: httpx2.AsyncClient) -> None:
     assert context["compressed"] is False
 
 
-async def test_a_long_session_is_compressed_within_its_budget_and_the_query_opens_what_it_asks_for(
+async def test_a_long_session_is_compressed_within_its_budget_and_expanded_for_the_query(
     http: httpx2.AsyncClient,
 ) -> None:
     session = await filled(http, context_budget=4000, system_prompt="You plan projects.")
@@ -162,7 +162,7 @@ async def test_a_long_session_is_compressed_within_its_budget_and_the_query_open
 
 
 @pytest.mark.parametrize("budget", [500, 700, 1000, 2000, 20_000])
-async def test_the_budget_holds_whatever_it_is(http: httpx2.AsyncClient, budget: int) -> None:
+async def test_the_budget_holds(http: httpx2.AsyncClient, budget: int) -> None:
     session = await filled(http, turns=25)
     answer = await http.get(f"{PATH}/{session}/context", params={"context_budget": budget})
     context = await data(answer)
@@ -193,7 +193,7 @@ async def test_a_message_longer_than_the_budget_is_an_excerpt(http: httpx2.Async
         ([], "body"),
     ],
 )
-async def test_a_session_that_breaks_a_rule_is_refused_by_name(http: httpx2.AsyncClient, body: Any, named: str) -> None:
+async def test_an_invalid_session_field_is_named(http: httpx2.AsyncClient, body: Any, named: str) -> None:
     import json
 
     answer = await http.post(PATH, content=json.dumps(body))
@@ -205,14 +205,14 @@ async def test_a_session_that_breaks_a_rule_is_refused_by_name(http: httpx2.Asyn
     "body",
     [{}, {"role": "user"}, {"content": "x"}, {"role": "system", "content": "x"}, {"role": "user", "content": None}],
 )
-async def test_a_message_that_breaks_a_rule_stores_nothing(http: httpx2.AsyncClient, body: Any) -> None:
+async def test_an_invalid_message_stores_nothing(http: httpx2.AsyncClient, body: Any) -> None:
     session = (await created(http))["id"]
     await refusal(await http.post(f"{PATH}/{session}/messages", json=body), 400, "invalid_request")
     assert (await data(await http.get(f"{PATH}/{session}")))["message_count"] == 0
 
 
 @pytest.mark.parametrize("name", ["session_0123456789abcdef", "..", "../../etc/passwd", "%2e%2e%2fsalt", "x" * 5000])
-async def test_what_is_no_session_is_not_found_whatever_it_is_called(http: httpx2.AsyncClient, name: str) -> None:
+async def test_an_unknown_session_id_is_not_found(http: httpx2.AsyncClient, name: str) -> None:
     for path in (f"{PATH}/{name}", f"{PATH}/{name}/messages", f"{PATH}/{name}/context"):
         assert (await http.get(path)).status_code == 404
 
@@ -220,7 +220,7 @@ async def test_what_is_no_session_is_not_found_whatever_it_is_called(http: httpx
 # ---------------------------------------------------------------- forgetting
 
 
-async def test_what_is_deleted_is_in_no_file(http: httpx2.AsyncClient, settings: Settings) -> None:
+async def test_a_deleted_session_is_in_no_file(http: httpx2.AsyncClient, settings: Settings) -> None:
     session = (await created(http, name="QUAGGA-name", system_prompt="QUAGGA-prompt", space_id="QUAGGA-space"))["id"]
     await said(http, session, "user", "QUAGGA-content")
     assert holding(settings.data_dir, b"QUAGGA-name")
@@ -228,7 +228,7 @@ async def test_what_is_deleted_is_in_no_file(http: httpx2.AsyncClient, settings:
     assert holding(settings.data_dir, b"QUAGGA") == []
 
 
-async def test_a_session_goes_with_its_conversation(http: httpx2.AsyncClient, settings: Settings) -> None:
+async def test_forgetting_the_conversation_removes_the_session(http: httpx2.AsyncClient, settings: Settings) -> None:
     from ctxmem_mcp.composition import open_memory
 
     session = (await created(http, name="QUAGGA-name"))["id"]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 PATH = "/v1/spaces"
 
 
-async def test_a_space_is_made_found_changed_and_deleted(http: httpx2.AsyncClient) -> None:
+async def test_a_space_is_created_read_updated_and_deleted(http: httpx2.AsyncClient) -> None:
     space = await data(await http.post(PATH, json={"name": "Work", "settings": {"colour": "green"}}))
     assert space["id"].startswith("space_")
     assert (space["name"], space["description"], space["is_default"]) == ("Work", None, False)
@@ -27,7 +27,7 @@ async def test_a_space_is_made_found_changed_and_deleted(http: httpx2.AsyncClien
     await refusal(await http.get(f"{PATH}/{space['id']}"), 404, "not_found")
 
 
-async def test_a_deleted_space_leaves_its_conversations_in_none(http: httpx2.AsyncClient, settings: Settings) -> None:
+async def test_a_deleted_space_keeps_its_conversations(http: httpx2.AsyncClient, settings: Settings) -> None:
     space = (await data(await http.post(PATH, json={"name": "Work"})))["id"]
     session = (await created(http, space_id=space))["id"]
     await said(http, session, "user", "hello")
@@ -42,7 +42,7 @@ async def test_a_deleted_space_leaves_its_conversations_in_none(http: httpx2.Asy
     assert (await said(http, session, "user", "and on"))["message_count"] == 2
 
 
-async def test_the_default_space_is_one_and_links_sessions_that_name_none(http: httpx2.AsyncClient) -> None:
+async def test_there_is_one_default_space_for_sessions_that_name_none(http: httpx2.AsyncClient) -> None:
     first, second = [(await data(await http.post(PATH, json={"name": name})))["id"] for name in "ab"]
     for space in (first, second):
         assert (await data(await http.post(f"{PATH}/{space}/set-default")))["is_default"] is True
@@ -52,6 +52,6 @@ async def test_the_default_space_is_one_and_links_sessions_that_name_none(http: 
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x" * 101}, {"name": 1}, {"name": "a", "settings": []}])
-async def test_a_space_that_breaks_a_rule_is_refused(http: httpx2.AsyncClient, body: Any) -> None:
+async def test_an_invalid_space_is_rejected(http: httpx2.AsyncClient, body: Any) -> None:
     await refusal(await http.post(PATH, json=body), 400, "invalid_request")
     assert await data(await http.get(PATH)) == []

@@ -22,7 +22,7 @@ from tests.http_api.test_sessions import created
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_room_is_opened_once_however_many_ask_at_once(settings: Settings) -> None:
+async def test_concurrent_requests_open_a_tenant_once(settings: Settings) -> None:
     async with Tenants(settings, False) as tenants:
         memories = await asyncio.gather(*(tenants.memory_for("token:alice") for _ in range(20)))
         assert len({id(memory) for memory in memories}) == 1
@@ -30,7 +30,7 @@ async def test_a_room_is_opened_once_however_many_ask_at_once(settings: Settings
         assert await tenants.memory_for("token:bob") is not memories[0]
 
 
-async def test_rooms_that_nobody_uses_are_closed_and_open_again_with_what_was_in_them(
+async def test_idle_tenants_are_closed_and_reopen_with_their_data(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "OPEN_TENANTS_MAX", 2)
@@ -47,7 +47,7 @@ async def test_rooms_that_nobody_uses_are_closed_and_open_again_with_what_was_in
             assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == f"said by {i}"
 
 
-async def test_what_expired_goes_from_folders_that_nobody_enters(settings: Settings) -> None:
+async def test_expired_data_of_closed_tenants_is_swept(settings: Settings) -> None:
     folder = await with_an_expired_conversation(settings)
     assert holding(folder)
     async with Tenants(settings, False), asyncio.timeout(10):
@@ -75,9 +75,7 @@ async def with_an_expired_conversation(settings: Settings) -> Path:
     return folder
 
 
-async def test_an_expired_session_is_not_there_even_before_it_is_swept(
-    http: httpx2.AsyncClient, settings: Settings
-) -> None:
+async def test_an_expired_session_is_not_found_before_it_is_swept(http: httpx2.AsyncClient, settings: Settings) -> None:
     session = (await created(http, name="soon over"))["id"]
     path = f"/v1/chat/sessions/{session}"
     records = RecordFiles(settings.data_dir, SESSIONS)
