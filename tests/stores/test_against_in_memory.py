@@ -1,4 +1,4 @@
-"""Whatever is done, in whatever order: the SQLite store answers as the plain one does, also after a restart."""
+"""The SQLite store returns what the in-memory store does after any sequence of operations, also after a restart."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ QUERIES = ("what failed in limits.py?", "trip to Lisbon 日本語")
 
 
 class Stores(RuleBasedStateMachine):
-    """One history through two Memory objects; they differ in their store alone."""
+    """Applies one history to two memories that differ only in their store."""
 
     @initialize()
     def begin(self) -> None:
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="ctxmem-"))
         self.now = NOW
-        self.said: dict[str, list[NewTurn]] = {}
+        self.transcripts: dict[str, list[NewTurn]] = {}
         self.ids: dict[str, list[str]] = {}
-        self.plain = memory_over(InMemoryStore(), lambda: self.now)
-        self.opened()
+        self.in_memory = memory_over(InMemoryStore(), lambda: self.now)
+        self.open_sqlite()
 
-    def opened(self) -> None:
+    def open_sqlite(self) -> None:
         self.store = SqliteStore(self.folder, durability="normal")
         self.sqlite = memory_over(self.store, lambda: self.now)
 
@@ -51,16 +51,16 @@ class Stores(RuleBasedStateMachine):
             self.runner.close()
             shutil.rmtree(self.folder)
 
-    def both(self, ask: Callable[[Memory], Awaitable[T]]) -> T | CtxmemError:
-        """What both give; they must agree, in their errors too."""
+    def both(self, call: Callable[[Memory], Awaitable[T]]) -> T | CtxmemError:
+        """Returns the result or the error of a call, which must be the same for both."""
 
-        async def told(memory: Memory) -> T | CtxmemError:
+        async def outcome(memory: Memory) -> T | CtxmemError:
             try:
-                return await ask(memory)
+                return await call(memory)
             except CtxmemError as error:
                 return error
 
-        ours, theirs = self.runner.run(told(self.sqlite)), self.runner.run(told(self.plain))
+        ours, theirs = self.runner.run(outcome(self.sqlite)), self.runner.run(outcome(self.in_memory))
         if isinstance(theirs, CtxmemError):
             assert (type(ours), str(ours)) == (type(theirs), str(theirs))
         else:
@@ -70,28 +70,28 @@ class Stores(RuleBasedStateMachine):
     def some_id(self, name: str, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(self.ids.get(name) or ["t0-1"]))
 
-    @rule(name=NAMES, said=turns(8))
-    def append(self, name: str, said: list[NewTurn]) -> None:
+    @rule(name=NAMES, added=turns(8))
+    def append(self, name: str, added: list[NewTurn]) -> None:
         self.now += 0.25
-        for turn in said:
+        for turn in added:
             done = self.both(lambda m, turn=turn: m.append(turn, conversation_id=name))  # type: ignore[misc]
             assert not isinstance(done, CtxmemError)
             self.ids.setdefault(name, []).append(done.turn_id)
 
-    @rule(name=NAMES, said=turns(40), data=st.data())
-    def sync(self, name: str, said: list[NewTurn], data: st.DataObject) -> None:
-        """The transcript so far, edited somewhere, and more."""
-        kept = self.said.get(name, [])
-        whole = kept[: data.draw(st.integers(0, len(kept)))] + said
+    @rule(name=NAMES, added=turns(40), data=st.data())
+    def sync(self, name: str, added: list[NewTurn], data: st.DataObject) -> None:
+        """Syncs the transcript so far, cut somewhere, with turns added."""
+        known = self.transcripts.get(name, [])
+        whole = known[: data.draw(st.integers(0, len(known)))] + added
         done = self.both(lambda m: m.sync(whole, conversation_id=name, retention_days=data.draw(st.just(7))))
         if not isinstance(done, CtxmemError):
-            self.said[name] = whole
+            self.transcripts[name] = whole
             self.ids.setdefault(name, []).extend(done.turn_ids)
 
-    @rule(name=NAMES, said=turns(3), data=st.data())
-    def fork(self, name: str, said: list[NewTurn], data: st.DataObject) -> None:
+    @rule(name=NAMES, added=turns(3), data=st.data())
+    def fork(self, name: str, added: list[NewTurn], data: st.DataObject) -> None:
         parent = self.some_id(name, data)
-        done = self.both(lambda m: m.append(said[0], conversation_id=name, parent_id=parent))
+        done = self.both(lambda m: m.append(added[0], conversation_id=name, parent_id=parent))
         if not isinstance(done, CtxmemError):
             self.ids[name].append(done.turn_id)
 
@@ -102,21 +102,21 @@ class Stores(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def forget(self, name: str) -> None:
-        receipts = [self.runner.run(self.forgotten(m, name)) for m in (self.sqlite, self.plain)]
+        receipts = [self.runner.run(self.forget_in(m, name)) for m in (self.sqlite, self.in_memory)]
         assert receipts[0] == receipts[1]
 
-    async def forgotten(self, memory: Memory, name: str) -> Any:
+    async def forget_in(self, memory: Memory, name: str) -> Any:
         try:
             receipt = await memory.forget(name, name)
         except CtxmemError as error:
             return str(error)
-        self.ids.pop(name, None), self.said.pop(name, None)
+        self.ids.pop(name, None), self.transcripts.pop(name, None)
         return receipt.turns, receipt.nodes
 
-    @rule(days=st.sampled_from([1, 8, 31]), swept=st.booleans())
-    def time_passes(self, days: int, swept: bool) -> None:
+    @rule(days=st.sampled_from([1, 8, 31]), sweep=st.booleans())
+    def time_passes(self, days: int, sweep: bool) -> None:
         self.now += days * DAY
-        if swept:
+        if sweep:
             self.both(lambda m: m.sweep())
 
     @rule(name=NAMES, title=st.text(st.characters(codec="utf-8"), max_size=20), data=st.data())
@@ -130,21 +130,21 @@ class Stores(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.runner.run(self.sqlite.close())
-        self.opened()
+        self.open_sqlite()
 
     @rule()
     def lose_the_catalog(self) -> None:
         self.runner.run(self.sqlite.close())
         (self.folder / "catalog.db").unlink(missing_ok=True)
-        self.opened()
+        self.open_sqlite()
 
     @invariant()
-    def they_say_the_same(self) -> None:
+    def both_return_the_same(self) -> None:
         if not hasattr(self, "runner"):
             return
         listed = [
             [{**asdict(info), "bytes": 0} for info in self.runner.run(m.conversations()).conversations]
-            for m in (self.sqlite, self.plain)
+            for m in (self.sqlite, self.in_memory)
         ]
         assert listed[0] == listed[1]
         self.both(lambda m: m.search(QUERIES[0]))

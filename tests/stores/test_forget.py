@@ -1,4 +1,4 @@
-"""Law 9: what was forgotten, or has expired and was swept, is in no file any more, byte by byte."""
+"""Law 9: no byte of a conversation is in any file after it was forgotten, or after it expired and was swept."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.stores.writer_process import acknowledged, writers
 pytestmark = pytest.mark.anyio
 
 ID = "conversation-zebra"
-# Letters that no stemmer shortens and no other text here has.
+# Words that no stemmer shortens and that no other text of these tests contains.
 MARKERS = ("quixoplex", "vandrubel", "mizzentorp", "zebra", "oxyclamp", "jabberkin")
 
 
-@pytest.fixture(params=["compressed", "as it is"])
-def bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Bodies compressed, as they are, and raw, so that compression hides nothing from a look at the bytes."""
-    if request.param == "as it is":
+@pytest.fixture(params=["compressed", "raw"])
+def body_format(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Texts compressed as usual, and stored raw, so that compression hides nothing from the search for markers."""
+    if request.param == "raw":
         monkeypatch.setattr(TextCompression, "compress", lambda self, text: (0, text.encode()))
     return str(request.param)
 
@@ -50,66 +50,70 @@ async def memory(tmp_path: Path, clock: Clock) -> AsyncIterator[Memory]:
 
 
 async def fill(memory: Memory, conversation_id: str = ID, days: int = 30) -> None:
-    """Text, titles, summaries, names, call ids, branches, all with markers in them."""
-    said = [
+    """Stores a conversation whose texts, titles, summaries, names, call ids and branches all contain markers."""
+    turns = [
         NewTurn("user" if i % 2 == 0 else "assistant", f"quixoplex {i}: the vandrubel " + f"failed at step {i}. " * 25)
         for i in range(70)
     ]
-    said[3] = NewTurn("assistant", '{"command":"run mizzentorp"}', "oxyclamp", None, "call-jabberkin")
-    said[4] = NewTurn("tool", "mizzentorp", None, "2026-01-01T00:00:00Z", "call-jabberkin")
-    ids = (await memory.sync(said, conversation_id=conversation_id, space="zebra space", retention_days=days)).turn_ids
+    turns[3] = NewTurn("assistant", '{"command":"run mizzentorp"}', "oxyclamp", None, "call-jabberkin")
+    turns[4] = NewTurn("tool", "mizzentorp", None, "2026-01-01T00:00:00Z", "call-jabberkin")
+    ids = (await memory.sync(turns, conversation_id=conversation_id, space="zebra space", retention_days=days)).turn_ids
     await memory.append(NewTurn("user", "vandrubel elsewhere"), conversation_id=conversation_id, parent_id=ids[40])
     outline = await memory.outline(conversation_id, turn_id=ids[-1])
     closed = [node.id for node in outline if node.id is not None]
     await memory.add_summary(conversation_id, closed[0], Summary("agent", "All about the quixoplex"))
     for i in range(3):
-        await memory.append(NewTurn("user", f"what stays, number {i}"), conversation_id=f"other{i}")
+        await memory.append(NewTurn("user", f"stays, number {i}"), conversation_id=f"other{i}")
     listed = (await memory.conversations()).conversations
     assert len(listed) == 4
-    await memory.sync(said[:1])  # found by its first turn: the catalog knows its digest
+    await memory.sync(turns[:1])  # finds it by its first turn: now the catalog contains its digest
 
 
-def holding(folder: Path, *more: bytes) -> list[tuple[str, str]]:
+def find_markers(folder: Path, *more: bytes) -> list[tuple[str, str]]:
     files = raw_files(folder)
     assert files
-    wanted = [*(m.encode() for m in MARKERS), *more]
-    found = [(name, w.decode("latin-1")) for name, raw in files.items() for w in wanted if w in raw.lower() or w in raw]
+    markers = [*(m.encode() for m in MARKERS), *more]
+    found = [
+        (name, m.decode("latin-1")) for name, raw in files.items() for m in markers if m in raw.lower() or m in raw
+    ]
     return found + [(name, "its name") for name in files if "zebra" in name]
 
 
-async def roots(memory: Memory) -> bytes:
+async def root_digest(memory: Memory) -> bytes:
     return (await memory.turn(ID, "t0")).digest
 
 
-async def test_the_markers_can_be_seen_as_long_as_it_is_kept(tmp_path: Path, memory: Memory, bodies: str) -> None:
-    """The other tests look for them in vain: here is what they would see."""
+async def test_the_markers_are_found_as_long_as_the_conversation_is_stored(
+    tmp_path: Path, memory: Memory, body_format: str
+) -> None:
+    """Shows that the other tests would find markers that were left."""
     await fill(memory)
-    root = await roots(memory)
-    seen = holding(tmp_path, root)
+    root = await root_digest(memory)
+    seen = find_markers(tmp_path, root)
     assert {marker for _, marker in seen} >= {"quixoplex", "vandrubel", "zebra", root.decode("latin-1")}
     assert ("catalog.db", "zebra") in seen
 
 
-async def test_after_forgetting_no_byte_of_it_is_in_any_file(tmp_path: Path, memory: Memory, bodies: str) -> None:
+async def test_after_forgetting_no_marker_is_in_any_file(tmp_path: Path, memory: Memory, body_format: str) -> None:
     await fill(memory)
-    root = await roots(memory)
+    root = await root_digest(memory)
     receipt = await memory.forget(ID, ID)
-    assert holding(tmp_path, root) == []
+    assert find_markers(tmp_path, root) == []
     assert receipt.turns == 71
     assert len(receipt.checked) == 3
     assert len((await memory.conversations()).conversations) == 3
     await memory.close()
-    assert holding(tmp_path, root) == []
+    assert find_markers(tmp_path, root) == []
 
 
-async def test_after_expiry_and_a_sweep_no_byte_of_it_is_in_any_file(
-    tmp_path: Path, memory: Memory, clock: Clock, bodies: str
+async def test_after_expiry_and_a_sweep_no_marker_is_in_any_file(
+    tmp_path: Path, memory: Memory, clock: Clock, body_format: str
 ) -> None:
     await fill(memory, days=2)
-    root = await roots(memory)
+    root = await root_digest(memory)
     clock.now += 2 * DAY
     assert await memory.sweep() == [ID]
-    assert holding(tmp_path, root) == []
+    assert find_markers(tmp_path, root) == []
     assert len((await memory.conversations()).conversations) == 3
 
 
@@ -126,31 +130,31 @@ async def test_the_receipt_says_what_was_removed(tmp_path: Path, memory: Memory)
         await memory.forget(ID, ID)
 
 
-async def test_another_store_that_has_the_file_open_sees_it_gone_and_begins_anew(
+async def test_another_store_that_has_the_file_open_finds_it_removed_and_creates_a_new_one(
     tmp_path: Path, memory: Memory, clock: Clock
 ) -> None:
     await fill(memory)
     other = memory_over(SqliteStore(tmp_path), lambda: clock.now)
     await other.append(NewTurn("user", "the other has it open"), conversation_id=ID)
     await memory.forget(ID, ID)
-    assert holding(tmp_path) == []
+    assert find_markers(tmp_path) == []
     with pytest.raises(UnknownConversation):
         await other.info(ID)
     with pytest.raises(UnknownConversation):
         await other._store.turns(ID, [1])
-    begun = await other.append(NewTurn("user", "a new beginning"), conversation_id=ID)
-    assert (begun.index, begun.parent_id) == (0, None)
-    assert (await memory.turn(ID, "t0")).content == "a new beginning"
+    created = await other.append(NewTurn("user", "a new start"), conversation_id=ID)
+    assert (created.index, created.parent_id) == (0, None)
+    assert (await memory.turn(ID, "t0")).content == "a new start"
     assert (await memory.info(ID)).turns == 1
     await other.close()
-    assert (await memory.info(ID)).turns == 1, "closing the other's old file took nothing of the new one"
+    assert (await memory.info(ID)).turns == 1, "closing the old file removed nothing of the new one"
     assert await memory.verify(ID) == []
 
 
-async def test_a_stale_edge_does_not_reach_into_the_new_conversation(
+async def test_a_cached_edge_of_a_forgotten_conversation_is_not_used_for_the_new_one(
     tmp_path: Path, memory: Memory, clock: Clock
 ) -> None:
-    """Forgotten and begun again by one process, while another still has an edge of the old one in hand."""
+    """One process forgets the conversation and creates it again while another has an edge of the old one cached."""
     other = memory_over(SqliteStore(tmp_path), lambda: clock.now)
     await other.append(NewTurn("user", "old"), conversation_id=ID)
     await memory.forget(ID, ID)
@@ -163,34 +167,34 @@ async def test_a_stale_edge_does_not_reach_into_the_new_conversation(
     await other.close()
 
 
-@pytest.mark.parametrize("verb", ["nodes", "turns", "pieces_of", "summaries"])
-async def test_forgotten_and_begun_anew_between_two_reads_an_append_goes_to_the_new_one(
-    tmp_path: Path, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch, verb: str
+@pytest.mark.parametrize("operation", ["nodes", "turns", "pieces_of", "summaries"])
+async def test_an_append_goes_to_the_new_conversation_if_the_old_one_is_forgotten_between_two_reads(
+    tmp_path: Path, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """Whatever the append was just about to read of the old one."""
+    """Whichever read of the old one is the next."""
     await fill(memory)
     store = SqliteStore(tmp_path)
     other = memory_over(store, lambda: clock.now)
-    read = getattr(store, verb)
+    read = getattr(store, operation)
 
-    async def read_later(*asked: object, **how: object) -> object:
-        monkeypatch.setattr(store, verb, read)
+    async def replace_then_read(*args: object, **options: object) -> object:
+        monkeypatch.setattr(store, operation, read)
         await memory.forget(ID, ID)
         clock.now += 0.001
         await memory.append(NewTurn("user", "new"), conversation_id=ID)
-        return await read(*asked, **how)
+        return await read(*args, **options)
 
-    monkeypatch.setattr(store, verb, read_later)
+    monkeypatch.setattr(store, operation, replace_then_read)
     done = await other.append(NewTurn("user", "after new"), conversation_id=ID)
     await other.close()
     assert (done.index, (await memory.info(ID)).turns) == (1, 2)
     assert await memory.verify(ID) == []
 
 
-async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
+async def test_an_interrupted_removal_is_completed_by_the_next_sweep(
     tmp_path: Path, memory: Memory, clock: Clock
 ) -> None:
-    """Killed after the mark and before the unlinking: invisible at once, gone with the sweep."""
+    """Killed after marking the file and before unlinking it: it is invisible at once and removed by the sweep."""
     await fill(memory)
     async with memory._store._use(ID) as file:  # type: ignore[attr-defined]
         await file.connection.run(lambda db: db.execute("UPDATE conversation SET forgotten = 1"))
@@ -199,12 +203,12 @@ async def test_a_forgetting_that_was_cut_short_is_ended_by_the_next_sweep(
     assert len((await memory.conversations()).conversations) == 3
     await memory.close()
     await memory.sweep()
-    assert holding(tmp_path) == []
+    assert find_markers(tmp_path) == []
 
 
 @pytest.fixture
-async def log_alone(tmp_path: Path, memory: Memory) -> Path:
-    """A write-ahead log whose file was deleted: by hand, or by a process that was killed between two unlinks."""
+async def orphan_log(tmp_path: Path, memory: Memory) -> Path:
+    """A write-ahead log whose database was deleted: by hand, or by a process that was killed between two unlinks."""
     await fill(memory)
     file = tmp_path / FOLDER / file_name(ID)
     log = file.with_name(file.name + "-wal")
@@ -215,31 +219,31 @@ async def log_alone(tmp_path: Path, memory: Memory) -> Path:
     return log
 
 
-async def test_a_log_without_its_file_is_not_taken_for_the_next_ones(log_alone: Path, memory: Memory) -> None:
-    assert (await memory.append(NewTurn("user", "begun anew"), conversation_id=ID)).index == 0
-    assert [turn.content for turn in await memory.history(ID)] == ["begun anew"]
+async def test_an_orphan_log_is_not_applied_to_a_new_file(orphan_log: Path, memory: Memory) -> None:
+    assert (await memory.append(NewTurn("user", "started again"), conversation_id=ID)).index == 0
+    assert [turn.content for turn in await memory.history(ID)] == ["started again"]
     assert await memory.verify(ID) == []
 
 
-async def test_a_log_without_its_file_goes_when_its_conversation_is_forgotten(
-    tmp_path: Path, log_alone: Path, memory: Memory
+async def test_an_orphan_log_is_removed_when_its_conversation_is_forgotten(
+    tmp_path: Path, orphan_log: Path, memory: Memory
 ) -> None:
     with pytest.raises(UnknownConversation):
         await memory.forget(ID, ID)
-    assert holding(tmp_path) == []
+    assert find_markers(tmp_path) == []
 
 
-async def test_a_log_without_its_file_is_swept_after_a_while(
-    tmp_path: Path, log_alone: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+async def test_an_orphan_log_is_swept_after_a_while(
+    tmp_path: Path, orphan_log: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await memory.sweep()
-    assert log_alone.name in str(raw_files(tmp_path).keys()), "its file may be on its way here"
+    assert orphan_log.name in str(raw_files(tmp_path).keys()), "its database may still be copied here"
     monkeypatch.setattr(file_lifecycle, "ORPHAN_SECONDS", 0)
     await memory.sweep()
-    assert holding(tmp_path) == []
+    assert find_markers(tmp_path) == []
 
 
-async def test_forgetting_while_other_processes_append_loses_nothing_acknowledged_since(
+async def test_forgetting_while_other_processes_append_loses_nothing_acknowledged_afterwards(
     tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Clock, "now", property(lambda _: time.time()))
@@ -251,16 +255,16 @@ async def test_forgetting_while_other_processes_append_loses_nothing_acknowledge
             except UnknownConversation:
                 if all(process.poll() is not None for process in processes):
                     break
-        said = [acknowledged(process) for process in processes]
+        stored = [acknowledged(process) for process in processes]
     assert receipts
-    texts = [text for each in said for text in each.values()]
+    texts = [text for each in stored for text in each.values()]
     assert len(texts) == 180
     await memory.append(NewTurn("user", "the end"), conversation_id=ID)
     state = await memory._store.load(ID, time.time())
     assert state is not None
     left = [turn.content for turn in await memory._store.turns(ID, range(1, state.next_seq))]
     assert await memory.verify(ID) == []
-    assert sum(receipt.turns for receipt in receipts) + len(left) == 180 + 1, "each is in one or the other"
+    assert sum(receipt.turns for receipt in receipts) + len(left) == 180 + 1, "each turn is in one or the other"
     assert set(left[:-1]) <= set(texts)
     forgotten = set(texts) - set(left)
     await memory.close()

@@ -1,4 +1,4 @@
-"""The files themselves: whose they are, what is refused, what may be lost, what stays open."""
+"""Conversations' files: which are refused, what damage does, what stays open."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from tests.stores.samples import memory_over, sample_turns
 pytestmark = pytest.mark.anyio
 
 
-def opened(data: Path, durability: Durability = "normal") -> Memory:
+def open_memory(data: Path, durability: Durability = "normal") -> Memory:
     return memory_over(SqliteStore(data, durability=durability), lambda: NOW)
 
 
-async def filled(data: Path, *names: str) -> None:
-    memory = opened(data)
+async def fill(data: Path, *names: str) -> None:
+    memory = open_memory(data)
     for name in names:
         await memory.sync(sample_turns(30, f"the parser of {name}"), conversation_id=name)
     await memory.close()
 
 
-async def listed(memory: Memory) -> list[str]:
+async def list_ids(memory: Memory) -> list[str]:
     return [info.conversation_id for info in (await memory.conversations(limit=100)).conversations]
 
 
@@ -51,20 +51,20 @@ def path_of(data: Path, name: str) -> Path:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Only for folders that no store of this process has open."""
+    """The bytes of every file below a folder. Only for folders that no store of this process has open."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-# ------------------------------------------------------------ whose file it is
+# ------------------------------------------------------------ files that are refused
 
 
-async def test_a_file_of_a_newer_format_is_refused_and_not_touched(tmp_path: Path) -> None:
-    await filled(tmp_path, "new", "old")
+async def test_a_file_of_a_newer_format_is_refused_and_not_changed(tmp_path: Path) -> None:
+    await fill(tmp_path, "new", "old")
     with closing(sqlite3.connect(path_of(tmp_path, "new"), isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
     before = bytes_of(tmp_path / FOLDER)
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     for attempt in (
         lambda: memory.info("new"),
         lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),
@@ -72,19 +72,19 @@ async def test_a_file_of_a_newer_format_is_refused_and_not_touched(tmp_path: Pat
     ):
         with pytest.raises(NewerFormat, match=f"format {schema.FORMAT + 1}"):
             await attempt()
-    assert await listed(memory) == ["old"]
+    assert await list_ids(memory) == ["old"]
     assert await memory.sweep() == []
     await memory.close()
     assert bytes_of(tmp_path / FOLDER) == before
 
 
-async def test_a_newer_format_that_still_lies_in_the_write_ahead_log_is_refused(tmp_path: Path) -> None:
-    await filled(tmp_path, "c")
+async def test_a_newer_format_that_is_still_in_the_write_ahead_log_is_refused(tmp_path: Path) -> None:
+    await fill(tmp_path, "c")
     path = path_of(tmp_path, "c")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA wal_autocheckpoint = 0")
         other.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
-        memory = opened(tmp_path)
+        memory = open_memory(tmp_path)
         with pytest.raises(NewerFormat):
             await memory.info("c")
         assert other.execute("PRAGMA user_version").fetchone() == (schema.FORMAT + 1,)
@@ -92,10 +92,10 @@ async def test_a_newer_format_that_still_lies_in_the_write_ahead_log_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "sqlite", "folder"])
-async def test_what_is_not_ours_is_refused_passed_over_and_not_touched(
+async def test_a_file_that_is_not_ours_is_refused_skipped_and_not_changed(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await filled(tmp_path, "ours")
+    await fill(tmp_path, "ours")
     path = path_of(tmp_path, "theirs")
     if kind == "sqlite":
         with closing(sqlite3.connect(path)) as db:
@@ -105,43 +105,45 @@ async def test_what_is_not_ours_is_refused_passed_over_and_not_touched(
     else:
         path.write_text("My notes\n" * 50 if kind == "text" else "", encoding="utf-8")
     before = bytes_of(tmp_path / FOLDER)
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     with pytest.raises(StoreUnavailable):
         await memory.info("theirs")
     with pytest.raises(StoreUnavailable):
         await memory.append(NewTurn("user", "x"), conversation_id="theirs")
     with pytest.raises(StoreUnavailable):
         await memory.forget("theirs", "theirs")
-    assert await listed(memory) == ["ours"]
+    assert await list_ids(memory) == ["ours"]
     assert f"Skipped {path}" in caplog.text
     assert await memory.sweep() == []
     await memory.close()
     assert bytes_of(tmp_path / FOLDER) == before
 
 
-async def test_a_damaged_file_is_told_and_can_be_forgotten(tmp_path: Path) -> None:
-    await filled(tmp_path, "c", "other")
+async def test_a_damaged_file_is_reported_and_can_be_forgotten(tmp_path: Path) -> None:
+    await fill(tmp_path, "c", "other")
     path = path_of(tmp_path, "c")
     whole = path.read_bytes()
     path.write_bytes(whole[:200] + b"\xff" * (len(whole) - 200))
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     with pytest.raises(BrokenHistory):
         await memory.info("c")
-    assert await listed(memory) == ["other"]
+    assert await list_ids(memory) == ["other"]
     assert (await memory.forget("c", "c")).bytes >= len(whole)
     assert not path.exists()
     await memory.close()
 
 
 @pytest.mark.parametrize(
-    "harm", ["body = x'00112233', codec = 1", "codec = 7", "codec = 0, body = x'ff'", "role = 99", "tokens = 'many'"]
+    "damage", ["body = x'00112233', codec = 1", "codec = 7", "codec = 0, body = x'ff'", "role = 99", "tokens = 'many'"]
 )
-async def test_a_damaged_turn_is_found_by_verifying_and_is_not_in_the_way_of_others(tmp_path: Path, harm: str) -> None:
-    await filled(tmp_path, "c", "other")
+async def test_a_damaged_turn_is_found_by_verify_and_does_not_affect_other_conversations(
+    tmp_path: Path, damage: str
+) -> None:
+    await fill(tmp_path, "c", "other")
     with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
-        db.execute(f"UPDATE turns SET {harm} WHERE seq = 9")
+        db.execute(f"UPDATE turns SET {damage} WHERE seq = 9")
         db.commit()
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     faults = await memory.verify("c")
     assert len(faults) == 1
     assert "turn number 9" in faults[0] or "t8-" in faults[0] or "branch from turn number 1" in faults[0]
@@ -150,12 +152,12 @@ async def test_a_damaged_turn_is_found_by_verifying_and_is_not_in_the_way_of_oth
     await memory.close()
 
 
-async def test_a_damaged_text_is_told_by_who_reads_it(tmp_path: Path) -> None:
-    await filled(tmp_path, "c")
+async def test_reading_a_damaged_text_is_an_error_that_names_verify(tmp_path: Path) -> None:
+    await fill(tmp_path, "c")
     with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
         db.execute("UPDATE turns SET body = x'00112233', codec = 1")
         db.commit()
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     with pytest.raises(BrokenHistory, match="verify"):
         await memory.turn("c", "t3")
     with pytest.raises(BrokenHistory, match="verify"):
@@ -165,9 +167,9 @@ async def test_a_damaged_text_is_told_by_who_reads_it(tmp_path: Path) -> None:
     await memory.close()
 
 
-async def test_a_damaged_conversation_that_has_expired_keeps_no_other_from_being_swept(tmp_path: Path) -> None:
+async def test_a_damaged_expired_conversation_does_not_keep_others_from_being_swept(tmp_path: Path) -> None:
     names = [f"c{i}" for i in range(4)]
-    await filled(tmp_path, *names)
+    await fill(tmp_path, *names)
     memory = memory_over(SqliteStore(tmp_path), lambda: NOW + 31 * DAY)
     await memory.conversations()
     catalog = (tmp_path / "catalog.db").stat().st_ino
@@ -178,7 +180,7 @@ async def test_a_damaged_conversation_that_has_expired_keeps_no_other_from_being
         raw = bytearray(path_of(tmp_path, name).read_bytes())
         raw[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
         path_of(tmp_path, name).write_bytes(raw)
-        os.utime(path_of(tmp_path, name), ns=(state.st_atime_ns, state.st_mtime_ns))  # the catalog sees no change
+        os.utime(path_of(tmp_path, name), ns=(state.st_atime_ns, state.st_mtime_ns))  # the catalog notices no change
     assert await memory.sweep() == ["c0", "c1", "c3"]
     assert (tmp_path / "catalog.db").stat().st_ino == catalog
     assert (await memory.forget("c2", "c2")).bytes > 0
@@ -188,66 +190,66 @@ async def test_a_damaged_conversation_that_has_expired_keeps_no_other_from_being
 # ------------------------------------------------------------ the catalog is a cache
 
 
-@pytest.mark.parametrize("harm", ["gone", "text", "torn", "other format", "pages"])
-async def test_harm_to_the_catalog_loses_nothing(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["deleted", "text", "torn", "other format", "pages"])
+async def test_damage_to_the_catalog_loses_nothing(tmp_path: Path, damage: str) -> None:
     names = [f"c{i}" for i in range(12)]
-    await filled(tmp_path, *names)
-    memory = opened(tmp_path)
+    await fill(tmp_path, *names)
+    memory = open_memory(tmp_path)
     before = (await memory.conversations(limit=100)).conversations
     await memory.close()
     catalog = tmp_path / "catalog.db"
     raw = catalog.read_bytes()
-    if harm == "gone":
+    if damage == "deleted":
         catalog.unlink()
-    elif harm == "other format":
+    elif damage == "other format":
         with closing(sqlite3.connect(catalog)) as db:
             db.execute("PRAGMA user_version = 99")
     else:
-        spoilt = {"text": b"not a database at all\n" * 400, "torn": raw[:1000], "pages": raw[:4096] + b"\xff" * 30_000}
-        catalog.write_bytes(spoilt[harm])
-    memory = opened(tmp_path)
+        damaged = {"text": b"not a database at all\n" * 400, "torn": raw[:1000], "pages": raw[:4096] + b"\xff" * 30_000}
+        catalog.write_bytes(damaged[damage])
+    memory = open_memory(tmp_path)
     assert (await memory.conversations(limit=100)).conversations == before
     found = await memory.sync(sample_turns(30, "the parser of c3"))
     assert (found.conversation_id, found.known, found.appended) == ("c3", 30, 0)
     await memory.close()
 
 
-async def test_a_catalog_damaged_while_it_is_open_is_made_anew(tmp_path: Path) -> None:
-    await filled(tmp_path, *(f"c{i}" for i in range(12)))
-    memory = opened(tmp_path)
-    assert len(await listed(memory)) == 12
-    with closing(sqlite3.connect(tmp_path / "catalog.db")) as db:  # as a disk error would: the root page of a table
+async def test_a_catalog_damaged_while_it_is_open_is_rebuilt(tmp_path: Path) -> None:
+    await fill(tmp_path, *(f"c{i}" for i in range(12)))
+    memory = open_memory(tmp_path)
+    assert len(await list_ids(memory)) == 12
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as db:  # like a disk error: the root page of a table
         db.execute("PRAGMA writable_schema = ON")
         db.execute("UPDATE sqlite_schema SET rootpage = 9999 WHERE name = 'files'")
         db.commit()
-    assert len(await listed(memory)) == 12
+    assert len(await list_ids(memory)) == 12
     await memory.close()
 
 
-async def test_a_catalog_deleted_while_it_is_open_is_made_anew(tmp_path: Path) -> None:
-    await filled(tmp_path, "kept", "left")
-    memory, other = opened(tmp_path), opened(tmp_path)
-    verbs: list[Callable[[], Awaitable[object]]] = [
-        lambda: memory.info("kept"),  # opens a file
+async def test_a_catalog_deleted_while_it_is_open_is_rebuilt(tmp_path: Path) -> None:
+    await fill(tmp_path, "stays", "leaves")
+    memory, other = open_memory(tmp_path), open_memory(tmp_path)
+    operations: list[Callable[[], Awaitable[object]]] = [
+        lambda: memory.info("stays"),  # opens a file
         lambda: memory.conversations(),
-        lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),  # makes one
-        lambda: memory.forget("left", "left"),
+        lambda: memory.append(NewTurn("user", "x"), conversation_id="new"),  # creates one
+        lambda: memory.forget("leaves", "leaves"),
         lambda: memory.sweep(),
-        lambda: memory.model_usage("kept"),
+        lambda: memory.model_usage("stays"),
     ]
-    assert await listed(memory) == await listed(other) == ["kept", "left"]
-    for verb in verbs:
+    assert await list_ids(memory) == await list_ids(other) == ["leaves", "stays"]
+    for operation in operations:
         (tmp_path / "catalog.db").unlink()
-        await verb()
-        assert await listed(other) == await listed(memory)
-    assert sorted(await listed(memory)) == ["kept", "new"]
+        await operation()
+        assert await list_ids(other) == await list_ids(memory)
+    assert sorted(await list_ids(memory)) == ["new", "stays"]
     for one in (memory, other):
         (tmp_path / "catalog.db").unlink(missing_ok=True)
         await one.close()
 
 
-async def test_who_has_a_deleted_catalog_open_locks_the_one_made_since(tmp_path: Path) -> None:
-    await filled(tmp_path, "c")
+async def test_a_store_with_a_deleted_catalog_open_locks_the_one_created_since(tmp_path: Path) -> None:
+    await fill(tmp_path, "c")
     first, second = Catalog(tmp_path), Catalog(tmp_path)
     await first.connect()
     (tmp_path / "catalog.db").unlink()
@@ -267,41 +269,41 @@ async def test_who_has_a_deleted_catalog_open_locks_the_one_made_since(tmp_path:
         await catalog.close()
 
 
-async def test_a_folder_deleted_while_it_is_open_begins_anew(tmp_path: Path) -> None:
+async def test_a_folder_deleted_while_it_is_open_is_created_again(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    await filled(data, "c")
-    memory = opened(data)
-    assert await listed(memory) == ["c"]
+    await fill(data, "c")
+    memory = open_memory(data)
+    assert await list_ids(memory) == ["c"]
     shutil.rmtree(data)
-    assert await listed(memory) == []
+    assert await list_ids(memory) == []
     with pytest.raises(UnknownConversation):
         await memory.info("c")
     assert (await memory.append(NewTurn("user", "x"), conversation_id="c")).index == 0
-    assert await listed(memory) == ["c"]
+    assert await list_ids(memory) == ["c"]
     await memory.close()
 
 
 async def test_a_file_copied_into_another_data_directory_is_a_conversation_there(tmp_path: Path) -> None:
-    await filled(tmp_path / "here", "c", "d")
-    there = opened(tmp_path / "there")
-    assert await listed(there) == []
+    await fill(tmp_path / "here", "c", "d")
+    there = open_memory(tmp_path / "there")
+    assert await list_ids(there) == []
     shutil.copy(path_of(tmp_path / "here", "c"), path_of(tmp_path / "there", "c"))
-    assert await listed(there) == ["c"]
+    assert await list_ids(there) == ["c"]
     assert (await there.sync(sample_turns(31, "the parser of c"))).appended == 1
     assert await there.verify("c") == []
     await there.close()
 
 
-async def test_a_copy_under_another_name_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    await filled(tmp_path, "c")
+async def test_a_copy_under_another_name_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await fill(tmp_path, "c")
     shutil.copy(path_of(tmp_path, "c"), tmp_path / FOLDER / "my backup.ctxmem")
-    memory = opened(tmp_path)
-    assert await listed(memory) == ["c"]
+    memory = open_memory(tmp_path)
+    assert await list_ids(memory) == ["c"]
     assert f"whose file must be called {file_name('c')}" in caplog.text
     await memory.close()
 
 
-def test_names_differ_on_any_file_system() -> None:
+def test_file_names_differ_on_any_file_system() -> None:
     names = [file_name(name) for name in (*ODD_IDS, *(f"x{i}" for i in range(200)))]
     assert len({unicodedata.normalize("NFKC", name).casefold() for name in names}) == len(names)
     for name in names:
@@ -313,12 +315,12 @@ def test_names_differ_on_any_file_system() -> None:
 # ------------------------------------------------------------ formats
 
 
-def schema_of(db: sqlite3.Connection) -> list[tuple[object, ...]]:
+def read_schema(db: sqlite3.Connection) -> list[tuple[object, ...]]:
     found = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
     return [*found, *(db.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "application_id"))]
 
 
-def test_migrating_step_by_step_gives_the_schema_made_from_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrating_step_by_step_gives_the_same_schema_as_creating_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = (*schema.MIGRATIONS, "CREATE TABLE later (a);\nCREATE INDEX later_a ON later (a);\n")
     whole, stepwise = (sqlite3.connect(":memory:", isolation_level=None) for _ in range(2))
     for count in range(1, len(steps) + 1):
@@ -327,48 +329,48 @@ def test_migrating_step_by_step_gives_the_schema_made_from_scratch(monkeypatch: 
         schema.migrate(stepwise)
         assert stepwise.execute("PRAGMA user_version").fetchone() == (count,)
     schema.migrate(whole)
-    assert schema_of(stepwise) == schema_of(whole)
+    assert read_schema(stepwise) == read_schema(whole)
     for db in (whole, stepwise):
         db.close()
 
 
-async def test_a_file_of_the_format_before_is_migrated_when_it_is_opened(
+async def test_a_file_of_an_older_format_is_migrated_when_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await filled(tmp_path, "c")
+    await fill(tmp_path, "c")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE later (a);\n"))
     monkeypatch.setattr(schema, "FORMAT", schema.FORMAT + 1)
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     assert await memory.verify("c") == []
     await memory.close()
     with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
         assert db.execute("SELECT count(*) FROM later").fetchone() == (0,)
 
 
-# ------------------------------------------------------------ places that can't be used
+# ------------------------------------------------------------ unusable data directories
 
 
-@pytest.mark.parametrize("in_the_way", ["data", "conversations", "catalog"])
-async def test_a_data_directory_that_can_not_be_used_is_told_with_a_remedy(tmp_path: Path, in_the_way: str) -> None:
+@pytest.mark.parametrize("blocked", ["data", "conversations", "catalog"])
+async def test_a_data_directory_that_can_not_be_used_is_reported_with_a_remedy(tmp_path: Path, blocked: str) -> None:
     data = tmp_path / "data"
-    if in_the_way == "data":
+    if blocked == "data":
         data.write_text("a file", encoding="utf-8")
     else:
         data.mkdir()
-        if in_the_way == "catalog":
+        if blocked == "catalog":
             (data / "catalog.db").mkdir()
         else:
             (data / FOLDER).write_text("a file", encoding="utf-8")
-    memory = opened(data)
+    memory = open_memory(data)
     for attempt in (
         lambda: memory.append(NewTurn("user", "x"), conversation_id="c"),
         lambda: memory.conversations(),
         lambda: memory.sweep(),
     ):
-        with pytest.raises(StoreUnavailable) as told:
+        with pytest.raises(StoreUnavailable) as caught:
             await attempt()
-        assert "directory" in str(told.value)
-        assert told.value.hint
+        assert "directory" in str(caught.value)
+        assert caught.value.hint
     with pytest.raises((StoreUnavailable, UnknownConversation)):
         await memory.info("c")
     await memory.close()
@@ -390,7 +392,7 @@ async def test_durability_sets_synchronous(tmp_path: Path, durability: Durabilit
 
 
 async def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     done = await memory.sync([NewTurn("user", os.urandom(3_000_000).hex())], conversation_id="c")
     for turn in sample_turns(40):
         await memory.append(turn, conversation_id="c")
@@ -401,13 +403,13 @@ async def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
     assert not wal.exists()
 
 
-async def test_a_long_conversation_is_read_by_a_process_that_did_not_make_its_dictionaries(tmp_path: Path) -> None:
+async def test_a_long_conversation_is_read_by_a_store_that_did_not_make_its_dictionaries(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, durability="normal")
     state, texts = new_state(), list[str]()
     for n in range(4):
-        said = [f"turn {n}.{i}: " + f"the parser failed on line {i * n} of limits.py\n" * 18 for i in range(500)]
-        await store.commit(commit := extend(state, said), NOW)
-        state, texts = commit.state, texts + said
+        added = [f"turn {n}.{i}: " + f"the parser failed on line {i * n} of limits.py\n" * 18 for i in range(500)]
+        await store.commit(commit := extend(state, added), NOW)
+        state, texts = commit.state, texts + added
     await store.close()
     with closing(sqlite3.connect(path_of(tmp_path, "c"))) as db:
         assert db.execute("SELECT count(*) FROM dictionaries").fetchone()[0] >= 1
@@ -421,7 +423,7 @@ async def test_a_long_conversation_is_read_by_a_process_that_did_not_make_its_di
 
 
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def no_resources_left() -> Iterator[None]:
     threads = set(threading.enumerate())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -429,16 +431,16 @@ def nothing_left() -> Iterator[None]:
         gc.collect()
     assert [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)] == []
     for thread in set(threading.enumerate()) - threads:
-        thread.join(5)  # told to stop, it may need an instant for it
+        thread.join(5)  # it was told to stop and may need an instant
         assert not thread.is_alive()
 
 
 def open_files(folder: Path) -> set[str]:
-    there = Path("/proc/self/fd")
-    if not there.exists():
-        pytest.skip("only Linux tells which files are open")
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("only Linux lists open files in /proc")
     found = set()
-    for fd in there.iterdir():
+    for fd in descriptors.iterdir():
         try:
             found.add(str(fd.readlink()))
         except OSError:
@@ -446,9 +448,11 @@ def open_files(folder: Path) -> set[str]:
     return {name for name in found if name.startswith(str(folder))}
 
 
-async def test_idle_files_are_closed_and_nothing_is_left_at_the_end(tmp_path: Path, nothing_left: None) -> None:
+async def test_idle_files_are_closed_and_nothing_is_left_open_at_the_end(
+    tmp_path: Path, no_resources_left: None
+) -> None:
     before = set(threading.enumerate())
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     names = [f"c{i}" for i in range(3 * FILES_OPEN_MAX)]
 
     async def use(name: str) -> None:
@@ -467,10 +471,10 @@ async def test_idle_files_are_closed_and_nothing_is_left_at_the_end(tmp_path: Pa
     assert open_files(tmp_path) == set()
 
 
-async def test_nothing_is_left_open_after_errors_and_forgetting(tmp_path: Path, nothing_left: None) -> None:
+async def test_nothing_is_left_open_after_errors_and_forgetting(tmp_path: Path, no_resources_left: None) -> None:
     (tmp_path / FOLDER).mkdir()
     path_of(tmp_path, "theirs").write_text("a text", encoding="utf-8")
-    memory = opened(tmp_path)
+    memory = open_memory(tmp_path)
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
             await memory.info("theirs")
@@ -484,9 +488,9 @@ async def test_nothing_is_left_open_after_errors_and_forgetting(tmp_path: Path, 
     assert open_files(tmp_path) == set()
 
 
-async def test_an_opening_that_failed_has_ended_its_thread_when_it_is_told(tmp_path: Path) -> None:
-    """Else the thread's last word may find the event loop closed, and it dies with a traceback."""
-    await filled(tmp_path, "new")
+async def test_the_thread_of_a_failed_opening_has_ended_when_the_error_is_raised(tmp_path: Path) -> None:
+    """Otherwise the thread's last message may find the event loop closed, and the thread dies with a traceback."""
+    await fill(tmp_path, "new")
     with closing(sqlite3.connect(path_of(tmp_path, "new"))) as db:
         db.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
     store = SqliteStore(tmp_path)
@@ -499,8 +503,8 @@ async def test_an_opening_that_failed_has_ended_its_thread_when_it_is_told(tmp_p
     await store.close()
 
 
-async def test_a_store_can_be_used_again_after_it_was_closed(tmp_path: Path, nothing_left: None) -> None:
-    memory = opened(tmp_path)
+async def test_a_store_can_be_used_again_after_it_was_closed(tmp_path: Path, no_resources_left: None) -> None:
+    memory = open_memory(tmp_path)
     await memory.append(NewTurn("user", "x"), conversation_id="c")
     await memory.close()
     assert (await memory.info("c")).turns == 1

@@ -1,8 +1,8 @@
-"""A process that writes: `python -m tests.stores.writer DATA ID SEED HOW_MANY [BYTES_MAX]`.
+"""A process that writes: `python -m tests.stores.writer DATA ID SEED COUNT [BYTES_MAX]`.
 
-Says "ready", waits for a line on stdin, then appends turns, and after each acknowledgement says its id, a space and
-its text, at once. With BYTES_MAX no file may grow beyond it (a disk that is full). Says "full" for each append that
-was refused.
+Prints "ready", waits for a line on stdin, then appends turns. After each acknowledgement it prints the turn's id, a
+space and its text, and flushes. With BYTES_MAX no file may grow beyond it, as on a full disk; it prints "full" for each
+append that was refused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 
-def say(words: str) -> None:
-    sys.stdout.write(words + "\n")
+def print_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def limited(bytes_max: int) -> None:
+def limit_file_size(bytes_max: int) -> None:
     import resource
     import signal
 
@@ -32,29 +32,29 @@ def limited(bytes_max: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
 
 
-async def write(data: Path, conversation_id: str, seed: str, how_many: int) -> None:
+async def write(data: Path, conversation_id: str, seed: str, count: int) -> None:
     memory = Memory(SqliteStore(data), ExtractiveSummarizer())
     try:
-        await append(memory, conversation_id, seed, how_many)
+        await append(memory, conversation_id, seed, count)
     finally:
         await memory.close()
 
 
-async def append(memory: Memory, conversation_id: str, seed: str, how_many: int) -> None:
-    random_words = random.Random(seed)
-    say("ready")
+async def append(memory: Memory, conversation_id: str, seed: str, count: int) -> None:
+    randoms = random.Random(seed)
+    print_line("ready")
     sys.stdin.readline()
-    for i in range(how_many):
-        words = " ".join(f"w{random_words.randrange(10**9)}" for _ in range(random_words.randrange(2, 60)))
+    for i in range(count):
+        words = " ".join(f"w{randoms.randrange(10**9)}" for _ in range(randoms.randrange(2, 60)))
         try:
             done = await memory.append(NewTurn("user", f"{seed}.{i} {words}"), conversation_id=conversation_id)
-            say(f"{done.turn_id} {seed}.{i} {words}")
+            print_line(f"{done.turn_id} {seed}.{i} {words}")
         except StoreUnavailable:
-            say("full")
+            print_line("full")
 
 
 if __name__ == "__main__":
-    _, data, conversation_id, seed, how_many, *bytes_max = sys.argv
+    _, data, conversation_id, seed, count, *bytes_max = sys.argv
     if bytes_max:
-        limited(int(bytes_max[0]))
-    asyncio.run(write(Path(data), conversation_id, seed, int(how_many)))
+        limit_file_size(int(bytes_max[0]))
+    asyncio.run(write(Path(data), conversation_id, seed, int(count)))

@@ -1,4 +1,4 @@
-"""Starts the writer as a process of its own and hears what it says."""
+"""Starts the writer in processes of its own and reads its output."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Process = subprocess.Popen[str]
 
 
 @contextmanager
-def writers(data: Path, *told: Sequence[object]) -> Iterator[list[Process]]:
-    """One process for each (conversation id, seed, how many, ...); they begin together."""
+def writers(data: Path, *arguments: Sequence[object]) -> Iterator[list[Process]]:
+    """Starts one process for each (conversation id, seed, count, ...). They begin to write together."""
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.stores.writer", str(data), *map(str, each)],
@@ -26,15 +26,15 @@ def writers(data: Path, *told: Sequence[object]) -> Iterator[list[Process]]:
             text=True,
             encoding="utf-8",
         )
-        for each in told
+        for each in arguments
     ]
     try:
         for process in started:
             assert process.stdout is not None
             assert process.stdin is not None
-            said = process.stdout.readline()
-            if said != "ready\n":
-                raise AssertionError(said + process.communicate()[1])
+            line = process.stdout.readline()
+            if line != "ready\n":
+                raise AssertionError(line + process.communicate()[1])
         for process in started:
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -47,7 +47,7 @@ def writers(data: Path, *told: Sequence[object]) -> Iterator[list[Process]]:
 
 
 def acknowledged(process: Process) -> dict[str, str]:
-    """Turn ids and texts the process was told are kept, once it has ended well."""
+    """The ids and texts of the turns that were acknowledged to the process. It must have ended with success."""
     out, err = process.communicate(timeout=60)
     assert not err, err
     assert process.returncode == 0
@@ -55,6 +55,6 @@ def acknowledged(process: Process) -> dict[str, str]:
 
 
 def turns_in(out: str) -> dict[str, str]:
-    """Whole lines only: the last one of a killed process may be torn."""
+    """The turns in a writer's output. Only whole lines count: the last one of a killed process may be cut off."""
     lines = [line[:-1] for line in out.splitlines(keepends=True) if line.endswith("\n")]
     return dict(line.split(" ", 1) for line in lines if line.startswith("t"))
