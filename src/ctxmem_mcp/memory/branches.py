@@ -1,6 +1,6 @@
-"""Branches without copies: the runs of a store, read as the chain of turns that leads to one of them.
+"""Branches without copies: the chain of turns that leads to a turn, read off a store's runs.
 
-run 1   1 2 3 4 5 6        seqs; run 2 follows turn 3, run 3 follows turn 8
+run 1   1 2 3 4 5 6        seqs; run 2 follows turn 3, run 3 turn 8
 run 2         └ 7 8 9      lineage of 10 = (1..3) (7..8) (10..10), indexes 0..5
 run 3             └ 10
 """
@@ -16,7 +16,7 @@ from ctxmem_mcp.stores.base import Run, State
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Turns first_seq..last_seq of one run, the first of them at first_index of the chain."""
+    """Turns first_seq..last_seq of one run, of which the first is at index first_index of the branch."""
 
     first_seq: int
     last_seq: int
@@ -30,13 +30,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The chain of turns up to and including one; empty before the first turn."""
+    """The chain of turns up to and including one; empty before the first turn of the conversation."""
 
     segments: tuple[Segment, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Run], seq: int) -> Lineage:
-        """The lineage of turn `seq` (0: the empty one)."""
+        """Returns the lineage of turn `seq` (0: the empty one)."""
         starts = [run.first_seq for run in runs]
         segments: list[Segment] = []
         while seq:
@@ -55,17 +55,18 @@ class Lineage:
         return self.segments[-1].last_seq if self.segments else 0
 
     def seq_at(self, index: int) -> int | None:
+        """Returns the seq of the turn at an index; None outside the branch."""
         for segment in reversed(self.segments):
             if segment.first_index <= index <= segment.last_index:
                 return segment.first_seq + index - segment.first_index
         return None
 
     def seqs(self, first: int, last: int) -> list[int]:
-        """The seqs of the turns at first..last (indexes, both included; what is outside is left out)."""
+        """Returns the seqs of the turns at indexes first..last (inclusive), without those outside the branch."""
         return [seq for a, b in self.ranges(first, last) for seq in range(a, b + 1)]
 
     def ranges(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The same as (first_seq, last_seq) stretches."""
+        """Yields the same turns as ranges (first_seq, last_seq), both inclusive."""
         for segment in self.segments:
             a, b = max(first, segment.first_index), min(last, segment.last_index)
             if a <= b:
@@ -77,7 +78,7 @@ class Lineage:
 
 
 def children_of(runs: Sequence[Run], next_seq: int, seq: int) -> list[int]:
-    """The seqs of the turns that follow `seq` (0: those that begin the conversation), oldest first."""
+    """Returns the seqs of the turns that follow `seq` (0: the first turns of the conversation), oldest first."""
     following = [run.first_seq for run in runs if run.parent_seq == seq]
     if 0 < seq < next_seq - 1 and not any(run.first_seq == seq + 1 for run in runs):
         following.insert(0, seq + 1)
@@ -85,14 +86,14 @@ def children_of(runs: Sequence[Run], next_seq: int, seq: int) -> list[int]:
 
 
 def run_end(runs: Sequence[Run], next_seq: int, seq: int) -> int:
-    """The last turn of the run that `seq` is in."""
+    """Returns the seq of the last turn of the run that contains `seq`."""
     starts = [run.first_seq for run in runs]
     at = bisect_right(starts, seq)
     return (starts[at] if at < len(starts) else next_seq) - 1
 
 
 def branch_tips(state: State) -> list[int]:
-    """The turns that nothing follows: one per branch."""
+    """Returns the seqs of the turns without a child: one per branch."""
     parents = {run.parent_seq for run in state.runs}
     ends = [run_end(state.runs, state.next_seq, run.first_seq) for run in state.runs]
     return [end for end in ends if end not in parents]

@@ -1,7 +1,7 @@
-"""New turns -> one commit: counted, hashed, cut into pieces, analysed, grown into the tree, summarised. Pure.
+"""Builds one commit from new turns: counts, hashes, cuts and analyses them, grows the tree, summarises. Pure.
 
-An Edge is all of a branch that growing it needs to see: its last turn, its open leaf, its spine. It comes from the
-store once and is carried from one append to the next.
+An Edge is all of a branch that an append needs to see: its last turn, its open leaf, its spine. It is read from the
+store once and passed on from one append to the next.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninform
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 
-# What a leaf's summariser sees of the turns before it.
+# How many turns before a leaf its summariser sees.
 BEFORE_TURNS = 3
-# A topic is told by the beginning of what was said; long outputs say nothing more about it.
+# The topic is taken from the beginning of a turn; the rest of a long one adds nothing.
 TOPIC_CHARS = 1_000
-# A host's commands and greetings may stand before the first request.
-REQUESTS_LOOKED_AT = 8
+# Commands to the host and greetings may precede the first request.
+REQUESTS_CHECKED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The open end of one branch. seq: its last turn (0: none yet). open: the open leaf's turns.
+    """The open end of a branch.
 
-    summaries: of the spine's nodes, by digest.
+    Attributes:
+        seq, digest: of its last turn; 0 and empty before the first.
+        length: the number of its turns.
+        open, before: the turns of the open leaf, and the last ones before it.
+        summaries: of the spine's nodes, by digest.
     """
 
     seq: int = 0
@@ -41,15 +45,15 @@ class Edge:
     summaries: Mapping[bytes, Summary] = field(default_factory=dict)
 
 
-def facts_of_turn(turn: Turn) -> tree.TurnFacts:
-    """What the tree looks at of a turn."""
-    spoken = turn.role != "tool" and turn.call_id is None
-    topic = frozenset(analyzer.analyze(turn.content[:TOPIC_CHARS])) if spoken else frozenset[str]()
+def turn_facts(turn: Turn) -> tree.TurnFacts:
+    """Returns what the tree needs to know of a turn."""
+    is_speech = turn.role != "tool" and turn.call_id is None
+    topic = frozenset(analyzer.analyze(turn.content[:TOPIC_CHARS])) if is_speech else frozenset[str]()
     return tree.TurnFacts(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, parse_iso(turn.said_at), topic)
 
 
 def chain_digests(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
-    """The digests these turns get when they follow `previous`."""
+    """Returns the digests of these turns after the turn with digest `previous` (empty: at the start)."""
     digests = []
     for turn in turns:
         previous = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, salt)
@@ -58,14 +62,14 @@ def chain_digests(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> lis
 
 
 def encode_frontier(frontier: tree.Frontier) -> bytes:
-    """What a store keeps of the head's frontier: its spine; the rest is read off the last turns."""
+    """Encodes what a store keeps of the head's frontier: its spine. The rest parent from the last turns."""
     spine = [[node.digest.hex() for node in level] for level in frontier.spine]
     return json.dumps({"spine": spine}, separators=(",", ":")).encode()
 
 
 @dataclass(slots=True)
 class Built:
-    """What growing gave: the commit to make, the edge after it, the new turns."""
+    """A commit to make, the edge after it, and its turns."""
 
     commit: Commit
     edge: Edge
@@ -73,7 +77,7 @@ class Built:
 
 
 class CommitBuilder:
-    """Grows one edge by turns, collecting what a commit needs."""
+    """Adds turns to one edge and builds the commit that stores them."""
 
     def __init__(self, state: State, edge: Edge, summarizer: Summarizer, embedder: Embedder | None = None) -> None:
         self._state, self._edge, self._summarizer, self._embedder = state, edge, summarizer, embedder
@@ -85,20 +89,23 @@ class CommitBuilder:
         self._next_piece = state.next_piece
 
     def add(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> None:
-        """Adds the turns one after the other. Each kind of work is done for all of them before the next: the
-        tokenizer's tables, for one, stay in the processor's cache, and counting takes a quarter of the time."""
+        """Adds turns with their digests.
+
+        Each kind of work is done for all turns before the next kind: the tokenizer's tables, for one, stay in the
+        processor's cache, and counting takes a quarter of the time.
+        """
         encoding = self._state.encoding
         sizes = [tokenizer.count(new.content, encoding) for new in turns]
-        begins = [self._add(*one) for one in zip(turns, digests, sizes, strict=True)]
-        for turn, (leaf, session) in zip(self._turns[-len(turns) :], begins, strict=True):
-            self._cut(turn, leaf, session)
+        starts = [self._add(*one) for one in zip(turns, digests, sizes, strict=True)]
+        for turn, (leaf, sitting) in zip(self._turns[-len(turns) :], starts, strict=True):
+            self._cut(turn, leaf, sitting)
 
     def _add(self, new: NewTurn, digest: bytes, size: int) -> tuple[int, int]:
-        """Gives where the turn's section and sitting begin."""
+        """Adds one turn; returns the index of the first turn of its section, and of its sitting."""
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
         turn = Turn(seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size)
-        growth = tree.grow(edge.frontier, facts_of_turn(turn), state.salt)
+        growth = tree.grow(edge.frontier, turn_facts(turn), state.salt)
         summaries = dict(edge.summaries)
         for node in growth.closed:
             summaries[node.digest] = summary = self._summary(node, edge, summaries)
@@ -119,29 +126,34 @@ class CommitBuilder:
         known = {n.digest: n for level in edge.frontier.spine for n in level}
         return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
-    def _cut(self, turn: Turn, leaf: int, session: int) -> None:
+    def _cut(self, turn: Turn, leaf: int, sitting: int) -> None:
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
-            found = analyzer.analyze(text)
-            whole = start == 0 and stop == len(turn.content)
-            size = turn.tokens if whole else tokenizer.count(text, self._state.encoding)
+            terms = analyzer.analyze(text)
+            is_whole = start == 0 and stop == len(turn.content)
+            size = turn.tokens if is_whole else tokenizer.count(text, self._state.encoding)
             piece = Piece(
-                self._next_piece, turn.seq, turn.index, start, stop, size, len(found),
-                analyzer.flags(text, turn.role), leaf, session, turn.role, turn.name, turn.said_at,
+                self._next_piece, turn.seq, turn.index, start, stop, size, len(terms),
+                analyzer.flags(text, turn.role), leaf, sitting, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
-            self._pieces.append(StoredPiece(piece, [*found, *analyzer.speaker_terms(piece.flags, turn.role)], vector))
-            self._words += len(found)
+            self._pieces.append(StoredPiece(piece, [*terms, *analyzer.speaker_terms(piece.flags, turn.role)], vector))
+            self._words += len(terms)
             self._next_piece += 1
 
     def build(self, *, now: float, retention_days: int) -> Built:
-        """The commit that stores all turns added, with the last of them as head."""
+        """Returns the commit that stores the added turns and makes the last one the head.
+
+        Args:
+            now: Seconds since 1970.
+            retention_days: Days to keep the conversation from now.
+        """
         state, edge = self._state, self._edge
-        first, after = self._turns[0], self._turns[0].seq - 1
-        follows = self._parent_seq
-        begun = (
-            [] if follows == after and follows
-            else [Run(first.seq, follows, first.index, state.next_piece)]
+        first = self._turns[0]
+        parent = self._parent_seq
+        new_runs = (
+            [] if parent == first.seq - 1 and parent
+            else [Run(first.seq, parent, first.index, state.next_piece)]
         )  # fmt: skip
         state = replace(
             state,
@@ -149,7 +161,7 @@ class CommitBuilder:
             head=edge.seq,
             next_seq=edge.seq + 1,
             next_piece=self._next_piece,
-            runs=(*state.runs, *begun),
+            runs=(*state.runs, *new_runs),
             turns=state.turns + len(self._turns),
             tokens=state.tokens + sum(turn.tokens for turn in self._turns),
             words=state.words + self._words,
@@ -160,12 +172,12 @@ class CommitBuilder:
             expires=now + retention_days * 86_400,
             frontier=encode_frontier(edge.frontier),
         )
-        commit = Commit(state, self._turns, self._pieces, self._closings, begun)
+        commit = Commit(state, self._turns, self._pieces, self._closings, new_runs)
         return Built(commit, edge, self._turns)
 
     def _title(self, edge: Edge) -> str:
-        """What a conversation is called: the one topic of its closed sections; where they have several, or none is
-        closed, its first request. Empty: as it was."""
+        """Returns the conversation's title: the topic of its closed sections, if they have only one, else its first
+        request. Empty: the title stays."""
         roots = edge.frontier.roots
         topic = ""
         if self._closings and roots:
@@ -176,9 +188,9 @@ class CommitBuilder:
         return self._first_request() or topic if is_uninformative(self._state.title) else ""
 
     def _first_request(self) -> str:
-        """The first that says something, among the first few things that the user said."""
-        said = [i for i, turn in enumerate(self._turns) if turn.role == "user"]
-        for i in said[:REQUESTS_LOOKED_AT]:
+        """Returns the first informative request among the first user turns."""
+        user_turns = [i for i, turn in enumerate(self._turns) if turn.role == "user"]
+        for i in user_turns[:REQUESTS_CHECKED]:
             summary = self._summarizer.summarize_leaf(self._turns[i : i + 2])
             if any(line.kind == "request" for line in summary.highlights) and not is_uninformative(summary.title):
                 return summary.title

@@ -1,5 +1,4 @@
-"""Reads that belong together: where a conversation was forgotten between two of them, and another one begun under its
-id, they are all taken again."""
+"""Several reads of one conversation, repeated if it was forgotten and restarted under its id between two of them."""
 
 from __future__ import annotations
 
@@ -10,41 +9,44 @@ from typing import Any, Protocol, TypeVar, cast
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation
 from ctxmem_mcp.stores.base import State
 
-# To be begun anew so often within one look, somebody has to mean it.
+# Give up after this many replacements during a single call.
 TRIES = 5
 
-Verb = TypeVar("Verb", bound=Callable[..., Awaitable[Any]])
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 
 
-class _Informed(Protocol):
+class _HasState(Protocol):
     async def _state(self, conversation_id: str) -> State: ...
 
 
-def retry_if_replaced(verb: Verb) -> Verb:
-    """The verb, whose first argument is a conversation's id, with all that it reads from one and the same.
+def retry_if_replaced(method: Method) -> Method:
+    """Decorates a method whose first argument is a conversation id, so that all it reads is of one conversation.
 
-    Nothing else that was stored ever goes, so this is looked at before and after and not at every read. What goes wrong
-    in between is the verb's own affair only where the conversation is still the one it was.
+    Stored data is otherwise immutable, so it is enough to compare the conversation's creation time and version before
+    and after the call. An exception is raised only if it is still the same one; otherwise the call is repeated.
+
+    Raises:
+        HeadMoved: The conversation was replaced during each of several calls.
     """
 
-    @functools.wraps(verb)
-    async def whole(self: _Informed, conversation_id: str, *given: Any, **more: Any) -> Any:
+    @functools.wraps(method)
+    async def wrapper(self: _HasState, conversation_id: str, *args: Any, **kwargs: Any) -> Any:
         for _ in range(TRIES):
             before = await self._state(conversation_id)
             try:
-                found = await verb(self, conversation_id, *given, **more)
+                result = await method(self, conversation_id, *args, **kwargs)
             except Exception:
-                if await _is_still(self, before):
+                if await _is_same(self, before):
                     raise
             else:
-                if await _is_still(self, before):
-                    return found
+                if await _is_same(self, before):
+                    return result
         raise HeadMoved(conversation_id)
 
-    return cast("Verb", whole)
+    return cast("Method", wrapper)
 
 
-async def _is_still(memory: _Informed, before: State) -> bool:
+async def _is_same(memory: _HasState, before: State) -> bool:
     try:
         now = await memory._state(before.conversation_id)
     except UnknownConversation:

@@ -1,4 +1,4 @@
-"""Reads from a store what growing and looking need: the edge of a branch, and how far a history is already known."""
+"""Reads from a store what appends and views need: the edge of a branch, and how much of a history is stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import HeadMoved
 from ctxmem_mcp.memory.branches import Lineage, children_of, run_end
-from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, Edge, facts_of_turn
+from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, Edge, turn_facts
 from ctxmem_mcp.models import Node, first_summary
 from ctxmem_mcp.stores.base import State, Store
 
@@ -21,17 +21,22 @@ async def load_spine(
     lineage: Lineage,
     read: Callable[[Sequence[bytes]], Awaitable[dict[bytes, Node]]] | None = None,
 ) -> tuple[tuple[Node, ...], ...]:
-    """The closed nodes without a parent when the lineage's last turn had arrived, per level.
+    """Reads the spine of a branch: per level, the closed nodes that have no parent as of its last turn.
 
-    The head's are kept with the state; another turn's are read from what closed on the way to it. read: gives nodes,
-    where they are not to be asked of the store.
+    The head's spine is stored with the state; another turn's follows from the nodes closed on the way to it.
+
+    Args:
+        store: The store.
+        state: The conversation's state.
+        lineage: The branch.
+        read: Reads nodes in the store's place.
     """
     if lineage.last_seq == state.head:
-        kept = [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
-        wanted = [digest for level in kept for digest in level]
-        nodes = await (read(wanted) if read else store.nodes(state.conversation_id, wanted))
-        _require(state, len(nodes) == len(wanted))
-        return tuple(tuple(nodes[digest] for digest in level) for level in kept)
+        stored = [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
+        digests = [digest for level in stored for digest in level]
+        nodes = await (read(digests) if read else store.nodes(state.conversation_id, digests))
+        _require(state, len(nodes) == len(digests))
+        return tuple(tuple(nodes[digest] for digest in level) for level in stored)
     closed: list[tuple[int, Node]] = []
     for first_seq, last_seq in lineage.ranges(0, lineage.length):
         closed += await store.closings(state.conversation_id, first_seq, last_seq)
@@ -39,7 +44,7 @@ async def load_spine(
 
 
 async def load_edge(store: Store, state: State, seq: int) -> Edge:
-    """The edge of the branch that ends in turn `seq` (0: before the first turn)."""
+    """Reads the edge of the branch that ends at turn `seq` (0: before the first turn)."""
     if not seq:
         return Edge()
     conversation, lineage = state.conversation_id, Lineage.of(state.runs, seq)
@@ -51,26 +56,29 @@ async def load_edge(store: Store, state: State, seq: int) -> Edge:
     _require(state, len(turns) == len(seqs) and turns[-1].index == lineage.length - 1)
     leaf = tuple(turn for turn in turns if turn.index >= leaf_first)
     earlier = tuple(turn for turn in turns if turn.index < leaf_first)
-    stubs = tuple(facts_of_turn(turn) for turn in leaf)
-    border = tree.boundary_before([facts_of_turn(turn) for turn in earlier], stubs[0])
+    stubs = tuple(turn_facts(turn) for turn in leaf)
+    border = tree.boundary_before([turn_facts(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
     _require(state, seq in last_pieces)
     frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].sitting)
-    kept = await store.summaries(conversation, [node.digest for level in spine for node in level])
-    _require(state, len(kept) == sum(map(len, spine)))
-    summaries = {digest: first_summary(found) for digest, found in kept.items()}
+    stored = await store.summaries(conversation, [node.digest for level in spine for node in level])
+    _require(state, len(stored) == sum(map(len, spine)))
+    summaries = {digest: first_summary(found) for digest, found in stored.items()}
     return Edge(seq, leaf[-1].digest, lineage.length, frontier, leaf, earlier[-BEFORE_TURNS:], summaries)
 
 
-def _require(state: State, there: bool) -> None:
-    """Nothing stored ever goes, unless the whole conversation does: what is not there now was forgotten since the
-    state was read, and somebody may have begun it anew."""
-    if not there:
+def _require(state: State, complete: bool) -> None:
+    """Raises HeadMoved if a read found less than the state promises.
+
+    Only a whole conversation is ever removed, so it was forgotten since the state was read, and maybe restarted.
+    """
+    if not complete:
         raise HeadMoved(state.conversation_id)
 
 
 async def known_prefix(store: Store, state: State, after: int, digests: Sequence[bytes]) -> list[int]:
-    """The seqs of the turns that follow `after` (0: from the beginning) with these digests, as far as they go."""
+    """Returns the seqs of the stored turns after `after` (0: from the start) that have these digests, up to the first
+    that is not stored."""
     found: list[int] = []
     at = after
     while len(found) < len(digests):
@@ -90,7 +98,7 @@ async def _matching_child(store: Store, state: State, seq: int, digest: bytes) -
 
 
 async def _extend_along_run(store: Store, state: State, seq: int, digests: Sequence[bytes], found: list[int]) -> int:
-    """Goes on from `seq` in its run while the digests agree; adds to `found`, gives the last seq that did."""
+    """Adds to `found` the turns after `seq` in its run while their digests match; returns the last one's seq."""
     end = run_end(state.runs, state.next_seq, seq)
     while seq < end and len(found) < len(digests):
         stop = min(end, seq + _DIGESTS_AT_ONCE, seq + len(digests) - len(found))

@@ -1,7 +1,7 @@
-"""What looking at a conversation has read and what never changes there: turns without their words, pieces, nodes.
+"""Caches what never changes of recently read conversations: turns without their content, pieces, nodes.
 
-An agent asks about one conversation again and again, and each view looks at much the same pieces. What is remembered
-holds no words of a turn and no summary.
+An agent asks about one conversation again and again, and each view reads much the same pieces. No content of a turn and
+no summary is cached.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENTRIES_KEPT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ReadCache:
-    """What was read of one conversation. created: when it began; another one of the same name is another one."""
+    """What was read of one conversation. created: when it began, which distinguishes it from a later one of its id."""
 
     created: float = 0.0
     turns: dict[int, Turn] = field(default_factory=dict)
@@ -27,20 +27,20 @@ class ReadCache:
     nodes: dict[bytes, Node] = field(default_factory=dict)
 
     def bound(self) -> None:
-        """Drops what has grown too large; it is read again."""
-        for kept in (self.turns, self.pieces, self.nodes):
-            if len(kept) > ENTRIES_KEPT:
-                kept.clear()
+        """Clears each part that has grown too large."""
+        for entries in (self.turns, self.pieces, self.nodes):
+            if len(entries) > ENTRIES_KEPT:
+                entries.clear()
 
 
 class ReadCaches:
-    """What was read of the conversations looked at last."""
+    """The caches of the most recently read conversations."""
 
     def __init__(self) -> None:
         self._caches: LRU[str, ReadCache] = LRU(CONVERSATIONS_KEPT)
 
     def at(self, state: State) -> ReadCache:
-        """What is known of this conversation; to be added to."""
+        """Returns the conversation's cache, which readers add to."""
         cache = self._caches.get(state.conversation_id)
         if cache is None or cache.created != state.created:
             cache = self._caches[state.conversation_id] = ReadCache(state.created)

@@ -17,7 +17,7 @@ TURNS_AT_ONCE = 64
 
 
 def newest_within(items: Sequence[T], budget: int, cost: Callable[[T], int]) -> list[T]:
-    """The longest run of last items whose costs together fit the budget, in their order."""
+    """Returns the longest run of last items whose costs together fit the budget, in their order."""
     first = len(items)
     while first and (budget := budget - cost(items[first - 1])) >= 0:
         first -= 1
@@ -25,7 +25,7 @@ def newest_within(items: Sequence[T], budget: int, cost: Callable[[T], int]) -> 
 
 
 async def last_turns(branch: BranchReader, token_budget: int, overhead: int) -> list[Turn]:
-    """The last turns that fit a budget, oldest first, each counted with `overhead` tokens more than its content."""
+    """Reads as many of the last turns as fit a budget, oldest first. overhead: tokens of each beside its content."""
 
     def cost(turn: Turn) -> int:
         return turn.tokens + overhead
@@ -41,10 +41,15 @@ async def last_turns(branch: BranchReader, token_budget: int, overhead: int) -> 
 
 
 async def last_user_query(branch: BranchReader, *, within: int, enough_words: int | None = None) -> str:
-    """The last user turns among the last `within` turns, joined; empty if there are none.
+    """Joins the last user turns into a query.
 
-    The turn before the last helps if the last says little ("go on"): with `enough_words`, a last turn of so many words
-    is the whole query.
+    Args:
+        branch: The branch.
+        within: How many of the last turns to look among.
+        enough_words: A last turn of so many words is the query on its own; a shorter one ("go on") says too little.
+
+    Returns:
+        The empty string if no user turn is among them.
     """
     length = branch.lineage.length
     bare = await branch.bare(length - within, length - 1)

@@ -1,4 +1,4 @@
-"""Turns and summaries as they are to be kept: without what a redaction takes out. None: all of it is kept."""
+"""Removes secrets from turns and summaries before they are stored. Without a redaction they are stored unchanged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def redact_turns(turns: Sequence[NewTurn], redact: Redact) -> Sequence[NewTurn]:
 
 
 def redact_summary(summary: Summary, redact: Redact) -> Summary:
-    """Who wrote it may have read more than is kept."""
+    """Redacts a written summary, whose author may have read more than is stored."""
     if redact is None:
         return summary
     return Summary(
         summary.author,
         redact(summary.title),
-        tuple(replace(one, text=redact(one.text)) for one in summary.highlights),
-        tuple(redact(one) for one in summary.identifiers),
+        tuple(replace(line, text=redact(line.text)) for line in summary.highlights),
+        tuple(redact(identifier) for identifier in summary.identifiers),
         redact(summary.open_for),
     )

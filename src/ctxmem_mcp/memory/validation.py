@@ -1,4 +1,4 @@
-"""What callers give: ids, roles, texts, times, days. Bad ones are refused by name, with the rule and the remedy."""
+"""Checks arguments: ids, roles, texts, times, days. The errors name the argument, the rule and the remedy."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def check_role(role: str, where: str) -> None:
 
 
 def check_turn(turn: NewTurn, where: str) -> None:
-    """where: stands before the field's name in an error, such as 'messages[3].'."""
+    """Checks a new turn. where: precedes the field's name in an error, such as 'messages[3].'."""
     check_role(turn.role, where)
     for field, text in (("content", turn.content), ("name", turn.name), ("call_id", turn.call_id)):
         try:
             (text or "").encode()
         except UnicodeEncodeError:
             raise InvalidArgument(
-                f"{where}{field}", "holds half of a surrogate pair, which is not valid Unicode", "Replace it."
+                f"{where}{field}", "contains half of a surrogate pair, which is not valid Unicode", "Replace it."
             ) from None
     parse_time(f"{where}said_at", turn.said_at)
 
 
-def parse_time(argument: str, given: str | None) -> float | None:
-    """Seconds since 1970."""
-    when = parse_iso(given)
-    if given is not None and when is None:
-        raise InvalidArgument(argument, f"is {given!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
-    return when
+def parse_time(argument: str, text: str | None) -> float | None:
+    """Returns the time in seconds since 1970; None for None."""
+    time = parse_iso(text)
+    if text is not None and time is None:
+        raise InvalidArgument(argument, f"is {text!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
+    return time

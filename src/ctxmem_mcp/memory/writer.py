@@ -1,8 +1,8 @@
-"""Writing: appends, syncs, reverts and retention, each one optimistic commit.
+"""Appends, syncs, reverts and changes of retention, each one optimistic commit.
 
-What a commit stores is computed from the state this process knows, and the store swaps it in only if that state is
-still the current one; otherwise it is read again and computed again. Nothing is locked across processes, and a
-retry stores nothing twice.
+A commit is computed from the state that this process knows, and the store accepts it only if that state is still the
+current one; otherwise it is read and computed again. Nothing is locked across processes, and a retry stores nothing
+twice.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from ctxmem_mcp.text.embeddings import Embedder
 if TYPE_CHECKING:
     from types import TracebackType
 
-# Edges kept between appends; each holds one open leaf's text.
+# Edges cached between appends; each holds the text of one open leaf.
 EDGES_KEPT = 64
-# Other writers may win the swap again and again; each try costs a millisecond or two.
+# Other writers may commit first again and again; each try costs a millisecond or two.
 TRIES = 200
-# How many conversations that begin with the same message are compared to find the one a transcript belongs to.
+# How many conversations with the same first turn are compared to find the one that a transcript belongs to.
 CANDIDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a new conversation gets."""
+    """The settings of a new conversation."""
 
     salt: bytes
     encoding: str
@@ -47,7 +47,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class AppendTarget:
-    """Where turns go. after: the turn they follow; None is the head where on_head, else the very beginning."""
+    """Where to append. after: the id of the turn before; if None, the head if on_head, else the start."""
 
     conversation_id: str
     after: str | None = None
@@ -58,9 +58,13 @@ class AppendTarget:
 
 @dataclass(frozen=True, slots=True)
 class AppendOutcome:
-    """What extending a conversation did. known: seqs of the turns that were there already, from the first on.
+    """What an append did.
 
-    start: id of the turn that the first one follows, None at the beginning.
+    Attributes:
+        before, after: the states of the conversation.
+        start: id of the turn before the first one; None at the start of the conversation.
+        known: seqs of the first turns, which were stored before.
+        built: what was committed for the others; None if all were known.
     """
 
     before: State
@@ -72,7 +76,7 @@ class AppendOutcome:
 
 
 class Writer:
-    """Changes conversations; one change at a time per conversation in this process."""
+    """Changes conversations, each by one caller at a time within this process."""
 
     def __init__(
         self,
@@ -97,16 +101,16 @@ class Writer:
         self._edges.clear()
 
     async def extend(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
-        """Appends those of `turns` that are not yet known, in one commit."""
+        """Appends those of `turns` that are not stored yet, in one commit."""
         async with self.locked(target.conversation_id):
             for _ in range(TRIES):
                 try:
                     return await self._extend_once(turns, target)
-                except (HeadMoved, UnknownConversation):  # unknown: forgotten between two reads; it begins anew
+                except (HeadMoved, UnknownConversation):  # unknown: forgotten between two reads, now created again
                     self.drop(target.conversation_id)
                     await _pause_before_retry()
                 except UnknownTurn:
-                    # Another process may have stored it since this one looked.
+                    # Another process may have stored the turn after this one cached its state.
                     if target.conversation_id not in self._edges:
                         raise
                     self.drop(target.conversation_id)
@@ -129,24 +133,24 @@ class Writer:
         known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
         start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
         if len(known) == len(turns):
-            if await self._store.load(target.conversation_id, now) != state:  # nothing else would tell
+            if await self._store.load(target.conversation_id, now) != state:  # no commit checks it
                 raise HeadMoved(target.conversation_id)
-            settled = await self._move_head_to_known(state, known[-1], target.retention_days)
-            return AppendOutcome(state, settled, start_id, known, None)
-        at = known[-1] if known else start
-        if at != edge.seq:
-            edge = await load_edge(self._store, state, at)
+            after = await self._move_head_to_known(state, known[-1], target.retention_days)
+            return AppendOutcome(state, after, start_id, known, None)
+        last_known = known[-1] if known else start
+        if last_known != edge.seq:
+            edge = await load_edge(self._store, state, last_known)
         builder = CommitBuilder(state, edge, self._summarizer, self._embedder)
         builder.add(turns[len(known) :], digests[len(known) :])
         days = state.retention_days if target.retention_days is None else target.retention_days
         built = builder.build(now=now, retention_days=days)
         await self._store.commit(built.commit, now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
-        forked = bool(children_of(state.runs, state.next_seq, at)) and bool(state.head)
+        forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
         return AppendOutcome(state, built.commit.state, start_id, known, built, forked)
 
     async def revert(self, conversation_id: str, turn_id: str) -> tuple[State, int]:
-        """Moves the head; gives the state before and the seq it is at now."""
+        """Moves the head; returns the state before, and the new head's seq."""
         async with self.locked(conversation_id):
             for _ in range(TRIES):
                 state = await self._load(conversation_id)
@@ -163,10 +167,10 @@ class Writer:
         return await self._retry_on_conflict(conversation_id, lambda state: self._move_head(state, state.head, days))
 
     async def set_space(self, conversation_id: str, space: str | None) -> State:
-        def moved(state: State) -> Awaitable[State]:
+        def change(state: State) -> Awaitable[State]:
             return self._move_head(replace(state, space=space), state.head, state.retention_days)
 
-        return await self._retry_on_conflict(conversation_id, moved)
+        return await self._retry_on_conflict(conversation_id, change)
 
     async def _retry_on_conflict(self, conversation_id: str, change: Callable[[State], Awaitable[State]]) -> State:
         async with self.locked(conversation_id):
@@ -179,12 +183,12 @@ class Writer:
         raise _too_busy(conversation_id)
 
     def locked_by_opening(self, turns: Sequence[NewTurn]) -> KeyedLock:
-        """While these turns' conversation is looked for and begun where there is none: two at once begin it once."""
+        """Locks while a conversation is found by these turns, or created: two callers at once create one."""
         opening = chain_digests(turns[: _opening_length(turns)], b"", self._defaults.salt)[-1]
-        return self.locked(f"begun by {opening.hex()}")
+        return self.locked(f"opening {opening.hex()}")
 
     async def find(self, turns: Sequence[NewTurn]) -> str | None:
-        """The conversation that shares the longest prefix with these turns, at least to the first user turn."""
+        """Finds the conversation with the longest common prefix, which must reach to the first user turn."""
         digests = chain_digests(turns, b"", self._defaults.salt)
         shortest = _opening_length(turns)
         now = self._clock()
@@ -195,31 +199,30 @@ class Writer:
                 continue
             try:
                 known = await known_prefix(self._store, state, 0, digests)
-            except (HeadMoved, UnknownConversation):  # forgotten meanwhile
+            except (HeadMoved, UnknownConversation):  # forgotten in between
                 continue
             if len(known) > longest:
                 longest, found = len(known), conversation
         return found
 
     async def _start(self, state: State, target: AppendTarget) -> int:
-        """The seq of the turn that the new ones follow."""
+        """Returns the seq of the turn before the new ones."""
         if target.after is None:
             return state.head if target.on_head else 0
         if not state.head:
             raise InvalidArgument(
                 "parent_id" if target.on_head else "after",
-                f"names a turn of conversation {state.conversation_id!r}, which has none",
+                f"names a turn, but conversation {state.conversation_id!r} has none",
                 "Leave it out for the first turn.",
             )
         return await IdResolver(self._store, state).turn_seq(target.after)
 
     async def _move_head_to_known(self, state: State, at: int, days: int | None) -> State:
-        """All turns were known, up to `at`. The head goes there, unless it already went on from it; a retention
-        that was asked for is set."""
-        passed = at in Lineage.of(state.runs, state.head)
-        if passed and days in (None, state.retention_days):
+        """Moves the head to the known turn `at`, unless the head follows it; sets the retention, if given."""
+        is_passed = at in Lineage.of(state.runs, state.head)
+        if is_passed and days in (None, state.retention_days):
             return state
-        return await self._move_head(state, state.head if passed else at, days or state.retention_days)
+        return await self._move_head(state, state.head if is_passed else at, days or state.retention_days)
 
     async def _move_head(self, state: State, seq: int, days: int) -> State:
         edge = await load_edge(self._store, state, seq)
@@ -262,19 +265,19 @@ class Writer:
         if not seq:
             return b""
         found = await self._store.digests(conversation, seq, seq)
-        if not found:  # forgotten since the state was read, and begun anew
+        if not found:  # forgotten and restarted since the state was read
             raise HeadMoved(conversation)
         return found[0]
 
 
 class KeyedLock:
-    """A lock per conversation, there only while somebody holds it or waits for it."""
+    """A lock per key, which exists only while a caller holds it or waits for it."""
 
     def __init__(self, locks: dict[str, tuple[anyio.Lock, int]], key: str) -> None:
         self._locks, self._key = locks, key
 
     async def __aenter__(self) -> None:
-        # Taken at once where it is free: a turn of the event loop in between costs as much as hashing.
+        # fast_acquire: one round of the event loop costs as much as hashing a turn.
         lock, users = self._locks.get(self._key) or (anyio.Lock(fast_acquire=True), 0)
         self._locks[self._key] = (lock, users + 1)
         try:
@@ -298,14 +301,14 @@ class KeyedLock:
 
 
 def _opening_length(turns: Sequence[NewTurn]) -> int:
-    """How many turns tell a conversation from others: up to the first of a user."""
+    """Returns how many turns distinguish a conversation from others: those up to the first user turn."""
     return next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
 
 
 def _too_busy(conversation: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"Conversation {conversation!r} was changed by others {TRIES} times while this was being written.",
-        "Nothing was stored; try again.",
+        f"Other writers changed conversation {conversation!r} {TRIES} times during this call.",
+        "Nothing was stored. Try again.",
     )
 
 
