@@ -23,7 +23,7 @@ async def branch_of(store: Store, name: str) -> BranchReader:
 
 async def lines(store: Store, name: str, conversation: Conversation, question: Question, text: str) -> list[str]:
     """The question, and a line for each piece of its evidence that the text does not hold."""
-    answer = await rank_branch(await branch_of(store, name), question.query)
+    ranking = await rank_branch(await branch_of(store, name), question.query)
     places = {turn: i for i, turn in enumerate(conversation.turns)}
     told = [f"{question.category}: {question.query}"]
     for evidence in question.evidence:
@@ -34,7 +34,7 @@ async def lines(store: Store, name: str, conversation: Conversation, question: Q
         begins = " ".join((evidence.text or turn.content).split())[:90]
         told.append(
             f"  {evidence.turn} ({turn.role}, {tokenizer.count(turn.content):,} tokens): "
-            f"{_lost(answer, places[evidence.turn], holding)}: {begins}"
+            f"{_lost(ranking, places[evidence.turn], holding)}: {begins}"
         )
     return told
 
@@ -46,11 +46,11 @@ def _holding(turn: NewTurn, text: str | None) -> list[int]:
     return [first for first, end in chunking.split(turn.content, turn.role) if first < stop and end > start]
 
 
-def _lost(answer: Ranking, index: int, holding: list[int]) -> str:
+def _lost(ranking: Ranking, index: int, holding: list[int]) -> str:
     """The ranks, from 1, of the pieces that hold it; a piece that nothing pointed at has none."""
     ranks = [
-        str(rank) for rank, found in enumerate(answer.found, 1)
+        str(rank) for rank, found in enumerate(ranking.pieces, 1)
         if found.piece.index == index and found.piece.start in holding
     ]  # fmt: skip
-    shown = f"ranked {', '.join(ranks)} of {len(answer.found)}" if ranks else "not found"
+    shown = f"ranked {', '.join(ranks)} of {len(ranking.pieces)}" if ranks else "not found"
     return f"{shown}, in {len(holding)} pieces" if len(holding) > 1 else shown

@@ -38,7 +38,7 @@ from bench.data.contract import Conversation, Question
 from bench.missed import branch_of
 from bench.recall import Settings, chosen, fresh_memory, stored
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, outline_nodes, with_expanded
-from ctxmem_mcp.memory.view import TOLD_LINE_TOKENS
+from ctxmem_mcp.memory.view import HIGHLIGHT_LINE_TOKENS
 from ctxmem_mcp.models import Summary
 from ctxmem_mcp.text import analyzer, tokenizer
 from ctxmem_mcp.views.budget import FitInput, fit
@@ -68,7 +68,7 @@ class Told:
 async def outline_alone(branch: BranchReader, budget: int) -> str:
     """The view's text when there is nothing to quote and the outline has the whole budget."""
     ground = await load_snapshot(branch)
-    ground = await with_expanded(branch, ground, tile(ground, {}), budget // TOLD_LINE_TOKENS)
+    ground = await with_expanded(branch, ground, tile(ground, {}), budget // HIGHLIGHT_LINE_TOKENS)
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
     nothing = Summary("", "")
     material = FitInput(

@@ -1,4 +1,4 @@
-"""Opens one id: a turn byte for byte in pages, the turns of a leaf or span in pages, an inner node's outline."""
+"""Expands an id: a turn byte for byte, in pages; the turns of a leaf or span, in pages; an inner node's outline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.branch_reader import BranchReader, checks_of, outline_nodes, with_expanded
+from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_checks, with_expanded
 from ctxmem_mcp.memory.id_resolver import Span
 from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Turn, View
 from ctxmem_mcp.text import tokenizer
@@ -16,11 +16,11 @@ from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot, tile
 from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text, shorten_name
 
-# A page of a turn is cut at a line end if there is one in its last third.
-LINE_END_SEARCHED = 0.67
-# More characters than any page can need, per token.
+# A page of a turn ends at a line end, if there is one in its last third.
+LINE_END_SEARCH_FROM = 0.67
+# No token has more characters than this.
 CHARS_PER_TOKEN_MAX = 12
-# Turns are read this many at a time while a page fills.
+# Turns are read this many at a time until a page is full.
 TURNS_AT_ONCE = 32
 OUTLINE_LINE_TOKENS = 60
 CURSOR_DIGITS_MAX = 18
@@ -28,31 +28,42 @@ CURSOR_DIGITS_MAX = 18
 Count = Callable[[str], int]
 
 
-async def expand(branch: BranchReader, named: Node | Span | int, token_budget: int, cursor: str | None) -> View:
-    """What stands behind an id. `cursor` is the `next_cursor` of the page before."""
+async def expand(branch: BranchReader, target: Node | Span | int, token_budget: int, cursor: str | None) -> View:
+    """Builds the view of what an id names.
+
+    Args:
+        branch: A branch that contains it.
+        target: A node, a span, or the seq of a turn.
+        token_budget: The most that header and text take together.
+        cursor: `next_cursor` of the previous page.
+
+    Raises:
+        InvalidArgument: The cursor is none of this target.
+        BudgetTooSmall: No page fits the budget.
+    """
     count = partial(tokenizer.count, encoding=branch.state.encoding)
-    if isinstance(named, int):
-        (turn,) = await branch.store.turns(branch.id, [named])
-        return await _turn_page(branch, turn, token_budget, _number(cursor), count)
-    if isinstance(named, Node) and named.level and cursor is None and named.tokens > token_budget * 0.8:
-        return await _node_outline(branch, named, token_budget, count)
-    return await _turns_page(branch, named, token_budget, cursor, count)
+    if isinstance(target, int):
+        (turn,) = await branch.store.turns(branch.id, [target])
+        return await _turn_page(branch, turn, token_budget, _parse_cursor(cursor), count)
+    if isinstance(target, Node) and target.level and cursor is None and target.tokens > token_budget * 0.8:
+        return await _node_outline(branch, target, token_budget, count)
+    return await _turns_page(branch, target, token_budget, cursor, count)
 
 
-def _number(cursor: str | None) -> int:
+def _parse_cursor(cursor: str | None) -> int:
     if cursor is None:
         return 0
     if not cursor.isdecimal() or len(cursor) > CURSOR_DIGITS_MAX:
-        told = f"is {cursor[:CURSOR_DIGITS_MAX]!r}"
-        raise InvalidArgument("cursor", told, "Take next_cursor from the page before, or leave it out.")
+        rule = f"is {cursor[:CURSOR_DIGITS_MAX]!r}"
+        raise InvalidArgument("cursor", rule, "Take next_cursor from the previous page, or leave it out.")
     return int(cursor)
 
 
-async def _heading(
+async def _load_header(
     branch: BranchReader, turns: int, total: int, token_budget: int, **extra: str | int | None
 ) -> ViewHeader:
-    """What the first line says: turns and tokens are those of what is opened, the head is the conversation's."""
-    (head,) = await branch.bare_turns([branch.state.head])
+    """Reads what the header states. turns, total: the size of what is expanded; the head is the conversation's."""
+    (head,) = await branch.metadata_of([branch.state.head])
     return ViewHeader(branch.id, head.id, turns, total, token_budget, branch.state.encoding, None, dict(extra))
 
 
@@ -60,24 +71,26 @@ async def _heading(
 
 
 async def _turn_page(branch: BranchReader, turn: Turn, token_budget: int, start: int, count: Count) -> View:
-    """The header line, then the content from character `start` on, and nothing else."""
+    """Returns the content from character `start` on, and nothing else."""
     if start > len(turn.content):
-        raise InvalidArgument("cursor", f"is '{start}', beyond this turn", "Take next_cursor from the page before.")
-    heading = await _heading(
+        raise InvalidArgument(
+            "cursor", f"is '{start}', beyond the end of this turn", "Take next_cursor from the previous page."
+        )
+    header = await _load_header(
         branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=shorten_name(turn.name),
         said_at=turn.said_at, call_id=shorten_name(turn.call_id),
     )  # fmt: skip
-    of_cursor = count(f',"next_cursor":"{len(turn.content)}"')
-    room = token_budget - heading.cost(count) - of_cursor
+    cursor_cost = count(f',"next_cursor":"{len(turn.content)}"')
+    room = token_budget - header.cost(count) - cursor_cost
     if room < 1:
-        raise BudgetTooSmall(token_budget, heading.floor(of_cursor + 1, count))
+        raise BudgetTooSmall(token_budget, header.floor(cursor_cost + 1, count))
     stop = _page_end(turn.content, start, room, count)
-    heading = replace(heading, next_cursor=str(stop) if stop < len(turn.content) else None)
-    return with_header(heading, turn.content[start:stop], count)
+    header = replace(header, next_cursor=str(stop) if stop < len(turn.content) else None)
+    return with_header(header, turn.content[start:stop], count)
 
 
 def _page_end(content: str, start: int, room: int, count: Count) -> int:
-    """The furthest character so that content[start:end] takes at most `room` tokens; at a line end if one is near."""
+    """Returns the largest end for which content[start:end] takes at most `room` tokens, or a line end close to it."""
     low, high = start, min(len(content), start + room * CHARS_PER_TOKEN_MAX)
     if count(content[start:high]) <= room:
         low = high
@@ -88,7 +101,7 @@ def _page_end(content: str, start: int, room: int, count: Count) -> int:
         else:
             high = middle
     if low < len(content):
-        line_end = content.rfind("\n", start + int((low - start) * LINE_END_SEARCHED), low)
+        line_end = content.rfind("\n", start + int((low - start) * LINE_END_SEARCH_FROM), low)
         if line_end >= 0 and count(content[start : line_end + 1]) <= room:
             low = line_end + 1
     return max(low, min(start + 1, len(content)))
@@ -98,93 +111,97 @@ def _page_end(content: str, start: int, room: int, count: Count) -> int:
 
 
 async def _turns_page(
-    branch: BranchReader, named: Node | Span, token_budget: int, cursor: str | None, count: Count
+    branch: BranchReader, target: Node | Span, token_budget: int, cursor: str | None, count: Count
 ) -> View:
-    """Turns in full, in order, as many as fit; one that alone is too long is begun, and its id opens the rest."""
-    first = _number(cursor) if cursor else named.first
-    if not named.first <= first <= named.last:
-        raise InvalidArgument("cursor", f"is {cursor!r}, outside this node", "Take next_cursor from the page before.")
-    total = await _tokens_of(branch, named)
-    heading = await _heading(branch, named.last - named.first + 1, total, token_budget, node_id=_name_of(named))
+    """Returns as many turns in full as fit, in order; of a first one that is too long, the beginning."""
+    first = _parse_cursor(cursor) if cursor else target.first
+    if not target.first <= first <= target.last:
+        raise InvalidArgument("cursor", f"is {cursor!r}, outside this node", "Take next_cursor from the previous page.")
+    total = await _tokens_of(branch, target)
+    header = await _load_header(branch, target.last - target.first + 1, total, token_budget, node_id=_id_of(target))
     top = PREFACE + "\n"
-    if isinstance(named, Node):
-        summary = (await branch.summaries([named])).get(named.digest, EMPTY_SUMMARY)
-        top += node_lines(named, Detail.TITLES, "", lambda _: summary)
-    above = count(f',"next_cursor":"{named.last}"') + count(top)
-    room = token_budget - heading.cost(count) - above
-    least = _least((await branch.turns([first]))[first], count)
-    if room < least:
-        raise BudgetTooSmall(token_budget, heading.floor(above + least, count))
-    clock, parts, index = TimestampPrinter(), [top], first
-    while index <= named.last and room > 0:
-        turns = await branch.turns(range(index, min(named.last, index + TURNS_AT_ONCE - 1) + 1))
+    if isinstance(target, Node):
+        summary = (await branch.summaries([target])).get(target.digest, EMPTY_SUMMARY)
+        top += node_lines(target, Detail.TITLES, "", lambda _: summary)
+    frame_cost = count(f',"next_cursor":"{target.last}"') + count(top)
+    room = token_budget - header.cost(count) - frame_cost
+    minimum = _minimum((await branch.turns([first]))[first], count)
+    if room < minimum:
+        raise BudgetTooSmall(token_budget, header.floor(frame_cost + minimum, count))
+    timestamps, parts, index = TimestampPrinter(), [top], first
+    while index <= target.last and room > 0:
+        turns = await branch.turns(range(index, min(target.last, index + TURNS_AT_ONCE - 1) + 1))
         for index in sorted(turns):
-            text = _quoted(turns[index], room, len(parts) == 1, clock, count)
+            text = _quoted(turns[index], room, len(parts) == 1, timestamps, count)
             if text is None:
-                return _paged(heading, parts, index, count)
+                return _page(header, parts, index, count)
             parts.append(text)
             room -= count(text)
         index += 1
-    return _paged(heading, parts, index if index <= named.last else None, count)
+    return _page(header, parts, index if index <= target.last else None, count)
 
 
-async def _tokens_of(branch: BranchReader, named: Node | Span) -> int:
-    if isinstance(named, Node):
-        return named.tokens
-    return sum(turn.tokens for turn in await branch.bare(named.first, named.last))
+async def _tokens_of(branch: BranchReader, target: Node | Span) -> int:
+    if isinstance(target, Node):
+        return target.tokens
+    return sum(turn.tokens for turn in await branch.metadata(target.first, target.last))
 
 
-def _name_of(named: Node | Span) -> str:
-    return named.id if isinstance(named, Node) else f"t{named.first}-t{named.last}"
+def _id_of(target: Node | Span) -> str:
+    return target.id if isinstance(target, Node) else f"t{target.first}-t{target.last}"
 
 
-def _quoted(turn: Turn, room: int, alone: bool, clock: TimestampPrinter, count: Count) -> str | None:
-    """The turn's text if it fits; its beginning if it must; None where it should wait for the next page."""
-    text = quote_text(Quote.all_of(turn), clock)
+def _quoted(turn: Turn, room: int, is_first: bool, timestamps: TimestampPrinter, count: Count) -> str | None:
+    """Returns the turn's text if it fits, else its beginning if it is the first on the page, else None."""
+    text = quote_text(Quote.all_of(turn), timestamps)
     if count(text) <= room:
         return text
-    if not alone:
+    if not is_first:
         return None
     for share in (0.9, 0.6, 0.3, 0.1):
-        text = _begun(turn, _page_end(turn.content, 0, max(1, round(room * share)), count), count)
+        text = _beginning(turn, _page_end(turn.content, 0, max(1, round(room * share)), count), count)
         if count(text) <= room:
             return text
-    return _begun(turn, 1, count)
+    return _beginning(turn, 1, count)
 
 
-def _begun(turn: Turn, stop: int, count: Count) -> str:
+def _beginning(turn: Turn, stop: int, count: Count) -> str:
     span = CharSpan(0, stop, count(turn.content[:stop]))
     return quote_text(Quote(turn, (span,), len(turn.content)), TimestampPrinter())
 
 
-def _least(turn: Turn, count: Count) -> int:
-    """The tokens without which a page that begins with this turn would show nothing of it."""
-    begun = count(_begun(turn, 1, count))
-    return begun if turn.tokens > begun else min(begun, count(quote_text(Quote.all_of(turn), TimestampPrinter())))
+def _minimum(turn: Turn, count: Count) -> int:
+    """Returns the fewest tokens with which a page can show any of this turn."""
+    beginning = count(_beginning(turn, 1, count))
+    return (
+        beginning
+        if turn.tokens > beginning
+        else min(beginning, count(quote_text(Quote.all_of(turn), TimestampPrinter())))
+    )
 
 
-def _paged(heading: ViewHeader, parts: list[str], after: int | None, count: Count) -> View:
-    return with_header(replace(heading, next_cursor=None if after is None else str(after)), "".join(parts), count)
+def _page(header: ViewHeader, parts: list[str], after: int | None, count: Count) -> View:
+    return with_header(replace(header, next_cursor=None if after is None else str(after)), "".join(parts), count)
 
 
 # ---------------------------------------------------------------- an inner node
 
 
 async def _node_outline(branch: BranchReader, node: Node, token_budget: int, count: Count) -> View:
-    """The node's children with what happened in them, and as many levels below as the budget holds lines."""
+    """Returns the node's children with their summaries, and as many levels below them as the budget has lines for."""
     read = await branch.store.nodes(branch.id, list(node.children))
     children = tuple(read[digest] for digest in node.children)
     after = node.last + 1
     snapshot = TreeSnapshot(children, dict(read), {}, after, after)
-    heading = await _heading(branch, node.turns, node.tokens, token_budget, node_id=node.id)
+    header = await _load_header(branch, node.turns, node.tokens, token_budget, node_id=node.id)
     lines = round(token_budget / OUTLINE_LINE_TOKENS)
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, {}), lines)
     summaries = await branch.summaries(outline_nodes(tile(snapshot, {})))
-    checks = await checks_of(branch, snapshot)
-    material = FitInput(
+    checks = await span_checks(branch, snapshot)
+    fit_input = FitInput(
         snapshot, (), {}, lambda n: summaries.get(n.digest, EMPTY_SUMMARY), count, outline_share=1.0, checks=checks
     )
-    fitted = fit(material, token_budget - heading.cost(count))
-    if isinstance(fitted, int):
-        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
-    return with_header(heading, fitted.text, count)
+    result = fit(fit_input, token_budget - header.cost(count))
+    if isinstance(result, int):
+        raise BudgetTooSmall(token_budget, header.floor(result, count))
+    return with_header(header, result.text, count)

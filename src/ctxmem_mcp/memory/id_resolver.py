@@ -1,4 +1,4 @@
-"""From the ids people write to turns and nodes: 't41', 't41-837', 'n40-55-213', 't42-t47'."""
+"""Resolves ids as people write them to turns and nodes: 't41', 't41-837', 'n40-55-213', 't42-t47'."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Turns first..last (indexes, both included)."""
+    """Turns first..last (indexes, inclusive)."""
 
     first: int
     last: int
@@ -28,14 +28,14 @@ def check_conversation_id(conversation_id: str) -> str:
     if not CONVERSATION_ID.fullmatch(conversation_id):
         raise InvalidArgument(
             "conversation_id",
-            "takes 1 to 128 letters, digits and . _ : @ -, beginning with a letter or digit",
-            "Leave it out to have one made.",
+            "takes 1 to 128 letters, digits and . _ : @ -, starting with a letter or digit",
+            "Leave it out to get a new one.",
         )
     return conversation_id
 
 
 class IdResolver:
-    """Finds what an id means in one conversation; the head's branch is looked at first."""
+    """Resolves ids in one conversation, on the head's branch first."""
 
     def __init__(self, store: Store, state: State) -> None:
         self._store, self._state = store, state
@@ -43,7 +43,12 @@ class IdResolver:
         self._conversation = state.conversation_id
 
     async def turn_seq(self, turn_id: str) -> int:
-        """The seq of the turn that `turn_id` names."""
+        """Returns the seq of a turn.
+
+        Raises:
+            UnknownTurn: No turn has this id.
+            AmbiguousId: The id fits several turns.
+        """
         parsed = _TURN.fullmatch(turn_id.strip())
         if parsed is None:
             raise UnknownTurn(turn_id, self._conversation)
@@ -52,12 +57,12 @@ class IdResolver:
         if here is not None and (not digits or (await self._digits(here)).startswith(digits)):
             return here
         elsewhere = {s: await self._digits(s) for s in self._seqs_at(index) if s != here}
-        fitting = [seq for seq, has in elsewhere.items() if digits and has.startswith(digits)]
-        if len(fitting) > 1:
-            raise AmbiguousId(turn_id, [f"t{index}-{elsewhere[seq]}" for seq in fitting])
-        if not fitting:
+        matches = [seq for seq, its_digits in elsewhere.items() if digits and its_digits.startswith(digits)]
+        if len(matches) > 1:
+            raise AmbiguousId(turn_id, [f"t{index}-{elsewhere[seq]}" for seq in matches])
+        if not matches:
             raise UnknownTurn(turn_id, self._conversation)
-        return fitting[0]
+        return matches[0]
 
     def _seqs_at(self, index: int) -> list[int]:
         state = self._state
@@ -70,37 +75,49 @@ class IdResolver:
 
     async def _digits(self, seq: int) -> str:
         found = await self._store.digests(self._conversation, seq, seq)
-        if not found:  # forgotten since the state was read, and begun anew
+        if not found:  # forgotten and restarted since the state was read
             raise HeadMoved(self._conversation)
         return id_digits(found[0])
 
     async def node(self, node_id: str) -> tuple[Node, Lineage]:
-        """The closed node that `node_id` names, and a branch that it lies on."""
+        """Returns a closed node, and a branch that contains it.
+
+        Raises:
+            UnknownNode: No closed node has this id.
+            AmbiguousId: The id fits several nodes.
+        """
         parsed = _NODE.fullmatch(node_id.strip())
         if parsed is None:
             raise UnknownNode(node_id, self._conversation)
         first, last, digits = int(parsed[1]), int(parsed[2]), parsed[3] or ""
         over = await self._store.nodes_over(self._conversation, first, last)
-        fitting = [(closer, node) for closer, node in over if id_digits(node.digest).startswith(digits)]
-        here = [node for closer, node in fitting if closer in self._lineage]
+        matches = [(closer, node) for closer, node in over if id_digits(node.digest).startswith(digits)]
+        here = [node for closer, node in matches if closer in self._lineage]
         if here:
             return here[0], self._lineage
-        if len({node.digest for _, node in fitting}) > 1:
-            raise AmbiguousId(node_id, sorted({node.id for _, node in fitting}))
-        if not fitting:
+        if len({node.digest for _, node in matches}) > 1:
+            raise AmbiguousId(node_id, sorted({node.id for _, node in matches}))
+        if not matches:
             raise UnknownNode(node_id, self._conversation)
-        closer, node = fitting[0]
+        closer, node = matches[0]
         return node, Lineage.of(self._state.runs, closer)
 
-    async def resolve(self, given: str) -> tuple[Node | Span | int, Lineage]:
-        """A node, a span of turns, or one turn's seq; with the branch it lies on: the head's, unless digits say
-        otherwise."""
-        given = given.strip()
-        if span := _SPAN.fullmatch(given):
+    async def resolve(self, any_id: str) -> tuple[Node | Span | int, Lineage]:
+        """Resolves any id: of a node, a span of turns, or a turn (whose seq is returned).
+
+        Returns:
+            What the id names, and a branch that contains it: the head's, unless the digits name another.
+
+        Raises:
+            UnknownNode, UnknownTurn: Nothing has this id.
+            AmbiguousId: The id fits several.
+        """
+        any_id = any_id.strip()
+        if span := _SPAN.fullmatch(any_id):
             return await self._span(span[1], span[2])
-        if given.startswith("n"):
-            return await self.node(given)
-        seq = await self.turn_seq(given)
+        if any_id.startswith("n"):
+            return await self.node(any_id)
+        seq = await self.turn_seq(any_id)
         return seq, self._branch_of(seq)
 
     async def _span(self, first: str, last: str) -> tuple[Span, Lineage]:

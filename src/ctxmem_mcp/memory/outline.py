@@ -1,4 +1,4 @@
-"""The tree of one branch as nested outline nodes, for whoever draws it."""
+"""The tree of a branch as nested outline nodes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from collections.abc import Mapping, Sequence
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.edge_loader import load_spine
 from ctxmem_mcp.models import Node, OutlineNode, Summary
-from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.summarizers.base import Summarizer
 
 
-async def load_descendants(
-    store: Store, conversation: str, roots: Sequence[Node], depth: int | None = None
-) -> dict[bytes, Node]:
-    """Every node from these roots down to `depth` levels under them, by digest; one read a level."""
+async def _load_descendants(branch: BranchReader, roots: Sequence[Node], depth: int | None) -> dict[bytes, Node]:
+    """Reads these nodes and those down to `depth` levels below them (None: all), by digest; one read per level."""
     found = {node.digest: node for node in roots}
     level, steps = list(roots), 0
-    while (wanted := [digest for node in level for digest in node.children]) and (depth is None or steps < depth):
-        read = await store.nodes(conversation, wanted)
+    while (digests := [digest for node in level for digest in node.children]) and (depth is None or steps < depth):
+        read = await branch.store.nodes(branch.id, digests)
         found |= read
         level, steps = list(read.values()), steps + 1
     return found
 
 
 async def outline(branch: BranchReader, summarizer: Summarizer, depth: int | None) -> list[OutlineNode]:
-    """The closed nodes without a parent, each with what is under it, then the open tail."""
+    """Returns the closed nodes without a parent, each with its descendants, then the open tail.
+
+    Args:
+        branch: The branch.
+        summarizer: Summarises the open tail, which has no stored summary.
+        depth: How many levels below the topmost nodes to include; None for all.
+    """
     spine = await load_spine(branch.store, branch.state, branch.lineage)
     roots = [node for level in reversed(spine) for node in level]
-    nodes = await load_descendants(branch.store, branch.id, roots, depth)
+    nodes = await _load_descendants(branch, roots, depth)
     summaries = await branch.summaries(nodes.values())
     found = [_outline_node(node, nodes, summaries) for node in roots]
     first = roots[-1].last + 1 if roots else 0

@@ -33,7 +33,7 @@ async def last_turns(branch: BranchReader, token_budget: int, overhead: int) -> 
     bare: list[Turn] = []
     first = branch.lineage.length
     while first > 0 and sum(map(cost, bare)) <= token_budget:
-        bare = await branch.bare(first - TURNS_AT_ONCE, first - 1) + bare
+        bare = await branch.metadata(first - TURNS_AT_ONCE, first - 1) + bare
         first -= TURNS_AT_ONCE
     fitting = newest_within(bare, token_budget, cost)
     turns = await branch.turns(turn.index for turn in fitting)
@@ -52,7 +52,7 @@ async def last_user_query(branch: BranchReader, *, within: int, enough_words: in
         The empty string if no user turn is among them.
     """
     length = branch.lineage.length
-    bare = await branch.bare(length - within, length - 1)
+    bare = await branch.metadata(length - within, length - 1)
     indexes = [turn.index for turn in bare if turn.role == "user"][-QUERY_TURNS:]
     turns = await branch.turns(indexes)
     texts = [turns[index].content[:QUERY_CHARS] for index in indexes]

@@ -1,4 +1,4 @@
-"""Finds turns that speak of a query, and says where they stand and what reading them costs."""
+"""Finds turns for a query: where they are in the tree, and what reading them costs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SNIPPET_CHARS = 240
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a search looks for: a role, a time between two instants (seconds since 1970), how many."""
+    """Which turns a search returns. since, until: seconds since 1970, inclusive. limit: how many."""
 
     role: str | None = None
     since: float | None = None
@@ -25,11 +25,11 @@ class Filter:
     limit: int = 10
 
     @property
-    def some(self) -> bool:
-        """Whether it leaves out turns, whatever they say."""
+    def is_active(self) -> bool:
+        """Whether it excludes any turns."""
         return (self.role, self.since, self.until) != (None, None, None)
 
-    def admits(self, piece: Piece) -> bool:
+    def accepts(self, piece: Piece) -> bool:
         if self.role is not None and piece.role != self.role:
             return False
         if self.since is None and self.until is None:
@@ -40,14 +40,16 @@ class Filter:
         return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
 
 
-async def search(branch: BranchReader, query: str, wanted: Filter) -> list[Hit]:
-    """The turns of a branch that answer best, best first."""
+async def search(branch: BranchReader, query: str, filter_by: Filter) -> list[Hit]:
+    """Returns the best turns of a branch that contain words of the query, best first."""
     best: dict[int, RankedPiece] = {}
-    answer = await rank_branch(branch, query, require_match=True, predicate=wanted.admits if wanted.some else None)
-    for found in answer.found:
-        if answer.matched and found.ordinal in answer.matched and wanted.admits(found.piece):
-            best.setdefault(found.piece.index, found)
-    chosen = list(best)[: wanted.limit]
+    ranking = await rank_branch(
+        branch, query, require_match=True, predicate=filter_by.accepts if filter_by.is_active else None
+    )
+    for ranked in ranking.pieces:
+        if ranking.matched and ranked.ordinal in ranking.matched and filter_by.accepts(ranked.piece):
+            best.setdefault(ranked.piece.index, ranked)
+    chosen = list(best)[: filter_by.limit]
     turns = await branch.turns(chosen)
     snapshot = await with_paths_to(branch, await load_snapshot(branch), chosen)
     paths = {index: _path(snapshot, index) for index in chosen}
@@ -59,14 +61,14 @@ async def search(branch: BranchReader, query: str, wanted: Filter) -> list[Hit]:
             best[i],
             [titles[n.digest].title for n in paths[i] if n.digest in titles],
             query,
-            answer.why(best[i]),
+            ranking.why(best[i]),
         )
         for i in chosen
     ]
 
 
 def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
-    """The nodes above a turn, outermost first."""
+    """Returns the nodes above a turn, outermost first."""
     path: list[Node] = []
     level: Sequence[Node] = snapshot.roots
     while above := [node for node in level if node.first <= index <= node.last]:
@@ -75,33 +77,33 @@ def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
     return path
 
 
-def _hit(conversation_id: str, turn: Turn, found: RankedPiece, path: list[str], query: str, why: list[str]) -> Hit:
-    text = turn.content[found.piece.start : found.piece.stop]
+def _hit(conversation_id: str, turn: Turn, ranked: RankedPiece, path: list[str], query: str, why: list[str]) -> Hit:
+    text = turn.content[ranked.piece.start : ranked.piece.stop]
     return Hit(
         turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, _snippet(text, query), path,
-        turn.tokens, round(found.score, 3), why,
+        turn.tokens, round(ranked.score, 3), why,
     )  # fmt: skip
 
 
 def _snippet(text: str, query: str) -> str:
-    """The line that says most of the query, with what stands around it."""
-    wanted = set(analyzer.analyze(query))
+    """Returns the line with the most words of the query, and some of its surroundings."""
+    terms = set(analyzer.analyze(query))
     lines = text.splitlines(keepends=True) or [""]
-    scores = [len(wanted & set(analyzer.analyze(line[:2_000]))) for line in lines]
+    scores = [len(terms & set(analyzer.analyze(line[:2_000]))) for line in lines]
     best = max(range(len(lines)), key=lambda i: (scores[i], -i))
     start = sum(len(line) for line in lines[:best])
-    at = _first_place(lines[best], wanted)
+    at = _first_match(lines[best], terms)
     begin = max(start, start + at - SNIPPET_CHARS // 2) if len(lines[best]) > SNIPPET_CHARS else start
     snippet = text[begin : begin + SNIPPET_CHARS].strip()
     return f"{'…' if begin > 0 else ''}{snippet}{'…' if begin + SNIPPET_CHARS < len(text) else ''}"
 
 
-def _first_place(line: str, wanted: set[str]) -> int:
-    """Roughly where in a long line the first wanted word stands."""
+def _first_match(line: str, terms: set[str]) -> int:
+    """Returns roughly where in a long line the first of these terms is."""
     at = 0
     for word in line.split():
         at = line.find(word, at)
-        if wanted & set(analyzer.analyze(word)):
+        if terms & set(analyzer.analyze(word)):
             return at
         at += len(word)
     return 0

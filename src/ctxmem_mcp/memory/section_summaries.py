@@ -1,4 +1,4 @@
-"""A branch as its sections: as fine as it can be read in a moment, each with what its summary says."""
+"""The sections of a branch with their summaries, as fine as can be read in a moment."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from ctxmem_mcp.models import Node, Summary
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.views.layout import TreeSnapshot, tile
 
-# Leaves of a conversation of some half a million tokens; of a longer one the smaller parts are read as their parents.
+# About the leaves of half a million tokens; in a longer conversation, parents take the place of the smaller leaves.
 SECTIONS_READ_MAX = 400
 
 
-async def sections_of(
+async def load_sections(
     branch: BranchReader, snapshot: TreeSnapshot, summarizer: Summarizer
 ) -> list[tuple[Node, Summary]]:
-    """The sections in order, the open tail as the last one (its node has no digest)."""
+    """Returns the sections in order; the open tail is the last (its node has no digest)."""
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, {}), SECTIONS_READ_MAX)
     nodes = outline_nodes(tile(snapshot, {}))
-    # An opened inner node stands before its children, which say it all.
+    # An expanded inner node precedes its children, which cover it.
     nodes = [node for node in nodes if node.digest not in snapshot.expanded]
     known = await branch.summaries(nodes)
     sections = [(node, known[node.digest]) for node in nodes if node.digest in known]
@@ -25,7 +25,7 @@ async def sections_of(
 
 
 async def _tail(branch: BranchReader, snapshot: TreeSnapshot, summarizer: Summarizer) -> list[tuple[Node, Summary]]:
-    """No node holds the open tail yet, and no summary is kept of it."""
+    """Summarises the open tail, which has no node and no stored summary yet."""
     if snapshot.tail_first >= snapshot.length:
         return []
     turns = await branch.turns(range(snapshot.tail_first, snapshot.length))

@@ -1,4 +1,4 @@
-"""Views in the stable layout: reads what stands in the prefix, then fills what is left with what the query wants."""
+"""Builds views in the stable layout: reads what the prefix shows, then spends the suffix of the budget on the query."""
 
 from __future__ import annotations
 
@@ -22,44 +22,48 @@ from ctxmem_mcp.views.stable_prefix import (
     turn_allowance,
 )
 
-# Where the prefix has no room for the newest turns, they take this share of what is left.
+# If the prefix has no room for the newest turns, they get this share of what is left.
 RECENT_SHARE = 0.5
-# A line of the header may count a few tokens more than it was reserved.
+# The header may take a few tokens more than were reserved for it.
 HEADER_SLACK = 16
 
 
 async def stable_view(
     branch: BranchReader,
     snapshot: TreeSnapshot,
-    heading: ViewHeader,
-    wanted: Sequence[ExcerptGroup],
+    header: ViewHeader,
+    groups: Sequence[ExcerptGroup],
     count: Callable[[str], int],
 ) -> View:
-    """wanted: what the query wants opened, best first (empty without a query)."""
-    budget = heading.token_budget
-    prefix = await _prefix(branch, snapshot, _for_prefix(heading, count), count)
-    heading = replace(heading, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
-    room = budget - heading.cost(count) - HEADER_SLACK - count(prefix.text)
+    """Builds the view. groups: excerpts for the query, best first; empty without a query.
+
+    Raises:
+        BudgetTooSmall: No view fits the budget.
+    """
+    budget = header.token_budget
+    prefix = await _prefix(branch, snapshot, _prefix_budget(header, count), count)
+    header = replace(header, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
+    room = budget - header.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
         raise BudgetTooSmall(budget, budget - room)
-    rest = await _Rest.read(branch, prefix, wanted, room)
+    suffix = await _Suffix.read(branch, prefix, groups, room)
     while True:
-        view = with_header(heading, prefix.text + rest.text(), count)
+        view = with_header(header, prefix.text + suffix.text(), count)
         if view.shown_tokens <= budget:
             return view
-        if not rest.shorten(view.shown_tokens - budget):
+        if not suffix.shorten(view.shown_tokens - budget):
             raise BudgetTooSmall(budget, view.shown_tokens)
 
 
-def _for_prefix(heading: ViewHeader, count: Callable[[str], int]) -> int:
-    """The budget that the prefix takes its shares of: all of it, or so much less that a small one holds the line above
-    as well. It depends on nothing that an append changes."""
+def _prefix_budget(header: ViewHeader, count: Callable[[str], int]) -> int:
+    """Returns the budget that the prefix takes its shares of: all of a large one, less of one that must hold the header
+    too. It depends on nothing that an append changes."""
     longest = ViewHeader(
-        heading.conversation_id, "t9999999-999999999999", 9_999_999, 999_999_999, heading.token_budget,
-        heading.encoding, extra={"stable_prefix_sha256": "0f" * 32, "stable_prefix_chars": 9_999_999},
+        header.conversation_id, "t9999999-999999999999", 9_999_999, 999_999_999, header.token_budget,
+        header.encoding, extra={"stable_prefix_sha256": "0f" * 32, "stable_prefix_chars": 9_999_999},
     )  # fmt: skip
-    left = heading.token_budget - longest.cost(count) - HEADER_SLACK - count(PREFACE + "\n") - HEADER_SLACK
-    return max(0, min(heading.token_budget, round(left / (HISTORY_SHARE + TURNS_SHARE))))
+    left = header.token_budget - longest.cost(count) - HEADER_SLACK - count(PREFACE + "\n") - HEADER_SLACK
+    return max(0, min(header.token_budget, round(left / (HISTORY_SHARE + TURNS_SHARE))))
 
 
 async def _prefix(
@@ -67,35 +71,35 @@ async def _prefix(
 ) -> StablePrefix:
     roots = [node for node in snapshot.roots if node.level]
     first = roots[-1].last + 1 if roots else 0
-    bare = await branch.bare(first, snapshot.length - 1)
+    bare = await branch.metadata(first, snapshot.length - 1)
     allowance = turn_allowance(token_budget)
-    bare = _as_far_as_needed(bare, allowance, token_budget)
+    bare = _first_turns(bare, allowance, token_budget)
     turns = await branch.turns([turn.index for turn in bare])
     long = [turn.seq for turn in bare if turn.tokens > allowance]
     pieces = await branch.store.pieces_of(branch.id, long)
-    summaries = await branch.first_summaries(roots)  # a better one that joins would change what has been sent
+    summaries = await branch.first_summaries(roots)  # a better one added later would change the prefix
 
     def summary_of(node: Node) -> Summary:
         return summaries.get(node.digest, EMPTY_SUMMARY)
 
     shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
-    ends = await branch.bare(first - 1, first - 1)
+    ends = await branch.metadata(first - 1, first - 1)
     return build_prefix(roots, shown, summary_of, token_budget, count, ends[0].check if ends else "")
 
 
-def _as_far_as_needed(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
-    """The first of these turns, more than the prefix can hold."""
-    kept: list[Turn] = []
+def _first_turns(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
+    """Returns the first of these turns, one more than the prefix can hold."""
+    first: list[Turn] = []
     for turn in bare:
-        kept.append(turn)
+        first.append(turn)
         token_budget -= min(turn.tokens, allowance)
         if token_budget < 0:
             break
-    return kept
+    return first
 
 
 def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quote:
-    """The turn whole, or of a long one its first and last pieces."""
+    """Quotes the turn in full, or the first and last pieces of a long one."""
     if not pieces or turn.tokens <= allowance:
         return Quote.all_of(turn)
     taken, left = [], allowance
@@ -114,47 +118,54 @@ def _cost(turn: Turn) -> int:
 
 
 @dataclass(slots=True)
-class _Rest:
-    """What follows the prefix, and how it gets shorter: first what is least wanted, then the oldest recent turns.
+class _Suffix:
+    """What follows the prefix. It is shortened by the worst excerpts first, then by the oldest recent turns.
 
-    on_head: it is the head's branch, where a span needs no digits.
+    Attributes:
+        recent: the last turns, if they are not in the prefix.
+        groups: excerpts for the query, best first.
+        turns: those of both, by index.
+        after_prefix: all turns after the prefix, with empty content.
+        on_head: this is the head's branch, on which a span needs no check digits.
     """
 
     recent: list[Quote]
-    units: list[ExcerptGroup]
+    groups: list[ExcerptGroup]
     turns: dict[int, Turn]
     after_prefix: list[Turn]
     on_head: bool
 
     @classmethod
-    async def read(cls, branch: BranchReader, prefix: StablePrefix, wanted: Sequence[ExcerptGroup], room: int) -> _Rest:
-        bare = await branch.bare(prefix.next_turn, branch.lineage.length - 1)
+    async def read(
+        cls, branch: BranchReader, prefix: StablePrefix, candidates: Sequence[ExcerptGroup], room: int
+    ) -> _Suffix:
+        bare = await branch.metadata(prefix.next_turn, branch.lineage.length - 1)
         recent = newest_within(bare, round(room * RECENT_SHARE), _cost)
         left = room - sum(map(_cost, recent))
         shown = prefix.whole | {turn.index for turn in recent}
-        units: list[ExcerptGroup] = []
-        for unit in wanted:
-            cost = unit.tokens + TURN_HEADER_TOKENS
-            if cost <= left and not any(quote.index in shown for quote in unit.excerpts):
+        groups: list[ExcerptGroup] = []
+        for group in candidates:
+            cost = group.tokens + TURN_HEADER_TOKENS
+            if cost <= left and not any(quote.index in shown for quote in group.excerpts):
                 left -= cost
-                units.append(unit)
-        turns = await branch.turns([t.index for t in recent] + [q.index for unit in units for q in unit.excerpts])
+                groups.append(group)
+        turns = await branch.turns([t.index for t in recent] + [q.index for group in groups for q in group.excerpts])
         quoted = [whole_or_ends(turns[turn.index], None, turn.tokens) for turn in recent]
-        return cls(quoted, units, turns, bare, branch.on_head)
+        return cls(quoted, groups, turns, bare, branch.on_head)
 
     def text(self) -> str:
-        by_turn = quotes_by_turn([clip(unit, self.turns) for unit in self.units], self.turns)
-        opened = [by_turn[index] for index in sorted(by_turn)]
+        by_turn = quotes_by_turn([clip(group, self.turns) for group in self.groups], self.turns)
+        excerpts = [by_turn[index] for index in sorted(by_turn)]
         hidden = self.after_prefix[: len(self.after_prefix) - len(self.recent)]
-        skipped = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
+        gap = Gap(hidden[0].index, hidden[-1].index, sum(turn.tokens for turn in hidden)) if hidden else None
         check = hidden[-1].check if hidden and not self.on_head else ""
-        return render_suffix(self.recent, opened, skipped, check)
+        return render_suffix(self.recent, excerpts, gap, check)
 
     def shorten(self, excess: int) -> bool:
-        """Leaves out about so many tokens; False when nothing is left to leave out."""
-        had = bool(self.units or self.recent)
-        while excess > 0 and self.units:
-            excess -= self.units.pop().tokens
+        """Drops about this many tokens; returns False if nothing was left to drop."""
+        had = bool(self.groups or self.recent)
+        while excess > 0 and self.groups:
+            excess -= self.groups.pop().tokens
         while excess > 0 and self.recent:
             excess -= self.recent.pop(0).turn.tokens
         return had

@@ -1,4 +1,4 @@
-"""Recomputes every hash of a conversation and says what does not agree. Reads everything once, in batches."""
+"""Recomputes every hash of a conversation and reports what differs. Reads everything once, in batches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ctxmem_mcp.stores.base import Run, State, Store
 from ctxmem_mcp.text import tokenizer
 
 _TURNS_AT_ONCE = 500
-# What reading rows ends in whose bytes are not what was written.
+# What reading damaged rows may raise.
 _DAMAGE = (BrokenHistory, LookupError, TypeError, ValueError, OverflowError)
 
 
 async def verify(store: Store, state: State) -> list[str]:
-    """What is wrong, in words; empty when every turn and every node hashes to its id."""
+    """Returns a sentence for each fault; empty if every turn and every node hashes to its id."""
     faults: list[str] = []
     for run in state.runs:
         try:
@@ -28,7 +28,7 @@ async def verify(store: Store, state: State) -> list[str]:
         faults.append(f"the tree can't be read: {error}")
     stored = state.next_seq - 1
     if state.turns != stored:
-        faults.append(f"the conversation counts {state.turns} turns and holds {stored}")
+        faults.append(f"the conversation counts {state.turns} turns but has {stored}")
     return faults
 
 
@@ -38,28 +38,28 @@ async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
     previous = (await store.digests(conversation, run.parent_seq, run.parent_seq))[0] if run.parent_seq else b""
     end = run_end(state.runs, state.next_seq, run.first_seq)
     for start in range(run.first_seq, end + 1, _TURNS_AT_ONCE):
-        wanted = list(range(start, min(end, start + _TURNS_AT_ONCE - 1) + 1))
-        turns, unreadable = await _readable(store, conversation, wanted)
-        for seq in wanted:
+        seqs = list(range(start, min(end, start + _TURNS_AT_ONCE - 1) + 1))
+        turns, unreadable = await _read(store, conversation, seqs)
+        for seq in seqs:
             turn = turns.get(seq)
             if turn is None:
                 faults.append(f"turn number {seq} {unreadable.get(seq, 'is missing')}")
-                # Those after it follow on what was written down of it.
+                # The turns after it are checked against its stored digest.
                 previous = next(iter(await store.digests(conversation, seq, seq)), previous)
                 continue
             digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
             if digest != turn.digest:
-                faults.append(f"{turn.id}: its words hash to t{turn.index}-{id_digits(digest)}")
+                faults.append(f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}")
             if turn.index != run.first_index + seq - run.first_seq:
-                faults.append(f"{turn.id}: stands at the wrong place of its chain")
+                faults.append(f"{turn.id}: has the wrong index on its branch")
             if tokenizer.count(turn.content, state.encoding) != turn.tokens:
-                faults.append(f"{turn.id}: its token count is not that of its words")
+                faults.append(f"{turn.id}: its token count is not that of its content")
             previous = turn.digest
     return faults
 
 
-async def _readable(store: Store, conversation: str, seqs: list[int]) -> tuple[dict[int, Turn], dict[int, str]]:
-    """The turns that can be read, and of those that can't, why."""
+async def _read(store: Store, conversation: str, seqs: list[int]) -> tuple[dict[int, Turn], dict[int, str]]:
+    """Reads turns; returns those that can be read, and for the others why not."""
     try:
         return {turn.seq: turn for turn in await store.turns(conversation, seqs)}, {}
     except BrokenHistory as error:
@@ -68,7 +68,7 @@ async def _readable(store: Store, conversation: str, seqs: list[int]) -> tuple[d
     found: dict[int, Turn] = {}
     unreadable: dict[int, str] = {}
     for half in (seqs[: len(seqs) // 2], seqs[len(seqs) // 2 :]):
-        more, why = await _readable(store, conversation, half)
+        more, why = await _read(store, conversation, half)
         found |= more
         unreadable |= why
     return found, unreadable
@@ -87,5 +87,5 @@ async def _node_faults(store: Store, state: State) -> list[str]:
             for first_seq, last_seq in lineage.ranges(node.first, node.last):
                 digests += await store.digests(conversation, first_seq, last_seq)
         faults += tree.faults(node, children, digests, state.salt)
-    without = set(nodes) - set(await store.summaries(conversation, list(nodes)))
-    return faults + [f"{nodes[digest].id}: has no summary" for digest in sorted(without)]
+    unsummarized = set(nodes) - set(await store.summaries(conversation, list(nodes)))
+    return faults + [f"{nodes[digest].id}: has no summary" for digest in sorted(unsummarized)]

@@ -1,6 +1,6 @@
-"""Views: what of a branch is shown within a budget. Reads in a few batches; recall decides.
+"""Builds the view of a branch within a token budget: reads in a few batches what retrieval and layout need.
 
-query -> ranked pieces -> units that fit (by estimate) -> the tree above them -> fitted text
+query -> ranked pieces -> excerpts that fit (by estimate) -> the tree above them -> text that fits (counted)
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import (
     BranchReader,
-    checks_of,
     load_snapshot,
     outline_nodes,
-    spoken,
+    span_checks,
+    spoken_turns,
     with_expanded,
     with_paths_to,
 )
 from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
-from ctxmem_mcp.memory.section_summaries import sections_of
+from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Reason, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
@@ -44,35 +44,42 @@ from ctxmem_mcp.views.layout import CharSpan, Quote, TileCache, TreeSnapshot, ti
 from ctxmem_mcp.views.render import NO_KIND_FILTER
 from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_request_tokens, with_summary_requests
 
-# The turns said last are shown with any query, in this share of the budget; in the larger one when none is given.
+# The last turns are shown with any query, in this share of the budget; in the larger one if there is no query.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
-# Chosen by estimate with this much to spare, so that the exact fit has something to fill up with.
-CHOOSE_MORE = 1.25
-# Of what was found, as much as this many budgets could hold is looked at.
-LOOKED_AT = 3
-# A call as long as this is shown with its result; a longer one only when it is wanted for itself.
+# Excerpts are chosen by estimate for this many budgets, so that the exact fit has some to spare.
+ESTIMATE_SLACK = 1.25
+# Of the ranked pieces, as many are considered as this many budgets could hold.
+CANDIDATE_BUDGETS = 3
+# A call of up to this size is shown with its result; a longer one only if it is chosen itself.
 CALL_TOKENS_MAX = 200
-# A line of the outline by itself, and with what it tells of.
-OUTLINE_LINE_TOKENS, TOLD_LINE_TOKENS = 24, 70
-# A question about the whole history is answered by the outline rather than by more quotes.
-# In talk the turns themselves are hardly longer than lines about them.
+# A line of the outline on its own, and with its highlights.
+OUTLINE_LINE_TOKENS, HIGHLIGHT_LINE_TOKENS = 24, 70
+# In plain conversation the turns themselves are hardly longer than lines about them.
 OUTLINE_SHARE_OF_TALK = 0.06
+# The outline answers a question about the whole history, better than more quotes would.
 OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
-# Of everything, what people asked for is opened; the rest is told.
+# An overview quotes the requests; the outline covers the rest.
 REQUESTS: HighlightKinds = frozenset(("request",))
-# How many of the turns that summaries tell of are looked at for it, and how much of a long one.
-TOLD_TURNS_MAX, TOLD_PIECES_MAX = 400, 2
-# How many turns before an answer the question is looked for.
-SAID_WITHIN = 8
+# How many turns of highlights are considered, and how many pieces of a long one are shown.
+HIGHLIGHT_TURNS_MAX, HIGHLIGHT_PIECES_MAX = 400, 2
+# The proposal that the user confirms is looked for in this many turns before.
+PROPOSAL_WITHIN_TURNS = 8
 LAYOUTS = ("tree", "stable")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a view should show: units, best first; where their leaves begin; and how much the outline may say."""
+    """What a view should show.
 
-    units: list[ExcerptGroup]
+    Attributes:
+        groups: excerpts, best first.
+        leaf_of: by index of a turn, the first index of its leaf.
+        outline_share: the most that the outline may take of the budget.
+        kinds: of highlights in the outline; whatever fits if empty.
+    """
+
+    groups: list[ExcerptGroup]
     leaf_of: dict[int, int]
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: HighlightKinds = NO_KIND_FILTER
@@ -80,8 +87,13 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class ViewRequest:
-    """What a caller wants to see. explain: with the reason for each quote. request_summaries: the header may name nodes
-    that need a better summary."""
+    """What a caller wants to see.
+
+    Attributes:
+        layout: one of LAYOUTS.
+        explain: with the reason for each excerpt.
+        request_summaries: the header may name nodes that need a better summary.
+    """
 
     query: str | None
     token_budget: int
@@ -91,86 +103,91 @@ class ViewRequest:
 
 
 async def view(branch: BranchReader, summarizer: Summarizer, request: ViewRequest) -> View:
-    """The view of a branch as of its last turn."""
+    """Builds the view of a branch as of its last turn.
+
+    Raises:
+        InvalidArgument: The layout is unknown.
+        BudgetTooSmall: No view fits the budget.
+    """
     query, token_budget, layout = request.query, request.token_budget, request.layout
     if layout not in LAYOUTS:
         raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
     count = tokenizer.CachedCounter(branch.state.encoding)
     snapshot = await load_snapshot(branch)
-    heading = await heading_of(branch, snapshot, token_budget)
+    header = await load_header(branch, snapshot, token_budget)
     if layout == "stable":
-        answer = await rank_branch(branch, query) if query and query.strip() else None
-        wanted = [_unit(found) for found in _by_value_per_token(answer, token_budget)] if answer else []
-        return await stable_view(branch, snapshot, heading, wanted, count)
-    budget = token_budget - heading.cost(count) - (summary_request_tokens(heading) if request.request_summaries else 0)
+        ranking = await rank_branch(branch, query) if query and query.strip() else None
+        groups = [_group(f) for f in _by_value_per_token(ranking, token_budget)] if ranking else []
+        return await stable_view(branch, snapshot, header, groups, count)
+    budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     if query and (not query.strip() or asks_for_status(query)):
         query = None
-    asked = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
-    answer = await rank_branch(branch, asked) if asked else None
-    found = _by_value_per_token(answer, budget) if answer else []
-    kinds = answer.parsed.summary_kinds if answer and query else NO_KIND_FILTER
-    selection = Selection(
-        [*recent, *(_unit(f) for f in found)],
-        {f.piece.index: f.piece.leaf for f in found},
-        _outline_share(answer) if answer and query else OUTLINE_SHARE_MAX,
-    )
-    if kinds and (told := await _from_summaries(branch, snapshot, summarizer, kinds, found)):
-        selection = replace(told, units=[*told.units, *recent])
-    fitted = await _fit(branch, snapshot, selection, budget, count)
-    if isinstance(fitted, int):
-        raise BudgetTooSmall(token_budget, heading.floor(fitted, count))
+    topic = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
+    ranking = await rank_branch(branch, topic) if topic else None
+    ranked = _by_value_per_token(ranking, budget) if ranking else []
+    kinds = ranking.parsed.summary_kinds if ranking and query else NO_KIND_FILTER
+    selection = await _from_summaries(branch, snapshot, summarizer, kinds, ranked) if kinds else None
+    if selection:
+        selection = replace(selection, groups=[*selection.groups, *recent])
+    else:
+        share = _outline_share(ranking) if ranking and query else OUTLINE_SHARE_MAX
+        leaf_of = {f.piece.index: f.piece.leaf for f in ranked}
+        selection = Selection([*recent, *map(_group, ranked)], leaf_of, share)
+    result = await _fit(branch, snapshot, selection, budget, count)
+    if isinstance(result, int):
+        raise BudgetTooSmall(token_budget, header.floor(result, count))
     if request.request_summaries:
-        heading = with_summary_requests(heading, fitted.summary_requests, count)
-    shown = with_header(heading, fitted.text, count)
-    return replace(shown, reasons=_reasons(answer, found, fitted)) if request.explain and answer else shown
+        header = with_summary_requests(header, result.summary_requests, count)
+    shown = with_header(header, result.text, count)
+    return replace(shown, reasons=_reasons(ranking, ranked, result)) if request.explain and ranking else shown
 
 
-def _reasons(answer: Ranking, found: Sequence[RankedPiece], fitted: FitResult) -> tuple[Reason, ...]:
-    """Why each shown piece was taken, in the order in which they were."""
-    quoted = {item.turn.index: item for item in fitted.items if isinstance(item, Quote)}
+def _reasons(ranking: Ranking, found: Sequence[RankedPiece], result: FitResult) -> tuple[Reason, ...]:
+    """Returns why each piece that is shown was chosen, best first."""
+    quoted = {item.turn.index: item for item in result.items if isinstance(item, Quote)}
     return tuple(
-        Reason(shown.turn.id, f.piece.tokens, round(f.score, 3), answer.why(f))
+        Reason(shown.turn.id, f.piece.tokens, round(f.score, 3), ranking.why(f))
         for f in found
         if (shown := quoted.get(f.piece.index)) and shown.spans[0].start <= f.piece.start
     )
 
 
-async def heading_of(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> ViewHeader:
-    """What the first line of every view says."""
+async def load_header(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> ViewHeader:
+    """Reads what the header of every view states."""
     last = branch.lineage.last_seq
-    head = (await branch.bare_turns([last]))[0].id if last else None
+    head = (await branch.metadata_of([last]))[0].id if last else None
     total = sum(node.tokens for node in snapshot.roots) + sum(t.tokens for t in snapshot.leaves[snapshot.tail_first])
     return ViewHeader(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
 
 
 async def _recent(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
-    """The last turns, newest first, as far as they fit; if the very last is too long, its end."""
+    """Returns as many of the last turns as fit, newest first; if the very last is too long, its end."""
     length = branch.lineage.length
     seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
     pieces = await branch.store.pieces_of(branch.id, seqs)
     fitting = newest_within(seqs, budget, lambda seq: sum(piece.tokens for piece in pieces[seq]))
     if fitting or not seqs:
-        return [ExcerptGroup(tuple(map(_quote, pieces[seq]))) for seq in reversed(fitting)]
+        return [ExcerptGroup(tuple(map(_excerpt, pieces[seq]))) for seq in reversed(fitting)]
     end = pieces[seqs[-1]][-1]
-    return [ExcerptGroup((_quote(end),))] if end.tokens <= budget else []
+    return [ExcerptGroup((_excerpt(end),))] if end.tokens <= budget else []
 
 
-def _outline_share(answer: Ranking) -> float:
-    """What the outline may take of the budget, for this question in this kind of conversation."""
-    if answer.parsed.wants_whole_history:
+def _outline_share(ranking: Ranking) -> float:
+    """Returns the outline's share of the budget, for this query in this kind of conversation."""
+    if ranking.parsed.wants_whole_history:
         return OUTLINE_SHARE_WHOLE
-    talk = (answer.kinds or {}).get("dialogue", 0.0)
+    talk = (ranking.kinds or {}).get("dialogue", 0.0)
     return OUTLINE_SHARE_MAX * (1 - talk) + OUTLINE_SHARE_OF_TALK * talk
 
 
-def _by_value_per_token(answer: Ranking, budget: int) -> list[RankedPiece]:
-    """What was found, in the order in which to take it into the view."""
-    by_ordinal = {found.ordinal: found for found in answer.found}
-    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in answer.found]
-    kinds = answer.kinds or {"coding": 0.0}
-    share = USER_SHARE_OF_WORK if answer.parsed.wants_work else USER_SHARE
-    order, left = [], budget * LOOKED_AT
+def _by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
+    """Returns ranked pieces in the order in which the view takes them."""
+    by_ordinal = {found.ordinal: found for found in ranking.pieces}
+    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in ranking.pieces]
+    kinds = ranking.kinds or {"coding": 0.0}
+    share = USER_SHARE_OF_WORK if ranking.parsed.wants_work else USER_SHARE
+    order, left = [], budget * CANDIDATE_BUDGETS
     weight = cost_weight_of(kinds)
     for ordinal in selection_order(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):
         order.append(by_ordinal[ordinal])
@@ -185,102 +202,102 @@ async def _from_summaries(
     snapshot: TreeSnapshot,
     summarizer: Summarizer,
     kinds: HighlightKinds,
-    found: Sequence[RankedPiece],
+    ranked: Sequence[RankedPiece],
 ) -> Selection | None:
-    """For a question that names nothing: the turns that summaries tell of; of errors also what lies between each and
-    its ending, and what else was found in those sections; of decisions also what was proposed, and what the user asked
-    for. None where summaries tell of nothing of that kind."""
-    opened = kinds if kinds != OVERVIEW_KINDS else REQUESTS
-    sections = await sections_of(branch, snapshot, summarizer)
-    groups = highlight_turns(sections, opened)
-    indexes = [index for group in groups for index in group] + turns_between_error_and_fix(groups)
-    proposed: list[int] = []
-    if "decision" in opened:
-        proposed = await _spoken_before(branch, confirmations(sections))
-        indexes += [*proposed, *(index for group in highlight_turns(sections, REQUESTS) for index in group)]
-    indexes = list(dict.fromkeys(indexes))[:TOLD_TURNS_MAX]
+    """Selects what answers a question that names nothing in particular: the turns of the summaries' highlights.
+
+    For errors also the turns between each and its fix, and what ranking found in those sections; for decisions also the
+    proposals and the user's requests. None if no summary has a highlight of these kinds.
+    """
+    kinds_shown = kinds if kinds != OVERVIEW_KINDS else REQUESTS
+    sections = await load_sections(branch, snapshot, summarizer)
+    highlights = highlight_turns(sections, kinds_shown)
+    indexes = [index for turns in highlights for index in turns] + turns_between_error_and_fix(highlights)
+    proposals: list[int] = []
+    if "decision" in kinds_shown:
+        proposals = await _last_agent_turns_before(branch, confirmations(sections))
+        indexes += [*proposals, *(index for turns in highlight_turns(sections, REQUESTS) for index in turns)]
+    indexes = list(dict.fromkeys(indexes))[:HIGHLIGHT_TURNS_MAX]
     pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes])
-    by_index = {of_turn[0].index: of_turn for of_turn in pieces.values()}
-    units = [
-        # A proposal ends with what is asked.
-        ExcerptGroup(
-            tuple(
-                _quote(p) for p in (by_index[i][-TOLD_PIECES_MAX:] if i in proposed else by_index[i][:TOLD_PIECES_MAX])
-            )
-        )
-        for i in indexes
-        if i in by_index
-    ]
-    leaves = {p.index: p.leaf for of_turn in pieces.values() for p in of_turn}
-    among = set(leaves.values()) if "error" in opened else set()
-    also = [f for f in found if f.piece.leaf in among and f.piece.index not in leaves]
-    leaf_of = leaves | {f.piece.index: f.piece.leaf for f in also}
+    by_index = {turn_pieces[0].index: turn_pieces for turn_pieces in pieces.values()}
+
+    def shown(index: int) -> list[Piece]:
+        # A proposal ends with its question.
+        return by_index[index][-HIGHLIGHT_PIECES_MAX:] if index in proposals else by_index[index][:HIGHLIGHT_PIECES_MAX]
+
+    groups = [ExcerptGroup(tuple(map(_excerpt, shown(index)))) for index in indexes if index in by_index]
+    leaves = {piece.index: piece.leaf for turn_pieces in pieces.values() for piece in turn_pieces}
+    error_leaves = set(leaves.values()) if "error" in kinds_shown else set()
+    extra = [f for f in ranked if f.piece.leaf in error_leaves and f.piece.index not in leaves]
+    leaf_of = leaves | {f.piece.index: f.piece.leaf for f in extra}
     share = OUTLINE_SHARE_WHOLE if kinds != OVERVIEW_KINDS else OUTLINE_SHARE_EVERYTHING
-    return Selection([*units, *map(_unit, also)], leaf_of, share, kinds) if units else None
+    return Selection([*groups, *map(_group, extra)], leaf_of, share, kinds) if groups else None
 
 
-async def _spoken_before(branch: BranchReader, indexes: Sequence[int]) -> list[int]:
-    """The last turn in which the agent spoke before each of these."""
+async def _last_agent_turns_before(branch: BranchReader, indexes: Sequence[int]) -> list[int]:
+    """Returns, for each of these turns, the last one before in which the agent speaks, if any is near."""
     found: list[int] = []
     for index in indexes:
-        before = await branch.bare(index - SAID_WITHIN, index - 1)
-        found += [turn.index for turn in spoken(before, "assistant")[-1:]]
+        before = await branch.metadata(index - PROPOSAL_WITHIN_TURNS, index - 1)
+        found += [turn.index for turn in spoken_turns(before, "assistant")[-1:]]
     return found
 
 
 async def _fit(
     branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
 ) -> FitResult | int:
-    units, leaf_of = selection.units, selection.leaf_of
-    chosen = greedy_fit(units, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * CHOOSE_MORE))
-    units = [units[i] for i in chosen]
-    snapshot = await with_paths_to(branch, snapshot, _indexes(units))
-    units = _with_calls(units, snapshot)
-    turns = await branch.turns(_indexes(units))
-    units = _without_repeats(units, turns)
-    lines = round(budget * selection.outline_share / (TOLD_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS))
-    snapshot, summaries = await _expand_outline(branch, snapshot, units, turns, lines)
-    material = FitInput(
-        snapshot, units, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
-        selection.kinds, checks=await checks_of(branch, snapshot),
+    groups, leaf_of = selection.groups, selection.leaf_of
+    chosen = greedy_fit(groups, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * ESTIMATE_SLACK))
+    groups = [groups[i] for i in chosen]
+    snapshot = await with_paths_to(branch, snapshot, _indexes(groups))
+    groups = _with_calls(groups, snapshot)
+    turns = await branch.turns(_indexes(groups))
+    groups = _without_repeats(groups, turns)
+    lines = round(
+        budget * selection.outline_share / (HIGHLIGHT_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS)
+    )
+    snapshot, summaries = await _expand_outline(branch, snapshot, groups, turns, lines)
+    fit_input = FitInput(
+        snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
+        selection.kinds, checks=await span_checks(branch, snapshot),
     )  # fmt: skip
-    fitted = fit(material, budget)
-    if not isinstance(fitted, int):
-        fitted.summary_requests = nodes_to_summarize(fitted.items, material.summary_of)
-    return fitted
+    result = fit(fit_input, budget)
+    if not isinstance(result, int):
+        result.summary_requests = nodes_to_summarize(result.items, fit_input.summary_of)
+    return result
 
 
-def _unit(found: RankedPiece) -> ExcerptGroup:
-    return ExcerptGroup((_quote(found.piece),))
+def _group(found: RankedPiece) -> ExcerptGroup:
+    return ExcerptGroup((_excerpt(found.piece),))
 
 
-def _quote(piece: Piece) -> ExcerptRef:
+def _excerpt(piece: Piece) -> ExcerptRef:
     return ExcerptRef(piece.index, CharSpan(piece.start, piece.stop, piece.tokens))
 
 
-def _indexes(units: Iterable[ExcerptGroup]) -> set[int]:
-    return {quote.index for unit in units for quote in unit.excerpts}
+def _indexes(groups: Iterable[ExcerptGroup]) -> set[int]:
+    return {excerpt.index for group in groups for excerpt in group.excerpts}
 
 
-def _with_calls(units: Sequence[ExcerptGroup], snapshot: TreeSnapshot) -> list[ExcerptGroup]:
-    """Joins to each result the call that it answers, where that is short."""
+def _with_calls(groups: Sequence[ExcerptGroup], snapshot: TreeSnapshot) -> list[ExcerptGroup]:
+    """Adds to each result the call that it answers, if that is short."""
     call_of: dict[int, Turn] = {}
     for turns in snapshot.leaves.values():
         call_of |= _calls(turns)
     return [
-        ExcerptGroup((ExcerptRef(call.index, CharSpan(0, _ALL, call.tokens)), *unit.excerpts))
-        if (call := call_of.get(unit.excerpts[0].index)) and call.tokens <= CALL_TOKENS_MAX
-        else unit
-        for unit in units
+        ExcerptGroup((ExcerptRef(call.index, CharSpan(0, _ALL, call.tokens)), *group.excerpts))
+        if (call := call_of.get(group.excerpts[0].index)) and call.tokens <= CALL_TOKENS_MAX
+        else group
+        for group in groups
     ]
 
 
-# The end of a turn whose length is not read yet.
+# Beyond the end of any turn, for one whose length was not read yet.
 _ALL = 1 << 40
 
 
 def _calls(turns: Sequence[Turn]) -> dict[int, Turn]:
-    """By index of a result, the call that it answers: the one with its call id, else the turn before it."""
+    """Returns the call of each result, by the result's index: the one with its call id, else the turn before."""
     found: dict[int, Turn] = {}
     by_id: dict[str, Turn] = {}
     for before, turn in zip([None, *turns], turns, strict=False):
@@ -294,28 +311,28 @@ def _calls(turns: Sequence[Turn]) -> dict[int, Turn]:
     return found
 
 
-def _without_repeats(units: Sequence[ExcerptGroup], turns: dict[int, Turn]) -> list[ExcerptGroup]:
-    """Of stretches that say the same word for word the newest stays, at the place of the best."""
+def _without_repeats(groups: Sequence[ExcerptGroup], turns: dict[int, Turn]) -> list[ExcerptGroup]:
+    """Drops all but the newest of excerpts with the same text; it takes the rank of the best."""
     newest: dict[str, int] = {}
-    words: list[str] = []
-    for unit in units:
-        quote = unit.excerpts[-1]
-        text = turns[quote.index].content[quote.span.start : quote.span.stop].strip()
-        words.append(text if len(text) >= REPEAT_CHARS_MIN else f"{quote.index}:{quote.span.start}")
-        newest[words[-1]] = max(newest.get(words[-1], -1), quote.index)
-    by_words = {w: unit for w, unit in zip(words, units, strict=True) if unit.excerpts[-1].index == newest[w]}
-    return [clip(by_words[w], turns) for w in dict.fromkeys(words)]
+    keys: list[str] = []
+    for group in groups:
+        excerpt = group.excerpts[-1]
+        text = turns[excerpt.index].content[excerpt.span.start : excerpt.span.stop].strip()
+        keys.append(text if len(text) >= REPEAT_CHARS_MIN else f"{excerpt.index}:{excerpt.span.start}")
+        newest[keys[-1]] = max(newest.get(keys[-1], -1), excerpt.index)
+    by_key = {key: group for key, group in zip(keys, groups, strict=True) if group.excerpts[-1].index == newest[key]}
+    return [clip(by_key[key], turns) for key in dict.fromkeys(keys)]
 
 
-# Shorter ones ("ok", "yes") cost nothing to repeat, and where they were said matters.
+# Shorter ones ("ok", "yes") cost little to repeat, and their place matters.
 REPEAT_CHARS_MIN = 200
 
 
 async def _expand_outline(
-    branch: BranchReader, snapshot: TreeSnapshot, units: Sequence[ExcerptGroup], turns: dict[int, Turn], lines: int
+    branch: BranchReader, snapshot: TreeSnapshot, groups: Sequence[ExcerptGroup], turns: dict[int, Turn], lines: int
 ) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
-    """Opens the outline to about so many lines; reads the summaries it may show."""
-    shown, tiled = quotes_by_turn(units, turns), TileCache()
+    """Expands the outline to about this many lines, and reads the summaries that it may show."""
+    shown, tiled = quotes_by_turn(groups, turns), TileCache()
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
     items = tile(snapshot, shown, tiled)
     return snapshot, await branch.summaries(outline_nodes(items))
