@@ -94,7 +94,7 @@ def test_at_every_width_a_list_shows_whole_ids_titles_and_days(width: int) -> No
     ]
     written = io.StringIO()
     out = Console(file=written, width=width, force_terminal=True, color_system=None, highlight=False)
-    output.listed(out, infos)
+    output.print_conversations(out, infos)
     shown = written.getvalue()
     assert all(id in shown for id in ids)
     assert "Refactor it all"[: width - 1] in shown
@@ -158,8 +158,8 @@ def test_the_header_of_a_span_counts_its_turns_and_tokens(run: Callable[..., Ran
 def test_what_there_is_one_of_is_told_as_one(run: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"role": "user", "content": "Look for it."}\n', "utf-8")
     said = run("import", str(tmp_path / "one.jsonl")).out
-    assert "1 new turn, 0 known" in said
-    assert "1 conversation: 1 new turn, 0 known already." in said
+    assert "1 new turn, 0 already stored" in said
+    assert "1 conversation: 1 new turn, 0 already stored." in said
     assert run("show", "last").out.count("1 turn ·") == 2
 
 
@@ -283,7 +283,7 @@ def test_a_file_of_no_format_is_refused_and_the_others_come_in(run: Callable[...
     odd = tmp_path / "odd.bin"
     odd.write_bytes(b"\x00\xff nothing")
     done = run("import", str(odd), str(EXAMPLE), "--json")
-    assert (done.code, "is in no format" in done.err) == (1, True)
+    assert (done.code, "is in none of the known formats" in done.err) == (1, True)
     assert json.loads(done.out)[0]["new"] == 63
 
 

@@ -120,7 +120,7 @@ def test_all_finds_those_that_are_there_and_uninstall_leaves_the_home_as_it_was(
     before = contents(home)
     done = run("install", "--all")
     assert done.code == 0, done.err
-    kept = [line.split("as it was before: ")[1] for line in done.out.splitlines() if "as it was before: " in line]
+    kept = [line.split("backup: ")[1] for line in done.out.splitlines() if "backup: " in line]
     assert [Path(one).read_bytes() for one in kept] == [b'{"numStartups": 3}']
     named = {".claude.json", ".claude/settings.json", ".codex/config.toml", ".codex/hooks.json", ".cursor/mcp.json",
              ".cursor/hooks.json"}  # fmt: skip
@@ -169,10 +169,10 @@ def test_without_hooks_only_the_server_is_registered(run: Callable[..., Ran], ho
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["install"], "name agents, or say --all"),
-        (["install", "cursor", "--all"], "name agents, or say --all"),
-        (["install", "emacs"], "'emacs' is no agent that we know"),
-        (["install", "claude-desktop", "--project"], "Claude Desktop keeps nothing in a project"),
+        (["install"], "give either agents or --all"),
+        (["install", "cursor", "--all"], "give either agents or --all"),
+        (["install", "emacs"], "'emacs' is not a known agent"),
+        (["install", "claude-desktop", "--project"], "Claude Desktop has no config of a project"),
     ],
 )
 def test_what_is_not_understood_is_refused_before_anything_is_touched(
@@ -228,7 +228,7 @@ def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
     assert data["free_bytes"] > 0
     text = run("doctor").out
     assert "starts: ctxmem 0.1.0" in text
-    assert "All is well." in text
+    assert "No problems found." in text
     assert "not registered; `ctxmem-mcp install codex` does it" in text
 
 
@@ -249,7 +249,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home:
     assert "no hook for sessionStart" in faults["cursor"]
     assert f"the hooks call {command}, which is not there" in faults["cursor"]
     assert report["faults"] == 5
-    assert "WRONG: no hook for sessionStart. Run `ctxmem-mcp install cursor`." in run("doctor").out
+    assert "PROBLEM: no hook for sessionStart. Run `ctxmem-mcp install cursor`." in run("doctor").out
 
 
 def test_install_mends_what_doctor_found(run: Callable[..., Ran], home: Path) -> None:
@@ -279,12 +279,12 @@ def test_doctor_looks_at_the_folders_that_agents_were_told_to_use(
     assert (data["path"], data["agents"]) == (str(other), ["Claude Code", "Cursor"])
     assert (data["conversations"], data["spooled"]) == (1, 1)
     text = run("doctor").out
-    assert f"Data of Claude Code, Cursor: {other}\n  1 conversation, 0 events waiting in the spool" in text
+    assert f"Data of Claude Code, Cursor: {other}\n  1 conversation, 0 events in the spool" in text
     (tmp_path / "a file").write_text("", "utf-8")
     run("install", "cursor", "--data-dir", str(tmp_path / "a file" / "data"))
     _, data = told(run, 1)["other_data"]
     (fault,) = data["faults"]
-    assert fault["what"].startswith(f"{tmp_path / 'a file'} can't be written to")
+    assert fault["what"].startswith(f"{tmp_path / 'a file'} is not writable")
     assert "run `ctxmem-mcp install cursor --data-dir DIR`" in fault["remedy"]
 
 

@@ -1,6 +1,6 @@
-"""The command line: what a person or a script does with the memory beside the agents that use it.
+"""The command line, for people and scripts that use the memory beside agents.
 
-Every command takes --json for scripts. Exit codes: 0 done, 1 refused or not found, 2 not understood.
+Exit codes: 0 done, 1 refused or not found, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -9,37 +9,57 @@ import os
 import sys
 from collections.abc import Callable
 
-from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.errors import BudgetTooSmall, CtxmemError, InvalidArgument, UnknownNode, UnknownTurn
+
+# Memory names its own arguments in errors; a user of the command line knows them by these names.
+_OPTIONS = {
+    "conversation_id": "ID", "cursor": "--cursor", "layout": "--layout", "limit": "--limit", "note": "--note",
+    "query": "QUERY", "retention_days": "--retention-days", "role": "--role", "since": "--since",
+    "token_budget": "--budget", "until": "--until",
+}  # fmt: skip
 
 
-def run(given: list[str]) -> int:
-    """Runs one command; gives the exit code."""
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code."""
     from ctxmem_mcp.cli.commands import app
 
-    if sys.stdout is None:  # closed by who started us
+    if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        code = _code_of(lambda: app(given, prog_name="ctxmem-mcp"))
+        code = _exit_code(lambda: app(arguments, prog_name="ctxmem-mcp"))
         sys.stdout.flush()
         return code
     except CtxmemError as error:
-        _complain(str(error))
+        _print_error(message_of(error))
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # who reads has seen enough
-            _complain(": ".join(str(part) for part in (error.filename, error.strerror) if part) + ".")
-        _let_go_of_output()
+        if not isinstance(error, BrokenPipeError):  # the reader, such as `head`, has exited
+            _print_error(": ".join(str(part) for part in (error.filename, error.strerror) if part) + ".")
+        _discard_output()
     return 1
 
 
-def _let_go_of_output() -> None:
-    """What can't be written would be tried again when the process ends, and fail with a traceback."""
+def message_of(error: CtxmemError) -> str:
+    """The error's message and hint in the words of the command line."""
+    message, hint = error.message, error.hint
+    if isinstance(error, InvalidArgument | BudgetTooSmall):
+        argument, colon, rule = message.partition(":")
+        message = f"{_OPTIONS.get(argument, argument)}{colon}{rule}"
+    if isinstance(error, BudgetTooSmall):
+        hint = f"Use --budget {error.floor} or more."
+    elif isinstance(error, UnknownTurn | UnknownNode):
+        hint = "`ctxmem-mcp context` and `ctxmem-mcp search` print the ids."
+    return f"{message} {hint}".strip()
+
+
+def _discard_output() -> None:
+    """Otherwise Python would flush the output at exit once more, and fail with a traceback."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _code_of(command: Callable[[], object]) -> int:
+def _exit_code(command: Callable[[], object]) -> int:
     try:
         command()
     except SystemExit as done:
@@ -47,5 +67,5 @@ def _code_of(command: Callable[[], object]) -> int:
     return 0
 
 
-def _complain(words: str) -> None:
-    print(f"ctxmem-mcp: {words}", file=sys.stderr)  # noqa: T201
+def _print_error(message: str) -> None:
+    print(f"ctxmem-mcp: {message}", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The commands, one function each."""
+"""The commands, one function each. `docs/commands.md` is generated from them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memo
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Hit, OutlineNode, View
+from ctxmem_mcp.settings import CONFIG_HELP, SETTINGS
 
 app = typer.Typer(
     name="ctxmem-mcp",
-    help="Lossless, hierarchical memory of conversations. Without a command it serves MCP over stdio.",
+    help="Lossless, hierarchical memory of agents' conversations. Without a command, serve MCP over stdio.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
@@ -28,15 +29,18 @@ app = typer.Typer(
 _options = GlobalOptions()
 _HOOK_AGENTS = [agent.id for agent in AGENTS.values() if agent.events]
 
+# The headings of the command list.
+SETUP, CAPTURE, READ, CHANGE, SERVER = "Set up", "Capture and transfer", "Read", "Change", "Serve"
+
 Conversation = Annotated[
-    str, typer.Argument(help="An id, a beginning of it that only one has, or `last`.", show_default=False)
+    str, typer.Argument(metavar="ID", help="Conversation id, a unique prefix of one, or `last`.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")]
-Budget = Annotated[int, typer.Option("--budget", "-b", min=1, help="Tokens that the answer may take.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Budget = Annotated[int, typer.Option("--budget", "-b", metavar="TOKENS", min=1, help="Token budget of the output.")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from ctxmem_mcp import __version__
 
         typer.echo(f"ctxmem-mcp {__version__}")
@@ -44,119 +48,141 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def common(
+def global_options(
     data_dir: Annotated[
-        # No Path: that makes the folder one is in of "", which a script passes for a variable that is not set.
-        str | None, typer.Option(metavar="<path>", help="The folder conversations are kept in.")
+        # Not Path: that would turn "", which a script passes for an unset variable, into the current folder.
+        str | None, typer.Option(metavar="DIR", help=SETTINGS["data_dir"].help)
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A config file other than the platform's.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help=CONFIG_HELP)] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Says the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     _options.data_dir, _options.config = data_dir, config
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
-def serve(context: typer.Context) -> None:
-    """Serve MCP: over stdio for the agent that starts it, or with --transport http. `serve --help` says more."""
-    from ctxmem_mcp.serve import args
-
-    before = [] if _options.data_dir is None else [f"--data-dir={_options.data_dir}"]
-    raise typer.Exit(args.run([*before, *([f"--config={_options.config}"] if _options.config else []), *context.args]))
+install.add_commands(app, _options, SETUP)
 
 
-@app.command()
-def token(
-    name: Annotated[str, typer.Argument(help="Who will ask with it.", show_default=False)], as_json: Json = False
-) -> None:
-    """Make a token for the HTTP service: said once, and the line that goes into CTXMEM_TOKENS_FILE."""
-    from ctxmem_mcp.http_api.auth.static_tokens import new_token
+@app.command(rich_help_panel=SETUP)
+def demo() -> None:
+    """Show an example session: a question, the view, the tree.
 
-    made, line = new_token(name)
-    if as_json:
-        print_json({"token": made, "line": line})
-    else:
-        typer.echo(
-            f"The token, which is not kept anywhere:\n\n    {made}\n\nThe line for CTXMEM_TOKENS_FILE:\n\n    {line}"
-        )
+    It uses a temporary folder and leaves nothing behind.
+    """
+    from ctxmem_mcp.cli import demo
+
+    demo.run()
 
 
-# ---------------------------------------------------------------- in
+# ---------------------------------------------------------------- capture and transfer
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=CAPTURE)
 def import_(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Transcripts, or folders.", show_default=False)] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that agents keep on this machine.")] = False,
-    retention_days: Annotated[int | None, typer.Option(min=1, max=365, help="Days kept; 30 unless set.")] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Transcripts, `.ctxmem` files, or folders.", show_default=False),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Import every session that agents keep on this machine.")
+    ] = False,
+    retention_days: Annotated[
+        int | None,
+        typer.Option(metavar="DAYS", min=1, max=365, help="Days to keep each conversation after its last append."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring in transcripts: Claude Code, Codex, OpenAI messages, JSON Lines of turns and more. What is known stays."""
+    """Import transcripts of agents, message lists, or exports.
+
+    Formats: sessions of Claude Code, Codex, Cursor, Cline (Roo Code, Kilo Code), pi, aider, SpecStory and SWE agent,
+    ChatGPT exports, OpenAI and Anthropic message lists, and JSON Lines with one turn per line. Turns that are already
+    stored are recognised and not stored again.
+    """
     if everything == bool(paths):
-        raise InvalidArgument("PATH", "or --all is needed, and one of them alone", "For example: import --all.")
+        raise InvalidArgument("PATH", "give either paths or --all", "For example: ctxmem-mcp import --all")
     if everything:
         import_export.import_all(_options, retention_days, as_json)
     else:
         raise typer.Exit(import_export.import_paths(_options, paths or (), retention_days, as_json))
 
 
-@app.command("export")
-def export_(
-    conversation: Conversation,
-    path: Annotated[Path | None, typer.Argument(help="Default: its id and .ctxmem.", show_default=False)] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write a conversation to one file, with its branches, for another machine or run to import."""
-    import_export.export(_options, conversation, path, force, as_json)
-
-
-@app.command()
+@app.command(rich_help_panel=CAPTURE)
 def watch(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Default: all agents' folders.", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...", help="Transcripts or folders; default: those of all agents.", show_default=False
+        ),
     ] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = import_export.POLL_SECONDS,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Seconds between two looks at the files.")
+    ] = import_export.POLL_SECONDS,
     as_json: Json = False,
 ) -> None:
-    """Follow transcripts as they grow, until control-C: for agents without hooks."""
+    """Import transcripts as they grow, until interrupted.
+
+    For agents that have no hooks.
+    """
     import_export.watch(_options, paths or [], every, as_json)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
-def hook(
-    agent: Annotated[str, typer.Argument(help=f"{', '.join(_HOOK_AGENTS)}.")],
-    event: Annotated[str | None, typer.Argument(help="The event, where it is not on stdin.")] = None,
+@app.command("export", rich_help_panel=CAPTURE)
+def export_(
+    conversation: Conversation,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Default: the id with .ctxmem.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """What an agent calls at its events, with the event on stdin. Answers at once, always with exit code 0."""
+    """Write a conversation and its branches to one file.
+
+    `ctxmem-mcp import FILE` reads it on another machine.
+    """
+    import_export.export(_options, conversation, path, force, as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CAPTURE)
+def hook(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help=f"{', '.join(_HOOK_AGENTS)}.")],
+    event: Annotated[
+        str | None, typer.Argument(metavar="[EVENT]", help="The event, if stdin does not name it.")
+    ] = None,
+) -> None:
+    """Capture one event of an agent; agents run this.
+
+    Reads the event from stdin, returns at once and always exits with code 0.
+    """
     from ctxmem_mcp.hooks import entry
 
     before = ["--data-dir", _options.data_dir] if _options.data_dir else []
     entry.run([*before, agent, *([event] if event else [])])
 
 
-# ---------------------------------------------------------------- out
+# ---------------------------------------------------------------- read
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=READ)
 def list_(as_json: Json = False) -> None:
-    """The conversations, last active first."""
+    """List the conversations, last active first."""
     found = with_memory(_options, Memory.all_conversations)
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
-        output.listed(output.console(), found)
+        output.print_conversations(output.console(), found)
     else:
-        typer.echo("No conversations yet. `ctxmem-mcp import PATH` brings in transcripts; `ctxmem-mcp demo` shows one.")
+        typer.echo("No conversations yet. `ctxmem-mcp import --all` imports your agents' sessions.")
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def show(
     conversation: Conversation,
-    depth: Annotated[int | None, typer.Option(min=0, help="Levels under the roots; default: all.")] = None,
-    titles: Annotated[bool, typer.Option("--titles", help="Only the titles of sections.")] = False,
-    turn: Annotated[str | None, typer.Option(help="The tree as of that turn.")] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="LEVELS", min=0, help="Levels below the roots; default: all.")
+    ] = None,
+    titles: Annotated[bool, typer.Option("--titles", help="Show only the titles of sections.")] = False,
+    turn: Annotated[str | None, typer.Option(metavar="TURN", help="Show the tree as of this turn.")] = None,
     as_json: Json = False,
 ) -> None:
     """Draw the tree of a conversation."""
@@ -165,29 +191,36 @@ def show(
         found = await resolve_conversation(memory, conversation)
         return await memory.info(found), await memory.outline(found, turn_id=turn, depth=depth)
 
-    state, roots = with_memory(_options, work)
+    info, roots = with_memory(_options, work)
     if as_json:
-        print_json({"conversation_id": state.conversation_id, "roots": [asdict(root) for root in roots]})
+        print_json({"conversation_id": info.conversation_id, "roots": [asdict(root) for root in roots]})
         return
     out = output.console()
-    out.print(output.tree_of(state.title, roots, titles_only=titles))
-    size = f"{output.counted(state.turns, 'turn')} · {output.short(state.tokens)} tokens"
-    out.print(f"{state.conversation_id} · {size}", style="dim")
+    out.print(output.draw_tree(info.title, roots, titles_only=titles))
+    size = f"{output.counted(info.turns, 'turn')} · {output.short(info.tokens)} tokens"
+    out.print(f"{info.conversation_id} · {size}", style="dim")
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def context(
     conversation: Conversation,
-    query: Annotated[str | None, typer.Argument(help="What you need to know.", show_default=False)] = None,
+    query: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="What you need to know.", show_default=False)
+    ] = None,
     budget: Budget = 8_000,
-    layout: Annotated[str, typer.Option(help="tree, or stable for prompt caches.")] = "tree",
-    turn: Annotated[str | None, typer.Option(help="The view as of that turn.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each turn was chosen.")] = False,
+    layout: Annotated[
+        str, typer.Option(metavar="LAYOUT", help="`tree`, or `stable` for a provider's prompt cache.")
+    ] = "tree",
+    turn: Annotated[str | None, typer.Option(metavar="TURN", help="Show the view as of this turn.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print why each turn was chosen, to stderr.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The view that an agent gets: everything in outline, what matters to the query opened."""
+    """Print the view that an agent gets for a query.
+
+    An outline of the whole conversation, with the sections that matter to the query expanded to verbatim turns.
+    """
     if layout not in ("tree", "stable"):
-        raise InvalidArgument("--layout", f"is {layout!r}; takes tree or stable")
+        raise InvalidArgument("--layout", f"must be tree or stable, got {layout!r}")
 
     async def work(memory: Memory) -> View:
         found = await resolve_conversation(memory, conversation)
@@ -196,15 +229,15 @@ def context(
     print_view(with_memory(_options, work), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def expand(
     conversation: Conversation,
-    node: Annotated[str, typer.Argument(help="A node n40-55-213, a turn t41-837, a span t42-t47.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A node n40-55-213, a turn t41-837, a span t42-t47.")],
     budget: Budget = 4_000,
-    cursor: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="next_cursor of the previous page.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Open a node or a turn, down to the verbatim text."""
+    """Expand a node or a turn down to its verbatim text."""
 
     async def work(memory: Memory) -> View:
         found = await resolve_conversation(memory, conversation)
@@ -213,33 +246,19 @@ def expand(
     print_view(with_memory(_options, work), as_json)
 
 
-@app.command("hand-off")
-def hand_off(
-    conversation: Conversation,
-    budget: Budget = 4_000,
-    note: Annotated[str | None, typer.Option(help="A word of your own to the next run.")] = None,
-    as_json: Json = False,
-) -> None:
-    """A brief for the next run: goal, terms, decisions, changes, errors and endings, what is open."""
-
-    async def work(memory: Memory) -> View:
-        found = await resolve_conversation(memory, conversation)
-        return await memory.hand_off(found, token_budget=budget, note=note)
-
-    print_view(with_memory(_options, work), as_json)
-
-
-@app.command()
+@app.command(rich_help_panel=READ)
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
-    conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="Default: all of them.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 10,
-    role: Annotated[str | None, typer.Option(help="user, assistant, system or tool.")] = None,
-    since: Annotated[str | None, typer.Option(help="ISO 8601.")] = None,
-    until: Annotated[str | None, typer.Option(help="ISO 8601.")] = None,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words, names or error text.", show_default=False)],
+    conversation: Annotated[
+        str | None, typer.Option("--conversation", "-c", metavar="ID", help="Search only this conversation.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=100, help="Most turns to print.")] = 10,
+    role: Annotated[str | None, typer.Option(metavar="ROLE", help="user, assistant, system or tool.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Earliest time of a turn, in ISO 8601.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Latest time of a turn, in ISO 8601.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turns that speak of something, best first."""
+    """Find turns by words, names or error text, best first."""
 
     async def work(memory: Memory) -> list[Hit]:
         found = None if conversation is None else await resolve_conversation(memory, conversation)
@@ -248,27 +267,45 @@ def search(
     hits = with_memory(_options, work)
     if as_json:
         print_json([asdict(hit) for hit in hits])
-        return
-    out = output.console()
-    for hit in hits:
-        # Where all were searched, a turn's id alone opens nothing.
-        where = hit.conversation_id if conversation is None else None
-        said = " ".join(part for part in (where, hit.turn_id, hit.role, hit.name, hit.said_at) if part)
-        out.print(f"{said}  {' > '.join(hit.path)}  {output.short(hit.tokens)} tokens", style="bold", markup=False)
-        out.print(f"  {hit.snippet}", markup=False)
-        out.print(f"  why: {', '.join(hit.why)}", style="dim", markup=False)
-    if not hits:
+    elif hits:
+        # A turn's id alone opens nothing if all conversations were searched.
+        output.print_hits(output.console(), hits, with_conversation=conversation is None)
+    else:
         typer.echo("Nothing found.")
 
 
-# ---------------------------------------------------------------- changing
-
-
-@app.command()
-def revert(
-    conversation: Conversation, turn: Annotated[str, typer.Argument(help="t41-837")], as_json: Json = False
+@app.command("hand-off", rich_help_panel=READ)
+def hand_off(
+    conversation: Conversation,
+    budget: Budget = 4_000,
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="Your own note to the next run.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Move the head to a turn; nothing is deleted, and reverting to the previous head undoes it."""
+    """Print a brief for the next agent run.
+
+    Goal, the user's constraints, decisions, changes, errors and how they ended, what is open.
+    """
+
+    async def work(memory: Memory) -> View:
+        found = await resolve_conversation(memory, conversation)
+        return await memory.hand_off(found, token_budget=budget, note=note)
+
+    print_view(with_memory(_options, work), as_json)
+
+
+# ---------------------------------------------------------------- change
+
+
+@app.command(rich_help_panel=CHANGE)
+def revert(
+    conversation: Conversation,
+    turn: Annotated[str, typer.Argument(metavar="TURN", help="A turn, such as t41-837.")],
+    as_json: Json = False,
+) -> None:
+    """Move the head to a turn.
+
+    Nothing is deleted, and reverting to the previous head undoes it.
+    """
 
     async def work(memory: Memory) -> Any:
         return await memory.revert(await resolve_conversation(memory, conversation), turn)
@@ -277,16 +314,44 @@ def revert(
     if as_json:
         print_json(asdict(done))
     else:
-        typer.echo(f"The head is {done.head}; before it was {done.previous_head}, which is kept.")
+        typer.echo(f"The head is now {done.head}. The previous head, {done.previous_head}, is kept.")
 
 
-@app.command()
-def forget(
+@app.command(rich_help_panel=CHANGE)
+def retention(
     conversation: Conversation,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    days: Annotated[
+        int | None,
+        typer.Argument(metavar="[DAYS]", min=1, max=365, help="Days to keep it after its last append, 1 to 365."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove every byte of a conversation. Can't be undone."""
+    """Print, or set, how long a conversation is kept."""
+
+    async def work(memory: Memory) -> Any:
+        found = await resolve_conversation(memory, conversation)
+        return await (memory.info(found) if days is None else memory.set_retention(found, days))
+
+    from ctxmem_mcp.models import iso
+
+    info = with_memory(_options, work)
+    expires_at = iso(info.expires)
+    if as_json:
+        print_json({
+            "conversation_id": info.conversation_id, "retention_days": info.retention_days, "expires_at": expires_at,
+        })  # fmt: skip
+    else:
+        days_kept = output.counted(info.retention_days, "day")
+        typer.echo(f"{info.conversation_id} is kept for {days_kept} after its last append, until {expires_at}.")
+
+
+@app.command(rich_help_panel=CHANGE)
+def forget(
+    conversation: Conversation,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete every byte of a conversation, for good."""
 
     async def find(memory: Memory) -> str:
         return await resolve_conversation(memory, conversation)
@@ -294,7 +359,9 @@ def forget(
     found = with_memory(_options, find)
     if not yes:
         if not sys.stdin.isatty():
-            raise InvalidArgument("--yes", "is needed where nobody can be asked", f"It would forget {found}.")
+            raise InvalidArgument(
+                "--yes", "is required if stdin is not a terminal", f"With it, {found} is forgotten without a question."
+            )
         typer.confirm(f"Forget {found}? This can't be undone.", abort=True)
 
     async def work(memory: Memory) -> Any:
@@ -309,56 +376,37 @@ def forget(
     for checked in receipt.checked:
         typer.echo(f"  checked: {checked}")
     for other in receipt.others:
-        typer.echo(f"  still there, of a sub-agent of it: {other}")
+        typer.echo(f"  not forgotten: {other}, a sub-agent's conversation")
 
 
-@app.command()
-def retention(
-    conversation: Conversation,
-    days: Annotated[int | None, typer.Argument(min=1, max=365, help="Days after its last append.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Say, or set, how long a conversation is kept after its last append."""
-
-    async def work(memory: Memory) -> Any:
-        found = await resolve_conversation(memory, conversation)
-        return await (memory.info(found) if days is None else memory.set_retention(found, days))
-
-    from ctxmem_mcp.models import iso
-
-    state = with_memory(_options, work)
-    told = {
-        "conversation_id": state.conversation_id, "retention_days": state.retention_days,
-        "expires_at": iso(state.expires),
-    }  # fmt: skip
-    if as_json:
-        print_json(told)
-    else:
-        kept = output.counted(state.retention_days, "day")
-        typer.echo(f"{state.conversation_id} is kept {kept}, until {told['expires_at']}.")
-
-
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def verify(
-    conversations: Annotated[list[str] | None, typer.Argument(help="Default: all of them.", show_default=False)] = None,
+    conversations: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Default: all conversations.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute every hash of stored turns and nodes. Exit code 1 when something is wrong."""
+    """Recompute every hash of stored turns and nodes.
+
+    Exits with code 1 if one is wrong.
+    """
 
     async def work(memory: Memory) -> dict[str, list[str]]:
-        named = [await resolve_conversation(memory, given) for given in conversations or ()]
-        wanted = named or [info.conversation_id for info in await memory.all_conversations()]
-        return {conversation: await _faults(memory, conversation) for conversation in wanted}
+        ids = [await resolve_conversation(memory, name) for name in conversations or ()]
+        ids = ids or [info.conversation_id for info in await memory.all_conversations()]
+        return {conversation: await _faults(memory, conversation) for conversation in ids}
 
     found = with_memory(_options, work)
     if as_json:
         print_json(found)
     else:
         for conversation, faults in found.items():
-            typer.echo(f"{conversation}: {'all is well' if not faults else ''}".rstrip(" "))
+            typer.echo(f"{conversation}:{'' if faults else ' ok'}")
             for fault in faults:
                 typer.echo(f"  {fault}")
-        typer.echo(f"{len(found)} verified, {sum(map(bool, found.values()))} with faults.")
+        faulty = sum(map(bool, found.values()))
+        typer.echo(f"{output.counted(len(found), 'conversation')} verified, {faulty} with problems.")
     raise typer.Exit(1 if any(found.values()) else 0)
 
 
@@ -369,12 +417,38 @@ async def _faults(memory: Memory, conversation: str) -> list[str]:
         return [str(error)]
 
 
-@app.command()
-def demo() -> None:
-    """Run the example session: its tree, a question, and what an agent is shown. Leaves nothing behind."""
-    from ctxmem_mcp.cli import demo as shown
-
-    shown.run()
+# ---------------------------------------------------------------- serve
 
 
-install.add_to(app, _options)
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    rich_help_panel=SERVER,
+)
+def serve(context: typer.Context) -> None:
+    """Serve MCP over stdio or HTTP; see `serve --help`."""
+    from ctxmem_mcp.serve import args
+
+    before = [] if _options.data_dir is None else [f"--data-dir={_options.data_dir}"]
+    raise typer.Exit(args.run([*before, *([f"--config={_options.config}"] if _options.config else []), *context.args]))
+
+
+@app.command(rich_help_panel=SERVER)
+def token(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the principal that will use it.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Make a bearer token for the HTTP service.
+
+    Prints the token once, and its line for the file that CTXMEM_TOKENS_FILE names.
+    """
+    from ctxmem_mcp.http_api.auth.static_tokens import new_token
+
+    made, line = new_token(name)
+    if as_json:
+        print_json({"token": made, "line": line})
+    else:
+        typer.echo(
+            f"The token, which is stored nowhere:\n\n    {made}\n\nIts line for CTXMEM_TOKENS_FILE:\n\n    {line}"
+        )

@@ -15,22 +15,22 @@ _FOLDER = "conversations"
 
 
 async def export_file(memory: Memory, conversation_id: str, path: Path, *, replace: bool) -> TransferResult:
-    """Writes the conversation to `path`, whole or not at all. A file that is there is replaced only when told so."""
-    _check_place(path, replace)
+    """Writes the conversation to `path`, completely or not at all. replace: overwrite an existing file."""
+    _check_target(path, replace)
     with tempfile.TemporaryDirectory(prefix="ctxmem-export-", dir=path.parent) as folder:
-        async with open_folder(Path(folder)) as apart:
-            done = await transfer_conversation(memory, conversation_id, apart)
+        async with open_folder(Path(folder)) as copy:
+            done = await transfer_conversation(memory, conversation_id, copy)
         _move(Path(folder), path)
     return done
 
 
-def _check_place(path: Path, replace: bool) -> None:
+def _check_target(path: Path, replace: bool) -> None:
     if path.is_dir():
-        raise InvalidArgument(f"PATH {path}", "is a folder", "Name the file to write in it.")
+        raise InvalidArgument(f"FILE {path}", "is a folder", "Name a file in it.")
     if path.exists() and not replace:
-        raise InvalidArgument(f"PATH {path}", "is there already", "Name another, or say --force.")
+        raise InvalidArgument(f"FILE {path}", "exists already", "Name another file, or add --force.")
     if not path.parent.is_dir():
-        raise InvalidArgument(f"PATH {path}", "lies in a folder that is not there", "Make the folder first.")
+        raise InvalidArgument(f"FILE {path}", "is in a folder that does not exist", "Create the folder first.")
 
 
 def _move(data_dir: Path, path: Path) -> None:
@@ -39,22 +39,25 @@ def _move(data_dir: Path, path: Path) -> None:
 
 
 async def import_file(path: Path, memory: Memory) -> TransferResult:
-    """Brings the conversation of an exported file in, if all of it is as it was sent. What is known stays; the file is
-    not touched."""
+    """Imports the conversation of an exported file. Turns that are already stored stay; the file is not changed.
+
+    Raises:
+        BrokenHistory: a hash in the file is wrong; nothing was imported.
+    """
     with tempfile.TemporaryDirectory(prefix="ctxmem-import-") as folder:
-        async with open_folder(Path(folder), path) as apart:
-            conversation_id = await _checked(apart, path)
-            return await transfer_conversation(apart, conversation_id, memory)
+        async with open_folder(Path(folder), path) as copy:
+            conversation_id = await _verified_id(copy, path)
+            return await transfer_conversation(copy, conversation_id, memory)
 
 
-async def _checked(apart: Memory, path: Path) -> str:
-    """The conversation's id; raises where the file does not hold what its ids say."""
+async def _verified_id(copy: Memory, path: Path) -> str:
+    """The id of the conversation in the file, after its hashes were checked."""
     try:
-        (info,) = (await apart.conversations(limit=1)).conversations
-        faults = await apart.verify(info.conversation_id)
+        (info,) = (await copy.conversations(limit=1)).conversations
+        faults = await copy.verify(info.conversation_id)
     except CtxmemError:
         raise
-    except Exception as error:  # bytes that changed on the way fail wherever they are read
+    except Exception as error:  # changed bytes fail wherever they are read
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if faults:
         raise _damaged(path, faults[0] + (f", and {len(faults) - 1:,} more" if faults[1:] else ""))
@@ -62,4 +65,4 @@ async def _checked(apart: Memory, path: Path) -> str:
 
 
 def _damaged(path: Path, what: str) -> BrokenHistory:
-    return BrokenHistory(f"{path} is damaged, and nothing of it was taken in: {what}.", "Export it anew.")
+    return BrokenHistory(f"{path} is damaged, and nothing of it was imported: {what}.", "Export it again.")

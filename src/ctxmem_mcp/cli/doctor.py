@@ -1,4 +1,4 @@
-"""What `doctor` looks at and how it tells it: the agents' files, then the folder that conversations are kept in."""
+"""The command `doctor`: checks the agents' config files, then the data folders."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FREE_BYTES_MIN = 200 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class Folder:
-    """A data folder as it is. agents: those that are registered with it by name."""
+class DataFolder:
+    """The state of a data folder. agents: those that are registered with it explicitly."""
 
     path: str
     agents: list[str] = field(default_factory=list)
@@ -36,26 +36,26 @@ class Folder:
 
 
 def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
-    """Looks and tells; gives the exit code, 1 where something is wrong."""
+    """Checks everything and prints it. Returns the exit code: 1 if there is a problem."""
     reports = [inspect_agent(agent, host) for agent in AGENTS.values()]
-    usual, *others = folders = _folders(options, reports)
-    wrong = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
+    default, *others = folders = _folders(options, reports)
+    faults = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
     if as_json:
-        told = {
-            "agents": [_plain(report) for report in reports],
-            "data": asdict(usual), "other_data": [asdict(folder) for folder in others], "faults": wrong,
+        result = {
+            "agents": [_as_dict(report) for report in reports],
+            "data": asdict(default), "other_data": [asdict(folder) for folder in others], "faults": faults,
         }  # fmt: skip
-        sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
+        sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
     else:
         for report in reports:
-            _tell(report)
+            _print_report(report)
         for folder in folders:
-            _tell_folder(folder)
-        _say(f"{counted(wrong, 'fault')}." if wrong else "All is well.")
-    return 1 if wrong else 0
+            _print_folder(folder)
+        _print(f"{counted(faults, 'problem')} found." if faults else "No problems found.")
+    return 1 if faults else 0
 
 
-def _plain(report: AgentReport) -> dict[str, Any]:
+def _as_dict(report: AgentReport) -> dict[str, Any]:
     return {
         "agent": report.agent,
         "present": report.present,
@@ -75,67 +75,67 @@ def _plain(report: AgentReport) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tell(report: AgentReport) -> None:
-    _say(f"{report.title}: {'present' if report.present else 'not here'}")
+def _print_report(report: AgentReport) -> None:
+    _print(f"{report.title}: {'found' if report.present else 'not found'}")
     for server in report.servers:
-        _say(f"  server {server.entry.where} in {server.path}: {' '.join(server.entry.command)}")
+        _print(f"  server {server.entry.where} in {server.path}: {' '.join(server.entry.command)}")
         if not server.probe.fault:
-            _say(f"    starts: {server.probe.name} {server.probe.version}, {server.probe.seconds:.1f} s")
+            _print(f"    starts: {server.probe.name} {server.probe.version}, {server.probe.seconds:.1f} s")
     for path in dict.fromkeys(hook.path for hook in report.hooks):
         events = [hook.entry.where for hook in report.hooks if hook.path == path]
-        _say(f"  hooks in {path}: {', '.join(events)}")
+        _print(f"  hooks in {path}: {', '.join(events)}")
     for remark in report.remarks:
-        _say(f"  {remark}")
-    _tell_faults(report.faults)
+        _print(f"  {remark}")
+    _print_faults(report.faults)
 
 
-def _tell_folder(folder: Folder) -> None:
+def _print_folder(folder: DataFolder) -> None:
     of_agents = f" of {', '.join(folder.agents)}" if folder.agents else ""
-    _say(f"Data{of_agents}: {folder.path}")
-    kept = "" if folder.conversations is None else f"{counted(folder.conversations, 'conversation')}, "
-    waiting = f"{counted(folder.spooled, 'event')} waiting in the spool"
-    _say(f"  {kept}{waiting}, {folder.free_bytes / 1e9:,.1f} GB free")
-    _tell_faults(folder.faults)
+    _print(f"Data{of_agents}: {folder.path}")
+    conversations = "" if folder.conversations is None else f"{counted(folder.conversations, 'conversation')}, "
+    spooled = f"{counted(folder.spooled, 'event')} in the spool"
+    _print(f"  {conversations}{spooled}, {folder.free_bytes / 1e9:,.1f} GB free")
+    _print_faults(folder.faults)
 
 
-def _tell_faults(faults: list[Fault]) -> None:
+def _print_faults(faults: list[Fault]) -> None:
     for fault in faults:
-        _say(f"  WRONG: {fault.what}. {fault.remedy}")
+        _print(f"  PROBLEM: {fault.what}. {fault.remedy}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
 # ---------------------------------------------------------------- the data folders
 
 
-def _folders(options: GlobalOptions, reports: list[AgentReport]) -> list[Folder]:
-    """The usual one, and those that agents' servers and hooks were told to use instead."""
-    usual = _folder(options, "name another folder with CTXMEM_DATA_DIR")
+def _folders(options: GlobalOptions, reports: list[AgentReport]) -> list[DataFolder]:
+    """The default folder first, then those that agents' servers and hooks are registered with."""
+    default = _folder(options, "choose another folder with CTXMEM_DATA_DIR")
     users: dict[Path, list[AgentReport]] = {}
     for report in reports:
         for path in map(Path, report.data_dirs()):
-            if path != Path(usual.path):
+            if path != Path(default.path):
                 users.setdefault(path, []).append(report)
-    return [usual, *(_folder_of(users[path], path, options) for path in users)]
+    return [default, *(_folder_of(users[path], path, options) for path in users)]
 
 
-def _folder_of(users: list[AgentReport], path: Path, options: GlobalOptions) -> Folder:
-    again = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
-    folder = _folder(replace(options, data_dir=str(path)), f"run `{again}`")
+def _folder_of(users: list[AgentReport], path: Path, options: GlobalOptions) -> DataFolder:
+    command = f"ctxmem-mcp install {' '.join(report.agent for report in users)} --data-dir DIR"
+    folder = _folder(replace(options, data_dir=str(path)), f"run `{command}`")
     folder.agents = [report.title for report in users]
     return folder
 
 
-def _folder(options: GlobalOptions, other: str) -> Folder:
-    """other: how to have another one."""
+def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
+    """Checks the folder of these options. remedy: how to choose another one."""
     try:
         path = options.settings().data_dir
     except CtxmemError as error:
-        return Folder("", faults=[Fault(error.message.rstrip("."), error.hint)])
-    folder = Folder(str(path), spooled=len(spool.pending(str(path))))
-    _judge_disk(folder, path, other)
+        return DataFolder("", faults=[Fault(error.message.rstrip("."), error.hint)])
+    folder = DataFolder(str(path), spooled=len(spool.pending(str(path))))
+    _check_disk(folder, path, remedy)
     if path.is_dir() and folder.writable:
         try:
             folder.conversations = len(with_memory(options, Memory.all_conversations))
@@ -144,15 +144,15 @@ def _folder(options: GlobalOptions, other: str) -> Folder:
     return folder
 
 
-def _judge_disk(folder: Folder, path: Path, other: str) -> None:
-    """A folder that is not there yet is judged by the one it would be made in."""
-    there = next(one for one in (path, *path.parents) if one.exists())
-    folder.free_bytes = shutil.disk_usage(there).free
+def _check_disk(folder: DataFolder, path: Path, remedy: str) -> None:
+    """If the folder does not exist yet, checks the one in which it would be created."""
+    existing = next(one for one in (path, *path.parents) if one.exists())
+    folder.free_bytes = shutil.disk_usage(existing).free
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             folder.writable = True
     except OSError as error:
-        why = f"{there} can't be written to: {error.strerror}"
-        folder.faults.append(Fault(why, f"Take the right to, or {other}."))
+        what = f"{existing} is not writable: {error.strerror}"
+        folder.faults.append(Fault(what, f"Change its permissions, or {remedy}."))
     if folder.free_bytes < FREE_BYTES_MIN:
-        folder.faults.append(Fault(f"{there} has only {folder.free_bytes / 1e6:,.0f} MB free", "Make room."))
+        folder.faults.append(Fault(f"{existing} has only {folder.free_bytes / 1e6:,.0f} MB free", "Free some space."))

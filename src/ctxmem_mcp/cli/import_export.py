@@ -100,14 +100,14 @@ def _print_imported(done: list[ImportResult]) -> None:
     out = output.console()
     for imported in done:
         added = output.counted(imported.new, "new turn")
-        out.print(f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} known")
+        out.print(f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} already stored")
         for warning in imported.warnings[:WARNINGS_SHOWN]:
             out.print(f"  {warning}", style="yellow", markup=False)
         if len(imported.warnings) > WARNINGS_SHOWN:
             out.print(f"  ... and {len(imported.warnings) - WARNINGS_SHOWN} more.", style="yellow")
     new, known = sum(imported.new for imported in done), sum(imported.known for imported in done)
     total = f"{output.counted(len(done), 'conversation')}: {output.counted(new, 'new turn')}"
-    out.print(f"{total}, {known:,} known already.")
+    out.print(f"{total}, {known:,} already stored.")
 
 
 # ---------------------------------------------------------------- import --all, watch
@@ -126,20 +126,18 @@ def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool
         _print_line(json.dumps([asdict(one) for one in synced], ensure_ascii=False))
         return
     new, gone = sum(one.new for one in synced), sum(one.gone for one in synced)
-    _print_line(f"{len(synced) - gone:,} transcripts: {new:,} new turns.")
+    _print_line(f"{output.counted(len(synced) - gone, 'transcript')}: {output.counted(new, 'new turn')}.")
     if gone:
-        _print_line(f"{gone:,} left alone: forgotten or expired. `ctxmem-mcp import FILE` brings one back.")
+        _print_line(f"{gone:,} skipped: forgotten or expired. `ctxmem-mcp import FILE` imports one again.")
     if not files:
-        _print_line(
-            "No agent keeps transcripts where they are looked for; `ctxmem-mcp import PATH` takes any file or folder."
-        )
+        _print_line("No transcripts found in the agents' folders; `ctxmem-mcp import PATH` imports any file or folder.")
 
 
 def watch(options: GlobalOptions, paths: list[Path], poll_seconds: float, as_json: bool) -> None:
     """Imports what is added to transcripts until it is interrupted; without paths, of all agents."""
     for path in paths:
         if not path.exists():
-            raise InvalidArgument(f"PATH {path}", "is not there", "Name a transcript, or a folder of them.")
+            raise InvalidArgument(f"PATH {path}", "does not exist", "Name a transcript or a folder.")
     find: Callable[[], list[Path]] = (lambda: watcher.transcripts_under(paths)) if paths else watcher.all_transcripts
 
     async def work(memory: Memory) -> None:
@@ -148,10 +146,12 @@ def watch(options: GlobalOptions, paths: list[Path], poll_seconds: float, as_jso
             if as_json:
                 _print_line(json.dumps(asdict(synced), ensure_ascii=False))
             else:
-                _print_line(f"{time.strftime('%H:%M:%S')}  {synced.conversation_id}  {synced.new:,} new turns")
+                _print_line(
+                    f"{time.strftime('%H:%M:%S')}  {synced.conversation_id}  {output.counted(synced.new, 'new turn')}"
+                )
 
     if not as_json:
-        _print_line(f"Following {len(find()):,} transcripts; control-C ends it.")
+        _print_line(f"Watching {output.counted(len(find()), 'transcript')}; press Control-C to stop.")
     with suppress(KeyboardInterrupt):
         with_memory(options, work)
 

@@ -1,4 +1,4 @@
-"""`install`, `uninstall` and `doctor`: registering with agents, taking it back, and looking whether it works."""
+"""The commands `install`, `uninstall` and `doctor`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ctxmem_mcp.cli.doctor import run as run_doctor
+from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions
 from ctxmem_mcp.errors import ConfigRefused, InvalidArgument
 from ctxmem_mcp.install import apply
@@ -25,28 +26,33 @@ from ctxmem_mcp.install.server_entry import PROGRAM, ServerCommand
 from ctxmem_mcp.settings import SETTINGS
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="AGENT...", help=f"{', '.join(AGENTS)}.", show_default=False)
+    list[str] | None, typer.Argument(metavar="[AGENT]...", help=f"{', '.join(AGENTS)}.", show_default=False)
 ]
-All = Annotated[bool, typer.Option("--all", help="All that are there.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
-Project = Annotated[bool, typer.Option("--project", help="In this folder's project, not for all of them.")]
+All = Annotated[bool, typer.Option("--all", help="Every agent found on this machine.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
+Project = Annotated[bool, typer.Option("--project", help="Only in the current folder's project.")]
 
 
-def add_to(app: typer.Typer, options: GlobalOptions) -> None:
-    """Adds the three commands."""
+def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
+    """Adds the three commands under a heading of the command list."""
 
-    @app.command()
+    @app.command(rich_help_panel=panel)
     def install(
         agents: Names = None,
         every: All = False,
         dry_run: DryRun = False,
         data_dir: Annotated[
-            str | None, typer.Option(metavar="<path>", help="The folder the agent's memory is kept in.")
+            str | None, typer.Option(metavar="DIR", help="Folder of the conversation files of these agents.")
         ] = None,
-        no_hooks: Annotated[bool, typer.Option("--no-hooks", help="Only the server: nothing is captured.")] = False,
+        no_hooks: Annotated[
+            bool, typer.Option("--no-hooks", help="Register only the server; nothing is captured.")
+        ] = False,
         project: Project = False,
     ) -> None:
-        """Register the server, and hooks where the agent has them. Shows each change, keeps a copy of each file."""
+        """Register the server and the hooks with agents.
+
+        Prints each change, and keeps a copy of each file it changes.
+        """
         given = options.data_dir if data_dir is None else data_dir
         folder = None if given is None else str(SETTINGS["data_dir"].parse(given, "--data-dir"))
         server = ServerCommand(_command(), folder, system_of(sys.platform))
@@ -57,19 +63,23 @@ def add_to(app: typer.Typer, options: GlobalOptions) -> None:
         def plan(edits: list[ConfigEdit]) -> list[Change]:
             return apply.plan_install(edits, server)
 
-        _for_each(_chosen_agents(agents, every, project), edits_of, plan, dry_run, done="is registered")
+        _for_each(_chosen_agents(agents, every, project), edits_of, plan, dry_run, installing=True)
 
-    @app.command()
+    @app.command(rich_help_panel=panel)
     def uninstall(agents: Names = None, every: All = False, dry_run: DryRun = False, project: Project = False) -> None:
-        """Take out what install put in; a file that is else untouched is as it was before."""
-        chosen = _chosen_agents(agents, every, project)
-        _for_each(chosen, lambda agent: _edits(agent, project), apply.plan_uninstall, dry_run, done="")
+        """Remove what `install` added.
 
-    @app.command()
-    def doctor(
-        as_json: Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")] = False,
-    ) -> None:
-        """Say what is registered where, whether it starts, and what is wrong. Exit code 1 when something is."""
+        A file that nobody else has changed since becomes what it was before.
+        """
+        chosen = _chosen_agents(agents, every, project)
+        _for_each(chosen, lambda agent: _edits(agent, project), apply.plan_uninstall, dry_run, installing=False)
+
+    @app.command(rich_help_panel=panel)
+    def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
+        """Check the agents' configs, the server and the data.
+
+        Prints what is registered where and whether it starts. Exits with code 1 if there is a problem.
+        """
         raise typer.Exit(run_doctor(host(), options, as_json))
 
 
@@ -83,15 +93,15 @@ def host() -> HostPaths:
 
 
 def _chosen_agents(names: list[str] | None, every: bool, project: bool) -> list[Agent]:
-    """The agents that are meant. Raises InvalidArgument."""
+    """The named agents, or with --all those found here. Raises InvalidArgument."""
     here = host()
     if every == bool(names):
-        raise InvalidArgument("AGENT", "name agents, or say --all", f"Agents are {', '.join(AGENTS)}.")
+        raise InvalidArgument("AGENT", "give either agents or --all", f"Agents are {', '.join(AGENTS)}.")
     for name in names or ():
         if name not in AGENTS:
-            raise InvalidArgument("AGENT", f"{name!r} is no agent that we know", f"Agents are {', '.join(AGENTS)}.")
+            raise InvalidArgument("AGENT", f"{name!r} is not a known agent", f"Agents are {', '.join(AGENTS)}.")
         if project and not AGENTS[name].edits(here, project=True):
-            raise InvalidArgument("--project", f"{AGENTS[name].title} keeps nothing in a project", "Leave it out.")
+            raise InvalidArgument("--project", f"{AGENTS[name].title} has no config of a project", "Leave it out.")
     if names:
         return [AGENTS[name] for name in dict.fromkeys(names)]
     found = [agent for agent in AGENTS.values() if agent.is_present(here)]
@@ -107,47 +117,51 @@ def _for_each(
     edits_of: Callable[[Agent], list[ConfigEdit]],
     plan: Callable[[list[ConfigEdit]], list[Change]],
     dry_run: bool,
-    done: str,
+    installing: bool,
 ) -> None:
-    """Does for each agent what is planned for it; one that can't be done keeps none of the others back."""
+    """Plans and applies the changes of each agent; if one fails, the others are done all the same."""
     refused = False
     if not agents:
-        typer.echo(f"None of the agents is there: {', '.join(AGENTS)}. Name one to do it all the same.")
+        typer.echo(f"No agent was found; known are {', '.join(AGENTS)}. Name one to configure it anyway.")
     for agent in agents:
         try:
             edits = edits_of(agent)
-            _apply_changes(agent, edits, plan(edits), dry_run, done)
+            _apply_changes(agent, edits, plan(edits), dry_run, installing)
         except ConfigRefused as error:
             refused = True
             typer.echo(f"{PROGRAM}: {agent.title}: {error}", err=True)
     raise typer.Exit(1 if refused else 0)
 
 
-def _apply_changes(agent: Agent, edits: list[ConfigEdit], changes: list[Change], dry_run: bool, done: str) -> None:
+def _apply_changes(
+    agent: Agent, edits: list[ConfigEdit], changes: list[Change], dry_run: bool, installing: bool
+) -> None:
     for change in changes:
         typer.echo(change.diff())
         if dry_run:
             continue
-        kept = apply.apply_change(change, datetime.now())
-        verb = "Removed" if change.after is None else "Made" if change.before is None else "Changed"
-        typer.echo(f"{verb} {change.path}" + (f"; as it was before: {kept}" if kept else ""))
+        backup = apply.apply_change(change, datetime.now())
+        verb = "Removed" if change.after is None else "Created" if change.before is None else "Changed"
+        typer.echo(f"{verb} {change.path}" + (f"; backup: {backup}" if backup else ""))
     if dry_run:
-        files = "1 file" if len(changes) == 1 else f"{len(changes)} files"
+        files = counted(len(changes), "file")
         typer.echo(f"{agent.title}: {f'{files} would change' if changes else 'nothing to change'}.")
     elif not changes:
-        typer.echo(f"{agent.title}: {f'{done} already' if done else 'has nothing of ours'}; nothing changed.")
+        typer.echo(f"{agent.title}: {'already registered' if installing else 'not registered'}; nothing changed.")
     else:
-        typer.echo(f"{agent.title}: {f'{done}. {agent.next_steps(edits)}' if done else 'as it was without us.'}")
+        typer.echo(
+            f"{agent.title}: {f'registered. {agent.next_steps(edits)}' if installing else 'no longer registered.'}"
+        )
 
 
 def _command() -> str:
-    """The absolute path of this command, as an agent has to start it. Raises InvalidArgument."""
-    ran, beside = Path(sys.argv[0]), Path(sys.executable).parent
-    candidates = [str(ran.absolute())] if ran.name.startswith(PROGRAM) else []
+    """The absolute path with which agents start this command. Raises InvalidArgument."""
+    started, beside = Path(sys.argv[0]), Path(sys.executable).parent
+    candidates = [str(started.absolute())] if started.name.startswith(PROGRAM) else []
     candidates += [str(beside / PROGRAM), PROGRAM]
     for candidate in candidates:
         if found := shutil.which(candidate):
             return os.path.abspath(found)
     raise InvalidArgument(
-        PROGRAM, "is not installed as a command", f"Run `pip install .` in an environment that stays; tried {beside}."
+        PROGRAM, "is not installed as a command", f"Install it in a permanent environment; it is not in {beside}."
     )

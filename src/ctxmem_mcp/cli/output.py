@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -16,29 +16,29 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ctxmem_mcp.models import SHORT_DIGITS, ConversationInfo, Highlight, OutlineNode, View
+from ctxmem_mcp.models import SHORT_DIGITS, ConversationInfo, Highlight, Hit, OutlineNode, View
 
-_STYLES = {
+_KIND_STYLES = {
     "request": "cyan", "error": "red", "ending": "green", "decision": "yellow", "outcome": "green", "file": "blue",
     "fact": "default",
 }  # fmt: skip
 _DIM = "bright_black"
 _UNTITLED = "Untitled"
-# What a table of conversations takes beside their ids: a title that says something, and the columns of numbers.
-_TITLE_MIN, _NUMBERS = 24, 60
+# The width of the narrowest useful title in a table of conversations, and of its columns other than id and title.
+_TITLE_MIN, _OTHER_COLUMNS = 24, 60
 
 
 def console() -> Console:
-    """Colours only where a person looks; never wrapped where a program reads."""
+    """A console with colours on a terminal; piped output is plain and never wrapped."""
     out = Console(highlight=False, soft_wrap=False)
     if not out.is_terminal:
         out = Console(highlight=False, soft_wrap=True, width=10_000)
     return out
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """1 turn, 2 turns."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short(tokens: int) -> str:
@@ -48,14 +48,22 @@ def short(tokens: int) -> str:
     return f"{tokens / 1_000:.1f}k" if tokens < 1_000_000 else f"{tokens / 1_000_000:.1f}M"
 
 
-def tree_of(title: str, roots: Sequence[OutlineNode], *, titles_only: bool) -> Tree:
-    drawn = Tree(Text(title or _UNTITLED, style="bold"), guide_style=_DIM)
+def draw_tree(
+    title: str, roots: Sequence[OutlineNode], *, titles_only: bool = False, kinds: Container[str] = _KIND_STYLES
+) -> Tree:
+    """A conversation's tree.
+
+    Args:
+        titles_only: leave out the highlights of leaves.
+        kinds: the kinds of highlights to show.
+    """
+    tree = Tree(Text(title or _UNTITLED, style="bold"), guide_style=_DIM)
     for root in roots:
-        _grow(drawn, root, titles_only)
-    return drawn
+        _add_node(tree, root, () if titles_only else kinds)
+    return tree
 
 
-def _grow(parent: Tree, node: OutlineNode, titles_only: bool) -> None:
+def _add_node(parent: Tree, node: OutlineNode, kinds: Container[str]) -> None:
     label = Text(node.summary.title, style="bold" if node.children else "default")
     if node.summary.title.startswith("Error"):
         label.stylize("red")
@@ -64,9 +72,9 @@ def _grow(parent: Tree, node: OutlineNode, titles_only: bool) -> None:
     )
     branch = parent.add(label)
     for child in node.children:
-        _grow(branch, child, titles_only)
-    if not node.children and not titles_only:
-        _add_highlights(branch, node.summary.highlights)
+        _add_node(branch, child, kinds)
+    if not node.children:
+        _add_highlights(branch, [line for line in node.summary.highlights if line.kind in kinds])
 
 
 def _short_id(node: OutlineNode) -> str:
@@ -77,11 +85,11 @@ def _short_id(node: OutlineNode) -> str:
 
 
 def _add_highlights(branch: Tree, highlights: Sequence[Highlight]) -> None:
-    """One line each; how an error ended stands under it."""
+    """A line each; the ending of an error is below it."""
     under = branch
     for highlight in highlights:
         line = Text(f"{highlight.kind}: " if highlight.kind != "ending" else "", style=_DIM)
-        line.append(highlight.text, style=_STYLES[highlight.kind])
+        line.append(highlight.text, style=_KIND_STYLES[highlight.kind])
         line.append(f"  t{highlight.index} {highlight.role}", style=_DIM)
         if highlight.kind == "error":
             under = branch.add(line)
@@ -89,20 +97,20 @@ def _add_highlights(branch: Tree, highlights: Sequence[Highlight]) -> None:
             (under if highlight.kind == "ending" else branch).add(line)
 
 
-def listed(out: Console, conversations: Sequence[ConversationInfo]) -> None:
-    """A table; two lines for each where that would leave no room for what they are about."""
-    room = out.width - max(len(info.conversation_id) for info in conversations) - _NUMBERS
-    if room >= _TITLE_MIN:
-        out.print(table_of(conversations, room))
+def print_conversations(out: Console, conversations: Sequence[ConversationInfo]) -> None:
+    """Prints a table, or two lines for each conversation if the table would leave too little width for titles."""
+    width = out.width - max(len(info.conversation_id) for info in conversations) - _OTHER_COLUMNS
+    if width >= _TITLE_MIN:
+        out.print(_table(conversations, width))
         return
     for info in conversations:
         out.print(Text(info.title or _UNTITLED, style="bold"), no_wrap=True, overflow="ellipsis")
-        said = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
+        size = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
         out.print(Text(f"  {info.conversation_id}"), soft_wrap=True)  # whole, so that it can be copied
-        out.print(Text(f"{said} · kept until {_day(info.expires_at)}", style=_DIM))
+        out.print(Text(f"{size} · kept until {_day(info.expires_at)}", style=_DIM))
 
 
-def table_of(conversations: Sequence[ConversationInfo], title_width: int) -> Table:
+def _table(conversations: Sequence[ConversationInfo], title_width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style=_DIM)
     table.add_column("conversation", no_wrap=True)
     table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=title_width)
@@ -119,9 +127,19 @@ def table_of(conversations: Sequence[ConversationInfo], title_width: int) -> Tab
 
 
 def _day(iso: str, *, time: bool = False) -> str:
-    """An instant in the reader's own time zone."""
+    """The day, or the minute, in the local time zone."""
     local = datetime.fromisoformat(iso).astimezone()
     return local.strftime("%Y-%m-%d %H:%M" if time else "%Y-%m-%d")
+
+
+def print_hits(out: Console, hits: Sequence[Hit], *, with_conversation: bool) -> None:
+    """Prints three lines for each hit. with_conversation: include its conversation's id."""
+    for hit in hits:
+        conversation = hit.conversation_id if with_conversation else None
+        turn = " ".join(part for part in (conversation, hit.turn_id, hit.role, hit.name, hit.said_at) if part)
+        out.print(f"{turn}  {' > '.join(hit.path)}  {short(hit.tokens)} tokens", style="bold", markup=False)
+        out.print(f"  {hit.snippet}", markup=False)
+        out.print(f"  why: {', '.join(hit.why)}", style="dim", markup=False)
 
 
 def print_view(view: View, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What every command begins with: the settings of the command line, an open memory, the conversation that is meant."""
+"""What most commands start with: the settings, an open memory, and the conversation that the user named."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ctxmem_mcp.serve.run import log_to_stderr
 from ctxmem_mcp.settings import Settings
 
 _log = logging.getLogger(__name__)
-Given = TypeVar("Given")
+T = TypeVar("T")
 LAST = "last"
 
 
 @dataclass
 class GlobalOptions:
-    """The options before the command; they hold for all of them."""
+    """The options before the command, which apply to every command."""
 
     data_dir: str | None = None
     config: Path | None = None
@@ -33,45 +33,49 @@ class GlobalOptions:
         return Settings.load({"data_dir": self.data_dir}, config_path=self.config)
 
 
-def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[Given]]) -> Given:
-    """Does the work with an open memory, which is closed afterwards whatever happens. What agents' hooks left is taken
-    in first."""
+def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[T]]) -> T:
+    """Runs `work` with an open memory, after storing the events that agents' hooks have spooled."""
     settings = options.settings()
     log_to_stderr(settings)
 
-    async def run() -> Given:
+    async def run() -> T:
         async with open_memory(settings) as memory:
-            await _up_to_date(memory, settings.data_dir)
+            await _drain_spool(memory, settings.data_dir)
             return await work(memory)
 
     return asyncio.run(run())
 
 
-async def _up_to_date(memory: Memory, data_dir: Path) -> None:
+async def _drain_spool(memory: Memory, data_dir: Path) -> None:
     from ctxmem_mcp.capture.spool_worker import drain
 
     try:
         await drain(memory, data_dir, wait=True)
     except Exception as error:
-        _log.warning("What agents' hooks left could not be taken in: %s", error)
+        _log.warning("The events spooled by agents' hooks could not be stored: %s", error)
 
 
-async def resolve_conversation(memory: Memory, given: str) -> str:
-    """The id meant by a whole id, a beginning that only one has, or `last`, the session last active."""
+async def resolve_conversation(memory: Memory, name: str) -> str:
+    """The conversation id for an id, a unique prefix of one, or `last`: the session last active.
+
+    Raises:
+        NotFound: there is no such conversation, or none at all.
+        AmbiguousId: several ids start with the name.
+    """
     try:
-        return (await memory.info(given)).conversation_id
+        return (await memory.info(name)).conversation_id
     except NotFound:
         known = [info.conversation_id for info in await memory.all_conversations()]
     if not known:
-        raise NotFound("There are no conversations yet.", "`ctxmem-mcp import PATH` brings in transcripts.")
-    if given == LAST:
+        raise NotFound("There are no conversations yet.", "`ctxmem-mcp import --all` imports your agents' sessions.")
+    if name == LAST:
         return await last_session(memory) or known[0]
-    fitting = [conversation for conversation in known if conversation.startswith(given)]
-    # A session's sub-agents begin with its id; who names the beginning means the session.
-    main = [one for one in fitting if all(other.startswith(one + OF_AGENT) for other in fitting if other != one)]
-    fitting = main or fitting
-    if len(fitting) > 1:
-        raise AmbiguousId(given, fitting[:10])
-    if not fitting:
-        raise NotFound(UnknownConversation(given).message, "`ctxmem-mcp list` shows those there are.")
-    return fitting[0]
+    matching = [conversation for conversation in known if conversation.startswith(name)]
+    # The ids of a session's sub-agents start with the session's own, which is the one meant.
+    main = [one for one in matching if all(other.startswith(one + OF_AGENT) for other in matching if other != one)]
+    matching = main or matching
+    if len(matching) > 1:
+        raise AmbiguousId(name, matching[:10])
+    if not matching:
+        raise NotFound(UnknownConversation(name).message, "`ctxmem-mcp list` prints the ids.")
+    return matching[0]
