@@ -219,7 +219,7 @@ def test_a_session_that_went_on_with_another_says_of_which(worked: Agent) -> Non
     run(worked.data, "hook", "claude-code", given=json.dumps(ended).encode())
     then = context_of(begins(worked.data, "/w", session_id="s-3"))
     assert then.startswith("[ctxmem-mcp recalls] conversation s-2,")
-    assert "It began with what was recalled of conversation s-1." in then
+    assert "It started with a recall of conversation s-1." in then
     assert "Go on." in then
 
 

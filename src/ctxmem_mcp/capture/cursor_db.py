@@ -1,7 +1,7 @@
-"""Reads the conversations that Cursor's editor keeps in a database, `state.vscdb`, as a JSON document for the parser.
+"""Reads the conversations in the database of Cursor's editor, `state.vscdb`, into a JSON document for the parser.
 
-Read alone: the file is opened so that nothing can be written. Cursor may be running; what it writes meanwhile is not
-seen. Of each message only what the parser reads is taken along: the context that was sent with it is many times larger.
+The file is opened read-only. Cursor may be running; what it writes in the meantime is not seen. Of each message only
+the fields that the parser reads are copied: the context that was sent along with it is many times larger.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.transcripts.cursor.ide_db import COMPOSER_FIELDS, CONVERSATIONS_KEY, DATABASE_FILE, MESSAGE_FIELDS
 
 _COMPOSER, _MESSAGE = "composerData:", "bubbleId:"
-# The character behind ':'; keys between a prefix and it are those that begin with the prefix.
-_BEHIND = ";"
+# The character after ":": the keys that start with "prefix:" are those from "prefix:" up to "prefix;".
+_AFTER_COLON = ";"
 
 
 def is_cursor_db(file: Path) -> bool:
@@ -26,7 +26,11 @@ def is_cursor_db(file: Path) -> bool:
 
 
 def read_document(file: Path) -> str:
-    """Every conversation in the database. Raises InvalidArgument where it is none of Cursor's."""
+    """Returns every conversation in the database, as the JSON text that `registry.parse` takes.
+
+    Raises:
+        InvalidArgument: the file is not Cursor's database.
+    """
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
             return json.dumps({CONVERSATIONS_KEY: [*_conversations(store)]}, ensure_ascii=False)
@@ -51,16 +55,16 @@ def _conversations(store: sqlite3.Connection) -> Iterator[dict[str, Any]]:
 
 
 def _rows(store: sqlite3.Connection, prefix: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Rows whose key begins so, with their objects; None where a value is no object. Rows that Cursor emptied are left
-    out."""
-    asked = "SELECT key, value FROM cursorDiskKV WHERE key >= ? AND key < ? AND value IS NOT NULL ORDER BY key"
-    for key, value in store.execute(asked, (prefix, prefix[:-1] + _BEHIND)).fetchall():
+    """Yields the rows whose key starts with the prefix; None for a value that is not an object. Skips rows that Cursor
+    emptied."""
+    query = "SELECT key, value FROM cursorDiskKV WHERE key >= ? AND key < ? AND value IS NOT NULL ORDER BY key"
+    for key, value in store.execute(query, (prefix, prefix[:-1] + _AFTER_COLON)).fetchall():
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         try:
-            found = json.loads(text)
+            row = json.loads(text)
         except (ValueError, RecursionError):
-            found = None
-        yield str(key), found if isinstance(found, dict) else None
+            row = None
+        yield str(key), row if isinstance(row, dict) else None
 
 
 def _pick(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Brings transcript files into the memory. What is known already is found and not stored again."""
+"""Imports transcript files. Turns that are already stored are recognised and not stored again."""
 
 from __future__ import annotations
 
@@ -15,22 +15,31 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
 
-# Turns per transaction: enough to be fast, little enough to show how far it is.
+# Turns per transaction: enough to be fast, few enough to show progress.
 CHUNK_TURNS = 1_000
 _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
 # The folder of Cursor's older transcripts, which are plain text.
-_TEXTS = "agent-transcripts"
-_NO_ID = re.compile(r"[^A-Za-z0-9._:@-]+")
+_CURSOR_TEXTS = "agent-transcripts"
+_UNUSABLE = re.compile(r"[^A-Za-z0-9._:@-]+")
 ID_CHARS_MAX = 128
 
 Progress = Callable[[int], None]
+"""Called with the number of turns just processed."""
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """What one transcript gave. turns: those on its branches; new: stored now, the others were known.
+    """What importing one transcript did.
 
-    tip: the turn it ends at.
+    Attributes:
+        file: the transcript's path.
+        agent: the program that wrote it.
+        conversation_id: the conversation it became.
+        turns: the number of turns on its current branch.
+        known: turns that were already stored.
+        new: turns that were stored now.
+        tip: the id of the turn it ends at.
+        warnings: what was skipped or repaired.
     """
 
     file: str
@@ -44,9 +53,13 @@ class ImportResult:
 
 
 def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
-    """The files to read, each once, and those of them that were named and not merely found in a folder.
+    """Finds the transcripts in these files and folders, with those of the sessions' sub-agents.
 
-    A session's sub-agents lie in a folder of its name: they come along.
+    Returns:
+        The files, each once; and the paths that were named themselves rather than found in a folder.
+
+    Raises:
+        InvalidArgument: a path does not exist.
     """
     named: set[Path] = set()
     found: dict[Path, Path] = {}
@@ -54,49 +67,55 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
         if not path.exists():
             raise InvalidArgument(f"PATH {path}", "is not there", "Name a transcript, or a folder of them.")
         if path.is_dir():
-            beside = [file for file in sorted(path.rglob("*")) if _may_be_one(file) and file.is_file()]
+            files = [file for file in sorted(path.rglob("*")) if _may_be_transcript(file) and file.is_file()]
         else:
             named.add(path)
-            beside = [path, *subagents_of(path)]
-        for file in beside:
+            files = [path, *subagents_of(path)]
+        for file in files:
             found.setdefault(file.resolve(), file)
     return list(found.values()), named
 
 
-def _may_be_one(file: Path) -> bool:
-    return file.suffix in _SUFFIXES or (file.suffix == ".txt" and _TEXTS in file.parts)
+def _may_be_transcript(file: Path) -> bool:
+    return file.suffix in _SUFFIXES or (file.suffix == ".txt" and _CURSOR_TEXTS in file.parts)
 
 
 def read(file: Path) -> Transcript:
-    """A file's transcript. Bytes that are no UTF-8 become U+FFFD, with a warning."""
+    """Returns a file's transcript. Bytes that are not valid UTF-8 become U+FFFD, with a warning.
+
+    Raises:
+        InvalidArgument: the file is in no known format.
+        OSError: the file can't be read.
+    """
     if cursor_db.is_cursor_db(file):
         return registry.parse(cursor_db.read_document(file), file.name)
     return parse(file.read_bytes(), registry.name_for_parser(file))
 
 
 def parse(raw: bytes, name: str) -> Transcript:
-    """The transcript that these bytes of a file of that name are."""
-    text, mended = decode(raw)
+    """Returns the transcript in a file's bytes, as `read` does; name: as `registry.name_for_parser` returns it."""
+    text, warnings = decode(raw)
     transcript = registry.parse(text, name)
-    return replace(transcript, warnings=(*mended, *transcript.warnings))
+    return replace(transcript, warnings=(*warnings, *transcript.warnings))
 
 
 def decode(raw: bytes) -> tuple[str, tuple[str, ...]]:
-    """A file's text, and what had to be mended in it."""
+    """Returns a file's text, and a warning if it had to be repaired."""
     try:
         return raw.decode("utf-8-sig"), ()
     except UnicodeDecodeError as error:
-        warning = f"byte {error.start}: is no UTF-8 and was replaced by U+FFFD"
+        warning = f"byte {error.start}: not valid UTF-8, replaced by U+FFFD"
         return raw.decode("utf-8-sig", "replace"), (warning,)
 
 
 def with_threads(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path, Transcript]]:
-    """Transcripts and their threads side by side; a thread that has a file of its own comes from that."""
-    of_files = {transcript.session_id for _, transcript in transcripts if transcript.session_id}
+    """Yields the transcripts and their threads, each with its file. A thread that is in a file of its own among these
+    is taken from that file."""
+    in_files = {transcript.session_id for _, transcript in transcripts if transcript.session_id}
     for file, transcript in transcripts:
         yield file, transcript
         for thread in transcript.threads:
-            if thread.session_id not in of_files:
+            if thread.session_id not in in_files:
                 yield file, thread
 
 
@@ -107,19 +126,31 @@ async def import_transcript(
     retention_days: int | None = None,
     progress: Progress = lambda _: None,
     *,
-    include_left: bool = True,
+    include_abandoned: bool = True,
 ) -> ImportResult | None:
-    """Stores a transcript: first the ways it was rewound from, unless these are known (left_too), then the way it
-    stands, so that the head is there. Its space is the folder it was worked in."""
-    ways = [way for way in (*(transcript.abandoned_branches if include_left else ()), transcript.turns) if way]
-    if not ways:
+    """Stores a transcript: first its abandoned branches, then its current one, so that the head is there.
+
+    Args:
+        memory: where to store it. The conversation's space is the folder the session worked in.
+        file: the file it was read from, for the result.
+        transcript: what to store.
+        retention_days: days after its last append that a new conversation is kept; None: the configured default.
+        progress: called after each transaction.
+        include_abandoned: if false, the abandoned branches are already stored and are skipped.
+
+    Returns:
+        What was stored; None if the transcript has no turns.
+    """
+    branches = [*(transcript.abandoned_branches if include_abandoned else ()), transcript.turns]
+    branches = [branch for branch in branches if branch]
+    if not branches:
         return None
     conversation = conversation_id_for(transcript.session_id)
     known = new = 0
     tip = ""
-    for way in ways:
-        for start in range(0, len(way), CHUNK_TURNS):
-            chunk = way[start : start + CHUNK_TURNS]
+    for branch in branches:
+        for start in range(0, len(branch), CHUNK_TURNS):
+            chunk = branch[start : start + CHUNK_TURNS]
             done = await memory.sync(
                 chunk,
                 conversation_id=conversation,
@@ -137,13 +168,14 @@ async def import_transcript(
 
 
 def forget_sync_records(data_dir: Path, files: Sequence[Path]) -> None:
-    """Files imported by name are followed again, even those that were forgotten before."""
+    """Deletes the sync records of files that were imported by name: they are synced again, even if their conversation
+    was forgotten before."""
     records = SyncRecords(data_dir)
     for file in files:
         records.remove(file)
 
 
 def conversation_id_for(session_id: str) -> str | None:
-    """The agent's own id of a session where it can serve as one of ours; none where it has none."""
-    fit = _NO_ID.sub("-", session_id).strip("._:@-")[:ID_CHARS_MAX]
-    return fit or None
+    """Returns the conversation id for an agent's session: its own id, with unusable characters replaced; None if
+    nothing is left of it."""
+    return _UNUSABLE.sub("-", session_id).strip("._:@-")[:ID_CHARS_MAX] or None

@@ -1,4 +1,4 @@
-"""Where agents keep their transcripts on this machine."""
+"""Finds the transcripts that agents keep on this machine."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ctxmem_mcp.agents import AGENTS, CLINE, CLINE_SESSION_SUFFIX, CLINE_TASK_FI
 
 # The folder of a session's sub-agents' transcripts.
 SUBAGENTS = "subagents"
-# Editors that Cline runs in, by the folder where they keep their own.
+# The editors that Cline runs in, by their data folder's name.
 EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
-# The same folder where an editor's other half runs on the machine that one works on.
+# The data folder of an editor's server, on a remote machine.
 _REMOTE_EDITORS = ("~/.vscode-server/data", "~/.vscode-server-insiders/data", "~/.vscode-remote/data")
 CLINE_EXTENSION = "saoudrizwan.claude-dev"
-_CLINES = (CLINE_EXTENSION, "rooveterinaryinc.roo-cline", "kilocode.kilo-code")
-# What a folder that is watched is searched for.
+_CLINE_EXTENSIONS = (CLINE_EXTENSION, "rooveterinaryinc.roo-cline", "kilocode.kilo-code")
+# What `watch` looks for in a folder.
 TRANSCRIPT_GLOBS = ("*.jsonl", CLINE_TASK_FILE, f"*{CLINE_SESSION_SUFFIX}")
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A folder that is there, of an agent's transcripts. files, file: globs, as in SessionFiles."""
+    """An existing folder of an agent's transcripts. files, file: as in SessionFiles."""
 
     agent: str
     folder: Path
@@ -33,7 +33,7 @@ class Location:
 
 
 def app_data(system: str, home: Path, environ: Mapping[str, str]) -> Path:
-    """Where programs with a window keep theirs: Electron's appData."""
+    """Returns the folder in which desktop programs keep their data (Electron's appData)."""
     if system == "windows":
         return _env_path(environ, "APPDATA") or home / "AppData" / "Roaming"
     if system == "macos":
@@ -42,12 +42,12 @@ def app_data(system: str, home: Path, environ: Mapping[str, str]) -> Path:
 
 
 def extension_folder(data: Path, extension: str) -> Path:
-    """The folder that an editor, whose data these are, keeps for an extension."""
+    """Returns the folder that an editor with this data folder keeps for an extension."""
     return data / "User" / "globalStorage" / extension
 
 
 def find_locations(environ: Mapping[str, str] | None = None, platform: str = sys.platform) -> list[Location]:
-    """The folders of transcripts on this machine, each once."""
+    """Returns the folders of transcripts on this machine, each once."""
     environ = os.environ if environ is None else environ
     known = [
         Location(agent.id, _home(sessions, environ) / sessions.folder, sessions.files, sessions.file)
@@ -67,23 +67,23 @@ def _home(sessions: SessionFiles, environ: Mapping[str, str]) -> Path:
 
 
 def _in_editors(environ: Mapping[str, str], platform: str) -> Iterator[Location]:
-    """Cline's places, and its forks', in every editor."""
+    """The folders of Cline's tasks, and of its forks', in every editor."""
     system = {"win32": "windows", "darwin": "macos"}.get(platform, "linux")
     config = app_data(system, Path.home(), environ)
     tasks = CLINE.sessions[0]
     for data in (*(config / editor for editor in EDITORS), *(Path(data).expanduser() for data in _REMOTE_EDITORS)):
-        for extension in _CLINES:
+        for extension in _CLINE_EXTENSIONS:
             yield Location(CLINE.id, extension_folder(data, extension) / "tasks", tasks.files, tasks.file)
 
 
 def find_transcripts(environ: Mapping[str, str] | None = None) -> list[Path]:
-    """Every transcript on this machine, oldest first, so that the conversation last active is the one last stored."""
+    """Returns every transcript on this machine, oldest first, so that the session last active is stored last."""
     found = [file for location in find_locations(environ) for file in location.folder.glob(location.files)]
     return sorted(found, key=lambda file: (_mtime(file), file))
 
 
 def find_transcript(agent: str, session_id: str, environ: Mapping[str, str] | None = None) -> Path | None:
-    """The file of a session whose event names none."""
+    """Returns a session's transcript; None if there is none. For events that do not name it."""
     if not session_id.replace("-", "").replace("_", "").isalnum():
         return None
     for location in find_locations(environ):
@@ -95,8 +95,8 @@ def find_transcript(agent: str, session_id: str, environ: Mapping[str, str] | No
 
 
 def subagents_of(file: Path) -> list[Path]:
-    """The transcripts of a session's sub-agents. Their folder lies in one of the session's name: beside the session's
-    file, or with it in that."""
+    """Returns the transcripts of a session's sub-agents. They are in a folder named for the session, which is either
+    beside the session's file or contains it."""
     folder = file.parent if file.parent.name == file.stem else file.with_suffix("")
     return sorted((folder / SUBAGENTS).glob("*.jsonl"))
 

@@ -1,4 +1,4 @@
-"""What is forgotten is forgotten here too: no event of it waits in the spool, and its transcript is left alone."""
+"""Forgets captured data along with its conversation: pending events are deleted, and the transcript is ignored."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ _log = logging.getLogger(__name__)
 
 
 def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
-    """Strikes these conversations' events out of the spool and notes that their transcripts are not to be taken in
-    again. A transcript that is imported by name comes back all the same."""
+    """Deletes these conversations' events from the spool and records that their transcripts must not be stored again.
+
+    Importing a transcript by name still brings it back. An error is logged, for the conversations are already gone.
+    """
     try:
-        waiting = spool.pending(str(data_dir))
-        if waiting:
-            _remove_events(waiting, conversation_ids)
+        pending = spool.pending(str(data_dir))
+        if pending:
+            _remove_events(pending, conversation_ids)
         if (data_dir / FOLDER).is_dir():
             SyncRecords(data_dir).mark_gone(conversation_ids)
     except OSError as error:
-        _log.warning("Events of forgotten conversations may still wait: %s", error)
+        _log.warning("Events of forgotten conversations may remain in the spool: %s", error)
 
 
-def _remove_events(waiting: list[spool.SpooledEvent], conversation_ids: Collection[str]) -> None:
+def _remove_events(pending: list[spool.SpooledEvent], conversation_ids: Collection[str]) -> None:
     from ctxmem_mcp.capture.events import parse_event
     from ctxmem_mcp.capture.importer import conversation_id_for
 
-    for spooled in waiting:
+    for spooled in pending:
         try:
             agent, raw, _ = spooled.read()
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Which conversation is meant where none is named: the session last active, in a folder or anywhere."""
+"""Finds the conversation to use if none is named: the session last active, in a folder or anywhere."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ _REPOSITORY = ".git"
 
 
 async def last_session(memory: Memory, space: str | None = None) -> str | None:
-    """The session last active. A sub-agent's conversation, which may have been stored after it, stands for its session;
-    one that looks like it and has no session is taken where there is nothing else, but not for a folder's."""
-    alone: str | None = None
+    """Returns the conversation of the session last active; None if there is none.
+
+    A sub-agent's conversation may have been stored after its session's: the session's is returned for it. An id that
+    looks like a sub-agent's but has no session is returned only if there is nothing else, and never for a space.
+
+    Args:
+        memory: the memory to look in.
+        space: only conversations of this space.
+    """
+    without_session: str | None = None
     for info in (await memory.conversations(space=space, limit=_CONVERSATIONS_MAX)).conversations:
         session = info.conversation_id.partition(OF_AGENT)[0]
         if session == info.conversation_id or await conversation_exists(memory, session):
             return session
-        alone = alone or info.conversation_id
-    return alone if space is None else None
+        without_session = without_session or info.conversation_id
+    return without_session if space is None else None
 
 
 async def last_session_in(memory: Memory, folder: str) -> str | None:
-    """The session last active in the folder, or in the nearest one above it in the same repository."""
+    """Returns the conversation of the session last active in the folder, else in the nearest folder above it in the
+    same git repository; None if there is none."""
     for space in _up_to_repository(folder):
         session = await last_session(memory, space)
         if session is not None:
@@ -46,6 +54,7 @@ async def conversation_exists(memory: Memory, conversation_id: str) -> bool:
 
 
 def _up_to_repository(folder: str) -> list[str]:
+    """The folder and those above it, up to the root of its repository; outside one, the folder alone."""
     here = Path(os.path.normpath(folder))
     above = [here, *here.parents]
     root = next((i for i, one in enumerate(above) if os.path.exists(one / _REPOSITORY)), 0)

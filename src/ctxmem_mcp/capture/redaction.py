@@ -1,8 +1,9 @@
-"""Takes secrets out of words before anything of them touches the disk. Off unless asked for: it is not lossless.
+"""Replaces secrets in text before any of it is written to disk. Off by default, because it is not lossless.
 
-Detectors of detect-secrets that know a secret by its form are used, and some of our own; those that guess by entropy or
-by a name beside it are not, for code is full of what they take for secrets. A secret becomes a placeholder that says
-of what type it was: the same secret always the same one, so that what is told again is known again.
+It uses those detectors of detect-secrets that recognise a secret by its form, and some patterns of its own. Detectors
+that guess by entropy or by a name nearby are not used, for code is full of what they take for secrets. A secret is
+replaced by a placeholder that names its type: always the same one for the same secret, so that repeated text is
+recognised as the same turn.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ _DETECTORS = {
     "sendgrid": "SendGridDetector", "slack": "SlackDetector", "square_oauth": "SquareOAuthDetector",
     "stripe": "StripeDetector", "telegram_token": "TelegramBotTokenDetector", "twilio": "TwilioKeyDetector",
 }  # fmt: skip
-# A key as it stands, quoted, numbered or as a line of JSON has it; code that speaks of its first and last line is none.
-# Of one that was cut off, the lines that are there. Its first line alone says nothing that is secret.
+# A key in plain text, quoted, with line numbers or as a line of JSON; but not code that mentions its first and last
+# line. Of a truncated key, the lines that are there; the first line alone is not secret.
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:"
     r"(?=(?:(?!-----(?:BEGIN|END))[^{}<>;_])*?[A-Za-z0-9+/]{16})"
     r"(?:(?!-----BEGIN)[^{}<>;_])*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
     r"|(?:[^A-Za-z+/{}<>;_]{1,24}[A-Za-z0-9+/=]{40,})+)"
 )
-# Forms that detect-secrets does not know, or of which it takes more than the secret. A group is the secret. What
-# must not stand before one is said behind its first letters: so it is looked for fast.
+# Forms that detect-secrets does not know, or of which it matches more than the secret. A group, if there is one, is the
+# secret. A lookbehind follows the first letters instead of preceding them: that makes the search fast.
 _PATTERNS = (
     ("Private Key", _PRIVATE_KEY),
     ("Anthropic Key", re.compile(r"sk-ant-(?<![A-Za-z0-9]sk-ant-)[A-Za-z0-9_-]{20,}")),
@@ -54,11 +55,11 @@ _PATTERNS = (
     ("NPM tokens", re.compile(r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}")),
     ("NPM tokens", re.compile(r":_authToken=([A-Fa-f0-9-]{36})")),
 )
-# Shorter groups are parts of a secret's form.
+# Shorter groups are only parts of a secret's form.
 _CHARS_MIN = 8
-# What goes on behind a secret as if it were part of it: keys have grown longer than their known form.
+# What continues a secret without a break: keys have become longer than their known form.
 _REST = re.compile(r"(?<=[\w.-])[\w-]+", re.ASCII)
-# What a pattern takes along that stands around a secret.
+# What a pattern matches around a secret.
 _AROUND = ' \t\r\n"'
 _ESCAPED = re.compile(r"\\+([nrt\"'/])")
 _MEANT = {"n": "\n", "r": "\n", "t": "\t"}
@@ -67,18 +68,18 @@ Redact = Callable[[str], str]
 
 
 def redact(text: str) -> str:
-    """The text with a placeholder for each secret."""
+    """Returns the text with a placeholder for each secret. Needs detect-secrets; see `load_redactor`."""
     found = sorted(set(_find_secrets(text)), key=lambda pair: -len(pair[1]))
     for kind, secret in found:
         text = _replace(text, secret, f"{PLACEHOLDER_START}{kind}]")
     if found:
-        told = (f"{count} x {kind}" for kind, count in Counter(kind for kind, _ in found).items())
-        _log.info("Secrets were taken out: %s.", ", ".join(told))
+        counts = (f"{count} x {kind}" for kind, count in Counter(kind for kind, _ in found).items())
+        _log.info("Replaced secrets: %s.", ", ".join(counts))
     return text
 
 
 def redact_event(raw: bytes) -> bytes:
-    """An event without secrets, and JSON still where it was: each of its texts is looked at by itself."""
+    """Returns a hook event without secrets. JSON stays JSON: each of its strings is redacted separately."""
     text = raw.decode("utf-8", "replace")
     try:
         return json.dumps(_map_strings(json.loads(text))).encode()
@@ -87,7 +88,11 @@ def redact_event(raw: bytes) -> bytes:
 
 
 def load_redactor() -> Redact:
-    """The function; raises InvalidArgument where detect-secrets is not installed."""
+    """Returns `redact`.
+
+    Raises:
+        InvalidArgument: detect-secrets is not installed.
+    """
     _detectors()
     return redact
 
@@ -101,7 +106,7 @@ def _map_strings(value: Any) -> Any:
 
 
 def _replace(text: str, secret: str, placeholder: str) -> str:
-    """The text with the secret gone wherever it stands; a password that is a word, only where it is the password."""
+    """The text with every occurrence of the secret replaced; of a password that is a plain word, only those in URLs."""
     if secret.isalpha():
         return text.replace(f":{secret}@", f":{placeholder}@")
     return text.replace(secret, placeholder)
@@ -109,7 +114,7 @@ def _replace(text: str, secret: str, placeholder: str) -> str:
 
 def _find_secrets(text: str) -> Iterator[tuple[str, str]]:
     yield from _secrets_in(text)
-    # In a text that holds JSON, escapes stand before and behind a secret, where a form wants an edge or a quote.
+    # In text that contains JSON, an escape may be next to a secret where its form requires a word's edge or a quote.
     if "\\" in text:
         yield from _secrets_in(_ESCAPED.sub(lambda escaped: _MEANT.get(escaped[1], escaped[1]), text))
 
@@ -121,12 +126,12 @@ def _secrets_in(text: str) -> Iterator[tuple[str, str]]:
         is_one = getattr(detector, "is_formally_valid", lambda _: True)
         for pattern in detector.denylist:
             for match in pattern.finditer(text):
-                # Where a pattern knows what stands around a secret, a group of it is the secret.
+                # If a pattern also matches what is around a secret, its group is the secret.
                 groups = [group for group in match.groups() if group and len(group) >= _CHARS_MIN]
                 for secret in filter(is_one, groups or [match[0]]):
                     rest = None if groups else _REST.match(text, match.end())
                     whole = (secret + (rest[0] if rest else "")).strip(_AROUND).lstrip("=:")
-                    # A quote inside says that it is two texts side by side.
+                    # A quote inside means that these are two strings side by side.
                     if '"' not in whole:
                         yield detector.secret_type, whole
 

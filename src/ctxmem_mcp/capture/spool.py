@@ -1,8 +1,8 @@
-"""The spool: a folder of events that an agent's hooks left, one file each, until somebody drains it.
+"""The spool: a folder to which agents' hooks write their events, one file each, until a drain stores them.
 
-Writing is done by a hook, which has milliseconds: nothing is imported here that an interpreter has not loaded already.
-A file appears whole or not at all (written aside, then renamed); names sort by the time of their event. A drainer may
-note in a file's name where its event's turns go, so that taking it in twice is taking it in once.
+A hook writes it, and a hook has milliseconds: this module imports only what an interpreter has already loaded. A file
+appears complete or not at all (written under another name, then renamed). Names sort by the events' times. A drain can
+record in a file's name which turn the event's turns follow, so that storing them twice stores them once.
 """
 
 from __future__ import annotations
@@ -15,38 +15,59 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "spool"
-# The first line of a file: what it is, which agent's event, and whether all of it is there.
+# A file's first line: what it is, the agent, and whether the event is complete.
 _MARK, WHOLE, CUT = "ctxmem-event", "whole", "cut"
-_EVENT, _ASIDE, _AFTER = ".event", ".aside", "~"
-# What a killed hook left half-written is nobody's after this long.
-ASIDE_SECONDS = 3_600
+_EVENT, _UNFINISHED, _AFTER = ".event", ".aside", "~"
+# After this long a half-written file is what a killed hook left.
+UNFINISHED_SECONDS = 3_600
 
 
 def put(data_dir: str, agent: str, raw: bytes, whole: bool = True) -> str:
-    """Adds an event; gives the file's path. It survives a killed process; what a power loss takes, the agent's
-    transcript tells."""
+    """Adds an event.
+
+    It is not synced to the disk: it survives a killed process, but perhaps not a power loss, after which the turns come
+    from the agent's transcript.
+
+    Args:
+        data_dir: the data folder.
+        agent: the agent's id.
+        raw: the event as the agent sent it.
+        whole: false if the event was cut off.
+
+    Returns:
+        The path of the event's file.
+
+    Raises:
+        OSError: the file could not be written; nothing is left of it.
+    """
     folder = os.path.join(data_dir, FOLDER)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     name = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}"
-    aside, path = os.path.join(folder, name + _ASIDE), os.path.join(folder, name + _EVENT)
+    unfinished, path = os.path.join(folder, name + _UNFINISHED), os.path.join(folder, name + _EVENT)
     try:
-        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         try:
             left = memoryview(f"{_MARK} 1 {agent} {WHOLE if whole else CUT}\n".encode() + raw)
             while left:
                 left = left[os.write(file, left) :]
         finally:
             os.close(file)
-        os.rename(aside, path)
+        os.rename(unfinished, path)
     except BaseException:
-        _unlink(aside)
+        _unlink(unfinished)
         raise
     return path
 
 
 class SpooledEvent:
-    """An event that waits. at: seconds since 1970. after: the turn its own turns follow, once that is decided; empty
-    for the beginning, None while it is not."""
+    """A pending event.
+
+    Attributes:
+        path: the path of its file.
+        at: when it was spooled, in seconds since 1970.
+        after: the id of the turn that its own turns follow: empty if they start the conversation, None if this is not
+            decided yet.
+    """
 
     __slots__ = ("after", "at", "path")
 
@@ -57,16 +78,21 @@ class SpooledEvent:
         self.after = name.split(_AFTER, 1)[1] if _AFTER in name else None
 
     def read(self) -> tuple[str, bytes, bool]:
-        """The agent, the event as it came, and whether all of it is there. ValueError: it is no event."""
+        """Returns the agent's id, the event as the agent sent it, and whether it is complete.
+
+        Raises:
+            OSError: the file can't be read.
+            ValueError: the file is not a spooled event.
+        """
         with open(self.path, "rb") as file:
             head, _, raw = file.read().partition(b"\n")
         words = head.decode("utf-8", "replace").split(" ")
         if len(words) != 4 or words[:2] != [_MARK, "1"]:
-            raise ValueError(f"{os.path.basename(self.path)} is no event")
+            raise ValueError(f"{os.path.basename(self.path)} is not a spooled event")
         return words[2], raw, words[3] == WHOLE
 
     def set_after(self, turn_id: str) -> None:
-        """Notes, in the file's name, where its turns go, before they go there."""
+        """Records in the file's name which turn the event's turns follow. Called before they are stored."""
         path = self.path.removesuffix(_EVENT) + _AFTER + turn_id + _EVENT
         os.rename(self.path, path)
         self.path, self.after = path, turn_id
@@ -76,7 +102,7 @@ class SpooledEvent:
 
 
 def pending(data_dir: str) -> list[SpooledEvent]:
-    """The events that wait, oldest first."""
+    """Returns the pending events, oldest first. Deletes what killed hooks left half-written."""
     return [spooled for name in sorted(_names(data_dir)) for spooled in _spooled(data_dir, name)]
 
 
@@ -85,9 +111,9 @@ def _spooled(data_dir: str, name: str) -> Iterator[SpooledEvent]:
     if name.endswith(_EVENT):
         try:
             yield SpooledEvent(path)
-        except ValueError:  # not named by us
+        except ValueError:  # not a name that put() gives
             return
-    elif name.endswith(_ASIDE) and _is_old(path):
+    elif name.endswith(_UNFINISHED) and _is_old(path):
         _unlink(path)
 
 
@@ -100,7 +126,7 @@ def _names(data_dir: str) -> list[str]:
 
 def _is_old(path: str) -> bool:
     try:
-        return os.stat(path).st_mtime < time.time() - ASIDE_SECONDS
+        return os.stat(path).st_mtime < time.time() - UNFINISHED_SECONDS
     except OSError:
         return False
 

@@ -1,14 +1,13 @@
-"""Drains the spool: what agents' hooks left there goes into the memory, each turn once, in order.
+"""Drains the spool: stores the events that agents' hooks wrote there, each turn once, in order.
 
-An event of an agent that keeps a transcript says that there is something new in it. The words it carries itself are
-compared: those the transcript has are done with; those it has not yet wait a little, then they are stored where the
-conversation stands. If the transcript tells them later, these are the same turns; if it tells more before them, the
-conversation goes the transcript's way, and the other one is a branch that was left. Events of an agent whose transcript
-has less than they, or is not to be found, are stored as they are.
+An event of an agent with a complete transcript means that the transcript has grown. The messages in the event are
+compared with it: one that the transcript has needs nothing more; one that it lacks is given some time, then stored on
+the conversation's head. If the transcript has it later, it is the same turn. If the transcript has something else
+before it, the conversation follows the transcript, and the turn stored early becomes an abandoned branch. Events of an
+agent whose transcript has less than they do, or can't be found, are stored themselves.
 
-A file leaves the spool after the commit. Where a commit is not known again by what it stores (a turn on the head), the
-file's name says first which turn it follows: taken in again after a kill, it is the same turn and stored no second
-time.
+An event is removed from the spool after the commit. A turn appended to the head can't be recognised by its content, so
+the event's file name first records which turn it follows: after a kill, storing it again gives the same turn.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 
-# So long after an event its transcript is expected to have what was said in it.
+# After an event, how long its transcript may take to contain its messages.
 TRANSCRIPT_LAG_SECONDS = 2.0
 LOCK_SECONDS = 5.0
 _LOCK = "lock"
@@ -41,7 +40,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """new: turns stored. waiting: events that stay in the spool for now. failed: sessions that could not be read in."""
+    """What a drain did.
+
+    Attributes:
+        new: turns that were stored.
+        pending: events that stay in the spool for now, because their transcript may still get their messages.
+        failed: sessions whose events could not be stored; they stay in the spool too.
+    """
 
     new: int = 0
     pending: int = 0
@@ -49,79 +54,88 @@ class DrainResult:
 
 
 async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainResult:
-    """Takes in what waits. wait: for who reads next: waits for another drainer, and for words that may be late."""
+    """Stores the pending events. Only one drain runs at a time on a data folder, in all processes.
+
+    Args:
+        memory: where to store them.
+        data_dir: the folder whose spool is drained.
+        wait: wait for a concurrent drain, at most LOCK_SECONDS, and for messages that a transcript may get within
+            TRANSCRIPT_LAG_SECONDS (use before a read). If false, a concurrent drain is left alone.
+    """
     if not spool.pending(str(data_dir)):
         return DrainResult()
-    from filelock import AsyncFileLock, Timeout  # takes 30 ms, and most often nothing is pending
+    # Imported only now, for it takes 30 ms and most often nothing is pending.
+    from filelock import AsyncFileLock, Timeout
 
     lock = AsyncFileLock(
         data_dir / spool.FOLDER / _LOCK, LOCK_SECONDS if wait else 0, 0o600, poll_interval=0.02, run_in_executor=False
     )
     try:
         async with lock:
-            return await _drain(_Drainer(memory, data_dir), wait)
+            return await _drain(_SpoolWorker(memory, data_dir), wait)
     except Timeout:
         return DrainResult()
 
 
-async def _drain(drainer: _Drainer, wait: bool) -> DrainResult:
-    new, recent = await drainer.drain()
+async def _drain(worker: _SpoolWorker, wait: bool) -> DrainResult:
+    new, recent = await worker.run_once()
     if wait and recent:
         await asyncio.sleep(max(0.0, max(recent) + TRANSCRIPT_LAG_SECONDS - time.time()))
-        more, recent = await drainer.drain()
+        more, recent = await worker.run_once()
         new += more
-    return DrainResult(new, len(recent), drainer.failed)
+    return DrainResult(new, len(recent), worker.failed)
 
 
-_Waiting = tuple[SpooledEvent, Event]
+_Pending = tuple[SpooledEvent, Event]
 
 
-class _Drainer:
+class _SpoolWorker:
     def __init__(self, memory: Memory, data_dir: Path) -> None:
         self._memory, self._data_dir = memory, data_dir
         self._sync = TranscriptSync(memory, data_dir)
         self._records = SyncRecords(data_dir)
         self.failed = 0
 
-    async def drain(self) -> tuple[int, list[float]]:
-        """Takes in all that can be; gives the new turns, and the times of the events that wait on."""
+    async def run_once(self) -> tuple[int, list[float]]:
+        """Stores all events that can be stored; returns the number of new turns, and the times of the events that
+        remain."""
         new, recent = 0, list[float]()
         self.failed = 0
         for (agent, session, _), group in self._groups().items():
             try:
-                added, waits = await self._process(group)
+                added, remaining = await self._process(group)
             except Exception as error:
-                # Nothing is lost: the events stay, and the next drainer tries again.
+                # Nothing is lost: the events stay, and the next drain tries again.
                 known = isinstance(error, CtxmemError)
-                _log.error("Events of %s, session %s, wait: %s", agent, session, error, exc_info=not known)
+                _log.error("Events of %s, session %s, stay in the spool: %s", agent, session, error, exc_info=not known)
                 self.failed += 1
                 continue
-            new, recent = new + added, recent + waits
+            new, recent = new + added, recent + remaining
         return new, recent
 
-    def _groups(self) -> dict[tuple[str, str, str | None], list[_Waiting]]:
-        """What waits, by the session and the transcript it is taken from. The one with the newest event comes last, so
-        that it is the last active."""
-        groups: dict[tuple[str, str, str | None], list[_Waiting]] = {}
+    def _groups(self) -> dict[tuple[str, str, str | None], list[_Pending]]:
+        """The pending events by session and transcript. The group with the newest event is last, so that its
+        conversation becomes the one last active."""
+        groups: dict[tuple[str, str, str | None], list[_Pending]] = {}
         for spooled in spool.pending(str(self._data_dir)):
             try:
                 agent, raw, _ = spooled.read()
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
-                _log.warning("An event was left out: %s", error)
+                _log.warning("Skipped an event: %s", error)
                 spooled.remove()
                 continue
             event = parse_event(agent, raw, spooled.at)
             if event is None:
-                _log.warning("An event of %s was left out: it is nothing that can be read.", agent)
+                _log.warning("Skipped an event of %s: it can't be parsed.", agent)
                 spooled.remove()
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
         return dict(sorted(groups.items(), key=lambda item: item[1][-1][0].at))
 
-    async def _process(self, group: list[_Waiting]) -> tuple[int, list[float]]:
+    async def _process(self, group: list[_Pending]) -> tuple[int, list[float]]:
         event = group[0][1]
         if not event.has_transcript:
             await self._start_from_events(event, group)
@@ -139,8 +153,9 @@ class _Drainer:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
         return await self._store_missing(file, result or SyncResult(), group)
 
-    async def _start_from_events(self, event: Event, group: list[_Waiting]) -> None:
-        """Once for each session that events tell: takes in what was said before them."""
+    async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:
+        """At the first events of a session that is stored from its events: stores the transcript's turns before
+        them."""
         conversation = conversation_id_for(event.session_id)
         first = next((spooled for spooled, each in group if each.turns), None)
         if conversation is None or first is None:
@@ -150,14 +165,14 @@ class _Drainer:
             return
         file = None if known.gone else _transcript_file(event)
         if file is not None and file.is_file() and first.after is None:
-            words = [turn for _, each in group for turn in each.turns]
-            first.set_after(await backfill(self._memory, file, words))
+            turns = [turn for _, each in group for turn in each.turns]
+            first.set_after(await backfill(self._memory, file, turns))
         self._records.mark_by_events(conversation)
 
-    async def _store_missing(self, file: Path, result: SyncResult, group: list[_Waiting]) -> tuple[int, list[float]]:
-        """Words that the transcript does not have: stored when it has had its time."""
-        spoken = any(event.messages for _, event in group)
-        raw = await asyncio.to_thread(_read_redacted, file, _has_placeholder(group)) if spoken else b""
+    async def _store_missing(self, file: Path, result: SyncResult, group: list[_Pending]) -> tuple[int, list[float]]:
+        """Stores the messages that the transcript still lacks after TRANSCRIPT_LAG_SECONDS or the session's end."""
+        has_messages = any(event.messages for _, event in group)
+        raw = await asyncio.to_thread(_read_redacted, file, _has_placeholder(group)) if has_messages else b""
         ended = any(event.ends_session for _, event in group)
         new, recent = result.new, list[float]()
         for spooled, event in group:
@@ -175,26 +190,26 @@ class _Drainer:
     async def _store_events(
         self, event: Event, spooled_turns: Sequence[tuple[SpooledEvent, Sequence[NewTurn]]], conversation: str = ""
     ) -> int:
-        """Stores words on the head, each event's noted first and struck off afterwards."""
+        """Appends each event's turns to the head and removes the event."""
         conversation = conversation or conversation_id_for(event.session_id) or ""
         new = 0
-        for spooled, words in spooled_turns:
-            if words and conversation:
+        for spooled, turns in spooled_turns:
+            if turns and conversation:
                 try:
-                    new += await self._store(spooled, words, conversation, event.cwd)
+                    new += await self._store(spooled, turns, conversation, event.cwd)
                 except (Refused, NotFound) as error:
-                    _log.warning("An event of %s was left out: %s", event.agent, error)
+                    _log.warning("Skipped an event of %s: %s", event.agent, error)
             spooled.remove()
         return new
 
-    async def _store(self, spooled: SpooledEvent, words: Sequence[NewTurn], conversation: str, cwd: str | None) -> int:
+    async def _store(self, spooled: SpooledEvent, turns: Sequence[NewTurn], conversation: str, cwd: str | None) -> int:
         if spooled.after is None:
             spooled.set_after(await self._head(conversation))
-        done = await self._memory.sync(words, conversation_id=conversation, after=spooled.after or None, space=cwd)
+        done = await self._memory.sync(turns, conversation_id=conversation, after=spooled.after or None, space=cwd)
         return done.appended
 
     async def _without_repeated_head(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:
-        """Without the turn said last, which two events of one instant may both tell."""
+        """Drops the messages up to one that equals the head: two events of one instant may have the same."""
         try:
             head = await self._memory.head(conversation or "")
         except NotFound:
@@ -210,7 +225,8 @@ class _Drainer:
 
 
 def _is_recent(spooled: SpooledEvent) -> bool:
-    """Whether its transcript may still be late. One that lies far ahead came before the clock was set back."""
+    """Whether its transcript may not have its messages yet. A time far in the future comes from a clock that was set
+    back."""
     return abs(time.time() - spooled.at) < TRANSCRIPT_LAG_SECONDS
 
 
@@ -220,8 +236,8 @@ def _transcript_file(event: Event) -> Path | None:
     return locations.find_transcript(event.agent, event.session_id)
 
 
-def _has_placeholder(group: list[_Waiting]) -> bool:
-    """Whether words were redacted before they were spooled."""
+def _has_placeholder(group: list[_Pending]) -> bool:
+    """Whether messages were redacted before they were spooled."""
     return any(PLACEHOLDER_START in turn.content for _, event in group for turn in event.messages)
 
 

@@ -1,8 +1,8 @@
-"""How far each transcript was taken in: a small file for each, in a folder beside the conversations.
+"""How far each transcript was stored: one small file per transcript, in a folder beside the conversations.
 
-It saves work and nothing else: what it says is checked before it is believed, and without it a transcript is read from
-its beginning. It holds lengths, hashes and ids, none of anybody's words. Only one thing is known here and nowhere
-else: that a transcript's conversation was forgotten, or has expired, and is not to come back by itself.
+It only saves work: a record is checked before it is used, and without one a transcript is read from its start. A record
+holds lengths, hashes and ids, and nothing that was said. One fact is kept nowhere else: that a transcript's
+conversation was forgotten or has expired, and must not come back on its own.
 """
 
 from __future__ import annotations
@@ -13,19 +13,28 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from ctxmem_mcp.transcripts.base import ParseState
 
 FOLDER = "followed"
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRecord:
-    """What is known of a transcript.
+    """What is known of one transcript. The fields are the keys of its JSON file.
 
-    size and changed: of the file, when it was read. bytes: how many of them were taken in, whole lines; digest: of
-    these. conversation: the id it became; tip: the turn it ends at, empty before its first. left: hash of the ways that
-    were left. threads: hashes of the ids that its threads became. gone: its conversation was there and is not any
-    more. growth: what the format needs to go on from here without what came before.
+    Attributes:
+        size: the file's size in bytes when it was read.
+        changed: when the file was changed, in nanoseconds since 1970.
+        bytes: how many bytes of whole lines were stored.
+        digest: the hash of these bytes.
+        conversation: the id of the conversation it became.
+        tip: the id of the turn it ends at; empty before its first.
+        left: the hash of its abandoned branches.
+        threads: the hashes of the conversation ids of its threads.
+        gone: its conversation was stored and no longer exists.
+        growth: the parser's state after these bytes, if the format is resumable.
+        by_events: the session is stored from its events; its transcript is ignored.
     """
 
     size: int = -1
@@ -37,7 +46,7 @@ class SyncRecord:
     left: str = ""
     threads: tuple[str, ...] = ()
     gone: bool = False
-    growth: dict[str, Any] | None = None
+    growth: ParseState | None = None
     by_events: bool = False
 
 
@@ -45,33 +54,34 @@ GONE = SyncRecord(gone=True)
 
 
 class SyncRecords:
-    """The files of one data folder."""
+    """The records of one data folder. A missing or unreadable record reads as an empty one."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER
 
     def get(self, transcript: Path) -> SyncRecord:
-        return _read(self._file(transcript))
+        return _read(self._transcript_file(transcript))
 
     def put(self, transcript: Path, record: SyncRecord) -> None:
-        _write(self._file(transcript), record)
+        _write(self._transcript_file(transcript), record)
 
     def remove(self, transcript: Path) -> None:
-        """Knows nothing of it any more: it is read from its beginning, and comes back if it was gone."""
-        self._file(transcript).unlink(missing_ok=True)
-        # An agent whose events tell its sessions calls their files after them.
+        """Deletes a transcript's record: it is read from its start, and stored again even if it was forgotten."""
+        self._transcript_file(transcript).unlink(missing_ok=True)
+        # An agent whose sessions are stored from events names its transcripts after them.
         if self.of_conversation(transcript.stem).gone:
             self._conversation_file(transcript.stem).unlink(missing_ok=True)
 
     def of_conversation(self, conversation_id: str) -> SyncRecord:
-        """What is known of a conversation that events tell, whichever its transcript is."""
+        """Returns the record of a conversation that is stored from its events, whichever its transcript is."""
         return _read(self._conversation_file(conversation_id))
 
     def mark_by_events(self, conversation_id: str) -> None:
+        """Records that a conversation is stored from its events."""
         _write(self._conversation_file(conversation_id), SyncRecord(conversation=conversation_id, by_events=True))
 
     def mark_gone(self, conversation_ids: Collection[str]) -> None:
-        """Notes that these conversations are gone: their transcripts are left alone."""
+        """Records that these conversations are gone, so that their transcripts are ignored."""
         for file in self._files():
             if _read(file).conversation in conversation_ids:
                 _write(file, GONE)
@@ -85,26 +95,25 @@ class SyncRecords:
     def _conversation_file(self, conversation_id: str) -> Path:
         return self._folder / f"{digest_of(b'events of ' + conversation_id.encode())}.json"
 
-    def _file(self, transcript: Path) -> Path:
+    def _transcript_file(self, transcript: Path) -> Path:
         return self._folder / f"{digest_of(os.fsencode(transcript.resolve()))}.json"
 
 
 def digest_of(raw: bytes) -> str:
+    """Returns a 128-bit hash, in hex."""
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
 def _read(file: Path) -> SyncRecord:
-    """What stands there; nothing where that can't be read."""
     try:
-        fields = json.loads(file.read_bytes())
-        return SyncRecord(**fields)
+        return SyncRecord(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return SyncRecord()
 
 
 def _write(file: Path, record: SyncRecord) -> None:
-    """Whole or not at all."""
+    """Replaces the file in one step."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{os.getpid()}.aside")
-    aside.write_text(json.dumps(asdict(record), separators=(",", ":")), "utf-8")
-    aside.replace(file)
+    unfinished = file.with_suffix(f".{os.getpid()}.aside")
+    unfinished.write_text(json.dumps(asdict(record), separators=(",", ":")), "utf-8")
+    unfinished.replace(file)

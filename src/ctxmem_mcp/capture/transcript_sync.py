@@ -1,7 +1,7 @@
-"""Takes a transcript in as it grows, each part of it once.
+"""Stores transcripts as they grow.
 
-A file that has not changed since costs a look at its size and time. What was taken in before is recognised by its hash
-and read no second time where the format can go on from there; a conversation that was forgotten stays so.
+An unchanged file costs one stat. The part of a file that was stored before is recognised by its hash, and is not parsed
+again if the format can resume after it. A forgotten conversation is not stored again.
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ from pathlib import Path
 from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.capture import importer
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
+from ctxmem_mcp.capture.recent_session import conversation_exists
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
-from ctxmem_mcp.errors import InvalidArgument, NotFound
+from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
 
 _LINES = ".jsonl"
-# Codex writes what it says twice, in rows of two kinds; they stand together after this long.
+# Codex writes each message twice, in rows of two kinds. After this long both are there.
 SETTLE_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What a file was taken in to. conversation: empty where nothing is said in it yet. new: turns stored now.
+    """What syncing a file did.
 
-    young: it was written to a moment ago, and what its last rows say may yet change; nothing was taken in.
+    Attributes:
+        conversation: the conversation's id; empty if the file has no turns yet.
+        new: turns that were stored now.
+        gone: the conversation was forgotten or has expired; nothing was stored.
+        recent: the file was written to a moment ago and its last rows may still change; nothing was stored.
     """
 
     conversation: str = ""
@@ -44,14 +49,21 @@ class SyncResult:
 
 
 class TranscriptSync:
-    """Follows transcripts into one memory, whose data folder says how far each is."""
+    """Syncs transcripts into one memory. How far each file was stored is recorded in the memory's data folder."""
 
     def __init__(self, memory: Memory, data_dir: Path, retention_days: int | None = None) -> None:
         self._memory, self._records, self._days = memory, SyncRecords(data_dir), retention_days
 
     async def sync_file(self, file: Path, *, even_if_recent: bool = False) -> SyncResult | None:
-        """Takes in what is new in a file and in those of its sub-agents; None where there is no such file.
-        as_it_is: even if it was written to a moment ago."""
+        """Stores what is new in a transcript and in those of its sub-agents.
+
+        Args:
+            file: the session's transcript.
+            even_if_recent: store it also if it was written to a moment ago, for example after the session's end.
+
+        Returns:
+            What was done; None if the file does not exist.
+        """
         main = await self._sync_one(file, even_if_recent)
         if main is None or main.gone or main.recent:
             return main
@@ -62,13 +74,13 @@ class TranscriptSync:
         return replace(main, new=new)
 
     async def _sync_one(self, file: Path, even_if_recent: bool) -> SyncResult | None:
-        state = _size_and_mtime(file)
+        state = size_and_mtime(file)
         if state is None:
             return None
         record = self._records.get(file)
         if record.gone:
             return SyncResult(gone=True)
-        if record.tip and not await self._exists(record.conversation):
+        if record.tip and not await conversation_exists(self._memory, record.conversation):
             self._records.put(file, GONE)
             return SyncResult(gone=True)
         if state == (record.size, record.changed):
@@ -79,7 +91,7 @@ class TranscriptSync:
         return await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
 
     async def _continue(self, file: Path, raw: bytes, record: SyncRecord) -> SyncResult | None:
-        """Goes on from where the file was; None where it has to be read from its beginning."""
+        """Stores only what was appended; returns None if the file has to be read from its start."""
         if not record.tip or not _extends(raw, record):
             return None
         if len(raw) == record.bytes:
@@ -88,10 +100,10 @@ class TranscriptSync:
         if record.growth is None:
             return None
         text, _ = importer.decode(raw[record.bytes :])
-        grown = await asyncio.to_thread(registry.resume, record.growth, text)
-        if grown is None:
+        resumed = await asyncio.to_thread(registry.resume, record.growth, text)
+        if resumed is None:
             return None
-        turns, growth = grown
+        turns, growth = resumed
         tip, new = record.tip, 0
         if turns:
             done = await self._memory.sync(turns, conversation_id=record.conversation, after=tip)
@@ -100,12 +112,12 @@ class TranscriptSync:
         return SyncResult(record.conversation, new)
 
     async def _read_from_start(self, file: Path, raw: bytes, record: SyncRecord, settled: bool) -> SyncResult:
-        """Reads the file from its beginning; what is known of it is found and not stored again."""
+        """Reads the whole file; turns that are already stored are recognised."""
         try:
             text, _ = importer.decode(raw)
             transcript, growth = await asyncio.to_thread(registry.parse_resumable, text, registry.name_for_parser(file))
         except InvalidArgument:
-            return SyncResult()  # nothing yet by which its format can be told
+            return SyncResult()  # too little is written yet to detect the format
         if transcript.agent == CODEX.id and not settled:
             return SyncResult(record.conversation, recent=True)
         conversation = importer.conversation_id_for(transcript.session_id)
@@ -113,9 +125,9 @@ class TranscriptSync:
         if conversation and (events.gone or events.by_events):
             self._records.put(file, GONE if events.gone else replace(record, conversation=conversation))
             return SyncResult(conversation, gone=events.gone)
-        left = digest_of(repr(transcript.abandoned_branches).encode("utf-8", "surrogatepass"))
+        abandoned = digest_of(repr(transcript.abandoned_branches).encode("utf-8", "surrogatepass"))
         done = await importer.import_transcript(
-            self._memory, file, transcript, self._days, include_left=left != record.left
+            self._memory, file, transcript, self._days, include_abandoned=abandoned != record.left
         )
         for warning in transcript.warnings[:3]:
             _log.info("%s: %s", file.name, warning)
@@ -130,7 +142,7 @@ class TranscriptSync:
                 digest=digest_of(raw),
                 conversation=done.conversation_id,
                 tip=done.tip,
-                left=left,
+                left=abandoned,
                 threads=threads,
                 growth=growth,
             ),
@@ -138,77 +150,71 @@ class TranscriptSync:
         return SyncResult(done.conversation_id, done.new + new)
 
     async def _sync_threads(self, file: Path, transcript: Transcript, known: set[str]) -> tuple[int, tuple[str, ...]]:
-        """Sub-agents that the file itself tells of and that have no file of their own. One that was taken in before
-        and is not there any more stays away."""
+        """Stores the sub-agents that the file itself contains, unless they have files of their own. One that was stored
+        before and is gone is not stored again."""
         new = 0
         for thread in transcript.threads:
             conversation = importer.conversation_id_for(thread.session_id)
             if conversation is None or _has_own_file(file, thread):
                 continue
             mark = digest_of(conversation.encode())
-            if mark in known and not await self._exists(conversation):
+            if mark in known and not await conversation_exists(self._memory, conversation):
                 continue
             done = await importer.import_transcript(self._memory, file, thread, self._days)
             known.add(mark)
             new += done.new if done else 0
         return new, tuple(sorted(known))
 
-    async def _exists(self, conversation: str) -> bool:
-        try:
-            await self._memory.info(conversation)
-        except NotFound:
-            return False
-        return True
-
 
 def _has_own_file(file: Path, thread: Transcript) -> bool:
-    """In the folder of its session's sub-agents; in older versions, beside the session."""
+    """Looks in the folder of the session's sub-agents and, for older versions, beside the session's file."""
     name = f"agent-{thread.session_id.rpartition(':')[2]}{_LINES}"
     return (file.with_suffix("") / SUBAGENTS / name).exists() or file.with_name(name).exists()
 
 
-def _size_and_mtime(file: Path) -> tuple[int, int] | None:
-    """A file's size and when it was changed."""
+def size_and_mtime(file: Path) -> tuple[int, int] | None:
+    """Returns a file's size in bytes and when it was changed, in nanoseconds since 1970; None if there is no file."""
     try:
-        state = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return state.st_size, state.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _seconds_since(changed: int) -> float:
-    """How long a file was not written to; long, where its time lies ahead of the clock."""
+    """The seconds since this time; a time in the future counts as long ago."""
     since = time.time() - changed / 1e9
     return since if since >= 0 else SETTLE_SECONDS
 
 
 def read_whole_lines(file: Path) -> bytes:
-    """The file up to its last whole line: an agent may be writing the one after it. Files that are no lines: all."""
+    """Returns a JSON Lines file up to its last whole line, for an agent may be writing the next one. Other files are
+    returned whole."""
     raw = file.read_bytes()
     if file.suffix != _LINES or raw.endswith(b"\n"):
         return raw
     end = raw.rfind(b"\n") + 1
     try:
-        # A row is an object, and an object that is cut off is no JSON.
+        # A row is an object, and a truncated object is not valid JSON.
         return raw if isinstance(json.loads(raw[end:]), dict) else raw[:end]
     except ValueError:
         return raw[:end]
 
 
 def _extends(raw: bytes, record: SyncRecord) -> bool:
-    """Whether what was taken in before is still what the file begins with."""
+    """Whether the file still begins with what was stored before."""
     return len(raw) >= record.bytes and digest_of(raw[: record.bytes]) == record.digest
 
 
-# ---------------------------------------------------------------- words that may be late
+# ---------------------------------------------------------------- messages that may be missing yet
 
-# Shorter words are looked for as a whole text; longer ones may stand inside one.
+# A message of fewer characters counts as found only if it is a whole JSON string; a longer one may be part of one.
 _SHORT_CHARS = 40
 
 
 def contains_text(raw: bytes, turn: NewTurn) -> bool:
-    """Whether a file of JSON has these words already: as a text, between tags, or, if they are long, line by line in
-    texts."""
+    """Returns whether a JSON file's bytes contain the turn's text: as a string, between tags in one or, if the text is
+    long, line by line."""
     words = turn.content.strip()
     if (
         _quoted(turn.content) in raw
@@ -227,7 +233,7 @@ def _lines(words: str) -> Iterator[bytes]:
 
 
 def _tagged(words: str, edge: str) -> bytes:
-    """As they stand in a text that puts them in tags."""
+    """The words as they are encoded in a string that puts them between tags."""
     return _quoted(f">{edge}{words}{edge}</")[1:-1]
 
 

@@ -1,8 +1,8 @@
-"""`ctxmem-mcp hook AGENT`: what an agent calls at each event, with the event on stdin.
+"""`ctxmem-mcp hook AGENT`: the command that an agent runs at each event, with the event on stdin.
 
-It puts the event into the spool and ends, with code 0 whatever happened: an agent must not wait for its memory, nor
-fail by it. So this file imports next to nothing; only a session that begins is answered, by `returning`, which takes
-longer and has a time limit of its own.
+It writes the event to the spool and exits with code 0, whatever happens: an agent must not wait for its memory or fail
+because of it. So this module imports next to nothing. Only a session's start gets a context in reply, from
+`session_start`, which takes longer and has its own time limit.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ctxmem_mcp.capture import spool
 
 READ_SECONDS = 2.0
 READ_BYTES_MAX = 64 * 1024 * 1024
-# Of an event larger than that, its beginning: it says of which session and which transcript it is.
+# Of a larger event only the start is kept, which names the session and the transcript.
 CUT_BYTES = 64 * 1024
 _CHUNK = 1 << 20
 
 
 def run(given: list[str]) -> int:
-    """Ends the process with code 0."""
+    """Handles the event and exits the process with code 0. given: the command's arguments."""
     try:
         _handle(given)
     except BaseException as error:
@@ -31,8 +31,8 @@ def run(given: list[str]) -> int:
 
 
 def _handle(given: list[str]) -> None:
-    agent, data_dir, told = _parse_arguments(given)
-    raw, whole = (told.encode(), True) if told else _read_stdin()
+    agent, data_dir, argument = _parse_arguments(given)
+    raw, whole = (argument.encode(), True) if argument else _read_stdin()
     if not agent or not raw.strip():
         return
     folder = data_dir or find_data_dir()
@@ -50,20 +50,21 @@ def _handle(given: list[str]) -> None:
 
 
 def _parse_arguments(given: list[str]) -> tuple[str, str, str]:
-    """The agent, --data-dir, and an event given as a word (Codex's `notify` does so)."""
+    """The agent's id, the value of --data-dir, and an event passed as an argument (as Codex's `notify` does)."""
     words = [word for word in given if word != "hook"]
     data_dir = ""
     if "--data-dir" in words[:-1]:
         at = words.index("--data-dir")
         data_dir = words[at + 1] and os.path.abspath(words[at + 1])
         del words[at : at + 2]
-    told = next((word for word in words if word.lstrip().startswith("{")), "")
+    argument = next((word for word in words if word.lstrip().startswith("{")), "")
     agent = next((word for word in words if word[:1].isalpha()), "")
-    return "".join(c for c in agent if c.isalnum() or c in "-_."), data_dir, told
+    return "".join(c for c in agent if c.isalnum() or c in "-_."), data_dir, argument
 
 
 def _read_stdin() -> tuple[bytes, bool]:
-    """What stands on stdin and whether that is all: one that does not end is left after a time."""
+    """Reads stdin; returns its bytes and whether they are complete. A stdin that stays open is left after
+    READ_SECONDS."""
     parts: list[bytes] = []
     ended = _thread.allocate_lock()
     ended.acquire()
@@ -94,14 +95,14 @@ def _redaction_is_on() -> bool:
 
 
 def _redact(raw: bytes) -> bytes:
-    """The event without secrets; raises where they can't be told, so that it is not spooled."""
+    """Returns the event without secrets. Raises InvalidArgument if detect-secrets is missing: then it isn't spooled."""
     from ctxmem_mcp.capture.redaction import redact_event
 
     return redact_event(raw)
 
 
 def find_data_dir() -> str:
-    """Where conversations are kept, as settings say it; without loading them where nothing names another folder."""
+    """Returns the data folder, as the settings do; they are loaded only if a config file may name another folder."""
     named = os.environ.get("CTXMEM_DATA_DIR", "").strip()
     if named:
         return os.path.abspath(os.path.expanduser(named))
@@ -112,14 +113,14 @@ def find_data_dir() -> str:
     return str(Settings.load().data_dir)
 
 
-def _config_mentions(knob: bytes) -> bool:
-    """Whether the config file speaks of that knob."""
+def _config_mentions(setting: bytes) -> bool:
+    """Whether the config file contains that setting's name."""
     config = os.environ.get("CTXMEM_CONFIG", "").strip() or os.path.join(
         _platform_folder("XDG_CONFIG_HOME", ".config"), "ctxmem", "config.toml"
     )
     try:
         with open(os.path.expanduser(config), "rb") as file:
-            return knob in file.read(_CHUNK)
+            return setting in file.read(_CHUNK)
     except OSError:
         return False
 
