@@ -1,4 +1,4 @@
-"""What happens to files: cut off, a line overwritten, a field that is not what it was. And what must survive it."""
+"""Damaged files (cut off, a line overwritten, a field of another type), and checks of what must survive."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ VALUES = st.recursive(
 
 
 @dataclass(frozen=True)
-class Damaged:
-    """intact: the whole lines before the damage. line: the damaged one's number, from 1."""
+class DamagedText:
+    """A text with a damaged line.
+
+    Attributes:
+        text: the text.
+        intact: the whole lines before the damaged one.
+        line: the damaged line's number, counted from 1.
+    """
 
     text: str
     intact: str
@@ -29,47 +35,53 @@ class Damaged:
 
 
 @st.composite
-def damaged_lines(draw: st.DrawFn, text: str) -> Damaged:
-    """The text with one line cut off (and nothing after it) or overwritten."""
+def damaged_lines(draw: st.DrawFn, text: str) -> DamagedText:
+    """Draws the text with one line overwritten, or cut off with nothing after it."""
     lines = text.rstrip("\n").split("\n")
     at = draw(st.integers(0, len(lines) - 1))
     intact = "".join(line + "\n" for line in lines[:at])
     if draw(st.booleans()):
-        kept = draw(st.integers(0, len(lines[at])))
-        return Damaged(intact + lines[at][:kept], intact, at + 1)
-    return Damaged("\n".join([*lines[:at], draw(st.sampled_from(GARBAGE)), *lines[at + 1 :]]), intact, at + 1)
+        length = draw(st.integers(0, len(lines[at])))
+        return DamagedText(intact + lines[at][:length], intact, at + 1)
+    return DamagedText("\n".join([*lines[:at], draw(st.sampled_from(GARBAGE)), *lines[at + 1 :]]), intact, at + 1)
 
 
 @st.composite
-def twisted(draw: st.DrawFn, value: Any) -> Any:
-    """The value with one part of it replaced by whatever JSON can hold."""
+def mutated(draw: st.DrawFn, value: Any) -> Any:
+    """Draws the value with one part of it replaced by any value that JSON has."""
     inner = [*value] if isinstance(value, dict) else [*range(len(value))] if isinstance(value, list) else []
     if not inner or draw(st.integers(0, 9)) == 0:
         return draw(VALUES)
     copy = value.copy()
     key = draw(st.sampled_from(inner))
-    copy[key] = draw(twisted(value[key]))
+    copy[key] = draw(mutated(value[key]))
     return copy
 
 
 @st.composite
-def twisted_lines(draw: st.DrawFn, text: str) -> str:
-    """The text with something in one of its lines replaced."""
+def mutated_lines(draw: st.DrawFn, text: str) -> str:
+    """Draws the text with a part of one of its lines replaced."""
     lines = text.rstrip("\n").split("\n")
     at = draw(st.integers(0, len(lines) - 1))
-    return "\n".join([*lines[:at], json.dumps(draw(twisted(json.loads(lines[at])))), *lines[at + 1 :]])
+    return "\n".join([*lines[:at], json.dumps(draw(mutated(json.loads(lines[at])))), *lines[at + 1 :]])
+
+
+def brief(transcript: Transcript) -> list[tuple[str, str | None, str]]:
+    """Returns the role, the name and the content of each turn."""
+    return [(turn.role, turn.name, turn.content) for turn in transcript.turns]
 
 
 def contents(transcript: Transcript) -> Counter[str]:
-    """All that a transcript tells, threads and ways that were left included."""
-    told = Counter(turn.content for way in (transcript.turns, *transcript.abandoned_branches) for turn in way)
+    """Counts the contents of all turns, those of threads and abandoned branches included."""
+    branches = (transcript.turns, *transcript.abandoned_branches)
+    found = Counter(turn.content for branch in branches for turn in branch)
     for thread in transcript.threads:
-        told += contents(thread)
-    return told
+        found += contents(thread)
+    return found
 
 
-def assert_intact_lines_survive(parse: Parser, damaged: Damaged, name: str) -> Transcript:
-    """All that the lines before the damage told is told still. Gives the damaged file's transcript."""
+def assert_intact_lines_survive(parse: Parser, damaged: DamagedText, name: str) -> Transcript:
+    """Asserts that damage loses none of the turns in the lines before it. Returns the damaged file's transcript."""
     found = parse(damaged.text, name)
     lost = contents(parse(damaged.intact, name)) - contents(found)
     assert not lost
@@ -77,7 +89,7 @@ def assert_intact_lines_survive(parse: Parser, damaged: Damaged, name: str) -> T
 
 
 def assert_results_have_calls(transcript: Transcript) -> None:
-    """Every result's call stands before it."""
+    """Asserts that every result comes after its call."""
     called: set[str | None] = set()
     for turn in transcript.turns:
         if turn.role == "assistant":

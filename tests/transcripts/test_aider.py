@@ -1,4 +1,4 @@
-"""aider's chat history: two spaces tell its own lines from headings and quotes in a reply."""
+"""aider's chat history: two spaces distinguish its own lines from headings and quotes in a reply."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.aider import looks_like, parse
-from tests.transcripts.damage import Damaged, damaged_lines
+from tests.transcripts.damage import DamagedText, damaged_lines
 
 NAME = ".aider.chat.history.md"
 AT, LATER = "2025-06-02 11:47:49", "2025-06-03 09:00:00"
-# Two spaces at the end of a line are written as "~" here, where an editor can't take them away.
+# A "~" stands for the two spaces at the end of a line, which an editor might strip.
 SESSION = f"""
 # aider chat started at {AT}
 
@@ -61,7 +61,7 @@ Sorry.
 """.replace("~", "  ")
 
 
-def test_a_history_is_told_turn_by_turn() -> None:
+def test_a_history_is_parsed_turn_by_turn() -> None:
     transcript = parse(SESSION, NAME)
     assert (transcript.agent, transcript.session_id, transcript.warnings) == ("aider", "", ())
     reply = SESSION[SESSION.index("Sure.") : SESSION.index("\n\n> Tokens")]
@@ -83,11 +83,11 @@ def test_a_history_is_told_turn_by_turn() -> None:
     )
 
 
-def test_a_history_that_windows_wrote_says_the_same() -> None:
+def test_windows_line_ends_make_no_difference() -> None:
     assert parse(SESSION.replace("\n", "\r\n"), NAME) == parse(SESSION, NAME)
 
 
-def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
+def test_it_recognises_its_own_files_and_no_other_markdown() -> None:
     assert looks_like(NAME, SESSION)
     assert not looks_like("README.md", "# Hello\n\n#### aider  \n\nSee # aider chat started at noon\n")
     found = registry.detect_format(NAME, SESSION)
@@ -95,7 +95,7 @@ def test_its_own_file_is_known_and_other_markdown_is_not() -> None:
     assert found.parse(SESSION, NAME).agent == "aider"
 
 
-def test_thoughts_aloud_are_named() -> None:
+def test_thoughts_are_turns_named_thinking() -> None:
     tag = "thinking-content-7bbeb8e1441453ad999a0bbba8a46d4b"
     transcript = parse(f"\n#### hi  \n\n<{tag}>\nThey greet.\n</{tag}>\n\nHello!\n\n", NAME)
     assert transcript.turns == (
@@ -106,41 +106,41 @@ def test_thoughts_aloud_are_named() -> None:
     assert parse(f"\n<{tag}>\n\n</{tag}>\n\nHello!\n\n", NAME).turns == (NewTurn("assistant", "Hello!"),)
 
 
-def test_a_message_that_never_ends_is_not_aiders() -> None:
+def test_a_message_without_an_end_is_not_aiders() -> None:
     turns = parse("\n#### hi  \n> quoted\nby the model\n", NAME).turns
     assert [(turn.role, turn.content) for turn in turns] == [("user", "hi"), ("assistant", "> quoted\nby the model")]
 
 
-def test_half_a_surrogate_pair_is_mended_with_a_warning() -> None:
+def test_an_unpaired_surrogate_is_replaced_with_a_warning() -> None:
     transcript = parse("\n#### \ud800!  \n", NAME)
     assert transcript.turns == (NewTurn("user", "�!"),)
     assert transcript.warnings[0].startswith("line 2:")
 
 
 @given(damaged_lines(SESSION))
-def test_damage_never_stops_it_and_loses_no_words_before(damaged: Damaged) -> None:
+def test_damage_raises_nothing_and_keeps_the_words_before_it(damaged: DamagedText) -> None:
     everything = "\n".join(turn.content for turn in parse(damaged.text, NAME).turns)
     for line in parse(damaged.intact, NAME).turns[:-1]:
         assert line.content in everything
 
 
 @given(st.text(max_size=40), st.integers(0, len(SESSION)))
-def test_nothing_put_in_anywhere_stops_it(text: str, at: int) -> None:
+def test_inserted_text_raises_nothing(text: str, at: int) -> None:
     parse(SESSION[:at] + text + SESSION[at:], NAME)
 
 
-def test_a_real_history_is_told_whole_and_once(eval_dir: Path) -> None:
+def test_all_text_of_a_real_history_is_in_exactly_one_turn(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "aider").glob("*.md")
     text = path.read_text(encoding="utf-8")
     assert looks_like(path.name, text[: registry.HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) > 130
     assert not transcript.warnings
-    asked = re.findall(r"\n\n((?:####.*  \n)+)", text)
-    said = [re.sub(r"^#### ?", "", re.sub("  $", "", lines[:-1], flags=re.M), flags=re.M) for lines in asked]
-    assert [turn.content for turn in transcript.turns if turn.role == "user"] == said
+    requests = re.findall(r"\n\n((?:####.*  \n)+)", text)
+    expected = [re.sub(r"^#### ?", "", re.sub("  $", "", lines[:-1], flags=re.M), flags=re.M) for lines in requests]
+    assert [turn.content for turn in transcript.turns if turn.role == "user"] == expected
     assert {turn.said_at for turn in transcript.turns} <= set(re.findall(r"^# aider chat started at (.*)$", text, re.M))
-    # Nothing but marks, blank lines and session headings is left out.
-    told = sum(len(re.sub(r"\s", "", turn.content)) for turn in transcript.turns)
+    # Only marks, blank lines and session headings are left out.
+    parsed = sum(len(re.sub(r"\s", "", turn.content)) for turn in transcript.turns)
     rest = re.sub(r"^# aider chat started at .*$|^#### ?(?=.*  $)|^> ?(?=.*  $)|^> (?=# 1 S)", "", text, flags=re.M)
-    assert told == len(re.sub(r"\s|</?thinking-content-\w+>", "", rest))
+    assert parsed == len(re.sub(r"\s|</?thinking-content-\w+>", "", rest))

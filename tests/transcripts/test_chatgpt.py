@@ -1,4 +1,4 @@
-"""ChatGPT's export: trees of messages, the way to the tip told, regenerated answers left."""
+"""ChatGPT's export: trees of messages, parsed from the root to the tip, with abandoned branches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.chatgpt import looks_like, parse
-from tests.transcripts.damage import assert_results_have_calls, contents, twisted
+from tests.transcripts.damage import assert_results_have_calls, brief, contents, mutated
 
 NAME = "conversations.json"
 SECONDS, AT = 1765672231.944857, "2025-12-14T00:30:31Z"
@@ -38,8 +38,8 @@ def conversation(*nodes: dict[str, Any], current: str | None = None, **fields: A
     }
 
 
-def told(*nodes: dict[str, Any]) -> list[tuple[str, str | None, str]]:
-    return [(turn.role, turn.name, turn.content) for turn in parse(json.dumps([conversation(*nodes)]), NAME).turns]
+def turns_in(*nodes: dict[str, Any]) -> list[tuple[str, str | None, str]]:
+    return brief(parse(json.dumps([conversation(*nodes)]), NAME))
 
 
 CHAT = conversation(
@@ -61,7 +61,7 @@ TURNS = (
 )
 
 
-def test_a_conversation_is_told_along_the_way_to_its_tip() -> None:
+def test_the_turns_are_those_from_the_root_to_the_tip() -> None:
     for text in (json.dumps([CHAT]), json.dumps(CHAT, indent=2)):
         transcript = parse(text, NAME)
         assert (transcript.agent, transcript.session_id, transcript.title) == ("chatgpt", "67-a", "Clocks")
@@ -74,14 +74,14 @@ def test_a_conversation_is_told_along_the_way_to_its_tip() -> None:
         assert_results_have_calls(transcript)
 
 
-def test_its_own_file_is_known_and_a_list_of_messages_is_not() -> None:
+def test_it_recognises_its_own_files_and_no_list_of_messages() -> None:
     found = registry.detect_format(NAME, json.dumps([CHAT])[:2_000])
     assert found is not None
     assert found.parse(json.dumps([CHAT]), NAME).agent == "chatgpt"
     assert not looks_like(NAME, '[{"role": "user", "content": "what is \\"mapping\\": {?"}]')
 
 
-def test_regenerated_answers_and_edited_requests_are_ways_that_were_left() -> None:
+def test_regenerated_responses_and_edited_requests_are_abandoned_branches() -> None:
     text = json.dumps(
         conversation(
             node("root", None),
@@ -95,7 +95,7 @@ def test_regenerated_answers_and_edited_requests_are_ways_that_were_left() -> No
     )
     transcript = parse(text, NAME)
     assert "".join(turn.content for turn in transcript.turns) == "ad"
-    assert ["".join(turn.content for turn in way) for way in transcript.abandoned_branches] == ["abc", "A"]
+    assert ["".join(turn.content for turn in branch) for branch in transcript.abandoned_branches] == ["abc", "A"]
 
 
 def test_several_conversations_are_threads() -> None:
@@ -109,14 +109,14 @@ def test_several_conversations_are_threads() -> None:
     ]
 
 
-def test_contexts_and_hidden_messages_are_injected_and_parts_are_told_each() -> None:
+def test_contexts_and_hidden_messages_are_injected_and_each_part_is_a_turn() -> None:
     image = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://1"}
-    spoken = {"content_type": "audio_transcription", "text": "aloud", "direction": "in"}
+    audio = {"content_type": "audio_transcription", "text": "aloud", "direction": "in"}
     context = {"content_type": "user_editable_context", "user_profile": "A baker", "user_instructions": "Be brief"}
-    assert told(
+    assert turns_in(
         node("1", None, "user", context),
         node("2", "1", "user", "hidden", metadata={"is_visually_hidden_from_conversation": True}),
-        node("3", "2", "user", {"content_type": "multimodal_text", "parts": [image, "see", spoken, ""]}),
+        node("3", "2", "user", {"content_type": "multimodal_text", "parts": [image, "see", audio, ""]}),
         node("4", "3", "assistant", {"content_type": "model_editable_context", "model_set_context": "Bakes"}),
         node("5", "4", "assistant", '{"q": 1}', recipient="browser"),
         node("6", "5", "tool", {"content_type": "tether_browsing_display", "result": "page", "summary": ""}),
@@ -137,7 +137,7 @@ def test_contexts_and_hidden_messages_are_injected_and_parts_are_told_each() -> 
     ]
 
 
-def test_half_a_surrogate_pair_is_mended_with_one_warning() -> None:
+def test_an_unpaired_surrogate_is_replaced_with_one_warning() -> None:
     nodes = (node("1", None, "user", "\udc00!"), node("2", "1", "assistant", "a"), node("3", "1", "assistant", "b"))
     transcript = parse(json.dumps(conversation(*nodes)), NAME)
     assert transcript.turns[0].content == "�!"
@@ -149,7 +149,7 @@ FILE = json.dumps([CHAT])
 
 
 @given(st.integers(0, len(FILE)), st.sampled_from(("", "\0", "}]", "nul", '"')))
-def test_a_cut_costs_what_stands_behind_it(cut: int, garbage: str) -> None:
+def test_everything_before_a_cut_is_kept(cut: int, garbage: str) -> None:
     found = contents(parse(FILE[:cut] + garbage, NAME))
     for turn in TURNS:
         if FILE.index('}, "recipient"', FILE.index(json.dumps(turn.content))) < cut:
@@ -157,7 +157,7 @@ def test_a_cut_costs_what_stands_behind_it(cut: int, garbage: str) -> None:
 
 
 @given(st.data())
-def test_no_twisted_field_stops_it(data: st.DataObject) -> None:
-    text = json.dumps(data.draw(twisted([CHAT])))
+def test_no_malformed_field_raises(data: st.DataObject) -> None:
+    text = json.dumps(data.draw(mutated([CHAT])))
     looks_like(NAME, text)
     parse(text, NAME)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.transcripts import claude_code, registry
 from ctxmem_mcp.transcripts.base import Transcript
+from tests.transcripts.damage import brief
 
 
 def row(kind: str, uuid: str, parent: str | None, content: object, **more: Any) -> dict[str, Any]:
@@ -31,10 +32,6 @@ def parse(*rows: dict[str, Any] | str, name: str = "s1.jsonl") -> Transcript:
     return claude_code.parse(text, name)
 
 
-def said(transcript: Transcript) -> list[tuple[str, str | None, str]]:
-    return [(turn.role, turn.name, turn.content) for turn in transcript.turns]
-
-
 def call(identifier: str, **given: Any) -> dict[str, Any]:
     return {"type": "tool_use", "id": identifier, "name": "Bash", "input": given}
 
@@ -50,7 +47,7 @@ def test_text_thoughts_calls_and_results_are_turns() -> None:
         row("assistant", "a2", "a1", [{"type": "text", "text": "Running."}, call("c1", command="pytest -q")]),
         row("user", "r1", "a2", [result("c1", [{"type": "text", "text": "1 failed"}, {"type": "image", "data": "…"}])]),
     )
-    assert said(found) == [
+    assert brief(found) == [
         ("user", None, "run the tests"),
         ("assistant", "thinking", "Let me see"),
         ("assistant", None, "Running."),
@@ -62,7 +59,7 @@ def test_text_thoughts_calls_and_results_are_turns() -> None:
     assert (found.session_id, found.turns[0].said_at) == ("s1", "2026-01-02T03:04:05.000Z")
 
 
-def test_what_the_host_put_in_is_not_the_users() -> None:
+def test_text_that_the_host_injected_is_not_the_users() -> None:
     found = parse(
         row("user", "u1", None, "This session is being continued ...", isCompactSummary=True),
         row("user", "u2", "u1", "Caveat: ...", isMeta=True),
@@ -71,7 +68,7 @@ def test_what_the_host_put_in_is_not_the_users() -> None:
         row("user", "u5", "u4", "go on"),
         row("assistant", "a1", "u5", "API Error: 529", isApiErrorMessage=True),
     )
-    assert [(role, name) for role, name, _ in said(found)] == [
+    assert [(role, name) for role, name, _ in brief(found)] == [
         ("system", "recap"),
         ("system", "injected"),
         ("system", "injected"),
@@ -81,7 +78,7 @@ def test_what_the_host_put_in_is_not_the_users() -> None:
     ]
 
 
-def test_a_row_that_is_appended_again_counts_once_and_yes_said_twice_counts_twice() -> None:
+def test_a_row_appended_again_counts_once_and_the_same_word_in_two_rows_twice() -> None:
     yes = row("user", "u2", "a1", "yes")
     found = parse(
         row("user", "u1", None, "hi"),
@@ -92,10 +89,10 @@ def test_a_row_that_is_appended_again_counts_once_and_yes_said_twice_counts_twic
         row("assistant", "a2", "u2", "And this?"),
         row("user", "u3", "a2", "yes"),
     )
-    assert [content for _, _, content in said(found)] == ["hi", "Shall I?", "yes", "And this?", "yes"]
+    assert [content for _, _, content in brief(found)] == ["hi", "Shall I?", "yes", "And this?", "yes"]
 
 
-def test_rows_of_the_host_that_are_appended_again_count_once_and_make_no_way_of_their_own() -> None:
+def test_host_rows_appended_again_count_once_and_start_no_branch() -> None:
     note: dict[str, Any] = {"type": "system", "subtype": "local_command", "content": "<local-command-stdout>ok"}
     shown: dict[str, Any] = {"type": "attachment", "attachment": {"type": "directory", "content": "a.py"}}
     rows = [
@@ -110,7 +107,7 @@ def test_rows_of_the_host_that_are_appended_again_count_once_and_make_no_way_of_
     assert len(parse(*rows).turns) == 5
 
 
-def test_a_line_behind_the_zeros_of_a_lost_write_is_read() -> None:
+def test_a_line_after_the_nul_bytes_of_a_lost_write_is_read() -> None:
     found = parse(row("user", "u1", None, "hi"), "\0" * 20 + json.dumps(row("assistant", "a1", "u1", "Yes?")), "\0")
     assert ([turn.content for turn in found.turns], found.warnings) == (["hi", "Yes?"], ())
 
@@ -124,11 +121,11 @@ def test_results_of_parallel_calls_are_all_kept() -> None:
         row("user", "r2", "a2", [result("c2", "b1.txt")]),
         row("assistant", "a3", "r1", "Both are there."),
     )
-    assert [content for _, _, content in said(found)][3:] == ["a1.txt", "b1.txt", "Both are there."]
+    assert [content for _, _, content in brief(found)][3:] == ["a1.txt", "b1.txt", "Both are there."]
     assert found.abandoned_branches == ()
 
 
-def test_a_rewind_leaves_the_way_it_came_beside_the_way_it_went() -> None:
+def test_a_rewind_makes_an_abandoned_branch() -> None:
     found = parse(
         row("user", "u1", None, "plan it"),
         row("assistant", "a1", "u1", "Plan A."),
@@ -138,7 +135,7 @@ def test_a_rewind_leaves_the_way_it_came_beside_the_way_it_went() -> None:
         row("assistant", "a3", "u3", "B is done."),
     )
     assert [turn.content for turn in found.turns] == ["plan it", "Plan A.", "do B instead", "B is done."]
-    assert [[turn.content for turn in way] for way in found.abandoned_branches] == [
+    assert [[turn.content for turn in branch] for branch in found.abandoned_branches] == [
         ["plan it", "Plan A.", "do A", "A is done."]
     ]
 
@@ -166,7 +163,7 @@ def test_sub_agents_are_threads_whether_in_the_file_in_progress_rows_or_in_a_fil
     assert (alone.session_id, [turn.content for turn in alone.turns]) == ("s1:a9", ["search for X"])
 
 
-def test_words_typed_while_the_agent_worked_are_the_users() -> None:
+def test_prompts_queued_while_the_agent_worked_are_the_users() -> None:
     def queue(operation: str, content: str | None = None) -> dict[str, Any]:
         return {"type": "queue-operation", "operation": operation, "sessionId": "s1", "content": content}
 
@@ -183,14 +180,14 @@ def test_words_typed_while_the_agent_worked_are_the_users() -> None:
         queue("dequeue"),
         row("user", "u2", "a1", "said later as well"),
     )
-    assert [content for role, _, content in said(found) if role == "user"] == [
+    assert [content for role, _, content in brief(found) if role == "user"] == [
         "start",
         "don't amend commits",
         "said later as well",
     ]
 
 
-def test_words_typed_again_while_the_agent_worked_are_said_again() -> None:
+def test_a_queued_prompt_with_the_words_of_another_is_a_turn_of_its_own() -> None:
     queued = [{"type": "queue-operation", "operation": kind, "sessionId": "s1"} for kind in ("enqueue", "remove")]
     queued[0]["content"] = "go on"
     found = parse(
@@ -201,28 +198,28 @@ def test_words_typed_again_while_the_agent_worked_are_said_again() -> None:
         row("assistant", "a2", "a1", "Two."),
         row("user", "u2", "a2", "go on"),
     )
-    assert [content for _, _, content in said(found)] == ["go on", "One.", "go on", "Two.", "go on"]
+    assert [content for _, _, content in brief(found)] == ["go on", "One.", "go on", "Two.", "go on"]
 
 
-def test_what_the_model_was_shown_beside_the_conversation_is_kept() -> None:
-    def attached(uuid: str, **attachment: Any) -> dict[str, Any]:
+def test_attachments_that_the_model_saw_are_kept() -> None:
+    def attachment_row(uuid: str, **attachment: Any) -> dict[str, Any]:
         return {"type": "attachment", "uuid": uuid, "parentUuid": "u1", "sessionId": "s1", "attachment": attachment}
 
     file = {"filePath": "/r/app.log", "content": "boom\n", "numLines": 1}
     found = parse(
         row("user", "u1", None, "why does @app.log say so?"),
-        attached("b1", type="file", filename="/r/app.log", content={"type": "text", "file": file}),
-        attached("b2", type="file", filename="/r/a.png", content={"type": "image", "file": {"base64": "aGk="}}),
-        attached("b3", type="directory", path="/r", content="app.log"),
-        attached("b4", type="edited_text_file", filename="/r/a.py", snippet="1\tx = 2"),
-        attached("b5", type="selected_lines_in_ide", filename="/r/b.py", content="y = 3"),
-        attached("b6", type="diagnostics", files=[{"uri": "a.py"}]),
-        attached("b7", type="hook_blocking_error", blockingError={"blockingError": "tests fail", "command": "t"}),
-        attached("b8", type="todo_reminder", content=[], itemCount=0),
-        attached("b9", type="file", filename="/r/none"),
+        attachment_row("b1", type="file", filename="/r/app.log", content={"type": "text", "file": file}),
+        attachment_row("b2", type="file", filename="/r/a.png", content={"type": "image", "file": {"base64": "aGk="}}),
+        attachment_row("b3", type="directory", path="/r", content="app.log"),
+        attachment_row("b4", type="edited_text_file", filename="/r/a.py", snippet="1\tx = 2"),
+        attachment_row("b5", type="selected_lines_in_ide", filename="/r/b.py", content="y = 3"),
+        attachment_row("b6", type="diagnostics", files=[{"uri": "a.py"}]),
+        attachment_row("b7", type="hook_blocking_error", blockingError={"blockingError": "tests fail", "command": "t"}),
+        attachment_row("b8", type="todo_reminder", content=[], itemCount=0),
+        attachment_row("b9", type="file", filename="/r/none"),
         row("user", "u2", "b9", "Operation stopped by hook: not here"),
     )
-    assert said(found)[1:] == [
+    assert brief(found)[1:] == [
         ("system", "injected", text)
         for text in (
             "/r/app.log\nboom\n",
@@ -237,9 +234,9 @@ def test_what_the_model_was_shown_beside_the_conversation_is_kept() -> None:
     ]
 
 
-def test_a_broken_line_is_left_out_with_a_warning_and_half_a_pair_is_mended() -> None:
+def test_a_broken_line_is_skipped_and_an_unpaired_surrogate_replaced_with_warnings() -> None:
     found = parse(row("user", "u1", None, "a"), '{"type": "user", "uu', "[1]", row("user", "u2", "u1", "half \ud800!"))
-    assert [content for _, _, content in said(found)] == ["a", "half \ufffd!"]
+    assert [content for _, _, content in brief(found)] == ["a", "half \ufffd!"]
     assert [warning.split(":")[0] for warning in found.warnings] == ["line 2", "line 3", "line 4"]
 
 
@@ -252,7 +249,7 @@ LINES = [
 
 
 @given(st.integers(0, 4), st.text(st.characters(exclude_characters="\n"), max_size=40))
-def test_no_junk_between_lines_loses_a_good_one(at: int, junk: str) -> None:
+def test_junk_between_lines_loses_no_intact_line(at: int, junk: str) -> None:
     lines = [json.dumps(line) for line in LINES]
     found = claude_code.parse("\n".join([*lines[:at], junk, *lines[at:]]), "s1.jsonl")
     assert [turn.content for turn in found.turns] == [
@@ -284,11 +281,11 @@ FIELDS = (
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(FIELDS), JSON | st.sampled_from(["user", "assistant", "progress"]))))
-def test_nothing_that_is_json_makes_it_stumble(rows: list[dict[str, Any]]) -> None:
+def test_no_json_raises(rows: list[dict[str, Any]]) -> None:
     claude_code.parse("\n".join(json.dumps(line) for line in rows), "x.jsonl")
 
 
-def test_every_text_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> None:
+def test_every_user_message_of_a_real_session_is_in_a_turn(eval_dir: Path) -> None:
     files = sorted((eval_dir / "transcripts" / "claude-code").rglob("*.jsonl"))
     assert files
     for file in files:
@@ -297,7 +294,7 @@ def test_every_text_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> 
         assert found.agent == "claude-code"
         assert found.turns
         contents = [turn.content for turn in found.turns] + [
-            turn.content for way in found.abandoned_branches for turn in way
+            turn.content for branch in found.abandoned_branches for turn in branch
         ]
         for line in text.split("\n"):
             if not line.strip():
@@ -306,5 +303,5 @@ def test_every_text_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> 
             if entry.get("type") != "user" or entry.get("isSidechain") or "message" not in entry:
                 continue
             content = entry["message"]["content"]
-            words = [content] if isinstance(content, str) else [b["text"] for b in content if b.get("type") == "text"]
-            assert all(contents.count(word) >= 1 for word in words)
+            texts = [content] if isinstance(content, str) else [b["text"] for b in content if b.get("type") == "text"]
+            assert all(contents.count(text) >= 1 for text in texts)

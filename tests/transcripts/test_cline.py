@@ -1,4 +1,4 @@
-"""Cline's tasks: the user's words in tags, what the host adds told apart, calls in tags or blocks and their results."""
+"""Cline's tasks: the user's words in tags, the host's additions, calls in tags or blocks, and their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.cline.parser import looks_like, parse
-from tests.transcripts.damage import assert_results_have_calls, contents, twisted
+from tests.transcripts.damage import assert_results_have_calls, brief, contents, mutated
 
 NAME = "1769053680585/api_conversation_history.json"
 DETAILS = (
@@ -28,9 +28,8 @@ def message(role: str, *texts: Any, **fields: Any) -> dict[str, Any]:
     return {"role": role, "content": parts, **fields}
 
 
-def told(*messages: dict[str, Any], name: str = NAME) -> list[tuple[str, str | None, str]]:
-    transcript = parse(json.dumps(messages), name)
-    return [(turn.role, turn.name, turn.content) for turn in transcript.turns]
+def turns_in(*messages: dict[str, Any], name: str = NAME) -> list[tuple[str, str | None, str]]:
+    return brief(parse(json.dumps(messages), name))
 
 
 TASK = message(
@@ -54,7 +53,7 @@ MESSAGES: list[dict[str, Any]] = [
 FILE = json.dumps(MESSAGES)
 
 
-def test_a_task_is_told_turn_by_turn() -> None:
+def test_a_task_is_parsed_turn_by_turn() -> None:
     transcript = parse(FILE, NAME)
     assert (transcript.agent, transcript.session_id, transcript.cwd) == ("cline", "1769053680585", "/home/me/relay")
     assert transcript.warnings == ()
@@ -79,7 +78,7 @@ def test_a_task_is_told_turn_by_turn() -> None:
     assert_results_have_calls(transcript)
 
 
-def test_its_own_file_is_known_and_so_is_a_copy_under_another_name() -> None:
+def test_it_recognises_its_own_files_and_copies_under_another_name() -> None:
     for name in (NAME, "export.json"):
         found = registry.detect_format(name, FILE)
         assert found is not None
@@ -91,7 +90,7 @@ def test_its_own_file_is_known_and_so_is_a_copy_under_another_name() -> None:
     assert registry.name_for_parser(PurePath("/x/chat.json")) == "chat.json"
 
 
-def test_calls_in_blocks_find_results_in_blocks_and_in_headed_texts() -> None:
+def test_calls_in_blocks_pair_with_results_in_blocks_and_in_headed_texts() -> None:
     call = {"type": "tool_use", "id": "toolu_1", "name": "read_file", "input": {"path": "a"}}
     other = {"type": "tool_use", "id": "toolu_2", "name": "list_files", "input": {"path": "."}}
     result = {"type": "tool_result", "tool_use_id": "toolu_2", "content": [{"type": "text", "text": "a"}]}
@@ -107,17 +106,17 @@ def test_calls_in_blocks_find_results_in_blocks_and_in_headed_texts() -> None:
     )
 
 
-def test_a_result_without_its_call_keeps_the_line_that_heads_it() -> None:
+def test_a_result_without_its_call_keeps_its_header() -> None:
     headed = "[execute_command for 'ls\n-l'] Result:\na.py"
-    assert told(TASK, message("user", headed))[-1] == ("tool", "execute_command", headed)
+    assert turns_in(TASK, message("user", headed))[-1] == ("tool", "execute_command", headed)
 
 
-def test_a_result_headed_by_another_name_is_that_of_the_call_that_waits_alone() -> None:
+def test_a_result_under_another_name_belongs_to_the_only_pending_call() -> None:
     call = {"type": "tool_use", "id": "toolu_1", "name": "use_subagents", "input": {"prompt_1": "look"}}
     headed = message("user", "[subagents] Result:\nTotal: 1")
     last = parse(json.dumps([TASK, message("assistant", call), headed]), NAME).turns[-1]
     assert last == NewTurn("tool", "[subagents] Result:\nTotal: 1", "use_subagents", None, "toolu_1")
-    assert told(TASK, message("assistant", call, {**call, "id": "2", "name": "x"}), headed)[-1][:2] == (
+    assert turns_in(TASK, message("assistant", call, {**call, "id": "2", "name": "x"}), headed)[-1][:2] == (
         "tool",
         "subagents",
     )
@@ -127,7 +126,7 @@ def test_a_result_headed_by_another_name_is_that_of_the_call_that_waits_alone() 
 def test_an_answer_is_the_users(words: str) -> None:
     asked = message("assistant", "<ask_followup_question>\n<question>Which port?</question>\n</ask_followup_question>")
     answer = message("user", "[ask_followup_question for 'Which port?'] Result:", f"<answer>\n{words}\n</answer>")
-    assert told(TASK, asked, answer)[-4:] == [
+    assert turns_in(TASK, asked, answer)[-4:] == [
         ("assistant", None, "Which port?"),
         ("assistant", "ask_followup_question", "{}"),
         ("tool", "ask_followup_question", ""),
@@ -144,17 +143,17 @@ def test_an_answer_is_the_users(words: str) -> None:
         ("The user also provided the following message:", "user_message"),
     ],
 )
-def test_what_the_user_said_to_a_result_is_the_users(line: str, tag: str) -> None:
+def test_feedback_on_a_result_is_the_users(line: str, tag: str) -> None:
     result = f"[read_file for 'a'] Result:\nport\n{line}\n<{tag}>\nno\n</{tag}>"
-    assert told(TASK, message("assistant", READ), message("user", result))[-2:] == [
+    assert turns_in(TASK, message("assistant", READ), message("user", result))[-2:] == [
         ("tool", "read_file", f"port\n{line}"),
         ("user", None, "no"),
     ]
 
 
-def test_tags_in_a_file_that_was_read_are_nobodys_words() -> None:
+def test_tags_in_a_file_that_was_read_are_part_of_the_result() -> None:
     page = "<feedback>\nnice\n</feedback>\n<task>x</task>\n<environment_details>y</environment_details>"
-    assert told(TASK, message("assistant", READ), message("user", f"[read_file for 'a'] Result:\n{page}"))[-1] == (
+    assert turns_in(TASK, message("assistant", READ), message("user", f"[read_file for 'a'] Result:\n{page}"))[-1] == (
         "tool", "read_file", page,
     )  # fmt: skip
 
@@ -162,30 +161,30 @@ def test_tags_in_a_file_that_was_read_are_nobodys_words() -> None:
 @pytest.mark.parametrize(
     "said", ["<task>\nsee @a.md\n</task>", '<user_input mode="act">see @a.md</user_input>', "see @a.md"]
 )
-def test_a_file_that_was_mentioned_is_the_hosts_whatever_tags_it_holds(said: str) -> None:
+def test_a_mentioned_file_is_the_hosts_whatever_tags_it_holds(said: str) -> None:
     page = '<file_content path="a.md">\n<feedback>\nnice\n</feedback>\n</file_content>'
-    assert [(role, content.strip()) for role, _, content in told(message("user", f"{said}\n\n{page}"))] == [
+    assert [(role, content.strip()) for role, _, content in turns_in(message("user", f"{said}\n\n{page}"))] == [
         ("user", "see @a.md"),
         ("system", page),
     ]
 
 
-def test_tags_of_no_tool_and_calls_that_are_not_closed_are_text() -> None:
+def test_other_tags_and_unclosed_calls_are_text() -> None:
     for text in ("<div>\n<p>hi</p>\n</div>", "<read_file>\n<path>a</path>", "Use `<read_file>` for that"):
-        assert told(TASK, message("assistant", text))[-1] == ("assistant", None, text)
+        assert turns_in(TASK, message("assistant", text))[-1] == ("assistant", None, text)
     odd = "<read_file>\njust a.py\n</read_file>"
-    assert told(TASK, message("assistant", odd))[-1] == ("assistant", "read_file", "\njust a.py\n")
+    assert turns_in(TASK, message("assistant", odd))[-1] == ("assistant", "read_file", "\njust a.py\n")
 
 
-def test_what_the_host_says_on_its_own_is_injected_and_its_recap_a_recap() -> None:
+def test_the_hosts_own_messages_are_injected_and_its_summary_is_a_recap() -> None:
     resumed = "[TASK RESUMPTION] It was interrupted."
-    said = told(
+    found = turns_in(
         TASK,
         message("user", "[ERROR] You did not use a tool!"),
         message("user", resumed, "New instructions:\n<user_message>\ngo on\n</user_message>"),
         message("user", "This session is being continued from a previous conversation. We fixed it."),
     )[3:]
-    assert said == [
+    assert found == [
         ("system", "injected", "[ERROR] You did not use a tool!"),
         ("system", "injected", resumed),
         ("system", "injected", "New instructions:"),
@@ -194,8 +193,8 @@ def test_what_the_host_says_on_its_own_is_injected_and_its_recap_a_recap() -> No
     ]
 
 
-def test_where_nothing_is_in_tags_the_users_messages_are_the_users() -> None:
-    assert told({"role": "user", "content": "hi"}, message("user", "there"), message("user", DETAILS)) == [
+def test_without_tags_the_users_messages_are_the_users() -> None:
+    assert turns_in({"role": "user", "content": "hi"}, message("user", "there"), message("user", DETAILS)) == [
         ("user", None, "hi"),
         ("user", None, "there"),
         ("system", "injected", DETAILS),
@@ -204,7 +203,7 @@ def test_where_nothing_is_in_tags_the_users_messages_are_the_users() -> None:
 
 def test_images_are_json() -> None:
     image = {"type": "image", "source": {"type": "base64", "data": "AA=="}}
-    assert told(message("user", "<task>\nsee\n</task>", image))[-1] == (
+    assert turns_in(message("user", "<task>\nsee\n</task>", image))[-1] == (
         "user", None, json.dumps(image, separators=(",", ":")),
     )  # fmt: skip
 
@@ -231,10 +230,10 @@ SESSION: dict[str, Any] = {
 }
 
 
-def test_newer_versions_sessions_are_told() -> None:
+def test_sessions_of_newer_versions_are_parsed() -> None:
     transcript = parse(json.dumps(SESSION), "s-1/s-1.messages.json")
     assert (transcript.session_id, transcript.warnings) == ("s-1", ())
-    assert [(turn.role, turn.name, turn.content) for turn in transcript.turns] == [
+    assert brief(transcript) == [
         ("user", None, "Name the port."),
         ("assistant", "thinking", "Where?"),
         ("assistant", "read_files", '{"files":[{"path":"relay.toml"}]}'),
@@ -250,16 +249,16 @@ def test_newer_versions_sessions_are_told() -> None:
 
 
 @given(st.integers(0, len(FILE)), st.sampled_from(("", "\0", "}]", "nul", '"')))
-def test_a_cut_costs_what_stands_behind_it(cut: int, garbage: str) -> None:
+def test_everything_before_a_cut_is_kept(cut: int, garbage: str) -> None:
     whole = FILE[:cut].count('"role"') - 1
     lost = contents(parse(json.dumps(MESSAGES[: max(whole, 0)]), NAME)) - contents(parse(FILE[:cut] + garbage, NAME))
     assert not lost
 
 
 @given(st.data())
-def test_no_twisted_field_stops_it(data: st.DataObject) -> None:
+def test_no_malformed_field_raises(data: st.DataObject) -> None:
     for body, name in ((MESSAGES, NAME), (SESSION, "s-1/s-1.messages.json")):
-        text = json.dumps(data.draw(twisted(body)))
+        text = json.dumps(data.draw(mutated(body)))
         looks_like(name, text)
         parse(text, name)
 
@@ -273,11 +272,11 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=14), st.sampled_from(("user", "assistant")))
 @example(["[read_file for 'x'] Result:", "words", "[read_file for 'x'] Result:", "\n"], "user")
-def test_whatever_the_tags_every_word_is_told(pieces: list[str], role: str) -> None:
-    """Words, numbered so that none stands for another, are in some turn."""
+def test_every_word_is_returned_whatever_the_tags(pieces: list[str], role: str) -> None:
+    """Each word is in a turn; they are numbered, so that none is taken for another."""
     words = [f"word{i}" if piece == "words" else piece for i, piece in enumerate(pieces)]
     text = "".join(words)
     for first in (TASK, message("user", "no tags")):
         turns = parse(json.dumps([first, message("assistant", READ), message(role, text)]), NAME).turns
-        all_told = "\0".join(turn.content for turn in turns)
-        assert [word for word in words if word.startswith("word") and word not in all_told] == []
+        all_content = "\0".join(turn.content for turn in turns)
+        assert [word for word in words if word.startswith("word") and word not in all_content] == []

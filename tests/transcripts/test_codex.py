@@ -1,4 +1,4 @@
-"""Codex rollouts: items and events are told once, the host's words apart, and what was rolled back is kept."""
+"""Codex rollouts: items and events without duplicates, the host's messages, and rollbacks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ctxmem_mcp.transcripts.base import ParseLog
 from ctxmem_mcp.transcripts.codex.parser import looks_like, parse
 from ctxmem_mcp.transcripts.json_lines import read_rows
 from tests.transcripts.damage import (
-    Damaged,
+    DamagedText,
     assert_intact_lines_survive,
     assert_results_have_calls,
+    brief,
     damaged_lines,
-    twisted_lines,
+    mutated_lines,
 )
 
 NAME = "rollout-2026-02-23T12-40-23-019c.jsonl"
@@ -46,12 +47,12 @@ def message(role: str, *texts: str, **fields: Any) -> dict[str, Any]:
     return item("message", role=role, content=[{"type": part, "text": text} for text in texts], **fields)
 
 
-def file(*given_rows: dict[str, Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in given_rows)
+def file(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def told(*given_rows: dict[str, Any]) -> list[tuple[str, str | None, str]]:
-    return [(turn.role, turn.name, turn.content) for turn in parse(file(*given_rows), NAME).turns]
+def turns_in(*rows: dict[str, Any]) -> list[tuple[str, str | None, str]]:
+    return brief(parse(file(*rows), NAME))
 
 
 SESSION = file(
@@ -78,7 +79,7 @@ SESSION = file(
 )
 
 
-def test_a_session_is_told_turn_by_turn_each_thing_once() -> None:
+def test_a_session_is_parsed_turn_by_turn_without_duplicates() -> None:
     transcript = parse(SESSION, NAME)
     assert (transcript.agent, transcript.session_id, transcript.warnings) == ("codex", "019c", ())
     host = {"name": "injected", "said_at": AT}
@@ -97,7 +98,7 @@ def test_a_session_is_told_turn_by_turn_each_thing_once() -> None:
     )
 
 
-def test_its_own_file_is_known_and_another_agents_is_not() -> None:
+def test_it_recognises_its_own_files_and_no_other_agents() -> None:
     assert looks_like(NAME, SESSION)
     assert looks_like("x.jsonl", '{"id":"5","timestamp":"2025-05-07T17:24:21Z","instructions":null}\n')
     assert not looks_like("x.jsonl", '{"type":"user","sessionId":"5","message":{"role":"user","content":"hi"}}\n')
@@ -107,8 +108,8 @@ def test_its_own_file_is_known_and_another_agents_is_not() -> None:
     assert found.parse(SESSION, NAME).agent == "codex"
 
 
-def test_an_event_is_told_where_its_item_is_missing() -> None:
-    assert told(
+def test_an_event_is_kept_if_its_item_is_missing() -> None:
+    assert turns_in(
         event("user_message", message="only on the screen"),
         event("agent_message", message="seen"),
         message("assistant", "seen"),
@@ -122,21 +123,23 @@ def test_an_event_is_told_where_its_item_is_missing() -> None:
     ]
 
 
-def test_the_same_words_said_twice_are_two_turns() -> None:
+def test_the_same_words_in_two_messages_are_two_turns() -> None:
     twice = [part for _ in range(2) for part in (message("user", "yes"), event("user_message", message="yes"))]
-    assert told(*twice) == [("user", None, "yes")] * 2
+    assert turns_in(*twice) == [("user", None, "yes")] * 2
 
 
-def test_the_hosts_words_that_the_screen_showed_too_are_told_once() -> None:
+def test_host_messages_that_the_screen_showed_count_once() -> None:
     words = "<environment_context>/repo</environment_context>"
     shown = event("user_message", message=words)
-    found = told(message("user", words), shown, event("error", message="stream lost"), message("developer", "be kind"))
+    found = turns_in(
+        message("user", words), shown, event("error", message="stream lost"), message("developer", "be kind")
+    )
     assert found == [("system", "injected", text) for text in (words, "stream lost", "be kind")]
 
 
-def test_an_event_that_was_trimmed_for_the_screen_is_its_neighbours_twin() -> None:
+def test_an_event_trimmed_for_the_screen_matches_the_adjacent_item() -> None:
     whole = "Done.<oai-mem-citation>a.md:1</oai-mem-citation>"
-    assert told(
+    assert turns_in(
         message("assistant", "one"),
         event("agent_message", message="one"),
         item("function_call", name="f", arguments="{}", call_id="1"),
@@ -147,14 +150,14 @@ def test_an_event_that_was_trimmed_for_the_screen_is_its_neighbours_twin() -> No
 
 def test_a_row_appended_again_under_its_id_counts_once_and_a_changed_one_twice() -> None:
     again = message("assistant", "said", id="msg_1")
-    assert told(again, again, message("assistant", "said more", id="msg_1")) == [
+    assert turns_in(again, again, message("assistant", "said more", id="msg_1")) == [
         ("assistant", None, "said"),
         ("assistant", None, "said more"),
     ]
 
 
-def test_encrypted_reasoning_settings_and_snapshots_say_nothing() -> None:
-    assert not told(
+def test_encrypted_reasoning_settings_and_snapshots_are_no_turns() -> None:
+    assert not turns_in(
         row("session_meta", **META, base_instructions={"text": "You are Codex"}),
         item("reasoning", summary=[], content=None, encrypted_content="gAAA"),
         item("ghost_snapshot", ghost_commit={"id": "1"}),
@@ -163,34 +166,34 @@ def test_encrypted_reasoning_settings_and_snapshots_say_nothing() -> None:
     )
 
 
-def test_words_in_the_users_place_between_tasks_that_the_screen_never_showed_are_the_hosts() -> None:
-    scene = message("user", "no tag tells that a host wrote this")
+def test_user_messages_between_tasks_that_the_screen_never_showed_are_the_hosts() -> None:
+    context = message("user", "no tag tells that a host wrote this")
     task = [event("task_started"), message("user", "go"), event("user_message", message="go"), event("task_complete")]
-    turns = told(scene, *task, scene, *task)
-    assert turns == [("system", "injected", scene["payload"]["content"][0]["text"]), ("user", None, "go")] * 2
-    assert told(scene) == [("user", None, "no tag tells that a host wrote this")]
+    turns = turns_in(context, *task, context, *task)
+    assert turns == [("system", "injected", context["payload"]["content"][0]["text"]), ("user", None, "go")] * 2
+    assert turns_in(context) == [("user", None, "no tag tells that a host wrote this")]
 
 
-def test_what_a_compaction_left_is_told_where_it_is_new() -> None:
+def test_what_a_compaction_left_is_kept_if_it_is_new() -> None:
     summary = "Another language model started to solve this problem and produced a summary: login is fixed."
     history = [message("user", "Fix it")["payload"], message("user", summary)["payload"]]
     compacted = row("compacted", message=summary, replacement_history=history)
-    assert told(message("user", "Fix it"), compacted, compacted, message("user", summary)) == [
+    assert turns_in(message("user", "Fix it"), compacted, compacted, message("user", summary)) == [
         ("user", None, "Fix it"),
         ("system", "recap", summary),
     ]
 
 
-def test_what_was_rolled_back_stands_in_left_whole() -> None:
-    way = [message(role, text) for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("user", "d"))]
-    transcript = parse(file(*way, event("thread_rolled_back", num_turns=2), message("user", "e")), NAME)
+def test_a_rollback_makes_a_complete_abandoned_branch() -> None:
+    messages = [message(role, text) for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("user", "d"))]
+    transcript = parse(file(*messages, event("thread_rolled_back", num_turns=2), message("user", "e")), NAME)
     assert [turn.content for turn in transcript.turns] == ["a", "b", "e"]
-    assert [[turn.content for turn in way] for way in transcript.abandoned_branches] == [["a", "b", "c", "d"]]
+    assert [[turn.content for turn in branch] for branch in transcript.abandoned_branches] == [["a", "b", "c", "d"]]
 
 
-def test_tools_that_only_events_tell_of_are_told_once_with_their_results() -> None:
+def test_calls_that_only_events_log_count_once_with_their_results() -> None:
     search = {"type": "search", "query": "q"}
-    assert told(
+    assert turns_in(
         event("exec_command_end", call_id="1", command=["ls"], aggregated_output="a.py\n", exit_code=0),
         event("exec_command_end", call_id="1", command=["ls"], aggregated_output="a.py\n", exit_code=0),
         item("function_call", name="mcp__x__y", arguments="{}", call_id="2"),
@@ -211,9 +214,9 @@ def test_tools_that_only_events_tell_of_are_told_once_with_their_results() -> No
     ]
 
 
-def test_parts_that_are_no_text_are_json_and_a_result_in_parts_is_a_turn_each() -> None:
+def test_parts_that_are_not_text_are_json_and_each_part_of_a_result_is_a_turn() -> None:
     image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
-    assert told(
+    assert turns_in(
         item("message", role="user", content=[{"type": "input_text", "text": "see"}, image]),
         event("user_message", message="see", images=["data:image/png;base64,AA=="]),
         item("function_call", name="view", arguments='{"path": "a.png"}', call_id="1"),
@@ -227,7 +230,7 @@ def test_parts_that_are_no_text_are_json_and_a_result_in_parts_is_a_turn_each() 
     ]
 
 
-def test_rows_of_before_payloads_read_the_same() -> None:
+def test_rows_without_payloads_are_read_the_same_way() -> None:
     text = file(
         {"id": "5973b6c0", "timestamp": "2025-05-07T17:24:21.123Z", "instructions": "Be kind."},
         {"record_type": "state"},
@@ -244,24 +247,24 @@ def test_rows_of_before_payloads_read_the_same() -> None:
     ]
 
 
-def test_a_broken_line_is_left_out_with_its_number_and_half_a_pair_is_mended() -> None:
+def test_a_broken_line_is_skipped_and_an_unpaired_surrogate_replaced_with_warnings() -> None:
     text = file(message("user", "one")) + '{"type": "resp\n' + file(message("user", "\ud83d two \ud83d\ude00"))
     transcript = parse(text, NAME)
     assert [turn.content for turn in transcript.turns] == ["one", "� two 😀"]
     assert [warning.split(":")[0] for warning in transcript.warnings] == ["line 2", "line 3"]
 
 
-def test_a_time_that_is_none_is_left_out() -> None:
+def test_an_invalid_time_is_left_out() -> None:
     assert parse(file({**message("user", "hi"), "timestamp": "yesterday"}), NAME).turns == (NewTurn("user", "hi"),)
 
 
 @given(damaged_lines(SESSION))
-def test_damage_costs_the_damaged_line_alone(damaged: Damaged) -> None:
+def test_damage_loses_only_the_damaged_line(damaged: DamagedText) -> None:
     assert_intact_lines_survive(parse, damaged, NAME)
 
 
-@given(twisted_lines(SESSION), st.text(max_size=5))
-def test_no_twisted_field_stops_it(text: str, name: str) -> None:
+@given(mutated_lines(SESSION), st.text(max_size=5))
+def test_no_malformed_field_raises(text: str, name: str) -> None:
     looks_like(name, text)
     assert len(parse(text, name).turns) >= 8
 
@@ -270,7 +273,7 @@ FLOORS = {"2-40-23": 300, "2-41-04": 250, "0-34-25": 25, "large": 16, "schema_dr
 
 
 @pytest.mark.parametrize("part", FLOORS)
-def test_real_rollouts_are_told_whole_and_once(eval_dir: Path, part: str) -> None:
+def test_every_user_message_of_a_real_rollout_is_in_exactly_one_turn(eval_dir: Path, part: str) -> None:
     [path] = (eval_dir / "transcripts" / "codex").glob(f"*/*{part}*.jsonl")
     text = path.read_text(encoding="utf-8")
     assert looks_like(path.name, text[: registry.HEAD_CHARS])

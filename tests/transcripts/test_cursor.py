@@ -1,4 +1,4 @@
-"""Cursor's transcripts, as lines and as text: what was asked, what Cursor put beside it, and what the agent did."""
+"""Cursor's transcripts, as JSON Lines and as text: the user's queries, what Cursor adds, and the agent's turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.cursor import text_transcript
 from ctxmem_mcp.transcripts.cursor.parser import looks_like, parse
-from tests.transcripts.damage import Damaged, assert_intact_lines_survive, damaged_lines, twisted_lines
+from tests.transcripts.damage import DamagedText, assert_intact_lines_survive, brief, damaged_lines, mutated_lines
 
 NAME = "5d1f7b3e-9a2c.jsonl"
 
@@ -42,11 +42,11 @@ SESSION = file(
 )
 
 
-def told(text: str) -> list[tuple[str, str | None, str]]:
-    return [(turn.role, turn.name, turn.content) for turn in parse(text, NAME).turns]
+def turns_in(text: str) -> list[tuple[str, str | None, str]]:
+    return brief(parse(text, NAME))
 
 
-def test_a_session_is_told_turn_by_turn() -> None:
+def test_a_session_is_parsed_turn_by_turn() -> None:
     transcript = parse(SESSION, NAME)
     assert (transcript.agent, transcript.session_id, transcript.warnings) == ("cursor", "5d1f7b3e-9a2c", ())
     assert transcript.turns == (
@@ -59,7 +59,7 @@ def test_a_session_is_told_turn_by_turn() -> None:
     )
 
 
-def test_its_own_file_is_known_and_others_are_not_taken_for_it() -> None:
+def test_it_recognises_its_own_files_and_no_others() -> None:
     for text in (SESSION, '{"type":"turn_ended","status":"success"}\n'):
         found = registry.detect_format(NAME, text)
         assert found is not None
@@ -70,7 +70,7 @@ def test_its_own_file_is_known_and_others_are_not_taken_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "instant"),
+    ("written", "timestamp"),
     [
         ("Sunday, Sep 20, 2026, 12:31 AM (UTC+3)", "2026-09-20T00:31:00+03:00"),
         ("Friday, May 1, 2026, 12:05 PM (UTC-5)", "2026-05-01T12:05:00-05:00"),
@@ -78,28 +78,28 @@ def test_its_own_file_is_known_and_others_are_not_taken_for_it() -> None:
         ("Monday, February 2, 2026, 1:00 PM (UTC)", "2026-02-02T13:00:00+00:00"),
     ],
 )
-def test_the_time_that_is_written_out_is_when_it_was_said(written: str, instant: str) -> None:
+def test_a_written_out_time_is_the_turns_time(written: str, timestamp: str) -> None:
     text = file(row("user", f"<timestamp>{written}</timestamp>\n<user_query>\nhi\n</user_query>"))
-    assert parse(text, NAME).turns == (NewTurn("user", "hi", None, instant),)
+    assert parse(text, NAME).turns == (NewTurn("user", "hi", None, timestamp),)
 
 
 @pytest.mark.parametrize(
     "written", ["now", "Monday, Feb 31, 2026, 1:00 PM (UTC)", "Monday, Foo 1, 2026, 1:00 PM (UTC)"]
 )
-def test_a_time_that_cannot_be_read_is_kept_as_it_stands(written: str) -> None:
+def test_a_time_that_cannot_be_parsed_is_kept_unchanged(written: str) -> None:
     text = file(row("user", f"<timestamp>{written}</timestamp>\n<user_query>hi</user_query>"))
-    assert told(text) == [("system", "injected", f"<timestamp>{written}</timestamp>"), ("user", None, "hi")]
+    assert turns_in(text) == [("system", "injected", f"<timestamp>{written}</timestamp>"), ("user", None, "hi")]
 
 
-def test_words_without_tags_are_the_users_and_an_element_of_the_hosts_is_not() -> None:
+def test_words_without_tags_are_the_users_and_a_host_element_is_not() -> None:
     text = file(row("user", "Find the port."), row("user", "<system_reminder>Be brief.</system_reminder>"))
-    assert told(text) == [
+    assert turns_in(text) == [
         ("user", None, "Find the port."),
         ("system", "injected", "<system_reminder>Be brief.</system_reminder>"),
     ]
 
 
-def test_results_and_rows_of_other_shapes_are_told() -> None:
+def test_results_and_rows_of_other_shapes_are_parsed() -> None:
     call = {"type": "tool_use", "id": "c-1", "name": "Read", "input": {"path": "a"}}
     result = {"type": "tool_result", "tool_use_id": "c-1", "content": "port = 7412"}
     text = file(
@@ -109,7 +109,7 @@ def test_results_and_rows_of_other_shapes_are_told() -> None:
         {"role": "assistant", "message": {"content": "as a string"}},
         {"type": "notice", "text": "Cursor was updated"},
     )
-    assert told(text) == [
+    assert turns_in(text) == [
         ("assistant", "Read", '{"path":"a"}'),
         ("tool", "Read", "port = 7412"),
         ("user", None, "hm"),
@@ -118,24 +118,24 @@ def test_results_and_rows_of_other_shapes_are_told() -> None:
     ]
 
 
-def test_half_a_surrogate_pair_is_mended_with_a_warning() -> None:
+def test_an_unpaired_surrogate_is_replaced_with_a_warning() -> None:
     transcript = parse(file(row("user", "\udc00 x")), NAME)
     assert transcript.turns[0].content == "� x"
     assert transcript.warnings[0].startswith("line 1:")
 
 
 @given(damaged_lines(SESSION))
-def test_damage_costs_the_damaged_line_alone(damaged: Damaged) -> None:
+def test_damage_loses_only_the_damaged_line(damaged: DamagedText) -> None:
     assert_intact_lines_survive(parse, damaged, NAME)
 
 
-@given(twisted_lines(SESSION), st.text(max_size=5))
-def test_no_twisted_field_stops_it(text: str, name: str) -> None:
+@given(mutated_lines(SESSION), st.text(max_size=5))
+def test_no_malformed_field_raises(text: str, name: str) -> None:
     looks_like(name, text)
     assert parse(text, name).turns
 
 
-# ---------------------------------------------------------------- as text
+# ---------------------------------------------------------------- text
 
 TEXT = """user:
 <user_query>
@@ -167,7 +167,7 @@ no tags
 TEXT_NAME = "5d1f7b3e-9a2c.txt"
 
 
-def test_a_text_is_told_turn_by_turn() -> None:
+def test_a_text_is_parsed_turn_by_turn() -> None:
     assert registry.parse(TEXT.replace("\n", "\r\n"), TEXT_NAME) == registry.parse(TEXT, TEXT_NAME)
     found = registry.detect_format(TEXT_NAME, TEXT)
     assert found is not None
@@ -188,7 +188,7 @@ def test_a_text_is_told_turn_by_turn() -> None:
 
 
 @given(st.lists(st.sampled_from([*TEXT.split("\n"), "[Tool call]", "[Thinking]", " \t"]), max_size=25))
-def test_whatever_the_marks_every_line_of_words_is_told(lines: list[str]) -> None:
-    told = "\n".join(turn.content for turn in text_transcript.parse("\n".join(["user:", *lines]), TEXT_NAME).turns)
+def test_every_line_of_words_is_returned_whatever_the_marks(lines: list[str]) -> None:
+    parsed = "\n".join(turn.content for turn in text_transcript.parse("\n".join(["user:", *lines]), TEXT_NAME).turns)
     marks = ("user:", "assistant:", "[", "<")
-    assert [line for line in lines if line.strip() and not line.startswith(marks) and line not in told] == []
+    assert [line for line in lines if line.strip() and not line.startswith(marks) and line not in parsed] == []

@@ -1,4 +1,4 @@
-"""One JSON document, whole or broken: all that stands before the break is read."""
+"""One JSON document, valid or broken: everything before a break is read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.transcripts.damage import VALUES
 LISTS = st.lists(VALUES, min_size=1, max_size=6)
 
 
-def test_a_whole_document_is_read_without_a_word() -> None:
+def test_a_valid_document_gives_no_warning() -> None:
     log = ParseLog()
     assert read_document('{"a": [1, "}"]}', log) == {"a": [1, "}"]}
     assert log.warnings == []
 
 
-def test_of_a_document_that_is_cut_off_what_is_whole_is_read_and_the_line_is_named() -> None:
+def test_a_document_that_is_cut_off_gives_its_complete_values_and_a_warning_with_the_line() -> None:
     log = ParseLog()
     assert read_document('{"title": "x",\n "said": ["a\\"]", {"b": 1, "c": "cut o', log) == {
         "title": "x",
@@ -29,7 +29,7 @@ def test_of_a_document_that_is_cut_off_what_is_whole_is_read_and_the_line_is_nam
     assert [warning.split(":")[0] for warning in log.warnings] == ["line 2"]
 
 
-def test_garbage_and_what_nests_too_deeply_give_what_stands_before() -> None:
+def test_the_part_before_garbage_or_deep_nesting_is_read() -> None:
     assert read_document("[1, nul]", ParseLog()) == [1]
     assert read_document('{"a": 1}, more', ParseLog()) == {"a": 1}
     assert read_document("", ParseLog()) is None
@@ -37,9 +37,9 @@ def test_garbage_and_what_nests_too_deeply_give_what_stands_before() -> None:
 
 
 @given(LISTS, st.data())
-def test_whole_values_before_a_cut_are_read_back(values: list[object], data: st.DataObject) -> None:
+def test_complete_values_before_a_cut_are_read(values: list[object], data: st.DataObject) -> None:
     texts = [json.dumps(value) for value in values]
-    whole = data.draw(st.integers(0, len(texts)))
-    start = "[" + "".join(text + "," for text in texts[:whole])
-    cut = start + "".join(texts[whole : whole + 1])[: data.draw(st.integers(0, 30))]
-    assert read_document(cut, ParseLog())[:whole] == values[:whole]
+    count = data.draw(st.integers(0, len(texts)))
+    start = "[" + "".join(text + "," for text in texts[:count])
+    cut = start + "".join(texts[count : count + 1])[: data.draw(st.integers(0, 30))]
+    assert read_document(cut, ParseLog())[:count] == values[:count]

@@ -1,4 +1,4 @@
-"""OpenAI's messages, from a caller and from files; JSON Lines of turns."""
+"""OpenAI's messages from callers and files, JSON Lines of turns, and files in no known format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctxmem_mcp.transcripts import jsonl, openai, registry
 from ctxmem_mcp.transcripts.openai import turns_from_messages
 
 
-def test_calls_follow_their_text_with_arguments_as_the_string_that_came() -> None:
+def test_calls_follow_their_text_with_arguments_as_the_string_received() -> None:
     function = {"name": "read", "arguments": '{ "path":"a.py" }'}
     found = turns_from_messages(
         [
@@ -61,7 +61,7 @@ def test_the_fields_of_a_turn_are_taken_as_they_are() -> None:
         ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[1].tool_calls[0]"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(message: Any, named: str) -> None:
+def test_an_invalid_message_raises_an_error_that_names_the_field(message: Any, named: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         turns_from_messages([{"role": "user", "content": "ok"}, message])
     assert named in str(refused.value)
@@ -74,13 +74,13 @@ def test_a_file_is_a_list_or_a_requests_body() -> None:
         assert (found.agent, [turn.content for turn in found.turns]) == ("openai", ["hi", "hello"])
 
 
-def test_in_a_file_a_bad_message_is_left_out_with_a_warning() -> None:
+def test_an_invalid_message_in_a_file_is_skipped_with_a_warning() -> None:
     found = openai.parse(json.dumps([{"role": "user", "content": "hi"}, {"role": "?"}]), "chat.json")
     assert [turn.content for turn in found.turns] == ["hi"]
     assert "messages[1].role" in found.warnings[0]
 
 
-def test_lines_of_turns_survive_a_broken_line() -> None:
+def test_a_broken_line_loses_no_other_line() -> None:
     text = '{"role":"user","content":"hi"}\nnonsense\n\n{"role":"tool","content":"half \\ud800"}\n{"role":"user"}\n'
     assert jsonl.looks_like("turns.jsonl", '{"role":"user","content":"hi"}\n')
     found = jsonl.parse(text, "turns.jsonl")
@@ -88,6 +88,6 @@ def test_lines_of_turns_survive_a_broken_line() -> None:
     assert [warning.split(":")[0] for warning in found.warnings] == ["line 2", "line 5", "line 4"]
 
 
-def test_a_file_of_no_format_is_refused_with_what_always_works() -> None:
+def test_a_file_in_no_known_format_is_refused_with_a_format_that_always_works() -> None:
     with pytest.raises(InvalidArgument, match="JSON Lines of turns always work"):
         registry.parse("just text", "log.txt")

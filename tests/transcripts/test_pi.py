@@ -1,4 +1,4 @@
-"""pi's sessions: old ones are lines, new ones trees; the way to the last entry is the conversation."""
+"""pi's sessions: old ones are lists, newer ones trees, in which the branch to the last entry is the conversation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.pi import looks_like, parse
 from tests.transcripts.damage import (
-    Damaged,
+    DamagedText,
     assert_intact_lines_survive,
     assert_results_have_calls,
+    brief,
     damaged_lines,
-    twisted_lines,
+    mutated_lines,
 )
 
 NAME = "2025-11-20T23-33-50-805Z_d703a1a9.jsonl"
@@ -57,7 +58,7 @@ SESSION = file(
 )
 
 
-def test_a_session_is_told_turn_by_turn() -> None:
+def test_a_session_is_parsed_turn_by_turn() -> None:
     transcript = parse(SESSION, NAME)
     assert (transcript.agent, transcript.session_id, transcript.abandoned_branches, transcript.warnings) == (
         "pi",
@@ -77,7 +78,7 @@ def test_a_session_is_told_turn_by_turn() -> None:
     )
 
 
-def test_its_own_file_is_known_even_without_its_header() -> None:
+def test_it_recognises_its_own_files_even_without_a_header() -> None:
     found = registry.detect_format(NAME, SESSION)
     assert found is not None
     assert found.parse(SESSION, NAME).agent == "pi"
@@ -85,7 +86,7 @@ def test_its_own_file_is_known_even_without_its_header() -> None:
     assert not looks_like("x.jsonl", '{"type":"user","sessionId":"5","message":{"role":"user","content":"hi"}}\n')
 
 
-def test_the_conversation_is_the_way_to_the_last_entry_and_other_ways_are_left() -> None:
+def test_the_turns_lead_to_the_last_entry_and_other_branches_are_abandoned() -> None:
     transcript = parse(
         file(
             {**HEADER, "version": 3},
@@ -100,7 +101,7 @@ def test_the_conversation_is_the_way_to_the_last_entry_and_other_ways_are_left()
     )
     assert transcript.title == "Themes"
     assert "".join(turn.content for turn in transcript.turns) == "abde"
-    assert ["".join(turn.content for turn in way) for way in transcript.abandoned_branches] == ["abc"]
+    assert ["".join(turn.content for turn in branch) for branch in transcript.abandoned_branches] == ["abc"]
 
 
 def test_an_entry_whose_parent_is_broken_follows_the_one_before_it() -> None:
@@ -115,7 +116,7 @@ def test_an_entry_appended_again_counts_once_and_the_same_words_again_twice() ->
     assert len(parse(file(again, again, message("user", "yes", at=("2", "1"))), NAME).turns) == 2
 
 
-def test_summaries_are_recaps_and_what_extensions_say_is_injected() -> None:
+def test_summaries_are_recaps_and_messages_of_extensions_are_injected() -> None:
     transcript = parse(
         file(
             entry("compaction", id="1", parentId=None, summary="We fixed themes.", firstKeptEntryId="0"),
@@ -126,7 +127,7 @@ def test_summaries_are_recaps_and_what_extensions_say_is_injected() -> None:
         ),
         NAME,
     )
-    assert [(turn.role, turn.name, turn.content) for turn in transcript.turns] == [
+    assert brief(transcript) == [
         ("system", "recap", "We fixed themes."),
         ("system", "recap", "Tried rgb."),
         ("system", "injected", "Two left"),
@@ -134,7 +135,7 @@ def test_summaries_are_recaps_and_what_extensions_say_is_injected() -> None:
     ]
 
 
-def test_a_command_that_the_user_ran_is_theirs_and_its_output_a_tools() -> None:
+def test_a_command_that_the_user_ran_is_the_users_and_its_output_a_tools() -> None:
     ran = entry("message", message={"role": "bashExecution", "command": "ls", "output": "a.py\n", "exitCode": 0})
     assert parse(file(ran), NAME).turns == (
         NewTurn("user", "ls", "bash", AT),
@@ -148,24 +149,24 @@ def test_images_are_json_and_a_result_without_parts_is_empty() -> None:
     assert [turn.content for turn in transcript.turns] == ["see", json.dumps(image, separators=(",", ":")), ""]
 
 
-def test_half_a_surrogate_pair_is_mended_with_a_warning() -> None:
+def test_an_unpaired_surrogate_is_replaced_with_a_warning() -> None:
     transcript = parse(file(HEADER, message("user", "\udc00 x")), NAME)
     assert transcript.turns[0].content == "� x"
     assert transcript.warnings[0].startswith("line 2:")
 
 
 @given(damaged_lines(SESSION))
-def test_damage_costs_the_damaged_line_alone(damaged: Damaged) -> None:
+def test_damage_loses_only_the_damaged_line(damaged: DamagedText) -> None:
     assert_intact_lines_survive(parse, damaged, NAME)
 
 
-@given(twisted_lines(SESSION), st.text(max_size=5))
-def test_no_twisted_field_stops_it(text: str, name: str) -> None:
+@given(mutated_lines(SESSION), st.text(max_size=5))
+def test_no_malformed_field_raises(text: str, name: str) -> None:
     looks_like(name, text)
     assert parse(text, name).turns
 
 
-def test_a_real_session_is_told_whole_and_once(eval_dir: Path) -> None:
+def test_every_user_message_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "pi").glob("*.jsonl")
     text = path.read_text(encoding="utf-8")
     assert looks_like(path.name, text[: registry.HEAD_CHARS])

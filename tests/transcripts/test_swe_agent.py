@@ -1,4 +1,4 @@
-"""SWE-agent's trajectories: words, then the action, then what came back of it."""
+"""SWE-agent's trajectories: the model's words, the action, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.swe_agent import looks_like, parse
-from tests.transcripts.damage import assert_results_have_calls, contents, twisted
+from tests.transcripts.damage import assert_results_have_calls, brief, contents, mutated
 
 NAME = "swe__repo-1.traj"
 
@@ -27,9 +27,8 @@ def action(thought: str, command: str) -> dict[str, Any]:
     return entry("assistant", f"{thought}```\n{command}```", "action", thought=thought, action=command)
 
 
-def told(*history: dict[str, Any], **document: Any) -> list[tuple[str, str | None, str]]:
-    transcript = parse(json.dumps({"trajectory": [], "history": history, **document}), NAME)
-    return [(turn.role, turn.name, turn.content) for turn in transcript.turns]
+def turns_in(*history: dict[str, Any], **document: Any) -> list[tuple[str, str | None, str]]:
+    return brief(parse(json.dumps({"trajectory": [], "history": history, **document}), NAME))
 
 
 BODY: dict[str, Any] = {
@@ -50,7 +49,7 @@ BODY: dict[str, Any] = {
 RUN = json.dumps(BODY)
 
 
-def test_a_run_is_told_turn_by_turn() -> None:
+def test_a_run_is_parsed_turn_by_turn() -> None:
     transcript = parse(RUN, NAME)
     assert (transcript.agent, transcript.session_id, transcript.warnings) == ("swe-agent", "", ())
     assert transcript.turns == (
@@ -68,7 +67,7 @@ def test_a_run_is_told_turn_by_turn() -> None:
     )
 
 
-def test_its_own_file_is_known_and_a_request_is_not() -> None:
+def test_it_recognises_its_own_files_and_no_request() -> None:
     assert looks_like("any.json", RUN)
     assert looks_like(NAME, '{"history": []}')
     assert not looks_like("x.json", '{"messages": [{"role": "user", "content": "trajectory observation"}]}')
@@ -77,7 +76,7 @@ def test_its_own_file_is_known_and_a_request_is_not() -> None:
     assert found.parse(RUN, NAME).agent == "swe-agent"
 
 
-def test_calls_of_tools_pair_with_what_came_back_and_thoughts_are_named() -> None:
+def test_calls_pair_with_their_results_and_thoughts_are_named() -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
     thoughts = [{"type": "thinking", "thinking": "Where?", "signature": "x"}]
     transcript = parse(
@@ -100,14 +99,17 @@ def test_calls_of_tools_pair_with_what_came_back_and_thoughts_are_named() -> Non
     )
 
 
-def test_a_reply_that_is_more_than_words_and_action_is_told_as_it_stands() -> None:
+def test_a_reply_that_is_more_than_words_and_action_is_kept_unchanged() -> None:
     reply = entry("assistant", "Look:\n```bash\nls\n```\nand then?", "action", thought="Look:\n", action="ls\n")
-    assert told(reply) == [("assistant", None, "Look:\n```bash\nls\n```\nand then?"), ("assistant", "shell", "ls\n")]
+    assert turns_in(reply) == [
+        ("assistant", None, "Look:\n```bash\nls\n```\nand then?"),
+        ("assistant", "shell", "ls\n"),
+    ]
 
 
-def test_a_file_without_history_is_told_by_its_steps() -> None:
+def test_a_file_without_history_is_parsed_from_its_steps() -> None:
     step = {"response": "Look.\n```\nls\n```", "thought": "Look.\n", "action": "ls\n", "observation": "a.py"}
-    assert told(trajectory=[{**step, "query": [entry("user", "ISSUE")]}]) == [
+    assert turns_in(trajectory=[{**step, "query": [entry("user", "ISSUE")]}]) == [
         ("user", None, "ISSUE"),
         ("assistant", None, "Look.\n"),
         ("assistant", "shell", "ls\n"),
@@ -116,7 +118,7 @@ def test_a_file_without_history_is_told_by_its_steps() -> None:
 
 
 @pytest.mark.parametrize("cut_in", ["ISSUE: it", "bash-$", "All done."])
-def test_a_history_that_was_cut_off_goes_on_with_the_steps(cut_in: str) -> None:
+def test_a_history_that_was_cut_off_continues_with_the_steps(cut_in: str) -> None:
     steps = [
         {
             "action": "ls\n",
@@ -147,14 +149,14 @@ def test_another_agent_that_helped_is_a_thread() -> None:
     assert [(thread.title, thread.turns) for thread in transcript.threads] == [("finder", (NewTurn("user", "b"),))]
 
 
-def test_half_a_surrogate_pair_is_mended_with_a_warning() -> None:
+def test_an_unpaired_surrogate_is_replaced_with_a_warning() -> None:
     transcript = parse(json.dumps({"history": [entry("user", "\ud800!")]}), NAME)
     assert transcript.turns == (NewTurn("user", "�!"),)
     assert len(transcript.warnings) == 1
 
 
 @given(st.integers(0, len(RUN)), st.sampled_from(("", "\0", "}]", "nul", '"')))
-def test_a_cut_costs_what_stands_behind_it(cut: int, garbage: str) -> None:
+def test_everything_before_a_cut_is_kept(cut: int, garbage: str) -> None:
     transcript = parse(RUN[:cut] + garbage, NAME)
     started = RUN[:cut].count('"message_type"')
     whole = {**BODY, "history": BODY["history"][: max(started - 1, 0)], "trajectory": []}
@@ -163,12 +165,12 @@ def test_a_cut_costs_what_stands_behind_it(cut: int, garbage: str) -> None:
 
 
 @given(st.data())
-def test_no_twisted_field_stops_it(data: st.DataObject) -> None:
-    parse(json.dumps(data.draw(twisted(BODY))), NAME)
+def test_no_malformed_field_raises(data: st.DataObject) -> None:
+    parse(json.dumps(data.draw(mutated(BODY))), NAME)
 
 
 @pytest.mark.parametrize(("part", "floor"), [("humaneval", 15), ("marshmallow", 40)])
-def test_real_runs_are_told_whole_and_once(eval_dir: Path, part: str, floor: int) -> None:
+def test_every_user_entry_of_a_real_run_is_in_exactly_one_turn(eval_dir: Path, part: str, floor: int) -> None:
     [path] = (eval_dir / "transcripts" / "swe-agent").glob(f"*{part}*.traj")
     text = path.read_text(encoding="utf-8")
     assert looks_like("any.json", text[: registry.HEAD_CHARS])
