@@ -31,7 +31,7 @@ _Line = tuple[int, str, str]
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Markdown with the heading of a session near its beginning."""
+    """Recognises markdown with the heading of a session near its beginning."""
     return name.endswith((".md", ".markdown")) and any(_SESSION_START.fullmatch(line) for line in head.split("\n")[:50])
 
 

@@ -26,7 +26,7 @@ _RECAP_PREFIXES = ("This session is being continued from a previous conversation
 
 
 def looks_like(name: str, head: str) -> bool:
-    """JSON with messages beside a `system`, or with Anthropic's own blocks; or lines of such messages."""
+    """Recognises JSON with messages beside a `system`, or with Anthropic's own blocks; or lines of such messages."""
     if head.lstrip()[:1] not in ("{", "["):
         return False
     if name.endswith(".jsonl"):
@@ -86,7 +86,7 @@ def _turns(numbered: list[NumberedRow]) -> Iterator[NumberedTurn]:
 
 
 def _attributed(turn: NewTurn) -> NewTurn:
-    """Returns the turn under its author: what the host writes in the user's place becomes a system turn."""
+    """Returns the turn under its author: the host's text in the user's place becomes a system turn."""
     start = turn.content[:200].lstrip() if turn.role == "user" else ""
     if start.startswith(_RECAP_PREFIXES):
         return replace(turn, role="system", name=RECAP)

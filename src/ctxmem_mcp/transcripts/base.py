@@ -22,8 +22,8 @@ NumberedTurn = tuple[int, NewTurn]
 """A turn with the number of the line or message it comes from, counted from 1."""
 
 ParseState = dict[str, Any]
-"""What a resumable format needs to continue where it stopped. It can be stored as JSON, and holds ids and hashes
-rather than what was said. Only the format that made it knows its fields."""
+"""The state of a resumable format at the end of the text it has parsed. It can be stored as JSON, and holds ids and
+hashes but none of the text. Only the format that made it knows its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Transcript:
     Attributes:
         agent: the program that wrote the file, as one word (`claude-code`).
         session_id: the session's id in that program; empty if the file names none.
-        turns: the conversation as it stands, oldest turn first.
+        turns: the current branch of the conversation, oldest turn first.
         title: the session's title, if the file has one.
-        threads: what sub-agents said, each as a transcript of its own. A file that holds several conversations is a
-            transcript without turns whose threads are these conversations.
+        threads: the sub-agents' conversations, each a transcript of its own. A file that holds several conversations
+            is a transcript without turns whose threads are these conversations.
         abandoned_branches: the branches that the user rewound or edited away, each complete from its first turn.
-        warnings: what was skipped or repaired, each with its line.
+        warnings: a message for each thing that was skipped or repaired, most with its line.
         cwd: the folder in which the session began.
     """
 
@@ -81,8 +81,8 @@ class Format(Protocol):
 
         Args:
             text: the whole file.
-            name: the file's name, as `registry.name_for_parser` returns it: where the text holds no session id, the
-                id may come from here.
+            name: the file's name, as `registry.name_for_parser` returns it. It may supply the session id if the
+                text holds none.
 
         Raises:
             InvalidArgument: the file holds nothing in this format. Most formats return a transcript without turns
@@ -104,8 +104,8 @@ class ResumableFormat(Format, Protocol):
             text: the appended lines alone.
 
         Returns:
-            The turns that follow those already known, and the new state; or None if the appended lines change what
-            came before them, so that the whole file has to be parsed again.
+            The turns that follow those already known, and the new state; or None if the appended lines affect earlier
+            turns, so that the whole file has to be parsed again.
         """
 
 

@@ -1,11 +1,11 @@
 """ChatGPT's export (conversations.json): conversations, each a tree of messages with `current_node` as its tip.
 
 The turns are those from the root to the tip, message by message: text and each other part is a turn, thoughts are
-assistant turns named `thinking`, code sent to a tool (the message's recipient) is a call under the message's id, and
-what a tool returned is its result. Custom instructions, memory, hidden and system messages are named `injected`.
-Responses that were regenerated and requests that were edited are in `abandoned_branches`. If a file holds several
-conversations, each is a thread of a transcript without turns. The note on how long the model thought is left out. Times
-are in seconds since 1970, and become ISO 8601.
+assistant turns named `thinking`, code sent to a tool (the message's recipient) is a call under the message's id, and a
+tool's output is its result. Custom instructions, memory, hidden and system messages are named `injected`. Responses
+that were regenerated and requests that were edited are in `abandoned_branches`. If a file holds several conversations,
+each is a thread of a transcript without turns. The note on how long the model thought is left out. Times are in seconds
+since 1970, and become ISO 8601.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _YEAR_3000 = 32_503_680_000
 
 
 def looks_like(name: str, head: str) -> bool:
-    """A conversation, or a list of them, with its mapping of nodes."""
+    """Recognises a conversation, or a list of them, by its mapping of nodes."""
     start = head.lstrip()
     return start[:1] in ("{", "[") and bool(_MAPPING.search(start)) and bool(_NODE.search(start))
 

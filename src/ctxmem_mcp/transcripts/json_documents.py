@@ -19,8 +19,8 @@ _MAX_DEPTH = 100
 def read_document(text: str, log: ParseLog) -> Any:
     """Returns the document's value.
 
-    If the document is broken, it is cut at the last complete value before the break, what is open there is closed, and
-    a warning is logged. Returns None if nothing can be read.
+    A broken document is cut after the last complete value before the break and its open brackets are closed, with a
+    warning. Returns None if nothing can be read.
     """
     try:
         return json.loads(text)
@@ -46,7 +46,7 @@ def numbered_objects(values: object, log: ParseLog) -> Iterator[NumberedRow]:
 
 
 def _close(text: str, end: int) -> str:
-    """Cuts the text after its last complete value before `end`, and closes what is open there."""
+    """Cuts the text after its last complete value before `end`, and closes its open brackets."""
     stack: list[str] = []
     stop, closing = 0, ""
     for token in _TOKEN.finditer(text, 0, end):

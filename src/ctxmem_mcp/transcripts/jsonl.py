@@ -11,7 +11,7 @@ AGENT = "jsonl"
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Lines that all have a role and content or calls."""
+    """Recognises lines that all have a role, and content or calls."""
     found = first_rows(head)
     return bool(found) and all("role" in row and ("content" in row or "tool_calls" in row) for row in found)
 

@@ -1,4 +1,4 @@
-"""OpenAI's chat messages: a request's body, a saved list of messages, or what a caller passes to a tool.
+"""OpenAI's chat messages: a request's body, a saved list of messages, or the messages that a tool is called with.
 
 A message's text is a turn; each of its calls is one more, named after the function, with the arguments exactly as the
 string that was received. A message in parts is a turn for each part; a part that is not text becomes JSON. The role
@@ -22,13 +22,13 @@ _TEXT_PART_TYPES = ("text", "input_text", "output_text", "refusal")
 
 
 def looks_like(name: str, head: str) -> bool:
-    """JSON that is, or holds, a list of messages."""
+    """Recognises JSON that is, or holds, a list of messages."""
     start = head.lstrip()
     return start[:1] in "[{" and '"role"' in start and (start[:1] == "[" or '"messages"' in start.split('"role"')[0])
 
 
 def parse(text: str, name: str) -> Transcript:
-    """Returns the messages of a file: `[...]`, or `{"messages": [...]}` with whatever else a request's body holds.
+    """Returns the messages of a file: `[...]`, or `{"messages": [...]}` with any other fields of a request's body.
 
     Raises:
         InvalidArgument: the file is not JSON, or holds no list of messages.
@@ -64,7 +64,7 @@ def turns_from_message(message: object, path: str) -> Iterator[NewTurn]:
 
     Args:
         message: the message as parsed JSON.
-        path: what the message is called in errors (`messages[3]`).
+        path: the message's name in errors (`messages[3]`).
 
     Raises:
         InvalidArgument: the message breaks the format; the error names the field.

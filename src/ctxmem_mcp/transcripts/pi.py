@@ -1,8 +1,8 @@
 """pi's session files: one JSON object a line; since version 2 a tree by `id` and `parentId`, the last entry its tip.
 
 Text is a turn; so are thinking, a call (its arguments as JSON) and each part of a result. A command that the user ran
-with `!` is a user's turn named `bash` and a tool's with its output. What extensions inject and the errors of requests
-are system turns named `injected`; summaries of compacted and of abandoned parts are named `recap`. Settings, labels and
+with `!` is a user's turn named `bash` and a tool's with its output. Messages of extensions and errors of requests are
+system turns named `injected`; summaries of compacted and of abandoned parts are named `recap`. Settings, labels and
 extensions' own data are left out. Branches that the user came back from are in `abandoned_branches`.
 """
 
@@ -22,7 +22,7 @@ _ROLES: dict[str, tuple[Role, str | None]] = {"user": ("user", None), "assistant
 
 
 def looks_like(name: str, head: str) -> bool:
-    """A header of type session, or messages in rows of type message."""
+    """Recognises a header of type session, or messages in rows of type message."""
     return any(
         (row.get("type") == "session" and "cwd" in row and "id" in row)
         or (row.get("type") == "message" and isinstance(row.get("message"), dict) and "role" in row["message"])

@@ -1,4 +1,4 @@
-"""The known transcript formats, and which of them a file is in. `base.Format` says what a format has to provide."""
+"""The known transcript formats, and detection of a file's format. `base.Format` documents what a format provides."""
 
 from __future__ import annotations
 

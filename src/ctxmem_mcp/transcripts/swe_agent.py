@@ -1,7 +1,7 @@
-"""SWE-agent's trajectories (.traj): a JSON document whose `history` is what the model was sent and what it sent back.
+"""SWE-agent's trajectories (.traj): a JSON document whose `history` holds the model's input and output.
 
 A reply is its words, as a turn, and then its action: a call of `shell` if the reply names a command, calls of the tools
-if it names tools (since 1.0). What came back is the tool's turn. An action without an id is named after its place in
+if it names tools (since 1.0). The observation is the tool's turn. An action without an id is named after its place in
 the history (`action-2`), so that its result finds it. The system prompt, demonstrations and complaints about a reply
 that could not be read are system turns named `injected`. The last observation is in `trajectory` alone. Other agents
 that helped are threads with their names as titles.
@@ -29,7 +29,7 @@ _Call = tuple[str | None, str | None]
 
 
 def looks_like(name: str, head: str) -> bool:
-    """A document with a list named trajectory, of steps with observations."""
+    """Recognises a document with a list named trajectory, of steps with observations."""
     start = head.lstrip()
     return start[:1] == "{" and (
         name.endswith(".traj") or (_TRAJECTORY.search(start) is not None and '"observation"' in start)
@@ -62,7 +62,7 @@ def _objects(value: object) -> list[Row]:
 
 
 def _history_from_steps(steps: list[Row]) -> Iterator[Row]:
-    """Yields the entries that the steps were made of. The first step's query holds what it was asked."""
+    """Yields the entries that the steps were made from. The first step's query holds the request."""
     yield from _objects(steps[0].get("query")) if steps else ()
     for step in steps:
         yield from _entries_from_step(step)
@@ -79,7 +79,7 @@ def _observation_entry(step: Row) -> Iterator[Row]:
 
 
 def _complete_from_steps(entries: list[Row], steps: list[Row]) -> list[Row]:
-    """Returns a history that was cut off, followed by what the steps have after it.
+    """Returns a history that was cut off, followed by the entries of the steps after it.
 
     Its last entry may be cut off too, so it is replaced from the steps, unless it precedes all of them. Replies without
     an action are no steps.

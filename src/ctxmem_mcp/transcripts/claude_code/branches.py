@@ -1,4 +1,4 @@
-"""The branches of a Claude Code session: the conversation as it stands, and those that a rewind abandoned.
+"""The branches of a Claude Code session: the current one, and those that a rewind abandoned.
 
 A rewind shows as a prompt whose parent already has another prompt after it. An exchange is a prompt with the rows up to
 the next prompt. Within an exchange rows stay in file order: parallel calls fork the tree of rows there, and every fork

@@ -1,7 +1,7 @@
-"""Continues in a Claude Code session file from where it was read up to, without the lines before.
+"""Parses the lines appended to a Claude Code session file without the lines before them.
 
-Appended rows usually continue the exchange that the file ended in; then their turns follow the turns already known.
-The rows show whether it is so, because each names its parent. If it is not (a rewind, history appended again, rows of
+Appended rows usually continue the exchange that the file ended in; then their turns follow the turns already known. The
+rows show whether they do, because each names its parent. If they don't (a rewind, history appended again, rows of
 another session or a sub-agent, a queue operation), `resume` returns None and the whole file has to be parsed. The state
 holds ids and hashes, none of the text.
 """

@@ -2,8 +2,8 @@
 
 The conversation is in rows of type `user` and `assistant`, with one content block a row or several. Text is a turn; so
 are thinking (an assistant turn named `thinking`), a call (an assistant turn with the tool's name, its input as JSON)
-and a result (a tool turn). What the host writes in the user's place becomes a system turn: named `recap` if it
-summarises what the host compacted, `injected` otherwise. Sub-agents are threads. A row appended twice counts once.
+and a result (a tool turn). The host's text in the user's place becomes a system turn: named `recap` if it summarises a
+compacted part, `injected` otherwise. Sub-agents are threads. A row appended twice counts once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _COMMAND_PREFIX = "/"
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Rows with a sessionId beside a type, as no other agent writes them."""
+    """Recognises rows that have a sessionId beside a type; no other agent writes these."""
     return name.endswith(".jsonl") and any("sessionId" in row and "type" in row for row in first_rows(head))
 
 
@@ -157,7 +157,7 @@ def _turns_from_row(row: Row) -> Iterator[NewTurn]:
 
 
 def _attributed(turn: NewTurn, row: Row) -> NewTurn:
-    """Returns the turn under its author: what the host writes in another's place becomes a system turn."""
+    """Returns the turn under its author: the host's text in another's place becomes a system turn."""
     if turn.role == "assistant" and row.get("isApiErrorMessage"):
         return replace(turn, role="system", name=INJECTED)
     if turn.role != "user":
@@ -172,9 +172,9 @@ def _attributed(turn: NewTurn, row: Row) -> NewTurn:
 
 
 def _turns_from_attachment(row: Row, said_at: str | None) -> Iterator[NewTurn]:
-    """Yields what came beside the conversation.
+    """Yields the turns of an attachment.
 
-    That is a prompt typed while the agent was busy, a hook's text for the model, or a file or lines that the user
+    It is a prompt typed while the agent was busy, a hook's text for the model, or a file or lines that the user
     mentioned or changed; these are preceded by their path.
     """
     attachment = row.get("attachment")
@@ -209,7 +209,7 @@ def _dequeued_prompts(main: list[NumberedRow]) -> list[NumberedRow]:
     """Returns, as user rows, the prompts typed while the agent was busy that no other row repeats.
 
     They were taken off the queue and reached the model, but older versions log them only as queue operations. Their
-    place is where they were taken off: so what was read of a file before stays the same when the file grows.
+    place is where they were taken off, so that the turns already read stay the same when the file grows.
     """
     queue: list[NumberedRow] = []
     taken: list[tuple[int, NumberedRow]] = []

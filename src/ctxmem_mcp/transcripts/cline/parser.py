@@ -32,7 +32,7 @@ _ENVIRONMENT_TAG = "<environment_details>"
 
 
 def looks_like(name: str, head: str) -> bool:
-    """A file of such a name, or a list of messages in which the host describes its environment."""
+    """Recognises the two file names, or a list of messages in which the host describes its environment."""
     start = head.lstrip()
     if name.endswith(CLINE_SESSION_SUFFIX):
         return start[:1] == "{" and '"messages"' in head
@@ -119,7 +119,7 @@ class _MessageReader:
         """Returns a result without its text yet, paired with the pending call of that tool.
 
         A single pending call is the one meant even if it has another name. If no call fits or the names differ, the
-        header is kept, as it says what the turn's name does not.
+        header is kept, because the turn's name does not say the same.
         """
         calls = [call for call in self._pending if call.name == tool] or self._pending
         if calls and (calls[0].name == tool or len(calls) == 1):

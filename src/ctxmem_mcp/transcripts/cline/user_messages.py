@@ -62,7 +62,7 @@ def _elements(text: str) -> Iterator[_Element]:
 
 
 def _find_closing(text: str, tag: str, at: int) -> int:
-    """Returns where the closing tag is that ends a word; -1 if there is none."""
+    """Returns the position of the closing tag, which whitespace or the end of the text follows; -1 if there is none."""
     closing = f"</{tag}>"
     found = text.find(closing, at)
     while found >= 0 and not text[found + len(closing) : found + len(closing) + 1].isspace():
@@ -125,7 +125,7 @@ def _turns_outside(text: str, said_at: str | None, tagged: bool) -> Iterator[New
 
 
 def turns_from_result(empty: NewTurn, text: str) -> Iterator[NewTurn]:
-    """Yields a result, and after it what the user added to it or said instead.
+    """Yields a result, and after it the user's feedback, or the user's answer in its place.
 
     Args:
         empty: the result's turn without its text, or with no more than its header.

@@ -1,7 +1,7 @@
 """Keeps one of each turn that Codex logs twice.
 
-An event gives way to the item with the same text; an event without such an item is kept, as the only record of it. Of
-what the host hands the model after a compaction, only what is new is kept.
+An event is dropped if an item has the same text; without such an item it is kept, as the only record of its turn. Of
+the history that the host sends the model after a compaction, only new parts are kept.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ctxmem_mcp.models import INJECTED
 from ctxmem_mcp.transcripts.codex.rows import ASSISTANT, CALL, HOST, PLAN, RESULT, SUMMARY, THOUGHT, USER, LoggedTurn
 
 _MATCHED_BY_POSITION = (USER, ASSISTANT, THOUGHT)
-# The host's text in the user's place has an item with the same text; what else it shows has none.
+# The host's text in the user's place has an item with the same text; its other messages to the screen have none.
 _MATCHED_BY_TEXT = (*_MATCHED_BY_POSITION, HOST)
 
 
 def deduplicate(logged: Sequence[LoggedTurn]) -> list[LoggedTurn]:
-    """Returns the turns in the same order, each once; what the host wrote in the user's place as the host's."""
+    """Returns the turns in the same order, each once; the host's text in the user's place is marked as the host's."""
     item_of = _match_events(logged)
     replies = " ".join(one.turn.content for one in logged if one.kind == ASSISTANT and not one.is_event)
     kept = [
@@ -80,7 +80,7 @@ def _can_attribute(logged: Sequence[LoggedTurn]) -> bool:
 
 
 def _attribute_to_host(logged: Sequence[LoggedTurn], shown: set[int]) -> Iterator[LoggedTurn]:
-    """Marks as the host's what stands in the user's place between two tasks and was never shown on the screen.
+    """Marks as the host's each user message between two tasks that was never shown on the screen.
 
     Args:
         logged: the turns.

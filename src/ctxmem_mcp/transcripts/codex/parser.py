@@ -1,9 +1,9 @@
 """Codex's session files ("rollouts"): one JSON object a line, items of the conversation and events for the screen.
 
-What the model was sent and sent back is in `response_item` rows; an event counts only if no item has the same text.
-Text is a turn; so are a reasoning summary (an assistant turn named `thinking`), a call and a result. AGENTS.md, the
-environment and all other text of the host or of other agents are system turns named `injected`; what a compaction left
-is named `recap`. Encrypted reasoning, settings, token counts and the system prompt are left out. Turns that the user
+The model's input and output are in `response_item` rows; an event counts only if no item has the same text. Text is a
+turn; so are a reasoning summary (an assistant turn named `thinking`), a call and a result. AGENTS.md, the environment
+and all other text of the host or of other agents are system turns named `injected`; the remains of a compaction are
+named `recap`. Encrypted reasoning, settings, token counts and the system prompt are left out. Turns that the user
 rolled back are in `abandoned_branches`. Rows from before 2025-08 have no payload; they are read the same way.
 """
 
@@ -29,7 +29,7 @@ _TASK_ENDS = ("task_complete", "turn_complete", "turn_aborted")
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Rows of a rollout's own types; without payloads, a session's first row, or rows of calls."""
+    """Recognises rows of a rollout's own types; without payloads, a session's first row, or rows of calls."""
     found = first_rows(head)
     if any(row.get("type") in _ROW_TYPES and isinstance(row.get("payload"), dict) for row in found):
         return True

@@ -1,8 +1,8 @@
 """The turns in one row of a Codex rollout.
 
-`response_item` rows are what the model was sent and what it sent back. `event_msg` rows tell the screen, mostly the
-same things, so that most are logged twice: `deduplication` sorts that out. The long tail of tools is read by the shape
-that their rows share: an id, a name, the arguments, the output.
+`response_item` rows are the model's input and output. `event_msg` rows are for the screen, mostly with the same
+content, so that most turns are logged twice: `deduplication` removes the second. The long tail of tools is read by the
+shape that their rows share: an id, a name, the arguments, the output.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class LoggedTurn:
         kind: USER, ASSISTANT, CALL ...
         turn: the turn.
         is_text: it was text, and is not JSON of something else.
-        is_event: the row told the screen; an item may log the same turn.
+        is_event: the row was for the screen; an item may log the same turn.
         between_tasks: no task was running, which is when a host sends its own context.
     """
 
@@ -137,7 +137,7 @@ def _event_parts(event: Row) -> Iterator[_Part]:
 
 
 def _compacted_parts(body: Row) -> Iterator[_Part]:
-    """Yields what the model was left with; `deduplication` drops from it what the file says before."""
+    """Yields the history after a compaction; `deduplication` drops the parts that the file holds before."""
     history = body.get("replacement_history")
     for message in (body, *(history if isinstance(history, list) else ())):
         if isinstance(message, dict):

@@ -1,9 +1,9 @@
 """Conversations of Cursor's editor, as `capture.cursor_db` reads them from its database into one JSON document.
 
 The document is a list of conversations, each with its composer (the conversation's header) and its messages by id. The
-composer's list of messages says which there are and in what order; in older ones it holds the messages themselves. A
-message of type 1 is the user's; others hold thoughts, words, and a call with its result. Each conversation is a thread
-of a transcript without turns. The context that was sent along with a message is left out.
+composer lists the conversation's messages in order; in older ones the list holds the messages themselves. A message of
+type 1 is the user's; others hold thoughts, words, and a call with its result. Each conversation is a thread of a
+transcript without turns. The context that was sent along with a message is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _USER_TYPE = 1
 
 
 def looks_like(name: str, head: str) -> bool:
-    """The document that `capture.cursor_db` makes."""
+    """Recognises the document that `capture.cursor_db` makes."""
     return head.lstrip().startswith(f'{{"{CONVERSATIONS_KEY}"')
 
 

@@ -1,9 +1,9 @@
 """Cursor's transcripts as JSON Lines: a message a line, in a project's folder `agent-transcripts`.
 
-A message's content is blocks as Anthropic has them, without ids. What the user asked is in `<user_query>` tags and is
-the user's turn; what Cursor puts beside it is a system turn named `injected`; `<timestamp>` is the message's time.
+A message's content is blocks as Anthropic has them, without ids. The user's text is in `<user_query>` tags and is the
+user's turn; the text that Cursor puts beside it is a system turn named `injected`; `<timestamp>` is the message's time.
 Cursor writes no results, no thoughts and no other times; where it removed something, its `[REDACTED]` stays as it is.
-Rows that say that a turn has ended are left out: Cursor deletes them again.
+Rows of type `turn_ended` are left out: Cursor deletes them again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Lines with a role beside a message, or so far only the row that says that a turn has ended."""
+    """Recognises lines with a role beside a message, or a row of type `turn_ended`, which may be all there is yet."""
     return name.endswith(".jsonl") and any(
         (row.get("role") in _ROLES and isinstance(row.get("message"), dict)) or row.get("type") == _TURN_ENDED
         for row in first_rows(head)

@@ -7,7 +7,7 @@ from ctxmem_mcp.transcripts.cursor import ide_db, jsonl_transcript, text_transcr
 
 
 def looks_like(name: str, head: str) -> bool:
-    """A file in any of the three forms."""
+    """Recognises the three forms."""
     return any(form.looks_like(name, head) for form in (jsonl_transcript, text_transcript, ide_db))
 
 

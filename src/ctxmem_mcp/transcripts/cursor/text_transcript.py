@@ -23,7 +23,7 @@ _MARK = re.compile(rf"\[({_THOUGHT}|{_CALL}|Tool result)\](?: (.*))?")
 
 
 def looks_like(name: str, head: str) -> bool:
-    """A text file whose first line names a speaker."""
+    """Recognises a text file whose first line names a speaker."""
     first = next((line for line in head.split("\n") if line.strip()), "")
     return name.endswith(".txt") and first.rstrip() in _SPEAKERS
 

@@ -30,7 +30,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """What a speaker's line says.
+    """The fields of a speaker's line.
 
     Attributes:
         label: User, Agent, Assistant (older files' name for Agent) or Recap.
@@ -81,7 +81,7 @@ class _EarliestTimes:
 
 
 def parse_speaker(line: str) -> Speaker | None:
-    """Returns what a speaker's line says; None for any other line."""
+    """Parses a speaker's line; returns None for any other line."""
     found = _SPEAKER_LINE.fullmatch(line) if line.startswith(("_**", "### ")) else None
     if found is None:
         return None
