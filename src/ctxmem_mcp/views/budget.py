@@ -1,8 +1,8 @@
-"""Fits a view into its budget: which turns are quoted, how much the outline says. Pure; asks nothing, fetches nothing.
+"""Fits a view into its budget: which turns are quoted, and how detailed the outline is. Pure: no I/O, no ranking.
 
-The budget is spent in this order: our own lines that must be there (the tiling), what the ranking chose, then more
-words in the outline (never over its share), then again quotes. What was estimated is counted exactly at the end,
-over the whole text, and the least wanted quotes go until it fits: a view never counts more than its budget.
+The budget is spent in this order: the lines that the tiling requires, the excerpts in the order of the ranking, more
+detail in the outline (up to its share), then further excerpts. Excerpts are selected by estimate. The whole text is
+counted exactly at the end, and the lowest-ranked excerpts are dropped until it fits: a view never exceeds its budget.
 """
 
 from __future__ import annotations
@@ -37,29 +37,30 @@ from ctxmem_mcp.views.render import (
     quote_text,
 )
 
-# The outline may take this share of the budget, and is granted the smaller one before any quote is chosen.
+# The outline may take up to the first share of the budget. The second is set aside before excerpts are selected.
 OUTLINE_SHARE_MAX = 0.2
 OUTLINE_SHARE_GRANTED = 0.1
-# What our own lines cost, for choosing; the exact count comes later.
+# Estimated tokens of the generated lines, for selecting excerpts. The exact count follows.
 TURN_HEADER_TOKENS = 9
 GAP_TOKENS = 9
-# No line more in the outline costs less.
+# More detail in the outline costs at least this many tokens.
 DETAIL_TOKENS_MIN = 5
+# Estimated tokens of the line of an expanded leaf.
 LEAF_LINE_TOKENS = 24
-# Each try at filling what is left of the budget lays the whole view out again; the last hundredth is not worth it.
+# Each attempt to fill the rest of the budget lays out the whole view again; the last hundredth is not worth it.
 REFILLS_MAX = 4
 REFILL_SHARE = 0.01
 
 
 class ExcerptRef(NamedTuple):
-    """A stretch of a turn that might be shown."""
+    """A span of a turn that may be shown. index: the turn's."""
 
     index: int  # type: ignore[assignment]
     span: CharSpan
 
 
 class ExcerptGroup(NamedTuple):
-    """Quotes that are shown together or not at all (a call with its result), best units first."""
+    """Excerpts that are shown together or not at all, such as a tool call and its result."""
 
     excerpts: tuple[ExcerptRef, ...]
 
@@ -80,8 +81,11 @@ def clip(group: ExcerptGroup, turns: Mapping[int, Turn]) -> ExcerptGroup:
 
 
 class RenderedItem(NamedTuple):
-    """An item as it is rendered. said: the time that was told last, after it. Every item's lines begin with '[',
-    indented or not, so that their tokens sum up to those of the whole text."""
+    """The text of an item, the last timestamp printed up to its end, and its tokens.
+
+    The first line of each item begins with '[', possibly indented, so the tokens of the items add up to those of the
+    whole text.
+    """
 
     text: str
     last_time: str
@@ -90,11 +94,21 @@ class RenderedItem(NamedTuple):
 
 @dataclass(slots=True)
 class FitInput:
-    """Everything a fit may use. turns: every turn in `units` with its content, by index.
+    """The input of `fit`.
 
-    kinds: what the outline is asked to tell of collapsed sections (empty: whatever fits). merging: neighbouring
-    collapsed nodes share a line, whatever their levels. checks: digits of the turns that spans end at, where these lie
-    on another branch than the head's.
+    Attributes:
+        snapshot: The branch's tree.
+        groups: The excerpts, best first.
+        turns: Each turn in `groups`, with its content, by index.
+        summary_of: Returns the summary of a node.
+        count: Counts tokens.
+        outline_share: The maximum share of the budget for the outline.
+        kinds: The kinds of highlights that the outline should contain; empty for whatever fits.
+        merge_neighbours: Whether adjacent collapsed nodes of any level share a line.
+        checks: Check digits by turn index, for turns at which a displayed range ends; only for a branch other than the
+            head's, where the range needs them.
+        render_cache: Items rendered before. The attempts at one view have nearly all of their items in common.
+        tile_cache: Leaves tiled before.
     """
 
     snapshot: TreeSnapshot
@@ -106,15 +120,21 @@ class FitInput:
     kinds: HighlightKinds = NO_KIND_FILTER
     merge_neighbours: bool = False
     checks: Mapping[int, str] = field(default_factory=dict)
-    # What was rendered and tiled already: the tries at one view have nearly all of their items in common.
     render_cache: dict[object, RenderedItem] = field(default_factory=dict)
     tile_cache: TileCache = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class FitResult:
-    """The text, what it is made of, and its exact token count (without any header of the caller's). wanted: nodes that
-    a better summary is wanted of."""
+    """The fitted view.
+
+    Attributes:
+        text: The text, without the header line.
+        items: The items of the text.
+        tokens: The exact token count of the text.
+        taken: Positions of the groups that are shown.
+        summary_requests: Nodes that need a better summary; set by the caller.
+    """
 
     text: str
     items: list[Item]
@@ -124,7 +144,16 @@ class FitResult:
 
 
 def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int], budget: int) -> list[int]:
-    """Positions of the units that fit a budget by estimate, greedily in the order given (best first)."""
+    """Selects excerpts by estimate, greedily.
+
+    Args:
+        groups: The excerpts, best first.
+        leaf_first: Returns the index of the first turn of the leaf that contains a turn.
+        budget: Tokens.
+
+    Returns:
+        Positions of the selected groups, ascending.
+    """
     taken: list[int] = []
     leaves: set[int] = set()
     turns: set[int] = set()
@@ -134,7 +163,7 @@ def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int],
         new_leaves = {leaf_first(index) for index in new_turns} - leaves
         cost = group.tokens + LEAF_LINE_TOKENS * len(new_leaves)
         for index in new_turns:
-            # A turn beside one that is shown needs no gap line of its own; between two, it saves one.
+            # A turn next to a shown one needs no gap line; between two shown ones it saves one.
             cost += TURN_HEADER_TOKENS + GAP_TOKENS * (1 - (index - 1 in turns) - (index + 1 in turns))
         if cost <= left:
             left -= cost
@@ -147,11 +176,19 @@ def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int],
 
 
 def fit(spec: FitInput, budget: int) -> FitResult | int:
-    """The view's text within `budget` tokens, or the smallest budget that would hold any view."""
+    """Fits a view into a budget.
+
+    Args:
+        spec: The tree, the excerpts and the summaries.
+        budget: Tokens, not counting the header line.
+
+    Returns:
+        The view, or the smallest budget that fits any view of this branch.
+    """
     open_budget = round(budget * (1 - OUTLINE_SHARE_GRANTED))
     taken = greedy_fit(spec.groups, spec.snapshot.leaf_first, open_budget)
     if not spec.kinds and _PageLayout(spec, taken).outline_tokens() > budget - open_budget:
-        # So many quotes so far apart, that the way down to each would take the room of others.
+        # The excerpts are so far apart that the outline down to each would displace others.
         spec = replace(spec, merge_neighbours=True)
     while True:
         layout = _PageLayout(spec, taken)
@@ -162,7 +199,7 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
             return _outline_only(spec, budget)
         taken = _drop_last(spec, taken, tokens - budget)
     if not spec.kinds:
-        # Titles first, then quotes; what is left over goes to a fuller outline.
+        # Titles first, then excerpts; the remainder is for a more detailed outline.
         tokens = layout.add_outline_detail(budget, tokens, Detail.TITLES)
         layout, tokens = _fill_remaining(layout, spec, budget, tokens)
     tokens = layout.add_outline_detail(budget, tokens)
@@ -171,8 +208,7 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
 
 
 def _fill_remaining(layout: _PageLayout, spec: FitInput, budget: int, tokens: int) -> tuple[_PageLayout, int]:
-    """The page with as many of the units passed over as there is room for: each time as many as it seems to hold, for
-    what is left turns out to be more than was thought."""
+    """Adds further excerpts while they fit. Repeated, because the remaining budget usually exceeds the estimate."""
     for _ in range(REFILLS_MAX):
         extended, counted = _fill_once(layout, spec, budget, tokens)
         if extended is layout:
@@ -198,7 +234,7 @@ def _fill_once(layout: _PageLayout, spec: FitInput, budget: int, tokens: int) ->
 
 
 def _outline_only(spec: FitInput, budget: int) -> FitResult | int:
-    """Without any quote, and the outline as coarse as it goes."""
+    """A view without excerpts, with the coarsest outline; or the smallest budget if even that does not fit."""
     coarse = replace(spec.snapshot, expanded=frozenset())
     layout = _PageLayout(replace(spec, snapshot=coarse, groups=(), tile_cache={}), [])
     smallest = spec.count(layout.text())
@@ -208,7 +244,7 @@ def _outline_only(spec: FitInput, budget: int) -> FitResult | int:
 
 
 def _drop_last(spec: FitInput, taken: list[int], excess: int) -> list[int]:
-    """Drops the least wanted units worth about `excess` tokens, at least one."""
+    """Drops the lowest-ranked groups of about `excess` tokens in total, at least one."""
     kept = list(taken)
     while kept and excess > 0:
         excess -= spec.groups[kept.pop()].tokens + TURN_HEADER_TOKENS
@@ -219,7 +255,7 @@ _Key = tuple[str, int, int]
 
 
 class _PageLayout:
-    """A laid-out view: its items, how much each outline item says, and the lines that gives."""
+    """A view: its items, the detail of each outline item, and the rendered lines."""
 
     def __init__(
         self,
@@ -248,7 +284,7 @@ class _PageLayout:
                 self._rendered.append(self._render_outline(item, detail))
 
     def with_groups(self, more: Sequence[int]) -> _PageLayout:
-        """The same page with more units on it."""
+        """Returns this layout with more groups."""
         groups, taken = self._spec.groups, sorted([*self.taken, *more])
         indexes = {excerpt.index for i in more for excerpt in groups[i].excerpts}
         beside = [groups[j] for j in taken if any(excerpt.index in indexes for excerpt in groups[j].excerpts)]
@@ -292,13 +328,13 @@ class _PageLayout:
         return expanded_line(item, detail, self._spec.summary_of, self._spec.kinds)
 
     def add_outline_detail(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:
-        """Lets the outline say more, up to `most`, while its share and the budget allow; gives the exact count then."""
+        """Adds detail to the outline, up to `most`, within its share and the budget. Returns the exact token count."""
         cap = round(budget * self._spec.outline_share)
         spent = self.outline_tokens()
         for i, detail in self._detail_steps(most):
             least = DETAIL_TOKENS_MIN if detail > Detail.TITLES else 1
             if spent + least > cap or tokens + least > budget:
-                continue  # rendered and counted for nothing
+                continue  # saves rendering and counting a line that cannot fit
             lines = self._render_outline(self._outline_item(i), detail)
             more = lines.tokens - self._rendered[i].tokens
             if spent + more > cap or tokens + more > budget or detail < self._details[i]:
@@ -306,7 +342,7 @@ class _PageLayout:
             self._details[i], self._rendered[i] = detail, lines
             spent, tokens = spent + more, tokens + more
         counted = self._spec.count(self.text())
-        while counted > budget:  # parts counted alone may sum up to less than the whole
+        while counted > budget:  # the parts may add up to fewer tokens than the whole
             i = max(self._details, key=lambda i: self._details[i])
             self._details[i] = Detail(self._details[i] - 1)
             self._rendered[i] = self._render_outline(self._outline_item(i), self._details[i])
@@ -319,7 +355,7 @@ class _PageLayout:
         return item
 
     def _detail_steps(self, most: Detail) -> list[tuple[int, Detail]]:
-        """What the outline would like to say, most wanted first."""
+        """The possible additions to the outline, most useful first."""
         collapsed = [i for i, item in enumerate(self.items) if isinstance(item, Collapsed)]
         expanded = [i for i, item in enumerate(self.items) if isinstance(item, Expanded)]
         by_size = sorted(collapsed, key=lambda i: -self._tokens_of(i))
@@ -335,7 +371,7 @@ class _PageLayout:
         return [(i, detail) for i, detail in steps if detail <= most]
 
     def _has_requested_highlights(self, i: int) -> bool:
-        """Whether an item has something to tell of what is asked for."""
+        """Whether an item has highlights of the requested kinds."""
         item, kinds = self.items[i], self._spec.kinds
         if not kinds or (isinstance(item, Expanded) and item.node.level):
             return False
@@ -360,7 +396,7 @@ def _key(item: Item) -> _Key:
 
 
 def quotes_by_turn(groups: Sequence[ExcerptGroup], turns: Mapping[int, Turn]) -> dict[int, Quote]:
-    """The quotes of these units, by turn."""
+    """Joins the excerpts of each turn to a quote, by turn index."""
     spans: dict[int, list[CharSpan]] = {}
     for group in groups:
         for excerpt in group.excerpts:

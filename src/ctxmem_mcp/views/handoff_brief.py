@@ -1,19 +1,19 @@
-"""A brief for the next run, made of what the summaries tell: no model, nothing that was not said. Pure.
+"""Builds a brief for the next run from the summaries: no model, and nothing that is not in the conversation. Pure.
 
-    Goal                    what was asked for first, and last
-    The user's terms        what the user said must, mustn't or shall be
-    Decisions               who took them
-    Changed                 files, and what in them
-    Errors                  and how each ended
-    What came of it         commands that worked, results
+    Goal                    the first request and the latest ones
+    The user's terms        requirements and constraints that the user stated
+    Decisions               each with who made it
+    Changed                 files, and what changed in them
+    Errors                  each with how it ended
+    What came of it         successful commands, results
     Open at the end         errors without an ending
     Where to look           sections with their ids
-    In the user's words     what was asked for, verbatim
-    Errors word for word    the newest
-    The last words          of the user and of the agent, verbatim
+    In the user's words     the requests, verbatim
+    Errors word for word    the newest errors, verbatim
+    The last words          the last message of the user and of the agent, verbatim
 
-Every line says which turn it comes from. The parts share the budget; what one doesn't need goes to the others, and what
-none needs to the user's words and then to the errors'.
+Each line names its turn. The parts share the budget. Tokens that a part does not need are available to the others; the
+remainder is for quotes of the user's requests and then of the errors.
 """
 
 from __future__ import annotations
@@ -29,58 +29,75 @@ from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text
 
 Section = tuple[Node, Summary]
-# An error that no line says was settled is called open only where nothing came after it that could have settled it.
+# An error without an ending counts as open only in the last sections: later turns may have fixed an earlier one.
 OPEN_SECTIONS = 2
 _EDITED = re.compile(r"([\w./@-]*\w)(?: \(([^)]*)\))?(?:, |$)")
-NAMES_PER_FILE = 6
+NAMES_PER_FILE_MAX = 6
 
 
-# Kept for what was said last, word for word; and how much it may have where there is room.
+# The share of the budget set aside for the last messages, and the maximum share if there is room.
 LAST_MESSAGES_SHARE = 0.3
 LAST_MESSAGES_SHARE_MAX = 0.6
-# A request is quoted where its line says less than it does by so many characters.
+# A request is quoted if its highlight is shorter by more than this many characters.
 OMITTED_CHARS_MIN = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """place: the turn it comes from, and which of that turn's lines it is."""
+class BriefLine:
+    """A line of the brief. place: the turn that it comes from, and its number among the highlights."""
 
     place: tuple[int, int]
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """lines: most wanted first. share: of the budget, before what others leave over."""
+class BriefPart:
+    """A part of the brief. share: its share of the budget, before others' remainders. lines: most important first."""
 
     title: str
     share: float
-    lines: list[Line]
+    lines: list[BriefLine]
 
 
 @dataclass(frozen=True, slots=True)
 class BriefQuotes:
-    """What is quoted: of each side the last, in order; where room is left over, more of that (longer), then what the
-    user asked for and the errors, most wanted first."""
+    """The verbatim parts of a brief.
+
+    Attributes:
+        last: The last message of the user and of the agent, in order.
+        extended: The same with more of their text, shown if there is room.
+        requests: The user's requests, most important first, shown if there is room.
+        errors: Errors, most important first, shown if there is room after the requests.
+    """
 
     last: Sequence[Quote] = ()
-    longer: Sequence[Quote] = ()
-    asked: Sequence[Quote] = ()
+    extended: Sequence[Quote] = ()
+    requests: Sequence[Quote] = ()
     errors: Sequence[Quote] = ()
 
 
 def build_brief(
-    sections: Sequence[Section], words: BriefQuotes, note: str | None, budget: int, count: Callable[[str], int]
+    sections: Sequence[Section], quotes: BriefQuotes, note: str | None, budget: int, count: Callable[[str], int]
 ) -> str:
-    """The text, never over `budget` tokens: as much of each part as fits, and the words."""
-    parts, room, last = [part for part in _parts(sections) if part.lines], budget, words.last
+    """Builds the text of a brief.
+
+    Args:
+        sections: The nodes of the branch with their summaries, in order.
+        quotes: The verbatim parts.
+        note: A note of the agent to include at the top.
+        budget: Maximum tokens of the text.
+        count: Counts tokens.
+
+    Returns:
+        As much of each part as fits.
+    """
+    parts, room, last = [part for part in _parts(sections) if part.lines], budget, quotes.last
     while True:
-        taken = _taken(parts, room, count)
-        text = _text(parts, taken, note) + _quotes(BriefQuotes(last))
+        taken = _select_lines(parts, room, count)
+        text = _parts_text(parts, taken, note) + _quotes_text(BriefQuotes(last))
         over = count(text) - budget
         if over <= 0:
-            return _filled(_text(parts, taken, note), replace(words, last=last), budget, count)
+            return _add_quotes(_parts_text(parts, taken, note), replace(quotes, last=last), budget, count)
         if room > 0:
             room -= over + 1
         elif last:
@@ -89,57 +106,65 @@ def build_brief(
             return PREFACE + "\n"
 
 
-def _filled(text: str, words: BriefQuotes, budget: int, count: Callable[[str], int]) -> str:
-    """The text with the last words, and as many of the others as there is room for."""
-    kept = BriefQuotes(words.last)
-    if count(text + _quotes(BriefQuotes(words.longer))) <= budget:
-        kept = BriefQuotes(words.longer)
-    best = text + _quotes(kept)
+def _add_quotes(text: str, quotes: BriefQuotes, budget: int, count: Callable[[str], int]) -> str:
+    """The text with the last messages and as many of the other quotes as fit."""
+    chosen = BriefQuotes(quotes.last)
+    if count(text + _quotes_text(BriefQuotes(quotes.extended))) <= budget:
+        chosen = BriefQuotes(quotes.extended)
+    best = text + _quotes_text(chosen)
     left = budget - count(best)
-    for quoted, of_user in [*((quoted, True) for quoted in words.asked), *((quoted, False) for quoted in words.errors)]:
-        if count(quote_text(quoted, TimestampPrinter(), counting=True)) > left:
+    for quote, is_request in [
+        *((quote, True) for quote in quotes.requests),
+        *((quote, False) for quote in quotes.errors),
+    ]:
+        if count(quote_text(quote, TimestampPrinter(), always_count=True)) > left:
             continue
-        fuller = replace(kept, asked=[*kept.asked, quoted]) if of_user else replace(kept, errors=[*kept.errors, quoted])
-        longer = text + _quotes(fuller)
+        if is_request:
+            more = replace(chosen, requests=[*chosen.requests, quote])
+        else:
+            more = replace(chosen, errors=[*chosen.errors, quote])
+        longer = text + _quotes_text(more)
         if (cost := count(longer)) <= budget:
-            kept, best, left = fuller, longer, budget - cost
+            chosen, best, left = more, longer, budget - cost
     return best
 
 
 def request_turns(sections: Sequence[Section]) -> list[tuple[int, int]]:
-    """Where the user asked for something or set terms, and how many characters the lines have that tell it: the first,
-    then from the newest back."""
-    told: dict[int, int] = {}
+    """Returns the turns with requests and terms of the user, and the total characters of their highlights.
+
+    The first such turn comes first, then the others from the newest back.
+    """
+    chars: dict[int, int] = {}
     for line in _lines(sections):
         if line.role == "user" and line.kind in ("request", "decision"):
-            told[line.index] = told.get(line.index, 0) + len(line.text)
-    return [*list(told.items())[:1], *list(told.items())[:0:-1]]
+            chars[line.index] = chars.get(line.index, 0) + len(line.text)
+    return [*list(chars.items())[:1], *list(chars.items())[:0:-1]]
 
 
 def error_turns(sections: Sequence[Section]) -> list[tuple[int, str]]:
-    """Where errors were met, and what the first line of each says, from the newest back."""
-    told: dict[int, str] = {}
+    """Returns the turns with errors and the first error highlight of each, from the newest back."""
+    errors: dict[int, str] = {}
     for line in _lines(sections):
         if line.kind == "error":
-            told.setdefault(line.index, line.text)
-    return [*told.items()][::-1]
+            errors.setdefault(line.index, line.text)
+    return [*errors.items()][::-1]
 
 
 def _lines(sections: Sequence[Section]) -> list[Highlight]:
     return [line for _, summary in sections for line in summary.highlights]
 
 
-def _parts(sections: Sequence[Section]) -> list[Part]:
+def _parts(sections: Sequence[Section]) -> list[BriefPart]:
     lines = _lines(sections)
     return [
-        Part("Goal", 0.15, _goal(_of_kind(lines, "request"))),
-        Part("The user's terms", 0.1, _newest(_terms(lines))),
-        Part("Decisions", 0.08, _newest(_decisions(lines))),
-        Part("Changed", 0.08, _changed(lines)),
-        Part("Errors, and how each ended", 0.22, _errors(lines)),
-        Part("What came of it", 0.03, _newest(_of_kind(lines, "outcome"))),
-        Part("Open at the end", 0.04, _open(sections[-OPEN_SECTIONS:])),
-        Part("Where to look (expand_node)", 0.1, _where(sections)),
+        BriefPart("Goal", 0.15, _goal_lines(_of_kind(lines, "request"))),
+        BriefPart("The user's terms", 0.1, _newest_first(_terms(lines))),
+        BriefPart("Decisions", 0.08, _newest_first(_decisions(lines))),
+        BriefPart("Changed", 0.08, _changed_file_lines(lines)),
+        BriefPart("Errors, and how each ended", 0.22, _error_lines(lines)),
+        BriefPart("What came of it", 0.03, _newest_first(_of_kind(lines, "outcome"))),
+        BriefPart("Open at the end", 0.04, _open_error_lines(sections[-OPEN_SECTIONS:])),
+        BriefPart("Where to look (expand_node)", 0.1, _section_lines(sections)),
     ]
 
 
@@ -147,20 +172,20 @@ def _of_kind(lines: Sequence[Highlight], kind: HighlightKind) -> list[Highlight]
     return [line for line in lines if line.kind == kind]
 
 
-def _told(highlight: Highlight, number: int) -> Line:
-    return Line((highlight.index, number), f"- {highlight.text} (t{highlight.index} {highlight.role})")
+def _brief_line(highlight: Highlight, number: int) -> BriefLine:
+    return BriefLine((highlight.index, number), f"- {highlight.text} (t{highlight.index} {highlight.role})")
 
 
-def _newest(lines: Iterable[Highlight]) -> list[Line]:
-    """Newest first; what was said in the same words before is told once, where it was said last."""
-    told = [(number, line) for number, line in enumerate(lines)]
-    last = {line.text: number for number, line in told}
-    return [_told(line, number) for number, line in reversed(told) if last[line.text] == number]
+def _newest_first(lines: Iterable[Highlight]) -> list[BriefLine]:
+    """The newest first; of highlights with the same text only the newest."""
+    numbered = list(enumerate(lines))
+    last = {line.text: number for number, line in numbered}
+    return [_brief_line(line, number) for number, line in reversed(numbered) if last[line.text] == number]
 
 
-def _goal(requests: Sequence[Highlight]) -> list[Line]:
+def _goal_lines(requests: Sequence[Highlight]) -> list[BriefLine]:
     """The first request, then the others from the newest back."""
-    return [*map(_told, requests[:1], [0]), *_newest(requests[1:])]
+    return [*map(_brief_line, requests[:1], [0]), *_newest_first(requests[1:])]
 
 
 def _terms(lines: Iterable[Highlight]) -> list[Highlight]:
@@ -171,67 +196,74 @@ def _decisions(lines: Iterable[Highlight]) -> list[Highlight]:
     return [line for line in lines if line.kind == "decision" and (line.role != "user" or CHOICE_ARROW in line.text)]
 
 
-def _changed(lines: Iterable[Highlight]) -> list[Line]:
-    """Each file once, with what was changed in it and the last turn that did, the last changed first."""
+def _changed_file_lines(lines: Iterable[Highlight]) -> list[BriefLine]:
+    """Each file once, with the names changed in it and the last turn that did so; the last changed file first."""
     names: dict[str, dict[str, None]] = {}
     last: dict[str, int] = {}
     for line in lines:
         if line.kind != "file" or not line.text.startswith("Edited "):
             continue
-        for file, within in _EDITED.findall(line.text.removeprefix("Edited ")):
-            names.setdefault(file, {}).update(dict.fromkeys(filter(None, within.split(", "))))
+        for file, names_changed in _EDITED.findall(line.text.removeprefix("Edited ")):
+            names.setdefault(file, {}).update(dict.fromkeys(filter(None, names_changed.split(", "))))
             last[file] = line.index
-    told = {file: f" ({', '.join(list(found)[:NAMES_PER_FILE])})" if found else "" for file, found in names.items()}
+    listed = {file: ", ".join(list(found)[:NAMES_PER_FILE_MAX]) for file, found in names.items()}
     newest = sorted(last, key=lambda file: -last[file])
-    return [Line((last[file], number), f"- {file}{told[file]} (t{last[file]})") for number, file in enumerate(newest)]
+    return [
+        BriefLine((last[file], number), f"- {file}{f' ({listed[file]})' if listed[file] else ''} (t{last[file]})")
+        for number, file in enumerate(newest)
+    ]
 
 
 def _with_next(lines: Sequence[Highlight]) -> Iterator[tuple[int, Highlight, Highlight | None]]:
-    """Each line with its number and the one behind it."""
+    """Each highlight with its number and its successor."""
     for number, line in enumerate(lines):
         yield number, line, lines[number + 1] if number + 1 < len(lines) else None
 
 
-def _errors(lines: Sequence[Highlight]) -> list[Line]:
-    """The first error of each turn that reports some, and how it ended, the newest first; then those turns' others."""
-    good = [line for line in lines if line.kind == "outcome" and line.role == "tool"]
-    firsts: list[list[Line]] = []
-    others: list[Line] = []
+def _error_lines(lines: Sequence[Highlight]) -> list[BriefLine]:
+    """The first error of each turn with its ending, newest first; then the turns' other errors."""
+    good_news = [line for line in lines if line.kind == "outcome" and line.role == "tool"]
+    firsts: list[list[BriefLine]] = []
+    others: list[BriefLine] = []
     for number, line, after in _with_next(lines):
         if line.kind != "error":
             continue
         if number and lines[number - 1].kind == "error" and lines[number - 1].index == line.index:
-            others.append(_told(line, number))
+            others.append(_brief_line(line, number))
         else:
-            firsts.append([_told(line, number)])
+            firsts.append([_brief_line(line, number)])
         if after is not None and after.kind == "ending":
-            firsts[-1].append(Line((line.index, number + 1), _ended(line, after, good)))
-    return [told for first in reversed(firsts) for told in first] + others[::-1]
+            firsts[-1].append(BriefLine((line.index, number + 1), _ending_line(line, after, good_news)))
+    return [line for first in reversed(firsts) for line in first] + others[::-1]
 
 
-def _ended(error: Highlight, ending: Highlight, good: Sequence[Highlight]) -> str:
-    """How an error ended, where its section says so; else the first good news that came later. good: what tools
-    reported, in order."""
-    later = bisect_right(good, error.index, key=lambda line: line.index) if ending.text == UNRESOLVED else len(good)
-    if later < len(good):
-        return f"  later: {good[later].text} (t{good[later].index})"
+def _ending_line(error: Highlight, ending: Highlight, good_news: Sequence[Highlight]) -> str:
+    """How an error ended, according to its section; else the first good news after it.
+
+    good_news: outcomes that tools reported, in order.
+    """
+    later = len(good_news)
+    if ending.text == UNRESOLVED:
+        later = bisect_right(good_news, error.index, key=lambda line: line.index)
+    if later < len(good_news):
+        return f"  later: {good_news[later].text} (t{good_news[later].index})"
     return f"  ended: {ending.text} (t{ending.index})"
 
 
-def _open(sections: Sequence[Section]) -> list[Line]:
-    found: list[Line] = []
+def _open_error_lines(sections: Sequence[Section]) -> list[BriefLine]:
+    found: list[BriefLine] = []
     for _, summary in sections:
         for number, line, after in _with_next(summary.highlights):
             settled = after is not None and after.kind in ("ending", "error")
             if (line.kind == "error" and not settled) or (line.kind == "ending" and line.text == UNRESOLVED):
-                found.append(_told(line, number))
+                found.append(_brief_line(line, number))
     return found[::-1]
 
 
-def _where(sections: Sequence[Section]) -> list[Line]:
-    """The sections, the newest first; the open tail has no id of its own."""
+def _section_lines(sections: Sequence[Section]) -> list[BriefLine]:
+    """The sections, newest first, without the open tail, which has no id."""
     return [
-        Line((node.first, 0), "- " + node_lines(node, Detail.LINES, "", lambda _, s=summary: s).strip())  # type: ignore[misc]
+        BriefLine((node.first, 0), "- " + node_lines(node, Detail.LINES, "", lambda _, s=summary: s).strip())  # type: ignore[misc]
         for node, summary in reversed(sections)
         if node.digest
     ]
@@ -240,23 +272,23 @@ def _where(sections: Sequence[Section]) -> list[Line]:
 # ---------------------------------------------------------------- fitting
 
 
-def _taken(parts: Sequence[Part], budget: int, count: Callable[[str], int]) -> list[int]:
-    """How many lines of each part fit: its share first, then what the others leave over, part by part."""
+def _select_lines(parts: Sequence[BriefPart], budget: int, count: Callable[[str], int]) -> list[int]:
+    """The number of lines of each part that fit: first within its share, then from the remainder, part by part."""
     taken, left = [0] * len(parts), round(budget * (1 - LAST_MESSAGES_SHARE))
     for i, part in enumerate(parts):
         room = round(budget * part.share)
         while taken[i] < len(part.lines) and (cost := count(part.lines[taken[i]].text + "\n")) <= room:
             room, left, taken[i] = room - cost, left - cost, taken[i] + 1
-    growing = True
-    while growing:
-        growing = False
+    added = True
+    while added:
+        added = False
         for i, part in enumerate(parts):
             if taken[i] < len(part.lines) and (cost := count(part.lines[taken[i]].text + "\n")) <= left:
-                left, taken[i], growing = left - cost, taken[i] + 1, True
+                left, taken[i], added = left - cost, taken[i] + 1, True
     return taken
 
 
-def _text(parts: Sequence[Part], taken: Sequence[int], note: str | None) -> str:
+def _parts_text(parts: Sequence[BriefPart], taken: Sequence[int], note: str | None) -> str:
     out = [PREFACE]
     if note:
         out += ["", *note_lines(note)]
@@ -269,18 +301,18 @@ def _text(parts: Sequence[Part], taken: Sequence[int], note: str | None) -> str:
 
 
 def note_lines(note: str) -> list[str]:
-    """The note's lines, as the brief has them."""
+    """Returns the lines of the note as shown in the brief."""
     return ["Note", *(f"- {line}" for line in note.splitlines() if line.strip())]
 
 
-def _quotes(words: BriefQuotes) -> str:
+def _quotes_text(quotes: BriefQuotes) -> str:
     timestamps, out = TimestampPrinter(), ""
-    for title, quotes in (
-        ("In the user's words", words.asked),
-        ("Errors word for word", words.errors),
-        ("The last words", words.last),
+    for title, items in (
+        ("In the user's words", quotes.requests),
+        ("Errors word for word", quotes.errors),
+        ("The last words", quotes.last),
     ):
-        if quotes:
-            in_order = sorted(quotes, key=lambda quoted: quoted.turn.index)
-            out += f"\n{title}\n" + "".join(quote_text(quoted, timestamps, counting=True) for quoted in in_order)
+        if items:
+            in_order = sorted(items, key=lambda quote: quote.turn.index)
+            out += f"\n{title}\n" + "".join(quote_text(quote, timestamps, always_count=True) for quote in in_order)
     return out

@@ -1,4 +1,4 @@
-"""The first line of every text result: what the text is, as one line of JSON, counted in with the rest. Pure."""
+"""The header of every text result: one line of JSON that describes the text. Its tokens count as well. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.models import View
 
-# Counters that take long texts in slices, as tiktoken's own users must, count up to two tokens more at each cut: a
-# budget is to hold in their count as well.
-OTHERS_SLICE_CHARS, CHARS_PER_TOKEN, TOKENS_PER_CUT = 50_000, 4, 2
+# Programs that count long texts in slices, as tiktoken requires, count up to two more tokens per cut. The budget must
+# also hold by their count.
+SLICE_CHARS, CHARS_PER_TOKEN, TOKENS_PER_CUT = 50_000, 4, 2
 
 
 @dataclass(frozen=True, slots=True)
 class ViewHeader:
-    """What the header line says, but for the tokens shown. extra: further fields, put before next_cursor."""
+    """The fields of the header line, except `shown_tokens`.
+
+    Attributes:
+        conversation_id: The conversation.
+        head: Id of the last turn of the view's branch; None if it is empty.
+        turns: Number of turns that the view is of.
+        tokens: Their tokens.
+        token_budget: The budget of the view.
+        encoding: Name of the encoding that tokens are counted in.
+        next_cursor: The cursor of the next page; None on the last.
+        extra: Further fields, inserted before `next_cursor`.
+    """
 
     conversation_id: str
     head: str | None
@@ -27,6 +38,7 @@ class ViewHeader:
     extra: Mapping[str, str | int | list[str] | None] = field(default_factory=dict)
 
     def line(self, shown_tokens: int) -> str:
+        """Renders the header line, without its line end."""
         return json.dumps(
             {
                 "conversation_id": self.conversation_id,
@@ -44,12 +56,12 @@ class ViewHeader:
         )
 
     def cost(self, count: Callable[[str], int]) -> int:
-        """The most tokens that the line and its line end can take, and what others may count more than we do."""
-        cuts = self.token_budget * CHARS_PER_TOKEN // OTHERS_SLICE_CHARS
+        """Returns the maximum tokens of the line with its line end, plus what other programs may count in addition."""
+        cuts = self.token_budget * CHARS_PER_TOKEN // SLICE_CHARS
         return count(self.line(self.token_budget) + "\n") + TOKENS_PER_CUT * cuts
 
     def floor(self, text: int, count: Callable[[str], int]) -> int:
-        """The smallest budget that holds so many tokens of text under a line which names that budget."""
+        """Returns the smallest budget that fits `text` tokens below a header line that states this budget."""
         least = text + self.cost(count)
         while (more := text + replace(self, token_budget=least).cost(count)) > least:
             least = more
@@ -57,7 +69,11 @@ class ViewHeader:
 
 
 def with_header(header: ViewHeader, text: str, count: Callable[[str], int]) -> View:
-    """The view; shown_tokens is the exact count of the whole, the line that says it included."""
+    """Builds the view.
+
+    Returns:
+        The view. `shown_tokens` is the exact count of the whole text, including the header line that states it.
+    """
     shown = header.token_budget
     for _ in range(4):
         line = header.line(shown)

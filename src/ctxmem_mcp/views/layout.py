@@ -1,13 +1,13 @@
-"""What a view is made of, and the tiling: every turn of the branch exactly once, in order. Pure.
+"""The items of a view, and the tiling: each turn of the branch is in exactly one item, in order. Pure.
 
-Opened   n0-21      a node whose children follow
-Folded     n0-9     one or more neighbouring nodes, collapsed to a line
-Opened     n10-21
-Gap          t10-t12
-Quoted       t13    a turn, whole or in excerpts
-Gap          t14-t21
-Folded   n22-30
-Quoted   t31        the open tail: turns that no closed node holds yet
+Expanded   n0-21       a node whose children follow
+Collapsed    n0-9      one or more adjacent nodes, collapsed to a line
+Expanded     n10-21
+Gap            t10-t12
+Quote          t13     a turn, whole or in excerpts
+Gap            t14-t21
+Collapsed  n22-30
+Quote      t31         the open tail: turns that are not in a closed node yet
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from ctxmem_mcp.models import Node, Turn
 
 
 class CharSpan(NamedTuple):
-    """Characters start..stop of a turn's content, and what they cost in tokens. A tuple, as what is made of it in
-    hundreds for each view (Gap, Quoted, fitting.Quote) is: a frozen dataclass takes several times as long to make."""
+    """The characters start..stop of a turn's content and their number of tokens.
+
+    A tuple, like everything that is created by the hundred for each view (Gap, Quote, budget.ExcerptRef): a frozen
+    dataclass takes several times as long to create.
+    """
 
     start: int
     stop: int
@@ -33,7 +36,7 @@ class CharSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Collapsed:
-    """Neighbouring closed nodes, not opened."""
+    """Adjacent closed nodes whose turns are not shown. depth: nesting depth in the outline."""
 
     nodes: tuple[Node, ...]
     depth: int
@@ -53,14 +56,14 @@ class Collapsed:
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """A closed node whose parts follow one level deeper. It stands for no turn itself."""
+    """A closed node whose children or turns follow. It covers no turn itself."""
 
     node: Node
     depth: int
 
 
 class Gap(NamedTuple):
-    """Turns of an opened leaf, or of the open tail, that are not shown."""
+    """The turns first..last of an expanded leaf, or of the open tail, that are not shown."""
 
     first: int
     last: int
@@ -68,7 +71,7 @@ class Gap(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """A turn in its own words: stretches in order; one that covers all of it is the turn verbatim."""
+    """Verbatim text of a turn: spans in order, without overlaps. length: characters of the whole turn."""
 
     turn: Turn
     spans: tuple[CharSpan, ...]
@@ -76,14 +79,17 @@ class Quote(NamedTuple):
 
     @classmethod
     def all_of(cls, turn: Turn) -> Quote:
+        """Quotes a turn whole."""
         return cls(turn, (CharSpan(0, len(turn.content), turn.tokens),), len(turn.content))
 
     @property
     def whole(self) -> bool:
+        """Whether the quote contains all of the turn."""
         return self.spans[0].start == 0 and self.spans[-1].stop >= self.length and not self.gaps
 
     @property
     def gaps(self) -> int:
+        """The number of omissions between spans."""
         return sum(a.stop < b.start for a, b in pairwise(self.spans))
 
 
@@ -92,12 +98,16 @@ Item = Collapsed | Expanded | Gap | Quote
 
 @dataclass(frozen=True, slots=True)
 class TreeSnapshot:
-    """What is known of a branch when its view is laid out.
+    """The part of a branch's tree that the layout of a view needs.
 
-    roots: its closed nodes without a parent; nodes: by digest, at least those above every leaf in `leaves`.
-    leaves: by index of their first turn, the turns (without content) of every leaf that may be opened; the open
-    tail is among them, beginning at tail_first. length: of the branch, in turns. unfolded: inner nodes to open for
-    the outline's sake, whether or not a turn under them is shown.
+    Attributes:
+        roots: The closed nodes without a parent, in order.
+        nodes: Nodes by digest; at least all ancestors of each leaf in `leaves`.
+        leaves: The turns (without content) of each leaf that may be expanded, by the index of their first turn. The
+            open tail is one of them.
+        tail_first: Index of the first turn of the open tail.
+        length: Number of turns of the branch.
+        expanded: Digests of inner nodes to expand for a finer outline, even if no turn in them is shown.
     """
 
     roots: tuple[Node, ...]
@@ -108,7 +118,7 @@ class TreeSnapshot:
     expanded: frozenset[bytes] = frozenset()
 
     def leaf_first(self, index: int) -> int:
-        """Where the leaf begins that this turn lies in; it must be one of `leaves`."""
+        """Returns the index of the first turn of the leaf that contains this turn; the leaf must be in `leaves`."""
         if index >= self.tail_first:
             return self.tail_first
         return self._starts()[bisect_right(self._starts(), index) - 1]
@@ -117,29 +127,35 @@ class TreeSnapshot:
         return sorted(self.leaves)
 
 
-# What a leaf was tiled to, by its first turn, and for which quotes in it.
+# By first turn of a leaf: the quotes in it and the items that they gave.
 TileCache = dict[int, tuple[list[Quote], list[Item]]]
 
 
 def tile(snapshot: TreeSnapshot, shown: Mapping[int, Quote], tile_cache: TileCache | None = None) -> list[Item]:
-    """The items of a view that shows these turns, in the branch's order.
+    """Lays out a view that shows these turns.
 
-    shown: by turn index; each of these turns lies in one of ground.leaves. tiled: leaves tiled before on the same
-    ground, used where the very same quotes are shown in them; kept up to date.
+    Args:
+        snapshot: The branch's tree.
+        shown: The quotes to show, by turn index. Each turn is in one of `snapshot.leaves`.
+        tile_cache: Leaves tiled before on the same snapshot. An entry is used if the leaf shows the identical quotes;
+            new entries are added.
+
+    Returns:
+        The items, in the branch's order.
     """
     items: list[Item] = []
-    marks, tile_cache = sorted(shown), {} if tile_cache is None else tile_cache
-    _tile_nodes(snapshot, snapshot.roots, _ShownTurns(shown, marks, tile_cache), 0, items)
+    indexes, tile_cache = sorted(shown), {} if tile_cache is None else tile_cache
+    _tile_nodes(snapshot, snapshot.roots, _ShownTurns(shown, indexes, tile_cache), 0, items)
     if snapshot.tail_first < snapshot.length:
-        items += _tile_leaf(snapshot, snapshot.tail_first, snapshot.length - 1, _ShownTurns(shown, marks, tile_cache))
+        items += _tile_leaf(snapshot, snapshot.tail_first, snapshot.length - 1, _ShownTurns(shown, indexes, tile_cache))
     return items
 
 
 class _ShownTurns(NamedTuple):
-    """The quotes by turn index, these indexes in order, and the leaves tiled before."""
+    """The quotes by turn index, these indexes in order, and the cache of tiled leaves."""
 
     quotes: Mapping[int, Quote]
-    marks: Sequence[int]
+    indexes: Sequence[int]
     tile_cache: TileCache
 
 
@@ -151,11 +167,11 @@ def _tile_nodes(
     items: list[Item],
 ) -> None:
     collapsed: list[Node] = []
-    marks = shown.marks
+    indexes = shown.indexes
     for node in siblings:
-        at = bisect_left(marks, node.first)
-        marked = at < len(marks) and marks[at] <= node.last
-        if not marked and node.digest not in snapshot.expanded:
+        at = bisect_left(indexes, node.first)
+        has_shown = at < len(indexes) and indexes[at] <= node.last
+        if not has_shown and node.digest not in snapshot.expanded:
             collapsed.append(node)
             continue
         if collapsed:
@@ -172,9 +188,9 @@ def _tile_nodes(
 
 
 def _tile_leaf(snapshot: TreeSnapshot, first: int, last: int, shown: _ShownTurns) -> list[Item]:
-    """The items of the leaf first..last."""
-    marks = shown.marks
-    within = [shown.quotes[at] for at in marks[bisect_left(marks, first) : bisect_right(marks, last)]]
+    """The items of the leaf that contains the turns first..last."""
+    indexes = shown.indexes
+    within = [shown.quotes[at] for at in indexes[bisect_left(indexes, first) : bisect_right(indexes, last)]]
     known = shown.tile_cache.get(first)
     if known is None or len(known[0]) != len(within) or not all(map(is_, known[0], within)):
         known = shown.tile_cache[first] = (within, _tile_turns(snapshot.leaves[first], shown.quotes))
@@ -202,8 +218,11 @@ def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quote]) -> list[Item]
 
 
 def merge_collapsed(items: Iterable[Item]) -> list[Item]:
-    """The same turns in fewer lines: folded nodes that stand beside each other, or with no more between them than inner
-    nodes that open, become one item. Those inner nodes stand for no turn themselves and are left out."""
+    """Covers the same turns in fewer lines.
+
+    Collapsed nodes that are adjacent, or separated only by expanded inner nodes, become one item. Those inner nodes are
+    left out, because they cover no turn themselves.
+    """
     found: list[Item] = []
     between: list[Item] = []
     for item in items:
@@ -220,7 +239,7 @@ def merge_collapsed(items: Iterable[Item]) -> list[Item]:
 
 
 def covered_turns(items: Iterable[Item]) -> list[int]:
-    """The turn indexes that the items account for, in their order: for a right tiling 0, 1, 2, ..."""
+    """Returns the indexes of the turns that the items cover, in order: 0, 1, 2, ... for a correct tiling."""
     indexes: list[int] = []
     for item in items:
         if isinstance(item, Quote):
@@ -231,7 +250,7 @@ def covered_turns(items: Iterable[Item]) -> list[int]:
 
 
 def join_spans(spans: Iterable[CharSpan]) -> tuple[CharSpan, ...]:
-    """The same characters in order, neighbours made one, overlaps counted once."""
+    """Returns the same characters as sorted spans, with adjacent and overlapping spans joined."""
     joined: list[CharSpan] = []
     for span in sorted(spans, key=lambda s: (s.start, -s.stop)):
         if joined and span.start <= joined[-1].stop:

@@ -1,8 +1,8 @@
-"""Which better summaries a view asks its reader for, and what asking may cost. Pure.
+"""Requests for better summaries in a view's header. Pure.
 
-Asked is only where it matters: the conversation is several times the view, and a large part of it stands collapsed in
-it under the words it was born with. What asking costs is a few tokens of the header, set aside before the view is laid
-out; a small view keeps them for itself.
+A view requests summaries only if they matter: the conversation is several times larger than the view, and a large part
+of it is collapsed with no more than its first, extractive summary. The request takes a few tokens of the header, which
+are set aside before the view is laid out; a small view requests nothing.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from ctxmem_mcp.views.layout import Collapsed, Item
 from ctxmem_mcp.views.render import SummaryOf
 
 HEADER_FIELD = "summaries_wanted"
-# From this budget on, in a conversation of so many times its tokens.
+# The minimum budget, and the minimum size of the conversation in multiples of it.
 BUDGET_MIN, TIMES_THE_BUDGET = 8_000, 4
-# A section smaller than this is as soon opened as told better.
+# Expanding a smaller node costs no more than summarising it better.
 NODE_TOKENS_MIN = 2_000
-NAMED_MAX = 2
-# What two names take, or one of a very long conversation.
+REQUESTS_MAX = 2
+# The tokens of two node ids, or of one in a very long conversation.
 REQUEST_TOKENS = 32
 
 
 def summary_request_tokens(header: ViewHeader) -> int:
-    """What is set aside for it: nothing where it is not worth it."""
+    """Returns the tokens to set aside for requests: 0 if the view makes none."""
     long = header.tokens >= header.token_budget * TIMES_THE_BUDGET
     return REQUEST_TOKENS if long and header.token_budget >= BUDGET_MIN else 0
 
 
 def nodes_to_summarize(items: Iterable[Item], summary_of: SummaryOf) -> list[Node]:
-    """The collapsed nodes that nobody has told better yet, the largest first."""
+    """Returns collapsed nodes that have only their extractive summary, largest first, at most `REQUESTS_MAX`."""
     collapsed = [node for item in items if isinstance(item, Collapsed) for node in item.nodes]
     large = sorted((node for node in collapsed if node.tokens >= NODE_TOKENS_MIN), key=lambda node: -node.tokens)
-    # One after the other, for few of the summaries were read to the end.
-    return list(islice((node for node in large if summary_of(node).author == EXTRACTIVE), NAMED_MAX))
+    # Evaluated lazily, so that few summaries are selected.
+    return list(islice((node for node in large if summary_of(node).author == EXTRACTIVE), REQUESTS_MAX))
 
 
 def with_summary_requests(header: ViewHeader, nodes: Iterable[Node], count: Callable[[str], int]) -> ViewHeader:
-    """The heading that names as many of these nodes as what was set aside holds."""
-    most, fitting, names = header.cost(count) + summary_request_tokens(header), header, list[str]()
+    """Returns the header with the ids of as many of these nodes as fit into the tokens set aside."""
+    limit, fitting, ids = header.cost(count) + summary_request_tokens(header), header, list[str]()
     for node in nodes:
-        names.append(node.short)
-        longer = replace(header, extra={**header.extra, HEADER_FIELD: list(names)})
-        if longer.cost(count) > most:
+        ids.append(node.short)
+        longer = replace(header, extra={**header.extra, HEADER_FIELD: list(ids)})
+        if longer.cost(count) > limit:
             break
         fitting = longer
     return fitting
