@@ -173,6 +173,14 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
     assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []
 
 
+# ---------------------------------------------------------------- docs
+
+
+def test_the_generated_pages_match_the_code() -> None:
+    done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}Run: python docs/generate.py"
+
+
 # ---------------------------------------------------------------- examples/clients
 
 

@@ -22,6 +22,7 @@ app = typer.Typer(
     name="ctxmem-mcp",
     help="Lossless, hierarchical memory of agents' conversations. Without a command, serve MCP over stdio.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,7 +34,7 @@ _HOOK_AGENTS = [agent.id for agent in AGENTS.values() if agent.events]
 SETUP, CAPTURE, READ, CHANGE, SERVER = "Set up", "Capture and transfer", "Read", "Change", "Serve"
 
 Conversation = Annotated[
-    str, typer.Argument(metavar="ID", help="Conversation id, a unique prefix of one, or `last`.", show_default=False)
+    str, typer.Argument(metavar="ID", help='Conversation id, a unique prefix of one, or "last".', show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Budget = Annotated[int, typer.Option("--budget", "-b", metavar="TOKENS", min=1, help="Token budget of the output.")]
@@ -82,7 +83,7 @@ def demo() -> None:
 def import_(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Transcripts, `.ctxmem` files, or folders.", show_default=False),
+        typer.Argument(metavar="PATH", help="Transcripts, `.ctxmem` files, or folders.", show_default=False),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Import every session that agents keep on this machine.")
@@ -112,7 +113,7 @@ def watch(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...", help="Transcripts or folders; default: those of all agents.", show_default=False
+            metavar="PATH", help="Transcripts or folders; default: those of all agents.", show_default=False
         ),
     ] = None,
     every: Annotated[
@@ -131,7 +132,7 @@ def watch(
 def export_(
     conversation: Conversation,
     path: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Default: the id with .ctxmem.", show_default=False)
+        Path | None, typer.Argument(metavar="FILE", help="Default: the id with .ctxmem.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Json = False,
@@ -146,9 +147,7 @@ def export_(
 @app.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CAPTURE)
 def hook(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help=f"{', '.join(_HOOK_AGENTS)}.")],
-    event: Annotated[
-        str | None, typer.Argument(metavar="[EVENT]", help="The event, if stdin does not name it.")
-    ] = None,
+    event: Annotated[str | None, typer.Argument(metavar="EVENT", help="The event, if stdin does not name it.")] = None,
 ) -> None:
     """Capture one event of an agent; agents run this.
 
@@ -205,7 +204,7 @@ def show(
 def context(
     conversation: Conversation,
     query: Annotated[
-        str | None, typer.Argument(metavar="[QUERY]", help="What you need to know.", show_default=False)
+        str | None, typer.Argument(metavar="QUERY", help="What you need to know.", show_default=False)
     ] = None,
     budget: Budget = 8_000,
     layout: Annotated[
@@ -293,6 +292,44 @@ def hand_off(
     print_view(with_memory(_options, work), as_json)
 
 
+@app.command(rich_help_panel=READ)
+def verify(
+    conversations: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Default: all conversations.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute every hash of stored turns and nodes.
+
+    Exits with code 1 if one is wrong.
+    """
+
+    async def work(memory: Memory) -> dict[str, list[str]]:
+        ids = [await resolve_conversation(memory, name) for name in conversations or ()]
+        ids = ids or [info.conversation_id for info in await memory.all_conversations()]
+        return {conversation: await _faults(memory, conversation) for conversation in ids}
+
+    found = with_memory(_options, work)
+    if as_json:
+        print_json(found)
+    else:
+        for conversation, faults in found.items():
+            typer.echo(f"{conversation}:{'' if faults else ' ok'}")
+            for fault in faults:
+                typer.echo(f"  {fault}")
+        faulty = sum(map(bool, found.values()))
+        typer.echo(f"{output.counted(len(found), 'conversation')} verified, {faulty} with problems.")
+    raise typer.Exit(1 if any(found.values()) else 0)
+
+
+async def _faults(memory: Memory, conversation: str) -> list[str]:
+    try:
+        return await memory.verify(conversation)
+    except CtxmemError as error:
+        return [str(error)]
+
+
 # ---------------------------------------------------------------- change
 
 
@@ -322,7 +359,7 @@ def retention(
     conversation: Conversation,
     days: Annotated[
         int | None,
-        typer.Argument(metavar="[DAYS]", min=1, max=365, help="Days to keep it after its last append, 1 to 365."),
+        typer.Argument(metavar="DAYS", min=1, max=365, help="Days to keep it after its last append, 1 to 365."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -377,44 +414,6 @@ def forget(
         typer.echo(f"  checked: {checked}")
     for other in receipt.others:
         typer.echo(f"  not forgotten: {other}, a sub-agent's conversation")
-
-
-@app.command(rich_help_panel=CHANGE)
-def verify(
-    conversations: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Default: all conversations.", show_default=False),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Recompute every hash of stored turns and nodes.
-
-    Exits with code 1 if one is wrong.
-    """
-
-    async def work(memory: Memory) -> dict[str, list[str]]:
-        ids = [await resolve_conversation(memory, name) for name in conversations or ()]
-        ids = ids or [info.conversation_id for info in await memory.all_conversations()]
-        return {conversation: await _faults(memory, conversation) for conversation in ids}
-
-    found = with_memory(_options, work)
-    if as_json:
-        print_json(found)
-    else:
-        for conversation, faults in found.items():
-            typer.echo(f"{conversation}:{'' if faults else ' ok'}")
-            for fault in faults:
-                typer.echo(f"  {fault}")
-        faulty = sum(map(bool, found.values()))
-        typer.echo(f"{output.counted(len(found), 'conversation')} verified, {faulty} with problems.")
-    raise typer.Exit(1 if any(found.values()) else 0)
-
-
-async def _faults(memory: Memory, conversation: str) -> list[str]:
-    try:
-        return await memory.verify(conversation)
-    except CtxmemError as error:
-        return [str(error)]
 
 
 # ---------------------------------------------------------------- serve

@@ -25,9 +25,7 @@ from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.install.server_entry import PROGRAM, ServerCommand
 from ctxmem_mcp.settings import SETTINGS
 
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[AGENT]...", help=f"{', '.join(AGENTS)}.", show_default=False)
-]
+Names = Annotated[list[str] | None, typer.Argument(metavar="AGENT", help=f"{', '.join(AGENTS)}.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="Every agent found on this machine.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
 Project = Annotated[bool, typer.Option("--project", help="Only in the current folder's project.")]
