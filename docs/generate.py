@@ -29,8 +29,8 @@ SETTINGS_INTRO = f"""\
 
 A value is taken from the first of these that has one: command-line flag, environment variable, config file, default.
 Every setting has an environment variable; its name in the config file is the same in lower case and without `CTXMEM_`.
-An empty environment variable counts as unset. A value that breaks its rule is refused at start, with an error that names
-where it was given.
+An empty environment variable counts as unset. A value that breaks its rule is refused at start, with an error that
+names where it was given.
 
 The config file is TOML. `--config` or `{CONFIG_ENV}` names it; a relative path in it starts at its own folder.
 
@@ -87,10 +87,8 @@ def commands_page() -> str:
 
 
 def _command_section(name: str, command: Any) -> str:
-    if name == "serve":  # its own parser reads the arguments
-        table = _table(("argument", "meaning"), list(_serve_rows()))
-    else:
-        table = _options_table(command)
+    # serve has a parser of its own
+    table = _table(("argument", "meaning"), list(_serve_rows())) if name == "serve" else _options_table(command)
     arguments = [_usage_of(one) for one in command.params if one.param_type_name == "argument"]
     usage = " ".join(["ctxmem-mcp", name, *arguments, "[OPTIONS]"])
     parts = [f"### {name}\n", f"    {usage}\n", f"{inspect.cleandoc(command.help)}\n", table]
