@@ -63,7 +63,7 @@ def catalog_lock(catalog: Path) -> Iterator[None]:
 
     The caller must not hold the lock already.
     """
-    db = open_plain(catalog, create=True)  # it may have been deleted just now; whoever needs its tables creates them
+    db = open_plain(catalog, create=True)  # it may just have been deleted; `Catalog` creates its tables
     try:
         with transaction(db):
             yield

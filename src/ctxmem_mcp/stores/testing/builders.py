@@ -60,20 +60,20 @@ def extend(
             piece = Piece(next_piece, seq, index, start, stop, 1, len(words), 0, 0, 0, "user", None, None)
             stored.append(StoredPiece(piece, words))
             next_piece += 1
-    begun = () if state.runs and parent == last else (Run(state.next_seq, parent, first_index, state.next_piece),)
+    new_runs = () if state.runs and parent == last else (Run(state.next_seq, parent, first_index, state.next_piece),)
     after = replace(
         state,
         version=state.version + 1,
         head=last + len(turns),
         next_seq=state.next_seq + len(turns),
         next_piece=next_piece,
-        runs=(*state.runs, *begun),
+        runs=(*state.runs, *new_runs),
         turns=state.turns + len(turns),
         tokens=state.tokens + len(turns),
         updated=now,
         expires=now + state.retention_days * DAY,
     )
-    return Commit(after, turns, stored, (), begun)
+    return Commit(after, turns, stored, (), new_runs)
 
 
 def _index_of(state: State, seq: int) -> int:
