@@ -1,4 +1,4 @@
-"""What all tests share: asyncio as the only backend, one hypothesis profile, where real data lies."""
+"""Shared by all tests: asyncio as the only backend, one hypothesis profile, the folder of real data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-# Shrinking is worth its minutes at a desk (CTXMEM_SHRINK=1), not in CI: the seed is printed either way.
+# Shrinking takes minutes: worth it on a desk (CTXMEM_SHRINK=1), not in CI. The seed is printed either way.
 _PHASES = tuple(Phase) if os.environ.get("CTXMEM_SHRINK") else (Phase.explicit, Phase.reuse, Phase.generate)
 settings.register_profile(
     "ctxmem",
@@ -28,8 +28,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def eval_dir() -> Path:
-    """The folder of real conversations (README: 'Measured'), or the test steps aside."""
+    """Returns the folder of real conversations (see 'Measured' in the README); skips the test if there is none."""
     given = os.environ.get("CTXMEM_EVAL_DIR")
     if not given:
-        pytest.skip("CTXMEM_EVAL_DIR is not set: README says where anyone gets the data")
+        pytest.skip("CTXMEM_EVAL_DIR is not set; the README says where to get the data")
     return Path(given)

@@ -1,4 +1,4 @@
-"""Histories as hypothesis makes them: turns with nasty words, calls, pauses, edits."""
+"""Hypothesis strategies for histories: turns with hostile text, calls, pauses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORGERIES = (
     "<|endoftext|>",
     "}" * 30,
 )
-words = st.one_of(
+texts = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=60),
     st.sampled_from(FORGERIES),
     st.integers(1, 400).map(lambda n: "the parser failed on line seven of limits.py\n" * n),
@@ -49,5 +49,5 @@ def turns(draw: st.DrawFn, most: int = 60) -> list[NewTurn]:
             name = draw(st.sampled_from(["Ann", "a ] b", "[t1-000 system]", "zwei\nzeilen", "a · 9 lines", "x" * 300]))
         hour += draw(st.sampled_from([0, 0, 0, 5]))
         said_at = draw(st.sampled_from([None, f"2026-01-{1 + hour // 24 % 27:02d}T{hour % 24:02d}:00:00Z"]))
-        made.append(NewTurn(role, draw(words), name, said_at, call_id))  # type: ignore[arg-type]
+        made.append(NewTurn(role, draw(texts), name, said_at, call_id))  # type: ignore[arg-type]
     return made

@@ -1,4 +1,4 @@
-"""A memory that is opened is closed, whatever becomes of who opened it."""
+"""An opened memory is closed, even if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ctxmem_mcp.settings import Settings
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("steps", range(8))
-async def test_told_to_stop_while_it_closes_it_leaves_no_thread_that_keeps_the_process(
+async def test_cancelled_while_closing_it_leaves_no_thread_that_keeps_the_process_alive(
     tmp_path: Path, steps: int
 ) -> None:
     before, closing = set(threading.enumerate()), asyncio.Event()
@@ -42,7 +42,7 @@ async def test_told_to_stop_while_it_closes_it_leaves_no_thread_that_keeps_the_p
 
 
 @pytest.mark.anyio
-async def test_used_after_it_was_closed_it_refuses_and_leaves_no_thread_that_keeps_the_process(tmp_path: Path) -> None:
+async def test_used_after_closing_it_raises_and_leaves_no_thread_that_keeps_the_process_alive(tmp_path: Path) -> None:
     async with open_memory(Settings(tmp_path)) as memory:
         await memory.append(NewTurn("user", "hello"), conversation_id="c")
     before = set(threading.enumerate())

@@ -1,4 +1,4 @@
-"""Reads a view back by its grammar alone, as a careful program would: what is ours, what is quoted."""
+"""Parses a view by its grammar alone, as a careful program would: which lines are markers, which are quoted."""
 
 from __future__ import annotations
 
@@ -16,35 +16,42 @@ _CUT = re.compile(r"\[… t(\d+)-(\d{3}) [\d.]+k?(?: · (\d+) lines)?\]")
 
 @dataclass
 class Part:
-    """kind: turn, folded, gap or opened; first..last: the turns it speaks of; words: what is quoted."""
+    """A part of a view.
+
+    Attributes:
+        kind: turn, collapsed, gap or expanded.
+        first, last: the turns it covers (indexes, inclusive).
+        lines: the quoted text.
+        cut: the quote has gaps.
+    """
 
     kind: str
     first: int
     last: int
-    words: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     cut: bool = False
 
 
-def read(text: str) -> list[Part]:
+def parse_view(text: str) -> list[Part]:
     parts: list[Part] = []
     lines = text.split("\n")[1:-1]
     at = 0
     while at < len(lines):
-        part, counted = _ours(lines[at], parts)
+        part, quoted_lines = _parse_marker(lines[at], parts)
         at += 1
         if part is not None:
             parts.append(part)
-        if counted is not None:
-            parts[-1].words += lines[at : at + counted]
-            at += counted
+        if quoted_lines is not None:
+            parts[-1].lines += lines[at : at + quoted_lines]
+            at += quoted_lines
             continue
         while at < len(lines) and not re.match(r"[ \t]*\[(?:[tn]\d|…)", lines[at]):
-            parts[-1].words.append(lines[at])
+            parts[-1].lines.append(lines[at])
             at += 1
     return parts
 
 
-def _ours(line: str, parts: list[Part]) -> tuple[Part | None, int | None]:
+def _parse_marker(line: str, parts: list[Part]) -> tuple[Part | None, int | None]:
     if m := _TURN.fullmatch(line):
         return Part("turn", int(m[1]), int(m[1])), int(m[5]) if m[5] else None
     if m := _CUT.fullmatch(line):
@@ -54,12 +61,12 @@ def _ours(line: str, parts: list[Part]) -> tuple[Part | None, int | None]:
     if m := _GAP.fullmatch(line):
         return Part("gap", int(m[1]), int(m[2] or m[1])), None
     if m := _SPAN.fullmatch(line):
-        return Part("folded", int(m[1]), int(m[2])), None
+        return Part("collapsed", int(m[1]), int(m[2])), None
     m = _NODE.fullmatch(line)
-    assert m is not None, f"not a line of ours: {line!r}"
-    return Part("folded" if m[4] else "opened", int(m[1]), int(m[2])), None
+    assert m is not None, f"not a marker: {line!r}"
+    return Part("collapsed" if m[4] else "expanded", int(m[1]), int(m[2])), None
 
 
-def told(parts: list[Part]) -> list[int]:
-    """The turns that the parts account for, in their order."""
-    return [i for part in parts if part.kind != "opened" for i in range(part.first, part.last + 1)]
+def turns_in(parts: list[Part]) -> list[int]:
+    """Returns the indexes of the turns that the parts account for, in the parts' order."""
+    return [i for part in parts if part.kind != "expanded" for i in range(part.first, part.last + 1)]

@@ -1,4 +1,4 @@
-"""A conversation is forgotten, and another begun under its id, while somebody reads it: at every read there is."""
+"""A conversation is forgotten, and another started under its id, before each read of a call in turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 READS = (
     "load", "turns", "digests", "nodes", "closings", "nodes_over", "summaries", "pieces", "pieces_of", "term_hits",
 )  # fmt: skip
-VERBS: dict[str, Callable[[Memory], Awaitable[Any]]] = {
+CALLS: dict[str, Callable[[Memory], Awaitable[Any]]] = {
     "view": lambda memory: memory.view("c", query="what failed in file 3?", token_budget=1_000),
     "view of errors": lambda memory: memory.view("c", query="what errors did we meet?", token_budget=1_000),
     "view without query": lambda memory: memory.view("c", token_budget=1_000),
@@ -44,15 +44,15 @@ VERBS: dict[str, Callable[[Memory], Awaitable[Any]]] = {
 }
 
 
-def said(turns: int, what: str) -> list[NewTurn]:
+def history(turns: int, about: str) -> list[NewTurn]:
     return [
-        NewTurn("user" if i % 2 == 0 else "assistant", f"{what} {i} failed: error E{i:04d}. " + "Look at it. " * 60)
+        NewTurn("user" if i % 2 == 0 else "assistant", f"{about} {i} failed: error E{i:04d}. " + "Look at it. " * 60)
         for i in range(turns)
     ]
 
 
-OLD = said(16, "file")
-NEW = {"shorter": said(1, "another"), "longer": said(28, "another")}
+OLD = history(16, "file")
+NEW = {"shorter": history(1, "another"), "longer": history(28, "another")}
 
 
 class Clock:
@@ -63,108 +63,108 @@ class Clock:
         return self.now
 
 
-# Files are made and unlinked at each read: of these, what reads in every way.
+# Each read creates and deletes files, so only calls that together read in every way.
 IN_FILES = ("view", "outline")
-STORES = [("plain", verb) for verb in VERBS] + [("sqlite", verb) for verb in IN_FILES]
+STORES = [("in memory", call) for call in CALLS] + [("sqlite", call) for call in IN_FILES]
 
 
 @pytest.fixture
 async def store(kind: str, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store = InMemoryStore() if kind == "plain" else SqliteStore(tmp_path / "data", durability="normal")
+    opened: Store = InMemoryStore() if kind == "in memory" else SqliteStore(tmp_path / "data", durability="normal")
     yield opened
     await opened.close()
 
 
-class Meanwhile:
-    """Does something just before the n-th read of a store; counts the reads."""
+class BeforeRead:
+    """Counts a store's reads, and runs an action just before the n-th."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reads, self.at = 0, 0
-        self.does: Callable[[], Awaitable[None]] | None = None
+        self.action: Callable[[], Awaitable[None]] | None = None
         for name in READS:
             monkeypatch.setattr(store, name, self._counted(getattr(store, name)))
 
     def _counted(self, read: Any) -> Any:
-        async def counted(*asked: Any, **how: Any) -> Any:
+        async def counted(*args: Any, **kwargs: Any) -> Any:
             self.reads += 1
-            if self.does is not None and self.reads == self.at:
-                does, self.does = self.does, None
-                await does()
-            return await read(*asked, **how)
+            if self.action is not None and self.reads == self.at:
+                action, self.action = self.action, None
+                await action()
+            return await read(*args, **kwargs)
 
         return counted
 
-    def pending(self) -> bool:
-        """Whether there were fewer reads than that. Nothing happens from now on."""
-        pending, self.does = self.does is not None, None
+    def cancel(self) -> bool:
+        """Cancels the action; returns whether there were too few reads for it to run."""
+        pending, self.action = self.action is not None, None
         return pending
 
-    def before(self, read: int, does: Callable[[], Awaitable[None]]) -> None:
-        self.reads, self.at, self.does = 0, read, does
+    def before(self, read: int, action: Callable[[], Awaitable[None]]) -> None:
+        self.reads, self.at, self.action = 0, read, action
 
 
-async def outcome(memory: Memory, verb: str) -> Any:
-    """What the verb gives, or how it refuses."""
+async def outcome(memory: Memory, call: str) -> Any:
+    """Returns the method's result, or its error's message."""
     try:
-        return await VERBS[verb](memory)
+        return await CALLS[call](memory)
     except CtxmemError as error:
         return str(error)
 
 
 @pytest.mark.parametrize("new", NEW)
-@pytest.mark.parametrize(("kind", "verb"), STORES)
-async def test_it_reads_the_new_one_and_nothing_of_the_old(
-    store: Store, monkeypatch: pytest.MonkeyPatch, verb: str, new: str
+@pytest.mark.parametrize(("kind", "call"), STORES)
+async def test_a_read_returns_the_new_conversation_and_nothing_of_the_old(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str, new: str
 ) -> None:
     clock = Clock()
     memory = Memory(store, ExtractiveSummarizer(), clock=clock)
-    meanwhile = Meanwhile(store, monkeypatch)
+    interruption = BeforeRead(store, monkeypatch)
 
     async def begin(turns: list[NewTurn]) -> None:
         clock.now += 1
         await memory.sync(turns, conversation_id="c")
 
-    async def replaced() -> None:
+    async def replace() -> None:
         await memory.forget("c", "c")
         await begin(NEW[new])
 
     await begin(NEW[new])
-    wanted = await outcome(memory, verb)
+    expected = await outcome(memory, call)
     await memory.forget("c", "c")
     read = 0
     while True:
         read += 1
         await begin(OLD)
-        meanwhile.before(read, replaced)
-        found = await outcome(memory, verb)
+        interruption.before(read, replace)
+        result = await outcome(memory, call)
         await memory.forget("c", "c")
-        if meanwhile.pending():
+        if interruption.cancel():
             break
-        assert found == wanted, f"replaced before read {read}"
+        assert result == expected, f"replaced before read {read}"
     assert read > 2
 
 
-@pytest.mark.parametrize(("kind", "verb"), STORES)
-async def test_where_no_other_was_begun_there_is_no_such_conversation(
-    store: Store, monkeypatch: pytest.MonkeyPatch, verb: str
+@pytest.mark.parametrize(("kind", "call"), STORES)
+async def test_a_read_of_a_conversation_forgotten_in_between_raises(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     memory = Memory(store, ExtractiveSummarizer(), clock=Clock())
-    meanwhile = Meanwhile(store, monkeypatch)
+    interruption = BeforeRead(store, monkeypatch)
 
-    async def gone() -> None:
+    async def forget() -> None:
         await memory.forget("c", "c")
 
     for read in range(1, 100):
         await memory.sync(OLD, conversation_id="c")
-        meanwhile.before(read, gone)
+        interruption.before(read, forget)
         try:
-            found = await VERBS[verb](memory)
+            result = await CALLS[call](memory)
         except UnknownConversation:
             continue
-        if meanwhile.pending():
+        if interruption.cancel():
             break
-        assert found == [], "a search over everything passes over it"
-        assert verb == "search everywhere"
+        assert result == [], "a search over all conversations skips it"
+        assert call == "search everywhere"
     assert read > 2
 
 
@@ -176,19 +176,19 @@ WRITES: dict[str, Callable[[Memory], Awaitable[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["plain"])
+@pytest.mark.parametrize("kind", ["in memory"])
 @pytest.mark.parametrize("new", NEW)
-@pytest.mark.parametrize("verb", WRITES)
-async def test_what_writes_beside_it_ends_well_or_says_why(
-    store: Store, monkeypatch: pytest.MonkeyPatch, verb: str, new: str
+@pytest.mark.parametrize("call", WRITES)
+async def test_a_concurrent_write_succeeds_or_raises(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str, new: str
 ) -> None:
     clock = Clock()
     memory = Memory(store, ExtractiveSummarizer(), clock=clock)
     # Another process, whose locks are its own.
     other = Memory(store, ExtractiveSummarizer(), clock=clock)
-    meanwhile = Meanwhile(store, monkeypatch)
+    interruption = BeforeRead(store, monkeypatch)
 
-    async def replaced() -> None:
+    async def replace() -> None:
         clock.now += 1
         await other.forget("c", "c")
         await other.sync(NEW[new], conversation_id="c")
@@ -196,12 +196,12 @@ async def test_what_writes_beside_it_ends_well_or_says_why(
     for read in range(1, 100):
         clock.now += 1
         await other.sync(OLD, conversation_id="c")
-        meanwhile.before(read, replaced)
+        interruption.before(read, replace)
         with suppress(NotFound, Conflict):
-            await WRITES[verb](memory)
+            await WRITES[call](memory)
         assert await memory.verify("c") == []
         for info in (await other.conversations()).conversations:
             await other.forget(info.conversation_id, info.conversation_id)
-        if meanwhile.pending():
+        if interruption.cancel():
             break
     assert read > 2

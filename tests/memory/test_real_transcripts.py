@@ -1,4 +1,4 @@
-"""Laws 1, 3, 4 and 8 over every real transcript that CTXMEM_EVAL_DIR has."""
+"""Laws 1, 3, 4 and 8 on every real transcript in CTXMEM_EVAL_DIR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.transcripts import registry
 from tests.memory.test_laws import every_turn_by_expanding
-from tests.view_parser import read, told
+from tests.view_parser import parse_view, turns_in
 
 pytestmark = pytest.mark.anyio
 QUESTIONS = (None, "What errors did we encounter?", "why did the test fail in state.go", "what did the user decide")
@@ -44,7 +44,7 @@ def depth_and_fan_outs(roots: list[OutlineNode]) -> tuple[int, list[int]]:
     return depth, fan_outs
 
 
-async def test_every_real_transcript_is_kept_and_told_of_whole(eval_dir: Path) -> None:
+async def test_every_real_transcript_is_stored_and_covered_completely(eval_dir: Path) -> None:
     for name, turns in real_transcripts(eval_dir):
         memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_790_000_000.0)
         await memory.sync(turns, conversation_id="c")
@@ -53,7 +53,7 @@ async def test_every_real_transcript_is_kept_and_told_of_whole(eval_dir: Path) -
         for budget, question in zip((700, 2_000, 8_000, 20_000), QUESTIONS, strict=True):
             view = await memory.view("c", query=question, token_budget=budget)
             assert view.shown_tokens <= budget
-            assert told(read(view.text)) == list(range(len(turns))), (name, question)
+            assert turns_in(parse_view(view.text)) == list(range(len(turns))), (name, question)
 
 
 async def test_real_trees_are_balanced(eval_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Searching a long conversation for words that stand everywhere in it."""
+"""Searches of a long conversation for words that are in every turn."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 pytestmark = pytest.mark.anyio
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-ASKED, NOTED = 1_001, 2_001
+TOOL_TURN, SYSTEM_TURN = 1_001, 2_001
 
 
-@pytest.fixture(scope="module", params=[TERM_CAP - 100, TERM_CAP + 100], ids=["words read through", "words too common"])
+@pytest.fixture(scope="module", params=[TERM_CAP - 100, TERM_CAP + 100], ids=["within the cap", "over the cap"])
 async def memory(request: pytest.FixtureRequest) -> Memory:
-    """One turn an hour, all of the same words; one of them is a tool's, and one the system's."""
-    roles: dict[int, Any] = {ASKED: "tool", NOTED: "system"}
-    said = [
+    """One turn an hour, all with the same words; one is a tool's, one the system's."""
+    roles: dict[int, Any] = {TOOL_TURN: "tool", SYSTEM_TURN: "system"}
+    turns = [
         NewTurn(
             roles.get(i, "user"), f"We deploy the service to host {i}.", None, (BEGAN + timedelta(hours=i)).isoformat()
         )
         for i in range(request.param)
     ]
     memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_800_000_000.0)
-    await memory.sync(said, conversation_id="c")
+    await memory.sync(turns, conversation_id="c")
     return memory
 
 
@@ -39,22 +39,22 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_words_that_stand_everywhere_are_found(memory: Memory) -> None:
+async def test_words_of_every_turn_are_found(memory: Memory) -> None:
     assert len(await memory.search("deploy service", conversation_id="c", limit=7)) == 7
 
 
 @pytest.mark.parametrize(
-    ("wanted", "at"),
+    ("filters", "indexes"),
     [
-        ({"role": "tool"}, [ASKED]),
-        ({"role": "system", "until": "2026-12-01"}, [NOTED]),
+        ({"role": "tool"}, [TOOL_TURN]),
+        ({"role": "system", "until": "2026-12-01"}, [SYSTEM_TURN]),
         ({"since": "2026-02-01T00:00:00Z", "until": "2026-02-01T02:00:00+00:00"}, [744, 745, 746]),
         ({"until": "2026-01-01T01:30"}, [0, 1]),
         ({"role": "tool", "since": "2026-05-01"}, []),
     ],
 )
-async def test_all_that_a_role_and_a_time_admit_are_looked_through(
-    memory: Memory, wanted: dict[str, Any], at: list[int]
+async def test_a_filter_by_role_or_time_considers_every_match(
+    memory: Memory, filters: dict[str, Any], indexes: list[int]
 ) -> None:
-    hits = await memory.search("deploy service", conversation_id="c", **wanted)
-    assert sorted(int(hit.turn_id[1:].partition("-")[0]) for hit in hits) == at
+    hits = await memory.search("deploy service", conversation_id="c", **filters)
+    assert sorted(int(hit.turn_id[1:].partition("-")[0]) for hit in hits) == indexes

@@ -1,4 +1,4 @@
-"""Law 7 and what else holds for views in the stable layout."""
+"""Law 7 and the other properties of views in the stable layout."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.stable_prefix import QUERY_MARKER
 from tests.histories import turns
-from tests.view_parser import read, told
+from tests.view_parser import parse_view, turns_in
 
 pytestmark = pytest.mark.anyio
 
 
-def opened() -> Memory:
+def new_memory() -> Memory:
     return Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
 
 
@@ -35,7 +35,7 @@ def prefix_of(view: View) -> str:
 
 
 def long_turns(count: int) -> list[NewTurn]:
-    """A session that closes inner nodes: requests, work, words."""
+    """A session long enough to close inner nodes."""
     history = []
     for i in range(count):
         words = " ".join(f"word{i}x{j}" for j in range(60))
@@ -44,8 +44,8 @@ def long_turns(count: int) -> list[NewTurn]:
     return history
 
 
-async def test_the_prefix_changes_only_from_where_an_inner_node_closed() -> None:
-    memory, before, folded = opened(), "", 0
+async def test_the_prefix_changes_only_from_the_place_of_a_closed_inner_node_on() -> None:
+    memory, before, collapsed = new_memory(), "", 0
     known: set[tuple[int, int]] = set()
     for turn in long_turns(240):
         await memory.append(turn, conversation_id="c")
@@ -53,19 +53,19 @@ async def test_the_prefix_changes_only_from_where_an_inner_node_closed() -> None
         inner = {(root.first, root.last) for root in await memory.outline("c") if root.children} - known
         known |= inner
         if inner:
-            folded += 1
+            collapsed += 1
             at = re.search(rf"^\[[tn]{min(first for first, _ in inner)}-", before, re.MULTILINE)
             assert at is not None
             assert prefix.startswith(before[: at.start()])
         else:
             assert prefix.startswith(before)
         before = prefix
-    assert folded >= 3
+    assert collapsed >= 3
 
 
 @given(turns(40), st.sampled_from([500, 1_500, 8_000]), st.sampled_from([None, "what failed in limits.py?"]))
-async def test_stable_prefix_whatever_was_said(history: list[NewTurn], budget: int, query: str | None) -> None:
-    memory, before = opened(), ""
+async def test_stable_prefix_whatever_the_history(history: list[NewTurn], budget: int, query: str | None) -> None:
+    memory, before = new_memory(), ""
     for turn in history:
         done = await memory.append(turn, conversation_id="c")
         try:
@@ -75,14 +75,14 @@ async def test_stable_prefix_whatever_was_said(history: list[NewTurn], budget: i
             return
         assert tokenizer.count(view.render()) == view.shown_tokens <= budget
         prefix = prefix_of(view)
-        assert told(read(view.text.partition(QUERY_MARKER)[0])) == list(range(done.index + 1))
+        assert turns_in(parse_view(view.text.partition(QUERY_MARKER)[0])) == list(range(done.index + 1))
         if len(done.closed_nodes) < 2:
             assert prefix.startswith(before)
         before = prefix
 
 
-async def test_what_a_query_opens_comes_after_the_prefix_and_leaves_it_as_it_is() -> None:
-    memory = opened()
+async def test_excerpts_for_a_query_follow_the_prefix_and_leave_it_unchanged() -> None:
+    memory = new_memory()
     await memory.sync(long_turns(200), conversation_id="c")
     plain = await memory.view("c", layout="stable", token_budget=6_000)
     asked = await memory.view("c", query="word17x3 word17x4", layout="stable", token_budget=6_000)
@@ -92,16 +92,16 @@ async def test_what_a_query_opens_comes_after_the_prefix_and_leaves_it_as_it_is(
     assert "Step 17: word17x0" not in plain.text
 
 
-async def test_the_newest_turn_is_shown_though_the_prefix_is_full() -> None:
-    memory = opened()
+async def test_the_newest_turn_is_shown_even_if_the_prefix_is_full() -> None:
+    memory = new_memory()
     history = long_turns(120)
     await memory.sync(history, conversation_id="c")
     view = await memory.view("c", layout="stable", token_budget=1_500)
     assert history[-1].content in view.text
 
 
-async def test_the_smallest_legal_budget_holds_a_view_of_any_turn() -> None:
-    memory, conversation = opened(), "x7Q-" * 32
+async def test_the_smallest_legal_budget_fits_a_view_of_any_turn() -> None:
+    memory, conversation = new_memory(), "x7Q-" * 32
     words = "fix the parser token" + " fix the parser token" * 4
     history = [
         NewTurn(
@@ -115,8 +115,8 @@ async def test_the_smallest_legal_budget_holds_a_view_of_any_turn() -> None:
         assert tokenizer.count(view.render()) == view.shown_tokens <= 500
 
 
-async def test_a_huge_turn_stands_in_the_prefix_in_excerpts() -> None:
-    memory = opened()
+async def test_a_huge_turn_is_in_the_prefix_as_excerpts() -> None:
+    memory = new_memory()
     huge = "\n".join(f"line {i} of a very long output" for i in range(40_000))
     await memory.append(NewTurn("user", "run it"), conversation_id="c")
     await memory.append(NewTurn("tool", huge), conversation_id="c")

@@ -1,4 +1,4 @@
-"""Questions that name nothing: what summaries tell of is opened, with what it needs to be understood."""
+"""Questions that name nothing in particular: the turns of highlights are quoted, with what explains them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.retrieval.query import asks_for_status
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from tests.view_parser import read, told
+from tests.view_parser import parse_view, turns_in
 
 pytestmark = pytest.mark.anyio
 
-AT_THE_END = (
+ABOUT_THE_STATUS = (
     "what is left to do?", "What's next?", "Where did we leave off?", "what is the current status of the project?",
     "What are we working on right now?", "What was the last thing we did?", "what is still unfinished", "continue",
     "catch me up", "What should I do next?",
@@ -30,7 +30,7 @@ PROPOSAL = (
 
 
 def work(number: int) -> list[NewTurn]:
-    """About 2,000 tokens in which nothing is decided."""
+    """About 2,000 tokens without a decision."""
     return [
         NewTurn("user", f"Please look into file number {number} next."),
         NewTurn("assistant", f'{{"file_path": "/src/part{number}.py"}}', "Read", None, f"r{number}"),
@@ -39,23 +39,23 @@ def work(number: int) -> list[NewTurn]:
     ]
 
 
-@pytest.mark.parametrize("query", AT_THE_END)
-async def test_how_far_things_have_come_is_answered_by_what_was_said_last(query: str) -> None:
+@pytest.mark.parametrize("query", ABOUT_THE_STATUS)
+async def test_a_question_about_the_status_is_answered_by_the_last_turns(query: str) -> None:
     memory = Memory(InMemoryStore(), ExtractiveSummarizer())
-    said = "The importer is done; the exporter and its tests are what remains. " * 6
-    turns = [*(turn for number in range(9) for turn in work(number)), NewTurn("assistant", said)]
+    last_words = "The importer is done; the exporter and its tests are what remains. " * 6
+    turns = [*(turn for number in range(9) for turn in work(number)), NewTurn("assistant", last_words)]
     await memory.sync(turns, conversation_id="c")
     asked, bare = [await memory.view("c", query=q, token_budget=2_000) for q in (query, None)]
-    assert said in asked.text
+    assert last_words in asked.text
     assert asked.text == bare.text
 
 
 @pytest.mark.parametrize("query", ABOUT_SOMETHING)
-def test_a_question_that_names_something_does_not_ask_for_the_end(query: str) -> None:
+def test_a_question_that_names_something_does_not_ask_for_the_status(query: str) -> None:
     assert not asks_for_status(query)
 
 
-async def test_a_decision_comes_with_what_was_proposed() -> None:
+async def test_a_decision_is_quoted_with_its_proposal() -> None:
     memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     decided = [
         NewTurn("user", "Where should the retries live?"),
@@ -67,9 +67,9 @@ async def test_a_decision_comes_with_what_was_proposed() -> None:
     turns = [turn for number in range(9) for turn in (work(number) if number != 3 else decided)]
     await memory.sync(turns, conversation_id="c")
     view = await memory.view("c", query="what did we decide?", token_budget=3_000)
-    parts = read(view.text)
-    quoted = {part.first: "\n".join(part.words) for part in parts if part.kind == "turn"}
+    parts = parse_view(view.text)
+    quoted = {part.first: "\n".join(part.lines) for part in parts if part.kind == "turn"}
     assert quoted[13] == PROPOSAL
     assert quoted[15] == "yes"
     assert quoted[12] == "Where should the retries live?"
-    assert told(parts) == list(range(len(turns)))
+    assert turns_in(parts) == list(range(len(turns)))

@@ -1,4 +1,4 @@
-"""A view asks for better summaries: where it matters, of what is collapsed in it, and within its budget."""
+"""A view requests better summaries of large nodes that it shows collapsed, within its budget."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.summary_requests import BUDGET_MIN, NODE_TOKENS_MIN, REQUEST_TOKENS, TIMES_THE_BUDGET
-from tests.view_parser import read, told
+from tests.view_parser import parse_view, turns_in
 
 pytestmark = pytest.mark.anyio
 
 QUERIES = [None, "what failed in file 17?", "what errors did we meet?", "tell me everything"]
 
 
-def opened(**more: Any) -> Memory:
+def new_memory(**more: Any) -> Memory:
     return Memory(
         InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0, **{"request_summaries": True, **more}
     )
 
 
 def history(requests: int) -> list[NewTurn]:
-    """About 450 tokens a request."""
+    """About 450 tokens per request."""
     return [
         turn
         for i in range(requests)
@@ -39,20 +39,20 @@ def history(requests: int) -> list[NewTurn]:
     ]
 
 
-async def long(**more: Any) -> Memory:
-    memory = opened(**more)
+async def long_conversation(**more: Any) -> Memory:
+    memory = new_memory(**more)
     await memory.sync(history(300), conversation_id="c")
     return memory
 
 
-def wanted_in(view: View) -> list[str] | None:
+def requested_in(view: View) -> list[str] | None:
     found = json.loads(view.header).get("summaries_wanted")
     assert found is None or found
     return found
 
 
 async def nodes(memory: Memory) -> dict[str, OutlineNode]:
-    """By id as views show it."""
+    """Returns the nodes by id, as views show it."""
     found: dict[str, OutlineNode] = {}
 
     def walk(node: OutlineNode) -> None:
@@ -68,13 +68,13 @@ async def nodes(memory: Memory) -> dict[str, OutlineNode]:
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("budget", [BUDGET_MIN, 9_003, 12_000])
 async def test_the_largest_collapsed_nodes_are_named_within_the_budget(budget: int, query: str | None) -> None:
-    memory = await long()
+    memory = await long_conversation()
     view = await memory.view("c", query=query, token_budget=budget, reader_can_write=True)
     assert view.shown_tokens == tokenizer.count(view.render()) <= budget
-    parts = read(view.text)
-    assert told(parts) == list(range(600))
+    parts = parse_view(view.text)
+    assert turns_in(parts) == list(range(600))
     verbatim = {part.first for part in parts if part.kind == "turn"}
-    names = wanted_in(view)
+    names = requested_in(view)
     assert names
     assert len(names) <= 2
     known = await nodes(memory)
@@ -82,32 +82,32 @@ async def test_the_largest_collapsed_nodes_are_named_within_the_budget(budget: i
     assert sizes == sorted(sizes, reverse=True)
     assert min(sizes) >= NODE_TOKENS_MIN
     for name in names:
-        assert not verbatim & set(range(known[name].first, known[name].last + 1)), "it is opened, not collapsed"
+        assert not verbatim & set(range(known[name].first, known[name].last + 1)), "it is expanded, not collapsed"
 
 
-async def test_asking_costs_the_view_no_more_than_was_set_aside() -> None:
-    memory = await long()
+async def test_requests_cost_the_view_no_more_than_was_reserved() -> None:
+    memory = await long_conversation()
     for query in QUERIES:
         for budget in (8_000, 12_000):
             plain = await memory.view("c", query=query, token_budget=budget)
-            asks = await memory.view("c", query=query, token_budget=budget, reader_can_write=True)
-            cost = tokenizer.count(asks.header) - tokenizer.count(plain.header)
+            requesting = await memory.view("c", query=query, token_budget=budget, reader_can_write=True)
+            cost = tokenizer.count(requesting.header) - tokenizer.count(plain.header)
             assert 0 < cost <= REQUEST_TOKENS
 
 
-async def test_what_was_told_is_not_asked_for_again_until_nothing_is() -> None:
-    memory = await long()
-    asked: set[str] = set()
-    while names := wanted_in(await memory.view("c", query="file 3", token_budget=8_000, reader_can_write=True)):
-        assert not asked & set(names)
-        asked |= set(names)
+async def test_a_written_summary_is_not_requested_again() -> None:
+    memory = await long_conversation()
+    requested: set[str] = set()
+    while names := requested_in(await memory.view("c", query="file 3", token_budget=8_000, reader_can_write=True)):
+        assert not requested & set(names)
+        requested |= set(names)
         for name in names:
             await memory.write_summary("c", name, "Files looked at", "Each failed with an error of its own.")
-    assert asked
+    assert requested
 
 
 @pytest.mark.parametrize(
-    ("asks", "asked"),
+    ("options", "arguments"),
     [
         ({"request_summaries": False}, {}),
         ({}, {"reader_can_write": False}),
@@ -116,19 +116,19 @@ async def test_what_was_told_is_not_asked_for_again_until_nothing_is() -> None:
         ({}, {"turn_id": "t30"}),
         ({}, {"token_budget": 100_000}),
     ],
-    ids=["not this memory", "no writer", "stable", "small view", "short branch", "large view"],
+    ids=["off in this memory", "reader cannot write", "stable", "small view", "short branch", "large view"],
 )
-async def test_elsewhere_nothing_is_asked_and_the_view_is_the_same(asks: Any, asked: dict[str, Any]) -> None:
-    memory = await long(**asks)
-    given = {"query": "file 3", "token_budget": 8_000, **asked}
+async def test_otherwise_nothing_is_requested_and_the_view_is_the_same(options: Any, arguments: dict[str, Any]) -> None:
+    memory = await long_conversation(**options)
+    given = {"query": "file 3", "token_budget": 8_000, **arguments}
     view = await memory.view("c", **{"reader_can_write": True, **given})
-    assert wanted_in(view) is None
+    assert requested_in(view) is None
     assert view.render() == (await memory.view("c", **given)).render()
 
 
-async def test_a_conversation_of_less_than_four_views_is_not_asked_about() -> None:
-    memory = opened()
+async def test_no_summary_of_a_conversation_of_less_than_four_views_is_requested() -> None:
+    memory = new_memory()
     await memory.sync(history(30), conversation_id="c")
     whole = (await memory.info("c")).tokens
     assert whole < BUDGET_MIN * TIMES_THE_BUDGET
-    assert wanted_in(await memory.view("c", token_budget=BUDGET_MIN, reader_can_write=True)) is None
+    assert requested_in(await memory.view("c", token_budget=BUDGET_MIN, reader_can_write=True)) is None

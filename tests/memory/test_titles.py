@@ -1,4 +1,4 @@
-"""What a conversation is called, which is what a person sees of it first: something that its user asked for."""
+"""A conversation's title, which people see first: something that its user asked for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PICTURE = '{"type":"input_image","image_url":null,"detail":"auto"}'
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_it_is_called_by_the_first_request_that_says_something(before: list[NewTurn], at_once: bool) -> None:
+async def test_the_title_is_the_first_informative_request(before: list[NewTurn], at_once: bool) -> None:
     turns = [*before, NewTurn("user", REQUEST), NewTurn("assistant", "The option is called attempts now.")]
     memory = Memory(InMemoryStore(), ExtractiveSummarizer())
     for count in [len(turns)] if at_once else range(1, len(turns) + 1):

@@ -13,7 +13,7 @@ from ctxmem_mcp.models import NewTurn, Node
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.views.layout import Collapsed, Expanded, Gap, Item, covered_turns, merge_collapsed
-from tests.view_parser import read, told
+from tests.view_parser import parse_view, turns_in
 
 
 @st.composite
@@ -56,7 +56,7 @@ async def test_what_is_scattered_over_a_long_history_is_shown() -> None:
     ]
     await memory.sync(history, conversation_id="c")
     view = await memory.view("c", query="porcelain valve", token_budget=2_000)
-    parts = read(view.text)
-    assert told(parts) == list(range(turns))
+    parts = parse_view(view.text)
+    assert turns_in(parts) == list(range(turns))
     # With a line for each level on the way down to each of them there would be room for 14.
     assert len([part for part in parts if part.kind == "turn" and part.first % 97 == 5]) >= 18
