@@ -176,7 +176,7 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
 # ---------------------------------------------------------------- docs
 
 
-def test_the_generated_pages_match_the_code() -> None:
+def test_the_generated_files_match_the_code() -> None:
     done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}Run: python docs/generate.py"
 

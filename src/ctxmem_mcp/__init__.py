@@ -1,15 +1,15 @@
-"""Lossless, hierarchical memory for conversations, as a library. The command and the MCP server stand on it.
+"""Lossless, hierarchical memory of conversations, as a library; the command and the MCP server are built on it.
 
     async with open_memory() as memory:
         stored = await memory.append(NewTurn("user", "The build fails with E0308."))
         view = await memory.view(stored.conversation_id, query="which error?")
 
-Names are loaded when they are first used, so that a start imports no more than it needs.
+Names are imported when they are first used, so that a process loads no more than it needs.
 """
 
 from __future__ import annotations
 
-# Not from typing: it takes as long to load as the whole of a hook.
+# Not imported from typing, which takes as long to load as a whole hook.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -40,17 +40,17 @@ __all__ = [
 ]
 
 _ERRORS = dict.fromkeys(("Conflict", "Corrupt", "CtxmemError", "NotFound", "Refused", "Unavailable"), "errors")
-_NOUNS = dict.fromkeys(("Hit", "NewTurn", "Turn", "View"), "models")
-_HOME = {**_ERRORS, **_NOUNS, "Memory": "memory", "Settings": "settings", "open_memory": "composition"}
+_VALUES = dict.fromkeys(("Hit", "NewTurn", "Turn", "View"), "models")
+_MODULES = {**_ERRORS, **_VALUES, "Memory": "memory", "Settings": "settings", "open_memory": "composition"}
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
-"""The command's door: `ctxmem-mcp` and `python -m ctxmem_mcp`.
+"""The entry point of `ctxmem-mcp` and `python -m ctxmem_mcp`.
 
-A host starts the server with no arguments and waits for its first answer, so that way goes by a small parser of its
-own. An agent waits for each of its hooks, so that way loads next to nothing. Whatever else is asked for goes to the
-full command, whose libraries take longer to load than the server itself.
+A host starts the server without arguments and waits for its first response, so the server has a small argument parser
+of its own. An agent waits for each of its hooks, so a hook loads next to nothing. Everything else is a command of the
+full command line, whose libraries take longer to load than the server.
 """
 
 from __future__ import annotations
@@ -11,38 +11,45 @@ import sys
 
 _SERVE = "serve"
 _HOOK = "hook"
-_TAKE_A_VALUE = ("--data-dir", "--config", "--transport", "--host", "--port", "--allowed-hosts", "--log-level")
+_FLAGS_WITH_VALUE = ("--data-dir", "--config", "--transport", "--host", "--port", "--allowed-hosts", "--log-level")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; gives the exit code: 0 done, 1 refused or not found, 2 not understood."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == [_HOOK] and "--help" not in given:
+    """Runs a command.
+
+    Args:
+        arguments: default: those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 refused or not found, 2 wrong usage.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == [_HOOK] and "--help" not in words:
         from ctxmem_mcp.hooks import entry
 
-        return entry.run(given)
-    if _asks_to_serve(given):
+        return entry.run(words)
+    if _is_serve(words):
         from ctxmem_mcp.serve import args
 
-        return args.run(given)
+        return args.run(words)
     from ctxmem_mcp import cli
 
-    return cli.run(given)
+    return cli.run(words)
 
 
-def _asks_to_serve(given: list[str]) -> bool:
-    """No arguments, or only flags of the server: the first word that is no flag would be another command."""
-    if any(word in ("-h", "--help", "--version") for word in given):
+def _is_serve(words: list[str]) -> bool:
+    """Whether there is no other command: no words, `serve`, or only flags."""
+    if any(word in ("-h", "--help", "--version") for word in words):
         return False
-    return not given or given[0] == _SERVE or (given[0].startswith("-") and not _names_a_command(given))
+    return not words or words[0] == _SERVE or (words[0].startswith("-") and not _has_command(words))
 
 
-def _names_a_command(given: list[str]) -> bool:
-    """`--data-dir DIR list`: the word after a flag is its value, and the one after that the command."""
-    rest = list(given)
+def _has_command(words: list[str]) -> bool:
+    """Whether a command other than serve follows the flags, as in `--data-dir DIR list`."""
+    rest = list(words)
     while rest and rest[0].startswith("-"):
         flag = rest.pop(0)
-        if "=" not in flag and flag in _TAKE_A_VALUE and rest:
+        if "=" not in flag and flag in _FLAGS_WITH_VALUE and rest:
             rest.pop(0)
     return bool(rest) and rest[0] != _SERVE
 

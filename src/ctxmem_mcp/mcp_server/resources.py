@@ -6,7 +6,7 @@
     ctxmem://conversations/{conversation_id}/turns/{turn_id} text: the turn, byte for byte
     ctxmem://conversations/{conversation_id}/usage           JSON: sizes, retention, cost of models and of the gateway
 
-The tools return all of this too: in most hosts only the user can attach resources.
+An agent never needs them, only the tools: in most hosts only the user can attach resources.
 """
 
 from __future__ import annotations

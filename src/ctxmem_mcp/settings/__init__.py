@@ -101,20 +101,20 @@ class Settings:
         Setting(
             MEMORY,
             kinds.choice(Durability),
-            "`full`: an acknowledged turn survives a power failure; `normal`: it survives only a killed process, and "
+            "`full`: an acknowledged turn survives a power failure. `normal`: it survives a killed process only, but "
             "appends are faster.",
         ),
     ] = "full"
-    encoding: Annotated[str, Setting(MEMORY, kinds.ENCODING, "Encoding in which tokens are counted.")] = (
-        DEFAULT_ENCODING
-    )
+    encoding: Annotated[
+        str, Setting(MEMORY, kinds.ENCODING, "Encoding in which tokens are counted, or a model that uses it.")
+    ] = DEFAULT_ENCODING
     redact: Annotated[
         Redaction,
         Setting(
             MEMORY,
             kinds.choice(Redaction),
             "`secrets`: keys and tokens are removed from turns before they are stored, so storage is no longer "
-            "lossless; requires the extra `redact`.",
+            "lossless. Requires the extra `redact`.",
         ),
     ] = "nothing"
     semantic: Annotated[
@@ -122,7 +122,7 @@ class Settings:
         Setting(
             MEMORY,
             kinds.choice(Semantic),
-            "Whether turns are also found by meaning, with static word vectors; `auto`: if the extra `semantic` is "
+            "Whether turns are also found by meaning, with static word vectors. `auto`: if the extra `semantic` is "
             "installed. Nothing is downloaded at run time.",
         ),
     ] = "auto"

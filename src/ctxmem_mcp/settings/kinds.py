@@ -1,4 +1,4 @@
-"""Kinds of values that a setting takes: what is accepted, and how a text becomes the value."""
+"""The kinds of values that settings have: which values are accepted, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRICE_MAX = 1_000_000
 
 
 class BrokenRule(ValueError):
-    """A value of the right kind that can't be used, for a reason of its own."""
+    """A value is of the right kind, but breaks another rule."""
 
     def __init__(self, rule: str, remedy: str) -> None:
         super().__init__(rule)
