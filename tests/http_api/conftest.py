@@ -1,4 +1,4 @@
-"""The service in this process: a real app over a real data folder, spoken to through ASGI."""
+"""The service in this process: a real app with a real data folder, called through ASGI."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @asynccontextmanager
 async def running(app: Starlette) -> AsyncIterator[Starlette]:
-    """The app between its start and its stop, as a server runs it."""
+    """Runs the app's lifespan inside the block, as a server does."""
     async with app.router.lifespan_context(app):
         yield app
 
@@ -43,14 +43,14 @@ def client_of(app: Starlette, token: str | None = None) -> httpx2.AsyncClient:
 
 @pytest.fixture
 async def serve(settings: Settings) -> AsyncIterator[Serve]:
-    """Starts the service with these settings changed; gives a client of it."""
+    """Starts the service with changed settings, and returns a client."""
     async with AsyncExitStack() as stack:
 
-        async def started(token: str | None = None, **changed: Any) -> httpx2.AsyncClient:
+        async def start(token: str | None = None, **changed: Any) -> httpx2.AsyncClient:
             app = await stack.enter_async_context(running(http_app(replace(settings, **changed), "127.0.0.1")))
             return await stack.enter_async_context(client_of(app, token))
 
-        yield started
+        yield start
 
 
 @pytest.fixture

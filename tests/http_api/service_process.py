@@ -1,4 +1,4 @@
-"""The service as a process with a port of its own."""
+"""The service as a process with its own port."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ serve(Settings.load(json.loads(sys.argv[1]), {}), "http", "127.0.0.1", 0)
 
 @contextmanager
 def started(data: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A running server's address and process; ended by whoever started it, or killed."""
+    """Starts a server; yields its URL and process, which is killed if the block does not stop it."""
     import json
 
     flags = {"data_dir": str(data), "log_level": "info", **settings}
@@ -29,16 +29,16 @@ def started(data: Path, **settings: object) -> Iterator[tuple[str, subprocess.Po
     ) as process:
         try:
             assert process.stderr is not None
-            said = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
-            assert said is not None
-            yield said[0], process
+            match = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
+            assert match is not None
+            yield match[0], process
         finally:
             process.kill()
 
 
 @contextmanager
 def served(data: Path, **settings: object) -> Iterator[str]:
-    """Its address, while it runs. Whatever it logs is read, so that it never waits for that."""
+    """Runs a server inside the block; yields its URL. Its log is read all the time, so that it never blocks on it."""
     import threading
 
     with started(data, **settings) as (base, process):

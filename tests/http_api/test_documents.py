@@ -1,4 +1,4 @@
-"""The documents' examples are run as they stand, and the table of promises names tests that are there."""
+"""The examples in the documents work, and the tests that the table of promises names exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def request_of(curl: str) -> tuple[str, str, dict[str, str], str]:
-    """Method, path, headers and body of a curl command."""
+    """Returns method, path, headers and body of a curl command."""
     words = shlex.split(curl.replace("\\\n", " "))[1:]
     method, url, headers, body = "GET", "", {}, ""
     while words:
@@ -40,8 +40,8 @@ def request_of(curl: str) -> tuple[str, str, dict[str, str], str]:
 @pytest.mark.parametrize("curl", CURLS)
 async def test_every_curl_example_succeeds(http: httpx2.AsyncClient, curl: str) -> None:
     method, path, headers, body = request_of(curl)
-    answer = await http.request(method, path, headers=headers, content=body)
-    assert answer.status_code == 200, answer.text
+    response = await http.request(method, path, headers=headers, content=body)
+    assert response.status_code == 200, response.text
 
 
 async def test_the_response_shown_has_the_fields_of_a_real_one(http: httpx2.AsyncClient) -> None:
@@ -59,9 +59,9 @@ def test_the_table_has_every_row_once() -> None:
     assert rows == [f"N{i}" for i in range(1, 35)] + [f"T{i}" for i in range(1, 15)]
 
 
-@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[^`]+)`", TABLE))))
-def test_every_test_named_in_the_table_exists(named: str) -> None:
-    path, _, wanted = named.partition(" -k ")
+@pytest.mark.parametrize("reference", sorted(set(re.findall(r"`(tests/[^`]+)`", TABLE))))
+def test_every_test_named_in_the_table_exists(reference: str) -> None:
+    path, _, wanted = reference.partition(" -k ")
     assert (ROOT / path).exists()
     names = re.findall(r"def (test_\w+)", (ROOT / path).read_text(encoding="utf-8")) if wanted else []
     for part in wanted.strip('"').split(" or ") if wanted else []:

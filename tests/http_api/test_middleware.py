@@ -1,4 +1,4 @@
-"""What keeps the service standing: sizes, times, limiter, names, figures, and what its log never says."""
+"""The middleware: limits of size, time and rate, hosts and origins, metrics, the log, and errors."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ async def test_the_time_limit_applies_until_the_response_begins() -> None:
 
     app = LimitsMiddleware(Starlette(routes=[Route("/slow", slow), Route("/stream", Streaming())]), 1000, 0.08)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://x") as http:
-        late = await http.get("/slow")
-        assert late.status_code == 504
-        assert "Acknowledged data is kept" in late.json()["error"]["message"]
+        response = await http.get("/slow")
+        assert response.status_code == 504
+        assert "Acknowledged data is kept" in response.json()["error"]["message"]
         assert (await http.get("/stream")).text == "xxx"
 
 
@@ -92,13 +92,13 @@ async def test_a_body_that_does_not_arrive_times_out() -> None:
     assert sent[0]["status"] == 408
 
 
-# ---------------------------------------------------------------- limiter
+# ---------------------------------------------------------------- rate limit
 
 
 @given(st.integers(1, 500), st.lists(st.floats(0, 90), min_size=1, max_size=60))
 @example(1, [70.2, 15.0])
 def test_no_minute_exceeds_twice_the_rate_and_retry_after_is_enough(rate: int, pauses: list[float]) -> None:
-    now, let_in = 0.0, []
+    now, admitted = 0.0, []
     limiter = RateLimiter(rate, lambda: now)
     for pause in pauses:
         now += pause
@@ -106,9 +106,9 @@ def test_no_minute_exceeds_twice_the_rate_and_retry_after_is_enough(rate: int, p
         if wait:
             now += wait
             assert limiter.acquire("p") == 0
-        let_in.append(now)
-    for at in let_in:
-        assert sum(at <= other < at + 60 for other in let_in) <= 2 * rate
+        admitted.append(now)
+    for at in admitted:
+        assert sum(at <= other < at + 60 for other in admitted) <= 2 * rate
 
 
 async def test_each_principal_has_its_own_rate_limit(serve: Any) -> None:
@@ -124,7 +124,7 @@ async def test_without_tokens_and_setting_there_is_no_rate_limit(http: httpx2.As
     assert {(await http.get("/v1/spaces")).status_code for _ in range(700)} == {200}
 
 
-# ---------------------------------------------------------------- names
+# ---------------------------------------------------------------- hosts and origins
 
 
 @pytest.mark.parametrize("path", ["/v1/memory", "/v1/chat/sessions", "/mcp", "/metrics", "/openapi.json"])
@@ -136,8 +136,8 @@ async def test_foreign_hosts_and_origins_are_rejected_on_every_path(http: httpx2
         ({"Origin": "null"}, 403),
         ({"Origin": "http://[::1"}, 403),
     ):
-        answer = await http.post(path, json={}, headers=headers)
-        assert answer.status_code == status, headers
+        response = await http.post(path, json={}, headers=headers)
+        assert response.status_code == status, headers
 
 
 async def test_only_allowed_hosts_pass(serve: Any) -> None:
@@ -152,36 +152,36 @@ async def test_probes_accept_any_host(http: httpx2.AsyncClient) -> None:
         assert (await http.get(path, headers={"Host": "10.1.2.3:8765"})).status_code == 200
 
 
-@pytest.mark.parametrize("named", ["*", "a.example.com:80", "https://a.example.com"])
-def test_an_allowed_host_that_can_never_match_is_rejected(tmp_path: Path, named: str) -> None:
+@pytest.mark.parametrize("hosts", ["*", "a.example.com:80", "https://a.example.com"])
+def test_an_allowed_host_that_can_never_match_is_rejected(tmp_path: Path, hosts: str) -> None:
     with pytest.raises(InvalidArgument):
-        allowed_hosts_of(Settings(data_dir=tmp_path, allowed_hosts=named), "0.0.0.0")
+        allowed_hosts_of(Settings(data_dir=tmp_path, allowed_hosts=hosts), "0.0.0.0")
 
 
-# ---------------------------------------------------------------- the bind
+# ---------------------------------------------------------------- bind address
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
-        ({}, "no authentication"),
+        ({}, "requires authentication"),
         ({"tokens": TOKENS}, "allowed hosts"),
-        ({"allowed_hosts": "a.example.com"}, "no authentication"),
+        ({"allowed_hosts": "a.example.com"}, "requires authentication"),
         ({"oauth_issuer": "https://a"}, "allowed hosts"),
     ],
 )
-def test_a_public_bind_needs_tokens_and_allowed_hosts(tmp_path: Path, changed: Any, says: str) -> None:
-    with pytest.raises(InvalidArgument, match=says):
+def test_a_public_bind_needs_tokens_and_allowed_hosts(tmp_path: Path, changed: Any, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
         serve(Settings(data_dir=tmp_path, **changed), "http", "0.0.0.0", 0)
 
 
-# ---------------------------------------------------------------- tokens at rest
+# ---------------------------------------------------------------- stored tokens
 
 
 def test_only_the_hash_of_a_new_token_is_stored(tmp_path: Path) -> None:
     token, line = new_token("alice")
     path = tmp_path / "tokens"
-    path.write_text(f"# who may ask\n\n{line}  # laptop\n{new_token('bob')[1]}\n", encoding="utf-8")
+    path.write_text(f"# tokens\n\n{line}  # laptop\n{new_token('bob')[1]}\n", encoding="utf-8")
     known = read_tokens(None, path)
     assert known.name_of(token) == "alice"
     assert known.name_of(token + "x") is None
@@ -212,15 +212,15 @@ def test_the_repr_of_settings_has_no_tokens(tmp_path: Path) -> None:
     assert ALICE not in repr(Settings(data_dir=tmp_path, tokens=TOKENS))
 
 
-# ---------------------------------------------------------------- figures, log
+# ---------------------------------------------------------------- metrics and log
 
 
 async def test_metrics_are_prometheus_text_and_add_up(http: httpx2.AsyncClient) -> None:
     for path in ("/v1/chat/sessions", "/v1/chat/sessions/QUAGGA", "/v1/chat/sessions/OKAPI", "/QUAGGA/nowhere"):
         await http.get(path)
-    answer = await http.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    text = answer.text
+    response = await http.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    text = response.text
     assert f'ctxmem_build_info{{version="{__version__}"}} 1' in text
     wanted = 'ctxmem_http_requests_total{method="GET",route="/v1/chat/sessions/{session_id}",status="404"} 2'
     assert wanted in text
@@ -244,41 +244,41 @@ async def test_the_log_has_requests_but_no_content(serve: Any, caplog: pytest.Lo
     await http.post("/v1/memory", json={"messages": [{"role": "user", "content": "QUAGGA"}]})
     await http.post("/v1/memory", json={"messages": [{"role": "QUAGGA", "content": "QUAGGA"}]})
     await http.get("/v1/QUAGGA")
-    answer = await http.get("/v1/spaces", headers={"x-request-id": "mine-1"})
-    assert answer.headers["x-request-id"] == "mine-1"
-    said = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("ctxmem_mcp"))
-    assert "id=mine-1 method=GET route=/v1/spaces status=200" in said
-    assert said.count("route=/v1/chat/sessions/{session_id}/messages status=200") == 1
-    assert not re.search(f"QUAGGA|{session}|{ALICE}", said)
+    response = await http.get("/v1/spaces", headers={"x-request-id": "mine-1"})
+    assert response.headers["x-request-id"] == "mine-1"
+    log = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("ctxmem_mcp"))
+    assert "id=mine-1 method=GET route=/v1/spaces status=200" in log
+    assert log.count("route=/v1/chat/sessions/{session_id}/messages status=200") == 1
+    assert not re.search(f"QUAGGA|{session}|{ALICE}", log)
 
 
 async def test_a_request_id_that_could_forge_a_log_line_is_replaced(http: httpx2.AsyncClient) -> None:
-    answer = await http.get("/health", headers={"x-request-id": "a status=200 b"})
-    assert re.fullmatch(r"req_[0-9a-f]{16}", answer.headers["x-request-id"])
+    response = await http.get("/health", headers={"x-request-id": "a status=200 b"})
+    assert re.fullmatch(r"req_[0-9a-f]{16}", response.headers["x-request-id"])
 
 
 @pytest.mark.parametrize(
-    ("path", "shape"),
+    ("path", "expected"),
     [("/v1/chat/sessions", {"success": False}), ("/v1/memory", {}), ("/v1/spaces", {"success": False})],
 )
 async def test_an_unexpected_error_has_the_apis_format_and_is_counted(
-    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, shape: dict[str, Any]
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, expected: dict[str, Any]
 ) -> None:
-    def breaks(*_: Any, **__: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError("QUAGGA")
 
-    monkeypatch.setattr(RecordFiles, "put", breaks)
-    monkeypatch.setattr(Memory, "sync", breaks)
+    monkeypatch.setattr(RecordFiles, "put", fail)
+    monkeypatch.setattr(Memory, "sync", fail)
     body = {"name": "a", "messages": [{"role": "user", "content": "a"}]}
-    given = body if path == "/v1/memory" else {"name": "a"}
-    answer = await http.post(path, json=given, headers={"x-request-id": "mine"})
-    assert answer.status_code == 500
-    assert shape.items() <= answer.json().items()
-    assert "request mine" in str(answer.json()["error"])
-    assert answer.headers.get_list("x-request-id") == ["mine"]
-    assert "QUAGGA" not in answer.text
-    figures = (await http.get("/metrics")).text
-    assert f'ctxmem_http_requests_total{{method="POST",route="{path}",status="500"}} 1' in figures
+    sent = body if path == "/v1/memory" else {"name": "a"}
+    response = await http.post(path, json=sent, headers={"x-request-id": "mine"})
+    assert response.status_code == 500
+    assert expected.items() <= response.json().items()
+    assert "request mine" in str(response.json()["error"])
+    assert response.headers.get_list("x-request-id") == ["mine"]
+    assert "QUAGGA" not in response.text
+    metrics = (await http.get("/metrics")).text
+    assert f'ctxmem_http_requests_total{{method="POST",route="{path}",status="500"}} 1' in metrics
 
 
 async def test_a_client_that_disconnects_while_sending_causes_no_error(settings: Settings) -> None:
@@ -288,14 +288,14 @@ async def test_a_client_that_disconnects_while_sending_causes_no_error(settings:
         "path": "/v1/memory", "raw_path": b"/v1/memory", "query_string": b"", "root_path": "",
         "headers": [(b"host", b"127.0.0.1")], "client": None, "server": ("127.0.0.1", 8765),
     }  # fmt: skip
-    coming: list[Message] = [
+    incoming: list[Message] = [
         {"type": "http.disconnect"},
         {"type": "http.request", "body": b'{"messages"', "more_body": True},
     ]
     sent: list[Message] = []
 
     async def receive() -> Message:
-        return coming.pop()
+        return incoming.pop()
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -314,7 +314,7 @@ async def test_ready_fails_if_the_folder_is_not_writable(serve: Any, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("path", "shape"),
+    ("path", "expected"),
     [
         ("/v1/memory", {"error": "Method Not Allowed"}),
         ("/v1/chat/sessions", {"success": False}),
@@ -322,7 +322,7 @@ async def test_ready_fails_if_the_folder_is_not_writable(serve: Any, tmp_path: P
         ("/v1/messages", {"type": "error"}),
     ],
 )
-async def test_each_api_has_its_own_error_format(http: httpx2.AsyncClient, path: str, shape: dict[str, Any]) -> None:
+async def test_each_api_has_its_own_error_format(http: httpx2.AsyncClient, path: str, expected: dict[str, Any]) -> None:
     body = (await http.request("PATCH", path)).json()
-    assert shape.items() <= body.items()
+    assert expected.items() <= body.items()
     assert "error" in body

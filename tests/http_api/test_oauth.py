@@ -1,4 +1,4 @@
-"""OAuth resource-server mode: JWTs signed by a real key, published at a real address, taken or not."""
+"""The OAuth resource server: JWTs signed with a real key, which is published at a real URL."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ FOREIGN = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 class Keys:
-    """An authorization server's key set, at an address of its own."""
+    """A server with an authorization server's key set."""
 
     def __init__(self) -> None:
         self.published: list[dict[str, Any]] = []
         self.fetched = 0
-        # Sent in place of the keys.
-        self.nonsense: bytes | None = None
+        # Sent instead of the keys.
+        self.malformed: bytes | None = None
         keys = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 keys.fetched += 1
-                body = keys.nonsense or json.dumps({"keys": keys.published}).encode()
+                body = keys.malformed or json.dumps({"keys": keys.published}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -77,9 +77,9 @@ def keys() -> Iterator[Keys]:
 
 def signed(key: Any = RSA, kid: str | None = "r1", algorithm: str = "RS256", **claims: Any) -> str:
     now = int(time.time())
-    given = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": now + 600, "iat": now} | claims
-    given = {name: value for name, value in given.items() if value is not None}
-    return jwt.encode(given, key, algorithm, headers={"kid": kid} if kid else None)
+    payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": now + 600, "iat": now} | claims
+    payload = {name: value for name, value in payload.items() if value is not None}
+    return jwt.encode(payload, key, algorithm, headers={"kid": kid} if kid else None)
 
 
 def oauth(keys: Keys) -> dict[str, Any]:
@@ -93,14 +93,14 @@ async def http(serve: Any, keys: Keys) -> httpx2.AsyncClient:
     return client
 
 
-async def asked(http: httpx2.AsyncClient, token: str, path: str = "/v1/chat/sessions") -> httpx2.Response:
+async def get(http: httpx2.AsyncClient, token: str, path: str = "/v1/chat/sessions") -> httpx2.Response:
     return await http.get(path, headers={"Authorization": f"Bearer {token}"})
 
 
 async def test_a_valid_token_is_accepted_whatever_its_algorithm(http: httpx2.AsyncClient) -> None:
-    assert (await asked(http, signed())).status_code == 200
-    assert (await asked(http, signed(EC, "e1", "ES256"))).status_code == 200
-    assert (await asked(http, signed(aud=["https://other.example", AUDIENCE]))).status_code == 200
+    assert (await get(http, signed())).status_code == 200
+    assert (await get(http, signed(EC, "e1", "ES256"))).status_code == 200
+    assert (await get(http, signed(aud=["https://other.example", AUDIENCE]))).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_a_valid_token_is_accepted_whatever_its_algorithm(http: httpx2.Asy
     ],
 )
 async def test_a_token_with_a_wrong_claim_is_rejected(http: httpx2.AsyncClient, claims: Any) -> None:
-    assert (await asked(http, signed(**claims))).status_code == 401
+    assert (await get(http, signed(**claims))).status_code == 401
 
 
 async def test_a_forged_token_is_rejected(http: httpx2.AsyncClient, keys: Keys) -> None:
@@ -135,7 +135,7 @@ async def test_a_forged_token_is_rejected(http: httpx2.AsyncClient, keys: Keys) 
         "....",
     ]
     for token in forged:
-        assert (await asked(http, token)).status_code == 401
+        assert (await get(http, token)).status_code == 401
 
 
 SCOPES = "memory:read memory:write"
@@ -159,18 +159,18 @@ SCOPES = "memory:read memory:write"
 )
 async def test_a_token_needs_every_required_scope(serve: Any, keys: Keys, claims: Any, status: int) -> None:
     http = await serve(**oauth(keys), oauth_scopes=SCOPES, tokens=TOKENS)
-    answer = await asked(http, signed(**claims))
-    assert answer.status_code == status
+    response = await get(http, signed(**claims))
+    assert response.status_code == status
     if status != 200:
         error = "insufficient_scope" if status == 403 else "invalid_token"
         where = "https://memory.example.com/.well-known/oauth-protected-resource/mcp"
-        assert answer.headers["www-authenticate"] == (
+        assert response.headers["www-authenticate"] == (
             f'Bearer error="{error}", scope="{SCOPES}", resource_metadata="{where}"'
         )
     if status == 403:
         assert (await http.post("/mcp", json={}, headers={"x-api-key": signed(**claims)})).status_code == 403
         both = {"x-ctxmem-token": signed(**claims), "Authorization": f"Bearer {ALICE}"}
-        assert (await http.get("/v1/chat/sessions", headers=both)).status_code == 200, "a token of ours needs none"
+        assert (await http.get("/v1/chat/sessions", headers=both)).status_code == 200, "a static token needs no scope"
 
 
 async def test_the_metadata_names_the_scopes(serve: Any, keys: Keys) -> None:
@@ -183,7 +183,7 @@ async def test_the_metadata_names_the_scopes(serve: Any, keys: Keys) -> None:
 
 @pytest.mark.parametrize("given", ['a"b', "a\\b", "ä", "a\x00"])
 def test_a_scope_that_no_header_can_contain_is_rejected(given: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"CTXMEM_OAUTH_SCOPES.*names of scopes"):
+    with pytest.raises(InvalidArgument, match=r"CTXMEM_OAUTH_SCOPES.*must be OAuth scopes"):
         Settings.load({}, {"CTXMEM_OAUTH_SCOPES": given})
 
 
@@ -193,24 +193,24 @@ def test_scopes_without_oauth_are_rejected(settings: Settings) -> None:
 
 
 async def test_oauth_subjects_and_token_names_are_different_principals(http: httpx2.AsyncClient) -> None:
-    """Somebody called alice at the issuer is not the alice of the token file."""
+    """The subject alice of the issuer is not the alice of the token file."""
     mine = {"Authorization": f"Bearer {signed()}"}
     session = (await http.post("/v1/chat/sessions", json={}, headers=mine)).json()["data"]["id"]
     path = f"/v1/chat/sessions/{session}"
-    assert (await asked(http, signed(), path)).status_code == 200
-    assert (await asked(http, signed(sub="bob"), path)).status_code == 404
-    assert (await asked(http, ALICE, path)).status_code == 404
+    assert (await get(http, signed(), path)).status_code == 200
+    assert (await get(http, signed(sub="bob"), path)).status_code == 404
+    assert (await get(http, ALICE, path)).status_code == 404
 
 
 async def test_a_challenge_says_where_to_get_a_token(http: httpx2.AsyncClient) -> None:
-    answer = await http.post("/mcp", json={})
-    assert answer.status_code == 401
-    found = answer.headers["www-authenticate"].partition('resource_metadata="')[2].rstrip('"')
+    response = await http.post("/mcp", json={})
+    assert response.status_code == 401
+    found = response.headers["www-authenticate"].partition('resource_metadata="')[2].rstrip('"')
     assert found == "https://memory.example.com/.well-known/oauth-protected-resource/mcp"
     for path in ("/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"):
-        told = (await http.get(path)).json()
-        assert told["resource"] == AUDIENCE
-        assert told["authorization_servers"] == [ISSUER]
+        metadata = (await http.get(path)).json()
+        assert metadata["resource"] == AUDIENCE
+        assert metadata["authorization_servers"] == [ISSUER]
 
 
 async def test_without_oauth_there_is_no_metadata(serve: Any) -> None:
@@ -236,8 +236,8 @@ async def test_a_malformed_key_response_leaves_known_keys_valid(keys: Keys) -> N
     now = 0.0
     verifier = TokenVerifier(ResourceServer(ISSUER, AUDIENCE, keys.url), lambda: now)
     assert await verifier.subject_of(signed()) == "alice"
-    for nonsense in (b"<html>Please sign in.</html>", b"\xff", b"[]", b'{"keys": 1}'):
-        keys.nonsense = nonsense
+    for malformed in (b"<html>Please sign in.</html>", b"\xff", b"[]", b'{"keys": 1}'):
+        keys.malformed = malformed
         now += 1000.0
         assert await verifier.subject_of(signed()) == "alice"
     assert keys.fetched == 5

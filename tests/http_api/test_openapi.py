@@ -1,5 +1,5 @@
-"""The OpenAPI document is the service's: every route stands in it, every answer is as it says, and whatever fits it is
-taken. schemathesis makes up the requests and judges the answers."""
+"""The OpenAPI document matches the service: it lists all routes, responses conform to it, and the service accepts what
+it allows. schemathesis generates requests and checks the responses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ctxmem_mcp.http_api.openapi import DOCUMENT
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
 from tests.http_api.service_process import served
-from tests.http_api.test_sessions import created, said
+from tests.http_api.test_sessions import add_message, create
 
 pytestmark = pytest.mark.anyio
 
-# Answered by the SDK, or by an upstream.
-ELSEWHERE = {"/mcp", "/v1/models/{model}"}
+# Handled by the SDK or by an upstream.
+NOT_OURS = {"/mcp", "/v1/models/{model}"}
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 
 
@@ -35,8 +35,13 @@ def test_the_document_lists_exactly_the_routes(settings: Settings) -> None:
         for method in (route.methods or ())
         if method not in ("HEAD", "OPTIONS")
     }
-    told = {(path, method) for path, does in DOCUMENT["paths"].items() for method in does if method != "parameters"}
-    assert {one for one in routes ^ told if one[0] not in ELSEWHERE} == set()
+    documented = {
+        (path, method)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+        if method != "parameters"
+    }
+    assert {one for one in routes ^ documented if one[0] not in NOT_OURS} == set()
 
 
 def test_schemas_are_valid_and_references_resolve() -> None:
@@ -59,20 +64,20 @@ async def test_the_document_is_served(http: httpx2.AsyncClient) -> None:
 
 
 async def test_responses_match_the_document(http: httpx2.AsyncClient) -> None:
-    session = (await created(http, name="n"))["id"]
-    await said(http, session, "user", "hello")
+    session = (await create(http, name="n"))["id"]
+    await add_message(http, session, "user", "hello")
     space = (await http.post("/v1/spaces", json={"name": "s"})).json()["data"]["id"]
     for path in ("/v1/chat/sessions", "/v1/chat/sessions/{session_id}", "/v1/chat/sessions/{session_id}/messages",
                  "/v1/chat/sessions/{session_id}/context", "/v1/spaces", "/v1/spaces/{space_id}"):  # fmt: skip
         schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-        answer = await http.get(path.replace("{session_id}", session).replace("{space_id}", space))
+        response = await http.get(path.replace("{session_id}", session).replace("{space_id}", space))
         validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
-        assert [error.message for error in validator.iter_errors(answer.json())] == [], path
+        assert [error.message for error in validator.iter_errors(response.json())] == [], path
 
 
 @pytest.mark.parametrize("phase", ["fuzzing", pytest.param("coverage", marks=pytest.mark.soak)])
 def test_schemathesis_finds_no_failure(tmp_path: Path, phase: str) -> None:
-    assert SCHEMATHESIS is not None, "pip install -e '.[dev]' brings schemathesis"
+    assert SCHEMATHESIS is not None, "pip install -e '.[dev]' installs schemathesis"
     with served(tmp_path / "data", durability="normal") as base:
         ran = subprocess.run(
             [

@@ -1,4 +1,4 @@
-"""Two principals and everything that one might try on the other: every route, every tool, every resource."""
+"""Isolation of two principals, for every route, tool and resource; and authentication by token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ctxmem_mcp.http_api.tenants import load_or_create_salt
 from ctxmem_mcp.mcp_server.tools import TOOLS
 from ctxmem_mcp.settings import Settings
 from tests.http_api.conftest import ALICE, BOB, TOKENS
-from tests.http_api.test_sessions import created, said
+from tests.http_api.test_sessions import add_message, create
 
 pytestmark = pytest.mark.anyio
 
@@ -26,15 +26,15 @@ HEADERS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Versio
 
 
 async def rpc(http: httpx2.AsyncClient, method: str, **params: Any) -> dict[str, Any]:
-    """One MCP request, by hand: its whole answer."""
-    answer = await http.post(
+    """Sends one MCP request; returns the JSON-RPC response."""
+    reply = await http.post(
         "/mcp", json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, headers=HEADERS
     )
-    assert answer.status_code == 200, answer.text
-    data = next(line[6:] for line in answer.text.splitlines() if line.startswith("data: {"))
-    told = json.loads(data)
-    assert isinstance(told, dict)
-    return told
+    assert reply.status_code == 200, reply.text
+    data = next(line[6:] for line in reply.text.splitlines() if line.startswith("data: {"))
+    response = json.loads(data)
+    assert isinstance(response, dict)
+    return response
 
 
 async def call(http: httpx2.AsyncClient, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -43,78 +43,78 @@ async def call(http: httpx2.AsyncClient, tool: str, **arguments: Any) -> dict[st
     return result
 
 
-class Known:
-    """What Alice has, and what Bob would need to know of it."""
+class Ids:
+    """The ids of Alice's data, which Bob would need."""
 
     def __init__(self, session: str, turn: str, node: str, space: str) -> None:
         self.session, self.turn, self.node, self.space = session, turn, node, space
 
 
-async def alices(alice: httpx2.AsyncClient) -> Known:
+async def create_data(alice: httpx2.AsyncClient) -> Ids:
     space = (await alice.post("/v1/spaces", json={"name": SECRET})).json()["data"]["id"]
-    session = (await created(alice, name=SECRET, system_prompt=SECRET, space_id=space))["id"]
-    turn = (await said(alice, session, "user", SECRET))["id"]
+    session = (await create(alice, name=SECRET, system_prompt=SECRET, space_id=space))["id"]
+    turn = (await add_message(alice, session, "user", SECRET))["id"]
     for i in range(30):
-        await said(alice, session, "user", f"Request {i}: " + f"about matter {i} " * 40)
-        await said(alice, session, "assistant", f"Answer {i}: " + f"of matter {i} " * 40)
+        await add_message(alice, session, "user", f"Request {i}: " + f"about matter {i} " * 40)
+        await add_message(alice, session, "assistant", f"Answer {i}: " + f"of matter {i} " * 40)
     tree = (await rpc(alice, "resources/read", uri=f"ctxmem://conversations/{session}/tree"))["result"]
     node = next(n["id"] for n in json.loads(tree["contents"][0]["text"])["nodes"] if n["id"])
-    return Known(session, turn, node, space)
+    return Ids(session, turn, node, space)
 
 
-def arguments_on(tool: str, known: Known) -> dict[str, Any]:
-    """The call that would reach Alice's conversation if anything could."""
+def arguments_on(tool: str, ids: Ids) -> dict[str, Any]:
+    """Returns arguments for a call that targets Alice's conversation."""
     calls: dict[str, dict[str, Any]] = {
-        "append_turn": {"role": "user", "content": "hi", "conversation_id": known.session, "parent_id": known.turn},
+        "append_turn": {"role": "user", "content": "hi", "conversation_id": ids.session, "parent_id": ids.turn},
         "sync_transcript": {
-            "messages": [{"role": "user", "content": "hi"}], "conversation_id": known.session, "after": known.turn,
+            "messages": [{"role": "user", "content": "hi"}], "conversation_id": ids.session, "after": ids.turn,
         },
-        "get_context": {"conversation_id": known.session, "query": "QUAGGA"},
-        "expand_node": {"conversation_id": known.session, "node_id": known.node},
-        "search_turns": {"query": "QUAGGA-4711 Alice knows", "conversation_id": known.session},
-        "revert_to": {"conversation_id": known.session, "turn_id": known.turn},
-        "forget_conversation": {"conversation_id": known.session, "confirm": known.session},
+        "get_context": {"conversation_id": ids.session, "query": "QUAGGA"},
+        "expand_node": {"conversation_id": ids.session, "node_id": ids.node},
+        "search_turns": {"query": "QUAGGA-4711 Alice knows", "conversation_id": ids.session},
+        "revert_to": {"conversation_id": ids.session, "turn_id": ids.turn},
+        "forget_conversation": {"conversation_id": ids.session, "confirm": ids.session},
         "list_conversations": {},
-        "write_summary": {"conversation_id": known.session, "node_id": known.node, "title": "t", "summary": "s"},
-        "hand_off": {"conversation_id": known.session},
+        "write_summary": {"conversation_id": ids.session, "node_id": ids.node, "title": "t", "summary": "s"},
+        "hand_off": {"conversation_id": ids.session},
     }  # fmt: skip
     return calls[tool]
 
 
-# Tools that need no conversation to be there: they may answer, of the asking principal's own.
-ANSWERING = {"list_conversations"}
+# Tools that need no conversation: they succeed, with the principal's own data.
+SUCCEEDING = {"list_conversations"}
 
 
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
 async def test_no_tool_reaches_anothers_conversation(two: Two, tool: str) -> None:
     alice, bob = two
-    known = await alices(alice)
-    before = await untouched(alice, known)
-    result = await call(bob, tool, **arguments_on(tool, known))
+    ids = await create_data(alice)
+    before = await session_of(alice, ids)
+    result = await call(bob, tool, **arguments_on(tool, ids))
     assert "QUAGGA" not in json.dumps(result)
     assert "matter" not in json.dumps(result)
-    assert bool(result.get("isError")) is (tool not in ANSWERING)
-    assert await untouched(alice, known) == before
-    # The same call on one's own works: what is refused is refused for whose it is.
-    assert not (await call(alice, tool, **arguments_on(tool, known))).get("isError")
+    assert bool(result.get("isError")) is (tool not in SUCCEEDING)
+    assert await session_of(alice, ids) == before
+    # Alice's own call succeeds, so Bob's fails because of the principal.
+    assert not (await call(alice, tool, **arguments_on(tool, ids))).get("isError")
 
 
-async def untouched(alice: httpx2.AsyncClient, known: Known) -> Any:
-    return (await alice.get(f"/v1/chat/sessions/{known.session}")).json()["data"]
+async def session_of(alice: httpx2.AsyncClient, ids: Ids) -> Any:
+    return (await alice.get(f"/v1/chat/sessions/{ids.session}")).json()["data"]
 
 
 async def test_a_global_search_covers_only_the_principals_own_turns(two: Two) -> None:
     alice, bob = two
-    await alices(alice)
+    await create_data(alice)
     assert "QUAGGA" in json.dumps(await call(alice, "search_turns", query="QUAGGA-4711 Alice knows"))
     assert "QUAGGA" not in json.dumps((await call(bob, "search_turns", query="QUAGGA-4711 Alice knows"))["content"])
 
 
 async def test_no_resource_completion_or_prompt_shows_anothers(two: Two) -> None:
     alice, bob = two
-    known = await alices(alice)
-    root = f"ctxmem://conversations/{known.session}"
-    for uri in (f"{root}/tree", f"{root}/usage", f"{root}/nodes/{known.node}", f"{root}/turns/{known.turn}"):
+    ids = await create_data(alice)
+    root = f"ctxmem://conversations/{ids.session}"
+    for uri in (f"{root}/tree", f"{root}/usage", f"{root}/nodes/{ids.node}", f"{root}/turns/{ids.turn}"):
         assert "result" in await rpc(alice, "resources/read", uri=uri)
         assert "error" in await rpc(bob, "resources/read", uri=uri)
     for method, params in (
@@ -128,15 +128,15 @@ async def test_no_resource_completion_or_prompt_shows_anothers(two: Two) -> None
             },
         ),
     ):
-        assert known.session in json.dumps(await rpc(alice, method, **params))
-        assert known.session not in json.dumps(await rpc(bob, method, **params))
+        assert ids.session in json.dumps(await rpc(alice, method, **params))
+        assert ids.session not in json.dumps(await rpc(bob, method, **params))
     for name in ("recall", "resume", "hand_off"):
-        told = json.dumps(await rpc(bob, "prompts/get", name=name, arguments={"conversation_id": known.session}))
-        assert "QUAGGA" not in told
+        text = json.dumps(await rpc(bob, "prompts/get", name=name, arguments={"conversation_id": ids.session}))
+        assert "QUAGGA" not in text
 
 
 def attempts() -> list[tuple[str, str]]:
-    """Every operation of the document on something that is Alice's."""
+    """Returns the documented operations on sessions and spaces."""
     return [
         (method.upper(), path)
         for path, operations in DOCUMENT["paths"].items()
@@ -151,20 +151,20 @@ BODIES = {"/messages": {"role": "user", "content": "hi"}, "/v1/spaces": {"name":
 @pytest.mark.parametrize(("method", "path"), attempts())
 async def test_no_route_reaches_anothers_data(two: Two, method: str, path: str) -> None:
     alice, bob = two
-    known = await alices(alice)
-    before = await untouched(alice, known)
-    filled = path.replace("{session_id}", known.session).replace("{space_id}", known.space)
+    ids = await create_data(alice)
+    before = await session_of(alice, ids)
+    filled = path.replace("{session_id}", ids.session).replace("{space_id}", ids.space)
     body = next((body for part, body in BODIES.items() if part in path), None)
-    answer = await bob.request(method, filled, json=body if method in ("POST", "PUT", "PATCH") else None)
-    assert "QUAGGA" not in answer.text
-    assert answer.status_code == (404 if "{" in path else 200)
-    assert await untouched(alice, known) == before
-    mine = await alice.get(f"/v1/spaces/{known.space}")
+    response = await bob.request(method, filled, json=body if method in ("POST", "PUT", "PATCH") else None)
+    assert "QUAGGA" not in response.text
+    assert response.status_code == (404 if "{" in path else 200)
+    assert await session_of(alice, ids) == before
+    mine = await alice.get(f"/v1/spaces/{ids.space}")
     assert mine.json()["data"]["name"] == SECRET
 
 
 async def test_the_same_messages_of_two_principals_are_two_conversations(two: Two, settings: Settings) -> None:
-    """Nobody finds out by sending them whether somebody else has said these words."""
+    """Sending messages does not reveal whether another principal has stored them."""
     alice, bob = two
     body = {"messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "ok"}]}
     first, second = await alice.post("/v1/memory", json=body), await bob.post("/v1/memory", json=body)
@@ -189,7 +189,7 @@ async def test_two_principals_may_use_the_same_id(two: Two) -> None:
 async def test_folders_do_not_show_names_and_salts_are_private(two: Two, settings: Settings) -> None:
     alice, bob = two
     for http in (alice, bob):
-        await created(http)
+        await create(http)
     folders = sorted((settings.data_dir / "principals").iterdir())
     assert len(folders) == 2
     assert {"alice", "bob"} & {part for folder in folders for part in folder.parts} == set()
@@ -208,7 +208,7 @@ def test_a_salt_is_created_once(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["salt"]
 
 
-# ---------------------------------------------------------------- who is let in
+# ---------------------------------------------------------------- authentication
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ async def test_requests_without_a_valid_token_are_rejected_everywhere(
     serve: Any, settings: Settings, headers: Any, path: str
 ) -> None:
     http = await serve(tokens=TOKENS)
-    answer = await http.post(path, json={}, headers=headers)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
+    response = await http.post(path, json={}, headers=headers)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Bearer")
     assert not (settings.data_dir / "principals").exists()
 
 

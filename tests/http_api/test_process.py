@@ -1,4 +1,4 @@
-"""The service as a process: the official MCP client with a token, stopping while it works, killed while it works."""
+"""The service as a process: the official MCP client with a token, and a stop or kill during requests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mcp.client.streamable_http import streamable_http_client
 from ctxmem_mcp.http_api.auth.static_tokens import new_token
 from tests.http_api.conftest import ALICE, BOB, TOKENS
 from tests.http_api.service_process import served, started
-from tests.http_api.test_sessions import created, said
+from tests.http_api.test_sessions import add_message, create
 from tests.mcp_server.conftest import Caller
 
 pytestmark = pytest.mark.anyio
 
 
-async def up(base: str) -> None:
+async def wait_until_ready(base: str) -> None:
     async with asyncio.timeout(20), httpx2.AsyncClient() as http:
         while True:
             try:
@@ -38,7 +38,7 @@ async def up(base: str) -> None:
 
 async def test_the_official_client_sees_only_its_own_conversations(tmp_path: Path) -> None:
     with served(tmp_path / "data", tokens=TOKENS) as base:
-        await up(base)
+        await wait_until_ready(base)
         for token, word in ((ALICE, "ALPHA"), (BOB, "OMEGA")):
             async with (
                 httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http,
@@ -51,56 +51,60 @@ async def test_the_official_client_sees_only_its_own_conversations(tmp_path: Pat
                 assert ("ALPHA" in text) != ("OMEGA" in text)
 
 
-async def talked(base: str, process: subprocess.Popen[str], end: Callable[[], None]) -> tuple[str, set[str], list[Any]]:
-    """Four clients add messages as fast as they can; after forty the server is ended. The session, what was
-    acknowledged, and what each client saw last."""
+async def add_until_end(
+    base: str, process: subprocess.Popen[str], end: Callable[[], None]
+) -> tuple[str, set[str], list[Any]]:
+    """Four clients add messages as fast as they can; after forty the server is ended.
+
+    Returns the session, the acknowledged messages, and the exception that ended each client.
+    """
     acknowledged: set[str] = set()
     async with httpx2.AsyncClient(base_url=base, timeout=30) as http:
-        session = (await created(http))["id"]
+        session = (await create(http))["id"]
 
-        async def talk(speaker: int) -> None:
+        async def add(client: int) -> None:
             for i in range(10_000):
-                content = f"{speaker}:{i}"
-                await said(http, session, "user", content)
+                content = f"{client}:{i}"
+                await add_message(http, session, "user", content)
                 acknowledged.add(content)
                 if len(acknowledged) == 40:
                     end()
 
-        seen = await asyncio.gather(*(talk(speaker) for speaker in range(4)), return_exceptions=True)
+        errors = await asyncio.gather(*(add(client) for client in range(4)), return_exceptions=True)
     assert process.wait(timeout=20) is not None
-    return session, acknowledged, seen
+    return session, acknowledged, errors
 
 
 async def test_a_stop_finishes_requests_in_progress_and_keeps_acknowledged_messages(tmp_path: Path) -> None:
     with started(tmp_path / "data") as (base, process):
-        await up(base)
-        session, acknowledged, seen = await talked(base, process, process.terminate)
+        await wait_until_ready(base)
+        session, acknowledged, errors = await add_until_end(base, process, process.terminate)
         assert process.returncode in (0, -signal.SIGTERM)
-    # What ended a client's talk is a connection that is not taken any more, never a refusal and no half answer.
-    assert all(isinstance(end, httpx2.TransportError) for end in seen)
+    # A client ends because its connection is refused, never with an error response or half a response.
+    assert all(isinstance(end, httpx2.TransportError) for end in errors)
     assert len(acknowledged) >= 40
-    assert acknowledged <= await kept(tmp_path / "data", session)
+    assert acknowledged <= await stored_contents(tmp_path / "data", session)
 
 
 async def test_a_kill_keeps_acknowledged_messages(tmp_path: Path) -> None:
     with started(tmp_path / "data") as (base, process):
-        await up(base)
-        session, acknowledged, _ = await talked(base, process, process.kill)
+        await wait_until_ready(base)
+        session, acknowledged, _ = await add_until_end(base, process, process.kill)
     assert len(acknowledged) >= 40
-    assert acknowledged <= await kept(tmp_path / "data", session)
+    assert acknowledged <= await stored_contents(tmp_path / "data", session)
 
 
-async def kept(data: Path, session: str) -> set[str]:
-    """What a new process finds."""
+async def stored_contents(data: Path, session: str) -> set[str]:
+    """Returns the contents that a new process finds."""
     with served(data) as base:
-        await up(base)
+        await wait_until_ready(base)
         async with httpx2.AsyncClient(base_url=base) as http:
             found: list[Any] = []
             while True:
-                answer = await http.get(
+                response = await http.get(
                     f"/v1/chat/sessions/{session}/messages", params={"limit": 200, "offset": len(found)}
                 )
-                page = answer.json()["data"]
+                page = response.json()["data"]
                 found += page
                 if not page:
                     return {message["content"] for message in found}
@@ -111,14 +115,14 @@ def test_a_token_of_the_token_command_authenticates(tmp_path: Path) -> None:
         [sys.executable, "-m", "ctxmem_mcp", "token", "alice", "--json"],
         capture_output=True, text=True, check=True, env={**os.environ, "CTXMEM_DATA_DIR": str(tmp_path)},
     )  # fmt: skip
-    told = json.loads(made.stdout)
-    (tmp_path / "tokens").write_text(told["line"] + "\n" + new_token("bob")[1] + "\n", encoding="utf-8")
+    made_token = json.loads(made.stdout)
+    (tmp_path / "tokens").write_text(made_token["line"] + "\n" + new_token("bob")[1] + "\n", encoding="utf-8")
     with served(tmp_path / "data", tokens_file=str(tmp_path / "tokens")) as base:
-        asyncio.run(up(base))
-        for token, status in ((told["token"], 200), (told["token"] + "x", 401)):
-            answer = httpx2.get(f"{base}/v1/spaces", headers={"Authorization": f"Bearer {token}"})
-            assert answer.status_code == status
-    assert told["token"] not in told["line"]
+        asyncio.run(wait_until_ready(base))
+        for token, status in ((made_token["token"], 200), (made_token["token"] + "x", 401)):
+            response = httpx2.get(f"{base}/v1/spaces", headers={"Authorization": f"Bearer {token}"})
+            assert response.status_code == status
+    assert made_token["token"] not in made_token["line"]
 
 
 def test_a_stdio_start_imports_nothing_of_the_service() -> None:

@@ -1,4 +1,4 @@
-"""Tenants open when they are needed and close when they are not; what expires in them goes, entered or not."""
+"""Tenants are opened on demand and closed when idle; expired data is swept, open or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Commit
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
-from tests.http_api.test_sessions import created
+from tests.http_api.test_sessions import create
 
 pytestmark = pytest.mark.anyio
 
@@ -40,29 +40,29 @@ async def test_idle_tenants_are_closed_and_reopen_with_their_data(
             for i in range(5):
                 async with tenants.hold(f"token:{i}"):
                     memory = await tenants.memory_for(f"token:{i}")
-                    await memory.append(NewTurn("user", f"said by {i}"), conversation_id="c")
+                    await memory.append(NewTurn("user", f"stored by {i}"), conversation_id="c")
             assert tenants.open_count <= 2
             assert (await tenants.get("token:busy")).users == 1
         for i in range(5):
-            assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == f"said by {i}"
+            assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == f"stored by {i}"
 
 
 async def test_expired_data_of_closed_tenants_is_swept(settings: Settings) -> None:
-    folder = await with_an_expired_conversation(settings)
-    assert holding(folder)
+    folder = await create_expired(settings)
+    assert files_with_data(folder)
     async with Tenants(settings, False), asyncio.timeout(10):
         while True:
-            if not holding(folder):
+            if not files_with_data(folder):
                 break
             await asyncio.sleep(0.01)
 
 
-async def with_an_expired_conversation(settings: Settings) -> Path:
-    """A principal's folder with a conversation and an empty session, both over since a day."""
+async def create_expired(settings: Settings) -> Path:
+    """Creates a principal's folder with a conversation and an empty session that expired a day ago."""
     async with Tenants(settings, False) as tenants:
         memory = await tenants.memory_for("token:gone")
-        done = await memory.append(NewTurn("user", "QUAGGA"), conversation_id="c", retention_days=1)
-        assert done.index == 0
+        receipt = await memory.append(NewTurn("user", "QUAGGA"), conversation_id="c", retention_days=1)
+        assert receipt.index == 0
         folder = tenants.folder_of("token:gone")
     store = SqliteStore(folder)
     state = await store.load("c", 0)
@@ -76,7 +76,7 @@ async def with_an_expired_conversation(settings: Settings) -> Path:
 
 
 async def test_an_expired_session_is_not_found_before_it_is_swept(http: httpx2.AsyncClient, settings: Settings) -> None:
-    session = (await created(http, name="soon over"))["id"]
+    session = (await create(http, name="soon over"))["id"]
     path = f"/v1/chat/sessions/{session}"
     records = RecordFiles(settings.data_dir, SESSIONS)
     record = records.get(session)
@@ -88,6 +88,6 @@ async def test_an_expired_session_is_not_found_before_it_is_swept(http: httpx2.A
     assert (await http.get("/v1/chat/sessions")).json()["data"] == []
 
 
-def holding(folder: Path) -> list[Path]:
+def files_with_data(folder: Path) -> list[Path]:
     sessions = [path for path in (folder / SESSIONS).glob("*") if b"QUAGGA" in path.read_bytes()]
     return sessions + list((folder / "conversations").glob("*.ctxmem"))
