@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from ctxmem_mcp.composition import open_memory
     from ctxmem_mcp.errors import Conflict, Corrupt, CtxmemError, NotFound, Refused, Unavailable
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.models import Hit, NewTurn, Turn, View
+    from ctxmem_mcp.models import Conversation, Hit, NewTurn, Turn, View
     from ctxmem_mcp.settings import Settings
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Conflict",
+    "Conversation",
     "Corrupt",
     "CtxmemError",
     "Hit",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 _ERRORS = dict.fromkeys(("Conflict", "Corrupt", "CtxmemError", "NotFound", "Refused", "Unavailable"), "errors")
-_VALUES = dict.fromkeys(("Hit", "NewTurn", "Turn", "View"), "models")
+_VALUES = dict.fromkeys(("Conversation", "Hit", "NewTurn", "Turn", "View"), "models")
 _MODULES = {**_ERRORS, **_VALUES, "Memory": "memory", "Settings": "settings", "open_memory": "composition"}
 
 

@@ -61,10 +61,10 @@ async def test_room_that_is_left_goes_to_verbatim_requests_and_errors() -> None:
         NewTurn("assistant", "They pass."),
     ]
     brief = await brief_of(turns)
-    asked, errors, last = (
+    requests, errors, last = (
         brief.index(title) for title in ("In the user's words\n[t0-", "Errors word for word\n[t2-", "The last words\n")
     )
-    assert asked < brief.index(LONG_REQUEST) < errors < brief.index(PUSHED) < last
+    assert requests < brief.index(LONG_REQUEST) < errors < brief.index(PUSHED) < last
     tight = await brief_of(turns, 400)
     assert LONG_REQUEST not in tight
     assert "Errors, and how each ended" in tight

@@ -85,9 +85,9 @@ async def test_excerpts_for_a_query_follow_the_prefix_and_leave_it_unchanged() -
     memory = new_memory()
     await memory.sync(long_turns(200), conversation_id="c")
     plain = await memory.view("c", layout="stable", token_budget=6_000)
-    asked = await memory.view("c", query="word17x3 word17x4", layout="stable", token_budget=6_000)
-    assert prefix_of(plain) == prefix_of(asked)
-    rest = asked.text[len(prefix_of(asked)) :]
+    with_query = await memory.view("c", query="word17x3 word17x4", layout="stable", token_budget=6_000)
+    assert prefix_of(plain) == prefix_of(with_query)
+    rest = with_query.text[len(prefix_of(with_query)) :]
     assert "Step 17: word17x0" in rest
     assert "Step 17: word17x0" not in plain.text
 

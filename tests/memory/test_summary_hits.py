@@ -45,9 +45,9 @@ async def test_a_question_about_the_status_is_answered_by_the_last_turns(query: 
     last_words = "The importer is done; the exporter and its tests are what remains. " * 6
     turns = [*(turn for number in range(9) for turn in work(number)), NewTurn("assistant", last_words)]
     await memory.sync(turns, conversation_id="c")
-    asked, bare = [await memory.view("c", query=q, token_budget=2_000) for q in (query, None)]
-    assert last_words in asked.text
-    assert asked.text == bare.text
+    with_query, without_query = [await memory.view("c", query=q, token_budget=2_000) for q in (query, None)]
+    assert last_words in with_query.text
+    assert with_query.text == without_query.text
 
 
 @pytest.mark.parametrize("query", ABOUT_SOMETHING)

@@ -151,11 +151,11 @@ async def with_expanded(
 ) -> TreeSnapshot:
     """Expands inner nodes, the largest first, until the outline has about `lines` lines."""
     size = sum(len(item.nodes) if isinstance(item, Collapsed) else isinstance(item, Expanded) for item in items)
-    folded = [node for item in items if isinstance(item, Collapsed) for node in item.nodes if node.level]
-    nodes, opened = dict(snapshot.nodes), set(snapshot.expanded)
+    collapsed = [node for item in items if isinstance(item, Collapsed) for node in item.nodes if node.level]
+    nodes, expanded = dict(snapshot.nodes), set(snapshot.expanded)
     for _ in range(EXPAND_ROUNDS):
         chosen: list[Node] = []
-        for node in sorted(folded, key=lambda n: -n.tokens):
+        for node in sorted(collapsed, key=lambda n: -n.tokens):
             if size + len(node.children) > lines:
                 break
             size += len(node.children)
@@ -164,10 +164,10 @@ async def with_expanded(
             break
         read = await branch.nodes([digest for node in chosen for digest in node.children])
         nodes |= read
-        opened |= {node.digest for node in chosen}
-        taken = {node.digest for node in chosen}
-        folded = [n for n in folded if n.digest not in taken] + [n for n in read.values() if n.level]
-    return replace(snapshot, nodes=nodes, expanded=frozenset(opened))
+        chosen_digests = {node.digest for node in chosen}
+        expanded |= chosen_digests
+        collapsed = [n for n in collapsed if n.digest not in chosen_digests] + [n for n in read.values() if n.level]
+    return replace(snapshot, nodes=nodes, expanded=frozenset(expanded))
 
 
 async def span_checks(branch: BranchReader, snapshot: TreeSnapshot) -> dict[int, str]:

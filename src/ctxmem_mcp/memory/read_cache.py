@@ -13,8 +13,8 @@ from ctxmem_mcp.models import Node, Piece, Turn
 from ctxmem_mcp.stores.base import State
 
 # Each takes up to 10 MB.
-CONVERSATIONS_KEPT = 4
-ENTRIES_KEPT = 10_000
+CONVERSATIONS_CACHED = 4
+ENTRIES_CACHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ReadCache:
     def bound(self) -> None:
         """Clears each part that has grown too large."""
         for entries in (self.turns, self.pieces, self.nodes):
-            if len(entries) > ENTRIES_KEPT:
+            if len(entries) > ENTRIES_CACHED:
                 entries.clear()
 
 
@@ -37,7 +37,7 @@ class ReadCaches:
     """The caches of the most recently read conversations."""
 
     def __init__(self) -> None:
-        self._caches: LRU[str, ReadCache] = LRU(CONVERSATIONS_KEPT)
+        self._caches: LRU[str, ReadCache] = LRU(CONVERSATIONS_CACHED)
 
     def at(self, state: State) -> ReadCache:
         """Returns the conversation's cache, which readers add to."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # Edges cached between appends; each holds the text of one open leaf.
-EDGES_KEPT = 64
+EDGES_CACHED = 64
 # Other writers may commit first again and again; each try costs a millisecond or two.
 TRIES = 200
 # How many conversations with the same first turn are compared to find the one that a transcript belongs to.
@@ -88,7 +88,7 @@ class Writer:
     ) -> None:
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
         self._embedder = embedder
-        self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_KEPT)
+        self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_CACHED)
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}
 
     def locked(self, conversation_id: str) -> KeyedLock:
