@@ -109,7 +109,7 @@ def test_a_refusal_names_the_file_the_rule_and_what_to_do(run: Callable[..., Ran
     path.write_text('{"mcpServers": null}', "utf-8")
     refused = run("install", "cursor")
     assert refused.code == 1
-    why, remedy = "has 'mcpServers', which is no object", "It was not changed; correct it, then run this again"
+    why, remedy = "has 'mcpServers', which is not an object", "It was not changed; correct it, then run this again"
     assert refused.err == f"ctxmem-mcp: Cursor: {path} {why}. {remedy}.\n"
 
 
@@ -136,7 +136,7 @@ def test_one_broken_file_keeps_no_other_agent_back_and_the_code_says_so(run: Cal
     done = run("install", "--all")
     assert done.code == 1
     assert "Claude Code" in done.err
-    assert "settings.json is not JSON" in done.err
+    assert "settings.json is not valid JSON" in done.err
     assert not (home / ".claude.json").exists()
     assert (home / ".codex" / "config.toml").exists()
 
@@ -229,7 +229,7 @@ def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
     text = run("doctor").out
     assert "starts: ctxmem 0.1.0" in text
     assert "No problems found." in text
-    assert "not registered; `ctxmem-mcp install codex` does it" in text
+    assert "not registered; `ctxmem-mcp install codex` registers it" in text
 
 
 def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home: Path, command: Path) -> None:
@@ -243,11 +243,11 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home:
     command.unlink()
     report = told(run, 1)
     faults = {one["agent"]: " | ".join(fault["what"] for fault in one["faults"]) for one in report["agents"]}
-    assert f"{settings} is not JSON" in faults["claude-code"]
+    assert f"{settings} is not valid JSON" in faults["claude-code"]
     assert "can't be started: No such file" in faults["cursor"]
     assert "more than once for afterFileEdit" in faults["cursor"]
     assert "no hook for sessionStart" in faults["cursor"]
-    assert f"the hooks call {command}, which is not there" in faults["cursor"]
+    assert f"the hooks call {command}, which does not exist" in faults["cursor"]
     assert report["faults"] == 5
     assert "PROBLEM: no hook for sessionStart. Run `ctxmem-mcp install cursor`." in run("doctor").out
 
@@ -259,7 +259,7 @@ def test_install_mends_what_doctor_found(run: Callable[..., Ran], home: Path) ->
     path.write_text(text.replace(f" --data-dir {home}/project/elsewhere", ""), "utf-8")
     (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
     assert [fault["what"] for fault in cursor["faults"]] == [
-        f"the hooks write to the usual folder, the server reads {home / 'project' / 'elsewhere'}"
+        f"the hooks write to the default folder, the server reads {home / 'project' / 'elsewhere'}"
     ]
     run("install", "cursor")
     assert path.read_text("utf-8") == text
@@ -296,8 +296,11 @@ def test_doctor_tells_why_a_server_ends(run: Callable[..., Ran], home: Path) -> 
     path.write_text(json.dumps(entry), "utf-8")
     (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
     (fault,) = cursor["faults"]
-    assert "ends without an answer (exit code 1), saying: ctxmem-mcp: CTXMEM_RETENTION_DAYS: must be" in fault["what"]
-    assert fault["remedy"] == "Put that right, or run `ctxmem-mcp install cursor`."
+    assert (
+        "exits without a response (exit code 1), with the message: ctxmem-mcp: CTXMEM_RETENTION_DAYS: must be"
+        in fault["what"]
+    )
+    assert fault["remedy"] == "Correct that, or run `ctxmem-mcp install cursor`."
 
 
 def test_what_is_wrong_in_a_project_is_mended_in_the_project(
@@ -324,9 +327,12 @@ def test_what_claude_code_itself_registered_for_a_folder_is_told(
     path = home / ".claude.json"
     of_folder = {"mcpServers": {"ctxmem": {"type": "stdio", "command": str(command), "args": []}}}
     path.write_text(json.dumps({"projects": {str(home / "project"): of_folder, str(home): {}}}), "utf-8")
-    here = f"server ctxmem in {path} holds in {home / 'project'} before any other; "
-    remark = here + "`claude mcp remove --scope local ctxmem` takes it out"
-    assert _inspect(home, "claude-code").remarks == ["not registered; `ctxmem-mcp install claude-code` does it", remark]
+    here = f"server ctxmem in {path} takes precedence in {home / 'project'}; "
+    remark = here + "`claude mcp remove --scope local ctxmem` removes it"
+    assert _inspect(home, "claude-code").remarks == [
+        "not registered; `ctxmem-mcp install claude-code` registers it",
+        remark,
+    ]
     before = path.read_bytes()
     run("install", "claude-code")
     assert _inspect(home, "claude-code").remarks == [remark]
@@ -339,8 +345,8 @@ def test_what_is_switched_off_is_told(run: Callable[..., Ran], home: Path) -> No
     config, settings = home / ".codex" / "config.toml", home / ".claude" / "settings.json"
     config.write_text(config.read_text("utf-8") + "enabled = false\n", "utf-8")
     settings.write_text(json.dumps({"disableAllHooks": True, **json.loads(settings.read_text("utf-8"))}), "utf-8")
-    assert _inspect(home, "codex").remarks == [f"server ctxmem in {config} is switched off there"]
-    assert _inspect(home, "claude-code").remarks == [f"hooks in {settings} are switched off there"]
+    assert _inspect(home, "codex").remarks == [f"server ctxmem in {config} is disabled there"]
+    assert _inspect(home, "claude-code").remarks == [f"hooks in {settings} are disabled there"]
 
 
 def test_doctor_takes_no_other_spelling_for_a_fault(
@@ -381,10 +387,10 @@ def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Call
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
-        ("import time; time.sleep(60)", "does not answer within 1 s"),
-        ("print('Welcome!')", "says 'Welcome!' instead of answering"),
-        ("import sys; sys.exit(3)", "ends without an answer (exit code 3)"),
-        ("print('{\"result\": 1}')", "says '{\"result\": 1}' instead of answering"),
+        ("import time; time.sleep(60)", "does not respond within 1 s"),
+        ("print('Welcome!')", "prints 'Welcome!' instead of a response"),
+        ("import sys; sys.exit(3)", "exits without a response (exit code 3)"),
+        ("print('{\"result\": 1}')", "prints '{\"result\": 1}' instead of a response"),
     ],
 )
 def test_a_command_that_is_no_server_is_told_apart(code: str, fault: str) -> None:

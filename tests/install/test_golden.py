@@ -199,7 +199,7 @@ def test_a_hook_that_does_more_than_call_us_is_not_taken_out_nor_written_over(
     path.parent.mkdir(parents=True)
     text = text % f"/old/ctxmem-mcp hook {agent} && notify-send done"
     path.write_text(text, "utf-8")
-    told = r"has a hook for \w+ that does more than call this program, `.*notify-send done`; let it be the call alone"
+    told = r"has a hook for \w+ that does more than call this program, `.*notify-send done`; put the call and the rest"
     for act in (lambda: installed(agent, host, server), lambda: uninstalled(agent, host)):
         with pytest.raises(ConfigRefused, match=told):
             act()
@@ -266,7 +266,7 @@ def test_a_file_that_changed_since_it_was_read_is_not_written(host: HostPaths, s
     (change, *_) = apply.plan_install(edits_of("vscode", host), server)
     change.path.parent.mkdir(parents=True)
     change.path.write_text("{}", "utf-8")
-    with pytest.raises(ConfigRefused, match="changed by somebody else"):
+    with pytest.raises(ConfigRefused, match="changed by another program"):
         apply.apply_change(change, NOW)
     assert change.path.read_text("utf-8") == "{}"
 

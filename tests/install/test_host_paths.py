@@ -121,7 +121,7 @@ def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str,
 
 
 def test_cline_may_call_unasked_what_only_reads() -> None:
-    assert set(cline.ONLY_READ) <= {tool.name for tool in TOOLS if tool.read_only}
+    assert set(cline.READ_ONLY_TOOLS) <= {tool.name for tool in TOOLS if tool.read_only}
 
 
 # ---------------------------------------------------------------- what is written, what is known again

@@ -117,26 +117,26 @@ def test_what_is_new_is_written_as_the_file_is_written(before: str, after: str) 
     ("text", "why"),
     [
         ('{"a": 1', "line 1, column 8"),
-        ('{\n  "a": 1\n  "b": 2\n}', "neither a comma nor } at line 3, column 3"),
-        ("{'a': 1}", "no name in quotes at line 1, column 2"),
-        ('{"a": nul}', "no value"),
-        ('{"a": 1} x', "something follows the end"),
-        ('{"a": "b\n"}', "no value"),
-        ('{"a": 01}', "no value"),
-        ('{"a": 1 /* }', "neither a comma"),
+        ('{\n  "a": 1\n  "b": 2\n}', "expected a comma or } at line 3, column 3"),
+        ("{'a': 1}", "expected a quoted name at line 1, column 2"),
+        ('{"a": nul}', "expected a value"),
+        ('{"a": 1} x', "text after the end"),
+        ('{"a": "b\n"}', "expected a value"),
+        ('{"a": 01}', "expected a value"),
+        ('{"a": 1 /* }', "expected a comma"),
         ('{"a": ' + "[" * 300 + "]" * 300 + "}", "nested deeper"),
     ],
 )
 def test_what_is_no_json_is_refused_with_its_place(text: str, why: str) -> None:
     with pytest.raises(jsonc.NotJson, match=why):
         jsonc.parse(text)
-    with pytest.raises(CannotEdit, match="is not JSON"):
+    with pytest.raises(CannotEdit, match="is not valid JSON"):
         SERVERS.put(text, SERVER)
 
 
 @pytest.mark.parametrize("text", ["[]", "1", '{"mcpServers": []}', '{"mcpServers": null}'])
 def test_a_file_of_another_shape_is_refused(text: str) -> None:
-    with pytest.raises(CannotEdit, match="no object"):
+    with pytest.raises(CannotEdit, match="not an object"):
         SERVERS.put(text, SERVER)
 
 

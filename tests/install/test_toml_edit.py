@@ -81,7 +81,7 @@ def _renamed(text: str) -> str:
     ],
 )
 def test_an_entry_in_another_form_is_refused_and_the_form_to_write_it_in_is_named(text: str) -> None:
-    told = r"in another form than a table of its own, \[mcp_servers\.ctxmem\]"
+    told = r"in a form other than a \[mcp_servers\.ctxmem\] table"
     with pytest.raises(CannotEdit, match=told):
         PART.put(text, SERVER)
     with pytest.raises(CannotEdit, match=told):
@@ -90,7 +90,7 @@ def test_an_entry_in_another_form_is_refused_and_the_form_to_write_it_in_is_name
 
 @pytest.mark.parametrize("text", ["mcp_servers = {}\n", 'mcp_servers = { a = { command = "x" } } # mine\n'])
 def test_servers_in_braces_are_refused_and_the_form_to_write_them_in_is_named(text: str) -> None:
-    with pytest.raises(CannotEdit, match=r"has mcp_servers in braces.*\[mcp_servers\.NAME\]"):
+    with pytest.raises(CannotEdit, match=r"has mcp_servers as an inline table.*\[mcp_servers\.NAME\]"):
         PART.put(text, SERVER)
 
 

@@ -1,17 +1,19 @@
-"""Registers the server and its hooks with the agents of this machine, and takes them out again.
+"""Registers the server and its hooks with the agents on this machine, and removes them again.
 
-It only edits the agents' own config files, and those as text: what is not ours stays as it is, byte for byte.
+It edits the agents' own config files as text: whatever is not ours stays the same, byte for byte.
 
-    agents.py     who there is, and what each of them keeps where
-    places.py     the folders, by operating system (data)
-    entries.py    what we write into a config, and how we know it again
-    jsonc.py      JSON with comments as text: where each thing stands         (pure)
-    splicing.py   putting one thing into such a text, or taking it out        (pure)
-    tables.py     the same for TOML                                           (pure)
-    parts.py      one file's share of ours: put, found, taken out             (pure)
-    undoing.py    the text that was there before ours                         (pure)
-    files.py      reading, backing up, replacing                              (I/O)
-    apply.py   plan, show, do                                              (I/O)
-    looking.py    what is registered where, and what is wrong with it         (I/O)
-    probing.py    whether a registered command starts                         (I/O)
+    registry.py       the agents
+    agent.py          an agent: which files of it are edited, and how; a module for each agent has its `Agent`
+    host_paths.py     where programs keep their files on each system
+    server_entry.py   the command that is registered, and how an entry of ours is recognised
+    jsonc.py          JSON with comments: the position of each value              (pure)
+    json_edit.py      putting a value into such a text, or removing one           (pure)
+    toml_edit.py      the same for TOML                                           (pure)
+    config_edits.py   our servers in a config file: put, find, copy, remove       (pure)
+    hook_edits.py     the same for hooks                                          (pure)
+    restore.py        the text from before our entries                            (pure)
+    config_files.py   reading, backing up and replacing files                     (I/O)
+    apply.py          planning, showing and making changes                        (I/O)
+    inspect.py        what is registered where, and what is wrong with it         (I/O)
+    probe.py          whether a registered command starts                         (I/O)
 """

@@ -1,4 +1,4 @@
-"""What an agent is to us: where it keeps its files, and which part of each is ours."""
+"""An agent as the installer sees it: its files, and how they are edited."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ def _no_edits(host: HostPaths) -> Sequence[ConfigEdit]:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """`traces`: folders and files of which one is there where the agent is. `servers` and `hooks`: our parts of the
-    user's files, `project_...` of a project's; `others`: parts that only other programs write, which are looked at, and
-    `remove_others`: what takes ours out of them. `after`: what a person does and sees next; `after_hooks`: and does and
-    sees of the hooks."""
+    """How the server and its hooks are registered with one agent.
+
+    Attributes:
+        info: the agent's entry in the table of agents.
+        markers: folders and files; the agent is installed if one of them exists.
+        servers: the edits that register the server for the user.
+        hooks: the edits that register the hooks for the user.
+        project_servers: like `servers`, for the project.
+        project_hooks: like `hooks`, for the project.
+        foreign_servers: places that only other programs write. They are inspected, never edited.
+        foreign_removal_command: the command that removes our server from those places.
+        after: what the user does next, and then sees.
+        after_hooks: the same for the hooks.
+    """
 
     info: AgentInfo
     markers: Callable[[HostPaths], Sequence[Path]]
@@ -42,15 +52,16 @@ class Agent:
         return self.info.title
 
     def is_present(self, host: HostPaths) -> bool:
+        """Whether the agent is installed."""
         return any(marker.exists() for marker in self.markers(host))
 
     def edits(self, host: HostPaths, *, project: bool) -> list[ConfigEdit]:
-        """The servers' parts, then the hooks'."""
+        """Returns the edits for the servers, then those for the hooks, of the user's files or of the project's."""
         if project:
             return [*self.project_servers(host), *self.project_hooks(host)]
         return [*self.servers(host), *self.hooks(host)]
 
     def next_steps(self, edits: Sequence[ConfigEdit]) -> str:
-        """What a person does and sees once these parts are registered."""
+        """Returns what to tell the user once these edits are made."""
         with_hooks = any(edit.role == "hooks" for edit in edits)
         return f"{self.after} {self.after_hooks}" if with_hooks else self.after

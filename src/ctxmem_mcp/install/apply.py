@@ -1,6 +1,6 @@
-"""Planning what is to change in which file, showing it, and doing it.
+"""Plans the changes to an agent's files, shows them, and makes them.
 
-A plan is made of an agent as a whole: where one of its files can't be edited, none is touched.
+All files of an agent are planned together: if one of them can't be edited, none is changed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,22 @@ from ctxmem_mcp.install.config_edits import ConfigEdit
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.server_entry import ServerCommand
 
-# A config may be one line of a megabyte. A person is shown so much of a line that stays, and of one that changes the
-# change itself, up to so much, with a little before and behind it.
-_LINE_SHOWN, _CHANGE_SHOWN, _AROUND = 300, 4000, 60
+# A config may be a single line of a megabyte. A diff shows this many characters of an unchanged line, and of a changed
+# one the change, up to so many, with a little before and after it.
+_LINE_CHARS, _CHANGE_CHARS, _AROUND_CHARS = 300, 4000, 60
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file's text as it is and as it is to be (None: no file). `keeps`: whether a copy of it has to be kept."""
+    """A planned change of one file.
+
+    Attributes:
+        path: the file.
+        before: its text; None if there is no file.
+        after: its new text; None if the file is to be removed.
+        mode: the permissions of a new file, before the umask.
+        backs_up: whether a copy is kept.
+    """
 
     path: Path
     before: str | None
@@ -34,14 +42,14 @@ class Change:
     backs_up: bool = True
 
     def diff(self) -> str:
-        """The change as a unified diff."""
+        """Returns the change as a unified diff, with long lines shortened."""
         old, new = ("(no file)" if text is None else str(self.path) for text in (self.before, self.after))
         lines = difflib.unified_diff(_lines(self.before), _lines(self.after), old, new, n=2, lineterm="")
         return "\n".join(_shorten(list(lines)))
 
 
 def _lines(text: str | None) -> list[str]:
-    """The lines without their ends; of a last one that has none, with a word on it."""
+    """The lines without their ends; a last line without one is marked."""
     lines = (text or "").split("\n")
     ended = lines[-1] == ""
     lines = lines[:-1] if ended else [*lines[:-1], f"{lines[-1]} (no line end)"]
@@ -49,32 +57,40 @@ def _lines(text: str | None) -> list[str]:
 
 
 def _shorten(diff: Sequence[str]) -> Iterator[str]:
-    """A diff with its long lines cut; one that stands beside its other version, to where the two differ."""
+    """Cuts a diff's long lines; a changed one to the place where it differs from its other version."""
     for i, line in enumerate(diff):
-        if len(line) <= _LINE_SHOWN:
+        if len(line) <= _LINE_CHARS:
             yield line
             continue
         beside = diff[i + 1 : i + 2] if line[0] == "-" else diff[i - 1 : i] if line[0] == "+" else []
         other = next((one for one in beside if one[0] == {"-": "+", "+": "-"}[line[0]]), None)
-        start, stop = (1, _LINE_SHOWN) if other is None else _difference_span(line, other)
+        start, stop = (1, _LINE_CHARS) if other is None else _difference_span(line, other)
         yield f"{line[0]}{'...' if start > 1 else ''}{line[start:stop]}{'...' if stop < len(line) else ''}"
 
 
 def _difference_span(line: str, other: str) -> tuple[int, int]:
-    """From where to where to show a line of a diff, to see in what it differs from the other."""
+    """The range of a diff's line that shows how it differs from the other."""
     prefix = _common_prefix(line[1:], other[1:])
     suffix = _common_prefix(line[:prefix:-1], other[:prefix:-1])
-    start = max(1, 1 + prefix - _AROUND)
-    return start, min(len(line) - suffix + _AROUND, start + _CHANGE_SHOWN)
+    start = max(1, 1 + prefix - _AROUND_CHARS)
+    return start, min(len(line) - suffix + _AROUND_CHARS, start + _CHANGE_CHARS)
 
 
 def _common_prefix(one: str, other: str) -> int:
-    """How many characters two texts begin with in common."""
+    """The length of the two texts' common prefix."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def plan_install(edits: Sequence[ConfigEdit], server: ServerCommand) -> list[Change]:
-    """What has to change for these parts to be as they are to be; nothing where they are. Raises ConfigRefused."""
+    """Plans what has to change to register the server; nothing if it is registered already.
+
+    Args:
+        edits: the edits of one agent.
+        server: the command to register. Without a data folder it keeps the one that is registered.
+
+    Raises:
+        ConfigRefused: a file can't be edited.
+    """
     server = replace(server, data_dir=server.data_dir or _registered_data_dir(edits))
     planned = [(edit, _read(edit)) for edit in edits]
     changes = [Change(edit.path, text, _put(edit, text, server), edit.mode) for edit, text in planned]
@@ -82,7 +98,11 @@ def plan_install(edits: Sequence[ConfigEdit], server: ServerCommand) -> list[Cha
 
 
 def plan_uninstall(edits: Sequence[ConfigEdit]) -> list[Change]:
-    """What has to change for these parts to be gone. Raises ConfigRefused."""
+    """Plans what has to change to remove our entries.
+
+    Raises:
+        ConfigRefused: a file can't be edited.
+    """
     changes = []
     for edit in edits:
         text = _read(edit)
@@ -98,8 +118,11 @@ def plan_uninstall(edits: Sequence[ConfigEdit]) -> list[Change]:
 
 
 def _real_changes(changes: Sequence[Change]) -> list[Change]:
-    """Those that change something. Replacing a file needs no right to write to it, but who took that right away from a
-    config does not want it written. Raises ConfigRefused."""
+    """Drops the changes that change nothing.
+
+    Refuses a read-only file: replacing it would need no write permission, but whoever removed that permission does not
+    want the file written.
+    """
     real = [change for change in changes if change.after != change.before]
     for change in real:
         if config_files.is_read_only(change.path):
@@ -108,11 +131,18 @@ def _real_changes(changes: Sequence[Change]) -> list[Change]:
 
 
 def apply_change(change: Change, now: datetime) -> Path | None:
-    """Makes the change; gives where the file was kept. Raises ConfigRefused where somebody else was faster."""
+    """Makes a change.
+
+    Returns:
+        The path of the copy; None if no copy was kept.
+
+    Raises:
+        ConfigRefused: the file was changed since the plan was made, or can't be written.
+    """
     path = change.path
     try:
         if config_files.read(path) != change.before:
-            raise ConfigRefused(str(path), "was changed by somebody else meanwhile", "Run it again.")
+            raise ConfigRefused(str(path), "was changed by another program in the meantime", "Run this again.")
         kept = config_files.back_up(path, now) if change.before is not None and change.backs_up else None
         if change.after is None:
             config_files.remove(path)
@@ -139,7 +169,7 @@ def _put(edit: ConfigEdit, text: str | None, server: ServerCommand) -> str:
 
 
 def _registered_data_dir(edits: Sequence[ConfigEdit]) -> str | None:
-    """The data folder that the registered server uses: whoever brings it up to date does not mean another memory."""
+    """The data folder that the registered server uses: an update should not switch to another memory."""
     for edit in edits:
         with suppress(CannotEdit):
             if (folder := edit.data_dir(config_files.read(edit.path))) is not None:

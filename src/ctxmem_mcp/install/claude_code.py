@@ -1,9 +1,9 @@
-"""Claude Code: servers in ~/.claude.json, hooks in ~/.claude/settings.json; a project's in .mcp.json and, for this user
-alone, in .claude/settings.local.json. What `claude mcp add` registers without a scope is in ~/.claude.json too, for one
-folder.
+"""Claude Code: servers in ~/.claude.json, hooks in ~/.claude/settings.json.
 
-On Windows it runs hooks in Git's bash, which eats backslashes. The start of a session is heard of in all four kinds:
-what is said then goes into the new context, also after a compaction.
+A project's are in .mcp.json and, for this user only, in .claude/settings.local.json. What `claude mcp add` registers
+without a scope is in ~/.claude.json as well, for a single folder.
+
+On Windows it runs hooks in Git's bash, which strips backslashes.
 """
 
 from __future__ import annotations

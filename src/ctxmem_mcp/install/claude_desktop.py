@@ -1,4 +1,4 @@
-"""Claude Desktop: servers in claude_desktop_config.json. It has no hooks, and no projects with files."""
+"""Claude Desktop: servers in claude_desktop_config.json. It has no hooks and no project files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctxmem_mcp.install.host_paths import HostPaths
 
 
 def _folders(host: HostPaths) -> list[Path]:
-    """Its folder; from Microsoft's store it is installed with a folder of its own that stands for the usual one."""
+    """Its config folders. An installation from the Microsoft Store has a folder of its own instead of the usual one."""
     usual = host.config / "Claude"
     packed = host.local.glob("Packages/Claude_*/LocalCache/Roaming/Claude") if host.system == "windows" else ()
     there = [folder for folder in (usual, *sorted(packed)) if folder.is_dir()]

@@ -1,7 +1,7 @@
-"""Cline: servers in cline_mcp_settings.json, in the folder of the editor it runs in and in that of its command; a hook
-is a file named for its event in Documents/Cline/Hooks (in older versions Documents/Cline/Rules/Hooks).
+"""Cline: servers in cline_mcp_settings.json, in the folder of each editor it runs in and in that of its CLI.
 
-There are no hooks on Windows: there they would have to be PowerShell scripts. A project has no file for servers.
+A hook is a script named for its event in Documents/Cline/Hooks (in older versions Documents/Cline/Rules/Hooks). On
+Windows no hooks are registered: they would have to be PowerShell scripts. A project has no file for servers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.hook_edits import HookScript
 from ctxmem_mcp.install.host_paths import HostPaths
 
-ONLY_READ = ["get_context", "expand_node", "search_turns", "list_conversations"]
+READ_ONLY_TOOLS = ["get_context", "expand_node", "search_turns", "list_conversations"]
 _SETTINGS = Path("settings") / "cline_mcp_settings.json"
 
 
@@ -32,14 +32,14 @@ def _servers(host: HostPaths) -> Sequence[JsonServers]:
     named = host.env_path("CLINE_MCP_SETTINGS_PATH")
     there = [folder / _SETTINGS for folder in _folders(host) if folder.is_dir()]
     paths = [named] if named else there or [_in_editor(host, EDITORS[0]) / _SETTINGS]
-    return [JsonServers(path, "mcpServers", {}, {"disabled": False, "autoApprove": ONLY_READ}) for path in paths]
+    return [JsonServers(path, "mcpServers", {}, {"disabled": False, "autoApprove": READ_ONLY_TOOLS}) for path in paths]
 
 
 def _hooks(host: HostPaths) -> Sequence[HookScript]:
     if host.system == "windows":
         return []
-    now, older = host.documents / "Cline" / "Hooks", host.documents / "Cline" / "Rules" / "Hooks"
-    folder = older if older.is_dir() and not now.is_dir() else now
+    current, older = host.documents / "Cline" / "Hooks", host.documents / "Cline" / "Rules" / "Hooks"
+    folder = older if older.is_dir() and not current.is_dir() else current
     return [HookScript(folder / event, CLINE.id) for event in CLINE.events]
 
 
@@ -49,5 +49,5 @@ AGENT = Agent(
     servers=_servers,
     hooks=_hooks,
     after="Reload the editor's window. Under MCP Servers ctxmem has a green mark.",
-    after_hooks="Switch hooks on in Cline's settings.",
+    after_hooks="Enable hooks in Cline's settings.",
 )

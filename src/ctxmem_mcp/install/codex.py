@@ -1,7 +1,7 @@
 """Codex: servers in ~/.codex/config.toml, hooks in ~/.codex/hooks.json; the same in a project's .codex folder.
 
-Hooks run only once they are trusted, in the words they have then: ours change no more than they must. The end of a
-session is given three seconds at most.
+A hook runs only after the user trusted it, and only as it was then: ours change no more than necessary. Codex waits at
+most three seconds for a SessionEnd hook.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ AGENT = Agent(
     project_servers=lambda host: _servers(host.project / ".codex"),
     project_hooks=lambda host: _hooks(host.project / ".codex"),
     after="Start a new session. `/mcp` lists ctxmem.",
-    after_hooks="Open `/hooks` and trust the hooks, they run only then.",
+    after_hooks="Open `/hooks` and trust the hooks: Codex runs them only then.",
 )

@@ -1,13 +1,4 @@
-"""One file's share of ours. Each kind of file has the same five verbs, all pure:
-
-    put      the text with ours as it is to be: added, or what is older of ours brought up to date in place
-    found    ours as it stands
-    carry    ours, as it stands in one text, put into another that has none of it
-    without  the text without ours; `prune` takes with it what held nothing else
-    folder   (a server's) the data folder that it was told to use
-
-A text is None where there is no file. Raises Unfit where a file is not what it should be.
-"""
+"""Our entries in one config file. Every kind of file has the same five methods (`ConfigEdit`), all of them pure."""
 
 from __future__ import annotations
 
@@ -25,7 +16,14 @@ Role = Literal["server", "hooks"]
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """One of ours as it stands: under which name, or at which event; what it runs; whether its file switches it off."""
+    """An entry of ours in a config file.
+
+    Attributes:
+        where: the server's name, or the hook's event.
+        command: the command line that it runs.
+        environment: the environment variables that it sets.
+        off: whether the file disables it.
+    """
 
     where: str
     command: tuple[str, ...]
@@ -34,33 +32,58 @@ class FoundEntry:
 
 
 class ConfigEdit(Protocol):
+    """How our entries in one file are added, found and removed.
+
+    A text is the file's content; None if there is no file. Each method raises CannotEdit if the file is not what it
+    should be.
+
+    Attributes:
+        role: whether the entries are servers or hooks.
+        mode: the permissions of a new file, before the umask.
+    """
+
     role: ClassVar[Role]
     mode: ClassVar[int]
 
     @property
     def path(self) -> Path: ...
-    def put(self, text: str | None, server: ServerCommand) -> str: ...
-    def find(self, text: str | None) -> list[FoundEntry]: ...
-    def copy(self, text: str | None, of: str) -> str: ...
-    def remove(self, text: str, *, prune: bool) -> str | None: ...
-    def data_dir(self, text: str | None) -> str | None: ...
+
+    def put(self, text: str | None, server: ServerCommand) -> str:
+        """Returns the text with our entries: new ones are added, older ones updated in place."""
+        ...
+
+    def find(self, text: str | None) -> list[FoundEntry]:
+        """Returns our entries."""
+        ...
+
+    def copy(self, text: str | None, source: str) -> str:
+        """Returns a text that has no entries of ours with those of the source, unchanged."""
+        ...
+
+    def remove(self, text: str, *, prune: bool) -> str | None:
+        """Returns the text without our entries. prune: also without containers that are empty then."""
+        ...
+
+    def data_dir(self, text: str | None) -> str | None:
+        """Returns the data folder that a registered server names; None if it names none, and for hooks."""
+        ...
 
 
 class _Servers:
-    """A list of servers under one key of a file, whatever the file is written in."""
+    """Servers under one key of a file, in any file format."""
 
     key: str
     role: ClassVar[Role] = "server"
     mode: ClassVar[int] = 0o666
-    # What the format calls values by name.
+    # The format's word for a mapping.
     kind: ClassVar[str]
 
     def find(self, text: str | None) -> list[FoundEntry]:
         servers = self._servers(text)
         return [_found_server(name, servers[name]) for name in _our_names(servers)]
 
-    def copy(self, text: str | None, of: str) -> str:
-        servers, text = self._servers(of), text or ""
+    def copy(self, text: str | None, source: str) -> str:
+        servers, text = self._servers(source), text or ""
         for name in _our_names(servers):
             text = self._put(text, (self.key, name), servers[name])
         return text
@@ -73,7 +96,7 @@ class _Servers:
     def _servers(self, text: str | None) -> dict[str, Any]:
         servers = self._read(text).get(self.key, {})
         if not isinstance(servers, dict):
-            raise CannotEdit(f"has {self.key!r}, which is no {self.kind}")
+            raise CannotEdit(f"has {self.key!r}, which is not {self.kind}")
         return servers
 
     def _read(self, text: str | None) -> dict[str, Any]:
@@ -85,7 +108,10 @@ class _Servers:
 
 @dataclass(frozen=True)
 class JsonServers(_Servers):
-    """A list of servers in JSON, under one key of the file, or of what stands at `within` in it."""
+    """Servers in JSON, under one key of the file, or of the object at `within`.
+
+    A new entry has the members of `leading` before the command, and those of `trailing` after it.
+    """
 
     path: Path
     key: str
@@ -93,7 +119,7 @@ class JsonServers(_Servers):
     trailing: Mapping[str, Any] = field(default_factory=dict)
     within: tuple[str, ...] = ()
 
-    kind: ClassVar[str] = "object"
+    kind: ClassVar[str] = "an object"
 
     def put(self, text: str | None, server: ServerCommand) -> str:
         servers = self._servers(text)
@@ -126,13 +152,13 @@ class JsonServers(_Servers):
 
 @dataclass(frozen=True)
 class TomlServers(_Servers):
-    """A table of servers in TOML."""
+    """Servers in TOML, as tables under one key. A new one has the values of `trailing` after the command."""
 
     path: Path
     key: str
     trailing: Mapping[str, Any] = field(default_factory=dict)
 
-    kind: ClassVar[str] = "table"
+    kind: ClassVar[str] = "a table"
 
     def put(self, text: str | None, server: ServerCommand) -> str:
         known = _our_name(self._servers(text))
@@ -152,15 +178,15 @@ class TomlServers(_Servers):
 
 
 def json_object(text: str | None) -> dict[str, Any]:
-    """What a JSON file says; nothing where there is no file, or nothing in it. Raises Unfit."""
+    """Returns the object in a JSON file; an empty one if there is no file, or nothing in it. Raises CannotEdit."""
     if text is None or not text.strip(jsonc.BOM + " \t\r\n"):
         return {}
     try:
         value = jsonc.read(text)
     except jsonc.NotJson as error:
-        raise CannotEdit(f"is not JSON, even with comments granted: {error}") from error
+        raise CannotEdit(f"is not valid JSON (comments are allowed): {error}") from error
     if not isinstance(value, dict):
-        raise CannotEdit("is JSON, but no object")
+        raise CannotEdit("is JSON, but not an object")
     return value
 
 
@@ -169,7 +195,7 @@ def _our_names(servers: Mapping[str, Any]) -> list[str]:
 
 
 def _our_name(servers: Mapping[str, Any]) -> str | None:
-    """The name of the entry that is ours to bring up to date. Raises Unfit where our name is somebody else's."""
+    """The name of the entry to update; None to add one. Raises CannotEdit if our name is taken by another server."""
     if NAME in servers and not is_our_server(servers[NAME]):
         raise CannotEdit(f"has a server named {NAME!r} that does not start this program; rename or remove it first")
     known = _our_names(servers)

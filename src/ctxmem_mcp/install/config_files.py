@@ -1,6 +1,6 @@
-"""Reading an agent's file, keeping a copy of it beside it, and replacing it in one step.
+"""Reads agents' files, keeps copies of them beside them, and replaces them in one step.
 
-A file that is replaced keeps its permissions; behind a link it is the file linked to that is replaced.
+A replaced file keeps its permissions. If the path is a link, the file that it leads to is replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ _PRIVATE = 0o600
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, its line ends as they are; None where there is none. Raises Unfit."""
+    """Returns a file's text with its line ends unchanged; None if there is no file.
+
+    Raises:
+        CannotEdit: it is not UTF-8 or can't be read.
+    """
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -30,12 +34,12 @@ def read(path: Path) -> str | None:
 
 
 def is_read_only(path: Path) -> bool:
-    """Whether nobody may write to a file that is there."""
+    """Whether the file exists and nobody has permission to write to it."""
     return path.exists() and not path.stat().st_mode & 0o222
 
 
 def read_backups(path: Path) -> list[str]:
-    """The texts that were kept of a file, the newest first."""
+    """Returns the texts of a file's copies, newest first. Unreadable copies are skipped."""
     kept = sorted(path.parent.glob(f"{_escape_glob(path.name)}{_MARK}*{_ENDING}"), reverse=True)
     texts: list[str] = []
     for one in kept:
@@ -45,7 +49,11 @@ def read_backups(path: Path) -> list[str]:
 
 
 def back_up(path: Path, now: datetime) -> Path:
-    """Copies a file beside itself, with its permissions; gives the copy's path."""
+    """Copies a file beside itself, with its permissions; returns the copy's path.
+
+    Raises:
+        OSError: the copy can't be written.
+    """
     content, mode = path.read_bytes(), path.stat().st_mode & 0o777
     for again in range(100):
         stamp = now.strftime("%Y%m%d-%H%M%S") + (f"-{again:02}" if again else "")
@@ -57,7 +65,16 @@ def back_up(path: Path, now: datetime) -> Path:
 
 
 def replace(path: Path, text: str, mode: int) -> None:
-    """Puts the text in place of a file's, or makes the file, with `mode` less the umask."""
+    """Replaces a file's text in one step, or creates the file.
+
+    Args:
+        path: the file, or a link to it.
+        text: the new text.
+        mode: the permissions of a new file, before the umask.
+
+    Raises:
+        OSError: the file can't be written; it is unchanged.
+    """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     present = target.stat().st_mode & 0o777 if target.exists() else None
@@ -72,12 +89,12 @@ def replace(path: Path, text: str, mode: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file; behind a link, the file linked to."""
+    """Removes a file; of a link, the file that it leads to."""
     Path(os.path.realpath(path)).unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Makes a file, on the disk when this returns. Raises FileExistsError."""
+    """Creates a file and syncs it to the disk. Raises FileExistsError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

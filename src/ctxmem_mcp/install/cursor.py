@@ -1,7 +1,7 @@
 """Cursor: servers in ~/.cursor/mcp.json, hooks in ~/.cursor/hooks.json; the same in a project's .cursor folder.
 
-Its events have names of their own. Only those that carry words are registered, for the transcript that the others
-could tell of has less than these.
+Its events have their own names. Only those with content are registered: the others could only announce a transcript,
+which has less than these.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ AGENT = Agent(
     hooks=lambda host: _hooks(host.home / ".cursor"),
     project_servers=lambda host: _servers(host.project / ".cursor"),
     project_hooks=lambda host: _hooks(host.project / ".cursor"),
-    after="Restart Cursor. Its settings list ctxmem under MCP, switched on.",
-    after_hooks="The hooks are under Hooks there.",
+    after="Restart Cursor. Its settings list ctxmem under MCP, enabled.",
+    after_hooks="They list the hooks under Hooks.",
 )

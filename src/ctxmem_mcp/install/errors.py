@@ -1,7 +1,7 @@
-"""Why a file can't be edited."""
+"""The error of the pure editing functions."""
 
 from __future__ import annotations
 
 
 class CannotEdit(ValueError):
-    """Says it in words that follow the file's path: "is not JSON ...". Nothing was changed."""
+    """A file can't be edited; nothing was changed. The message continues a sentence that starts with its path."""

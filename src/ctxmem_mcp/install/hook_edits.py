@@ -1,5 +1,5 @@
-"""Files of hooks, with the verbs of config_edits.py: hooks in groups as Claude Code and Codex have them, a flat list of
-them as Cursor has, a file for each event as Cline has."""
+"""Our hooks in config files (`ConfigEdit`): in groups for Claude Code and Codex, in a flat list for Cursor, and as one
+script for each event for Cline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ _HOOKS = "hooks"
 
 @dataclass(frozen=True)
 class JsonHooks:
-    """Hooks in JSON, under `hooks` and the event's name: in groups with a matcher, or `flat`."""
+    """Hooks in JSON, under `hooks` and the event's name.
+
+    Attributes:
+        flat: an event has a list of hooks; else a list of groups, each with a matcher and its hooks.
+        by_bash: the agent runs hooks in a bash, on Windows too.
+        version: the file's format version, added if it is missing.
+    """
 
     path: Path
     agent: AgentInfo
@@ -54,9 +60,9 @@ class JsonHooks:
             if (call := find_our_call(hook.get("command")))
         ]
 
-    def copy(self, text: str | None, of: str) -> str:
+    def copy(self, text: str | None, source: str) -> str:
         text = self._with_version(text)
-        for name, entries in _events(of).items():
+        for name, entries in _events(source).items():
             for entry in self._only_ours(entries):
                 text = json_edit.put(text, (_HOOKS, name, len(_events(text).get(name, []))), entry)
         return text
@@ -92,7 +98,8 @@ class JsonHooks:
         return text
 
     def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:
-        """The text without our hooks of an event but the first `keep`, and without what held nothing else."""
+        """The text without our hooks of an event, except the first `keep`, and without containers that are then
+        empty."""
         gone = self._our_hooks(text, name)[keep:]
         for keys in reversed(gone):
             alone = not self.flat and len(_events(text)[name][keys[2]][_HOOKS]) == 1
@@ -100,7 +107,7 @@ class JsonHooks:
         return json_edit.drop(text, (_HOOKS, name)) if gone and not _events(text)[name] else text
 
     def _our_hooks(self, text: str | None, name: str) -> list[tuple[Any, ...]]:
-        """Where our hooks of an event stand."""
+        """The key paths of our hooks of an event."""
         entries = _events(text).get(name, [])
         if self.flat:
             return [(_HOOKS, name, i) for i, entry in enumerate(entries) if _is_ours(entry)]
@@ -112,18 +119,19 @@ class JsonHooks:
         ]
 
     def _hooks(self, entries: list[Any]) -> Iterator[dict[str, Any]]:
-        """The hooks of an event, whoever's they are."""
+        """All hooks of an event, ours and others'."""
         for entry in entries:
             yield from (one for one in ([entry] if self.flat else _hooks_of(entry)) if isinstance(one, dict))
 
     def _refuse_mixed(self, text: str) -> None:
-        """A line that a person wrote around ours can't be changed or taken out without theirs. Raises Unfit."""
+        """Raises CannotEdit if a command line does more than call ours: the rest is the user's, and can't be kept when
+        ours is changed or removed."""
         for name, entries in _events(text).items():
             for line in (hook.get("command") for hook in self._hooks(entries)):
                 if find_our_call(line) and not is_our_hook(line):
                     raise CannotEdit(
                         f"has a hook for {name} that does more than call this program, `{line}`; "
-                        "let it be the call alone, and the rest a hook of its own"
+                        "put the call and the rest into separate hooks"
                     )
 
     def _only_ours(self, entries: list[Any]) -> Iterator[Any]:
@@ -140,13 +148,13 @@ class JsonHooks:
 
 
 def _events(text: str | None) -> dict[str, list[Any]]:
-    """The events of a file with what is registered for them. Raises Unfit."""
+    """A file's events, each with what is registered for it. Raises CannotEdit."""
     events = json_object(text).get(_HOOKS, {})
     if not isinstance(events, dict):
-        raise CannotEdit("has 'hooks', which is no object")
+        raise CannotEdit("has 'hooks', which is not an object")
     for name, entries in events.items():
         if not isinstance(entries, list):
-            raise CannotEdit(f"has 'hooks.{name}', which is no list")
+            raise CannotEdit(f"has 'hooks.{name}', which is not a list")
     return events
 
 
@@ -172,7 +180,7 @@ def _get(value: Any, keys: tuple[Any, ...]) -> Any:
 
 @dataclass(frozen=True)
 class HookScript:
-    """A hook that is a file of its own, named for its event."""
+    """A hook that is a script, named for its event."""
 
     path: Path
     agent: str
@@ -195,8 +203,8 @@ class HookScript:
             else []
         )
 
-    def copy(self, text: str | None, of: str) -> str:
-        return text if text is not None else of
+    def copy(self, text: str | None, source: str) -> str:
+        return text if text is not None else source
 
     def remove(self, text: str, *, prune: bool) -> str | None:
         return None if self._is_ours(text) else text

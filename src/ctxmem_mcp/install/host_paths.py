@@ -1,4 +1,4 @@
-"""Where programs keep their files on each system."""
+"""The folders in which programs keep their files, on each system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ _DOCUMENTS = re.compile(r'^XDG_DOCUMENTS_DIR="((?:\$HOME)?/[^"\n]*)"', re.MULTIL
 
 @dataclass(frozen=True, slots=True)
 class HostPaths:
-    """A user's machine: its system, the home folder, the environment, and the project that one stands in."""
+    """The paths that matter on a user's machine.
+
+    Attributes:
+        system: the operating system.
+        home: the user's home folder.
+        project: the current folder, taken for the project's.
+        environ: the environment variables.
+    """
 
     system: System
     home: Path
@@ -23,23 +30,23 @@ class HostPaths:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def env_path(self, variable: str) -> Path | None:
-        """The folder or file that an environment variable names."""
+        """Returns the folder or file that an environment variable names; None if it is unset or empty."""
         given = self.environ.get(variable, "").strip()
         return Path(given).expanduser() if given else None
 
     @property
     def config(self) -> Path:
-        """Where programs with a window keep theirs."""
+        """The folder in which desktop programs keep their data."""
         return app_data(self.system, self.home, self.environ)
 
     @property
     def local(self) -> Path:
-        """Windows only: what does not move to other machines."""
+        """On Windows, the folder for data that is not copied to the user's other machines."""
         return self.env_path("LOCALAPPDATA") or self.home / "AppData" / "Local"
 
     @property
     def documents(self) -> Path:
-        """On Linux it has a name in the user's language, which the desktop keeps in a file."""
+        """The documents folder. On Linux its name is in the user's language, and the desktop keeps it in a file."""
         usual = self.home / "Documents"
         if self.system != "linux":
             return usual
@@ -54,5 +61,5 @@ SYSTEMS: Mapping[str, System] = {"linux": "linux", "darwin": "macos", "win32": "
 
 
 def system_of(platform: str) -> System:
-    """The system that Python's sys.platform names; what is neither macOS nor Windows has Linux's folders."""
+    """Returns the system for Python's sys.platform. Systems other than macOS and Windows use Linux's folders."""
     return SYSTEMS.get(platform, "linux")

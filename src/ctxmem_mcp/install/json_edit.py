@@ -1,7 +1,7 @@
-"""Putting one thing into a JSON text, or taking it out, and leaving every other byte where it was.
+"""Puts one value into a JSON text, or removes one, and leaves every other byte as it was.
 
-What is new takes the file's own indentation and line ends. Each verb checks its work: the text it gives must read as
-the old value with just that change, or it refuses.
+New text follows the file's indentation and line ends. Each function checks its result: unless that reads as the old
+value with just this change, CannotEdit is raised.
 """
 
 from __future__ import annotations
@@ -22,57 +22,66 @@ _SAME_LINE = re.compile(r"(?:[ \t]|/\*[^\n]*?\*/)*(?://[^\r\n]*)?")
 
 
 def put(text: str, keys: KeyPath, value: Any) -> str:
-    """The text with `value` at the end of `way`: in place of what is there, else after its neighbours. An index as long
-    as the list appends; containers that are missing are made; a text with nothing in it becomes an object."""
+    """Returns the text with a value at a key path: in place of the present one, else after the other members.
+
+    An index equal to the list's length appends. Missing containers are created. A blank text becomes an object.
+
+    Raises:
+        CannotEdit: the text is not JSON, or the path leads through a value that is not a container.
+    """
     if not text.strip(jsonc.BOM + " \t\r\n"):
         bom = jsonc.BOM if text.startswith(jsonc.BOM) else ""
-        return bom + _written(_nested(keys, value), UNIT, "", _eol(text)) + _eol(text)
-    root = _parsed(text)
+        return bom + _to_json(_nest(keys, value), UNIT, "", _eol(text)) + _eol(text)
+    root = _parse(text)
     holder, rest = _deepest(root, keys)
-    value = _nested(rest[1:], value)
+    value = _nest(rest[1:], value)
     expected = root.read()
-    _set(_walk(expected, keys[: len(keys) - len(rest)]), rest[0], value)
-    there = _at(holder, rest[0])
-    new = _replaced(text, root, there, value) if there else _added(text, root, holder, rest[0], value)
+    _set(_follow(expected, keys[: len(keys) - len(rest)]), rest[0], value)
+    element = _at(holder, rest[0])
+    new = _replace(text, root, element, value) if element else _add(text, root, holder, rest[0], value)
     return _first_equal([new], expected)
 
 
 def drop(text: str, keys: KeyPath) -> str:
-    """The text without what stands at the end of `way`, which must be there."""
-    root = _parsed(text)
+    """Returns the text without the value at a key path, which must exist.
+
+    Raises:
+        CannotEdit: the text is not JSON, or the value can't be removed alone.
+    """
+    root = _parse(text)
     holder, rest = _deepest(root, keys)
-    there = _at(holder, rest[0])
-    if len(rest) != 1 or there is None:
+    element = _at(holder, rest[0])
+    if len(rest) != 1 or element is None:
         raise CannotEdit(f"has no {_dotted(keys)}")
     expected = root.read()
-    del _walk(expected, keys[:-1])[keys[-1]]
-    at = holder.elements.index(there)
-    # The line end is for a comment that would else swallow what comes after it.
-    return _first_equal((_without(text, holder, at, glue) for glue in ("", _eol(text))), expected)
+    del _follow(expected, keys[:-1])[keys[-1]]
+    at = holder.elements.index(element)
+    # The line end is for a comment that would otherwise swallow what follows.
+    return _first_equal((_remove(text, holder, at, glue) for glue in ("", _eol(text))), expected)
 
 
 # ---------------------------------------------------------------- finding
 
 
-def _parsed(text: str) -> Value:
+def _parse(text: str) -> Value:
     try:
         return jsonc.parse(text)
     except jsonc.NotJson as error:
-        raise CannotEdit(f"is not JSON, even with comments granted: {error}") from error
+        raise CannotEdit(f"is not valid JSON (comments are allowed): {error}") from error
 
 
 def _deepest(root: Value, keys: KeyPath) -> tuple[Value, KeyPath]:
-    """The innermost container on the way that is there, and the steps that go on from it."""
+    """The innermost existing container on the path, and the rest of the path."""
     node = root
     for i, step in enumerate(keys):
         if node.kind != ("object" if isinstance(step, str) else "array"):
-            kind = "object" if isinstance(step, str) else "list"
-            raise CannotEdit(f"has {_dotted(keys[:i])!r}, which is no {kind}" if i else f"is JSON, but no {kind}")
-        there = _at(node, step)
-        if there is None or i == len(keys) - 1:
+            kind = "an object" if isinstance(step, str) else "a list"
+            raise CannotEdit(f"has {_dotted(keys[:i])!r}, which is not {kind}" if i else f"is JSON, but not {kind}")
+        element = _at(node, step)
+        if element is None or i == len(keys) - 1:
             return node, keys[i:]
-        node = there.value
-    raise CannotEdit("has no place for this")
+        node = element.value
+    raise CannotEdit("can't hold this entry")
 
 
 def _at(holder: Value, step: str | int) -> Element | None:
@@ -81,13 +90,13 @@ def _at(holder: Value, step: str | int) -> Element | None:
     return holder.elements[step] if step < len(holder.elements) else None
 
 
-def _nested(keys: KeyPath, value: Any) -> Any:
+def _nest(keys: KeyPath, value: Any) -> Any:
     for step in reversed(keys):
         value = {step: value} if isinstance(step, str) else [value]
     return value
 
 
-def _walk(value: Any, keys: KeyPath) -> Any:
+def _follow(value: Any, keys: KeyPath) -> Any:
     for step in keys:
         value = value[step]
     return value
@@ -111,13 +120,13 @@ def _first_equal(texts: Iterable[str], expected: Any) -> str:
                 return text
         except jsonc.NotJson:
             continue
-    raise CannotEdit("can't be edited without touching something else")
+    raise CannotEdit("can't be edited without changing something else")
 
 
 # ---------------------------------------------------------------- writing
 
 
-def _added(text: str, root: Value, holder: Value, step: str | int, value: Any) -> str:
+def _add(text: str, root: Value, holder: Value, step: str | int, value: Any) -> str:
     if not holder.elements:
         return _first(text, root, holder, step, value)
     last = holder.elements[-1]
@@ -135,7 +144,7 @@ def _added(text: str, root: Value, holder: Value, step: str | int, value: Any) -
 
 
 def _first(text: str, root: Value, holder: Value, step: str | int, value: Any) -> str:
-    """Into an object or list that has nothing in it but blanks and comments."""
+    """Adds to an object or list that contains only blanks and comments."""
     inner = text[holder.start + 1 : holder.stop - 1].rstrip()
     before, after, eol = text[: holder.start + 1] + inner, text[holder.stop - 1 :], _eol(text)
     if not inner and holder is not root and "\n" not in text[root.start : root.stop]:
@@ -144,16 +153,16 @@ def _first(text: str, root: Value, holder: Value, step: str | int, value: Any) -
     return before + eol + margin + unit + _element(step, value, unit, margin + unit, eol) + eol + margin + after
 
 
-def _replaced(text: str, root: Value, there: Element, value: Any) -> str:
-    old = text[there.value.start : there.value.stop]
-    if "\n" in old or there.value.kind == "scalar":
-        new = _written(value, _unit(text, root), _margin(text, there.start), _eol(text))
+def _replace(text: str, root: Value, element: Element, value: Any) -> str:
+    old = text[element.value.start : element.value.stop]
+    if "\n" in old or element.value.kind == "scalar":
+        new = _to_json(value, _unit(text, root), _margin(text, element.start), _eol(text))
     else:
-        new = _plain(value, _tight(text, there))
-    return text[: there.value.start] + new + text[there.value.stop :]
+        new = _one_line(value, _tight(text, element))
+    return text[: element.value.start] + new + text[element.value.stop :]
 
 
-def _without(text: str, holder: Value, at: int, glue: str) -> str:
+def _remove(text: str, holder: Value, at: int, glue: str) -> str:
     gone = holder.elements[at]
     start = _begin(text, gone.start)
     if len(holder.elements) == 1:
@@ -169,7 +178,7 @@ def _without(text: str, holder: Value, at: int, glue: str) -> str:
 
 
 def _begin(text: str, at: int) -> int:
-    """Where an element's own text begins: with the end of the line before where it begins a line."""
+    """Where an element's own text begins; if it starts a line, at the end of the line before."""
     blank = len(text[:at].rstrip(" \t"))
     if text[:blank].endswith("\r\n"):
         return blank - 2
@@ -177,23 +186,23 @@ def _begin(text: str, at: int) -> int:
 
 
 def _element(step: str | int, value: Any, unit: str, margin: str, eol: str) -> str:
-    return (f"{_plain(step)}: " if isinstance(step, str) else "") + _written(value, unit, margin, eol)
+    return (f"{_one_line(step)}: " if isinstance(step, str) else "") + _to_json(value, unit, margin, eol)
 
 
 def _in_line(step: str | int, value: Any, tight: bool) -> str:
     colon = ":" if tight else ": "
-    return (f"{_plain(step)}{colon}" if isinstance(step, str) else "") + _plain(value, tight)
+    return (f"{_one_line(step)}{colon}" if isinstance(step, str) else "") + _one_line(value, tight)
 
 
-def _written(value: Any, unit: str, margin: str, eol: str) -> str:
+def _to_json(value: Any, unit: str, margin: str, eol: str) -> str:
     return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", eol + margin)
 
 
-def _plain(value: Any, tight: bool = False) -> str:
+def _one_line(value: Any, tight: bool = False) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":") if tight else (", ", ": "))
 
 
-# ---------------------------------------------------------------- the file's own habits
+# ---------------------------------------------------------------- the file's style
 
 
 def _eol(text: str) -> str:
@@ -202,14 +211,14 @@ def _eol(text: str) -> str:
 
 
 def _margin(text: str, at: int) -> str:
-    """The blanks that the line of this place begins with."""
+    """The indentation of the line at this position."""
     start = text.rfind("\n", 0, at) + 1
     line = text[start:at].removeprefix(jsonc.BOM)
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _unit(text: str, root: Value) -> str:
-    """By how much this file indents."""
+    """The file's indentation per level."""
     for one in root.elements:
         margin = _margin(text, one.start)
         if margin and text[: one.start].endswith("\n" + margin):
@@ -218,5 +227,5 @@ def _unit(text: str, root: Value) -> str:
 
 
 def _tight(text: str, element: Element) -> bool:
-    """Whether no blank stands after the colon or the comma."""
+    """Whether the file has no blanks after colons and commas."""
     return element.key is not None and text[element.value.start - 1] == ":"

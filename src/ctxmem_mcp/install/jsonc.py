@@ -1,7 +1,7 @@
-"""JSON as people and agents write it, comments and trailing commas included: where each thing stands in the text.
+"""Parses JSON as people and agents write it, with comments and trailing commas, into a tree of text positions.
 
-Nothing is re-serialised from here. A tree of places is what edits are made with; a text that is not JSON even so is
-refused with the line where it stops making sense.
+Edits use the positions; nothing is serialised again. A text that is not even that is refused with the line and column
+of the error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 BOM = "\ufeff"
-# Deeper than any config, and well within what recursion can take.
+# Deeper than any config, and well below the recursion limit.
 DEPTH_MAX = 200
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])|(?:tr
 
 
 class NotJson(ValueError):
-    """The text is no JSON, comments and trailing commas granted; says where."""
+    """The text is not JSON with comments and trailing commas. The message says why, and at which line and column."""
 
     def __init__(self, text: str, at: int, why: str) -> None:
         line = text.count("\n", 0, at) + 1
@@ -32,7 +32,7 @@ class NotJson(ValueError):
 
 
 class Element(NamedTuple):
-    """A member of an object or an item of an array: from its first character to the comma that follows, if any."""
+    """A member of an object or an item of an array, from its first character to the comma after it, if any."""
 
     start: int
     value: Value
@@ -45,7 +45,7 @@ class Element(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A value: where it stands, and for an object or array what is in it."""
+    """A value: its position, and the elements of an object or array."""
 
     kind: str
     start: int
@@ -54,11 +54,11 @@ class Value(NamedTuple):
     elements: Sequence[Element] = ()
 
     def member(self, key: str) -> Element | None:
-        """The member that counts: the last one where a key stands twice, as JSON's readers have it."""
+        """Returns the member with this key; the last one of duplicates, which is the one that JSON parsers use."""
         return next((one for one in reversed(self.elements) if one.key == key), None) if self.kind == "object" else None
 
     def read(self) -> Any:
-        """The value, as json.loads would give it."""
+        """Returns the value as json.loads would."""
         if self.kind == "object":
             return {one.key: one.value.read() for one in self.elements}
         if self.kind == "array":
@@ -68,17 +68,21 @@ class Value(NamedTuple):
 
 @lru_cache(maxsize=2)
 def parse(text: str) -> Value:
-    """The tree of a whole text, strictly read-only. Raises NotJson. About a second a megabyte."""
+    """Returns the tree of a text; it is cached and must not be modified. Takes about a second per megabyte.
+
+    Raises:
+        NotJson: the text is not JSON with comments.
+    """
     start = 1 if text.startswith(BOM) else 0
     root = _value(text, _skip(text, start), DEPTH_MAX)
     rest = _skip(text, root.stop)
     if rest != len(text):
-        raise NotJson(text, rest, "something follows the end")
+        raise NotJson(text, rest, "text after the end")
     return root
 
 
 def read(text: str) -> Any:
-    """What a text says. Raises NotJson."""
+    """Returns a text's value. Raises NotJson."""
     try:
         return json.loads(text.removeprefix(BOM), parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -104,7 +108,7 @@ def _value(text: str, at: int, depth: int) -> Value:
         return _container(text, at, depth - 1)
     found = (_STRING if opening == '"' else _PLAIN).match(text, at)
     if not found:
-        raise NotJson(text, at, "no value" if opening else "the text ends")
+        raise NotJson(text, at, "expected a value" if opening else "unexpected end of text")
     try:
         return Value("scalar", at, found.end(), json.loads(found.group()))
     except ValueError as error:
@@ -120,7 +124,7 @@ def _container(text: str, at: int, depth: int) -> Value:
         elements.append(element)
         here = _skip(text, element.stop)
         if element.comma is None and text[here : here + 1] != closing:
-            raise NotJson(text, here, f"neither a comma nor {closing}")
+            raise NotJson(text, here, f"expected a comma or {closing}")
     return Value(kind, at, here + 1, None, elements)
 
 
@@ -134,11 +138,11 @@ def _element(text: str, at: int, depth: int, kind: str) -> Element:
 
 
 def _key(text: str, at: int) -> tuple[str, int]:
-    """The member's name, and where its value begins."""
+    """A member's name, and the position of its value."""
     found = _STRING.match(text, at)
     if not found:
-        raise NotJson(text, at, "no name in quotes" if at < len(text) else "the text ends")
+        raise NotJson(text, at, "expected a quoted name" if at < len(text) else "unexpected end of text")
     colon = _skip(text, found.end())
     if text[colon : colon + 1] != ":":
-        raise NotJson(text, colon, "no colon")
+        raise NotJson(text, colon, "expected a colon")
     return str(json.loads(found.group())), _skip(text, colon + 1)

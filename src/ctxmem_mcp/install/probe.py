@@ -1,4 +1,4 @@
-"""Whether a registered command starts: it is started as the agent would, and asked who it is."""
+"""Checks that a registered command starts: runs it as the agent would and sends it `initialize`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 SECONDS = 15.0
-_ENDS_WITHIN_SECONDS = 5.0
-# Of what a command says on standard error, its last line is told, up to so many characters.
-_TAIL_BYTES, _SAID_MAX = 4096, 200
+_EXIT_SECONDS = 5.0
+# How much of standard error is read for its last line, and how much of that line is reported.
+_TAIL_BYTES, _MESSAGE_CHARS_MAX = 4096, 200
 _INITIALIZE = {
     "jsonrpc": "2.0", "id": 1, "method": "initialize",
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "doctor", "version": "1"}},
@@ -25,8 +25,15 @@ _INITIALIZE = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What came back: the server's name and version after so many seconds, or why nothing did and what the command
-    said last on standard error."""
+    """What came of starting a server.
+
+    Attributes:
+        name: the server's name.
+        version: its version.
+        seconds: how long its response took.
+        fault: why there was none; empty if it responded.
+        said: the last line on standard error, if it did not respond.
+    """
 
     name: str = ""
     version: str = ""
@@ -36,11 +43,17 @@ class ProbeResult:
 
 
 def probe_server(command: Sequence[str], environment: Mapping[str, str], seconds: float = SECONDS) -> ProbeResult:
-    """Starts the command in this environment, sends it `initialize`, reads its answer, and ends it."""
-    # A file, for a pipe that nobody reads stops who writes much to it.
+    """Starts a command, sends it `initialize`, reads the response, and stops it.
+
+    Args:
+        command: the command line.
+        environment: its whole environment.
+        seconds: how long to wait for the response.
+    """
+    # A file, because a pipe that nobody reads blocks a process that writes much to it.
     with tempfile.TemporaryFile() as errors:
-        answer = _probe(command, environment, seconds, errors)
-        return replace(answer, said=_last_line(errors)) if answer.fault else answer
+        result = _probe(command, environment, seconds, errors)
+        return replace(result, said=_last_line(errors)) if result.fault else result
 
 
 def _probe(command: Sequence[str], environment: Mapping[str, str], seconds: float, errors: IO[bytes]) -> ProbeResult:
@@ -57,21 +70,21 @@ def _probe(command: Sequence[str], environment: Mapping[str, str], seconds: floa
     finally:
         _end(process)
     if line is None:
-        return ProbeResult(fault=f"does not answer within {seconds:.0f} s")
+        return ProbeResult(fault=f"does not respond within {seconds:.0f} s")
     return _parse_response(line, process.returncode, time.monotonic() - began)
 
 
 def _last_line(errors: IO[bytes]) -> str:
     errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TAIL_BYTES))
     lines = errors.read().decode("utf-8", "replace").split("\n")
-    return next((line.strip()[:_SAID_MAX] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:_MESSAGE_CHARS_MAX] for line in reversed(lines) if line.strip()), "")
 
 
 def _first_line(process: subprocess.Popen[str], seconds: float) -> str | None:
     assert process.stdin is not None
     assert process.stdout is not None
     lines: list[str] = []
-    # A pipe can't be waited for with a time limit on every system; a thread can.
+    # Not every system can wait for a pipe with a time limit; a thread can be waited for.
     reader = threading.Thread(target=lambda out=process.stdout: lines.append(out.readline()), daemon=True)
     reader.start()
     with suppress(OSError):
@@ -80,15 +93,15 @@ def _first_line(process: subprocess.Popen[str], seconds: float) -> str | None:
     reader.join(seconds)
     if reader.is_alive():
         process.kill()
-        reader.join(_ENDS_WITHIN_SECONDS)
+        reader.join(_EXIT_SECONDS)
         return None
     return lines[0] if lines else ""
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """A server ends when its stdin does; one that does not is killed."""
+    """Closes stdin, at which a server exits; kills one that does not."""
     with suppress(OSError, ValueError):
-        process.communicate(timeout=_ENDS_WITHIN_SECONDS)
+        process.communicate(timeout=_EXIT_SECONDS)
         return
     process.kill()
     process.wait()
@@ -96,10 +109,10 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def _parse_response(line: str, code: int | None, seconds: float) -> ProbeResult:
     if not line:
-        return ProbeResult(fault=f"ends without an answer (exit code {code})")
+        return ProbeResult(fault=f"exits without a response (exit code {code})")
     try:
-        answer: Any = json.loads(line)
-        told = answer["result"]["serverInfo"]
-        return ProbeResult(str(told["name"]), str(told.get("version", "")), seconds)
+        response: Any = json.loads(line)
+        info = response["result"]["serverInfo"]
+        return ProbeResult(str(info["name"]), str(info.get("version", "")), seconds)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ProbeResult(fault=f"says {line.strip()[:80]!r} instead of answering")
+        return ProbeResult(fault=f"prints {line.strip()[:80]!r} instead of a response")

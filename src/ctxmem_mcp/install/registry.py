@@ -1,4 +1,4 @@
-"""The agents that we know."""
+"""The agents that `install` supports, by id."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The text that was there before ours, byte for byte, where that can be known.
+"""Finds the text from before our entries, byte for byte if possible.
 
-Taking ours out of a text gives what it says without us, but not always what it was: `{}` and `{ }` and no file at all
-look the same once we are in them. So the possible texts before are tried: put ours, as it stands, into each of them,
-and the one that gives the present text is what was there. The backups are the first to be tried.
+Removing our entries gives an equivalent text, but not always the same one: `{}`, `{ }` and no file at all look alike
+once our entries are in them. So candidates are tried, the backups first: the one to which our entries, copied as they
+are, add up to the present text is what was there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from ctxmem_mcp.install.errors import CannotEdit
 
 
 def original_text(edit: ConfigEdit, text: str, backups: Sequence[str]) -> str | None:
-    """The text without ours; None where there was no file. Raises Unfit."""
+    """Returns the text without our entries; None if there was no file.
+
+    Args:
+        edit: how our entries are found in the file.
+        text: the present text.
+        backups: the texts of the file's copies, newest first.
+
+    Raises:
+        CannotEdit: the file is not what it should be.
+    """
     if not edit.find(text):
         return text
     for before in _candidates(edit, text, backups):
@@ -24,7 +33,7 @@ def original_text(edit: ConfigEdit, text: str, backups: Sequence[str]) -> str | 
 
 
 def is_exact(edit: ConfigEdit, text: str, before: str | None) -> bool:
-    """Whether nothing but ours is lost on the way from `text` to `before`."""
+    """Whether going from `text` back to `before` removes our entries and nothing else."""
     return _reproduces(edit, before, text)
 
 

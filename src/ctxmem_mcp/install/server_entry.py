@@ -1,4 +1,4 @@
-"""What we write into a config, and how we know it again, also in the forms that people and older versions wrote."""
+"""The command that `install` registers, and how it is recognised, also as people or older versions wrote it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ PROGRAM = "ctxmem-mcp"
 MODULE = "ctxmem_mcp"
 _DATA_DIR, _DATA_DIR_ENV = "--data-dir", "CTXMEM_DATA_DIR"
 _RUNNERS = ("uvx", "uv", "pipx", "pip-run")
-# What stands between two commands of a line; commands that only see to the exit code; a variable set for one command.
-_BETWEEN = ";&|\n"
-_IDLE = (["true"], [":"], ["exit", "0"])
+# What separates commands in a line; commands that only set the exit code; a variable that is set for one command.
+_SEPARATORS = ";&|\n"
+_NO_OPS = (["true"], [":"], ["exit", "0"])
 _ASSIGNMENT = re.compile(r"\w+=", re.ASCII)
 _SAFE_IN_WINDOWS = re.compile(r"[\w.:/\\~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """The server as it is to be registered: its absolute path, the folder it is to use if not the usual one, and the
-    system whose shells will read the hooks' command lines."""
+    """The server to register.
+
+    Attributes:
+        command: the program's absolute path.
+        data_dir: the data folder; None for the default one.
+        system: the system whose shells run the hooks.
+    """
 
     command: str
     data_dir: str | None = None
@@ -37,7 +42,8 @@ class ServerCommand:
         return [_DATA_DIR, self.data_dir] if self.data_dir else []
 
     def hook_line(self, agent: str, *, by_bash: bool = False) -> str:
-        """The command line of a hook. `by_bash`: it goes to a bash even on Windows, which eats backslashes."""
+        """Returns the command line of an agent's hook. by_bash: a bash runs it, on Windows too, and strips
+        backslashes."""
         words = [self.command, "hook", agent, *self.arguments]
         if self.system != "windows":
             return shlex.join(words)
@@ -45,12 +51,12 @@ class ServerCommand:
 
 
 def _quote_for_windows(word: str) -> str:
-    # Only where it must be: PowerShell takes a quoted first word for a text, not for a command.
+    # Only if necessary: PowerShell takes a quoted first word for a string, not for a command.
     return word if _SAFE_IN_WINDOWS.fullmatch(word) else f'"{word}"'
 
 
 def is_our_server(entry: Any) -> bool:
-    """Whether a server's entry starts this program, by whatever way."""
+    """Whether a server's entry starts this program, directly or through a runner."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("command"), str):
         return False
     given = entry.get("args")
@@ -59,13 +65,13 @@ def is_our_server(entry: Any) -> bool:
 
 
 def is_our_hook(line: Any) -> bool:
-    """Whether a hook's command line calls this program's hook, and does nothing else."""
+    """Whether a hook's command line calls this program's hook and does nothing else."""
     first, *rest = _commands(line) or [[]]
-    return _is_our_call(first) and all(command in _IDLE for command in rest)
+    return _is_our_call(first) and all(command in _NO_OPS for command in rest)
 
 
 def find_our_call(line: Any) -> list[str]:
-    """The call of our hook in a hook's command line, also among what a person put around it; else nothing."""
+    """Returns the words of our hook's call in a command line, also if a person added other commands; else nothing."""
     for words in _commands(line):
         call = words[next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), 0) :]
         if _is_our_call(call):
@@ -94,7 +100,7 @@ def _stem(word: str) -> str:
 
 
 def shlex_words(line: str) -> list[str]:
-    """The words of a command line, of either system's shells; none where it is no such line."""
+    """Returns the words of a Unix or Windows command line; none if it can't be split."""
     try:
         words = shlex.split(with_forward_slashes(line))
     except ValueError:
@@ -106,12 +112,12 @@ def _commands(line: Any) -> list[list[str]]:
     """The words of each command in a command line."""
     if not isinstance(line, str):
         return []
-    reader = shlex.shlex(with_forward_slashes(line), posix=True, punctuation_chars=_BETWEEN + "<>()")
+    reader = shlex.shlex(with_forward_slashes(line), posix=True, punctuation_chars=_SEPARATORS + "<>()")
     reader.whitespace, reader.whitespace_split, reader.commenters = " \t\r", True, ""
     commands: list[list[str]] = [[]]
     try:
         for word in reader:
-            if set(word) <= set(_BETWEEN):
+            if set(word) <= set(_SEPARATORS):
                 commands.append([])
             else:
                 commands[-1].append(word)
@@ -121,12 +127,13 @@ def _commands(line: Any) -> list[list[str]]:
 
 
 def with_forward_slashes(line: str) -> str:
-    """A path or command line of Windows as a Unix shell would have it."""
+    """Returns a Windows path or command line with forward slashes."""
     return line.replace("\\", "/") if re.search(r"[A-Za-z]:\\|\\\w", line) else line
 
 
 def data_dir_of(entry: Any) -> str | None:
-    """The folder that a registered server was told to use, by argument or environment."""
+    """Returns the data folder that a server's entry names, as an argument or in its environment; None if it names
+    none."""
     if not isinstance(entry, Mapping):
         return None
     words, environment = entry.get("args"), entry.get("env")

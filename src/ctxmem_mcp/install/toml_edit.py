@@ -1,7 +1,7 @@
-"""TOML as text: a table put in, a value of it changed, a table taken out, and every other byte as it was.
+"""Puts a table into a TOML text, changes its values, or removes it, and leaves every other byte as it was.
 
-A small reader finds where statements begin and end; what they say is asked of tomllib. Each verb checks its work with
-tomllib: the text it gives must read as the old one with just that change, or it refuses.
+A small scanner finds where statements begin and end; tomllib reads their values. Each function checks its result with
+tomllib: unless it reads as the old text with just this change, CannotEdit is raised.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ctxmem_mcp.install.errors import CannotEdit
 BOM = "\ufeff"
 Name = tuple[str, ...]
 
-# What a value is made of, the longest first: strings of all four kinds, comments, brackets, line ends, the rest.
+# The tokens of a value, longest first: the four kinds of strings, comments, brackets, line ends, anything else.
 _TOKEN = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[{]|[\]}]|\r?\n|[^\s"\'#\[\]{}]+|\s',
     re.DOTALL,
@@ -28,7 +28,15 @@ _NAME = re.compile(r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[ \t.])+"
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A table's header (no key; of a list of tables, an empty one) or a key with its value: whole lines."""
+    """A table's header, or a key with its value; in whole lines.
+
+    Attributes:
+        start: where its first line begins.
+        stop: where its last line ends.
+        table: the table it is in, or heads.
+        key: the key; None for a table's header, empty for a header of an array of tables.
+        value: where the value begins and ends.
+    """
 
     start: int
     stop: int
@@ -38,7 +46,7 @@ class Statement:
 
 
 def read(text: str) -> dict[str, Any]:
-    """What the text says. Raises Unfit."""
+    """Returns a text's value. Raises CannotEdit."""
     try:
         return tomllib.loads(text.removeprefix(BOM).replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
@@ -46,30 +54,39 @@ def read(text: str) -> dict[str, Any]:
 
 
 def put(text: str, name: Name, values: Mapping[str, Any]) -> str:
-    """The text with these values in table `name`: a table that is missing comes last, values that differ are changed
-    in place, values that are missing stand after the table's header."""
+    """Returns the text with these values in a table.
+
+    A missing table is appended. Values that differ are changed in place; missing ones are added after the header.
+
+    Raises:
+        CannotEdit: the text is not TOML, or has the table in a form that can't be edited.
+    """
     expected = read(text)
-    there = expected
+    table_values = expected
     for step in name:
-        there = there.setdefault(step, {})
-    known = dict(there)
-    there |= values
+        table_values = table_values.setdefault(step, {})
+    known = dict(table_values)
+    table_values |= values
     header = next((one for one in _statements(text) if one.key is None and one.table == name), None)
     if header is None and not known:
         if _is_inline(text, name[:-1]):
-            told = ".".join(name[:-1])
-            raise CannotEdit(f"has {told} in braces, to which no table can be added; write it as tables, [{told}.NAME]")
-        return _checked(_appended(text, name, values), expected)
+            parent = ".".join(name[:-1])
+            raise CannotEdit(f"has {parent} as an inline table, which can't be extended; write it as [{parent}.NAME]")
+        return _check(_append(text, name, values), expected)
     if header is None:
         raise _wrong_form(name)
     for key, value in values.items():
         if known.get(key) != value:
             text = _set(text, name, key, value)
-    return _checked(text, expected)
+    return _check(text, expected)
 
 
 def drop(text: str, name: Name) -> str:
-    """The text without table `name` and the tables under it."""
+    """Returns the text without a table and those under it.
+
+    Raises:
+        CannotEdit: the text has the table in a form that can't be edited.
+    """
     expected = read(text)
     holder = expected
     for step in name[:-1]:
@@ -83,29 +100,29 @@ def drop(text: str, name: Name) -> str:
     for one in reversed(gone):
         text = text[: one.start] + text[one.stop :]
     blank = re.search(r"(?<=\n)\r?\n$", text[: gone[0].start])
-    return _checked(text[: blank.start()] + text[blank.end() :] if blank else text, expected)
+    return _check(text[: blank.start()] + text[blank.end() :] if blank else text, expected)
 
 
 def _wrong_form(name: Name) -> CannotEdit:
-    told = ".".join(name)
-    return CannotEdit(f"has {told} in another form than a table of its own, [{told}]; write it so, or take it out")
+    dotted = ".".join(name)
+    return CannotEdit(f"has {dotted} in a form other than a [{dotted}] table; write it as one, or remove it")
 
 
 def _is_inline(text: str, name: Name) -> bool:
-    """Whether this table is the value of a key, in braces."""
+    """Whether this table is an inline one, a key's value in braces."""
     return any((*one.table, *one.key) == name for one in _statements(text) if one.key)
 
 
-def _checked(text: str, expected: dict[str, Any]) -> str:
+def _check(text: str, expected: dict[str, Any]) -> str:
     try:
         if read(text) == expected:
             return text
     except CannotEdit:
         pass
-    raise CannotEdit("can't be edited without touching something else")
+    raise CannotEdit("can't be edited without changing something else")
 
 
-# ---------------------------------------------------------------- where things stand
+# ---------------------------------------------------------------- scanning
 
 
 def _statements(text: str) -> list[Statement]:
@@ -134,7 +151,7 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _parts(text: str, at: int) -> Name:
-    """The name at this place, as tomllib reads it."""
+    """The name at this position, as tomllib reads it."""
     written = _NAME.match(text, at)
     value: Any = tomllib.loads(f"{written.group() if written else ''}=0")
     parts: list[str] = []
@@ -145,7 +162,7 @@ def _parts(text: str, at: int) -> Name:
 
 
 def _value_end(text: str, at: int) -> int:
-    """Where a value ends: at its line's end or comment, but not within brackets."""
+    """Where a value ends: before the line's end or a comment, except within brackets."""
     depth, end = 0, at
     while found := _TOKEN.match(text, at):
         token = found.group()
@@ -160,7 +177,7 @@ def _value_end(text: str, at: int) -> int:
 # ---------------------------------------------------------------- writing
 
 
-def _appended(text: str, name: Name, values: Mapping[str, Any]) -> str:
+def _append(text: str, name: Name, values: Mapping[str, Any]) -> str:
     eol = "\r\n" if "\r\n" in text else "\n"
     rows = [f"[{'.'.join(map(_key, name))}]", *(f"{_key(key)} = {_literal(value)}" for key, value in values.items())]
     gap = "" if not text.strip(BOM + " \t\r\n") else ("" if text.endswith("\n") else eol) + eol
@@ -183,5 +200,5 @@ def _key(part: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    """Strings, whole numbers, booleans and lists of them are written in TOML as in JSON."""
+    """Strings, integers, booleans and lists of them are written in TOML as in JSON."""
     return json.dumps(value, ensure_ascii=False)

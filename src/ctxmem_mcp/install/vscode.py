@@ -1,6 +1,6 @@
 """VS Code (Copilot): servers in the user's mcp.json, or in a project's .vscode/mcp.json, under `servers`.
 
-No hooks of its own are registered: it runs those of ~/.claude/settings.json.
+No hooks are registered for it: it runs those in ~/.claude/settings.json.
 """
 
 from __future__ import annotations
