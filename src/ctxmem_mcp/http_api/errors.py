@@ -34,6 +34,8 @@ _CODES = {
     503: ("unavailable", "overloaded_error"),
     504: ("timeout", "timeout_error"),
 }
+# nginx's status for a client that closed the connection before there was a response.
+CLIENT_CLOSED = 499
 _INTERNAL = ("internal_error", "api_error")
 
 

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
-from ctxmem_mcp.http_api.errors import error_response
+from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, error_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -40,8 +40,6 @@ PROBE_PATHS = ("/health", "/ready")
 PROXIED_PATHS = ("/v1/chat/completions", "/v1/messages", "/v1/models")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# nginx's status for a client that closed the connection before there was a response.
-CLIENT_CLOSED = 499
 _SHOWN_CHARS = 80
 
 _log = logging.getLogger("ctxmem_mcp.http")
@@ -72,7 +70,7 @@ class RequestLogMiddleware:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            # Not an error, and there is nobody to respond to. A response that has begun is broken off.
+            # Not an error, and nobody is left to respond to. A response that has begun is broken off.
             if status:
                 raise
         except Exception:

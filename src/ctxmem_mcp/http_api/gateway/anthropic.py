@@ -17,7 +17,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     without_cache_marks,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
-from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none
+from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, messages_of
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 
@@ -32,12 +32,12 @@ class Anthropic:
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         content = without_cache_marks(body.get("system"))
         system = sanitise(turn for turn in turns_from_blocks("system", content) if turn.content)
-        messages = [_message(message, i, tokens) for i, message in enumerate(_messages(body))]
+        messages = [_message(message, i, tokens) for i, message in enumerate(messages_of(body))]
         return ParsedRequest(system, tokens.count_message(system, content), tuple(messages))
 
     def compact_request(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
         """The view ends with a cache mark if the request has fewer than the API accepts."""
-        messages = _messages(body)
+        messages = messages_of(body)
         verbatim = [*(messages[i] for i in cut.pinned_messages), *messages[cut.start :]]
         block: dict[str, Any] = {"type": "text", "text": mark_as_recalled(view)}
         # A mark on the request itself counts as one on its last message.
@@ -78,13 +78,6 @@ class Anthropic:
     def error_body(self, status: int, message: str) -> dict[str, Any]:
         kind = "invalid_request_error" if status < 500 else "api_error"
         return {"type": "error", "error": {"type": kind, "message": message}}
-
-
-def _messages(body: Mapping[str, Any]) -> list[Any]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidArgument("messages", "must be a non-empty array")
-    return messages
 
 
 def _message(message: Any, i: int, tokens: TokenCounter) -> Message:

@@ -16,7 +16,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     without_cache_marks,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
-from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none
+from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, messages_of
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.openai import turns_from_message
 
@@ -28,14 +28,14 @@ class OpenAI:
     """The chat completions API. See `Provider` for the methods."""
 
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
-        messages = _messages(body)
+        messages = messages_of(body)
         split = _system_length(messages)
         parsed = [_message(message, i, tokens) for i, message in enumerate(messages)]
         system = tuple(turn for message in parsed[:split] for turn in message.turns)
         return ParsedRequest(system, sum(message.facts.tokens for message in parsed[:split]), tuple(parsed[split:]))
 
     def compact_request(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
-        messages = _messages(body)
+        messages = messages_of(body)
         split = _system_length(messages)
         rest = messages[split:]
         pinned = (rest[i] for i in cut.pinned_messages)
@@ -78,13 +78,6 @@ class OpenAI:
     def error_body(self, status: int, message: str) -> dict[str, Any]:
         kind = "invalid_request_error" if status < 500 else "api_error"
         return {"error": {"message": message, "type": kind, "param": None, "code": None}}
-
-
-def _messages(body: Mapping[str, Any]) -> list[Any]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidArgument("messages", "must be a non-empty array")
-    return messages
 
 
 def _system_length(messages: Sequence[Any]) -> int:

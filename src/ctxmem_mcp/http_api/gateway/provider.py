@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.http_api.gateway.sse import EventParser
 from ctxmem_mcp.models import NewTurn
 
@@ -79,6 +80,14 @@ class Provider(Protocol):
     def error_body(self, status: int, message: str) -> dict[str, Any]:
         """Returns the body of an error response of this server, in the provider's format."""
         ...
+
+
+def messages_of(body: Mapping[str, Any]) -> list[Any]:
+    """Returns the messages of a request's body. Raises InvalidArgument if there are none."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidArgument("messages", "must be a non-empty array")
+    return messages
 
 
 def count_or_none(value: object) -> int | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import usage_ledger
+from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
@@ -38,8 +39,6 @@ _log = logging.getLogger(__name__)
 # continues from it.
 SIDE_REQUEST_TOKENS_MAX = 128
 HEADER_PREFIX = "x-ctxmem-"
-# nginx's status for a client that closed the connection before there was a response.
-CLIENT_CLOSED = 499
 
 Outcome = Literal["off", "aside", "whole", "folded", "late", "failed"]
 
