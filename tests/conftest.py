@@ -13,7 +13,7 @@ _PHASES = tuple(Phase) if os.environ.get("CTXMEM_SHRINK") else (Phase.explicit, 
 settings.register_profile(
     "ctxmem",
     deadline=None,
-    max_examples=40,
+    max_examples=int(os.environ.get("CTXMEM_EXAMPLES", "40")),
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,
     phases=_PHASES,
