@@ -1,4 +1,4 @@
-"""Generates docs/settings.md, docs/commands.md and the environment variables of server.json from the code.
+"""Generates docs/settings.md, docs/commands.md, the environment variables of server.json and the README's pictures.
 
 python docs/generate.py            writes the files
 python docs/generate.py --check    exits with code 1 if a file is stale
@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI, TerminalTheme
 
+from ctxmem_mcp.cli import demo
 from ctxmem_mcp.cli.commands import app
 from ctxmem_mcp.serve.args import parser
 from ctxmem_mcp.settings import CONFIG_ENV, CONFIG_HELP, MEMORY, MODEL, SETTINGS, Setting, kinds
@@ -151,7 +156,29 @@ def _variable(setting: Setting) -> dict[str, Any]:
     return variable
 
 
-FILES = {"docs/settings.md": settings_page, "docs/commands.md": commands_page, "server.json": server_json}
+def light_picture() -> str:
+    return _picture(DEFAULT_TERMINAL_THEME)
+
+
+def dark_picture() -> str:
+    return _picture(DIMMED_MONOKAI)
+
+
+def _picture(theme: TerminalTheme) -> str:
+    """The demo's output as SVG. It names no font to download: a page that shows it makes no request."""
+    console = Console(record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor", width=110)
+    demo.run(console)
+    template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return console.export_svg(title="ctxmem-mcp demo", theme=theme, code_format=template, unique_id="demo")
+
+
+FILES = {
+    "docs/settings.md": settings_page,
+    "docs/commands.md": commands_page,
+    "docs/images/demo-light.svg": light_picture,
+    "docs/images/demo-dark.svg": dark_picture,
+    "server.json": server_json,
+}
 
 
 def main() -> int:
@@ -165,6 +192,7 @@ def main() -> int:
             continue
         stale.append(name)
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     if stale:
         sys.stdout.write(f"{'stale' if check else 'written'}: {', '.join(stale)}\n")

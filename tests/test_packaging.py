@@ -24,6 +24,7 @@ from ctxmem_mcp.transcripts import registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SERVER: dict[str, Any] = json.loads((ROOT / "server.json").read_text(encoding="utf-8"))
 PACKAGE: dict[str, Any] = SERVER["packages"][0]
@@ -132,18 +133,14 @@ def test_readmes_two_commands_stand_there_and_ci_runs_them() -> None:
     assert any(line.startswith("ctxmem-mcp demo") for line in ran)
 
 
-def test_readme_tells_of_every_tool_every_command_and_every_setting() -> None:
+def test_the_readme_lists_every_tool_and_the_pages_every_command_and_setting() -> None:
     from ctxmem_mcp.cli.commands import app
 
-    commands = [known.name or known.callback.__name__ for known in app.registered_commands if known.callback]
+    commands, settings = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("commands.md", "settings.md"))
+    names = [known.name or known.callback.__name__ for known in app.registered_commands if known.callback]
     assert [tool.name for tool in TOOLS if f"| `{tool.name}` |" not in README] == []
-    assert [name for name in commands if not re.search(rf"`(?:ctxmem-mcp )?{name}\b", README)] == []
-    for setting in SETTINGS.values():
-        line = next((line for line in README.splitlines() if f"`{setting.environment}`" in line), "")
-        assert line, f"README says nothing of {setting.name}"
-        assert setting.default is None or f"`{setting.default}`" in line, (
-            f"README gives another default of {setting.name}"
-        )
+    assert [name for name in names if f"### {name}\n" not in commands] == []
+    assert [setting.name for setting in SETTINGS.values() if f"| `{setting.environment}`" not in settings] == []
 
 
 @pytest.mark.anyio
@@ -159,13 +156,13 @@ async def test_readmes_python_runs(
     assert "The build fails with E0308." in lines
 
 
-def test_readme_names_every_format_that_can_be_imported() -> None:
-    row = next(line for line in README.splitlines() if line.startswith("| `ctxmem-mcp import")).lower()
-    assert [known for known in registry.FORMATS if known.replace("_", " ") not in row] == []
+def test_the_readme_names_every_format_that_can_be_imported() -> None:
+    (line,) = (line.lower() for line in README.splitlines() if line.startswith("- **Import**"))
+    assert [known for known in registry.FORMATS if known.replace("_", " ") not in line] == []
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CHANGELOG.md", "examples/README.md", "docs/agents.md", "docs/architecture.md"]
+    "page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", *DOCS]
 )
 def test_what_a_page_links_to_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

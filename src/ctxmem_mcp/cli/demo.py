@@ -28,9 +28,10 @@ NEXT_STEPS = (
 _SESSION = "session.jsonl"
 
 
-def run() -> None:
+def run(out: Console | None = None) -> None:
+    """Prints the demo to `out`, by default to the terminal."""
     with tempfile.TemporaryDirectory(prefix="ctxmem-demo-") as folder:
-        asyncio.run(_show(Settings(data_dir=Path(folder))))
+        asyncio.run(_show(Settings(data_dir=Path(folder)), out or output.console()))
 
 
 def session_text() -> str:
@@ -41,9 +42,8 @@ def session_text() -> str:
     return (Path(__file__).parents[3] / "examples" / _SESSION).read_text(encoding="utf-8")
 
 
-async def _show(settings: Settings) -> None:
+async def _show(settings: Settings, out: Console) -> None:
     turns = registry.parse(session_text(), _SESSION).turns
-    out = output.console()
     async with open_memory(settings) as memory:
         done = await memory.sync(turns, conversation_id="demo")
         info = await memory.info("demo")
