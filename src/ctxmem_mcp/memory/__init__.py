@@ -426,7 +426,8 @@ class Memory:
             conversation_id: By default the most recently active conversations, of which unreadable ones are skipped.
             limit: The most hits to return.
             role: Only turns of this role.
-            since, until: Only turns said between these times (ISO 8601, inclusive).
+            since: Only turns said at or after this time (ISO 8601).
+            until: Only turns said at or before this time (ISO 8601).
 
         Raises:
             InvalidArgument: `role`, `since` or `until` breaks its rule.
@@ -493,7 +494,8 @@ class Memory:
 
         Args:
             conversation_id: The conversation.
-            first, last: Indexes outside the branch are ignored.
+            first: Index of the first turn.
+            last: Index of the last turn; indexes outside the branch are ignored.
             turn_id: The last turn of the branch (default: the head).
 
         Raises:
