@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI, TerminalTheme
 
 from ctxmem_mcp.cli import demo
