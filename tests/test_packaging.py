@@ -1,5 +1,4 @@
-"""What a stranger meets first: the papers agree with the code and with each other, and a start loads no more than it
-needs."""
+"""Packaging and pages: they agree with the code and with each other, and a start loads no more than it needs."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ COMMAND = PROJECT["project"]["name"]
 CLIENTS = ROOT / "examples" / "clients"
 NO_SETTINGS = ROOT / "tests" / "data" / "empty.toml"
 SHOW, TEST = "pip install . && ctxmem-mcp demo", 'pip install -e ".[dev]" && pytest'
-# Over stdio there is no port to listen on.
+# A stdio server listens on no port.
 HTTP_SETTINGS = {"allowed_hosts", "tokens", "tokens_file"} | {
     name for name in SETTINGS if name.startswith(("http_", "oauth_", "upstream_", "gateway_", "price_"))
 }
@@ -42,12 +41,12 @@ INITIALIZE = {
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
 }  # fmt: skip
 
-# What a start must not pay for: the command's, the store's and the tokenizer's libraries.
+# The libraries of the command line, the store and the tokenizer, which a start must not load.
 HEAVY = {"rich", "typer", "splintr", "tiktoken", "zstandard", "aiosqlite", "sqlite3", "Stemmer", "numpy"}
 
 
 def started(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]:
-    """The answer of a real server to `initialize`, and what it wrote to stderr until its stdin ended."""
+    """The response of a server process to `initialize`, and its stderr until its stdin ended."""
     environment = {**os.environ, "CTXMEM_DATA_DIR": str(folder), CONFIG_ENV: str(NO_SETTINGS)}
     process = subprocess.Popen(
         [sys.executable, *arguments, "-m", "ctxmem_mcp"],
@@ -57,39 +56,39 @@ def started(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]:
     assert process.stdout is not None
     process.stdin.write(json.dumps(INITIALIZE) + "\n")
     process.stdin.flush()
-    answer = json.loads(process.stdout.readline())
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == 0, told
-    return answer["result"], told
+    response = json.loads(process.stdout.readline())
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    return response["result"], stderr
 
 
 # ---------------------------------------------------------------- server.json, versions
 
 
-def test_server_json_is_valid_by_the_registrys_schema() -> None:
+def test_server_json_conforms_to_the_registrys_schema() -> None:
     schema = json.loads((ROOT / "tests" / "data" / "server.schema.json").read_text(encoding="utf-8"))
     faults = [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(SERVER)]
     assert faults == []
     assert SERVER["$schema"] == schema["$id"]
 
 
-def test_a_start_says_the_version_that_all_papers_say_and_loads_nothing_heavy(tmp_path: Path) -> None:
-    said, told = started(["-X", "importtime"], tmp_path)
+def test_versions_agree_and_a_start_loads_nothing_heavy(tmp_path: Path) -> None:
+    result, stderr = started(["-X", "importtime"], tmp_path)
     assert {
-        "initialize": said["serverInfo"]["version"],
+        "initialize": result["serverInfo"]["version"],
         "__version__": ctxmem_mcp.__version__,
         "server.json": SERVER["version"],
         "server.json, package": PACKAGE["version"],
     } == dict.fromkeys(
         ("initialize", "__version__", "server.json", "server.json, package"), PROJECT["project"]["version"]
     )
-    imported = {name.split(".")[0] for name in re.findall(r"^import time:.*\|\s*(\S+)$", told, re.MULTILINE)}
+    imported = {name.split(".")[0] for name in re.findall(r"^import time:.*\|\s*(\S+)$", stderr, re.MULTILINE)}
     assert {"mcp", "ctxmem_mcp"} <= imported
     assert imported & HEAVY == set()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_commands_door_loads_nothing_but_itself() -> None:
+def test_the_entry_point_loads_only_itself() -> None:
     code = "import sys, ctxmem_mcp.__main__; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = set(loaded.stdout.split())
@@ -97,7 +96,7 @@ def test_the_commands_door_loads_nothing_but_itself() -> None:
     assert names & (HEAVY | {"mcp", "pydantic", "anyio", "asyncio", "platformdirs", "click", "argparse"}) == set()
 
 
-def test_server_json_names_the_package_and_readme_owns_up_to_it() -> None:
+def test_server_json_and_readme_name_each_other() -> None:
     assert PACKAGE["identifier"] == COMMAND
     assert PACKAGE["transport"] == {"type": "stdio"}
     assert f"<!-- mcp-name: {SERVER['name']} -->" in README
@@ -115,7 +114,7 @@ def test_server_json_has_every_setting_of_a_stdio_server_with_its_default() -> N
             Settings.load({}, {name: given}, NO_SETTINGS)
 
 
-def test_the_installed_command_is_a_function_that_is_there() -> None:
+def test_the_installed_command_is_an_existing_function() -> None:
     module, _, function = PROJECT["project"]["scripts"][COMMAND].partition(":")
     assert callable(getattr(importlib.import_module(module), function))
 
@@ -123,7 +122,7 @@ def test_the_installed_command_is_a_function_that_is_there() -> None:
 # ---------------------------------------------------------------- README
 
 
-def test_readmes_two_commands_stand_there_and_ci_runs_them() -> None:
+def test_readme_contains_its_two_commands_and_ci_runs_them() -> None:
     lines = [line.strip() for line in README.splitlines()]
     assert SHOW in lines
     assert TEST in lines
@@ -164,7 +163,7 @@ def test_the_readme_names_every_format_that_can_be_imported() -> None:
 @pytest.mark.parametrize(
     "page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", *DOCS]
 )
-def test_what_a_page_links_to_is_there(page: str) -> None:
+def test_the_links_of_a_page_resolve(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
     assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []
@@ -186,7 +185,7 @@ def client_configs() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", client_configs(), ids=lambda path: str(path.relative_to(CLIENTS)))
-def test_a_clients_config_parses_and_names_the_command(path: Path) -> None:
+def test_a_clients_config_is_valid_and_names_the_command(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     config = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     (servers,) = config.values()
@@ -198,7 +197,7 @@ def test_a_clients_config_parses_and_names_the_command(path: Path) -> None:
     assert set(entry.get("autoApprove", ())) <= only_read
 
 
-def test_every_agent_has_a_config_of_its_own_shape_and_a_page_that_says_where_it_goes() -> None:
+def test_every_agent_has_a_config_in_its_own_format_and_a_place_on_the_page() -> None:
     keys = {
         "claude-desktop/claude_desktop_config.json": "mcpServers",
         "claude-code/.mcp.json": "mcpServers",
@@ -217,11 +216,11 @@ def test_every_agent_has_a_config_of_its_own_shape_and_a_page_that_says_where_it
     assert f"claude mcp add --transport stdio --scope user ctxmem -- {COMMAND}" in page
 
 
-# ---------------------------------------------------------------- what must not stand anywhere
+# ---------------------------------------------------------------- forbidden words
 
 
 def our_files() -> list[Path]:
-    """The files of the project: those git tracks, or all that are there where this is no checkout."""
+    """The files of the project: those that git tracks, or all if this is not a checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode == 0:
         return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
@@ -230,8 +229,8 @@ def our_files() -> list[Path]:
     return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
 
 
-def test_no_file_names_a_package_registrys_host_or_a_place_of_one_machine() -> None:
-    # Put together here, so that this file names none either.
+def test_no_file_names_a_package_registrys_host_or_a_path_of_one_machine() -> None:
+    # Joined here, so that this file does not contain them either.
     hosts = [
         ".".join(parts)
         for parts in (
@@ -241,11 +240,11 @@ def test_no_file_names_a_package_registrys_host_or_a_place_of_one_machine() -> N
         )
     ]  # fmt: skip
     places = ["/".join(("", "work", folder)) for folder in ("main", "shared", ".library")]
-    unwanted = [word.encode() for word in (*hosts, *places)]
+    forbidden = [word.encode() for word in (*hosts, *places)]
     found = [
         f"{path.relative_to(ROOT)}: {word.decode()}"
         for path in our_files()
-        for word in unwanted
+        for word in forbidden
         if word in path.read_bytes()
     ]
     assert found == []

@@ -26,7 +26,7 @@ def _no_config_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(platformdirs, "user_config_dir", nowhere)
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_the_defaults_hold_if_nothing_is_given() -> None:
     settings = Settings.load({}, {})
     assert settings.data_dir == Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
     assert settings == Settings(data_dir=settings.data_dir)
@@ -43,12 +43,12 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(config: P
     assert settings.durability == "full"
 
 
-def test_a_config_path_beats_the_one_of_the_environment(config: Path) -> None:
+def test_an_explicit_config_path_beats_the_environment(config: Path) -> None:
     settings = Settings.load({}, {"CTXMEM_CONFIG": "/nowhere/at/all.toml"}, config)
     assert settings.retention_days == 60
 
 
-def test_a_folder_in_the_config_file_is_meant_from_there(config: Path) -> None:
+def test_a_folder_in_the_config_file_is_relative_to_it(config: Path) -> None:
     assert Settings.load({}, {}, config).data_dir == config.parent / "kept"
 
 
@@ -58,7 +58,7 @@ def test_an_empty_folder_in_the_config_file_is_refused(config: Path) -> None:
         Settings.load(environ={}, config_path=config)
 
 
-def test_a_home_folder_that_is_not_known_is_refused() -> None:
+def test_an_unknown_home_folder_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="home folder is not known"):
         Settings.load({"data_dir": "~no-such-user/x"}, environ={})
 
@@ -70,7 +70,7 @@ def test_a_home_folder_is_expanded_and_a_path_is_absolute(monkeypatch: pytest.Mo
     assert Settings.load({"data_dir": "y"}, {}).data_dir == tmp_path / "y"
 
 
-def test_an_empty_value_in_the_environment_counts_as_not_there() -> None:
+def test_an_empty_environment_variable_counts_as_unset() -> None:
     assert Settings.load({}, {"CTXMEM_RETENTION_DAYS": "", "CTXMEM_CONFIG": " "}).retention_days == 30
 
 
@@ -108,7 +108,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), BAD)
-def test_a_bad_value_is_named_with_its_source_its_rule_and_the_remedy(name: str, value: str, rule: str) -> None:
+def test_a_bad_value_is_an_error_with_its_source_rule_and_remedy(name: str, value: str, rule: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         Settings.load({}, {name: value})
     message = str(refused.value)
@@ -138,7 +138,7 @@ def test_a_bad_value_in_the_file_names_the_file(config: Path) -> None:
     assert str(refused.value).startswith(f"retention_days in {config}: must be a whole number from 1 to 365, got True.")
 
 
-def test_an_unknown_setting_is_refused_wherever_it_stands(config: Path) -> None:
+def test_an_unknown_setting_is_refused_in_a_file_and_as_a_flag(config: Path) -> None:
     config.write_text("retention = 3\n", encoding="utf-8")
     with pytest.raises(InvalidArgument, match="is not a setting"):
         Settings.load({}, {}, config)
@@ -146,7 +146,7 @@ def test_an_unknown_setting_is_refused_wherever_it_stands(config: Path) -> None:
         Settings.load({"retention": 3}, {})
 
 
-def test_a_config_file_that_was_named_must_be_there_and_be_toml(config: Path) -> None:
+def test_a_named_config_file_must_exist_and_be_toml(config: Path) -> None:
     with pytest.raises(InvalidArgument, match="can't be read"):
         Settings.load({}, {"CTXMEM_CONFIG": str(config) + ".missing"})
     config.write_text("retention_days: 3\n", encoding="utf-8")
@@ -165,12 +165,12 @@ def test_an_encoding_may_be_named_by_a_model(given: str, counted_in: str, tmp_pa
 
 
 @pytest.mark.parametrize("given", ["p50k_base", "davinci", "some-model"])
-def test_an_encoding_that_is_not_there_is_refused(given: str, tmp_path: Path) -> None:
+def test_an_unknown_encoding_is_refused(given: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="or a model that uses one of them"):
         Settings.load({"encoding": given, "data_dir": tmp_path})
 
 
-def test_no_model_is_asked_unless_somebody_says_so_and_its_key_is_never_said_back(tmp_path: Path) -> None:
+def test_no_model_is_configured_by_default_and_its_key_is_never_printed(tmp_path: Path) -> None:
     assert Settings.load({"data_dir": tmp_path}, {}).llm_base_url is None
     environ = {"BASE_URL": "http://localhost:11434/v1/", "MODEL": "m", "API_KEY": "sk-1"}
     settings = Settings.load({"data_dir": tmp_path}, {f"CTXMEM_LLM_{name}": value for name, value in environ.items()})

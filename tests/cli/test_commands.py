@@ -1,4 +1,4 @@
-"""The command, driven as a person or a script drives it."""
+"""The commands, run as a person or a script runs them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def imported(run: Callable[..., Ran]) -> str:
-    """The example session, imported; its id."""
+    """The id of the example session, imported."""
     return str(run("import", str(EXAMPLE), "--json").json[0]["conversation_id"])
 
 
@@ -57,7 +57,7 @@ def test_importing_again_adds_nothing(run: Callable[..., Ran], imported: str) ->
     assert (again["conversation_id"], again["new"], again["known"]) == (imported, 0, 63)
 
 
-def test_a_grown_file_adds_its_growth(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_importing_a_grown_file_adds_the_new_turns(run: Callable[..., Ran], tmp_path: Path) -> None:
     lines = EXAMPLE.read_text("utf-8").splitlines(keepends=True)
     file = tmp_path / "grows.jsonl"
     file.write_text("".join(lines[:40]), "utf-8")
@@ -68,17 +68,17 @@ def test_a_grown_file_adds_its_growth(run: Callable[..., Ran], tmp_path: Path) -
     assert first["conversation_id"] == second["conversation_id"]
 
 
-def test_list_tells_what_there_is(run: Callable[..., Ran], imported: str) -> None:
+def test_list_prints_the_conversations(run: Callable[..., Ran], imported: str) -> None:
     assert [info["conversation_id"] for info in run("list", "--json").json] == [imported]
     assert "oken estimation function" in run("list").out
 
 
-def test_an_empty_memory_says_what_to_do_next(run: Callable[..., Ran]) -> None:
-    said = run("list")
-    assert (said.code, "ctxmem-mcp import" in said.out) == (0, True)
+def test_list_of_an_empty_memory_says_what_to_do_next(run: Callable[..., Ran]) -> None:
+    shown = run("list")
+    assert (shown.code, "ctxmem-mcp import" in shown.out) == (0, True)
 
 
-def test_a_conversation_that_is_not_there_is_told_in_a_persons_words(run: Callable[..., Ran], imported: str) -> None:
+def test_an_unknown_conversation_is_an_error_in_the_command_lines_words(run: Callable[..., Ran], imported: str) -> None:
     done = run("show", "nobody")
     assert (done.code, done.err.startswith("ctxmem-mcp: No conversation 'nobody'")) == (1, True)
     assert "`ctxmem-mcp list`" in done.err
@@ -86,7 +86,7 @@ def test_a_conversation_that_is_not_there_is_told_in_a_persons_words(run: Callab
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 115, 140])
-def test_at_every_width_a_list_shows_whole_ids_titles_and_days(width: int) -> None:
+def test_a_list_shows_ids_titles_and_days_at_every_width(width: int) -> None:
     ids, at = ["491e126e-1e71-469c-ade2-fcc8af567c74:afb92ff", "c1"], "2026-03-12T09:25:00Z"
     infos = [
         ConversationInfo(id, title, None, 1_119, 137_200, 1, "t1", at, at, at, 30, 1)
@@ -113,14 +113,12 @@ def test_show_draws_the_tree(run: Callable[..., Ran], imported: str) -> None:
     assert [root["first"] for root in roots] == [0, 18, 39, 48]
 
 
-def test_a_conversation_is_named_by_a_beginning_of_its_id_or_as_the_last(
-    run: Callable[..., Ran], imported: str
-) -> None:
+def test_a_conversation_is_named_by_a_prefix_of_its_id_or_as_last(run: Callable[..., Ran], imported: str) -> None:
     for name in (imported, imported[:6], "last"):
         assert run("show", name, "--json").json["conversation_id"] == imported
 
 
-def test_the_last_is_the_session_and_not_a_sub_agent_of_it(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_last_is_the_session_and_not_a_sub_agent_of_it(run: Callable[..., Ran], tmp_path: Path) -> None:
     row = {"type": "user", "uuid": "1", "sessionId": "s-1", "message": {"role": "user", "content": "Look for it."}}
     session = tmp_path / "s-1.jsonl"
     session.write_text(json.dumps(row) + "\n", "utf-8")
@@ -132,7 +130,7 @@ def test_the_last_is_the_session_and_not_a_sub_agent_of_it(run: Callable[..., Ra
     assert run("show", "last", "--json").json["conversation_id"] == "s-1"
 
 
-def test_context_is_what_an_agent_gets(run: Callable[..., Ran], imported: str) -> None:
+def test_context_prints_the_view_that_an_agent_gets(run: Callable[..., Ran], imported: str) -> None:
     shown = run("context", "last", "What errors did we encounter?", "--budget", "2500")
     header, _, text = shown.out.partition("\n")
     assert json.loads(header)["shown_tokens"] <= 2_500
@@ -144,7 +142,7 @@ def test_context_is_what_an_agent_gets(run: Callable[..., Ran], imported: str) -
     assert stable["stable_prefix_chars"] <= len(stable["text"])
 
 
-def test_expand_gives_a_turn_byte_for_byte(run: Callable[..., Ran], imported: str) -> None:
+def test_expand_prints_a_turn_byte_for_byte(run: Callable[..., Ran], imported: str) -> None:
     first = json.loads(EXAMPLE.read_text("utf-8").splitlines()[0])["content"]
     assert run("expand", "last", "t0", "--json").json["text"] == first
 
@@ -155,11 +153,11 @@ def test_the_header_of_a_span_counts_its_turns_and_tokens(run: Callable[..., Ran
     assert (shown["turns"], shown["tokens"]) == (3, sum(alone))
 
 
-def test_what_there_is_one_of_is_told_as_one(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_counts_of_one_are_in_the_singular(run: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"role": "user", "content": "Look for it."}\n', "utf-8")
-    said = run("import", str(tmp_path / "one.jsonl")).out
-    assert "1 new turn, 0 already stored" in said
-    assert "1 conversation: 1 new turn, 0 already stored." in said
+    out = run("import", str(tmp_path / "one.jsonl")).out
+    assert "1 new turn, 0 already stored" in out
+    assert "1 conversation: 1 new turn, 0 already stored." in out
     assert run("show", "last").out.count("1 turn ·") == 2
 
 
@@ -171,14 +169,14 @@ def test_search_finds_turns(run: Callable[..., Ran], imported: str) -> None:
     assert "Nothing found" in run("search", "xyzzyplugh").out
 
 
-def test_revert_and_back(run: Callable[..., Ran], imported: str) -> None:
+def test_reverting_to_the_previous_head_undoes_a_revert(run: Callable[..., Ran], imported: str) -> None:
     done = run("revert", "last", "t20", "--json").json
     assert done["head"].startswith("t20-")
     back = run("revert", "last", done["previous_head"], "--json").json
     assert back["head"] == done["previous_head"]
 
 
-def test_forget_asks_for_consent_and_then_leaves_no_byte(
+def test_forget_requires_confirmation_and_leaves_no_byte(
     run: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
     refused = run("forget", "last")
@@ -190,32 +188,38 @@ def test_forget_asks_for_consent_and_then_leaves_no_byte(
         assert not file.is_file() or b"estimate_tokens" not in file.read_bytes()
 
 
-def test_retention_is_said_and_set(run: Callable[..., Ran], imported: str) -> None:
+def test_retention_is_printed_and_set(run: Callable[..., Ran], imported: str) -> None:
     assert run("retention", "last", "--json").json["retention_days"] == 30
     assert run("retention", "last", "90", "--json").json["retention_days"] == 90
     assert run("retention", "last", "--json").json["retention_days"] == 90
 
 
-def test_verify_recomputes_and_finds_a_changed_byte(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+def test_verify_finds_no_problem_in_an_intact_conversation(
+    run: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
     assert run("verify", "--json").json == {imported: []}
 
 
-def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> None:
+def test_the_demo_shows_question_view_and_tree(run: Callable[..., Ran]) -> None:
     shown = run("demo")
     assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert len(lines) <= 35
     assert demo.QUESTION in shown.out
     assert "Token estimation function refactoring" in shown.out
     assert shown.out.count("Fixed by changing test params from strings to integers") >= 2
+    assert [line.startswith("└── ") for line in lines[-4:]] == [True, False, False, False]
+    assert lines[-2:] == list(demo.NEXT_STEPS)
     assert run("list", "--json").json == []
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["show", "last"], 1, "no conversations yet. `ctxmem-mcp import"),
         (["search", "anything", "--role", "User"], 1, "takes one of user, assistant, system, tool"),
         (["import", "/nowhere/at.all"], 1, "is not there"),
-        (["context", "last", "--layout", "flat"], 1, "tree or stable"),
+        (["context", "last", "--layout", "flat"], 1, "--layout: must be tree or stable"),
         (["retention", "last", "0"], 2, "greater than or equal to 1"),
         (["frobnicate"], 2, "No such command"),
         (["--data-dir", "", "list"], 1, "--data-dir: must be the path of a folder, got ''"),
@@ -226,21 +230,40 @@ def test_the_demo_shows_tree_question_and_answer(run: Callable[..., Ran]) -> Non
         (["list", "--nonsense"], 2, "No such option"),
     ],
 )
-def test_what_goes_wrong_is_said_and_changes_nothing(
-    run: Callable[..., Ran], words: list[str], code: int, told: str
+def test_errors_name_the_argument_the_rule_and_the_remedy(
+    run: Callable[..., Ran], words: list[str], code: int, message: str
 ) -> None:
     done = run(*words)
     assert done.code == code
-    assert told in done.err
+    assert message in done.err
 
 
-def test_export_wants_a_file_and_not_a_folder(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["context", "last", "-b", "1"], "ctxmem-mcp: --budget: 1 tokens are too few"),
+        (["hand-off", "last", "-b", "1"], "Use --budget "),
+        (["search", "x", "--since", "noon"], "ctxmem-mcp: --since: "),
+        (["search", "x", "--role", "bot"], "ctxmem-mcp: --role: "),
+        (["expand", "last", "t0", "--cursor", "x"], "ctxmem-mcp: --cursor: "),
+        (["expand", "last", "n9-9"], "`ctxmem-mcp context` and `ctxmem-mcp search` print the ids."),
+        (["show", "last", "--turn", "t99"], "`ctxmem-mcp context` and `ctxmem-mcp search` print the ids."),
+    ],
+)
+def test_errors_name_arguments_as_the_command_spells_them(
+    run: Callable[..., Ran], imported: str, words: list[str], message: str
+) -> None:
+    done = run(*words)
+    assert (done.code, message in done.err) == (1, True), done.err
+
+
+def test_export_refuses_a_folder_as_its_file(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
     done = run("export", "last", str(tmp_path), "--force")
     assert (done.code, "is a folder" in done.err) == (1, True)
 
 
 @pytest.mark.parametrize("words", [["--data-dir", "here", "list"], ["doctor"], ["install", "codex", "--dry-run"]])
-def test_in_a_folder_that_is_gone_it_says_so(
+def test_a_removed_current_folder_is_an_error(
     run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     gone = tmp_path / "gone"
@@ -252,34 +275,36 @@ def test_in_a_folder_that_is_gone_it_says_so(
     assert (done.code, "the current folder" in done.err) == (1, True)
 
 
-def test_a_data_folder_that_cannot_be_made_is_said_without_a_traceback(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_created_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    told = started("--data-dir", str(tmp_path / "file" / "below"), "list")
-    assert (told.returncode, "can't be used" in told.stderr, "Traceback" in told.stderr) == (1, True, False)
+    done = started("--data-dir", str(tmp_path / "file" / "below"), "list")
+    assert (done.returncode, "can't be used" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 @pytest.mark.parametrize("words", [["list", "--json"], ["demo"], ["--version"]])
-def test_output_that_cannot_be_written_is_said_without_a_traceback(tmp_path: Path, words: list[str]) -> None:
+def test_output_that_cannot_be_written_is_an_error_without_a_traceback(tmp_path: Path, words: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        told = started("--data-dir", str(tmp_path), *words, stdout=full)
-    assert (told.returncode, told.stderr) == (1, "ctxmem-mcp: No space left on device.\n")
+        done = started("--data-dir", str(tmp_path), *words, stdout=full)
+    assert (done.returncode, done.stderr) == (1, "ctxmem-mcp: No space left on device.\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes a stream")
-def test_without_an_output_it_does_its_work(tmp_path: Path) -> None:
+def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
     line = f"exec {sys.executable} -m ctxmem_mcp --data-dir {tmp_path} list --json >&-"
-    told = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
-    assert (told.returncode, told.stderr) == (0, "")
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def started(*words: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """The command, run in its own process."""
     command = [sys.executable, "-m", "ctxmem_mcp", *words]
     return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
 
 
-def test_a_file_of_no_format_is_refused_and_the_others_come_in(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_a_file_in_no_known_format_is_refused_and_the_others_are_imported(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
     odd = tmp_path / "odd.bin"
     odd.write_bytes(b"\x00\xff nothing")
     done = run("import", str(odd), str(EXAMPLE), "--json")
@@ -287,7 +312,7 @@ def test_a_file_of_no_format_is_refused_and_the_others_come_in(run: Callable[...
     assert json.loads(done.out)[0]["new"] == 63
 
 
-def test_an_ambiguous_beginning_names_those_it_fits(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_an_ambiguous_prefix_is_refused_with_the_matching_ids(run: Callable[..., Ran], tmp_path: Path) -> None:
     for name in ("aa1", "aa2"):
         row = {"type": "user", "sessionId": name, "uuid": name, "message": {"role": "user", "content": f"hi {name}"}}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row), "utf-8")
@@ -296,7 +321,7 @@ def test_an_ambiguous_beginning_names_those_it_fits(run: Callable[..., Ran], tmp
     assert (done.code, "aa1, aa2" in done.err or "aa2, aa1" in done.err) == (1, True)
 
 
-def test_without_a_command_it_serves_and_ends_with_its_input(tmp_path: Path) -> None:
+def test_without_a_command_the_server_runs_until_stdin_ends(tmp_path: Path) -> None:
     hello = {
         "jsonrpc": "2.0",
         "id": 1,
@@ -315,7 +340,7 @@ def test_without_a_command_it_serves_and_ends_with_its_input(tmp_path: Path) -> 
     assert json.loads(done.stdout)["result"]["serverInfo"]["name"] == "ctxmem"
 
 
-def test_piped_output_is_as_wide_as_its_lines(tmp_path: Path) -> None:
+def test_piped_output_is_never_wrapped(tmp_path: Path) -> None:
     environment = {**os.environ, "CTXMEM_DATA_DIR": str(tmp_path), "COLUMNS": "40"}
     command = [sys.executable, "-m", "ctxmem_mcp"]
     subprocess.run([*command, "import", str(EXAMPLE)], env=environment, check=True, capture_output=True, timeout=60)
@@ -326,12 +351,12 @@ def test_piped_output_is_as_wide_as_its_lines(tmp_path: Path) -> None:
     assert "\x1b[" not in shown
 
 
-def test_explained_a_view_says_why_each_turn_was_chosen(run: Callable[..., Ran], imported: str) -> None:
+def test_explain_prints_why_each_turn_was_chosen(run: Callable[..., Ran], imported: str) -> None:
     question = "why did test_tokens.py fail with the character limit?"
     plain = run("context", "last", question, "--budget", "2500")
-    told = run("context", "last", question, "--budget", "2500", "--explain")
-    assert told.out == plain.out
-    assert "score" in told.err
+    explained = run("context", "last", question, "--budget", "2500", "--explain")
+    assert explained.out == plain.out
+    assert "score" in explained.err
     as_json = run("context", "last", question, "--budget", "2500", "--explain", "--json").json
     assert all(reason["why"] and reason["turn_id"].startswith("t") for reason in as_json["reasons"])
     assert all(hit["why"] for hit in run("search", "character limit", "--json").json)

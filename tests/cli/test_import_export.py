@@ -1,4 +1,4 @@
-"""A conversation as one file: out here, in there, the same."""
+"""A conversation exported to a file and imported elsewhere is the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["imported", "run"]
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, run: Callable[..., Ran]) -> Callable[..., Ran]:
-    """The same commands over another data folder."""
+    """The same commands, on another data folder."""
 
     def command(*words: str) -> Ran:
         return run("--data-dir", str(tmp_path / "elsewhere"), *words)
@@ -32,14 +32,14 @@ def branches(ran: Callable[..., Ran], conversation: str) -> dict[str, object]:
 
 
 def branch_off(run: Callable[..., Ran], folder: Path, turns: int, words: str) -> None:
-    """Imports the example's first turns once more, and then something else."""
+    """Adds a branch: the example's first turns, then other words."""
     lines = EXAMPLE.read_text("utf-8").splitlines()
     other = folder / "other.jsonl"
     other.write_text("\n".join([*lines[:turns], json.dumps({"role": "user", "content": words})]), "utf-8")
     run("import", str(other))
 
 
-def test_what_arrives_is_what_was_sent(
+def test_an_imported_conversation_equals_the_exported_one(
     run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
     branch_off(run, tmp_path, 30, "Something else")
@@ -57,7 +57,7 @@ def test_what_arrives_is_what_was_sent(
     assert (again["new"], again["known"]) == (0, 64)
 
 
-def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
+def test_an_import_moves_the_head_unless_the_conversation_went_on_since(
     run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
     branch_off(run, tmp_path, 30, "Something else")
@@ -77,7 +77,9 @@ def test_the_head_arrives_where_it_was_moved_to_and_stays_where_it_went_on(
     assert branches(elsewhere, imported)["head"] == further
 
 
-def test_a_file_that_is_there_is_not_written_over(run: Callable[..., Ran], imported: str, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten_without_force(
+    run: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
     file = tmp_path / "session.ctxmem"
     file.write_text("mine", "utf-8")
     refused = run("export", imported, str(file))
@@ -107,7 +109,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_of_a_damaged_file_nothing_is_taken_in(
+def test_nothing_of_a_damaged_file_is_imported(
     damage: str, run: Callable[..., Ran], elsewhere: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "session.ctxmem"

@@ -1,4 +1,4 @@
-"""A real server over a real memory in a folder of its own, spoken to by the official client in both protocol eras."""
+"""A server over a memory in its own folder, used by the official client in both protocol eras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ctxmem_mcp.settings import Settings
 
 @pytest.fixture(params=["auto", "legacy"])
 def era(request: pytest.FixtureRequest) -> Any:
-    """auto: the revision of 2026-07-28; legacy: the handshake before it."""
+    """auto: the revision of 2026-07-28; legacy: the handshake of earlier ones."""
     return request.param
 
 
@@ -42,13 +42,13 @@ async def client(server: Server[LazyMemory], era: Any) -> AsyncIterator[Client]:
 
 
 class Caller:
-    """Calls tools and reads what came back."""
+    """Calls tools and parses their results."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
 
     async def record(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """A structured result; the text beside it says exactly the same."""
+        """A structured result; its text is checked to be the same."""
         result = await self.client.call_tool(tool, arguments)
         assert not result.is_error, text_of(result)
         assert result.structured_content == json.loads(text_of(result))
@@ -56,7 +56,7 @@ class Caller:
         return result.structured_content
 
     async def text(self, tool: str, **arguments: Any) -> tuple[dict[str, Any], str]:
-        """A text-only result: its header and what follows."""
+        """A text-only result: its header and its body."""
         result = await self.client.call_tool(tool, arguments)
         assert not result.is_error, text_of(result)
         assert result.structured_content is None

@@ -1,4 +1,4 @@
-"""The server over streamable HTTP: a process with a port of its own, spoken to by the official client and by hand."""
+"""The server over streamable HTTP: a process with its own port, used by the official client and by hand."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ HEADERS = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running server. The socket is bound before its address is said, so connecting waits."""
+    """The address of a running server. It is logged after the socket is bound, so that a connection waits."""
     data = tmp_path_factory.mktemp("data")
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, str(data)], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     ) as process:
         assert process.stderr is not None
-        said = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
-        assert said is not None
-        yield said[0]
+        address = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
+        assert address is not None
+        yield address[0]
         process.terminate()
         _, errors = process.communicate(timeout=20)
         assert "Traceback" not in errors
@@ -80,7 +80,7 @@ async def test_turns_are_stored_and_read_over_http(base: str, mode: Literal["aut
         assert content.mime_type == "application/json"
 
 
-async def test_health_says_which_version_runs(base: str) -> None:
+async def test_health_returns_the_running_version(base: str) -> None:
     await ready(base)
     async with httpx2.AsyncClient() as http:
         assert (await http.get(f"{base}/health")).json() == {"status": "ok", "version": __version__}
@@ -97,14 +97,14 @@ async def test_health_says_which_version_runs(base: str) -> None:
         ({"Origin": "null"}, 403),
     ],
 )
-async def test_pages_and_names_from_elsewhere_are_refused(base: str, headers: dict[str, str], status: int) -> None:
+async def test_foreign_origins_and_hosts_are_refused(base: str, headers: dict[str, str], status: int) -> None:
     await ready(base)
     async with httpx2.AsyncClient() as http:
         answer = await http.post(f"{base}/mcp", json=PING, headers=HEADERS | headers)
     assert answer.status_code == status
 
 
-async def test_a_body_over_the_limit_is_refused_and_the_server_goes_on(base: str) -> None:
+async def test_a_body_over_the_limit_is_refused_and_the_server_continues(base: str) -> None:
     await ready(base)
     async with httpx2.AsyncClient(timeout=30) as http:
         answer = await http.post(f"{base}/mcp", content=b" " * (64 * 1024 * 1024 + 1), headers=HEADERS)
@@ -113,13 +113,13 @@ async def test_a_body_over_the_limit_is_refused_and_the_server_goes_on(base: str
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "memory.example.com"])
-def test_an_address_others_can_reach_is_refused_with_the_way_out(tmp_path: Path, host: str) -> None:
+def test_a_reachable_host_without_authentication_is_refused(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         serve(Settings(data_dir=tmp_path), "http", host, 0)
     assert host in str(refused.value)
     assert "--insecure" in str(refused.value)
 
 
-def test_loopback_is_recognised_in_all_its_spellings() -> None:
+def test_every_spelling_of_loopback_is_recognised() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.9.1", "localhost", "LOCALHOST", "::1", "[::1]"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "localhost.example.com", "10.0.0.1", ""))

@@ -36,7 +36,7 @@ async def test_recall_resume_and_hand_off_are_offered(client: Client) -> None:
     }
 
 
-async def test_recall_quotes_the_view_on_the_question(call: Caller) -> None:
+async def test_recall_quotes_the_view_for_the_question(call: Caller) -> None:
     await call.append("The build fails with E0308 in limits.py")
     text = await prompt(call.client, "recall", conversation_id="c", query="which error?")
     assert "The build fails with E0308" in text
@@ -53,7 +53,7 @@ async def test_stored_text_cannot_end_the_quotation(call: Caller) -> None:
     assert text.endswith(f"</{opening[1]}>")
 
 
-async def test_resume_takes_the_conversation_that_was_last_active(call: Caller) -> None:
+async def test_resume_defaults_to_the_conversation_last_active(call: Caller) -> None:
     await call.append("old work", "older")
     await call.append("new work", "newer")
     text = await prompt(call.client, "resume")
@@ -62,19 +62,19 @@ async def test_resume_takes_the_conversation_that_was_last_active(call: Caller) 
     assert "old work" in await prompt(call.client, "resume", conversation_id="older")
 
 
-async def test_resume_takes_the_session_and_not_the_sub_agent_that_was_stored_after_it(call: Caller) -> None:
+async def test_resume_and_hand_off_default_to_the_session_and_not_to_its_sub_agent(call: Caller) -> None:
     await call.append("the work", "s-1")
     await call.append("a search for it", "s-1:a1")
     for name in ("resume", "hand_off"):
         assert "conversation s-1 " in await prompt(call.client, name)
 
 
-async def test_what_only_looks_like_a_sub_agent_is_resumed_too(call: Caller) -> None:
+async def test_a_conversation_that_only_looks_like_a_sub_agents_can_be_the_default(call: Caller) -> None:
     await call.append("the work", "project:work")
     assert "conversation project:work " in await prompt(call.client, "resume")
 
 
-async def test_resume_takes_the_session_last_active_in_the_folder_that_the_agent_works_in(tmp_path: Path) -> None:
+async def test_resume_defaults_to_the_session_last_active_in_the_agents_folder(tmp_path: Path) -> None:
     (tmp_path / "here" / ".git").mkdir(parents=True)
     (tmp_path / "here" / "below").mkdir()
     async with open_memory(Settings(tmp_path / "data")) as memory:
@@ -86,7 +86,7 @@ async def test_resume_takes_the_session_last_active_in_the_folder_that_the_agent
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "says"),
+    ("name", "arguments", "message"),
     [
         ("resume", {}, "no conversation to resume yet"),
         ("recall", {}, "conversation_id"),
@@ -95,9 +95,9 @@ async def test_resume_takes_the_session_last_active_in_the_folder_that_the_agent
         ("revise", {}, "recall, resume"),
     ],
 )
-async def test_a_prompt_that_cannot_be_given_says_why(
-    client: Client, name: str, arguments: dict[str, str], says: str
+async def test_a_prompt_that_cannot_be_built_is_an_error_with_its_reason(
+    client: Client, name: str, arguments: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(MCPError, match=says) as refused:
+    with pytest.raises(MCPError, match=message) as refused:
         await client.get_prompt(name, arguments)
     assert refused.value.code == -32602

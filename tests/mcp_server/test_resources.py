@@ -1,4 +1,4 @@
-"""Resources, completion and update notices, in memory, in both protocol eras."""
+"""Resources, completion and notifications, in memory, in both protocol eras."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ async def read_json(client: Client, uri: str) -> dict[str, Any]:
     return found
 
 
-async def tell(call: Caller, times: int = 6, conversation: str = "c") -> list[dict[str, Any]]:
-    told = []
+async def store(call: Caller, times: int = 6, conversation: str = "c") -> list[dict[str, Any]]:
+    stored = []
     for i in range(times):
-        told.append(await call.append(f"{STORY[0]} ({i})", conversation))
-        told.append(await call.append(f"{STORY[1]} ({i})", conversation, role="assistant"))
-    return told
+        stored.append(await call.append(f"{STORY[0]} ({i})", conversation))
+        stored.append(await call.append(f"{STORY[1]} ({i})", conversation, role="assistant"))
+    return stored
 
 
 async def test_the_templates_are_those_of_the_contract(client: Client) -> None:
@@ -53,7 +53,7 @@ async def test_the_templates_are_those_of_the_contract(client: Client) -> None:
     }
 
 
-async def test_conversations_can_be_picked_from_the_list_page_by_page(call: Caller) -> None:
+async def test_conversations_are_listed_in_pages(call: Caller) -> None:
     for i in range(60):
         await call.append("hi", f"c{i}")
     first = await call.client.list_resources()
@@ -66,8 +66,8 @@ async def test_conversations_can_be_picked_from_the_list_page_by_page(call: Call
     assert len(listed["conversations"]) == 50
 
 
-async def test_the_tree_names_every_turn_once_and_its_ids_open(call: Caller) -> None:
-    await tell(call)
+async def test_the_tree_covers_every_turn_once_and_its_ids_can_be_read(call: Caller) -> None:
+    await store(call)
     tree = await read_json(call.client, f"{ROOT}/c/tree")
     assert (tree["turns"], len(tree["branches"])) == (12, 1)
     spans = [node["turns"] for node in tree["nodes"]]
@@ -85,9 +85,9 @@ async def test_a_turn_reads_byte_for_byte(call: Caller) -> None:
     assert await read(call.client, f"{ROOT}/c/turns/{done['turn_id']}") == (content, "text/plain")
 
 
-async def test_usage_says_sizes_and_retention(call: Caller) -> None:
-    told = await tell(call, 2)
-    await call.append("other", parent_id=told[0]["turn_id"], retention_days=9)
+async def test_usage_contains_sizes_and_retention(call: Caller) -> None:
+    stored = await store(call, 2)
+    await call.append("other", parent_id=stored[0]["turn_id"], retention_days=9)
     usage = await read_json(call.client, f"{ROOT}/c/usage")
     assert (usage["turns"], usage["branches"], usage["retention_days"]) == (5, 2, 9)
     assert usage["tokens"] > 800
@@ -115,7 +115,7 @@ async def test_usage_says_sizes_and_retention(call: Caller) -> None:
         "/a%00b/usage",
     ],
 )
-async def test_what_is_not_there_is_not_found_and_says_where(call: Caller, path: str) -> None:
+async def test_an_unknown_resource_is_an_error_that_names_its_uri(call: Caller, path: str) -> None:
     await call.append("hello")
     with pytest.raises(MCPError) as refused:
         await call.client.read_resource(ROOT + path)
@@ -133,18 +133,18 @@ async def completed(client: Client, name: str, value: str, conversation: str | N
     return found.completion.values
 
 
-async def test_ids_are_completed_by_their_beginning(call: Caller) -> None:
-    told = await tell(call)
+async def test_ids_are_completed_from_a_prefix(call: Caller) -> None:
+    stored = await store(call)
     await call.append("hi", "other")
     client = call.client
     assert await completed(client, "conversation_id", "c") == ["c"]
     assert sorted(await completed(client, "conversation_id", "")) == ["c", "other"]
     assert await completed(client, "turn_id", "t1", "c") == [
-        told[11]["turn_id"],
-        told[10]["turn_id"],
-        told[1]["turn_id"],
+        stored[11]["turn_id"],
+        stored[10]["turn_id"],
+        stored[1]["turn_id"],
     ]
-    assert await completed(client, "turn_id", told[3]["turn_id"][:6], "c") == [told[3]["turn_id"]]
+    assert await completed(client, "turn_id", stored[3]["turn_id"][:6], "c") == [stored[3]["turn_id"]]
     nodes = await completed(client, "node_id", "n0-", "c")
     assert nodes
     assert all(node.startswith("n0-") for node in nodes)
@@ -152,7 +152,7 @@ async def test_ids_are_completed_by_their_beginning(call: Caller) -> None:
     assert await completed(client, "turn_id", "t1", "nope") == []
 
 
-async def test_a_prompts_conversation_is_completed_at_most_a_hundred_at_a_time(call: Caller) -> None:
+async def test_at_most_a_hundred_completions_are_returned(call: Caller) -> None:
     for i in range(103):
         await call.append("hi", f"c{i}")
     found = await call.client.complete(PromptReference(name="recall"), {"name": "conversation_id", "value": "c"})
@@ -160,40 +160,40 @@ async def test_a_prompts_conversation_is_completed_at_most_a_hundred_at_a_time(c
     assert found.completion.has_more is True
 
 
-# ---------------------------------------------------------------- notices
+# ---------------------------------------------------------------- notifications
 
 
-async def test_a_listener_hears_that_a_conversation_changed(server: Server[LazyMemory]) -> None:
+async def test_a_listener_is_notified_when_a_conversation_changes(server: Server[LazyMemory]) -> None:
     tree = f"{ROOT}/c/tree"
-    async with Client(server) as client, client.listen(resource_subscriptions=[tree]) as heard:
-        call, events = Caller(client), aiter(heard)
+    async with Client(server) as client, client.listen(resource_subscriptions=[tree]) as stream:
+        call, events = Caller(client), aiter(stream)
 
-        async def told() -> None:
+        async def expect_update() -> None:
             with anyio.fail_after(5):
                 assert await anext(events) == ResourceUpdated(uri=tree)
 
         first = await call.append("one")
-        await told()
+        await expect_update()
         await call.append("two")
-        await told()
+        await expect_update()
         await call.record("revert_to", conversation_id="c", turn_id=first["turn_id"])
-        await told()
-        # All known already: nothing changed, nothing is told.
+        await expect_update()
+        # All turns are known: nothing changed, so there is no notification.
         await call.record("sync_transcript", conversation_id="c", messages=[{"role": "user", "content": "one"}])
         await call.append("elsewhere", "other")
         await call.record("forget_conversation", conversation_id="c", confirm="c")
-        await told()
+        await expect_update()
         with anyio.move_on_after(0.05) as quiet:
             await anext(events)
         assert quiet.cancelled_caught
 
 
-async def test_an_older_client_subscribes_and_is_told_on_its_connection(server: Server[LazyMemory]) -> None:
-    tree, told, arrived = f"{ROOT}/c/tree", [], anyio.Event()
+async def test_an_older_client_is_notified_on_its_connection(server: Server[LazyMemory]) -> None:
+    tree, updated, arrived = f"{ROOT}/c/tree", [], anyio.Event()
 
     async def on_message(message: Any) -> None:
         if getattr(message, "method", None) == "notifications/resources/updated":
-            told.append(str(message.params.uri))
+            updated.append(str(message.params.uri))
             arrived.set()
 
     async with Client(server, mode="legacy", message_handler=on_message) as client:
@@ -209,4 +209,4 @@ async def test_an_older_client_subscribes_and_is_told_on_its_connection(server: 
         with pytest.warns(MCPDeprecationWarning):
             await client.unsubscribe_resource(tree)
         await Caller(client).append("two")
-    assert told == [tree]
+    assert updated == [tree]

@@ -1,4 +1,4 @@
-"""The server as a host starts it: a process, spoken to over stdin and stdout."""
+"""The server as a host starts it: a process used over stdin and stdout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ctxmem_mcp.serve.run import serve
 from ctxmem_mcp.settings import Settings
 serve(Settings.load({"data_dir": sys.argv[1]}, {}))
 """
-# Everything that may go wrong with stdout: printed and flushed, printed and kept back, written at the very end.
+# Everything that may pollute stdout: printed and flushed, printed and buffered, written at exit.
 NOISY = (
     """
 import atexit, sys
@@ -81,7 +81,7 @@ async def test_turns_are_stored_and_read_over_stdio(tmp_path: Path, mode: Litera
 
 
 def talk(data: Path, code: str, messages: list[dict[str, Any]], environ: dict[str, str]) -> tuple[bytes, str]:
-    """What comes out of a server that is told these messages, one answer awaited after each, and then left."""
+    """The output of a server that is sent these messages, after each of which a response is awaited, then EOF."""
     with subprocess.Popen(
         command(data, code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
     ) as process:
@@ -97,16 +97,16 @@ def talk(data: Path, code: str, messages: list[dict[str, Any]], environ: dict[st
         return out + rest, errors.decode()
 
 
-def test_nothing_but_the_protocol_reaches_stdout_and_the_server_ends_with_stdin(tmp_path: Path) -> None:
+def test_only_the_protocol_reaches_stdout_and_the_server_ends_with_stdin(tmp_path: Path) -> None:
     out, errors = talk(tmp_path, NOISY, [INITIALIZE, APPEND], dict(os.environ))
-    answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["id"] for answer in answers] == [1, 2]
-    assert answers[1]["result"]["structuredContent"]["index"] == 0
+    responses = [json.loads(line) for line in out.splitlines()]
+    assert [response["id"] for response in responses] == [1, 2]
+    assert responses[1]["result"]["structuredContent"]["index"] == 0
     for noise in ("flushed noise", "noise without an end", "noise after serving", "noise at exit"):
         assert noise in errors
 
 
-def test_half_a_surrogate_pair_is_refused_rather_than_left_unanswered(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_gets_an_error_response(tmp_path: Path) -> None:
     cut = {**APPEND, "params": {"name": "append_turn", "arguments": {"role": "user", "content": "cut \ud83d here"}}}
     out, _ = talk(tmp_path, SERVE, [INITIALIZE, cut, {**APPEND, "id": 3}], dict(os.environ))
     refused, stored = [json.loads(line) for line in out.splitlines()][1:]
@@ -115,21 +115,21 @@ def test_half_a_surrogate_pair_is_refused_rather_than_left_unanswered(tmp_path: 
     assert stored["result"]["structuredContent"]["index"] == 0
 
 
-def test_a_near_empty_environment_in_a_plain_locale_is_enough(tmp_path: Path) -> None:
+def test_the_server_runs_in_a_nearly_empty_environment_and_the_c_locale(tmp_path: Path) -> None:
     environ = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)}
     out, errors = talk(tmp_path, SERVE, [INITIALIZE, APPEND], environ)
     assert len(out.splitlines()) == 2
     assert errors == ""
 
 
-def test_initialize_is_answered_before_the_memory_is_opened(tmp_path: Path) -> None:
+def test_initialize_is_responded_to_before_the_memory_is_opened(tmp_path: Path) -> None:
     data = tmp_path / "data"
     out, _ = talk(data, SERVE, [INITIALIZE], dict(os.environ))
     assert json.loads(out)["result"]["serverInfo"]["name"] == "ctxmem"
     assert not data.exists()
 
 
-def test_starting_imports_none_of_what_only_a_call_needs() -> None:
+def test_the_start_imports_nothing_that_only_a_call_needs() -> None:
     code = (
         "import sys; import ctxmem_mcp.mcp_server.server, ctxmem_mcp.serve.run; "
         "print(*[m for m in ('rich', 'typer', 'splintr', 'tiktoken', 'aiosqlite', 'sqlite3', 'zstandard', 'numpy', "

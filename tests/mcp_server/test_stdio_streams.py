@@ -1,4 +1,4 @@
-"""The wire: whatever comes in pieces goes on in lines; a reader who is slow holds nobody up; stray output stays off."""
+"""Stdin and stdout: lines are read whole, a slow reader blocks nothing, stray output stays out of the protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PING = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n'
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))), st.data())
-def test_lines_come_whole_however_they_were_cut(texts: list[str], data: st.DataObject) -> None:
+def test_lines_are_read_whole_however_the_input_is_cut(texts: list[str], data: st.DataObject) -> None:
     sent = "\n".join(texts).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=6)))
     parts = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
@@ -51,7 +51,7 @@ async def _lines(parts: list[bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-async def test_a_slow_reader_holds_nobody_up(kind: str) -> None:
+async def test_a_slow_reader_does_not_block_the_event_loop(kind: str) -> None:
     here, there = os.pipe() if kind == "pipe" else [end.detach() for end in socket.socketpair()]
     text, written = "ä" * 1_000_000 + "\n", anyio.Event()
 
@@ -61,7 +61,7 @@ async def test_a_slow_reader_holds_nobody_up(kind: str) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write)
-        await anyio.sleep(0.05)  # the loop goes on
+        await anyio.sleep(0.05)  # the loop is not blocked
         assert not written.is_set()
         read = b""
         while len(read) < len(text.encode()):
@@ -72,7 +72,7 @@ async def test_a_slow_reader_holds_nobody_up(kind: str) -> None:
         os.close(end)
 
 
-async def test_a_host_that_is_gone_is_the_end() -> None:
+async def test_the_lines_end_when_the_host_has_exited() -> None:
     ours, theirs = socket.socketpair()
     ours.sendall(b"never read")  # so that closing is a reset
     theirs.close()
@@ -81,26 +81,26 @@ async def test_a_host_that_is_gone_is_the_end() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "file"])
-def test_the_server_answers_on_whatever_it_is_started_with(kind: str, tmp_path: Path) -> None:
-    """A shell's redirection, a pipe, a socket as Node's child processes have: the same answer, and nothing else."""
+def test_the_server_works_over_a_pipe_a_socket_and_a_file(kind: str, tmp_path: Path) -> None:
+    """A shell's redirection, a pipe, and a socket, which child processes of Node have."""
     command = [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(tmp_path / "data")]
     (tmp_path / "in").write_bytes(PING)
     if kind == "file":
         with (tmp_path / "in").open("rb") as stdin:
-            said = subprocess.run(command, stdin=stdin, capture_output=True, check=True, timeout=60).stdout
+            output = subprocess.run(command, stdin=stdin, capture_output=True, check=True, timeout=60).stdout
     elif kind == "pipe":
-        said = subprocess.run(command, input=PING, capture_output=True, check=True, timeout=60).stdout
+        output = subprocess.run(command, input=PING, capture_output=True, check=True, timeout=60).stdout
     else:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.sendall(PING)
             ours.shutdown(socket.SHUT_WR)
             subprocess.run(command, stdin=theirs.fileno(), stdout=theirs.fileno(), check=True, timeout=60)
-            said = ours.recv(1 << 16)
-    assert said == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
+            output = ours.recv(1 << 16)
+    assert output == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
 
 
-def test_a_host_that_reads_no_more_is_the_end_without_a_fuss(tmp_path: Path) -> None:
+def test_the_server_exits_quietly_when_the_host_stops_reading(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
@@ -112,25 +112,25 @@ def test_a_host_that_reads_no_more_is_the_end_without_a_fuss(tmp_path: Path) -> 
         process.stdout.close()
         process.stdin.write(PING)
         process.stdin.flush()
-        assert process.wait(30) == 0  # though its input is still open
+        assert process.wait(30) == 0  # although its stdin is still open
         assert process.stderr.read() == b""
 
 
-def test_what_was_asked_before_the_input_ended_is_answered(tmp_path: Path) -> None:
+def test_requests_received_before_stdin_ended_get_their_responses(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": f"turn {i} " + "words " * 500} for i in range(40)]
-    asked = [
+    requests = [
         _call(1, "sync_transcript", conversation_id="c", messages=turns),
         _call(2, "get_context", conversation_id="c", query="turn 7"),
     ]
     command = [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(tmp_path)]
     done = subprocess.run(
-        command, input="\n".join([HELLO, *asked, ""]), capture_output=True, check=True, timeout=60, text=True
+        command, input="\n".join([HELLO, *requests, ""]), capture_output=True, check=True, timeout=60, text=True
     )
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert sorted(answer["id"] for answer in answers) == [0, 1, 2]
-    assert all("result" in answer for answer in answers)
+    responses = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(response["id"] for response in responses) == [0, 1, 2]
+    assert all("result" in response for response in responses)
 
 
 def _call(number: int, tool: str, **arguments: object) -> str:
-    asked = {"name": tool, "arguments": arguments}
-    return json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": asked})
+    params = {"name": tool, "arguments": arguments}
+    return json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})

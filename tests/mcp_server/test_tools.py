@@ -1,4 +1,4 @@
-"""The tools as an agent meets them, in memory, in both protocol eras."""
+"""The tools as an agent uses them, in memory, in both protocol eras."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NASTY = [
 ]
 
 
-# ---------------------------------------------------------------- what is declared
+# ---------------------------------------------------------------- declarations
 
 
 async def test_the_tools_are_those_of_the_contract_with_its_arguments(client: Client) -> None:
@@ -95,19 +95,19 @@ async def test_all_tools_together_stay_under_3000_tokens(client: Client) -> None
         assert len(tool["description"]) <= 2_000
 
 
-async def test_all_four_annotations_are_said(client: Client) -> None:
-    said = {}
+async def test_all_four_annotations_are_declared(client: Client) -> None:
+    declared = {}
     for tool in (await client.list_tools()).tools:
         hints = tool.annotations
         assert hints is not None
-        said[tool.name] = (
+        declared[tool.name] = (
             hints.read_only_hint,
             hints.destructive_hint,
             hints.idempotent_hint,
             hints.open_world_hint,
         )
     reads = (True, False, True, False)
-    assert said == {
+    assert declared == {
         "append_turn": (False, False, False, False),
         "sync_transcript": (False, False, True, False),
         "get_context": reads,
@@ -121,24 +121,24 @@ async def test_all_four_annotations_are_said(client: Client) -> None:
     }
 
 
-async def test_long_texts_ask_hosts_for_room_and_the_daily_tools_are_always_loaded(client: Client) -> None:
+async def test_meta_asks_hosts_for_long_results_and_to_always_load_the_main_tools(client: Client) -> None:
     meta = {tool.name: tool.meta or {} for tool in (await client.list_tools()).tools}
     assert {n for n, m in meta.items() if "anthropic/maxResultSizeChars" in m} == {"get_context", "expand_node"}
     assert {n for n, m in meta.items() if m.get("anthropic/alwaysLoad")} == {"append_turn", "get_context"}
 
 
-async def test_records_declare_what_they_hold_and_texts_do_not(client: Client) -> None:
+async def test_records_have_an_output_schema_and_texts_have_none(client: Client) -> None:
     has = {tool.name for tool in (await client.list_tools()).tools if tool.output_schema}
     assert has == ARGUMENTS.keys() - {"get_context", "expand_node", "hand_off"}
 
 
-async def test_the_server_says_who_it_is(client: Client) -> None:
+async def test_the_server_states_its_name_version_and_instructions(client: Client) -> None:
     assert client.server_info is not None
     assert (client.server_info.name, client.server_info.version) == ("ctxmem", __version__)
     assert client.instructions == server.INSTRUCTIONS
 
 
-def test_the_first_512_characters_of_the_instructions_stand_alone() -> None:
+def test_the_first_512_characters_of_the_instructions_suffice() -> None:
     assert len(server.INSTRUCTIONS.encode()) <= 2_048
     first = server.INSTRUCTIONS.split("\n\n")[0]
     assert len(first) <= 512
@@ -146,14 +146,14 @@ def test_the_first_512_characters_of_the_instructions_stand_alone() -> None:
         assert tool in first
 
 
-def test_the_rule_for_a_conversation_id_is_the_same_in_the_face_and_below() -> None:
+def test_the_tools_and_memory_have_the_same_rule_for_conversation_ids() -> None:
     assert f"^{id_resolver.CONVERSATION_ID.pattern}$" == tool_arguments.CONVERSATION_ID_PATTERN
 
 
 # ---------------------------------------------------------------- turns in, turns out
 
 
-async def test_an_append_answers_with_a_small_record(call: Caller) -> None:
+async def test_an_append_returns_a_small_record(call: Caller) -> None:
     done = await call.append("hello", said_at="2026-01-05T12:17:00Z", name="Ann", retention_days=7)
     assert list(done) == [
         "conversation_id", "turn_id", "parent_id", "index", "tokens", "head", "forked", "closed_nodes", "expires_at",
@@ -165,21 +165,21 @@ async def test_an_append_answers_with_a_small_record(call: Caller) -> None:
         assert len(json.dumps(done)) < 1_024
 
 
-async def test_a_conversation_is_made_when_none_is_named(call: Caller) -> None:
+async def test_a_conversation_is_created_when_none_is_named(call: Caller) -> None:
     done = await call.record("append_turn", role="user", content="hi")
     listed = await call.record("list_conversations")
     assert [c["conversation_id"] for c in listed["conversations"]] == [done["conversation_id"]]
 
 
 @pytest.mark.parametrize("content", NASTY)
-async def test_a_turn_comes_back_byte_for_byte(call: Caller, content: str) -> None:
+async def test_a_turn_is_returned_byte_for_byte(call: Caller, content: str) -> None:
     done = await call.append(content)
     header, body = await call.text("expand_node", conversation_id="c", node_id=done["turn_id"])
     assert body == content
     assert header["next_cursor"] is None
 
 
-async def test_a_huge_turn_comes_back_in_pages(call: Caller) -> None:
+async def test_a_huge_turn_is_returned_in_pages(call: Caller) -> None:
     content = "".join(f"{i}: {'x' * (i % 97)}é\r\n" for i in range(40_000))
     assert len(content.encode()) > 2_000_000
     done = await call.append(content)
@@ -260,7 +260,7 @@ async def test_the_same_transcript_sent_several_times_at_once_is_one_conversatio
     assert sum(one["appended"] for one in done) == 2
 
 
-async def test_a_transcript_goes_on_after_a_turn_and_may_be_a_string_of_json(call: Caller) -> None:
+async def test_a_transcript_continues_after_a_turn_and_may_be_a_json_string(call: Caller) -> None:
     first = await call.append("zero")
     done = await call.record(
         "sync_transcript",
@@ -271,7 +271,7 @@ async def test_a_transcript_goes_on_after_a_turn_and_may_be_a_string_of_json(cal
     assert (done["known"], done["appended"]) == (0, 1)
 
 
-async def test_a_view_opens_with_one_line_of_json_and_keeps_its_budget(call: Caller) -> None:
+async def test_a_view_starts_with_a_line_of_json_and_keeps_its_budget(call: Caller) -> None:
     for i in range(40):
         await call.append(f"question {i} about module_{i}.py " + "and so on " * 60)
         await call.append(f"answer {i}: E{i:04d} is raised " + "because " * 60, role="assistant")
@@ -294,7 +294,7 @@ async def test_the_stable_layout_names_its_prefix(call: Caller) -> None:
     assert len(header["stable_prefix_sha256"]) == 64
 
 
-async def test_search_finds_a_turn_and_says_what_it_costs(call: Caller) -> None:
+async def test_search_finds_a_turn_and_states_its_tokens(call: Caller) -> None:
     await call.append("the flux capacitor reports E4711")
     await call.append("something else entirely", role="assistant")
     await call.append("E4711 elsewhere", conversation_id="other")
@@ -323,7 +323,7 @@ async def test_reverting_keeps_what_followed_and_can_be_undone(call: Caller) -> 
     assert body == "another two"
 
 
-async def test_forgetting_takes_the_id_twice_and_gives_a_receipt(call: Caller) -> None:
+async def test_forgetting_requires_the_id_twice_and_returns_a_receipt(call: Caller) -> None:
     await call.append("a secret")
     refused = await call.refusal("forget_conversation", conversation_id="c", confirm="yes")
     assert "confirm" in refused
@@ -336,7 +336,7 @@ async def test_forgetting_takes_the_id_twice_and_gives_a_receipt(call: Caller) -
     assert "No conversation 'c'" in await call.refusal("get_context", conversation_id="c")
 
 
-async def test_the_receipt_names_conversations_of_sub_agents_that_are_still_there(call: Caller) -> None:
+async def test_the_receipt_names_the_remaining_conversations_of_sub_agents(call: Caller) -> None:
     for name in ("c", "c:planner", "cd", "d:c:x"):
         await call.append("a secret", conversation_id=name)
     receipt = await call.record("forget_conversation", conversation_id="c", confirm="c")
@@ -355,7 +355,7 @@ async def test_conversations_are_listed_last_active_first_in_pages(call: Caller)
 
 
 @pytest.mark.parametrize("name", ["a:b", "s3:x@host", "UPPER.lower_1-2", "x" * 128])
-async def test_ids_with_every_permitted_sign_work_everywhere(call: Caller, name: str) -> None:
+async def test_ids_with_every_allowed_character_work_everywhere(call: Caller, name: str) -> None:
     done = await call.append("hello", conversation_id=name)
     header, _ = await call.text("get_context", conversation_id=name)
     assert header["conversation_id"] == name
@@ -363,7 +363,7 @@ async def test_ids_with_every_permitted_sign_work_everywhere(call: Caller, name:
     assert read.contents[0].model_dump()["text"] == "hello"
 
 
-# ---------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- errors
 
 REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     (
@@ -406,14 +406,14 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("tool", "given", "says"), REFUSED)
-async def test_a_refusal_names_the_argument_the_rule_and_the_remedy(
-    call: Caller, tool: str, given: dict[str, Any], says: list[str]
+@pytest.mark.parametrize(("tool", "given", "parts"), REFUSED)
+async def test_an_error_names_the_argument_the_rule_and_the_remedy(
+    call: Caller, tool: str, given: dict[str, Any], parts: list[str]
 ) -> None:
     await call.append("hello")
     refused = await call.refusal(tool, **given)
-    for words in says:
-        assert words in refused
+    for part in parts:
+        assert part in refused
     assert "validation error" not in refused
     assert "Traceback" not in refused
     assert len(refused) < 500
@@ -421,24 +421,24 @@ async def test_a_refusal_names_the_argument_the_rule_and_the_remedy(
     assert [c["turns"] for c in listed["conversations"]] == [1]
 
 
-async def test_all_faults_of_a_call_are_told_at_once(call: Caller) -> None:
+async def test_all_errors_of_a_call_are_reported_at_once(call: Caller) -> None:
     refused = await call.refusal("append_turn", rolle="user", retention_days=999)
     assert len(refused.splitlines()) == 4
     for argument in ("role", "content", "retention_days", "rolle"):
         assert argument in refused
 
 
-async def test_a_huge_refused_value_is_not_sent_back(call: Caller) -> None:
+async def test_a_huge_value_is_not_quoted_in_full(call: Caller) -> None:
     refused = await call.refusal("append_turn", role="x" * 100_000, content="y")
     assert len(refused) < 400
 
 
-async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:
+async def test_an_unknown_tool_is_a_protocol_error(client: Client) -> None:
     with pytest.raises(MCPError, match="append_turn"):
         await client.call_tool("append", {})
 
 
-async def test_a_memory_that_cannot_be_opened_is_said_and_tried_again(
+async def test_a_memory_that_cannot_be_opened_is_an_error_and_is_tried_again(
     server: Server[LazyMemory], settings: Any, era: Any
 ) -> None:
     settings.data_dir.write_text("a file where the folder should be")
@@ -451,34 +451,34 @@ async def test_a_memory_that_cannot_be_opened_is_said_and_tried_again(
         assert (await call.record("list_conversations"))["conversations"] == []
 
 
-def test_every_tool_is_a_verb_of_memory() -> None:
+def test_every_tool_is_async_and_there_are_at_most_ten() -> None:
     from ctxmem_mcp.mcp_server.tools import TOOLS
 
     assert all(inspect.iscoroutinefunction(tool.call) for tool in TOOLS)
     assert len(TOOLS) <= 10
 
 
-# ---------------------------------------------------------------- handing over
+# ---------------------------------------------------------------- summaries and hand-off
 
 
-async def session(call: Caller) -> str:
-    """The example session; its conversation's id."""
+async def store_session(call: Caller) -> str:
+    """Stores the example session; returns its conversation's id."""
     lines = (Path(__file__).parents[2] / "examples" / "session.jsonl").read_text("utf-8").splitlines()
     await call.record("sync_transcript", conversation_id="c", messages=[json.loads(line) for line in lines])
     return "c"
 
 
-async def test_a_written_summary_is_shown_from_then_on(call: Caller) -> None:
-    conversation = await session(call)
-    told = "Limits are checked apart from counting.\nNo new dependency."
+async def test_a_written_summary_is_shown_afterwards(call: Caller) -> None:
+    conversation = await store_session(call)
+    summary = "Limits are checked apart from counting.\nNo new dependency."
     done = await call.record(
-        "write_summary", conversation_id=conversation, node_id="n0-17", title="Counting split", summary=told
+        "write_summary", conversation_id=conversation, node_id="n0-17", title="Counting split", summary=summary
     )
     assert done["node_id"].startswith("n0-17-")
     _, outline = await call.text("expand_node", conversation_id=conversation, node_id="n0-17")
     assert "Counting split" in outline
     again = await call.record(
-        "write_summary", conversation_id=conversation, node_id="n0-17", title="Counting split", summary=told
+        "write_summary", conversation_id=conversation, node_id="n0-17", title="Counting split", summary=summary
     )
     assert again == done
     refused = await call.client.call_tool(
@@ -488,12 +488,12 @@ async def test_a_written_summary_is_shown_from_then_on(call: Caller) -> None:
 
 
 async def long_conversation(call: Caller) -> None:
-    said = "The importer failed with E0042 and was mended. " * 30
-    messages = [{"role": role, "content": f"{i}: {said}"} for i in range(60) for role in ("user", "assistant")]
+    text = "The importer failed with E0042 and was mended. " * 30
+    messages = [{"role": role, "content": f"{i}: {text}"} for i in range(60) for role in ("user", "assistant")]
     await call.record("sync_transcript", conversation_id="c", messages=messages)
 
 
-async def test_a_view_of_a_long_conversation_names_summaries_that_write_summary_takes(call: Caller) -> None:
+async def test_a_view_of_a_long_conversation_names_nodes_that_write_summary_accepts(call: Caller) -> None:
     await long_conversation(call)
     header, _ = await call.text("get_context", conversation_id="c", token_budget=8_000)
     assert list(header)[-2:] == ["summaries_wanted", "next_cursor"]
@@ -507,25 +507,29 @@ async def test_a_view_of_a_long_conversation_names_summaries_that_write_summary_
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "changes",
     [{"ask_for_summaries": "off"}, {"llm_base_url": "http://127.0.0.1:9/v1", "llm_model": "m"}],
     ids=["off", "a model writes them"],
 )
-async def test_no_summaries_are_asked_for_where_nobody_should_write_them(tmp_path: Path, knobs: dict[str, Any]) -> None:
-    settings = Settings(tmp_path, **knobs)
+async def test_no_summaries_are_requested_if_turned_off_or_written_by_a_model(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = Settings(tmp_path, **changes)
     async with Client(server.build_server(functools.partial(open_memory, settings))) as client:
         await long_conversation(Caller(client))
         header, _ = await Caller(client).text("get_context", conversation_id="c", token_budget=8_000)
     assert header.keys() == HEADER
 
 
-async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller) -> None:
-    header, text = await call.text("hand_off", conversation_id=await session(call), note="Mind the\n[t1-000 system]")
+async def test_a_hand_off_contains_goal_constraints_errors_and_ids(call: Caller) -> None:
+    header, text = await call.text(
+        "hand_off", conversation_id=await store_session(call), note="Mind the\n[t1-000 system]"
+    )
     assert header.keys() == HEADER
     assert header["shown_tokens"] == tokenizer.count(
         json.dumps(header, ensure_ascii=False, separators=(",", ":")) + f"\n{text}"
     )
-    for told in (
+    for part in (
         "Goal\n- Refactor the token estimation function",
         "Keep the name estimate_tokens, it is public, and don't add dependencies (t0 user)",
         "- tokens.py (",
@@ -535,18 +539,22 @@ async def test_a_hand_off_tells_goal_terms_errors_and_where_to_look(call: Caller
         "The last words\n[t48-",
         "- Mind the\n- [t1-000 system]",
     ):
-        assert told in text
+        assert part in text
 
 
-@pytest.mark.parametrize("said", [["hi"], ["hi", "Hello. What shall we do?", "ok"]])
-async def test_a_hand_off_of_words_that_no_summary_tells_has_the_last_of_them(call: Caller, said: list[str]) -> None:
-    for i, words in enumerate(said):
-        await call.append(words, role=("user", "assistant")[i % 2])
+@pytest.mark.parametrize("contents", [["hi"], ["hi", "Hello. What shall we do?", "ok"]])
+async def test_a_hand_off_of_a_conversation_without_summaries_quotes_its_last_turn(
+    call: Caller, contents: list[str]
+) -> None:
+    for i, content in enumerate(contents):
+        await call.append(content, role=("user", "assistant")[i % 2])
     _, text = await call.text("hand_off", conversation_id="c")
-    assert said[-1] in text.partition("The last words\n")[2]
+    assert contents[-1] in text.partition("The last words\n")[2]
 
 
 @pytest.mark.parametrize("budget", [700, 1_200, 4_000, 20_000])
 async def test_a_hand_off_keeps_its_budget(call: Caller, budget: int) -> None:
-    result = await call.client.call_tool("hand_off", {"conversation_id": await session(call), "token_budget": budget})
+    result = await call.client.call_tool(
+        "hand_off", {"conversation_id": await store_session(call), "token_budget": budget}
+    )
     assert tokenizer.count(text_of(result)) <= budget
