@@ -1,14 +1,14 @@
-"""The B-tree over a conversation: ids, where nodes close, how the right edge grows, how hashes are checked.
+"""The B-tree over a conversation: hashes, when nodes close, how the right edge grows, how nodes are verified.
 
     level 1          n0-21 ────────┐          closed: id, bounds and children are final
                   ┌────┴────┐      │
-    level 0     n0-9     n10-21  n22-30  ┊    the spine: closed nodes that have no parent yet
+    level 0     n0-9     n10-21  n22-30  ┊    the spine: closed nodes without a parent
                 ││││││   ││││││  ││││││  ┊
     turns       0....9  10...21 22...30  31 32 ┊ the open leaf
                                          └────── frontier = spine + open leaf
 
-Pure: no I/O, no clock, no text beyond what hashes need. Whether a node closes is decided when a turn arrives,
-from that turn and those before it alone, so a history gives the same tree however it was fed.
+Pure: no I/O, no clock, no text except for hashing. Whether a node closes is decided when a turn is appended, from that
+turn and the earlier ones only, so a history gives the same tree regardless of the batches in which it was appended.
 """
 
 from __future__ import annotations
@@ -20,35 +20,45 @@ from itertools import pairwise
 
 from ctxmem_mcp.models import DIGEST_BYTES, Node
 
-# A leaf is what one wants to open at once: an episode. Smaller than this, a new request goes on in it, since a
-# line in the outline must stand for much more than its own ~25 tokens.
+# A leaf is what a reader wants to expand at once: an episode. A new request does not close a smaller leaf, because a
+# line of the outline must represent much more than its own ~25 tokens.
 LEAF_TOKENS_MIN = 600
-# A long pause or a new topic is a better border than a new request alone, so less is enough.
+# A long pause or a new topic is a better boundary than a new request alone, so a smaller leaf may close there.
 LEAF_TOKENS_MIN_AT_BREAK = 250
-# The ceiling: four opened leaves fit an 8k view beside the outline.
+# The maximum: four expanded leaves and the outline fit into a view of 8k tokens.
 LEAF_TOKENS_MAX = 3_000
-# Many tiny turns: past the first number the next permitted place is taken, the second is never passed.
+# Limits for many tiny turns: beyond the first the leaf closes at the next permitted turn, at the second at any turn.
 LEAF_TURNS_SOUGHT = 48
 LEAF_TURNS_MAX = 128
-# A result that comes more than this many turns after its call no longer holds the leaf open.
+# A call that has no result after this many turns no longer keeps the leaf open.
 CALL_PATIENCE_TURNS = 24
-# An hour without a word: people come back to something else.
+# An hour without a turn ends a sitting: people return to a different subject.
 PAUSE_SECONDS = 3_600.0
-# Inner nodes: at least 3 so that the height is logarithmic, at most 8 so that opening one stays cheap; in between
-# they close where the conversation itself breaks.
+# Children of an inner node: at least 3, so that the height is logarithmic; at most 8, so that expanding one is cheap.
+# In between, nodes close at boundaries of the conversation.
 FANOUT_MIN, FANOUT_MAX = 3, 8
 FANOUT_AT_REQUEST = 5
-# Two stretches with less of their words in common than this are about different things.
+# A turn that shares a smaller part of its terms with the leaf is about a different topic.
 TOPIC_OVERLAP_MIN = 0.08
 TOPIC_TERMS_MIN = 5
 
+# Strengths of a boundary between leaves: the leaf is full; a new request or topic; a long pause.
 CEILING, REQUEST, BREAK = 0, 1, 2
 
 
 def turn_digest(
     previous: bytes, role: str, name: str | None, call_id: str | None, content: str, salt: bytes = b""
 ) -> bytes:
-    """The hash of a turn and, through `previous` (empty for the first), of all before it. Volatile facts stay out."""
+    """Hashes a turn and, through `previous`, all turns before it. Volatile facts such as the time are not included.
+
+    Args:
+        previous: Digest of the turn before; empty for the first turn.
+        role: Role of the turn.
+        name: Name of the speaker or tool, if any.
+        call_id: Id of the tool call, if any.
+        content: Content of the turn.
+        salt: Key of the hash. With a salt per principal, none can probe for what another has stored.
+    """
     h = hashlib.blake2b(b"turn\0", digest_size=DIGEST_BYTES, key=salt)
     for field in (previous, *((f or "").encode() for f in (role, name, call_id)), content.encode()):
         h.update(len(field).to_bytes(8, "big"))
@@ -57,7 +67,7 @@ def turn_digest(
 
 
 def node_digest(level: int, children: Iterable[bytes], salt: bytes = b"") -> bytes:
-    """The hash of a node: its level and its children's hashes (turns' for a leaf), nothing else."""
+    """Hashes a node: its level and the digests of its children (of its turns for a leaf), nothing else."""
     h = hashlib.blake2b(b"node\0", digest_size=DIGEST_BYTES, key=salt)
     h.update(level.to_bytes(2, "big"))
     for child in children:
@@ -67,9 +77,16 @@ def node_digest(level: int, children: Iterable[bytes], salt: bytes = b"") -> byt
 
 @dataclass(frozen=True, slots=True)
 class TurnFacts:
-    """What closing decisions look at of a turn. at: seconds since 1970 by its said_at, None where none was given.
+    """The properties of a turn that decide when nodes close.
 
-    topic: terms that tell what it is about (may be empty: then it never counts as a change of topic).
+    Attributes:
+        digest: The turn's digest.
+        index: Position of the turn on its branch.
+        role: Role of the turn.
+        tokens: Its tokens.
+        call_id: Id of the tool call, if any.
+        at: Its time, in seconds since 1970; None if unknown.
+        topic: Terms that indicate its topic. If empty, the turn never counts as a change of topic.
     """
 
     digest: bytes
@@ -83,10 +100,13 @@ class TurnFacts:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """The open right edge: the open leaf's stubs, and per level the closed nodes that have no parent yet.
+    """The open right edge of the tree.
 
-    sitting: index of the first turn since the last long pause. opened_by: strength of the border at which the
-    open leaf began.
+    Attributes:
+        leaf: The turns of the open leaf.
+        spine: Per level, the closed nodes without a parent.
+        boundary: Strength of the boundary at which the open leaf began.
+        sitting: Index of the first turn since the last long pause.
     """
 
     leaf: tuple[TurnFacts, ...] = ()
@@ -96,6 +116,7 @@ class Frontier:
 
     @property
     def leaf_first(self) -> int | None:
+        """Index of the first turn of the open leaf; None if it is empty."""
         return self.leaf[0].index if self.leaf else None
 
     @property
@@ -106,14 +127,14 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True)
 class GrowResult:
-    """What one turn did: the new frontier, and the nodes its arrival closed, children before parents."""
+    """The frontier after a turn, and the nodes that the turn closed, children before parents."""
 
     frontier: Frontier
     closed: tuple[Node, ...] = ()
 
 
 def grow(frontier: Frontier, turn: TurnFacts, salt: bytes = b"") -> GrowResult:
-    """Adds one turn. Touches one path: at most one node closes per level."""
+    """Appends a turn. At most one node closes per level. salt: see `turn_digest`."""
     boundary = boundary_before(frontier.leaf, turn)
     sitting = turn.index if _paused(frontier.leaf, turn) else frontier.sitting
     if boundary is None:
@@ -128,7 +149,7 @@ def _paused(leaf: Sequence[TurnFacts], turn: TurnFacts) -> bool:
 
 
 def boundary_before(leaf: Sequence[TurnFacts], turn: TurnFacts) -> int | None:
-    """The strength of the border between the open leaf and the turn that follows it; None where it goes on."""
+    """Returns the strength of the boundary between the open leaf and the next turn; None if it joins the leaf."""
     if not leaf:
         return None
     if len(leaf) >= LEAF_TURNS_MAX:
@@ -148,7 +169,7 @@ def boundary_before(leaf: Sequence[TurnFacts], turn: TurnFacts) -> int | None:
 
 
 def _call_pending(leaf: Sequence[TurnFacts]) -> bool:
-    """Whether a call among the last turns of the leaf still waits for its result."""
+    """Whether a call in the last turns of the leaf has no result yet."""
     answered: set[str] = set()
     for earlier in reversed(leaf[-CALL_PATIENCE_TURNS:]):
         if earlier.call_id is None:
@@ -191,7 +212,7 @@ def _close(frontier: Frontier, salt: bytes) -> tuple[tuple[tuple[Node, ...], ...
 
 
 def _parent_closes(siblings: Sequence[Node], following: Node) -> bool:
-    """Whether the siblings get their parent before `newcomer` begins the next group."""
+    """Whether the siblings get a parent before `following` begins the next group."""
     if len(siblings) >= FANOUT_MAX:
         return True
     if following.strength == BREAK:
@@ -213,7 +234,7 @@ def _parent(children: Sequence[Node], salt: bytes) -> Node:
 
 
 def rebuild_spine(closings: Iterable[Node]) -> tuple[tuple[Node, ...], ...]:
-    """The spine after these closings of one branch, given in the order they happened (children before parents)."""
+    """Rebuilds the spine of a branch from its closed nodes, in the order in which they closed."""
     spine: list[list[Node]] = []
     for node in closings:
         if node.level:
@@ -225,21 +246,31 @@ def rebuild_spine(closings: Iterable[Node]) -> tuple[tuple[Node, ...], ...]:
     return tuple(tuple(level) for level in spine)
 
 
-def faults(node: Node, children: Sequence[Node], turns: Sequence[bytes], salt: bytes = b"") -> list[str]:
-    """What is wrong with a closed node, given its child nodes, or its turns' digests for a leaf. Empty: nothing."""
+def find_faults(node: Node, children: Sequence[Node], turns: Sequence[bytes], salt: bytes = b"") -> list[str]:
+    """Verifies a closed node.
+
+    Args:
+        node: The node.
+        children: Its children; empty for a leaf.
+        turns: Digests of its turns, for a leaf.
+        salt: See `turn_digest`.
+
+    Returns:
+        A message per fault; empty if the node is correct.
+    """
     found: list[str] = []
     parts = turns if node.level == 0 else [child.digest for child in children]
     if node_digest(node.level, parts, salt) != node.digest:
-        found.append(f"{node.id}: its children do not hash to it")
+        found.append(f"{node.id}: the hash does not match its children")
     if node.level == 0:
         if len(turns) != node.turns:
-            found.append(f"{node.id}: has {len(turns)} turns for {node.turns}")
+            found.append(f"{node.id}: has {len(turns)} turns, expected {node.turns}")
         return found
     if not FANOUT_MIN <= len(children) <= FANOUT_MAX:
-        found.append(f"{node.id}: has {len(children)} children")
+        found.append(f"{node.id}: has {len(children)} children, expected {FANOUT_MIN} to {FANOUT_MAX}")
     tiled = [(node.first, node.last)] if not children else [(c.first, c.last) for c in children]
     if tiled[0][0] != node.first or tiled[-1][1] != node.last:
-        found.append(f"{node.id}: its children cover {tiled[0][0]}..{tiled[-1][1]}")
+        found.append(f"{node.id}: its children cover turns {tiled[0][0]}..{tiled[-1][1]}")
     if any(a[1] + 1 != b[0] for a, b in pairwise(tiled)):
         found.append(f"{node.id}: its children leave a gap")
     return found

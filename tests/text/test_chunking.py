@@ -1,4 +1,4 @@
-"""Where turns are cut."""
+"""Splitting turns into pieces."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_an_empty_turn_has_no_piece() -> None:
     assert split("", "user") == []
 
 
-def test_talk_stays_whole_where_output_is_cut() -> None:
+def test_prose_stays_whole_at_a_length_at_which_output_is_split() -> None:
     text = "This is a sentence that somebody said about nothing at all. " * 80
     assert len(text) < PROSE_BYTES_WHOLE
     assert len(split(text, "assistant")) == 1
     assert len(split(text, "tool")) > 2
 
 
-def test_output_is_cut_at_line_ends_into_about_400_tokens() -> None:
+def test_output_is_split_at_line_ends_into_about_400_tokens() -> None:
     content = "".join(f"src/main_{n}.go:{n}: something happened here\n" for n in range(2_000))
     spans = split(content, "tool")
     assert all(content[stop - 1] == "\n" for _, stop in spans)
@@ -42,21 +42,21 @@ def test_output_is_cut_at_line_ends_into_about_400_tokens() -> None:
     assert 250 < sum(sizes) / len(sizes) < 600
 
 
-def test_code_inside_json_is_cut_at_its_written_line_ends() -> None:
+def test_code_inside_json_is_split_at_escaped_line_ends() -> None:
     content = '{"content": "' + r"x := compute(1)\n" * 1_000 + '"}'
     spans = split(content, "assistant")
     assert len(spans) > 5
     assert all(content[:stop].endswith("\\n") for _, stop in spans[:-1])
 
 
-def test_a_script_of_many_tokens_a_character_is_cut_shorter() -> None:
+def test_a_script_with_many_tokens_per_character_gives_shorter_pieces() -> None:
     content = "日本語の出力です。" * 2_000
     sizes = [tokenizer.count(content[start:stop]) for start, stop in split(content, "tool")]
     assert max(sizes) < 700
 
 
 @pytest.mark.parametrize("content", ["x" * 2_000_000, "a line of output\n" * 120_000], ids=["one line", "lines"])
-def test_two_megabytes_are_cut_in_no_time(content: str) -> None:
+def test_two_megabytes_are_split_within_a_quarter_second(content: str) -> None:
     begun = time.perf_counter()
     spans = split(content, "tool")
     assert time.perf_counter() - begun < 0.25

@@ -1,4 +1,4 @@
-"""Vectors of texts: exact, the same everywhere, near where the meaning is near; nothing is fetched for them."""
+"""Embeddings are exact, equal on all machines and similar for similar meanings; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ print(*(name for name in ("wordllama", "requests", "huggingface_hub", "urllib3")
 
 
 @pytest.fixture
-def there() -> Embedder:
+def embedder() -> Embedder:
     assert EMBEDDER is not None
     return EMBEDDER
 
 
-def test_off_is_off_and_what_is_not_installed_is_told_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_only_if_the_setting_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_embedder("off") is None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert load_embedder("auto") is None
@@ -47,38 +47,37 @@ def test_nothing_is_loaded_before_the_first_text() -> None:
         "import sys; from ctxmem_mcp.text.embeddings import load_embedder; "
         "load_embedder('auto'); print('numpy' in sys.modules)"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @extra
-def test_nothing_is_fetched_and_the_package_itself_is_not_imported(there: Embedder) -> None:
+def test_nothing_is_downloaded_and_wordllama_is_not_imported(embedder: Embedder) -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_A_NETWORK], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n") == [there.embed(["It rains."])[0].hex(), "", ""]
+    assert done.stdout.split("\n") == [embedder.embed(["It rains."])[0].hex(), "", ""]
 
 
 @extra
-def test_vectors_are_the_same_on_every_machine(there: Embedder) -> None:
+def test_vectors_are_equal_on_all_machines(embedder: Embedder) -> None:
     texts = ["How do I fix the login test?", "def parse(x):\n    return x", "日本語 🙂", " ", "word " * 9_000]
-    digest = hashlib.sha256(b"".join(there.embed(texts))).hexdigest()
+    digest = hashlib.sha256(b"".join(embedder.embed(texts))).hexdigest()
     assert digest == "d4655e9c4db98821305635ffeac866da7af4fce90aec4eb06eddc50c15a0c455"
 
 
 @extra
-def test_what_means_the_same_is_near_though_it_shares_no_word(there: Embedder) -> None:
-    asked, *said = there.embed(["repair the broken car", "fixing a damaged vehicle", "bananas taste sweet", ""])
-    near, far, nothing = there.cosines(asked, said)
+def test_texts_of_the_same_meaning_are_similar_without_sharing_a_word(embedder: Embedder) -> None:
+    query, *texts = embedder.embed(["repair the broken car", "fixing a damaged vehicle", "bananas taste sweet", ""])
+    near, far, nothing = embedder.cosines(query, texts)
     assert near > 0.4 > 0.2 > far
     assert nothing == 0.0
-    assert there.cosines(asked, [asked]) == [pytest.approx(1.0)]
-    assert there.cosines(asked, []) == []
+    assert embedder.cosines(query, [query]) == [pytest.approx(1.0)]
+    assert embedder.cosines(query, []) == []
 
 
 @extra
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
-def test_any_text_has_a_vector_whatever_it_is_embedded_with(texts: list[str]) -> None:
+def test_a_vector_does_not_depend_on_the_rest_of_the_batch(texts: list[str]) -> None:
     assert EMBEDDER is not None
     found = EMBEDDER.embed(texts)
     assert found == [EMBEDDER.embed([text])[0] for text in texts]
@@ -89,15 +88,15 @@ def test_any_text_has_a_vector_whatever_it_is_embedded_with(texts: list[str]) ->
 
 
 @extra
-def test_half_a_surrogate_and_a_long_text_are_taken(there: Embedder) -> None:
-    assert len(there.embed(["\ud83d alone"])[0]) == 1 + DIMENSIONS
-    whole = there.embed(["some words to sum " * embeddings._ROWS_AT_ONCE])[0]
-    assert there.cosines(whole, there.embed(["some words to sum"]))[0] > 0.95
+def test_a_lone_surrogate_and_a_long_text_are_embedded(embedder: Embedder) -> None:
+    assert len(embedder.embed(["\ud83d alone"])[0]) == 1 + DIMENSIONS
+    whole = embedder.embed(["some words to sum " * embeddings._ROWS_AT_ONCE])[0]
+    assert embedder.cosines(whole, embedder.embed(["some words to sum"]))[0] > 0.95
 
 
 @extra
-def test_vectors_of_another_form_can_not_be_compared(there: Embedder) -> None:
-    one = there.embed(["x"])[0]
-    assert there.comparable(one, there.embed(["y"])[0])
-    assert not there.comparable(one, b"\x02" + one[1:])
-    assert not there.comparable(one, one[:-1])
+def test_vectors_of_another_format_are_not_comparable(embedder: Embedder) -> None:
+    one = embedder.embed(["x"])[0]
+    assert embedder.comparable(one, embedder.embed(["y"])[0])
+    assert not embedder.comparable(one, b"\x02" + one[1:])
+    assert not embedder.comparable(one, one[:-1])

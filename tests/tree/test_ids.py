@@ -1,4 +1,4 @@
-"""Ids name content and everything before it; these are pinned for ever."""
+"""Ids depend on the content and everything before it. The golden ids must never change."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GOLDEN = (
 
 
 @given(text, text, text, text)
-def test_fields_never_run_into_each_other(a: str, b: str, c: str, d: str) -> None:
+def test_moving_text_between_fields_changes_the_digest(a: str, b: str, c: str, d: str) -> None:
     one = turn_digest(b"", "user", a, b, c + d)
     assert one != turn_digest(b"", "user", a + b, "", c + d) or not b
     assert one != turn_digest(b"", "user", a, b + c, d) or not c
 
 
 @given(text)
-def test_another_past_is_another_id(content: str) -> None:
+def test_a_different_predecessor_gives_a_different_id(content: str) -> None:
     assert turn_digest(b"", "user", None, None, content) != turn_digest(b"x" * 16, "user", None, None, content)
 
 
@@ -47,6 +47,6 @@ def test_a_leaf_and_an_inner_node_over_the_same_hashes_differ() -> None:
     assert node_digest(0, children) != node_digest(1, children)
 
 
-def test_ids_show_place_and_check() -> None:
+def test_ids_show_the_position_and_check_digits() -> None:
     node = Node(b"\x00" * 16, 0, 40, 55, 2_100, 1)
     assert (node.id, node.short, node.turns) == ("n40-55-000000000000", "n40-55-000", 16)

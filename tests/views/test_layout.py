@@ -1,4 +1,4 @@
-"""Laying out: the same turns in fewer lines, and what that leaves room for."""
+"""Merging collapsed nodes: the same turns in fewer lines, and room for more excerpts."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tests.view_parser import parse_view, turns_in
 
 @st.composite
 def tilings(draw: st.DrawFn) -> list[Item]:
-    """Items of a view in order; what opens is said to hold whatever follows."""
+    """Items of a view in order. Expanded inner nodes need not contain what follows them."""
     items: list[Item] = []
     at = 0
-    for kind in draw(st.lists(st.sampled_from(["folded", "inner", "leaf"]), max_size=20)):
+    for kind in draw(st.lists(st.sampled_from(["collapsed", "inner", "leaf"]), max_size=20)):
         level, width, depth = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(0, 5))
         if kind == "inner":
             items.append(Expanded(Node(b"", level, at, at + width, 1, 0), depth))
             continue
         node = Node(bytes([len(items)]), 0 if kind == "leaf" else level, at, at + width - 1, 10, 0)
         items += (
-            [Collapsed((node,), depth)] if kind == "folded" else [Expanded(node, depth), Gap(at, at + width - 1, 10)]
+            [Collapsed((node,), depth)] if kind == "collapsed" else [Expanded(node, depth), Gap(at, at + width - 1, 10)]
         )
         at += width
     return items
 
 
 @given(tilings())
-def test_merging_keeps_every_turn_in_its_place_and_leaves_no_two_folded_side_by_side(items: list[Item]) -> None:
+def test_merging_keeps_all_turns_in_order_and_leaves_no_adjacent_collapsed_items(items: list[Item]) -> None:
     fewer = merge_collapsed(items)
     assert covered_turns(fewer) == covered_turns(items)
     assert sum(item.tokens for item in fewer if isinstance(item, Collapsed)) == sum(
@@ -47,7 +47,7 @@ def test_merging_keeps_every_turn_in_its_place_and_leaves_no_two_folded_side_by_
 
 
 @pytest.mark.anyio
-async def test_what_is_scattered_over_a_long_history_is_shown() -> None:
+async def test_matches_scattered_over_a_long_history_are_shown() -> None:
     memory, turns = Memory(InMemoryStore(), ExtractiveSummarizer()), 6_000
     said = ["Step {}: the porcelain valve was checked." if i % 97 == 5 else "Step {} of many." for i in range(turns)]
     history = [
@@ -58,5 +58,5 @@ async def test_what_is_scattered_over_a_long_history_is_shown() -> None:
     view = await memory.view("c", query="porcelain valve", token_budget=2_000)
     parts = parse_view(view.text)
     assert turns_in(parts) == list(range(turns))
-    # With a line for each level on the way down to each of them there would be room for 14.
+    # With an outline line for each level above each of them, only 14 would fit.
     assert len([part for part in parts if part.kind == "turn" and part.first % 97 == 5]) >= 18

@@ -86,6 +86,6 @@ async def _node_faults(store: Store, state: State) -> list[str]:
             lineage = Lineage.of(state.runs, closer)
             for first_seq, last_seq in lineage.ranges(node.first, node.last):
                 digests += await store.digests(conversation, first_seq, last_seq)
-        faults += tree.faults(node, children, digests, state.salt)
+        faults += tree.find_faults(node, children, digests, state.salt)
     unsummarized = set(nodes) - set(await store.summaries(conversation, list(nodes)))
     return faults + [f"{nodes[digest].id}: has no summary" for digest in sorted(unsummarized)]

@@ -1,13 +1,13 @@
-"""Words in, index terms out: what a piece or a query is found by. Pure, and fast, for it runs at every append.
+"""Turns text into index terms and flags. Pure, and fast, because it runs at every append.
 
     analyze("Fixed the crash in parseConfig (setup.go:42)")
         -> ['fix', 'crash', 'pars', 'config', '=parseconfig', 'setup', 'go', '=setup.go', '42']
 
-Terms are lower case, without accents, stemmed, without stop words. Identifiers are split into their words and stand
-once more as themselves, marked by '=', so that an exact name can be told from its words. Numbers stay. Scripts
-written without spaces become pairs of characters. The same function serves text and query: what agrees, matches.
+Terms are lower case, stemmed, without accents and without stop words. Identifiers are split into their words and also
+kept whole, marked by '=', so that a query can match the exact name. Numbers are kept. Scripts written without spaces
+become pairs of adjacent characters. Text and query are analysed by the same function, so equal words match.
 
-    flags(text, role)      what kind of text a piece is, as far as questions care (see Flag)
+    flags(text, role)      properties of a piece that matter to questions (see Flag)
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import unicodedata
 from collections.abc import Callable
 from enum import IntFlag
 from itertools import chain
-from typing import Any
 
 EXACT = "="
 TERM_CHARS_MAX = 40
-# A word's terms are remembered; together both generations hold a few megabytes at most.
+# Words per generation of the term cache; both generations together take a few megabytes at most.
 _WORDS_CACHED = 12_000
 
-# A word, or words joined by dots. Marks of Indic and other scripts belong to their word though \w leaves them out.
+# A word, or words joined by dots. Combining marks of Indic and other scripts are part of their word, but \w excludes
+# them.
 _MARKS = (
     "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0970-\u0a75\u0a81-\u0df3\u0e31-\u0e4e\u0eb1-\u0ece"
     "\u0f18-\u0fbc\u102b-\u109d\u1712-\u17d3\u200c\u200d"
@@ -35,12 +35,12 @@ _WORD_ANY = re.compile(rf"[\w{_MARKS}]+(?:\.[\w{_MARKS}]+)*")
 _NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 _COMPOUND = re.compile(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
 _SEAM = re.compile(r"[\d_.]|[a-z][A-Z]")
-# A picture's bytes written as text: nobody looks for one of its thousand words.
+# Binary data written as text, such as an image in base64: nobody searches for one of its thousand words.
 _BLOB_CHARS_MIN = 300
 _BLOB = re.compile(r"[A-Za-z0-9+/_-]{300,}={0,2}")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
 _HASHLIKE = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{7,64}")
-# Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han, Hangul (spaced, but its endings stick).
+# Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han, and Hangul (has spaces, but attaches endings).
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
@@ -59,8 +59,8 @@ _STOP_WORDS = """
     would wouldn y yeah yes yet you your yours yourself yourselves"""
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-# Words that a stemmer leaves apart though people use one for the other: irregular forms, written numbers, short
-# names of months and days, and what programmers shorten. Form -> the word it stands for.
+# Words that the stemmer keeps apart although people use one for the other: irregular forms, written numbers,
+# abbreviated months and days, and programmers' abbreviations. Form -> the word that it stands for.
 _SYNONYMS = """ate:eat eaten:eat became:become began:begin begun:begin bent:bend bit:bite bitten:bite blew:blow
     blown:blow bought:buy broke:break broken:break brought:bring built:build came:come caught:catch chose:choose
     chosen:choose drank:drink drunk:drink drawn:draw drew:draw driven:drive drove:drive fallen:fall fed:feed
@@ -90,15 +90,15 @@ _SYNONYM_OF = {form: word for form, _, word in (pair.partition(":") for pair in 
 
 
 class Flag(IntFlag):
-    """What a piece holds, by a cheap look at it."""
+    """Properties of a piece, detected by cheap heuristics."""
 
-    PROSE = 1  # said by somebody, in sentences: neither output nor code
-    QUESTION = 2  # asks something
+    PROSE = 1  # sentences of a user or an agent: neither output nor code
+    QUESTION = 2  # contains a question mark
     NUMBER = 4
     TIME = 8  # a date, a day, a time, how long
     MONEY = 16
     PLACE = 32  # a name after in, at, to, from, near
-    NAMES = 64  # capitalised words inside sentences
+    NAMES = 64  # capitalised words within sentences
     CODE = 128
     ERROR = 256
     REASON = 512  # because, so that, due to, in order to
@@ -120,7 +120,7 @@ def _stemmer() -> Callable[[str], str]:
 
 
 class _TermCache(dict[str, tuple[str, ...]]):
-    """Words and their terms; those unseen are worked out. Two generations, so that common words stay."""
+    """Word -> its terms, computed on first use. Two generations, so that common words remain cached."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,9 +143,9 @@ _term_cache = _TermCache()
 
 
 def analyze(text: str) -> list[str]:
-    """The index terms of a text, in order; the same text gives the same terms always."""
+    """Returns the index terms of a text, in order. The same text always gives the same terms."""
     if "\\" in text and '"' in text:
-        # Code inside JSON: a written line end must not stick to the word after it.
+        # Code inside JSON: an escaped line end must not become part of the next word.
         text = text.replace("\\\\", " ").replace("\\n", " ").replace("\\t", " ").replace("\\r", " ")
     if len(text) > _BLOB_CHARS_MIN and text.count(" ") * _BLOB_CHARS_MIN < len(text):
         text = _BLOB.sub(" ", text)
@@ -154,7 +154,7 @@ def analyze(text: str) -> list[str]:
 
 
 def _terms_of(word: str) -> tuple[str, ...]:
-    """The terms of one word or one name with dots in it."""
+    """The terms of one word, or of one name that contains dots."""
     if not word.isascii():
         word = _without_accents(word)
     if _is_plain(word):
@@ -167,14 +167,14 @@ def _terms_of(word: str) -> tuple[str, ...]:
 
 
 def _is_plain(word: str) -> bool:
-    """One word with no seam inside: no capital after a small letter, no digit, no underscore, no dot."""
+    """Whether a word has no inner boundary: no capital after a small letter, no digit, underscore or dot."""
     if word.isascii():
         return word.isalpha() and word[1:] in (word[1:].lower(), word[1:].upper())
     return not _SEAM.search(word)
 
 
 def _without_accents(word: str) -> str:
-    """Without accents, in composed form; letters that look alike in compatibility forms become one."""
+    """The word without accents, in NFC; compatibility variants of a letter become the same letter."""
     spread = unicodedata.normalize("NFKD", word)
     return unicodedata.normalize("NFC", "".join(c for c in spread if not unicodedata.combining(c)))
 
@@ -189,7 +189,7 @@ def _plain_terms(word: str) -> tuple[str, ...]:
 
 
 def _character_pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
-    """Pairs of neighbouring characters for a script without spaces, words for what stands around it."""
+    """The pairs of adjacent characters in a script without spaces, and the terms of the text before and after it."""
     text = run.group()
     pairs = tuple(text[i : i + 2] for i in range(len(text) - 1)) or (text,)
     before, after = word[: run.start()], word[run.end() :]
@@ -197,7 +197,7 @@ def _character_pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
 
 
 def _identifier_terms(part: str) -> list[str]:
-    """The words of one name, then, where it is more than one, the name itself."""
+    """The words of one name, then the name itself if it consists of several words."""
     if len(part) > 2 * TERM_CHARS_MAX:
         return [part.lower()[:TERM_CHARS_MAX]]
     if not part.isalpha():
@@ -220,9 +220,9 @@ def _identifier_terms(part: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- flags
 
-# Enough of a piece to know its kind by.
+# The beginning of a piece that flags are detected in.
 _FLAG_CHARS = 1_200
-# Bytes are split into words many times faster than a pattern finds them.
+# Splitting bytes into words is many times faster than matching a pattern.
 _LETTERS = bytes(c if chr(c) in "abcdefghijklmnopqrstuvwxyz'" else 32 for c in range(256))
 
 
@@ -256,12 +256,12 @@ _NUMBER_WORDS = _word_set(
     million couple several twice once first second third half"""
 )
 _DIGIT = re.compile(r"\d")
-# Shorter ones are no dates.
+# Shorter ones are not dates.
 _FIGURE = re.compile(r"\d[\d:/-]{2,}")
 _CLOCK = re.compile(r"\d{4}-\d\d-\d\d|\d\d?:\d\d|\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?|(?:19|20)\d\d")
 _MONEY = re.compile(r"[$€£¥]\s?\d")
 _MONEY_WORDS = _word_set("dollars euros pounds usd eur bucks")
-# Begins with the space, from which a search skips to the next one; the word before it is looked at afterwards.
+# Begins with the space, so that the search skips from space to space. The word before it is checked afterwards.
 _CAPITAL = re.compile(r" (?:the )?[A-Z][a-z]")
 _TO_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?)\Z")
 _TO_PLACE_CHARS = 8
@@ -288,18 +288,18 @@ _FLAG_WORDS: tuple[tuple[frozenset[bytes], int], ...] = (
     (_MONEY_WORDS, int(Flag.MONEY)),
 )
 _SYMBOLS = b'{}[]()<>=;/\\_|"+*&%$#@^~`'
-# In sentences, words of letters are most of the text and marks of code are rare.
+# Prose is mostly words; symbols of code are rare in it.
 _SYMBOL_SHARE_MAX = 0.05
 _SYMBOL_SHARE_CODE = 0.04
 
 
 def is_call(text: str) -> bool:
-    """Whether a turn's beginning looks like a tool call: JSON, perhaps after a tool's name."""
+    """Returns whether a text begins like a tool call: JSON, optionally after a tool name."""
     return _CALL.match(text) is not None
 
 
 def is_prose(text: str, role: str) -> bool:
-    """Whether it was said, in sentences, by a person or an agent; what a tool returned never was."""
+    """Returns whether a text is prose of a user or an agent. The output of a tool never is."""
     if role == "tool" or is_call(text) or _COMMAND.match(text) or _EDIT.match(text):
         return False
     return _symbol_share(text) <= _SYMBOL_SHARE_MAX * (2 if role == "user" else 1)
@@ -311,7 +311,7 @@ def _symbol_share(text: str) -> float:
 
 
 def flags(text: str, role: str) -> Flag:
-    """What kind of text a piece is."""
+    """Detects the properties of a piece. role: the role of its turn."""
     asks = _QUESTION if "?" in text else 0
     text = text[:_FLAG_CHARS]
     prose = is_prose(text, role)
@@ -348,7 +348,7 @@ def _prose_flags(text: str) -> int:
 
 
 def _names_place(text: str) -> bool:
-    """Whether a capitalised word follows in, at, to, from, near."""
+    """Whether a capitalised word follows one of in, at, to, from, near, visit."""
     for capital in _CAPITAL.finditer(text):
         at = capital.start()
         if _TO_PLACE.search(text, max(0, at - _TO_PLACE_CHARS), at):
@@ -367,17 +367,12 @@ def _output_flags(text: str, role: str) -> int:
     return found | Flag.EDIT if _EDIT.match(text) else found
 
 
-# Stand in the index beside a piece's own terms, so that what was said can be listed without reading anything.
+# Indexed in addition to a piece's own terms, so that the prose of each side can be listed without reading any text.
 SAID_BY_USER, SAID_BY_AGENT = "@user", "@agent"
 
 
-def speaker_terms(held: int, role: str) -> tuple[str, ...]:
-    """Terms to index a piece by that are not in its text: who said it. They go after its own terms."""
-    if not held & _PROSE:
+def speaker_terms(piece_flags: int, role: str) -> tuple[str, ...]:
+    """Returns the terms that state who said a piece, to be indexed after the piece's own terms."""
+    if not piece_flags & _PROSE:
         return ()
     return (SAID_BY_USER,) if role == "user" else (SAID_BY_AGENT,) if role == "assistant" else ()
-
-
-def kinds(of: Any) -> list[str]:
-    """The names of the flags that are set, for people."""
-    return [flag.name.lower() for flag in Flag if flag & int(of) and flag.name]

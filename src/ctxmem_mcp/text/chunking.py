@@ -1,36 +1,44 @@
-"""Cuts a turn into pieces: the stretches of it that are ranked and shown one by one.
+"""Splits a turn into pieces (chunks), which are ranked and shown individually.
 
-    cut(content, role) -> [(start, stop), ...]     characters; they tile the content exactly, in order
+    split(content, role) -> [(start, stop), ...]     character offsets; they tile the content exactly, in order
 
-Most turns are one piece. Talk stays whole as long as it can be read at once; output and code are cut small, because
-one line of a long output is usually what matters. Cuts fall, where there is a choice, at a blank line, else a line
-end, else a line end written as backslash-n (code inside a call's JSON), else a space. Sizes are estimated from the
-length in UTF-8, about four bytes a token in any script, so cutting two megabytes costs what searching for line ends
-costs.
+Most turns are one piece. Prose stays whole up to a length that can be read at once. Output and code are split into
+small pieces, because usually one line of a long output matters. A piece ends, in order of preference, at a blank line,
+a line end, a line end escaped as backslash-n (code inside a call's JSON), or a space. Sizes are estimated from the
+length in UTF-8, about four bytes per token in any script, so splitting two megabytes takes only as long as searching
+for line ends.
 """
 
 from __future__ import annotations
 
 from ctxmem_mcp.text.analyzer import is_prose
 
-# About 400 tokens: one hit in a log or a file brings a screenful, not the file.
+# About 400 tokens: a hit in a log or a file shows a screenful, not the whole file.
 OUTPUT_BYTES = 1_500
-# About 1,500 tokens: a message longer than that is rarely wanted whole.
+# About 1,500 tokens: a longer message is rarely needed whole.
 PROSE_BYTES_WHOLE = 6_000
-# Longer talk is cut into stretches of about 700 tokens.
+# Longer prose is split into pieces of about 700 tokens.
 PROSE_BYTES = 2_800
-# The last piece may be this much longer, so that no scrap of a few words is left over.
+# The last piece may be this many times longer, so that no piece of a few words remains.
 LAST_PIECE_SLACK = 1.3
-# A cut before this share of the piece would make it needlessly small.
+# A split before this share of the piece would make it needlessly small.
 EARLIEST_SPLIT = 0.5
-# Enough of a text to tell talk from code by.
+# The beginning of a text that prose is detected in.
 SAMPLE_CHARS = 2_000
 
 _BREAKS = ("\n\n", "\n", "\\n", " ")
 
 
 def split(content: str, role: str) -> list[tuple[int, int]]:
-    """Where the pieces of a turn begin and end; no piece at all for an empty one."""
+    """Splits a turn's content.
+
+    Args:
+        content: The content of the turn.
+        role: The role of the turn.
+
+    Returns:
+        Start and stop of each piece, in characters; empty if the content is empty.
+    """
     if not content:
         return []
     if len(content) <= OUTPUT_BYTES // 3:

@@ -1,16 +1,16 @@
-"""What a text means, as a short vector, for those who have the `semantic` extra. No model runs, nothing is fetched.
+"""Embeds texts as short vectors, with the `semantic` extra. Runs no model and downloads nothing.
 
-    load_embedder(setting) -> Embedder | None   None where the extra is not there, or not wanted
-    embed(texts) -> [bytes, ...]                a vector each, what a store keeps with a piece
-    cosines(query, vectors) -> [float, ...]     how near each is to the query's, -1..1
+    load_embedder(setting) -> Embedder | None   None if the extra is not installed or is turned off
+    embed(texts) -> [bytes, ...]                a vector each, stored with the piece
+    cosines(query, vectors) -> [float, ...]     cosine similarity of each vector to the query, -1..1
 
-The vectors of words are those that wordllama carries in its wheel; a text's is their sum. Of that package only the two
-data files are used: importing it would set up logging for the whole process, and its loader goes to the network for a
-file it does not find.
+The word vectors are part of the wordllama wheel; the vector of a text is their sum. Only the two data files of that
+package are used: importing it would configure logging for the whole process, and its loader downloads missing files.
 
-All of it is exact, so that machines agree: words' vectors are half floats, whose sums double floats hold without
-rounding; a text's vector is scaled by its largest value and rounded once to whole numbers of -127..127; and sums of
-DIMENSIONS products of those stay below 2**24, up to where single floats count exactly, in whatever order.
+All results are exact, so they are equal on all machines. Word vectors are half floats, whose sums double floats
+represent without rounding. The vector of a text is scaled by its largest value and rounded once to integers in
+-127..127. Sums of DIMENSIONS products of these stay below 2**24, up to which single floats represent integers exactly,
+in any order of summation.
 """
 
 from __future__ import annotations
@@ -28,20 +28,30 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# All that wordllama's wheel has; half of them find markedly less of what was said in other words.
+# All dimensions in the wordllama wheel. With half of them, paraphrases are found markedly less often.
 DIMENSIONS = 256
-# Stands before each vector: vectors of other words, or of other numbers of them, can't be compared with these.
+# Prefix of each stored vector. Vectors of other word vectors or dimensions cannot be compared with these.
 FORMAT_PREFIX = b"\x01"
 _REQUIRED_PACKAGES = ("numpy", "tokenizers", "wordllama")
 _WORD_VECTORS_FILE = "weights/l2_supercat_256.safetensors"
 _TOKENIZER_FILE = "tokenizers/l2_supercat_tokenizer_config.json"
 _VALUE_MAX = 127
-# Rows gathered at a time, so that a text of two megabytes takes no more memory than this many words.
+# Rows summed at a time, so that a text of two megabytes takes no more memory than this many words.
 _ROWS_AT_ONCE = 4_096
 
 
 def load_embedder(setting: str = "auto") -> Embedder | None:
-    """What embeds, if it is wanted (auto, on, off) and there. Nothing is loaded before the first text."""
+    """Returns the embedder, which loads its data with the first text.
+
+    Args:
+        setting: "on", "off", or "auto" (on if the extra is installed).
+
+    Returns:
+        The embedder, or None if it is off or, with "auto", not installed.
+
+    Raises:
+        InvalidArgument: The setting is "on" and a package of the extra is missing.
+    """
     if setting == "off":
         return None
     missing = [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
@@ -52,25 +62,25 @@ def load_embedder(setting: str = "auto") -> Embedder | None:
     if setting == "on":
         raise InvalidArgument(
             "semantic",
-            f"is on, and {missing[0]} is not installed",
-            "pip install 'ctxmem-mcp[semantic]', or set it to auto.",
+            f"is on, but {missing[0]} is not installed",
+            "Run pip install 'ctxmem-mcp[semantic]', or set CTXMEM_SEMANTIC to auto.",
         )
     return None
 
 
 class Embedder:
-    """Embeds texts. Loads at the first one: some tenths of a second, once."""
+    """Embeds texts. The first text takes some tenths of a second longer, to load the data."""
 
     def embed(self, texts: Sequence[str]) -> list[bytes]:
-        """A vector of each text; of one without any word, all zeros."""
+        """Returns a vector of each text; all zeros for a text without a word."""
         return [FORMAT_PREFIX + self._vector(ids) for ids in self._token_ids(texts)]
 
     def comparable(self, one: bytes, other: bytes) -> bool:
-        """Whether both are vectors of the same words."""
+        """Returns whether two vectors have the same format, so that their similarity is meaningful."""
         return len(one) == len(other) and one[:1] == other[:1]
 
     def cosines(self, query: bytes, vectors: Sequence[bytes]) -> list[float]:
-        """How near each vector is to the query's: 1 the same, 0 has nothing to do with it (as all zeros have)."""
+        """Returns the cosine similarity of each vector to the query's: 1 for equal, 0 for unrelated or all zeros."""
         import numpy as np
 
         table = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), len(query))
@@ -108,7 +118,7 @@ class Embedder:
 
     @cached_property
     def _word_vectors(self) -> NDArray[np.float16]:
-        """A row a word, read as far as rows are used."""
+        """The word vectors, one row per word, mapped into memory."""
         import numpy as np
 
         path = _data_folder() / _WORD_VECTORS_FILE

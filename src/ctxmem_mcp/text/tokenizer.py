@@ -1,8 +1,8 @@
-"""Counts tokens, exactly and offline, in the encodings tiktoken names.
+"""Counts tokens exactly and offline, in encodings of tiktoken.
 
-The encodings come inside the splintr wheel, so nothing is fetched; tiktoken's own loader would ask the network at
-first use. Loaded at the first count, never at import: a start costs nothing. A count is of the whole text: long
-texts are counted in slices cut only where both encodings always begin a new token, so slicing changes no count.
+The encodings are part of the splintr wheel, so nothing is downloaded; tiktoken's own loader downloads them at first
+use. They are loaded at the first count, not at import, so they do not slow down the start. Long texts are counted in
+slices that end only where both encodings always begin a new token, so slicing does not change the count.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 DEFAULT_ENCODING = "o200k_base"
 ENCODINGS = ("o200k_base", "cl100k_base")
 
-# Bounds the tokenizer's transient memory, and its time on one huge run of characters.
+# Bounds the tokenizer's transient memory and its time on one huge run of characters.
 SLICE_CHARS = 8_000
-# A line that begins with a word character or most punctuation begins a token of its own in both encodings'
-# patterns; '/' may join the line end before it, white space may join the line ends around it.
+# In the patterns of both encodings a new token begins at a line that begins with a word character or most punctuation.
+# '/' may be joined to the line end before it, white space to the line ends around it.
 _SLICE_POINT = re.compile(r"\n(?=[^\s/])")
 _BRACKETED = re.compile(r"\n(?= *\[)")
-# What every special token begins with.
+# Every special token begins with this.
 _SPECIAL = "<|"
 
 
@@ -32,10 +32,15 @@ def _encoder(encoding: str) -> Any:
 
 
 def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
-    """The number of tokens `text` takes in `encoding`.
+    """Returns the number of tokens of a text.
 
-    Special tokens such as <|endoftext|> count as the plain text they are. A run without a safe place to cut is counted
-    whole, however long: the tokenizer takes 0.2 ms for 1,000 characters of any kind, and a blind cut may add tokens.
+    Special tokens such as <|endoftext|> count as plain text. A run of text without a safe place to slice is counted
+    whole, however long: the tokenizer takes 0.2 ms per 1,000 characters of any kind, and slicing elsewhere may add
+    tokens.
+
+    Args:
+        text: The text.
+        encoding: One of `ENCODINGS`.
     """
     encoder = _encoder(encoding)
     if len(text) <= SLICE_CHARS:
@@ -44,15 +49,15 @@ def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
 
 
 def _count_short(encoder: Any, text: str) -> int:
-    # The faster way takes '<|endoftext|>' and its like for one token; four bytes a token.
+    # The faster method counts '<|endoftext|>' and the like as one token. It returns four bytes per token.
     return len(encoder.encode_ordinary(text)) if _SPECIAL in text else len(encoder.encode_flat(text)) // 4
 
 
 class CachedCounter:
-    """Counts texts that have most of their lines in common, such as the tries at one view, each stretch once.
+    """Counts texts that share most of their lines, such as the attempts at one view, and caches the counts of parts.
 
-    A line that begins with '[', indented or not, begins a token of its own in both encodings' patterns, so the
-    stretches' counts sum up to the whole's.
+    In the patterns of both encodings a new token begins at a line that begins with '[', indented or not. So texts are
+    split at these lines, and the counts of the parts add up to the count of the whole.
     """
 
     def __init__(self, encoding: str = DEFAULT_ENCODING) -> None:

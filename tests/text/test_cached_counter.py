@@ -1,4 +1,4 @@
-"""Counting a view's tries stretch by stretch gives what counting each whole gives."""
+"""CachedCounter counts like the tokenizer itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = st.sampled_from(
 
 @pytest.mark.parametrize("encoding", tokenizer.ENCODINGS)
 @given(texts=st.lists(st.lists(_PARTS, max_size=30).map("".join), min_size=1, max_size=4))
-def test_stretches_counted_once_sum_up_to_the_whole(encoding: str, texts: list[str]) -> None:
-    counting = tokenizer.CachedCounter(encoding)
+def test_the_cached_counts_of_parts_add_up_to_the_count_of_the_whole(encoding: str, texts: list[str]) -> None:
+    counter = tokenizer.CachedCounter(encoding)
     for text in [*texts, "".join(texts)]:
-        assert counting(text) == tokenizer.count(text, encoding)
+        assert counter(text) == tokenizer.count(text, encoding)
