@@ -22,10 +22,10 @@ from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.redactor import redact_summary, redact_turns
 from ctxmem_mcp.memory.search import Filter
 from ctxmem_mcp.memory.validation import (
+    check_or_create_id,
     check_retention_days,
     check_role,
     check_turn,
-    conversation_id_or_new,
     parse_time,
 )
 from ctxmem_mcp.memory.view import ViewRequest
@@ -147,7 +147,7 @@ class Memory:
             AmbiguousId: `parent_id` fits several turns.
         """
         check_turn(turn, "")
-        conversation = conversation_id_or_new(conversation_id)
+        conversation = check_or_create_id(conversation_id)
         target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space)
         done = await self._writer.extend(redact_turns([turn], self._redact), target)
         built = done.built
@@ -193,12 +193,10 @@ class Memory:
         if conversation_id is None and after is not None:
             raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
         if conversation_id is not None:
-            return await self._sync(
-                turns, AppendTarget(conversation_id_or_new(conversation_id), after, False, days, space)
-            )
+            return await self._sync(turns, AppendTarget(check_or_create_id(conversation_id), after, False, days, space))
         async with self._writer.locked_by_opening(turns):
             found = await self._writer.find(turns)
-            return await self._sync(turns, AppendTarget(conversation_id_or_new(found), None, False, days, space))
+            return await self._sync(turns, AppendTarget(check_or_create_id(found), None, False, days, space))
 
     async def _sync(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
         conversation = target.conversation_id

@@ -9,7 +9,8 @@ from ctxmem_mcp.memory.id_resolver import check_conversation_id
 from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN, ROLES, NewTurn, parse_iso
 
 
-def conversation_id_or_new(conversation_id: str | None) -> str:
+def check_or_create_id(conversation_id: str | None) -> str:
+    """Returns the id if it is valid, and a new one for None."""
     return f"c{uuid.uuid4().hex[:16]}" if conversation_id is None else check_conversation_id(conversation_id)
 
 
