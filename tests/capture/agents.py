@@ -1,4 +1,4 @@
-"""An agent as the hooks see it: a transcript that grows line by line, and the hook command called at its events."""
+"""A simulated agent: a transcript that grows line by line, and the hook command run at its events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REAL = ("spotter/ae4a*.jsonl", "spotter/tool_heavy.jsonl", "spotter/short.jsonl"
 
 
 def environment(data: Path, **more: str) -> dict[str, str]:
-    """Nothing of this machine's own settings and agents."""
+    """An environment without this machine's settings and agents."""
     home = str(data.parent / "home")
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     return {
@@ -46,7 +46,7 @@ def run(data: Path, *words: str, given: bytes = b"", **more: str) -> subprocess.
 
 @dataclass
 class Agent:
-    """Claude Code at work on one session of these lines. at: how many of them stand in its file."""
+    """A session of Claude Code with these lines. at: how many of them are written to its file."""
 
     data: Path
     file: Path
@@ -59,7 +59,7 @@ class Agent:
         return self.file.stem
 
     def write(self, until: int, torn: int = 0) -> None:
-        """Appends the lines up to there, and the beginning of the next."""
+        """Writes the lines up to there, and the first `torn` bytes of the next."""
         self.at = until
         beginning = self.lines[until].encode()[:torn] if until < len(self.lines) else b""
         self.file.write_bytes("".join(line + "\n" for line in self.lines[:until]).encode() + beginning)
@@ -73,13 +73,13 @@ class Agent:
         return json.dumps({**said, **more}).encode()
 
     def read(self) -> Transcript:
-        """The whole session, as the parser reads it."""
+        """Parses the whole session."""
         return claude_code.parse("".join(line + "\n" for line in self.lines), self.file.name)
 
 
 def steps(lines: list[str]) -> list[tuple[int, str, dict[str, Any]]]:
-    """The events of a session: after how many lines each comes, its name, what it says. At a Stop the last row is not
-    written yet, as it is with the real one."""
+    """Returns a session's events: after how many lines each is sent, its name, its fields. At a Stop the last row is
+    not written yet, as in reality."""
     found: list[tuple[int, str, dict[str, Any]]] = []
     rows = [json.loads(line) for line in lines]
     for i, row in enumerate(rows):
@@ -112,17 +112,17 @@ def lines_of(file: Path) -> list[str]:
     return [line for line in file.read_text("utf-8").split("\n") if line.strip()]
 
 
-def told(turns: Sequence[Turn | NewTurn]) -> list[tuple[str, str | None, str | None, str]]:
+def fields_of(turns: Sequence[Turn | NewTurn]) -> list[tuple[str, str | None, str | None, str]]:
     return [(turn.role, turn.name, turn.call_id, turn.content) for turn in turns]
 
 
-async def drained(data: Path, *, wait: bool = False) -> DrainResult:
+async def drain_spool(data: Path, *, wait: bool = False) -> DrainResult:
     async with open_memory(Settings(data, durability="normal")) as memory:
         return await drain(memory, data, wait=wait)
 
 
-async def stored(data: Path, conversation: str) -> tuple[list[Turn], int]:
-    """The turns on the way to the head, and how many branches there are. Every hash is checked."""
+async def load_turns(data: Path, conversation: str) -> tuple[list[Turn], int]:
+    """Returns the turns up to the head, and the number of branches. Verifies the conversation."""
     async with open_memory(Settings(data, durability="normal")) as memory:
         assert await memory.verify(conversation) == []
         return await every_turn(memory, conversation), len(await memory.branches(conversation))

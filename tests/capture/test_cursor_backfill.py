@@ -1,4 +1,4 @@
-"""Agents whose events and transcripts tell the same session: each turn once, in one conversation."""
+"""Sessions that have both events and a transcript become one conversation, with each turn stored once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.transcripts import cline
-from tests.capture.agents import drained, run, stored, told
-from tests.capture.test_spool_worker import older
+from tests.capture.agents import drain_spool, run, load_turns, fields_of
+from tests.capture.test_spool_worker import age_events
 from tests.transcripts.test_cline import MESSAGES, NAME, TASK, message
 from tests.transcripts.test_cursor import file as lines
 from tests.transcripts.test_cursor import row, use
@@ -28,12 +28,12 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
-# ---------------------------------------------------------------- Cline: the transcript is the truth
+# ---------------------------------------------------------------- Cline: stored from the transcript
 
 
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A task's file, not there yet, where Cline's command keeps it."""
+    """The path of a task's file, where Cline's CLI keeps it. The file does not exist yet."""
     monkeypatch.setenv("CLINE_DIR", str(tmp_path / ".cline"))
     path = tmp_path / ".cline" / "data" / "tasks" / NAME
     path.parent.mkdir(parents=True)
@@ -46,41 +46,41 @@ def leave_cline(data: Path, name: str, **about: Any) -> None:
     spool.put(str(data), "cline", json.dumps(given).encode())
 
 
-async def test_a_tasks_events_and_its_file_are_one_conversation(tmp_path: Path, task: Path) -> None:
+async def test_a_tasks_events_and_transcript_become_one_conversation(tmp_path: Path, task: Path) -> None:
     data = tmp_path / "data"
     leave_cline(data, "UserPromptSubmit", prompt="Name the port.")
-    older(data)
-    await drained(data)  # stored before the file is there
+    age_events(data)
+    await drain_spool(data)  # stored before the file exists
     write(task, json.dumps(MESSAGES))
     leave_cline(data, "PostToolUse", toolName="read_file", parameters={"path": "relay.toml"}, result="port = 7412")
     leave_cline(data, "UserPromptSubmit", prompt="Shorter.")
     leave_cline(data, "PostToolUse", toolName="attempt_completion", parameters={"result": "It is 7412."})
-    older(data)
-    await drained(data)
-    turns, branches = await stored(data, "1769053680585")
-    assert (told(turns), branches) == (told(cline.parse(json.dumps(MESSAGES), NAME).turns), 1)
+    age_events(data)
+    await drain_spool(data)
+    turns, branches = await load_turns(data, "1769053680585")
+    assert (fields_of(turns), branches) == (fields_of(cline.parse(json.dumps(MESSAGES), NAME).turns), 1)
     assert spool.pending(str(data)) == []
 
 
-async def test_a_task_that_was_rewound_goes_on_as_its_file_does(tmp_path: Path, task: Path) -> None:
+async def test_a_rewound_task_follows_its_transcript(tmp_path: Path, task: Path) -> None:
     data = tmp_path / "data"
     for messages in (MESSAGES, [TASK, message("assistant", "Which one?")]):
         write(task, json.dumps(messages))
         leave_cline(data, "TaskResume")
-        await drained(data)
-    turns, branches = await stored(data, "1769053680585")
+        await drain_spool(data)
+    turns, branches = await load_turns(data, "1769053680585")
     assert (turns[-1].content, branches) == ("Which one?", 2)
 
 
-async def test_a_task_whose_file_is_not_found_is_stored_as_its_events_tell_it(tmp_path: Path, task: Path) -> None:
+async def test_a_task_without_a_transcript_is_stored_from_its_events(tmp_path: Path, task: Path) -> None:
     leave_cline(tmp_path / "data", "UserPromptSubmit", prompt="Name the port.")
     leave_cline(tmp_path / "data", "PostToolUse", toolName="read_file", parameters={"path": "a"}, result="1")
-    await drained(tmp_path / "data")
-    turns, _ = await stored(tmp_path / "data", "1769053680585")
+    await drain_spool(tmp_path / "data")
+    turns, _ = await load_turns(tmp_path / "data", "1769053680585")
     assert [turn.content for turn in turns] == ["Name the port.", '{"path":"a"}', "1"]
 
 
-# ---------------------------------------------------------------- Cursor: the events are
+# ---------------------------------------------------------------- Cursor: stored from the events
 
 
 SAID = [("beforeSubmitPrompt", {"prompt": "Name the port."}),
@@ -114,7 +114,7 @@ def import_all(data: Path) -> dict[str, tuple[int, bool]]:
     return {caught["conversation_id"]: (caught["new"], caught["gone"]) for caught in json.loads(ran.stdout)}
 
 
-async def test_events_that_begin_in_a_session_follow_what_was_said_before_them(
+async def test_the_first_events_follow_the_turns_before_them(
     tmp_path: Path, session: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
@@ -122,44 +122,42 @@ async def test_events_that_begin_in_a_session_follow_what_was_said_before_them(
     write(session, lines(*EARLIER, *THEN))
     for i, (name, said) in enumerate(SAID):
         leave_cursor(data, name, session if i else None, **said)
-    older(data)
-    await drained(data)
-    turns, branches = await stored(data, "c-1")
+    age_events(data)
+    await drain_spool(data)
+    turns, branches = await load_turns(data, "c-1")
     assert ([turn.content for turn in turns], branches) == (["hi", "Hello.", *TOLD], 1)
 
 
-async def test_a_transcript_that_was_followed_is_left_to_the_events_and_gives_no_turn_twice(
+async def test_a_synced_transcript_is_ignored_once_events_arrive_and_no_turn_is_stored_twice(
     tmp_path: Path, session: Path
 ) -> None:
     data = tmp_path / "data"
     write(session, lines(*EARLIER))
     assert import_all(data) == {"c-1": (2, False)}
     write(session, lines(*EARLIER, THEN[0]))
-    assert import_all(data) == {"c-1": (2, False)}  # the prompt stands there before its event is drained
+    assert import_all(data) == {"c-1": (2, False)}  # the prompt is in the file before its event is drained
     for name, said in SAID:
         leave_cursor(data, name, session, **said)
-    await drained(data)
+    await drain_spool(data)
     write(session, lines(*EARLIER, *THEN))
     assert import_all(data) == {"c-1": (0, False)}
-    turns, branches = await stored(data, "c-1")
+    turns, branches = await load_turns(data, "c-1")
     assert ([turn.content for turn in turns], branches) == (["hi", "Hello.", *TOLD], 2)
 
 
-async def test_what_events_told_and_is_forgotten_does_not_come_back_from_the_transcript(
-    tmp_path: Path, session: Path
-) -> None:
+async def test_a_forgotten_session_does_not_come_back_from_its_transcript(tmp_path: Path, session: Path) -> None:
     data = tmp_path / "data"
     write(session, lines(*EARLIER, *THEN))
     leave_cursor(data, SAID[0][0], session, **SAID[0][1])
-    await drained(data)
+    await drain_spool(data)
     async with open_memory(Settings(data, durability="normal")) as memory:
         await memory.forget("c-1", "c-1")
     assert import_all(data) == {"c-1": (0, True)}
     with pytest.raises(UnknownConversation):
-        await stored(data, "c-1")
+        await load_turns(data, "c-1")
     assert run(data, "import", str(session)).returncode == 0
     assert import_all(data) == {"c-1": (0, False)}
-    assert len((await stored(data, "c-1"))[0]) == 6
+    assert len((await load_turns(data, "c-1"))[0]) == 6
 
 
 YES, NO, OK = NewTurn("user", "yes"), NewTurn("user", "no"), NewTurn("assistant", "ok")
@@ -172,12 +170,12 @@ HOST = NewTurn("system", "open files", "injected")
         ([], [YES], 0),
         ([YES, OK], [NO], 2),  # not written yet
         ([YES, OK, HOST, NO], [NO, OK], 2),
-        ([YES, OK, YES, OK], [YES], 2),  # the same words before
+        ([YES, OK, YES, OK], [YES], 2),  # the same message earlier
         ([NO, OK, YES, OK, NO], [YES, OK, NO, OK, NO], 2),  # the last is not written yet
-        ([NO, OK, YES, OK, NO], [YES], 2),  # the event of the last is not here yet
+        ([NO, OK, YES, OK, NO], [YES], 2),  # the event of the last has not arrived yet
         ([YES, OK], [OK], 2),
         ([HOST, YES], [YES], 0),
     ],
 )
-def test_what_was_said_before_the_first_event(turns: list[NewTurn], words: list[NewTurn], earlier: int) -> None:
+def test_turns_before_the_first_event(turns: list[NewTurn], words: list[NewTurn], earlier: int) -> None:
     assert turns_before(turns, words) == tuple(turns[:earlier])

@@ -1,4 +1,4 @@
-"""Where agents keep their transcripts, on each system, and how the one of a session is found among them."""
+"""Finding agents' transcripts, and a session's among them, on each system."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def put(folder: Path, files: dict[str, str]) -> None:
         ("win32", "roaming", {"APPDATA": "~/roaming"}),
     ],
 )
-def test_clines_tasks_are_looked_for_in_every_editor(
+def test_clines_tasks_are_found_in_every_editor(
     home: Path, platform: str, config: str, environ: dict[str, str]
 ) -> None:
     put(
@@ -58,7 +58,7 @@ def test_clines_tasks_are_looked_for_in_every_editor(
     assert {location.agent for location in locations.find_locations(environ, platform)} == {CLINE.id}
 
 
-def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once(home: Path) -> None:
+def test_transcripts_of_cursor_and_of_clines_cli_are_found_once_each(home: Path) -> None:
     transcripts = home / ".cursor" / "projects" / "w" / "agent-transcripts"
     put(
         transcripts,
@@ -94,8 +94,8 @@ def test_cursors_transcripts_and_those_of_clines_command_are_found_and_each_once
     assert [file.name for file in locations.subagents_of(transcripts / "a" / "a.jsonl")] == ["b.jsonl"]
 
 
-def test_the_command_takes_in_what_cline_and_cursor_keep(tmp_path: Path) -> None:
-    """In a folder with the files that lie beside them, by name and found; again, and grown, only what is new."""
+def test_import_reads_transcripts_of_cline_and_cursor(tmp_path: Path) -> None:
+    """Finds them among other files, by folder and by name; imported again after they grew, only the new turns."""
     data, tasks = tmp_path / "data", tmp_path / "tasks"
     lists = {
         "ui_messages.json": [{"ts": 1, "type": "say", "say": "task", "text": "hi"}],
@@ -123,7 +123,7 @@ def test_the_command_takes_in_what_cline_and_cursor_keep(tmp_path: Path) -> None
     assert imported(tmp_path / "agent-transcripts" / "a" / "a.jsonl") == {"a": ("cursor", 0), "b": ("cursor", 0)}
 
 
-def test_import_all_takes_them_in_and_what_they_grew(tmp_path: Path) -> None:
+def test_import_all_reads_them_and_later_what_was_added(tmp_path: Path) -> None:
     data, home = tmp_path / "data", tmp_path / "home"
     put(home / ".cline" / "data", {TASK: FILE})
     put(

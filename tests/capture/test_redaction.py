@@ -1,4 +1,4 @@
-"""Secrets are taken out before anything touches the disk, if that is asked for; else everything is kept."""
+"""If redaction is on, secrets are replaced before anything is written to disk."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from ctxmem_mcp import NewTurn, Settings, open_memory
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.redaction import redact, redact_event
-from tests.capture.agents import Agent, run, stored
+from tests.capture.agents import Agent, run, load_turns
 from tests.capture.test_spool_worker import row, text
 
-# Put together here, so that no scanner takes them for real ones.
+# Assembled here, so that no scanner takes them for real secrets.
 TOKEN = "ghp" + "_" + "a1B2" * 9
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
 KEY = "-----BEGIN RSA PRIVATE " + "KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
@@ -30,7 +30,7 @@ def test_a_secret_becomes_a_placeholder_of_its_type() -> None:
     assert kept.endswith("for the relay.")
 
 
-def test_what_was_redacted_stays_as_it_is_and_code_is_no_secret() -> None:
+def test_placeholders_and_code_are_not_redacted() -> None:
     assert redact(redact(WORDS)) == redact(WORDS)
     code = Path(spool.__file__).read_text("utf-8") + 'password = "changeme"; digest = "9f86d081884c7d659a2feaa0c55ad0"'
     assert redact(code) == code
@@ -47,7 +47,7 @@ def files_with(data: Path, words: str) -> list[Path]:
 
 
 @pytest.mark.anyio
-async def test_no_secret_reaches_the_disk_and_turns_are_known_again(agent: Agent) -> None:
+async def test_no_secret_reaches_the_disk_and_turns_are_recognised(agent: Agent) -> None:
     agent.write(1)
     for _ in range(2):
         event = agent.event("Stop", last_assistant_message=f"Used {TOKEN}.")
@@ -57,19 +57,19 @@ async def test_no_secret_reaches_the_disk_and_turns_are_known_again(agent: Agent
     agent.write(2)
     for _ in range(2):
         assert run(agent.data, "import", str(agent.file), CTXMEM_REDACT="secrets").returncode == 0
-    turns, branches = await stored(agent.data, "s-1")
+    turns, branches = await load_turns(agent.data, "s-1")
     assert [turn.content for turn in turns] == [redact(WORDS), "Used [redacted: GitHub Token]."]
     assert branches == 1
     assert [secret for secret in SECRETS if files_with(agent.data, secret)] == []
 
 
 @pytest.mark.anyio
-async def test_without_being_asked_everything_is_kept(agent: Agent) -> None:
+async def test_redaction_is_off_by_default(agent: Agent) -> None:
     agent.write(2)
     agent.hook("Stop", last_assistant_message=f"Used {TOKEN}.")
     assert len(files_with(agent.data, TOKEN)) == 1
     run(agent.data, "list")
-    assert [turn.content for turn in (await stored(agent.data, "s-1"))[0]] == [WORDS, f"Used {TOKEN}."]
+    assert [turn.content for turn in (await load_turns(agent.data, "s-1"))[0]] == [WORDS, f"Used {TOKEN}."]
 
 
 # ---------------------------------------------------------------- forms and places
@@ -77,7 +77,7 @@ async def test_without_being_asked_everything_is_kept(agent: Agent) -> None:
 LONG = "aB3dE5gH7jK9" * 12
 BODY = [LONG[i : i + 64] for i in range(3)]
 PEM = "\n".join(["-----BEGIN PRIVATE " + "KEY-----", *BODY, "-----END PRIVATE KEY-----"])
-# What stands before a secret, and it.
+# What precedes a secret, and the secret.
 FORMS = {
     "AWS Access Key": ("aws_secret_access_key = ", LONG[:40]),
     "AWS Access Key, as AWS answers": ('"SecretAccessKey": ', LONG[:40]),
@@ -103,24 +103,24 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("form", FORMS)
-def test_secrets_are_found_wherever_they_stand_and_whole(form: str, place: str) -> None:
+def test_secrets_are_found_everywhere_and_whole(form: str, place: str) -> None:
     before, secret = FORMS[form]
     text = PLACES[place].replace("{}", before + secret)
     parts = [secret[i : i + 12] for i in range(0, len(secret) - 12, 4) if "KEY" not in secret[i : i + 12]]
     parts = [part for part in parts if not set(part) & set("- \n")]
-    for told in (text, json.dumps({"command": text, "n": 1}), json.dumps({"in": json.dumps([text])})):
-        kept = redact(told)
+    for fields_of in (text, json.dumps({"command": text, "n": 1}), json.dumps({"in": json.dumps([text])})):
+        kept = redact(fields_of)
         assert [part for part in parts if part in kept] == []
         assert redact(kept) == kept
-        assert not told.startswith("{") or json.loads(kept).keys() == json.loads(told).keys()
+        assert not fields_of.startswith("{") or json.loads(kept).keys() == json.loads(fields_of).keys()
 
 
-def test_numbered_lines_of_a_key_are_one() -> None:
+def test_a_key_with_line_numbers_is_one_secret() -> None:
     numbered = "\n".join(f"{i:6}\t{line}" for i, line in enumerate(PEM.split("\n"), 1))
     assert redact(numbered + "\nrest") == "     1\t[redacted: Private Key]\nrest"
 
 
-def test_nothing_is_taken_along_with_a_secret() -> None:
+def test_nothing_but_the_secret_is_replaced() -> None:
     token = "npm" + "_" + LONG[:36]
     run = f'{{"command":"echo //packages.example/:_authToken={token} > .npmrc && npm publish","timeout":3}}'
     assert redact(run) == run.replace(token, "[redacted: NPM tokens]")
@@ -131,9 +131,9 @@ def test_nothing_is_taken_along_with_a_secret() -> None:
     assert redact(beside) == beside
 
 
-def test_a_password_that_is_a_word_leaves_the_word_alone() -> None:
-    told = "postgres://postgres:postgres@db/x needs postgres 16"
-    assert redact(told) == "postgres://postgres:[redacted: Basic Auth Credentials]@db/x needs postgres 16"
+def test_a_password_that_is_a_word_is_replaced_only_in_urls() -> None:
+    fields_of = "postgres://postgres:postgres@db/x needs postgres 16"
+    assert redact(fields_of) == "postgres://postgres:[redacted: Basic Auth Credentials]@db/x needs postgres 16"
 
 
 def test_an_event_stays_json() -> None:
@@ -145,16 +145,16 @@ def test_an_event_stays_json() -> None:
 
 
 @pytest.mark.anyio
-async def test_names_and_written_summaries_are_looked_at_too(tmp_path: Path) -> None:
+async def test_names_and_written_summaries_are_redacted_too(tmp_path: Path) -> None:
     turns = [NewTurn("user", f"step {i}: {LONG[:60]} " + "word " * 300, f"by {TOKEN}") for i in range(40)]
     async with open_memory(Settings(data_dir=tmp_path / "data", redact="secrets")) as memory:
         done = await memory.sync(turns, conversation_id="c")
         node = next(root for root in await memory.outline("c") if root.id)
         await memory.write_summary("c", f"n{node.first}-{node.last}", f"With {TOKEN}", f"Logged in by {TOKEN}.")
         assert [turn.name for turn in await memory.history("c")] == ["by [redacted: GitHub Token]"] * 40
-        told = next(root for root in await memory.outline("c") if root.id).summary
+        fields_of = next(root for root in await memory.outline("c") if root.id).summary
     assert done.appended == 40
-    assert (told.title, told.highlights[0].text) == (
+    assert (fields_of.title, fields_of.highlights[0].text) == (
         "With [redacted: GitHub Token]",
         "Logged in by [redacted: GitHub Token].",
     )

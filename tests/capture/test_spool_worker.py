@@ -1,4 +1,4 @@
-"""What the drain makes of events: late words, other agents, forgotten conversations."""
+"""Draining the spool: messages that a transcript lacks, other agents, forgotten conversations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctxmem_mcp.capture.transcript_sync import TranscriptSync, read_whole_lines
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
 from ctxmem_mcp.settings import Settings
-from tests.capture.agents import Agent, drained, run, stored, told
+from tests.capture.agents import Agent, drain_spool, run, load_turns, fields_of
 
 pytestmark = pytest.mark.anyio
 Row = dict[str, Any]
@@ -45,8 +45,8 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(tmp_path / "data", tmp_path / "s-1.jsonl", LINES)
 
 
-def older(data: Path, seconds: int = 60) -> None:
-    """As if all that waits had come long ago: longer than a transcript is waited for."""
+def age_events(data: Path, seconds: int = 60) -> None:
+    """Makes the pending events older than TRANSCRIPT_LAG_SECONDS."""
     for waiting in spool.pending(str(data)):
         path = Path(waiting.path)
         stamp, rest = path.name.split("-", 1)
@@ -54,149 +54,149 @@ def older(data: Path, seconds: int = 60) -> None:
 
 
 def leave(agent: Agent, name: str, **more: Any) -> None:
-    """What the hook does, in this process."""
+    """Spools an event as the hook does, in this process."""
     spool.put(str(agent.data), "claude-code", agent.event(name, **more))
 
 
-def noted_at_the_beginning(data: Path) -> Callable[[], object]:
-    """Puts the oldest event back as a drainer left it that was killed between its commit and its end."""
+def keep_oldest_event(data: Path) -> Callable[[], object]:
+    """Returns a function that restores the oldest event, as if its drain had been killed after the commit."""
     path = Path(spool.pending(str(data))[0].path)
     noted, kept = path.with_name(path.name.removesuffix(".event") + "~.event"), path.read_bytes()
     return lambda: noted.write_bytes(kept)
 
 
 async def contents(agent: Agent) -> tuple[list[str], int]:
-    turns, branches = await stored(agent.data, "s-1")
+    turns, branches = await load_turns(agent.data, "s-1")
     return [turn.content for turn in turns], branches
 
 
-async def test_words_that_the_file_is_late_with_wait_and_are_stored_once(agent: Agent) -> None:
+async def test_a_message_that_the_transcript_lacks_waits_and_is_stored_once(agent: Agent) -> None:
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
-    assert (await drained(agent.data)).pending == 1
+    assert (await drain_spool(agent.data)).pending == 1
     agent.write(3)
-    assert (await drained(agent.data)).pending == 0
+    assert (await drain_spool(agent.data)).pending == 0
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
 
 
-async def test_who_reads_waits_for_them_but_not_for_long(agent: Agent) -> None:
+async def test_a_read_waits_for_missing_messages_but_not_for_long(agent: Agent) -> None:
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
     began = time.monotonic()
-    await drained(agent.data, wait=True)
+    await drain_spool(agent.data, wait=True)
     assert time.monotonic() - began < TRANSCRIPT_LAG_SECONDS + 2
     assert (await contents(agent))[0][-1] == "It is 7412."
     agent.write(3)
     leave(agent, "SessionEnd")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
 
 
-async def test_words_from_before_the_clock_was_set_back_are_not_waited_for(agent: Agent) -> None:
+async def test_an_event_from_the_future_is_not_waited_for(agent: Agent) -> None:
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
-    older(agent.data, -3_600)
+    age_events(agent.data, -3_600)
     began = time.monotonic()
-    await asyncio.wait_for(drained(agent.data, wait=True), TRANSCRIPT_LAG_SECONDS + 2)
+    await asyncio.wait_for(drain_spool(agent.data, wait=True), TRANSCRIPT_LAG_SECONDS + 2)
     assert time.monotonic() - began < TRANSCRIPT_LAG_SECONDS
     assert (await contents(agent))[0][-1] == "It is 7412."
 
 
-async def test_where_the_file_tells_more_before_them_the_conversation_goes_the_files_way(agent: Agent) -> None:
+async def test_a_transcript_with_more_before_the_message_wins(agent: Agent) -> None:
     agent.write(1)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
-    older(agent.data)
-    await drained(agent.data)
+    age_events(agent.data)
+    await drain_spool(agent.data)
     assert await contents(agent) == (["Name the port.", "It is 7412."], 1)
     agent.write(3)
     leave(agent, "SessionEnd")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 2)
 
 
-async def test_words_of_a_session_that_ended_before_its_file_had_them_are_kept(agent: Agent) -> None:
+async def test_messages_of_a_session_that_ended_without_a_transcript_are_stored(agent: Agent) -> None:
     leave(agent, "UserPromptSubmit", prompt="Name the port.")
     leave(agent, "Stop", last_assistant_message="It is 7412.")
     leave(agent, "SessionEnd")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     assert await contents(agent) == (["Name the port.", "It is 7412."], 1)
 
 
-async def test_two_events_of_one_instant_tell_the_same_words_once(agent: Agent) -> None:
+async def test_two_events_with_the_same_message_store_it_once(agent: Agent) -> None:
     agent.write(2)
     for _ in range(2):
         leave(agent, "Stop", last_assistant_message="It is 7412.")
-    older(agent.data)
-    await drained(agent.data)
+    age_events(agent.data)
+    await drain_spool(agent.data)
     assert (await contents(agent))[0][-2:] == ["The port stands in relay.toml.", "It is 7412."]
 
 
-async def test_an_event_that_was_killed_after_its_commit_is_not_stored_again(agent: Agent) -> None:
+async def test_an_event_whose_drain_was_killed_after_the_commit_is_not_stored_again(agent: Agent) -> None:
     leave(agent, "UserPromptSubmit", prompt="yes")
     leave(agent, "SessionEnd")
-    put_back = noted_at_the_beginning(agent.data)
-    await drained(agent.data)
+    put_back = keep_oldest_event(agent.data)
+    await drain_spool(agent.data)
     put_back()
-    older(agent.data)
-    await drained(agent.data)
+    age_events(agent.data)
+    await drain_spool(agent.data)
     assert await contents(agent) == (["yes"], 1)
 
 
-async def test_a_line_that_is_being_written_waits_for_its_end(agent: Agent) -> None:
+async def test_an_unfinished_line_is_not_read(agent: Agent) -> None:
     agent.write(2, torn=30)
     assert read_whole_lines(agent.file).endswith(b"}\n")
     leave(agent, "PreCompact")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     assert len((await contents(agent))[0]) == 2
     agent.write(3)
     agent.file.write_bytes(agent.file.read_bytes().rstrip(b"\n"))
     assert read_whole_lines(agent.file) == agent.file.read_bytes()
 
 
-async def test_a_file_that_was_written_anew_is_read_from_its_beginning(agent: Agent) -> None:
+async def test_a_rewritten_file_is_read_from_its_start(agent: Agent) -> None:
     agent.write(3)
     leave(agent, "Stop")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     agent.file.write_text(
         row(0, "user", "Name the host.") + "\n" + row(1, "assistant", text("relay-2")) + "\n", "utf-8"
     )
     leave(agent, "Stop")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     assert await contents(agent) == (["Name the host.", "relay-2"], 2)
 
 
-async def test_a_subagents_file_becomes_a_conversation_beside_its_sessions(agent: Agent) -> None:
+async def test_a_subagents_file_becomes_its_own_conversation(agent: Agent) -> None:
     agent.write(3)
     folder = agent.file.with_suffix("") / "subagents"
     folder.mkdir(parents=True)
     aside = row(0, "user", "Look for ports.", isSidechain=True, agentId="a1")
     (folder / "agent-a1.jsonl").write_text(aside + "\n", "utf-8")
     leave(agent, "Stop")
-    await drained(agent.data)
-    assert told((await stored(agent.data, "s-1:a1"))[0]) == [("user", None, None, "Look for ports.")]
+    await drain_spool(agent.data)
+    assert fields_of((await load_turns(agent.data, "s-1:a1"))[0]) == [("user", None, None, "Look for ports.")]
 
 
-async def test_what_is_forgotten_leaves_the_spool_and_stays_away_until_it_is_asked_for(agent: Agent) -> None:
+async def test_a_forgotten_session_leaves_the_spool_and_comes_back_only_by_import(agent: Agent) -> None:
     agent.write(3)
     leave(agent, "Stop")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     leave(agent, "UserPromptSubmit", prompt="a secret to be forgotten")
     async with open_memory(Settings(agent.data, durability="normal")) as memory:
         await memory.forget("s-1", "s-1")
     held = [file for file in agent.data.rglob("*") if file.is_file()]
     assert not any(b"secret" in file.read_bytes() or b"7412" in file.read_bytes() for file in held)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     with pytest.raises(UnknownConversation):
-        await stored(agent.data, "s-1")
+        await load_turns(agent.data, "s-1")
     assert spool.pending(str(agent.data)) == []
     assert run(agent.data, "import", str(agent.file)).returncode == 0
     leave(agent, "Stop")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     assert len((await contents(agent))[0]) == 3
 
 
-async def test_an_agent_without_a_transcript_is_taken_at_its_word(tmp_path: Path) -> None:
+async def test_a_session_of_cursor_is_stored_from_its_events(tmp_path: Path) -> None:
     told_of: list[tuple[str, Row]] = [
         ("beforeSubmitPrompt", {"prompt": "Name the port."}),
         ("afterShellExecution", {"command": "cat relay.toml", "output": "port = 7412"}),
@@ -210,7 +210,7 @@ async def test_an_agent_without_a_transcript_is_taken_at_its_word(tmp_path: Path
     async with open_memory(Settings(tmp_path, durability="normal")) as memory:
         await drain(memory, tmp_path)
         assert [info.conversation_id for info in (await memory.conversations(space="/w")).conversations] == ["c-1"]
-    assert told((await stored(tmp_path, "c-1"))[0]) == [
+    assert fields_of((await load_turns(tmp_path, "c-1"))[0]) == [
         ("user", None, None, "Name the port."),
         ("assistant", "shell", None, "cat relay.toml"),
         ("tool", "shell", None, "port = 7412"),
@@ -220,7 +220,7 @@ async def test_an_agent_without_a_transcript_is_taken_at_its_word(tmp_path: Path
     ]  # fmt: skip
 
 
-async def test_clines_and_codexs_events_are_read(tmp_path: Path) -> None:
+async def test_events_of_cline_and_codex_are_parsed(tmp_path: Path) -> None:
     cline = {"taskId": "k", "hookName": "UserPromptSubmit", "userPromptSubmit": {"prompt": "Name the port."}}
     done = {"toolName": "attempt_completion", "parameters": {"result": "It is 7412."}}
     spool.put(str(tmp_path), "cline", json.dumps(cline).encode())
@@ -230,17 +230,17 @@ async def test_clines_and_codexs_events_are_read(tmp_path: Path) -> None:
     notice = {"type": "agent-turn-complete", "thread-id": "x", "cwd": "/w", "input-messages": ["Name the port."],
               "last-assistant-message": "It is 7412."}  # fmt: skip
     spool.put(str(tmp_path), "codex", json.dumps(notice).encode())
-    await drained(tmp_path)
+    await drain_spool(tmp_path)
     for conversation in ("k", "x"):
-        turns, _ = await stored(tmp_path, conversation)
+        turns, _ = await load_turns(tmp_path, conversation)
         assert [turn.content for turn in turns] == ["Name the port.", "It is 7412."]
 
 
-async def test_of_sessions_drained_together_the_one_that_spoke_last_is_the_last_active(tmp_path: Path) -> None:
+async def test_of_sessions_drained_together_the_last_to_speak_is_last_active(tmp_path: Path) -> None:
     for session in ("s-1", "s-2", "s-3", "s-1"):
         said = {"conversation_id": session, "hook_event_name": "afterAgentResponse", "text": "Done."}
         spool.put(str(tmp_path), "cursor", json.dumps(said).encode())
-    await drained(tmp_path)
+    await drain_spool(tmp_path)
     async with open_memory(Settings(tmp_path)) as memory:
         listed = [info.conversation_id for info in (await memory.conversations()).conversations]
     assert listed == ["s-1", "s-3", "s-2"]
@@ -260,15 +260,15 @@ async def test_one_drain_runs_at_a_time_and_a_killed_one_releases_the_lock(agent
     agent.write(3)
     leave(agent, "SessionEnd")
     with lock_holder(agent.data) as holder:
-        assert await drained(agent.data) == DrainResult()
-        waiting = asyncio.create_task(drained(agent.data, wait=True))
+        assert await drain_spool(agent.data) == DrainResult()
+        waiting = asyncio.create_task(drain_spool(agent.data, wait=True))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         holder.kill()
         assert (await waiting).new == 3
 
 
-async def test_why_events_wait_is_said_in_a_line_and_they_are_kept(
+async def test_a_failed_drain_keeps_the_events_and_logs_why(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def full(*_: Any, **__: Any) -> None:
@@ -277,7 +277,7 @@ async def test_why_events_wait_is_said_in_a_line_and_they_are_kept(
     monkeypatch.setattr(TranscriptSync, "sync_file", full)
     agent.write(3)
     leave(agent, "SessionEnd")
-    assert (await drained(agent.data)).failed == 1
+    assert (await drain_spool(agent.data)).failed == 1
     (said,) = caplog.records
     assert (bool(said.exc_info), "Free some space" in said.getMessage()) == (False, True)
     assert len(spool.pending(str(agent.data))) == 1

@@ -1,5 +1,5 @@
-"""Real sessions, fed event by event through the hook command as an agent writes its file: what is stored in the end is
-what the whole file says, every turn once, in order, byte for byte."""
+"""Real sessions, replayed through the hook command while their files grow: in the end every turn of the file is stored
+once, in order, byte for byte."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ import pytest
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.transcripts import codex
-from tests.capture.agents import COMMAND, REAL, Agent, drained, environment, lines_of, run, steps, stored, told
+from tests.capture.agents import (
+    COMMAND,
+    REAL,
+    Agent,
+    drain_spool,
+    environment,
+    lines_of,
+    run,
+    steps,
+    load_turns,
+    fields_of,
+)
 
 pytestmark = pytest.mark.anyio
 EVENTS = 8
@@ -26,36 +37,36 @@ def real_sessions(eval_dir: Path, patterns: tuple[str, ...] = REAL) -> list[Path
 
 
 def agent_of(real: Path, place: Path) -> Agent:
-    """Named as the agent names the file: by its session."""
+    """An agent whose file is named for its session."""
     lines = lines_of(real)
     session = Agent(place, real, lines).read().session_id
     (place / "projects").mkdir(parents=True)
     return Agent(place / "data", place / "projects" / f"{session}.jsonl", lines)
 
 
-async def test_real_sessions_are_stored_as_their_files_say(eval_dir: Path, tmp_path: Path) -> None:
-    shuffled = random.Random(5)
+async def test_real_sessions_are_stored_as_in_their_files(eval_dir: Path, tmp_path: Path) -> None:
+    rng = random.Random(5)
     for number, real in enumerate(real_sessions(eval_dir)):
         agent = agent_of(real, tmp_path / str(number))
         events = steps(agent.lines)
-        kept = sorted(shuffled.sample(range(len(events)), min(len(events), EVENTS)))
+        kept = sorted(rng.sample(range(len(events)), min(len(events), EVENTS)))
         for i in kept:
             after, name, said = events[i]
-            agent.write(after, torn=shuffled.randrange(0, 200))
+            agent.write(after, torn=rng.randrange(0, 200))
             assert agent.hook(name, **said).returncode == 0
-            if shuffled.random() < 0.5:
-                await drained(agent.data)
+            if rng.random() < 0.5:
+                await drain_spool(agent.data)
         agent.write(len(agent.lines))
         assert agent.hook("SessionEnd").returncode == 0
-        await drained(agent.data)
+        await drain_spool(agent.data)
         assert spool.pending(str(agent.data)) == []
         whole = agent.read()
-        turns, branches = await stored(agent.data, whole.session_id)
-        assert told(turns) == told(whole.turns), real.name
+        turns, branches = await load_turns(agent.data, whole.session_id)
+        assert fields_of(turns) == fields_of(whole.turns), real.name
         assert branches == 1 + len(whole.abandoned_branches)
 
 
-async def test_a_real_codex_session_is_stored_as_its_file_says(eval_dir: Path, tmp_path: Path) -> None:
+async def test_a_real_codex_session_is_stored_as_in_its_file(eval_dir: Path, tmp_path: Path) -> None:
     real = min((eval_dir / "transcripts" / "codex" / "localpush").glob("*.jsonl"), key=lambda file: file.stat().st_size)
     lines, whole = lines_of(real), codex.parse(real.read_text("utf-8"), real.name)
     agent = Agent(tmp_path / "data", tmp_path / real.name, lines)
@@ -63,48 +74,48 @@ async def test_a_real_codex_session_is_stored_as_its_file_says(eval_dir: Path, t
     for until in range(4, len(lines), 7):
         agent.write(until)
         run(agent.data, "hook", "codex", given=json.dumps(event).encode())
-        assert (await drained(agent.data)).pending == 1
+        assert (await drain_spool(agent.data)).pending == 1
     agent.write(len(lines))
-    await drained(agent.data, wait=True)
-    turns, branches = await stored(agent.data, whole.session_id)
-    assert (told(turns), branches) == (told(whole.turns), 1)
+    await drain_spool(agent.data, wait=True)
+    turns, branches = await load_turns(agent.data, whole.session_id)
+    assert (fields_of(turns), branches) == (fields_of(whole.turns), 1)
     assert spool.pending(str(agent.data)) == []
 
 
-async def test_a_drainer_killed_at_any_instant_stores_each_turn_once(eval_dir: Path, tmp_path: Path) -> None:
+async def test_drains_killed_at_any_instant_store_each_turn_once(eval_dir: Path, tmp_path: Path) -> None:
     (real,) = real_sessions(eval_dir, ("spotter/4d5611e5*.jsonl",))
-    agent, shuffled = agent_of(real, tmp_path), random.Random(11)
+    agent, rng = agent_of(real, tmp_path), random.Random(11)
     events = steps(agent.lines)
     for i in range(0, len(events), len(events) // 9):
         after, name, said = events[i]
         agent.write(after)
         agent.hook(name, **said)
-        killed_after(agent.data, shuffled.uniform(0.1, 0.7))
+        drain_and_kill(agent.data, rng.uniform(0.1, 0.7))
     agent.write(len(agent.lines))
     agent.hook("SessionEnd")
-    await drained(agent.data)
+    await drain_spool(agent.data)
     whole = agent.read()
-    turns, branches = await stored(agent.data, whole.session_id)
-    assert told(turns) == told(whole.turns)
+    turns, branches = await load_turns(agent.data, whole.session_id)
+    assert fields_of(turns) == fields_of(whole.turns)
     assert branches == 1
 
 
-async def test_words_of_an_agent_without_a_transcript_are_stored_once_though_drainers_are_killed(
+async def test_events_are_stored_once_though_drains_are_killed(
     tmp_path: Path,
 ) -> None:
-    data, shuffled, words = tmp_path / "data", random.Random(3), ["yes"] * 25 + [f"w{i}" for i in range(25)]
+    data, rng, words = tmp_path / "data", random.Random(3), ["yes"] * 25 + [f"w{i}" for i in range(25)]
     for i, word in enumerate(words):
         event = f'{{"conversation_id": "c", "hook_event_name": "beforeSubmitPrompt", "prompt": "{word}"}}'
         spool.put(str(data), "cursor", event.encode())
         if i % 5 == 0:
-            killed_after(data, shuffled.uniform(0.2, 0.6))
-    await drained(data)
-    assert [turn.content for turn in (await stored(data, "c"))[0]] == words
+            drain_and_kill(data, rng.uniform(0.2, 0.6))
+    await drain_spool(data)
+    assert [turn.content for turn in (await load_turns(data, "c"))[0]] == words
     assert spool.pending(str(data)) == []
 
 
-def killed_after(data: Path, seconds: float) -> None:
-    """A drainer that gets SIGKILL after so long."""
+def drain_and_kill(data: Path, seconds: float) -> None:
+    """Runs a drain and kills it with SIGKILL after this time."""
     drainer = subprocess.Popen(
         [*COMMAND, "list"], env=environment(data), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

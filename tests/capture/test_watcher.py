@@ -1,4 +1,4 @@
-"""Everything that agents keep on a machine, taken in once or as it grows, by the command."""
+"""`import --all` and `watch`: all transcripts on a machine, once or as they grow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODEX = [
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Agent:
-    """A home with a session of Claude Code and one of Codex."""
+    """A home folder with a session of Claude Code and one of Codex."""
     home = tmp_path / "home"
     projects, sessions = home / ".claude" / "projects" / "-w", home / ".codex" / "sessions" / "2026"
     projects.mkdir(parents=True)
@@ -44,15 +44,15 @@ def test_import_all_finds_every_session_and_later_only_what_is_new(machine: Agen
     assert import_all() == {"s-1": 1, "x-1": 0}
 
 
-def test_import_wants_a_path_or_all(machine: Agent) -> None:
+def test_import_requires_a_path_or_all(machine: Agent) -> None:
     for words in ((), ("--all", str(machine.file))):
         ran = run(machine.data, "import", *words)
         assert (ran.returncode, b"--all" in ran.stderr) == (1, True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="control-C is another thing there")
-def test_watch_takes_in_what_is_there_and_what_is_added_until_it_is_interrupted(machine: Agent) -> None:
-    # A process that was started in the background hands down that it ignores control-C.
+def test_watch_stores_what_is_there_and_what_is_added_until_interrupted(machine: Agent) -> None:
+    # A process in the background ignores control-C, and its children inherit that.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [*COMMAND, "watch", "--every", "0.1", "--json"], env=environment(machine.data), stdout=subprocess.PIPE
@@ -66,6 +66,6 @@ def test_watch_takes_in_what_is_there_and_what_is_added_until_it_is_interrupted(
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
         finally:
-            process.kill()  # or a failure would wait for it for ever
+            process.kill()  # or a failing test would wait for it forever
     assert {caught["conversation_id"]: caught["new"] for caught in there} == {"s-1": 2, "x-1": 1}
     assert (added["conversation_id"], added["new"]) == ("s-1", 1)

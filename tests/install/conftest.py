@@ -1,4 +1,4 @@
-"""A machine with nothing on it, in a folder of the test's own: no test comes near the real home."""
+"""An empty home in the test's own folder, so that no test touches the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any JSON object, written in any of the ways that people write it: with comments, trailing commas, odd blanks."""
+"""Strategies for JSON objects in the styles that people write: with comments, trailing commas, odd blanks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _blanks = st.lists(
 
 @st.composite
 def written(draw: st.DrawFn, value: Any) -> str:
-    """A value as a text."""
+    """A value's text."""
     if isinstance(value, dict):
         inner = [f"{draw(_string(k))}{draw(_blanks)}:{draw(_blanks)}{draw(written(v))}" for k, v in value.items()]
         return draw(_list(inner, "{}"))
@@ -48,7 +48,7 @@ def _list(draw: st.DrawFn, inner: list[str], brackets: str) -> str:
 
 @st.composite
 def texts(draw: st.DrawFn, of: st.SearchStrategy[Any] = objects) -> tuple[str, Any]:
-    """A whole file and what it says."""
+    """A whole file and its value."""
     value = draw(of)
     bom = draw(st.sampled_from(["", "", "\ufeff"]))
     return f"{bom}{draw(_blanks)}{draw(written(value))}{draw(_blanks)}", value

@@ -1,4 +1,4 @@
-"""`install`, `uninstall` and `doctor` as a person runs them, on a home of the test's own."""
+"""`install`, `uninstall` and `doctor` as a user runs them, in the test's own home folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.install.server_entry import ServerCommand
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
-# What else could lead a command to the real home.
+# Other variables that could lead a command to the real home.
 ELSEWHERE = (
     "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "CLINE_MCP_SETTINGS_PATH", "CTXMEM_CONFIG",
     "APPDATA", "LOCALAPPDATA",
@@ -55,7 +55,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The command as an installation leaves it: a script of its own that runs this very code."""
+    """The command as an installation leaves it: a script that runs this code."""
     script = tmp_path / "b in" / "ctxmem-mcp"
     script.parent.mkdir()
     source = Path(sys.modules["ctxmem_mcp"].__file__ or "").parents[1]
@@ -92,7 +92,7 @@ def test_a_dry_run_shows_the_change_and_makes_none(run: Callable[..., Ran], home
     assert contents(home) == before
 
 
-def test_the_change_of_a_long_line_is_shown_where_it_is(run: Callable[..., Ran], home: Path, command: Path) -> None:
+def test_the_change_of_a_long_line_is_shown_in_context(run: Callable[..., Ran], home: Path, command: Path) -> None:
     settings = home / ".cursor" / "mcp.json"
     settings.write_text(f'{{"a":"{"x" * 2000}","mcpServers":{{"b":{{"command":"c"}}}},"z":"{"y" * 2000}"}}', "utf-8")
     shown = run("install", "cursor", "--no-hooks", "--dry-run").out
@@ -104,7 +104,7 @@ def test_the_change_of_a_long_line_is_shown_where_it_is(run: Callable[..., Ran],
     assert [line[0] for line in taken_out if '"ctxmem"' in line] == ["-"]
 
 
-def test_a_refusal_names_the_file_the_rule_and_what_to_do(run: Callable[..., Ran], home: Path) -> None:
+def test_a_refusal_names_the_file_the_rule_and_the_remedy(run: Callable[..., Ran], home: Path) -> None:
     path = home / ".cursor" / "mcp.json"
     path.write_text('{"mcpServers": null}', "utf-8")
     refused = run("install", "cursor")
@@ -113,9 +113,7 @@ def test_a_refusal_names_the_file_the_rule_and_what_to_do(run: Callable[..., Ran
     assert refused.err == f"ctxmem-mcp: Cursor: {path} {why}. {remedy}.\n"
 
 
-def test_all_finds_those_that_are_there_and_uninstall_leaves_the_home_as_it_was(
-    run: Callable[..., Ran], home: Path
-) -> None:
+def test_install_all_finds_the_agents_and_uninstall_restores_the_home(run: Callable[..., Ran], home: Path) -> None:
     (home / ".claude.json").write_text('{"numStartups": 3}', "utf-8")
     before = contents(home)
     done = run("install", "--all")
@@ -131,7 +129,7 @@ def test_all_finds_those_that_are_there_and_uninstall_leaves_the_home_as_it_was(
     assert {name: text for name, text in contents(home).items() if not name.endswith(".bak")} == before
 
 
-def test_one_broken_file_keeps_no_other_agent_back_and_the_code_says_so(run: Callable[..., Ran], home: Path) -> None:
+def test_one_broken_file_stops_no_other_agent_and_sets_the_exit_code(run: Callable[..., Ran], home: Path) -> None:
     (home / ".claude" / "settings.json").write_text('{"hooks": ', "utf-8")
     done = run("install", "--all")
     assert done.code == 1
@@ -141,7 +139,7 @@ def test_one_broken_file_keeps_no_other_agent_back_and_the_code_says_so(run: Cal
     assert (home / ".codex" / "config.toml").exists()
 
 
-def test_a_project_gets_files_of_its_own(run: Callable[..., Ran], home: Path) -> None:
+def test_a_project_gets_its_own_files(run: Callable[..., Ran], home: Path) -> None:
     assert run("install", "claude-code", "cursor", "vscode", "codex", "--project").code == 0
     assert {name for name in contents(home) if name.startswith("project/")} == set(contents(home)) == {
         "project/.mcp.json", "project/.claude/settings.local.json", "project/.cursor/mcp.json",
@@ -149,7 +147,7 @@ def test_a_project_gets_files_of_its_own(run: Callable[..., Ran], home: Path) ->
         "project/.codex/hooks.json",
     }  # fmt: skip
     assert run("uninstall", "--all", "--project").code == 0
-    assert "project/.vscode/mcp.json" in contents(home)  # VS Code itself is not here, so --all did not mean it
+    assert "project/.vscode/mcp.json" in contents(home)  # VS Code is not installed, so --all leaves it out
     assert run("uninstall", "vscode", "--project").code == 0
     assert contents(home) == {}
 
@@ -175,7 +173,7 @@ def test_without_hooks_only_the_server_is_registered(run: Callable[..., Ran], ho
         (["install", "claude-desktop", "--project"], "Claude Desktop has no config of a project"),
     ],
 )
-def test_what_is_not_understood_is_refused_before_anything_is_touched(
+def test_bad_arguments_are_refused_before_anything_is_changed(
     words: list[str], why: str, run: Callable[..., Ran], home: Path
 ) -> None:
     done = run(*words)
@@ -202,20 +200,20 @@ def test_the_hooks_command_line_runs_and_fills_the_spool(run: Callable[..., Ran]
 # ---------------------------------------------------------------- doctor
 
 
-def told(run: Callable[..., Ran], code: int) -> dict[str, Any]:
+def doctor_report(run: Callable[..., Ran], code: int) -> dict[str, Any]:
     done = run("doctor", "--json")
     assert done.code == code, done.out
     value: dict[str, Any] = json.loads(done.out)
     return value
 
 
-def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
+def test_doctor_starts_the_registered_servers_and_finds_no_problems(
     run: Callable[..., Ran], home: Path, tmp_path: Path, command: Path
 ) -> None:
     run("import", str(EXAMPLE))
     run("install", "claude-code")
     spool.put(str(tmp_path / "data"), "claude-code", b"{}")
-    report = told(run, 0)
+    report = doctor_report(run, 0)
     (agent,) = [one for one in report["agents"] if one["agent"] == "claude-code"]
     (server,) = agent["servers"]
     assert (server["command"], server["file"]) == ([str(command)], str(home / ".claude.json"))
@@ -232,7 +230,7 @@ def test_doctor_starts_what_is_registered_and_says_that_all_is_well(
     assert "not registered; `ctxmem-mcp install codex` registers it" in text
 
 
-def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home: Path, command: Path) -> None:
+def test_doctor_reports_problems_and_remedies(run: Callable[..., Ran], home: Path, command: Path) -> None:
     run("install", "cursor")
     settings = home / ".claude" / "settings.json"
     settings.write_text('{"hooks": ]', "utf-8")
@@ -241,7 +239,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home:
     del hooks["hooks"]["sessionStart"]
     (home / ".cursor" / "hooks.json").write_text(json.dumps(hooks), "utf-8")
     command.unlink()
-    report = told(run, 1)
+    report = doctor_report(run, 1)
     faults = {one["agent"]: " | ".join(fault["what"] for fault in one["faults"]) for one in report["agents"]}
     assert f"{settings} is not valid JSON" in faults["claude-code"]
     assert "can't be started: No such file" in faults["cursor"]
@@ -252,28 +250,28 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Callable[..., Ran], home:
     assert "PROBLEM: no hook for sessionStart. Run `ctxmem-mcp install cursor`." in run("doctor").out
 
 
-def test_install_mends_what_doctor_found(run: Callable[..., Ran], home: Path) -> None:
+def test_install_repairs_what_doctor_found(run: Callable[..., Ran], home: Path) -> None:
     run("install", "cursor", "--data-dir", "elsewhere")
     path = home / ".cursor" / "hooks.json"
     text = path.read_text("utf-8")
     path.write_text(text.replace(f" --data-dir {home}/project/elsewhere", ""), "utf-8")
-    (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
+    (cursor,) = [one for one in doctor_report(run, 1)["agents"] if one["agent"] == "cursor"]
     assert [fault["what"] for fault in cursor["faults"]] == [
         f"the hooks write to the default folder, the server reads {home / 'project' / 'elsewhere'}"
     ]
     run("install", "cursor")
     assert path.read_text("utf-8") == text
-    assert told(run, 0)["faults"] == 0
+    assert doctor_report(run, 0)["faults"] == 0
 
 
-def test_doctor_looks_at_the_folders_that_agents_were_told_to_use(
+def test_doctor_checks_the_data_folders_of_the_agents_entries(
     run: Callable[..., Ran], home: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other data"
     run("--data-dir", str(other), "import", str(EXAMPLE))
     run("install", "claude-code", "cursor", "--data-dir", str(other))
     spool.put(str(other), "claude-code", b"{}")
-    report = told(run, 0)
+    report = doctor_report(run, 0)
     assert report["data"]["path"] == str(tmp_path / "data")
     (data,) = report["other_data"]
     assert (data["path"], data["agents"]) == (str(other), ["Claude Code", "Cursor"])
@@ -282,19 +280,19 @@ def test_doctor_looks_at_the_folders_that_agents_were_told_to_use(
     assert f"Data of Claude Code, Cursor: {other}\n  1 conversation, 0 events in the spool" in text
     (tmp_path / "a file").write_text("", "utf-8")
     run("install", "cursor", "--data-dir", str(tmp_path / "a file" / "data"))
-    _, data = told(run, 1)["other_data"]
+    _, data = doctor_report(run, 1)["other_data"]
     (fault,) = data["faults"]
     assert fault["what"].startswith(f"{tmp_path / 'a file'} is not writable")
     assert "run `ctxmem-mcp install cursor --data-dir DIR`" in fault["remedy"]
 
 
-def test_doctor_tells_why_a_server_ends(run: Callable[..., Ran], home: Path) -> None:
+def test_doctor_reports_why_a_server_exits(run: Callable[..., Ran], home: Path) -> None:
     run("install", "cursor", "--no-hooks")
     path = home / ".cursor" / "mcp.json"
     entry = json.loads(path.read_text("utf-8"))
     entry["mcpServers"]["ctxmem"]["env"] = {"CTXMEM_RETENTION_DAYS": "999"}
     path.write_text(json.dumps(entry), "utf-8")
-    (cursor,) = [one for one in told(run, 1)["agents"] if one["agent"] == "cursor"]
+    (cursor,) = [one for one in doctor_report(run, 1)["agents"] if one["agent"] == "cursor"]
     (fault,) = cursor["faults"]
     assert (
         "exits without a response (exit code 1), with the message: ctxmem-mcp: CTXMEM_RETENTION_DAYS: must be"
@@ -303,16 +301,14 @@ def test_doctor_tells_why_a_server_ends(run: Callable[..., Ran], home: Path) -> 
     assert fault["remedy"] == "Correct that, or run `ctxmem-mcp install cursor`."
 
 
-def test_what_is_wrong_in_a_project_is_mended_in_the_project(
-    run: Callable[..., Ran], home: Path, command: Path
-) -> None:
+def test_a_projects_problems_are_repaired_in_the_project(run: Callable[..., Ran], home: Path, command: Path) -> None:
     run("install", "cursor", "--project")
     command.rename(command.with_name("gone"))
-    faults = [fault["remedy"] for one in told(run, 1)["agents"] for fault in one["faults"]]
+    faults = [fault["remedy"] for one in doctor_report(run, 1)["agents"] for fault in one["faults"]]
     assert faults == ["Run `ctxmem-mcp install cursor --project`."] * 2
 
 
-def test_a_server_of_somebody_elses_under_our_name_is_told_not_called_unregistered(
+def test_a_different_server_named_ctxmem_is_reported_rather_than_a_missing_one(
     run: Callable[..., Ran], home: Path
 ) -> None:
     path = home / ".cursor" / "mcp.json"
@@ -321,12 +317,12 @@ def test_a_server_of_somebody_elses_under_our_name_is_told_not_called_unregister
     assert _inspect(home, "cursor").remarks == [f"{path} {why}, then run `ctxmem-mcp install cursor`"]
 
 
-def test_what_claude_code_itself_registered_for_a_folder_is_told(
+def test_doctor_reports_what_claude_code_registered_for_a_folder(
     run: Callable[..., Ran], home: Path, command: Path
 ) -> None:
     path = home / ".claude.json"
-    of_folder = {"mcpServers": {"ctxmem": {"type": "stdio", "command": str(command), "args": []}}}
-    path.write_text(json.dumps({"projects": {str(home / "project"): of_folder, str(home): {}}}), "utf-8")
+    folder_entry = {"mcpServers": {"ctxmem": {"type": "stdio", "command": str(command), "args": []}}}
+    path.write_text(json.dumps({"projects": {str(home / "project"): folder_entry, str(home): {}}}), "utf-8")
     here = f"server ctxmem in {path} takes precedence in {home / 'project'}; "
     remark = here + "`claude mcp remove --scope local ctxmem` removes it"
     assert _inspect(home, "claude-code").remarks == [
@@ -340,7 +336,7 @@ def test_what_claude_code_itself_registered_for_a_folder_is_told(
     assert path.read_bytes() == before
 
 
-def test_what_is_switched_off_is_told(run: Callable[..., Ran], home: Path) -> None:
+def test_disabled_entries_are_reported(run: Callable[..., Ran], home: Path) -> None:
     run("install", "claude-code", "codex")
     config, settings = home / ".codex" / "config.toml", home / ".claude" / "settings.json"
     config.write_text(config.read_text("utf-8") + "enabled = false\n", "utf-8")
@@ -349,7 +345,7 @@ def test_what_is_switched_off_is_told(run: Callable[..., Ran], home: Path) -> No
     assert _inspect(home, "claude-code").remarks == [f"hooks in {settings} are disabled there"]
 
 
-def test_doctor_takes_no_other_spelling_for_a_fault(
+def test_other_spellings_of_an_entry_are_not_problems(
     home: Path, command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program under $HOME or ~, a Windows folder with slashes, two servers for two folders."""
@@ -374,7 +370,7 @@ def _inspect(home: Path, agent: str) -> inspect.AgentReport:
     return inspect.inspect_agent(AGENTS[agent], _host(home), probe=lambda found: ProbeResult("ctxmem", "0"))
 
 
-def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Callable[..., Ran], home: Path) -> None:
+def test_doctor_reports_hooks_of_both_the_user_and_the_project(run: Callable[..., Ran], home: Path) -> None:
     run("install", "claude-code")
     run("install", "claude-code", "--project")
     (fault,) = _inspect(home, "claude-code").faults
@@ -393,12 +389,12 @@ def test_hooks_of_the_user_and_of_the_project_both_run_so_doctor_tells(run: Call
         ("print('{\"result\": 1}')", "prints '{\"result\": 1}' instead of a response"),
     ],
 )
-def test_a_command_that_is_no_server_is_told_apart(code: str, fault: str) -> None:
+def test_a_command_that_is_not_a_server_is_reported(code: str, fault: str) -> None:
     answer = probe.probe_server([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
     assert answer == ProbeResult(fault=fault)
 
 
-def test_what_is_registered_is_started_with_its_environment(home: Path) -> None:
+def test_a_registered_server_is_started_with_its_environment(home: Path) -> None:
     path = home / ".cursor" / "mcp.json"
     entry = {"command": "ctxmem-mcp", "args": ["--log-level", "error"], "env": {"CTXMEM_DATA_DIR": "/d"}}
     path.write_text(json.dumps({"mcpServers": {"memory": entry}}), "utf-8")
@@ -412,9 +408,7 @@ def test_what_is_registered_is_started_with_its_environment(home: Path) -> None:
     assert asked == [FoundEntry("memory", ("ctxmem-mcp", "--log-level", "error"), {"CTXMEM_DATA_DIR": "/d"})]
 
 
-def test_the_installed_command_is_the_one_that_is_registered(
-    run: Callable[..., Ran], home: Path, command: Path
-) -> None:
+def test_the_installed_command_is_registered(run: Callable[..., Ran], home: Path, command: Path) -> None:
     assert shutil.which(str(command))
     run("install", "vscode")
     (entry,) = json.loads(contents(home)[".config/Code/User/mcp.json"])["servers"].values()

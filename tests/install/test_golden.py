@@ -1,6 +1,6 @@
-"""The agents' real formats: each file before and after install, made by hand, and back again to the byte.
+"""Installing into files in the agents' real formats, made by hand, and uninstalling back to the same bytes.
 
-An agent's files lie in `golden/AGENT/NAME.before.*` and `NAME.after.*`; here stands where they belong in a home.
+An agent's files are `golden/AGENT/NAME.before.*` and `NAME.after.*`; FILES says where they belong in a home.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def edits_of(agent: str, host: HostPaths) -> list[ConfigEdit]:
 
 
 def installed(agent: str, host: HostPaths, server: ServerCommand) -> list[Path]:
-    """Installs; gives the copies that were kept."""
+    """Installs; returns the copies that were kept."""
     changes = apply.plan_install(edits_of(agent, host), server)
     return [kept for change in changes if (kept := apply.apply_change(change, NOW))]
 
@@ -66,7 +66,7 @@ def uninstalled(agent: str, host: HostPaths) -> list[Change]:
 
 @pytest.mark.parametrize("form", [AS_IT_IS, crlf, with_bom], ids=["as it is", "crlf", "bom"])
 @pytest.mark.parametrize(("agent", "name", "place"), FILES, ids=[f"{agent} {name}" for agent, name, _ in FILES])
-def test_install_gives_the_golden_file_and_uninstall_what_was_there(
+def test_install_produces_the_golden_file_and_uninstall_restores_the_original(
     agent: str, name: str, place: str, form: Callable[[bytes], bytes], host: HostPaths, server: ServerCommand
 ) -> None:
     before, after = (form((GOLDEN / agent / name.format(when)).read_bytes()) for when in ("before", "after"))
@@ -85,7 +85,7 @@ def test_install_gives_the_golden_file_and_uninstall_what_was_there(
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"  \n\n"], ids=["missing", "empty", "a line", "blank"])
 @pytest.mark.parametrize("agent", AGENTS)
-def test_where_there_was_nothing_there_is_nothing_again(
+def test_uninstall_removes_files_that_install_created(
     agent: str, content: bytes | None, host: HostPaths, server: ServerCommand
 ) -> None:
     paths = [edit.path for edit in edits_of(agent, host) if edit.path.suffix]
@@ -103,25 +103,23 @@ def test_where_there_was_nothing_there_is_nothing_again(
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_an_older_entry_is_brought_up_to_date_where_it_stands(
-    agent: str, host: HostPaths, server: ServerCommand
-) -> None:
+def test_an_older_entry_is_updated_in_place(agent: str, host: HostPaths, server: ServerCommand) -> None:
     installed(agent, host, ServerCommand("/home/me/.venv old/bin/ctxmem-mcp", "/mnt/memory"))
-    older = {edit.path: edit.path.read_text("utf-8") for edit in edits_of(agent, host)}
+    age_events = {edit.path: edit.path.read_text("utf-8") for edit in edits_of(agent, host)}
     installed(agent, host, server)
-    for path, text in older.items():
+    for path, text in age_events.items():
         assert path.read_text("utf-8") == text.replace("'/home/me/.venv old/bin/ctxmem-mcp'", server.command).replace(
             "/home/me/.venv old/bin/ctxmem-mcp", server.command
         )
-    # The memory that was used stays the one that is used, until another is named.
-    assert all("/mnt/memory" in text for text in older.values())
+    # The data folder stays the same until another one is named.
+    assert all("/mnt/memory" in text for text in age_events.values())
     installed(agent, host, ServerCommand(server.command, "/mnt/other"))
     assert all("/mnt/other" in edit.path.read_text("utf-8") for edit in edits_of(agent, host))
     uninstalled(agent, host)
     assert not any(edit.path.exists() for edit in edits_of(agent, host))
 
 
-def test_what_a_person_added_to_our_entry_and_around_it_stays(host: HostPaths, server: ServerCommand) -> None:
+def test_what_the_user_added_to_and_around_our_entry_is_kept(host: HostPaths, server: ServerCommand) -> None:
     path = host.home / ".cursor" / "mcp.json"
     path.parent.mkdir(parents=True)
     text = """{
@@ -136,7 +134,7 @@ def test_what_a_person_added_to_our_entry_and_around_it_stays(host: HostPaths, s
     assert path.read_text("utf-8") == '{\n  "mcpServers": { // all of them\n    "other": {"command": "x"} }\n}'
 
 
-def test_hooks_registered_twice_become_one_and_those_of_others_stay(host: HostPaths, server: ServerCommand) -> None:
+def test_duplicate_hooks_become_one_and_others_hooks_are_kept(host: HostPaths, server: ServerCommand) -> None:
     path = host.home / ".claude" / "settings.json"
     path.parent.mkdir(parents=True)
     path.write_text(
@@ -177,7 +175,7 @@ def test_hooks_registered_twice_become_one_and_those_of_others_stay(host: HostPa
     ]
 
 
-def test_a_timeout_of_a_persons_own_stays(host: HostPaths, server: ServerCommand) -> None:
+def test_the_users_own_timeout_is_kept(host: HostPaths, server: ServerCommand) -> None:
     installed("claude-code", host, server)
     path = host.home / ".claude" / "settings.json"
     edited = path.read_text("utf-8").replace('"timeout": 10', '"timeout": 60', 2)
@@ -192,22 +190,24 @@ def test_a_timeout_of_a_persons_own_stays(host: HostPaths, server: ServerCommand
         ("cursor", ".cursor/hooks.json", '{"version": 1, "hooks": {"stop": [{"command": "%s"}]}}'),
     ],
 )
-def test_a_hook_that_does_more_than_call_us_is_not_taken_out_nor_written_over(
+def test_a_hook_that_does_more_than_call_us_is_neither_removed_nor_overwritten(
     agent: str, place: str, text: str, host: HostPaths, server: ServerCommand
 ) -> None:
     path = host.home / place
     path.parent.mkdir(parents=True)
     text = text % f"/old/ctxmem-mcp hook {agent} && notify-send done"
     path.write_text(text, "utf-8")
-    told = r"has a hook for \w+ that does more than call this program, `.*notify-send done`; put the call and the rest"
+    message = (
+        r"has a hook for \w+ that does more than call this program, `.*notify-send done`; put the call and the rest"
+    )
     for act in (lambda: installed(agent, host, server), lambda: uninstalled(agent, host)):
-        with pytest.raises(ConfigRefused, match=told):
+        with pytest.raises(ConfigRefused, match=message):
             act()
     assert [one for one in host.home.rglob("*") if one.is_file()] == [path]
     assert path.read_text("utf-8") == text
 
 
-def test_a_line_added_to_a_hook_that_is_a_file_makes_it_a_persons_own(host: HostPaths, server: ServerCommand) -> None:
+def test_an_edited_hook_script_is_the_users_own(host: HostPaths, server: ServerCommand) -> None:
     installed("cline", host, server)
     path = host.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
     edited = path.read_text("utf-8").replace("exec ", "export CTXMEM_REDACT=secrets\nexec ")
@@ -218,7 +218,7 @@ def test_a_line_added_to_a_hook_that_is_a_file_makes_it_a_persons_own(host: Host
     assert path.read_text("utf-8") == edited
 
 
-def test_a_file_edited_since_keeps_what_was_edited_and_a_copy_is_kept(host: HostPaths, server: ServerCommand) -> None:
+def test_a_file_edited_since_keeps_the_edits_and_a_copy_is_kept(host: HostPaths, server: ServerCommand) -> None:
     path = host.home / ".codex" / "config.toml"
     path.parent.mkdir(parents=True)
     path.write_text('model = "a"', "utf-8")
@@ -239,7 +239,7 @@ BROKEN = {"json": b'{"mcpServers": {"a": 1 "b": 2}, "hooks": {}}', "toml": b"[mc
 
 @pytest.mark.parametrize("kind", ["broken", "bytes"])
 @pytest.mark.parametrize(("agent", "name", "place"), FILES, ids=[f"{agent} {name}" for agent, name, _ in FILES])
-def test_a_broken_file_is_refused_by_name_and_none_of_the_agents_files_is_touched(
+def test_a_broken_file_is_refused_by_name_and_none_of_the_agents_files_changes(
     agent: str, name: str, place: str, kind: str, host: HostPaths, server: ServerCommand
 ) -> None:
     path = host.home / place
@@ -253,7 +253,7 @@ def test_a_broken_file_is_refused_by_name_and_none_of_the_agents_files_is_touche
     assert [one for one in host.home.rglob("*") if one.is_file()] == [path]
 
 
-def test_a_hook_of_the_users_own_in_cline_is_not_overwritten(host: HostPaths, server: ServerCommand) -> None:
+def test_the_users_own_hook_in_cline_is_not_overwritten(host: HostPaths, server: ServerCommand) -> None:
     own = host.home / "Documents" / "Cline" / "Hooks" / "PostToolUse"
     own.parent.mkdir(parents=True)
     own.write_text("#!/bin/sh\necho '{}'\n", "utf-8")
@@ -274,7 +274,7 @@ def test_a_file_that_changed_since_it_was_read_is_not_written(host: HostPaths, s
 # ---------------------------------------------------------------- the file system
 
 
-def test_permissions_and_links_stay_and_the_copy_is_no_more_readable(host: HostPaths, server: ServerCommand) -> None:
+def test_permissions_and_links_are_kept_and_the_copy_has_them_too(host: HostPaths, server: ServerCommand) -> None:
     real = host.home / "dotfiles" / "claude.json"
     real.parent.mkdir(parents=True)
     real.write_text('{"oauthAccount": "secret"}\n', "utf-8")
@@ -293,9 +293,7 @@ def test_permissions_and_links_stay_and_the_copy_is_no_more_readable(host: HostP
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-def test_new_files_have_the_umasks_permissions_and_hooks_that_are_files_can_be_run(
-    host: HostPaths, server: ServerCommand
-) -> None:
+def test_new_files_follow_the_umask_and_hook_scripts_are_executable(host: HostPaths, server: ServerCommand) -> None:
     before = os.umask(0o027)
     try:
         installed("cline", host, server)
@@ -306,7 +304,7 @@ def test_new_files_have_the_umasks_permissions_and_hooks_that_are_files_can_be_r
     assert set(modes.values()) == {0o750}
 
 
-# Nobody, and not root either, makes a file in it.
+# A folder in which nobody can create a file, not even root.
 UNWRITABLE = Path("/sys/kernel")
 
 
@@ -314,7 +312,7 @@ UNWRITABLE = Path("/sys/kernel")
 @pytest.mark.skipif(
     getattr(os, "geteuid", int)() == 0 and not UNWRITABLE.is_dir(), reason="root may write anywhere but to Linux's /sys"
 )
-def test_a_folder_that_cant_be_written_to_is_told(host: HostPaths, server: ServerCommand) -> None:
+def test_an_unwritable_folder_is_refused(host: HostPaths, server: ServerCommand) -> None:
     folder = host.home / ".cursor"
     if UNWRITABLE.is_dir():
         host.home.mkdir(parents=True, exist_ok=True)
@@ -328,7 +326,7 @@ def test_a_folder_that_cant_be_written_to_is_told(host: HostPaths, server: Serve
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_file_that_was_made_read_only_is_refused_and_none_of_the_agents_files_is_touched(
+def test_a_read_only_file_is_refused_and_none_of_the_agents_files_changes(
     host: HostPaths, server: ServerCommand
 ) -> None:
     hooks = host.home / ".cursor" / "hooks.json"

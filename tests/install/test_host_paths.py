@@ -1,4 +1,4 @@
-"""Where each agent keeps its files on each system, what is written there, and how it is known again."""
+"""Where each agent keeps its files on each system, what is written there, and how it is recognised."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ SYSTEMS: tuple[System, ...] = ("linux", "macos", "windows")
 
 
 def places(agent: str, system: System) -> list[str]:
-    """The files of an agent, written as people write them."""
+    """An agent's files, as the docs write them."""
     home = Path("/home/me")
     environ = {"APPDATA": "/appdata", "LOCALAPPDATA": "/localappdata"} if system == "windows" else {}
     host = HostPaths(system, home, home / "project", environ)
-    told = [str(edit.path) for edit in AGENTS[agent].edits(host, project=False)]
-    shown = [one.replace("/appdata", "%APPDATA%").replace("/home/me", HOME[system]) for one in told]
+    message = [str(edit.path) for edit in AGENTS[agent].edits(host, project=False)]
+    shown = [one.replace("/appdata", "%APPDATA%").replace("/home/me", HOME[system]) for one in message]
     return [one.replace("/", "\\") if system == "windows" else one for one in shown]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_servers_go_where_the_page_of_examples_says(system: System) -> None:
+def test_servers_are_registered_where_the_examples_page_says(system: System) -> None:
     slash = "\\" if system == "windows" else "/"
     for agent in ("claude-code", "claude-desktop", "cursor", "codex", "cline"):
         (path, *_) = places(agent, system)
-        # Codex's and Cursor's are written once for macOS and Linux.
+        # The page has one path for macOS and Linux for Codex and Cursor.
         assert f"`{path}`" in PAGE, agent
     code = f"{APPDATA[system]}/Code/User".replace("/", slash)
     assert places("vscode", system) == [f"{code}{slash}mcp.json"]
     assert f"{code}{slash}globalStorage" in PAGE
 
 
-def test_hooks_stand_in_the_agents_own_folders_and_cline_has_none_on_windows() -> None:
+def test_hooks_are_in_the_agents_own_folders_and_cline_has_none_on_windows() -> None:
     assert places("claude-code", "linux")[1] == "~/.claude/settings.json"
     assert places("codex", "macos")[1] == "~/.codex/hooks.json"
     assert places("cursor", "windows")[1] == "%USERPROFILE%\\.cursor\\hooks.json"
@@ -58,7 +58,7 @@ def test_hooks_stand_in_the_agents_own_folders_and_cline_has_none_on_windows() -
     assert len(places("cline", "windows")) == 1
 
 
-def test_the_environment_names_other_folders(tmp_path: Path) -> None:
+def test_environment_variables_name_other_folders(tmp_path: Path) -> None:
     environ = {
         "CLAUDE_CONFIG_DIR": "/c",
         "CODEX_HOME": "/x",
@@ -73,7 +73,7 @@ def test_the_environment_names_other_folders(tmp_path: Path) -> None:
     assert found["claude-desktop"] == ["/g/Claude/claude_desktop_config.json"]
 
 
-def test_every_edition_that_is_there_is_registered_with(tmp_path: Path) -> None:
+def test_every_installed_edition_is_registered(tmp_path: Path) -> None:
     host = HostPaths("windows", tmp_path, tmp_path, {})
     roaming, local = tmp_path / "AppData" / "Roaming", tmp_path / "AppData" / "Local"
     for folder in (
@@ -93,7 +93,7 @@ def test_every_edition_that_is_there_is_registered_with(tmp_path: Path) -> None:
     assert not AGENTS["codex"].is_present(host)
 
 
-def test_an_older_cline_keeps_its_hooks_among_its_rules(tmp_path: Path) -> None:
+def test_an_older_cline_keeps_its_hooks_in_its_rules_folder(tmp_path: Path) -> None:
     (tmp_path / "Documents" / "Cline" / "Rules" / "Hooks").mkdir(parents=True)
     host = HostPaths("macos", tmp_path, tmp_path)
     assert {edit.path.parent.parent.name for edit in AGENTS["cline"].hooks(host)} == {"Rules"}
@@ -110,7 +110,7 @@ def test_an_older_cline_keeps_its_hooks_among_its_rules(tmp_path: Path) -> None:
         ('# XDG_DOCUMENTS_DIR="/mnt"', "home/Documents"),
     ],
 )
-def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str, folder: str, tmp_path: Path) -> None:
+def test_clines_hooks_are_in_the_documents_folder_in_the_users_language(line: str, folder: str, tmp_path: Path) -> None:
     dirs = tmp_path / "home" / ".config" / "user-dirs.dirs"
     dirs.parent.mkdir(parents=True)
     dirs.write_text(f'XDG_DESKTOP_DIR="$HOME/Schreibtisch"\n{line}\n', "utf-8")
@@ -120,11 +120,11 @@ def test_cline_keeps_its_hooks_in_the_documents_of_the_users_language(line: str,
         assert {edit.path.parent for edit in AGENTS["cline"].hooks(host)} == {expected[system] / "Cline" / "Hooks"}
 
 
-def test_cline_may_call_unasked_what_only_reads() -> None:
+def test_cline_may_call_only_read_only_tools_without_approval() -> None:
     assert set(cline.READ_ONLY_TOOLS) <= {tool.name for tool in TOOLS if tool.read_only}
 
 
-# ---------------------------------------------------------------- what is written, what is known again
+# ---------------------------------------------------------------- what is written and recognised
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_hooks_command_line_is_written_for_the_shell_that_reads_it(
      "uvx ctxmem-mcp hook x", "ctxmem-mcp --data-dir /x hook codex", "C:\\py\\ctxmem-mcp.cmd hook codex",
      "ctxmem-mcp hook codex 2>/dev/null || true", "'/opt/R&D; x/ctxmem-mcp' hook codex >> /tmp/log 2>&1; exit 0"],
 )  # fmt: skip
-def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
+def test_our_hooks_are_recognised_in_all_their_forms(line: str) -> None:
     assert is_our_hook(line)
 
 
@@ -164,7 +164,7 @@ def test_our_hooks_are_known_in_the_forms_they_had(line: str) -> None:
     ["ctxmem-mcp hook codex && notify-send done", "ctxmem-mcp hook codex; say done", "tee /log | ctxmem-mcp hook codex",
      "cd /x\nctxmem-mcp hook codex", "CTXMEM_DATA_DIR=/x ctxmem-mcp hook codex"],
 )  # fmt: skip
-def test_a_line_that_a_person_wrote_around_ours_is_theirs_and_the_call_in_it_is_found(line: str) -> None:
+def test_a_line_with_other_commands_is_the_users_and_our_call_in_it_is_found(line: str) -> None:
     assert not is_our_hook(line)
     assert find_our_call(line) == ["ctxmem-mcp", "hook", "codex"]
 
@@ -182,7 +182,7 @@ def test_a_line_that_a_person_wrote_around_ours_is_theirs_and_the_call_in_it_is_
         3,
     ],
 )
-def test_hooks_of_others_are_not_taken_for_ours(line: Any) -> None:
+def test_others_hooks_are_not_taken_for_ours(line: Any) -> None:
     assert not is_our_hook(line)
     assert find_our_call(line) == []
 
@@ -193,7 +193,7 @@ def test_hooks_of_others_are_not_taken_for_ours(line: Any) -> None:
      {"command": "uvx", "args": ["ctxmem-mcp"]}, {"command": "uvx", "args": ["--from", "/x.whl", "ctxmem-mcp"]},
      {"command": "python", "args": ["-m", "ctxmem_mcp"]}],
 )  # fmt: skip
-def test_our_server_is_known_in_the_forms_it_had(entry: dict[str, Any]) -> None:
+def test_our_server_is_recognised_in_all_its_forms(entry: dict[str, Any]) -> None:
     assert is_our_server(entry)
 
 
@@ -202,11 +202,11 @@ def test_our_server_is_known_in_the_forms_it_had(entry: dict[str, Any]) -> None:
     [{"command": "npx", "args": ["fs", "/src/ctxmem-mcp"]}, {"url": "http://127.0.0.1:8765/mcp"}, {"command": 1}, {},
      None, {"command": "tail", "args": ["-f", "ctxmem-mcp"]}],
 )  # fmt: skip
-def test_a_server_of_somebody_else_is_not_taken_for_ours(entry: Any) -> None:
+def test_others_servers_are_not_taken_for_ours(entry: Any) -> None:
     assert not is_our_server(entry)
 
 
-def test_the_folder_a_server_uses_is_read_from_arguments_or_environment() -> None:
+def test_a_servers_data_folder_is_read_from_arguments_or_environment() -> None:
     assert data_dir_of({"args": ["serve", "--data-dir", "/a"]}) == "/a"
     assert data_dir_of({"args": ["--data-dir=/b"]}) == "/b"
     assert data_dir_of({"args": [], "env": {"CTXMEM_DATA_DIR": "/c"}}) == "/c"
@@ -214,7 +214,7 @@ def test_the_folder_a_server_uses_is_read_from_arguments_or_environment() -> Non
     assert data_dir_of({"command": "ctxmem-mcp --data-dir '/d e'"}) == "/d e"
 
 
-def test_the_page_on_agents_tells_of_each_of_them_and_of_every_event() -> None:
+def test_the_agents_page_describes_every_agent_and_event() -> None:
     page = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
     for agent in AGENTS.values():
         section = re.search(rf"^## {re.escape(agent.title)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)

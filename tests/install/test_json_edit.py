@@ -1,4 +1,4 @@
-"""JSON with comments as text: what is not ours stays, byte for byte."""
+"""Editing JSON with comments: everything else is kept, byte for byte."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUPS = JsonHooks(Path("settings.json"), CLAUDE_CODE)
 FLAT = JsonHooks(Path("hooks.json"), CURSOR, flat=True, version=1)
 EDITS: list[ConfigEdit] = [SERVERS, GROUPS, FLAT]
 
-# Others' servers and hooks, so that there is something to come after.
+# Others' servers and hooks, after which ours are added.
 others = st.fixed_dictionaries(
     {}, optional={
         "mcpServers": st.dictionaries(st.sampled_from(["a", "b", "c"]), values, max_size=3),
@@ -36,7 +36,7 @@ others = st.fixed_dictionaries(
 
 
 def is_one(value: dict[str, Any]) -> bool:
-    """Whether this is a config at all: what has other things in our places is refused, as it should be."""
+    """Whether this is a config: one with other values where our entries go is refused, as it should be."""
     servers, hooks = value.get("mcpServers", {}), value.get("hooks", {})
     lists = isinstance(hooks, dict) and all(isinstance(one, list) for one in hooks.values())
     return lists and isinstance(servers, dict) and "ctxmem" not in servers
@@ -46,7 +46,7 @@ files = texts(st.builds(lambda mine, theirs: {**mine, **theirs}, objects, others
 
 
 @given(texts(values))
-def test_a_text_is_read_as_json_reads_it_without_its_comments(file: tuple[str, Any]) -> None:
+def test_a_text_reads_as_json_without_its_comments(file: tuple[str, Any]) -> None:
     text, value = file
     assert jsonc.read(text) == value
 
@@ -57,27 +57,27 @@ def test_install_then_uninstall_gives_the_same_bytes_for_any_object(file: tuple[
     installed = edit.put(text, SERVER)
     assert edit.put(installed, SERVER) == installed
     assert len(edit.find(installed)) == len(edit.find(edit.put(None, SERVER)))
-    # Of two backups that can't be told apart by what ours makes of them, the one given first (the newest) is taken.
-    older = [backup for backup in ("{}", "no json") if not is_exact(edit, installed, backup)]
-    assert original_text(edit, installed, [*older, text]) == text
+    # If two backups become the same text with our entries, the first one (the newest) is taken.
+    age_events = [backup for backup in ("{}", "no json") if not is_exact(edit, installed, backup)]
+    assert original_text(edit, installed, [*age_events, text]) == text
     assert original_text(edit, installed, [text, "{}"]) == text
 
 
 @given(files, st.sampled_from(EDITS))
-def test_without_a_backup_it_says_the_same_but_for_what_was_empty(file: tuple[str, Any], edit: ConfigEdit) -> None:
+def test_without_a_backup_all_but_empty_containers_is_restored(file: tuple[str, Any], edit: ConfigEdit) -> None:
     text, value = file
     left = original_text(edit, edit.put(text, SERVER), [])
     assert _without_empty(jsonc.read(left) if left is not None else {}) == _without_empty(value)
 
 
 @given(texts(st.builds(lambda mine, theirs: {**mine, "mcpServers": theirs}, objects, others.filter(bool))))
-def test_what_is_put_beside_others_is_taken_out_to_the_byte_without_a_backup(file: tuple[str, Any]) -> None:
+def test_an_entry_beside_others_is_removed_to_the_byte_without_a_backup(file: tuple[str, Any]) -> None:
     text, _ = file
     assert SERVERS.remove(SERVERS.put(text, SERVER), prune=True) == text
 
 
 @given(texts(st.dictionaries(st.text("abc", min_size=1, max_size=2), values, min_size=1, max_size=4)), st.data())
-def test_anything_that_is_dropped_leaves_the_rest(file: tuple[str, Any], data: st.DataObject) -> None:
+def test_removing_anything_leaves_the_rest(file: tuple[str, Any], data: st.DataObject) -> None:
     text, value = file
     key = data.draw(st.sampled_from(sorted(value)))
     del value[key]
@@ -85,7 +85,7 @@ def test_anything_that_is_dropped_leaves_the_rest(file: tuple[str, Any], data: s
 
 
 def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
-    """Less the containers that we would have made ourselves."""
+    """Without the containers that we would have created."""
     hooks = value.get("hooks")
     if isinstance(hooks, dict):
         value = {**value, "hooks": {name: entries for name, entries in hooks.items() if entries}}
@@ -109,7 +109,7 @@ def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
         ('{\n  "m": { /* none */ }\n}', '{\n  "m": { /* none */\n    "x": []\n  }\n}'),
     ],
 )
-def test_what_is_new_is_written_as_the_file_is_written(before: str, after: str) -> None:
+def test_new_text_follows_the_files_style(before: str, after: str) -> None:
     assert json_edit.put(before, ("m", "x"), []) == after
 
 
@@ -127,7 +127,7 @@ def test_what_is_new_is_written_as_the_file_is_written(before: str, after: str) 
         ('{"a": ' + "[" * 300 + "]" * 300 + "}", "nested deeper"),
     ],
 )
-def test_what_is_no_json_is_refused_with_its_place(text: str, why: str) -> None:
+def test_invalid_json_is_refused_with_its_position(text: str, why: str) -> None:
     with pytest.raises(jsonc.NotJson, match=why):
         jsonc.parse(text)
     with pytest.raises(CannotEdit, match="is not valid JSON"):
@@ -140,12 +140,12 @@ def test_a_file_of_another_shape_is_refused(text: str) -> None:
         SERVERS.put(text, SERVER)
 
 
-def test_a_server_of_somebody_else_under_our_name_is_not_overwritten() -> None:
+def test_a_different_server_under_our_name_is_not_overwritten() -> None:
     with pytest.raises(CannotEdit, match="does not start this program"):
         SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', SERVER)
 
 
-def test_a_config_of_half_a_megabyte_is_edited_where_it_must_be() -> None:
+def test_a_config_of_half_a_megabyte_is_edited_only_where_necessary() -> None:
     history = [{"display": f"prompt {i}", "pastedContents": {}, "cost": i / 7} for i in range(4_000)]
     text = json.dumps({"projects": {"/home/me": {"history": history}}}, indent=2)
     installed = SERVERS.put(text, SERVER)

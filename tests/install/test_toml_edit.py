@@ -1,4 +1,4 @@
-"""TOML as text: what is not ours stays, byte for byte."""
+"""Editing TOML: everything else is kept, byte for byte."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_install_then_uninstall_gives_the_same_bytes(text: str) -> None:
 
 
 @given(texts(), texts())
-def test_an_older_entry_between_others_is_brought_up_to_date_in_place(before: str, after: str) -> None:
+def test_an_older_entry_between_others_is_updated_in_place(before: str, after: str) -> None:
     entry = (
         '\n["mcp_servers".ctxmem]\nargs = [ "--data-dir",\n  "/d" ] # mine\ncommand = "ctxmem-mcp"\nenabled = true\n'
     )
     text = f"[first]\n{before}{entry}{_renamed(after)}"
     try:
         known: dict[str, Any] = toml_edit.read(text)
-    except CannotEdit:  # the two halves don't make one file
+    except CannotEdit:  # the two parts don't form a valid file
         return
     installed = PART.put(text, SERVER)
     known["mcp_servers"]["ctxmem"] |= {"command": COMMAND, "args": []}
@@ -80,21 +80,21 @@ def _renamed(text: str) -> str:
         '[mcp_servers]\nctxmem.command = "ctxmem-mcp"\n',
     ],
 )
-def test_an_entry_in_another_form_is_refused_and_the_form_to_write_it_in_is_named(text: str) -> None:
-    told = r"in a form other than a \[mcp_servers\.ctxmem\] table"
-    with pytest.raises(CannotEdit, match=told):
+def test_an_entry_in_another_form_is_refused_with_the_form_to_use(text: str) -> None:
+    message = r"in a form other than a \[mcp_servers\.ctxmem\] table"
+    with pytest.raises(CannotEdit, match=message):
         PART.put(text, SERVER)
-    with pytest.raises(CannotEdit, match=told):
+    with pytest.raises(CannotEdit, match=message):
         PART.remove(text, prune=True)
 
 
 @pytest.mark.parametrize("text", ["mcp_servers = {}\n", 'mcp_servers = { a = { command = "x" } } # mine\n'])
-def test_servers_in_braces_are_refused_and_the_form_to_write_them_in_is_named(text: str) -> None:
+def test_servers_in_an_inline_table_are_refused_with_the_form_to_use(text: str) -> None:
     with pytest.raises(CannotEdit, match=r"has mcp_servers as an inline table.*\[mcp_servers\.NAME\]"):
         PART.put(text, SERVER)
 
 
-def test_what_is_no_toml_is_refused() -> None:
+def test_invalid_toml_is_refused() -> None:
     with pytest.raises(CannotEdit, match=r"is not TOML.*line 1"):
         PART.put("a = \n", SERVER)
 
