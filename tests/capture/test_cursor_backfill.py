@@ -15,7 +15,7 @@ from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.transcripts import cline
-from tests.capture.agents import drain_spool, run, load_turns, fields_of
+from tests.capture.agents import drain_spool, fields_of, load_turns, run
 from tests.capture.test_spool_worker import age_events
 from tests.transcripts.test_cline import MESSAGES, NAME, TASK, message
 from tests.transcripts.test_cursor import file as lines

@@ -10,7 +10,7 @@ import pytest
 from ctxmem_mcp import NewTurn, Settings, open_memory
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.redaction import redact, redact_event
-from tests.capture.agents import Agent, run, load_turns
+from tests.capture.agents import Agent, load_turns, run
 from tests.capture.test_spool_worker import row, text
 
 # Assembled here, so that no scanner takes them for real secrets.

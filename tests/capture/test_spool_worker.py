@@ -19,7 +19,7 @@ from ctxmem_mcp.capture.transcript_sync import TranscriptSync, read_whole_lines
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
 from ctxmem_mcp.settings import Settings
-from tests.capture.agents import Agent, drain_spool, run, load_turns, fields_of
+from tests.capture.agents import Agent, drain_spool, fields_of, load_turns, run
 
 pytestmark = pytest.mark.anyio
 Row = dict[str, Any]

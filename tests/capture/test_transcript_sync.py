@@ -18,11 +18,11 @@ from tests.capture.agents import (
     Agent,
     drain_spool,
     environment,
+    fields_of,
     lines_of,
+    load_turns,
     run,
     steps,
-    load_turns,
-    fields_of,
 )
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts import claude_code
-from tests.capture.agents import COMMAND, Agent, drain_spool, environment, run, load_turns, fields_of
+from tests.capture.agents import COMMAND, Agent, drain_spool, environment, fields_of, load_turns, run
 
 EVENT = b'{"session_id": "s-1", "hook_event_name": "Stop", "last_assistant_message": "Done."}'
 
