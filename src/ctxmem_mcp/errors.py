@@ -6,7 +6,7 @@ CtxmemError
 ├── Conflict       HeadMoved
 ├── Unavailable    StoreUnavailable · NewerFormat · ModelUnavailable (ModelMisconfigured) · ModelCallFailed ·
 │                  SummaryRejected
-└── Corrupt        BrokenHistory
+└── Corrupt        BrokenHistory (DamagedConversation)
 
 Each error has a message of one sentence that names what is wrong, and a hint that says what to do next.
 Errors know no protocol: each adapter maps the second level of this tree to its own codes.
@@ -179,4 +179,15 @@ class Corrupt(CtxmemError):
 
 
 class BrokenHistory(Corrupt):
-    """A stored turn or node does not hash to its id."""
+    """Stored data is not what was written: a checksum, a hash, a type or a row that should be there."""
+
+
+class DamagedConversation(BrokenHistory):
+    """Something that is stored of a conversation can't be read. what: a sentence that names the row."""
+
+    def __init__(self, conversation_id: str, what: str) -> None:
+        super().__init__(
+            f"Conversation {conversation_id!r} is damaged: {what.rstrip('.')}.",
+            f"Run ctxmem-mcp verify {conversation_id} to see what is damaged, and ctxmem-mcp repair {conversation_id} "
+            "to save all that can be read.",
+        )

@@ -78,7 +78,13 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A stored turn. seq: its number in the store (1, 2, ...). index: its position on its branch (0, 1, ...)."""
+    """A stored turn.
+
+    Attributes:
+        seq: its number in the store (1, 2, ...).
+        index: its position on its branch (0, 1, ...).
+        stored_at: when it was stored, in seconds since 1970.
+    """
 
     seq: int
     index: int
@@ -89,6 +95,7 @@ class Turn:
     said_at: str | None
     call_id: str | None
     tokens: int
+    stored_at: float = 0.0
 
     @property
     def id(self) -> str:

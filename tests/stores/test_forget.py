@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from binascii import crc32
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Receipt, Summary
-from ctxmem_mcp.stores.sqlite import SqliteStore, file_lifecycle
+from ctxmem_mcp.stores.sqlite import SqliteStore, commits, file_lifecycle
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
@@ -29,7 +30,7 @@ MARKERS = ("quixoplex", "vandrubel", "mizzentorp", "zebra", "oxyclamp", "jabberk
 def body_format(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Texts compressed as usual, and stored raw, so that compression hides nothing from the search for markers."""
     if request.param == "raw":
-        monkeypatch.setattr(TextCompression, "compress", lambda self, text: (0, text.encode()))
+        monkeypatch.setattr(TextCompression, "compress", lambda self, text: (0, crc32(text.encode()), text.encode()))
     return str(request.param)
 
 
@@ -197,7 +198,7 @@ async def test_an_interrupted_removal_is_completed_by_the_next_sweep(
     """Killed after marking the file and before unlinking it: it is invisible at once and removed by the sweep."""
     await fill(memory)
     async with memory._store._use(ID) as file:  # type: ignore[attr-defined]
-        await file.connection.run(lambda db: db.execute("UPDATE conversation SET forgotten = 1"))
+        await file.connection.run(commits.write_forgotten)
     with pytest.raises(UnknownConversation):
         await memory.info(ID)
     assert len((await memory.conversations()).conversations) == 3

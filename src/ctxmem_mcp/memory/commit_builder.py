@@ -149,7 +149,8 @@ class CommitBuilder:
             retention_days: Days to keep the conversation from now.
         """
         state, edge = self._state, self._edge
-        first = self._turns[0]
+        turns = [replace(turn, stored_at=now) for turn in self._turns]
+        first = turns[0]
         parent = self._parent_seq
         new_runs = (
             [] if parent == first.seq - 1 and parent
@@ -172,8 +173,8 @@ class CommitBuilder:
             expires=now + retention_days * 86_400,
             frontier=encode_frontier(edge.frontier),
         )
-        commit = Commit(state, self._turns, self._pieces, self._closings, new_runs)
-        return Built(commit, edge, self._turns)
+        commit = Commit(state, turns, self._pieces, self._closings, new_runs)
+        return Built(commit, edge, turns)
 
     def _title(self, edge: Edge) -> str:
         """Returns the conversation's title: the topic of its closed sections, if they have only one, else its first

@@ -365,6 +365,14 @@ class Store(Protocol):
         """Returns the vectors of these pieces, in one batched read. Pieces without one are left out."""
         ...
 
+    async def extra(self, conversation_id: str, key: str) -> bytes | None:
+        """Returns what `set_extra` stored under the key; None if there is nothing."""
+        ...
+
+    async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
+        """Stores a small fact about the conversation under a key, in place of the one before; None removes it."""
+        ...
+
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         """Returns where each term occurs. Terms that occur nowhere are left out.
 

@@ -36,6 +36,7 @@ class _Conversation:
     closings: list[tuple[int, Node]] = field(default_factory=list)
     summaries: dict[bytes, dict[str, Summary]] = field(default_factory=dict)
     calls: dict[int, ModelCall] = field(default_factory=dict)
+    extra: dict[str, bytes] = field(default_factory=dict)
 
     def apply(self, commit: Commit) -> None:
         for turn in commit.turns:
@@ -178,6 +179,15 @@ class InMemoryStore:
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
         vectors = self._get(conversation_id).vectors
         return {i: vectors[i] for i in ids if i in vectors}
+
+    async def extra(self, conversation_id: str, key: str) -> bytes | None:
+        return self._get(conversation_id).extra.get(key)
+
+    async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
+        extra = self._get_live(conversation_id, now).extra
+        extra.pop(key, None)
+        if value is not None:
+            extra[key] = value
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         index, found = self._get(conversation_id).terms, dict[str, TermHits]()

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import ROLES, Highlight, Node, Summary, Turn
-from ctxmem_mcp.stores.base import Closing, Commit, State, StoredPiece
+from ctxmem_mcp.errors import BrokenHistory, HeadMoved, UnknownConversation, UnknownNode
+from ctxmem_mcp.models import ROLES, Highlight, Node, Summary
+from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
+from ctxmem_mcp.stores.sqlite.checksums import (
+    CONVERSATION_COLUMNS,
+    blob_checksum,
+    mismatch,
+    piece_checksum,
+    row_checksum,
+)
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import transaction
 
@@ -28,10 +36,67 @@ STATE_COLUMNS = (
     "version", "head", "next_seq", "next_piece", "turns", "tokens", "words", "nodes", "title", "space", "salt",
     "encoding", "retention_days", "created", "updated", "expires", "frontier",
 )  # fmt: skip
-_INSERT_STATE = (
-    f"INSERT INTO conversation (one, id, {', '.join(STATE_COLUMNS)}) VALUES (1, ?{', ?' * len(STATE_COLUMNS)})"
+# SQLite returns floats for these, whatever was stored.
+_TIMES = frozenset({"created", "updated", "expires"})
+_SELECT_STATE = f"SELECT {CONVERSATION_COLUMNS}, checksum FROM conversation"
+_INSERT_STATE = f"INSERT INTO conversation VALUES (1, {', '.join('?' * 22)})"
+_UPDATE_STATE = (
+    f"UPDATE conversation SET {', '.join(f'{column} = ?' for column in STATE_COLUMNS)}, "
+    "text_bytes = ?, forgotten = ?, runs = ?, checksum = ?"
 )
-_UPDATE_STATE = f"UPDATE conversation SET {', '.join(f'{column} = ?' for column in STATE_COLUMNS)}, text_bytes = ?"
+
+
+class ConversationRow(NamedTuple):
+    """The values of CONVERSATION_COLUMNS, and their checksum."""
+
+    id: str
+    version: int
+    head: int
+    next_seq: int
+    next_piece: int
+    turns: int
+    tokens: int
+    words: int
+    nodes: int
+    title: str
+    space: str | None
+    salt: bytes
+    encoding: str
+    retention_days: int
+    created: float
+    updated: float
+    expires: float
+    frontier: bytes
+    text_bytes: int
+    forgotten: int
+    runs: int
+    checksum: int
+
+    @property
+    def is_sound(self) -> bool:
+        return row_checksum(self[:-1]) == self.checksum
+
+
+def read_conversation(db: sqlite3.Connection) -> ConversationRow | None:
+    """Returns the conversation's row; None if the file holds no conversation yet.
+
+    Raises:
+        BrokenHistory: The row does not match its checksum.
+    """
+    row = db.execute(_SELECT_STATE).fetchone()
+    if row is None:
+        return None
+    found = ConversationRow._make(row)
+    if not found.is_sound:
+        raise mismatch("the conversation's own row")
+    return found
+
+
+def write_forgotten(db: sqlite3.Connection) -> None:
+    """Marks the conversation as forgotten, whatever its checksum."""
+    for row in db.execute(_SELECT_STATE).fetchall():
+        forgotten = ConversationRow._make(row)._replace(forgotten=1)
+        db.execute("UPDATE conversation SET forgotten = 1, checksum = ?", (row_checksum(forgotten[:-1]),))
 
 
 def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, now: float) -> None:
@@ -39,66 +104,77 @@ def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, 
     state = commit.state
     try:
         with transaction(db):
-            row = db.execute("SELECT version, forgotten, expires, text_bytes, created FROM conversation").fetchone()
-            if row is not None and (row[1] or row[2] <= now):
+            row = read_conversation(db)
+            if row is not None and (row.forgotten or row.expires <= now):
                 raise HeadMoved(state.conversation_id)
-            if (row[0] if row else 0) != state.version - 1 or (row and row[4] != state.created):
+            if (row.version if row else 0) != state.version - 1 or (row and row.created != state.created):
                 raise HeadMoved(state.conversation_id)
-            text_bytes = row[3] if row else 0
-            if row is None:
-                db.execute(_INSERT_STATE, (state.conversation_id, *_state_values(state)))
+            text_bytes = row.text_bytes if row else 0
             if commit.turns:
                 compression.use_dictionary(db, text_bytes)
-            text_bytes += _write_turns(db, commit.turns, commit.pieces, compression)
+            text_bytes += _write_turns(db, commit, compression)
             _write_pieces(db, commit.pieces)
             _write_closings(db, commit.closings, compression, now)
-            for run in commit.runs:
-                row = (run.first_seq, run.parent_seq, run.first_index, run.first_piece)
-                db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", row)
-            db.execute(_UPDATE_STATE, (*_state_values(state), text_bytes))
+            _write_runs(db, commit.runs)
+            _write_state(db, state, text_bytes, exists=row is not None)
     except BaseException:
         compression.forget_dictionaries()
         raise
 
 
-def _state_values(state: State) -> tuple[object, ...]:
-    return tuple(getattr(state, column) for column in STATE_COLUMNS)
+def _write_state(db: sqlite3.Connection, state: State, text_bytes: int, *, exists: bool) -> None:
+    columns = (
+        float(value) if column in _TIMES else value
+        for column, value in ((column, getattr(state, column)) for column in STATE_COLUMNS)
+    )
+    values = (*columns, text_bytes, 0, len(state.runs))
+    checksum = row_checksum((state.conversation_id, *values))
+    if exists:
+        db.execute(_UPDATE_STATE, (*values, checksum))
+    else:
+        db.execute(_INSERT_STATE, (state.conversation_id, *values, checksum))
 
 
-def _write_turns(
-    db: sqlite3.Connection, turns: Sequence[Turn], pieces: Sequence[StoredPiece], compression: TextCompression
-) -> int:
+def _write_runs(db: sqlite3.Connection, runs: Sequence[Run]) -> None:
+    rows = [(run.first_seq, run.parent_seq, run.first_index, run.first_piece) for run in runs]
+    db.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", [(*row, row_checksum(row)) for row in rows])
+
+
+def _write_turns(db: sqlite3.Connection, commit: Commit, compression: TextCompression) -> int:
     """Returns the number of bytes of text, before compression."""
     piece_ids: dict[int, list[int]] = {}
-    for stored in pieces:
+    for stored in commit.pieces:
         piece_ids.setdefault(stored.piece.seq, []).append(stored.piece.id)
     rows, size = [], 0
-    for turn in turns:
-        codec, body = compression.compress(turn.content)
+    for turn in commit.turns:
+        codec, body_checksum, body = compression.compress(turn.content)
         size += len(turn.content.encode())
         ids = piece_ids[turn.seq]
-        rows.append(
-            (turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, ids[0], len(ids), turn.name,
-             turn.said_at, turn.call_id, codec, body)
+        row = (
+            turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, ids[0], len(ids), turn.name,
+            turn.said_at, turn.call_id, 0, None, float(turn.stored_at), codec, body_checksum,
         )  # fmt: skip
-    db.executemany("INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        rows.append((*row, row_checksum(row), body))
+    db.executemany(f"INSERT INTO turns VALUES ({', '.join('?' * 17)})", rows)
     return size
 
 
 def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None:
-    rows = [
-        (p.id, p.seq, p.index, p.start, p.stop, p.tokens, p.words, int(p.flags), p.leaf, p.sitting)
-        for p in (stored.piece for stored in pieces)
-    ]
-    db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    rows = []
+    for p in (stored.piece for stored in pieces):
+        row = (p.id, p.seq, p.index, p.start, p.stop, p.tokens, p.words, int(p.flags), p.leaf, p.sitting)
+        rows.append((*row, piece_checksum((*row, ROLE_NUMBER[p.role], p.name, p.said_at))))
+    db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     if vectors := [(stored.piece.id, stored.vector) for stored in pieces if stored.vector]:
-        db.executemany("INSERT INTO vectors VALUES (?, ?)", vectors)
+        db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", [(i, blob_checksum(i, v), v) for i, v in vectors])
     words = [(stored.piece.id, encode_terms(stored.terms)) for stored in pieces]
     if not words:
         return
     (first,) = db.execute("SELECT coalesce(min(id), ?) FROM waiting", (words[0][0],)).fetchone()
     if words[-1][0] - first < WAITING_MAX:
-        db.executemany("INSERT INTO waiting VALUES (?, ?)", words)
+        db.executemany(
+            "INSERT INTO waiting VALUES (?, ?, ?)", [(i, blob_checksum(i, text.encode()), text) for i, text in words]
+        )
         return
     db.execute("INSERT INTO terms (rowid, words) SELECT id, words FROM waiting ORDER BY id")
     db.execute("DELETE FROM waiting")
@@ -126,19 +202,27 @@ def _write_closings(
         node = closing.node
         row = db.execute("SELECT node FROM nodes WHERE digest = ?", (node.digest,)).fetchone()
         number = row[0] if row else _write_node(db, node, closing.summary, compression, now)
-        db.execute("INSERT INTO closings VALUES (?, ?, ?)", (closing.closer, node.level, number))
+        row = (closing.closer, node.level, number)
+        db.execute("INSERT INTO closings VALUES (?, ?, ?, ?)", (*row, row_checksum(row)))
 
 
 def _write_node(db: sqlite3.Connection, node: Node, summary: Summary, compression: TextCompression, now: float) -> int:
     """Returns the node's number in this file."""
-    number = db.execute(
-        "INSERT INTO nodes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
-        (node.digest, node.level, node.first, node.last, node.tokens, node.strength, b"".join(node.children)),
-    ).lastrowid
-    assert number is not None
-    codec, body = compression.compress(serialize_summary(summary))
-    db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (number, summary.author, now, codec, body))
+    number: int
+    (number,) = db.execute("SELECT coalesce(max(node), 0) + 1 FROM nodes").fetchone()
+    row = (number, node.digest, node.level, node.first, node.last, node.tokens, node.strength, b"".join(node.children))
+    db.execute("INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(row)))
+    _write_summary(db, number, summary, compression, now)
     return number
+
+
+def _write_summary(
+    db: sqlite3.Connection, node: int, summary: Summary, compression: TextCompression, now: float
+) -> None:
+    (place,) = db.execute("SELECT coalesce(max(place), 0) + 1 FROM summaries").fetchone()
+    codec, body_checksum, body = compression.compress(serialize_summary(summary))
+    row = (place, node, summary.author, float(now), codec, body_checksum)
+    db.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_checksum(row), body))
 
 
 def add_summary(
@@ -153,6 +237,20 @@ def add_summary(
         insert_summary(db, node_number(db, conversation_id, digest, now), summary, compression, now)
 
 
+def set_extra(conversation_id: str, key: str, value: bytes | None, now: float, db: sqlite3.Connection) -> None:
+    with transaction(db):
+        _require_live(db, conversation_id, now)
+        db.execute("DELETE FROM extra WHERE key = ?", (key,))
+        if value is not None:
+            db.execute("INSERT INTO extra VALUES (?, ?, ?)", (key, blob_checksum(key, value), value))
+
+
+def _require_live(db: sqlite3.Connection, conversation_id: str, now: float) -> None:
+    row = read_conversation(db)
+    if row is None or row.forgotten or row.expires <= now:
+        raise UnknownConversation(conversation_id)
+
+
 def node_number(db: sqlite3.Connection, conversation_id: str, digest: bytes, now: float) -> int:
     """Returns a node's number in this file.
 
@@ -160,9 +258,7 @@ def node_number(db: sqlite3.Connection, conversation_id: str, digest: bytes, now
         UnknownConversation: The conversation has expired or was forgotten.
         UnknownNode: It has no such node.
     """
-    row = db.execute("SELECT forgotten, expires FROM conversation").fetchone()
-    if row is None or row[0] or row[1] <= now:
-        raise UnknownConversation(conversation_id)
+    _require_live(db, conversation_id, now)
     found = db.execute("SELECT node FROM nodes WHERE digest = ?", (digest,)).fetchone()
     if found is None:
         raise UnknownNode(digest.hex(), conversation_id)
@@ -175,9 +271,8 @@ def insert_summary(
 ) -> None:
     """Adds a summary, or replaces the one by the same author. Call it inside a transaction."""
     compression.use_dictionary(db)
-    codec, body = compression.compress(serialize_summary(summary))
     db.execute("DELETE FROM summaries WHERE node = ? AND author = ?", (node, summary.author))
-    db.execute("INSERT INTO summaries VALUES (NULL, ?, ?, ?, ?, ?)", (node, summary.author, now, codec, body))
+    _write_summary(db, node, summary, compression, now)
 
 
 def serialize_summary(summary: Summary) -> str:
@@ -191,5 +286,18 @@ def serialize_summary(summary: Summary) -> str:
 
 
 def parse_summary(author: str, text: str) -> Summary:
-    title, highlights, identifiers, open_for = json.loads(text)
-    return Summary(author, title, tuple(Highlight(*h) for h in highlights), tuple(identifiers), open_for)
+    """Raises BrokenHistory if the text is not what serialize_summary wrote."""
+    try:
+        title, highlights, identifiers, open_for = json.loads(text)
+        summary = Summary(author, title, tuple(Highlight(*h) for h in highlights), tuple(identifiers), open_for)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BrokenHistory(f"A summary has the wrong shape ({type(error).__name__}).") from error
+    strings = [
+        title,
+        open_for,
+        *summary.identifiers,
+        *(t for h in summary.highlights for t in (h.kind, h.role, h.text)),
+    ]
+    if not all(isinstance(s, str) for s in strings) or not all(type(h.index) is int for h in summary.highlights):
+        raise BrokenHistory("A summary has the wrong shape.")
+    return summary

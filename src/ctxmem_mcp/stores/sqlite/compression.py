@@ -8,10 +8,12 @@ trained on everything so far. A text is always decompressed with the dictionary 
 from __future__ import annotations
 
 import sqlite3
+from binascii import crc32
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ctxmem_mcp.errors import BrokenHistory
+from ctxmem_mcp.stores.sqlite.checksums import blob_checksum, is_sound_blob, mismatch
 
 if TYPE_CHECKING:
     import zstandard
@@ -26,6 +28,8 @@ LEVELS = (3, 3, 9)
 # Shorter texts gain nothing without a dictionary.
 COMPRESSED_BYTES_MIN = 64
 SAMPLE_BYTES = 1_000
+# Each dictionary is in both, because many texts are lost with it.
+DICTIONARY_TABLES = ("dictionaries", "dictionary_copies")
 
 
 class TextCompression:
@@ -38,36 +42,50 @@ class TextCompression:
         self._newest = 0
         # By dictionary number; 0 means no dictionary.
         self._dictionaries: dict[int, bytes] = {}
+        self._checksums: dict[int, int] = {0: 0}
         self._compressors: dict[int, zstandard.ZstdCompressor] = {}
         self._decompressors: dict[int, zstandard.ZstdDecompressor] = {}
 
-    def compress(self, text: str) -> tuple[int, bytes]:
-        """Returns (codec, body)."""
+    def compress(self, text: str) -> tuple[int, int, bytes]:
+        """Returns (codec, body_checksum, body). The checksum covers the dictionary too."""
         raw = text.encode()
         if not self._newest and len(raw) < COMPRESSED_BYTES_MIN:
-            return RAW, raw
+            return RAW, crc32(raw), raw
         packed = self._compressor(self._newest).compress(raw)
-        return (ZSTD + self._newest, packed) if len(packed) < len(raw) else (RAW, raw)
+        if len(packed) < len(raw):
+            return ZSTD + self._newest, crc32(packed, self._checksums[self._newest]), packed
+        return RAW, crc32(raw), raw
 
-    def decompress(self, db: sqlite3.Connection, codec: int, body: bytes) -> str:
-        """Returns the text. Raises BrokenHistory if the body or its dictionary is damaged."""
+    def decompress(self, db: sqlite3.Connection, codec: int, checksum: int, body: bytes, name: str) -> str:
+        """Checks a body and returns its text.
+
+        Args:
+            name: What it is the text of, for the error's message.
+
+        Raises:
+            BrokenHistory: The body or its dictionary is damaged.
+        """
         try:
-            return self._decompress_bytes(db, codec, body).decode()
+            return self._decompress_bytes(db, codec, checksum, body, name).decode()
         except UnicodeDecodeError as error:
-            raise _damaged_text(error) from error
+            raise _damaged_text(name, error) from error
 
-    def _decompress_bytes(self, db: sqlite3.Connection, codec: int, body: bytes) -> bytes:
+    def _decompress_bytes(self, db: sqlite3.Connection, codec: int, checksum: int, body: bytes, name: str) -> bytes:
+        number = max(0, codec - ZSTD)
+        if number not in self._checksums:
+            self._load_dictionaries(db)
+            if number not in self._checksums:
+                raise BrokenHistory(f"Dictionary number {number}, which the text of {name} needs, is lost.")
+        if not isinstance(body, bytes) or crc32(body, self._checksums[number]) != checksum:
+            raise mismatch(f"the text of {name}")
         if codec == RAW:
             return body
         import zstandard
 
-        number = codec - ZSTD
         try:
-            if number and number not in self._dictionaries:
-                self._load_dictionaries(db)
             return self._decompressor(number).decompress(body)
-        except (zstandard.ZstdError, KeyError, TypeError) as error:  # its bytes, its dictionary, their types
-            raise _damaged_text(error) from error
+        except (zstandard.ZstdError, MemoryError) as error:
+            raise _damaged_text(name, error) from error
 
     def use_dictionary(self, db: sqlite3.Connection, text_bytes: int = 0) -> None:
         """Compresses with the file's newest dictionary from here on.
@@ -83,8 +101,11 @@ class TextCompression:
         due = sum(text_bytes >= enough for enough in DICTIONARY_AT_BYTES)
         if due > self._newest:
             dictionary = _first_bytes(self._texts(db)) if due == 1 else _train(self._texts(db))
-            db.execute("INSERT INTO dictionaries VALUES (?, ?)", (due, self._compressor(0).compress(dictionary)))
-            self._dictionaries[due] = dictionary
+            packed = self._compressor(0).compress(dictionary)
+            checksum = blob_checksum(due, packed)
+            for table in DICTIONARY_TABLES:
+                db.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (due, checksum, packed))
+            self._dictionaries[due], self._checksums[due] = dictionary, checksum
             self._newest = due
             self._compressors.clear()  # nothing is compressed with an older one again
 
@@ -93,19 +114,27 @@ class TextCompression:
         self._newest = 0
         for by_number in (self._dictionaries, self._compressors, self._decompressors):
             by_number.clear()
+        self._checksums = {0: 0}
 
     def _load_dictionaries(self, db: sqlite3.Connection) -> None:
-        for number, packed in db.execute("SELECT number, body FROM dictionaries WHERE number > ?", (self._newest,)):
-            self._dictionaries[number] = self._decompressor(0).decompress(packed)
-            self._newest = max(self._newest, number)
+        """Loads those that are newer than the newest one loaded, each from whichever of its two rows is sound."""
+        for number, checksum, packed in read_dictionaries(db, self._newest):
+            if number not in self._checksums:
+                self._dictionaries[number] = self._decompressor(0).decompress(packed)
+                self._checksums[number] = checksum
+        self._newest = max(self._checksums)
 
     def _texts(self, db: sqlite3.Connection) -> Iterator[bytes]:
         for table in ("turns ORDER BY seq", "summaries ORDER BY place"):
             size = 0
-            for codec, body in db.execute(f"SELECT codec, body FROM {table}"):
-                text = self.decompress(db, codec, body).encode()[: DICTIONARY_BYTES // 4]
-                size += len(text)
-                yield text
+            for codec, checksum, body in db.execute(f"SELECT codec, body_checksum, body FROM {table}"):
+                try:
+                    text = self.decompress(db, codec, checksum, body, "a row")
+                except BrokenHistory:  # a dictionary is made of the others
+                    continue
+                raw = text.encode()[: DICTIONARY_BYTES // 4]
+                size += len(raw)
+                yield raw
                 if size > DICTIONARY_AT_BYTES[-1]:
                     break
 
@@ -134,11 +163,21 @@ class TextCompression:
         return decompressor
 
 
-def _damaged_text(error: Exception) -> BrokenHistory:
-    return BrokenHistory(
-        f"A text in the file is damaged ({error}).",
-        "Run ctxmem-mcp verify to see which, or restore the file from a backup.",
-    )
+def read_dictionaries(db: sqlite3.Connection, above: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """Yields (number, checksum, compressed dictionary) of the sound rows in both tables with numbers over `above`."""
+    for table in DICTIONARY_TABLES:
+        try:
+            for row in db.execute(f"SELECT number, checksum, body FROM {table} WHERE number > ?", (above,)):
+                if is_sound_blob(*row):
+                    yield row
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # a damaged page: the other table has other pages
+            continue
+
+
+def _damaged_text(name: str, error: Exception) -> BrokenHistory:
+    return BrokenHistory(f"The text of {name} can't be decompressed ({type(error).__name__}: {error}).")
 
 
 def _first_bytes(texts: Iterator[bytes]) -> bytes:

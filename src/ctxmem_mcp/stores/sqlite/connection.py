@@ -24,6 +24,8 @@ Durability = Literal["full", "normal"]
 BUSY_SECONDS = 30
 # The write-ahead log is truncated to this after a checkpoint, so that a burst leaves no big file behind.
 WAL_BYTES_MAX = 1 << 20
+# In the messages of SQLite's operational errors that are not about the file's content.
+_ENVIRONMENT = ("unable to open", "disk I/O", "readonly", "interrupted", "out of memory", "too many", "transaction")
 
 
 class Connection(aiosqlite.Connection):
@@ -64,12 +66,20 @@ def translate_error(error: sqlite3.Error) -> CtxmemError:
         return StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
     if "locked" in message or "busy" in message:
         return StoreUnavailable(f"Another process held the file for over {BUSY_SECONDS} s.", "Try again.")
-    if "malformed" in message or "not a database" in message:
-        return BrokenHistory(
-            f"The file is damaged ({message}).", "Run ctxmem-mcp verify to see what is damaged, or restore a backup."
-        )
+    if _is_damage(error, message):
+        what = "a text is not valid UTF-8" if "decode" in message else message  # SQLite would quote the text
+        return BrokenHistory(f"The file is damaged ({what}).", "Restore it from a backup.")
     return StoreUnavailable(
         f"SQLite failed: {message}.", "Check that the data directory exists, is writable and has free space."
+    )
+
+
+def _is_damage(error: sqlite3.Error, message: str) -> bool:
+    """Whether the error is about the file's content. A damaged schema or header has many messages."""
+    if isinstance(error, sqlite3.OperationalError):
+        return not any(words in message for words in _ENVIRONMENT)
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.ProgrammingError | sqlite3.NotSupportedError
     )
 
 

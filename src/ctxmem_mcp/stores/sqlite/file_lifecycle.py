@@ -14,14 +14,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ctxmem_mcp.errors import StoreUnavailable
+from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
 from ctxmem_mcp.models import Receipt
 from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, with_side_files
+from ctxmem_mcp.stores.sqlite.commits import read_conversation, write_forgotten
 from ctxmem_mcp.stores.sqlite.connection import open_database, open_plain, transaction
 from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
-_WIPED_TABLES = frozenset("turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors".split())
+_WIPED_TABLES = frozenset(
+    "turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors dictionary_copies "
+    "extra".split()
+)
 # The suffix of a file that is still being created.
 UNFINISHED_SUFFIX = ".new"
 # A write-ahead log without its database is an orphan once it is this old.
@@ -29,8 +33,8 @@ ORPHAN_SECONDS = 3_600
 # Marks a file that never got its first turn as forgotten, for a process that is about to write it.
 _TOMBSTONE = """
 INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
-    encoding, retention_days, created, updated, expires, frontier, forgotten)
-VALUES (1, '', 0, 0, 1, 1, 0, 0, 0, 0, '', x'', '', 1, 0, 0, 0, x'', 1)
+    encoding, retention_days, created, updated, expires, frontier, runs, checksum)
+VALUES (1, '', 0, 0, 1, 1, 0, 0, 0, 0, '', x'', '', 1, 0, 0, 0, x'', 0, 0)
 """
 
 
@@ -87,23 +91,33 @@ def _mark_forgotten(path: Path, now: float | None, remove_empty: bool) -> tuple[
     file = open_checked(path, partial(open_plain, path))
     try:
         with transaction(file):
-            row = file.execute("SELECT expires, forgotten, turns FROM conversation").fetchone()
+            row = file.execute("SELECT forgotten, turns FROM conversation").fetchone()
             if row is None:
                 if remove_empty:
                     file.execute(_TOMBSTONE)
+                    write_forgotten(file)
                 return (0, 0) if remove_empty else None
-            if row[1]:
-                return (0, 0)
-            if now is not None and row[0] > now:
+            if now is not None and not _has_ended(file, now):
                 return None
+            if row[0]:
+                return (0, 0)
             nodes = 0
             with contextlib.suppress(sqlite3.DatabaseError):  # it is removed although its nodes are damaged
                 (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
-            file.execute("UPDATE conversation SET forgotten = 1")
-            return (row[2], nodes)
+            write_forgotten(file)
+            return (row[1] if isinstance(row[1], int) else 0, nodes)
     finally:
         file.close()
         release(path)
+
+
+def _has_ended(file: sqlite3.Connection, now: float) -> bool:
+    """Whether the conversation has expired or was forgotten. Its row is checked: one changed bit must not delete it."""
+    try:
+        row = read_conversation(file)
+    except BrokenHistory as error:
+        raise sqlite3.DatabaseError(error.message) from error
+    return row is not None and (bool(row.forgotten) or row.expires <= now)
 
 
 def _unlink(file: Path, path: Path) -> None:

@@ -11,7 +11,18 @@ from typing import Any
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import DIGEST_BYTES, ROLES, Node, Piece, Role, Summary, Turn
 from ctxmem_mcp.stores.base import Run, State, TermHits
-from ctxmem_mcp.stores.sqlite.commits import STATE_COLUMNS, encode_term, parse_summary
+from ctxmem_mcp.stores.sqlite.checksums import (
+    NODE_COLUMNS,
+    PIECE_COLUMNS,
+    RUN_COLUMNS,
+    SUMMARY_COLUMNS,
+    TURN_COLUMNS,
+    check_piece,
+    check_row,
+    is_sound_blob,
+    mismatch,
+)
+from ctxmem_mcp.stores.sqlite.commits import STATE_COLUMNS, encode_term, parse_summary, read_conversation
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import snapshot
 
@@ -20,12 +31,12 @@ SUMMARIES_CACHED_MAX = 3_000
 # SQLite takes up to 32,766 parameters; few different sizes keep its statement cache small.
 _BATCH_SIZES = (1, 8, 64, 512)
 
-_TURN = "seq, at_index, digest, role, name, said_at, call_id, tokens"
-_PIECE = (
-    "SELECT p.id, p.seq, p.at_index, p.start, p.stop, p.tokens, p.words, p.flags, p.leaf, p.session, "
-    "t.role, t.name, t.said_at FROM pieces p JOIN turns t USING (seq)"
+_PIECE = f"SELECT {PIECE_COLUMNS}, p.checksum FROM pieces p JOIN turns t USING (seq)"
+_NODE = ", ".join(f"n.{column}" for column in NODE_COLUMNS.split(", "))
+_SUMMARY = ", ".join(f"s.{column}" for column in SUMMARY_COLUMNS.split(", "))
+_CLOSINGS = (
+    f"SELECT c.closer, c.level, c.node, c.checksum, {_NODE}, n.checksum FROM nodes n JOIN closings c USING (node)"
 )
-_NODE = "n.digest, n.level, n.first, n.last, n.tokens, n.strength, n.children"
 
 
 def _batches(values: Sequence[object]) -> Iterator[tuple[str, list[object]]]:
@@ -50,78 +61,89 @@ def _conditions(column: str, ids: Sequence[int]) -> Iterator[tuple[str, list[obj
 def state(db: sqlite3.Connection, conversation_id: str, now: float) -> State | None:
     """The conversation's state; None if it is forgotten, has expired or has no first turn yet."""
     with snapshot(db):  # another process may begin a branch between the two reads
-        row = db.execute(f"SELECT forgotten, {', '.join(STATE_COLUMNS)} FROM conversation").fetchone()
-        if row is None or row[0]:
+        row = read_conversation(db)
+        if row is None or row.forgotten or row.expires <= now:
             return None
-        values = dict(zip(STATE_COLUMNS, row[1:], strict=True))
-        if values["expires"] <= now:
-            return None
-        return State(conversation_id, runs=runs(db), **values)
+        return State(conversation_id, runs=runs(db, row.runs), **{name: getattr(row, name) for name in STATE_COLUMNS})
 
 
-def runs(db: sqlite3.Connection) -> tuple[Run, ...]:
-    rows = db.execute("SELECT first_seq, parent_seq, first_index, first_piece FROM runs ORDER BY first_seq")
-    found = tuple(Run(*row) for row in rows)
+def runs(db: sqlite3.Connection, count: int) -> tuple[Run, ...]:
+    found: list[Run] = []
+    for row in db.execute(f"SELECT {RUN_COLUMNS}, checksum FROM runs ORDER BY first_seq"):
+        check_row(row[:-1], row[-1], f"run number {row[0]}")
+        found.append(Run(*row[:-1]))
+    if len(found) != count:
+        raise BrokenHistory(f"{count} runs of turns were stored, {len(found)} are there.")
     # Following such runs back to the first turn would never end.
     if any(run.parent_seq >= run.first_seq or found[0].first_seq != 1 for run in found):
-        raise BrokenHistory("The file is damaged: its branches lead nowhere.", "Restore it from a backup.")
-    return found
+        raise BrokenHistory("The runs of turns lead nowhere.")
+    return tuple(found)
 
 
 def turns(db: sqlite3.Connection, seqs: Sequence[int], compression: TextCompression, metadata_only: bool) -> list[Turn]:
     found: dict[int, Turn] = {}
-    columns = _TURN if metadata_only else f"{_TURN}, codec, body"
+    columns = f"{TURN_COLUMNS}, checksum{'' if metadata_only else ', body'}"
     for condition, batch in _conditions("seq", seqs):
         for row in db.execute(f"SELECT {columns} FROM turns WHERE {condition}", batch):
-            seq, index, digest, role, name, said_at, call_id, tokens = row[:8]
-            content = "" if metadata_only else compression.decompress(db, row[8], row[9])
-            found[seq] = Turn(seq, index, digest, _role(role), content, name, said_at, call_id, tokens)
+            found[row[0]] = _turn(db, row, compression)
     return [found[seq] for seq in seqs if seq in found]
 
 
-def _role(number: int) -> Role:
+def _turn(db: sqlite3.Connection, row: Sequence[Any], compression: TextCompression) -> Turn:
+    """row: TURN_COLUMNS, their checksum, and the body unless only metadata is read."""
+    name = f"turn number {row[0]}"
+    check_row(row[:15], row[15], name)
+    seq, index, digest, role, tokens, _, _, speaker, said_at, call_id, _, _, stored_at, codec, checksum, _, *body = row
+    content = compression.decompress(db, codec, checksum, body[0], name) if body else ""
+    return Turn(seq, index, digest, _role(role, name), content, speaker, said_at, call_id, tokens, stored_at)
+
+
+def _role(number: int, name: str) -> Role:
     try:
         return ROLES[number]
     except (IndexError, TypeError):
-        raise BrokenHistory("The file is damaged: a turn has no role.", "Restore it from a backup.") from None
+        raise BrokenHistory(f"{name.capitalize()} has no role.") from None
 
 
 def digests(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[bytes]:
+    if first_seq == last_seq:
+        # A single one is not compared with what it should be, as those of a range are, but taken as it is.
+        return [turn.digest for turn in turns(db, [first_seq], TextCompression(), metadata_only=True)]
     rows = db.execute("SELECT digest FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq", (first_seq, last_seq))
     return [row[0] for row in rows]
 
 
-def _node(row: Sequence[object]) -> Node:
-    digest, level, first, last, tokens, strength, joined = row
-    assert isinstance(joined, bytes)
+def _node(row: Sequence[Any]) -> Node:
+    """row: NODE_COLUMNS and their checksum."""
+    check_row(row[:-1], row[-1], f"node number {row[0]}")
+    _, digest, level, first, last, tokens, strength, joined, _ = row
     children = tuple(joined[i : i + DIGEST_BYTES] for i in range(0, len(joined), DIGEST_BYTES))
-    return Node(digest, level, first, last, tokens, strength, children)  # type: ignore[arg-type]
+    return Node(digest, level, first, last, tokens, strength, children)
 
 
 def nodes(db: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, Node]:
     found: dict[bytes, Node] = {}
     for marks, batch in _batches(digests):
-        for row in db.execute(f"SELECT {_NODE} FROM nodes n WHERE n.digest IN ({marks})", batch):
-            found[row[0]] = _node(row)
+        for row in db.execute(f"SELECT {NODE_COLUMNS}, checksum FROM nodes WHERE digest IN ({marks})", batch):
+            node = _node(row)
+            found[node.digest] = node
     return {digest: found[digest] for digest in digests if digest in found}
 
 
+def _closing(row: Sequence[Any]) -> tuple[int, Node]:
+    """row: closer, level, node and their checksum, then NODE_COLUMNS and their checksum."""
+    check_row(row[:3], row[3], f"the closing of level {row[1]} by turn number {row[0]}")
+    return row[0], _node(row[4:])
+
+
 def closings(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-    rows = db.execute(
-        f"SELECT c.closer, {_NODE} FROM closings c JOIN nodes n USING (node) "
-        "WHERE c.closer BETWEEN ? AND ? ORDER BY c.closer, c.level",
-        (first_seq, last_seq),
-    )
-    return [(row[0], _node(row[1:])) for row in rows]
+    rows = db.execute(f"{_CLOSINGS} WHERE c.closer BETWEEN ? AND ? ORDER BY c.closer, c.level", (first_seq, last_seq))
+    return [_closing(row) for row in rows]
 
 
 def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int, Node]]:
-    rows = db.execute(
-        f"SELECT c.closer, {_NODE} FROM nodes n JOIN closings c USING (node) "
-        "WHERE n.first = ? AND n.last = ? ORDER BY c.closer",
-        (first, last),
-    )
-    return [(row[0], _node(row[1:])) for row in rows]
+    rows = db.execute(f"{_CLOSINGS} WHERE n.first = ? AND n.last = ? ORDER BY c.closer", (first, last))
+    return [_closing(row) for row in rows]
 
 
 class _NodeSummaries:
@@ -185,17 +207,23 @@ def summaries(
     cache.refresh(db)
     for marks, batch in _batches([digest for digest in dict.fromkeys(digests) if digest not in cache]):
         rows = db.execute(
-            "SELECT place, digest, author, codec, body FROM nodes JOIN summaries USING (node) "
-            f"WHERE digest IN ({marks})",
+            f"SELECT n.digest, {_SUMMARY}, s.checksum, s.body FROM nodes n JOIN summaries s USING (node) "
+            f"WHERE n.digest IN ({marks})",
             batch,
         )
-        for place, digest, author, codec, body in rows:
-            cache.setdefault(digest, _NodeSummaries()).add(place, author, compression.decompress(db, codec, body))
+        for digest, *row, checksum, body in rows:
+            name = f"summary number {row[0]}"
+            check_row(row, checksum, name)
+            place, _, author, _, codec, body_checksum = row
+            text = compression.decompress(db, codec, body_checksum, body, name)
+            cache.setdefault(digest, _NodeSummaries()).add(place, author, text)
     return LazySummaries({digest: cache[digest] for digest in digests if digest in cache})
 
 
 def _piece(row: Sequence[Any]) -> Piece:
-    return Piece._make((*row[:10], _role(row[10]), *row[11:]))
+    """row: PIECE_COLUMNS and their checksum."""
+    check_piece(row, row[13])
+    return Piece._make((*row[:10], _role(row[10], f"turn number {row[1]}"), *row[11:13]))
 
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
@@ -208,18 +236,35 @@ def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
 def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Piece]]:
     found: dict[int, list[Piece]] = {}
     for marks, batch in _batches(seqs):
-        spans = db.execute(f"SELECT seq, first_piece, pieces FROM turns WHERE seq IN ({marks})", batch).fetchall()
-        for seq, first, count in spans:
+        spans = db.execute(f"SELECT {TURN_COLUMNS}, checksum FROM turns WHERE seq IN ({marks})", batch).fetchall()
+        for row in spans:
+            check_row(row[:-1], row[-1], f"turn number {row[0]}")
+            seq, first, count = row[0], row[5], row[6]
             rows = db.execute(f"{_PIECE} WHERE p.id BETWEEN ? AND ? ORDER BY p.id", (first, first + count - 1))
-            found[seq] = [_piece(row) for row in rows]
+            found[seq] = [_piece(piece) for piece in rows]
+            if [piece.seq for piece in found[seq]] != [seq] * count:
+                raise BrokenHistory(f"Turn number {seq} has {count} pieces, of which {len(found[seq])} are there.")
     return found
 
 
 def vectors(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     for condition, batch in _conditions("id", ids):
-        found.update(db.execute(f"SELECT id, body FROM vectors WHERE {condition}", batch))
+        for key, checksum, body in db.execute(f"SELECT id, checksum, body FROM vectors WHERE {condition}", batch):
+            if not is_sound_blob(key, checksum, body):
+                raise mismatch(f"the vector of piece number {key}")
+            found[key] = body
     return {i: found[i] for i in ids if i in found}
+
+
+def extra(db: sqlite3.Connection, key: str) -> bytes | None:
+    row = db.execute("SELECT checksum, value FROM extra WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    if not is_sound_blob(key, *row):
+        raise mismatch(f"the extra {key!r}")
+    value: bytes = row[1]
+    return value
 
 
 def term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[str, TermHits]:
@@ -229,7 +274,7 @@ def term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[st
 
 def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[str, TermHits]:
     found: dict[str, TermHits] = {}
-    waiting = [(row[0], row[1].split(" ")) for row in db.execute("SELECT id, words FROM waiting ORDER BY id")]
+    waiting = _waiting(db)
     for term in dict.fromkeys(terms):
         token = encode_term(term)
         indexed = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
@@ -247,10 +292,23 @@ def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[s
     return found
 
 
+def _waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
+    """The terms of the pieces that are not in the index yet."""
+    found: list[tuple[int, list[str]]] = []
+    for key, checksum, words in db.execute("SELECT id, checksum, words FROM waiting ORDER BY id"):
+        if not isinstance(words, str) or not is_sound_blob(key, checksum, words.encode()):
+            raise mismatch(f"the terms of piece number {key}")
+        found.append((key, words.split(" ")))
+    return found
+
+
 def _postings(db: sqlite3.Connection, token: str) -> tuple[list[int], list[int]]:
     # Reading one row with two long texts is over three times faster than reading a row per occurrence.
     docs, offsets = db.execute(
         "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
     ).fetchone()
     # Parsing them as JSON takes two thirds of the time that splitting takes.
-    return json.loads(f"[{docs}]"), json.loads(f"[{offsets}]")
+    found, places = json.loads(f"[{docs or ''}]"), json.loads(f"[{offsets or ''}]")
+    if len(found) != len(places):
+        raise BrokenHistory("The index has places without pieces.")
+    return found, places

@@ -7,14 +7,20 @@ newer format is refused before SQLite opens it, so that neither the file nor any
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ctxmem_mcp.errors import NewerFormat, StoreUnavailable
+from ctxmem_mcp.stores.sqlite import old_formats
 from ctxmem_mcp.stores.sqlite.connection import transaction
+from ctxmem_mcp.stores.sqlite.old_formats import run_script
 
 APPLICATION_ID = 0x63746D31  # "ctm1"
 
-_FIRST = """
+# The tables of format 4. A row's checksum covers its other columns; see checksums.py. Bodies come last, so that a row's
+# other columns are read without the pages that a long body fills.
+_TABLES = """
 CREATE TABLE conversation (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     id TEXT NOT NULL,
@@ -36,13 +42,16 @@ CREATE TABLE conversation (
     expires REAL NOT NULL,
     frontier BLOB NOT NULL,
     text_bytes INTEGER NOT NULL DEFAULT 0,
-    forgotten INTEGER NOT NULL DEFAULT 0
+    forgotten INTEGER NOT NULL DEFAULT 0,
+    runs INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE runs (
     first_seq INTEGER PRIMARY KEY,
     parent_seq INTEGER NOT NULL,
     first_index INTEGER NOT NULL,
-    first_piece INTEGER NOT NULL
+    first_piece INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE turns (
     seq INTEGER PRIMARY KEY,
@@ -55,7 +64,12 @@ CREATE TABLE turns (
     name TEXT,
     said_at TEXT,
     call_id TEXT,
+    flags INTEGER NOT NULL,
+    language TEXT,
+    stored_at REAL NOT NULL,
     codec INTEGER NOT NULL,
+    body_checksum INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
     body BLOB NOT NULL
 );
 CREATE TABLE pieces (
@@ -68,7 +82,8 @@ CREATE TABLE pieces (
     words INTEGER NOT NULL,
     flags INTEGER NOT NULL,
     leaf INTEGER NOT NULL,
-    session INTEGER NOT NULL
+    session INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE nodes (
     node INTEGER PRIMARY KEY,
@@ -78,13 +93,15 @@ CREATE TABLE nodes (
     last INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
     strength INTEGER NOT NULL,
-    children BLOB NOT NULL
+    children BLOB NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE INDEX nodes_over ON nodes (first, last);
 CREATE TABLE closings (
     closer INTEGER NOT NULL,
     level INTEGER NOT NULL,
     node INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (closer, level)
 ) WITHOUT ROWID;
 CREATE INDEX closings_of ON closings (node);
@@ -94,22 +111,36 @@ CREATE TABLE summaries (
     author TEXT NOT NULL,
     created REAL NOT NULL,
     codec INTEGER NOT NULL,
+    body_checksum INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
     body BLOB NOT NULL
 );
 CREATE INDEX summaries_of ON summaries (node);
 CREATE TABLE dictionaries (
     number INTEGER PRIMARY KEY,
+    checksum INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE TABLE dictionary_copies (
+    number INTEGER PRIMARY KEY,
+    checksum INTEGER NOT NULL,
     body BLOB NOT NULL
 );
 CREATE TABLE waiting (
     id INTEGER PRIMARY KEY,
+    checksum INTEGER NOT NULL,
     words TEXT NOT NULL
 );
-CREATE VIRTUAL TABLE terms USING fts5 (
-    words, content = '', columnsize = 0, detail = full, tokenize = "ascii tokenchars '=@._-/'"
+CREATE TABLE vectors (
+    id INTEGER PRIMARY KEY,
+    checksum INTEGER NOT NULL,
+    body BLOB NOT NULL
 );
-CREATE VIRTUAL TABLE terms_counted USING fts5vocab (terms, row);
-CREATE VIRTUAL TABLE terms_placed USING fts5vocab (terms, instance);
+CREATE TABLE extra (
+    key TEXT PRIMARY KEY,
+    checksum INTEGER NOT NULL,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 _MODEL_CALLS = """
@@ -124,15 +155,23 @@ CREATE TABLE model_calls (
 );
 """
 
-_VECTORS = """
-CREATE TABLE vectors (
-    id INTEGER PRIMARY KEY,
-    body BLOB NOT NULL
+# The index did not change since format 1.
+_INDEX = """
+CREATE VIRTUAL TABLE terms USING fts5 (
+    words, content = '', columnsize = 0, detail = full, tokenize = "ascii tokenchars '=@._-/'"
 );
+CREATE VIRTUAL TABLE terms_counted USING fts5vocab (terms, row);
+CREATE VIRTUAL TABLE terms_placed USING fts5vocab (terms, instance);
 """
-
-MIGRATIONS = (_FIRST, _MODEL_CALLS, _VECTORS)
+MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
+    old_formats.FIRST,
+    _MODEL_CALLS,
+    old_formats.VECTORS,
+    partial(old_formats.add_checksums, tables=_TABLES),
+)
 FORMAT = len(MIGRATIONS)
+# A new file gets this format at once.
+_CREATED_FORMAT = 4
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -140,6 +179,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
     Raises:
         NewerFormat: The file has a newer format than this version knows.
+        sqlite3.Error: The file is damaged, or can't be written. It was not changed.
     """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == FORMAT:
@@ -149,10 +189,15 @@ def migrate(db: sqlite3.Connection) -> None:
         raise NewerFormat(path, version, FORMAT)
     with transaction(db):
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        for script in MIGRATIONS[version:]:
-            for statement in script.split(";\n"):
-                if statement.strip():
-                    db.execute(statement)
+        if not version and FORMAT >= _CREATED_FORMAT:
+            for script in (_TABLES, _MODEL_CALLS, _INDEX):
+                run_script(db, script)
+            version = _CREATED_FORMAT
+        for step in MIGRATIONS[version:]:
+            if isinstance(step, str):
+                run_script(db, step)
+            else:
+                step(db)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {FORMAT}")
 

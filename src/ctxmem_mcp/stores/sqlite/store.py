@@ -20,7 +20,7 @@ from typing import TypeVar
 import anyio
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import CtxmemError, HeadMoved, UnknownConversation
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
 from ctxmem_mcp.models import ConversationPage, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, SpendLimits, State, TermHits, paginate
 from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
@@ -164,6 +164,12 @@ class SqliteStore:
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
         return await self._run(conversation_id, partial(queries.vectors, ids=ids))
 
+    async def extra(self, conversation_id: str, key: str) -> bytes | None:
+        return await self._run(conversation_id, partial(queries.extra, key=key))
+
+    async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
+        await self._run(conversation_id, partial(commits.set_extra, conversation_id, key, value, now))
+
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
 
@@ -226,16 +232,19 @@ class SqliteStore:
 
     @contextlib.asynccontextmanager
     async def _use(self, conversation_id: str) -> AsyncIterator[_OpenFile]:
-        """The conversation's file, which stays open while it is in use."""
-        file = self._files.get(conversation_id)
-        if file is None or not file.is_current():
-            file = await self._get_or_open(conversation_id)
-        self._files.move_to_end(conversation_id)
-        file.users += 1
+        """The conversation's file, which stays open while it is in use. Damage found in it names the conversation."""
         try:
-            yield file
-        finally:
-            file.users -= 1
+            file = self._files.get(conversation_id)
+            if file is None or not file.is_current():
+                file = await self._get_or_open(conversation_id)
+            self._files.move_to_end(conversation_id)
+            file.users += 1
+            try:
+                yield file
+            finally:
+                file.users -= 1
+        except BrokenHistory as error:
+            raise DamagedConversation(conversation_id, error.message) from error
 
     async def _get_or_open(self, conversation_id: str) -> _OpenFile:
         async with self._open_lock:

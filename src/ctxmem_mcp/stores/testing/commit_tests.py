@@ -8,10 +8,10 @@ from typing import overload
 
 import pytest
 
-from ctxmem_mcp.errors import HeadMoved
+from ctxmem_mcp.errors import HeadMoved, UnknownConversation
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.stores.base import Commit, Store
-from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
+from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests
 
 ODD_TEXTS = (
@@ -99,8 +99,30 @@ class CommitTests(StoreTests):
         assert await store.load("c", NOW) == moved
         assert [turn.content for turn in await store.turns("c", [1, 2])] == ["one", "two"]
 
+    async def test_extra_facts_are_stored_replaced_and_removed(self, store: Store) -> None:
+        await store.commit(extend(new_state(), ["one"]), NOW)
+        assert await store.extra("c", "a") is None
+        await store.set_extra("c", "a", b"\x00\xff", NOW)
+        await store.set_extra("c", "b", b"", NOW)
+        assert (await store.extra("c", "a"), await store.extra("c", "b")) == (b"\x00\xff", b"")
+        await store.set_extra("c", "a", b"new", NOW)
+        await store.set_extra("c", "b", None, NOW)
+        assert (await store.extra("c", "a"), await store.extra("c", "b")) == (b"new", None)
+        with pytest.raises(UnknownConversation):
+            await store.set_extra("none", "a", b"", NOW)
+        with pytest.raises(UnknownConversation):
+            await store.set_extra("c", "a", b"", NOW + 365 * DAY)
+
 
 class TurnTests(StoreTests):
+    async def test_turns_keep_the_time_at_which_they_were_stored(self, store: Store) -> None:
+        commit = extend(new_state(), ["one", "two"])
+        turns = [replace(turn, stored_at=NOW + i / 8) for i, turn in enumerate(commit.turns)]
+        await store.commit(replace(commit, turns=turns), NOW)
+        for metadata_only in (False, True):
+            found = await store.turns("c", [1, 2], metadata_only=metadata_only)
+            assert [turn.stored_at for turn in found] == [NOW, NOW + 0.125]
+
     async def test_odd_texts_are_returned_byte_for_byte(self, store: Store) -> None:
         await store.commit(extend(new_state(), ODD_TEXTS), NOW)
         assert [turn.content for turn in await store.turns("c", range(1, len(ODD_TEXTS) + 1))] == list(ODD_TEXTS)
