@@ -1,8 +1,8 @@
-"""Plain ways of filling a budget with turns: the newest that fit, SQLite's FTS5 with bm25(), BM25.
+"""Baselines that fill a budget with turns: the newest that fit, SQLite's FTS5 with bm25(), and BM25.
 
-All three have the same pieces (turns, long ones cut at line ends into about 400 tokens), take them in their order
-while they fit, and show what they took in the conversation's order under a line that says who spoke. What they took of
-one turn side by side is shown as one, so that a long turn can stand verbatim in their text too.
+All three use the same passages (turns; long ones are split at line ends into about 400 tokens), add them in their order
+while they fit, and show them in the conversation's order, each under a header with the speaker. Adjacent passages of
+one turn are shown as one, so that their text can contain a long turn verbatim too.
 """
 
 from __future__ import annotations
@@ -18,55 +18,66 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.analyzer import STOP_WORDS
 
-WAYS = ("fts5", "bm25", "newest")
-PIECE_TOKENS = 400
+METHODS = ("fts5", "bm25", "newest")
+PASSAGE_TOKENS = 400
 LINE_CHARS = 1_200
-# With less than this left, nothing worth showing fits.
-LEAST_TOKENS = 12
+# With fewer tokens left, nothing worth showing fits.
+TOKENS_MIN = 12
 K1, B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of one turn: the turn's place and id, who spoke, the words, what it costs with the line above it."""
+class Passage:
+    """A part of one turn.
+
+    Attributes:
+        turn: Position of the turn.
+        name: Id of the turn.
+        speaker: Name or role of the speaker.
+        text: The text.
+        tokens: Tokens of the text with its header.
+    """
 
     turn: int
     name: str
-    who: str
-    words: str
+    speaker: str
+    text: str
     tokens: int
 
     @property
-    def above(self) -> str:
-        return f"[{self.name}] {self.who}: "
+    def header(self) -> str:
+        return f"[{self.name}] {self.speaker}: "
 
 
 class Baselines:
-    """One conversation, cut and indexed. Each way gives the parts' places, best first."""
+    """The passages of one conversation, indexed."""
 
     def __init__(self, turns: Mapping[str, NewTurn]) -> None:
-        self.parts = [part for i, (name, turn) in enumerate(turns.items()) for part in _parts(i, name, turn)]
-        # Who spoke is searched too: questions name people.
-        searched = [f"{part.who}: {part.words}" for part in self.parts]
+        self.passages = [
+            passage for i, (name, turn) in enumerate(turns.items()) for passage in _passages(i, name, turn)
+        ]
+        # The speaker is indexed too, because questions name people.
+        searched = [f"{passage.speaker}: {passage.text}" for passage in self.passages]
         self._bm25, self._fts5 = _Bm25(searched), _Fts5(searched)
 
     def close(self) -> None:
         self._fts5.close()
 
-    def order(self, way: str, query: str) -> Iterable[int]:
-        if way == "newest":
-            return range(len(self.parts) - 1, -1, -1)
-        return self._fts5.order(query) if way == "fts5" else self._bm25.order(query)
+    def rank(self, method: str, query: str) -> Iterable[int]:
+        """Returns positions of passages, best first. method: one of `METHODS`."""
+        if method == "newest":
+            return range(len(self.passages) - 1, -1, -1)
+        return self._fts5.rank(query) if method == "fts5" else self._bm25.rank(query)
 
-    def filled(self, order: Iterable[int], budget: int) -> list[int]:
-        """Of the parts, those that fit when taken in this order; in the conversation's order."""
+    def fill(self, order: Iterable[int], budget: int) -> list[int]:
+        """Selects the passages that fit, in the given order. Returns them in the conversation's order."""
         taken: list[int] = []
         for i in order:
-            if self.parts[i].tokens <= budget:
+            if self.passages[i].tokens <= budget:
                 taken.append(i)
-                budget -= self.parts[i].tokens
-            if budget < LEAST_TOKENS:
+                budget -= self.passages[i].tokens
+            if budget < TOKENS_MIN:
                 break
         return sorted(taken)
 
@@ -74,35 +85,40 @@ class Baselines:
         lines: list[str] = []
         before = None
         for i in taken:
-            part = self.parts[i]
-            goes_on = before == i - 1 and self.parts[i - 1].turn == part.turn
-            lines.append(part.words if goes_on else f"{'' if before is None else chr(10)}{part.above}{part.words}")
+            passage = self.passages[i]
+            continues = before == i - 1 and self.passages[i - 1].turn == passage.turn
+            lines.append(
+                passage.text if continues else f"{'' if before is None else chr(10)}{passage.header}{passage.text}"
+            )
             before = i
         return "".join(lines)
 
 
-def _parts(place: int, name: str, turn: NewTurn) -> list[Part]:
-    who = turn.name or turn.role
-    return [Part(place, name, who, words, tokenizer.count(f"[{name}] {who}: {words}\n")) for words in cut(turn.content)]
+def _passages(place: int, name: str, turn: NewTurn) -> list[Passage]:
+    speaker = turn.name or turn.role
+    return [
+        Passage(place, name, speaker, text, tokenizer.count(f"[{name}] {speaker}: {text}\n"))
+        for text in split_content(turn.content)
+    ]
 
 
-def cut(content: str) -> list[str]:
-    """The content in stretches of at most about 400 tokens, whole lines where they are not very long."""
-    if tokenizer.count(content) <= PIECE_TOKENS:
+def split_content(content: str) -> list[str]:
+    """Splits content into passages of at most about 400 tokens, at line ends unless a line is very long."""
+    if tokenizer.count(content) <= PASSAGE_TOKENS:
         return [content]
-    stretches, current, held = [], "", 0
+    split, current, tokens = [], "", 0
     for line in content.splitlines(keepends=True):
-        for part in (line[i : i + LINE_CHARS] for i in range(0, len(line), LINE_CHARS)):
-            cost = tokenizer.count(part)
-            if current and held + cost > PIECE_TOKENS:
-                stretches.append(current)
-                current, held = "", 0
-            current, held = current + part, held + cost
-    return [*stretches, current]
+        for passage in (line[i : i + LINE_CHARS] for i in range(0, len(line), LINE_CHARS)):
+            cost = tokenizer.count(passage)
+            if current and tokens + cost > PASSAGE_TOKENS:
+                split.append(current)
+                current, tokens = "", 0
+            current, tokens = current + passage, tokens + cost
+    return [*split, current]
 
 
 class _Bm25:
-    """As in textbooks: lower case, no stemming, every word."""
+    """BM25 as in textbooks: lower case, no stemming, no stop words removed."""
 
     def __init__(self, texts: list[str]) -> None:
         counts = [Counter(_WORD.findall(text.lower())) for text in texts]
@@ -113,7 +129,7 @@ class _Bm25:
             for word, times in count.items():
                 self._places[word].append((i, times))
 
-    def order(self, query: str) -> list[int]:
+    def rank(self, query: str) -> list[int]:
         scores: dict[int, float] = defaultdict(float)
         for word in sorted(set(_WORD.findall(query.lower()))):
             places = self._places.get(word, ())
@@ -124,14 +140,14 @@ class _Bm25:
 
 
 class _Fts5:
-    """SQLite's index with porter stemming and its own bm25(); stop words left out, every word quoted."""
+    """SQLite's full-text index with porter stemming and bm25(); stop words are removed, each word is quoted."""
 
     def __init__(self, texts: list[str]) -> None:
         self._db = sqlite3.connect(":memory:")
         self._db.execute("CREATE VIRTUAL TABLE parts USING fts5(words, tokenize = 'porter unicode61')")
         self._db.executemany("INSERT INTO parts(rowid, words) VALUES (?, ?)", enumerate(texts))
 
-    def order(self, query: str) -> list[int]:
+    def rank(self, query: str) -> list[int]:
         words = dict.fromkeys(word for word in _WORD.findall(query.lower()) if word not in STOP_WORDS)
         if not words:
             return []

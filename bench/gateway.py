@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from bench import corpus
+from bench import synthetic
 from ctxmem_mcp.http_api.deps import Deps
 from ctxmem_mcp.http_api.gateway.routes import build_routes
 from ctxmem_mcp.http_api.gateway.upstream import Upstream
@@ -138,7 +138,7 @@ def session(transcripts: Sequence[Path], most: int, count: Callable[[Message], i
     if transcripts:
         turns = [t for p in transcripts for t in registry.parse(p.read_text("utf-8"), p.name).turns]
     else:
-        turns = list(corpus.turns(10_000))
+        turns = list(synthetic.turns(10_000))
     kept, total = [], 0
     for message in messages_of(turns):
         total += count(message)

@@ -1,22 +1,22 @@
 """python -m bench outline [DATA...] [--tokens 2000] [--questions N] [--limit N] [--seed N]
 
-What the summaries alone tell: the share of the facts of a question's evidence that stand in the outline without any
-quoted turn, beside the newest turns that fit the same number of tokens. DATA as for `recall`.
+Measures the information in the summaries alone: the share of the facts of a question's evidence that the outline
+without any quoted turn contains, beside the newest turns that fit into the same number of tokens. DATA as for `recall`.
 
-The outline is laid out, worded and cut to size by the code that makes views, with the whole budget for it and no turn
-to quote: no question is asked of it, so all questions of a conversation look at the same text.
+The outline is produced by the code that builds views, with the whole budget for the outline and nothing to quote. It
+does not depend on the question, so all questions of a conversation are measured on the same text.
 
-The facts of a question are index terms (analyzer.analyze), and a fact counts as told when the text has the same term:
+The facts of a question are index terms (analyzer.analyze). A text contains a fact if it contains the term:
 
-- of the answer, where the data has one: its words that stand in the evidence too;
-- of the evidence (its span, else the whole turn): identifiers (parseConfig, snake_case, setup.go), numbers of two
-  digits or more, and names (capitalised inside a sentence);
-- not what stands in more than three of the conversation's turns (--rare): it would be in any text by chance.
+- of the answer, if the data has one: its words that the evidence contains too;
+- of the evidence (its span, else the whole turn): identifiers (parseConfig, snake_case, setup.go), numbers of two or
+  more digits, and names (capitalised words within a sentence);
+- except terms in more than three of the conversation's turns (--rare), which any text may contain by chance.
 
-A question's share is facts told by facts; a question without a fact is left out; the figure is the mean over questions.
-Beside it the share of answers told word for word, of those that stand so in their evidence and not in the question.
-Ids and role names that our own lines begin with, and those of the lines above the newest turns, are not looked at,
-though they count as tokens.
+The figure is the mean, over questions with facts, of the share of the facts that the text contains. Beside it is the
+share of answers that the text contains verbatim, of those that the evidence contains verbatim and the question does
+not. Ids and role names at the beginning of generated lines, and in the headers of the newest turns, are ignored here,
+but count as tokens.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.baselines import Baselines
-from bench.data import at_hand
-from bench.data.contract import Conversation, Question
-from bench.missed import branch_of
-from bench.recall import Settings, chosen, fresh_memory, stored
+from bench.data import find_data
+from bench.data.models import Conversation, Question
+from bench.misses import read_branch
+from bench.recall import Settings, fresh_memory, sample_conversations, store_conversation
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, outline_nodes, with_expanded
 from ctxmem_mcp.memory.view import HIGHLIGHT_LINE_TOKENS
 from ctxmem_mcp.models import Summary
@@ -47,26 +47,32 @@ from ctxmem_mcp.views.render import PREFACE
 
 TOKENS = 2_000
 OUTLINE, NEWEST = "outline", "newest"
-# A fact that more turns than this hold does not tell the evidence from the rest.
+# A fact that more turns than this contain does not distinguish the evidence.
 RARE_TURNS = 3
-# What our own lines begin with: "[n0-9-213 2.1k] ", "t47 assistant ending: ", "open for: ".
-_OURS = re.compile(r"^ *(?:\[[^\]\n]*\]|t\d+ \w+ \w+:|open for:)", re.MULTILINE)
+# The beginnings of generated lines: "[n0-9-213 2.1k] ", "t47 assistant ending: ", "open for: ".
+_MARKERS = re.compile(r"^ *(?:\[[^\]\n]*\]|t\d+ \w+ \w+:|open for:)", re.MULTILINE)
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+(?: [A-Z][a-z]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a text tells of one question. facts: the share of its facts (None: it has none). answer: whether the answer
-    stands there word for word (None: it does not in the evidence either)."""
+class Coverage:
+    """What one text contains of one question.
 
-    way: str
+    Attributes:
+        source: OUTLINE or NEWEST.
+        category: Category of the question.
+        facts: Share of the question's facts that the text contains; None if the question has no facts.
+        answer: Whether the text contains the answer verbatim; None if the evidence does not contain it either.
+    """
+
+    source: str
     category: str
     facts: float | None
     answer: bool | None
 
 
-async def outline_alone(branch: BranchReader, budget: int) -> str:
-    """The view's text when there is nothing to quote and the outline has the whole budget."""
+async def outline_text(branch: BranchReader, budget: int) -> str:
+    """Returns the text of a view that quotes nothing and gives the outline the whole budget."""
     ground = await load_snapshot(branch)
     ground = await with_expanded(branch, ground, tile(ground, {}), budget // HIGHLIGHT_LINE_TOKENS)
     summaries = await branch.summaries(outline_nodes(tile(ground, {})))
@@ -79,18 +85,19 @@ async def outline_alone(branch: BranchReader, budget: int) -> str:
 
 
 def facts(question: Question, conversation: Conversation, rare: frozenset[str]) -> frozenset[str]:
-    """What an answer to the question would have to say, as index terms."""
+    """Returns the facts of a question as index terms. rare: the terms that count (see `rare_terms`)."""
     texts = evidence_texts(question, conversation)
     held = {term for text in texts for term in analyzer.analyze(text)}
-    telling = {term for text in texts for term in _telling(text)}
-    return rare & (telling | (held & set(analyzer.analyze(question.answer or ""))))
+    identifying = {term for text in texts for term in _identifying_terms(text)}
+    return rare & (identifying | (held & set(analyzer.analyze(question.answer or ""))))
 
 
 def evidence_texts(question: Question, conversation: Conversation) -> list[str]:
+    """Returns the span or the whole turn of each piece of evidence."""
     return [e.text or conversation.turns[e.turn].content for e in question.evidence]
 
 
-def _telling(text: str) -> set[str]:
+def _identifying_terms(text: str) -> set[str]:
     """Identifiers, numbers and names."""
     found = {
         term for term in analyzer.analyze(text) if term.startswith(analyzer.EXACT) or (len(term) > 1 and term.isdigit())
@@ -99,55 +106,58 @@ def _telling(text: str) -> set[str]:
 
 
 def answer_words(question: Question, conversation: Conversation) -> str | None:
-    """The answer as its evidence says it, in small letters; None where it is not said so, or is asked."""
+    """Returns the answer in lower case; None if no evidence contains it or the question does."""
     answer = (question.answer or "").strip(" .'\"\n").lower()
-    said = any(answer in text.lower() for text in evidence_texts(question, conversation))
-    return answer if answer and said and answer not in question.query.lower() else None
+    is_evident = any(answer in text.lower() for text in evidence_texts(question, conversation))
+    return answer if answer and is_evident and answer not in question.query.lower() else None
 
 
-def rare_terms(conversation: Conversation, most: int) -> frozenset[str]:
-    """The terms that stand in at most so many of the turns."""
+def rare_terms(conversation: Conversation, limit: int) -> frozenset[str]:
+    """Returns the terms that occur in at most `limit` turns."""
     counts = Counter(term for turn in conversation.turns.values() for term in set(analyzer.analyze(turn.content)))
-    return frozenset(term for term, turns in counts.items() if turns <= most)
+    return frozenset(term for term, turns in counts.items() if turns <= limit)
 
 
-async def texts_of(conversation: Conversation, budget: int, store: str) -> dict[str, str]:
-    """Both texts, without what our own lines begin with."""
-    async with fresh_memory(store) as (memory, kept):
-        outline = await outline_alone(await branch_of(kept, await stored(memory, conversation)), budget)
+async def build_texts(conversation: Conversation, budget: int, store: str) -> dict[str, str]:
+    """Returns the outline and the newest turns, without the beginnings of generated lines."""
+    async with fresh_memory(store) as (memory, opened):
+        outline = await outline_text(await read_branch(opened, await store_conversation(memory, conversation)), budget)
     with closing(Baselines(conversation.turns)) as plain:
-        newest = plain.text(plain.filled(plain.order("newest", ""), budget))
-    return {OUTLINE: bare(outline), NEWEST: bare(newest)}
+        newest = plain.text(plain.fill(plain.rank("newest", ""), budget))
+    return {OUTLINE: strip_markers(outline), NEWEST: strip_markers(newest)}
 
 
-def bare(text: str) -> str:
-    return _OURS.sub("", text)
+def strip_markers(text: str) -> str:
+    """Removes ids and roles at the beginning of generated lines."""
+    return _MARKERS.sub("", text)
 
 
-def told(conversation: Conversation, texts: Mapping[str, str], most: int) -> Iterator[Told]:
-    rare = rare_terms(conversation, most)
-    terms_of = {way: set(analyzer.analyze(text)) for way, text in texts.items()}
+def measure_coverage(conversation: Conversation, texts: Mapping[str, str], limit: int) -> Iterator[Coverage]:
+    """Yields what each text contains of each question."""
+    rare = rare_terms(conversation, limit)
+    terms_of = {source: set(analyzer.analyze(text)) for source, text in texts.items()}
     for question in conversation.questions:
-        wanted, answer = facts(question, conversation, rare), answer_words(question, conversation)
-        for way, text in texts.items():
-            share = len(wanted & terms_of[way]) / len(wanted) if wanted else None
-            yield Told(way, question.category, share, None if answer is None else answer in text.lower())
+        expected, answer = facts(question, conversation, rare), answer_words(question, conversation)
+        for source, text in texts.items():
+            share = len(expected & terms_of[source]) / len(expected) if expected else None
+            yield Coverage(source, question.category, share, None if answer is None else answer in text.lower())
 
 
-def table(rows: Sequence[Told]) -> str:
-    """By category; shares in %."""
+def table(rows: Sequence[Coverage]) -> str:
+    """Renders a Markdown table by category, in percent."""
     ways = "outline | newest turns | ratio"
-    lines = [f"| questions | with facts | {ways} | with an answer said | {ways} |", "| --- |" + " ---: |" * 8]
+    lines = [f"| questions | with facts | {ways} | with an answer | {ways} |", "| --- |" + " ---: |" * 8]
     for name in ("all", *sorted({row.category for row in rows})):
         mine = [row for row in rows if name in ("all", row.category)]
         lines.append(f"| {name} | {_cells(mine, lambda row: row.facts)} | {_cells(mine, lambda row: row.answer)} |")
     return "\n".join(lines)
 
 
-def _cells(rows: Sequence[Told], share_of: Callable[[Told], float | None]) -> str:
-    """How many questions count, the mean share in each text, and what one is to the other."""
+def _cells(rows: Sequence[Coverage], share_of: Callable[[Coverage], float | None]) -> str:
+    """The number of questions, the mean share in each text, and the ratio of the two."""
     outline, newest = (
-        [share for row in rows if row.way == way and (share := share_of(row)) is not None] for way in (OUTLINE, NEWEST)
+        [share for row in rows if row.source == source and (share := share_of(row)) is not None]
+        for source in (OUTLINE, NEWEST)
     )
     if not outline:
         return "0 | | | "
@@ -155,10 +165,10 @@ def _cells(rows: Sequence[Told], share_of: Callable[[Told], float | None]) -> st
     return f"{len(outline)} | {mean:.1f} | {other:.1f} | {f'{mean / other:.1f}' if other else '-'}"
 
 
-async def measured(path: Path, settings: Settings, budget: int, most: int) -> list[Told]:
-    rows: list[Told] = []
-    for conversation in chosen(path, settings):
-        rows += told(conversation, await texts_of(conversation, budget, settings.store), most)
+async def measure_file(path: Path, settings: Settings, budget: int, limit: int) -> list[Coverage]:
+    rows: list[Coverage] = []
+    for conversation in sample_conversations(path, settings):
+        rows += measure_coverage(conversation, await build_texts(conversation, budget, settings.store), limit)
         print(f"# {path.name}: {conversation.id} done", file=sys.stderr)
     return rows
 
@@ -167,15 +177,15 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench outline", description=__doc__)
     parser.add_argument("data", nargs="*", type=Path)
     parser.add_argument("--tokens", type=int, default=TOKENS)
-    parser.add_argument("--questions", type=int, help="at most so many of each conversation, drawn by the seed")
-    parser.add_argument("--limit", type=int, help="at most so many conversations of each file")
+    parser.add_argument("--questions", type=int, help="maximum per conversation, sampled with the seed")
+    parser.add_argument("--limit", type=int, help="maximum number of conversations per file")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rare", type=int, default=RARE_TURNS, help="facts that at most so many turns hold")
-    given = parser.parse_args(arguments)
-    settings = Settings((given.tokens,), given.questions, given.limit, given.seed, "plain")
-    for path in at_hand(given.data):
-        rows = asyncio.run(measured(path, settings, given.tokens, given.rare))
+    parser.add_argument("--rare", type=int, default=RARE_TURNS, help="maximum number of turns that contain a fact")
+    options = parser.parse_args(arguments)
+    settings = Settings((options.tokens,), options.questions, options.limit, options.seed, "plain")
+    for path in find_data(options.data):
+        rows = asyncio.run(measure_file(path, settings, options.tokens, options.rare))
         if not rows:
-            sys.exit(f"{path}: holds no question")
-        print(f"\n{path.name}: facts and answers told in {given.tokens:,} tokens, in % (wanted: a ratio of 3)\n")
+            sys.exit(f"{path}: contains no questions")
+        print(f"\n{path.name}: facts and answers contained in {options.tokens:,} tokens, in % (target: a ratio of 3)\n")
         print(table(rows))

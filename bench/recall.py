@@ -1,12 +1,12 @@
 """python -m bench recall [DATA...] [--budgets 1000,2000,...] [--categories] [--questions N] [--limit N] [--why]
 
-How much of a question's evidence stands verbatim in a view of so many tokens, beside plain ways of filling the same
-budget with turns (see baselines.py). DATA: files or folders, see bench/data; without it, all that CTXMEM_EVAL_DIR has.
-No model takes part, nothing is judged.
+Measures how much of a question's evidence a view of a given number of tokens contains verbatim, beside baselines that
+fill the same budget with turns (see baselines.py). DATA: files or folders, see bench/data; the default is all data in
+CTXMEM_EVAL_DIR. No model is involved and nothing is judged.
 
-A piece of evidence counts when its text, or its whole turn, is in what came back; of a turn over 4,000 characters
-every line under 400 characters has to be. All of a view counts as tokens: header line, outline, ids. The memory runs
-in this process on a fresh store; a view's time is that of the call, without MCP around it.
+A piece of evidence counts if the view contains its text or, if it has none, its whole turn; of a turn over 4,000
+characters, each line under 400 characters. All text of a view counts as tokens: header, outline, ids. The memory runs
+in this process on a new store. The time of a view is that of the call, without MCP.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from bench import missed
-from bench.baselines import WAYS, Baselines
-from bench.data import at_hand, conversations
-from bench.data.contract import Conversation, Question
+from bench import misses
+from bench.baselines import METHODS, Baselines
+from bench.data import conversations, find_data
+from bench.data.models import Conversation, Question
 from bench.train.evidence import verbatim
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
@@ -44,9 +44,9 @@ CHUNK_TURNS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question answered in one way within one budget. ms: of views only."""
+    """The recall of one question with one method and budget. ms: milliseconds; of views only."""
 
-    way: str
+    method: str
     category: str
     budget: int
     recall: float
@@ -56,6 +56,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """The options of a run."""
+
     budgets: tuple[int, ...]
     questions: int | None = None
     limit: int | None = None
@@ -66,30 +68,31 @@ class Settings:
 
 
 def recall(question: Question, conversation: Conversation, text: str) -> float:
-    """The share of the evidence that stands in the text."""
+    """Returns the share of the question's evidence that the text contains."""
     return statistics.fmean(
         evidence.text in text if evidence.text else verbatim(conversation.turns[evidence.turn].content, text)
         for evidence in question.evidence
     )
 
 
-def sampled(conversation: Conversation, settings: Settings) -> Conversation:
-    """With so many of its questions, drawn by the seed, in their order."""
-    asked, most = conversation.questions, settings.questions
-    if most is None or len(asked) <= most:
+def sample_questions(conversation: Conversation, settings: Settings) -> Conversation:
+    """Returns the conversation with at most `settings.questions` questions, sampled with the seed, in their order."""
+    questions, limit = conversation.questions, settings.questions
+    if limit is None or len(questions) <= limit:
         return conversation
-    drawn = random.Random(settings.seed).sample(range(len(asked)), most)
-    return replace(conversation, questions=tuple(asked[i] for i in sorted(drawn)))
+    drawn = random.Random(settings.seed).sample(range(len(questions)), limit)
+    return replace(conversation, questions=tuple(questions[i] for i in sorted(drawn)))
 
 
-def chosen(path: Path, settings: Settings) -> Iterator[Conversation]:
+def sample_conversations(path: Path, settings: Settings) -> Iterator[Conversation]:
+    """Yields the conversations of a data file or folder within the limits of the settings."""
     for conversation in islice(conversations(path, settings.seed), settings.limit):
-        yield sampled(conversation, settings)
+        yield sample_questions(conversation, settings)
 
 
 @asynccontextmanager
 async def fresh_memory(kind: str) -> AsyncIterator[tuple[Memory, Store]]:
-    """A memory with nothing in it, on a store of its own that goes away."""
+    """An empty memory on a temporary store. kind: "sqlite" or "plain" (in memory)."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         store: Store = InMemoryStore() if kind == "plain" else SqliteStore(Path(folder), durability="normal")
         memory = Memory(store, ExtractiveSummarizer())
@@ -99,8 +102,8 @@ async def fresh_memory(kind: str) -> AsyncIterator[tuple[Memory, Store]]:
             await memory.close()
 
 
-async def stored(memory: Memory, conversation: Conversation) -> str:
-    """Stores it; gives its id there."""
+async def store_conversation(memory: Memory, conversation: Conversation) -> str:
+    """Stores a conversation. Returns its id."""
     turns, name, after = list(conversation.turns.values()), None, None
     for i in range(0, len(turns), CHUNK_TURNS):
         done = await memory.sync(turns[i : i + CHUNK_TURNS], conversation_id=name or "bench", after=after)
@@ -108,79 +111,80 @@ async def stored(memory: Memory, conversation: Conversation) -> str:
     return name or "bench"
 
 
-async def of_views(memory: Memory, store: Store, conversation: Conversation, settings: Settings) -> list[Row]:
-    name = await stored(memory, conversation)
+async def measure_views(memory: Memory, store: Store, conversation: Conversation, settings: Settings) -> list[Row]:
+    name = await store_conversation(memory, conversation)
     rows = []
     for question in conversation.questions:
         for budget in settings.budgets:
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 text = (await memory.view(name, query=question.query, token_budget=budget)).render()
             except BudgetTooSmall:
                 text = ""
-            ms = (time.perf_counter() - began) * 1000
+            ms = (time.perf_counter() - started) * 1000
             found = recall(question, conversation, text)
             rows.append(Row(VIEW, question.category, budget, found, tokenizer.count(text), ms))
             if settings.why and found < 1 and budget == max(settings.budgets):
-                print("\n".join(await missed.lines(store, name, conversation, question, text)))
+                print("\n".join(await misses.miss_lines(store, name, conversation, question, text)))
     return rows
 
 
-def of_baselines(conversation: Conversation, settings: Settings) -> list[Row]:
+def measure_baselines(conversation: Conversation, settings: Settings) -> list[Row]:
     rows = []
     with closing(Baselines(conversation.turns)) as plain:
         for question in conversation.questions:
-            for way in WAYS:
-                order = list(plain.order(way, question.query))
+            for method in METHODS:
+                order = list(plain.rank(method, question.query))
                 for budget in settings.budgets:
-                    text = plain.text(plain.filled(order, budget))
+                    text = plain.text(plain.fill(order, budget))
                     found = recall(question, conversation, text)
-                    rows.append(Row(way, question.category, budget, found, tokenizer.count(text)))
+                    rows.append(Row(method, question.category, budget, found, tokenizer.count(text)))
     return rows
 
 
-async def measured(path: Path, settings: Settings) -> tuple[list[Row], str]:
-    """The rows of a data file, and what it holds, in words."""
+async def measure_file(path: Path, settings: Settings) -> tuple[list[Row], str]:
+    """Measures a data file. Returns the rows and a description of the data."""
     rows: list[Row] = []
     counts = [0, 0, 0, 0]
-    for conversation in chosen(path, settings):
-        said = sum(tokenizer.count(turn.content) for turn in conversation.turns.values())
+    for conversation in sample_conversations(path, settings):
+        tokens = sum(tokenizer.count(turn.content) for turn in conversation.turns.values())
         async with fresh_memory(settings.store) as (memory, store):
-            rows += await of_views(memory, store, conversation, settings)
-        rows += of_baselines(conversation, settings) if settings.baselines else []
-        these = (1, len(conversation.turns), said, len(conversation.questions))
-        counts = [a + b for a, b in zip(counts, these, strict=True)]
+            rows += await measure_views(memory, store, conversation, settings)
+        rows += measure_baselines(conversation, settings) if settings.baselines else []
+        counted = (1, len(conversation.turns), tokens, len(conversation.questions))
+        counts = [a + b for a, b in zip(counts, counted, strict=True)]
         print(f"# {path.name}: {conversation.id} done", file=sys.stderr)
-    what = "{:,} conversations, {:,} turns, {:,} tokens, {:,} questions".format(*counts)
-    return rows, what
+    description = "{:,} conversations, {:,} turns, {:,} tokens, {:,} questions".format(*counts)
+    return rows, description
 
 
 # ------------------------------------------------------------------------------------------------- tables
 
 
 def table(rows: Sequence[Row], budgets: Sequence[int], categories: bool) -> str:
-    """Ways by budgets as Markdown: evidence found in %, in brackets the share of questions with all of it found."""
-    lines = ["| way | questions | " + " | ".join(f"{budget:,}" for budget in budgets) + " | tokens taken |"]
+    """Renders a Markdown table of methods by budgets: recall in percent, and, in brackets, the percentage of questions
+    with all evidence found."""
+    lines = ["| method | questions | " + " | ".join(f"{budget:,}" for budget in budgets) + " | tokens taken |"]
     lines.append("| --- | ---: |" + " ---: |" * len(budgets) + " --- |")
-    for way in (VIEW, *WAYS):
-        mine = [row for row in rows if row.way == way]
+    for method in (VIEW, *METHODS):
+        mine = [row for row in rows if row.method == method]
         if mine:
-            lines.append(_line(way, mine, budgets, _spent(mine, budgets)))
+            lines.append(_line(method, mine, budgets, _mean_tokens(mine, budgets)))
         lines += [
-            _line(f"{way}: {name}", [row for row in mine if row.category == name], budgets)
+            _line(f"{method}: {name}", [row for row in mine if row.category == name], budgets)
             for name in sorted({row.category for row in mine if categories})
         ]
     return "\n".join(lines)
 
 
-def _line(name: str, rows: Sequence[Row], budgets: Sequence[int], spent: str = "") -> str:
+def _line(name: str, rows: Sequence[Row], budgets: Sequence[int], mean_tokens: str = "") -> str:
     by_budget = [[row for row in rows if row.budget == budget] for budget in budgets]
     cells = [f"{_share(row.recall for row in of)} ({_share(row.recall == 1 for row in of)})" for of in by_budget]
-    return f"| {name} | {len(by_budget[0])} | " + " | ".join(cells) + f" | {spent} |"
+    return f"| {name} | {len(by_budget[0])} | " + " | ".join(cells) + f" | {mean_tokens} |"
 
 
-def _spent(rows: Sequence[Row], budgets: Sequence[int]) -> str:
-    """What texts took on average, by budget."""
+def _mean_tokens(rows: Sequence[Row], budgets: Sequence[int]) -> str:
+    """The mean tokens of the texts, by budget."""
     means = (statistics.fmean(row.tokens for row in rows if row.budget == budget) for budget in budgets)
     return ", ".join(f"{mean:,.0f}" for mean in means)
 
@@ -189,42 +193,43 @@ def _share(values: Iterable[float]) -> str:
     return f"{100 * statistics.fmean(values):.1f}"
 
 
-def over(rows: Iterable[Row]) -> list[Row]:
-    """Views of more tokens than asked for."""
-    return [row for row in rows if row.way == VIEW and row.tokens > row.budget]
+def over_budget(rows: Iterable[Row]) -> list[Row]:
+    """Returns the views that exceed their budget."""
+    return [row for row in rows if row.method == VIEW and row.tokens > row.budget]
 
 
-def speed(rows: Iterable[Row]) -> str:
-    took = sorted(row.ms for row in rows if row.way == VIEW)
-    if not took:
+def speed_line(rows: Iterable[Row]) -> str:
+    """Describes the time per view."""
+    times = sorted(row.ms for row in rows if row.method == VIEW)
+    if not times:
         return ""
-    return f"a view took {took[len(took) // 2]:.1f} ms at the median, {took[int(len(took) * 0.95)]:.1f} ms at p95"
+    return f"a view took {times[len(times) // 2]:.1f} ms at the median, {times[int(len(times) * 0.95)]:.1f} ms at p95"
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench recall", description=__doc__)
     parser.add_argument("data", nargs="*", type=Path)
     parser.add_argument("--budgets", default=BUDGETS)
-    parser.add_argument("--questions", type=int, help="at most so many of each conversation, drawn by the seed")
-    parser.add_argument("--limit", type=int, help="at most so many conversations of each file")
+    parser.add_argument("--questions", type=int, help="maximum per conversation, sampled with the seed")
+    parser.add_argument("--limit", type=int, help="maximum number of conversations per file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", choices=("sqlite", "plain"), default="sqlite")
-    parser.add_argument("--categories", action="store_true", help="a line for each category of questions")
-    parser.add_argument("--only-views", action="store_true", help="nothing beside them")
-    parser.add_argument("--why", action="store_true", help="where evidence missed at the largest budget was lost")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--categories", action="store_true", help="add a line per category of questions")
+    parser.add_argument("--only-views", action="store_true", help="measure no baselines")
+    parser.add_argument("--why", action="store_true", help="list evidence missed at the largest budget and its ranks")
+    options = parser.parse_args(arguments)
     settings = Settings(
-        tuple(sorted(int(budget) for budget in given.budgets.split(","))),
-        given.questions, given.limit, given.seed, given.store, not given.only_views, given.why,
+        tuple(sorted(int(budget) for budget in options.budgets.split(","))),
+        options.questions, options.limit, options.seed, options.store, not options.only_views, options.why,
     )  # fmt: skip
-    too_long = 0
-    for path in at_hand(given.data):
-        rows, what = asyncio.run(measured(path, settings))
+    over = 0
+    for path in find_data(options.data):
+        rows, description = asyncio.run(measure_file(path, settings))
         if not rows:
-            sys.exit(f"{path}: holds no question")
-        too_long += len(over(rows))
-        views = sum(row.way == VIEW for row in rows)
-        print(f"\n{path.name}: {what}; seed {settings.seed}, store {settings.store}\n")
-        print(table(rows, settings.budgets, given.categories))
-        print(f"\n{speed(rows)}; over budget: {len(over(rows))} of {views}")
-    sys.exit(1 if too_long else 0)
+            sys.exit(f"{path}: contains no questions")
+        over += len(over_budget(rows))
+        views = sum(row.method == VIEW for row in rows)
+        print(f"\n{path.name}: {description}; seed {settings.seed}, store {settings.store}\n")
+        print(table(rows, settings.budgets, options.categories))
+        print(f"\n{speed_line(rows)}; over budget: {len(over_budget(rows))} of {views}")
+    sys.exit(1 if over else 0)

@@ -26,7 +26,7 @@ import anyio
 import psutil
 from mcp import Client, StdioServerParameters
 
-from bench import corpus
+from bench import synthetic
 from ctxmem_mcp.models import NewTurn
 
 OURS = [sys.executable, "-m", "ctxmem_mcp"]
@@ -103,7 +103,7 @@ async def stored(size: int, folder: str) -> tuple[float, int]:
     from ctxmem_mcp.composition import open_memory
     from ctxmem_mcp.settings import Settings
 
-    history = list(corpus.turns(size))
+    history = list(synthetic.turns(size))
     began = time.perf_counter()
     async with open_memory(Settings.load({"data_dir": folder})) as memory:
         head = None
@@ -119,7 +119,7 @@ def on_disk(folder: str) -> int:
 
 async def appends(size: int, folder: str, times: int) -> None:
     """Append and the two floors, taken in turns so that they meet the same noise."""
-    given = list(corpus.turns(20 + times, seed=3))
+    given = list(synthetic.turns(20 + times, seed=3))
     ours: list[float] = []
     echoed: list[float] = []
     bare: list[float] = []
@@ -149,7 +149,7 @@ async def appends(size: int, folder: str, times: int) -> None:
 
 
 async def views(size: int, folder: str, times: int) -> None:
-    asked = corpus.questions(times, size)
+    asked = synthetic.questions(times, size)
     async with connected(OURS, folder) as (client, _):
 
         async def view(i: int) -> Any:
@@ -168,7 +168,7 @@ async def views(size: int, folder: str, times: int) -> None:
 
 async def resident() -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        given = list(corpus.turns(1_000, seed=5))
+        given = list(synthetic.turns(1_000, seed=5))
         async with connected(OURS, folder) as (client, ours), connected(ECHO, other) as (echo, bare):
             for i, turn in enumerate(given):
                 await client.call_tool("append_turn", {"conversation_id": "m", **fields(turn)})

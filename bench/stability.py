@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import corpus
+from bench import synthetic
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
@@ -85,5 +85,5 @@ def main(arguments: list[str]) -> None:
     if given.transcript:
         turns = registry.parse(given.transcript.read_text("utf-8"), given.transcript.name).turns
     else:
-        turns = tuple(corpus.turns(1_000))
+        turns = tuple(synthetic.turns(1_000))
     asyncio.run(replay(turns, given.budget, given.every, print))

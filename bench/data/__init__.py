@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bench.data import beam, locomo, longmemeval, own, sessions
-from bench.data.contract import Conversation
+from bench.data import beam, locomo, longmemeval, native, sessions
+from bench.data.models import Conversation
 
 __all__ = ["at_hand", "conversations"]
 
@@ -24,10 +24,10 @@ class _Kind(Protocol):
 
 # A file's kind shows in its beginning.
 LOOKED_AT_CHARS = 4_000
-_FILES: tuple[_Kind, ...] = (own, longmemeval, locomo)
+_FILES: tuple[_Kind, ...] = (native, longmemeval, locomo)
 
 
-def at_hand(named: Sequence[Path] = ()) -> list[Path]:
+def find_data(named: Sequence[Path] = ()) -> list[Path]:
     """The data that was named, or all that lies in the folder CTXMEM_EVAL_DIR names."""
     if named:
         return list(named)
@@ -49,7 +49,7 @@ def conversations(path: Path, seed: int = 1) -> Iterator[Conversation]:
 def _read(path: Path, seed: int) -> Iterator[Conversation]:
     if path.is_dir():
         return beam.read(path) if beam.looks_like(path) else sessions.read(path, seed)
-    with own.opened(path) as text:
+    with native.opened(path) as text:
         head = text.read(LOOKED_AT_CHARS)
     for kind in _FILES:
         if kind.looks_like(head):

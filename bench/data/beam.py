@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.data.contract import Conversation, Evidence, Question, at
+from bench.data.models import Conversation, Evidence, Question, to_iso
 from ctxmem_mcp.models import NewTurn
 
 QUESTIONS = "probing_questions/probing_questions.json"
@@ -46,7 +46,7 @@ def conversation(name: str, chat: Any, asked: dict[str, list[dict[str, Any]]]) -
     when: str | None = None
     for i, message in enumerate(_messages(chat)):
         # Told with the first message of a batch; it holds until another is told.
-        when = at(message.get("time_anchor"), "%B-%d-%Y") or when
+        when = to_iso(message.get("time_anchor"), "%B-%d-%Y") or when
         seen[message["id"]] += 1
         by_id[message["id"]] = turn = str(i)
         turns[turn] = NewTurn(message["role"], message["content"], None, when)

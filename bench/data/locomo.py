@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.data.contract import Conversation, Evidence, Question, at
+from bench.data.models import Conversation, Evidence, Question, to_iso
 from ctxmem_mcp.models import NewTurn
 
 CATEGORIES = {1: "1-multi-hop", 2: "2-temporal", 3: "3-open-domain", 4: "4-single-hop", 5: "5-adversarial"}
@@ -34,7 +34,7 @@ def conversation(sample: dict[str, Any]) -> Conversation:
     said = sample["conversation"]
     turns: dict[str, NewTurn] = {}
     for number in sorted(int(found[1]) for key in said if (found := _SESSION.fullmatch(key))):
-        when = at(said.get(f"session_{number}_date_time"), "%I:%M %p on %d %B, %Y")
+        when = to_iso(said.get(f"session_{number}_date_time"), "%I:%M %p on %d %B, %Y")
         for turn in said[f"session_{number}"]:
             turns[turn["dia_id"]] = _turn(turn, said.get("speaker_a"), when)
     asked = [_question(f"{sample['sample_id']}-{i}", qa, turns) for i, qa in enumerate(sample["qa"])]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.data.contract import Conversation, Evidence, Question, at
+from bench.data.models import Conversation, Evidence, Question, to_iso
 from ctxmem_mcp.models import NewTurn
 
 _BETWEEN = re.compile(r"[\s,]*")
@@ -40,7 +40,7 @@ def conversation(item: dict[str, Any]) -> Conversation:
     evidence: list[Evidence] = []
     sessions = zip(item["haystack_session_ids"], item["haystack_dates"], item["haystack_sessions"], strict=True)
     for number, (session, date, said) in enumerate(sessions):
-        when = at(date, "%Y/%m/%d (%a) %H:%M", "%Y/%m/%d")
+        when = to_iso(date, "%Y/%m/%d (%a) %H:%M", "%Y/%m/%d")
         for i, turn in enumerate(said):
             name = f"{number}/{session}/{i}"
             turns[name] = NewTurn(turn["role"], turn["content"], None, when)

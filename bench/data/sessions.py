@@ -15,8 +15,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.data import own
-from bench.data.contract import Conversation
+from bench.data import native
+from bench.data.models import Conversation
 from bench.train.corpus import prepare
 from bench.train.questions import about_code
 from ctxmem_mcp.capture.importer import find_files
@@ -59,5 +59,5 @@ def asked(name: str, turns: Sequence[NewTurn], seed: int = 1) -> Conversation:
         for turn_id, t in by_id.items()
     ]})  # fmt: skip
     made: Iterator[dict[str, Any]] = about_code(prepared, QUESTIONS_EACH, random.Random(seed))
-    questions = tuple(own.question({**question, "id": f"{name}-{i}"}) for i, question in enumerate(made))
+    questions = tuple(native.question({**question, "id": f"{name}-{i}"}) for i, question in enumerate(made))
     return Conversation(name, by_id, questions)

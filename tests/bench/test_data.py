@@ -1,4 +1,4 @@
-"""Data sets are read right: each form's smallest example, written by hand after its own description."""
+"""Reading data sets: a minimal example of each format, written by hand after its description."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.data import at_hand, conversations
-from bench.data.contract import Conversation, Evidence
+from bench.data import conversations, find_data
+from bench.data.models import Conversation, Evidence
 
 from ctxmem_mcp.models import NewTurn
 
-OWN = {
+NATIVE = {
     "id": "cc0", "kind": "coding",
     "turns": [
         {"id": "t0", "role": "user", "name": None, "content": "Fix it", "said_at": "2026-01-05T12:17:00Z"},
@@ -94,9 +94,9 @@ def written(path: Path, value: Any) -> Path:
     return path
 
 
-def test_the_projects_own_form_keeps_ids_times_and_spans_of_evidence(tmp_path: Path) -> None:
+def test_the_native_format_keeps_ids_times_and_spans_of_evidence(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl.gz"
-    file.write_bytes(gzip.compress(json.dumps(OWN).encode()))
+    file.write_bytes(gzip.compress(json.dumps(NATIVE).encode()))
     found = only(file)
     assert found.turns["t0"] == NewTurn("user", "Fix it", None, "2026-01-05T12:17:00Z")
     (question,) = found.questions
@@ -104,7 +104,7 @@ def test_the_projects_own_form_keeps_ids_times_and_spans_of_evidence(tmp_path: P
     assert question.evidence == (Evidence("t1", "boom"),)
 
 
-def test_locomos_sessions_stand_in_the_order_of_their_numbers_with_what_images_show(tmp_path: Path) -> None:
+def test_locomo_sessions_are_in_numerical_order_with_image_captions(tmp_path: Path) -> None:
     found = only(written(tmp_path / "locomo10.json", LOCOMO))
     assert list(found.turns) == ["D2:1", "D10:5"]
     assert found.turns["D2:1"] == NewTurn(
@@ -113,7 +113,7 @@ def test_locomos_sessions_stand_in_the_order_of_their_numbers_with_what_images_s
     assert found.turns["D10:5"] == NewTurn("assistant", "Back from Rome.", "Bob", "2023-06-02T10:05:00Z")
 
 
-def test_locomos_evidence_is_found_however_it_is_written(tmp_path: Path) -> None:
+def test_locomo_evidence_is_parsed_in_all_spellings(tmp_path: Path) -> None:
     found = only(written(tmp_path / "locomo10.json", LOCOMO))
     assert [(q.category, q.answer, [e.turn for e in q.evidence]) for q in found.questions] == [
         ("1-multi-hop", "Rome", ["D10:5", "D2:1"]),
@@ -123,9 +123,7 @@ def test_locomos_evidence_is_found_however_it_is_written(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_longmemevals_haystacks_give_a_conversation_a_question_without_those_nothing_answers(
-    tmp_path: Path, indent: int | None
-) -> None:
+def test_longmemeval_gives_a_conversation_per_answerable_question(tmp_path: Path, indent: int | None) -> None:
     file = tmp_path / "longmemeval_s_cleaned.json"
     file.write_text(json.dumps(LONGMEMEVAL, indent=indent), "utf-8")
     found = only(file)
@@ -139,7 +137,7 @@ def test_longmemevals_haystacks_give_a_conversation_a_question_without_those_not
     assert [found.turns[e.turn].content for e in question.evidence] == ["Rachel is at TechCorp now."]
 
 
-def test_longmemevals_second_question_is_read_after_the_first(tmp_path: Path) -> None:
+def test_longmemeval_questions_are_read_one_after_the_other(tmp_path: Path) -> None:
     twice = [LONGMEMEVAL[0], {**LONGMEMEVAL[0], "question_id": "q3"}]
     found = list(conversations(written(tmp_path / "longmemeval_s_cleaned.json", twice)))
     assert [conversation.id for conversation in found] == ["lme-q1", "lme-q3"]
@@ -152,7 +150,7 @@ def beam(folder: Path, chat: Any) -> Path:
     return folder
 
 
-def test_beams_chats_are_read_with_the_time_last_told(tmp_path: Path) -> None:
+def test_beam_turns_have_the_last_stated_time(tmp_path: Path) -> None:
     found = only(beam(tmp_path / "chats", BEAM_CHAT))
     assert found.id == "beam-100K-7"
     assert [(turn.role, turn.said_at) for turn in found.turns.values()] == [
@@ -161,7 +159,7 @@ def test_beams_chats_are_read_with_the_time_last_told(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_beams_sources_are_the_evidence_and_what_has_none_or_unknown_ones_is_left_out(tmp_path: Path) -> None:
+def test_beam_sources_are_the_evidence_and_questions_without_known_sources_are_skipped(tmp_path: Path) -> None:
     found = only(beam(tmp_path / "chats", BEAM_CHAT))
     said = {q.category: [found.turns[e.turn].content for e in q.evidence] for q in found.questions}
     assert said == {
@@ -170,7 +168,7 @@ def test_beams_sources_are_the_evidence_and_what_has_none_or_unknown_ones_is_lef
     }
 
 
-def test_beams_questions_are_asked_of_the_chat_that_was_cut_where_there_is_one(tmp_path: Path) -> None:
+def test_a_truncated_beam_chat_is_preferred(tmp_path: Path) -> None:
     folder = beam(tmp_path / "chats", BEAM_CHAT)
     written(folder / "100K/7/chat_trunecated.json", BEAM_CHAT[:1])
     found = only(folder)
@@ -178,7 +176,7 @@ def test_beams_questions_are_asked_of_the_chat_that_was_cut_where_there_is_one(t
     assert [question.category for question in found.questions] == ["knowledge_update"]
 
 
-def test_beams_messages_are_found_at_any_depth_and_ids_that_come_twice_answer_nothing(tmp_path: Path) -> None:
+def test_beam_messages_are_found_at_any_depth_and_duplicate_ids_are_no_evidence(tmp_path: Path) -> None:
     again = [{"batch_number": 1, "turns": [[{"role": "user", "id": 2, "content": "Other."}]]}]
     found = only(beam(tmp_path / "chats", [{"plan-1": BEAM_CHAT}, {"plan-2": again}]))
     assert len(found.turns) == 5
@@ -200,7 +198,7 @@ def session(turns: int) -> str:
     return "\n".join(rows)
 
 
-def test_sessions_are_asked_by_rule_the_same_way_for_the_same_seed(tmp_path: Path) -> None:
+def test_questions_about_sessions_are_reproducible_with_the_seed(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "s1.jsonl").write_text(session(120), "utf-8")
     (tmp_path / "project" / "notes.md").write_text("no session at all", "utf-8")
@@ -214,20 +212,18 @@ def test_sessions_are_asked_by_rule_the_same_way_for_the_same_seed(tmp_path: Pat
     assert next(conversations(tmp_path, seed=2)).questions != first.questions
 
 
-def test_a_file_in_no_known_form_is_named(tmp_path: Path) -> None:
+def test_a_file_in_an_unknown_format_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"other\.json: is in no form"):
         list(conversations(written(tmp_path / "other.json", {"a": 1})))
 
 
-def test_without_data_named_what_lies_in_the_folder_of_conversations_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_data_is_all_files_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     file = tmp_path / "data" / "mine.jsonl.gz"
     file.write_bytes(b"")
     monkeypatch.setenv("CTXMEM_EVAL_DIR", str(tmp_path))
-    assert at_hand() == [file]
-    assert at_hand([tmp_path]) == [tmp_path]
+    assert find_data() == [file]
+    assert find_data([tmp_path]) == [tmp_path]
     monkeypatch.delenv("CTXMEM_EVAL_DIR")
     with pytest.raises(SystemExit, match="CTXMEM_EVAL_DIR"):
-        at_hand()
+        find_data()

@@ -1,4 +1,4 @@
-"""The replay through the gateway measures what it says: real requests, a cache as a provider's, every way the same."""
+"""The replay of a session through the gateway: requests, the provider's cache, all methods."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from bench.gateway import Provider, messages_of, newest, replay, session
 
-from bench import corpus
+from bench import synthetic
 from ctxmem_mcp.transcripts.openai import turns_from_messages
 
 
-def test_messages_say_what_the_turns_said() -> None:
-    turns = list(corpus.turns(60))
+def test_messages_and_turns_have_equal_content() -> None:
+    turns = list(synthetic.turns(60))
     said = turns_from_messages(messages_of(turns))
     assert [(t.role, t.content, t.call_id) for t in said] == [(t.role, t.content, t.call_id) for t in turns]
 
 
-def test_the_cache_serves_the_longest_known_beginning_in_whole_blocks() -> None:
+def test_the_cache_serves_the_longest_known_prefix_in_whole_blocks() -> None:
     way = Provider(10).way()
     one, two, three = ({"role": "user", "content": f"{word} " * 25} for word in ("first", "second", "third"))
     first, cached = way.send([one], two)
@@ -30,16 +30,16 @@ def test_the_cache_serves_the_longest_known_beginning_in_whole_blocks() -> None:
     assert way.send([one, two], three)[1] == sent - sent % 10
 
 
-def test_the_newest_messages_fit() -> None:
+def test_the_newest_messages_that_fit_are_selected() -> None:
     count = Provider(10).count
-    messages = messages_of(corpus.turns(40))
+    messages = messages_of(synthetic.turns(40))
     kept = newest(messages, 2_000, count)
     assert messages[-len(kept) :] == kept
     assert sum(map(count, kept)) <= 2_000
 
 
 @pytest.mark.anyio
-async def test_a_session_is_sent_in_all_four_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_session_is_sent_with_all_four_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     provider = Provider(64)
     given = argparse.Namespace(budget=4_000, system=0, quick=False)
     await replay(session([], 9_000, provider.count), given, provider, tmp_path)

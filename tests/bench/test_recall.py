@@ -1,4 +1,4 @@
-"""The measures measure: evidence is counted by its rules, plain ways fill a budget, tables say what rows say."""
+"""Evidence recall, the baselines, the tables and the measure of outlines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench.baselines import WAYS, Baselines, cut
-from bench.data.contract import Conversation, Evidence, Question
+from bench.baselines import METHODS, Baselines, split_content
+from bench.data.models import Conversation, Evidence, Question
 from bench.recall import Row, Settings
 
 from bench import outline, recall
@@ -29,7 +29,7 @@ def share(text: str, *evidence: Evidence, contents: tuple[str, ...] = ("The key 
     return recall.recall(asked.questions[0], asked, text)
 
 
-def test_a_whole_turn_counts_only_word_for_word() -> None:
+def test_a_whole_turn_counts_only_verbatim() -> None:
     assert share("x The key is under the mat. y", Evidence("t0")) == 1
     assert share("x The key is under a mat. y", Evidence("t0")) == 0
 
@@ -38,69 +38,69 @@ def test_a_span_counts_without_the_rest_of_its_turn() -> None:
     assert share("... under the mat", Evidence("t0", "under the mat"), Evidence("t0")) == 0.5
 
 
-def test_of_a_very_long_turn_every_line_counts_however_far_apart() -> None:
+def test_the_lines_of_a_very_long_turn_may_be_apart() -> None:
     apart = "\n[header]\n".join(LONG.split("\n"))
     assert share(apart, Evidence("t1")) == 1
     assert share(apart.replace("line 7 of", "line of"), Evidence("t1")) == 0
 
 
-def test_a_turn_that_is_not_very_long_must_stand_in_one_piece() -> None:
+def test_a_shorter_turn_must_be_contiguous() -> None:
     contents = ("\n".join(f"line {i}" for i in range(20)),)
     assert share(contents[0].replace("\n", "\n[header]\n"), Evidence("t0"), contents=contents) == 0
 
 
-def test_pieces_tile_a_turn_and_none_is_longer_than_it_may_be() -> None:
+def test_passages_tile_a_turn_within_their_maximum_length() -> None:
     for content in (LONG, "x" * 9_000, "", "one line"):
-        pieces = cut(content)
+        pieces = split_content(content)
         assert "".join(pieces) == content
         assert all(tokenizer.count(piece) <= 400 for piece in pieces)
-    assert len(cut(LONG)) > 1
+    assert len(split_content(LONG)) > 1
 
 
-def test_the_newest_turns_that_fit_are_shown_in_their_order() -> None:
+def test_the_newest_turns_that_fit_are_shown_in_order() -> None:
     said = ("What was said first.", "Then what was said second, in some more words.", "And what came third.")
     with closing(Baselines(conversation(*said).turns)) as plain:
-        room = sum(part.tokens for part in plain.parts[1:])
-        text = plain.text(plain.filled(plain.order("newest", ""), room))
+        room = sum(part.tokens for part in plain.passages[1:])
+        text = plain.text(plain.fill(plain.rank("newest", ""), room))
     assert text == f"[t1] assistant: {said[1]}\n[t2] user: {said[2]}"
 
 
-def test_parts_of_a_turn_side_by_side_are_shown_as_one() -> None:
+def test_adjacent_passages_of_a_turn_are_shown_as_one() -> None:
     asked = conversation("before", LONG, "after", evidence=(Evidence("t1"),))
     with closing(Baselines(asked.turns)) as plain:
-        assert len(plain.parts) > 3
-        assert LONG in plain.text(range(len(plain.parts)))
+        assert len(plain.passages) > 3
+        assert LONG in plain.text(range(len(plain.passages)))
 
 
-def test_bm25_prefers_the_rare_word_and_fts5_knows_words_by_their_stem() -> None:
+def test_bm25_prefers_rare_words_and_fts5_matches_stems() -> None:
     said = ("The key hangs here", "The dog barks", "The cat sleeps", "The dog walked in the rain", "The dog")
     with closing(Baselines(conversation(*said).turns)) as plain:
-        assert next(iter(plain.order("bm25", "the key"))) == 0
-        assert list(plain.order("bm25", "walking")) == []
-        assert list(plain.order("fts5", "walking?")) == [3]
-        assert list(plain.order("fts5", 'the "of" AND')) == []
+        assert next(iter(plain.rank("bm25", "the key"))) == 0
+        assert list(plain.rank("bm25", "walking")) == []
+        assert list(plain.rank("fts5", "walking?")) == [3]
+        assert list(plain.rank("fts5", 'the "of" AND')) == []
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_no_plain_way_passes_its_budget(way: str) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_no_baseline_exceeds_its_budget(method: str) -> None:
     with closing(Baselines(conversation(*(f"The key {i}. {LONG[: i * 40]}" for i in range(40))).turns)) as plain:
         for budget in (100, 1_000, 3_000):
-            text = plain.text(plain.filled(plain.order(way, "Where is the key?"), budget))
+            text = plain.text(plain.fill(plain.rank(method, "Where is the key?"), budget))
             assert 0 < tokenizer.count(text) <= budget
 
 
-def test_questions_are_drawn_by_the_seed_in_their_order() -> None:
+def test_questions_are_sampled_with_the_seed_in_their_order() -> None:
     asked = tuple(Question(str(i), "?", "c", (Evidence("t0"),)) for i in range(50))
     many = Conversation("c", {"t0": NewTurn("user", "x")}, asked)
-    drawn = [q.id for q in recall.sampled(many, Settings((1_000,), questions=10)).questions]
+    drawn = [q.id for q in recall.sample_questions(many, Settings((1_000,), questions=10)).questions]
     assert len(drawn) == 10
     assert drawn == sorted(drawn, key=int)
-    assert drawn == [q.id for q in recall.sampled(many, Settings((1_000,), questions=10)).questions]
-    assert drawn != [q.id for q in recall.sampled(many, Settings((1_000,), questions=10, seed=2)).questions]
-    assert recall.sampled(many, Settings((1_000,), questions=60)) is many
+    assert drawn == [q.id for q in recall.sample_questions(many, Settings((1_000,), questions=10)).questions]
+    assert drawn != [q.id for q in recall.sample_questions(many, Settings((1_000,), questions=10, seed=2)).questions]
+    assert recall.sample_questions(many, Settings((1_000,), questions=60)) is many
 
 
-def test_a_table_gives_means_and_the_share_of_questions_with_all_found() -> None:
+def test_a_table_has_means_and_the_share_of_questions_with_all_evidence() -> None:
     rows = [
         Row(recall.VIEW, "a", 1_000, 1.0, 900, 5), Row(recall.VIEW, "b", 1_000, 0.5, 1_001, 7),
         Row("bm25", "a", 1_000, 0.0, 990), Row("bm25", "b", 1_000, 0.0, 990),
@@ -109,10 +109,10 @@ def test_a_table_gives_means_and_the_share_of_questions_with_all_found() -> None
     assert "| ctxmem | 2 | 75.0 (50.0) | 950 |" in lines[2]
     assert "| ctxmem: b | 1 | 50.0 (0.0) |" in lines[4]
     assert lines[5].startswith("| bm25 | 2 | 0.0 (0.0) | 990 |")
-    assert recall.over(rows) == [rows[1]]
+    assert recall.over_budget(rows) == [rows[1]]
 
 
-def test_the_whole_bench_runs_on_either_store_and_no_view_is_over_budget(
+def test_the_benchmark_runs_on_both_stores_without_exceeding_a_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     turns = [
@@ -139,7 +139,7 @@ def test_the_whole_bench_runs_on_either_store_and_no_view_is_over_budget(
     assert "| all | 1 |" in capsys.readouterr().out
 
 
-def test_facts_are_identifiers_numbers_names_and_the_answers_words_where_few_turns_hold_them() -> None:
+def test_facts_are_rare_identifiers_numbers_names_and_words_of_the_answer() -> None:
     said = (
         "In the end Maria moved parseConfig to port 8642, by the harbour.",
         *["The harbour with Maria."] * 3,
@@ -151,7 +151,7 @@ def test_facts_are_identifiers_numbers_names_and_the_answers_words_where_few_tur
     assert outline.facts(asked.questions[0], asked, outline.rare_terms(asked, 4)) >= {"maria", "harbour"}
 
 
-def test_an_answer_counts_word_for_word_only_where_its_evidence_says_it_and_the_question_does_not() -> None:
+def test_an_answer_counts_only_if_the_evidence_contains_it_and_the_question_does_not() -> None:
     found = Evidence("t0")
     for answer, expected in (
         ("Under the mat.", "under the mat"),
@@ -163,6 +163,6 @@ def test_an_answer_counts_word_for_word_only_where_its_evidence_says_it_and_the_
         assert outline.answer_words(asked.questions[0], asked) == expected
 
 
-def test_ids_and_roles_of_our_own_lines_tell_nothing() -> None:
+def test_ids_and_roles_of_generated_lines_are_removed() -> None:
     ours = "[n0-9-213 2.1k] Fix the 404\n t47 tool error: port 8642 is taken\n open for: 2 more\n[… t9-t10 81]\n"
-    assert outline.bare(ours) == " Fix the 404\n port 8642 is taken\n 2 more\n\n"
+    assert outline.strip_markers(ours) == " Fix the 404\n port 8642 is taken\n 2 more\n\n"

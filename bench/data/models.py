@@ -34,7 +34,7 @@ class Conversation:
     questions: tuple[Question, ...]
 
 
-def at(written: str | None, *forms: str) -> str | None:
+def to_iso(written: str | None, *forms: str) -> str | None:
     """A time written in one of these forms (strptime's), as ISO 8601; none where it is in none of them."""
     for form in forms:
         try:

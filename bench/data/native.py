@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench.data.contract import Conversation, Evidence, Question
+from bench.data.models import Conversation, Evidence, Question
 from ctxmem_mcp.models import NewTurn
 
 
