@@ -65,7 +65,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
-            raise InvalidArgument(f"PATH {path}", "is not there", "Name a transcript, or a folder of them.")
+            raise InvalidArgument(f"PATH {path}", "does not exist", "Name a transcript or a folder.")
         if path.is_dir():
             files = [file for file in sorted(path.rglob("*")) if _may_be_transcript(file) and file.is_file()]
         else:

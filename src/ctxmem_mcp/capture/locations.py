@@ -102,8 +102,8 @@ def subagents_of(file: Path) -> list[Path]:
 
 
 def _env_path(environ: Mapping[str, str], variable: str) -> Path | None:
-    given = environ.get(variable, "").strip()
-    return Path(given).expanduser() if given else None
+    value = environ.get(variable, "").strip()
+    return Path(value).expanduser() if value else None
 
 
 def _mtime(file: Path) -> float:

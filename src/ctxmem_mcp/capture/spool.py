@@ -47,9 +47,9 @@ def put(data_dir: str, agent: str, raw: bytes, whole: bool = True) -> str:
     try:
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         try:
-            left = memoryview(f"{_MARK} 1 {agent} {WHOLE if whole else CUT}\n".encode() + raw)
-            while left:
-                left = left[os.write(file, left) :]
+            remaining = memoryview(f"{_MARK} 1 {agent} {WHOLE if whole else CUT}\n".encode() + raw)
+            while remaining:
+                remaining = remaining[os.write(file, remaining) :]
         finally:
             os.close(file)
         os.rename(unfinished, path)

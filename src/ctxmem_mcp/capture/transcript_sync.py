@@ -68,8 +68,8 @@ class TranscriptSync:
         if main is None or main.gone or main.recent:
             return main
         new = main.new
-        for beside in subagents_of(file):
-            result = await self._sync_one(beside, even_if_recent)
+        for subagent_file in subagents_of(file):
+            result = await self._sync_one(subagent_file, even_if_recent)
             new += result.new if result else 0
         return replace(main, new=new)
 

@@ -86,8 +86,8 @@ def _read_stdin() -> tuple[bytes, bool]:
 
 
 def _redaction_is_on() -> bool:
-    named = os.environ.get("CTXMEM_REDACT", "").strip()
-    if not named and not _config_mentions(b"redact"):
+    value = os.environ.get("CTXMEM_REDACT", "").strip()
+    if not value and not _config_mentions(b"redact"):
         return False
     from ctxmem_mcp.settings import Settings
 
@@ -103,9 +103,9 @@ def _redact(raw: bytes) -> bytes:
 
 def find_data_dir() -> str:
     """Returns the data folder, as the settings do; they are loaded only if a config file may name another folder."""
-    named = os.environ.get("CTXMEM_DATA_DIR", "").strip()
-    if named:
-        return os.path.abspath(os.path.expanduser(named))
+    path = os.environ.get("CTXMEM_DATA_DIR", "").strip()
+    if path:
+        return os.path.abspath(os.path.expanduser(path))
     if not _config_mentions(b"data_dir") and sys.platform in ("linux", "darwin"):
         return os.path.join(_platform_folder("XDG_DATA_HOME", ".local/share"), "ctxmem")
     from ctxmem_mcp.settings import Settings
@@ -125,13 +125,13 @@ def _config_mentions(setting: bytes) -> bool:
         return False
 
 
-def _platform_folder(named: str, below_home: str) -> str:
+def _platform_folder(variable: str, below_home: str) -> str:
     if sys.platform == "darwin":
         below_home = "Library/Application Support"
     else:
-        given = os.environ.get(named, "").strip()
-        if given:
-            return given
+        path = os.environ.get(variable, "").strip()
+        if path:
+            return path
     return os.path.join(os.path.expanduser("~"), below_home)
 
 

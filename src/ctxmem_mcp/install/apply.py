@@ -62,8 +62,8 @@ def _shorten(diff: Sequence[str]) -> Iterator[str]:
         if len(line) <= _LINE_CHARS:
             yield line
             continue
-        beside = diff[i + 1 : i + 2] if line[0] == "-" else diff[i - 1 : i] if line[0] == "+" else []
-        other = next((one for one in beside if one[0] == {"-": "+", "+": "-"}[line[0]]), None)
+        neighbours = diff[i + 1 : i + 2] if line[0] == "-" else diff[i - 1 : i] if line[0] == "+" else []
+        other = next((one for one in neighbours if one[0] == {"-": "+", "+": "-"}[line[0]]), None)
         start, stop = (1, _LINE_CHARS) if other is None else _difference_span(line, other)
         yield f"{line[0]}{'...' if start > 1 else ''}{line[start:stop]}{'...' if stop < len(line) else ''}"
 
@@ -143,7 +143,7 @@ def apply_change(change: Change, now: datetime) -> Path | None:
     try:
         if config_files.read(path) != change.before:
             raise ConfigRefused(str(path), "was changed by another program in the meantime", "Run this again.")
-        kept = config_files.back_up(path, now) if change.before is not None and change.backs_up else None
+        copy = config_files.back_up(path, now) if change.before is not None and change.backs_up else None
         if change.after is None:
             config_files.remove(path)
         else:
@@ -151,7 +151,7 @@ def apply_change(change: Change, now: datetime) -> Path | None:
     except (OSError, UnicodeEncodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigRefused(str(path), f"can't be written: {why}") from error
-    return kept
+    return copy
 
 
 def _read(edit: ConfigEdit) -> str | None:
