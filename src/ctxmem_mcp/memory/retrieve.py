@@ -23,7 +23,6 @@ from ctxmem_mcp.stores.base import TermHits
 
 # Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
 TERM_CAP = 4_000
-REASONS_MAX = 4
 # The vectors of all pieces are compared on a branch of up to this many; on a larger one only those that words matched.
 VECTORS_READ_MAX = 5_000
 # Of the pieces that no word matched, so many of the nearest in meaning are ranked too.
@@ -58,11 +57,6 @@ class Ranking:
     result: RankResult | None = None
     kinds: Mapping[str, float] | None = None
     matched: Mapping[int, int] | None = None
-
-    def why(self, piece: RankedPiece) -> list[str]:
-        """Returns the features that contributed most to a piece's score, such as 'rel +3.48'."""
-        contributions = self.result.why(piece.ordinal, REASONS_MAX) if self.result else []
-        return [f"{name} {value:+.2f}" for name, value in contributions]
 
 
 @dataclass(frozen=True, slots=True)

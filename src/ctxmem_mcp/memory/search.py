@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
+from ctxmem_mcp.memory.reasons import explain_piece
 from ctxmem_mcp.memory.retrieve import RankedPiece, rank_branch
 from ctxmem_mcp.models import Hit, Node, Piece, Turn, parse_iso
 from ctxmem_mcp.text import analyzer
@@ -61,7 +62,7 @@ async def search(branch: BranchReader, query: str, filter_by: Filter) -> list[Hi
             best[i],
             [titles[n.digest].title for n in paths[i] if n.digest in titles],
             query,
-            ranking.why(best[i]),
+            explain_piece(ranking, best[i]),
         )
         for i in chosen
     ]

@@ -18,11 +18,12 @@ from ctxmem_mcp.memory.branch_reader import (
     with_expanded,
     with_paths_to,
 )
+from ctxmem_mcp.memory.reasons import view_reasons
 from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
-from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Reason, Summary, Turn, View
+from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
 from ctxmem_mcp.retrieval.selection import USER_SHARE, USER_SHARE_OF_WORK, Candidate, cost_weight_of, selection_order
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
@@ -40,7 +41,7 @@ from ctxmem_mcp.views.budget import (
     quotes_by_turn,
 )
 from ctxmem_mcp.views.header import ViewHeader, with_header
-from ctxmem_mcp.views.layout import CharSpan, Quote, TileCache, TreeSnapshot, tile
+from ctxmem_mcp.views.layout import CharSpan, TileCache, TreeSnapshot, tile
 from ctxmem_mcp.views.render import NO_KIND_FILTER
 from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_request_tokens, with_summary_requests
 
@@ -140,17 +141,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     if request.request_summaries:
         header = with_summary_requests(header, result.summary_requests, count)
     shown = with_header(header, result.text, count)
-    return replace(shown, reasons=_reasons(ranking, ranked, result)) if request.explain and ranking else shown
-
-
-def _reasons(ranking: Ranking, found: Sequence[RankedPiece], result: FitResult) -> tuple[Reason, ...]:
-    """Returns why each piece that is shown was chosen, best first."""
-    quoted = {item.turn.index: item for item in result.items if isinstance(item, Quote)}
-    return tuple(
-        Reason(shown.turn.id, f.piece.tokens, round(f.score, 3), ranking.why(f))
-        for f in found
-        if (shown := quoted.get(f.piece.index)) and shown.spans[0].start <= f.piece.start
-    )
+    return replace(shown, reasons=view_reasons(ranking, ranked, result)) if request.explain and ranking else shown
 
 
 async def load_header(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> ViewHeader:
