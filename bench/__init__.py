@@ -1,1 +1,1 @@
-"""Measures the product from outside, beside plain ways of doing the same, in one run. Not part of the package."""
+"""Benchmarks of the package from the outside, beside baselines in the same run. Not part of the package."""

@@ -1,16 +1,16 @@
-"""python -m bench NAME [...]. Each says what it measured, on what, beside what."""
+"""python -m bench NAME [...]. Each benchmark states what it measures, on which data, and its baselines."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-BENCHES = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff")
+BENCHMARKS = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff")
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
-        sys.exit(f"usage: python -m bench {{{','.join(BENCHES)}}} [--help]")
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        sys.exit(f"usage: python -m bench {{{','.join(BENCHMARKS)}}} [--help]")
     importlib.import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:])
 
 

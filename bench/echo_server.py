@@ -1,4 +1,4 @@
-"""The floor: an MCP server on the same SDK with one tool that does nothing but answer."""
+"""The baseline of latency: an MCP server on the same SDK with one tool that does nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ server = MCPServer("echo", version="0", log_level="WARNING")
 
 @server.tool()
 async def echo(role: str, content: str) -> str:
-    """Gives the length back."""
+    """Returns the length of the content."""
     return str(len(content))
 
 

@@ -1,12 +1,12 @@
-"""What a session costs through the gateway, request by request, beside three other ways of sending it.
+"""Measures the cost of a session through the gateway, request by request, beside three other methods of sending it.
 
     python -m bench gateway [TRANSCRIPT ...] [--tokens 500000] [--budget 16000] [--block 1024] [--system 0]
 
-Each request of the session goes through the real gateway (kept, folded, sent on, the answer streamed and remembered)
-to a stub that answers what was really answered, and serves from its cache what a provider would: the longest beginning
-that it has seen before, in whole blocks. Beside it the same requests as they came (full history), cut to the newest
-messages that fit, and as a view that is ranked anew for every request. Several transcripts are said one after the
-other. Without any, a session is made up of the standard library's sources.
+Each request of the session is sent through the real gateway, which stores and compacts it, forwards it, and streams and
+stores the response. The upstream is a stub that returns the recorded response and caches like a provider: the longest
+prefix that it has received before, in whole blocks. The other methods send the same requests unchanged (full history),
+reduced to the newest messages that fit, and as a view that is ranked for each request. Several transcripts are sent one
+after the other. The default is a synthetic session.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts import registry
 
 Message = dict[str, Any]
-# Dollars for a million tokens: sent, of these cached, answered.
+# Dollars per million tokens: input, cached input, output.
 PRICES = {"the seed's prices (5 / 2.5 / 10)": (5.0, 2.5, 10.0), "cached at a tenth (3 / 0.3 / 15)": (3.0, 0.3, 15.0)}
-# As many tokens as stand in front of what the model is asked in common agents.
+# Repeated to the number of tokens that the system prompts of common agents have.
 _SYSTEM_WORDS = "You are a coding agent. Follow the user's words; use the tools; keep answers short. "
 
 
-class Provider:
-    """Counts what is sent and serves from the cache what it has seen, in whole blocks from the beginning."""
+class ProviderCache:
+    """The prompt cache of a provider: matches the prefix of a request with earlier ones, in whole blocks of tokens."""
 
     def __init__(self, block: int) -> None:
         import splintr
@@ -56,13 +56,13 @@ class Provider:
         self._block = block
         self._ids: dict[str, tuple[int, ...]] = {}
 
-    def way(self) -> Way:
-        return Way(self)
+    def method(self) -> Method:
+        return Method(self)
 
     def ids(self, messages: Iterable[Message]) -> list[int]:
         found: list[int] = []
         for message in messages:
-            text = _words(message)
+            text = _as_text(message)
             if text not in self._ids:
                 self._ids[text] = tuple(self._encode(text))
             found += self._ids[text]
@@ -78,17 +78,17 @@ class Provider:
             yield key
 
 
-def _words(message: Message) -> str:
-    """A message as a provider's template puts it."""
+def _as_text(message: Message) -> str:
+    """The text of a message in a provider's prompt template."""
     calls = (f"{call['function']['name']}\n{call['function']['arguments']}" for call in message.get("tool_calls", ()))
     return "\n".join((f"<{message['role']}>", str(message.get("content") or ""), *calls, ""))
 
 
 @dataclass
-class Way:
-    """One way of sending, with a cache of its own."""
+class Method:
+    """One method of sending, with a cache of its own."""
 
-    provider: Provider
+    provider: ProviderCache
     sent: int = 0
     cached: int = 0
     largest: int = 0
@@ -117,7 +117,7 @@ class Way:
 
 
 def messages_of(turns: Iterable[NewTurn]) -> list[Message]:
-    """Turns as a client of chat completions holds them."""
+    """Converts turns to the messages of a chat completions client."""
     made: list[Message] = []
     for turn in turns:
         if turn.role == "assistant" and turn.call_id:
@@ -139,44 +139,44 @@ def session(transcripts: Sequence[Path], most: int, count: Callable[[Message], i
         turns = [t for p in transcripts for t in registry.parse(p.read_text("utf-8"), p.name).turns]
     else:
         turns = list(synthetic.turns(10_000))
-    kept, total = [], 0
+    chosen, total = [], 0
     for message in messages_of(turns):
         total += count(message)
         if total > most:
             break
-        kept.append(message)
-    return kept
+        chosen.append(message)
+    return chosen
 
 
 # ---------------------------------------------------------------- the ways
 
 
-def newest(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[Message]:
-    kept: list[Message] = []
+def newest_that_fit(messages: Sequence[Message], budget: int, count: Callable[[Message], int]) -> list[Message]:
+    chosen: list[Message] = []
     for message in reversed(messages):
         budget -= count(message)
-        if budget < 0 and kept:
+        if budget < 0 and chosen:
             break
-        kept.append(message)
-    return kept[::-1]
+        chosen.append(message)
+    return chosen[::-1]
 
 
-async def recalled(
+async def ranked_view(
     memory: Memory, conversation: str, messages: Sequence[Message], budget: int, count: Callable[[Message], int]
 ) -> list[Message]:
-    """A view for the user's last words, ranked at every request, and the newest messages in a quarter of the budget."""
-    said = next((str(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
-    recent = newest(messages, budget // 4, count)
-    view = await memory.view(conversation, query=said[:2_000] or None, token_budget=budget - budget // 4)
+    """Returns a view ranked for the user's last message, and the newest messages in a quarter of the budget."""
+    message = next((str(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
+    recent = newest_that_fit(messages, budget // 4, count)
+    view = await memory.view(conversation, query=message[:2_000] or None, token_budget=budget - budget // 4)
     return [{"role": "user", "content": view.text}, *recent]
 
 
-def stub(answer: Callable[[], Message], got: Callable[[list[Message]], tuple[int, int]]) -> Starlette:
-    """Streams what was really answered, and tells what its cache served."""
+def stub_provider(answer: Callable[[], Message], send: Callable[[list[Message]], tuple[int, int]]) -> Starlette:
+    """Returns an app that streams the recorded response and reports the cached tokens."""
 
     async def completions(request: Request) -> Response:
         body = await request.json()
-        sent, cached = got(body["messages"])
+        sent, cached = send(body["messages"])
         usage = {
             "prompt_tokens": sent,
             "completion_tokens": 0,
@@ -184,9 +184,9 @@ def stub(answer: Callable[[], Message], got: Callable[[list[Message]], tuple[int
         }
 
         async def events() -> Any:
-            said = answer()
-            calls = [{"index": i, **call} for i, call in enumerate(said.get("tool_calls", ()))]
-            delta = {"role": "assistant", "content": said.get("content"), **({"tool_calls": calls} if calls else {})}
+            message = answer()
+            calls = [{"index": i, **call} for i, call in enumerate(message.get("tool_calls", ()))]
+            delta = {"role": "assistant", "content": message.get("content"), **({"tool_calls": calls} if calls else {})}
             for event in (
                 {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
                 {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
@@ -200,15 +200,17 @@ def stub(answer: Callable[[], Message], got: Callable[[list[Message]], tuple[int
     return Starlette(routes=[Route("/v1/chat/completions", completions, methods=["POST"])])
 
 
-async def replay(messages: list[Message], given: argparse.Namespace, provider: Provider, folder: Path) -> None:
-    ways = {name: provider.way() for name in ("gateway", "full history", "newest that fit", "recall at every request")}
+async def replay(messages: list[Message], options: argparse.Namespace, provider: ProviderCache, folder: Path) -> None:
+    methods = {
+        name: provider.method() for name in ("gateway", "full history", "newest that fit", "recall at every request")
+    }
     at = 0
-    upstream_app = stub(lambda: messages[at], lambda sent: ways["gateway"].send(sent, messages[at]))
+    upstream_app = stub_provider(lambda: messages[at], lambda sent: methods["gateway"].send(sent, messages[at]))
     upstream = Upstream(60, httpx2.ASGITransport(app=upstream_app))
     settings = Settings(
         folder,
         upstream_base_url="http://stub/v1",
-        gateway_tokens=given.budget,
+        gateway_tokens=options.budget,
         gateway_seconds=600,
         durability="normal",
     )
@@ -218,66 +220,68 @@ async def replay(messages: list[Message], given: argparse.Namespace, provider: P
         return memory
 
     deps = Deps(settings, opened, lambda _: "", lambda _: folder)
-    lead = [{"role": "system", "content": _SYSTEM_WORDS * (given.system // 18)}] if given.system else []
-    waits: list[float] = []
-    folds, conversations, before = 0, set[str](), None
+    system = [{"role": "system", "content": _SYSTEM_WORDS * (options.system // 18)}] if options.system else []
+    times: list[float] = []
+    folds, conversations, previous = 0, set[str](), None
     transport = httpx2.ASGITransport(app=Starlette(routes=build_routes(deps, upstream)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
         for at in range(1, len(messages)):
             if messages[at]["role"] != "assistant":
                 continue
-            so_far = lead + messages[:at]
+            so_far = system + messages[:at]
             began = time.perf_counter()
             body = {"model": "m:memory", "stream": True, "messages": so_far}
             answer = await client.post("/v1/chat/completions", json=body, timeout=600)
-            waits.append(time.perf_counter() - began)
-            told = answer.headers["x-ctxmem-memory"]
-            assert told in ("whole", "folded"), told
+            times.append(time.perf_counter() - began)
+            outcome = answer.headers["x-ctxmem-memory"]
+            assert outcome in ("whole", "folded"), outcome
             conversation = answer.headers["x-ctxmem-conversation"]
             conversations.add(conversation)
             sent = int(answer.headers["x-ctxmem-tokens-sent"])
-            folds, before = folds + (before is not None and sent < before), sent
-            ways["full history"].send(so_far, messages[at])
-            ways["newest that fit"].send(lead + newest(messages[:at], given.budget, provider.count), messages[at])
-            if not given.quick:
-                ranked = await recalled(memory, conversation, messages[:at], given.budget, provider.count)
-                ways["recall at every request"].send(lead + ranked, messages[at])
+            folds, previous = folds + (previous is not None and sent < previous), sent
+            methods["full history"].send(so_far, messages[at])
+            methods["newest that fit"].send(
+                system + newest_that_fit(messages[:at], options.budget, provider.count), messages[at]
+            )
+            if not options.quick:
+                ranked = await ranked_view(memory, conversation, messages[:at], options.budget, provider.count)
+                methods["recall at every request"].send(system + ranked, messages[at])
     await memory.close()
-    waits.sort()
+    times.sort()
     print(
         f"{folds} folds, {len(conversations)} conversation(s); a request took the gateway and stub "
-        f"{1e3 * waits[len(waits) // 2]:.0f} ms (median), {1e3 * waits[int(len(waits) * 0.95)]:.0f} ms (p95)"
+        f"{1e3 * times[len(times) // 2]:.0f} ms (median), {1e3 * times[int(len(times) * 0.95)]:.0f} ms (p95)"
     )
-    report(ways)
+    report(methods)
 
 
-def report(ways: dict[str, Way]) -> None:
-    full = ways["full history"]
-    for name, way in ways.items():
-        if way.requests:
-            share = 100 * way.cached / max(1, way.sent)
-            print(f"{name:24s} {way.sent:>13,} tokens sent, largest {way.largest:>8,}, {share:5.1f} % from cache")
+def report(methods: dict[str, Method]) -> None:
+    full = methods["full history"]
+    for name, method in methods.items():
+        if method.requests:
+            share = 100 * method.cached / max(1, method.sent)
+            print(f"{name:24s} {method.sent:>13,} tokens sent, largest {method.largest:>8,}, {share:5.1f} % from cache")
     for words, prices in PRICES.items():
         print(words)
-        for name, way in ways.items():
-            if way.requests:
-                cost = way.cost(prices)
+        for name, method in methods.items():
+            if method.requests:
+                cost = method.cost(prices)
                 print(f"  {name:24s} ${cost:9.2f}, {100 * cost / full.cost(prices):6.1f} % of full history's")
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench gateway", description=__doc__)
     parser.add_argument("transcripts", nargs="*", type=Path)
-    parser.add_argument("--tokens", type=int, default=500_000, help="of the session, at most")
+    parser.add_argument("--tokens", type=int, default=500_000, help="maximum tokens of the session")
     parser.add_argument("--budget", type=int, default=16_000)
-    parser.add_argument("--block", type=int, default=1_024, help="tokens that the provider's cache takes as one")
-    parser.add_argument("--system", type=int, default=0, help="tokens of a system prompt before it all")
-    parser.add_argument("--quick", action="store_true", help="without the way that ranks at every request")
-    given = parser.parse_args(arguments)
-    provider = Provider(given.block)
-    messages = session(given.transcripts, given.tokens, provider.count)
-    total, asked = sum(map(provider.count, messages)), sum(m["role"] == "assistant" for m in messages)
-    print(f"# {len(messages):,} messages, {total:,} tokens, {asked:,} requests within {given.budget:,} tokens, "
-          f"cached in blocks of {given.block:,}")  # fmt: skip
+    parser.add_argument("--block", type=int, default=1_024, help="tokens per block of the provider's cache")
+    parser.add_argument("--system", type=int, default=0, help="tokens of the system prompt")
+    parser.add_argument("--quick", action="store_true", help="skip the method that ranks at every request")
+    options = parser.parse_args(arguments)
+    provider = ProviderCache(options.block)
+    messages = session(options.transcripts, options.tokens, provider.count)
+    total, requests = sum(map(provider.count, messages)), sum(m["role"] == "assistant" for m in messages)
+    print(f"# {len(messages):,} messages, {total:,} tokens, {requests:,} requests within {options.budget:,} tokens, "
+          f"cached in blocks of {options.block:,}")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(replay(messages, given, provider, Path(folder)))
+        asyncio.run(replay(messages, options, provider, Path(folder)))

@@ -1,9 +1,9 @@
-"""Whether a brief for the next run leads to what was said: on conversations with known evidence.
+"""Measures whether a hand-off brief leads to the evidence of questions.
 
     python -m bench handoff DATA... [--budget 4000] [--expand 8000]
 
-For questions on errors and on what the user said: the evidence counts as *told* when it stands in the brief word for
-word, and as *one step away* when opening a single id that the brief shows (a turn, a section) brings it up verbatim.
+Evaluates questions about errors and about statements of the user. Evidence counts as *verbatim* if the brief contains
+it, and as *one step away* if expanding a single id in the brief (a turn or a section) shows it verbatim.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 CATEGORIES = ("err-file", "test-fail", "user")
-_SHOWN = re.compile(r"\b(n\d+-\d+-\d+|t\d+)\b")
+_IDS = re.compile(r"\b(n\d+-\d+-\d+|t\d+)\b")
 
 
 def conversations(paths: list[Path]) -> Iterator[dict[str, Any]]:
@@ -33,35 +33,37 @@ def conversations(paths: list[Path]) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, lines)
 
 
-async def measure(paths: list[Path], budget: int, room: int) -> None:
-    told: dict[str, list[bool]] = {}
-    near: dict[str, list[bool]] = {}
+async def measure(paths: list[Path], budget: int, expand_budget: int) -> None:
+    verbatim: dict[str, list[bool]] = {}
+    reachable: dict[str, list[bool]] = {}
     for conversation in conversations(paths):
         memory = Memory(InMemoryStore(), ExtractiveSummarizer())
         turns = [NewTurn(t["role"], t["content"], t["name"], t["said_at"]) for t in conversation["turns"]]
         await memory.sync(turns, conversation_id="c")
         brief = (await memory.hand_off("c", token_budget=budget)).text
-        opened = [await opening(memory, shown, room) for shown in dict.fromkeys(_SHOWN.findall(brief))]
+        expanded = [await expand(memory, shown_id, expand_budget) for shown_id in dict.fromkeys(_IDS.findall(brief))]
         content = {turn["id"]: turn["content"].strip() for turn in conversation["turns"]}
         for question in conversation["questions"]:
             if question["category"] not in CATEGORIES:
                 continue
             for evidence in question["evidence"]:
-                wanted = evidence["text"] or content[evidence["turn"]]
-                told.setdefault(question["category"], []).append(wanted in brief)
-                near.setdefault(question["category"], []).append(any(wanted in text for text in [brief, *opened]))
-    print(f"# brief of {budget} tokens; one expand_node of {room} tokens")
-    for category in told:
-        n = len(told[category])
+                expected = evidence["text"] or content[evidence["turn"]]
+                verbatim.setdefault(question["category"], []).append(expected in brief)
+                reachable.setdefault(question["category"], []).append(
+                    any(expected in text for text in [brief, *expanded])
+                )
+    print(f"# brief of {budget} tokens; one expand_node of {expand_budget} tokens")
+    for category in verbatim:
+        n = len(verbatim[category])
         print(
-            f"{category:10s} n={n:4d}  told {100 * sum(told[category]) / n:5.1f} %  "
-            f"told or one step away {100 * sum(near[category]) / n:5.1f} %"
+            f"{category:10s} n={n:4d}  verbatim {100 * sum(verbatim[category]) / n:5.1f} %  "
+            f"verbatim or one step away {100 * sum(reachable[category]) / n:5.1f} %"
         )
 
 
-async def opening(memory: Memory, shown: str, room: int) -> str:
+async def expand(memory: Memory, shown_id: str, expand_budget: int) -> str:
     try:
-        return (await memory.expand("c", shown, token_budget=room)).text
+        return (await memory.expand("c", shown_id, token_budget=expand_budget)).text
     except CtxmemError:
         return ""
 
@@ -71,5 +73,5 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--budget", type=int, default=4_000)
     parser.add_argument("--expand", type=int, default=8_000)
-    given = parser.parse_args(arguments)
-    asyncio.run(measure(given.data, given.budget, given.expand))
+    options = parser.parse_args(arguments)
+    asyncio.run(measure(options.data, options.budget, options.expand))

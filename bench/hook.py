@@ -1,7 +1,7 @@
 """python -m bench hook [--times 40]
 
-What an agent waits for at each of its events: the hook as a process, beside a bare interpreter and an interpreter that
-imports JSON, in turn, in the same run. Machines are noisy: read the ratio and the difference.
+Measures the time that an agent waits for a hook: the hook as a process, beside a bare interpreter and an interpreter
+that imports JSON, alternating in the same run. Machines are noisy: read the ratio and the difference.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ EVENTS = {
 }
 
 
-def took_ms(command: Sequence[str], given: bytes, environment: dict[str, str]) -> float:
+def run_ms(command: Sequence[str], stdin: bytes, environment: dict[str, str]) -> float:
     began = time.perf_counter()
-    subprocess.run(command, input=given, env=environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, input=stdin, env=environment, stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - began) * 1000
 
 
@@ -35,19 +35,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--times", type=int, default=40)
     times = parser.parse_args(arguments).times
     hook = [sys.executable, "-m", "ctxmem_mcp", "hook", "claude-code"]
-    print(f"{'':24}{'median':>9}{'p90':>9}{'over bare':>11}{'ratio':>7}   ms, {times} times each, in turn")
+    print(f"{'':24}{'median':>9}{'p90':>9}{'over bare':>11}{'ratio':>7}   ms, {times} times each, alternating")
     with tempfile.TemporaryDirectory() as folder:
         cases: dict[str, tuple[Sequence[str], bytes]] = {
             "bare interpreter": ([sys.executable, "-c", "pass"], b""),
             "import json, typing": ([sys.executable, "-c", "import json, typing"], b""),
         }
-        cases |= {name: (hook, json.dumps({**EVENT, **said}).encode()) for name, said in EVENTS.items()}
+        cases |= {name: (hook, json.dumps({**EVENT, **fields}).encode()) for name, fields in EVENTS.items()}
         figures: dict[str, list[float]] = {name: [] for name in cases}
         for _ in range(times):
-            for name, (command, given) in cases.items():
-                # Each event in a folder of its own: a session that begins takes in what waits in its.
+            for name, (command, stdin) in cases.items():
+                # Each event has its own data folder, because SessionStart also processes spooled events.
                 environment = {**os.environ, "CTXMEM_DATA_DIR": os.path.join(folder, name)}
-                figures[name].append(took_ms(command, given, environment))
+                figures[name].append(run_ms(command, stdin, environment))
     bare = statistics.median(figures["bare interpreter"])
     for name, values in figures.items():
         median, p90 = statistics.median(values), sorted(values)[int(len(values) * 0.9)]

@@ -1,7 +1,7 @@
 """python -m bench speed [--sizes 1000,10000,100000] [--quick]
 
-Start, append, view, import, memory and disk, through MCP stdio as an agent uses it, beside a bare SDK server with an
-echo tool and a bare durable SQLite insert, in the same run. Machines are noisy: read the ratios.
+Measures start, append, view, import, memory and disk usage through MCP stdio, as an agent uses it, beside a bare SDK
+server with an echo tool and a bare durable SQLite insert, in the same run. Machines are noisy: read the ratios.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ INITIALIZE = {
 
 
 def p(values: Sequence[float], share: float) -> float:
+    """Returns a percentile; share: 0..1."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def start_ms(command: list[str], data_dir: str) -> float:
-    """From spawning the process to reading its answer to `initialize`."""
+    """Returns the milliseconds from spawning the process to its response to `initialize`."""
     environment = {**os.environ, "CTXMEM_DATA_DIR": data_dir}
-    began = time.perf_counter()
+    started = time.perf_counter()
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
@@ -53,7 +54,7 @@ def start_ms(command: list[str], data_dir: str) -> float:
     process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
     process.stdin.flush()
     process.stdout.readline()
-    took = (time.perf_counter() - began) * 1000
+    took = (time.perf_counter() - started) * 1000
     process.stdin.close()
     process.wait()
     return took
@@ -71,16 +72,16 @@ async def connected(command: list[str], data_dir: str) -> AsyncIterator[tuple[Cl
 async def timed(times: int, call: Callable[[int], Any]) -> list[float]:
     took = []
     for i in range(times):
-        began = time.perf_counter()
+        started = time.perf_counter()
         result = await call(i)
-        took.append((time.perf_counter() - began) * 1000)
+        took.append((time.perf_counter() - started) * 1000)
         if result.is_error:
             raise RuntimeError(result.content[0].text)
     return took
 
 
 def fields(turn: NewTurn) -> dict[str, Any]:
-    """A turn as `append_turn` takes it."""
+    """Returns the arguments of `append_turn` for a turn."""
     return {name: value for name, value in dataclasses.asdict(turn).items() if value is not None}
 
 
@@ -91,26 +92,26 @@ def bare_inserts(texts: Sequence[str], folder: str) -> list[float]:
     db.execute("CREATE TABLE turns(id INTEGER PRIMARY KEY, content TEXT)")
     took = []
     for text in texts:
-        began = time.perf_counter()
+        started = time.perf_counter()
         db.execute("INSERT INTO turns(content) VALUES (?)", (text,))
-        took.append((time.perf_counter() - began) * 1000)
+        took.append((time.perf_counter() - started) * 1000)
     db.close()
     return took
 
 
 async def stored(size: int, folder: str) -> tuple[float, int]:
-    """Imports `size` turns as the command does; gives turns a second and the bytes of text."""
+    """Imports `size` turns as the command does. Returns turns per second and the bytes of text."""
     from ctxmem_mcp.composition import open_memory
     from ctxmem_mcp.settings import Settings
 
     history = list(synthetic.turns(size))
-    began = time.perf_counter()
+    started = time.perf_counter()
     async with open_memory(Settings.load({"data_dir": folder})) as memory:
         head = None
         for i in range(0, size, 1000):
             done = await memory.sync(history[i : i + 1000], conversation_id="bench", after=head)
             head = done.head
-    return size / (time.perf_counter() - began), sum(len(t.content.encode()) for t in history)
+    return size / (time.perf_counter() - started), sum(len(t.content.encode()) for t in history)
 
 
 def on_disk(folder: str) -> int:
@@ -118,7 +119,7 @@ def on_disk(folder: str) -> int:
 
 
 async def appends(size: int, folder: str, times: int) -> None:
-    """Append and the two floors, taken in turns so that they meet the same noise."""
+    """Measures appends and both baselines, alternating, so that they are subject to the same noise."""
     given = list(synthetic.turns(20 + times, seed=3))
     ours: list[float] = []
     echoed: list[float] = []
@@ -144,25 +145,25 @@ async def appends(size: int, folder: str, times: int) -> None:
     print(
         f"append at {size:>7,}: p50 {p(ours, 0.5):.2f} p95 {p(ours, 0.95):.2f} p99 {p(ours, 0.99):.2f} ms; "
         f"echo {p(echoed, 0.5):.2f} + bare insert {p(bare, 0.5):.2f} = {floor:.2f}; "
-        f"ratio {p(ours, 0.5) / floor:.2f} (wanted <= 1.30)"
+        f"ratio {p(ours, 0.5) / floor:.2f} (target <= 1.30)"
     )
 
 
 async def views(size: int, folder: str, times: int) -> None:
-    asked = synthetic.questions(times, size)
+    queries = synthetic.questions(times, size)
     async with connected(OURS, folder) as (client, _):
 
         async def view(i: int) -> Any:
             return await client.call_tool(
-                "get_context", {"conversation_id": "bench", "query": asked[i % len(asked)], "token_budget": 8000}
+                "get_context", {"conversation_id": "bench", "query": queries[i % len(queries)], "token_budget": 8000}
             )
 
         await timed(3, view)
         took = await timed(times, view)
-    wanted = 30 if size <= 1000 else 60
+    target = 30 if size <= 1000 else 60
     print(
         f"get_context(8000, query) at {size:>7,}: p50 {p(took, 0.5):.1f} "
-        f"p95 {p(took, 0.95):.1f} ms (wanted p95 <= {wanted})"
+        f"p95 {p(took, 0.95):.1f} ms (target p95 <= {target})"
     )
 
 
@@ -178,7 +179,7 @@ async def resident() -> None:
             mine, floor = ours.memory_info().rss / 2**20, bare.memory_info().rss / 2**20
     print(
         f"resident after 1,000 appends and 100 views: {mine:.0f} MB; bare SDK server {floor:.0f} MB; "
-        f"ratio {mine / floor:.2f} (wanted <= 1.60)"
+        f"ratio {mine / floor:.2f} (target <= 1.60)"
     )
 
 
@@ -187,7 +188,7 @@ def starts(runs: int) -> None:
         both = [(start_ms(OURS, folder), start_ms(ECHO, folder)) for _ in range(runs)]
     ours, echo = (statistics.median(side) for side in zip(*both[1:], strict=True))
     ratio = statistics.median(a / b for a, b in both[1:])
-    print(f"start to initialize: {ours:.0f} ms; bare SDK server {echo:.0f} ms; ratio {ratio:.2f} (wanted <= 1.15)")
+    print(f"start to initialize: {ours:.0f} ms; bare SDK server {echo:.0f} ms; ratio {ratio:.2f} (target <= 1.15)")
 
 
 async def run(sizes: Sequence[int], times: int, runs: int) -> None:
@@ -198,8 +199,8 @@ async def run(sizes: Sequence[int], times: int, runs: int) -> None:
             rate, text = await stored(size, folder)
             used = on_disk(folder)
             print(
-                f"import of {size:>7,} turns: {rate:,.0f} turns/s (wanted >= 3,000); "
-                f"{used / text:.2f} bytes on disk a byte of text (wanted <= 1.0)"
+                f"import of {size:>7,} turns: {rate:,.0f} turns/s (target >= 3,000); "
+                f"{used / text:.2f} bytes on disk per byte of text (target <= 1.0)"
             )
             gc.collect()
             await views(size, folder, times // 2)
@@ -209,7 +210,7 @@ async def run(sizes: Sequence[int], times: int, runs: int) -> None:
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench speed", description=__doc__)
     parser.add_argument("--sizes", default="1000,10000,100000")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--quick", action="store_true", help="run fewer repetitions")
     given = parser.parse_args(arguments)
     times, runs = (100, 5) if given.quick else (400, 12)
     anyio.run(run, [int(size) for size in given.sizes.split(",")], times, runs)

@@ -1,6 +1,6 @@
-"""Conversations with questions whose evidence is known, read from where anyone can get them.
+"""Reads conversations with questions whose evidence is known, from publicly available data sets.
 
-conversations(path) reads a file or a folder; its kind is told by what is in it.
+conversations(path) reads a file or a folder; the format is detected from its content.
 """
 
 from __future__ import annotations
@@ -16,32 +16,41 @@ from bench.data.models import Conversation
 __all__ = ["at_hand", "conversations"]
 
 
-class _Kind(Protocol):
+class _Format(Protocol):
     def looks_like(self, head: str) -> bool: ...
 
     def read(self, path: Path) -> Iterator[Conversation]: ...
 
 
-# A file's kind shows in its beginning.
-LOOKED_AT_CHARS = 4_000
-_FILES: tuple[_Kind, ...] = (native, longmemeval, locomo)
+# The beginning of a file that its format is detected in.
+HEAD_CHARS = 4_000
+_FILES: tuple[_Format, ...] = (native, longmemeval, locomo)
 
 
-def find_data(named: Sequence[Path] = ()) -> list[Path]:
-    """The data that was named, or all that lies in the folder CTXMEM_EVAL_DIR names."""
-    if named:
-        return list(named)
+def find_data(paths: Sequence[Path] = ()) -> list[Path]:
+    """Returns the given paths, or all data files in the folder named by CTXMEM_EVAL_DIR.
+
+    Raises:
+        SystemExit: No path is given and CTXMEM_EVAL_DIR is not set.
+    """
+    if paths:
+        return list(paths)
     try:
         folder = Path(os.environ["CTXMEM_EVAL_DIR"], "data")
     except KeyError:
-        raise SystemExit("Name files or folders of data, or set CTXMEM_EVAL_DIR (README: 'Measured')") from None
+        raise SystemExit("Pass files or folders of data, or set CTXMEM_EVAL_DIR (README: 'Measured').") from None
     return sorted(folder.glob("*.jsonl.gz"))
 
 
 def conversations(path: Path, seed: int = 1) -> Iterator[Conversation]:
-    """The conversations in it, one after the other; those without a question left out.
+    """Yields the conversations of a file or folder, except those without questions.
 
-    seed: for the questions that are made by rule, of folders of sessions.
+    Args:
+        path: The file or folder.
+        seed: Seed of the generated questions, for folders of sessions.
+
+    Raises:
+        SystemExit: The format of the file is unknown.
     """
     yield from (conversation for conversation in _read(path, seed) if conversation.questions)
 
@@ -49,12 +58,12 @@ def conversations(path: Path, seed: int = 1) -> Iterator[Conversation]:
 def _read(path: Path, seed: int) -> Iterator[Conversation]:
     if path.is_dir():
         return beam.read(path) if beam.looks_like(path) else sessions.read(path, seed)
-    with native.opened(path) as text:
-        head = text.read(LOOKED_AT_CHARS)
+    with native.open_text(path) as text:
+        head = text.read(HEAD_CHARS)
     for kind in _FILES:
         if kind.looks_like(head):
             return kind.read(path)
     raise SystemExit(
-        f"{path}: is in no form that is known. Takes *.jsonl.gz in this project's form (README: 'Measured'), LoCoMo's "
-        "locomo10.json, LongMemEval's json, a folder of BEAM, a folder of sessions."
+        f"{path}: unknown format. Supported are *.jsonl.gz in this project's format (README: 'Measured'), LoCoMo's "
+        "locomo10.json, LongMemEval's JSON, a BEAM folder and a folder of sessions."
     )

@@ -1,6 +1,6 @@
-"""LongMemEval's json (longmemeval_s_cleaned.json and its like): a list of questions, each with a haystack of chats.
+"""Reads LongMemEval's JSON (longmemeval_s_cleaned.json): a list of questions, each with a haystack of chats.
 
-The turns that answer carry `has_answer`. The file is large, so its text is parsed one question at a time.
+The turns with the answer have `has_answer`. The file is large, so it is parsed one question at a time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 
 def looks_like(head: str) -> bool:
+    """Returns whether a file with this beginning is LongMemEval."""
     return head.lstrip().startswith("[") and '"question_id"' in head
 
 
 def read(path: Path) -> Iterator[Conversation]:
+    """Yields a conversation per question."""
     text = path.read_text(encoding="utf-8")
     decoder, place = json.JSONDecoder(), text.index("[") + 1
     while (place := _after(text, place)) < len(text) and text[place] == "{":
@@ -35,13 +37,13 @@ def _after(text: str, place: int) -> int:
 
 
 def conversation(item: dict[str, Any]) -> Conversation:
-    """One question with its haystack. Sessions stand in the file's order."""
+    """Converts a question with its haystack. The sessions keep the file's order."""
     turns: dict[str, NewTurn] = {}
     evidence: list[Evidence] = []
     sessions = zip(item["haystack_session_ids"], item["haystack_dates"], item["haystack_sessions"], strict=True)
-    for number, (session, date, said) in enumerate(sessions):
+    for number, (session, date, messages) in enumerate(sessions):
         when = to_iso(date, "%Y/%m/%d (%a) %H:%M", "%Y/%m/%d")
-        for i, turn in enumerate(said):
+        for i, turn in enumerate(messages):
             name = f"{number}/{session}/{i}"
             turns[name] = NewTurn(turn["role"], turn["content"], None, when)
             if turn.get("has_answer"):

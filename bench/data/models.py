@@ -1,4 +1,4 @@
-"""What a conversation with known evidence is, wherever it was read from."""
+"""A conversation with known evidence, independent of its data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctxmem_mcp.models import NewTurn
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A turn that a question's answer stands in; text: the part of it that is wanted (None: all of it)."""
+    """A turn that contains the answer to a question. text: the relevant part; None for the whole turn."""
 
     turn: str
     text: str | None = None
@@ -18,6 +18,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    """A question with its evidence. category: as in the data set. answer: None if the data set has none."""
+
     id: str
     query: str
     category: str
@@ -27,18 +29,18 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """turns: in order, by the id that questions know them by."""
+    """A conversation with questions. turns: in order, by the ids that evidence refers to."""
 
     id: str
     turns: dict[str, NewTurn]
     questions: tuple[Question, ...]
 
 
-def to_iso(written: str | None, *forms: str) -> str | None:
-    """A time written in one of these forms (strptime's), as ISO 8601; none where it is in none of them."""
-    for form in forms:
+def to_iso(text: str | None, *formats: str) -> str | None:
+    """Converts a time to ISO 8601. formats: as for strptime. Returns None if it is in none of them."""
+    for format_ in formats:
         try:
-            return datetime.strptime(written or "", form).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return datetime.strptime(text or "", format_).strftime("%Y-%m-%dT%H:%M:%SZ")
         except ValueError:
             continue
     return None

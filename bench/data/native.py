@@ -1,4 +1,4 @@
-"""This project's own form: a gzipped file, one conversation a line (README: 'Measured')."""
+"""Reads this project's own format: a gzipped file with one conversation per line (README: 'Measured')."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ctxmem_mcp.models import NewTurn
 
 
 def looks_like(head: str) -> bool:
+    """Returns whether a file with this beginning is in this format."""
     return head.startswith("{") and '"turns"' in head
 
 
-def opened(path: Path) -> TextIO:
-    """A text file, gzipped or not."""
+def open_text(path: Path) -> TextIO:
+    """Opens a text file, gzipped or not."""
     return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
 def read(path: Path) -> Iterator[Conversation]:
-    with opened(path) as lines:
+    """Yields the conversations of a file."""
+    with open_text(path) as lines:
         yield from (conversation(json.loads(line)) for line in lines if line.strip())
 
 

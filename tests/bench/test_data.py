@@ -213,7 +213,7 @@ def test_questions_about_sessions_are_reproducible_with_the_seed(tmp_path: Path)
 
 
 def test_a_file_in_an_unknown_format_is_named_in_the_error(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"other\.json: is in no form"):
+    with pytest.raises(SystemExit, match=r"other\.json: unknown format"):
         list(conversations(written(tmp_path / "other.json", {"a": 1})))
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import pytest
-from bench.gateway import Provider, messages_of, newest, replay, session
+from bench.gateway import ProviderCache, messages_of, newest_that_fit, replay, session
 
 from bench import synthetic
 from ctxmem_mcp.transcripts.openai import turns_from_messages
@@ -19,32 +19,32 @@ def test_messages_and_turns_have_equal_content() -> None:
 
 
 def test_the_cache_serves_the_longest_known_prefix_in_whole_blocks() -> None:
-    way = Provider(10).way()
+    method = ProviderCache(10).method()
     one, two, three = ({"role": "user", "content": f"{word} " * 25} for word in ("first", "second", "third"))
-    first, cached = way.send([one], two)
+    first, cached = method.send([one], two)
     assert cached == 0
-    sent, cached = way.send([one, two], three)
+    sent, cached = method.send([one, two], three)
     assert first - 10 < cached <= first < sent
     assert cached % 10 == 0
-    assert way.send([two, one], three)[1] == 0
-    assert way.send([one, two], three)[1] == sent - sent % 10
+    assert method.send([two, one], three)[1] == 0
+    assert method.send([one, two], three)[1] == sent - sent % 10
 
 
 def test_the_newest_messages_that_fit_are_selected() -> None:
-    count = Provider(10).count
+    count = ProviderCache(10).count
     messages = messages_of(synthetic.turns(40))
-    kept = newest(messages, 2_000, count)
+    kept = newest_that_fit(messages, 2_000, count)
     assert messages[-len(kept) :] == kept
     assert sum(map(count, kept)) <= 2_000
 
 
 @pytest.mark.anyio
 async def test_a_session_is_sent_with_all_four_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    provider = Provider(64)
+    provider = ProviderCache(64)
     given = argparse.Namespace(budget=4_000, system=0, quick=False)
     await replay(session([], 9_000, provider.count), given, provider, tmp_path)
     said = capsys.readouterr().out
-    for way in ("gateway", "full history", "newest that fit", "recall at every request"):
-        assert f"\n{way} " in said
+    for method in ("gateway", "full history", "newest that fit", "recall at every request"):
+        assert f"\n{method} " in said
     assert "1 conversation(s)" in said
     assert not said.startswith("0 folds")
