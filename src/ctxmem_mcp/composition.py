@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import CtxmemError, UnknownConversation
+from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") -> AsyncIterator[Memory]:
+async def open_memory(
+    settings: Settings | None = None, *, salt: bytes = b"", sweeper: Sweeper | None = None
+) -> AsyncIterator[Memory]:
     """Opens a memory over the SQLite store.
 
     While it is open, background tasks sweep expired conversations (at once, then every `sweep_seconds`), import the
@@ -45,6 +47,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
     Args:
         settings: By default those of the environment and the config file.
         salt: Keys the ids of new conversations; one for each principal.
+        sweeper: What earlier memories over the folder have seen expire. By default, nothing yet.
 
     Raises:
         StoreUnavailable: The data folder can't be used.
@@ -56,6 +59,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
     from ctxmem_mcp.text.embeddings import load_embedder
 
     settings = settings or Settings.load()
+    sweeper = sweeper or Sweeper(settings.data_dir)
     store, limits = SqliteStore(settings.data_dir, durability=settings.durability), _spend_limits(settings)
     memory = Memory(
         store,
@@ -63,6 +67,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         encoding=settings.encoding,
         retention_days=settings.retention_days,
         salt=salt,
+        expiry_watch=sweeper.conversations,
         on_forgotten=partial(_forget_beside, settings.data_dir),
         redact=_redaction(settings),
         spend_limits=limits,
@@ -71,7 +76,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
     closing = asyncio.Event()
-    sweeper = asyncio.create_task(_sweep(memory, settings, closing), name="ctxmem sweep")
+    sweeps = asyncio.create_task(_sweep(memory, sweeper, settings.sweep_seconds, closing), name="ctxmem sweep")
     drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
     try:
         async with _summary_worker(settings, store, limits):
@@ -81,7 +86,7 @@ async def open_memory(settings: Settings | None = None, *, salt: bytes = b"") ->
         closing.set()
         # Events left in the spool stay there; a commit in progress is completed.
         drain.cancel()
-        await run_to_completion(_close(memory, store, sweeper, drain))
+        await run_to_completion(_close(memory, store, sweeps, drain))
 
 
 async def _close(memory: Memory, store: SqliteStore, *tasks: asyncio.Task[None]) -> None:
@@ -179,29 +184,52 @@ async def _summary_worker(settings: Settings, store: Store, limits: SpendLimits 
         await client.close()
 
 
-async def sweep(memory: Memory, data_dir: Path) -> list[str]:
-    """Forgets expired conversations, and expired sessions without messages.
+class Sweeper:
+    """Deletes what has expired in a data folder: what two sweeps, a minute or more apart, both find expired.
 
-    Returns:
-        The ids of the conversations.
+    It outlives the memories that it sweeps, so that a folder may be closed between its two sweeps.
     """
-    from ctxmem_mcp import record_files
 
-    gone = await memory.sweep()
-    if (data_dir / record_files.SESSIONS).is_dir():
-        for session in await asyncio.to_thread(record_files.expired_sessions, data_dir, time.time()):
-            try:
-                await memory.info(session)
-            except UnknownConversation:
-                record_files.forget_sessions(data_dir, [session])
-    return gone
+    def __init__(self, data_dir: Path) -> None:
+        """Creates a sweeper for a folder that may not exist yet."""
+        from ctxmem_mcp.memory.expiry import ExpiryWatch
+
+        self._data_dir = data_dir
+        self.conversations, self._sessions = ExpiryWatch(), ExpiryWatch()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether another sweep in CONFIRM_SECONDS may delete something."""
+        return self.conversations.is_waiting or self._sessions.is_waiting
+
+    async def sweep(self, memory: Memory) -> list[str]:
+        """Deletes expired conversations, and expired sessions without messages.
+
+        Args:
+            memory: A memory over the folder that was opened with this sweeper.
+
+        Returns:
+            The ids of the conversations.
+        """
+        from ctxmem_mcp import record_files
+
+        gone = await memory.sweep()
+        if (self._data_dir / record_files.SESSIONS).is_dir():
+            expired = await asyncio.to_thread(record_files.expired_sessions, self._data_dir, time.time())
+            for session in self._sessions.confirm(expired):
+                if await memory.stored_head(session) is None:
+                    _log.info("Deleted session %s, which has expired.", session)
+                    record_files.forget_sessions(self._data_dir, [session])
+        return gone
 
 
-async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> None:
-    """Sweeps at once and then every `sweep_seconds`, until the memory closes."""
+async def _sweep(memory: Memory, sweeper: Sweeper, every: float, closing: asyncio.Event) -> None:
+    """Sweeps at once and then every `every` seconds, until the memory closes; sooner if that may delete something."""
+    from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS
+
     while not closing.is_set():
         try:
-            gone = await sweep(memory, settings.data_dir)
+            gone = await sweeper.sweep(memory)
             if gone:
                 _log.info("Swept %d expired conversations.", len(gone))
         # The next sweep tries again; until then, what has expired is invisible.
@@ -210,7 +238,7 @@ async def _sweep(memory: Memory, settings: Settings, closing: asyncio.Event) -> 
         except Exception:
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), settings.sweep_seconds)
+            await asyncio.wait_for(closing.wait(), min(every, CONFIRM_SECONDS) if sweeper.is_waiting else every)
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:

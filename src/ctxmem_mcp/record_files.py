@@ -102,11 +102,14 @@ def forget_sessions(data_dir: Path, conversation_ids: Iterable[str]) -> None:
         sessions.remove(conversation_id)
 
 
-def expired_sessions(data_dir: Path, now: float) -> list[str]:
-    """Returns the ids of session records that have expired. The conversation of such a session may still be alive.
+def expired_sessions(data_dir: Path, now: float) -> dict[str, float]:
+    """Returns the ids of session records that have expired, each with its time of expiry.
+
+    The conversation of such a session may still be alive.
 
     Args:
         data_dir: the principal's data folder.
         now: seconds since 1970.
     """
-    return [record_id for record_id, record in RecordFiles(data_dir, SESSIONS).all() if record.get(EXPIRES, 0) <= now]
+    records = RecordFiles(data_dir, SESSIONS).all()
+    return {record_id: record.get(EXPIRES, 0) for record_id, record in records if record.get(EXPIRES, 0) <= now}

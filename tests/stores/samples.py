@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
 
 def memory_over(store: Store, clock: Callable[[], float]) -> Memory:
-    return Memory(store, ExtractiveSummarizer(), clock=clock)
+    """A memory for which a minute passes between two sweeps."""
+    ticks = count(step=CONFIRM_SECONDS)
+    return Memory(store, ExtractiveSummarizer(), clock=clock, monotonic=lambda: next(ticks))
+
+
+async def sweep(memory: Memory) -> list[str]:
+    """Sweeps until what has expired is deleted: two readings have to agree."""
+    return [*await memory.sweep(), *await memory.sweep()]
 
 
 def sample_turns(count: int, topic: str = "the parser") -> list[NewTurn]:

@@ -21,7 +21,7 @@ from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from tests.histories import turns
-from tests.stores.samples import memory_over
+from tests.stores.samples import memory_over, sweep
 
 T = TypeVar("T")
 NAMES = st.sampled_from(["a", "A", "b"])
@@ -113,11 +113,11 @@ class Stores(RuleBasedStateMachine):
         self.ids.pop(name, None), self.transcripts.pop(name, None)
         return receipt.turns, receipt.nodes
 
-    @rule(days=st.sampled_from([1, 8, 31]), sweep=st.booleans())
-    def time_passes(self, days: int, sweep: bool) -> None:
+    @rule(days=st.sampled_from([1, 8, 31]), sweeps=st.booleans())
+    def time_passes(self, days: int, sweeps: bool) -> None:
         self.now += days * DAY
-        if sweep:
-            self.both(lambda m: m.sweep())
+        if sweeps:
+            self.both(sweep)
 
     @rule(name=NAMES, title=st.text(st.characters(codec="utf-8"), max_size=20), data=st.data())
     def write_summary(self, name: str, title: str, data: st.DataObject) -> None:

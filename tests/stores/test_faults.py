@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +19,7 @@ import pytest
 
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS, ExpiryWatch
 from ctxmem_mcp.models import NewTurn, iso
 from ctxmem_mcp.stores.sqlite import SqliteStore, file_open, queries
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
@@ -368,9 +371,17 @@ async def test_a_cancelled_removal_also_removes_the_records_beside_the_file(
     crossings = CancelAtCrossing(monkeypatch)
     for at in range(8):
         now, forgotten, store = NOW, list[str](), SqliteStore(tmp_path)
-        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_forgotten=forgotten.extend)  # noqa: B023
+        memory = Memory(
+            store,
+            ExtractiveSummarizer(),
+            clock=lambda: now,  # noqa: B023
+            expiry_watch=ExpiryWatch(partial(next, count(step=CONFIRM_SECONDS))),
+            on_forgotten=forgotten.extend,
+        )
         await memory.append(NewTurn("user", "x"), conversation_id="c")
-        now += 31 * DAY if operation == "sweep" else 0
+        if operation == "sweep":
+            now += 31 * DAY
+            assert await memory.sweep() == [], "the first of two readings"
         with crossings.aim(at, False):
             await (memory.forget("c", "c") if operation == "forget" else memory.sweep())
         crossings.cancel_at = -1
@@ -385,9 +396,17 @@ async def test_a_removal_cancelled_by_asyncio_also_removes_the_records_beside_th
     random_moments = random.Random(3)
     for i in range(60):
         now, forgotten, store = NOW, list[str](), SqliteStore(tmp_path)
-        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: now, on_forgotten=forgotten.extend)  # noqa: B023
+        memory = Memory(
+            store,
+            ExtractiveSummarizer(),
+            clock=lambda: now,  # noqa: B023
+            expiry_watch=ExpiryWatch(partial(next, count(step=CONFIRM_SECONDS))),
+            on_forgotten=forgotten.extend,
+        )
         await memory.append(NewTurn("user", "x"), conversation_id=f"c{i}")
-        now += 31 * DAY if operation == "sweep" else 0
+        if operation == "sweep":
+            now += 31 * DAY
+            assert await memory.sweep() == [], "the first of two readings"
         with suppress(TimeoutError):
             async with asyncio.timeout(random_moments.random() * 0.012):
                 await (memory.forget(f"c{i}", f"c{i}") if operation == "forget" else memory.sweep())

@@ -19,7 +19,7 @@ async def test_a_sweep_leaves_alone_the_files_that_the_same_store_is_creating(tm
 
     async def sweep_repeatedly() -> None:
         while not done.is_set():
-            await store.sweep(NOW)
+            await store.sweep(await store.expired(NOW))
 
     async def create(number: int) -> None:
         # HeadMoved here would make a memory compute a whole import a second time.

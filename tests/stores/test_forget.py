@@ -16,7 +16,7 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, commits, file_lifecycle
 from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
-from tests.stores.samples import memory_over, raw_files
+from tests.stores.samples import memory_over, raw_files, sweep
 from tests.stores.writer_process import acknowledged, writers
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +113,7 @@ async def test_after_expiry_and_a_sweep_no_marker_is_in_any_file(
     await fill(memory, days=2)
     root = await root_digest(memory)
     clock.now += 2 * DAY
-    assert await memory.sweep() == [ID]
+    assert await sweep(memory) == [ID]
     assert find_markers(tmp_path, root) == []
     assert len((await memory.conversations()).conversations) == 3
 

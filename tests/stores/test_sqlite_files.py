@@ -26,7 +26,7 @@ from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_MAX, Durability
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.listing_tests import ODD_IDS
-from tests.stores.samples import memory_over, sample_turns
+from tests.stores.samples import memory_over, sample_turns, sweep
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +181,7 @@ async def test_a_damaged_expired_conversation_does_not_keep_others_from_being_sw
         raw[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
         path_of(tmp_path, name).write_bytes(raw)
         os.utime(path_of(tmp_path, name), ns=(state.st_atime_ns, state.st_mtime_ns))  # the catalog notices no change
-    assert await memory.sweep() == ["c0", "c1", "c3"]
+    assert await sweep(memory) == ["c0", "c1", "c3"]
     assert (tmp_path / "catalog.db").stat().st_ino == catalog
     assert (await memory.forget("c2", "c2")).bytes > 0
     await memory.close()

@@ -218,10 +218,7 @@ class _SpoolWorker:
         return late[late.index(same[-1]) + 1 :] if same else late
 
     async def _head(self, conversation: str) -> str:
-        try:
-            return (await self._memory.head(conversation)).id
-        except NotFound:
-            return ""
+        return await self._memory.stored_head(conversation) or ""
 
 
 def _is_recent(spooled: SpooledEvent) -> bool:

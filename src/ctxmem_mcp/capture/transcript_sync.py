@@ -17,7 +17,6 @@ from pathlib import Path
 from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.capture import importer
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
-from ctxmem_mcp.capture.recent_session import conversation_exists
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
@@ -80,7 +79,7 @@ class TranscriptSync:
         record = self._records.get(file)
         if record.gone:
             return SyncResult(gone=True)
-        if record.tip and not await conversation_exists(self._memory, record.conversation):
+        if record.tip and await self._memory.stored_head(record.conversation) is None:
             self._records.put(file, GONE)
             return SyncResult(gone=True)
         if state == (record.size, record.changed):
@@ -158,7 +157,7 @@ class TranscriptSync:
             if conversation is None or _has_own_file(file, thread):
                 continue
             mark = digest_of(conversation.encode())
-            if mark in known and not await conversation_exists(self._memory, conversation):
+            if mark in known and await self._memory.stored_head(conversation) is None:
                 continue
             done = await importer.import_transcript(self._memory, file, thread, self._days)
             known.add(mark)

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp.composition import open_memory, sweep
+from ctxmem_mcp.composition import Sweeper, open_memory
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 
@@ -109,6 +109,7 @@ class Tenants:
         """single_tenant: the default principal is the only one."""
         self._settings, self._single_tenant = settings, single_tenant
         self._tenants: dict[str, Tenant] = {}
+        self._sweepers: dict[Path, Sweeper] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self.serving = False
 
@@ -180,16 +181,28 @@ class Tenants:
                 await tenant.close()
 
     async def _sweep_closed(self) -> None:
+        """Sweeps closed tenants' folders every `sweep_seconds`; one again in a minute if that may delete something."""
+        from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS
+
+        next_round = float("-inf")
         while True:
+            is_round = time.monotonic() >= next_round
+            if is_round:
+                next_round = time.monotonic() + self._settings.sweep_seconds
             for folder in await asyncio.to_thread(self._closed_folders):
+                sweeper = self._sweepers.setdefault(folder, Sweeper(folder))
+                if not (is_round or sweeper.is_waiting):
+                    continue
                 try:
                     # Without a model: a sweep only removes expired data and must not cost anything.
                     settings = replace(self._settings, data_dir=folder, llm_base_url=None, llm_model=None)
-                    async with open_memory(settings) as memory:
-                        await sweep(memory, folder)
+                    async with open_memory(settings, sweeper=sweeper) as memory:
+                        await sweeper.sweep(memory)
                 except Exception:
                     _log.exception("Sweeping a principal's folder failed.")
-            await asyncio.sleep(self._settings.sweep_seconds)
+            seconds = max(0.0, next_round - time.monotonic())
+            is_waiting = any(sweeper.is_waiting for sweeper in self._sweepers.values())
+            await asyncio.sleep(min(seconds, CONFIRM_SECONDS) if is_waiting else seconds)
 
     def _closed_folders(self) -> list[Path]:
         try:

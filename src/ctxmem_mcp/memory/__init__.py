@@ -17,6 +17,7 @@ from ctxmem_mcp.memory import expand, handoff, outline, recent, search, usage, v
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.redactor import redact_summary, redact_turns
@@ -89,6 +90,8 @@ class Memory:
         retention_days: int = RETENTION_DAYS_DEFAULT,
         salt: bytes = b"",
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        expiry_watch: ExpiryWatch | None = None,
         on_forgotten: Callable[[list[str]], None] = lambda _: None,
         redact: Callable[[str], str] | None = None,
         spend_limits: SpendLimits | None = None,
@@ -105,6 +108,8 @@ class Memory:
             retention_days: How long conversations are kept after their last append, unless the caller says otherwise.
             salt: Keys every hash of new conversations; one per principal, so that none can probe another's turns.
             clock: Returns seconds since 1970.
+            monotonic: Returns seconds that only ever increase.
+            expiry_watch: What sweeps of earlier memories over the same store have seen expire.
             on_forgotten: Called with the ids of conversations that were forgotten or have expired.
             redact: Removes secrets from a text: from turns before they are hashed, and from written summaries.
             spend_limits: Those of the configured summary model, which `model_usage` reports. Memory itself never calls
@@ -117,6 +122,7 @@ class Memory:
         self._redact, self._request_summaries = redact, request_summaries
         self._spend_limits, self._embedder, self._usage_of = spend_limits, embedder, usage_of
         defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
         self._writer = Writer(store, summarizer, defaults, clock, embedder)
 
@@ -314,16 +320,24 @@ class Memory:
         return node.id
 
     async def sweep(self) -> list[str]:
-        """Forgets expired conversations.
+        """Deletes conversations that have expired by this reading of the clock and by one a minute or more ago.
 
         Returns:
             Their ids.
         """
         return await run_to_completion(self._sweep())
 
+    @property
+    def has_unconfirmed_expiry(self) -> bool:
+        """Whether a sweep in a minute may delete what the last one was the first to find expired."""
+        return self._expiry_watch.is_waiting
+
     async def _sweep(self) -> list[str]:
-        forgotten = await self._store.sweep(self._clock())
+        expired = self._expiry_watch.confirm(await self._store.expired(self._clock()))
+        forgotten = await self._store.sweep(expired)
         for conversation_id in forgotten:
+            _log.info("Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id]))
+            self._writer.drop(conversation_id)
             self._caches.drop(conversation_id)
         if forgotten:
             self._on_forgotten(forgotten)
@@ -513,6 +527,14 @@ class Memory:
             UnknownConversation: There is no such conversation.
         """
         return await self._turn_at(conversation_id, (await self._state(conversation_id)).head)
+
+    async def stored_head(self, conversation_id: str) -> str | None:
+        """Returns the head's turn id, also of a conversation that has expired but is not deleted yet; None without one.
+
+        To decide on a conversation's absence, use this rather than `info`: the clock may be wrong for a moment.
+        """
+        state = await self._store.load(conversation_id, ANY_TIME)
+        return None if state is None else (await self._turn_at(conversation_id, state.head)).id
 
     @retry_if_replaced
     async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:

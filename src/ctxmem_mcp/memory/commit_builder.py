@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp import tree
+from ctxmem_mcp.memory.expiry import extended
 from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn, parse_iso
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
@@ -141,14 +142,14 @@ class CommitBuilder:
             self._words += len(terms)
             self._next_piece += 1
 
-    def build(self, *, now: float, retention_days: int) -> Built:
+    def build(self, *, now: float, retention_days: int | None) -> Built:
         """Returns the commit that stores the added turns and makes the last one the head.
 
         Args:
             now: Seconds since 1970.
-            retention_days: Days to keep the conversation from now.
+            retention_days: Days to keep the conversation from now; None: as many as before.
         """
-        state, edge = self._state, self._edge
+        state, edge = extended(self._state, now, retention_days), self._edge
         turns = [replace(turn, stored_at=now) for turn in self._turns]
         first = turns[0]
         parent = self._parent_seq
@@ -168,9 +169,6 @@ class CommitBuilder:
             words=state.words + self._words,
             nodes=state.nodes + len(self._closings),
             title=self._title(edge) or state.title,
-            retention_days=retention_days,
-            updated=now,
-            expires=now + retention_days * 86_400,
             frontier=encode_frontier(edge.frontier),
         )
         commit = Commit(state, turns, self._pieces, self._closings, new_runs)

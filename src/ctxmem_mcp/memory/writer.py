@@ -19,6 +19,7 @@ from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branches import Lineage, children_of
 from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, chain_digests, encode_frontier
 from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge
+from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.models import NewTurn, id_digits
 from ctxmem_mcp.stores.base import Commit, State, Store
@@ -133,17 +134,16 @@ class Writer:
         known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
         start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
         if len(known) == len(turns):
-            if await self._store.load(target.conversation_id, now) != state:  # no commit checks it
+            if await self._store.load(target.conversation_id, ANY_TIME) != state:  # no commit checks it
                 raise HeadMoved(target.conversation_id)
-            after = await self._move_head_to_known(state, known[-1], target.retention_days)
+            after = await self._move_head_to_known(state, known[-1], target.retention_days, now)
             return AppendOutcome(state, after, start_id, known, None)
         last_known = known[-1] if known else start
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
         builder = CommitBuilder(state, edge, self._summarizer, self._embedder)
         builder.add(turns[len(known) :], digests[len(known) :])
-        days = state.retention_days if target.retention_days is None else target.retention_days
-        built = builder.build(now=now, retention_days=days)
+        built = builder.build(now=now, retention_days=target.retention_days)
         await self._store.commit(built.commit, now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
@@ -157,18 +157,21 @@ class Writer:
                 seq = await IdResolver(self._store, state).turn_seq(turn_id)
                 try:
                     if seq != state.head:
-                        await self._move_head(state, seq, state.retention_days)
+                        await self._move_head(state, seq)
                     return state, seq
                 except HeadMoved:
                     await _pause_before_retry()
         raise _too_busy(conversation_id)
 
     async def set_retention(self, conversation_id: str, days: int) -> State:
-        return await self._retry_on_conflict(conversation_id, lambda state: self._move_head(state, state.head, days))
+        def change(state: State) -> Awaitable[State]:
+            return self._move_head(with_retention(state, days), state.head)
+
+        return await self._retry_on_conflict(conversation_id, change)
 
     async def set_space(self, conversation_id: str, space: str | None) -> State:
         def change(state: State) -> Awaitable[State]:
-            return self._move_head(replace(state, space=space), state.head, state.retention_days)
+            return self._move_head(replace(state, space=space), state.head)
 
         return await self._retry_on_conflict(conversation_id, change)
 
@@ -217,21 +220,24 @@ class Writer:
             )
         return await IdResolver(self._store, state).turn_seq(target.after)
 
-    async def _move_head_to_known(self, state: State, at: int, days: int | None) -> State:
-        """Moves the head to the known turn `at`, unless the head follows it; sets the retention, if given."""
-        is_passed = at in Lineage.of(state.runs, state.head)
-        if is_passed and days in (None, state.retention_days):
-            return state
-        return await self._move_head(state, state.head if is_passed else at, days or state.retention_days)
+    async def _move_head_to_known(self, state: State, at: int, days: int | None, now: float) -> State:
+        """Moves the head to the known turn `at`, unless the head follows it; sets the retention, if given.
 
-    async def _move_head(self, state: State, seq: int, days: int) -> State:
+        A conversation that has expired but is still stored is kept as if the turns had been appended now: the caller
+        learns that they are stored.
+        """
+        is_passed = at in Lineage.of(state.runs, state.head)
+        after = with_retention(state, days) if now < state.expires else extended(state, now, days)
+        if is_passed and after == state:
+            return state
+        return await self._move_head(after, state.head if is_passed else at)
+
+    async def _move_head(self, state: State, seq: int) -> State:
         edge = await load_edge(self._store, state, seq)
         moved = replace(
             state,
             version=state.version + 1,
             head=seq,
-            retention_days=days,
-            expires=state.updated + days * 86_400,
             frontier=encode_frontier(edge.frontier),
         )
         self.drop(state.conversation_id)
@@ -245,10 +251,14 @@ class Writer:
         return state
 
     async def _state_and_edge(self, target: AppendTarget, now: float) -> tuple[State, Edge]:
+        """Returns the state to append to, and its edge.
+
+        A conversation that has expired by this reading of the clock is continued as long as it is stored.
+        """
         cached = self._edges.get(target.conversation_id)
-        if cached is not None and cached[0].expires > now:
+        if cached is not None:
             return cached
-        state = await self._store.load(target.conversation_id, now)
+        state = await self._store.load(target.conversation_id, ANY_TIME)
         if state is None:
             return self._new_state(target, now), Edge()
         return state, await load_edge(self._store, state, state.head)
@@ -258,7 +268,7 @@ class Writer:
         return State(
             target.conversation_id, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0,
             words=0, nodes=0, title="", space=target.space, salt=d.salt, encoding=d.encoding,
-            retention_days=d.retention_days, created=now, updated=now, expires=now + d.retention_days * 86_400,
+            retention_days=d.retention_days, created=now, updated=now, expires=now + d.retention_days * DAY,
         )  # fmt: skip
 
     async def _digest(self, conversation: str, seq: int) -> bytes:

@@ -278,7 +278,11 @@ class Store(Protocol):
     async def commit(self, commit: Commit, now: float) -> None:
         """Writes the whole commit durably, or nothing of it.
 
-        A commit whose state.version is 1 creates the conversation; an expired one of the same id is removed first.
+        A commit whose state.version is 1 creates the conversation. Whether it has expired does not matter: only `sweep`
+        removes what has, since a single reading of a clock may be wrong.
+
+        Args:
+            now: When summaries that come with the commit were written.
 
         Raises:
             HeadMoved: The stored version is not state.version - 1, or belongs to a conversation created at another
@@ -407,8 +411,19 @@ class Store(Protocol):
         """Removes every byte of the conversation and checks that nothing is left."""
         ...
 
-    async def sweep(self, now: float) -> list[str]:
-        """Forgets the conversations that have expired. Returns their ids."""
+    async def expired(self, now: float) -> dict[str, float]:
+        """Returns the ids of conversations that have expired, each with its time of expiry (seconds since 1970)."""
+        ...
+
+    async def sweep(self, expired: Mapping[str, float]) -> list[str]:
+        """Removes expired conversations, and what killed processes left.
+
+        Args:
+            expired: Their ids, each with the time at which it expired. One whose expiry has changed since is left.
+
+        Returns:
+            The ids of those that were removed, in order.
+        """
         ...
 
     async def close(self) -> None:

@@ -100,9 +100,6 @@ class InMemoryStore:
     async def commit(self, commit: Commit, now: float) -> None:
         state = commit.state
         conversation = self._conversations.get(state.conversation_id)
-        if conversation is not None and conversation.state.expires <= now:
-            del self._conversations[state.conversation_id]
-            conversation = None
         version = conversation.state.version if conversation else 0
         if version != state.version - 1 or (conversation and conversation.state.created != state.created):
             raise HeadMoved(state.conversation_id)
@@ -225,11 +222,15 @@ class InMemoryStore:
         del self._conversations[conversation_id]
         return Receipt(conversation_id, turns, nodes, size, ["no dict of this process contains it"])
 
-    async def sweep(self, now: float) -> list[str]:
-        expired = [name for name, c in self._conversations.items() if c.state.expires <= now]
-        for name in expired:
-            del self._conversations[name]
-        return sorted(expired)
+    async def expired(self, now: float) -> dict[str, float]:
+        return {name: c.state.expires for name, c in self._conversations.items() if c.state.expires <= now}
+
+    async def sweep(self, expired: Mapping[str, float]) -> list[str]:
+        live = self._conversations
+        swept = sorted(name for name in expired if name in live and live[name].state.expires == expired[name])
+        for name in swept:
+            del live[name]
+        return swept
 
     async def close(self) -> None:
         self._conversations.clear()

@@ -265,9 +265,9 @@ class Catalog:
         )
         return [row[0] for row in found]
 
-    def list_expired(self, db: sqlite3.Connection, now: float) -> list[str]:
+    def list_expired(self, db: sqlite3.Connection, now: float) -> dict[str, float]:
         self.refresh(db)
-        return [row[0] for row in db.execute("SELECT id FROM files WHERE expires <= ? ORDER BY id", (now,))]
+        return dict(db.execute("SELECT id, expires FROM files WHERE expires <= ?", (now,)).fetchall())
 
     def list_orphans(self, db: sqlite3.Connection) -> list[Path]:
         """Files without a conversation: the process that created or removed them was killed."""

@@ -105,7 +105,7 @@ def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, 
     try:
         with transaction(db):
             row = read_conversation(db)
-            if row is not None and (row.forgotten or row.expires <= now):
+            if row is not None and row.forgotten:
                 raise HeadMoved(state.conversation_id)
             if (row.version if row else 0) != state.version - 1 or (row and row.created != state.created):
                 raise HeadMoved(state.conversation_id)

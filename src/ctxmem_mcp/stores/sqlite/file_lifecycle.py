@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,15 +44,16 @@ def forget(
     db: sqlite3.Connection,
     conversation_id: str,
     path: Path,
-    now: float | None,
     *,
+    when: Callable[[float], bool] | None = None,
     remove_empty: bool = True,
 ) -> Receipt | None:
     """Removes a conversation's file. The caller holds the catalog's lock.
 
     Args:
         db: The catalog's connection.
-        now: Remove it only if it has expired by then (seconds since 1970); None: in any case.
+        when: Given the time at which the conversation expires, whether to remove it. One that is marked as forgotten
+            is removed in any case. None: remove it, readable or not.
         remove_empty: Remove an empty file too. The process that created it is about to write to it, or was killed.
 
     Returns:
@@ -66,11 +68,11 @@ def forget(
         return None
     damaged = False
     try:
-        counts = _mark_forgotten(path, now, remove_empty)
+        counts = _mark_forgotten(path, when, remove_empty)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-        if now is not None:  # as an error of the catalog's connection it would mean that the catalog is damaged
+        if when is not None:  # as an error of the catalog's connection it would mean that the catalog is damaged
             raise StoreUnavailable(f"{path} is damaged ({error}).", "Restore or forget its conversation.") from error
         damaged = True
         counts = (0, 0)  # what a user asks to be forgotten is removed, readable or not
@@ -86,7 +88,14 @@ def forget(
     return Receipt(conversation_id, turns, nodes, size) if turns or damaged else None
 
 
-def _mark_forgotten(path: Path, now: float | None, remove_empty: bool) -> tuple[int, int] | None:
+def remove_expired(
+    catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path, expires: float | None
+) -> Receipt | None:
+    """Removes a conversation's file if it still expires at that time; with None, only one without a conversation."""
+    return forget(catalog, db, conversation_id, path, when=lambda at: at == expires)
+
+
+def _mark_forgotten(path: Path, when: Callable[[float], bool] | None, remove_empty: bool) -> tuple[int, int] | None:
     """Returns how many turns and nodes the file holds, or None if it is to stay."""
     file = open_checked(path, partial(open_plain, path))
     try:
@@ -97,7 +106,7 @@ def _mark_forgotten(path: Path, now: float | None, remove_empty: bool) -> tuple[
                     file.execute(_TOMBSTONE)
                     write_forgotten(file)
                 return (0, 0) if remove_empty else None
-            if now is not None and not _has_ended(file, now):
+            if when is not None and not _may_be_removed(file, when):
                 return None
             if row[0]:
                 return (0, 0)
@@ -111,13 +120,13 @@ def _mark_forgotten(path: Path, now: float | None, remove_empty: bool) -> tuple[
         release(path)
 
 
-def _has_ended(file: sqlite3.Connection, now: float) -> bool:
-    """Whether the conversation has expired or was forgotten. Its row is checked: one changed bit must not delete it."""
+def _may_be_removed(file: sqlite3.Connection, when: Callable[[float], bool]) -> bool:
+    """Whether the conversation was forgotten or meets `when`. Its row is checked: one changed bit must not delete it."""
     try:
         row = read_conversation(file)
     except BrokenHistory as error:
         raise sqlite3.DatabaseError(error.message) from error
-    return row is not None and (bool(row.forgotten) or row.expires <= now)
+    return row is not None and (bool(row.forgotten) or when(row.expires))
 
 
 def _unlink(file: Path, path: Path) -> None:
@@ -144,13 +153,13 @@ def _wipe(path: Path) -> None:
         file.close()
 
 
-def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path, now: float) -> None:
+def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path) -> None:
     """Creates the conversation's file if there is none. The caller holds the catalog's lock.
 
-    Afterwards the file at `path` is empty, or holds a conversation that has not expired.
+    Afterwards the file at `path` is empty, or holds a conversation that was not forgotten.
     """
     if path.exists():
-        forget(catalog, db, conversation_id, path, now, remove_empty=False)
+        forget(catalog, db, conversation_id, path, when=lambda _: False, remove_empty=False)
         if path.exists():
             return
     _delete_files(path)  # SQLite would take a write-ahead log left by an earlier file for the new one's

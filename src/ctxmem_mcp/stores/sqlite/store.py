@@ -91,7 +91,7 @@ class SqliteStore:
         self._creating |= creating
         try:
             if creating:
-                await self._create_file(conversation_id, now)
+                await self._create_file(conversation_id)
             async with self._use(conversation_id) as file:
                 await file.connection.run(partial(commits.write, commit=commit, compression=file.compression, now=now))
         except UnknownConversation:
@@ -185,30 +185,35 @@ class SqliteStore:
         await self._close_file(conversation_id)
         path = self._catalog.path_of(conversation_id)
         receipt = await self._catalog.run_locked(
-            lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path, None)
+            lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path)
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
         return await self._catalog.run(lambda db: file_lifecycle.verify_removal(db, receipt, path))
 
-    async def sweep(self, now: float) -> list[str]:
+    async def expired(self, now: float) -> dict[str, float]:
+        return await self._catalog.run(lambda db: self._catalog.list_expired(db, now))
+
+    async def sweep(self, expired: Mapping[str, float]) -> list[str]:
         swept = []
-        for conversation_id in await self._catalog.run(lambda db: self._catalog.list_expired(db, now)):
+        for conversation_id in sorted(expired):
             await self._close_file(conversation_id)
-            path = self._catalog.path_of(conversation_id)
+            path, at = self._catalog.path_of(conversation_id), expired[conversation_id]
             try:
-                if await self._catalog.run_locked(partial(self._remove_expired, conversation_id, path, now)):
+                if await self._catalog.run_locked(partial(self._remove_expired, conversation_id, path, at)):
                     swept.append(conversation_id)
             except (CtxmemError, OSError) as error:  # the other expired ones are still removed
                 log.warning("%s has expired but can't be removed: %s", path, error)
         for path in set(await self._catalog.run(self._catalog.list_orphans)) - self._creating:
             with contextlib.suppress(CtxmemError, OSError):  # files that are not ours or can't be read stay
-                await self._catalog.run_locked(partial(self._remove_expired, "", path, now))
+                await self._catalog.run_locked(partial(self._remove_expired, "", path, None))
         await self._catalog.run_locked(lambda _: file_lifecycle.remove_leftovers(self._catalog.folder))
         return swept
 
-    def _remove_expired(self, conversation_id: str, path: Path, now: float, db: sqlite3.Connection) -> Receipt | None:
-        return file_lifecycle.forget(self._catalog, db, conversation_id, path, now)
+    def _remove_expired(
+        self, conversation_id: str, path: Path, expires: float | None, db: sqlite3.Connection
+    ) -> Receipt | None:
+        return file_lifecycle.remove_expired(self._catalog, db, conversation_id, path, expires)
 
     async def close(self) -> None:
         """Closes all files. The store opens them again when it is used again, unless `prevent_reopening` was called."""
@@ -297,10 +302,8 @@ class SqliteStore:
         await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
         await file.connection.close()
 
-    async def _create_file(self, conversation_id: str, now: float) -> None:
-        """Creates the conversation's file if there is none; an expired or forgotten one is removed first."""
+    async def _create_file(self, conversation_id: str) -> None:
+        """Creates the conversation's file if there is none; a forgotten one is removed first."""
         path = self._catalog.path_of(conversation_id)
         await self._close_file(conversation_id)
-        await self._catalog.run_locked(
-            lambda db: file_lifecycle.ensure_file(self._catalog, db, conversation_id, path, now)
-        )
+        await self._catalog.run_locked(lambda db: file_lifecycle.ensure_file(self._catalog, db, conversation_id, path))

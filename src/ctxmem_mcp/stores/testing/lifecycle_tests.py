@@ -59,10 +59,23 @@ class ForgettingTests(StoreTests):
         assert await store.find(root, at) == []
         assert (await store.conversations(at)).conversations == []
 
-    async def test_after_expiry_the_same_id_is_a_new_conversation(self, store: Store) -> None:
+    async def test_an_expired_conversation_stays_until_it_is_swept(self, store: Store) -> None:
+        """The reading of the clock that calls it expired may be wrong."""
+        old = extend(new_state(), ["old"])
+        await store.commit(old, NOW)
+        later = NOW + 31 * DAY
+        with pytest.raises(HeadMoved):
+            await store.commit(extend(new_state(), ["new"], now=later), later)
+        more = extend(old.state, ["more"], now=later)
+        await store.commit(more, later)
+        assert await store.load("c", later) == more.state
+        assert [turn.content for turn in await store.turns("c", [1, 2])] == ["old", "more"]
+
+    async def test_after_expiry_and_a_sweep_the_same_id_is_a_new_conversation(self, store: Store) -> None:
         old = extend(new_state(), ["old", "old too"], terms=[["old"], ["old"]])
         await store.commit(old, NOW)
         later = NOW + 31 * DAY
+        assert await store.sweep(await store.expired(later)) == ["c"]
         with pytest.raises(HeadMoved):
             await store.commit(extend(old.state, ["more"], now=later), later)
         new = extend(new_state(), ["new"], now=later)
@@ -74,12 +87,23 @@ class ForgettingTests(StoreTests):
     async def test_sweeping_forgets_what_has_expired_and_nothing_else(self, store: Store) -> None:
         for name, days in (("b", 1), ("a", 1), ("keep", 2)):
             await store.commit(extend(replace(new_state(name), retention_days=days), ["x"]), NOW)
-        assert await store.sweep(NOW + DAY - 1) == []
-        assert await store.sweep(NOW + DAY) == ["a", "b"]
-        assert await store.sweep(NOW + DAY) == []
+        assert await store.expired(NOW + DAY - 1) == {}
+        expired = await store.expired(NOW + DAY)
+        assert expired == {"a": NOW + DAY, "b": NOW + DAY}
+        assert await store.sweep(expired) == ["a", "b"]
+        assert await store.sweep(expired) == []
+        assert await store.expired(NOW + DAY) == {}
         with pytest.raises(UnknownConversation):
             await store.turns("a", [1])
         assert await store.load("keep", NOW) is not None
+
+    async def test_sweeping_leaves_what_has_another_expiry_by_now(self, store: Store) -> None:
+        first = extend(new_state(), ["one"])
+        await store.commit(first, NOW)
+        expired = await store.expired(NOW + 31 * DAY)
+        await store.commit(extend(first.state, ["two"], now=NOW + 1), NOW + 1)
+        assert await store.sweep({**expired, "nobody": NOW}) == []
+        assert await store.load("c", NOW) is not None
 
     async def test_forgetting_returns_a_receipt_once(self, store: Store) -> None:
         commit = extend(new_state(), [f"turn {i}" for i in range(60)])
