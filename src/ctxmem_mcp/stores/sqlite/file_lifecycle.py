@@ -121,7 +121,7 @@ def _mark_forgotten(path: Path, when: Callable[[float], bool] | None, remove_emp
 
 
 def _may_be_removed(file: sqlite3.Connection, when: Callable[[float], bool]) -> bool:
-    """Whether the conversation was forgotten or meets `when`. Its row is checked: one changed bit must not delete it."""
+    """Whether it was forgotten or meets `when`. Its row is checked: one changed bit must not delete it."""
     try:
         row = read_conversation(file)
     except BrokenHistory as error:
