@@ -216,10 +216,10 @@ async def replay(messages: list[Message], options: argparse.Namespace, provider:
     )
     memory = Memory(SqliteStore(folder, durability="normal"), ExtractiveSummarizer())
 
-    async def opened(_: str) -> Memory:
+    async def open_memory(_: str) -> Memory:
         return memory
 
-    deps = Deps(settings, opened, lambda _: "", lambda _: folder)
+    deps = Deps(settings, open_memory, lambda _: "", lambda _: folder)
     system = [{"role": "system", "content": _SYSTEM_WORDS * (options.system // 18)}] if options.system else []
     times: list[float] = []
     folds, conversations, previous = 0, set[str](), None

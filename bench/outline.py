@@ -120,10 +120,12 @@ def rare_terms(conversation: Conversation, limit: int) -> frozenset[str]:
 
 async def build_texts(conversation: Conversation, budget: int, store: str) -> dict[str, str]:
     """Returns the outline and the newest turns, without the beginnings of generated lines."""
-    async with fresh_memory(store) as (memory, opened):
-        outline = await outline_text(await read_branch(opened, await store_conversation(memory, conversation)), budget)
-    with closing(Baselines(conversation.turns)) as plain:
-        newest = plain.text(plain.fill(plain.rank("newest", ""), budget))
+    async with fresh_memory(store) as (memory, branch_store):
+        outline = await outline_text(
+            await read_branch(branch_store, await store_conversation(memory, conversation)), budget
+        )
+    with closing(Baselines(conversation.turns)) as baselines:
+        newest = baselines.text(baselines.fill(baselines.rank("newest", ""), budget))
     return {OUTLINE: strip_markers(outline), NEWEST: strip_markers(newest)}
 
 

@@ -131,12 +131,12 @@ async def measure_views(memory: Memory, store: Store, conversation: Conversation
 
 def measure_baselines(conversation: Conversation, settings: Settings) -> list[Row]:
     rows = []
-    with closing(Baselines(conversation.turns)) as plain:
+    with closing(Baselines(conversation.turns)) as baselines:
         for question in conversation.questions:
             for method in METHODS:
-                order = list(plain.rank(method, question.query))
+                order = list(baselines.rank(method, question.query))
                 for budget in settings.budgets:
-                    text = plain.text(plain.fill(order, budget))
+                    text = baselines.text(baselines.fill(order, budget))
                     found = recall(question, conversation, text)
                     rows.append(Row(method, question.category, budget, found, tokenizer.count(text)))
     return rows

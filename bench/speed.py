@@ -120,7 +120,7 @@ def on_disk(folder: str) -> int:
 
 async def appends(size: int, folder: str, times: int) -> None:
     """Measures appends and both baselines, alternating, so that they are subject to the same noise."""
-    given = list(synthetic.turns(20 + times, seed=3))
+    turns = list(synthetic.turns(20 + times, seed=3))
     ours: list[float] = []
     echoed: list[float] = []
     bare: list[float] = []
@@ -128,10 +128,10 @@ async def appends(size: int, folder: str, times: int) -> None:
         async with connected(OURS, folder) as (client, _), connected(ECHO, other) as (echo, _):
 
             async def append(i: int) -> Any:
-                return await client.call_tool("append_turn", {"conversation_id": "bench", **fields(given[i])})
+                return await client.call_tool("append_turn", {"conversation_id": "bench", **fields(turns[i])})
 
             async def call(i: int) -> Any:
-                return await echo.call_tool("echo", {"role": given[i].role, "content": given[i].content})
+                return await echo.call_tool("echo", {"role": turns[i].role, "content": turns[i].content})
 
             await timed(20, append)
             await timed(20, call)
@@ -140,7 +140,7 @@ async def appends(size: int, folder: str, times: int) -> None:
                 ours += await timed(step, lambda i, a=a: append(a + i))
                 echoed += await timed(step, lambda i, a=a: call(a + i))
                 with tempfile.TemporaryDirectory(dir=folder) as bare_folder:
-                    bare += bare_inserts([turn.content for turn in given[a : a + step]], bare_folder)
+                    bare += bare_inserts([turn.content for turn in turns[a : a + step]], bare_folder)
     floor = p(echoed, 0.5) + p(bare, 0.5)
     print(
         f"append at {size:>7,}: p50 {p(ours, 0.5):.2f} p95 {p(ours, 0.95):.2f} p99 {p(ours, 0.99):.2f} ms; "
@@ -169,9 +169,9 @@ async def views(size: int, folder: str, times: int) -> None:
 
 async def resident() -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        given = list(synthetic.turns(1_000, seed=5))
+        turns = list(synthetic.turns(1_000, seed=5))
         async with connected(OURS, folder) as (client, ours), connected(ECHO, other) as (echo, bare):
-            for i, turn in enumerate(given):
+            for i, turn in enumerate(turns):
                 await client.call_tool("append_turn", {"conversation_id": "m", **fields(turn)})
                 await echo.call_tool("echo", {"role": turn.role, "content": turn.content})
                 if i % 10 == 9:
@@ -211,6 +211,6 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench speed", description=__doc__)
     parser.add_argument("--sizes", default="1000,10000,100000")
     parser.add_argument("--quick", action="store_true", help="run fewer repetitions")
-    given = parser.parse_args(arguments)
-    times, runs = (100, 5) if given.quick else (400, 12)
-    anyio.run(run, [int(size) for size in given.sizes.split(",")], times, runs)
+    options = parser.parse_args(arguments)
+    times, runs = (100, 5) if options.quick else (400, 12)
+    anyio.run(run, [int(size) for size in options.sizes.split(",")], times, runs)

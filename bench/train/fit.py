@@ -198,13 +198,13 @@ def main() -> None:
             args.cache.write_bytes(pickle.dumps(data))
     print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in CONVERSATION_KINDS}, flush=True)
     weights = train(data)
-    kept = json.loads(args.out.read_text()) if args.out.exists() else {}
+    existing = json.loads(args.out.read_text()) if args.out.exists() else {}
     key, command = ("with_meaning", "fit --meaning") if args.meaning else ("weights", "fit")
-    provenance = kept.get("provenance", {}) | {
+    provenance = existing.get("provenance", {}) | {
         key: f"{date.today()}: python -m bench.train.{command} on {DATA}, seed {SEED}"
     }
     trained = {"provenance": provenance, key: weights.by_kind}
-    args.out.write_text(json.dumps(kept | trained, indent=1) + "\n")
+    args.out.write_text(json.dumps(existing | trained, indent=1) + "\n")
     if not args.no_folds:
         cross_validate(data, "coding-dev", 4, embedder)
         cross_validate(data, "longmemeval-dev", 4, embedder)

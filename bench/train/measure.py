@@ -118,11 +118,11 @@ def without_rarest(conversation: Prepared, text: str) -> str:
 
 def paraphrased(conversations: Sequence[Prepared]) -> list[Prepared]:
     """Returns the coding conversations with the paraphrased questions, which were written by hand."""
-    asked = json.loads((Path(__file__).parent / "paraphrases.json").read_text("utf-8"))["questions"]
+    paraphrases = json.loads((Path(__file__).parent / "paraphrases.json").read_text("utf-8"))["questions"]
     return [
         replace(conversation, questions=[
             {"query": query, "category": "in other words", "evidence": [{"turn": turn, "text": None}]}
-            for number, turn, query in asked if number == i
+            for number, turn, query in paraphrases if number == i
         ])
         for i, conversation in enumerate(conversations)
     ]  # fmt: skip

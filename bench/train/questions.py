@@ -170,10 +170,10 @@ def _intention(conversation: Prepared, at: int, flags: dict[int, Any]) -> str:
 def as_dialogue(chat: dict[str, Any], rng: random.Random, sessions: int = 30) -> Prepared:
     """Rewrites a chat as a dialogue of two named people, in turns of one to three sentences."""
     names = rng.sample(("Anna", "Boris", "Carla", "Deniz", "Emeka", "Fiona", "Goran", "Hana", "Ivan", "Jill"), 2)
-    kept = set(rng.sample(sorted({t["session"] for t in chat["turns"]}), k=min(sessions, 30)))
+    chosen_sessions = set(rng.sample(sorted({t["session"] for t in chat["turns"]}), k=min(sessions, 30)))
     turns: list[dict[str, Any]] = []
     for t in chat["turns"]:
-        if t["session"] not in kept:
+        if t["session"] not in chosen_sessions:
             continue
         sentences = [s.strip() for s in _SENTENCE.split(t["content"]) if 15 < len(s.strip()) < 300][:5]
         at = 0

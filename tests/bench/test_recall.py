@@ -20,13 +20,13 @@ LONG = "\n".join(f"line {i} of the log says {i * i}" for i in range(300))
 
 
 def conversation(*contents: str, evidence: tuple[Evidence, ...] = (), answer: str | None = None) -> Conversation:
-    turns = {f"t{i}": NewTurn("user" if i % 2 == 0 else "assistant", said) for i, said in enumerate(contents)}
+    turns = {f"t{i}": NewTurn("user" if i % 2 == 0 else "assistant", content) for i, content in enumerate(contents)}
     return Conversation("c", turns, (Question("q", "Where is the key?", "where", evidence, answer),))
 
 
 def share(text: str, *evidence: Evidence, contents: tuple[str, ...] = ("The key is under the mat.", LONG)) -> float:
-    asked = conversation(*contents, evidence=evidence)
-    return recall.recall(asked.questions[0], asked, text)
+    example = conversation(*contents, evidence=evidence)
+    return recall.recall(example.questions[0], example, text)
 
 
 def test_a_whole_turn_counts_only_verbatim() -> None:
@@ -58,40 +58,40 @@ def test_passages_tile_a_turn_within_their_maximum_length() -> None:
 
 
 def test_the_newest_turns_that_fit_are_shown_in_order() -> None:
-    said = ("What was said first.", "Then what was said second, in some more words.", "And what came third.")
-    with closing(Baselines(conversation(*said).turns)) as plain:
-        room = sum(part.tokens for part in plain.passages[1:])
-        text = plain.text(plain.fill(plain.rank("newest", ""), room))
-    assert text == f"[t1] assistant: {said[1]}\n[t2] user: {said[2]}"
+    contents = ("What was said first.", "Then what was said second, in some more words.", "And what came third.")
+    with closing(Baselines(conversation(*contents).turns)) as baselines:
+        room = sum(part.tokens for part in baselines.passages[1:])
+        text = baselines.text(baselines.fill(baselines.rank("newest", ""), room))
+    assert text == f"[t1] assistant: {contents[1]}\n[t2] user: {contents[2]}"
 
 
 def test_adjacent_passages_of_a_turn_are_shown_as_one() -> None:
-    asked = conversation("before", LONG, "after", evidence=(Evidence("t1"),))
-    with closing(Baselines(asked.turns)) as plain:
-        assert len(plain.passages) > 3
-        assert LONG in plain.text(range(len(plain.passages)))
+    example = conversation("before", LONG, "after", evidence=(Evidence("t1"),))
+    with closing(Baselines(example.turns)) as baselines:
+        assert len(baselines.passages) > 3
+        assert LONG in baselines.text(range(len(baselines.passages)))
 
 
 def test_bm25_prefers_rare_words_and_fts5_matches_stems() -> None:
-    said = ("The key hangs here", "The dog barks", "The cat sleeps", "The dog walked in the rain", "The dog")
-    with closing(Baselines(conversation(*said).turns)) as plain:
-        assert next(iter(plain.rank("bm25", "the key"))) == 0
-        assert list(plain.rank("bm25", "walking")) == []
-        assert list(plain.rank("fts5", "walking?")) == [3]
-        assert list(plain.rank("fts5", 'the "of" AND')) == []
+    contents = ("The key hangs here", "The dog barks", "The cat sleeps", "The dog walked in the rain", "The dog")
+    with closing(Baselines(conversation(*contents).turns)) as baselines:
+        assert next(iter(baselines.rank("bm25", "the key"))) == 0
+        assert list(baselines.rank("bm25", "walking")) == []
+        assert list(baselines.rank("fts5", "walking?")) == [3]
+        assert list(baselines.rank("fts5", 'the "of" AND')) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_baseline_exceeds_its_budget(method: str) -> None:
-    with closing(Baselines(conversation(*(f"The key {i}. {LONG[: i * 40]}" for i in range(40))).turns)) as plain:
+    with closing(Baselines(conversation(*(f"The key {i}. {LONG[: i * 40]}" for i in range(40))).turns)) as baselines:
         for budget in (100, 1_000, 3_000):
-            text = plain.text(plain.fill(plain.rank(method, "Where is the key?"), budget))
+            text = baselines.text(baselines.fill(baselines.rank(method, "Where is the key?"), budget))
             assert 0 < tokenizer.count(text) <= budget
 
 
 def test_questions_are_sampled_with_the_seed_in_their_order() -> None:
-    asked = tuple(Question(str(i), "?", "c", (Evidence("t0"),)) for i in range(50))
-    many = Conversation("c", {"t0": NewTurn("user", "x")}, asked)
+    questions = tuple(Question(str(i), "?", "c", (Evidence("t0"),)) for i in range(50))
+    many = Conversation("c", {"t0": NewTurn("user", "x")}, questions)
     drawn = [q.id for q in recall.sample_questions(many, Settings((1_000,), questions=10)).questions]
     assert len(drawn) == 10
     assert drawn == sorted(drawn, key=int)
@@ -140,15 +140,15 @@ def test_the_benchmark_runs_on_both_stores_without_exceeding_a_budget(
 
 
 def test_facts_are_rare_identifiers_numbers_names_and_words_of_the_answer() -> None:
-    said = (
+    contents = (
         "In the end Maria moved parseConfig to port 8642, by the harbour.",
         *["The harbour with Maria."] * 3,
         "8642",
     )
-    asked = conversation(*said, evidence=(Evidence("t0"),), answer="near the end of the harbour, by boat")
-    rare = outline.rare_terms(asked, 3)
-    assert outline.facts(asked.questions[0], asked, rare) == {"=parseconfig", "8642", "end"}
-    assert outline.facts(asked.questions[0], asked, outline.rare_terms(asked, 4)) >= {"maria", "harbour"}
+    example = conversation(*contents, evidence=(Evidence("t0"),), answer="near the end of the harbour, by boat")
+    rare = outline.rare_terms(example, 3)
+    assert outline.facts(example.questions[0], example, rare) == {"=parseconfig", "8642", "end"}
+    assert outline.facts(example.questions[0], example, outline.rare_terms(example, 4)) >= {"maria", "harbour"}
 
 
 def test_an_answer_counts_only_if_the_evidence_contains_it_and_the_question_does_not() -> None:
@@ -159,8 +159,8 @@ def test_an_answer_counts_only_if_the_evidence_contains_it_and_the_question_does
         ("the key", None),
         (None, None),
     ):
-        asked = conversation("The key is under the mat.", evidence=(found,), answer=answer)
-        assert outline.answer_words(asked.questions[0], asked) == expected
+        example = conversation("The key is under the mat.", evidence=(found,), answer=answer)
+        assert outline.answer_words(example.questions[0], example) == expected
 
 
 def test_ids_and_roles_of_generated_lines_are_removed() -> None:

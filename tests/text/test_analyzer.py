@@ -20,7 +20,7 @@ from ctxmem_mcp.text.analyzer import (
 
 
 @pytest.mark.parametrize(
-    ("written", "asked"),
+    ("written", "query"),
     [
         ("parseConfigFile", "parse config file"),
         ("parse_config_file", "parsing the configuration file"),
@@ -33,8 +33,8 @@ from ctxmem_mcp.text.analyzer import (
         (r'{"content": "first\nfunc parseIt() {"}', "func parse it"),
     ],
 )
-def test_other_forms_of_a_word_match_the_text(written: str, asked: str) -> None:
-    assert set(analyze(asked)) <= set(analyze(written))
+def test_other_forms_of_a_word_match_the_text(written: str, query: str) -> None:
+    assert set(analyze(query)) <= set(analyze(written))
 
 
 def test_an_identifier_gives_its_words_and_itself() -> None:

@@ -245,10 +245,10 @@ def _outline_only(spec: FitInput, budget: int) -> FitResult | int:
 
 def _drop_last(spec: FitInput, taken: list[int], excess: int) -> list[int]:
     """Drops the lowest-ranked groups of about `excess` tokens in total, at least one."""
-    kept = list(taken)
-    while kept and excess > 0:
-        excess -= spec.groups[kept.pop()].tokens + TURN_HEADER_TOKENS
-    return kept
+    remaining = list(taken)
+    while remaining and excess > 0:
+        excess -= spec.groups[remaining.pop()].tokens + TURN_HEADER_TOKENS
+    return remaining
 
 
 _Key = tuple[str, int, int]

@@ -202,7 +202,7 @@ def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quote]) -> list[Item]
     first, last, tokens = 0, -1, 0
     for turn in turns:
         index = turn.index
-        if (quoted := shown.get(index)) is None:
+        if (quote := shown.get(index)) is None:
             if last < first:
                 first = index
             last = index
@@ -211,7 +211,7 @@ def _tile_turns(turns: Sequence[Turn], shown: Mapping[int, Quote]) -> list[Item]
         if last >= first:
             items.append(Gap(first, last, tokens))
             first, last, tokens = 0, -1, 0
-        items.append(quoted)
+        items.append(quote)
     if last >= first:
         items.append(Gap(first, last, tokens))
     return items
