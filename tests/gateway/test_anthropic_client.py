@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ctxmem_mcp.transcripts.base import RECALL_START
+from ctxmem_mcp.text.host_text import RECALL_START
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, anthropic_events, gateway, upstream_stub
 

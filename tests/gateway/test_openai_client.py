@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from ctxmem_mcp import usage_ledger
 from ctxmem_mcp.mcp_server import resources
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.transcripts.base import RECALL_START
+from ctxmem_mcp.text.host_text import RECALL_START
 from ctxmem_mcp.transcripts.openai import turns_from_messages
 from tests.gateway.harness import (
     RunningGateway,

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.base import RECALL_END, RECALL_START
 from tests.transcripts.damage import brief
 
 BLOCK = f"{RECALL_START} conversation c\n## t1 user\nfix the relay\n{RECALL_END}"

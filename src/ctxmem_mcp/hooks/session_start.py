@@ -26,7 +26,7 @@ from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import INJECTED
 from ctxmem_mcp.settings import Settings
-from ctxmem_mcp.transcripts.base import RECALL_END, RECALL_START, is_recall_block
+from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START, is_recall_block
 
 SECONDS_MAX = 5.0
 # The part of it that draining the spool may take.

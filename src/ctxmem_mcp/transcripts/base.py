@@ -12,11 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ctxmem_mcp.models import INJECTED, NewTurn
-
-# These lines enclose the text that ctxmem-mcp itself injects into a session's context (a recall block).
-RECALL_START, RECALL_END = "[ctxmem-mcp recalls]", "[ctxmem-mcp: end of what was recalled]"
-# Hosts put a few words of their own before the block.
-_RECALL_START_WITHIN_CHARS = 200
+from ctxmem_mcp.text.host_text import is_recall_block
 
 NumberedTurn = tuple[int, NewTurn]
 """A turn with the number of the line or message it comes from, counted from 1."""
@@ -137,11 +133,6 @@ class ParseLog:
             name=None if turn.name is None else _to_valid_unicode(turn.name),
             call_id=None if turn.call_id is None else _to_valid_unicode(turn.call_id),
         )
-
-
-def is_recall_block(text: str) -> bool:
-    """Returns whether a text is one that ctxmem-mcp injected into the session."""
-    return RECALL_START in text[:_RECALL_START_WITHIN_CHARS] and RECALL_END in text
 
 
 def split_lines(text: str) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.transcripts.base import RECALL_END, RECALL_START, ParseLog, compact_json
+from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START
+from ctxmem_mcp.transcripts.base import ParseLog, compact_json
 
 # The cost of a message beside its text; the cost of an image or a file, whatever its size in bytes.
 MESSAGE_TOKENS, MEDIA_TOKENS = 4, 1_600

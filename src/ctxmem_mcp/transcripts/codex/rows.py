@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn, Role
-from ctxmem_mcp.transcripts.base import RECALL_START, compact_json, text_or_json
+from ctxmem_mcp.text.host_text import RECALL_START
+from ctxmem_mcp.transcripts.base import compact_json, text_or_json
 from ctxmem_mcp.transcripts.json_lines import Row, text_or_none, timestamp_or_none
 
 USER, ASSISTANT, THOUGHT, PLAN, CALL, RESULT, HOST, SUMMARY = (
