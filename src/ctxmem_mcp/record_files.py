@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ctxmem_mcp.private_files import create_folder, open_new, read_file
+
 SESSIONS, SPACES = "sessions", "spaces"
 # The field with a session's time of expiry, in seconds since 1970. It applies while there is no conversation.
 EXPIRES = "expires"
@@ -37,10 +39,10 @@ class RecordFiles:
 
     def put(self, record_id: str, record: _Record) -> None:
         """Writes a record, or replaces it. It is durable when this returns."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_folder(self._folder)
         unfinished = self._folder / f"{record_id}.{secrets.token_hex(4)}.unfinished"
         try:
-            with unfinished.open("x", encoding="utf-8") as file:
+            with os.fdopen(open_new(unfinished), "w", encoding="utf-8") as file:
                 json.dump(record, file, ensure_ascii=True)
                 file.flush()
                 os.fsync(file.fileno())
@@ -55,7 +57,7 @@ class RecordFiles:
         if not _ID.fullmatch(record_id):
             return None
         try:
-            record = json.loads(self._path(record_id).read_text(encoding="utf-8"))
+            record = json.loads(read_file(self._path(record_id)))
         except (OSError, ValueError):
             return None
         return record if isinstance(record, dict) else None

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxmem_mcp.private_files import create_empty, create_folder
+
 if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
 
@@ -59,7 +61,7 @@ class LedgerEntry:
 
 def add(folder: Path, entry: LedgerEntry) -> None:
     """Adds to the numbers of the entry's conversation and day."""
-    folder.mkdir(parents=True, exist_ok=True)
+    create_folder(folder)
     with _open(folder) as db:
         db.execute(_ADD, _row(entry))
 
@@ -127,6 +129,7 @@ def _row(entry: LedgerEntry) -> tuple[int | str, ...]:
 @contextmanager
 def _open(folder: Path) -> Iterator[sqlite3.Connection]:
     """Opens the table for one transaction."""
+    create_empty(folder / FILE)
     with closing(sqlite3.connect(folder / FILE, timeout=_BUSY_SECONDS)) as db:
         db.execute("PRAGMA secure_delete = ON")
         db.execute(_TABLE)

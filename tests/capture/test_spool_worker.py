@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -281,3 +282,35 @@ async def test_a_failed_drain_keeps_the_events_and_logs_why(
     (said,) = caplog.records
     assert (bool(said.exc_info), "Free some space" in said.getMessage()) == (False, True)
     assert len(spool.pending(str(agent.data))) == 1
+
+
+# ------------------------------------------------------------ odd files
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "missing"])
+async def test_an_event_whose_transcript_is_no_file_is_stored_from_its_messages(agent: Agent, kind: str) -> None:
+    named = agent.file
+    if kind == "pipe":
+        os.mkfifo(named)
+    elif kind == "folder":
+        named.mkdir()
+    elif kind == "device":
+        named.symlink_to("/dev/zero")
+    leave(agent, "Stop", last_assistant_message="It is 7412.", transcript_path=str(named))
+    age_events(agent.data)
+    assert (await drain_spool(agent.data)).failed == 0
+    assert spool.pending(str(agent.data)) == []
+    assert (await contents(agent))[0] == ["It is 7412."]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+async def test_pipes_folders_and_links_in_the_spool_are_ignored(agent: Agent) -> None:
+    agent.write(3)
+    leave(agent, "Stop")
+    folder = agent.data / spool.FOLDER
+    for number, make in enumerate((os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path))):
+        make(folder / f"{number:020d}-1-ab.event")
+    assert (await drain_spool(agent.data)).failed == 0
+    assert spool.pending(str(agent.data)) == []
+    assert len((await contents(agent))[0]) == 3

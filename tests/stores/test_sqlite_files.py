@@ -91,7 +91,7 @@ async def test_a_newer_format_that_is_still_in_the_write_ahead_log_is_refused(tm
         await memory.close()
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "sqlite", "folder"])
+@pytest.mark.parametrize("kind", ["text", "sqlite", "folder"])
 async def test_a_file_that_is_not_ours_is_refused_skipped_and_not_changed(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,7 +103,7 @@ async def test_a_file_that_is_not_ours_is_refused_skipped_and_not_changed(
     elif kind == "folder":
         path.mkdir()
     else:
-        path.write_text("My notes\n" * 50 if kind == "text" else "", encoding="utf-8")
+        path.write_text("My notes\n" * 50, encoding="utf-8")
     before = bytes_of(tmp_path / FOLDER)
     memory = open_memory(tmp_path)
     with pytest.raises(StoreUnavailable):
@@ -350,17 +350,14 @@ async def test_a_file_of_an_older_format_is_migrated_when_it_is_opened(
 # ------------------------------------------------------------ unusable data directories
 
 
-@pytest.mark.parametrize("blocked", ["data", "conversations", "catalog"])
+@pytest.mark.parametrize("blocked", ["data", "conversations"])
 async def test_a_data_directory_that_can_not_be_used_is_reported_with_a_remedy(tmp_path: Path, blocked: str) -> None:
     data = tmp_path / "data"
     if blocked == "data":
         data.write_text("a file", encoding="utf-8")
     else:
         data.mkdir()
-        if blocked == "catalog":
-            (data / "catalog.db").mkdir()
-        else:
-            (data / FOLDER).write_text("a file", encoding="utf-8")
+        (data / FOLDER).write_text("a file", encoding="utf-8")
     memory = open_memory(data)
     for attempt in (
         lambda: memory.append(NewTurn("user", "x"), conversation_id="c"),

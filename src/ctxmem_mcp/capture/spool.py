@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import time
 
+from ctxmem_mcp.private_files import create_folder, is_regular, open_new, read_file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +43,11 @@ def put(data_dir: str, agent: str, raw: bytes, whole: bool = True) -> str:
         OSError: the file could not be written; nothing is left of it.
     """
     folder = os.path.join(data_dir, FOLDER)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    create_folder(folder)
     name = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(4).hex()}"
     unfinished, path = os.path.join(folder, name + _UNFINISHED), os.path.join(folder, name + _EVENT)
     try:
-        file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        file = open_new(unfinished)
         try:
             remaining = memoryview(f"{_MARK} 1 {agent} {WHOLE if whole else CUT}\n".encode() + raw)
             while remaining:
@@ -84,8 +86,7 @@ class SpooledEvent:
             OSError: the file can't be read.
             ValueError: the file is not a spooled event.
         """
-        with open(self.path, "rb") as file:
-            head, _, raw = file.read().partition(b"\n")
+        head, _, raw = read_file(self.path).partition(b"\n")
         words = head.decode("utf-8", "replace").split(" ")
         if len(words) != 4 or words[:2] != [_MARK, "1"]:
             raise ValueError(f"{os.path.basename(self.path)} is not a spooled event")
@@ -109,6 +110,8 @@ def pending(data_dir: str) -> list[SpooledEvent]:
 def _spooled(data_dir: str, name: str) -> Iterator[SpooledEvent]:
     path = os.path.join(data_dir, FOLDER, name)
     if name.endswith(_EVENT):
+        if not is_regular(path):  # neither a folder nor a pipe is an event
+            return
         try:
             yield SpooledEvent(path)
         except ValueError:  # not a name that put() gives

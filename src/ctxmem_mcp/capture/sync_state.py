@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ctxmem_mcp.private_files import create_folder, open_new, read_file
 from ctxmem_mcp.transcripts.base import ParseState
 
 FOLDER = "followed"
@@ -106,14 +107,16 @@ def digest_of(raw: bytes) -> str:
 
 def _read(file: Path) -> SyncRecord:
     try:
-        return SyncRecord(**json.loads(file.read_bytes()))
+        return SyncRecord(**json.loads(read_file(file)))
     except (OSError, ValueError, TypeError):
         return SyncRecord()
 
 
 def _write(file: Path, record: SyncRecord) -> None:
     """Replaces the file in one step."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_folder(file.parent)
     unfinished = file.with_suffix(f".{os.getpid()}.aside")
-    unfinished.write_text(json.dumps(asdict(record), separators=(",", ":")), "utf-8")
+    unfinished.unlink(missing_ok=True)  # of a killed process that had the same number
+    with os.fdopen(open_new(unfinished), "w", encoding="utf-8") as stream:
+        json.dump(asdict(record), stream, separators=(",", ":"))
     unfinished.replace(file)

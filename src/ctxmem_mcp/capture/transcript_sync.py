@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
 
@@ -172,12 +174,15 @@ def _has_own_file(file: Path, thread: Transcript) -> bool:
 
 
 def size_and_mtime(file: Path) -> tuple[int, int] | None:
-    """Returns a file's size in bytes and when it was changed, in nanoseconds since 1970; None if there is no file."""
+    """Returns a file's size in bytes and when it was changed, in nanoseconds since 1970.
+
+    Returns None if there is no file, or if it is none that ends: a folder, a pipe or a device.
+    """
     try:
-        stat = file.stat()
+        state = file.stat()
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
 
 
 def _seconds_since(changed: int) -> float:
@@ -189,7 +194,7 @@ def _seconds_since(changed: int) -> float:
 def read_whole_lines(file: Path) -> bytes:
     """Returns a JSON Lines file up to its last whole line, for an agent may be writing the next one. Other files are
     returned whole."""
-    raw = file.read_bytes()
+    raw = read_file(file)
     if file.suffix != _LINES or raw.endswith(b"\n"):
         return raw
     end = raw.rfind(b"\n") + 1

@@ -55,7 +55,7 @@ async def _verified_id(copy: Memory, path: Path) -> str:
     try:
         (info,) = (await copy.conversations(limit=1)).conversations
         faults = await copy.verify(info.conversation_id)
-    except CtxmemError:
+    except (CtxmemError, OSError):  # an error in reading is not damage
         raise
     except Exception as error:  # changed bytes fail wherever they are read
         raise _damaged(path, f"{type(error).__name__}: {error}") from error

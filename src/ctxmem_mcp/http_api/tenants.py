@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from ctxmem_mcp.composition import Sweeper, open_memory
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
+from ctxmem_mcp.private_files import create_folder, open_new
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -218,9 +219,9 @@ def load_or_create_salt(folder: Path) -> bytes:
     path = folder / SALT
     with suppress(FileNotFoundError):
         return path.read_bytes()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_folder(folder)
     new = folder / f"{SALT}.{secrets.token_hex(8)}"
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(open_new(new), "wb") as file:
         file.write(secrets.token_bytes(SALT_BYTES))
         file.flush()
         os.fsync(file.fileno())

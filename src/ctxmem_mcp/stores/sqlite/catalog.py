@@ -27,9 +27,18 @@ import anyio
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.models import ConversationInfo, id_digits
+from ctxmem_mcp.private_files import FILE_MODE, correct_modes, create_folder
 from ctxmem_mcp.stores.base import State, to_info
 from ctxmem_mcp.stores.sqlite import queries
-from ctxmem_mcp.stores.sqlite.connection import Connection, connect, open_database, open_plain, transaction
+from ctxmem_mcp.stores.sqlite.connection import (
+    Connection,
+    connect,
+    is_damage,
+    open_database,
+    open_plain,
+    transaction,
+    translate_error,
+)
 from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
@@ -193,16 +202,22 @@ class Catalog:
                 if not self._may_open:
                     raise StoreUnavailable("This memory was closed.", "Open a new one.")
                 try:
-                    self.folder.mkdir(parents=True, exist_ok=True)
+                    create_folder(self.folder)
                 except OSError as error:
                     raise data_dir_error(self.folder.parent, error) from error
                 connection = await run_to_completion(self._open(recreate))
             return connection
 
     async def _open(self, recreate: bool) -> Connection:
-        connection = self._connection = await connect(partial(_open_or_recreate, self.path, recreate))
+        connection = self._connection = await connect(partial(self._open_private, recreate))
         self._inode = inode_of(self.path)
         return connection
+
+    def _open_private(self, recreate: bool) -> sqlite3.Connection:
+        """Opens the catalog; makes the folder private first, in case other programs have written to it."""
+        if corrected := correct_modes(self.folder.parent):
+            log.warning("Made %d files and folders in %s private: others could read them.", corrected, self.path.parent)
+        return _open_or_recreate(self.path, recreate)
 
     def prevent_reopening(self) -> None:
         self._may_open = False
@@ -301,12 +316,15 @@ def copy_into(file: Path, data_dir: Path) -> Path:
     """
     check_header(file)
     folder = data_dir / FOLDER
-    folder.mkdir(parents=True)
-    copy = Path(shutil.copy(file, folder / f"arriving{file.suffix}"))
+    create_folder(folder)
+    copy = Path(shutil.copyfile(file, folder / f"arriving{file.suffix}"))
+    copy.chmod(FILE_MODE)
     try:
         with open_read_only(copy) as db:
             row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise translate_error(error) from error
         row = None
     if row is None:
         raise StoreUnavailable(f"{file} holds no conversation.", "Check that it was copied completely.")
@@ -329,6 +347,7 @@ def _open_or_recreate(path: Path, recreate: bool = False) -> sqlite3.Connection:
     """Opens the catalog; creates it if it is missing, damaged or of another format, for it is only a cache."""
     if recreate:
         _delete_file(path)
+    _move_odd_file(path)
     try:
         return _open_with_schema(path)
     except sqlite3.OperationalError:  # busy, disk full, no access: nothing is wrong with the file
@@ -336,6 +355,14 @@ def _open_or_recreate(path: Path, recreate: bool = False) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         _delete_file(path)
         return _open_with_schema(path)
+
+
+def _move_odd_file(path: Path) -> None:
+    """Renames a folder, a pipe or the like that is at the path of the catalog. Nothing is deleted: it is not ours."""
+    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+        aside = path.with_name(f"{path.name}.{time.time_ns()}.aside")
+        log.warning("%s is not a file; it was renamed to %s.", path, aside.name)
+        os.rename(path, aside)
 
 
 def _open_with_schema(path: Path) -> sqlite3.Connection:

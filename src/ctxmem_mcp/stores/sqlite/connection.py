@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 import aiosqlite
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
+from ctxmem_mcp.private_files import create_empty
 
 T = TypeVar("T")
 
@@ -24,6 +25,12 @@ Durability = Literal["full", "normal"]
 BUSY_SECONDS = 30
 # The write-ahead log is truncated to this after a checkpoint, so that a burst leaves no big file behind.
 WAL_BYTES_MAX = 1 << 20
+# Of an extended error code, the part that says what kind of error it is.
+_PRIMARY = 0xFF
+_NOT_DAMAGE = frozenset(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT)
+)  # fmt: skip
 # In the messages of SQLite's operational errors that are not about the file's content.
 _ENVIRONMENT = ("unable to open", "disk I/O", "readonly", "interrupted", "out of memory", "too many", "transaction")
 
@@ -57,16 +64,25 @@ def _run_translated(work: Callable[[sqlite3.Connection], T], db: sqlite3.Connect
         return work(db)
     except sqlite3.Error as error:
         raise translate_error(error) from error
+    except OSError as error:
+        what = f"{error.filename or 'A file'}: {error.strerror}."
+        raise StoreUnavailable(what, "Check the data directory.") from error
 
 
 def translate_error(error: sqlite3.Error) -> CtxmemError:
     """Returns the error of ours that says what went wrong and what the user can do."""
     message = str(error)
-    if "full" in message:
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+    if code == sqlite3.SQLITE_FULL or "full" in message:
         return StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
     if "locked" in message or "busy" in message:
         return StoreUnavailable(f"Another process held the file for over {BUSY_SECONDS} s.", "Try again.")
-    if _is_damage(error, message):
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreUnavailable(
+            f"The file can't be read or written: I/O error ({error.sqlite_errorname}).",
+            "The disk or the file system reports it; check them. Nothing says that the file is damaged.",
+        )
+    if is_damage(error):
         what = "a text is not valid UTF-8" if "decode" in message else message  # SQLite would quote the text
         return BrokenHistory(f"The file is damaged ({what}).", "Restore it from a backup.")
     return StoreUnavailable(
@@ -74,8 +90,11 @@ def translate_error(error: sqlite3.Error) -> CtxmemError:
     )
 
 
-def _is_damage(error: sqlite3.Error, message: str) -> bool:
+def is_damage(error: sqlite3.Error) -> bool:
     """Whether the error is about the file's content. A damaged schema or header has many messages."""
+    message = str(error)
+    if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NOT_DAMAGE:
+        return False
     if isinstance(error, sqlite3.OperationalError):
         return not any(words in message for words in _ENVIRONMENT)
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(
@@ -93,6 +112,8 @@ def open_plain(path: Path, *, create: bool = False) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: It can't be opened.
     """
+    if create:
+        create_empty(path)  # SQLite would create it with the umask's mode; its side files get the database's
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 

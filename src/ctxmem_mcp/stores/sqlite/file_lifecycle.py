@@ -19,7 +19,7 @@ from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
 from ctxmem_mcp.models import Receipt
 from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, with_side_files
 from ctxmem_mcp.stores.sqlite.commits import read_conversation, write_forgotten
-from ctxmem_mcp.stores.sqlite.connection import open_database, open_plain, transaction
+from ctxmem_mcp.stores.sqlite.connection import is_damage, open_database, open_plain, transaction
 from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
@@ -62,18 +62,21 @@ def forget(
     Raises:
         StoreUnavailable: The file is damaged, so that its expiry can't be read.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         _delete_files(path)
         catalog.delete(db, path.name)
         return None
     damaged = False
     try:
         counts = _mark_forgotten(path, when, remove_empty)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
+    except (sqlite3.Error, BrokenHistory) as error:
+        if isinstance(error, sqlite3.Error) and not is_damage(error):
             raise
         if when is not None:  # as an error of the catalog's connection it would mean that the catalog is damaged
-            raise StoreUnavailable(f"{path} is damaged ({error}).", "Restore or forget its conversation.") from error
+            raise StoreUnavailable(
+                f"{path} is damaged ({error}).",
+                f"Run ctxmem-mcp repair {conversation_id}, restore the file from a backup, or forget the conversation.",
+            ) from error
         damaged = True
         counts = (0, 0)  # what a user asks to be forgotten is removed, readable or not
     if counts is None:
@@ -158,7 +161,7 @@ def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, 
 
     Afterwards the file at `path` is empty, or holds a conversation that was not forgotten.
     """
-    if path.exists():
+    if os.path.lexists(path):
         forget(catalog, db, conversation_id, path, when=lambda _: False, remove_empty=False)
         if path.exists():
             return

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
-from ctxmem_mcp.stores.sqlite.schema import check_header
+from ctxmem_mcp.stores.sqlite.schema import check_header, check_not_link
 
 _lock = threading.Lock()
 # How many connections of this process have the file open.
@@ -29,9 +29,11 @@ def open_checked(path: Path, open_it: Callable[[], sqlite3.Connection]) -> sqlit
     Raises:
         FileNotFoundError: There is no such file.
         StoreUnavailable: The file is not ours or can't be read.
+        BrokenHistory: The file was truncated.
         NewerFormat: The file has a newer format.
         sqlite3.Error: It can't be opened.
     """
+    check_not_link(path)
     with _lock:
         if not _open_counts[path]:
             try:

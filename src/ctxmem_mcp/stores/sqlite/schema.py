@@ -6,17 +6,21 @@ newer format is refused before SQLite opens it, so that neither the file nor any
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ctxmem_mcp.errors import NewerFormat, StoreUnavailable
+from ctxmem_mcp.errors import BrokenHistory, NewerFormat, StoreUnavailable
+from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.stores.sqlite import old_formats
 from ctxmem_mcp.stores.sqlite.connection import transaction
 from ctxmem_mcp.stores.sqlite.old_formats import run_script
 
 APPLICATION_ID = 0x63746D31  # "ctm1"
+_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100
 
 # The tables of format 4. A row's checksum covers its other columns; see checksums.py. Bodies come last, so that a row's
 # other columns are read without the pages that a long body fills.
@@ -202,6 +206,40 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {FORMAT}")
 
 
+def check_not_link(path: Path) -> None:
+    """Refuses a symbolic link. SQLite would keep the write-ahead log beside the link's target, and forgetting would
+    leave the target where it is.
+
+    Raises:
+        StoreUnavailable: The path is a link.
+    """
+    if path.is_symlink():
+        raise StoreUnavailable(
+            f"{path} is a symbolic link to {os.readlink(path)}; neither was changed.",
+            "Move the file itself to where the link is, or remove the link.",
+        )
+
+
+def unreadable(path: Path, error: OSError) -> StoreUnavailable:
+    """The error of ours for a file that the system can't read. It says nothing about the file's content."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "Check the file's permissions."
+    elif error.errno == errno.EIO:
+        hint = "The disk reports an error; check it. The file was not changed."
+    else:
+        hint = "Move it out of the data directory if it is not a conversation."
+    return StoreUnavailable(f"{path} can't be read: {error.strerror}.", hint)
+
+
+def _is_truncated(header: bytes) -> bool:
+    """Whether these are the first bytes of a file of ours that ends within its header, or that lost them (after a power
+    failure, some file systems return zeros)."""
+    if not header.strip(b"\0"):
+        return True
+    ours = len(header) < 72 or int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    return len(header) < _HEADER_BYTES and header.startswith(_MAGIC[: len(header)]) and ours
+
+
 def check_header(path: Path) -> None:
     """Checks from a file's first bytes, without changing anything, that it is ours and of a known format.
 
@@ -210,17 +248,19 @@ def check_header(path: Path) -> None:
     Raises:
         FileNotFoundError: There is no such file.
         StoreUnavailable: The file is not ours or can't be read.
+        BrokenHistory: The file was truncated.
         NewerFormat: The file has a newer format than this version knows.
     """
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
+        header = read_file(path, _HEADER_BYTES)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreUnavailable(f"{path} can't be read: {error.strerror}.", "Check the file's permissions.") from error
+        raise unreadable(path, error) from error
+    if _is_truncated(header):
+        raise BrokenHistory(f"{path} was truncated: nothing in its first {len(header)} bytes can be read.")
     application_id, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
-    if not header.startswith(b"SQLite format 3\0") or application_id != APPLICATION_ID:
+    if not header.startswith(_MAGIC) or application_id != APPLICATION_ID:
         raise StoreUnavailable(
             f"{path} is not a ctxmem-mcp conversation; it was not changed.", "Move it out of the data directory."
         )

@@ -1,0 +1,147 @@
+"""What is not a sound file of ours where one is expected: pipes, folders, links, truncated files, disk errors."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
+from ctxmem_mcp.stores.sqlite.connection import translate_error
+from ctxmem_mcp.stores.testing.builders import NOW
+from tests.stores.samples import memory_over, sample_turns
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="pipes and links of POSIX")]
+
+
+def open_memory(data: Path) -> Memory:
+    return memory_over(SqliteStore(data, durability="normal"), lambda: NOW)
+
+
+async def fill(data: Path, *names: str) -> None:
+    memory = open_memory(data)
+    for name in names:
+        await memory.sync(sample_turns(30, f"the parser of {name}"), conversation_id=name)
+    await memory.close()
+
+
+def path_of(data: Path, name: str) -> Path:
+    return data / FOLDER / file_name(name)
+
+
+async def list_ids(memory: Memory) -> list[str]:
+    return [info.conversation_id for info in (await memory.conversations(limit=100)).conversations]
+
+
+async def test_a_pipe_in_place_of_a_conversation_blocks_nothing(tmp_path: Path) -> None:
+    await fill(tmp_path, "ours")
+    os.mkfifo(path_of(tmp_path, "pipe"))
+    memory = open_memory(tmp_path)
+    for attempt in (
+        lambda: memory.info("pipe"),
+        lambda: memory.append(NewTurn("user", "x"), conversation_id="pipe"),
+        lambda: memory.forget("pipe", "pipe"),
+    ):
+        with pytest.raises(StoreUnavailable, match="not a regular file"):
+            await attempt()
+    assert await list_ids(memory) == ["ours"]
+    assert await memory.sweep() == []
+    await memory.close()
+    assert path_of(tmp_path, "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("target", ["inside", "outside", "missing"])
+async def test_a_linked_conversation_is_refused_and_nothing_is_removed(tmp_path: Path, target: str) -> None:
+    data = tmp_path / "data"
+    await fill(data, "ours", "linked")
+    path = path_of(data, "linked")
+    real = data / FOLDER / "real.bin" if target == "inside" else tmp_path / "real.bin"
+    path.rename(real)
+    if target == "missing":
+        real = tmp_path / "nothing"
+    path.symlink_to(real)
+    before = real.read_bytes() if real.exists() else b""
+    memory = open_memory(data)
+    with pytest.raises(StoreUnavailable, match=r"symbolic link to .*Move the file itself"):
+        await memory.forget("linked", "linked")
+    with pytest.raises(StoreUnavailable, match="symbolic link"):
+        await memory.append(NewTurn("user", "x"), conversation_id="linked")
+    assert await list_ids(memory) == ["ours"]
+    assert await memory.sweep() == []
+    await memory.close()
+    assert path.is_symlink()
+    assert (real.read_bytes() if real.exists() else b"") == before
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 50, 71, 99, 100, 600, 4095, 4096, 10_000, -4096, -1])
+async def test_a_truncated_conversation_can_be_forgotten_and_started_again(tmp_path: Path, length: int) -> None:
+    await fill(tmp_path, "c", "other")
+    path = path_of(tmp_path, "c")
+    os.truncate(path, length % path.stat().st_size)
+    catalog = tmp_path / "catalog.db"
+    memory = open_memory(tmp_path)
+    await memory.conversations()
+    inode = catalog.stat().st_ino
+    if 0 <= length <= 4096:
+        with pytest.raises(BrokenHistory, match="repair c"):
+            await memory.append(NewTurn("user", "x"), conversation_id="c")
+    assert (await memory.forget("c", "c")).checked[:1] == [
+        f"neither the file {path.name} nor its write-ahead log or another side file exists"
+    ]
+    assert (await memory.append(NewTurn("user", "x"), conversation_id="c")).index == 0
+    assert sorted(await list_ids(memory)) == ["c", "other"]
+    assert catalog.stat().st_ino == inode
+    await memory.close()
+
+
+async def test_zeros_in_place_of_a_conversation_can_be_forgotten(tmp_path: Path) -> None:
+    await fill(tmp_path, "c")
+    path_of(tmp_path, "c").write_bytes(bytes(path_of(tmp_path, "c").stat().st_size))
+    memory = open_memory(tmp_path)
+    assert (await memory.forget("c", "c")).bytes
+    assert (await memory.append(NewTurn("user", "x"), conversation_id="c")).index == 0
+    await memory.close()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+async def test_a_folder_or_pipe_in_place_of_the_catalog_is_renamed(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fill(tmp_path, "c")
+    catalog = tmp_path / "catalog.db"
+    catalog.unlink()
+    if kind == "folder":
+        catalog.mkdir()
+        (catalog / "notes").write_text("mine")
+    else:
+        os.mkfifo(catalog)
+    memory = open_memory(tmp_path)
+    assert await list_ids(memory) == ["c"]
+    assert (await memory.forget("c", "c")).turns == 30
+    await memory.close()
+    assert "catalog.db is not a file" in caplog.text
+    assert sum(name.endswith(".aside") for name in os.listdir(tmp_path)) == 1
+
+
+async def test_a_folder_in_place_of_an_unfinished_file_is_reported(tmp_path: Path) -> None:
+    await fill(tmp_path, "other")
+    (tmp_path / FOLDER / f"{file_name('c')}.new").mkdir()
+    memory = open_memory(tmp_path)
+    with pytest.raises(StoreUnavailable, match=r"\.new: "):
+        await memory.append(NewTurn("user", "x"), conversation_id="c")
+    assert await list_ids(memory) == ["other"]
+    await memory.close()
+
+
+def test_an_io_error_is_not_reported_as_damage() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR_READ, "SQLITE_IOERR_READ"
+    translated = translate_error(error)
+    assert isinstance(translated, StoreUnavailable)
+    assert "can't be read or written: I/O error" in str(translated)
