@@ -30,12 +30,12 @@ def test_lines_are_read_whole_however_the_input_is_cut(texts: list[str], data: s
     sent = "\n".join(texts).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=6)))
     parts = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
-    assert anyio.run(_lines, parts) == [text for text in texts if text]
+    assert anyio.run(_lines, parts) == [text.encode() for text in texts if text]
 
 
-async def _lines(parts: list[bytes]) -> list[str]:
+async def _lines(parts: list[bytes]) -> list[bytes]:
     here, there = os.pipe()
-    found: list[str] = []
+    found: list[bytes] = []
 
     async def read() -> None:
         found.extend([line async for line in LineReader(here)])

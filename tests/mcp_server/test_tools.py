@@ -17,6 +17,7 @@ from ctxmem_mcp import __version__
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.mcp_server import server, tool_arguments
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
+from ctxmem_mcp.mcp_server.tools import TOOLS
 from ctxmem_mcp.memory import id_resolver
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
@@ -419,6 +420,29 @@ async def test_an_error_names_the_argument_the_rule_and_the_remedy(
     assert len(refused) < 500
     listed = await call.record("list_conversations")
     assert [c["turns"] for c in listed["conversations"]] == [1]
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+@pytest.mark.parametrize("tool", [tool.name for tool in TOOLS if tool.name != "write_summary"])
+async def test_null_and_empty_text_mean_that_an_optional_argument_is_absent(
+    call: Caller, tool: str, absent: str | None
+) -> None:
+    """Some clients send every argument of the schema."""
+    done = await call.append("hello")
+    values = {
+        "conversation_id": "c", "node_id": done["turn_id"], "turn_id": done["turn_id"], "confirm": "c",
+        "query": "hello", "role": "user", "content": "more", "messages": [{"role": "user", "content": "hello"}],
+    }  # fmt: skip
+    given: dict[str, Any] = {}
+    for name in ARGUMENTS[tool].split():
+        given[name.rstrip("?")] = absent if name.endswith("?") else values[name]
+    result = await call.client.call_tool(tool, given)
+    assert not result.is_error, text_of(result)
+
+
+async def test_null_leaves_a_required_argument_out(call: Caller) -> None:
+    assert "content is required" in (await call.refusal("append_turn", role="user", content=None)).replace(":", "")
+    assert "rolle" in await call.refusal("append_turn", role="user", content="x", rolle=None)
 
 
 async def test_all_errors_of_a_call_are_reported_at_once(call: Caller) -> None:

@@ -1,7 +1,8 @@
 """The arguments of the tools: a closed model per tool, and errors about a call in plain words.
 
-Models are built when they are first used, not when they are imported. An explicit null is the same as leaving an
-optional argument out; an undeclared argument is refused by name, never ignored.
+Models are built when they are first used, not when they are imported. Some clients send every declared argument: null
+is the same as leaving the argument out, and so is empty text if it is optional. An undeclared argument is refused by
+name, never ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN, Role
@@ -76,6 +77,20 @@ _CURSOR = "next_cursor of the previous page."
 
 class ToolArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_absent(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if not cls._is_absent(name, value)}
+
+    @classmethod
+    def _is_absent(cls, name: str, value: object) -> bool:
+        declared = cls.model_fields.get(name)
+        if declared is None:
+            return False
+        return value is None or (value == "" and not declared.is_required())
 
 
 class AppendTurnArguments(ToolArguments):
