@@ -78,6 +78,58 @@ def test_text_that_the_host_injected_is_not_the_users() -> None:
     ]
 
 
+def test_what_the_host_writes_for_a_missing_answer_is_nobodys_word() -> None:
+    answer = row("assistant", "a1", "u1", [{"type": "text", "text": "No response requested."}])
+    answer["message"]["model"] = "<synthetic>"
+    found = parse(row("user", "u1", None, "go on"), answer)
+    assert brief(found)[1:] == [("system", "injected", "No response requested.")]
+
+
+def test_the_tools_that_a_search_found_are_one_turn() -> None:
+    found = parse(
+        row("user", "u1", None, "find tools"),
+        row("assistant", "a1", "u1", [call("c1", query="memory")]),
+        row("user", "r1", "a1", [result("c1", [{"type": "tool_reference", "tool_name": name} for name in "abc"])]),
+    )
+    lines = [f'{{"type":"tool_reference","tool_name":"{name}"}}' for name in "abc"]
+    assert brief(found)[2:] == [("tool", "Bash", "\n".join(lines))]
+
+
+def test_a_result_above_its_call_follows_it_under_its_name() -> None:
+    found = parse(
+        row("user", "u1", None, "look"),
+        row("user", "r1", "a1", [result("c1", "a.txt")]),
+        row("user", "r2", "a2", [result("c2", "b.txt")]),
+        row("assistant", "a1", "u1", [call("c1", command="ls a")]),
+        row("assistant", "a2", "r1", [call("c2", command="ls b")]),
+        row("assistant", "a3", "r2", "Both are there."),
+    )
+    assert brief(found)[1:] == [
+        ("assistant", "Bash", '{"command":"ls a"}'),
+        ("tool", "Bash", "a.txt"),
+        ("assistant", "Bash", '{"command":"ls b"}'),
+        ("tool", "Bash", "b.txt"),
+        ("assistant", None, "Both are there."),
+    ]
+
+
+def test_a_message_under_another_uuid_counts_once_and_its_children_stay_on_the_line() -> None:
+    answer = row("assistant", "a1", "u1", [{"type": "text", "text": "Hello."}])
+    answer["message"]["id"] = "msg_1"
+    asked = row("user", "u2", "a1", "Go on.", timestamp="2026-01-02T03:05:00.000Z")
+    found = parse(
+        row("user", "u1", None, "hi"),
+        answer,
+        {**answer, "uuid": "a1b"},
+        {**answer, "uuid": "a1c", "parentUuid": "a1", "timestamp": "2026-01-02T03:04:06.000Z"},
+        asked,
+        {**asked, "uuid": "u2b", "parentUuid": "a1c"},
+        row("assistant", "a2", "u2b", "Gone on."),
+    )
+    assert [turn.content for turn in found.turns] == ["hi", "Hello.", "Go on.", "Gone on."]
+    assert found.abandoned_branches == ()
+
+
 def test_a_row_appended_again_counts_once_and_the_same_word_in_two_rows_twice() -> None:
     yes = row("user", "u2", "a1", "yes")
     found = parse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from ctxmem_mcp.models import THINKING, NewTurn, Role
@@ -51,12 +52,25 @@ def _turns_from_block(role: Role, block: dict[str, Any], said_at: str | None) ->
 
 
 def _result_texts(content: object) -> list[str]:
-    """Returns the parts of a result, those that are not text as JSON; one empty part if there are none."""
+    """Returns the parts of a result, those that are not text as JSON; one empty part if there are none.
+
+    The tools that a search found are one part, a line each.
+    """
     if isinstance(content, str):
         return [content]
     if not isinstance(content, list):
         return ["" if content is None else compact_json(content)]
-    return [part_text(part) for part in content] or [""]
+    groups = groupby(content, key=_is_tool_reference)
+    texts = [
+        text
+        for is_reference, parts in groups
+        for text in (["\n".join(map(part_text, parts))] if is_reference else map(part_text, parts))
+    ]
+    return texts or [""]
+
+
+def _is_tool_reference(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_reference"
 
 
 def part_text(part: object) -> str:
@@ -67,11 +81,20 @@ def part_text(part: object) -> str:
 
 
 def name_results(numbered: Iterable[NumberedTurn]) -> Iterator[NumberedTurn]:
-    """Yields the turns, each tool result that has no name with the name of the tool that its call names."""
+    """Yields the turns, each tool result that has no name with the name of the tool that its call names.
+
+    The call is usually before the result; if none is, the first one after it counts.
+    """
+    turns = list(numbered)
     names: dict[str, str] = {}
-    for number, turn in numbered:
-        if turn.role == "assistant" and turn.call_id and turn.name:
-            names[turn.call_id] = turn.name
+    for _, turn in reversed(turns):
+        names.update(_name_in(turn))
+    for number, turn in turns:
+        names.update(_name_in(turn))
         if turn.role == "tool" and turn.call_id and turn.name is None:
             turn = replace(turn, name=names.get(turn.call_id))
         yield number, turn
+
+
+def _name_in(turn: NewTurn) -> dict[str, str]:
+    return {turn.call_id: turn.name} if turn.role == "assistant" and turn.call_id and turn.name else {}

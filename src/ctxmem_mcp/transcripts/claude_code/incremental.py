@@ -14,13 +14,22 @@ from dataclasses import replace
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, ParseState
-from ctxmem_mcp.transcripts.claude_code.branches import is_prompt, parent_uuid, split_exchanges
+from ctxmem_mcp.transcripts.claude_code.branches import Exchanges, split_exchanges
+from ctxmem_mcp.transcripts.claude_code.duplicates import keys_of_copies, message_keys
+from ctxmem_mcp.transcripts.claude_code.rows import (
+    MESSAGE_TYPES,
+    in_parent_order,
+    is_compaction,
+    is_prompt,
+    parent_uuid,
+)
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, read_rows, text_or_none
 
 ReadTurns = Callable[[Row], Iterable[NewTurn]]
-MESSAGE_TYPES = ("user", "assistant", "tool_use", "tool_result")
 # How many rows, and how many calls, appended rows may refer back to.
 _REMEMBERED = 200
+# How many rows back a copy under another uuid is recognised.
+_REMEMBERED_COPIES = 60
 
 
 def state_after(
@@ -35,42 +44,66 @@ def state_after(
         dequeued: prompts that were taken off the queue and that no later row repeats yet.
         read_turns: returns a row's turns.
     """
-    placed, _ = split_exchanges(rows)
-    last = placed[-1][0] if placed else None
-    recent = [row["uuid"] for exchange, (_, row) in placed if exchange == last and text_or_none(row.get("uuid"))]
+    exchanges = split_exchanges(rows)
+    uuids = {text_or_none(row.get("uuid")) or "" for _, row in rows}
     names: dict[str, str] = {}
     for _, row in rows[-2 * _REMEMBERED :]:
         _collect_call_names(names, read_turns(row))
-    return _to_state(session, is_sidechain, recent, names, [_hash(prompt) for prompt in dequeued])
+    return {
+        "session": session,
+        "aside": is_sidechain,
+        "recent": [
+            row["uuid"]
+            for exchange, (_, row) in exchanges.placed
+            if exchange == exchanges.end and _anchor(exchanges, row) == exchange
+        ][-_REMEMBERED:],
+        "names": _last(names),
+        "unsaid": [_hash(prompt) for prompt in dequeued],
+        "absent": [parent for _, row in rows if (parent := parent_uuid(row)) and parent not in uuids][-_REMEMBERED:],
+        "keys": [key for _, row in rows[-_REMEMBERED_COPIES:] for key in _key_hashes(row)],
+    }
 
 
 def resume(state: ParseState, text: str, read_turns: ReadTurns) -> tuple[tuple[NewTurn, ...], ParseState] | None:
     """Returns the turns of the appended rows and the new state; None if the whole file has to be parsed."""
+    if "keys" not in state:
+        return None  # an older version's state
     recent, names = list(state["recent"]), dict(state["names"])
     found: list[NumberedTurn] = []
     log = ParseLog()
-    for line, row in read_rows(text, log):
+    appended = in_parent_order(read_rows(text, log))
+    keys = list(state["keys"])
+    for line, row in appended:
         turns = [_with_name(turn, names) for turn in read_turns(row)]
         if not _continues(row, state, set(recent)) or _repeats_dequeued(turns, state):
             return None
+        if any(_hash(key) in keys for key in message_keys(row)):
+            return None
+        keys += _key_hashes(row)
         _collect_call_names(names, turns)
         found += [(line, turn) for turn in turns]
         if text_or_none(row.get("uuid")):
             recent = [row["uuid"]] if is_prompt(row) else [*recent, row["uuid"]]
     if any(turn.role == "tool" and turn.call_id and turn.name is None for _, turn in found):
         return None
-    return log.sanitize(found), _to_state(state["session"], state["aside"], recent, names, state["unsaid"])
+    return log.sanitize(found), {
+        **state,
+        "recent": recent[-_REMEMBERED:],
+        "names": _last(names),
+        "keys": keys[-3 * _REMEMBERED_COPIES :],
+    }
 
 
-def _to_state(
-    session: str, is_sidechain: bool, recent: list[str], names: dict[str, str], dequeued: list[str]
-) -> ParseState:
-    last_names = dict(list(names.items())[-_REMEMBERED:])
-    # These keys are in the sync state that data folders hold.
-    return {
-        "session": session, "aside": is_sidechain, "recent": recent[-_REMEMBERED:], "names": last_names,
-        "unsaid": dequeued,
-    }  # fmt: skip
+def _anchor(exchanges: Exchanges, row: Row) -> int | None:
+    return exchanges.anchor_of.get(text_or_none(row.get("uuid")) or "")
+
+
+def _last(names: dict[str, str]) -> dict[str, str]:
+    return dict(list(names.items())[-_REMEMBERED:])
+
+
+def _key_hashes(row: Row) -> list[str]:
+    return [_hash(key) for key in keys_of_copies(row)]
 
 
 def _continues(row: Row, state: ParseState, recent: set[str]) -> bool:
@@ -82,7 +115,8 @@ def _continues(row: Row, state: ParseState, recent: set[str]) -> bool:
         and (row.get("type") not in MESSAGE_TYPES or bool(row.get("isSidechain")) == state["aside"])
         and row.get("sessionId", state["session"]) == state["session"]
         and row.get("uuid") not in recent
-        and (parent is None or parent in recent)
+        and row.get("uuid") not in state["absent"]
+        and (parent is None or parent in recent or is_compaction(row))
     )
 
 

@@ -8,7 +8,7 @@ compacted part, `injected` otherwise. Sub-agents are threads. A row appended twi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,21 +17,20 @@ from ctxmem_mcp.models import INJECTED, RECAP, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, ParseState, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.claude_code import incremental
 from ctxmem_mcp.transcripts.claude_code.branches import find_branches
-from ctxmem_mcp.transcripts.claude_code.incremental import MESSAGE_TYPES
+from ctxmem_mcp.transcripts.claude_code.duplicates import without_duplicates
+from ctxmem_mcp.transcripts.claude_code.rows import (
+    MESSAGE_TYPES,
+    in_parent_order,
+    is_hosts_answer,
+    is_injected_text,
+    is_notification,
+)
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
 
 AGENT = CLAUDE_CODE.id
-# The fields that may hold a row's content; a row has one of them.
-_CONTENT_FIELDS = ("message", "attachment", "data", "content")
 # Row types that name the session, and the field with the name; the user's own title comes first.
 _TITLE_FIELDS = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
-# Beginnings of texts that stand in a user's row though no user wrote them.
-_INJECTED_PREFIXES = (
-    "<system-reminder>", "<local-command-", "<bash-stdout>", "<bash-stderr>", "<task-notification>",
-    "<agent-notification>", "<user-prompt-submit-hook>", "<ide_", "[Request interrupted by user",
-    "Operation stopped by hook: ",
-)  # fmt: skip
 # Attachments that the model saw, by type, with the path of fields to their text.
 _ATTACHMENT_PATHS = {
     "file": ("content", "file", "content"), "directory": ("content",), "edited_text_file": ("snippet",),
@@ -60,7 +59,7 @@ def resume(state: ParseState, text: str) -> tuple[tuple[NewTurn, ...], ParseStat
 def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState]:
     """Returns the transcript, and the state from which `resume` continues when the file has grown."""
     log = ParseLog()
-    rows = _without_duplicates(read_rows(text, log))
+    rows = without_duplicates(read_rows(text, log))
     main = [(line, row) for line, row in rows if not row.get("isSidechain")]
     sidechain = [(line, row) for line, row in rows if row.get("isSidechain")]
     is_sidechain = not any(row.get("type") in MESSAGE_TYPES for _, row in main)  # a sub-agent's own file
@@ -74,7 +73,7 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState]:
     *abandoned, turns = [log.sanitize(_turns(branch)) for branch in find_branches([*main, *dequeued])]
     cwd = next((row["cwd"] for _, row in main if text_or_none(row.get("cwd"))), None)
     threads = [
-        Transcript(AGENT, f"{session}:{agent_id}", log.sanitize(_turns(thread)), cwd=cwd)
+        Transcript(AGENT, f"{session}:{agent_id}", log.sanitize(_turns(in_parent_order(thread))), cwd=cwd)
         for agent_id, thread in {**_sidechains(sidechain), **_agents_in_progress(main)}.items()
     ]
     transcript = Transcript(
@@ -95,24 +94,6 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState]:
         read_turns=_turns_from_row,
     )
     return transcript, state
-
-
-def _without_duplicates(numbered: Iterable[NumberedRow]) -> list[NumberedRow]:
-    """Drops rows appended again: those with the same uuid and the same content.
-
-    Rows without a message are dropped too: others name them as their parents, and a second copy in another place would
-    start a branch of its own.
-    """
-    seen: set[tuple[str, str]] = set()
-    kept = []
-    for line, row in numbered:
-        if uuid := text_or_none(row.get("uuid")):
-            key = (uuid, compact_json(next((row[field] for field in _CONTENT_FIELDS if field in row), row)))
-            if key in seen:
-                continue
-            seen.add(key)
-        kept.append((line, row))
-    return kept
 
 
 def _session_id(main: list[NumberedRow]) -> str:
@@ -158,15 +139,13 @@ def _turns_from_row(row: Row) -> Iterator[NewTurn]:
 
 def _attributed(turn: NewTurn, row: Row) -> NewTurn:
     """Returns the turn under its author: the host's text in another's place becomes a system turn."""
-    if turn.role == "assistant" and row.get("isApiErrorMessage"):
+    if turn.role == "assistant" and is_hosts_answer(row):
         return replace(turn, role="system", name=INJECTED)
     if turn.role != "user":
         return turn
     if row.get("isCompactSummary"):
         return replace(turn, role="system", name=RECAP)
-    origin = row.get("origin")
-    is_notification = isinstance(origin, dict) and origin.get("kind") == "task-notification"
-    if row.get("isMeta") or is_notification or turn.content.lstrip().startswith(_INJECTED_PREFIXES):
+    if row.get("isMeta") or is_notification(row) or is_injected_text(turn.content):
         return replace(turn, role="system", name=INJECTED)
     return turn
 
@@ -269,4 +248,4 @@ def _agents_in_progress(main: list[NumberedRow]) -> dict[str, list[NumberedRow]]
         message, agent = data.get("message"), text_or_none(data.get("agentId"))
         if agent and isinstance(message, dict):
             found.setdefault(agent, []).append((line, message))
-    return {agent: _without_duplicates(rows) for agent, rows in found.items()}
+    return {agent: without_duplicates(rows) for agent, rows in found.items()}
