@@ -53,6 +53,28 @@ def test_the_hook_never_fails_on_invalid_input(tmp_path: Path, given: bytes) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("marks", [1, 2])
+@pytest.mark.parametrize("redact", ["nothing", "secrets"])
+@pytest.mark.parametrize("as_argument", [False, True])
+async def test_byte_order_marks_before_an_event_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks: int, redact: str, as_argument: bool
+) -> None:
+    """PowerShell writes one or two."""
+    monkeypatch.setenv("CTXMEM_REDACT", redact)
+    fields = {"conversation_id": "c", "hook_event_name": "afterAgentResponse", "text": "Done."}
+    event = "\ufeff" * marks + json.dumps(fields)
+    if as_argument:
+        ran = run(tmp_path, "hook", "cursor", event)
+    else:
+        ran = run(tmp_path, "hook", "cursor", given=event.encode())
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    await drain_spool(tmp_path)
+    async with open_memory(Settings(data_dir=tmp_path)) as memory:
+        (conversation,) = await memory.all_conversations()
+        assert [turn.content for turn in await memory.history(conversation.conversation_id)] == ["Done."]
+
+
+@pytest.mark.anyio
 async def test_invalid_events_are_skipped_and_later_ones_stored(tmp_path: Path) -> None:
     for given in (b"\xff\xfe", b"[1, 2", b"null", b'{"session_id": 5}', b'{"hook_event_name": "Stop"}', EVENT):
         spool.put(str(tmp_path), "cursor", given)

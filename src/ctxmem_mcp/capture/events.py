@@ -19,6 +19,8 @@ from ctxmem_mcp.transcripts.json_lines import text_or_none
 
 # A host's command, which its transcript writes in another form.
 _COMMAND = "/"
+# May come before the JSON; the first is the byte order mark.
+_BLANK = "\ufeff \t\r\n"
 _Fields = dict[str, Any]
 
 
@@ -88,8 +90,13 @@ def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
     )
 
 
+def decode_event(raw: bytes) -> str:
+    """The text of an event without byte order marks before it: PowerShell on Windows writes one, or two."""
+    return raw.decode("utf-8", "replace").lstrip(_BLANK)
+
+
 def _object(raw: bytes) -> _Fields | None:
-    text = raw.decode("utf-8", "replace")
+    text = decode_event(raw)
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):

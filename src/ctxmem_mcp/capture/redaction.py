@@ -17,6 +17,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from ctxmem_mcp.capture.events import decode_event
 from ctxmem_mcp.errors import InvalidArgument
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def redact(text: str) -> str:
 
 def redact_event(raw: bytes) -> bytes:
     """Returns a hook event without secrets. JSON stays JSON: each of its strings is redacted separately."""
-    text = raw.decode("utf-8", "replace")
+    text = decode_event(raw)
     try:
         return json.dumps(_map_strings(json.loads(text))).encode()
     except (ValueError, RecursionError):

@@ -57,7 +57,7 @@ def _parse_arguments(given: list[str]) -> tuple[str, str, str]:
         at = words.index("--data-dir")
         data_dir = words[at + 1] and os.path.abspath(words[at + 1])
         del words[at : at + 2]
-    argument = next((word for word in words if word.lstrip().startswith("{")), "")
+    argument = next((word for word in words if word.lstrip("\ufeff \t\r\n").startswith("{")), "")
     agent = next((word for word in words if word[:1].isalpha()), "")
     return "".join(c for c in agent if c.isalnum() or c in "-_."), data_dir, argument
 

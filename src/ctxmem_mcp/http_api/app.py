@@ -23,6 +23,7 @@ from ctxmem_mcp.http_api import gateway, health, memory_endpoint, sessions, spac
 from ctxmem_mcp.http_api.auth.principals import Principals
 from ctxmem_mcp.http_api.deps import Deps
 from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exception, handle_unexpected_error
+from ctxmem_mcp.http_api.mcp_endpoint import McpEndpoint
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
     AuthenticationMiddleware,
@@ -35,8 +36,6 @@ from ctxmem_mcp.http_api.rate_limit import RateLimiter
 from ctxmem_mcp.http_api.tenants import Tenants
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
-
     from ctxmem_mcp.settings import Settings
 
 MCP_PATH = "/mcp"
@@ -66,7 +65,7 @@ def build_app(settings: Settings, host: str) -> Starlette:
 
     return Starlette(
         routes=[
-            Route(MCP_PATH, _McpEndpoint(tenants)),
+            Route(MCP_PATH, McpEndpoint(tenants, principal_of)),
             *memory_endpoint.routes(deps),
             *sessions.routes(deps),
             *spaces.routes(deps),
@@ -109,15 +108,3 @@ def allowed_hosts_of(settings: Settings, host: str) -> list[str]:
     if is_loopback(host):
         return sorted({*names, *LOOPBACK, host.lower().strip("[]")})
     return names
-
-
-class _McpEndpoint:
-    """The route to each principal's MCP server. A class, because Starlette treats an instance as an ASGI app: the SDK
-    responds to GET, POST and DELETE itself."""
-
-    def __init__(self, tenants: Tenants) -> None:
-        self._tenants = tenants
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tenant = await self._tenants.get(principal_of(Request(scope)))
-        await (await tenant.mcp()).handle_request(scope, receive, send)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from ctxmem_mcp.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -12,18 +14,38 @@ if TYPE_CHECKING:
 
 PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX = 50, 200
 OFFSET_MAX = 10**9
+# Levels of nesting in a body: the limit of pydantic's JSON parser, which the MCP endpoint has too.
+DEPTH_MAX = 200
 
 
 async def json_object(request: Request) -> dict[str, Any]:
     """Returns the request's body, which must be a JSON object."""
+    raw = await request.body()
     try:
         # Python's parser accepts NaN and Infinity, which JSON does not have.
-        body = json.loads(await request.body(), parse_constant=_reject_constant)
-    except (ValueError, RecursionError):
+        body = json.loads(raw, parse_constant=_reject_constant)
+        too_deep = _is_too_deep(raw)
+    except RecursionError:
+        too_deep = True
+    except ValueError:
         raise InvalidArgument("body", "must be JSON", "Send a JSON object as application/json.") from None
+    if too_deep:
+        rule = f"is nested more than {DEPTH_MAX} levels deep"
+        raise InvalidArgument("body", rule, "Send nested data as text.")
     if not isinstance(body, dict):
         raise InvalidArgument("body", "must be a JSON object", "Send for example {}.")
     return body
+
+
+def _is_too_deep(raw: bytes) -> bool:
+    """Whether the JSON has too many levels for what is done with it later, which may be recursive."""
+    if raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX:
+        return False
+    try:
+        from_json(raw)
+    except ValueError as error:
+        return "recursion" in str(error)
+    return False
 
 
 def optional_text(body: dict[str, Any], name: str, max_chars: int, *, min_chars: int = 0) -> str | None:
