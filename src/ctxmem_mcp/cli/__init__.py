@@ -68,4 +68,6 @@ def _exit_code(command: Callable[[], object]) -> int:
 
 
 def _print_error(message: str) -> None:
-    print(f"ctxmem-mcp: {message}", file=sys.stderr)  # noqa: T201
+    from ctxmem_mcp.text.visible import visible
+
+    print(f"ctxmem-mcp: {visible(message)}", file=sys.stderr)  # noqa: T201

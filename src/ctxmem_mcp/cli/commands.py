@@ -317,7 +317,7 @@ def verify(
         for conversation, faults in found.items():
             typer.echo(f"{conversation}:{'' if faults else ' ok'}")
             for fault in faults:
-                typer.echo(f"  {fault}")
+                output.write(f"  {fault}")
         faulty = sum(map(bool, found.values()))
         typer.echo(f"{output.counted(len(found), 'conversation')} verified, {faulty} with problems.")
     raise typer.Exit(1 if any(found.values()) else 0)

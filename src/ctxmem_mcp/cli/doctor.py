@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp.capture import spool
+from ctxmem_mcp.cli import output
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions, with_memory
 from ctxmem_mcp.errors import CtxmemError
@@ -41,11 +40,10 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     default, *others = folders = _folders(options, reports)
     faults = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
     if as_json:
-        result = {
+        output.print_json({
             "agents": [_as_dict(report) for report in reports],
             "data": asdict(default), "other_data": [asdict(folder) for folder in others], "faults": faults,
-        }  # fmt: skip
-        sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
+        })  # fmt: skip
     else:
         for report in reports:
             _print_report(report)
@@ -104,7 +102,7 @@ def _print_faults(faults: list[Fault]) -> None:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    output.write(line)
 
 
 # ---------------------------------------------------------------- the data folders

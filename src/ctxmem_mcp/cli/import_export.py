@@ -57,7 +57,7 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
     else:
         _print_imported(done)
     for message in refused:
-        sys.stderr.write(f"ctxmem-mcp: {message}\n")
+        output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0
 
 
@@ -167,7 +167,7 @@ def _files_progress(files: list[Path], quiet: bool) -> Iterable[Path]:
 
 
 def _print_line(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    output.write(line)
     sys.stdout.flush()
 
 

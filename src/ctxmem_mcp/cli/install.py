@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ctxmem_mcp.cli import output
 from ctxmem_mcp.cli.doctor import run as run_doctor
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions
@@ -135,7 +136,7 @@ def _apply_changes(
     agent: Agent, edits: list[ConfigEdit], changes: list[Change], dry_run: bool, installing: bool
 ) -> None:
     for change in changes:
-        typer.echo(change.diff())
+        output.write(change.diff())
         if dry_run:
             continue
         backup = apply.apply_change(change, datetime.now())

@@ -1,22 +1,26 @@
-"""Prints results: trees and tables for a terminal, views unchanged, and JSON for scripts."""
+"""Prints results: trees and tables for a terminal, views unchanged, and JSON for scripts.
+
+On a terminal, characters that it would obey are made visible; only piped output is unchanged.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
-import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from ctxmem_mcp.models import SHORT_DIGITS, ConversationInfo, Highlight, Hit, OutlineNode, View
+from ctxmem_mcp.text.visible import visible, visible_json
 
 _KIND_STYLES = {
     "request": "cyan", "error": "red", "ending": "green", "decision": "yellow", "outcome": "green", "file": "blue",
@@ -28,12 +32,34 @@ _UNTITLED = "Untitled"
 _TITLE_MIN, _OTHER_COLUMNS = 24, 60
 
 
+class _Console(Console):
+    """A console whose own control codes are the only ones that a terminal gets."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not self.is_terminal:
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+
 def console() -> Console:
     """A console with colours on a terminal; piped output is plain and never wrapped."""
-    out = Console(highlight=False, soft_wrap=False)
+    out = _Console(highlight=False, soft_wrap=False)
     if not out.is_terminal:
-        out = Console(highlight=False, soft_wrap=True, width=10_000)
+        out = _Console(highlight=False, soft_wrap=True, width=10_000)
     return out
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Writes text and a line end to stdout or the stream."""
+    stream = stream or sys.stdout
+    stream.write(f"{visible(text) if stream.isatty() else text}\n")
+
+
+def printable(text: str) -> str:
+    """Stored text as stdout may get it. `rich` would drop some control characters instead of showing them."""
+    return visible(text) if sys.stdout.isatty() else text
 
 
 def counted(number: int, noun: str) -> str:
@@ -57,14 +83,14 @@ def draw_tree(
         titles_only: leave out the highlights of leaves.
         kinds: the kinds of highlights to show.
     """
-    tree = Tree(Text(title or _UNTITLED, style="bold"), guide_style=_DIM)
+    tree = Tree(Text(printable(title) or _UNTITLED, style="bold"), guide_style=_DIM)
     for root in roots:
         _add_node(tree, root, () if titles_only else kinds)
     return tree
 
 
 def _add_node(parent: Tree, node: OutlineNode, kinds: Container[str]) -> None:
-    label = Text(node.summary.title, style="bold" if node.children else "default")
+    label = Text(printable(node.summary.title), style="bold" if node.children else "default")
     if node.summary.title.startswith("Error"):
         label.stylize("red")
     label.append(
@@ -89,7 +115,7 @@ def _add_highlights(branch: Tree, highlights: Sequence[Highlight]) -> None:
     under = branch
     for highlight in highlights:
         line = Text(f"{highlight.kind}: " if highlight.kind != "ending" else "", style=_DIM)
-        line.append(highlight.text, style=_KIND_STYLES[highlight.kind])
+        line.append(printable(highlight.text), style=_KIND_STYLES[highlight.kind])
         line.append(f"  t{highlight.index} {highlight.role}", style=_DIM)
         if highlight.kind == "error":
             under = branch.add(line)
@@ -104,7 +130,7 @@ def print_conversations(out: Console, conversations: Sequence[ConversationInfo])
         out.print(_table(conversations, width))
         return
     for info in conversations:
-        out.print(Text(info.title or _UNTITLED, style="bold"), no_wrap=True, overflow="ellipsis")
+        out.print(Text(printable(info.title) or _UNTITLED, style="bold"), no_wrap=True, overflow="ellipsis")
         size = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
         out.print(Text(f"  {info.conversation_id}"), soft_wrap=True)  # whole, so that it can be copied
         out.print(Text(f"{size} · kept until {_day(info.expires_at)}", style=_DIM))
@@ -120,8 +146,8 @@ def _table(conversations: Sequence[ConversationInfo], title_width: int) -> Table
         table.add_column(name, no_wrap=True)
     for info in conversations:
         table.add_row(
-            escape(info.conversation_id), escape(info.title or _UNTITLED), f"{info.turns:,}", short(info.tokens),
-            str(info.branches), _day(info.last_activity, time=True), _day(info.expires_at),
+            escape(info.conversation_id), escape(printable(info.title) or _UNTITLED), f"{info.turns:,}",
+            short(info.tokens), str(info.branches), _day(info.last_activity, time=True), _day(info.expires_at),
         )  # fmt: skip
     return table
 
@@ -137,23 +163,27 @@ def print_hits(out: Console, hits: Sequence[Hit], *, with_conversation: bool) ->
     for hit in hits:
         conversation = hit.conversation_id if with_conversation else None
         turn = " ".join(part for part in (conversation, hit.turn_id, hit.role, hit.name, hit.said_at) if part)
-        out.print(f"{turn}  {' > '.join(hit.path)}  {short(hit.tokens)} tokens", style="bold", markup=False)
-        out.print(f"  {hit.snippet}", markup=False)
+        heading = f"{turn}  {' > '.join(hit.path)}  {short(hit.tokens)} tokens"
+        out.print(printable(heading), style="bold", markup=False)
+        out.print(f"  {printable(hit.snippet)}", markup=False)
         out.print(f"  why: {', '.join(hit.why)}", style="dim", markup=False)
 
 
 def print_view(view: View, as_json: bool) -> None:
-    """Prints a view unchanged, so that it can be piped; the reasons for its turns go to stderr."""
+    """Prints a view, when piped unchanged; the reasons for its turns go to stderr."""
     if as_json:
         reasons = {"reasons": [asdict(reason) for reason in view.reasons]} if view.reasons else {}
         print_json({**json.loads(view.header), "text": view.text, **reasons})
     else:
-        sys.stdout.write(view.render() + "\n")
+        write(view.render())
         for reason in view.reasons:
             why = ", ".join(reason.why)
-            typer.echo(f"{reason.turn_id}  {reason.tokens} tokens  score {reason.score:.2f}: {why}", err=True)
+            write(f"{reason.turn_id}  {reason.tokens} tokens  score {reason.score:.2f}: {why}", sys.stderr)
 
 
 def print_json(value: Any) -> None:
     """Prints a value as JSON, indented on a terminal."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
+    if sys.stdout.isatty():
+        sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
+    else:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
