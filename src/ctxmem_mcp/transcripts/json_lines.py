@@ -15,27 +15,62 @@ NumberedRow = tuple[int, Row]
 
 # How much of a broken line a warning quotes: enough to find it.
 _QUOTED_CHARS = 60
+_NOT_JSON = "skipped, not valid JSON"
+_IGNORED = "\0\ufeff"
+_SPACES = _IGNORED + " \t\r"
+_DECODER = json.JSONDecoder()
+# How often a broken line is searched for the beginning of an object.
+_SPLICES_MAX = 1_000
 
 
 def read_rows(text: str, log: ParseLog) -> Iterator[NumberedRow]:
-    """Yields the object on each line, with the line's number.
+    """Yields the object on each line, with the line's number; if a line holds several, each of them.
 
     Only a newline ends a line: the other separators that Unicode has may be part of a string. NUL bytes around a line
-    are ignored: a machine that lost power leaves them in the file, before the next line.
+    are ignored: a machine that lost power leaves them in the file, before the next line. Two processes that write one
+    file leave two objects on a line, or the beginning of one before another.
     """
     for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.strip("\0")
+        line = raw.strip(_IGNORED)
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            log.add_warning(number, f"skipped, not valid JSON ({_reason(error)}): {line[:_QUOTED_CHARS]!r}")
+            rows, has_rest = _spliced_rows(line)
+            yield from ((number, row) for row in rows)
+            if has_rest:
+                what = f"skipped a part that is not valid JSON beside {len(rows)} rows" if rows else _NOT_JSON
+                log.add_warning(number, f"{what} ({_reason(error)}): {line[:_QUOTED_CHARS]!r}")
             continue
         if isinstance(row, dict):
             yield number, row
         else:
             log.add_warning(number, f"skipped, not a JSON object: {line[:_QUOTED_CHARS]!r}")
+
+
+def _spliced_rows(line: str) -> tuple[list[Row], bool]:
+    """Returns the whole objects in a line that is not valid JSON, and whether there is anything else in it.
+
+    What is inside a torn object is not a row: it is followed by a comma or a bracket, a row by another or by the end.
+    """
+    rows: list[Row] = []
+    at, end, has_rest = line.find("{"), 0, False
+    for _ in range(_SPLICES_MAX):
+        if at < 0:
+            break
+        try:
+            value, stop = _DECODER.raw_decode(line, at)
+        except (ValueError, RecursionError):
+            at = line.find("{", at + 1)
+            continue
+        rest = line[stop:].lstrip(_SPACES)
+        if value and (not rest or rest[0] == "{"):
+            has_rest = has_rest or bool(line[end:at].strip(_SPACES))
+            rows.append(value)
+            end = stop
+        at = line.find("{", stop)
+    return rows, has_rest or bool(line[end:].strip(_SPACES))
 
 
 def first_rows(head: str, count: int = 20) -> list[Row]:
