@@ -38,7 +38,11 @@ def looks_like(name: str, head: str) -> bool:
 def parse(text: str, name: str) -> Transcript:
     """Returns all sessions of the file, one after the other."""
     log = ParseLog()
-    turns = log.sanitize(_turns([*_attribute_lines(split_lines(text))]))
+    lines = split_lines(text)
+    if not any(line.startswith(_MARKS[_USER]) and line.endswith(_LINE_END) for line in lines):
+        # An editor or a repository's formatter removed the spaces at line ends; the marks alone have to do.
+        lines = [line + _LINE_END if f"{line} ".startswith(tuple(_MARKS.values())) else line for line in lines]
+    turns = log.sanitize(_turns([*_attribute_lines(lines)]))
     return Transcript(AGENT, "", turns, warnings=tuple(log.warnings))
 
 

@@ -15,7 +15,14 @@ from ctxmem_mcp.models import INJECTED, RECAP, ROLES, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
 from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document
-from ctxmem_mcp.transcripts.json_lines import NumberedRow, first_rows, read_rows, text_or_none, timestamp_or_none
+from ctxmem_mcp.transcripts.json_lines import (
+    NumberedRow,
+    count_unread,
+    first_rows,
+    read_rows,
+    text_or_none,
+    timestamp_or_none,
+)
 
 AGENT = "anthropic"
 _ROLES: dict[str, Role] = {role: role for role in ROLES}
@@ -30,8 +37,11 @@ def looks_like(name: str, head: str) -> bool:
     if head.lstrip()[:1] not in ("{", "["):
         return False
     if name.endswith(".jsonl"):
-        return any(_has_own_blocks(row) for row in first_rows(head))
+        rows = first_rows(head)
+        return any(_has_own_blocks(row) for row in rows) and not any(_is_foreign(row) for row in rows)
     body = read_document(head, ParseLog())
+    if any(_is_foreign(message) for message in _messages(body)):
+        return False
     if isinstance(body, dict) and "system" in body and isinstance(body.get("messages"), list):
         return True
     return any(_has_own_blocks(message) for message in _messages(body))
@@ -46,8 +56,9 @@ def parse(text: str, name: str) -> Transcript:
     else:
         body = read_document(text, log)
         numbered = [*numbered_objects(_messages(body), log)]
+    count_unread(numbered, lambda pair: next(_turns([pair]), None) is not None, log)
     turns = log.sanitize(name_results([*_system_turns(body), *_turns(numbered)]))
-    return Transcript(AGENT, "", turns, warnings=tuple(log.warnings))
+    return Transcript(AGENT, "", turns, warnings=tuple(log.warnings), unread=log.unread)
 
 
 def _messages(body: object) -> list[object]:
@@ -61,6 +72,15 @@ def _has_own_blocks(message: object) -> bool:
     content = message.get("content") if isinstance(message, dict) and "role" in message else None
     blocks = content if isinstance(content, list) else []
     return any(isinstance(block, dict) and block.get("type") in _BLOCK_TYPES for block in blocks)
+
+
+def _is_foreign(message: object) -> bool:
+    """Returns whether a message is Amp's, whose blocks are similar: it has a `messageId`, its results a `toolUseID`."""
+    content = message.get("content") if isinstance(message, dict) else None
+    blocks = content if isinstance(content, list) else []
+    return (isinstance(message, dict) and "messageId" in message) or any(
+        isinstance(block, dict) and "toolUseID" in block for block in blocks
+    )
 
 
 # ---------------------------------------------------------------- turns

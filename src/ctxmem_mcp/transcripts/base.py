@@ -36,6 +36,7 @@ class Transcript:
         abandoned_branches: the branches that the user rewound or edited away, each complete from its first turn.
         warnings: a message for each thing that was skipped or repaired, most with its line.
         cwd: the folder in which the session began.
+        unread: how many rows or messages carry words that the parser does not understand.
     """
 
     agent: str
@@ -46,6 +47,7 @@ class Transcript:
     abandoned_branches: tuple[tuple[NewTurn, ...], ...] = ()
     warnings: tuple[str, ...] = ()
     cwd: str | None = None
+    unread: int = 0
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
@@ -110,10 +112,17 @@ class ParseLog:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.unread = 0
 
     def add_warning(self, line: int, message: str) -> None:
         """Adds a warning about a line (counted from 1)."""
         self.warnings.append(f"line {line}: {message}")
+
+    def count_unread(self, unread: int, total: int) -> None:
+        """Notes how many of the rows that carry words were not understood, with a warning if these are most of them."""
+        self.unread = unread
+        if unread * 2 > total:
+            self.warnings.insert(0, f"{unread} of {total} rows were not understood")
 
     def sanitize(self, turns: Iterable[NumberedTurn]) -> tuple[NewTurn, ...]:
         """Returns the turns as they can be stored.

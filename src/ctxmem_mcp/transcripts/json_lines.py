@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,15 @@ _NOT_JSON = "skipped, not valid JSON"
 _IGNORED = "\0\ufeff"
 _SPACES = _IGNORED + " \t\r"
 _DECODER = json.JSONDecoder()
+# Where agents keep words, and the types of rows that do so without a role.
+_WORD_FIELDS = (
+    "content", "parts", "text", "thinking", "summary", "output", "arguments", "input", "functionCall",
+    "functionResponse", "response", "args",
+)  # fmt: skip
+_WORD_TYPES = frozenset((
+    "user", "assistant", "message", "tool_use", "tool_result", "function_call", "function_call_output",
+    "function_call_result", "user.message", "assistant.message",
+))  # fmt: skip
 # How often a broken line is searched for the beginning of an object.
 _SPLICES_MAX = 1_000
 
@@ -81,6 +90,38 @@ def first_rows(head: str, count: int = 20) -> list[Row]:
         if len(found) == count:
             break
     return found
+
+
+def count_unread(numbered: Iterable[NumberedRow], understood: Callable[[NumberedRow], bool], log: ParseLog) -> None:
+    """Notes in the log how many of the rows that carry words are not understood."""
+    with_words = [pair for pair in numbered if carries_words(pair[1])]
+    log.count_unread(sum(not understood(pair) for pair in with_words), len(with_words))
+
+
+def carries_words(row: Row) -> bool:
+    """Returns whether a row looks like somebody's words, in any agent's format: a message, a call or a result."""
+    bodies = [row, *(row[field] for field in ("message", "payload", "data") if isinstance(row.get(field), dict))]
+    if not any(text_or_none(body.get("role")) for body in bodies) and text_or_none(row.get("type")) not in _WORD_TYPES:
+        return False
+    return any(_has_text(body[field]) for body in bodies for field in _WORD_FIELDS if field in body)
+
+
+def _has_text(value: object) -> bool:
+    """Returns whether a field holds text. Of deeper ones only the first levels count: no format nests its words far."""
+    values = [value]
+    for _ in range(4):
+        if any(isinstance(one, str) and one.strip() for one in values):
+            return True
+        values = [
+            inner
+            for one in values
+            for inner in (one if isinstance(one, list) else _texts_of(one) if isinstance(one, dict) else ())
+        ]
+    return False
+
+
+def _texts_of(block: Row) -> list[object]:
+    return [block[field] for field in (*_WORD_FIELDS, "value", "result") if field in block]
 
 
 def _reason(error: Exception) -> str:

@@ -20,9 +20,13 @@ def parse(text: str, name: str) -> Transcript:
     """Returns a turn for each line, or several if a message has parts and calls."""
     log = ParseLog()
     found: list[NumberedTurn] = []
+    rows = unread = 0
     for line, row in read_rows(text, log):
+        rows += 1
         try:
             found += [(line, turn) for turn in turns_from_message(row, "message")]
         except InvalidArgument as error:
+            unread += 1
             log.add_warning(line, f"skipped, {error}")
-    return Transcript(AGENT, "", log.sanitize(found), warnings=tuple(log.warnings))
+    log.count_unread(unread, rows)
+    return Transcript(AGENT, "", log.sanitize(found), warnings=tuple(log.warnings), unread=log.unread)

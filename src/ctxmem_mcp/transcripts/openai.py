@@ -15,6 +15,7 @@ from typing import Any
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import ROLES, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json, text_or_json
+from ctxmem_mcp.transcripts.json_documents import read_document
 
 AGENT = "openai"
 _ROLES: dict[str, Role] = {**{role: role for role in ROLES}, "developer": "system", "function": "tool"}
@@ -22,9 +23,27 @@ _TEXT_PART_TYPES = ("text", "input_text", "output_text", "refusal")
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Recognises JSON that is, or holds, a list of messages."""
+    """Recognises JSON that is, or holds, a list of messages, none of which has fields that other programs' have."""
     start = head.lstrip()
-    return start[:1] in "[{" and '"role"' in start and (start[:1] == "[" or '"messages"' in start.split('"role"')[0])
+    if not (start[:1] in ("[", "{") and '"role"' in start and (start[:1] == "[" or '"messages"' in start)):
+        return False
+    body = read_document(start, ParseLog())
+    if isinstance(body, dict) and isinstance(body.get("history"), dict):
+        return False  # OpenWebUI's: the branches are in its history
+    listed = body.get("messages") if isinstance(body, dict) else body
+    messages = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return any(map(_is_message, messages)) and not any(map(_is_foreign, messages))
+
+
+def _is_message(message: dict[str, Any]) -> bool:
+    fields = ("content", "tool_calls", "function_call")
+    return isinstance(message.get("role"), str) and any(field in message for field in fields)
+
+
+def _is_foreign(message: dict[str, Any]) -> bool:
+    """Returns whether a message is Amp's, OpenWebUI's, Gemini's or of Vercel's SDK."""
+    fields = ("messageId", "childrenIds", "parentId")
+    return any(field in message for field in fields) or ("parts" in message and "content" not in message)
 
 
 def parse(text: str, name: str) -> Transcript:
@@ -42,12 +61,15 @@ def parse(text: str, name: str) -> Transcript:
     if not isinstance(messages, list):
         raise InvalidArgument(f"file {name}", "holds no list of messages", 'It takes [...] or {"messages": [...]}.')
     found: list[NumberedTurn] = []
+    unread = 0
     for i, message in enumerate(messages):
         try:
             found += [(i, turn) for turn in turns_from_message(message, f"messages[{i}]")]
         except InvalidArgument as error:
+            unread += 1
             log.warnings.append(f"skipped, {error}")
-    return Transcript(AGENT, "", log.sanitize(found), warnings=tuple(log.warnings))
+    log.count_unread(unread, len(messages))
+    return Transcript(AGENT, "", log.sanitize(found), warnings=tuple(log.warnings), unread=log.unread)
 
 
 def turns_from_messages(messages: Sequence[Any]) -> list[NewTurn]:

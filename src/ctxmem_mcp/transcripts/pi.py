@@ -14,7 +14,15 @@ from ctxmem_mcp.agents import PI
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import ParseLog, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.content_blocks import part_text
-from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none, timestamp_or_none
+from ctxmem_mcp.transcripts.json_lines import (
+    NumberedRow,
+    Row,
+    count_unread,
+    first_rows,
+    read_rows,
+    text_or_none,
+    timestamp_or_none,
+)
 
 AGENT = PI.id
 _SUMMARY_TYPES = ("compaction", "branch_summary", "compactionSummary", "branchSummary")
@@ -22,11 +30,20 @@ _ROLES: dict[str, tuple[Role, str | None]] = {"user": ("user", None), "assistant
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Recognises a header of type session, or messages in rows of type message."""
-    return any(
+    """Recognises a header of type session, or messages in rows of type message, unless they are Factory Droid's."""
+    rows = first_rows(head)
+    return not any(_is_droids(row) for row in rows) and any(
         (row.get("type") == "session" and "cwd" in row and "id" in row)
         or (row.get("type") == "message" and isinstance(row.get("message"), dict) and "role" in row["message"])
-        for row in first_rows(head)
+        for row in rows
+    )
+
+
+def _is_droids(row: Row) -> bool:
+    message = row.get("message")
+    blocks = _parts(message.get("content")) if isinstance(message, dict) else []
+    return row.get("type") in ("session_start", "session_end", "todo_state") or any(
+        isinstance(block, dict) and block.get("type") in ("tool_use", "tool_result") for block in blocks
     )
 
 
@@ -37,6 +54,7 @@ def parse(text: str, name: str) -> Transcript:
     header = next((row for _, row in entries if row.get("type") == "session"), {})
     parents = _parents([(line, row) for line, row in entries if row.get("type") != "session"])
     turns_at = {line: log.sanitize((line, turn) for turn in _turns_from_row(row)) for line, row in entries}
+    count_unread(entries, lambda pair: bool(turns_at[pair[0]]), log)
     tips = [line for line in parents if line not in set(parents.values())]
     *abandoned, turns = [tuple(_branch_turns(parents, tip, turns_at)) for tip in tips] or [()]
     return Transcript(
@@ -47,6 +65,7 @@ def parse(text: str, name: str) -> Transcript:
         abandoned_branches=tuple(branch for branch in abandoned if branch and branch != turns[: len(branch)]),
         warnings=tuple(log.warnings),
         cwd=text_or_none(header.get("cwd")),
+        unread=log.unread,
     )
 
 

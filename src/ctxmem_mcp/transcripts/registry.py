@@ -20,6 +20,7 @@ FORMATS = (
 )  # fmt: skip
 # How much of a file `detect_format` needs: a format shows in the first lines.
 HEAD_CHARS = 200_000
+_BLANK = " \t\r\n\0\ufeff"
 # The one format that is resumable so far.
 _RESUMABLE: ResumableFormat = claude_code
 
@@ -40,6 +41,8 @@ def parse(text: str, name: str) -> Transcript:
     Raises:
         InvalidArgument: the file is in no known format.
     """
+    if not text.strip(_BLANK):
+        raise InvalidArgument(f"file {name}", "is empty", "Name a file that holds a transcript.")
     found = detect_format(name, text[:HEAD_CHARS])
     if found is None:
         raise InvalidArgument(
@@ -47,7 +50,18 @@ def parse(text: str, name: str) -> Transcript:
             f"is in none of the known formats ({', '.join(known.replace('_', ' ') for known in FORMATS)})",
             'JSON Lines of turns always work: one {"role": "user", "content": "..."} per line.',
         )
-    return found.parse(text, name)
+    return _not_empty(found.parse(text, name), name)
+
+
+def _not_empty(transcript: Transcript, name: str) -> Transcript:
+    """Raises InvalidArgument for a transcript whose rows carry words of which the parser understands none."""
+    if transcript.unread and not transcript.turns and not transcript.threads:
+        raise InvalidArgument(
+            f"file {name}",
+            f"looks like {transcript.agent}'s, but {transcript.warnings[0]}",
+            'JSON Lines of turns always work: one {"role": "user", "content": "..."} per line.',
+        )
+    return transcript
 
 
 def detect_format(name: str, head: str) -> Format | None:
@@ -76,7 +90,8 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState | None
         InvalidArgument: the file is in no known format.
     """
     if _RESUMABLE.looks_like(name, text[:HEAD_CHARS]):
-        return _RESUMABLE.parse_resumable(text, name)
+        transcript, state = _RESUMABLE.parse_resumable(text, name)
+        return _not_empty(transcript, name), state
     return parse(text, name), None
 
 

@@ -26,9 +26,10 @@ from ctxmem_mcp.transcripts.claude_code.rows import (
     is_notification,
 )
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
-from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, count_unread, first_rows, read_rows, text_or_none
 
 AGENT = CLAUDE_CODE.id
+_FOREIGN_TYPES = ("message", "function_call", "function_call_result", "reasoning")
 # Row types that name the session, and the field with the name; the user's own title comes first.
 _TITLE_FIELDS = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
 # Attachments that the model saw, by type, with the path of fields to their text.
@@ -42,8 +43,17 @@ _COMMAND_PREFIX = "/"
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Recognises rows that have a sessionId beside a type; no other agent writes these."""
-    return name.endswith(".jsonl") and any("sessionId" in row and "type" in row for row in first_rows(head))
+    """Recognises rows that have a sessionId beside a type, unless others' rows are among them."""
+    rows = [row for row in first_rows(head) if "sessionId" in row and "type" in row]
+    return name.endswith(".jsonl") and bool(rows) and not any(_is_foreign(row) for row in rows)
+
+
+def _is_foreign(row: Row) -> bool:
+    """Returns whether a row is of an agent with similar files: Qwen Code has `parts`, WorkBuddy no messages."""
+    message = row.get("message")
+    if isinstance(message, dict) and ("parts" in message or message.get("role") == "model"):
+        return True
+    return row["type"] in _FOREIGN_TYPES or "systemPayload" in row
 
 
 def parse(text: str, name: str) -> Transcript:
@@ -70,6 +80,7 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState]:
         (row["agentId"] for _, row in main if text_or_none(row.get("agentId")) and row.get("isSidechain")), None
     )
     dequeued = _dequeued_prompts(main)
+    count_unread(((line, row) for line, row in rows if row.get("type") in MESSAGE_TYPES), _is_understood, log)
     *abandoned, turns = [log.sanitize(_turns(branch)) for branch in find_branches([*main, *dequeued])]
     cwd = next((row["cwd"] for _, row in main if text_or_none(row.get("cwd"))), None)
     threads = [
@@ -85,6 +96,7 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState]:
         tuple(branch for branch in abandoned if branch and branch != turns[: len(branch)]),
         tuple(log.warnings),
         cwd,
+        log.unread,
     )
     state = incremental.state_after(
         [*main, *dequeued],
@@ -135,6 +147,10 @@ def _turns_from_row(row: Row) -> Iterator[NewTurn]:
         yield from _turns_from_attachment(row, said_at)
     elif kind == "system" and row.get("subtype") == "local_command" and text_or_none(row.get("content")):
         yield NewTurn("system", row["content"], INJECTED, said_at)
+
+
+def _is_understood(numbered: NumberedRow) -> bool:
+    return next(_turns_from_row(numbered[1]), None) is not None
 
 
 def _attributed(turn: NewTurn, row: Row) -> NewTurn:

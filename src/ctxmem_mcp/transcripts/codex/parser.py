@@ -17,22 +17,28 @@ from ctxmem_mcp.transcripts.base import ParseLog, Transcript, compact_json
 from ctxmem_mcp.transcripts.codex.deduplication import deduplicate
 from ctxmem_mcp.transcripts.codex.rows import LoggedTurn, read_turns
 from ctxmem_mcp.transcripts.content_blocks import name_results
-from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, count_unread, first_rows, read_rows, text_or_none
 
 AGENT = CODEX.id
 _ROW_TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "world_state", "compacted")
 _TYPES_WITHOUT_PAYLOAD = (
     "function_call", "function_call_output", "function_result", "local_shell_call", "reasoning",
 )  # fmt: skip
+_FOREIGN_TYPES = ("user", "assistant", "system", "tool_result")
 _TASK_STARTS = ("task_started", "turn_started")
 _TASK_ENDS = ("task_complete", "turn_complete", "turn_aborted")
 
 
 def looks_like(name: str, head: str) -> bool:
-    """Recognises rows of a rollout's own types; without payloads, a session's first row, or rows of calls."""
+    """Recognises rows of a rollout's own types; without payloads, a session's first row, or rows of calls.
+
+    Grok's rows and WorkBuddy's are similar to the latter: there a type is also a role, or each row names the session.
+    """
     found = first_rows(head)
     if any(row.get("type") in _ROW_TYPES and isinstance(row.get("payload"), dict) for row in found):
         return True
+    if any(row.get("type") in _FOREIGN_TYPES or "sessionId" in row for row in found):
+        return False
     has_header = bool(found) and {"id", "timestamp", "instructions"} <= found[0].keys()
     return name.endswith(".jsonl") and (has_header or any(row.get("type") in _TYPES_WITHOUT_PAYLOAD for row in found))
 
@@ -41,6 +47,7 @@ def parse(text: str, name: str) -> Transcript:
     """Returns the session in a rollout file."""
     log = ParseLog()
     rows = [*_without_duplicates(read_rows(text, log))]
+    count_unread(rows, lambda pair: next(read_turns(*pair, between_tasks=False), None) is not None, log)
     logged = deduplicate([*_logged_turns(rows)])
     turns = log.sanitize(name_results((one.line, one.turn) for one in logged))
     current, abandoned = _apply_rollbacks(turns, logged, [*_rollbacks(rows)])
@@ -52,6 +59,7 @@ def parse(text: str, name: str) -> Transcript:
         abandoned_branches=abandoned,
         warnings=tuple(log.warnings),
         cwd=_cwd(rows),
+        unread=log.unread,
     )
 
 

@@ -17,7 +17,7 @@ from ctxmem_mcp.agents import CURSOR
 from ctxmem_mcp.models import INJECTED, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
-from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, first_rows, read_rows, text_or_none
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, count_unread, first_rows, read_rows, text_or_none
 
 AGENT = CURSOR.id
 _TURN_ENDED = "turn_ended"
@@ -44,8 +44,10 @@ def looks_like(name: str, head: str) -> bool:
 def parse(text: str, name: str) -> Transcript:
     """Returns the conversation in a file, which is named after its id."""
     log = ParseLog()
-    turns = log.sanitize(name_results(_turns(read_rows(text, log))))
-    return Transcript(AGENT, PurePosixPath(name).stem, turns, warnings=tuple(log.warnings))
+    rows = [*read_rows(text, log)]
+    count_unread(rows, lambda pair: next(_turns([pair]), None) is not None, log)
+    turns = log.sanitize(name_results(_turns(rows)))
+    return Transcript(AGENT, PurePosixPath(name).stem, turns, warnings=tuple(log.warnings), unread=log.unread)
 
 
 def _turns(numbered: Iterable[NumberedRow]) -> Iterator[NumberedTurn]:
