@@ -4,8 +4,8 @@ CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
 ├── Refused        InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId · ConfigRefused
 ├── Conflict       HeadMoved
-├── Unavailable    StoreUnavailable · NewerFormat · ModelUnavailable (ModelMisconfigured) · ModelCallFailed ·
-│                  SummaryRejected
+├── Unavailable    StoreUnavailable (StoreReadOnly) · NewerFormat · ModelUnavailable (ModelMisconfigured) ·
+│                  ModelCallFailed · SummaryRejected
 └── Corrupt        BrokenHistory (DamagedConversation)
 
 Each error has a message of one sentence that names what is wrong, and a hint that says what to do next.
@@ -138,6 +138,10 @@ class Unavailable(CtxmemError):
 
 class StoreUnavailable(Unavailable):
     """The disk is full, the folder is not writable, or the file was locked for too long."""
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The store can't be written: the disk is full, or a file or folder is read-only. What is stored can be read."""
 
 
 class NewerFormat(Unavailable):

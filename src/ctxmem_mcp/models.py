@@ -284,10 +284,16 @@ class ConversationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ConversationPage:
-    """One page of a listing. next_cursor: where the next page starts, None on the last one."""
+    """One page of a listing.
+
+    Attributes:
+        next_cursor: where the next page starts, None on the last one.
+        unreadable: files that could not be read, so that their conversations are in no page; each with the reason.
+    """
 
     conversations: list[ConversationInfo] = field(default_factory=list)
     next_cursor: str | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,12 +166,15 @@ def hook(
 @app.command("list", rich_help_panel=READ)
 def list_(as_json: Json = False) -> None:
     """List the conversations, last active first."""
-    found = with_memory(_options, Memory.all_conversations)
+    page = with_memory(_options, partial(Memory.conversations, limit=sys.maxsize))
+    found = page.conversations
+    for path, reason in page.unreadable.items():
+        typer.echo(f"ctxmem-mcp: not listed, because it can't be read: {path}: {reason}", err=True)
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:
         output.print_conversations(output.console(), found)
-    else:
+    elif not page.unreadable:
         typer.echo("No conversations yet. `ctxmem-mcp import --all` imports your agents' sessions.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,10 @@ async def resolve_conversation(memory: Memory, name: str) -> str:
     try:
         return (await memory.info(name)).conversation_id
     except NotFound:
-        known = [info.conversation_id for info in await memory.all_conversations()]
+        page = await memory.conversations(limit=sys.maxsize)
+        known = [info.conversation_id for info in page.conversations]
+    if not known and page.unreadable:
+        raise NotFound(f"None of {len(page.unreadable)} files can be read.", next(iter(page.unreadable.values())))
     if not known:
         raise NotFound("There are no conversations yet.", "`ctxmem-mcp import --all` imports your agents' sessions.")
     if name == LAST:

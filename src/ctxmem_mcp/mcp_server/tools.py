@@ -71,6 +71,7 @@ class SearchResult:
 class ConversationPage:
     conversations: list[ConversationInfo]
     next_cursor: str | None
+    unreadable: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ async def _forget_conversation(memory: Memory, args: ForgetConversationArguments
 
 async def _list_conversations(memory: Memory, args: ListConversationsArguments) -> ConversationPage:
     page = await memory.conversations(space=args.space, limit=args.limit, cursor=args.cursor)
-    return ConversationPage(page.conversations, page.next_cursor)
+    return ConversationPage(page.conversations, page.next_cursor, list(page.unreadable.values()))
 
 
 async def _write_summary(memory: Memory, args: WriteSummaryArguments) -> WrittenSummary:

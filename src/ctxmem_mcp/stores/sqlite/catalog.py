@@ -9,6 +9,7 @@ write-ahead log and secure_delete is on: once a row is gone, no byte of its titl
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -16,7 +17,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import TypeVar
 import anyio
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.models import ConversationInfo, id_digits
 from ctxmem_mcp.private_files import FILE_MODE, correct_modes, create_folder
 from ctxmem_mcp.stores.base import State, to_info
@@ -35,11 +36,10 @@ from ctxmem_mcp.stores.sqlite.connection import (
     connect,
     is_damage,
     open_database,
-    open_plain,
     transaction,
     translate_error,
 )
-from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
+from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, check_writable, open_read_only
 from ctxmem_mcp.stores.sqlite.schema import check_header
 
 log = logging.getLogger(__name__)
@@ -152,6 +152,10 @@ class Catalog:
         self.folder = data_dir / FOLDER
         self.path = data_dir / "catalog.db"
         self._connection: Connection | None = None
+        self._in_memory: Connection | None = None
+        # The conversations' files that can't be read, each with the reason. As of the last refresh.
+        self.unreadable: dict[str, str] = {}
+        self._logged: set[tuple[str, str]] = set()
         self._inode: int | None = None
         self._connect_lock = anyio.Lock()
         self._may_open = True
@@ -160,7 +164,17 @@ class Catalog:
         return self.folder / file_name(conversation_id)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` on the catalog's thread. Creates the catalog again if it is found damaged or deleted."""
+        """Runs `work`, which reads, on the catalog's thread. A catalog that is found damaged or deleted is created again.
+
+        If the catalog can't be written (a full disk, a read-only folder), `work` gets a copy in memory.
+        """
+        try:
+            return await self._run(work)
+        except StoreReadOnly as error:
+            log.warning("The catalog can't be written, so the conversations are listed without it: %s", error.message)
+            return await (await self._connect_in_memory()).run(work)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await (await self.connect()).run(work)
         except BrokenHistory:
@@ -171,19 +185,58 @@ class Catalog:
                 raise
             return await (await self.connect()).run(work)
 
-    async def run_locked(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` while no other process creates or removes a file."""
+    async def run_locked(self, work: Callable[[sqlite3.Connection], T], *, removes: bool = False) -> T:
+        """Runs `work` while no other process creates or removes a file.
+
+        Args:
+            work: What to run.
+            removes: It only removes files, so it runs on a full disk too, on a copy of the catalog in memory. If there
+                is no catalog and no room for one, nothing is locked: without room nobody creates a file.
+
+        Raises:
+            StoreReadOnly: The folder can't be written.
+        """
+
+        started = False
 
         def locked(db: sqlite3.Connection) -> T:
+            nonlocal started
             with transaction(db):
                 if not self._is_current():
                     raise _CatalogDeleted
+                started = True
                 return work(db)
 
         for _ in range(_ATTEMPTS_MAX):
-            with contextlib.suppress(_CatalogDeleted):  # other processes lock the one created since
-                return await self.run(locked)
+            try:
+                return await self._run(locked)
+            except _CatalogDeleted:  # other processes lock the one created since
+                continue
+            except StoreReadOnly:
+                if started or not removes:
+                    raise
+                return await self._remove_without_room(work)
         raise StoreUnavailable(f"{self.path} is deleted again and again.", "Leave it in place and try again.")
+
+    async def _remove_without_room(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def locked(db: sqlite3.Connection) -> T:
+            check_writable(self.path)
+            with contextlib.ExitStack() as lock:
+                with contextlib.suppress(sqlite3.Error):
+                    lock.enter_context(catalog_lock(self.path))
+                with transaction(db):
+                    return work(db)
+
+        return await (await self._connect_in_memory()).run(locked)
+
+    async def _connect_in_memory(self) -> Connection:
+        """Returns the copy of the catalog in memory, which is made once."""
+        async with self._connect_lock:
+            if self._in_memory is None:
+                if not self._may_open:
+                    raise StoreUnavailable("This memory was closed.", "Open a new one.")
+                self._in_memory = await run_to_completion(connect(partial(_copy_into_memory, self.path)))
+            return self._in_memory
 
     async def connect(self, *, recreate: bool = False) -> Connection:
         """Returns the open catalog.
@@ -209,7 +262,10 @@ class Catalog:
             return connection
 
     async def _open(self, recreate: bool) -> Connection:
-        connection = self._connection = await connect(partial(self._open_private, recreate))
+        try:
+            connection = self._connection = await connect(partial(self._open_private, recreate))
+        except OSError as error:
+            raise data_dir_error(self.folder.parent, error) from error
         self._inode = inode_of(self.path)
         return connection
 
@@ -223,9 +279,10 @@ class Catalog:
         self._may_open = False
 
     async def close(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await run_to_completion(connection.close())
+        for connection in (self._connection, self._in_memory):
+            if connection is not None:
+                await run_to_completion(connection.close())
+        self._connection = self._in_memory = None
 
     def _is_current(self) -> bool:
         """Whether the open catalog is still the one in the folder: anybody may delete it at any time."""
@@ -239,13 +296,31 @@ class Catalog:
         paths = {entry.name: Path(entry.path) for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
         changed = [(path, now) for name, path in paths.items() if (now := fingerprint(path)) != known.get(name)]
         removed = [name for name in known if name not in paths]
+        self.unreadable = {}
         if not changed and not removed:
             return
         with transaction(db):  # the lock covers the reading: files are opened and closed
             for name in removed:
                 self.delete(db, name)
             for path, now in changed:
-                self.update(db, path.name, now, _try_read_entry(path))
+                self.update(db, path.name, now, self._try_read_entry(path))
+
+    def _try_read_entry(self, path: Path) -> CatalogEntry | None:
+        """Reads a file's entry; one that can't be read is skipped and never changed."""
+        try:
+            with open_read_only(path) as db:
+                return read_entry(db, path)
+        except FileNotFoundError:
+            return None
+        except sqlite3.Error as error:
+            reason = translate_error(error).message
+        except (CtxmemError, OSError) as error:
+            reason = str(error)
+        self.unreadable[str(path)] = reason
+        if (path.name, reason) not in self._logged:  # a listing tries again each time
+            self._logged.add((path.name, reason))
+            log.warning("Skipped %s: %s", path, reason)
+        return None
 
     def update(self, db: sqlite3.Connection, name: str, seen: str, entry: CatalogEntry | None) -> None:
         """Replaces what the catalog holds of a file whose fingerprint is `seen`."""
@@ -295,16 +370,6 @@ def _info(row: Sequence[object]) -> ConversationInfo:
     return ConversationInfo(*row)  # type: ignore[arg-type]
 
 
-def _try_read_entry(path: Path) -> CatalogEntry | None:
-    """Reads a file's entry; one that can't be read is logged and skipped, never changed."""
-    try:
-        with open_read_only(path) as db:
-            return read_entry(db, path)
-    except (CtxmemError, sqlite3.Error, OSError) as error:
-        log.warning("Skipped %s: %s", path, error)
-        return None
-
-
 def copy_into(file: Path, data_dir: Path) -> Path:
     """Copies a conversation's file into a data directory that nobody uses yet, under the name that it must have there.
 
@@ -331,18 +396,6 @@ def copy_into(file: Path, data_dir: Path) -> Path:
     return copy.rename(folder / file_name(row[0]))
 
 
-@contextlib.contextmanager
-def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """A second, read-only connection to a conversation's file. The caller holds the catalog's lock."""
-    db = open_checked(path, partial(open_plain, path))
-    try:
-        db.execute("PRAGMA query_only = ON")
-        yield db
-    finally:
-        db.close()
-        release(path)
-
-
 def _open_or_recreate(path: Path, recreate: bool = False) -> sqlite3.Connection:
     """Opens the catalog; creates it if it is missing, damaged or of another format, for it is only a cache."""
     if recreate:
@@ -365,8 +418,24 @@ def _move_odd_file(path: Path) -> None:
         os.rename(path, aside)
 
 
+def _copy_into_memory(path: Path) -> sqlite3.Connection:
+    """Returns a copy of the catalog in memory; an empty one if the catalog can't be read."""
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as disk:
+            disk.backup(db)
+        return _with_schema(db)
+    except sqlite3.Error:
+        db.close()
+    return _with_schema(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+
+
 def _open_with_schema(path: Path) -> sqlite3.Connection:
-    db = open_database(path, "normal", journal="DELETE", create=True)
+    check_writable(path)
+    return _with_schema(open_database(path, "normal", journal="DELETE", create=True))
+
+
+def _with_schema(db: sqlite3.Connection) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA secure_delete = ON")
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -384,7 +453,8 @@ def _open_with_schema(path: Path) -> sqlite3.Connection:
 
 
 def data_dir_error(folder: Path, error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(
+    full_or_read_only = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+    return (StoreReadOnly if full_or_read_only else StoreUnavailable)(
         f"The data directory {folder} can't be used: {error.strerror}.",
         "Set CTXMEM_DATA_DIR or --data-dir to a folder that can be written.",
     )

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 import aiosqlite
 
-from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.private_files import create_empty
 
 T = TypeVar("T")
@@ -31,6 +31,9 @@ _NOT_DAMAGE = frozenset(
     (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT)
 )  # fmt: skip
+_CAN_NOT_WRITE = frozenset((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM))
+# Errors in creating or growing a write-ahead log's index, which a full disk causes.
+_NO_ROOM = frozenset((sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMMAP))
 # In the messages of SQLite's operational errors that are not about the file's content.
 _ENVIRONMENT = ("unable to open", "disk I/O", "readonly", "interrupted", "out of memory", "too many", "transaction")
 
@@ -74,9 +77,16 @@ def translate_error(error: sqlite3.Error) -> CtxmemError:
     message = str(error)
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
     if code == sqlite3.SQLITE_FULL or "full" in message:
-        return StoreUnavailable("The disk is full; nothing was stored.", "Free some space and try again.")
+        return StoreReadOnly(
+            "The disk is full; nothing was stored.", "Free some space and try again; ctxmem-mcp forget needs none."
+        )
     if "locked" in message or "busy" in message:
         return StoreUnavailable(f"Another process held the file for over {BUSY_SECONDS} s.", "Try again.")
+    if code in _CAN_NOT_WRITE or getattr(error, "sqlite_errorcode", 0) in _NO_ROOM:
+        return StoreReadOnly(
+            f"The data directory can't be written (SQLite: {message}).",
+            "Check that it exists, that you may write to it, and that the disk has free space.",
+        )
     if code == sqlite3.SQLITE_IOERR:
         return StoreUnavailable(
             f"The file can't be read or written: I/O error ({error.sqlite_errorname}).",
@@ -88,6 +98,11 @@ def translate_error(error: sqlite3.Error) -> CtxmemError:
     return StoreUnavailable(
         f"SQLite failed: {message}.", "Check that the data directory exists, is writable and has free space."
     )
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether the error is that the disk is full, or that a file or folder can't be written."""
+    return isinstance(translate_error(error), StoreReadOnly)
 
 
 def is_damage(error: sqlite3.Error) -> bool:

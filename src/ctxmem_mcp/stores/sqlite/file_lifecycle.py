@@ -19,8 +19,8 @@ from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
 from ctxmem_mcp.models import Receipt
 from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, with_side_files
 from ctxmem_mcp.stores.sqlite.commits import read_conversation, write_forgotten
-from ctxmem_mcp.stores.sqlite.connection import is_damage, open_database, open_plain, transaction
-from ctxmem_mcp.stores.sqlite.file_open import open_checked, release
+from ctxmem_mcp.stores.sqlite.connection import is_damage, is_read_only, open_database, open_plain, transaction
+from ctxmem_mcp.stores.sqlite.file_open import check_writable, open_checked, open_image, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 _WIPED_TABLES = frozenset(
@@ -67,8 +67,9 @@ def forget(
         catalog.delete(db, path.name)
         return None
     damaged = False
+    check_writable(path)
     try:
-        counts = _mark_forgotten(path, when, remove_empty)
+        counts = _mark_or_count(path, when, remove_empty)
     except (sqlite3.Error, BrokenHistory) as error:
         if isinstance(error, sqlite3.Error) and not is_damage(error):
             raise
@@ -87,7 +88,7 @@ def forget(
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size
             _unlink(file, path)
-    catalog.delete(db, path.name)
+    _delete_from_catalog(catalog, db, path.name)
     return Receipt(conversation_id, turns, nodes, size) if turns or damaged else None
 
 
@@ -98,26 +99,67 @@ def remove_expired(
     return forget(catalog, db, conversation_id, path, when=lambda at: at == expires)
 
 
+def _mark_or_count(path: Path, when: Callable[[float], bool] | None, remove_empty: bool) -> tuple[int, int] | None:
+    """Marks the file as `_mark_forgotten` does. If the disk has no room for the mark, only counts: removing the file
+    makes room, and other processes that have it open find at their next use that it has no name any more."""
+    try:
+        return _mark_forgotten(path, when, remove_empty)
+    except sqlite3.Error as error:
+        if not is_read_only(error):
+            raise
+    try:
+        image, _ = open_image(path)
+    except StoreUnavailable:  # this process has it open
+        if when is not None:
+            raise
+        return (0, 0)
+    try:
+        image.execute("PRAGMA query_only = ON")
+        return _count(image, when, remove_empty)
+    finally:
+        image.close()
+
+
+def _delete_from_catalog(catalog: Catalog, db: sqlite3.Connection, name: str) -> None:
+    """Deletes the row of a file that was removed. If the disk has no room even for that, deletes the catalog: it is a
+    cache, and must not name what is forgotten."""
+    try:
+        catalog.delete(db, name)
+    except sqlite3.Error as error:
+        if not is_read_only(error):
+            raise
+        _delete_files(catalog.path)
+
+
+def _count(
+    file: sqlite3.Connection, when: Callable[[float], bool] | None, remove_empty: bool
+) -> tuple[int, int] | None:
+    """Returns how many turns and nodes a file holds, or None if it is to stay."""
+    row = file.execute("SELECT forgotten, turns FROM conversation").fetchone()
+    if row is None:
+        return (0, 0) if remove_empty else None
+    if when is not None and not _may_be_removed(file, when):
+        return None
+    if row[0]:
+        return (0, 0)
+    nodes = 0
+    with contextlib.suppress(sqlite3.DatabaseError):  # it is removed although its nodes are damaged
+        (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
+    return (row[1] if isinstance(row[1], int) else 0, nodes)
+
+
 def _mark_forgotten(path: Path, when: Callable[[float], bool] | None, remove_empty: bool) -> tuple[int, int] | None:
     """Returns how many turns and nodes the file holds, or None if it is to stay."""
     file = open_checked(path, partial(open_plain, path))
     try:
         with transaction(file):
-            row = file.execute("SELECT forgotten, turns FROM conversation").fetchone()
-            if row is None:
-                if remove_empty:
-                    file.execute(_TOMBSTONE)
-                    write_forgotten(file)
-                return (0, 0) if remove_empty else None
-            if when is not None and not _may_be_removed(file, when):
+            counts = _count(file, when, remove_empty)
+            if counts is None:
                 return None
-            if row[0]:
-                return (0, 0)
-            nodes = 0
-            with contextlib.suppress(sqlite3.DatabaseError):  # it is removed although its nodes are damaged
-                (nodes,) = file.execute("SELECT count(*) FROM nodes").fetchone()
+            if file.execute("SELECT 1 FROM conversation").fetchone() is None:
+                file.execute(_TOMBSTONE)
             write_forgotten(file)
-            return (row[1] if isinstance(row[1], int) else 0, nodes)
+            return counts
     finally:
         file.close()
         release(path)

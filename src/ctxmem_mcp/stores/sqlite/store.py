@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,14 +20,29 @@ from typing import TypeVar
 import anyio
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import BrokenHistory, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
+from ctxmem_mcp.errors import (
+    BrokenHistory,
+    CtxmemError,
+    DamagedConversation,
+    HeadMoved,
+    StoreReadOnly,
+    UnknownConversation,
+)
 from ctxmem_mcp.models import ConversationPage, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, SpendLimits, State, TermHits, paginate
 from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
-from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, close_under_lock, open_checked, release
+from ctxmem_mcp.stores.sqlite.file_open import (
+    catalog_lock,
+    check_writable,
+    close_under_lock,
+    open_checked,
+    open_image,
+    release,
+)
+from ctxmem_mcp.stores.sqlite.image import FileState, file_state
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 log = logging.getLogger(__name__)
@@ -44,6 +59,8 @@ class _OpenFile:
     connection: Connection
     path: Path
     inode: int
+    # Of a file that SQLite can't open: the state in which it was copied into memory.
+    image_of: FileState | None = None
     compression: TextCompression = field(default_factory=TextCompression)
     summaries: queries.SummaryCache = field(default_factory=queries.SummaryCache)
     users: int = 0
@@ -56,8 +73,14 @@ class _OpenFile:
             self.summaries.clear()
 
     def is_current(self) -> bool:
-        """Whether the path still leads to this file, and not to none or to one created since."""
+        """Whether the path still leads to this file, and not to none or to one created since, or changed since it was
+        copied."""
+        if self.image_of is not None:
+            return file_state(self.path) == self.image_of
         return inode_of(self.path) == self.inode
+
+    def is_suitable(self, write: bool) -> bool:
+        return self.is_current() and not (write and self.image_of is not None)
 
 
 class SqliteStore:
@@ -92,7 +115,7 @@ class SqliteStore:
         try:
             if creating:
                 await self._create_file(conversation_id)
-            async with self._use(conversation_id) as file:
+            async with self._use(conversation_id, write=True) as file:
                 await file.connection.run(partial(commits.write, commit=commit, compression=file.compression, now=now))
         except UnknownConversation:
             raise HeadMoved(conversation_id) from None
@@ -122,14 +145,14 @@ class SqliteStore:
             return await file.connection.run(read)
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
-        async with self._use(conversation_id) as file:
+        async with self._use(conversation_id, write=True) as file:
             work = partial(commits.add_summary, conversation_id, digest, summary, file.compression, now)
             await file.connection.run(partial(file.write_summaries, work))
 
     async def begin_call(
         self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
     ) -> ModelCall | CallRefusal:
-        async with self._use(conversation_id) as file:
+        async with self._use(conversation_id, write=True) as file:
             begin = partial(model_calls.begin, conversation_id, call, limits, now)
             with anyio.CancelScope(shield=True):  # tokens reserved in the file are reserved in the catalog too
                 begun = await file.connection.run(begin)
@@ -143,7 +166,7 @@ class SqliteStore:
         return begun
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
-        async with self._use(conversation_id) as file:
+        async with self._use(conversation_id, write=True) as file:
             with anyio.CancelScope(shield=True):
                 work = partial(model_calls.end, conversation_id, call, summary, file.compression, now)
                 if difference := await file.connection.run(partial(file.write_summaries, work)):
@@ -153,7 +176,7 @@ class SqliteStore:
         return await self._run(conversation_id, model_calls.list_calls)
 
     async def spent(self, day: int) -> int:
-        return await self._catalog.run_locked(partial(model_calls.spent, self._catalog, day))
+        return await self._catalog.run(partial(model_calls.spent, self._catalog, day))
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
         return await self._run(conversation_id, partial(queries.pieces, ids=ids))
@@ -168,7 +191,8 @@ class SqliteStore:
         return await self._run(conversation_id, partial(queries.extra, key=key))
 
     async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
-        await self._run(conversation_id, partial(commits.set_extra, conversation_id, key, value, now))
+        async with self._use(conversation_id, write=True) as file:
+            await file.connection.run(partial(commits.set_extra, conversation_id, key, value, now))
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
@@ -179,13 +203,14 @@ class SqliteStore:
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> ConversationPage:
-        return paginate(await self._catalog.run(lambda db: self._catalog.list_infos(db, now, space)), limit, cursor)
+        page = paginate(await self._catalog.run(lambda db: self._catalog.list_infos(db, now, space)), limit, cursor)
+        return replace(page, unreadable=dict(self._catalog.unreadable))
 
     async def forget(self, conversation_id: str) -> Receipt:
         await self._close_file(conversation_id)
         path = self._catalog.path_of(conversation_id)
         receipt = await self._catalog.run_locked(
-            lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path)
+            lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path), removes=True
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
@@ -200,14 +225,16 @@ class SqliteStore:
             await self._close_file(conversation_id)
             path, at = self._catalog.path_of(conversation_id), expired[conversation_id]
             try:
-                if await self._catalog.run_locked(partial(self._remove_expired, conversation_id, path, at)):
+                if await self._catalog.run_locked(
+                    partial(self._remove_expired, conversation_id, path, at), removes=True
+                ):
                     swept.append(conversation_id)
             except (CtxmemError, OSError) as error:  # the other expired ones are still removed
                 log.warning("%s has expired but can't be removed: %s", path, error)
         for path in set(await self._catalog.run(self._catalog.list_orphans)) - self._creating:
             with contextlib.suppress(CtxmemError, OSError):  # files that are not ours or can't be read stay
-                await self._catalog.run_locked(partial(self._remove_expired, "", path, None))
-        await self._catalog.run_locked(lambda _: file_lifecycle.remove_leftovers(self._catalog.folder))
+                await self._catalog.run_locked(partial(self._remove_expired, "", path, None), removes=True)
+        await self._catalog.run_locked(lambda _: file_lifecycle.remove_leftovers(self._catalog.folder), removes=True)
         return swept
 
     def _remove_expired(
@@ -236,12 +263,16 @@ class SqliteStore:
             return await file.connection.run(work)
 
     @contextlib.asynccontextmanager
-    async def _use(self, conversation_id: str) -> AsyncIterator[_OpenFile]:
-        """The conversation's file, which stays open while it is in use. Damage found in it names the conversation."""
+    async def _use(self, conversation_id: str, *, write: bool = False) -> AsyncIterator[_OpenFile]:
+        """The conversation's file, which stays open while it is in use. Damage found in it names the conversation.
+
+        Raises:
+            StoreReadOnly: It is to be written, but can only be read.
+        """
         try:
             file = self._files.get(conversation_id)
-            if file is None or not file.is_current():
-                file = await self._get_or_open(conversation_id)
+            if file is None or not file.is_suitable(write):
+                file = await self._get_or_open(conversation_id, write)
             self._files.move_to_end(conversation_id)
             file.users += 1
             try:
@@ -251,23 +282,39 @@ class SqliteStore:
         except BrokenHistory as error:
             raise DamagedConversation(conversation_id, error.message) from error
 
-    async def _get_or_open(self, conversation_id: str) -> _OpenFile:
+    async def _get_or_open(self, conversation_id: str, write: bool) -> _OpenFile:
         async with self._open_lock:
             file = self._files.get(conversation_id)
-            if file is None or not file.is_current():
-                return await run_to_completion(self._reopen(conversation_id))
+            if file is None or not file.is_suitable(write):
+                return await run_to_completion(self._reopen(conversation_id, write))
             return file
 
-    async def _reopen(self, conversation_id: str) -> _OpenFile:
+    async def _reopen(self, conversation_id: str, write: bool) -> _OpenFile:
         await self._close_file(conversation_id)
         await self._close_idle()
-        file = self._files[conversation_id] = await self._open(conversation_id)
-        return file
-
-    async def _open(self, conversation_id: str) -> _OpenFile:
         path = self._catalog.path_of(conversation_id)
         try:
+            file = await self._open(conversation_id, path)
+        except StoreReadOnly as error:
+            if write:
+                raise
+            log.warning("%s is read into memory: %s", path, error.message)
+            file = await self._open_image(conversation_id, path)
+        self._files[conversation_id] = file
+        return file
+
+    async def _open_image(self, conversation_id: str, path: Path) -> _OpenFile:
+        states: list[FileState] = []
+        try:
+            connection = await connect(partial(_open_migrated_image, path, states.append))
+        except FileNotFoundError:
+            raise UnknownConversation(conversation_id) from None
+        return _OpenFile(connection, path, inode_of(path) or 0, states[0])
+
+    async def _open(self, conversation_id: str, path: Path) -> _OpenFile:
+        try:
             inode = os.stat(path).st_ino
+            check_writable(path)
             await self._catalog.connect()
             connection = await connect(partial(self._open_current_format, path))
         except FileNotFoundError:
@@ -299,6 +346,9 @@ class SqliteStore:
             await run_to_completion(self._close_connection(file))
 
     async def _close_connection(self, file: _OpenFile) -> None:
+        if file.image_of is not None:
+            await file.connection.close()
+            return
         await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
         await file.connection.close()
 
@@ -307,3 +357,16 @@ class SqliteStore:
         path = self._catalog.path_of(conversation_id)
         await self._close_file(conversation_id)
         await self._catalog.run_locked(lambda db: file_lifecycle.ensure_file(self._catalog, db, conversation_id, path))
+
+
+def _open_migrated_image(path: Path, note: Callable[[FileState], None]) -> sqlite3.Connection:
+    """Opens a read-only image in the current format. note: is given the state in which the file was copied."""
+    db, state = open_image(path)
+    try:
+        migrate(db)
+        db.execute("PRAGMA query_only = ON")
+    except BaseException:
+        db.close()
+        raise
+    note(state)
+    return db
