@@ -164,7 +164,7 @@ class Catalog:
         return self.folder / file_name(conversation_id)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work`, which reads, on the catalog's thread. A catalog that is found damaged or deleted is created again.
+        """Runs `work`, which reads, on the catalog's thread. Creates a damaged or deleted catalog again.
 
         If the catalog can't be written (a full disk, a read-only folder), `work` gets a copy in memory.
         """
