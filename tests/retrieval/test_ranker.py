@@ -19,7 +19,15 @@ from ctxmem_mcp.retrieval.ranker import (
     conversation_kinds,
     load_weights,
 )
-from ctxmem_mcp.retrieval.selection import Candidate, selection_order
+from ctxmem_mcp.retrieval.selection import (
+    RESERVE,
+    RESERVE_OF_USER,
+    RESERVE_OF_WORK,
+    Candidate,
+    Reserve,
+    reserve_of,
+    selection_order,
+)
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer
 
@@ -222,11 +230,37 @@ def test_several_small_pieces_precede_a_large_one() -> None:
     assert selection_order([Candidate(9, 1.3, 900, 0, "tool"), *small], 1_000, coding=1.0)[-1] == 9
 
 
+def test_part_of_a_coding_view_is_reserved_for_prose_of_the_agent_but_not_for_its_calls() -> None:
+    call = int(analyzer.Flag.CALL)
+    output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
+    # Names in backticks make no prose of it by its symbols, so the flag PROSE is not required.
+    said = [Candidate(100 + i, 0.0, 100, 0, "assistant", None if i % 2 else "thinking") for i in range(20)]
+    calls = [Candidate(200 + i, 1.0, 100, call, "assistant", "Bash") for i in range(20)]
+    order = selection_order([*output, *said, *calls], 2_000, coding=1.0, reserve=Reserve(0.0, 0.4))
+    assert sum(1 for o in order[:17] if 100 <= o < 200) == 7
+    assert all(o < 200 for o in order[:17])
+
+
+@pytest.mark.parametrize(
+    ("query", "reserve"),
+    [
+        ("What was the result when we tried to run the tests?", RESERVE_OF_WORK),
+        ("Why did the test agent detection fail?", RESERVE_OF_WORK),
+        ("What did we change in parseConfig?", RESERVE_OF_WORK),
+        ("What did the user say about the folder?", RESERVE_OF_USER),
+        ("half the tests suddenly found nothing. what was the actual cause?", RESERVE),
+        ("what bothered the linter about it? how did you fix that?", RESERVE),
+    ],
+)
+def test_the_reserve_depends_on_what_the_query_asks_for(query: str, reserve: Reserve) -> None:
+    assert reserve_of(queries.parse(query)) == reserve
+
+
 def test_part_of_a_coding_view_is_reserved_for_prose_of_the_user() -> None:
     prose = int(analyzer.Flag.PROSE)
     output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
     prose_pieces = [Candidate(100 + i, 0.0, 100, prose, "user") for i in range(50)]
-    order = selection_order([*output, *prose_pieces], 2_000, coding=1.0, user_share=0.3)
+    order = selection_order([*output, *prose_pieces], 2_000, coding=1.0, reserve=Reserve(0.3, 0.0))
     assert sum(1 for o in order[:17] if o >= 100) == 5
     assert sorted(order) == sorted(c.ordinal for c in [*output, *prose_pieces])
     assert all(o < 100 for o in selection_order([*output, *prose_pieces], 2_000, coding=0.0)[:50])

@@ -25,7 +25,7 @@ from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
-from ctxmem_mcp.retrieval.selection import USER_SHARE, USER_SHARE_OF_WORK, Candidate, cost_weight_of, selection_order
+from ctxmem_mcp.retrieval.selection import Candidate, cost_weight_of, reserve_of, selection_order
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
@@ -175,12 +175,14 @@ def _outline_share(ranking: Ranking) -> float:
 def _by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
     """Returns ranked pieces in the order in which the view takes them."""
     by_ordinal = {found.ordinal: found for found in ranking.pieces}
-    candidates = [Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role) for f in ranking.pieces]
+    candidates = [
+        Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role, f.piece.name) for f in ranking.pieces
+    ]
     kinds = ranking.kinds or {"coding": 0.0}
-    share = USER_SHARE_OF_WORK if ranking.parsed.wants_work else USER_SHARE
+    reserve = reserve_of(ranking.parsed)
     order, left = [], budget * CANDIDATE_BUDGETS
     weight = cost_weight_of(kinds)
-    for ordinal in selection_order(candidates, budget, coding=kinds["coding"], cost_weight=weight, user_share=share):
+    for ordinal in selection_order(candidates, budget, coding=kinds["coding"], cost_weight=weight, reserve=reserve):
         order.append(by_ordinal[ordinal])
         left -= order[-1].piece.tokens
         if left < 0:

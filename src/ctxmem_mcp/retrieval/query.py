@@ -147,6 +147,16 @@ _STATUS_QUESTION = re.compile(
 )
 
 
+# Openings of a question that asks for a change, a command, its output or a failure, rather than for what it meant.
+_WORK_QUESTION = re.compile(
+    r"\W*(?:(?:what|which) (?:was|were|is|are) the (?:\w+ )?(?:results?|outputs?|outcomes?|errors?|commands?)\b"
+    r"|(?:what|which) (?:\w+ ){0,4}(?:errors?|failures?|warnings?|commands?)\b"
+    r"|what (?:did we|have we) (?:change|edit|run|add|remove)\w*|how did we\b"
+    r"|why (?:did|does|do) (?:the|our|this|that) (?:\w+ ){0,2}tests?\b)",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """A day, month or year that the query names. A field is None if the query leaves it open."""
@@ -208,7 +218,15 @@ class ParsedQuery:
             return False
         # Output states why something failed; what people said states why something was changed.
         changed = Intent.CHANGE in self.intents and Intent.WHY not in self.intents
-        return changed or bool(self.intents & {Intent.ERROR, Intent.RESULT, Intent.COMMAND})
+        about_work = changed or bool(self.intents & {Intent.ERROR, Intent.RESULT, Intent.COMMAND})
+        # People use such words for causes and findings too, which the agent states in prose. A question about code or
+        # output names an identifier, or opens by asking for the thing itself.
+        return about_work and (self.names_identifier or bool(_WORK_QUESTION.match(self.text)))
+
+    @property
+    def names_identifier(self) -> bool:
+        """Whether the query contains a function, file, flag or another exact name."""
+        return any(term.startswith(analyzer.EXACT) for term in self.terms)
 
 
 def parse(text: str, speakers: Sequence[str] = ()) -> ParsedQuery:
