@@ -15,7 +15,7 @@ from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import OF_AGENT
-from ctxmem_mcp.serve.run import log_to_stderr
+from ctxmem_mcp.serve.logs import log_to_stderr
 from ctxmem_mcp.settings import Settings
 
 _log = logging.getLogger(__name__)

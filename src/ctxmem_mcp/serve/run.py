@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.serve.logs import log_to_stderr
 from ctxmem_mcp.settings import Settings, environment_name
 
 if TYPE_CHECKING:
@@ -60,21 +61,6 @@ def serve(
         raise InvalidArgument(
             "transport", f"must be stdio or http, got {transport!r}", "Leave it out to serve over stdio."
         )
-
-
-def log_to_stderr(settings: Settings) -> None:
-    """Logs our own messages at the configured level, and those of libraries from warnings up unless debugging."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    level = settings.log_level.upper()
-    logging.basicConfig(
-        level=level if level == "DEBUG" else "WARNING",
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    logging.getLogger("ctxmem_mcp").setLevel(level)
 
 
 @contextmanager
@@ -141,29 +127,14 @@ async def _run_stdio(server: Server[LazyMemory]) -> None:
 
 
 def _serve_http(settings: Settings, host: str, port: int) -> None:
-    import uvicorn
-
     from ctxmem_mcp.http_api.net import is_loopback
+    from ctxmem_mcp.serve.http import serve_http
 
     if not is_loopback(host) and not authenticates(settings):
         _log.warning(
             "Serving on %s without authentication: anyone who reaches it can read and forget everything.", host
         )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            http_app(settings, host),
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.http_shutdown_seconds,
-        )
-    )
-    listening = server.config.bind_socket()
-    bound = listening.getsockname()[1]
-    _log.info("Serving MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, bound)
-    server.run(sockets=[listening])
+    serve_http(http_app(settings, host), settings, host, port)
 
 
 def authenticates(settings: Settings) -> bool:

@@ -212,6 +212,17 @@ class Settings:
     http_seconds: Annotated[
         int, Setting(HTTP, _SECONDS, "Seconds after which a request without a response is aborted.")
     ] = 60
+    http_head_seconds: Annotated[
+        int, Setting(HTTP, _SECONDS, "Seconds that a connection may take to send the head of its next request.")
+    ] = 10
+    http_connections_per_address: Annotated[
+        int,
+        Setting(
+            HTTP,
+            _COUNT,
+            "Connections without a request that one address may have; a further one closes the one idle longest.",
+        ),
+    ] = 200
     http_shutdown_seconds: Annotated[
         int, Setting(HTTP, _SECONDS, "Seconds that running requests have to finish when the server is stopped.")
     ] = 30

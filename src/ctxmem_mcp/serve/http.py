@@ -1,0 +1,73 @@
+"""Runs the HTTP service's application on a socket, with limits for connections that send no request."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from socket import socket
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+
+from ctxmem_mcp.http_api.connections import BACKLOG, LimitedProtocol, WaitingConnections
+from ctxmem_mcp.serve.logs import report_omitted
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from ctxmem_mcp.settings import Settings
+
+# How many connections the kernel queues until they are accepted.
+QUEUED = 2_048
+# How many files a process may have open if the system does not say.
+_FILES_MAX = 1_024
+
+_log = logging.getLogger(__name__)
+
+
+def serve_http(app: Starlette, settings: Settings, host: str, port: int) -> None:
+    """Serves until the process is stopped by a signal. port: 0 for a free one."""
+    waiting = WaitingConnections(
+        settings.http_connections_per_address, _open_files_max() // 2, settings.http_head_seconds
+    )
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=cast("Any", functools.partial(LimitedProtocol, waiting)),
+            ws="none",
+            backlog=BACKLOG,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.http_shutdown_seconds,
+        )
+    )
+    listening = server.config.bind_socket()
+    listening.listen(QUEUED)  # whoever connects from now on waits until the service has started
+    bound = listening.getsockname()[1]
+    _log.info("Serving MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, bound)
+    server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        # asyncio uses the backlog for two things: how many it accepts at a time, and how many the kernel queues.
+        for listening in sockets or ():
+            listening.listen(QUEUED)
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        report_omitted()  # uvicorn then ends the process by the signal that stopped it
+
+
+def _open_files_max() -> int:
+    if sys.platform == "win32":
+        return _FILES_MAX
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES_MAX if soft == resource.RLIM_INFINITY else soft
