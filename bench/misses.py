@@ -28,7 +28,8 @@ async def miss_lines(store: Store, name: str, conversation: Conversation, questi
     lines = [f"{question.category}: {question.query}"]
     for evidence in question.evidence:
         turn = conversation.turns[evidence.turn]
-        if evidence.text in text if evidence.text else verbatim(turn.content, text):
+        places_of_it = (evidence, *evidence.alternatives)
+        if any(e.text in text if e.text else verbatim(conversation.turns[e.turn].content, text) for e in places_of_it):
             continue
         containing = _pieces_with(turn, evidence.text)
         begins = " ".join((evidence.text or turn.content).split())[:90]

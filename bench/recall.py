@@ -27,7 +27,7 @@ from pathlib import Path
 from bench import misses
 from bench.baselines import METHODS, Baselines
 from bench.data import conversations, find_data
-from bench.data.models import Conversation, Question
+from bench.data.models import Conversation, Evidence, Question
 from bench.train.evidence import verbatim
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
@@ -69,9 +69,14 @@ class Settings:
 
 def recall(question: Question, conversation: Conversation, text: str) -> float:
     """Returns the share of the question's evidence that the text contains."""
-    return statistics.fmean(
-        evidence.text in text if evidence.text else verbatim(conversation.turns[evidence.turn].content, text)
-        for evidence in question.evidence
+    return statistics.fmean(is_found(evidence, conversation, text) for evidence in question.evidence)
+
+
+def is_found(evidence: Evidence, conversation: Conversation, text: str) -> bool:
+    """Returns whether the text contains a piece of evidence, or one of its alternatives."""
+    return any(
+        place.text in text if place.text else verbatim(conversation.turns[place.turn].content, text)
+        for place in (evidence, *evidence.alternatives)
     )
 
 

@@ -10,10 +10,17 @@ from ctxmem_mcp.models import NewTurn
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A turn that contains the answer to a question. text: the relevant part; None for the whole turn."""
+    """A turn that contains the answer to a question.
+
+    Attributes:
+        turn: Id of the turn.
+        text: The relevant part; None for the whole turn.
+        alternatives: Other places that state the same; any of them counts.
+    """
 
     turn: str
     text: str | None = None
+    alternatives: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,15 @@ def read(path: Path) -> Iterator[Conversation]:
 
 
 def conversation(given: dict[str, Any]) -> Conversation:
-    turns = {t["id"]: NewTurn(t["role"], t["content"], t["name"], t["said_at"]) for t in given["turns"]}
+    turns = {
+        t["id"]: NewTurn(t["role"], t["content"], t["name"], t["said_at"], t.get("call_id")) for t in given["turns"]
+    }
     return Conversation(given["id"], turns, tuple(question(q) for q in given["questions"] if q["evidence"]))
 
 
 def question(given: dict[str, Any]) -> Question:
-    evidence = tuple(Evidence(e["turn"], e["text"]) for e in given["evidence"])
+    evidence = tuple(
+        Evidence(e["turn"], e["text"], tuple(Evidence(other["turn"], other["text"]) for other in e.get("or", ())))
+        for e in given["evidence"]
+    )
     return Question(given["id"], given["query"], given["category"], evidence, given.get("answer"))

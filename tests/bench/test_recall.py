@@ -34,6 +34,12 @@ def test_a_whole_turn_counts_only_verbatim() -> None:
     assert share("x The key is under a mat. y", Evidence("t0")) == 0
 
 
+def test_an_alternative_counts_like_the_evidence() -> None:
+    evidence = Evidence("t0", "on the table", (Evidence("t0", "under the mat"), Evidence("t1")))
+    assert share("... under the mat", evidence) == 1
+    assert share("... on the chair", evidence) == 0
+
+
 def test_a_span_counts_without_the_rest_of_its_turn() -> None:
     assert share("... under the mat", Evidence("t0", "under the mat"), Evidence("t0")) == 0.5
 
