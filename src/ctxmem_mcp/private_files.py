@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 # What this program keeps in a data folder: folders with files of ours only, and the beginnings of files' names.
-_FOLDERS = ("conversations", "followed", "sessions", "spaces", "spool")
-_FILES = ("catalog.db", "spending.sqlite3", "salt", "tombstones", "forgotten", "backup.json")
+OWN_FOLDERS = ("conversations", "followed", "sessions", "spaces", "spool")
+OWN_FILES = ("catalog.db", "spending.sqlite3", "salt", "tombstones", "forgotten", "backup.json")
 # A folder with a data folder for each principal.
-_PRINCIPALS = "principals"
+PRINCIPALS = "principals"
 _HAS_MODES = os.name != "nt"
 
 
@@ -122,16 +122,16 @@ def correct_modes(data_dir: str | os.PathLike[str]) -> int:
 def _own_paths(data_dir: str) -> Iterator[tuple[str, int]]:
     """The paths of what is ours in a data folder, each with the mode that it should have."""
     names = _names(data_dir)
-    if all(name in _FOLDERS or name == _PRINCIPALS or name.startswith(_FILES) for name in names):
+    if all(name in OWN_FOLDERS or name == PRINCIPALS or name.startswith(OWN_FILES) for name in names):
         yield data_dir, FOLDER_MODE
     for name in names:
         path = os.path.join(data_dir, name)
-        if name in _FOLDERS:
+        if name in OWN_FOLDERS:
             yield path, FOLDER_MODE
             yield from ((os.path.join(path, inner), FILE_MODE) for inner in _names(path))
-        elif name == _PRINCIPALS:
+        elif name == PRINCIPALS:
             yield path, FOLDER_MODE
-        elif name.startswith(_FILES):
+        elif name.startswith(OWN_FILES):
             yield path, FILE_MODE
 
 

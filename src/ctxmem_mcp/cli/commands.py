@@ -145,6 +145,24 @@ def export_(
     import_export.export(_options, conversation, path, force, as_json)
 
 
+@app.command(rich_help_panel=CAPTURE)
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, or that of an earlier backup.", show_default=False)
+    ],
+    keep_forgotten: Annotated[
+        bool, typer.Option("--keep-forgotten", help="Keep what was forgotten or has expired since the last backup.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Back up all conversations to a folder, beside running agents.
+
+    Only what changed since the last backup is written, and each file is verified first. `--data-dir DIR` opens the
+    backup; `import DIR/conversations/*.ctxmem` restores from it. Exits with code 1 if a file could not be backed up.
+    """
+    raise typer.Exit(import_export.back_up(_options, folder, keep_forgotten, as_json))
+
+
 @app.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CAPTURE)
 def hook(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help=f"{', '.join(_HOOK_AGENTS)}.")],

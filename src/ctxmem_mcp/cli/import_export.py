@@ -1,4 +1,4 @@
-"""The commands `import`, `export` and `watch`."""
+"""The commands `import`, `export`, `backup` and `watch`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctxmem_mcp.capture import importer, watcher
 from ctxmem_mcp.capture.importer import ImportResult
@@ -19,6 +20,9 @@ from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.transcripts.base import Transcript
 from ctxmem_mcp.transfer import TransferResult
+
+if TYPE_CHECKING:
+    from ctxmem_mcp.backup import BackupResult
 
 POLL_SECONDS = 2.0
 WARNINGS_SHOWN = 5
@@ -187,3 +191,28 @@ def export(options: GlobalOptions, conversation: str, path: Path | None, replace
         output.print_json({"file": str(to), **asdict(done)})
     else:
         _print_line(f"{to}: {output.counted(done.turns, 'turn')} of {done.conversation_id}.")
+
+
+# ---------------------------------------------------------------- backup
+
+
+def back_up(options: GlobalOptions, folder: Path, keep_forgotten: bool, as_json: bool) -> int:
+    """Backs up the data folder. Returns the exit code: 1 if a file could not be backed up."""
+    from ctxmem_mcp.backup import backup, check_folders
+
+    data_dir = options.settings().data_dir
+    check_folders(data_dir, folder)
+
+    async def work(_: Memory) -> BackupResult:
+        return await backup(data_dir, folder, keep_forgotten=keep_forgotten)
+
+    done = with_memory(options, work)
+    if as_json:
+        output.print_json(asdict(done))
+    else:
+        removed = f"{len(done.kept):,} forgotten kept" if done.kept else f"{len(done.removed):,} forgotten removed"
+        written = output.counted(len(done.written), "conversation")
+        _print_line(f"{folder}: {written} written and verified, {len(done.unchanged):,} unchanged, {removed}.")
+    for path, reason in done.failed.items():
+        sys.stderr.write(f"ctxmem-mcp: {path}: {reason}\n")
+    return 1 if done.failed else 0
