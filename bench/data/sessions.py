@@ -32,7 +32,7 @@ TURNS_MIN = 100
 
 def read(folder: Path, seed: int = 1) -> Iterator[Conversation]:
     """Yields the histories of a folder. seed: of the generated questions."""
-    files, _ = find_files([folder])
+    files, _, _ = find_files([folder])
     for beside, group in groupby(sorted(files, key=lambda file: (str(file.parent), file.name)), lambda f: f.parent):
         parsed = sorted((session for file in group if (session := _turns_of(file))), key=_start_time)
         for i in range(0, len(parsed), SESSIONS_TOGETHER):

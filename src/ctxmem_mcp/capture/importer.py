@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ctxmem_mcp.capture import cursor_db
+from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import InvalidArgument
@@ -52,28 +53,32 @@ class ImportResult:
     warnings: list[str] = field(default_factory=list)
 
 
-def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path]]:
+def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]]:
     """Finds the transcripts in these files and folders, with those of the sessions' sub-agents.
 
     Returns:
-        The files, each once; and the paths that were named themselves rather than found in a folder.
+        The files, each once; the paths that were named themselves rather than found in a folder; and the files in the
+        folders that don't have a transcript's suffix.
 
     Raises:
         InvalidArgument: a path does not exist.
     """
     named: set[Path] = set()
     found: dict[Path, Path] = {}
+    others: list[Path] = []
     for path in paths:
         if not path.exists():
             raise InvalidArgument(f"PATH {path}", "does not exist", "Name a transcript or a folder.")
         if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if _may_be_transcript(file) and file.is_file()]
+            inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            files = [file for file in inside if _may_be_transcript(file)]
+            others += [file for file in inside if not _may_be_transcript(file)]
         else:
             named.add(path)
             files = [path, *subagents_of(path)]
         for file in files:
             found.setdefault(file.resolve(), file)
-    return list(found.values()), named
+    return list(found.values()), named, others
 
 
 def _may_be_transcript(file: Path) -> bool:
@@ -81,7 +86,7 @@ def _may_be_transcript(file: Path) -> bool:
 
 
 def read(file: Path) -> Transcript:
-    """Returns a file's transcript. Bytes that are not valid UTF-8 become U+FFFD, with a warning.
+    """Returns a file's transcript, with a warning if its text had to be repaired or its name is unusual.
 
     Raises:
         InvalidArgument: the file is in no known format.
@@ -94,18 +99,24 @@ def read(file: Path) -> Transcript:
 
 def parse(raw: bytes, name: str) -> Transcript:
     """Returns the transcript in a file's bytes, as `read` does; name: as `registry.name_for_parser` returns it."""
+    check_not_packed(raw, name)
     text, warnings = decode(raw)
-    transcript = registry.parse(text, name)
+    known_name = _with_known_suffix(name, text)
+    if known_name != name:
+        warnings = (*warnings, f"read as {known_name}: such files end in {PurePath(known_name).suffix}")
+    transcript = registry.parse(text, known_name)
     return replace(transcript, warnings=(*warnings, *transcript.warnings))
 
 
-def decode(raw: bytes) -> tuple[str, tuple[str, ...]]:
-    """Returns a file's text, and a warning if it had to be repaired."""
-    try:
-        return raw.decode("utf-8-sig"), ()
-    except UnicodeDecodeError as error:
-        warning = f"byte {error.start}: not valid UTF-8, replaced by U+FFFD"
-        return raw.decode("utf-8-sig", "replace"), (warning,)
+def _with_known_suffix(name: str, text: str) -> str:
+    """Returns the name, or, if that has a suffix that transcripts don't have, one under which a format knows the
+    text."""
+    head = text[: registry.HEAD_CHARS]
+    if PurePath(name).suffix in _SUFFIXES or not text.strip() or registry.detect_format(name, head):
+        return name
+    names = (f"{name}{suffix}" for suffix in _SUFFIXES)
+    stems = (f"{name.removesuffix(PurePath(name).suffix)}{suffix}" for suffix in _SUFFIXES)
+    return next((other for other in (*stems, *names) if registry.detect_format(other, head)), name)
 
 
 def with_threads(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tuple[Path, Transcript]]:

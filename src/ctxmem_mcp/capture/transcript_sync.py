@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.capture import importer
+from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
 from ctxmem_mcp.errors import InvalidArgument
@@ -100,7 +101,7 @@ class TranscriptSync:
             return SyncResult(record.conversation)
         if record.growth is None:
             return None
-        text, _ = importer.decode(raw[record.bytes :])
+        text, _ = decode(raw[record.bytes :])
         resumed = await asyncio.to_thread(registry.resume, record.growth, text)
         if resumed is None:
             return None
@@ -115,7 +116,7 @@ class TranscriptSync:
     async def _read_from_start(self, file: Path, raw: bytes, record: SyncRecord, settled: bool) -> SyncResult:
         """Reads the whole file; turns that are already stored are recognised."""
         try:
-            text, _ = importer.decode(raw)
+            text, _ = decode(raw)
             transcript, growth = await asyncio.to_thread(registry.parse_resumable, text, registry.name_for_parser(file))
         except InvalidArgument:
             return SyncResult()  # too little is written yet to detect the format

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from ctxmem_mcp.cli import conversation_file, output
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.base import Transcript
 from ctxmem_mcp.transfer import TransferResult
 
@@ -35,11 +37,11 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
     """Imports transcripts and `.ctxmem` files.
 
     Returns:
-        The exit code: 1 if a file was refused; the others are imported all the same.
+        The exit code: 1 if a named file was refused or holds no turns; the others are imported all the same.
     """
     exported = [path for path in paths if path.suffix == conversation_file.SUFFIX and path.is_file()]
-    files, named = importer.find_files([path for path in paths if path not in exported])
-    read, refused = _read_transcripts(files, named)
+    files, named, others = importer.find_files([path for path in paths if path not in exported])
+    read, refused, unknown = _read_transcripts(files, named)
 
     async def work(memory: Memory) -> list[ImportResult]:
         transcripts = list(importer.with_threads(read))
@@ -60,6 +62,8 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
         output.print_json([asdict(imported) for imported in done])
     else:
         _print_imported(done)
+    if unknown or others:
+        output.write(f"ctxmem-mcp: not imported: {_count_by_kind(unknown, others)}", sys.stderr)
     for message in refused:
         output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0
@@ -71,20 +75,49 @@ def _as_imported(path: Path, done: TransferResult) -> ImportResult:
     )
 
 
-def _read_transcripts(files: list[Path], named: set[Path]) -> tuple[list[tuple[Path, Transcript]], list[str]]:
-    """The transcripts, and why other files could not be read. Files that were only found in a folder and are in no
-    known format are skipped."""
+def _read_transcripts(
+    files: list[Path], named: set[Path]
+) -> tuple[list[tuple[Path, Transcript]], list[str], list[Path]]:
+    """The transcripts; why other files could not be read; and the files that were only found in a folder and are in no
+    known format."""
     read: list[tuple[Path, Transcript]] = []
     refused: list[str] = []
+    unknown: list[Path] = []
     for file in files:
         try:
-            read.append((file, importer.read(file)))
+            transcript = importer.read(file)
+            if file in named and not any(_branches(transcript)):
+                refused.append(_without_turns(file, transcript))
+            else:
+                read.append((file, transcript))
         except InvalidArgument as error:
             if file in named:
                 refused.append(str(error))
+            else:
+                unknown.append(file)
         except OSError as error:
             refused.append(f"{file} can't be read: {error.strerror}.")
-    return read, refused
+    return read, refused, unknown
+
+
+def _branches(transcript: Transcript) -> Iterator[tuple[NewTurn, ...]]:
+    for one in (transcript, *transcript.threads):
+        yield from (one.turns, *one.abandoned_branches)
+
+
+def _without_turns(file: Path, transcript: Transcript) -> str:
+    reasons = "; ".join(transcript.all_warnings[:WARNINGS_SHOWN]) or "nobody speaks in it yet"
+    return f"{file} is in the format of {transcript.agent}, but holds no turns: {reasons}."
+
+
+def _count_by_kind(unknown: list[Path], others: list[Path]) -> str:
+    """Returns how many files were left out, by suffix: first those whose suffix transcripts have too."""
+    kinds = [(Counter(map(_kind, unknown)), " in no known format"), (Counter(map(_kind, others)), "")]
+    return ", ".join(f"{count:,} {kind}{why}" for counts, why in kinds for kind, count in counts.most_common())
+
+
+def _kind(file: Path) -> str:
+    return file.suffix or "without a suffix"
 
 
 @contextmanager

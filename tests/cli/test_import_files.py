@@ -1,0 +1,83 @@
+"""What `import` does with files that are not, or not quite, transcripts."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import EXAMPLE, Ran, run
+
+__all__ = ["run"]
+
+ROW = {"type": "user", "uuid": "u", "sessionId": "s1", "message": {"role": "user", "content": "naïve café"}}
+LINE = json.dumps(ROW, ensure_ascii=False) + "\n"
+
+
+def zipped(text: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("s1.jsonl", text)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "answer"),
+    [
+        ("s1.jsonl.gz", gzip.compress(LINE.encode()), "is compressed with gzip. Unpack it first: gunzip"),
+        ("s1.jsonl", gzip.compress(LINE.encode()), "is compressed with gzip"),
+        ("export.zip", zipped(LINE), "is a zip archive. Unpack it first: unzip export.zip"),
+        ("s1.jsonl", b"", "is empty"),
+        ("s1.jsonl", b"\n\n", "is empty"),
+        ("notes.txt", b"Some notes of mine.\n", "is in none of the known formats"),
+        ("s1.jsonl", json.dumps({"type": "mode", "sessionId": "s1"}).encode(), "holds no turns"),
+        ("s1.jsonl", b'{"type": "mode", "sessionId": "s1"}\n{"type": "us', "line 2: skipped, not valid JSON"),
+        ("s1.jsonl", LINE.replace('"content"', '"blocks"').encode(), "holds no turns"),
+    ],
+    ids=["gz", "gz-as-jsonl", "zip", "empty", "blank", "notes", "no-words-yet", "torn", "unknown-fields"],
+)
+def test_a_named_file_that_yields_nothing_is_an_error(
+    run: Callable[..., Ran], tmp_path: Path, name: str, raw: bytes, answer: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(raw)
+    done = run("import", str(file))
+    assert (done.code, answer in done.err) == (1, True), done
+    assert run("import", str(file), str(EXAMPLE)).code == 1
+    assert len(run("list", "--json").json) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("s1.jsonl", LINE.encode("utf-16")),
+        ("s1.jsonl", b"\xef\xbb\xbf\xef\xbb\xbf" + LINE.encode()),
+        ("s1.txt", LINE.encode()),
+        ("s1.jsonl.bak", LINE.encode()),
+    ],
+    ids=["utf-16", "two-boms", "txt", "bak"],
+)
+def test_a_transcript_in_another_encoding_or_under_another_suffix_is_read(
+    run: Callable[..., Ran], tmp_path: Path, name: str, raw: bytes
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(raw)
+    assert run("import", str(file), "--json").json[0]["conversation_id"] == "s1"
+    assert "naïve café" in run("show", "s1").out or "naïve café" in run("context", "s1").out
+
+
+def test_a_folder_counts_the_files_it_did_not_know_by_kind(run: Callable[..., Ran], tmp_path: Path) -> None:
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    (folder / "s1.jsonl").write_text(LINE, "utf-8")
+    for name in ("a.json", "b.json", "c.jsonl", "d.zip", "README"):
+        (folder / name).write_text('{"no": "transcript"}', "utf-8")
+    done = run("import", str(folder))
+    counts = "2 .json in no known format, 1 .jsonl in no known format, 1 without a suffix, 1 .zip"
+    assert (done.code, f"not imported: {counts}" in done.err) == (0, True), done.err
+    assert len(run("import", str(folder), "--json").json) == 1
