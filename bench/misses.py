@@ -41,14 +41,14 @@ async def miss_lines(store: Store, name: str, conversation: Conversation, questi
 
 
 def _pieces_with(turn: NewTurn, text: str | None) -> list[int]:
-    """The start of each piece of a turn that contains some of the text."""
+    """The start of each chunk of a turn that contains some of the text."""
     start = turn.content.find(text) if text else 0
     stop = start + len(text or turn.content)
     return [first for first, end in chunking.split(turn.content, turn.role) if first < stop and end > start]
 
 
 def _rank_of(ranking: Ranking, index: int, containing: list[int]) -> str:
-    """The ranks, from 1, of the pieces that contain it; a piece that was not a candidate has none."""
+    """The ranks, from 1, of the chunks that contain it; a chunk that was not a candidate has none."""
     ranks = [
         str(rank) for rank, found in enumerate(ranking.pieces, 1)
         if found.piece.index == index and found.piece.start in containing

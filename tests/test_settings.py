@@ -127,7 +127,7 @@ def test_a_bad_value_is_refused_even_if_another_source_overrides_it(config: Path
 
 @pytest.mark.parametrize(("name", "spelled"), [("http_port", "--port"), ("retention_days", "retention_days")])
 def test_a_bad_flag_is_named_as_it_is_typed(name: str, spelled: str) -> None:
-    with pytest.raises(InvalidArgument, match=rf"^{spelled}: must be a whole number from . to \d+, got -1"):
+    with pytest.raises(InvalidArgument, match=rf"^{spelled}: must be a whole number from . to \d+; got -1"):
         Settings.load({name: -1}, {})
 
 
@@ -135,7 +135,7 @@ def test_a_bad_value_in_the_file_names_the_file(config: Path) -> None:
     config.write_text("retention_days = true\n", encoding="utf-8")
     with pytest.raises(InvalidArgument) as refused:
         Settings.load({}, {}, config)
-    assert str(refused.value).startswith(f"retention_days in {config}: must be a whole number from 1 to 365, got True.")
+    assert str(refused.value).startswith(f"retention_days in {config}: must be a whole number from 1 to 365; got True.")
 
 
 def test_an_unknown_setting_is_refused_in_a_file_and_as_a_flag(config: Path) -> None:

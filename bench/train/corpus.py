@@ -1,4 +1,4 @@
-"""Conversations with known evidence, indexed as a store would index them: pieces, facts, an inverted index."""
+"""Conversations with known evidence, indexed as a store would index them: chunks, facts, an inverted index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 
-# Terms in more pieces than this are returned without their occurrences, as a store does.
+# Terms in more chunks than this are returned without their occurrences, as a store does.
 CAP = 5_000
 
 
@@ -41,7 +41,7 @@ class Prepared:
     vectors: list[bytes] = field(default_factory=list)
 
     def similarities(self, query: str) -> dict[int, float]:
-        """Ordinal -> cosine similarity of the piece to the query; empty without an embedder."""
+        """Ordinal -> cosine similarity of the chunk to the query; empty without an embedder."""
         if self.embedder is None:
             return {}
         if not self.vectors:

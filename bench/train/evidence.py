@@ -1,4 +1,4 @@
-"""Evidence of questions: whether a text contains it verbatim, and which pieces contain it."""
+"""Evidence of questions: whether a text contains it verbatim, and which chunks contain it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def recall(conversation: Prepared, question: dict[str, Any], text: str) -> float
 
 
 def answering_pieces(conversation: Prepared, question: dict[str, Any]) -> list[list[int]]:
-    """Returns, for each piece of evidence, the ordinals of the pieces that contain some of it."""
+    """Returns, for each piece of evidence, the ordinals of the chunks that contain some of it."""
     of_turn: dict[int, list[int]] = {}
     for f in conversation.facts:
         of_turn.setdefault(f.turn, []).append(f.ordinal)

@@ -2,7 +2,7 @@
 
 The loss of a question is the negative log-likelihood of its evidence under a softmax over all candidates. The kinds of
 conversation share common weights, and each has its own deviations. Weights of features that can only be evidence for
-a piece are kept at zero or above, and all weights are regularised, so as not to learn the wording of the questions.
+a chunk are kept at zero or above, and all weights are regularised, so as not to learn the wording of the questions.
 
 The training data are LongMemEval and the coding sessions (both MIT), questions generated from the same conversations,
 and, for dialogues, LongMemEval chats rewritten as short turns. LoCoMo is never trained on.
@@ -38,7 +38,7 @@ from ctxmem_mcp.text.embeddings import Embedder
 
 TARGET = Path(__file__).parents[2] / "src/ctxmem_mcp/retrieval/weights.json"
 NAMES = (*features.FEATURE_NAMES, *features.SEMANTIC_FEATURES)
-# Features that may be evidence against a piece; all others can only be evidence for it.
+# Features that may be evidence against a chunk; all others can only be evidence for it.
 FREE = {
     "user", "agent", "output", "prose", "call", "first", "size", "recent", "asks", "after_question", "has_error",
     "has_number", "first_person", "sitting", "sitting_cover", "any",

@@ -25,7 +25,7 @@ Ranker = Callable[[Prepared, str], RankResult]
 
 
 def ranker(weights: Weights) -> Ranker:
-    """Returns a function that ranks a conversation's pieces for a question with these weights."""
+    """Returns a function that ranks a conversation's chunks for a question with these weights."""
     kinds: dict[str, dict[str, float]] = {}
 
     def rank(conversation: Prepared, text: str) -> RankResult:
@@ -45,7 +45,7 @@ def plain_bm25(conversation: Prepared, text: str) -> RankResult:
 
 
 def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
-    """Returns what a view would quote of these pieces, added in this order while they fit."""
+    """Returns what a view would quote of these chunks, added in this order while they fit."""
     left, taken, turns = int(budget * (1 - STRUCTURE_SHARE)), set[int](), set[int]()
     for ordinal in order:
         f = conversation.facts[ordinal]

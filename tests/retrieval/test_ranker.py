@@ -1,4 +1,4 @@
-"""Parsing queries, ranking pieces and ordering them for a view."""
+"""Parsing queries, ranking chunks and ordering them for a view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splitting turns into pieces."""
+"""Splitting turns into chunks."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def context(
     An outline of the whole conversation, with the sections that matter to the query expanded to verbatim turns.
     """
     if layout not in ("tree", "stable"):
-        raise InvalidArgument("--layout", f"must be tree or stable, got {layout!r}")
+        raise InvalidArgument("--layout", f"must be one of tree, stable; got {layout!r}")
 
     async def work(memory: Memory) -> View:
         found = await resolve_conversation(memory, conversation)

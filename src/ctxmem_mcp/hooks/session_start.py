@@ -36,8 +36,8 @@ FRAME_TOKENS = 170
 VIEW_TOKENS_MIN = 500
 # The source of a session's start after a compaction.
 _COMPACTED = "compact"
-# The size of a turn's header in a view.
-_TURN_HEADER_TOKENS = 20
+# The most tokens that the lines around a turn usually take in a view.
+_TURN_OVERHEAD_TOKENS = 20
 # An earlier context is among this many turns at a session's start.
 _FIRST_TURNS = 8
 _OF_CONVERSATION = re.compile(re.escape(RECALL_START) + rf" conversation ([\w.:@-]{{1,{ID_CHARS_MAX}}}),")
@@ -120,7 +120,7 @@ async def _view_or_brief(memory: Memory, conversation: str, view_tokens: int, re
     """Returns all turns if they fit, else a hand-off brief: so small a view of a long conversation would be little more
     than titles."""
     state = await memory.info(conversation)
-    if state.tokens - recalled_tokens + _TURN_HEADER_TOKENS * state.turns <= view_tokens:
+    if state.tokens - recalled_tokens + _TURN_OVERHEAD_TOKENS * state.turns <= view_tokens:
         return (await memory.view(conversation, token_budget=view_tokens)).text
     return (await memory.hand_off(conversation, token_budget=view_tokens)).text
 

@@ -112,7 +112,7 @@ class Sessions:
         content = required_text(body, "content", CONTENT_CHARS_MAX)
         role = body.get("role")
         if role not in ROLES:
-            raise InvalidArgument("role", "must be user or assistant")
+            raise InvalidArgument("role", "must be one of user, assistant")
         memory = await self._deps.memory(request)
         receipt = await memory.append(NewTurn(role, content), conversation_id=session_id, space=record["space_id"])
         message = _message_json(await memory.turn(session_id, receipt.turn_id))

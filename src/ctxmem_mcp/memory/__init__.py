@@ -191,13 +191,15 @@ class Memory:
             AmbiguousId: `after` fits several turns.
         """
         if not turns:
-            raise InvalidArgument("messages", "takes at least one message", "Send the transcript so far.")
+            raise InvalidArgument("messages", "must contain at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
             check_turn(turn, f"messages[{i}].")
         turns = redact_turns(turns, self._redact)
         days = check_retention_days(retention_days)
         if conversation_id is None and after is not None:
-            raise InvalidArgument("after", "needs a conversation_id", "Say which conversation it is a turn of.")
+            raise InvalidArgument(
+                "after", "needs a conversation_id", "Pass the id of the conversation that the turn belongs to."
+            )
         if conversation_id is not None:
             return await self._sync(turns, AppendTarget(check_or_create_id(conversation_id), after, False, days, space))
         async with self._writer.locked_by_opening(turns):
@@ -307,7 +309,7 @@ class Memory:
         """
         title, lines = " ".join(title.split()), [" ".join(line.split()) for line in summary.splitlines()]
         if not title or not any(lines):
-            raise InvalidArgument("summary", "needs a title and some text", "Say what happened, a line per point.")
+            raise InvalidArgument("summary", "needs a title and some text", "Write what happened, one point per line.")
         node, _ = await (await self._ids(conversation_id)).node(node_id)
         highlights = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
         first = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]

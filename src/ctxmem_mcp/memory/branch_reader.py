@@ -23,7 +23,7 @@ class BranchReader:
     """Reads one branch of a conversation.
 
     Attributes:
-        embedder: None if its pieces size no vectors.
+        embedder: None if no vectors are used.
         cache: what was read of the conversation before.
     """
 
@@ -54,7 +54,7 @@ class BranchReader:
         return [cache[seq] for seq in seqs if seq in cache]
 
     async def pieces(self, ids: Sequence[int]) -> list[Piece]:
-        """Returns these pieces; reads those that are not cached."""
+        """Returns these chunks; reads those that are not cached."""
         cache = self.cache.pieces
         if missing := [i for i in ids if i not in cache]:
             cache.update(await self.store.pieces(self.id, missing))

@@ -22,7 +22,8 @@ LINE_END_SEARCH_FROM = 0.67
 CHARS_PER_TOKEN_MAX = 12
 # Turns are read this many at a time until a page is full.
 TURNS_AT_ONCE = 32
-OUTLINE_LINE_TOKENS = 60
+# Estimated tokens of a child's line with its summary.
+SUMMARY_LINE_TOKENS = 60
 CURSOR_DIGITS_MAX = 18
 
 Count = Callable[[str], int]
@@ -194,7 +195,7 @@ async def _node_outline(branch: BranchReader, node: Node, token_budget: int, cou
     after = node.last + 1
     snapshot = TreeSnapshot(children, dict(read), {}, after, after)
     header = await _load_header(branch, node.turns, node.tokens, token_budget, node_id=node.id)
-    lines = round(token_budget / OUTLINE_LINE_TOKENS)
+    lines = round(token_budget / SUMMARY_LINE_TOKENS)
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, {}), lines)
     summaries = await branch.summaries(outline_nodes(tile(snapshot, {})))
     checks = await span_checks(branch, snapshot)

@@ -42,7 +42,7 @@ async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: i
         BudgetTooSmall: No brief fits the budget.
     """
     if note is not None and len(note) > NOTE_CHARS_MAX:
-        raise InvalidArgument("note", f"has {len(note)} characters; takes up to {NOTE_CHARS_MAX}", "Shorten it.")
+        raise InvalidArgument("note", f"must be up to {NOTE_CHARS_MAX} characters; got {len(note)}", "Shorten it.")
     count = tokenizer.CachedCounter(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     header = await load_header(branch, snapshot, token_budget)
@@ -63,7 +63,7 @@ async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: i
 
 
 async def _load_last_words(branch: BranchReader) -> list[tuple[Turn, Sequence[Piece]]]:
-    """Reads the last words of the agent and of the user, with their pieces."""
+    """Reads the last words of the agent and of the user, with their chunks."""
     length = branch.lineage.length
     bare = await branch.metadata(length - LAST_TURNS, length - 1)
     turns = await branch.turns(turn.index for role in _SIDES for turn in spoken_turns(bare, role)[-1:])
@@ -101,7 +101,7 @@ async def _quote_requests(
 
 
 async def _quote_errors(branch: BranchReader, errors: list[tuple[int, str]], except_for: set[int]) -> list[Quote]:
-    """Quotes, of each turn that reports an error, the piece that contains the line."""
+    """Quotes, of each turn that reports an error, the chunk that contains the line."""
     turns = await branch.turns(index for index, _ in errors if index not in except_for)
     pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
     found: list[Quote] = []

@@ -28,7 +28,7 @@ def check_conversation_id(conversation_id: str) -> str:
     if not CONVERSATION_ID.fullmatch(conversation_id):
         raise InvalidArgument(
             "conversation_id",
-            "takes 1 to 128 letters, digits and . _ : @ -, beginning with a letter or digit",
+            "must be 1 to 128 letters, digits and . _ : @ -, starting with a letter or digit",
             "Leave it out to get a new one.",
         )
     return conversation_id

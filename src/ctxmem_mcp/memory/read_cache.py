@@ -1,6 +1,6 @@
-"""Caches what never changes of recently read conversations: turns without their content, pieces, nodes.
+"""Caches what never changes of recently read conversations: turns without their content, chunks, nodes.
 
-An agent asks about one conversation again and again, and each view reads much the same pieces. No content of a turn and
+An agent asks about one conversation again and again, and each view reads much the same chunks. No content of a turn and
 no summary is cached.
 """
 

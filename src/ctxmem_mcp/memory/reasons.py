@@ -13,13 +13,13 @@ REASONS_MAX = 4
 
 
 def explain_piece(ranking: Ranking, piece: RankedPiece) -> list[str]:
-    """Returns the features that contributed most to a piece's score, such as 'rel +3.48'."""
+    """Returns the features that contributed most to a chunk's score, such as 'rel +3.48'."""
     contributions = ranking.result.why(piece.ordinal, REASONS_MAX) if ranking.result else []
     return [f"{name} {value:+.2f}" for name, value in contributions]
 
 
 def view_reasons(ranking: Ranking, pieces: Sequence[RankedPiece], result: FitResult) -> tuple[Reason, ...]:
-    """Returns why each piece that a view shows was chosen, best first."""
+    """Returns why each chunk that a view shows was chosen, best first."""
     quoted = {item.turn.index: item for item in result.items if isinstance(item, Quote)}
     return tuple(
         Reason(shown.turn.id, piece.piece.tokens, round(piece.score, 3), explain_piece(ranking, piece))

@@ -1,6 +1,6 @@
-"""Ranks a branch's pieces for a query.
+"""Ranks a branch's chunks for a query.
 
-The index knows pieces by their ids in the store, ranking by their ordinals on the branch. An OrdinalMap translates; the
+The index knows chunks by their ids in the store, ranking by their ordinals on the branch. An OrdinalMap translates; the
 two differ by one in a conversation that never forked.
 """
 
@@ -21,20 +21,20 @@ from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, conversation_kinds, load_weights
 from ctxmem_mcp.stores.base import TermHits
 
-# Terms in more pieces than this are too common to tell pieces apart, and too long to read through.
+# Terms in more chunks than this are too common to tell chunks apart, and too long to read through.
 TERM_CAP = 4_000
-# The vectors of all pieces are compared on a branch of up to this many; on a larger one only those that words matched.
+# The vectors of all chunks are compared on a branch of up to this many; on a larger one only those that words matched.
 VECTORS_READ_MAX = 5_000
-# Of the pieces that no word matched, so many of the nearest in meaning are ranked too.
+# Of the chunks that no word matched, so many of the nearest in meaning are ranked too.
 NEAREST_RANKED_MAX = 100
-# Of the pieces that fit a predicate, so many are ranked.
+# Of the chunks that fit a predicate, so many are ranked.
 MATCHES_RANKED_MAX = 400
 # Speakers' names are taken from this many last turns.
 SPEAKERS_FROM_TURNS = 64
 
 
 class RankedPiece(NamedTuple):
-    """A piece and its score. One point more means e times as likely to answer the query."""
+    """A chunk and its score. One point more means e times as likely to answer the query."""
 
     piece: Piece
     score: float
@@ -43,13 +43,13 @@ class RankedPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The pieces of a branch for a query.
+    """The chunks of a branch for a query.
 
     Attributes:
         parsed: the query.
         pieces: best first.
         kinds: the kinds of conversation this is, as shares.
-        matched: by ordinal, the pieces that contain terms of the query; the others were found by their surroundings.
+        matched: by ordinal, the chunks that contain terms of the query; the others were found by their surroundings.
     """
 
     parsed: ParsedQuery
@@ -61,7 +61,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class OrdinalMap:
-    """Translates piece ids to ordinals on a branch and back. ranges: (first id, one past the last, first ordinal)."""
+    """Translates chunk ids to ordinals on a branch and back. ranges: (first id, one past the last, first ordinal)."""
 
     ranges: tuple[tuple[int, int, int], ...]
 
@@ -76,7 +76,7 @@ class OrdinalMap:
         return piece - self.ranges[at][0] + self.ranges[at][2]
 
     def pieces(self, ordinals: Sequence[int]) -> list[int]:
-        """Returns the ids of the pieces at these ordinals."""
+        """Returns the ids of the chunks at these ordinals."""
         if len(self.ranges) == 1:
             first, _, offset = self.ranges[0]
             return [first + ordinal - offset for ordinal in ordinals]
@@ -99,14 +99,14 @@ class OrdinalMap:
 async def rank_branch(
     branch: BranchReader, query: str, *, require_match: bool = False, predicate: Callable[[Piece], bool] | None = None
 ) -> Ranking:
-    """Ranks the branch's pieces for a query, in three reads; four if they have vectors.
+    """Ranks the branch's chunks for a query, in three reads; four if they have vectors.
 
     Args:
         branch: The branch.
         query: What a reader wants to know.
-        require_match: The caller wants only pieces with words of the query, even if all of these words are too common
-            to tell pieces apart.
-        predicate: The caller wants only such pieces. Then all that have words of the query are read, not just the
+        require_match: The caller wants only chunks with words of the query, even if all of these words are too common
+            to tell chunks apart.
+        predicate: The caller wants only such chunks. Then all that have words of the query are read, not just the
             likeliest to answer.
     """
     parsed = queries.parse(query, await _speakers(branch))
@@ -144,7 +144,7 @@ async def _match(branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery
 async def _best_matching(
     branch: BranchReader, ordinals: OrdinalMap, ranker: BranchRanker, predicate: Callable[[Piece], bool]
 ) -> list[int]:
-    """Returns the ordinals of the best pieces that contain words of the query and fit the predicate."""
+    """Returns the ordinals of the best chunks that contain words of the query and fit the predicate."""
     at = sorted(ranker.matches.masks)
     pieces = zip(at, await branch.pieces(ordinals.pieces(at)), strict=True)
     fitting = (ordinal for ordinal, piece in pieces if predicate(piece))
@@ -156,7 +156,7 @@ async def _add_nearest(
 ) -> tuple[list[int], dict[int, float]]:
     """Adds the candidates nearest to the query in meaning; returns all, and the similarity of each.
 
-    No similarity is returned unless all pieces have comparable vectors: scores from words and scores from words and
+    No similarity is returned unless all chunks have comparable vectors: scores from words and scores from words and
     meaning can't be compared.
     """
     if branch.embedder is None:

@@ -99,7 +99,7 @@ def _first_turns(bare: Sequence[Turn], allowance: int, token_budget: int) -> lis
 
 
 def whole_or_ends(turn: Turn, pieces: Sequence[Piece] | None, allowance: int) -> Quote:
-    """Quotes the turn in full, or the first and last pieces of a long one."""
+    """Quotes the turn in full, or the first and last chunks of a long one."""
     if not pieces or turn.tokens <= allowance:
         return Quote.all_of(turn)
     taken, left = [], allowance

@@ -17,14 +17,16 @@ def check_or_create_id(conversation_id: str | None) -> str:
 def check_retention_days(days: int | None) -> int | None:
     if days is not None and not RETENTION_DAYS_MIN <= days <= RETENTION_DAYS_MAX:
         raise InvalidArgument(
-            "retention_days", f"is {days}; takes {RETENTION_DAYS_MIN}..{RETENTION_DAYS_MAX}", "Leave it out for 30."
+            "retention_days",
+            f"must be a whole number from {RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX}; got {days}",
+            "Leave it out for 30.",
         )
     return days
 
 
 def check_role(role: str, where: str) -> None:
     if role not in ROLES:
-        raise InvalidArgument(f"{where}role", f"is {role!r}; takes one of {', '.join(ROLES)}")
+        raise InvalidArgument(f"{where}role", f"must be one of {', '.join(ROLES)}; got {role!r}")
 
 
 def check_turn(turn: NewTurn, where: str) -> None:
@@ -44,5 +46,5 @@ def parse_time(argument: str, text: str | None) -> float | None:
     """Returns the time in seconds since 1970; None for None."""
     time = parse_iso(text)
     if text is not None and time is None:
-        raise InvalidArgument(argument, f"is {text!r}; takes an ISO 8601 time", "For example 2026-01-31T09:30:00Z.")
+        raise InvalidArgument(argument, f"must be an ISO 8601 time; got {text!r}", "For example 2026-01-31T09:30:00Z.")
     return time

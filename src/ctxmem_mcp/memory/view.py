@@ -1,6 +1,6 @@
 """Builds the view of a branch within a token budget: reads in a few batches what retrieval and layout need.
 
-query -> ranked pieces -> excerpts that fit (by estimate) -> the tree above them -> text that fits (counted)
+query -> ranked chunks -> excerpts that fit (by estimate) -> the tree above them -> text that fits (counted)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
 # Excerpts are chosen by estimate for this many budgets, so that the exact fit has some to spare.
 ESTIMATE_SLACK = 1.25
-# Of the ranked pieces, as many are considered as this many budgets could hold.
+# Of the ranked chunks, as many are considered as this many budgets could hold.
 CANDIDATE_BUDGETS = 3
 # A call of up to this size is shown with its result; a longer one only if it is chosen itself.
 CALL_TOKENS_MAX = 200
@@ -62,7 +62,7 @@ OUTLINE_SHARE_OF_TALK = 0.06
 OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
 # An overview quotes the requests; the outline covers the rest.
 REQUESTS: HighlightKinds = frozenset(("request",))
-# How many turns of highlights are considered, and how many pieces of a long one are shown.
+# How many turns of highlights are considered, and how many chunks of a long one are shown.
 HIGHLIGHT_TURNS_MAX, HIGHLIGHT_PIECES_MAX = 400, 2
 # The proposal that the user confirms is looked for in this many turns before.
 PROPOSAL_WITHIN_TURNS = 8
@@ -112,7 +112,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     """
     query, token_budget, layout = request.query, request.token_budget, request.layout
     if layout not in LAYOUTS:
-        raise InvalidArgument("layout", f"is {layout!r}; takes one of {', '.join(LAYOUTS)}")
+        raise InvalidArgument("layout", f"must be one of {', '.join(LAYOUTS)}; got {layout!r}")
     count = tokenizer.CachedCounter(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     header = await load_header(branch, snapshot, token_budget)
@@ -173,7 +173,7 @@ def _outline_share(ranking: Ranking) -> float:
 
 
 def _by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
-    """Returns ranked pieces in the order in which the view takes them."""
+    """Returns ranked chunks in the order in which the view takes them."""
     by_ordinal = {found.ordinal: found for found in ranking.pieces}
     candidates = [
         Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role, f.piece.name) for f in ranking.pieces

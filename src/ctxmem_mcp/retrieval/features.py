@@ -1,16 +1,16 @@
-"""Features of the candidate pieces: one column of numbers per feature, over all candidates at once. Pure.
+"""Features of the candidate chunks: one column of numbers per feature, over all candidates at once. Pure.
 
 Columns rather than a table of rows, because plain Python iterates over a list several times faster than over objects.
 All values are small (mostly 0..1), so a weight states how much its feature matters.
 
-    lexical       bm25 rel cover exact rare pair any             how well the piece's own terms match the query
-    neighbours    before1 after1 before2 after2 window context   how well the adjacent pieces match
+    lexical       bm25 rel cover exact rare pair any             how well the chunk's own terms match the query
+    neighbours    before1 after1 before2 after2 window context   how well the adjacent chunks match
     groups        turn turn_cover turn_before turn_after         how well its turn, section and sitting match
                   leaf leaf_cover sitting sitting_cover
-    intrinsic     prose user agent output call first size        what the piece is, independent of the query
+    intrinsic     prose user agent output call first size        what the chunk is, independent of the query
                   recent asks after_question has_error ...
     intent        when:time error:output said:user ...           an intent of the query and a property that answers it
-    semantic      meaning meaning_before1 meaning_after1         similarity of embeddings; only if pieces have vectors
+    semantic      meaning meaning_before1 meaning_after1         similarity of embeddings; only if chunks have vectors
                   meaning_turn meaning_leaf
 
 The names are also the keys of weights.json and appear in the reasons of an explained view.
@@ -27,28 +27,28 @@ from typing import NamedTuple
 from ctxmem_mcp.retrieval.query import Intent, ParsedQuery, utc_datetime
 from ctxmem_mcp.text.analyzer import Flag
 
-# BM25: each further occurrence of a term counts less; pieces longer than the mean are discounted.
+# BM25: each further occurrence of a term counts less; chunks longer than the mean are discounted.
 BM25_K, BM25_B = 1.2, 0.6
-# The first terms of a preceding piece also indicate what this piece is about.
+# The first terms of a preceding chunk also indicate what this chunk is about.
 HEAD_TERMS = 30
 # Saturation for groups: a whole section contains every common word, so a few occurrences mean nothing.
 SECTION_K = 2.5
 
 
 class PieceFacts(NamedTuple):
-    """What the ranker knows about a piece without reading its text.
+    """What the ranker knows about a chunk without reading its text.
 
     A tuple, because hundreds are created per query and a frozen dataclass takes ten times as long to create.
 
     Attributes:
-        ordinal: Position of the piece on the branch (0, 1, ...).
-        turn: Index of the piece's turn.
-        start: Offset of the piece in its turn, in characters.
+        ordinal: Position of the chunk on the branch (0, 1, ...).
+        turn: Index of the chunk's turn.
+        start: Offset of the chunk in its turn, in characters.
         tokens: Length in LLM tokens.
         words: Number of index terms.
         flags: Properties of the text (`analyzer.Flag`), as an int.
-        leaf: Index of the first turn of the piece's section.
-        sitting: Index of the first turn of the piece's sitting (the turns between two long pauses).
+        leaf: Index of the first turn of the chunk's section.
+        sitting: Index of the first turn of the chunk's sitting (the turns between two long pauses).
         role: Role of the turn.
         name: Name of the speaker as stored with the turn.
         said_at: Seconds since 1970; None if unknown.
@@ -74,12 +74,12 @@ class Matches:
     Attributes:
         idf: Inverse document frequency of each term.
         counts: Per term, ordinal -> number of occurrences.
-        masks: Ordinal -> bit set of the terms that occur in the piece (bit j is term j).
-        head_masks: The same for a piece's first `HEAD_TERMS` terms only.
+        masks: Ordinal -> bit set of the terms that occur in the chunk (bit j is term j).
+        head_masks: The same for a chunk's first `HEAD_TERMS` terms only.
         rough_scores: Ordinal -> BM25 score without length normalisation.
-        pairs: Ordinal -> share of the query's adjacent term pairs that are adjacent in the piece too.
+        pairs: Ordinal -> share of the query's adjacent term pairs that are adjacent in the chunk too.
         exact: Bit set of the terms that are exact identifiers.
-        similarities: Ordinal -> cosine similarity of the piece to the query; empty if embeddings are not used.
+        similarities: Ordinal -> cosine similarity of the chunk to the query; empty if embeddings are not used.
     """
 
     idf: list[float]
@@ -144,8 +144,8 @@ def feature_columns(
         parsed: The query.
         matches: Where its terms occur.
         facts: The candidates, in branch order.
-        n: Number of pieces on the branch.
-        mean_words: Mean number of index terms per piece.
+        n: Number of chunks on the branch.
+        mean_words: Mean number of index terms per chunk.
 
     Returns:
         One list per feature, aligned with `facts`. Features of intents that the query does not have are left out.
@@ -169,7 +169,7 @@ def _restrict(matches: Matches, facts: Sequence[PieceFacts]) -> Matches:
 
 
 def _lexical(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> Columns:
-    """How well the piece's own terms match."""
+    """How well the chunk's own terms match."""
     scores = bm25(matches, facts, mean_words)
     whole, top = matches.total_weight, max(scores, default=0.0) or 1.0
     masks = [matches.masks.get(f.ordinal, 0) for f in facts]
@@ -200,7 +200,7 @@ def bm25(matches: Matches, facts: Sequence[PieceFacts], mean_words: float) -> li
 
 
 def _neighbours(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """How well the adjacent pieces match; pieces of another sitting do not count."""
+    """How well the adjacent chunks match; chunks of another sitting do not count."""
     sitting = {f.ordinal: f.sitting for f in facts}
     top = max(matches.rough_scores.values(), default=0.0) or 1.0
     neighbour = {d: _near(facts, sitting, d) for d in (-2, -1, 1, 2)}
@@ -227,7 +227,7 @@ _NOWHERE = -10
 
 
 def _near(facts: Sequence[PieceFacts], sitting: Mapping[int, int], d: int) -> list[int]:
-    """The ordinal at offset `d` from each piece, or _NOWHERE if that piece is in another sitting."""
+    """The ordinal at offset `d` from each chunk, or _NOWHERE if that chunk is in another sitting."""
     get = sitting.get
     return [f.ordinal + d if get(f.ordinal + d, f.sitting) == f.sitting else _NOWHERE for f in facts]
 
@@ -240,7 +240,7 @@ def _covers(matches: Matches, masks: Sequence[int]) -> list[float]:
 
 
 def _groups(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """How well the piece's turn, section and sitting match, and the turns before and after its own."""
+    """How well the chunk's turn, section and sitting match, and the turns before and after its own."""
     turns = _group_scores(matches, facts, [f.turn for f in facts])
     leaves = _group_scores(matches, facts, [f.leaf for f in facts])
     sittings = _group_scores(matches, facts, [f.sitting for f in facts])
@@ -261,7 +261,7 @@ def _groups(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
 
 
 def _group_scores(matches: Matches, facts: Sequence[PieceFacts], groups: Sequence[int]) -> dict[int, tuple[float, int]]:
-    """Per group of pieces: its score as if it were one text, and the bit set of the terms that occur in it."""
+    """Per group of chunks: its score as if it were one text, and the bit set of the terms that occur in it."""
     of = {f.ordinal: group for f, group in zip(facts, groups, strict=True)}
     scores: dict[int, float] = dict.fromkeys(groups, 0.0)
     masks: dict[int, int] = dict.fromkeys(groups, 0)
@@ -284,7 +284,7 @@ def relevant_flags(parsed: ParsedQuery) -> int:
 
 
 def intrinsic_features(facts: Sequence[PieceFacts], n: int) -> Columns:
-    """Features of the piece that do not depend on the query. n: number of pieces on the branch."""
+    """Features of the chunk that do not depend on the query. n: number of chunks on the branch."""
     question = {f.ordinal: f.flags & ASKS_QUESTION == ASKS_QUESTION for f in facts}
     flags = [f.flags for f in facts]
     prose = [1.0 if flag & _PROSE else 0.0 for flag in flags]
@@ -306,7 +306,7 @@ def intrinsic_features(facts: Sequence[PieceFacts], n: int) -> Columns:
 
 
 def intent_features(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns:
-    """Whether the piece is of a kind that answers the query; only for the intents that the query has."""
+    """Whether the chunk is of a kind that answers the query; only for the intents that the query has."""
     found: Columns = {}
     for name, intent, flag in _FLAG_FEATURES:
         if intent in parsed.intents:
@@ -323,7 +323,7 @@ def intent_features(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns
 
 
 def in_periods(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[float]:
-    """Yields 1.0 for each piece whose time is in a period that the query names, else 0.0."""
+    """Yields 1.0 for each chunk whose time is in a period that the query names, else 0.0."""
     known: dict[float, float] = {}
     for f in facts:
         if f.said_at is None:
@@ -336,7 +336,7 @@ def in_periods(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[flo
 
 
 def semantic_features(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """Similarity of the piece, of its neighbours, and the best of its turn and section; relative to the best of all."""
+    """Similarity of the chunk, of its neighbours, and the best of its turn and section; relative to the best of all."""
     values = [max(0.0, matches.similarities.get(f.ordinal, 0.0)) for f in facts]
     top = max(values, default=0.0) or 1.0
     own = {f.ordinal: value / top for f, value in zip(facts, values, strict=True)}
@@ -363,5 +363,5 @@ FEATURE_NAMES: tuple[str, ...] = (
     *(name for name, _, _ in (*_FLAG_FEATURES, *_ROLE_FEATURES)),
     *("speaker", "period"),
 )
-# Present only if the pieces have vectors.
+# Present only if the chunks have vectors.
 SEMANTIC_FEATURES: tuple[str, ...] = ("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf")

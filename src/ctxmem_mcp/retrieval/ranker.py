@@ -1,11 +1,11 @@
-"""Ranks pieces for a query: a linear model over features of the index. Reads no text, calls no language model. Pure.
+"""Ranks chunks for a query: a linear model over features of the index. Reads no text, calls no language model. Pure.
 
-    ranker = BranchRanker(parsed, hits, n=pieces on the branch, mean_words=index terms per piece)
-    facts = ...read PieceFacts of ranker.candidates...      one batched read, at most about 1,400 pieces
+    ranker = BranchRanker(parsed, hits, n=chunks on the branch, mean_words=index terms per chunk)
+    facts = ...read PieceFacts of ranker.candidates...      one batched read, at most about 1,400 chunks
     ranked = ranker.rank(facts, weights)                    best first; ranked.why(ordinal) explains a score
 
-`hits` are the store's TermHits with piece ids replaced by ordinals (positions on the branch: 0, 1, ...), so that
-adjacent pieces have adjacent ordinals. Nothing here depends on the kind of store.
+`hits` are the store's TermHits with chunk ids replaced by ordinals (positions on the branch: 0, 1, ...), so that
+adjacent chunks have adjacent ordinals. Nothing here depends on the kind of store.
 
 weights.json holds two sets of weights: `weights` for terms alone and `with_meaning` for terms and embeddings. Both were
 trained on 21 November 2026 by `python -m bench.train.fit` (the second with `--meaning`) on the sets coding-dev and
@@ -30,9 +30,9 @@ from ctxmem_mcp.retrieval.scoring import scores
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text.analyzer import EXACT, Flag
 
-# The number of pieces that are scored with all features. A conversation with fewer is scored whole.
+# The number of chunks that are scored with all features. A conversation with fewer is scored whole.
 CANDIDATES = 1_000
-# The candidates: the best by their own terms, the neighbours of the first of these, and the regions (runs of pieces)
+# The candidates: the best by their own terms, the neighbours of the first of these, and the regions (runs of chunks)
 # with the most matches.
 BEST = 600
 BEST_WITH_NEIGHBOURS = 200
@@ -43,7 +43,7 @@ REGIONS_MAX = 10
 SPOKEN_MAX = 220
 # Of terms with more occurrences only the counts are used: their positions mean little and take time to read.
 OCCURRENCES_READ_MAX = 2_000
-# Once rarer terms have matched this many pieces, a common term only adds to these.
+# Once rarer terms have matched this many chunks, a common term only adds to these.
 MASKS_ENOUGH = 3_000
 _SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
 _POSITION_BITS = 20
@@ -79,7 +79,7 @@ def load_weights(*, semantic: bool = False) -> Weights:
 
 
 def conversation_kinds(facts: Iterable[PieceFacts]) -> dict[str, float]:
-    """Estimates the kind of a conversation from some of its pieces.
+    """Estimates the kind of a conversation from some of its chunks.
 
     Tool calls and output indicate coding, long answers a chat, short turns by named speakers a dialogue.
 
@@ -105,9 +105,9 @@ class ScoredPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankResult:
-    """The scored pieces, best first.
+    """The scored chunks, best first.
 
-    A score is a log-probability up to a constant: a piece with score s is e times likelier than one with s - 1.
+    A score is a log-probability up to a constant: a chunk with score s is e times likelier than one with s - 1.
     """
 
     pieces: tuple[ScoredPiece, ...]
@@ -116,10 +116,10 @@ class RankResult:
     _weights: Mapping[str, float]
 
     def why(self, ordinal: int, most: int = 6) -> list[tuple[str, float]]:
-        """Explains a piece's score.
+        """Explains a chunk's score.
 
         Args:
-            ordinal: The piece.
+            ordinal: The chunk.
             most: The maximum number of features.
 
         Returns:
@@ -132,7 +132,7 @@ class RankResult:
 
 
 class BranchRanker:
-    """Ranks the pieces of one branch for one query."""
+    """Ranks the chunks of one branch for one query."""
 
     def __init__(self, parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int, mean_words: float) -> None:
         self._parsed, self._n, self._mean_words = parsed, n, mean_words
@@ -141,7 +141,7 @@ class BranchRanker:
 
     @property
     def candidates(self) -> list[int]:
-        """The ordinals of the pieces to score, ascending. `rank` needs their facts."""
+        """The ordinals of the chunks to score, ascending. `rank` needs their facts."""
         n = self._n
         if n <= CANDIDATES:
             return list(range(n))
@@ -164,15 +164,15 @@ class BranchRanker:
     def rank(
         self, facts: Iterable[PieceFacts], weights: Mapping[str, float], similarities: Mapping[int, float] | None = None
     ) -> RankResult:
-        """Scores pieces.
+        """Scores chunks.
 
         Args:
-            facts: The pieces to score.
+            facts: The chunks to score.
             weights: The weight of each feature.
             similarities: Ordinal -> cosine similarity to the query; None if embeddings are not used.
 
         Returns:
-            The pieces, best first; of equal scores the newer piece first.
+            The chunks, best first; of equal scores the newer chunk first.
         """
         known = sorted(facts, key=lambda f: f.ordinal)
         matches = replace(self.matches, similarities=similarities) if similarities else self.matches
@@ -211,7 +211,7 @@ def _match_terms(parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int) -> M
 
 
 def _score_terms(idf: Sequence[float], counts: Sequence[Counter[int]]) -> tuple[dict[int, int], dict[int, float]]:
-    """Per ordinal, the bit set of matching terms and a rough score. Rare terms select pieces, common ones refine."""
+    """Per ordinal, the bit set of matching terms and a rough score. Rare terms select chunks, common ones refine."""
     masks: dict[int, int] = defaultdict(int)
     rough_scores: dict[int, float] = defaultdict(float)
     for j in sorted(range(len(counts)), key=lambda j: len(counts[j])):
@@ -230,7 +230,7 @@ def _idf(hit: TermHits | None, n: int) -> float:
 
 
 def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
-    """The bit set of the query's terms that are among the first terms of each piece."""
+    """The bit set of the query's terms that are among the first terms of each chunk."""
     head_masks: dict[int, int] = defaultdict(int)
     for j, hit in enumerate(found):
         if hit and len(hit.pieces) <= OCCURRENCES_READ_MAX:
@@ -242,7 +242,7 @@ def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
 
 
 def _pairs(parsed: ParsedQuery, found: Sequence[TermHits | None], idf: Sequence[float]) -> dict[int, float]:
-    """Per piece, the share of the query's adjacent term pairs that are adjacent in it too, by idf."""
+    """Per chunk, the share of the query's adjacent term pairs that are adjacent in it too, by idf."""
     positions: dict[int, set[int]] = {}
     whole = sum(idf[a] + idf[b] for a, b in parsed.pairs) or 1.0
     scores: dict[int, float] = defaultdict(float)

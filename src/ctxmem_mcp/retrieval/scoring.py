@@ -3,7 +3,7 @@
 `features` defines each feature and is what training and explanations use. This module computes the same sum without
 building the columns. A test keeps the two equal. Time is saved as follows:
 
-    _intrinsic    what depends only on the kind of piece is computed once per combination of role and flags
+    _intrinsic    what depends only on the kind of chunk is computed once per combination of role and flags
     _lexical      what depends only on the set of matching terms is computed once per set
     _neighbours   likewise; a neighbour is the adjacent entry of a list sorted by ordinal
     _groups       what is equal for a whole turn, section or sitting is computed once per group
@@ -22,15 +22,15 @@ from ctxmem_mcp.retrieval import features
 from ctxmem_mcp.retrieval.features import BM25_B, BM25_K, SECTION_K, Matches, PieceFacts
 from ctxmem_mcp.retrieval.query import ParsedQuery
 
-# Intrinsic and intent features that differ between pieces of the same role and flags.
+# Intrinsic and intent features that differ between chunks of the same role and flags.
 _PER_PIECE = frozenset(("size", "recent", "after_question", "period"))
 # The feature "size" by number of tokens.
 _LOGS = [log(tokens + 12) for tokens in range(2_048)]
 _NOTHING = (0.0, 0)
-# Offsets of a piece and of the neighbours that affect its score.
+# Offsets of a chunk and of the neighbours that affect its score.
 _OFFSETS = (-2, -1, 0, 1, 2)
 
-# Per group of pieces: its score as if it were one text, and the bit set of the terms that occur in it.
+# Per group of chunks: its score as if it were one text, and the bit set of the terms that occur in it.
 _GroupScores = Mapping[int, tuple[float, int]]
 
 
@@ -48,8 +48,8 @@ def scores(
         parsed: The query.
         matches: Where its terms occur.
         facts: The candidates, by ascending ordinal.
-        n: Number of pieces on the branch.
-        mean_words: Mean number of index terms per piece.
+        n: Number of chunks on the branch.
+        mean_words: Mean number of index terms per chunk.
         weights: The weight of each feature; missing features weigh nothing.
 
     Returns:
@@ -95,7 +95,7 @@ def _intrinsic(parsed: ParsedQuery, facts: Sequence[PieceFacts], n: int, weights
 
 
 def _intrinsic_of(parsed: ParsedQuery, fact: PieceFacts, weights: Mapping[str, float]) -> float:
-    """The intrinsic and intent features that are equal for all pieces of the same role and flags."""
+    """The intrinsic and intent features that are equal for all chunks of the same role and flags."""
     columns = features.intrinsic_features([fact], 1) | features.intent_features(parsed, [fact])
     return sum(weights.get(name, 0.0) * column[0] for name, column in columns.items() if name not in _PER_PIECE)
 
@@ -103,7 +103,7 @@ def _intrinsic_of(parsed: ParsedQuery, fact: PieceFacts, weights: Mapping[str, f
 def _occurrences(
     matches: Matches, facts: Sequence[PieceFacts], mean_words: float
 ) -> tuple[list[float], _GroupScores, _GroupScores, _GroupScores]:
-    """One pass over the occurrences: BM25 of each piece, and score and terms of each turn, section and sitting."""
+    """One pass over the occurrences: BM25 of each chunk, and score and terms of each turn, section and sitting."""
     place = {f.ordinal: i for i, f in enumerate(facts)}
     slack = [BM25_K * (1 - BM25_B + BM25_B * f.words / (mean_words or 1.0)) for f in facts]
     turn_of, leaf_of, sitting_of = [f.turn for f in facts], [f.leaf for f in facts], [f.sitting for f in facts]
@@ -146,7 +146,7 @@ def _lexical(
 
 
 def _by_mask(matches: Matches, mask: int, weights: Mapping[str, float]) -> float:
-    """The features cover, exact, rare and any of a piece in which the terms of `mask` occur."""
+    """The features cover, exact, rare and any of a chunk in which the terms of `mask` occur."""
     rarest = max(matches.idf, default=1.0) or 1.0
     rare = max((w for j, w in enumerate(matches.idf) if mask >> j & 1), default=0.0)
     exact = matches.mask_weight(mask & matches.exact) / (matches.mask_weight(matches.exact) or 1.0)
@@ -159,18 +159,18 @@ def _by_mask(matches: Matches, mask: int, weights: Mapping[str, float]) -> float
 
 
 def _neighbours(matches: Matches, facts: Sequence[PieceFacts], weights: Mapping[str, float]) -> list[float]:
-    """The features before2, before1, after1, after2, window, context; pieces of another sitting do not count.
+    """The features before2, before1, after1, after2, window, context; chunks of another sitting do not count.
 
-    In the names below, _1 and _2 are the pieces one and two before, 1 and 2 the pieces one and two after: s their
+    In the names below, _1 and _2 are the chunks one and two before, 1 and 2 the chunks one and two after: s their
     sitting, r their rough score, m the terms in them, h the terms at their beginning. window combines the terms of a
-    piece and of its two neighbours, context those of the piece and of the beginnings of the two before it.
+    chunk and of its two neighbours, context those of the chunk and of the beginnings of the two before it.
     """
     top = max(matches.rough_scores.values(), default=0.0) or 1.0
     before2, before1 = weights.get("before2", 0.0) / top, weights.get("before1", 0.0) / top
     after1, after2 = weights.get("after1", 0.0) / top, weights.get("after2", 0.0) / top
     by_window = _WeightedMasks(matches, weights.get("window", 0.0) / matches.total_weight)
     by_context = _WeightedMasks(matches, weights.get("context", 0.0) / matches.total_weight)
-    # All ordinals of pieces and their neighbours in order, so that a neighbour is the adjacent entry. The sitting of an
+    # All ordinals of chunks and their neighbours in order, so that a neighbour is the adjacent entry. The sitting of an
     # ordinal that is not a candidate is unknown (None) and is taken to be the same.
     sitting = {f.ordinal: f.sitting for f in facts}
     places = sorted({ordinal + d for ordinal in sitting for d in _OFFSETS})
@@ -181,7 +181,7 @@ def _neighbours(matches: Matches, facts: Sequence[PieceFacts], weights: Mapping[
     for s, s_2, s_1, s1, s2, r_2, r_1, r1, r2, m, m_1, m1, h_2, h_1 in zip(
         sittings[2:], sittings, sittings[1:], sittings[3:], sittings[4:],
         rough_scores, rough_scores[1:], rough_scores[3:], rough_scores[4:],  # before2, before1, after1, after2
-        masks[2:], masks[1:], masks[3:],  # the piece's own terms; for window, those of both neighbours
+        masks[2:], masks[1:], masks[3:],  # the chunk's own terms; for window, those of both neighbours
         head_masks, head_masks[1:],  # for context, those at the beginning of the two before
         strict=False,
     ):  # fmt: skip

@@ -1,10 +1,10 @@
-"""The order in which pieces are added to a view: by value per token, with a share reserved for the user's prose. Pure.
+"""The order in which chunks are added to a view: by value per token, with a share reserved for the user's prose. Pure.
 
     order = selection_order(candidates, budget, coding=kinds["coding"], reserve=...)    add them while they fit
 
 A score is a log-probability, so score - log(cost) is the evidence per token; slightly less than the whole logarithm
 performed best. In coding sessions, output and code far outnumber the user's few sentences, and a question worded
-differently from the text matches them only by accident: part of the budget is reserved for them even if other pieces
+differently from the text matches them only by accident: part of the budget is reserved for them even if other chunks
 score higher.
 """
 
@@ -23,7 +23,7 @@ from ctxmem_mcp.text.analyzer import Flag
 COST_WEIGHT = 0.8
 # In a dialogue a turn's header costs about as much as its text, and a longer turn says more.
 COST_WEIGHT_OF_TALK = 0.0
-# Estimated tokens of the header and gap lines of a piece.
+# Estimated tokens of the header and gap lines of a chunk.
 OVERHEAD_TOKENS = 12
 
 
@@ -46,7 +46,7 @@ _PROSE_NAMES = (None, THINKING)
 
 
 class Candidate(NamedTuple):
-    """A scored piece, its cost in tokens, its flags and role. A tuple, because a thousand are created per query."""
+    """A scored chunk, its cost in tokens, its flags and role. A tuple, because a thousand are created per query."""
 
     ordinal: int
     score: float
@@ -83,10 +83,10 @@ def selection_order(
     candidates: Sequence[Candidate], budget: int, *, coding: float,
     cost_weight: float = COST_WEIGHT, reserve: Reserve = RESERVE,
 ) -> list[int]:  # fmt: skip
-    """Orders pieces for a view.
+    """Orders chunks for a view.
 
     Args:
-        candidates: The scored pieces.
+        candidates: The scored chunks.
         budget: Tokens of the view.
         coding: Share of coding in the conversation, 0..1 (`ranker.conversation_kinds`).
         cost_weight: Weight of log(tokens) against the score.

@@ -59,7 +59,7 @@ def serve(
         _serve_http(settings, host, settings.http_port if port is None else port)
     else:
         raise InvalidArgument(
-            "transport", f"must be stdio or http, got {transport!r}", "Leave it out to serve over stdio."
+            "transport", f"must be one of stdio, http; got {transport!r}", "Leave it out to serve over stdio."
         )
 
 

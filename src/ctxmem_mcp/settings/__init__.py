@@ -78,7 +78,7 @@ class Setting:
         except BrokenRule as error:
             raise InvalidArgument(source, error.rule, error.remedy) from error
         except ValueError as error:
-            got = "" if self.kind.secret else f", got {value!r}"
+            got = "" if self.kind.secret else f"; got {value!r}"
             remedy = f"Leave it out for {self.default_text}." if self.default_text else "Leave it out if not needed."
             raise InvalidArgument(source, f"must be {self.kind.accepts}{got}", remedy) from error
 

@@ -28,7 +28,7 @@ class Run:
         first_seq: The seq of the first turn.
         parent_seq: The turn that the first one follows; 0 if the run begins the conversation.
         first_index: The index of the first turn in its chain.
-        first_piece: The id of the first turn's first piece.
+        first_piece: The id of the first turn's first chunk.
     """
 
     first_seq: int
@@ -45,11 +45,11 @@ class State:
         version: Grows by one with each commit.
         head: The seq of the head turn; 0 before the first.
         next_seq: The seq of the next turn.
-        next_piece: The id of the next piece.
+        next_piece: The id of the next chunk.
         runs: All runs, by first_seq.
         turns: Stored turns, on all branches.
         tokens: Tokens of these turns.
-        words: Analysed terms of all pieces, for their mean length.
+        words: Analysed terms of all chunks, for their mean length.
         nodes: Closed nodes.
         salt: Keys the hashes of turns and nodes.
         encoding: The encoding that tokens are counted in.
@@ -81,10 +81,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class StoredPiece:
-    """A piece, its analysed terms in order (for the index; never shown), and its vector.
+    """A chunk, its analysed terms in order (for the index; never shown), and its vector.
 
     Attributes:
-        vector: The piece's embedding, as bytes that a store does not interpret; empty if it has none.
+        vector: The chunk's embedding, as bytes that a store does not interpret; empty if it has none.
     """
 
     piece: Piece
@@ -122,9 +122,9 @@ class TermHits:
     """Where a term occurs.
 
     Attributes:
-        df: Document frequency: how many pieces of the conversation contain the term, on all branches.
-        pieces: The piece id of each occurrence, ascending.
-        positions: Parallel to `pieces`: the position of the occurrence among the piece's terms (0, 1, ...).
+        df: Document frequency: how many chunks of the conversation contain the term, on all branches.
+        pieces: The chunk id of each occurrence, ascending.
+        positions: Parallel to `pieces`: the position of the occurrence among the chunk's terms (0, 1, ...).
         capped: True if the term is too common to read its occurrences; then `pieces` and `positions` are empty.
     """
 
@@ -358,15 +358,15 @@ class Store(Protocol):
         ...
 
     async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        """Returns pieces by id, in one batched read. Unknown ids are left out."""
+        """Returns chunks by id, in one batched read. Unknown ids are left out."""
         ...
 
     async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        """Returns all pieces of these turns, by seq, in order."""
+        """Returns all chunks of these turns, by seq, in order."""
         ...
 
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        """Returns the vectors of these pieces, in one batched read. Pieces without one are left out."""
+        """Returns the vectors of these chunks, in one batched read. Chunks without one are left out."""
         ...
 
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
@@ -381,7 +381,7 @@ class Store(Protocol):
         """Returns where each term occurs. Terms that occur nowhere are left out.
 
         Args:
-            cap: Terms in more pieces than this come with their document frequency only.
+            cap: Terms in more chunks than this come with their document frequency only.
         """
         ...
 

@@ -7,7 +7,7 @@ Terms are lower case, stemmed, without accents and without stop words. Identifie
 kept whole, marked by '=', so that a query can match the exact name. Numbers are kept. Scripts written without spaces
 become pairs of adjacent characters. Text and query are analysed by the same function, so equal words match.
 
-    flags(text, role)      properties of a piece that matter to questions (see Flag)
+    flags(text, role)      properties of a chunk that matter to questions (see Flag)
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ _SYNONYM_OF = {form: word for form, _, word in (pair.partition(":") for pair in 
 
 
 class Flag(IntFlag):
-    """Properties of a piece, detected by cheap heuristics."""
+    """Properties of a chunk, detected by cheap heuristics."""
 
     PROSE = 1  # sentences of a user or an agent: neither output nor code
     QUESTION = 2  # contains a question mark
@@ -220,7 +220,7 @@ def _identifier_terms(part: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- flags
 
-# The beginning of a piece that flags are detected in.
+# The beginning of a chunk that flags are detected in.
 _FLAG_CHARS = 1_200
 # Splitting bytes into words is many times faster than matching a pattern.
 _LETTERS = bytes(c if chr(c) in "abcdefghijklmnopqrstuvwxyz'" else 32 for c in range(256))
@@ -311,7 +311,7 @@ def _symbol_share(text: str) -> float:
 
 
 def flags(text: str, role: str) -> Flag:
-    """Detects the properties of a piece. role: the role of its turn."""
+    """Detects the properties of a chunk. role: the role of its turn."""
     asks = _QUESTION if "?" in text else 0
     text = text[:_FLAG_CHARS]
     prose = is_prose(text, role)
@@ -367,12 +367,12 @@ def _output_flags(text: str, role: str) -> int:
     return found | Flag.EDIT if _EDIT.match(text) else found
 
 
-# Indexed in addition to a piece's own terms, so that the prose of each side can be listed without reading any text.
+# Indexed in addition to a chunk's own terms, so that the prose of each side can be listed without reading any text.
 SAID_BY_USER, SAID_BY_AGENT = "@user", "@agent"
 
 
 def speaker_terms(piece_flags: int, role: str) -> tuple[str, ...]:
-    """Returns the terms that state who said a piece, to be indexed after the piece's own terms."""
+    """Returns the terms that state who said a chunk, to be indexed after the chunk's own terms."""
     if not piece_flags & _PROSE:
         return ()
     return (SAID_BY_USER,) if role == "user" else (SAID_BY_AGENT,) if role == "assistant" else ()

@@ -1,9 +1,9 @@
-"""Splits a turn into pieces (chunks), which are ranked and shown individually.
+"""Splits a turn into chunks (`Piece` in the models), which are ranked and shown individually.
 
     split(content, role) -> [(start, stop), ...]     character offsets; they tile the content exactly, in order
 
-Most turns are one piece. Prose stays whole up to a length that can be read at once. Output and code are split into
-small pieces, because usually one line of a long output matters. A piece ends, in order of preference, at a blank line,
+Most turns are one chunk. Prose stays whole up to a length that can be read at once. Output and code are split into
+small chunks, because usually one line of a long output matters. A chunk ends, in order of preference, at a blank line,
 a line end, a line end escaped as backslash-n (code inside a call's JSON), or a space. Sizes are estimated from the
 length in UTF-8, about four bytes per token in any script, so splitting two megabytes takes only as long as searching
 for line ends.
@@ -17,11 +17,11 @@ from ctxmem_mcp.text.analyzer import is_prose
 OUTPUT_BYTES = 1_500
 # About 1,500 tokens: a longer message is rarely needed whole.
 PROSE_BYTES_WHOLE = 6_000
-# Longer prose is split into pieces of about 700 tokens.
+# Longer prose is split into chunks of about 700 tokens.
 PROSE_BYTES = 2_800
-# The last piece may be this many times longer, so that no piece of a few words remains.
+# The last chunk may be this many times longer, so that no chunk of a few words remains.
 LAST_PIECE_SLACK = 1.3
-# A split before this share of the piece would make it needlessly small.
+# A split before this share of the chunk would make it needlessly small.
 EARLIEST_SPLIT = 0.5
 # The beginning of a text that prose is detected in.
 SAMPLE_CHARS = 2_000
@@ -37,7 +37,7 @@ def split(content: str, role: str) -> list[tuple[int, int]]:
         role: The role of the turn.
 
     Returns:
-        Start and stop of each piece, in characters; empty if the content is empty.
+        Start and stop of each chunk, in characters; empty if the content is empty.
     """
     if not content:
         return []

@@ -1,7 +1,7 @@
 """Embeds texts as short vectors, with the `semantic` extra. Runs no model and downloads nothing.
 
     load_embedder(setting) -> Embedder | None   None if the extra is not installed or is turned off
-    embed(texts) -> [bytes, ...]                a vector each, stored with the piece
+    embed(texts) -> [bytes, ...]                a vector each, stored with the chunk
     cosines(query, vectors) -> [float, ...]     cosine similarity of each vector to the query, -1..1
 
 The word vectors are part of the wordllama wheel; the vector of a text is their sum. Only the two data files of that

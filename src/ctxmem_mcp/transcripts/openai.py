@@ -50,16 +50,18 @@ def parse(text: str, name: str) -> Transcript:
     """Returns the messages of a file: `[...]`, or `{"messages": [...]}` with any other fields of a request's body.
 
     Raises:
-        InvalidArgument: the file is not JSON, or holds no list of messages.
+        InvalidArgument: the file is not JSON, or contains no list of messages.
     """
     log = ParseLog()
     try:
         body = json.loads(text)
     except ValueError as error:
-        raise InvalidArgument(f"file {name}", f"is not valid JSON: {error}", "Is it cut off?") from error
+        raise InvalidArgument(
+            f"file {name}", f"is not valid JSON: {error}", "Check that the file is complete."
+        ) from error
     messages = body.get("messages") if isinstance(body, dict) else body
     if not isinstance(messages, list):
-        raise InvalidArgument(f"file {name}", "holds no list of messages", 'It takes [...] or {"messages": [...]}.')
+        raise InvalidArgument(f"file {name}", "contains no list of messages", 'Pass [...] or {"messages": [...]}.')
     found: list[NumberedTurn] = []
     unread = 0
     for i, message in enumerate(messages):
@@ -92,11 +94,11 @@ def turns_from_message(message: object, path: str) -> Iterator[NewTurn]:
         InvalidArgument: the message breaks the format; the error names the field.
     """
     if not isinstance(message, dict):
-        raise InvalidArgument(path, "takes an object with role and content", f"It is {type(message).__name__}.")
+        raise InvalidArgument(path, f"must be an object with role and content; got {type(message).__name__}")
     given_role = message.get("role")
     role = _ROLES.get(given_role) if isinstance(given_role, str) else None
     if role is None:
-        raise InvalidArgument(f"{path}.role", f"is {given_role!r}; takes one of {', '.join(_ROLES)}")
+        raise InvalidArgument(f"{path}.role", f"must be one of {', '.join(_ROLES)}; got {given_role!r}")
     name, said_at = _text_field(message, "name", path), _text_field(message, "said_at", path)
     call_id = _text_field(message, "tool_call_id", path) or _text_field(message, "call_id", path)
     calls = [*_calls(message, said_at, path)]
@@ -118,14 +120,16 @@ def _contents(message: dict[str, Any], role: Role, has_calls: bool, path: str) -
         return [] if has_calls else [""]
     if content is None and has_calls:
         return []
-    raise InvalidArgument(f"{path}.content", "takes text or a list of parts", "Send an empty text for none.")
+    raise InvalidArgument(
+        f"{path}.content", "must be text or a list of parts", "Send an empty string if there is none."
+    )
 
 
 def _part_text(part: object, path: str) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, dict):
-        raise InvalidArgument(path, "takes an object with a type", f"It is {type(part).__name__}.")
+        raise InvalidArgument(path, f"must be an object with a type; got {type(part).__name__}")
     if part.get("type") in _TEXT_PART_TYPES:
         text = part.get("text", part.get("refusal"))
         if isinstance(text, str):
@@ -136,13 +140,13 @@ def _part_text(part: object, path: str) -> str:
 def _calls(message: dict[str, Any], said_at: str | None, path: str) -> Iterator[NewTurn]:
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise InvalidArgument(f"{path}.tool_calls", "takes a list of calls")
+        raise InvalidArgument(f"{path}.tool_calls", "must be a list of calls")
     if isinstance(message.get("function_call"), dict):
         calls = [*calls, {"function": message["function_call"]}]
     for i, call in enumerate(calls):
         function = call.get("function", call.get("custom")) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise InvalidArgument(f"{path}.tool_calls[{i}]", "takes an object with a function and its name")
+            raise InvalidArgument(f"{path}.tool_calls[{i}]", "must be an object with a function and its name")
         arguments = text_or_json(function.get("arguments", function.get("input", "")))
         call_id = call.get("id")
         yield NewTurn("assistant", arguments, function["name"], said_at, call_id if isinstance(call_id, str) else None)
@@ -152,4 +156,4 @@ def _text_field(message: dict[str, Any], field: str, path: str) -> str | None:
     value = message.get(field)
     if value is None or isinstance(value, str):
         return value or None
-    raise InvalidArgument(f"{path}.{field}", f"takes text; it is {type(value).__name__}")
+    raise InvalidArgument(f"{path}.{field}", f"must be text; got {type(value).__name__}")

@@ -83,7 +83,7 @@ class Anthropic:
 def _message(message: Any, i: int, tokens: TokenCounter) -> Message:
     role = message.get("role") if isinstance(message, dict) else None
     if role not in ("user", "assistant", "system"):
-        raise InvalidArgument(f"messages[{i}].role", f"is {role!r}; must be user or assistant")
+        raise InvalidArgument(f"messages[{i}].role", f"must be one of user, assistant; got {role!r}")
     content = without_cache_marks(message.get("content"))
     turns = sanitise(turn for turn in turns_from_blocks(role, content) if turn.content or turn.call_id)
     results = frozenset(turn.call_id for turn in turns if turn.role == "tool" and turn.call_id)

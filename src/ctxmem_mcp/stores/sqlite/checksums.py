@@ -22,7 +22,7 @@ TURN_COLUMNS = (
     "seq, at_index, digest, role, tokens, first_piece, pieces, name, said_at, call_id, flags, language, stored_at, "
     "codec, body_checksum"
 )
-# With these three fields of its turn, which are read together with the piece.
+# With these three fields of its turn, which are read together with the chunk.
 PIECE_COLUMNS = (
     "p.id, p.seq, p.at_index, p.start, p.stop, p.tokens, p.words, p.flags, p.leaf, p.session, t.role, t.name, t.said_at"
 )
@@ -54,7 +54,7 @@ def blob_checksum(key: int | str, blob: bytes) -> int:
 def piece_checksum(row: Sequence[Any]) -> int:
     """The checksum of PIECE_COLUMNS; NO_CHECKSUM if a field that holds a number holds something else.
 
-    Takes a third of row_checksum's time, because a view reads hundreds of pieces.
+    Takes a third of row_checksum's time, because a view reads hundreds of chunks.
     """
     try:
         return crc32(_pack_piece(*row[:11]), crc32(f"{row[11]}\0{row[12]}".encode()))

@@ -20,7 +20,7 @@ from ctxmem_mcp.stores.sqlite.checksums import (
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import transaction
 
-# Pieces are indexed this many at a time: each insertion into the index writes several pages, and few more per piece.
+# Chunks are indexed this many at a time: each insertion into the index writes several pages, and few more per chunk.
 WAITING_MAX = 32
 # ASCII characters that FTS5's tokenizer keeps in a token unchanged; it also keeps everything that is not ASCII.
 _KEPT_BY_TOKENIZER = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"

@@ -268,7 +268,7 @@ def extra(db: sqlite3.Connection, key: str) -> bytes | None:
 
 
 def term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[str, TermHits]:
-    with snapshot(db):  # another process may move the waiting pieces into the index between the reads
+    with snapshot(db):  # another process may move the waiting chunks into the index between the reads
         return _term_hits(db, terms, cap)
 
 
@@ -293,7 +293,7 @@ def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[s
 
 
 def _waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
-    """The terms of the pieces that are not in the index yet."""
+    """The terms of the chunks that are not in the index yet."""
     found: list[tuple[int, list[str]]] = []
     for key, checksum, words in db.execute("SELECT id, checksum, words FROM waiting ORDER BY id"):
         if not isinstance(words, str) or not is_sound_blob(key, checksum, words.encode()):

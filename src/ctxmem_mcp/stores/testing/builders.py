@@ -42,9 +42,9 @@ def extend(
     Args:
         state: The state to compute it from.
         contents: The content of each turn.
-        terms: The terms of each turn's pieces; turns beyond the end have none.
+        terms: The terms of each turn's chunks; turns beyond the end have none.
         parent: The seq that the first turn follows, 0 for none; by default the last stored turn.
-        pieces: How many pieces to cut each turn into.
+        pieces: How many chunks to cut each turn into.
         now: The time of the commit.
     """
     last = state.next_seq - 1

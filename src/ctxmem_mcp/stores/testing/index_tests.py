@@ -1,4 +1,4 @@
-"""Pieces, their vectors, and the index of their terms."""
+"""Chunks, their vectors, and the index of their terms."""
 
 from __future__ import annotations
 
