@@ -1,4 +1,4 @@
-"""Packaging and pages: they agree with the code and with each other, and a start loads no more than it needs."""
+"""The package and the documents agree with the code and with each other, and a start loads no more than it needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ INITIALIZE = {
 HEAVY = {"rich", "typer", "splintr", "tiktoken", "zstandard", "aiosqlite", "sqlite3", "Stemmer", "numpy"}
 
 
-def started(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]:
+def run_server(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]:
     """The response of a server process to `initialize`, and its stderr until its stdin ended."""
     environment = {**os.environ, "CTXMEM_DATA_DIR": str(folder), CONFIG_ENV: str(NO_SETTINGS)}
     process = subprocess.Popen(
@@ -73,7 +73,7 @@ def test_server_json_conforms_to_the_registrys_schema() -> None:
 
 
 def test_versions_agree_and_a_start_loads_nothing_heavy(tmp_path: Path) -> None:
-    result, stderr = started(["-X", "importtime"], tmp_path)
+    result, stderr = run_server(["-X", "importtime"], tmp_path)
     assert {
         "initialize": result["serverInfo"]["version"],
         "__version__": ctxmem_mcp.__version__,
@@ -132,7 +132,7 @@ def test_readme_contains_its_two_commands_and_ci_runs_them() -> None:
     assert any(line.startswith("ctxmem-mcp demo") for line in ran)
 
 
-def test_the_readme_lists_every_tool_and_the_pages_every_command_and_setting() -> None:
+def test_the_readme_lists_every_tool_and_the_docs_every_command_and_setting() -> None:
     from ctxmem_mcp.cli.commands import app
 
     commands, settings = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("commands.md", "settings.md"))
@@ -143,7 +143,7 @@ def test_the_readme_lists_every_tool_and_the_pages_every_command_and_setting() -
 
 
 @pytest.mark.anyio
-async def test_readmes_python_runs(
+async def test_the_python_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(environment_name("data_dir"), str(tmp_path))

@@ -1,4 +1,4 @@
-"""What is known of each agent: one table, read by capture, the hooks, the installer and the parsers.
+"""Facts about each agent: one table, read by capture, the hooks, the installer and the parsers.
 
 It imports nothing, so that a hook process starts as fast without it as with it.
 """
@@ -39,7 +39,7 @@ class SessionFiles:
 
 
 class AgentInfo:
-    """What is known of one agent.
+    """Facts about one agent.
 
     id: its name in commands, in the spool and in transcripts; title: its name as people write it.
     events: those that a hook is registered for.
@@ -152,5 +152,5 @@ AGENTS = {agent.id: agent for agent in (CLAUDE_CODE, CLAUDE_DESKTOP, CURSOR, CLI
 
 
 def info_of(agent_id: str) -> AgentInfo:
-    """What is known of an agent; of one that is not in the table, nothing but its id."""
+    """Returns the facts about an agent; for one that is not in the table, only its id."""
     return AGENTS.get(agent_id) or AgentInfo(agent_id, agent_id)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """Runs work to its end, and only then cancels the caller, if it was cancelled by a scope or by asyncio itself.
 
-    For work that would otherwise leave an open file with its thread behind, or half of what it deletes.
+    For work that would otherwise leave an open file with its thread behind, or delete only half of its files.
 
     Raises:
         asyncio.CancelledError: The caller was cancelled while the work ran; its result is lost.

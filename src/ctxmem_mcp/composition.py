@@ -118,7 +118,7 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
 
 
 def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
-    """Removes what is stored beside these conversations, and stops their transcripts from being captured again."""
+    """Removes the records beside these conversations, and stops their transcripts from being captured again."""
     from ctxmem_mcp import record_files
     from ctxmem_mcp.capture.purge import purge_captured
 

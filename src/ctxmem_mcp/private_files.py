@@ -58,7 +58,7 @@ def open_new(path: str | os.PathLike[str]) -> int:
 
 
 def create_empty(path: str | os.PathLike[str]) -> None:
-    """Creates an empty file with mode 0600 if nothing is at the path. An error is left to whoever opens the file next.
+    """Creates an empty file with mode 0600 if nothing is at the path. An error is left to the next open of the file.
 
     Never closes a descriptor of the file at the path, because this process would lose its locks on that file.
     """
@@ -120,7 +120,7 @@ def correct_modes(data_dir: str | os.PathLike[str]) -> int:
 
 
 def _own_paths(data_dir: str) -> Iterator[tuple[str, int]]:
-    """The paths of what is ours in a data folder, each with the mode that it should have."""
+    """The paths of our files and folders in a data folder, each with the mode that it should have."""
     names = _names(data_dir)
     if all(name in OWN_FOLDERS or name == PRINCIPALS or name.startswith(OWN_FILES) for name in names):
         yield data_dir, FOLDER_MODE

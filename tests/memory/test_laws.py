@@ -83,8 +83,8 @@ async def test_the_budget_holds(history: list[NewTurn], budget: int, query: str 
 
 @given(turns(), st.integers(300, 6_000), st.sampled_from([None, "what failed in limits.py?", "Lisbon May"]))
 async def test_tiling_and_quoting(history: list[NewTurn], budget: int, query: str | None) -> None:
-    """Laws 4 and 11, checked on the text by its grammar alone: each turn appears once, in order, with its own text;
-    nothing stored passes for a marker."""
+    """A view's tiling and format, checked on the text by its grammar alone: each turn appears once, in order, with its
+    own text; nothing stored passes for a marker."""
     memory = new_memory()
     await memory.sync(history, conversation_id="c")
     view = await memory.view("c", query=query, token_budget=budget)

@@ -1,4 +1,5 @@
-"""Laws 1, 3, 4 and 8 on every real transcript in CTXMEM_EVAL_DIR."""
+"""On every real transcript in CTXMEM_EVAL_DIR: nothing is lost, views tile the turns and keep their budget, trees are
+balanced."""
 
 from __future__ import annotations
 

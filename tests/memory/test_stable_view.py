@@ -1,4 +1,4 @@
-"""Law 7 and the other properties of views in the stable layout."""
+"""The stable prefix and the other properties of views in the stable layout."""
 
 from __future__ import annotations
 

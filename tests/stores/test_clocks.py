@@ -1,4 +1,4 @@
-"""Law 12: no clock moves an expiry earlier, and no single reading of a clock deletes anything."""
+"""No clock moves an expiry earlier, and no single reading of a clock deletes anything."""
 
 from __future__ import annotations
 

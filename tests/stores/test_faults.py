@@ -1,4 +1,4 @@
-"""Law 2: what was acknowledged is stored and nothing is stored by half, whatever happens to processes and disks."""
+"""Acknowledged turns are stored, and nothing is stored by half, whatever happens to processes and disks."""
 
 from __future__ import annotations
 

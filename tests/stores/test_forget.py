@@ -1,4 +1,4 @@
-"""Law 9: no byte of a conversation is in any file after it was forgotten, or after it expired and was swept."""
+"""No byte of a conversation is in any file after it was forgotten, or after it expired and was swept."""
 
 from __future__ import annotations
 

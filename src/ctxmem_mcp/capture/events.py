@@ -1,7 +1,7 @@
 """Parses the events that agents send to their hooks. Pure: bytes in, an Event out.
 
-Most agents write a complete transcript. It is what is stored; from their events only the messages are taken that it may
-lack at that moment. Cursor's transcript has less than its events, so there the events are what is stored.
+Most agents write a complete transcript. It is stored, and their events only supply the messages that it may
+lack at that moment. Cursor's transcript has less than its events, so the events are stored instead.
 """
 
 from __future__ import annotations

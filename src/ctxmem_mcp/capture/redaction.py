@@ -1,8 +1,8 @@
 """Replaces secrets in text before any of it is written to disk. Off by default, because it is not lossless.
 
 It uses those detectors of detect-secrets that recognise a secret by its form, and some patterns of its own. Detectors
-that guess by entropy or by a name nearby are not used, for code is full of what they take for secrets. A secret is
-replaced by a placeholder that names its type: always the same one for the same secret, so that repeated text is
+that guess by entropy or by a name nearby are not used, because they report much of any code as secrets. A secret is
+replaced by a placeholder that names its type, always the same one for the same secret, so that repeated text is
 recognised as the same turn.
 """
 
@@ -32,15 +32,15 @@ _DETECTORS = {
     "stripe": "StripeDetector", "telegram_token": "TelegramBotTokenDetector", "twilio": "TwilioKeyDetector",
 }  # fmt: skip
 # A key in plain text, quoted, with line numbers or as a line of JSON; but not code that mentions its first and last
-# line. Of a truncated key, the lines that are there; the first line alone is not secret.
+# line. A truncated key matches as far as it goes; its first line alone is not secret.
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:"
     r"(?=(?:(?!-----(?:BEGIN|END))[^{}<>;_])*?[A-Za-z0-9+/]{16})"
     r"(?:(?!-----BEGIN)[^{}<>;_])*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
     r"|(?:[^A-Za-z+/{}<>;_]{1,24}[A-Za-z0-9+/=]{40,})+)"
 )
-# Forms that detect-secrets does not know, or of which it matches more than the secret. A group, if there is one, is the
-# secret. A lookbehind follows the first letters instead of preceding them: that makes the search fast.
+# Forms that detect-secrets does not know, or for which it matches more than the secret. A group, if there is one, is
+# the secret. A lookbehind follows the first letters instead of preceding them, which makes the search fast.
 _PATTERNS = (
     ("Private Key", _PRIVATE_KEY),
     ("Anthropic Key", re.compile(r"sk-ant-(?<![A-Za-z0-9]sk-ant-)[A-Za-z0-9_-]{20,}")),
@@ -58,9 +58,9 @@ _PATTERNS = (
 )
 # Shorter groups are only parts of a secret's form.
 _CHARS_MIN = 8
-# What continues a secret without a break: keys have become longer than their known form.
+# The rest of a secret that is longer than its known form: vendors lengthen their keys.
 _REST = re.compile(r"(?<=[\w.-])[\w-]+", re.ASCII)
-# What a pattern matches around a secret.
+# Characters that a pattern matches around a secret.
 _AROUND = ' \t\r\n"'
 _ESCAPED = re.compile(r"\\+([nrt\"'/])")
 _MEANT = {"n": "\n", "r": "\n", "t": "\t"}
@@ -107,7 +107,7 @@ def _map_strings(value: Any) -> Any:
 
 
 def _replace(text: str, secret: str, placeholder: str) -> str:
-    """The text with every occurrence of the secret replaced; of a password that is a plain word, only those in URLs."""
+    """Replaces every occurrence of the secret, but a password that is a plain word only in URLs."""
     if secret.isalpha():
         return text.replace(f":{secret}@", f":{placeholder}@")
     return text.replace(secret, placeholder)
@@ -127,7 +127,7 @@ def _secrets_in(text: str) -> Iterator[tuple[str, str]]:
         is_one = getattr(detector, "is_formally_valid", lambda _: True)
         for pattern in detector.denylist:
             for match in pattern.finditer(text):
-                # If a pattern also matches what is around a secret, its group is the secret.
+                # If a pattern also matches text around a secret, its group is the secret.
                 groups = [group for group in match.groups() if group and len(group) >= _CHARS_MIN]
                 for secret in filter(is_one, groups or [match[0]]):
                     rest = None if groups else _REST.match(text, match.end())
@@ -145,5 +145,5 @@ def _detectors() -> tuple[Any, ...]:
         )
     except ImportError as error:
         raise InvalidArgument(
-            "redact", "needs detect-secrets, which is not installed", "Install it: pip install 'ctxmem-mcp[redact]'."
+            "redact", "requires detect-secrets, which is not installed", "Install it: pip install 'ctxmem-mcp[redact]'."
         ) from error

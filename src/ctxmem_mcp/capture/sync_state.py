@@ -1,7 +1,7 @@
 """How far each transcript was stored: one small file per transcript, in a folder beside the conversations.
 
 It only saves work: a record is checked before it is used, and without one a transcript is read from its start. A record
-holds lengths, hashes and ids, and nothing that was said. One fact is kept nowhere else: that a transcript's
+holds lengths, hashes and ids, and no text of a conversation. One fact is kept nowhere else: that a transcript's
 conversation was forgotten or has expired, and must not come back on its own.
 """
 
@@ -22,7 +22,7 @@ FOLDER = "followed"
 
 @dataclass(frozen=True, slots=True)
 class SyncRecord:
-    """What is known of one transcript. The fields are the keys of its JSON file.
+    """The record of one transcript. The fields are the keys of its JSON file.
 
     Attributes:
         size: the file's size in bytes when it was read.

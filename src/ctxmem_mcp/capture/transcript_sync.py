@@ -57,7 +57,7 @@ class TranscriptSync:
         self._memory, self._records, self._days = memory, SyncRecords(data_dir), retention_days
 
     async def sync_file(self, file: Path, *, even_if_recent: bool = False) -> SyncResult | None:
-        """Stores what is new in a transcript and in those of its sub-agents.
+        """Stores the new turns of a transcript and of those of its sub-agents.
 
         Args:
             file: the session's transcript.

@@ -71,7 +71,7 @@ async def _sync_each(
 
 
 async def watch(transcript_sync: TranscriptSync, find: FindFiles, poll_seconds: float) -> AsyncIterator[SyncedFile]:
-    """Syncs what is there, then what is added, until it is cancelled. Yields only files that gave new turns.
+    """Syncs the existing files, then each addition, until it is cancelled. Yields only files that gave new turns.
 
     Args:
         transcript_sync: what stores the files.

@@ -1,6 +1,6 @@
-"""The command line, for people and scripts that use the memory beside agents.
+"""The command line, for people and scripts.
 
-Exit codes: 0 done, 1 refused or not found, 2 wrong usage.
+Exit codes: 0 success, 1 refused, not found, or a problem found, 2 wrong usage.
 """
 
 from __future__ import annotations

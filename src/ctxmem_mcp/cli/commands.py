@@ -118,7 +118,7 @@ def watch(
         ),
     ] = None,
     every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Seconds between two looks at the files.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Seconds between two checks of the files.")
     ] = import_export.POLL_SECONDS,
     as_json: Json = False,
 ) -> None:
@@ -133,7 +133,10 @@ def watch(
 def export_(
     conversation: Conversation,
     path: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Default: the id with .ctxmem.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="File to write; default: ID.ctxmem in the current folder.", show_default=False
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Json = False,
@@ -238,7 +241,8 @@ def context(
 ) -> None:
     """Print the view that an agent gets for a query.
 
-    An outline of the whole conversation, with the sections that matter to the query expanded to verbatim turns.
+    The view is an outline of the whole conversation, in which the sections that matter to the query are expanded to
+    verbatim turns.
     """
     if layout not in ("tree", "stable"):
         raise InvalidArgument("--layout", f"must be one of tree, stable; got {layout!r}")
@@ -273,7 +277,7 @@ def search(
     conversation: Annotated[
         str | None, typer.Option("--conversation", "-c", metavar="ID", help="Search only this conversation.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=100, help="Most turns to print.")] = 10,
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=100, help="Maximum number of turns to print.")] = 10,
     role: Annotated[str | None, typer.Option(metavar="ROLE", help="user, assistant, system or tool.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Earliest time of a turn, in ISO 8601.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Latest time of a turn, in ISO 8601.")] = None,
@@ -304,7 +308,7 @@ def hand_off(
 ) -> None:
     """Print a brief for the next agent run.
 
-    Goal, the user's constraints, decisions, changes, errors and how they ended, what is open.
+    It lists the goal, the user's constraints, decisions, changes, errors and how they ended, and open work.
     """
 
     async def work(memory: Memory) -> View:
@@ -324,7 +328,7 @@ def verify(
 ) -> None:
     """Recompute every hash of stored turns and nodes.
 
-    Exits with code 1 if one is wrong.
+    Exits with code 1 if any is wrong.
     """
 
     async def work(memory: Memory) -> dict[str, list[str]]:
@@ -385,7 +389,7 @@ def retention(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print, or set, how long a conversation is kept."""
+    """Print or set how long a conversation is kept."""
 
     async def work(memory: Memory) -> Any:
         found = await resolve_conversation(memory, conversation)
@@ -410,7 +414,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete every byte of a conversation, for good."""
+    """Delete a conversation for good, with its index and summaries."""
 
     async def find(memory: Memory) -> str:
         return await resolve_conversation(memory, conversation)
@@ -419,7 +423,9 @@ def forget(
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidArgument(
-                "--yes", "is required if stdin is not a terminal", f"With it, {found} is forgotten without a question."
+                "--yes",
+                "is required if stdin is not a terminal",
+                f"It forgets {found} without asking for confirmation.",
             )
         typer.confirm(f"Forget {found}? This can't be undone.", abort=True)
 

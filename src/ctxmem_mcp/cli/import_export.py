@@ -171,7 +171,7 @@ def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool
 
 
 def watch(options: GlobalOptions, paths: list[Path], poll_seconds: float, as_json: bool) -> None:
-    """Imports what is added to transcripts until it is interrupted; without paths, of all agents."""
+    """Imports additions to transcripts until it is interrupted; without paths, to those of all agents."""
     for path in paths:
         if not path.exists():
             raise InvalidArgument(f"PATH {path}", "does not exist", "Name a transcript or a folder.")

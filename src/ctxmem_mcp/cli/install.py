@@ -41,7 +41,7 @@ def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
         every: All = False,
         dry_run: DryRun = False,
         data_dir: Annotated[
-            str | None, typer.Option(metavar="DIR", help="Folder of the conversation files of these agents.")
+            str | None, typer.Option(metavar="DIR", help="Folder that stores the conversations of these agents.")
         ] = None,
         no_hooks: Annotated[
             bool, typer.Option("--no-hooks", help="Register only the server; nothing is captured.")
@@ -50,7 +50,7 @@ def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
     ) -> None:
         """Register the server and the hooks with agents.
 
-        Prints each change, and keeps a copy of each file it changes.
+        Prints each change, and keeps a backup of each file that it changes.
         """
         given = options.data_dir if data_dir is None else data_dir
         folder = None if given is None else str(SETTINGS["data_dir"].parse(given, "--data-dir"))
@@ -68,7 +68,7 @@ def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
     def uninstall(agents: Names = None, every: All = False, dry_run: DryRun = False, project: Project = False) -> None:
         """Remove what `install` added.
 
-        A file that nobody else has changed since becomes what it was before.
+        A file that has not been changed since `install` is restored exactly.
         """
         chosen = _chosen_agents(agents, every, project)
         _for_each(chosen, lambda agent: _edits(agent, project), apply.plan_uninstall, dry_run, installing=False)
@@ -77,7 +77,8 @@ def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
     def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
         """Check the agents' configs, the server and the data.
 
-        Prints what is registered where and whether it starts. Exits with code 1 if there is a problem.
+        Prints which servers and hooks are registered in which file, and whether the servers start. Exits with code 1 if
+        there is a problem.
         """
         raise typer.Exit(run_doctor(host(), options, as_json))
 
@@ -121,7 +122,7 @@ def _for_each(
     """Plans and applies the changes of each agent; if one fails, the others are done all the same."""
     refused = False
     if not agents:
-        typer.echo(f"No agent was found; known are {', '.join(AGENTS)}. Name one to configure it anyway.")
+        typer.echo(f"No agent was found on this machine. To configure one anyway, name it: {', '.join(AGENTS)}.")
     for agent in agents:
         try:
             edits = edits_of(agent)

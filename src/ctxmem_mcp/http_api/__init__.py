@@ -1,1 +1,1 @@
-"""The HTTP service: one Starlette app with MCP, the seed systems' APIs, the gateway and operations routes."""
+"""The HTTP service: one Starlette app with MCP, the APIs of NanoGPT and Tensorheart, the gateway and operations."""

@@ -1,7 +1,7 @@
 """The ASGI application: all routes, behind the middleware.
 
 /mcp                                       the MCP server
-/v1/memory  /v1/chat/sessions  /v1/spaces  the seed systems' APIs
+/v1/memory  /v1/chat/sessions  /v1/spaces  the APIs of NanoGPT and Tensorheart
 /v1/chat/completions  /v1/messages ...     the gateway
 /health  /ready  /metrics  /openapi.json   for operators
 """

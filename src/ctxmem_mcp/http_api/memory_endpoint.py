@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 PATH = "/v1/memory"
 LIMIT_DEFAULT, LIMIT_MIN = 128_000, 10_000
-# The view takes a tenth of the model's context window within these bounds, as the seed's documentation promises.
+# The view takes a tenth of the model's context window within these bounds, as NanoGPT's documentation promises.
 WINDOW_SHARE, VIEW_MIN, VIEW_MAX = 10, 8_000, 20_000
-# The error message that the documentation promises.
+# The error message that NanoGPT's documentation promises.
 NO_MESSAGES = "messages must be a non-empty array"
 
 

@@ -323,7 +323,7 @@ DOCUMENT: dict[str, Any] = {
     "info": {
         "title": "ctxmem-mcp",
         "version": __version__,
-        "description": "Lossless hierarchical memory of conversations: the seed systems' APIs and a gateway.",
+        "description": "Lossless hierarchical memory of conversations: the APIs of NanoGPT and Tensorheart, a gateway.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     },
     "security": [{"bearer": []}, {"key": []}, {"own": []}, {}],

@@ -1,6 +1,6 @@
 """Registers the server and its hooks with the agents on this machine, and removes them again.
 
-It edits the agents' own config files as text: whatever is not ours stays the same, byte for byte.
+It edits the agents' own config files as text: all other content stays the same, byte for byte.
 
     registry.py       the agents
     agent.py          an agent: which files of it are edited, and how; a module for each agent has its `Agent`
@@ -14,6 +14,6 @@ It edits the agents' own config files as text: whatever is not ours stays the sa
     restore.py        the text from before our entries                            (pure)
     config_files.py   reading, backing up and replacing files                     (I/O)
     apply.py          planning, showing and making changes                        (I/O)
-    inspect.py        what is registered where, and what is wrong with it         (I/O)
+    inspect.py        finds the registered entries and their problems             (I/O)
     probe.py          whether a registered command starts                         (I/O)
 """

@@ -148,7 +148,7 @@ class JsonHooks:
 
 
 def _events(text: str | None) -> dict[str, list[Any]]:
-    """A file's events, each with what is registered for it. Raises CannotEdit."""
+    """The events in a file, each with the hooks registered for it. Raises CannotEdit."""
     events = json_object(text).get(_HOOKS, {})
     if not isinstance(events, dict):
         raise CannotEdit("has 'hooks', which is not an object")

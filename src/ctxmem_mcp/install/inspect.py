@@ -1,4 +1,4 @@
-"""Finds what is registered where, and what is wrong with it."""
+"""Finds the registered entries of each config file, and their problems."""
 
 from __future__ import annotations
 

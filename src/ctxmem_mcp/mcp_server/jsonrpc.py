@@ -1,4 +1,4 @@
-"""Reads JSON-RPC 2.0 messages, and writes the error response to whatever is none. Pure: bytes in, a message out.
+"""Reads JSON-RPC 2.0 messages, and writes the error response to anything else. Pure: bytes in, a message out.
 
 The SDK drops a message that it can't parse, and takes one whose id is null, fractional or a boolean for a notification.
 In both cases the sender would wait forever. Here every message that is owed a response gets a message or a rejection.

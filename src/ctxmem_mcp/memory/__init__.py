@@ -176,7 +176,7 @@ class Memory:
     ) -> Synced:
         """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
 
-        Turns that depart from what is stored fork.
+        Turns that differ from the stored ones fork.
 
         Args:
             turns: The transcript so far, or the turns that follow `after`.

@@ -19,7 +19,7 @@ CONFIRM_SECONDS = 60.0
 def extended(state: State, now: float, retention_days: int | None = None) -> State:
     """Returns the state after something was stored.
 
-    A clock that is behind what is stored counts as what is stored, so that no clock brings an expiry forward.
+    If the clock is behind a stored time, the stored time counts, so that no clock brings an expiry forward.
 
     Args:
         state: The state before.
@@ -45,9 +45,9 @@ class ExpiryWatch:
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Creates a watch. monotonic: returns seconds that only ever increase, whatever is done to the clock."""
+        """Creates a watch. monotonic: returns seconds that only increase, even if the clock is set back."""
         self._monotonic = monotonic
-        # Of each expired thing: its time of expiry, and the monotonic time of the first reading that said so.
+        # For each expired thing: its time of expiry, and the monotonic time of the first reading that found it expired.
         self._first: dict[str, tuple[float, float]] = {}
         self._is_waiting = False
 

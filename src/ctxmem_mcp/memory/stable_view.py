@@ -1,4 +1,4 @@
-"""Builds views in the stable layout: reads what the prefix shows, then spends the suffix of the budget on the query."""
+"""Builds views in the stable layout: reads what the prefix shows, then spends the rest of the budget on the query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ctxmem_mcp.views.stable_prefix import (
     turn_allowance,
 )
 
-# If the prefix has no room for the newest turns, they get this share of what is left.
+# If the prefix has no room for the newest turns, they get this share of the rest.
 RECENT_SHARE = 0.5
 # The header may take a few tokens more than were reserved for it.
 HEADER_SLACK = 16

@@ -76,8 +76,8 @@ class Selection:
     Attributes:
         groups: excerpts, best first.
         leaf_of: by index of a turn, the first index of its leaf.
-        outline_share: the most that the outline may take of the budget.
-        kinds: of highlights in the outline; whatever fits if empty.
+        outline_share: the largest share of the budget that the outline may take.
+        kinds: of highlights in the outline; any that fit if empty.
     """
 
     groups: list[ExcerptGroup]

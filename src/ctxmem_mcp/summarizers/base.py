@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ctxmem_mcp.models import Node, Summary, Turn
 
-# The ending of an error that nothing in its section resolves.
+# The ending of an error that is not resolved in its section.
 UNRESOLVED = "Still open where this section ends"
 # Separates a short answer ("yes") from what it decided.
 CHOICE_ARROW = " → "
@@ -22,7 +22,7 @@ FALLBACK_TITLE = "Short exchange"
 
 
 def is_uninformative(title: str) -> bool:
-    """Whether a title carries no information: empty, the fallback, or only a slash command of the host (/mode)."""
+    """Whether a title says nothing: it is empty, the fallback, or only a slash command of the host (/mode)."""
     return title in ("", FALLBACK_TITLE) or (title.startswith("/") and " " not in title)
 
 

@@ -177,7 +177,7 @@ def _tests_passed(success_line: str) -> bool:
 
 
 def _best_finding(section: Section) -> str:
-    """The assistant's best sentence on what it found or did; empty if there is none."""
+    """The assistant's best sentence about its findings or actions; empty if there is none."""
     best, score = "", 2.0
     for message in section.messages:
         if message.role == "assistant" and message.origin == "text":

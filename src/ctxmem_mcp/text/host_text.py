@@ -1,4 +1,4 @@
-"""Tells a user's own words from the text that a host writes into the user's messages. Pure.
+"""Separates a user's own words from the text that a host writes into the user's messages. Pure.
 
 A host is the program around the model: Claude Code, Codex, Cline, Cursor and others. It puts reminders, the project's
 instructions, slash commands' templates, hooks' output and summaries of compacted history in the user's place, often in

@@ -67,7 +67,7 @@ class Format(Protocol):
     """
 
     def looks_like(self, name: str, head: str) -> bool:
-        """Returns whether a file is in this format. It must not raise, whatever the file holds.
+        """Returns whether a file is in this format. It must not raise for any content.
 
         Args:
             name: the file's name, as `registry.name_for_parser` returns it.

@@ -103,7 +103,7 @@ class FitInput:
         summary_of: Returns the summary of a node.
         count: Counts tokens.
         outline_share: The maximum share of the budget for the outline.
-        kinds: The kinds of highlights that the outline should contain; empty for whatever fits.
+        kinds: The kinds of highlights that the outline should contain; empty for any that fit.
         merge_neighbours: Whether adjacent collapsed nodes of any level share a line.
         checks: Check digits by turn index, for turns at which a displayed range ends; only for a branch other than the
             head's, where the range needs them.

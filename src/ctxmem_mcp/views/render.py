@@ -9,7 +9,7 @@
     [… t14-t21-640 812]              on a branch other than the head's, check digits identify the last turn of a range
 
 A header line begins with '[' and one of 't0'..'t9', 'n0'..'n9', '…'. If quoted text contains such a line, the header
-above it states the number of its lines ('· 12 lines'), so headers and text can always be told apart.
+above it states the number of its lines ('· 12 lines'), so a reader can always distinguish headers from text.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Gateway:
         return await self._complete(proxied, response, relayed, counts_only)
 
     async def close(self) -> None:
-        """Finishes what is still being stored, since there is no memory afterwards, and closes the upstream."""
+        """Waits for the storing that is in progress, since there is no memory afterwards, and closes the upstream."""
         if self._memory_tasks:
             await asyncio.wait(self._memory_tasks, timeout=self._deps.settings.gateway_seconds)
         await self.flush_ledger()

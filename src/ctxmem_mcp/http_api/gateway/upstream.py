@@ -25,7 +25,7 @@ _NOT_RETURNED = _HOP_BY_HOP | {"content-encoding", "set-cookie", "server", "date
 _KEY_HEADERS = ("authorization", "x-api-key")
 CONNECT_SECONDS = 10.0
 # Idle connections are closed after IDLE_SECONDS. Many servers close theirs after five seconds, some without notice; a
-# request that is sent at that moment can't be told from one that was processed, and must not be sent twice.
+# request that is sent at that moment can't be distinguished from one that was processed, and must not be sent twice.
 IDLE_SECONDS, IDLE_MAX = 4.0, 32
 
 

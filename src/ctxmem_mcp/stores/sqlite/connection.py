@@ -56,7 +56,7 @@ class Connection(aiosqlite.Connection):
     def join_thread(self) -> None:
         """Waits for the thread to end after opening failed.
 
-        The thread was told to end, and its last message is for an event loop that may be closed by then. It has
+        The thread was asked to end, and its last message is for an event loop that may be closed by then. It has
         nothing left to do, so this takes an instant.
         """
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Model calls as rows of the conversation's file: what is in progress, how it ended, what it cost.
+"""Model calls as rows of the conversation's file: their progress, outcome and cost.
 
 The row of a call that has not ended is the lock: there is at most one, whichever process began it, and no connection
 holds it, so nothing waits for a model. A day's total is in the catalog. It can be computed from the files, except for

@@ -1,4 +1,4 @@
-"""Builds states and commits by hand: what a memory would write, and what it never would."""
+"""Builds states and commits by hand, valid ones and ones that a memory would never write."""
 
 from __future__ import annotations
 
