@@ -74,7 +74,7 @@ def create_empty(path: str | os.PathLike[str]) -> None:
 
 
 def read_file(path: str | os.PathLike[str], size: int = -1) -> bytes:
-    """Returns the bytes of a regular file; size: at most so many of its first bytes.
+    """Returns the bytes of a regular file; size: how many of its first bytes at most.
 
     Raises:
         OSError: It can't be read, or it is no regular file: reading a pipe or a device may never end.

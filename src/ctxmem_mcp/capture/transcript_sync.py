@@ -177,7 +177,7 @@ def _has_own_file(file: Path, thread: Transcript) -> bool:
 def size_and_mtime(file: Path) -> tuple[int, int] | None:
     """Returns a file's size in bytes and when it was changed, in nanoseconds since 1970.
 
-    Returns None if there is no file, or if it is none that ends: a folder, a pipe or a device.
+    Returns None if there is no file, or if it is not a regular file: a folder, a pipe or a device.
     """
     try:
         state = file.stat()

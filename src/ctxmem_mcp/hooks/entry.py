@@ -16,7 +16,7 @@ from ctxmem_mcp.capture import spool
 
 READ_SECONDS = 2.0
 READ_BYTES_MAX = 64 * 1024 * 1024
-# Of a larger event only the start is kept, which names the session and the transcript.
+# A larger event is cut to its start, which names the session and the transcript.
 CUT_BYTES = 64 * 1024
 _CHUNK = 1 << 20
 

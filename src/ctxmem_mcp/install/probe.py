@@ -25,7 +25,7 @@ _INITIALIZE = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What came of starting a server.
+    """The result of starting a server.
 
     Attributes:
         name: the server's name.

@@ -109,7 +109,7 @@ class Memory:
             salt: Keys every hash of new conversations; one per principal, so that none can probe another's turns.
             clock: Returns seconds since 1970.
             monotonic: Returns seconds that only ever increase.
-            expiry_watch: What sweeps of earlier memories over the same store have seen expire.
+            expiry_watch: The expired conversations that sweeps of earlier memories over the same store have found.
             on_forgotten: Called with the ids of conversations that were forgotten or have expired.
             redact: Removes secrets from a text: from turns before they are hashed, and from written summaries.
             spend_limits: Those of the configured summary model, which `model_usage` reports. Memory itself never calls

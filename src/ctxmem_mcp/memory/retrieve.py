@@ -21,15 +21,15 @@ from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, conversation_kinds, load_weights
 from ctxmem_mcp.stores.base import TermHits
 
-# Terms in more chunks than this are too common to tell chunks apart, and too long to read through.
+# Terms in more chunks than this distinguish few chunks, and their occurrences take long to read.
 TERM_CAP = 4_000
-# The vectors of all chunks are compared on a branch of up to this many; on a larger one only those that words matched.
+# A branch of up to this many chunks has all their vectors compared; a larger one only those of the matched chunks.
 VECTORS_READ_MAX = 5_000
-# Of the chunks that no word matched, so many of the nearest in meaning are ranked too.
+# This many of the chunks without matching words are ranked too, the nearest in meaning.
 NEAREST_RANKED_MAX = 100
-# Of the chunks that fit a predicate, so many are ranked.
+# At most this many of the chunks that fit a predicate are ranked.
 MATCHES_RANKED_MAX = 400
-# Speakers' names are taken from this many last turns.
+# Speakers' names are taken from the last turns, this many.
 SPEAKERS_FROM_TURNS = 64
 
 
@@ -105,7 +105,7 @@ async def rank_branch(
         branch: The branch.
         query: What a reader wants to know.
         require_match: The caller wants only chunks with words of the query, even if all of these words are too common
-            to tell chunks apart.
+            to distinguish chunks.
         predicate: The caller wants only such chunks. Then all that have words of the query are read, not just the
             likeliest to answer.
     """

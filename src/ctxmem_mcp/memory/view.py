@@ -48,9 +48,9 @@ from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_reques
 # The last turns are shown with any query, in this share of the budget; in the larger one if there is no query.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
-# Excerpts are chosen by estimate for this many budgets, so that the exact fit has some to spare.
+# Excerpts are selected by estimate for this many budgets, so that the exact fit has spare ones.
 ESTIMATE_SLACK = 1.25
-# Of the ranked chunks, as many are considered as this many budgets could hold.
+# The best ranked chunks are considered, as many as fill this many budgets.
 CANDIDATE_BUDGETS = 3
 # A call of up to this size is shown with its result; a longer one only if it is chosen itself.
 CALL_TOKENS_MAX = 200

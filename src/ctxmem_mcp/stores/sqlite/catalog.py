@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 SUFFIX = ".ctxmem"
 FOLDER = "conversations"
-# Of the names of SQLite's side files; "" is the database itself.
+# Suffixes of SQLite's side files; "" is the database itself.
 SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 _SCHEMA = """

@@ -25,7 +25,7 @@ Durability = Literal["full", "normal"]
 BUSY_SECONDS = 30
 # The write-ahead log is truncated to this after a checkpoint, so that a burst leaves no big file behind.
 WAL_BYTES_MAX = 1 << 20
-# Of an extended error code, the part that says what kind of error it is.
+# The bits of an extended error code that hold the primary code.
 _PRIMARY = 0xFF
 _NOT_DAMAGE = frozenset(
     (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
