@@ -64,7 +64,7 @@ def parse_message(data: bytes) -> JSONRPCMessage | Rejection | None:
     """Parses one message.
 
     Returns:
-        The message; a rejection if it is invalid and its sender may wait for a response; None if there is nothing to do.
+        A message; a rejection if it is not one and its sender may wait for a response; None if there is nothing to do.
     """
     data = strip_bom(data)
     if not data:
