@@ -219,7 +219,7 @@ def test_the_demo_shows_question_view_and_tree(run: Callable[..., Ran]) -> None:
         (["show", "last"], 1, "no conversations yet. `ctxmem-mcp import"),
         (["search", "anything", "--role", "User"], 1, "must be one of user, assistant, system, tool"),
         (["import", "/nowhere/at.all"], 1, "does not exist"),
-        (["context", "last", "--layout", "flat"], 1, "--layout: must be tree or stable"),
+        (["context", "last", "--layout", "flat"], 1, "--layout: must be one of tree, stable"),
         (["retention", "last", "0"], 2, "greater than or equal to 1"),
         (["frobnicate"], 2, "No such command"),
         (["--data-dir", "", "list"], 1, "--data-dir: must be the path of a folder; got ''"),
