@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +150,64 @@ def test_an_io_error_is_not_reported_as_damage() -> None:
     translated = translate_error(error)
     assert isinstance(translated, StoreUnavailable)
     assert "can't be read or written: I/O error" in str(translated)
+
+
+# ------------------------------------------------------------ a disk that fails
+
+_FAILING_READS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fails(int file) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    return length > 7 && !strncmp(path + length - 7, ".ctxmem", 7);
+}
+#define READ(name, parameters, arguments) \
+    ssize_t name parameters { \
+        static ssize_t (*real) parameters; \
+        if (!real) real = (ssize_t (*) parameters) dlsym(RTLD_NEXT, #name); \
+        if (fails(file)) { errno = EIO; return -1; } \
+        return real arguments; \
+    }
+READ(read, (int file, void *to, size_t size), (file, to, size))
+READ(pread, (int file, void *to, size_t size, off_t at), (file, to, size, at))
+READ(pread64, (int file, void *to, size_t size, off64_t at), (file, to, size, at))
+"""
+
+
+@pytest.fixture
+def failing_reads(tmp_path: Path) -> dict[str, str]:
+    """An environment in which reading a conversation's file fails with EIO."""
+    source, library = tmp_path / "reads.c", tmp_path / "reads.so"
+    source.write_text(_FAILING_READS, encoding="utf-8")
+    compiler = shutil.which("cc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
+
+
+def test_a_disk_that_fails_is_reported_as_that_and_not_as_damage(tmp_path: Path, failing_reads: dict[str, str]) -> None:
+    data, transcript = tmp_path / "data", tmp_path / "transcript.jsonl"
+    transcript.write_text('{"role": "user", "content": "The port is 7412."}\n', encoding="utf-8")
+    command = [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(data)]
+    subprocess.run([*command, "import", str(transcript)], check=True, capture_output=True)
+    done = subprocess.run([*command, "list", "--json"], check=True, capture_output=True, text=True)
+    (listed,) = json.loads(done.stdout)
+    before = {path: path.read_bytes() for path in (data / FOLDER).iterdir()}
+    for words in (["list"], ["context", listed["conversation_id"]], ["verify", listed["conversation_id"]]):
+        done = subprocess.run(
+            [*command, *words], capture_output=True, text=True, timeout=60, check=False, env=failing_reads
+        )
+        if words != ["list"]:  # the catalog has it
+            assert done.returncode == 1
+            assert re.search("can't be read.*(I/O error|Input/output error)", done.stderr + done.stdout)
+        assert "damage" not in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
