@@ -197,10 +197,10 @@ async def _from_summaries(
     kinds: HighlightKinds,
     ranked: Sequence[RankedPiece],
 ) -> Selection | None:
-    """Selects what answers a question that names nothing in particular: the turns of the summaries' highlights.
+    """Answers a question that names nothing in particular with the turns of the summaries' highlights.
 
-    For errors also the turns between each and its fix, and what ranking found in those sections; for decisions also the
-    proposals and the user's requests. None if no summary has a highlight of these kinds.
+    Errors come with the turns between each and its fix, and with the ranked chunks of those sections; decisions come
+    with the proposals and the user's requests. Returns None if no summary has a highlight of these kinds.
     """
     kinds_shown = kinds if kinds != OVERVIEW_KINDS else REQUESTS
     sections = await load_sections(branch, snapshot, summarizer)
