@@ -47,11 +47,20 @@ def reference(encoding: str) -> tiktoken.Encoding:
     source = inspect.getsource(getattr(openai_public, encoding))
     expected = re.search(r'expected_hash="([0-9a-f]{64})"', source)
     assert expected is not None
-    tokenizer = splintr.Tokenizer.from_pretrained(encoding)
-    ranks = {bytes(tokenizer.decode_token_bytes(rank)): rank for rank in range(RANKS[encoding])}
-    file = b"".join(base64.b64encode(token) + f" {rank}\n".encode() for token, rank in ranks.items())
-    assert hashlib.sha256(file).hexdigest() == expected[1]
+    assert hashlib.sha256(ranks_file(encoding)).hexdigest() == expected[1]
+    ranks = _ranks(encoding)
     return tiktoken.Encoding(encoding, pat_str=_pattern(encoding), mergeable_ranks=ranks, special_tokens={})
+
+
+def ranks_file(encoding: str) -> bytes:
+    """The file that tiktoken downloads."""
+    return b"".join(base64.b64encode(token) + f" {rank}\n".encode() for token, rank in _ranks(encoding).items())
+
+
+@cache
+def _ranks(encoding: str) -> dict[bytes, int]:
+    tokenizer = splintr.Tokenizer.from_pretrained(encoding)
+    return {bytes(tokenizer.decode_token_bytes(rank)): rank for rank in range(RANKS[encoding])}
 
 
 def _pattern(encoding: str) -> str:

@@ -17,6 +17,7 @@ from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.inspect import AgentReport, Fault, inspect_agent
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.text import tokenizer
 
 FREE_BYTES_MIN = 200 * 1024 * 1024
 
@@ -38,19 +39,36 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     """Checks everything and prints it. Returns the exit code: 1 if there is a problem."""
     reports = [inspect_agent(agent, host) for agent in AGENTS.values()]
     default, *others = folders = _folders(options, reports)
+    counting = tokenizer.method_of()
+    counting_faults = _counting_faults(counting)
     faults = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
+    faults += len(counting_faults)
     if as_json:
         output.print_json({
             "agents": [_as_dict(report) for report in reports],
-            "data": asdict(default), "other_data": [asdict(folder) for folder in others], "faults": faults,
+            "data": asdict(default), "other_data": [asdict(folder) for folder in others],
+            "tokens": {"counted_by": counting.name, "faults": [asdict(fault) for fault in counting_faults]},
+            "faults": faults,
         })  # fmt: skip
     else:
         for report in reports:
             _print_report(report)
         for folder in folders:
             _print_folder(folder)
+        if counting.reason:
+            _print(f"Tokens: counted by {counting.name}")
+        _print_faults(counting_faults)
         _print(f"{counted(faults, 'problem')} found." if faults else "No problems found.")
     return 1 if faults else 0
+
+
+def _counting_faults(counting: tokenizer.Method) -> list[Fault]:
+    if not counting.reason:
+        return []
+    effect = "tokens are counted exactly, but slower"
+    if counting.name == tokenizer.BYTES:
+        effect = "tokens are counted as bytes, so views hold about a quarter of what fits their budget"
+    return [Fault(f"{counting.reason}: {effect}", "Reinstall splintr-rs: pip install --force-reinstall splintr-rs")]
 
 
 def _as_dict(report: AgentReport) -> dict[str, Any]:

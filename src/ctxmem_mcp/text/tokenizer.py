@@ -3,13 +3,21 @@
 The encodings are part of the splintr wheel, so nothing is downloaded; tiktoken's own loader downloads them at first
 use. They are loaded at the first count, not at import, so they do not slow down the start. Long texts are counted in
 slices that end only where both encodings always begin a new token, so slicing does not change the count.
+
+Without splintr, tiktoken counts, if its cache has the encoding's ranks. Without these the count is the number of bytes:
+a token has at least one, so budgets hold, but texts seem about four times as long as they are.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import logging
+import os
 import re
-from typing import Any
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 
 DEFAULT_ENCODING = "o200k_base"
 ENCODINGS = ("o200k_base", "cl100k_base")
@@ -24,11 +32,116 @@ _BRACKETED = re.compile(r"\n(?= *\[)")
 _SPECIAL = "<|"
 
 
+# The files that tiktoken caches, with the hashes by which it verifies them.
+_RANKS_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+_RANKS_SHA256 = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
+SPLINTR, TIKTOKEN, BYTES = "splintr", "tiktoken", "bytes"
+# Two tokens in both encodings.
+_KNOWN_TEXT = "hello world"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How tokens are counted.
+
+    Attributes:
+        name: `SPLINTR` and `TIKTOKEN` count exactly, `BYTES` is an upper bound.
+        count: returns the number of tokens of a text.
+        reason: why it is not splintr; "" if it is.
+    """
+
+    name: str
+    count: Callable[[str], int]
+    reason: str = ""
+
+
+def method_of(encoding: str = DEFAULT_ENCODING) -> Method:
+    """Returns the best method that works here. The first call loads it, and logs if it is not splintr."""
+    return _load_method(encoding)
+
+
 @functools.cache
-def _encoder(encoding: str) -> Any:
+def _load_method(encoding: str) -> Method:
+    try:
+        return Method(SPLINTR, _or_bytes(_checked(_splintr_counter(encoding))))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of its native code is no Exception
+        reason = f"splintr-rs can't be used ({type(error).__name__}: {error})"
+    try:
+        if _has_ranks(encoding):
+            found = Method(TIKTOKEN, _or_bytes(_checked(_tiktoken_counter(encoding))), reason)
+            _log.warning("Tokens in %s are counted by tiktoken: %s.", encoding, reason)
+            return found
+    except Exception as error:
+        reason += f", nor can tiktoken ({type(error).__name__}: {error})"
+    _log.warning("Tokens in %s are counted as bytes, about four times too many: %s.", encoding, reason)
+    return Method(BYTES, bytes_of, reason)
+
+
+def _checked(count: Callable[[str], int]) -> Callable[[str], int]:
+    if (counted := count(_KNOWN_TEXT)) != 2:
+        raise ValueError(f"it counts {counted} tokens in {_KNOWN_TEXT!r}, which has 2")
+    return count
+
+
+def _splintr_counter(encoding: str) -> Callable[[str], int]:
     import splintr
 
-    return splintr.Tokenizer.from_pretrained(encoding)
+    encoder = splintr.Tokenizer.from_pretrained(encoding)
+
+    def count(text: str) -> int:
+        # The faster method counts '<|endoftext|>' and the like as one token. It returns four bytes per token.
+        return len(encoder.encode_ordinary(text)) if _SPECIAL in text else len(encoder.encode_flat(text)) // 4
+
+    return count
+
+
+def _or_bytes(exact: Callable[[str], int]) -> Callable[[str], int]:
+    """Counts the bytes of a text for which the exact method fails."""
+
+    def count(text: str) -> int:
+        try:
+            return exact(text)
+        except UnicodeError:
+            raise
+        except Exception as error:
+            _log.warning("A text is counted as bytes, because its tokens can't be counted: %s.", type(error).__name__)
+            return bytes_of(text)
+
+    return count
+
+
+def _tiktoken_counter(encoding: str) -> Callable[[str], int]:
+    import tiktoken
+
+    encoder = tiktoken.get_encoding(encoding)
+    return lambda text: len(encoder.encode_ordinary(text))
+
+
+def _has_ranks(encoding: str) -> bool:
+    """Whether tiktoken's cache has the encoding's file. Otherwise tiktoken would download it."""
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
+    if folder is None:
+        folder = os.path.join(tempfile.gettempdir(), "data-gym-cache")
+    if not folder:
+        return False
+    name = hashlib.sha1(_RANKS_URL.format(encoding).encode(), usedforsecurity=False).hexdigest()
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == _RANKS_SHA256[encoding]
+    except OSError:
+        return False
+
+
+def bytes_of(text: str) -> int:
+    """Returns the number of bytes, which no encoding has more tokens than."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
@@ -42,15 +155,17 @@ def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
         text: The text.
         encoding: One of `ENCODINGS`.
     """
-    encoder = _encoder(encoding)
+    count_short = _load_method(encoding).count
     if len(text) <= SLICE_CHARS:
-        return _count_short(encoder, text)
-    return sum(_count_short(encoder, part) for part in _slices(text))
+        return count_short(text)
+    return sum(map(count_short, _slices(text)))
 
 
-def _count_short(encoder: Any, text: str) -> int:
-    # The faster method counts '<|endoftext|>' and the like as one token. It returns four bytes per token.
-    return len(encoder.encode_ordinary(text)) if _SPECIAL in text else len(encoder.encode_flat(text)) // 4
+def is_count_of(tokens: int, text: str, encoding: str = DEFAULT_ENCODING) -> bool:
+    """Whether a stored count is one that this text may have got, by whichever method."""
+    if method_of(encoding).name == BYTES:
+        return tokens <= bytes_of(text)
+    return tokens in (count(text, encoding), bytes_of(text))
 
 
 class CachedCounter:
