@@ -115,7 +115,8 @@ def test_a_compacted_request_has_a_cache_mark_after_the_view(running: RunningGat
     view = body["messages"][0]
     assert body["system"] == SYSTEM
     assert view["role"] == "user"
-    assert view["content"][0]["text"].startswith(RECALL_START)
+    assert view["content"][0]["text"] == "Please look at file number 0."
+    assert view["content"][1]["text"].startswith(RECALL_START)
     assert view["content"][-1]["cache_control"] == {"type": "ephemeral"}
     assert all(message in messages for message in body["messages"][1:])
     assert body["messages"][-1] == messages[-1]

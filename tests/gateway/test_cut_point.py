@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
-from ctxmem_mcp.http_api.gateway.conversation import TokenCounter
-from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts, find_cut, keeps_pairs_together, view_budget
+from ctxmem_mcp.http_api.gateway.conversation import Head, TokenCounter
+from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts, Pin, find_cut, keeps_pairs_together
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 
 BUDGET = 4_000
@@ -83,22 +83,42 @@ def test_the_view_and_the_unchanged_messages_fit_the_budget() -> None:
     for end in range(1, len(blocks) + 1, 2):
         cut = find_cut(blocks[:end], 16_000)
         start = cut.start if cut else 0
-        pinned = sum(blocks[i].tokens for i in cut.pinned_messages) if cut else 0
-        view = view_budget(16_000) if cut else 0
+        pinned = cut.pinned_tokens if cut else 0
+        view = cut.view_tokens if cut else 0
         assert view + pinned + sum(block.tokens for block in blocks[start:end]) <= 16_000
 
 
 def test_the_prompt_being_worked_on_is_pinned() -> None:
     cut = find_cut(_session(300), 16_000)
     assert cut is not None
-    assert cut.pinned == 0
+    assert cut.pins == (Pin(0, 40),)
     assert cut.prompt == 0
     assert not _session(300)[cut.start].is_prompt
 
 
-def test_a_long_prompt_is_not_pinned() -> None:
-    blocks = [MessageFacts(3_000, is_prompt=True), *_session(300)[1:]]
-    assert find_cut(blocks, 16_000) == Cut(find_cut(blocks, 16_000).start, 0, None)  # type: ignore[union-attr]
+def test_of_a_long_prompt_only_a_part_is_pinned() -> None:
+    cut = find_cut([MessageFacts(5_000, is_prompt=True), *_session(300)[1:]], 16_000)
+    assert cut is not None
+    assert cut.pins == (Pin(0, 3_000),)
+
+
+def test_the_task_the_instructions_and_a_pasted_text_are_pinned() -> None:
+    first = MessageFacts(6_000, is_prompt=True, prompt_tokens=900, instructions_tokens=1_500)
+    later = [MessageFacts(size, is_prompt=True) for size in (20, 700, 30, 25)]
+    cut = find_cut([first, *_session(60)[1:], *later, *_session(60)[1:]], 16_000)
+    assert cut is not None
+    at = len(_session(60))
+    assert cut.pins == (Pin(0, 1_500, is_instructions=True), Pin(0, 900), Pin(at + 1, 700), Pin(at + 3, 25))
+
+
+@given(histories(), st.sampled_from((2_000, 4_000, 8_000, 20_000)))
+def test_the_pins_leave_room_for_the_view_and_the_rest(blocks: list[MessageFacts], budget: int) -> None:
+    cut = find_cut(blocks, budget)
+    if cut is not None:
+        assert cut.pinned_tokens <= 0.71 * budget
+        assert cut.view_tokens >= 0.14 * budget
+        assert [pin.message for pin in cut.pins] == sorted(pin.message for pin in cut.pins)
+        assert all(pin.message < cut.start for pin in cut.pins)
 
 
 # ---------------------------------------------------------------- in both APIs' formats
@@ -127,10 +147,13 @@ def test_a_compacted_request_keeps_calls_before_results_and_its_last_messages(me
     cut = find_cut(provider.parse_request({"messages": messages}, TOKENS).facts, BUDGET)
     if cut is None:
         return
-    body = provider.compact_request({"model": "m", "messages": messages}, cut, "view")
+    body = provider.compact_request({"model": "m", "messages": messages}, cut, Head((), (), "view"))
     rest = messages[1 + cut.start :]
     assert body["messages"][0] == messages[0]
-    assert body["messages"][-len(rest) :] == rest
+    if rest[0]["role"] == "user":  # joined with the view
+        assert body["messages"][1]["content"].endswith("\n\n" + rest[0]["content"])
+        rest = rest[1:]
+    assert body["messages"][len(body["messages"]) - len(rest) :] == rest
     called: set[str] = set()
     for message in body["messages"]:
         called |= {call["id"] for call in message.get("tool_calls", ())}

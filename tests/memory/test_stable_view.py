@@ -127,3 +127,14 @@ async def test_a_huge_turn_is_in_the_prefix_as_excerpts() -> None:
     assert "line 0 of a very long output" in prefix
     assert "line 39999 of a very long output" in prefix
     assert "It printed a lot." in prefix
+
+
+async def test_omitted_turns_are_a_line_with_their_id(memory: Memory) -> None:
+    for i in range(40):
+        await memory.append(NewTurn("user" if i % 2 else "assistant", f"word{i}x " * 20), conversation_id="c")
+    for budget in (2_000, 30_000):
+        omitted = frozenset((0, 1, 5, 38))
+        view = await memory.view("c", query="word5x", layout="stable", token_budget=budget, omitted_turns=omitted)
+        assert view.shown_tokens <= budget
+        assert not any(f"word{i}x" in view.text for i in omitted)
+        assert "word39x" in view.text

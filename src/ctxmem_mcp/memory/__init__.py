@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -358,6 +358,7 @@ class Memory:
         layout: str = "tree",
         explain: bool = False,
         reader_can_write: bool = False,
+        omitted_turns: Collection[int] = (),
     ) -> View:
         """Returns the history within a token budget: all of it in outline, what matters to the query in full.
 
@@ -370,6 +371,7 @@ class Memory:
             explain: Say why each excerpt was chosen (tree layout only).
             reader_can_write: The reader can write summaries, so the header may name nodes that need a better one, if
                 this memory requests summaries (tree layout only).
+            omitted_turns: Indexes of turns that the reader has already: they are not quoted (stable layout only).
 
         Raises:
             UnknownConversation: There is no such conversation.
@@ -379,7 +381,8 @@ class Memory:
             BudgetTooSmall: No view fits; its `floor` is the smallest budget that does.
         """
         branch = await self._reader(conversation_id, turn_id, cached=True)
-        request = ViewRequest(query, token_budget, layout, explain, reader_can_write and self._request_summaries)
+        requests = reader_can_write and self._request_summaries
+        request = ViewRequest(query, token_budget, layout, explain, requests, frozenset(omitted_turns))
         return await view.view(branch, self._summarizer, request)
 
     @retry_if_replaced

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import BudgetTooSmall
@@ -34,19 +34,28 @@ async def stable_view(
     header: ViewHeader,
     groups: Sequence[ExcerptGroup],
     count: Callable[[str], int],
+    omitted: Collection[int] = (),
 ) -> View:
-    """Builds the view. groups: excerpts for the query, best first; empty without a query.
+    """Builds the view.
+
+    Args:
+        branch: The branch.
+        snapshot: Its tree.
+        header: The header.
+        groups: Excerpts for the query, best first; empty without a query.
+        count: Counts tokens.
+        omitted: Indexes of turns that are not quoted; each is a line that gives its id.
 
     Raises:
         BudgetTooSmall: No view fits the budget.
     """
     budget = header.token_budget
-    prefix = await _prefix(branch, snapshot, _prefix_budget(header, count), count)
+    prefix = await _prefix(branch, snapshot, _prefix_budget(header, count), count, omitted)
     header = replace(header, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
     room = budget - header.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
         raise BudgetTooSmall(budget, budget - room)
-    suffix = await _Suffix.read(branch, prefix, groups, room)
+    suffix = await _Suffix.read(branch, prefix, groups, room, omitted)
     while True:
         view = with_header(header, prefix.text + suffix.text(), count)
         if view.shown_tokens <= budget:
@@ -67,32 +76,41 @@ def _prefix_budget(header: ViewHeader, count: Callable[[str], int]) -> int:
 
 
 async def _prefix(
-    branch: BranchReader, snapshot: TreeSnapshot, token_budget: int, count: Callable[[str], int]
+    branch: BranchReader,
+    snapshot: TreeSnapshot,
+    token_budget: int,
+    count: Callable[[str], int],
+    omitted: Collection[int],
 ) -> StablePrefix:
     roots = [node for node in snapshot.roots if node.level]
     first = roots[-1].last + 1 if roots else 0
     bare = await branch.metadata(first, snapshot.length - 1)
     allowance = turn_allowance(token_budget)
-    bare = _first_turns(bare, allowance, token_budget)
-    turns = await branch.turns([turn.index for turn in bare])
-    long = [turn.seq for turn in bare if turn.tokens > allowance]
+    bare = _first_turns(bare, allowance, token_budget, omitted)
+    turns = await branch.turns([turn.index for turn in bare if turn.index not in omitted])
+    long = [turn.seq for turn in bare if turn.tokens > allowance and turn.index not in omitted]
     pieces = await branch.store.pieces_of(branch.id, long)
     summaries = await branch.first_summaries(roots)  # a better one added later would change the prefix
 
     def summary_of(node: Node) -> Summary:
         return summaries.get(node.digest, EMPTY_SUMMARY)
 
-    shown = [whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance) for turn in bare]
+    shown = [
+        Quote(turn, (), 0)
+        if turn.index in omitted
+        else whole_or_ends(turns[turn.index], pieces.get(turn.seq), allowance)
+        for turn in bare
+    ]
     ends = await branch.metadata(first - 1, first - 1)
     return build_prefix(roots, shown, summary_of, token_budget, count, ends[0].check if ends else "")
 
 
-def _first_turns(bare: Sequence[Turn], allowance: int, token_budget: int) -> list[Turn]:
+def _first_turns(bare: Sequence[Turn], allowance: int, token_budget: int, omitted: Collection[int]) -> list[Turn]:
     """Returns the first of these turns, one more than the prefix can hold."""
     first: list[Turn] = []
     for turn in bare:
         first.append(turn)
-        token_budget -= min(turn.tokens, allowance)
+        token_budget -= 0 if turn.index in omitted else min(turn.tokens, allowance)
         if token_budget < 0:
             break
     return first
@@ -137,20 +155,30 @@ class _Suffix:
 
     @classmethod
     async def read(
-        cls, branch: BranchReader, prefix: StablePrefix, candidates: Sequence[ExcerptGroup], room: int
+        cls,
+        branch: BranchReader,
+        prefix: StablePrefix,
+        candidates: Sequence[ExcerptGroup],
+        room: int,
+        omitted: Collection[int],
     ) -> _Suffix:
         bare = await branch.metadata(prefix.next_turn, branch.lineage.length - 1)
-        recent = newest_within(bare, round(room * RECENT_SHARE), _cost)
-        left = room - sum(map(_cost, recent))
-        shown = prefix.whole | {turn.index for turn in recent}
+
+        def cost_of(turn: Turn) -> int:
+            return TURN_HEADER_TOKENS if turn.index in omitted else _cost(turn)
+
+        recent = newest_within(bare, round(room * RECENT_SHARE), cost_of)
+        left = room - sum(map(cost_of, recent))
+        shown = prefix.whole | {turn.index for turn in recent} | set(omitted)
         groups: list[ExcerptGroup] = []
         for group in candidates:
             cost = group.tokens + TURN_HEADER_TOKENS
             if cost <= left and not any(quote.index in shown for quote in group.excerpts):
                 left -= cost
                 groups.append(group)
-        turns = await branch.turns([t.index for t in recent] + [q.index for group in groups for q in group.excerpts])
-        quoted = [whole_or_ends(turns[turn.index], None, turn.tokens) for turn in recent]
+        quotable = [turn.index for turn in recent if turn.index not in omitted]
+        turns = await branch.turns(quotable + [q.index for group in groups for q in group.excerpts])
+        quoted = [Quote.all_of(turns[t.index]) if t.index not in omitted else Quote(t, (), 0) for t in recent]
         return cls(quoted, groups, turns, bare, branch.on_head)
 
     def text(self) -> str:

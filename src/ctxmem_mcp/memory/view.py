@@ -94,6 +94,7 @@ class ViewRequest:
         layout: one of LAYOUTS.
         explain: with the reason for each excerpt.
         request_summaries: the header may name nodes that need a better summary.
+        omitted: indexes of turns that are not quoted (stable layout only).
     """
 
     query: str | None
@@ -101,6 +102,7 @@ class ViewRequest:
     layout: str = "tree"
     explain: bool = False
     request_summaries: bool = False
+    omitted: frozenset[int] = frozenset()
 
 
 async def view(branch: BranchReader, summarizer: Summarizer, request: ViewRequest) -> View:
@@ -119,7 +121,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     if layout == "stable":
         ranking = await rank_branch(branch, query) if query and query.strip() else None
         groups = [_group(f) for f in _by_value_per_token(ranking, token_budget)] if ranking else []
-        return await stable_view(branch, snapshot, header, groups, count)
+        return await stable_view(branch, snapshot, header, groups, count, request.omitted)
     budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     if query and (not query.strip() or asks_for_status(query)):
         query = None

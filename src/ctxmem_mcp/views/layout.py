@@ -71,7 +71,7 @@ class Gap(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """Verbatim text of a turn: spans in order, without overlaps. length: characters of the whole turn."""
+    """Verbatim text of a turn: spans in order, without overlaps, or none. length: characters of the whole turn."""
 
     turn: Turn
     spans: tuple[CharSpan, ...]
@@ -85,7 +85,7 @@ class Quote(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether the quote contains all of the turn."""
-        return self.spans[0].start == 0 and self.spans[-1].stop >= self.length and not self.gaps
+        return bool(self.spans) and self.spans[0].start == 0 and self.spans[-1].stop >= self.length and not self.gaps
 
     @property
     def gaps(self) -> int:

@@ -188,7 +188,7 @@ def _with_newline(text: str) -> str:
 
 
 def quote_text(item: Quote, timestamps: TimestampPrinter, *, always_count: bool = False) -> str:
-    """Renders a quote: the header, the spans, and a line for each omission.
+    """Renders a quote: the header, the spans, and a line for each omission. One without spans is a line.
 
     Args:
         item: The quote.
@@ -196,6 +196,8 @@ def quote_text(item: Quote, timestamps: TimestampPrinter, *, always_count: bool 
         always_count: Whether to always state the line count, because the document also contains headings that are not
             part of this grammar.
     """
+    if not item.spans:
+        return f"[… {item.turn.short} {format_tokens(item.turn.tokens)}]\n"
     content, first = item.turn.content, item.spans[0]
     opening = content[first.start : first.stop] if first.start == 0 else ""
     parts = [turn_header(item.turn, timestamps, opening, always_count=always_count)]

@@ -9,21 +9,23 @@ from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.http_api.gateway.conversation import (
+    Head,
     Message,
     ParsedRequest,
     TokenCounter,
-    mark_as_recalled,
+    join_user_messages,
+    parse_message,
     sanitise,
     without_cache_marks,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
+from ctxmem_mcp.http_api.gateway.found_tools import found_tools
 from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, messages_of
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 
 # The API accepts at most this many cache marks per request.
 CACHE_MARKS_MAX = 4
-_REMINDER = "<system-reminder>"
 
 
 class Anthropic:
@@ -35,17 +37,18 @@ class Anthropic:
         messages = [_message(message, i, tokens) for i, message in enumerate(messages_of(body))]
         return ParsedRequest(system, tokens.count_message(system, content), tuple(messages))
 
-    def compact_request(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
-        """The view ends with a cache mark if the request has fewer than the API accepts."""
+    def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
+        """The head ends with a cache mark if the request has fewer than the API accepts."""
         messages = messages_of(body)
-        verbatim = [*(messages[i] for i in cut.pinned_messages), *messages[cut.start :]]
-        block: dict[str, Any] = {"type": "text", "text": mark_as_recalled(view)}
+        verbatim = [*found_tools(messages[: cut.start]), *messages[cut.start :]]
+        blocks: list[dict[str, Any]] = [*head.media, *({"type": "text", "text": text} for text in head.texts)]
         # A mark on the request itself counts as one on its last message.
         following = [*_cache_marks(verbatim), *_cache_marks({"cache_control": body.get("cache_control")})]
         marks = [*_cache_marks([body.get("tools"), body.get("system")]), *following]
         if len(marks) < CACHE_MARKS_MAX:
-            block["cache_control"] = _cache_mark_before(following)
-        return {**body, "messages": [{"role": "user", "content": [block]}, *verbatim]}
+            blocks[-1]["cache_control"] = _cache_mark_before(following)
+        sent = join_user_messages(messages, [{"role": "user", "content": blocks}, *verbatim])
+        return {**body, "messages": sent}
 
     def parse_response(self, response: Any) -> list[NewTurn]:
         if not isinstance(response, dict) or response.get("role") != "assistant":
@@ -87,20 +90,13 @@ def _message(message: Any, i: int, tokens: TokenCounter) -> Message:
     content = without_cache_marks(message.get("content"))
     turns = sanitise(turn for turn in turns_from_blocks(role, content) if turn.content or turn.call_id)
     results = frozenset(turn.call_id for turn in turns if turn.role == "tool" and turn.call_id)
-    return Message(
-        turns,
-        MessageFacts(
-            tokens.count_message(turns, content),
-            frozenset(turn.call_id for turn in turns if turn.role == "assistant" and turn.call_id),
-            results if role == "user" else frozenset(),
-            is_prompt=role == "user" and any(turn.role == "user" and not _is_reminder(turn) for turn in turns),
-            is_result=role == "user" and any(turn.role == "tool" for turn in turns),
-        ),
+    facts = MessageFacts(
+        tokens.count_message(turns, content),
+        frozenset(turn.call_id for turn in turns if turn.role == "assistant" and turn.call_id),
+        results if role == "user" else frozenset(),
+        is_result=role == "user" and any(turn.role == "tool" for turn in turns),
     )
-
-
-def _is_reminder(turn: NewTurn) -> bool:
-    return turn.content.lstrip().startswith(_REMINDER)
+    return parse_message(role, turns, content, facts, tokens)
 
 
 def _cache_marks(value: Any) -> Iterator[Any]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ctxmem_mcp.http_api.gateway.conversation import MESSAGE_TOKENS, ParsedRequest, TokenCounter, mark_as_recalled
-from ctxmem_mcp.http_api.gateway.cut_point import find_cut, view_budget
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
+from ctxmem_mcp.http_api.gateway.cut_point import Cut, find_cut
+from ctxmem_mcp.http_api.gateway.excerpt import excerpt
+from ctxmem_mcp.models import INJECTED, NewTurn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 # Turns stored per step; system prompts and views that are remembered.
 STEP_TURNS, SYSTEM_PROMPTS_MAX, VIEWS_MAX = 200, 2_000, 64
 QUERY_CHARS_MAX = 2_000
+# The work that a long text's excerpts are chosen for: this many messages before the cut and those after it, and this
+# much of each turn.
+WORK_MESSAGES, WORK_CHARS_MAX = 6, 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class ConversationTracker:
         self._budget = budget
         self._system_prompts: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
         self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
-        self._views: OrderedDict[tuple[str, str, int, str], tuple[str, int]] = OrderedDict()
+        self._views: OrderedDict[tuple[str, str, int, str], str] = OrderedDict()
 
     async def compact(
         self, memory: Memory, principal: str, provider: Provider, body: Mapping[str, Any], options: MemoryOptions
@@ -89,14 +93,36 @@ class ConversationTracker:
         turns = len(conversation.turn_ids) - sum(len(message.turns) for message in request.messages[cut.start :])
         if not turns:  # the messages before the cut are empty
             return unchanged
-        query = "" if cut.prompt is None else request.user_text(cut.prompt)[:QUERY_CHARS_MAX]
+        query = request.messages[cut.prompt].prompt[:QUERY_CHARS_MAX] if cut.prompt is not None else ""
         last_turn = conversation.turn_ids[turns - 1]
-        text, shown = await self._view(memory, conversation.conversation_id, last_turn, query, view_budget(budget))
-        verbatim = [*cut.pinned_messages, *range(cut.start, len(request.messages))]
-        sent = request.system_tokens + shown + sum(request.messages[i].facts.tokens for i in verbatim)
+        omitted = _turns_sent_otherwise(request, cut, len(conversation.turn_ids))
+        text = await self._view(memory, conversation.conversation_id, last_turn, query, cut.view_tokens, omitted)
+        compacted = provider.compact_request(body, cut, self._head(request, cut, text, query))
+        sent = provider.parse_request(compacted, self.tokens).tokens
         if sent >= request.tokens:
             return unchanged
-        return Compacted(conversation, provider.compact_request(body, cut, text), request.tokens, sent)
+        return Compacted(conversation, compacted, request.tokens, sent)
+
+    def _head(self, request: ParsedRequest, cut: Cut, view: str, query: str) -> Head:
+        """Returns the pins, in excerpts if they are long, and the view."""
+        recent = request.messages[max(0, cut.start - WORK_MESSAGES) : cut.last + 1]
+        work = "\n".join([query, *(turn.content[:WORK_CHARS_MAX] for message in recent for turn in message.turns)])
+        opening: list[str] = []
+        prompts: list[str] = []
+        media: list[dict[str, Any]] = []
+        has_task = False
+        for pin in cut.pins:
+            message = request.messages[pin.message]
+            if pin.is_instructions:
+                opening.append(excerpt(message.instructions, pin.tokens, work, self.tokens.count))
+                continue
+            left = pin.tokens - MEDIA_TOKENS * len(message.media)
+            if left >= 0:
+                media += message.media
+            text = excerpt(message.prompt, left if left >= 0 else pin.tokens, work, self.tokens.count)
+            (prompts if has_task else opening).append(text)
+            has_task = True
+        return Head(tuple(filter(None, opening)), tuple(media), view, tuple(filter(None, prompts)))
 
     async def store_answer(self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]) -> None:
         """Stores the model's answer to a request."""
@@ -118,20 +144,48 @@ class ConversationTracker:
             return await _sync_in_steps(memory, request.all_turns(system), days)
 
     async def _view(
-        self, memory: Memory, conversation_id: str, turn_id: str, query: str, budget: int
-    ) -> tuple[str, int]:
-        """Returns the view up to a turn, and its tokens as a message. It stays the same until the cut moves."""
+        self,
+        memory: Memory,
+        conversation_id: str,
+        turn_id: str,
+        query: str,
+        budget: int,
+        omitted: frozenset[int],
+    ) -> str:
+        """Returns the view up to a turn. It stays the same until the cut moves."""
         key = (conversation_id, turn_id, budget, query)
         found = self._views.get(key)
         if found is None:
             view = await memory.view(
-                conversation_id, query=query or None, token_budget=budget, turn_id=turn_id, layout="stable"
+                conversation_id,
+                query=query or None,
+                token_budget=budget,
+                turn_id=turn_id,
+                layout="stable",
+                omitted_turns=omitted,
             )
-            found = self._views[key] = (view.text, self.tokens.count(mark_as_recalled(view.text)) + MESSAGE_TOKENS)
+            found = self._views[key] = view.text
         self._views.move_to_end(key)
         while len(self._views) > VIEWS_MAX:
             self._views.popitem(last=False)
         return found
+
+
+def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, turns: int) -> frozenset[int]:
+    """Returns the indexes of the turns that a view leaves out.
+
+    They are the system prompt, which is sent unchanged, the pins, the host's text, and images and files, which are no
+    text.
+    """
+    pinned = {pin.message for pin in cut.pins if not pin.is_instructions}
+    index = turns - sum(len(message.turns) for message in request.messages)
+    omitted = set(range(index))
+    for i, message in enumerate(request.messages[: cut.start]):
+        for turn in message.turns:
+            if turn.name == INJECTED or is_media(turn.content) or (i in pinned and turn.role == "user"):
+                omitted.add(index)
+            index += 1
+    return frozenset(omitted)
 
 
 async def _sync_in_steps(memory: Memory, turns: Sequence[NewTurn], days: int | None) -> StoredConversation:

@@ -6,19 +6,30 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import INJECTED, RECAP, NewTurn
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START
+from ctxmem_mcp.text.host_text import (
+    RECALL_END,
+    RECALL_START,
+    instructions_text,
+    is_host_text,
+    split_host_text,
+    user_text,
+)
 from ctxmem_mcp.transcripts.base import ParseLog, compact_json
 
 # The cost of a message beside its text; the cost of an image or a file, whatever its size in bytes.
 MESSAGE_TOKENS, MEDIA_TOKENS = 4, 1_600
 MEDIA = ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url")
+_MEDIA_JSON = re.compile(rf'"type":"(?:{"|".join(MEDIA)})"')
 _COUNTS_MAX = 50_000
+# Precedes a prompt of the user that follows the view.
+LATER_PROMPT = "[ctxmem-mcp: a later request of the user]"
 # What differs between two requests with the same system prompt: numbers, and names of days and months.
 _VOLATILE = re.compile(
     r"\d+|\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun|january|february|march|april|may|june|july"
@@ -29,10 +40,44 @@ _VOLATILE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: the turns to store, and its facts for the cut."""
+    """A message.
+
+    Attributes:
+        turns: the turns to store.
+        facts: its facts for the cut.
+        prompt: the user's own text in it.
+        instructions: the project's instructions in it.
+        media: its images and files, as the API has them.
+    """
 
     turns: tuple[NewTurn, ...]
     facts: MessageFacts
+    prompt: str = ""
+    instructions: str = ""
+    media: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a compacted request has in place of the messages before its cut.
+
+    Attributes:
+        opening: the project's instructions and the task.
+        media: the images and files of the pinned prompts.
+        view: the view of the history.
+        prompts: the later prompts.
+    """
+
+    opening: tuple[str, ...]
+    media: tuple[dict[str, Any], ...]
+    view: str
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts in the order in which they are sent."""
+        later = [f"{LATER_PROMPT}\n{prompt}" for prompt in self.prompts]
+        return [*self.opening, mark_as_recalled(self.view), *later]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +118,6 @@ class ParsedRequest:
             if message.facts.is_prompt:
                 break
         return digest.digest()
-
-    def user_text(self, index: int) -> str:
-        """Returns the user's text in a message."""
-        return "\n".join(turn.content for turn in self.messages[index].turns if turn.role == "user")
 
     def all_turns(self, system: Sequence[NewTurn]) -> list[NewTurn]:
         """Returns all turns of the conversation, with this system prompt."""
@@ -125,9 +166,61 @@ def _media(content: object) -> Iterable[str]:
             yield from _media(part.get("content"))
 
 
+def is_media(content: str) -> bool:
+    """Returns whether a turn's content is an image or a file, as turns represent them."""
+    return content.startswith('{"') and _MEDIA_JSON.search(content, 0, 4_000) is not None
+
+
+def media_of(content: object) -> tuple[dict[str, Any], ...]:
+    """Returns the images and files in a message's content, without those in tool results."""
+    parts = content if isinstance(content, list) else ()
+    return tuple(part for part in parts if isinstance(part, dict) and part.get("type") in MEDIA)
+
+
+def parse_message(
+    role: str, turns: tuple[NewTurn, ...], content: object, facts: MessageFacts, tokens: TokenCounter
+) -> Message:
+    """Returns a message with what the user and the project say in it.
+
+    Args:
+        role: the message's role.
+        turns: its turns.
+        content: its content without cache marks.
+        facts: its facts, without those of its texts.
+        tokens: counts tokens.
+    """
+    if role != "user":
+        return Message(turns, facts)
+    media = media_of(content)
+    as_json = frozenset(map(compact_json, media))
+    texts = [turn.content for turn in turns if turn.role in ("user", "system") and turn.content not in as_json]
+    prompt = "\n".join(filter(None, map(user_text, texts)))
+    instructions = "\n".join(filter(None, map(instructions_text, texts)))
+    own = replace(
+        facts,
+        is_prompt=bool(prompt or media),
+        prompt_tokens=(tokens.count(prompt) if prompt else 0) + MEDIA_TOKENS * len(media),
+        instructions_tokens=tokens.count(instructions) if instructions else 0,
+    )
+    return Message(turns, own, prompt, instructions, media)
+
+
+def attribute_host_text(turns: Iterable[NewTurn]) -> Iterable[NewTurn]:
+    """Yields the turns, each that is only the host's text as a system turn, as parsers of transcripts do."""
+    for turn in turns:
+        if turn.role == "user" and is_host_text(turn.content):
+            kinds = {span.kind for span in split_host_text(turn.content)}
+            yield replace(turn, role="system", name=RECAP if "recap" in kinds else INJECTED)
+        else:
+            yield turn
+
+
 def sanitise(turns: Iterable[NewTurn]) -> tuple[NewTurn, ...]:
-    """Replaces lone surrogates, which can't be stored, by U+FFFD. The upstream receives them unchanged."""
-    return ParseLog().sanitize((0, turn) for turn in turns)
+    """Returns turns as they are stored. The upstream receives the client's text unchanged.
+
+    Lone surrogates, which can't be stored, become U+FFFD. The host's text in the user's place becomes a system turn.
+    """
+    return ParseLog().sanitize((0, turn) for turn in attribute_host_text(turns))
 
 
 def without_cache_marks(content: Any) -> Any:
@@ -143,3 +236,41 @@ def without_cache_marks(content: Any) -> Any:
 def mark_as_recalled(view: str) -> str:
     """Encloses a view in markers, so that it is not mistaken for the user's words."""
     return f"{RECALL_START}\n{view.rstrip()}\n{RECALL_END}"
+
+
+def join_user_messages(before: Sequence[Any], messages: Sequence[Any]) -> list[Any]:
+    """Returns messages with neighbours of the user joined, unless the client's own list has such neighbours.
+
+    Templates of some models reject two user messages in a row.
+
+    Args:
+        before: the client's messages.
+        messages: the messages to send.
+    """
+    if _has_user_neighbours(before):
+        return list(messages)
+    joined: list[Any] = []
+    for message in messages:
+        if joined and _is_user(joined[-1]) and _is_user(message):
+            joined[-1] = {**message, "content": _joined_content(joined[-1]["content"], message.get("content"))}
+        else:
+            joined.append(message)
+    return joined
+
+
+def _has_user_neighbours(messages: Sequence[Any]) -> bool:
+    return any(_is_user(a) and _is_user(b) for a, b in pairwise(messages))
+
+
+def _is_user(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") == "user"
+
+
+def _joined_content(first: Any, second: Any) -> Any:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [*_as_parts(first), *_as_parts(second)]
+
+
+def _as_parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}] if content else []

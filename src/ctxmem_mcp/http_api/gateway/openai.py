@@ -8,10 +8,12 @@ from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.http_api.gateway.conversation import (
+    Head,
     Message,
     ParsedRequest,
     TokenCounter,
-    mark_as_recalled,
+    join_user_messages,
+    parse_message,
     sanitise,
     without_cache_marks,
 )
@@ -34,13 +36,14 @@ class OpenAI:
         system = tuple(turn for message in parsed[:split] for turn in message.turns)
         return ParsedRequest(system, sum(message.facts.tokens for message in parsed[:split]), tuple(parsed[split:]))
 
-    def compact_request(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
+    def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
         messages = messages_of(body)
         split = _system_length(messages)
-        rest = messages[split:]
-        pinned = (rest[i] for i in cut.pinned_messages)
-        head = [*messages[:split], {"role": "user", "content": mark_as_recalled(view)}, *pinned]
-        return {**body, "messages": [*head, *rest[cut.start :]]}
+        content: Any = "\n\n".join(head.texts)
+        if head.media:
+            content = [*({"type": "text", "text": text} for text in head.texts), *head.media]
+        sent = join_user_messages(messages, [{"role": "user", "content": content}, *messages[split + cut.start :]])
+        return {**body, "messages": [*messages[:split], *sent]}
 
     def parse_response(self, response: Any) -> list[NewTurn]:
         try:
@@ -93,16 +96,14 @@ def _message(message: Any, i: int, tokens: TokenCounter) -> Message:
     turns = sanitise(turns_from_message(plain, f"messages[{i}]"))
     role = message["role"]
     result = message.get("tool_call_id")
-    return Message(
-        turns,
-        MessageFacts(
-            tokens.count_message(turns, plain.get("content")),
-            frozenset(turn.call_id for turn in turns if turn.role == "assistant" and turn.call_id),
-            frozenset((result,) if isinstance(result, str) and role in _RESULT_ROLES else ()),
-            is_prompt=role == "user",
-            is_result=role in _RESULT_ROLES,
-        ),
+    content = plain.get("content")
+    facts = MessageFacts(
+        tokens.count_message(turns, content),
+        frozenset(turn.call_id for turn in turns if turn.role == "assistant" and turn.call_id),
+        frozenset((result,) if isinstance(result, str) and role in _RESULT_ROLES else ()),
+        is_result=role in _RESULT_ROLES,
     )
+    return parse_message(role, turns, content, facts, tokens)
 
 
 def _has_parts(message: Any) -> bool:

@@ -11,7 +11,7 @@ from ctxmem_mcp.http_api.gateway.sse import EventParser
 from ctxmem_mcp.models import NewTurn
 
 if TYPE_CHECKING:
-    from ctxmem_mcp.http_api.gateway.conversation import ParsedRequest, TokenCounter
+    from ctxmem_mcp.http_api.gateway.conversation import Head, ParsedRequest, TokenCounter
     from ctxmem_mcp.http_api.gateway.cut_point import Cut
 
 
@@ -53,8 +53,8 @@ class Provider(Protocol):
         """Returns the conversation of a request. Raises InvalidArgument if its messages are malformed."""
         ...
 
-    def compact_request(self, body: Mapping[str, Any], cut: Cut, view: str) -> dict[str, Any]:
-        """Returns the request with the messages before the cut replaced by a view."""
+    def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
+        """Returns the request with the messages before the cut replaced by a head."""
         ...
 
     def parse_response(self, response: Any) -> list[NewTurn]:
