@@ -129,7 +129,8 @@ async def test_a_huge_turn_is_in_the_prefix_as_excerpts() -> None:
     assert "It printed a lot." in prefix
 
 
-async def test_omitted_turns_are_a_line_with_their_id(memory: Memory) -> None:
+async def test_omitted_turns_are_a_line_with_their_id() -> None:
+    memory = new_memory()
     for i in range(40):
         await memory.append(NewTurn("user" if i % 2 else "assistant", f"word{i}x " * 20), conversation_id="c")
     for budget in (2_000, 30_000):
