@@ -171,7 +171,7 @@ class Catalog:
         try:
             return await self._run(work)
         except StoreReadOnly as error:
-            log.warning("The catalog can't be written, so the conversations are listed without it: %s", error.message)
+            log.info("The catalog can't be written, so the conversations are listed without it: %s", error.message)
             return await (await self._connect_in_memory()).run(work)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:

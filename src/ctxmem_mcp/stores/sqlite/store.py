@@ -298,7 +298,7 @@ class SqliteStore:
         except StoreReadOnly as error:
             if write:
                 raise
-            log.warning("%s is read into memory: %s", path, error.message)
+            log.info("%s is read into memory: %s", path, error.message)
             file = await self._open_image(conversation_id, path)
         self._files[conversation_id] = file
         return file
