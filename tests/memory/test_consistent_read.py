@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from ctxmem_mcp.errors import Conflict, CtxmemError, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -104,11 +105,18 @@ class BeforeRead:
 
 
 async def outcome(memory: Memory, call: str) -> Any:
-    """Returns the method's result, or its error's message."""
+    """Returns the method's result without the times of storing, or its error's message."""
     try:
-        return await CALLS[call](memory)
+        result = await CALLS[call](memory)
     except CtxmemError as error:
         return str(error)
+    if isinstance(result, Turn):
+        return replace_fields(result, stored_at=0.0)
+    return [replace_fields(turn, stored_at=0.0) for turn in result] if _are_turns(result) else result
+
+
+def _are_turns(result: Any) -> bool:
+    return isinstance(result, list) and all(isinstance(one, Turn) for one in result)
 
 
 @pytest.mark.parametrize("new", NEW)

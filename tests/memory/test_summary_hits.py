@@ -73,3 +73,30 @@ async def test_a_decision_is_quoted_with_its_proposal() -> None:
     assert quoted[15] == "yes"
     assert quoted[12] == "Where should the retries live?"
     assert turns_in(parts) == list(range(len(turns)))
+
+
+FAILED_CALL = [
+    NewTurn("assistant", '{"command": "pytest"}', "Bash", None, "failed"),
+    NewTurn(
+        "tool", "Exit code 1\nFAILED tests/test_a.py::test_b - AssertionError: assert 1 == 2", "Bash", None, "failed"
+    ),
+    NewTurn("assistant", "One test fails."),
+]
+
+
+async def test_a_failed_call_leaves_room_for_the_errors_that_people_mention() -> None:
+    """Without highlights of errors, ranking finds the mentions; one highlight must not replace what ranking finds."""
+    mentions = [
+        f"Build {number} of the relay complains again, an error about the lease of slot {number}."
+        for number in range(9)
+    ]
+    turns = [turn for number in range(9) for turn in [*work(number), NewTurn("user", mentions[number])]]
+    shown = []
+    for session in (turns, [*turns, *FAILED_CALL]):
+        memory = Memory(InMemoryStore(), ExtractiveSummarizer())
+        await memory.sync(session, conversation_id="c")
+        view = await memory.view("c", query="What errors did we encounter?", token_budget=3_000)
+        assert view.shown_tokens >= 0.8 * 3_000
+        shown.append(sum(mention in view.text for mention in mentions))
+    assert shown[0] >= 5
+    assert shown[1] >= shown[0] - 1

@@ -78,12 +78,14 @@ class Selection:
         leaf_of: by index of a turn, the first index of its leaf.
         outline_share: the largest share of the budget that the outline may take.
         kinds: of highlights in the outline; any that fit if empty.
+        fillers: excerpts for the room that is left at the end, best first.
     """
 
     groups: list[ExcerptGroup]
     leaf_of: dict[int, int]
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: HighlightKinds = NO_KIND_FILTER
+    fillers: Sequence[ExcerptGroup] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,13 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     kinds = ranking.parsed.summary_kinds if ranking and query else NO_KIND_FILTER
     selection = await _from_summaries(branch, snapshot, summarizer, kinds, ranked) if kinds else None
     if selection:
-        selection = replace(selection, groups=[*selection.groups, *recent])
+        # The highlights lead; what ranking found fills the room that they leave, however few they are.
+        known = _indexes(selection.groups)
+        others = [f for f in ranked if f.piece.index not in known]
+        leaf_of = {f.piece.index: f.piece.leaf for f in others} | selection.leaf_of
+        selection = replace(
+            selection, groups=[*selection.groups, *recent], leaf_of=leaf_of, fillers=list(map(_group, others))
+        )
     else:
         share = _outline_share(ranking) if ranking and query else OUTLINE_SHARE_MAX
         leaf_of = {f.piece.index: f.piece.leaf for f in ranked}
@@ -241,20 +249,23 @@ async def _last_agent_turns_before(branch: BranchReader, indexes: Sequence[int])
 async def _fit(
     branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
 ) -> FitResult | int:
-    groups, leaf_of = selection.groups, selection.leaf_of
+    groups, leaf_of = [*selection.groups, *selection.fillers], selection.leaf_of
     chosen = greedy_fit(groups, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * ESTIMATE_SLACK))
     groups = [groups[i] for i in chosen]
     snapshot = await with_paths_to(branch, snapshot, _indexes(groups))
     groups = _with_calls(groups, snapshot)
     turns = await branch.turns(_indexes(groups))
     groups = _without_repeats(groups, turns)
+    filling = _indexes(selection.fillers) - _indexes(selection.groups)
+    groups.sort(key=lambda group: group.excerpts[-1].index in filling)
+    leading = sum(group.excerpts[-1].index not in filling for group in groups)
     lines = round(
         budget * selection.outline_share / (HIGHLIGHT_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS)
     )
-    snapshot, summaries = await _expand_outline(branch, snapshot, groups, turns, lines)
+    snapshot, summaries = await _expand_outline(branch, snapshot, groups, leading, turns, lines)
     fit_input = FitInput(
         snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
-        selection.kinds, checks=await span_checks(branch, snapshot),
+        selection.kinds, checks=await span_checks(branch, snapshot), leading=leading,
     )  # fmt: skip
     result = fit(fit_input, budget)
     if not isinstance(result, int):
@@ -324,10 +335,17 @@ REPEAT_CHARS_MIN = 200
 
 
 async def _expand_outline(
-    branch: BranchReader, snapshot: TreeSnapshot, groups: Sequence[ExcerptGroup], turns: dict[int, Turn], lines: int
+    branch: BranchReader,
+    snapshot: TreeSnapshot,
+    groups: Sequence[ExcerptGroup],
+    leading: int,
+    turns: dict[int, Turn],
+    lines: int,
 ) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
-    """Expands the outline to about this many lines, and reads the summaries that it may show."""
-    shown, tiled = quotes_by_turn(groups, turns), TileCache()
+    """Expands the outline beside the leading groups to about this many lines; reads the summaries that it may show."""
+    shown, tiled = quotes_by_turn(groups[:leading], turns), TileCache()
     snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
-    items = tile(snapshot, shown, tiled)
-    return snapshot, await branch.summaries(outline_nodes(items))
+    nodes = outline_nodes(tile(snapshot, shown, tiled))
+    if leading < len(groups):
+        nodes += outline_nodes(tile(snapshot, quotes_by_turn(groups, turns)))
+    return snapshot, await branch.summaries(nodes)

@@ -99,6 +99,7 @@ class FitInput:
     Attributes:
         snapshot: The branch's tree.
         groups: The excerpts, best first.
+        leading: How many of them are chosen first; the rest only fills the room left at the end. None for all.
         turns: Each turn in `groups`, with its content, by index.
         summary_of: Returns the summary of a node.
         count: Counts tokens.
@@ -120,6 +121,7 @@ class FitInput:
     kinds: HighlightKinds = NO_KIND_FILTER
     merge_neighbours: bool = False
     checks: Mapping[int, str] = field(default_factory=dict)
+    leading: int | None = None
     render_cache: dict[object, RenderedItem] = field(default_factory=dict)
     tile_cache: TileCache = field(default_factory=dict)
 
@@ -186,7 +188,7 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
         The view, or the smallest budget that fits any view of this branch.
     """
     open_budget = round(budget * (1 - OUTLINE_SHARE_GRANTED))
-    taken = greedy_fit(spec.groups, spec.snapshot.leaf_first, open_budget)
+    taken = greedy_fit(spec.groups[: spec.leading], spec.snapshot.leaf_first, open_budget)
     if not spec.kinds and _PageLayout(spec, taken).outline_tokens() > budget - open_budget:
         # The excerpts are so far apart that the outline down to each would displace others.
         spec = replace(spec, merge_neighbours=True)
