@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -91,3 +92,29 @@ def test_a_broken_line_loses_no_other_line() -> None:
 def test_a_file_in_no_known_format_is_refused_with_a_format_that_always_works() -> None:
     with pytest.raises(InvalidArgument, match="JSON Lines of turns always work"):
         registry.parse("just text", "log.txt")
+
+
+def test_reasoning_is_a_thought_before_the_words() -> None:
+    for field in ("reasoning_content", "reasoning"):
+        messages = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4", field: "Two and two."}]
+        for text, name in ((json.dumps(messages), "a.json"), ("\n".join(map(json.dumps, messages)), "a.jsonl")):
+            assert [(turn.role, turn.name, turn.content) for turn in registry.parse(text, name).turns] == [
+                ("user", None, "2+2?"),
+                ("assistant", "thinking", "Two and two."),
+                ("assistant", None, "4"),
+            ]
+
+
+@pytest.mark.parametrize("field", ["timestamp", "created_at", "created", "ts"])
+@pytest.mark.parametrize("value", ["2026-06-13T10:00:01Z", 1781344801, 1781344801000, 1781344801.0])
+def test_a_message_s_time_is_read_whatever_its_field_and_unit(field: str, value: object) -> None:
+    messages = [{"role": "user", "content": "When?", field: value}]
+    anthropic = {"system": "s", "messages": messages}
+    texts = ((messages, "a.json"), (messages[0], "a.jsonl"), (anthropic, "b.json"))
+    for body, name in texts:
+        said_at = registry.parse(json.dumps(body), name).turns[-1].said_at
+        assert said_at is not None
+        assert datetime.fromisoformat(said_at) == datetime(2026, 6, 13, 10, 0, 1, tzinfo=UTC)
+    assert (
+        registry.parse(json.dumps([{"role": "user", "content": "a", field: "soon"}]), "a.json").turns[0].said_at is None
+    )

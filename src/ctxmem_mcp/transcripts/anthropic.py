@@ -21,7 +21,7 @@ from ctxmem_mcp.transcripts.json_lines import (
     first_rows,
     read_rows,
     text_or_none,
-    timestamp_or_none,
+    timestamp_of,
 )
 
 AGENT = "anthropic"
@@ -99,7 +99,7 @@ def _turns(numbered: list[NumberedRow]) -> Iterator[NumberedTurn]:
             continue
         seen.add(key)
         role = _ROLES.get(str(message.get("role")), "system")
-        said_at = timestamp_or_none(message.get("timestamp")) or timestamp_or_none(message.get("created_at"))
+        said_at = timestamp_of(message)
         for turn in turns_from_blocks(role, message.get("content"), said_at):
             if turn.content or turn.call_id:
                 yield number, _attributed(turn)

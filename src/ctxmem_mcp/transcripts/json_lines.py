@@ -142,6 +142,23 @@ def timestamp_or_none(value: object) -> str | None:
         return None
 
 
+# Where programs put a message's time, and from which number on a time is in milliseconds rather than seconds.
+_TIME_FIELDS = ("timestamp", "created_at", "createdAt", "create_time", "created", "ts")
+_MILLIS_MIN = 100_000_000_000
+
+
+def timestamp_of(message: Row) -> str | None:
+    """Returns a message's time in ISO 8601: text in that form, or a number of seconds or milliseconds since 1970."""
+    for field in _TIME_FIELDS:
+        value = message.get(field)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            if found := timestamp_from_millis(value if value >= _MILLIS_MIN else value * 1000):
+                return found
+        elif found := timestamp_or_none(value):
+            return found
+    return None
+
+
 def timestamp_from_millis(value: object) -> str | None:
     """Returns a number of milliseconds since 1970 as ISO 8601 in UTC; None if the value is no such number."""
     if isinstance(value, bool) or not isinstance(value, int | float):

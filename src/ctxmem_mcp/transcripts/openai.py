@@ -13,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.models import ROLES, NewTurn, Role
+from ctxmem_mcp.models import ROLES, THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.json_documents import read_document
+from ctxmem_mcp.transcripts.json_lines import text_or_none, timestamp_of
 
 AGENT = "openai"
 _ROLES: dict[str, Role] = {**{role: role for role in ROLES}, "developer": "system", "function": "tool"}
+# Where servers put a model's reasoning: DeepSeek and vLLM, then OpenRouter and Ollama.
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PART_TYPES = ("text", "input_text", "output_text", "refusal")
 
 
@@ -66,7 +69,7 @@ def parse(text: str, name: str) -> Transcript:
     unread = 0
     for i, message in enumerate(messages):
         try:
-            found += [(i, turn) for turn in turns_from_message(message, f"messages[{i}]")]
+            found += [(i, turn) for turn in turns_from_message(message, f"messages[{i}]", with_thoughts=True)]
         except InvalidArgument as error:
             unread += 1
             log.warnings.append(f"skipped, {error}")
@@ -80,15 +83,21 @@ def turns_from_messages(messages: Sequence[Any]) -> list[NewTurn]:
     Raises:
         InvalidArgument: a message breaks the format; the error names messages[i] and the field.
     """
-    return [turn for i, message in enumerate(messages) for turn in turns_from_message(message, f"messages[{i}]")]
+    return [
+        turn
+        for i, message in enumerate(messages)
+        for turn in turns_from_message(message, f"messages[{i}]", with_thoughts=True)
+    ]
 
 
-def turns_from_message(message: object, path: str) -> Iterator[NewTurn]:
-    """Yields one message's turns: its text or parts, then its calls.
+def turns_from_message(message: object, path: str, *, with_thoughts: bool = False) -> Iterator[NewTurn]:
+    """Yields one message's turns: its thoughts, its text or parts, then its calls.
 
     Args:
         message: the message as parsed JSON.
         path: the message's name in errors (`messages[3]`).
+        with_thoughts: also yield the reasoning. Clients of the API do not send it back, so that a list of theirs
+            would depart from what was stored with it.
 
     Raises:
         InvalidArgument: the message breaks the format; the error names the field.
@@ -99,9 +108,13 @@ def turns_from_message(message: object, path: str) -> Iterator[NewTurn]:
     role = _ROLES.get(given_role) if isinstance(given_role, str) else None
     if role is None:
         raise InvalidArgument(f"{path}.role", f"must be one of {', '.join(_ROLES)}; got {given_role!r}")
-    name, said_at = _text_field(message, "name", path), _text_field(message, "said_at", path)
+    name, said_at = _text_field(message, "name", path), _text_field(message, "said_at", path) or timestamp_of(message)
     call_id = _text_field(message, "tool_call_id", path) or _text_field(message, "call_id", path)
     calls = [*_calls(message, said_at, path)]
+    if with_thoughts and role == "assistant":
+        thought = next((text for field in _THOUGHT_FIELDS if (text := text_or_none(message.get(field)))), None)
+        if thought:
+            yield NewTurn("assistant", thought, THINKING, said_at)
     for content in _contents(message, role, bool(calls), path):
         yield NewTurn(role, content, name, said_at, call_id)
     yield from calls
