@@ -12,7 +12,16 @@ from typing import Any
 import anyio.to_thread
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, NotConfirmed, Unavailable, UnknownConversation
+from ctxmem_mcp.errors import (
+    Corrupt,
+    CtxmemError,
+    DamagedConversation,
+    HeadMoved,
+    InvalidArgument,
+    NotConfirmed,
+    Unavailable,
+    UnknownConversation,
+)
 from ctxmem_mcp.memory import expand, handoff, outline, recent, search, usage, verify, view
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
@@ -30,7 +39,7 @@ from ctxmem_mcp.memory.validation import (
     parse_time,
 )
 from ctxmem_mcp.memory.view import ViewRequest
-from ctxmem_mcp.memory.writer import AppendTarget, Defaults, Writer
+from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget, Defaults, Writer
 from ctxmem_mcp.models import (
     OF_AGENT,
     RETENTION_DAYS_DEFAULT,
@@ -155,7 +164,7 @@ class Memory:
         check_turn(turn, "")
         conversation = check_or_create_id(conversation_id)
         target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space)
-        done = await self._writer.extend(redact_turns([turn], self._redact), target)
+        done = await self._extend(redact_turns([turn], self._redact), target)
         built = done.built
         new = built.turns[0] if built else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
@@ -208,11 +217,20 @@ class Memory:
 
     async def _sync(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
         conversation = target.conversation_id
-        done = await self._writer.extend(turns, target)
+        done = await self._extend(turns, target)
         ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
         new = done.built.turns if done.built else []
         ids += [turn.id for turn in new]
         return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
+
+    async def _extend(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
+        try:
+            return await self._writer.extend(turns, target)
+        except CtxmemError:
+            raise
+        except Exception as error:
+            await self._diagnose(target.conversation_id, error)
+            raise
 
     async def revert(self, conversation_id: str, turn_id: str) -> Reverted:
         """Moves the head to a turn. Deletes nothing: reverting to `previous_head` undoes it.
@@ -522,7 +540,7 @@ class Memory:
         """
         lineage = (await self._reader(conversation_id, turn_id)).lineage
         seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
-        return await self._store.turns(conversation_id, seqs) if seqs else []
+        return await self._turns_at(conversation_id, seqs)
 
     @retry_if_replaced
     async def head(self, conversation_id: str) -> Turn:
@@ -551,7 +569,7 @@ class Memory:
             AmbiguousId: `turn_id` fits several turns.
         """
         lineage = (await self._reader(conversation_id, turn_id)).lineage
-        return await self._store.turns(conversation_id, lineage.seqs(0, lineage.length - 1))
+        return await self._turns_at(conversation_id, lineage.seqs(0, lineage.length - 1))
 
     @retry_if_replaced
     async def last_turns(
@@ -604,7 +622,7 @@ class Memory:
         Raises:
             UnknownConversation: There is no such conversation.
         """
-        return await self._store.turns(conversation_id, branch_tips(await self._state(conversation_id)))
+        return await self._turns_at(conversation_id, branch_tips(await self._state(conversation_id)))
 
     @retry_if_replaced
     async def outline(
@@ -642,9 +660,8 @@ class Memory:
         await self._state(conversation_id)
         return await anyio.to_thread.run_sync(self._usage_of, conversation_id)
 
-    @retry_if_replaced
     async def verify(self, conversation_id: str) -> list[str]:
-        """Recomputes every hash on every branch.
+        """Reads everything that is stored and recomputes every hash on every branch.
 
         Returns:
             A sentence for each fault; empty if there is none.
@@ -652,7 +669,10 @@ class Memory:
         Raises:
             UnknownConversation: There is no such conversation.
         """
-        return await verify.verify(self._store, await self._state(conversation_id))
+        try:
+            return await self._verify(conversation_id)
+        except Corrupt as error:  # not even its state can be read
+            return [error.message]
 
     async def close(self) -> None:
         """Closes the store. Later calls raise StoreUnavailable."""
@@ -665,6 +685,23 @@ class Memory:
     @retry_if_replaced
     async def _search(self, conversation_id: str, query: str, filter_by: Filter, *, cached: bool = False) -> list[Hit]:
         return await search.search(await self._reader(conversation_id, cached=cached), query, filter_by)
+
+    @retry_if_replaced
+    async def _verify(self, conversation_id: str) -> list[str]:
+        return await verify.verify(self._store, await self._state(conversation_id))
+
+    async def _diagnose(self, conversation_id: str, error: Exception) -> None:
+        """Raises DamagedConversation if the error has come from damage.
+
+        Every row is checked when it is read, but a row that is missing, or one that leads elsewhere, may end in any
+        error where it is used.
+        """
+        if isinstance(error, HeadMoved):  # less was read than was stored, and nobody has changed it
+            raise DamagedConversation(conversation_id, "Rows that were stored are missing.") from error
+        if isinstance(error, CtxmemError):
+            return
+        if faults := await self.verify(conversation_id):
+            raise DamagedConversation(conversation_id, faults[0]) from error
 
     async def _state(self, conversation_id: str) -> State:
         state = await self._store.load(conversation_id, self._clock())

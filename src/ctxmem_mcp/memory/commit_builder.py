@@ -80,7 +80,11 @@ class Built:
 class CommitBuilder:
     """Adds turns to one edge and builds the commit that stores them."""
 
-    def __init__(self, state: State, edge: Edge, summarizer: Summarizer, embedder: Embedder | None = None) -> None:
+    def __init__(
+        self, state: State, edge: Edge, summarizer: Summarizer, embedder: Embedder | None = None, *, now: float
+    ) -> None:
+        """now: when the turns are stored, in seconds since 1970."""
+        self._now = now
         self._state, self._edge, self._summarizer, self._embedder = state, edge, summarizer, embedder
         self._parent_seq = edge.seq
         self._turns: list[Turn] = []
@@ -105,7 +109,9 @@ class CommitBuilder:
         """Adds one turn; returns the index of the first turn of its section, and of its sitting."""
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
-        turn = Turn(seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size)
+        turn = Turn(
+            seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size, self._now
+        )
         growth = tree.grow(edge.frontier, turn_facts(turn), state.salt)
         summaries = dict(edge.summaries)
         for node in growth.closed:
@@ -142,15 +148,13 @@ class CommitBuilder:
             self._words += len(terms)
             self._next_piece += 1
 
-    def build(self, *, now: float, retention_days: int | None) -> Built:
+    def build(self, retention_days: int | None) -> Built:
         """Returns the commit that stores the added turns and makes the last one the head.
 
         Args:
-            now: Seconds since 1970.
             retention_days: Days to keep the conversation from now; None: as many as before.
         """
-        state, edge = extended(self._state, now, retention_days), self._edge
-        turns = [replace(turn, stored_at=now) for turn in self._turns]
+        state, edge, turns = extended(self._state, self._now, retention_days), self._edge, self._turns
         first = turns[0]
         parent = self._parent_seq
         new_runs = (

@@ -18,6 +18,8 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 class _HasState(Protocol):
     async def _state(self, conversation_id: str) -> State: ...
 
+    async def _diagnose(self, conversation_id: str, error: Exception) -> None: ...
+
 
 def retry_if_replaced(method: Method) -> Method:
     """Decorates a method whose first argument is a conversation id, so that all it reads is of one conversation.
@@ -35,8 +37,9 @@ def retry_if_replaced(method: Method) -> Method:
             before = await self._state(conversation_id)
             try:
                 result = await method(self, conversation_id, *args, **kwargs)
-            except Exception:
+            except Exception as error:
                 if await _is_same(self, before):
+                    await self._diagnose(conversation_id, error)
                     raise
             else:
                 if await _is_same(self, before):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.errors import HeadMoved
+from ctxmem_mcp.errors import DamagedConversation, HeadMoved
 from ctxmem_mcp.memory.branches import Lineage, children_of, run_end
 from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, Edge, turn_facts
 from ctxmem_mcp.models import Node, first_summary
@@ -32,15 +32,22 @@ async def load_spine(
         read: Reads nodes in the store's place.
     """
     if lineage.last_seq == state.head:
-        stored = [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
+        stored = _decode_frontier(state)
         digests = [digest for level in stored for digest in level]
         nodes = await (read(digests) if read else store.nodes(state.conversation_id, digests))
-        _require(state, len(nodes) == len(digests))
+        await _require(store, state, len(nodes) == len(digests))
         return tuple(tuple(nodes[digest] for digest in level) for level in stored)
     closed: list[tuple[int, Node]] = []
     for first_seq, last_seq in lineage.ranges(0, lineage.length):
         closed += await store.closings(state.conversation_id, first_seq, last_seq)
     return tree.rebuild_spine(node for _, node in closed)
+
+
+def _decode_frontier(state: State) -> list[list[bytes]]:
+    try:
+        return [[bytes.fromhex(digest) for digest in level] for level in json.loads(state.frontier)["spine"]]
+    except (ValueError, TypeError, LookupError) as error:
+        raise DamagedConversation(state.conversation_id, "The frontier in its row has the wrong shape.") from error
 
 
 async def load_edge(store: Store, state: State, seq: int) -> Edge:
@@ -53,27 +60,33 @@ async def load_edge(store: Store, state: State, seq: int) -> Edge:
     leaf_first = last_leaf.last + 1 if last_leaf else 0
     seqs = lineage.seqs(last_leaf.first if last_leaf else 0, lineage.length)
     turns = await store.turns(conversation, seqs)
-    _require(state, len(turns) == len(seqs) and turns[-1].index == lineage.length - 1)
+    await _require(store, state, len(turns) == len(seqs) and turns[-1].index == lineage.length - 1)
     leaf = tuple(turn for turn in turns if turn.index >= leaf_first)
     earlier = tuple(turn for turn in turns if turn.index < leaf_first)
     stubs = tuple(turn_facts(turn) for turn in leaf)
     border = tree.boundary_before([turn_facts(turn) for turn in earlier], stubs[0])
     last_pieces = await store.pieces_of(conversation, [seq])
-    _require(state, seq in last_pieces)
+    await _require(store, state, seq in last_pieces)
     frontier = tree.Frontier(stubs, spine, tree.BREAK if border is None else border, last_pieces[seq][-1].sitting)
     stored = await store.summaries(conversation, [node.digest for level in spine for node in level])
-    _require(state, len(stored) == sum(map(len, spine)))
+    await _require(store, state, len(stored) == sum(map(len, spine)))
     summaries = {digest: first_summary(found) for digest, found in stored.items()}
     return Edge(seq, leaf[-1].digest, lineage.length, frontier, leaf, earlier[-BEFORE_TURNS:], summaries)
 
 
-def _require(state: State, complete: bool) -> None:
-    """Raises HeadMoved if a read found less than the state promises.
+async def _require(store: Store, state: State, complete: bool) -> None:
+    """Raises an error if a read found less than the state promises.
 
-    Only a whole conversation is ever removed, so it was forgotten since the state was read, and maybe restarted.
+    Raises:
+        HeadMoved: The conversation was forgotten since the state was read, and maybe restarted.
+        DamagedConversation: It was not: only a whole conversation is ever removed.
     """
-    if not complete:
-        raise HeadMoved(state.conversation_id)
+    if complete:
+        return
+    now = await store.load(state.conversation_id, float("-inf"))
+    if now is not None and now.created == state.created and now.version >= state.version:
+        raise DamagedConversation(state.conversation_id, "Nodes, summaries or turns that were stored are missing.")
+    raise HeadMoved(state.conversation_id)
 
 
 async def known_prefix(store: Store, state: State, after: int, digests: Sequence[bytes]) -> list[int]:
@@ -103,7 +116,7 @@ async def _extend_along_run(store: Store, state: State, seq: int, digests: Seque
     while seq < end and len(found) < len(digests):
         stop = min(end, seq + _DIGESTS_AT_ONCE, seq + len(digests) - len(found))
         stored = await store.digests(state.conversation_id, seq + 1, stop)
-        _require(state, len(stored) == stop - seq)
+        await _require(store, state, len(stored) == stop - seq)
         for digest in stored:
             if len(found) == len(digests) or digest != digests[len(found)]:
                 return seq

@@ -15,8 +15,8 @@ _DAMAGE = (BrokenHistory, LookupError, TypeError, ValueError, OverflowError)
 
 
 async def verify(store: Store, state: State) -> list[str]:
-    """Returns a sentence for each fault; empty if every turn and every node hashes to its id."""
-    faults: list[str] = []
+    """Returns a sentence for each fault; empty if all can be read and every turn and node hashes to its id."""
+    faults = await store.check(state.conversation_id)
     for run in state.runs:
         try:
             faults += await _run_faults(store, state, run)

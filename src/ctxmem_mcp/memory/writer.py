@@ -141,9 +141,9 @@ class Writer:
         last_known = known[-1] if known else start
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
-        builder = CommitBuilder(state, edge, self._summarizer, self._embedder)
+        builder = CommitBuilder(state, edge, self._summarizer, self._embedder, now=now)
         builder.add(turns[len(known) :], digests[len(known) :])
-        built = builder.build(now=now, retention_days=target.retention_days)
+        built = builder.build(target.retention_days)
         await self._store.commit(built.commit, now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)

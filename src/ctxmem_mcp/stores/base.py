@@ -385,6 +385,10 @@ class Store(Protocol):
         """
         ...
 
+    async def check(self, conversation_id: str) -> list[str]:
+        """Reads all that is stored of the conversation; returns a sentence for each thing that is damaged."""
+        ...
+
     async def find(self, root: bytes, now: float) -> list[str]:
         """Returns the ids of conversations with a first turn of this digest, the most recently active first.
 

@@ -198,6 +198,10 @@ class InMemoryStore:
                 )
         return found
 
+    async def check(self, conversation_id: str) -> list[str]:
+        self._get(conversation_id)
+        return []
+
     async def find(self, root: bytes, now: float) -> list[str]:
         live = [c for c in self._conversations.values() if c.state.expires > now]
         matches = [

@@ -48,7 +48,7 @@ def row_checksum(values: Sequence[object]) -> int:
 
 def blob_checksum(key: int | str, blob: bytes) -> int:
     """The checksum of a row that is a key and a blob."""
-    return crc32(blob, crc32(ascii(key).encode()))
+    return crc32(blob, crc32(str(key).encode()))
 
 
 def piece_checksum(row: Sequence[Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from ctxmem_mcp.errors import BrokenHistory, HeadMoved, UnknownConversation, UnknownNode
@@ -36,8 +37,8 @@ STATE_COLUMNS = (
     "version", "head", "next_seq", "next_piece", "turns", "tokens", "words", "nodes", "title", "space", "salt",
     "encoding", "retention_days", "created", "updated", "expires", "frontier",
 )  # fmt: skip
-# SQLite returns floats for these, whatever was stored.
-_TIMES = frozenset({"created", "updated", "expires"})
+_state_columns = attrgetter(*STATE_COLUMNS)
+_TIMES = slice(STATE_COLUMNS.index("created"), STATE_COLUMNS.index("expires") + 1)
 _SELECT_STATE = f"SELECT {CONVERSATION_COLUMNS}, checksum FROM conversation"
 _INSERT_STATE = f"INSERT INTO conversation VALUES (1, {', '.join('?' * 22)})"
 _UPDATE_STATE = (
@@ -104,12 +105,15 @@ def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, 
     state = commit.state
     try:
         with transaction(db):
-            row = read_conversation(db)
-            if row is not None and row.forgotten:
+            # Not checked here: if one of these is damaged, the caller reads the whole state again, which is checked.
+            row = db.execute("SELECT version, forgotten, expires, text_bytes, created FROM conversation").fetchone()
+            if row is not None and row[1]:
                 raise HeadMoved(state.conversation_id)
-            if (row.version if row else 0) != state.version - 1 or (row and row.created != state.created):
+            if (row[0] if row else 0) != state.version - 1 or (row and row[4] != state.created):
                 raise HeadMoved(state.conversation_id)
-            text_bytes = row.text_bytes if row else 0
+            text_bytes = row[3] if row else 0
+            if not isinstance(text_bytes, int):
+                raise mismatch("the conversation's own row")
             if commit.turns:
                 compression.use_dictionary(db, text_bytes)
             text_bytes += _write_turns(db, commit, compression)
@@ -123,11 +127,9 @@ def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, 
 
 
 def _write_state(db: sqlite3.Connection, state: State, text_bytes: int, *, exists: bool) -> None:
-    columns = (
-        float(value) if column in _TIMES else value
-        for column, value in ((column, getattr(state, column)) for column in STATE_COLUMNS)
-    )
-    values = (*columns, text_bytes, 0, len(state.runs))
+    columns = _state_columns(state)
+    times = map(float, columns[_TIMES])  # SQLite returns floats for these, whatever was stored
+    values = (*columns[: _TIMES.start], *times, *columns[_TIMES.stop :], text_bytes, 0, len(state.runs))
     checksum = row_checksum((state.conversation_id, *values))
     if exists:
         db.execute(_UPDATE_STATE, (*values, checksum))

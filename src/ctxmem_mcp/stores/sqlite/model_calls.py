@@ -8,10 +8,12 @@ the cost of conversations that were forgotten since.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError
 from ctxmem_mcp.models import EXTRACTIVE, Summary
 from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits
 from ctxmem_mcp.stores.sqlite.catalog import SUFFIX, Catalog, with_side_files
@@ -21,6 +23,8 @@ from ctxmem_mcp.stores.sqlite.connection import transaction
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
 
 _DAY_SECONDS = 86_400
+# Of the digest, author, time, tokens in and out, outcome and number.
+_CALL_TYPES = (bytes, str, float, int, int, str, int)
 
 # ---------------------------------------------------------------- the conversation's file, on its thread
 
@@ -67,6 +71,8 @@ def end(
             ).fetchone()
             if reserved is None:
                 return 0
+            if not isinstance(reserved[0], int):
+                raise BrokenHistory(f"Model call number {call.number} has a field of the wrong type.")
             _update_row(db, call)
             if summary is not None and not _has_other_author(db, node, summary.author):
                 insert_summary(db, node, summary, compression, now)
@@ -98,7 +104,14 @@ def list_calls(db: sqlite3.Connection) -> list[ModelCall]:
         "SELECT digest, author, begun, tokens_in, tokens_out, outcome, number FROM model_calls JOIN nodes USING (node) "
         "ORDER BY number"
     )
-    return [ModelCall(*row) for row in rows]
+    return [_call(row) for row in rows]
+
+
+def _call(row: Sequence[Any]) -> ModelCall:
+    """Raises BrokenHistory if a field has the wrong type. Calls have no checksum: they hold no words."""
+    if not all(map(isinstance, row, _CALL_TYPES)):
+        raise BrokenHistory(f"Model call number {row[-1]} has a field of the wrong type.")
+    return ModelCall(*row)
 
 
 # ---------------------------------------------------------------- the catalog, under its lock and on its thread

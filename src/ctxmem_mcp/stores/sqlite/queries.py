@@ -31,10 +31,10 @@ SUMMARIES_CACHED_MAX = 3_000
 # SQLite takes up to 32,766 parameters; few different sizes keep its statement cache small.
 _BATCH_SIZES = (1, 8, 64, 512)
 
-_PIECE = f"SELECT {PIECE_COLUMNS}, p.checksum FROM pieces p JOIN turns t USING (seq)"
+PIECES = f"SELECT {PIECE_COLUMNS}, p.checksum FROM pieces p JOIN turns t USING (seq)"
 _NODE = ", ".join(f"n.{column}" for column in NODE_COLUMNS.split(", "))
 _SUMMARY = ", ".join(f"s.{column}" for column in SUMMARY_COLUMNS.split(", "))
-_CLOSINGS = (
+CLOSINGS = (
     f"SELECT c.closer, c.level, c.node, c.checksum, {_NODE}, n.checksum FROM nodes n JOIN closings c USING (node)"
 )
 
@@ -86,7 +86,19 @@ def turns(db: sqlite3.Connection, seqs: Sequence[int], compression: TextCompress
     for condition, batch in _conditions("seq", seqs):
         for row in db.execute(f"SELECT {columns} FROM turns WHERE {condition}", batch):
             found[row[0]] = _turn(db, row, compression)
+    _require_all(db, "next_seq", "Turn", seqs, found)
     return [found[seq] for seq in seqs if seq in found]
+
+
+def _require_all(
+    db: sqlite3.Connection, column: str, name: str, ids: Sequence[int], found: Mapping[int, object]
+) -> None:
+    """Raises BrokenHistory if a row is missing that was stored. Ids that were never given are left out."""
+    if len(found) >= len(ids) or not (missing := [i for i in ids if i not in found]):
+        return
+    (following,) = db.execute(f"SELECT {column} FROM conversation").fetchone() or (0,)
+    if lost := [i for i in missing if isinstance(following, int) and 0 < i < following]:
+        raise BrokenHistory(f"{name} number {lost[0]} is missing.")
 
 
 def _turn(db: sqlite3.Connection, row: Sequence[Any], compression: TextCompression) -> Turn:
@@ -109,11 +121,13 @@ def digests(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[bytes
     if first_seq == last_seq:
         # A single one is not compared with what it should be, as those of a range are, but taken as it is.
         return [turn.digest for turn in turns(db, [first_seq], TextCompression(), metadata_only=True)]
-    rows = db.execute("SELECT digest FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq", (first_seq, last_seq))
-    return [row[0] for row in rows]
+    rows = db.execute("SELECT seq, digest FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq", (first_seq, last_seq))
+    found = dict(rows)
+    _require_all(db, "next_seq", "Turn", range(first_seq, last_seq + 1), found)
+    return list(found.values())
 
 
-def _node(row: Sequence[Any]) -> Node:
+def read_node(row: Sequence[Any]) -> Node:
     """row: NODE_COLUMNS and their checksum."""
     check_row(row[:-1], row[-1], f"node number {row[0]}")
     _, digest, level, first, last, tokens, strength, joined, _ = row
@@ -125,25 +139,25 @@ def nodes(db: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, Node]
     found: dict[bytes, Node] = {}
     for marks, batch in _batches(digests):
         for row in db.execute(f"SELECT {NODE_COLUMNS}, checksum FROM nodes WHERE digest IN ({marks})", batch):
-            node = _node(row)
+            node = read_node(row)
             found[node.digest] = node
     return {digest: found[digest] for digest in digests if digest in found}
 
 
-def _closing(row: Sequence[Any]) -> tuple[int, Node]:
+def read_closing(row: Sequence[Any]) -> tuple[int, Node]:
     """row: closer, level, node and their checksum, then NODE_COLUMNS and their checksum."""
     check_row(row[:3], row[3], f"the closing of level {row[1]} by turn number {row[0]}")
-    return row[0], _node(row[4:])
+    return row[0], read_node(row[4:])
 
 
 def closings(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-    rows = db.execute(f"{_CLOSINGS} WHERE c.closer BETWEEN ? AND ? ORDER BY c.closer, c.level", (first_seq, last_seq))
-    return [_closing(row) for row in rows]
+    rows = db.execute(f"{CLOSINGS} WHERE c.closer BETWEEN ? AND ? ORDER BY c.closer, c.level", (first_seq, last_seq))
+    return [read_closing(row) for row in rows]
 
 
 def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int, Node]]:
-    rows = db.execute(f"{_CLOSINGS} WHERE n.first = ? AND n.last = ? ORDER BY c.closer", (first, last))
-    return [_closing(row) for row in rows]
+    rows = db.execute(f"{CLOSINGS} WHERE n.first = ? AND n.last = ? ORDER BY c.closer", (first, last))
+    return [read_closing(row) for row in rows]
 
 
 class _NodeSummaries:
@@ -220,7 +234,7 @@ def summaries(
     return LazySummaries({digest: cache[digest] for digest in digests if digest in cache})
 
 
-def _piece(row: Sequence[Any]) -> Piece:
+def read_piece(row: Sequence[Any]) -> Piece:
     """row: PIECE_COLUMNS and their checksum."""
     check_piece(row, row[13])
     return Piece._make((*row[:10], _role(row[10], f"turn number {row[1]}"), *row[11:13]))
@@ -229,7 +243,8 @@ def _piece(row: Sequence[Any]) -> Piece:
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
     found: dict[int, Piece] = {}
     for condition, batch in _conditions("p.id", ids):
-        found.update((row[0], _piece(row)) for row in db.execute(f"{_PIECE} WHERE {condition}", batch))
+        found.update((row[0], read_piece(row)) for row in db.execute(f"{PIECES} WHERE {condition}", batch))
+    _require_all(db, "next_piece", "Piece", ids, found)
     return {i: found[i] for i in ids if i in found}
 
 
@@ -240,10 +255,11 @@ def pieces_of(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Pie
         for row in spans:
             check_row(row[:-1], row[-1], f"turn number {row[0]}")
             seq, first, count = row[0], row[5], row[6]
-            rows = db.execute(f"{_PIECE} WHERE p.id BETWEEN ? AND ? ORDER BY p.id", (first, first + count - 1))
-            found[seq] = [_piece(piece) for piece in rows]
+            rows = db.execute(f"{PIECES} WHERE p.id BETWEEN ? AND ? ORDER BY p.id", (first, first + count - 1))
+            found[seq] = [read_piece(piece) for piece in rows]
             if [piece.seq for piece in found[seq]] != [seq] * count:
                 raise BrokenHistory(f"Turn number {seq} has {count} pieces, of which {len(found[seq])} are there.")
+    _require_all(db, "next_seq", "Turn", seqs, found)
     return found
 
 
@@ -274,7 +290,7 @@ def term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[st
 
 def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[str, TermHits]:
     found: dict[str, TermHits] = {}
-    waiting = _waiting(db)
+    waiting = read_waiting(db)
     for term in dict.fromkeys(terms):
         token = encode_term(term)
         indexed = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
@@ -292,7 +308,7 @@ def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[s
     return found
 
 
-def _waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
+def read_waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
     """The terms of the chunks that are not in the index yet."""
     found: list[tuple[int, list[str]]] = []
     for key, checksum, words in db.execute("SELECT id, checksum, words FROM waiting ORDER BY id"):

@@ -30,7 +30,7 @@ from ctxmem_mcp.errors import (
 )
 from ctxmem_mcp.models import ConversationPage, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, SpendLimits, State, TermHits, paginate
-from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, model_calls, queries
+from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
@@ -196,6 +196,13 @@ class SqliteStore:
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
+
+    async def check(self, conversation_id: str) -> list[str]:
+        return await self._run(conversation_id, check.find_faults)
+
+    async def check_quickly(self, conversation_id: str, seconds: float) -> list[str]:
+        """Checks the structure of a conversation's file and its state, for at most so many seconds."""
+        return await self._run(conversation_id, partial(check.find_quickly, seconds=seconds))
 
     async def find(self, root: bytes, now: float) -> list[str]:
         return await self._catalog.run(lambda db: self._catalog.find_by_root(db, root, now))
