@@ -14,8 +14,9 @@ from ctxmem_mcp.agents import AGENTS
 from ctxmem_mcp.cli import import_export, install, output
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
-from ctxmem_mcp.errors import CtxmemError, InvalidArgument
+from ctxmem_mcp.errors import Corrupt, CtxmemError, InvalidArgument, Unavailable
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.repair import Repaired
 from ctxmem_mcp.models import Hit, OutlineNode, View
 from ctxmem_mcp.settings import CONFIG_HELP, SETTINGS
 
@@ -326,9 +327,9 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute every hash of stored turns and nodes.
+    """Read everything that is stored, and recompute every hash of turns and nodes.
 
-    Exits with code 1 if any is wrong.
+    Exits with code 1 if something is damaged; `repair` saves all that can be read.
     """
 
     async def work(memory: Memory) -> dict[str, list[str]]:
@@ -357,6 +358,32 @@ async def _faults(memory: Memory, conversation: str) -> list[str]:
 
 
 # ---------------------------------------------------------------- change
+
+
+@app.command(rich_help_panel=CHANGE)
+def repair(conversation: Conversation, as_json: Json = False) -> None:
+    """Rebuild a damaged conversation from all turns that can be read.
+
+    Turns keep their ids. A turn that can't be read is named and replaced by a note. The damaged file is kept beside the
+    new one, and the command prints where. Exits with code 1 if a turn was lost.
+    """
+
+    async def work(memory: Memory) -> Repaired:
+        try:
+            found = await resolve_conversation(memory, conversation)
+        except (Corrupt, Unavailable):  # so damaged that not even its id can be read
+            found = conversation
+        return await memory.repair(found)
+
+    done = with_memory(_options, work)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(f"{output.counted(done.turns, 'turn')} of {done.conversation_id} saved.")
+        for index, turn in done.lost:
+            typer.echo(f"  lost: {turn or (f't{index}' if index >= 0 else 'a turn at the end')}")
+        typer.echo(f"The damaged file is kept as {done.damaged_file}.")
+    raise typer.Exit(1 if done.lost else 0)
 
 
 @app.command(rich_help_panel=CHANGE)

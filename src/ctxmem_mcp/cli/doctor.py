@@ -20,6 +20,8 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.text import tokenizer
 
 FREE_BYTES_MIN = 200 * 1024 * 1024
+# For a look at the conversations' files; `verify` reads them whole.
+CHECK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -154,10 +156,19 @@ def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
     _check_disk(folder, path, remedy)
     if path.is_dir() and folder.writable:
         try:
-            folder.conversations = len(with_memory(options, Memory.all_conversations))
+            folder.conversations, damaged = with_memory(options, _conversations)
         except CtxmemError as error:
             folder.faults.append(Fault(error.message.rstrip("."), error.hint))
+        else:
+            for name, what in damaged.items():
+                remedy = f"Run `ctxmem-mcp repair {name}`: it saves all that can be read"
+                folder.faults.append(Fault(f"Conversation {name} is damaged: {what.rstrip('.')}", remedy + "."))
     return folder
+
+
+async def _conversations(memory: Memory) -> tuple[int, dict[str, str]]:
+    """Returns how many conversations there are, and what is wrong with the damaged ones."""
+    return len(await memory.all_conversations()), await memory.damaged(seconds=CHECK_SECONDS)
 
 
 def _check_disk(folder: DataFolder, path: Path, remedy: str) -> None:

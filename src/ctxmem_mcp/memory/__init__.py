@@ -19,10 +19,11 @@ from ctxmem_mcp.errors import (
     HeadMoved,
     InvalidArgument,
     NotConfirmed,
+    StoreUnavailable,
     Unavailable,
     UnknownConversation,
 )
-from ctxmem_mcp.memory import expand, handoff, outline, recent, search, usage, verify, view
+from ctxmem_mcp.memory import expand, handoff, outline, recent, repair, search, usage, verify, view
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
@@ -30,6 +31,7 @@ from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.redactor import redact_summary, redact_turns
+from ctxmem_mcp.memory.repair import Repaired
 from ctxmem_mcp.memory.search import Filter
 from ctxmem_mcp.memory.validation import (
     check_or_create_id,
@@ -61,7 +63,7 @@ from ctxmem_mcp.models import (
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import SpendLimits, State, Store
+from ctxmem_mcp.stores.base import RepairableStore, Salvage, SpendLimits, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
@@ -673,6 +675,38 @@ class Memory:
             return await self._verify(conversation_id)
         except Corrupt as error:  # not even its state can be read
             return [error.message]
+
+    async def damaged(self, *, seconds: float) -> dict[str, str]:
+        """Looks for damaged conversations, for at most so many seconds. `verify` finds more.
+
+        Returns:
+            What is wrong with each, by its id.
+        """
+        return await self._store.damaged(seconds) if isinstance(self._store, RepairableStore) else {}
+
+    async def repair(self, conversation_id: str) -> Repaired:
+        """Rebuilds a conversation from all turns that can be read, and keeps the damaged files beside it.
+
+        Tree, index, summaries and the catalog's entry are made anew; written summaries and branches are kept as far as
+        they can be read. A turn that can't be read is replaced by a note.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            DamagedConversation: None of its turns can be read. Nothing was changed.
+            StoreUnavailable: It was changed during the repair, or this store holds no files. Nothing was changed.
+        """
+        if not isinstance(self._store, RepairableStore):
+            raise StoreUnavailable("This store holds no files that could be damaged.", "Use a store on disk.")
+        empty = self._writer.new_state(conversation_id)
+
+        async def build(store: Store, salvage: Salvage) -> tuple[int, tuple[tuple[int, str], ...]]:
+            return await repair.rebuild(store, salvage, empty, self._summarizer, self._embedder)
+
+        async with self._writer.locked(conversation_id):
+            self._writer.drop(conversation_id)
+            self._caches.drop(conversation_id)
+            (turns, lost), kept = await self._store.rebuild(conversation_id, build)
+        return Repaired(conversation_id, turns, lost, kept)
 
     async def close(self) -> None:
         """Closes the store. Later calls raise StoreUnavailable."""

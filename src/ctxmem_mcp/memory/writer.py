@@ -260,14 +260,15 @@ class Writer:
             return cached
         state = await self._store.load(target.conversation_id, ANY_TIME)
         if state is None:
-            return self._new_state(target, now), Edge()
+            return self.new_state(target.conversation_id, target.space), Edge()
         return state, await load_edge(self._store, state, state.head)
 
-    def _new_state(self, target: AppendTarget, now: float) -> State:
-        d = self._defaults
+    def new_state(self, conversation_id: str, space: str | None = None) -> State:
+        """Returns the state that a new conversation's first commit is computed from."""
+        d, now = self._defaults, self._clock()
         return State(
-            target.conversation_id, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0,
-            words=0, nodes=0, title="", space=target.space, salt=d.salt, encoding=d.encoding,
+            conversation_id, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0,
+            words=0, nodes=0, title="", space=space, salt=d.salt, encoding=d.encoding,
             retention_days=d.retention_days, created=now, updated=now, expires=now + d.retention_days * DAY,
         )  # fmt: skip
 

@@ -11,10 +11,10 @@ A store decides nothing: it takes values and returns values. To write one, imple
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import ConversationInfo, ConversationPage, Node, Piece, Receipt, Summary, Turn, day_of, iso
@@ -257,6 +257,37 @@ def _parse_cursor(cursor: str) -> tuple[float, str]:
         raise InvalidArgument("cursor", f"is {cursor!r}", "Take next_cursor from the previous page.") from None
 
 
+@dataclass(frozen=True, slots=True)
+class SalvagedSummary:
+    """A written summary, and the digest of its node."""
+
+    digest: bytes
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What could be read of a damaged conversation.
+
+    Attributes:
+        conversation_id: None if its state is lost.
+        forgotten: It was forgotten; nothing of it may be stored again.
+        state: The fields of its State but conversation_id and runs, by name; None if they are lost.
+        turns: By seq.
+        lost: By seq, turns of which only the content is lost.
+        runs: By first_seq.
+        summaries: The written ones, oldest first.
+    """
+
+    conversation_id: str | None
+    forgotten: bool
+    state: Mapping[str, Any] | None
+    turns: Mapping[int, Turn]
+    lost: Mapping[int, Turn]
+    runs: Mapping[int, Run]
+    summaries: Sequence[SalvagedSummary]
+
+
 class Store(Protocol):
     """Stores conversations.
 
@@ -432,4 +463,36 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Releases what the store holds open: files, threads, connections."""
+        ...
+
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class RepairableStore(Protocol):
+    """A store of files, which may be damaged and rebuilt."""
+
+    async def damaged(self, seconds: float) -> dict[str, str]:
+        """Checks the files' structure and state, for at most so many seconds.
+
+        Returns:
+            What is wrong with each damaged conversation, by its id, or by its file's path if the id is lost.
+        """
+        ...
+
+    async def rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> tuple[T, str]:
+        """Replaces a conversation by one that `build` makes of what can be read of it.
+
+        Args:
+            conversation_id: The conversation.
+            build: Stores it in an empty store. If it fails, nothing is changed.
+
+        Returns:
+            Its result, and where the damaged files are kept.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            StoreUnavailable: The conversation was changed meanwhile.
+        """
         ...

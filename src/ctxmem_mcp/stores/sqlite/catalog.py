@@ -30,7 +30,7 @@ from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreReadOnly, StoreUn
 from ctxmem_mcp.models import ConversationInfo, id_digits
 from ctxmem_mcp.private_files import FILE_MODE, correct_modes, create_folder
 from ctxmem_mcp.stores.base import State, to_info
-from ctxmem_mcp.stores.sqlite import queries
+from ctxmem_mcp.stores.sqlite import check, queries
 from ctxmem_mcp.stores.sqlite.connection import (
     Connection,
     connect,
@@ -40,7 +40,7 @@ from ctxmem_mcp.stores.sqlite.connection import (
     translate_error,
 )
 from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, check_writable, open_read_only
-from ctxmem_mcp.stores.sqlite.schema import check_header
+from ctxmem_mcp.stores.sqlite.schema import FORMAT, check_header
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -364,6 +364,48 @@ class Catalog:
         self.refresh(db)
         known = {row[0] for row in db.execute("SELECT name FROM files")}
         return [Path(e.path) for e in os.scandir(self.folder) if e.name.endswith(SUFFIX) and e.name not in known]
+
+    def find_damaged(self, until: float) -> dict[str, str]:
+        """Returns what is wrong with each damaged file, by the id of its conversation, or its path if that is lost.
+
+        Args:
+            until: When to stop, on the monotonic clock; the files last changed are looked at first.
+        """
+        found: dict[str, str] = {}
+        for path in sorted(self.folder.glob(f"*{SUFFIX}"), key=_changed_at, reverse=True):
+            if time.monotonic() > until:
+                break
+            if faults := _quick_faults(path, until):
+                found[_id_of(path)] = faults[0]
+        return found
+
+
+def _changed_at(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _quick_faults(path: Path, until: float) -> list[str]:
+    try:
+        with open_read_only(path) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            return check.find_quickly(db, until) if version == FORMAT else []
+    except sqlite3.Error as error:
+        translated = translate_error(error)
+        return [translated.message] if isinstance(translated, BrokenHistory) else []
+    except (CtxmemError, OSError):  # not ours, newer, gone
+        return []
+
+
+def _id_of(path: Path) -> str:
+    """The id of the conversation in a file that may be damaged: from its row, or its name."""
+    with contextlib.suppress(CtxmemError, sqlite3.Error, OSError), open_read_only(path) as db:
+        row = db.execute("SELECT id FROM conversation").fetchone()
+        if row and isinstance(row[0], str) and file_name(row[0]) == path.name:
+            return row[0]
+    named = path.name.removesuffix(SUFFIX)[:-11]
+    return named if file_name(named) == path.name else str(path)
 
 
 def _info(row: Sequence[object]) -> ConversationInfo:

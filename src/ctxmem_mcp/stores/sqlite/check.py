@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError
-from ctxmem_mcp.stores.sqlite import checksums, model_calls, queries
+from ctxmem_mcp.stores.sqlite import checksums, queries
 from ctxmem_mcp.stores.sqlite.commits import parse_summary, read_conversation
 from ctxmem_mcp.stores.sqlite.compression import DICTIONARY_TABLES, TextCompression
 from ctxmem_mcp.stores.sqlite.connection import translate_error
@@ -33,19 +33,18 @@ def find_faults(db: sqlite3.Connection) -> list[str]:
     return list(dict.fromkeys(faults))
 
 
-def find_quickly(db: sqlite3.Connection, seconds: float) -> list[str]:
-    """Checks the pages' structure and the rows of state, for at most so many seconds. Finds most damage, not all."""
-    until = time.monotonic() + seconds
+def find_quickly(db: sqlite3.Connection, until: float) -> list[str]:
+    """Checks the pages' structure and the rows of state. Finds most damage, not all.
+
+    Args:
+        until: When to stop, on the monotonic clock.
+    """
     db.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
     try:
         return [*_pages(db), *_counts(db)]
     except sqlite3.Error as error:
-        if "interrupted" in str(error):
-            return []
         translated = translate_error(error)
-        if not isinstance(translated, BrokenHistory):
-            raise translated from error
-        return [translated.message]
+        return [translated.message] if isinstance(translated, BrokenHistory) else []
     except BrokenHistory as error:
         return [error.message]
     finally:
@@ -123,7 +122,7 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
     ):
         for (key,) in db.execute(select):
             yield what.format(key)
-    model_calls.list_calls(db)
+    queries.model_calls(db)
 
 
 def _index(db: sqlite3.Connection) -> Iterator[str]:

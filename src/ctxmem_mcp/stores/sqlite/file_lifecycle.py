@@ -7,7 +7,9 @@ before it writes to a file that no longer has a name. Then the file is unlinked 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -31,6 +33,10 @@ _WIPED_TABLES = frozenset(
 UNFINISHED_SUFFIX = ".new"
 # A write-ahead log without its database is an orphan once it is this old.
 ORPHAN_SECONDS = 3_600
+# Of a copy of a damaged file, after the conversation's file name and before its time.
+DAMAGED_SUFFIX = ".damaged"
+# Of the folder in which a conversation is rebuilt, in the data directory.
+REPAIR_PREFIX = "repair-"
 # Marks a file that never got its first turn as forgotten, for a process that is about to write it.
 _TOMBSTONE = """
 INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
@@ -64,6 +70,8 @@ def forget(
     """
     if not os.path.lexists(path):
         _delete_files(path)
+        for file in damaged_copies(path):
+            file.unlink(missing_ok=True)
         catalog.delete(db, path.name)
         return None
     damaged = False
@@ -84,7 +92,7 @@ def forget(
         return None
     turns, nodes = counts
     size = 0
-    for file in with_side_files(path):
+    for file in [*with_side_files(path), *damaged_copies(path)]:
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size
             _unlink(file, path)
@@ -217,17 +225,20 @@ def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, 
     finally:
         created.close()
     os.replace(unfinished, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes left: unfinished files, and side files without a database.
+    """Removes what killed processes left: unfinished files and repairs, and side files without a database.
 
     The caller holds the catalog's lock, so nobody is creating a file. A side file may also be left of a database that
     the user removed.
     """
     for entry in folder.glob(f"*{UNFINISHED_SUFFIX}"):
         _delete_files(entry)
+    for entry in folder.parent.glob(f"{REPAIR_PREFIX}*"):
+        if _is_orphan(entry):
+            shutil.rmtree(entry, ignore_errors=True)
     for suffix in SIDE_FILES[1:]:
         for entry in folder.glob(f"*{SUFFIX}{suffix}"):
             if not entry.with_name(entry.name.removesuffix(suffix)).exists() and _is_orphan(entry):
@@ -235,7 +246,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _is_orphan(file: Path) -> bool:
-    """Whether a side file is old: if files are copied into the folder, it may arrive before its database."""
+    """Whether it is old: a repair may be running, and a copied side file may arrive before its database."""
     try:
         return file.stat().st_ctime <= time.time() - ORPHAN_SECONDS
     except OSError:
@@ -247,7 +258,7 @@ def _delete_files(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a file's new name durable, on systems that can sync folders."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_DIRECTORY)
@@ -255,6 +266,11 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def damaged_copies(path: Path) -> list[Path]:
+    """The copies of a conversation's damaged files that repairs have kept."""
+    return list(path.parent.glob(f"{glob.escape(path.name)}{DAMAGED_SUFFIX}-*"))
 
 
 def verify_removal(db: sqlite3.Connection, receipt: Receipt, path: Path) -> Receipt:
@@ -265,7 +281,7 @@ def verify_removal(db: sqlite3.Connection, receipt: Receipt, path: Path) -> Rece
         path: Where the conversation's file was.
     """
     passed = []
-    if not any(file.exists() for file in with_side_files(path)):
+    if not any(file.exists() for file in with_side_files(path)) and not damaged_copies(path):
         passed.append(f"neither the file {path.name} nor its write-ahead log or another side file exists")
     rows = db.execute("SELECT count(*) FROM files WHERE name = ?", (path.name,)).fetchone()[0]
     rows += db.execute("SELECT count(*) FROM roots WHERE name = ?", (path.name,)).fetchone()[0]

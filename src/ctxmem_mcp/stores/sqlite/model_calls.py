@@ -8,10 +8,8 @@ the cost of conversations that were forgotten since.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError
 from ctxmem_mcp.models import EXTRACTIVE, Summary
@@ -23,8 +21,7 @@ from ctxmem_mcp.stores.sqlite.connection import transaction
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
 
 _DAY_SECONDS = 86_400
-# Of the digest, author, time, tokens in and out, outcome and number.
-_CALL_TYPES = (bytes, str, float, int, int, str, int)
+
 
 # ---------------------------------------------------------------- the conversation's file, on its thread
 
@@ -96,22 +93,6 @@ def _has_other_author(db: sqlite3.Connection, node: int, author: str) -> bool:
     """Whether somebody else wrote a summary of the node."""
     others = "SELECT 1 FROM summaries WHERE node = ? AND author NOT IN (?, ?)"
     return db.execute(others, (node, EXTRACTIVE, author)).fetchone() is not None
-
-
-def list_calls(db: sqlite3.Connection) -> list[ModelCall]:
-    """All calls, oldest first."""
-    rows = db.execute(
-        "SELECT digest, author, begun, tokens_in, tokens_out, outcome, number FROM model_calls JOIN nodes USING (node) "
-        "ORDER BY number"
-    )
-    return [_call(row) for row in rows]
-
-
-def _call(row: Sequence[Any]) -> ModelCall:
-    """Raises BrokenHistory if a field has the wrong type. Calls have no checksum: they hold no words."""
-    if not all(map(isinstance, row, _CALL_TYPES)):
-        raise BrokenHistory(f"Model call number {row[-1]} has a field of the wrong type.")
-    return ModelCall(*row)
 
 
 # ---------------------------------------------------------------- the catalog, under its lock and on its thread

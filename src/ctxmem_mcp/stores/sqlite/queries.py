@@ -10,7 +10,7 @@ from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import DIGEST_BYTES, ROLES, Node, Piece, Role, Summary, Turn
-from ctxmem_mcp.stores.base import Run, State, TermHits
+from ctxmem_mcp.stores.base import ModelCall, Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.checksums import (
     NODE_COLUMNS,
     PIECE_COLUMNS,
@@ -34,6 +34,8 @@ _BATCH_SIZES = (1, 8, 64, 512)
 PIECES = f"SELECT {PIECE_COLUMNS}, p.checksum FROM pieces p JOIN turns t USING (seq)"
 _NODE = ", ".join(f"n.{column}" for column in NODE_COLUMNS.split(", "))
 _SUMMARY = ", ".join(f"s.{column}" for column in SUMMARY_COLUMNS.split(", "))
+# Of the digest, author, time, tokens in and out, outcome and number.
+_CALL_TYPES = (bytes, str, float, int, int, str, int)
 CLOSINGS = (
     f"SELECT c.closer, c.level, c.node, c.checksum, {_NODE}, n.checksum FROM nodes n JOIN closings c USING (node)"
 )
@@ -271,6 +273,22 @@ def vectors(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, bytes]:
                 raise mismatch(f"the vector of piece number {key}")
             found[key] = body
     return {i: found[i] for i in ids if i in found}
+
+
+def model_calls(db: sqlite3.Connection) -> list[ModelCall]:
+    """All calls, oldest first."""
+    rows = db.execute(
+        "SELECT digest, author, begun, tokens_in, tokens_out, outcome, number FROM model_calls JOIN nodes USING (node) "
+        "ORDER BY number"
+    )
+    return [_call(row) for row in rows]
+
+
+def _call(row: Sequence[Any]) -> ModelCall:
+    """Raises BrokenHistory if a field has the wrong type. Calls have no checksum: they hold no words."""
+    if not all(map(isinstance, row, _CALL_TYPES)):
+        raise BrokenHistory(f"Model call number {row[-1]} has a field of the wrong type.")
+    return ModelCall(*row)
 
 
 def extra(db: sqlite3.Connection, key: str) -> bytes | None:

@@ -10,14 +10,17 @@ import contextlib
 import logging
 import os
 import sqlite3
+import tempfile
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import (
@@ -29,8 +32,18 @@ from ctxmem_mcp.errors import (
     UnknownConversation,
 )
 from ctxmem_mcp.models import ConversationPage, Node, Piece, Receipt, Summary, Turn
-from ctxmem_mcp.stores.base import CallRefusal, Commit, ModelCall, SpendLimits, State, TermHits, paginate
-from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, model_calls, queries
+from ctxmem_mcp.stores.base import (
+    CallRefusal,
+    Commit,
+    ModelCall,
+    Salvage,
+    SpendLimits,
+    State,
+    Store,
+    TermHits,
+    paginate,
+)
+from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, file_repair, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
@@ -43,6 +56,7 @@ from ctxmem_mcp.stores.sqlite.file_open import (
     release,
 )
 from ctxmem_mcp.stores.sqlite.image import FileState, file_state
+from ctxmem_mcp.stores.sqlite.salvage import salvage
 from ctxmem_mcp.stores.sqlite.schema import migrate
 
 log = logging.getLogger(__name__)
@@ -173,7 +187,7 @@ class SqliteStore:
                     await self._catalog.run_locked(partial(model_calls.adjust, call.day, difference))
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        return await self._run(conversation_id, model_calls.list_calls)
+        return await self._run(conversation_id, queries.model_calls)
 
     async def spent(self, day: int) -> int:
         return await self._catalog.run(partial(model_calls.spent, self._catalog, day))
@@ -200,9 +214,9 @@ class SqliteStore:
     async def check(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, check.find_faults)
 
-    async def check_quickly(self, conversation_id: str, seconds: float) -> list[str]:
-        """Checks the structure of a conversation's file and its state, for at most so many seconds."""
-        return await self._run(conversation_id, partial(check.find_quickly, seconds=seconds))
+    async def damaged(self, seconds: float) -> dict[str, str]:
+        until = time.monotonic() + seconds
+        return await self._catalog.run(lambda db: self._catalog.find_damaged(until))
 
     async def find(self, root: bytes, now: float) -> list[str]:
         return await self._catalog.run(lambda db: self._catalog.find_by_root(db, root, now))
@@ -243,6 +257,30 @@ class SqliteStore:
                 await self._catalog.run_locked(partial(self._remove_expired, "", path, None), removes=True)
         await self._catalog.run_locked(lambda _: file_lifecycle.remove_leftovers(self._catalog.folder), removes=True)
         return swept
+
+    async def rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> tuple[T, str]:
+        await self._close_file(conversation_id)
+        path = self._catalog.path_of(conversation_id)
+        try:
+            copy, log = await self._catalog.run_locked(lambda _: file_repair.copy_files(path))
+        except UnknownConversation:
+            raise UnknownConversation(conversation_id) from None
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix=file_lifecycle.REPAIR_PREFIX, dir=self._catalog.path.parent
+            ) as folder:
+                store = SqliteStore(Path(folder), durability=self._durability)
+                try:
+                    done = await build(store, await anyio.to_thread.run_sync(salvage, copy, log))
+                finally:
+                    await store.close()
+                rebuilt = store._catalog.path_of(conversation_id)
+                await self._catalog.run_locked(lambda db: file_repair.swap(self._catalog, db, path, copy, rebuilt))
+        except BaseException:
+            for file in (copy, log):
+                file.unlink(missing_ok=True)
+            raise
+        return done, str(copy)
 
     def _remove_expired(
         self, conversation_id: str, path: Path, expires: float | None, db: sqlite3.Connection

@@ -1,0 +1,94 @@
+"""Swaps a conversation's damaged file for a rebuilt one. Runs on the catalog's thread and under its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, with_side_files
+from ctxmem_mcp.stores.sqlite.commits import write_forgotten
+from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
+from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
+
+T = TypeVar("T")
+
+
+def copy_files(path: Path) -> tuple[Path, Path]:
+    """Copies a file and its write-ahead log beside it. Returns the copies' paths; the second may not exist.
+
+    Raises:
+        UnknownConversation: There is no such file.
+    """
+    if not path.exists():
+        raise UnknownConversation(path.name)
+    kept = _unused_name(path)
+
+    def copy() -> None:
+        for file in with_side_files(path)[:2]:
+            if file.exists():
+                shutil.copy2(file, kept.with_name(kept.name + file.name.removeprefix(path.name)))
+        sync_folder(path.parent)
+
+    _without_writers(path, lambda _: copy(), copy)
+    return kept, kept.with_name(f"{kept.name}-wal")
+
+
+def swap(catalog: Catalog, db: sqlite3.Connection, path: Path, copy: Path, rebuilt: Path) -> None:
+    """Puts the rebuilt file in the damaged one's place.
+
+    A process that still has the damaged file open sees the mark that it was forgotten, and opens the new one.
+
+    Raises:
+        StoreUnavailable: The damaged file was changed since it was copied.
+    """
+    if not _is_same(path, copy):
+        raise StoreUnavailable(f"{path} was changed during the repair; nothing was replaced.", "Try again.")
+    _without_writers(path, write_forgotten, lambda: None)
+    for side_file in with_side_files(path)[1:]:
+        side_file.unlink(missing_ok=True)
+    os.replace(rebuilt, path)
+    sync_folder(path.parent)
+    catalog.delete(db, path.name)
+
+
+def _is_same(path: Path, copy: Path) -> bool:
+    pairs = ((path, copy), (path.with_name(f"{path.name}-wal"), copy.with_name(f"{copy.name}-wal")))
+    return all(_bytes(file) == _bytes(of) for file, of in pairs)
+
+
+def _bytes(path: Path) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
+
+
+def _without_writers(path: Path, work: Callable[[sqlite3.Connection], T], damaged: Callable[[], T]) -> T:
+    """Runs `work` in a transaction, so that nobody writes; if the file is too damaged for one, runs `damaged`."""
+    db = None
+    try:
+        db = open_plain(path)
+        with transaction(db):
+            return work(db)
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise
+        return damaged()
+    finally:
+        if db is not None:
+            db.close()
+
+
+def _unused_name(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    for number in range(1, 1_000):
+        kept = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{stamp}{f'-{number}' if number > 1 else ''}")
+        if not kept.exists():
+            return kept
+    raise StoreUnavailable(f"There are too many damaged copies of {path}.", "Remove some.")
