@@ -91,8 +91,8 @@ async def rebuild(
 def _first_state(salvage: Salvage, empty: State) -> State:
     """The state before the first turn: that of the damaged conversation as far as it is known."""
     if (old := salvage.state) is None:
-        stored = [turn.stored_at for turn in salvage.turns.values()]
-        return replace(empty, created=min(stored), updated=max(stored))
+        # Last updated now: by the retention of new conversations it might have expired.
+        return replace(empty, created=min(turn.stored_at for turn in salvage.turns.values()))
     names = ("title", "space", "salt", "encoding", "retention_days", "created", "updated", "expires")
     state = replace(empty, **{name: old[name] for name in names})
     # To whoever has the damaged one's state cached, this is another conversation.

@@ -11,9 +11,9 @@ never reach the decompressor.
 
 from __future__ import annotations
 
-import struct
 from binascii import crc32
 from collections.abc import Sequence
+from marshal import dumps
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
@@ -34,16 +34,14 @@ CONVERSATION_COLUMNS = (
     "retention_days, created, updated, expires, frontier, text_bytes, forgotten, runs"
 )
 
-_pack_piece = struct.Struct("<11q").pack
-
 # Never equal to a checksum: for a row that could not be checked when it was migrated.
 NO_CHECKSUM = -1
 
 
-def row_checksum(values: Sequence[object]) -> int:
+def row_checksum(values: Sequence[Any]) -> int:
     """The checksum of a row's values, exactly as SQLite returns them: a float for a REAL, None for NULL."""
-    # ascii() tells types apart and, unlike repr(), does not depend on Python's version of Unicode.
-    return crc32(ascii(tuple(values)).encode())
+    # Marshal's version 2 tells types apart, is the same in every Python 3, and takes a sixth of ascii()'s time.
+    return crc32(dumps(tuple(values), 2))
 
 
 def blob_checksum(key: int | str, blob: bytes) -> int:
@@ -51,25 +49,7 @@ def blob_checksum(key: int | str, blob: bytes) -> int:
     return crc32(blob, crc32(str(key).encode()))
 
 
-def piece_checksum(row: Sequence[Any]) -> int:
-    """The checksum of PIECE_COLUMNS; NO_CHECKSUM if a field that holds a number holds something else.
-
-    Takes a third of row_checksum's time, because a view reads hundreds of chunks.
-    """
-    try:
-        return crc32(_pack_piece(*row[:11]), crc32(f"{row[11]}\0{row[12]}".encode()))
-    except struct.error:
-        return NO_CHECKSUM
-
-
-def check_piece(row: Sequence[Any], checksum: object) -> None:
-    """Raises BrokenHistory if the values of PIECE_COLUMNS do not match their checksum."""
-    found = piece_checksum(row)
-    if found != checksum or found == NO_CHECKSUM:
-        raise mismatch(f"piece number {row[0]}")
-
-
-def check_row(values: Sequence[object], checksum: object, name: str) -> None:
+def check_row(values: Sequence[Any], checksum: object, name: str) -> None:
     """Raises BrokenHistory if the values do not match their checksum. name: what the row is, for the message."""
     if row_checksum(values) != checksum:
         raise mismatch(name)

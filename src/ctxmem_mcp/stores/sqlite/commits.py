@@ -15,7 +15,6 @@ from ctxmem_mcp.stores.sqlite.checksums import (
     CONVERSATION_COLUMNS,
     blob_checksum,
     mismatch,
-    piece_checksum,
     row_checksum,
 )
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
@@ -119,7 +118,8 @@ def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, 
             text_bytes += _write_turns(db, commit, compression)
             _write_pieces(db, commit.pieces)
             _write_closings(db, commit.closings, compression, now)
-            _write_runs(db, commit.runs)
+            if commit.runs:
+                _write_runs(db, commit.runs)
             _write_state(db, state, text_bytes, exists=row is not None)
     except BaseException:
         compression.forget_dictionaries()
@@ -165,7 +165,7 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
     rows = []
     for p in (stored.piece for stored in pieces):
         row = (p.id, p.seq, p.index, p.start, p.stop, p.tokens, p.words, int(p.flags), p.leaf, p.sitting)
-        rows.append((*row, piece_checksum((*row, ROLE_NUMBER[p.role], p.name, p.said_at))))
+        rows.append((*row, row_checksum((*row, ROLE_NUMBER[p.role], p.name, p.said_at))))
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     if vectors := [(stored.piece.id, stored.vector) for stored in pieces if stored.vector]:
         db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", [(i, blob_checksum(i, v), v) for i, v in vectors])

@@ -87,18 +87,20 @@ class TextCompression:
         except (zstandard.ZstdError, MemoryError) as error:
             raise _damaged_text(name, error) from error
 
-    def use_dictionary(self, db: sqlite3.Connection, text_bytes: int = 0) -> None:
+    def use_dictionary(self, db: sqlite3.Connection, text_bytes: int | None = None) -> None:
         """Compresses with the file's newest dictionary from here on.
 
         Makes the next one, inside the running transaction, if the file has enough text for it.
 
         Args:
-            text_bytes: The bytes of text in the file.
+            text_bytes: The bytes of text in the file; None: make none.
         """
-        if self._newest == len(DICTIONARY_AT_BYTES):
+        if text_bytes is None:
+            self._load_dictionaries(db)
             return
-        self._load_dictionaries(db)
         due = sum(text_bytes >= enough for enough in DICTIONARY_AT_BYTES)
+        if due > self._newest:  # another process may have made it
+            self._load_dictionaries(db)
         if due > self._newest:
             dictionary = _first_bytes(self._texts(db)) if due == 1 else _train(self._texts(db))
             packed = self._compressor(0).compress(dictionary)

@@ -190,7 +190,7 @@ def _body_checksum(codec: object, body: object, dictionaries: dict[int, int]) ->
 
 def _pieces(db: sqlite3.Connection) -> _Rows:
     for row in db.execute(_PIECES):
-        yield (*row[:10], checksums.piece_checksum(row))
+        yield (*row[:10], checksums.row_checksum(row))
 
 
 def _nodes(db: sqlite3.Connection) -> _Rows:

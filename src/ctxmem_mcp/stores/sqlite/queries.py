@@ -17,7 +17,6 @@ from ctxmem_mcp.stores.sqlite.checksums import (
     RUN_COLUMNS,
     SUMMARY_COLUMNS,
     TURN_COLUMNS,
-    check_piece,
     check_row,
     is_sound_blob,
     mismatch,
@@ -238,7 +237,7 @@ def summaries(
 
 def read_piece(row: Sequence[Any]) -> Piece:
     """row: PIECE_COLUMNS and their checksum."""
-    check_piece(row, row[13])
+    check_row(row[:13], row[13], f"piece number {row[0]}")
     return Piece._make((*row[:10], _role(row[10], f"turn number {row[1]}"), *row[11:13]))
 
 
