@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.memory.branches import Lineage, run_end
@@ -16,26 +18,32 @@ _DAMAGE = (BrokenHistory, LookupError, TypeError, ValueError, OverflowError)
 
 async def verify(store: Store, state: State) -> list[str]:
     """Returns a sentence for each fault; empty if all can be read and every turn and node hashes to its id."""
-    faults = await store.check(state.conversation_id)
+    faults = [_as_clause(fault) for fault in await store.check(state.conversation_id)]
+    known = tuple(faults)
     for run in state.runs:
         try:
-            faults += await _run_faults(store, state, run)
+            faults += await _run_faults(store, state, run, known)
         except _DAMAGE as error:
-            faults.append(f"the branch from turn number {run.first_seq} on can't be read: {error}")
+            faults += [] if known else [f"the branch from turn number {run.first_seq} on can't be read: {error}"]
     try:
         faults += await _node_faults(store, state)
     except _DAMAGE as error:
-        faults.append(f"the tree can't be read: {error}")
+        faults += [] if known else [f"the tree can't be read: {error}"]
     stored = state.next_seq - 1
     if state.turns != stored:
         faults.append(f"the conversation counts {state.turns} turns but has {stored}")
     return faults
 
 
-async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
+def _as_clause(sentence: str) -> str:
+    return (sentence[0].lower() + sentence[1:] if sentence[1:2].islower() else sentence).rstrip(".")
+
+
+async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str]) -> list[str]:
+    """known: faults that are reported already."""
     faults: list[str] = []
     conversation = state.conversation_id
-    previous = (await store.digests(conversation, run.parent_seq, run.parent_seq))[0] if run.parent_seq else b""
+    previous = await _digest(store, conversation, run.parent_seq) if run.parent_seq else b""
     end = run_end(state.runs, state.next_seq, run.first_seq)
     for start in range(run.first_seq, end + 1, _TURNS_AT_ONCE):
         seqs = list(range(start, min(end, start + _TURNS_AT_ONCE - 1) + 1))
@@ -43,19 +51,29 @@ async def _run_faults(store: Store, state: State, run: Run) -> list[str]:
         for seq in seqs:
             turn = turns.get(seq)
             if turn is None:
-                faults.append(f"turn number {seq} {unreadable.get(seq, 'is missing')}")
+                if not any(f"turn number {seq} " in fault for fault in known):
+                    faults.append(f"turn number {seq} {unreadable.get(seq, 'is missing')}")
                 # The turns after it are checked against its stored digest.
-                previous = next(iter(await store.digests(conversation, seq, seq)), previous)
+                previous = await _digest(store, conversation, seq)
                 continue
-            digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
-            if digest != turn.digest:
-                faults.append(f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}")
+            if previous is not None:
+                digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
+                if digest != turn.digest:
+                    faults.append(f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}")
             if turn.index != run.first_index + seq - run.first_seq:
                 faults.append(f"{turn.id}: has the wrong index on its branch")
             if not tokenizer.is_count_of(turn.tokens, turn.content, state.encoding):
                 faults.append(f"{turn.id}: its token count is not that of its content")
             previous = turn.digest
     return faults
+
+
+async def _digest(store: Store, conversation: str, seq: int) -> bytes | None:
+    """A turn's stored digest; None if it can't be read."""
+    try:
+        return next(iter(await store.digests(conversation, seq, seq)), None)
+    except BrokenHistory:
+        return None
 
 
 async def _read(store: Store, conversation: str, seqs: list[int]) -> tuple[dict[int, Turn], dict[int, str]]:
