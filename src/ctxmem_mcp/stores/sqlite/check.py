@@ -129,7 +129,7 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
 def _turn_is_sound(db: sqlite3.Connection, seq: object) -> bool:
     """A piece's checksum covers fields of its turn, whose own fault is enough."""
     for *row, checksum in db.execute(f"SELECT {checksums.TURN_COLUMNS}, checksum FROM turns WHERE seq = ?", (seq,)):
-        return checksums.row_checksum(row) == checksum
+        return bool(checksums.row_checksum(row) == checksum)
     return True
 
 
