@@ -41,7 +41,7 @@ async def test_the_official_client_sees_only_its_own_conversations(tmp_path: Pat
         await wait_until_ready(base)
         for token, word in ((ALICE, "ALPHA"), (BOB, "OMEGA")):
             async with (
-                httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http,
+                httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http,
                 Client(streamable_http_client(f"{base}/mcp", http_client=http)) as client,
             ):
                 call = Caller(client)

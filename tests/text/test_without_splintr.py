@@ -75,7 +75,8 @@ def test_budgets_hold_without_an_exact_tokenizer(tmp_path: Path, kind: str) -> N
     assert found["method"] == tokenizer.BYTES
     assert log.count("counted as bytes") == 1
     for text, budget in zip(found["views"], (*BUDGETS, 2_000), strict=True):
-        assert 100 < tokenizer.count(text) <= budget
+        assert tokenizer.count(text) <= budget
+    assert "7031" in found["views"][1]
     assert found["verified"] == []
     assert _verify(tmp_path / "data") == []
 
