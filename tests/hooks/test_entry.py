@@ -305,7 +305,7 @@ def test_there_is_no_context_if_it_is_off_or_the_memory_is_broken(worked: Agent,
     off = run(worked.data, "hook", "claude-code", given=begins, CTXMEM_INJECT_TOKENS="0")
     wrong = run(worked.data, "hook", "claude-code", given=begins, CTXMEM_INJECT_TOKENS="many")
     os.makedirs(tmp_path / "broken")
-    (tmp_path / "broken" / "catalog.db").mkdir()
+    (tmp_path / "broken" / "conversations").write_text("a file", encoding="utf-8")
     broken = run(tmp_path / "broken", "hook", "claude-code", given=begins)
     assert [(ran.returncode, ran.stdout) for ran in (off, wrong, broken)] == [(0, b"")] * 3
 
