@@ -410,8 +410,9 @@ def test_a_request_is_forwarded_unchanged_if_memory_is_late_and_memory_finishes(
         assert response.headers["x-ctxmem-memory"] == "late"
         assert stub.bodies[-1] == {"model": "m", "messages": long_history(30)}
         release.set()
-        again = ask(running, long_history(30))
-        assert again.headers["x-ctxmem-memory"] == "folded"
+        # On a busy machine the rest may take another time limit or two.
+        outcomes = (ask(running, long_history(30)).headers["x-ctxmem-memory"] for _ in range(30))
+        assert next(outcome for outcome in outcomes if outcome != "late") == "folded"
         assert len(running.conversations()) == 1
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from ctxmem_mcp.http_api.gateway.alignment import best_alignment
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, find_cut
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Turns stored per step; system prompts and views that are remembered.
 STEP_TURNS, SYSTEM_PROMPTS_MAX, VIEWS_MAX = 200, 2_000, 64
+# Conversations whose turns are remembered, to align requests with; branches of each.
+HISTORIES_MAX, BRANCHES_MAX = 64, 8
 QUERY_CHARS_MAX = 2_000
 # The work that a long text's excerpts are chosen for: this many messages before the cut and those after it, and this
 # much of each turn.
@@ -39,11 +42,16 @@ class StoredConversation:
 
     Attributes:
         conversation_id: its id.
-        turn_ids: the ids of the system prompt's turns and of all messages' turns, in order.
+        turn_ids: the ids of the system prompt's turns and of all messages' turns, in order, with the reasoning that the
+            client dropped.
+        positions: the index in `turn_ids` of each turn of the request.
+        key: identifies it in the tracker.
     """
 
     conversation_id: str
     turn_ids: tuple[str, ...]
+    positions: tuple[int, ...] = ()
+    key: tuple[str, bytes] = ("", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class ConversationTracker:
         self._budget = budget
         self._system_prompts: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
         self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
+        self._histories = Histories()
         self._views: OrderedDict[tuple[str, str, int, str], str] = OrderedDict()
 
     async def compact(
@@ -90,12 +99,13 @@ class ConversationTracker:
         unchanged = Compacted(conversation, None, request.tokens, request.tokens)
         if cut is None:
             return unchanged
-        turns = len(conversation.turn_ids) - sum(len(message.turns) for message in request.messages[cut.start :])
-        if not turns:  # the messages before the cut are empty
+        rest = sum(len(message.turns) for message in request.messages[cut.start :])
+        before = conversation.positions[: len(conversation.positions) - rest]
+        if not before:  # the messages before the cut are empty
             return unchanged
         query = request.messages[cut.prompt].prompt[:QUERY_CHARS_MAX] if cut.prompt is not None else ""
-        last_turn = conversation.turn_ids[turns - 1]
-        omitted = _turns_sent_otherwise(request, cut, len(conversation.turn_ids))
+        last_turn = conversation.turn_ids[before[-1]]
+        omitted = _turns_sent_otherwise(request, cut, conversation.positions)
         text = await self._view(memory, conversation.conversation_id, last_turn, query, cut.view_tokens, omitted)
         compacted = provider.compact_request(body, cut, self._head(request, cut, text, query))
         sent = provider.parse_request(compacted, self.tokens).tokens
@@ -127,6 +137,7 @@ class ConversationTracker:
     async def store_answer(self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]) -> None:
         """Stores the model's answer to a request."""
         await memory.sync(answer, conversation_id=conversation.conversation_id, after=conversation.turn_ids[-1])
+        self._histories.extend(conversation.key, len(conversation.turn_ids), answer)
 
     async def _store(
         self, memory: Memory, principal: str, request: ParsedRequest, days: int | None
@@ -141,7 +152,13 @@ class ConversationTracker:
             self._system_prompts.move_to_end(key)
             while len(self._system_prompts) > SYSTEM_PROMPTS_MAX:
                 self._system_prompts.popitem(last=False)
-            return await _sync_in_steps(memory, request.all_turns(system), days)
+            turns = request.all_turns(system)
+            if key not in self._histories:
+                self._histories.add(key, await _read_history(memory, turns))
+            aligned, branch = best_alignment(turns, self._histories.of(key))
+            stored = await _sync_in_steps(memory, aligned.turns, days)
+            self._histories.add(key, aligned.turns, branch, aligned.known)
+            return replace(stored, positions=aligned.positions, key=key)
 
     async def _view(
         self,
@@ -171,21 +188,65 @@ class ConversationTracker:
         return found
 
 
-def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, turns: int) -> frozenset[int]:
+def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, positions: Sequence[int]) -> frozenset[int]:
     """Returns the indexes of the turns that a view leaves out.
 
     They are the system prompt, which is sent unchanged, the pins, the host's text, and images and files, which are no
     text.
     """
     pinned = {pin.message for pin in cut.pins if not pin.is_instructions}
-    index = turns - sum(len(message.turns) for message in request.messages)
-    omitted = set(range(index))
+    at = len(positions) - sum(len(message.turns) for message in request.messages)
+    omitted = set(positions[:at])
     for i, message in enumerate(request.messages[: cut.start]):
         for turn in message.turns:
             if turn.name == INJECTED or is_media(turn.content) or (i in pinned and turn.role == "user"):
-                omitted.add(index)
-            index += 1
+                omitted.add(positions[at])
+            at += 1
     return frozenset(omitted)
+
+
+async def _read_history(memory: Memory, turns: Sequence[NewTurn]) -> Sequence[NewTurn]:
+    """Reads the stored conversation that begins like these turns; a new one begins with the first of them."""
+    opening = next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    found = await memory.sync(turns[: min(opening, STEP_TURNS)])
+    return [
+        NewTurn(turn.role, turn.content, turn.name, call_id=turn.call_id)
+        for turn in await memory.turns(found.conversation_id)
+    ]
+
+
+class Histories:
+    """The turns of recent conversations as they are stored, by the tracker's key: a few branches of each."""
+
+    def __init__(self) -> None:
+        self._branches: OrderedDict[tuple[str, bytes], list[tuple[NewTurn, ...]]] = OrderedDict()
+
+    def __contains__(self, key: tuple[str, bytes]) -> bool:
+        return key in self._branches
+
+    def of(self, key: tuple[str, bytes]) -> list[tuple[NewTurn, ...]]:
+        """Returns the known branches of a conversation."""
+        return self._branches.get(key, [])
+
+    def add(self, key: tuple[str, bytes], turns: Sequence[NewTurn], branch: int | None = None, known: int = 0) -> None:
+        """Adds a branch. It replaces the one at index `branch` if it continues it: if all of that is `known` in it."""
+        branches = self._branches.setdefault(key, [])
+        self._branches.move_to_end(key)
+        if branch is not None and (known == len(branches[branch]) or known == len(turns)):
+            if known < len(turns):
+                branches[branch] = tuple(turns)
+            branches.append(branches.pop(branch))
+        else:
+            branches.append(tuple(turns))
+        del branches[:-BRANCHES_MAX]
+        while len(self._branches) > HISTORIES_MAX:
+            self._branches.popitem(last=False)
+
+    def extend(self, key: tuple[str, bytes], length: int, answer: Sequence[NewTurn]) -> None:
+        """Adds an answer to the newest branch, if it has this length."""
+        branches = self._branches.get(key)
+        if branches and len(branches[-1]) == length:
+            branches[-1] += tuple(answer)
 
 
 async def _sync_in_steps(memory: Memory, turns: Sequence[NewTurn], days: int | None) -> StoredConversation:

@@ -1,0 +1,101 @@
+"""Aligns a client's messages with what is stored of the conversation. Pure.
+
+Clients change their own history: they drop a model's reasoning, and serialise a tool call's arguments again, with other
+spaces or another order of keys. Taken as they are, such messages would make a branch of the conversation at every
+answer. Aligned, they are the turns that are stored, in the stored bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctxmem_mcp.models import THINKING, NewTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Turns as they are stored or to be stored.
+
+    Attributes:
+        turns: the turns.
+        positions: the index in `turns` of each of the client's turns.
+        known: how many of `turns` are the stored ones.
+    """
+
+    turns: tuple[NewTurn, ...]
+    positions: tuple[int, ...]
+    known: int
+
+
+def align(sent: Sequence[NewTurn], stored: Sequence[NewTurn]) -> Alignment:
+    """Returns the client's turns in their stored form, as far as they follow the stored turns.
+
+    Args:
+        sent: the turns of a client's request.
+        stored: a branch of the conversation, from its first turn.
+    """
+    turns: list[NewTurn] = []
+    positions: list[int] = []
+    known = 0
+    for i, turn in enumerate(sent):
+        at = _position(turn, stored, known) if len(turns) == known else None
+        if at is None:
+            positions.extend(range(len(turns), len(turns) + len(sent) - i))
+            return Alignment((*turns, *sent[i:]), tuple(positions), known)
+        turns += stored[known : at + 1]
+        positions.append(at)
+        known = at + 1
+    return Alignment(tuple(turns), tuple(positions), known)
+
+
+def best_alignment(sent: Sequence[NewTurn], branches: Iterable[Sequence[NewTurn]]) -> tuple[Alignment, int | None]:
+    """Returns the alignment with the branch that has most in common with the client's turns, and its index."""
+    best, chosen = align(sent, ()), None
+    for i, branch in enumerate(branches):
+        found = align(sent, branch)
+        if found.known > best.known:
+            best, chosen = found, i
+    return best, chosen
+
+
+def _position(turn: NewTurn, stored: Sequence[NewTurn], at: int) -> int | None:
+    """Returns where a turn is stored: at `at`, or after the reasoning there that the client dropped."""
+    while at < len(stored):
+        if is_same_turn(turn, stored[at]):
+            return at
+        if stored[at].name != THINKING:
+            return None
+        at += 1
+    return None
+
+
+def is_same_turn(a: NewTurn, b: NewTurn) -> bool:
+    """Returns whether two turns say the same: a tool call's arguments are compared as JSON values."""
+    if (a.role, a.name, a.call_id) != (b.role, b.name, b.call_id):
+        return False
+    if a.content == b.content:
+        return True
+    if a.role != "assistant" or not a.name or a.name == THINKING:
+        return False
+    return _is_same_json(a.content, b.content)
+
+
+def _is_same_json(a: str, b: str) -> bool:
+    if not (a.lstrip()[:1] in ("{", "[") and b.lstrip()[:1] in ("{", "[")):
+        return False
+    try:
+        return _is_same_value(json.loads(a), json.loads(b))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_same_value(a: Any, b: Any) -> bool:
+    """Compares JSON values: unlike in Python, true is not 1."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_is_same_value(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_is_same_value(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
