@@ -30,6 +30,7 @@ ID_DIGITS = 12
 SHORT_DIGITS = 3
 RETENTION_DAYS_DEFAULT = 30
 RETENTION_DAYS_MIN, RETENTION_DAYS_MAX = 1, 365
+TITLE_CHARS_MAX = 200
 
 # Python accepts any character between date and time, and the time is printed in the line above a turn's text.
 _TIME_CHARS = re.compile(r"[0-9WTtZz:.,+ -]+")

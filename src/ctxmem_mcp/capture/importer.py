@@ -142,7 +142,8 @@ async def import_transcript(
     """Stores a transcript: first its abandoned branches, then its current one, so that the head is there.
 
     Args:
-        memory: where to store it. The conversation's space is the folder the session worked in.
+        memory: where to store it. The conversation's space is the folder the session worked in, its title the one that
+            the file has, if any.
         file: the file it was read from, for the result.
         transcript: what to store.
         retention_days: days after its last append that a new conversation is kept; None: the configured default.
@@ -172,6 +173,8 @@ async def import_transcript(
             conversation, tip = done.conversation_id, done.head or ""
             known, new = known + done.known, new + done.appended
             progress(len(chunk))
+    if transcript.title and conversation:
+        await memory.set_title(conversation, transcript.title)
     return ImportResult(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
         list(transcript.warnings),

@@ -36,6 +36,7 @@ class SyncRecord:
         gone: its conversation was stored and no longer exists.
         growth: the parser's state after these bytes, if the format is resumable.
         by_events: the session is stored from its events; its transcript is ignored.
+        titled: the file itself names the session.
     """
 
     size: int = -1
@@ -49,6 +50,7 @@ class SyncRecord:
     gone: bool = False
     growth: ParseState | None = None
     by_events: bool = False
+    titled: bool = False
 
 
 GONE = SyncRecord(gone=True)

@@ -108,8 +108,11 @@ class TranscriptSync:
         turns, growth = resumed
         tip, new = record.tip, 0
         if turns:
+            before = await self._memory.info(record.conversation) if record.titled else None
             done = await self._memory.sync(turns, conversation_id=record.conversation, after=tip)
             tip, new = done.head or tip, done.appended
+            if before is not None:
+                await self._memory.set_title(record.conversation, before.title)
         self._records.put(file, replace(record, bytes=len(raw), digest=digest_of(raw), tip=tip, growth=growth))
         return SyncResult(record.conversation, new)
 
@@ -147,6 +150,7 @@ class TranscriptSync:
                 left=abandoned,
                 threads=threads,
                 growth=growth,
+                titled=transcript.title is not None,
             ),
         )
         return SyncResult(done.conversation_id, done.new + new)

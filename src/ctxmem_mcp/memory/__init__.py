@@ -30,7 +30,7 @@ from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
-from ctxmem_mcp.memory.redactor import redact_summary, redact_turns
+from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
 from ctxmem_mcp.memory.repair import Repaired
 from ctxmem_mcp.memory.search import Filter
 from ctxmem_mcp.memory.validation import (
@@ -45,6 +45,7 @@ from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget, Defaults, Writ
 from ctxmem_mcp.models import (
     OF_AGENT,
     RETENTION_DAYS_DEFAULT,
+    TITLE_CHARS_MAX,
     Appended,
     Conversation,
     ConversationInfo,
@@ -64,7 +65,7 @@ from ctxmem_mcp.models import (
     iso,
 )
 from ctxmem_mcp.stores.base import RepairableStore, Salvage, SpendLimits, State, Store
-from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.summarizers.base import Summarizer, is_uninformative
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.layout import Quote
@@ -296,6 +297,23 @@ class Memory:
             UnknownConversation: There is no such conversation.
         """
         return _conversation_of(await self._writer.set_space(conversation_id, space))
+
+    async def set_title(self, conversation_id: str, title: str) -> Conversation:
+        """Names the conversation, until turns appended later give it another topic.
+
+        Args:
+            conversation_id: The conversation.
+            title: One line, at most 200 characters: more white space becomes one space, and the rest is cut. A title
+                that says nothing is ignored.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        line = " ".join(title.encode("utf-8", "replace").decode().split())
+        line = redact_title(line, self._redact)[:TITLE_CHARS_MAX].rstrip()
+        if is_uninformative(line):
+            return await self.info(conversation_id)
+        return _conversation_of(await self._writer.set_title(conversation_id, line))
 
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:

@@ -16,6 +16,10 @@ def redact_turns(turns: Sequence[NewTurn], redact: Redact) -> Sequence[NewTurn]:
     return [replace(turn, content=redact(turn.content), name=turn.name and redact(turn.name)) for turn in turns]
 
 
+def redact_title(title: str, redact: Redact) -> str:
+    return title if redact is None else redact(title)
+
+
 def redact_summary(summary: Summary, redact: Redact) -> Summary:
     """Redacts a written summary, whose author may have read more than is stored."""
     if redact is None:

@@ -175,6 +175,12 @@ class Writer:
 
         return await self._retry_on_conflict(conversation_id, change)
 
+    async def set_title(self, conversation_id: str, title: str) -> State:
+        async def change(state: State) -> State:
+            return state if state.title == title else await self._move_head(replace(state, title=title), state.head)
+
+        return await self._retry_on_conflict(conversation_id, change)
+
     async def _retry_on_conflict(self, conversation_id: str, change: Callable[[State], Awaitable[State]]) -> State:
         async with self.locked(conversation_id):
             for _ in range(TRIES):

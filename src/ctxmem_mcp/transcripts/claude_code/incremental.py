@@ -18,6 +18,7 @@ from ctxmem_mcp.transcripts.claude_code.branches import Exchanges, split_exchang
 from ctxmem_mcp.transcripts.claude_code.duplicates import keys_of_copies, message_keys
 from ctxmem_mcp.transcripts.claude_code.rows import (
     MESSAGE_TYPES,
+    TITLE_FIELDS,
     in_parent_order,
     is_compaction,
     is_prompt,
@@ -110,7 +111,7 @@ def _continues(row: Row, state: ParseState, recent: set[str]) -> bool:
     """Returns whether a row continues the exchange that the file was in and is there for the first time."""
     parent = parent_uuid(row)
     return (
-        row.get("type") != "queue-operation"
+        row.get("type") not in ("queue-operation", *TITLE_FIELDS)
         and not _is_agent_progress(row)
         and (row.get("type") not in MESSAGE_TYPES or bool(row.get("isSidechain")) == state["aside"])
         and row.get("sessionId", state["session"]) == state["session"]

@@ -20,6 +20,7 @@ from ctxmem_mcp.transcripts.claude_code.branches import find_branches
 from ctxmem_mcp.transcripts.claude_code.duplicates import without_duplicates
 from ctxmem_mcp.transcripts.claude_code.rows import (
     MESSAGE_TYPES,
+    TITLE_FIELDS,
     in_parent_order,
     is_hosts_answer,
     is_injected_text,
@@ -30,8 +31,6 @@ from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, count_unread, fi
 
 AGENT = CLAUDE_CODE.id
 _FOREIGN_TYPES = ("message", "function_call", "function_call_result", "reasoning")
-# Row types that name the session, and the field with the name; the user's own title comes first.
-_TITLE_FIELDS = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
 # Attachments that the model saw, by type, with the path of fields to their text.
 _ATTACHMENT_PATHS = {
     "file": ("content", "file", "content"), "directory": ("content",), "edited_text_file": ("snippet",),
@@ -113,10 +112,11 @@ def _session_id(main: list[NumberedRow]) -> str:
 
 
 def _title(main: list[NumberedRow]) -> str | None:
-    """Returns the user's title for the session, or else the host's."""
-    for kind, field in _TITLE_FIELDS.items():
+    """Returns the user's title for the session, or else the host's. Summaries of other sessions don't count."""
+    uuids = {None, *(text_or_none(row.get("uuid")) for _, row in main)}
+    for kind, field in TITLE_FIELDS.items():
         for _, row in reversed(main):
-            if row.get("type") == kind and text_or_none(row.get(field)):
+            if row.get("type") == kind and text_or_none(row.get(field)) and row.get("leafUuid") in uuids:
                 return str(row[field])
     return None
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, text_or_none
 
 MESSAGE_TYPES = ("user", "assistant", "tool_use", "tool_result")
+# Row types that name the session, and the field with the name; the user's own title comes first.
+TITLE_FIELDS = {"custom-title": "customTitle", "ai-title": "aiTitle", "summary": "summary"}
 # Beginnings of texts that stand in a user's row though no user wrote them.
 _INJECTED_PREFIXES = (
     "<system-reminder>", "<local-command-", "<bash-stdout>", "<bash-stderr>", "<task-notification>",
