@@ -58,7 +58,7 @@ async def test_a_session_keeps_its_own_title_while_its_file_grows(tmp_path: Path
 async def test_an_imported_conversation_has_the_exports_title_unless_it_says_nothing(tmp_path: Path) -> None:
     def export(title: str) -> str:
         message = {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Plan a trip to Rome."]}}
-        mapping = {"a": {"id": "a", "parent": None, "children": [], "message": {"id": "a", **message}}}
+        mapping: dict[str, Any] = {"a": {"id": "a", "parent": None, "children": [], "message": {"id": "a", **message}}}
         return json.dumps([{"id": f"c-{len(title)}", "title": title, "mapping": mapping, "current_node": "a"}])
 
     async with open_memory(Settings(tmp_path / "data", durability="normal")) as memory:
