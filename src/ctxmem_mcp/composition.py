@@ -53,6 +53,7 @@ async def open_memory(
         StoreUnavailable: The data folder can't be used.
         NewerFormat: A newer version of ctxmem-mcp wrote its catalog.
     """
+    from ctxmem_mcp import worker_pool
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -73,6 +74,7 @@ async def open_memory(
         spend_limits=limits,
         embedder=load_embedder(settings.semantic),
         usage_of=partial(_gateway_usage, settings),
+        workers=worker_pool.shared,
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
     closing = asyncio.Event()
@@ -245,7 +247,7 @@ async def _drain(memory: Memory, data_dir: Path) -> None:
     """Imports what hooks left in the spool, at once and then every few seconds; less often after a failure."""
     while True:
         failed = False
-        if spool.pending(str(data_dir)):
+        if spool.has_pending(str(data_dir)):
             from ctxmem_mcp.capture.spool_worker import drain
 
             try:

@@ -93,13 +93,31 @@ class SpooledEvent:
         return words[2], raw, words[3] == WHOLE
 
     def set_after(self, turn_id: str) -> None:
-        """Records in the file's name which turn the event's turns follow. Called before they are stored."""
-        path = self.path.removesuffix(_EVENT) + _AFTER + turn_id + _EVENT
+        """Records in the file's name which turn the event's turns follow. Called before they are stored.
+
+        Events that are stored together follow the same turn, one after the other.
+        """
+        folder, name = os.path.split(self.path)
+        path = os.path.join(folder, name.removesuffix(_EVENT).split(_AFTER, 1)[0] + _AFTER + turn_id + _EVENT)
         os.rename(self.path, path)
         self.path, self.after = path, turn_id
 
     def remove(self) -> None:
         _unlink(self.path)
+
+
+def has_pending(data_dir: str) -> bool:
+    """Whether there are pending events. Costs little, however many there are."""
+    try:
+        with os.scandir(os.path.join(data_dir, FOLDER)) as entries:
+            return any(entry.name.endswith(_EVENT) for entry in entries)
+    except OSError:
+        return False
+
+
+def count_pending(data_dir: str) -> int:
+    """Returns the number of pending events."""
+    return sum(name.endswith(_EVENT) for name in _names(data_dir))
 
 
 def pending(data_dir: str) -> list[SpooledEvent]:

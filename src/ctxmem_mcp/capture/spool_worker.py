@@ -7,7 +7,11 @@ before it, the conversation follows the transcript, and the turn stored early be
 agent whose transcript has less than they do, or can't be found, are stored themselves.
 
 An event is removed from the spool after the commit. A turn appended to the head can't be recognised by its content, so
-the event's file name first records which turn it follows: after a kill, storing it again gives the same turn.
+the event's file name first records which turn it follows: after a kill, storing it again gives the same turn. Events
+without a transcript are stored in batches, each in one commit. All events of a batch record the turn that the batch
+follows and are removed last first, so after a kill those that remain are the batch's beginning, which is known.
+
+A backlog is drained beside the event loop: files are read, parsed, compared and removed in a thread.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +30,7 @@ from ctxmem_mcp.capture.importer import conversation_id_for
 from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.spool import SpooledEvent
 from ctxmem_mcp.capture.sync_state import SyncRecords
-from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, contains_text, read_whole_lines
+from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, TranscriptText, read_whole_lines
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
@@ -34,6 +38,8 @@ from ctxmem_mcp.models import NewTurn
 # After an event, how long its transcript may take to contain its messages.
 TRANSCRIPT_LAG_SECONDS = 2.0
 LOCK_SECONDS = 5.0
+# Events that are stored in one commit, and the characters of their turns.
+BATCH_EVENTS, BATCH_CHARS = 200, 200_000
 _LOCK = "lock"
 _log = logging.getLogger(__name__)
 
@@ -62,7 +68,7 @@ async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainR
         wait: wait for a concurrent drain, at most LOCK_SECONDS, and for messages that a transcript may get within
             TRANSCRIPT_LAG_SECONDS (use before a read). If false, a concurrent drain is left alone.
     """
-    if not spool.pending(str(data_dir)):
+    if not spool.has_pending(str(data_dir)):
         return DrainResult()
     # Imported only now, for it takes 30 ms and most often nothing is pending.
     from filelock import AsyncFileLock, Timeout
@@ -87,6 +93,7 @@ async def _drain(worker: _SpoolWorker, wait: bool) -> DrainResult:
 
 
 _Pending = tuple[SpooledEvent, Event]
+_Batch = Sequence[tuple[SpooledEvent, Sequence[NewTurn]]]
 
 
 class _SpoolWorker:
@@ -101,7 +108,7 @@ class _SpoolWorker:
         remain."""
         new, recent = 0, list[float]()
         self.failed = 0
-        for (agent, session, _), group in self._groups().items():
+        for (agent, session, _), group in (await asyncio.to_thread(self._groups)).items():
             try:
                 added, remaining = await self._process(group)
             except Exception as error:
@@ -146,8 +153,7 @@ class _SpoolWorker:
         if result is not None and result.recent:
             return 0, [time.time()]
         if result is not None and result.gone:
-            for spooled, _ in group:
-                spooled.remove()
+            await asyncio.to_thread(_remove, [spooled for spooled, _ in group])
             return 0, []
         if file is None:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
@@ -172,11 +178,14 @@ class _SpoolWorker:
     async def _store_missing(self, file: Path, result: SyncResult, group: list[_Pending]) -> tuple[int, list[float]]:
         """Stores the messages that the transcript still lacks after TRANSCRIPT_LAG_SECONDS or the session's end."""
         has_messages = any(event.messages for _, event in group)
-        raw = await asyncio.to_thread(_read_redacted, file, _has_placeholder(group)) if has_messages else b""
+        if has_messages and (result.raw is None or _has_placeholder(group)):
+            raw = await asyncio.to_thread(_read_redacted, file, _has_placeholder(group))
+        else:
+            raw = result.raw or b""
+        lacking = await asyncio.to_thread(_missing_messages, raw, group)
         ended = any(event.ends_session for _, event in group)
-        new, recent = result.new, list[float]()
-        for spooled, event in group:
-            late = tuple(turn for turn in event.messages if not contains_text(raw, turn))
+        new, recent, stored = result.new, list[float](), list[SpooledEvent]()
+        for (spooled, event), late in zip(group, lacking, strict=True):
             if late and not ended and (recent or _is_recent(spooled)):
                 recent.append(spooled.at)
                 continue
@@ -184,28 +193,47 @@ class _SpoolWorker:
                 late = await self._without_repeated_head(
                     late, result.conversation or conversation_id_for(event.session_id)
                 )
-            new += await self._store_events(event, [(spooled, late)], result.conversation)
+            if late:
+                new += await self._store_events(event, [(spooled, late)], result.conversation)
+            else:
+                stored.append(spooled)
+        await asyncio.to_thread(_remove, stored)
         return new, recent
 
     async def _store_events(
         self, event: Event, spooled_turns: Sequence[tuple[SpooledEvent, Sequence[NewTurn]]], conversation: str = ""
     ) -> int:
-        """Appends each event's turns to the head and removes the event."""
+        """Appends the events' turns to the head, in batches, and removes the events."""
         conversation = conversation or conversation_id_for(event.session_id) or ""
         new = 0
-        for spooled, turns in spooled_turns:
-            if turns and conversation:
-                try:
-                    new += await self._store(spooled, turns, conversation, event.cwd)
-                except (Refused, NotFound) as error:
-                    _log.warning("Skipped an event of %s: %s", event.agent, error)
-            spooled.remove()
+        for batch in _batches(spooled_turns):
+            new += await self._store_batch(event, batch, conversation)
         return new
 
-    async def _store(self, spooled: SpooledEvent, turns: Sequence[NewTurn], conversation: str, cwd: str | None) -> int:
-        if spooled.after is None:
-            spooled.set_after(await self._head(conversation))
-        done = await self._memory.sync(turns, conversation_id=conversation, after=spooled.after or None, space=cwd)
+    async def _store_batch(self, event: Event, batch: _Batch, conversation: str) -> int:
+        new, spooled = 0, [spooled for spooled, _ in batch]
+        turns = [turn for _, turns in batch for turn in turns]
+        if turns and conversation:
+            try:
+                new = await self._store(spooled, turns, conversation, event.cwd)
+            except (Refused, NotFound) as error:
+                if len(batch) > 1:
+                    # Only some of them are refused.
+                    for one in spooled:
+                        one.after = None
+                    return sum([await self._store_batch(event, [one], conversation) for one in batch])
+                _log.warning("Skipped an event of %s: %s", event.agent, error)
+        await asyncio.to_thread(_remove, spooled)
+        return new
+
+    async def _store(
+        self, spooled: Sequence[SpooledEvent], turns: Sequence[NewTurn], conversation: str, cwd: str | None
+    ) -> int:
+        after = spooled[0].after
+        if after is None:
+            after = await self._head(conversation)
+            await asyncio.to_thread(_set_after, spooled, after)
+        done = await self._memory.sync(turns, conversation_id=conversation, after=after or None, space=cwd)
         return done.appended
 
     async def _without_repeated_head(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:
@@ -219,6 +247,36 @@ class _SpoolWorker:
 
     async def _head(self, conversation: str) -> str:
         return await self._memory.stored_head(conversation) or ""
+
+
+def _batches(spooled_turns: _Batch) -> Iterator[_Batch]:
+    """Groups events that follow the same turn, or none that is recorded."""
+    batch: list[tuple[SpooledEvent, Sequence[NewTurn]]] = []
+    chars = 0
+    for spooled, turns in spooled_turns:
+        if batch and (spooled.after != batch[-1][0].after or len(batch) == BATCH_EVENTS or chars > BATCH_CHARS):
+            yield batch
+            batch, chars = [], 0
+        batch.append((spooled, turns))
+        chars += sum(len(turn.content) for turn in turns)
+    if batch:
+        yield batch
+
+
+def _set_after(spooled: Sequence[SpooledEvent], turn_id: str) -> None:
+    for one in spooled:
+        one.set_after(turn_id)
+
+
+def _remove(spooled: Sequence[SpooledEvent]) -> None:
+    for one in reversed(spooled):
+        one.remove()
+
+
+def _missing_messages(raw: bytes, group: Sequence[_Pending]) -> list[tuple[NewTurn, ...]]:
+    """Returns, for each event, the messages that a transcript with this content lacks."""
+    transcript = TranscriptText(raw)
+    return [tuple(turn for turn in event.messages if not transcript.contains(turn)) for _, event in group]
 
 
 def _is_recent(spooled: SpooledEvent) -> bool:

@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ctxmem_mcp.agents import CODEX
@@ -42,12 +43,14 @@ class SyncResult:
         new: turns that were stored now.
         gone: the conversation was forgotten or has expired; nothing was stored.
         recent: the file was written to a moment ago and its last rows may still change; nothing was stored.
+        raw: the session's own file up to its last whole line, if it was read.
     """
 
     conversation: str = ""
     new: int = 0
     gone: bool = False
     recent: bool = False
+    raw: bytes | None = None
 
 
 class TranscriptSync:
@@ -90,7 +93,8 @@ class TranscriptSync:
         raw = await asyncio.to_thread(read_whole_lines, file)
         now = replace(record, size=state[0], changed=state[1])
         settled = even_if_recent or _seconds_since(state[1]) >= SETTLE_SECONDS
-        return await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
+        result = await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
+        return replace(result, raw=raw)
 
     async def _continue(self, file: Path, raw: bytes, record: SyncRecord) -> SyncResult | None:
         """Stores only what was appended; returns None if the file has to be read from its start."""
@@ -253,20 +257,32 @@ def _extends(raw: bytes, record: SyncRecord) -> bool:
 
 # A message of fewer characters counts as found only if it is a whole JSON string; a longer one may be part of one.
 _SHORT_CHARS = 40
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
-def contains_text(raw: bytes, turn: NewTurn) -> bool:
-    """Returns whether a JSON file's bytes contain the turn's text: as a string, between tags in one or, if the text is
-    long, line by line."""
-    words = turn.content.strip()
-    if (
-        _quoted(turn.content) in raw
-        or _quoted(words) in raw
-        or _tagged(words, "") in raw
-        or _tagged(words, "\n") in raw
-    ):
-        return True
-    return len(words) >= _SHORT_CHARS and all(line[1:-1] in raw for line in _lines(words))
+class TranscriptText:
+    """A JSON file's bytes, to be searched for many messages."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def contains(self, turn: NewTurn) -> bool:
+        """Returns whether the file contains the turn's text: as a string, between tags in one or, if the text is long,
+        line by line."""
+        words, raw = turn.content.strip(), self._raw
+        if _quoted(turn.content) in self._strings or (
+            _quoted(turn.content) in raw
+            or _quoted(words) in raw
+            or _tagged(words, "") in raw
+            or _tagged(words, "\n") in raw
+        ):
+            return True
+        return len(words) >= _SHORT_CHARS and all(line[1:-1] in raw for line in _lines(words))
+
+    @cached_property
+    def _strings(self) -> set[bytes]:
+        """All JSON strings: most messages are one of them, and searching ten megabytes for each takes milliseconds."""
+        return set(_STRING.findall(self._raw))
 
 
 def _lines(words: str) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.recent_session import last_session
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
@@ -21,6 +22,8 @@ from ctxmem_mcp.settings import Settings
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 LAST = "last"
+# With more spooled events than this, a command waits only so long until they are stored.
+BACKLOG_EVENTS, BACKLOG_SECONDS = 500, 1.0
 
 
 @dataclass
@@ -50,8 +53,12 @@ def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[T]]) 
 async def _drain_spool(memory: Memory, data_dir: Path) -> None:
     from ctxmem_mcp.capture.spool_worker import drain
 
+    # A backlog is not waited for. What remains of it is stored by the next command, or by a server.
+    limit = None if spool.count_pending(str(data_dir)) <= BACKLOG_EVENTS else BACKLOG_SECONDS
     try:
-        await drain(memory, data_dir, wait=True)
+        await asyncio.wait_for(drain(memory, data_dir, wait=True), limit)
+    except TimeoutError:
+        _log.warning("%d events of agents' hooks are not stored yet.", spool.count_pending(str(data_dir)))
     except Exception as error:
         _log.warning("The events spooled by agents' hooks could not be stored: %s", error)
 

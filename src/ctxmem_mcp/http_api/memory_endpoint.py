@@ -16,7 +16,6 @@ from ctxmem_mcp.http_api.context_window import compress
 from ctxmem_mcp.http_api.errors import error_response, status_of
 from ctxmem_mcp.http_api.request_fields import json_object
 from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
-from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts.openai import turns_from_messages
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ async def _store_and_compress(
     synced = await memory.sync(turns, retention_days=days)
     conversation, head = synced.conversation_id, synced.head or ""
     content, shown = await compress(memory, conversation, head, budget, encoding)
-    sizes = [tokenizer.count(turn.content, encoding) for turn in turns]
+    sizes = await memory.turn_sizes(conversation, turn_id=head)  # the branch is these messages
     prompt_tokens = sum(sizes)
     usage = {
         "prompt_tokens": prompt_tokens,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from ctxmem_mcp import worker_pool
 from ctxmem_mcp.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -16,17 +17,17 @@ PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX = 50, 200
 OFFSET_MAX = 10**9
 # Levels of nesting in a body: the limit of pydantic's JSON parser, which the MCP endpoint has too.
 DEPTH_MAX = 200
+# A larger body is parsed in a worker process: the parser holds the interpreter's lock, 10 ms for each megabyte.
+LARGE_BODY_BYTES = 1_000_000
 
 
 async def json_object(request: Request) -> dict[str, Any]:
     """Returns the request's body, which must be a JSON object."""
     raw = await request.body()
     try:
-        # Python's parser accepts NaN and Infinity, which JSON does not have.
-        body = json.loads(raw, parse_constant=_reject_constant)
-        too_deep = _is_too_deep(raw)
+        body, too_deep = _parse(raw) if len(raw) <= LARGE_BODY_BYTES else await _parse_elsewhere(raw)
     except RecursionError:
-        too_deep = True
+        body, too_deep = None, True
     except ValueError:
         raise InvalidArgument("body", "must be JSON", "Send a JSON object as application/json.") from None
     if too_deep:
@@ -35,6 +36,21 @@ async def json_object(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidArgument("body", "must be a JSON object", "Send for example {}.")
     return body
+
+
+def _parse(raw: bytes) -> tuple[object, bool]:
+    """Returns what the JSON says, and whether it is nested too deeply."""
+    # Python's parser accepts NaN and Infinity, which JSON does not have.
+    return json.loads(raw, parse_constant=_reject_constant), _is_too_deep(raw)
+
+
+async def _parse_elsewhere(raw: bytes) -> tuple[object, bool]:
+    return await worker_pool.shared.run(_parse_in_steps, raw)
+
+
+def _parse_in_steps(raw: bytes) -> worker_pool.Steps[tuple[object, bool]]:
+    yield
+    return _parse(raw)
 
 
 def _is_too_deep(raw: bytes) -> bool:

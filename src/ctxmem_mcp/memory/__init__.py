@@ -70,6 +70,7 @@ from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import TimestampPrinter, quote_text
+from ctxmem_mcp.worker_pool import WorkerPool
 
 __all__ = ["Memory"]
 
@@ -110,6 +111,7 @@ class Memory:
         embedder: Embedder | None = None,
         request_summaries: bool = False,
         usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        workers: WorkerPool | None = None,
     ) -> None:
         """Creates a memory over a store.
 
@@ -129,6 +131,7 @@ class Memory:
             embedder: Computes the vectors of new turns and of queries, if ranking uses meaning.
             request_summaries: Views may list nodes that need a better summary.
             usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
+            workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
         """
         self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
         self._redact, self._request_summaries = redact, request_summaries
@@ -136,7 +139,8 @@ class Memory:
         defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
-        self._writer = Writer(store, summarizer, defaults, clock, embedder)
+        self._workers = workers
+        self._writer = Writer(store, summarizer, defaults, clock, embedder, workers)
 
     # ------------------------------------------------------------ writing
 
@@ -167,7 +171,7 @@ class Memory:
         check_turn(turn, "")
         conversation = check_or_create_id(conversation_id)
         target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space)
-        done = await self._extend(redact_turns([turn], self._redact), target)
+        done = await self._extend(await redact_turns([turn], self._redact, self._workers), target)
         built = done.built
         new = built.turns[0] if built else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
@@ -206,7 +210,7 @@ class Memory:
             raise InvalidArgument("messages", "must contain at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
             check_turn(turn, f"messages[{i}].")
-        turns = redact_turns(turns, self._redact)
+        turns = await redact_turns(turns, self._redact, self._workers)
         days = check_retention_days(retention_days)
         if conversation_id is None and after is not None:
             raise InvalidArgument(
@@ -221,7 +225,7 @@ class Memory:
     async def _sync(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
         conversation = target.conversation_id
         done = await self._extend(turns, target)
-        ids = [turn.id for turn in await self._turns_at(conversation, done.known)]
+        ids = [turn.id for turn in await self._turns_at(conversation, done.known, metadata_only=True)]
         new = done.built.turns if done.built else []
         ids += [turn.id for turn in new]
         return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
@@ -612,6 +616,18 @@ class Memory:
         return await recent.last_turns(branch, token_budget, overhead)
 
     @retry_if_replaced
+    async def turn_sizes(self, conversation_id: str, *, turn_id: str | None = None) -> list[int]:
+        """Returns the tokens of each turn of a branch, up to `turn_id` (default: the head).
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+        """
+        branch = await self._reader(conversation_id, turn_id, cached=True)
+        return [turn.tokens for turn in await branch.metadata(0, branch.lineage.length - 1)]
+
+    @retry_if_replaced
     async def last_user_query(self, conversation_id: str, *, turn_id: str | None = None) -> str | None:
         """Returns the user's last words on a branch (up to `turn_id`, by default the head) as a query.
 
@@ -776,8 +792,8 @@ class Memory:
     async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
         return (await self._turns_at(conversation_id, [seq]))[0]
 
-    async def _turns_at(self, conversation_id: str, seqs: Sequence[int]) -> list[Turn]:
-        turns = await self._store.turns(conversation_id, seqs) if seqs else []
+    async def _turns_at(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
+        turns = await self._store.turns(conversation_id, seqs, metadata_only=metadata_only) if seqs else []
         if len(turns) < len(seqs):  # forgotten and restarted in between
             raise HeadMoved(conversation_id)
         return turns

@@ -7,8 +7,9 @@ store once and passed on from one append to the next.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import overload
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.memory.expiry import extended
@@ -17,7 +18,10 @@ from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.worker_pool import Steps, finish
 
+# A step of a large input's computation, between two pauses: some tens of milliseconds.
+STEP_CHARS = 32_000
 # How many turns before a leaf its summariser sees.
 BEFORE_TURNS = 3
 # The topic is taken from the beginning of a turn; the rest of a long one adds nothing.
@@ -77,6 +81,64 @@ class Built:
     turns: list[Turn]
 
 
+class _Pause:
+    """Tells when a step is long enough."""
+
+    def __init__(self) -> None:
+        self._chars = 0
+
+    def is_due(self, chars: int) -> bool:
+        self._chars += chars
+        if self._chars < STEP_CHARS:
+            return False
+        self._chars = 0
+        return True
+
+
+class JoinedTerms(Sequence[str]):
+    """Terms as one text, which is sent to another process in a hundredth of the time."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, terms: Iterable[str]) -> None:
+        self._text = " ".join(terms)
+
+    def __len__(self) -> int:
+        return len(self._split())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._split())
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return self._split()[at]
+
+    def _split(self) -> list[str]:
+        return self._text.split(" ") if self._text else []
+
+
+def build_in_steps(
+    state: State,
+    edge: Edge,
+    turns: Sequence[NewTurn],
+    digests: Sequence[bytes],
+    summarizer: Summarizer,
+    embedder: Embedder | None,
+    *,
+    now: float,
+    retention_days: int | None,
+) -> Steps[Built]:
+    """Builds the commit that adds these turns, in steps, for a worker process."""
+    builder = CommitBuilder(state, edge, summarizer, embedder, now=now)
+    yield from builder.add_in_steps(turns, digests)
+    built = builder.build(retention_days)
+    pieces = [replace(stored, terms=JoinedTerms(stored.terms)) for stored in built.commit.pieces]
+    return replace(built, commit=replace(built.commit, pieces=pieces))
+
+
 class CommitBuilder:
     """Adds turns to one edge and builds the commit that stores them."""
 
@@ -94,16 +156,34 @@ class CommitBuilder:
         self._next_piece = state.next_piece
 
     def add(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> None:
-        """Adds turns with their digests.
+        """Adds turns with their digests."""
+        finish(self.add_in_steps(turns, digests))
+
+    def add_in_steps(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> Steps[None]:
+        """Adds turns with their digests, in steps of about STEP_CHARS.
 
         Each kind of work is done for all turns before the next kind: the tokenizer's tables, for one, stay in the
         processor's cache, and counting takes a quarter of the time.
         """
-        encoding = self._state.encoding
-        sizes = [tokenizer.count(new.content, encoding) for new in turns]
-        starts = [self._add(*one) for one in zip(turns, digests, sizes, strict=True)]
+        sizes = yield from self._count_in_steps(turns)
+        starts, pause = [], _Pause()
+        for new, digest, size in zip(turns, digests, sizes, strict=True):
+            starts.append(self._add(new, digest, size))
+            if pause.is_due(len(new.content)):
+                yield
         for turn, (leaf, sitting) in zip(self._turns[-len(turns) :], starts, strict=True):
-            self._cut(turn, leaf, sitting)
+            yield from self._cut_in_steps(turn, leaf, sitting, pause)
+
+    def _count_in_steps(self, turns: Sequence[NewTurn]) -> Steps[list[int]]:
+        encoding, sizes, pause = self._state.encoding, list[int](), _Pause()
+        for new in turns:
+            size = 0
+            for chars, tokens in tokenizer.counts_of_slices(new.content, encoding):
+                size += tokens
+                if pause.is_due(chars):
+                    yield
+            sizes.append(size)
+        return sizes
 
     def _add(self, new: NewTurn, digest: bytes, size: int) -> tuple[int, int]:
         """Adds one turn; returns the index of the first turn of its section, and of its sitting."""
@@ -133,7 +213,7 @@ class CommitBuilder:
         known = {n.digest: n for level in edge.frontier.spine for n in level}
         return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
-    def _cut(self, turn: Turn, leaf: int, sitting: int) -> None:
+    def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> Steps[None]:
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
             terms = analyzer.analyze(text)
@@ -147,6 +227,8 @@ class CommitBuilder:
             self._pieces.append(StoredPiece(piece, [*terms, *analyzer.speaker_terms(piece.flags, turn.role)], vector))
             self._words += len(terms)
             self._next_piece += 1
+            if pause.is_due(len(text)):
+                yield
 
     def build(self, retention_days: int | None) -> Built:
         """Returns the commit that stores the added turns and makes the last one the head.

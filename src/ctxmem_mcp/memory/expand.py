@@ -154,8 +154,8 @@ def _id_of(target: Node | Span) -> str:
 
 def _quoted(turn: Turn, room: int, is_first: bool, timestamps: TimestampPrinter, count: Count) -> str | None:
     """Returns the turn's text if it fits, else its beginning if it is the first on the page, else None."""
-    text = quote_text(Quote.all_of(turn), timestamps)
-    if count(text) <= room:
+    # A turn that exceeds the page by far is not counted once more.
+    if turn.tokens <= 2 * room and count(text := quote_text(Quote.all_of(turn), timestamps)) <= room:
         return text
     if not is_first:
         return None

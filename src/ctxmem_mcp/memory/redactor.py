@@ -6,14 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.models import NewTurn, Summary
+from ctxmem_mcp.worker_pool import LARGE_CHARS, Steps, WorkerPool, finish
 
 Redact = Callable[[str], str] | None
 
 
-def redact_turns(turns: Sequence[NewTurn], redact: Redact) -> Sequence[NewTurn]:
+async def redact_turns(turns: Sequence[NewTurn], redact: Redact, workers: WorkerPool | None) -> Sequence[NewTurn]:
     if redact is None:
         return turns
-    return [replace(turn, content=redact(turn.content), name=turn.name and redact(turn.name)) for turn in turns]
+    if workers and sum(len(turn.content) for turn in turns) > LARGE_CHARS:
+        return await workers.run(_redact_in_steps, turns, redact)
+    return finish(_redact_in_steps(turns, redact))
+
+
+def _redact_in_steps(turns: Sequence[NewTurn], redact: Callable[[str], str]) -> Steps[list[NewTurn]]:
+    redacted: list[NewTurn] = []
+    for turn in turns:
+        redacted.append(replace(turn, content=redact(turn.content), name=turn.name and redact(turn.name)))
+        yield
+    return redacted
 
 
 def redact_title(title: str, redact: Redact) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import nlargest
 from typing import NamedTuple
+
+import anyio.to_thread
 
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import run_end
@@ -31,6 +34,8 @@ NEAREST_RANKED_MAX = 100
 MATCHES_RANKED_MAX = 400
 # Speakers' names are taken from the last turns, this many.
 SPEAKERS_FROM_TURNS = 64
+# With more pieces on a branch, they are matched and ranked in a thread: a tenth of a second for some thousands.
+PIECES_INLINE_MAX = 500
 
 
 class RankedPiece(NamedTuple):
@@ -129,16 +134,21 @@ async def rank_branch(
     if parsed.periods:
         facts = [fact._replace(said_at=parse_iso(pieces[fact.ordinal].said_at)) for fact in facts]
     kinds = conversation_kinds(facts)
-    result = ranker.rank(facts, load_weights(semantic=bool(similarities)).blend(kinds), similarities)
+    rank = partial(ranker.rank, facts, load_weights(semantic=bool(similarities)).blend(kinds), similarities)
+    result = await anyio.to_thread.run_sync(rank) if ordinals.n > PIECES_INLINE_MAX else rank()
     ranked = [RankedPiece(pieces[ordinal], score, ordinal) for ordinal, score in result.pieces]
     return Ranking(parsed, ranked, result, kinds, ranker.matches.masks)
 
 
 async def _match(branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery, cap: int) -> BranchRanker:
     hits = await branch.store.term_hits(branch.id, parsed.terms, cap)
-    by_ordinal = {term: ordinals.translated(hit) for term, hit in hits.items()}
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
-    return BranchRanker(parsed, by_ordinal, ordinals.n, mean_words)
+
+    def match() -> BranchRanker:
+        by_ordinal = {term: ordinals.translated(hit) for term, hit in hits.items()}
+        return BranchRanker(parsed, by_ordinal, ordinals.n, mean_words)
+
+    return await anyio.to_thread.run_sync(match) if ordinals.n > PIECES_INLINE_MAX else match()
 
 
 async def _best_matching(

@@ -8,23 +8,26 @@ twice.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branches import Lineage, children_of
-from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, chain_digests, encode_frontier
+from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, build_in_steps, chain_digests, encode_frontier
 from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
-from ctxmem_mcp.models import NewTurn, id_digits
+from ctxmem_mcp.models import NewTurn, Turn, id_digits
 from ctxmem_mcp.stores.base import Commit, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -86,7 +89,9 @@ class Writer:
         defaults: Defaults,
         clock: Callable[[], float],
         embedder: Embedder | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
+        self._workers = workers
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
         self._embedder = embedder
         self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_CACHED)
@@ -129,7 +134,7 @@ class Writer:
         else:
             digest = await self._digest(state.conversation_id, start)
             length = Lineage.of(state.runs, start).length
-        digests = chain_digests(turns, digest, state.salt)
+        digests = await self._digests_of(turns, digest, state.salt)
         last_stored = state.next_seq - 1
         known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
         start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
@@ -141,13 +146,30 @@ class Writer:
         last_known = known[-1] if known else start
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
-        builder = CommitBuilder(state, edge, self._summarizer, self._embedder, now=now)
-        builder.add(turns[len(known) :], digests[len(known) :])
-        built = builder.build(target.retention_days)
+        built = await self._build(
+            state, edge, turns[len(known) :], digests[len(known) :], now, target.retention_days
+        )
         await self._store.commit(built.commit, now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
         return AppendOutcome(state, built.commit.state, start_id, known, built, forked)
+
+    async def _build(
+        self, state: State, edge: Edge, turns: Sequence[NewTurn], digests: Sequence[bytes], now: float, days: int | None
+    ) -> Built:
+        """Builds the commit: here, or in a worker process if the new turns or the open leaf, which they may close, are
+        large."""
+        arguments = (state, edge, turns, digests, self._summarizer, self._embedder)
+        if self._workers and (_is_large(turns) or _is_large(edge.open)):
+            return await self._workers.run(partial(build_in_steps, now=now, retention_days=days), *arguments)
+        builder = CommitBuilder(state, edge, self._summarizer, self._embedder, now=now)
+        builder.add(turns, digests)
+        return builder.build(days)
+
+    async def _digests_of(self, turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
+        if self._workers and _is_large(turns):
+            return await anyio.to_thread.run_sync(chain_digests, turns, previous, salt)
+        return chain_digests(turns, previous, salt)
 
     async def revert(self, conversation_id: str, turn_id: str) -> tuple[State, int]:
         """Moves the head; returns the state before, and the new head's seq."""
@@ -198,7 +220,7 @@ class Writer:
 
     async def find(self, turns: Sequence[NewTurn]) -> str | None:
         """Finds the conversation with the longest common prefix, which must reach to the first user turn."""
-        digests = chain_digests(turns, b"", self._defaults.salt)
+        digests = await self._digests_of(turns, b"", self._defaults.salt)
         shortest = _opening_length(turns)
         now = self._clock()
         longest, found = shortest - 1, None
@@ -315,6 +337,11 @@ class KeyedLock:
             del self._locks[self._key]
         else:
             self._locks[self._key] = (lock, users - 1)
+
+
+def _is_large(turns: Iterable[NewTurn | Turn]) -> bool:
+    left = LARGE_CHARS
+    return any((left := left - len(turn.content)) < 0 for turn in turns)
 
 
 def _opening_length(turns: Sequence[NewTurn]) -> int:

@@ -24,7 +24,7 @@ from ctxmem_mcp.text import tokenizer
 LINE_CHARS = 170
 _WORD = re.compile(r"[\w'-]{3,}")
 _LIST_HEAD = re.compile(
-    r"^\s*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M
+    r"^[^\S\n]*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M
 )
 
 

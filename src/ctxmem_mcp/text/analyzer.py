@@ -266,7 +266,8 @@ _CAPITAL = re.compile(r" (?:the )?[A-Z][a-z]")
 _TO_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?)\Z")
 _TO_PLACE_CHARS = 8
 _NAME = re.compile(r"[a-z,] [A-Z][a-z]+")
-_LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
+# Not \s before the mark: from each of many empty lines it would go on to the end of them.
+_LIST_ITEM = re.compile(r"^[^\S\n]*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
 _CALL = re.compile(r"\s*(?:[\w.:-]{1,64}\s?)?\{\s*(?:\"|\})")
 _EDIT = re.compile(
     r"\s*(?:Edit|MultiEdit|Write|Update|NotebookEdit|apply_patch|str_replace\w*)\b ?[/{\n\w]*[/.{]"

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,20 @@ _TOKENIZER_FILE = "tokenizers/l2_supercat_tokenizer_config.json"
 _VALUE_MAX = 127
 # Rows summed at a time, so that a text of two megabytes takes no more memory than this many words.
 _ROWS_AT_ONCE = 4_096
+# The normalized text in parts that are tokenized one by one, each distinct one once. That changes no token, because in
+# the tokenizer's vocabulary no token has a space mark after another character, a digit, a line end or a tab beside
+# another character, or an ASCII letter beside ASCII punctuation.
+_SPACE = "\u2581"
+_OTHER_ASCII = "\x00-\x08\x0b-/:-@\\[-`{-\x7f"
+_NO_OTHER_SCRIPT = f"(?![^\x00-\x7f{_SPACE}])"
+_WORD = re.compile(
+    rf"[0-9\n\t]|{_SPACE}*+[A-Za-z]++{_NO_OTHER_SCRIPT}|{_SPACE}*+[{_OTHER_ASCII}]++{_NO_OTHER_SCRIPT}"
+    rf"|{_SPACE}*+[^{_SPACE}0-9\n\t]++|{_SPACE}++"
+)
+# The tokenizer looks for its special tokens in the text itself, before it is normalized.
+_SPECIAL_TOKENS = ("<s>", "</s>", "<unk>")
+# Remembered words; two generations of them hold a few megabytes.
+_WORDS_CACHED, _WORD_CHARS_MAX = 12_000, 40
 
 
 def load_embedder(setting: str = "auto") -> Embedder | None:
@@ -71,9 +87,12 @@ def load_embedder(setting: str = "auto") -> Embedder | None:
 class Embedder:
     """Embeds texts. The first text takes some tenths of a second longer, to load the data."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _shared_embedder, ()  # its tables are loaded once in each process
+
     def embed(self, texts: Sequence[str]) -> list[bytes]:
         """Returns a vector of each text; all zeros for a text without a word."""
-        return [FORMAT_PREFIX + self._vector(ids) for ids in self._token_ids(texts)]
+        return [FORMAT_PREFIX + self._vector(self._token_ids(text)) for text in texts]
 
     def comparable(self, one: bytes, other: bytes) -> bool:
         """Returns whether two vectors have the same format, so that their similarity is meaningful."""
@@ -91,21 +110,31 @@ class Embedder:
         found: list[float] = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0).tolist()
         return found
 
-    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        return [one.ids for one in self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)]
+    def _token_ids(self, text: str) -> list[int]:
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        if not text or any(token in text for token in _SPECIAL_TOKENS):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            return ids
+        words = _WORD.findall(_SPACE + text.replace(" ", _SPACE))
+        return list(chain.from_iterable(map(self._ids_of_word.__getitem__, words)))
 
     def _vector(self, ids: Sequence[int]) -> bytes:
         import numpy as np
 
         total = np.zeros(DIMENSIONS, dtype=np.float64)
-        for at in range(0, len(ids), _ROWS_AT_ONCE):
-            total += self._word_vectors[ids[at : at + _ROWS_AT_ONCE]].sum(axis=0, dtype=np.float64)
+        distinct, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+        for at in range(0, len(distinct), _ROWS_AT_ONCE):
+            rows = self._word_vectors[distinct[at : at + _ROWS_AT_ONCE]].astype(np.float64)
+            total += counts[at : at + _ROWS_AT_ONCE].astype(np.float64) @ rows
         largest = float(np.abs(total).max())
         if not largest:
             return bytes(DIMENSIONS)
         vector: bytes = np.rint(total / largest * _VALUE_MAX).astype(np.int8).tobytes()
         return vector
+
+    @cached_property
+    def _ids_of_word(self) -> _WordCache:
+        return _WordCache(self._tokenizer.model)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -128,7 +157,33 @@ class Embedder:
         if header["dtype"] != "F16" or header["shape"][1] != DIMENSIONS:
             raise ValueError(f"{path} holds {header}, not half floats")
         begin = 8 + size + header["data_offsets"][0]
-        return np.memmap(path, dtype="<f2", mode="r", offset=begin, shape=tuple(header["shape"]))
+        return np.asarray(np.memmap(path, dtype="<f2", mode="r", offset=begin, shape=tuple(header["shape"])))
+
+
+@cache
+def _shared_embedder() -> Embedder:
+    return Embedder()
+
+
+class _WordCache(dict[str, tuple[int, ...]]):
+    """The tokens of words, computed on first use. Two generations, so that common words stay."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self._model = model
+        self._older: dict[str, tuple[int, ...]] = {}
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        found = self._older.get(word)
+        if found is None:
+            found = tuple(token.id for token in self._model.tokenize(word))
+            if len(word) > _WORD_CHARS_MAX:
+                return found
+        if len(self) >= _WORDS_CACHED:
+            self._older = dict(self)
+            self.clear()
+        self[word] = found
+        return found
 
 
 def _data_folder() -> Path:

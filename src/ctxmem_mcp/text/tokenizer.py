@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 DEFAULT_ENCODING = "o200k_base"
@@ -158,7 +158,14 @@ def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
     count_short = _load_method(encoding).count
     if len(text) <= SLICE_CHARS:
         return count_short(text)
-    return sum(map(count_short, _slices(text)))
+    return sum(tokens for _, tokens in counts_of_slices(text, encoding))
+
+
+def counts_of_slices(text: str, encoding: str = DEFAULT_ENCODING) -> Iterator[tuple[int, int]]:
+    """Yields the characters and tokens of each slice that a text is counted in."""
+    count_short = _load_method(encoding).count
+    for part in _slices(text):
+        yield len(part), count_short(part)
 
 
 def is_count_of(tokens: int, text: str, encoding: str = DEFAULT_ENCODING) -> bool:
@@ -190,14 +197,13 @@ class CachedCounter:
         return total
 
 
-def _slices(text: str) -> list[str]:
-    parts, start = [], 0
+def _slices(text: str) -> Iterator[str]:
+    start = 0
     while len(text) - start > SLICE_CHARS:
         end = _slice_end(text, start + SLICE_CHARS)
-        parts.append(text[start:end])
+        yield text[start:end]
         start = end
-    parts.append(text[start:])
-    return parts
+    yield text[start:]
 
 
 def _slice_end(text: str, at: int) -> int:
