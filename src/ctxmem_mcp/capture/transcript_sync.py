@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import stat
 import time
 from collections.abc import Iterator, Sequence

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 EDGES_CACHED = 64
 # Other writers may commit first again and again; each try costs a millisecond or two.
 TRIES = 200
+# A turn costs as much as so many characters, however short it is.
+TURN_CHARS = 500
 # How many conversations with the same first turn are compared to find the one that a transcript belongs to.
 CANDIDATES = 20
 
@@ -146,9 +148,7 @@ class Writer:
         last_known = known[-1] if known else start
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
-        built = await self._build(
-            state, edge, turns[len(known) :], digests[len(known) :], now, target.retention_days
-        )
+        built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], now, target.retention_days)
         await self._store.commit(built.commit, now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
@@ -341,7 +341,7 @@ class KeyedLock:
 
 def _is_large(turns: Iterable[NewTurn | Turn]) -> bool:
     left = LARGE_CHARS
-    return any((left := left - len(turn.content)) < 0 for turn in turns)
+    return any((left := left - TURN_CHARS - len(turn.content)) < 0 for turn in turns)
 
 
 def _opening_length(turns: Sequence[NewTurn]) -> int:

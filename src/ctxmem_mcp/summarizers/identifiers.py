@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ CODE_NAME = re.compile(
 )
 _PATH = re.compile(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
 _GLUED_SENTENCE = re.compile(r"\.(?:The|This|So|Let|Now|It|We|But|And|If|In|Then|You|That|There)\Z")
+_CACHED_WORD_CHARS = 60
 _IGNORED = frozenset("e.g i.e a.m p.m u.s etc. node.js vs. old_string new_string file_path github.com".split())
 _NOT_NAMES = frozenset(
     "I I'm I've I'd I'll I'll OK TV AI It You We The This That These My If In On For And But So What How Also".split()
@@ -67,12 +69,21 @@ def find_code_names(text: str) -> list[str]:
     for word in text.split():
         bare = word.strip(".,:;!?()[]{}\"'`*")
         if not bare.isalpha() or not (bare.islower() or bare[1:].islower()):
-            names += _PATH.findall(bare) or CODE_NAME.findall(bare)
+            names += _names_in_word(bare) if len(bare) <= _CACHED_WORD_CHARS else _find_names(bare)
     return [
         name
         for name in dict.fromkeys(names)
         if name.lower() not in _IGNORED and len(name) <= 60 and not _GLUED_SENTENCE.search(name)
     ]
+
+
+@functools.lru_cache(8_192)  # the same words recur throughout a conversation
+def _names_in_word(word: str) -> tuple[str, ...]:
+    return tuple(_find_names(word))
+
+
+def _find_names(word: str) -> list[str]:
+    return _PATH.findall(word) or CODE_NAME.findall(word)
 
 
 def _count_call(counts: Counter[str], call: ToolCall) -> None:

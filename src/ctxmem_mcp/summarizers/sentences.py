@@ -148,7 +148,9 @@ def read_message(turn: Turn) -> Message:
 def one_line(text: str) -> str:
     """Returns a text as one printable line: no control or direction characters, no runs of spaces."""
     if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", text))
+        text = _ESCAPE.sub("", text).replace("\n", " ").replace("\t", " ")
+        if not text.isprintable():
+            text = "".join(char if char.isprintable() else " " for char in text)
     return (_SPACES.sub(" ", text) if "  " in text else text).strip()
 
 
