@@ -170,13 +170,13 @@ class _Worker:
         future: asyncio.Future[Any] = loop.create_future()
         with self._lock:
             self._next += 1
-            number = self._next
-            if not self._ended:
+            number, ended = self._next, self._ended
+            if not ended:
                 self._waiting[number] = (loop, future)
         try:
-            await asyncio.to_thread(self._send, number, job)
-            if number not in self._waiting and not future.done():
+            if ended:
                 raise WorkerDied
+            await asyncio.to_thread(self._send, number, job)
             return await future
         finally:
             with self._lock:
@@ -207,7 +207,7 @@ class _Worker:
             while True:
                 number, raw = _read(self._stdout)
                 kind, value = pickle.loads(raw)
-                self._settle(number, kind, value)
+                self._settle(number, kind, _raised(*value) if kind == _ERROR else value)
         with self._lock:
             self._ended = True
             waiting = list(self._waiting)
@@ -224,6 +224,12 @@ class _Worker:
         if loop is not None and future is not None:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_set, future, kind, value)
+
+
+def _raised(kind: type[Exception], args: tuple[object, ...], attributes: dict[str, object]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def _set(future: asyncio.Future[Any], kind: str, value: Any) -> None:
@@ -307,9 +313,8 @@ def _start(raw: bytes) -> Generator[None, None, Any]:
 
 def _pickled(kind: str, value: object) -> bytes:
     try:
-        raw = pickle.dumps((kind, value), pickle.HIGHEST_PROTOCOL)
-        if kind == _ERROR:
-            pickle.loads(raw)  # an exception with arguments of its own may not come back
-        return raw
+        # Unpickling an exception would call its class with the message.
+        parts = (type(value), value.args, value.__dict__) if isinstance(value, Exception) else value
+        return pickle.dumps((kind, parts), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        return pickle.dumps((_ERROR, RuntimeError(f"{value!r} ({error})"[:1_000])))
+        return pickle.dumps((_ERROR, (RuntimeError, (f"{value!r} ({error})"[:1_000],), {})))

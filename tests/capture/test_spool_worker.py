@@ -315,3 +315,78 @@ async def test_pipes_folders_and_links_in_the_spool_are_ignored(agent: Agent) ->
     assert (await drain_spool(agent.data)).failed == 0
     assert spool.pending(str(agent.data)) == []
     assert len((await contents(agent))[0]) == 3
+
+
+# ---------------------------------------------------------------- a backlog
+
+
+def leave_backlog(data: Path, first: int, count: int) -> None:
+    """Spools prompts of one session of an agent that is stored from its events."""
+    for number in range(first, first + count):
+        event = {"conversation_id": "s-9", "hook_event_name": "beforeSubmitPrompt", "prompt": f"prompt {number}"}
+        spool.put(str(data), "cursor", json.dumps(event).encode())
+
+
+def copy_of(events: list[spool.SpooledEvent]) -> Callable[[], None]:
+    contents = {Path(event.path): Path(event.path).read_bytes() for event in events}
+
+    def put_back() -> None:
+        for path, content in contents.items():
+            path.write_bytes(content)
+
+    return put_back
+
+
+async def prompts(data: Path) -> tuple[list[str], int]:
+    turns, branches = await load_turns(data, "s-9")
+    return [turn.content for turn in turns], branches
+
+
+async def test_a_backlog_is_stored_in_order_while_the_event_loop_goes_on(tmp_path: Path) -> None:
+    data, ticks = tmp_path / "data", 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    leave_backlog(data, 0, 1_000)
+    async with open_memory(Settings(data)) as memory:
+        ticking = asyncio.create_task(tick())
+        while spool.has_pending(str(data)):
+            await drain(memory, data, wait=True)
+        ticking.cancel()
+    assert await prompts(data) == ([f"prompt {number}" for number in range(1_000)], 1)
+    assert ticks >= 500
+
+
+@pytest.mark.parametrize("left", [1, 3, 7])
+async def test_a_batch_of_which_a_killed_drain_left_the_beginning_is_stored_once(tmp_path: Path, left: int) -> None:
+    data = tmp_path / "data"
+    leave_backlog(data, 0, 3)
+    await drain_spool(data)
+    leave_backlog(data, 3, 7)
+    head = (await load_turns(data, "s-9"))[0][-1].id
+    for waiting in spool.pending(str(data)):
+        waiting.set_after(head)  # as a drain does before the commit
+    put_back = copy_of(spool.pending(str(data))[:left])
+    await drain_spool(data)
+    put_back()  # events are removed last first: these remained when the drain was killed
+    leave_backlog(data, 10, 2)
+    await drain_spool(data)
+    assert await prompts(data) == ([f"prompt {number}" for number in range(12)], 1)
+
+
+def test_a_command_does_not_wait_for_a_backlog(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    leave_backlog(data, 0, 3_000)
+    listed = subprocess.run(
+        [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(data), "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    left = spool.count_pending(str(data))
+    if left:  # this machine stores fewer than 3,000 a second
+        assert "events of agents' hooks are not stored yet" in listed.stderr

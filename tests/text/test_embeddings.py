@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import InvalidArgument
@@ -100,3 +100,18 @@ def test_vectors_of_another_format_are_not_comparable(embedder: Embedder) -> Non
     assert embedder.comparable(one, embedder.embed(["y"])[0])
     assert not embedder.comparable(one, b"\x02" + one[1:])
     assert not embedder.comparable(one, one[:-1])
+
+
+@extra
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(
+        st.sampled_from(" \u2581aBcé中😀\u0301.,(_[\\`]\"'1٣\n\t\r\x00\x0b\x7f\u00a0\u200a»")
+        | st.characters(codec="utf-8"),
+        max_size=60,
+    )
+    | st.lists(st.sampled_from(["the ", "parser", "_ing", "</s>", "<s>", "  ", "\n\n", "();\r\n", "x1"])).map("".join)
+)
+def test_words_are_tokenized_one_by_one_as_they_are_together(embedder: Embedder, text: str) -> None:
+    whole = embedder._tokenizer.encode(text, add_special_tokens=False).ids
+    assert embedder._token_ids(text) == whole
