@@ -2,7 +2,7 @@
 
 CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
-├── Refused        InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId · ConfigRefused
+├── Refused        Forgotten · InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId · ConfigRefused
 ├── Conflict       HeadMoved
 ├── Unavailable    StoreUnavailable (StoreReadOnly) · NewerFormat · ModelUnavailable (ModelMisconfigured) ·
 │                  ModelCallFailed · SummaryRejected
@@ -68,6 +68,18 @@ class UnknownNode(NotFound):
 
 class Refused(CtxmemError):
     """The request breaks a rule; nothing was changed."""
+
+
+class Forgotten(Refused):
+    """What was said in a forgotten conversation is not stored again."""
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(
+            f"Conversation {conversation_id!r} holds what was forgotten, or was forgotten during this call; "
+            "nothing was stored.",
+            "Send only what is new, under a new conversation_id. `ctxmem-mcp import --again FILE` brings back what a "
+            "transcript still has.",
+        )
 
 
 class InvalidArgument(Refused):

@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Literal, NamedTuple
 
 Role = Literal["user", "assistant", "system", "tool"]
@@ -64,6 +65,19 @@ def parse_iso(said_at: str | None) -> float | None:
         return (when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):  # overflow: year 1 or 9999 here, outside the calendar in UTC
         return None
+
+
+class Source(Enum):
+    """Where synced turns come from, which decides how forgotten ones are recognised.
+
+    MESSAGES: The caller's messages. A conversation's id may be used again after it was forgotten, for new messages.
+    TRANSCRIPT: A recording of a session. A session that was forgotten is never stored from it.
+    EVENTS: What a session's hooks recorded, often without its beginning. As for a transcript, its id decides.
+    """
+
+    MESSAGES = "messages"
+    TRANSCRIPT = "transcript"
+    EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)

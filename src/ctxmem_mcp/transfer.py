@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ctxmem_mcp.errors import NotFound, UnknownNode
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import EXTRACTIVE, NewTurn, OutlineNode, Turn
+from ctxmem_mcp.models import EXTRACTIVE, NewTurn, OutlineNode, Source, Turn
 
 # Turns per transaction.
 CHUNK_TURNS = 1_000
@@ -28,12 +28,21 @@ class TransferResult:
     summaries: int
 
 
-async def transfer_conversation(source: Memory, conversation_id: str, target: Memory) -> TransferResult:
+async def transfer_conversation(
+    source: Memory, conversation_id: str, target: Memory, *, again: bool = False
+) -> TransferResult:
     """Copies a conversation with all its branches.
 
     The source's head becomes the target's too, unless nothing was new or the target's own head follows it.
 
+    Args:
+        source: Where it is.
+        conversation_id: The conversation.
+        target: Where to copy it.
+        again: Copy it even if it was forgotten in the target.
+
     Raises:
+        Forgotten: The target has forgotten it.
         UnknownConversation: The source has no such conversation.
         Unavailable: A store can't be used, or others keep changing the conversation.
         Corrupt: The source is damaged.
@@ -44,6 +53,9 @@ async def transfer_conversation(source: Memory, conversation_id: str, target: Me
     tips.sort(key=lambda tip: tip.seq == last.seq)
     if all(tip.seq != last.seq for tip in tips):
         tips.append(last)
+    if again:
+        branches = [await source.history(conversation_id, turn_id=tip.id) for tip in tips]
+        await target.allow_again(conversation_id, [[_new_turn(turn) for turn in branch] for branch in branches])
     new = summaries = 0
     head = ""
     for tip in tips:
@@ -71,7 +83,14 @@ async def _sync_branch(
     head, new = None, 0
     for start in range(0, len(turns), CHUNK_TURNS):
         chunk = [_new_turn(turn) for turn in turns[start : start + CHUNK_TURNS]]
-        done = await target.sync(chunk, conversation_id=conversation_id, after=head, retention_days=days, space=space)
+        done = await target.sync(
+            chunk,
+            conversation_id=conversation_id,
+            after=head,
+            retention_days=days,
+            space=space,
+            source=Source.TRANSCRIPT,
+        )
         head, new = done.head, new + done.appended
     return head or "", new
 

@@ -155,7 +155,7 @@ async def test_a_forgotten_session_does_not_come_back_from_its_transcript(tmp_pa
     assert import_all(data) == {"c-1": (0, True)}
     with pytest.raises(UnknownConversation):
         await load_turns(data, "c-1")
-    assert run(data, "import", str(session)).returncode == 0
+    assert run(data, "import", "--again", str(session)).returncode == 0
     assert import_all(data) == {"c-1": (0, False)}
     assert len((await load_turns(data, "c-1"))[0]) == 6
 

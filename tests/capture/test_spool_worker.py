@@ -191,7 +191,11 @@ async def test_a_forgotten_session_leaves_the_spool_and_comes_back_only_by_impor
     with pytest.raises(UnknownConversation):
         await load_turns(agent.data, "s-1")
     assert spool.pending(str(agent.data)) == []
-    assert run(agent.data, "import", str(agent.file)).returncode == 0
+    refused = run(agent.data, "import", str(agent.file))
+    assert (refused.returncode, b"--again" in refused.stderr) == (1, True)
+    with pytest.raises(UnknownConversation):
+        await load_turns(agent.data, "s-1")
+    assert run(agent.data, "import", "--again", str(agent.file)).returncode == 0
     leave(agent, "Stop")
     await drain_spool(agent.data)
     assert len((await contents(agent))[0]) == 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ctxmem_mcp.errors import Conflict, CtxmemError, NotFound, UnknownConversation
+from ctxmem_mcp.errors import Conflict, CtxmemError, Forgotten, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.stores.base import Store
@@ -130,6 +130,7 @@ async def test_a_read_returns_the_new_conversation_and_nothing_of_the_old(
 
     async def begin(turns: list[NewTurn]) -> None:
         clock.now += 1
+        await memory.allow_again("c", [turns])
         await memory.sync(turns, conversation_id="c")
 
     async def replace() -> None:
@@ -163,6 +164,7 @@ async def test_a_read_of_a_conversation_forgotten_in_between_raises(
         await memory.forget("c", "c")
 
     for read in range(1, 100):
+        await memory.allow_again("c", [OLD])
         await memory.sync(OLD, conversation_id="c")
         interruption.before(read, forget)
         try:
@@ -199,13 +201,15 @@ async def test_a_concurrent_write_succeeds_or_raises(
     async def replace() -> None:
         clock.now += 1
         await other.forget("c", "c")
+        await other.allow_again("c", [NEW[new]])
         await other.sync(NEW[new], conversation_id="c")
 
     for read in range(1, 100):
         clock.now += 1
+        await other.allow_again("c", [OLD])
         await other.sync(OLD, conversation_id="c")
         interruption.before(read, replace)
-        with suppress(NotFound, Conflict):
+        with suppress(NotFound, Conflict, Forgotten):
             await WRITES[call](memory)
         assert await memory.verify("c") == []
         for info in (await other.conversations()).conversations:

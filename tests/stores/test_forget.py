@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.errors import UnknownConversation
+from ctxmem_mcp.errors import Forgotten, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Receipt, Summary
 from ctxmem_mcp.stores.sqlite import SqliteStore, commits, file_lifecycle
@@ -169,10 +169,10 @@ async def test_a_cached_edge_of_a_forgotten_conversation_is_not_used_for_the_new
 
 
 @pytest.mark.parametrize("operation", ["nodes", "turns", "pieces_of", "summaries"])
-async def test_an_append_goes_to_the_new_conversation_if_the_old_one_is_forgotten_between_two_reads(
+async def test_an_append_during_which_the_conversation_is_forgotten_is_refused(
     tmp_path: Path, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """Whichever read of the old one is the next."""
+    """Its turn was said before the receipt. Whichever read of the old conversation is the next."""
     await fill(memory)
     store = SqliteStore(tmp_path)
     other = memory_over(store, lambda: clock.now)
@@ -186,9 +186,12 @@ async def test_an_append_goes_to_the_new_conversation_if_the_old_one_is_forgotte
         return await read(*args, **options)
 
     monkeypatch.setattr(store, operation, replace_then_read)
+    with pytest.raises(Forgotten):
+        await other.append(NewTurn("user", "quixoplex said before"), conversation_id=ID)
     done = await other.append(NewTurn("user", "after new"), conversation_id=ID)
     await other.close()
-    assert (done.index, (await memory.info(ID)).turns) == (1, 2)
+    assert [turn.content for turn in await memory.history(ID)] == ["new", "after new"]
+    assert done.index == 1
     assert await memory.verify(ID) == []
 
 

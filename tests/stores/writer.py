@@ -2,7 +2,7 @@
 
 Prints "ready", waits for a line on stdin, then appends turns. After each acknowledgement it prints the turn's id, a
 space and its text, and flushes. With BYTES_MAX no file may grow beyond it, as on a full disk; it prints "full" for each
-append that was refused.
+append that was refused. A turn that was refused because the conversation was forgotten is sent again, as another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import sys
 from pathlib import Path
 
-from ctxmem_mcp.errors import StoreUnavailable
+from ctxmem_mcp.errors import Forgotten, StoreUnavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -46,11 +46,16 @@ async def append(memory: Memory, conversation_id: str, seed: str, count: int) ->
     sys.stdin.readline()
     for i in range(count):
         words = " ".join(f"w{randoms.randrange(10**9)}" for _ in range(randoms.randrange(2, 60)))
-        try:
-            done = await memory.append(NewTurn("user", f"{seed}.{i} {words}"), conversation_id=conversation_id)
-            print_line(f"{done.turn_id} {seed}.{i} {words}")
-        except StoreUnavailable:
-            print_line("full")
+        done = None
+        while done is None:
+            try:
+                done = await memory.append(NewTurn("user", f"{seed}.{i} {words}"), conversation_id=conversation_id)
+                print_line(f"{done.turn_id} {seed}.{i} {words}")
+            except Forgotten:
+                words = f"again {words}"
+            except StoreUnavailable:
+                print_line("full")
+                break
 
 
 if __name__ == "__main__":

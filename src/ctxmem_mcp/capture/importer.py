@@ -13,6 +13,7 @@ from ctxmem_mcp.capture.locations import subagents_of
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import Source
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
 
@@ -138,6 +139,7 @@ async def import_transcript(
     progress: Progress = lambda _: None,
     *,
     include_abandoned: bool = True,
+    again: bool = False,
 ) -> ImportResult | None:
     """Stores a transcript: first its abandoned branches, then its current one, so that the head is there.
 
@@ -149,15 +151,21 @@ async def import_transcript(
         retention_days: days after its last append that a new conversation is kept; None: the configured default.
         progress: called after each transaction.
         include_abandoned: if false, the abandoned branches are already stored and are skipped.
+        again: store it even if it was forgotten.
 
     Returns:
         What was stored; None if the transcript has no turns.
+
+    Raises:
+        Forgotten: its conversation was forgotten.
     """
     branches = [*(transcript.abandoned_branches if include_abandoned else ()), transcript.turns]
     branches = [branch for branch in branches if branch]
     if not branches:
         return None
     conversation = conversation_id_for(transcript.session_id)
+    if again:
+        await memory.allow_again(conversation, branches)
     known = new = 0
     tip = ""
     for branch in branches:
@@ -169,6 +177,7 @@ async def import_transcript(
                 after=tip if start else None,
                 retention_days=retention_days,
                 space=transcript.cwd,
+                source=Source.TRANSCRIPT,
             )
             conversation, tip = done.conversation_id, done.head or ""
             known, new = known + done.known, new + done.appended

@@ -33,7 +33,7 @@ from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, TranscriptText, read_whole_lines
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import NewTurn, Source
 
 # After an event, how long its transcript may take to contain its messages.
 TRANSCRIPT_LAG_SECONDS = 2.0
@@ -233,7 +233,9 @@ class _SpoolWorker:
         if after is None:
             after = await self._head(conversation)
             await asyncio.to_thread(_set_after, spooled, after)
-        done = await self._memory.sync(turns, conversation_id=conversation, after=after or None, space=cwd)
+        done = await self._memory.sync(
+            turns, conversation_id=conversation, after=after or None, space=cwd, source=Source.EVENTS
+        )
         return done.appended
 
     async def _without_repeated_head(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:

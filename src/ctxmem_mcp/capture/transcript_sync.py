@@ -22,9 +22,9 @@ from ctxmem_mcp.capture import importer
 from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
-from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.errors import Forgotten, InvalidArgument
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import NewTurn, Source
 from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
@@ -94,7 +94,11 @@ class TranscriptSync:
         raw = await asyncio.to_thread(read_whole_lines, file)
         now = replace(record, size=state[0], changed=state[1])
         settled = even_if_recent or _seconds_since(state[1]) >= SETTLE_SECONDS
-        result = await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
+        try:
+            result = await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
+        except Forgotten:
+            self._records.put(file, GONE)
+            return SyncResult(record.conversation, gone=True)
         return replace(result, raw=raw)
 
     async def _continue(self, file: Path, raw: bytes, record: SyncRecord) -> SyncResult | None:
@@ -114,7 +118,9 @@ class TranscriptSync:
         tip, new = record.tip, 0
         if turns:
             before = await self._memory.info(record.conversation) if record.titled else None
-            done = await self._memory.sync(turns, conversation_id=record.conversation, after=tip)
+            done = await self._memory.sync(
+                turns, conversation_id=record.conversation, after=tip, source=Source.TRANSCRIPT
+            )
             tip, new = done.head or tip, done.appended
             if before is not None:
                 await self._memory.set_title(record.conversation, before.title)
@@ -195,8 +201,11 @@ class TranscriptSync:
             mark = digest_of(conversation.encode())
             if mark in known and await self._memory.stored_head(conversation) is None:
                 continue
-            done = await importer.import_transcript(self._memory, file, thread, self._days)
             known.add(mark)
+            try:
+                done = await importer.import_transcript(self._memory, file, thread, self._days)
+            except Forgotten:
+                continue
             new += done.new if done else 0
         return new, tuple(sorted(known))
 

@@ -94,6 +94,7 @@ def import_(
         int | None,
         typer.Option(metavar="DAYS", min=1, max=365, help="Days to keep each conversation after its last append."),
     ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Import also what was forgotten.")] = False,
     as_json: Json = False,
 ) -> None:
     """Import transcripts of agents, message lists, or exports.
@@ -104,10 +105,12 @@ def import_(
     """
     if everything == bool(paths):
         raise InvalidArgument("PATH", "give either paths or --all", "For example: ctxmem-mcp import --all")
+    if everything and again:
+        raise InvalidArgument("--again", "needs the paths to import", "Name the transcripts that are to come back.")
     if everything:
         import_export.import_all(_options, retention_days, as_json)
     else:
-        raise typer.Exit(import_export.import_paths(_options, paths or (), retention_days, as_json))
+        raise typer.Exit(import_export.import_paths(_options, paths or (), retention_days, as_json, again=again))
 
 
 @app.command(rich_help_panel=CAPTURE)

@@ -38,16 +38,17 @@ def _move(data_dir: Path, path: Path) -> None:
     written.replace(path)
 
 
-async def import_file(path: Path, memory: Memory) -> TransferResult:
+async def import_file(path: Path, memory: Memory, *, again: bool = False) -> TransferResult:
     """Imports the conversation of an exported file. Turns that are already stored stay; the file is not changed.
 
     Raises:
         BrokenHistory: a hash in the file is wrong; nothing was imported.
+        Forgotten: the conversation was forgotten, and `again` is false.
     """
     with tempfile.TemporaryDirectory(prefix="ctxmem-import-") as folder:
         async with open_folder(Path(folder), path) as copy:
             conversation_id = await _verified_id(copy, path)
-            return await transfer_conversation(copy, conversation_id, memory)
+            return await transfer_conversation(copy, conversation_id, memory, again=again)
 
 
 async def _verified_id(copy: Memory, path: Path) -> str:

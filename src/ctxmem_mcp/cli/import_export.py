@@ -17,7 +17,7 @@ from ctxmem_mcp.capture.importer import ImportResult
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
 from ctxmem_mcp.cli import conversation_file, output
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
-from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.errors import Forgotten, InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.base import Transcript
@@ -33,8 +33,10 @@ WARNINGS_SHOWN = 5
 # ---------------------------------------------------------------- import PATH
 
 
-def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: int | None, as_json: bool) -> int:
-    """Imports transcripts and `.ctxmem` files.
+def import_paths(
+    options: GlobalOptions, paths: Sequence[Path], retention_days: int | None, as_json: bool, *, again: bool = False
+) -> int:
+    """Imports transcripts and `.ctxmem` files. again: also what was forgotten.
 
     Returns:
         The exit code: 1 if a named file was refused or holds no turns; the others are imported all the same.
@@ -49,13 +51,19 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
             len(way) for _, transcript in transcripts for way in (*transcript.abandoned_branches, transcript.turns)
         )
         with _turns_progress(total, as_json) as advance:
-            done = [
-                await importer.import_transcript(memory, file, one, retention_days, advance)
-                for file, one in transcripts
-            ]
-            done += [_as_imported(path, await conversation_file.import_file(path, memory)) for path in exported]
-        importer.forget_sync_records(options.settings().data_dir, files)
-        return [imported for imported in done if imported is not None]
+            done: list[ImportResult | None] = []
+            imported: list[Path] = []
+            for file, one in transcripts:
+                with _refusal(refused, file):
+                    done.append(
+                        await importer.import_transcript(memory, file, one, retention_days, advance, again=again)
+                    )
+                    imported.append(file)
+            for path in exported:
+                with _refusal(refused, path):
+                    done.append(_as_imported(path, await conversation_file.import_file(path, memory, again=again)))
+        importer.forget_sync_records(options.settings().data_dir, imported)
+        return [one for one in done if one is not None]
 
     done = with_memory(options, work)
     if as_json:
@@ -67,6 +75,15 @@ def import_paths(options: GlobalOptions, paths: Sequence[Path], retention_days: 
     for message in refused:
         output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0
+
+
+@contextmanager
+def _refusal(refused: list[str], file: Path) -> Iterator[None]:
+    """Adds the message for a file whose conversation was forgotten; the others are imported."""
+    try:
+        yield
+    except Forgotten:
+        refused.append(f"{file}: its conversation was forgotten. Add --again to import it nevertheless.")
 
 
 def _as_imported(path: Path, done: TransferResult) -> ImportResult:
@@ -165,7 +182,7 @@ def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool
     new, gone = sum(one.new for one in synced), sum(one.gone for one in synced)
     _print_line(f"{output.counted(len(synced) - gone, 'transcript')}: {output.counted(new, 'new turn')}.")
     if gone:
-        _print_line(f"{gone:,} skipped: forgotten or expired. `ctxmem-mcp import FILE` imports one again.")
+        _print_line(f"{gone:,} skipped: forgotten or expired. `ctxmem-mcp import --again FILE` imports one.")
     if not files:
         _print_line("No transcripts found in the agents' folders; `ctxmem-mcp import PATH` imports any file or folder.")
 

@@ -58,6 +58,7 @@ from ctxmem_mcp.models import (
     OutlineNode,
     Receipt,
     Reverted,
+    Source,
     Summary,
     Synced,
     Turn,
@@ -167,10 +168,12 @@ class Memory:
             InvalidArgument: An argument breaks its rule.
             UnknownTurn: The conversation has no turn `parent_id`.
             AmbiguousId: `parent_id` fits several turns.
+            Forgotten: The conversation was forgotten during the call.
         """
+        since = await self._store.count_tombstones()
         check_turn(turn, "")
         conversation = check_or_create_id(conversation_id)
-        target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space)
+        target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space, since)
         done = await self._extend(await redact_turns([turn], self._redact, self._workers), target)
         built = done.built
         new = built.turns[0] if built else await self._turn_at(conversation, done.known[0])
@@ -189,6 +192,7 @@ class Memory:
         after: str | None = None,
         retention_days: int | None = None,
         space: str | None = None,
+        source: Source = Source.MESSAGES,
     ) -> Synced:
         """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
 
@@ -200,12 +204,15 @@ class Memory:
             after: The turn that they follow; by default they start the conversation. Needs `conversation_id`.
             retention_days: Days to keep the conversation after its last append (1..365).
             space: The space of a new conversation.
+            source: Where the turns come from.
 
         Raises:
             InvalidArgument: An argument breaks its rule.
             UnknownTurn: The conversation has no turn `after`.
             AmbiguousId: `after` fits several turns.
+            Forgotten: The turns were forgotten with their conversation, or it was forgotten during the call.
         """
+        since = await self._store.count_tombstones()
         if not turns:
             raise InvalidArgument("messages", "must contain at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
@@ -216,11 +223,12 @@ class Memory:
             raise InvalidArgument(
                 "after", "needs a conversation_id", "Pass the id of the conversation that the turn belongs to."
             )
+        target = AppendTarget(conversation_id or "", after, False, days, space, since, source)
         if conversation_id is not None:
-            return await self._sync(turns, AppendTarget(check_or_create_id(conversation_id), after, False, days, space))
+            return await self._sync(turns, replace(target, conversation_id=check_or_create_id(conversation_id)))
         async with self._writer.locked_by_opening(turns):
-            found = await self._writer.find(turns)
-            return await self._sync(turns, AppendTarget(check_or_create_id(found), None, False, days, space))
+            found = check_or_create_id(await self._writer.find(turns))
+            return await self._sync(turns, replace(target, conversation_id=found, is_found=True))
 
     async def _sync(self, turns: Sequence[NewTurn], target: AppendTarget) -> Synced:
         conversation = target.conversation_id
@@ -283,6 +291,15 @@ class Memory:
             raise
         self._on_forgotten([conversation_id])
         return receipt
+
+    async def allow_again(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
+        """Allows what was forgotten to be stored again, because the user says so explicitly. Stores nothing itself.
+
+        Args:
+            conversation_id: The conversation that was forgotten, if it is named.
+            branches: The turns of each of its branches, from the first.
+        """
+        await self._store.lift(conversation_id, [redact_turns(turns, self._redact) for turns in branches])
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
         """Sets how many days (1..365) the conversation is kept after its last append.

@@ -77,14 +77,6 @@ class Lineage:
         return any(s.first_seq <= seq <= s.last_seq for s in self.segments)
 
 
-def children_of(runs: Sequence[Run], next_seq: int, seq: int) -> list[int]:
-    """Returns the seqs of the turns that follow `seq` (0: the first turns of the conversation), oldest first."""
-    following = [run.first_seq for run in runs if run.parent_seq == seq]
-    if 0 < seq < next_seq - 1 and not any(run.first_seq == seq + 1 for run in runs):
-        following.insert(0, seq + 1)
-    return following
-
-
 def run_end(runs: Sequence[Run], next_seq: int, seq: int) -> int:
     """Returns the seq of the last turn of the run that contains `seq`."""
     starts = [run.first_seq for run in runs]

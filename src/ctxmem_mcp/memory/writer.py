@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
+from ctxmem_mcp.errors import Forgotten, HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.lru import LRU
-from ctxmem_mcp.memory.branches import Lineage, children_of
+from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, build_in_steps, chain_digests, encode_frontier
 from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
-from ctxmem_mcp.models import NewTurn, Turn, id_digits
-from ctxmem_mcp.stores.base import Commit, State, Store
+from ctxmem_mcp.models import NewTurn, Source, Turn, id_digits
+from ctxmem_mcp.stores.base import Commit, State, Store, children_of
+from ctxmem_mcp.stores.tombstones import ForgetGuard
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool
@@ -53,13 +54,30 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class AppendTarget:
-    """Where to append. after: the id of the turn before; if None, the head if on_head, else the start."""
+    """Where to append.
+
+    Attributes:
+        after: The id of the turn before; if None, the head if on_head, else the start.
+        since: How many tombstone records there were when the call began. A younger one of this conversation refuses
+            the turns, for they were said before it.
+        source: Where the turns come from; None: one turn is appended as it is said.
+        is_found: The conversation was found, or created, by its turns: the caller did not name it.
+    """
 
     conversation_id: str
     after: str | None = None
     on_head: bool = True
     retention_days: int | None = None
     space: str | None = None
+    since: int = 0
+    source: Source | None = None
+    is_found: bool = False
+
+    def guard(self, turns: Sequence[NewTurn], start: int, known: int) -> ForgetGuard:
+        """Returns what the turns must not bring back, if they follow turn `start` and `known` of them are stored."""
+        is_recording = self.source in (Source.TRANSCRIPT, Source.EVENTS)
+        is_beginning = not start and self.source not in (None, Source.EVENTS)
+        return ForgetGuard(0 if is_recording else self.since, turns if is_beginning else (), known, not self.is_found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +147,7 @@ class Writer:
 
     async def _extend_once(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
         now = self._clock()
+        is_cached = target.conversation_id in self._edges
         state, edge = await self._state_and_edge(target, now)
         start = await self._start(state, target)
         if start == edge.seq:
@@ -145,11 +164,15 @@ class Writer:
                 raise HeadMoved(target.conversation_id)
             after = await self._move_head_to_known(state, known[-1], target.retention_days, now)
             return AppendOutcome(state, after, start_id, known, None)
+        guard = target.guard(turns, start, len(known))
+        # A commit that follows a cached state replaces it or fails, so an append is checked only without one.
+        if target.source is not None or not is_cached:
+            await self._refuse_forgotten(target.conversation_id, guard)
         last_known = known[-1] if known else start
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
         built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], now, target.retention_days)
-        await self._store.commit(built.commit, now)
+        await self._store.commit(replace(built.commit, guard=guard), now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
         return AppendOutcome(state, built.commit.state, start_id, known, built, forked)
@@ -170,6 +193,12 @@ class Writer:
         if self._workers and _is_large(turns):
             return await anyio.to_thread.run_sync(chain_digests, turns, previous, salt)
         return chain_digests(turns, previous, salt)
+
+    async def _refuse_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
+        """Raises Forgotten if the guard does. Called after the state was loaded: whoever sees that a conversation is
+        gone also sees its tombstone."""
+        if await self._store.refuses(conversation_id, guard):
+            raise Forgotten(conversation_id)
 
     async def revert(self, conversation_id: str, turn_id: str) -> tuple[State, int]:
         """Moves the head; returns the state before, and the new head's seq."""

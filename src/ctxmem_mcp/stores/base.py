@@ -17,7 +17,19 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.models import ConversationInfo, ConversationPage, Node, Piece, Receipt, Summary, Turn, day_of, iso
+from ctxmem_mcp.models import (
+    ConversationInfo,
+    ConversationPage,
+    NewTurn,
+    Node,
+    Piece,
+    Receipt,
+    Summary,
+    Turn,
+    day_of,
+    iso,
+)
+from ctxmem_mcp.stores.tombstones import ForgetGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,7 @@ class Commit:
     Attributes:
         state: The state after the change; its version is the expected stored version plus one.
         runs: The runs that this commit begins.
+        guard: What it must not bring back if it creates the conversation. None: anything may be stored.
     """
 
     state: State
@@ -115,6 +128,7 @@ class Commit:
     pieces: Sequence[StoredPiece] = ()
     closings: Sequence[Closing] = ()
     runs: Sequence[Run] = ()
+    guard: ForgetGuard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +211,14 @@ class ModelCall:
 
 # Outcomes of a call: its summary was added to the node; its process is gone.
 KEPT, LOST = "kept", "lost"
+
+
+def children_of(runs: Sequence[Run], next_seq: int, seq: int) -> list[int]:
+    """Returns the seqs of the turns that follow `seq` (0: the first turns of the conversation), oldest first."""
+    following = [run.first_seq for run in runs if run.parent_seq == seq]
+    if 0 < seq < next_seq - 1 and not any(run.first_seq == seq + 1 for run in runs):
+        following.insert(0, seq + 1)
+    return following
 
 
 def count_branches(state: State) -> int:
@@ -318,6 +340,7 @@ class Store(Protocol):
         Raises:
             HeadMoved: The stored version is not state.version - 1, or belongs to a conversation created at another
                 time: one that was forgotten and created again counts its versions from the start.
+            Forgotten: It would create a conversation that `commit.guard` refuses.
         """
         ...
 
@@ -443,7 +466,25 @@ class Store(Protocol):
         ...
 
     async def forget(self, conversation_id: str) -> Receipt:
-        """Removes every byte of the conversation and checks that nothing is left."""
+        """Removes every byte of the conversation and checks that nothing is left.
+
+        Its tombstone is stored before anybody can see that it is gone, and stays for good.
+        """
+        ...
+
+    async def count_tombstones(self) -> int:
+        """Returns how many tombstone records there are, as `ForgetGuard.since` of calls that begin now."""
+        ...
+
+    async def refuses(self, conversation_id: str, guard: ForgetGuard) -> bool:
+        """Returns whether a write to the conversation, existing or not, would bring back something forgotten.
+
+        Cheap: a few bytes are read. To be asked after the conversation was loaded.
+        """
+        ...
+
+    async def lift(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
+        """Allows a forgotten conversation, and those that begin like one of these branches, to be stored again."""
         ...
 
     async def expired(self, now: float) -> dict[str, float]:

@@ -5,12 +5,14 @@ Nothing outlives the process. Use it in tests and in programs that need a memory
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import EXTRACTIVE, ConversationPage, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.errors import Forgotten, HeadMoved, UnknownConversation, UnknownNode
+from ctxmem_mcp.models import EXTRACTIVE, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
     LOST,
     CallRefusal,
@@ -19,9 +21,11 @@ from ctxmem_mcp.stores.base import (
     SpendLimits,
     State,
     TermHits,
+    children_of,
     paginate,
     to_info,
 )
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, ForgetGuard, Tombstones, first_turns
 
 
 @dataclass(slots=True)
@@ -92,6 +96,7 @@ class InMemoryStore:
     def __init__(self) -> None:
         self._conversations: dict[str, _Conversation] = {}
         self._spent: Counter[int] = Counter()
+        self._tombstones = Tombstones(secrets.token_bytes(KEY_BYTES))
 
     async def load(self, conversation_id: str, now: float) -> State | None:
         conversation = self._conversations.get(conversation_id)
@@ -100,6 +105,8 @@ class InMemoryStore:
     async def commit(self, commit: Commit, now: float) -> None:
         state = commit.state
         conversation = self._conversations.get(state.conversation_id)
+        if conversation is None and self._tombstones.refuse(state.conversation_id, commit.guard):
+            raise Forgotten(state.conversation_id)
         version = conversation.state.version if conversation else 0
         if version != state.version - 1 or (conversation and conversation.state.created != state.created):
             raise HeadMoved(state.conversation_id)
@@ -223,8 +230,20 @@ class InMemoryStore:
     async def forget(self, conversation_id: str) -> Receipt:
         conversation = self._get(conversation_id)
         turns, nodes, size = len(conversation.turns), len(conversation.nodes), _text_bytes(conversation)
+        state, by_seq = conversation.state, conversation.turns
+        branches = list(first_turns(partial(children_of, state.runs, state.next_seq), by_seq.__getitem__))
+        self._tombstones.add(self._tombstones.records_to_set(conversation_id, branches))
         del self._conversations[conversation_id]
         return Receipt(conversation_id, turns, nodes, size, ["no dict of this process contains it"])
+
+    async def count_tombstones(self) -> int:
+        return self._tombstones.count
+
+    async def refuses(self, conversation_id: str, guard: ForgetGuard) -> bool:
+        return self._tombstones.refuse(conversation_id, guard)
+
+    async def lift(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
+        self._tombstones.add(self._tombstones.records_to_lift(conversation_id, branches))
 
     async def expired(self, now: float) -> dict[str, float]:
         return {name: c.state.expires for name, c in self._conversations.items() if c.state.expires <= now}

@@ -12,18 +12,22 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
-from ctxmem_mcp.models import Receipt
+from ctxmem_mcp.models import Receipt, Turn
+from ctxmem_mcp.stores.base import children_of
+from ctxmem_mcp.stores.sqlite import queries
 from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, with_side_files
 from ctxmem_mcp.stores.sqlite.commits import read_conversation, write_forgotten
+from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import is_damage, is_read_only, open_database, open_plain, transaction
 from ctxmem_mcp.stores.sqlite.file_open import check_writable, open_checked, open_image, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
+from ctxmem_mcp.stores.tombstones import first_turns
 
 _WIPED_TABLES = frozenset(
     "turns pieces nodes closings summaries runs dictionaries waiting model_calls vectors dictionary_copies "
@@ -53,6 +57,7 @@ def forget(
     *,
     when: Callable[[float], bool] | None = None,
     remove_empty: bool = True,
+    bury: Callable[[Iterable[Sequence[Turn]]], None] = lambda _: None,
 ) -> Receipt | None:
     """Removes a conversation's file. The caller holds the catalog's lock.
 
@@ -61,6 +66,8 @@ def forget(
         when: Given the time at which the conversation expires, whether to remove it. One that is marked as forgotten
             is removed in any case. None: remove it, readable or not.
         remove_empty: Remove an empty file too. The process that created it is about to write to it, or was killed.
+        bury: Writes the conversation's tombstone before anybody can see that it is gone. Given the first turns of each
+            branch, as far as they can be read.
 
     Returns:
         The receipt, or None if no conversation was removed.
@@ -77,7 +84,7 @@ def forget(
     damaged = False
     check_writable(path)
     try:
-        counts = _mark_or_count(path, when, remove_empty)
+        counts = _mark_or_count(path, when, remove_empty, bury)
     except (sqlite3.Error, BrokenHistory) as error:
         if isinstance(error, sqlite3.Error) and not is_damage(error):
             raise
@@ -87,6 +94,7 @@ def forget(
                 f"Run ctxmem-mcp repair {conversation_id}, restore the file from a backup, or forget the conversation.",
             ) from error
         damaged = True
+        bury([])
         counts = (0, 0)  # what a user asks to be forgotten is removed, readable or not
     if counts is None:
         return None
@@ -107,11 +115,16 @@ def remove_expired(
     return forget(catalog, db, conversation_id, path, when=lambda at: at == expires)
 
 
-def _mark_or_count(path: Path, when: Callable[[float], bool] | None, remove_empty: bool) -> tuple[int, int] | None:
+def _mark_or_count(
+    path: Path,
+    when: Callable[[float], bool] | None,
+    remove_empty: bool,
+    bury: Callable[[Iterable[Sequence[Turn]]], None],
+) -> tuple[int, int] | None:
     """Marks the file as `_mark_forgotten` does. If the disk has no room for the mark, only counts: removing the file
     makes room, and other processes that have it open find at their next use that it has no name any more."""
     try:
-        return _mark_forgotten(path, when, remove_empty)
+        return _mark_forgotten(path, when, remove_empty, bury)
     except sqlite3.Error as error:
         if not is_read_only(error):
             raise
@@ -120,10 +133,14 @@ def _mark_or_count(path: Path, when: Callable[[float], bool] | None, remove_empt
     except StoreUnavailable:  # this process has it open
         if when is not None:
             raise
+        bury([])
         return (0, 0)
     try:
         image.execute("PRAGMA query_only = ON")
-        return _count(image, when, remove_empty)
+        counts = _count(image, when, remove_empty)
+        if counts is not None:
+            bury(_first_turns(image))
+        return counts
     finally:
         image.close()
 
@@ -156,7 +173,12 @@ def _count(
     return (row[1] if isinstance(row[1], int) else 0, nodes)
 
 
-def _mark_forgotten(path: Path, when: Callable[[float], bool] | None, remove_empty: bool) -> tuple[int, int] | None:
+def _mark_forgotten(
+    path: Path,
+    when: Callable[[float], bool] | None,
+    remove_empty: bool,
+    bury: Callable[[Iterable[Sequence[Turn]]], None],
+) -> tuple[int, int] | None:
     """Returns how many turns and nodes the file holds, or None if it is to stay."""
     file = open_checked(path, partial(open_plain, path))
     try:
@@ -164,13 +186,33 @@ def _mark_forgotten(path: Path, when: Callable[[float], bool] | None, remove_emp
             counts = _count(file, when, remove_empty)
             if counts is None:
                 return None
-            if file.execute("SELECT 1 FROM conversation").fetchone() is None:
+            row = file.execute("SELECT forgotten FROM conversation").fetchone()
+            if row is None:
                 file.execute(_TOMBSTONE)
+            elif not row[0]:
+                bury(_first_turns(file))
             write_forgotten(file)
             return counts
     finally:
         file.close()
         release(path)
+
+
+def _first_turns(file: sqlite3.Connection) -> list[list[Turn]]:
+    """The first turns of each branch; of a damaged conversation, those that can be read."""
+    found: list[list[Turn]] = []
+    try:
+        row = read_conversation(file)
+        if row is not None:
+            compression = TextCompression()
+            children = partial(children_of, queries.runs(file, row.runs), row.next_seq)
+            found.extend(first_turns(children, lambda seq: queries.turns(file, [seq], compression, False)[0]))
+    except (BrokenHistory, IndexError):
+        pass
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+    return found
 
 
 def _may_be_removed(file: sqlite3.Connection, when: Callable[[float], bool]) -> bool:

@@ -1,6 +1,7 @@
 """The SQLite store: one file per conversation, opened on first use and closed when others need its place.
 
 data_dir/catalog.db                      a cache, rebuilt if it is missing
+data_dir/tombstones                      keeps forgotten conversations from being stored again
 data_dir/conversations/NAME.ctxmem       one conversation: copy it, mail it, delete it
 """
 
@@ -13,7 +14,7 @@ import sqlite3
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +28,12 @@ from ctxmem_mcp.errors import (
     BrokenHistory,
     CtxmemError,
     DamagedConversation,
+    Forgotten,
     HeadMoved,
     StoreReadOnly,
     UnknownConversation,
 )
-from ctxmem_mcp.models import ConversationPage, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.models import ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
     CallRefusal,
     Commit,
@@ -58,6 +60,9 @@ from ctxmem_mcp.stores.sqlite.file_open import (
 from ctxmem_mcp.stores.sqlite.image import FileState, file_state
 from ctxmem_mcp.stores.sqlite.salvage import salvage
 from ctxmem_mcp.stores.sqlite.schema import migrate
+from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
+from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
+from ctxmem_mcp.stores.tombstones import ForgetGuard
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -109,6 +114,7 @@ class SqliteStore:
                 power failure (never to a killed process).
         """
         self._catalog = Catalog(data_dir)
+        self._tombstones = TombstoneFile(self._catalog.folder.parent / TOMBSTONES)
         self._durability: Durability = durability
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
         self._open_lock = anyio.Lock()
@@ -128,7 +134,7 @@ class SqliteStore:
         self._creating |= creating
         try:
             if creating:
-                await self._create_file(conversation_id)
+                await self._create_file(conversation_id, commit.guard)
             async with self._use(conversation_id, write=True) as file:
                 await file.connection.run(partial(commits.write, commit=commit, compression=file.compression, now=now))
         except UnknownConversation:
@@ -231,11 +237,30 @@ class SqliteStore:
         await self._close_file(conversation_id)
         path = self._catalog.path_of(conversation_id)
         receipt = await self._catalog.run_locked(
-            lambda db: file_lifecycle.forget(self._catalog, db, conversation_id, path), removes=True
+            lambda db: file_lifecycle.forget(
+                self._catalog, db, conversation_id, path, bury=partial(self._bury, conversation_id)
+            ),
+            removes=True,
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
         return await self._catalog.run(lambda db: file_lifecycle.verify_removal(db, receipt, path))
+
+    def _bury(self, conversation_id: str, branches: Iterable[Sequence[Turn]]) -> None:
+        self._tombstones.reserve()
+        self._tombstones.write(self._tombstones.read().records_to_set(conversation_id, branches))
+
+    async def count_tombstones(self) -> int:
+        return self._tombstones.read().count
+
+    async def refuses(self, conversation_id: str, guard: ForgetGuard) -> bool:
+        return self._tombstones.read().refuse(conversation_id, guard)
+
+    async def lift(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
+        tombstones = self._tombstones
+        await self._catalog.run_locked(
+            lambda _: tombstones.write(tombstones.read().records_to_lift(conversation_id, branches))
+        )
 
     async def expired(self, now: float) -> dict[str, float]:
         return await self._catalog.run(lambda db: self._catalog.list_expired(db, now))
@@ -397,11 +422,22 @@ class SqliteStore:
         await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
         await file.connection.close()
 
-    async def _create_file(self, conversation_id: str) -> None:
-        """Creates the conversation's file if there is none; a forgotten one is removed first."""
+    async def _create_file(self, conversation_id: str, guard: ForgetGuard | None) -> None:
+        """Creates the conversation's file if there is none; a forgotten one is removed first.
+
+        Raises:
+            Forgotten: The guard refuses it. Forgetting takes the same lock, so none can come in between.
+        """
         path = self._catalog.path_of(conversation_id)
+
+        def create(db: sqlite3.Connection) -> None:
+            self._tombstones.reserve()
+            if self._tombstones.read().refuse(conversation_id, guard):
+                raise Forgotten(conversation_id)
+            file_lifecycle.ensure_file(self._catalog, db, conversation_id, path)
+
         await self._close_file(conversation_id)
-        await self._catalog.run_locked(lambda db: file_lifecycle.ensure_file(self._catalog, db, conversation_id, path))
+        await self._catalog.run_locked(create)
 
 
 def _open_migrated_image(path: Path, note: Callable[[FileState], None]) -> sqlite3.Connection:
