@@ -9,33 +9,45 @@ from pathlib import Path
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
 
+# A drain renames each file at most once.
+PASSES_MAX = 50
 _log = logging.getLogger(__name__)
 
 
 def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
     """Deletes these conversations' events from the spool and records that their transcripts must not be stored again.
 
-    Importing a transcript by name still brings it back. An error is logged, for the conversations are already gone.
+    An expired session's transcript may still be imported by name; a forgotten one also has a tombstone in the store.
+    An error is logged, for the conversations are already gone.
     """
     try:
-        pending = spool.pending(str(data_dir))
-        if pending:
-            _remove_events(pending, conversation_ids)
+        _remove_events(data_dir, conversation_ids)
         if (data_dir / FOLDER).is_dir():
             SyncRecords(data_dir).mark_gone(conversation_ids)
     except OSError as error:
         _log.warning("Events of forgotten conversations may remain in the spool: %s", error)
 
 
-def _remove_events(pending: list[spool.SpooledEvent], conversation_ids: Collection[str]) -> None:
+def _remove_events(data_dir: Path, conversation_ids: Collection[str]) -> None:
+    """Looks again as long as a concurrent drain gives files that it is about to read another name."""
+    for _ in range(PASSES_MAX):
+        pending = spool.pending(str(data_dir))
+        if not sum(_remove_event(spooled, conversation_ids) for spooled in pending):
+            return
+
+
+def _remove_event(spooled: spool.SpooledEvent, conversation_ids: Collection[str]) -> bool:
+    """Removes an event of these conversations. Returns whether its file was not there any more."""
     from ctxmem_mcp.capture.events import parse_event
     from ctxmem_mcp.capture.importer import conversation_id_for
 
-    for spooled in pending:
-        try:
-            agent, raw, _ = spooled.read()
-        except (OSError, ValueError):
-            continue
-        event = parse_event(agent, raw, spooled.at)
-        if event is not None and conversation_id_for(event.session_id) in conversation_ids:
-            spooled.remove()
+    try:
+        agent, raw, _ = spooled.read()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    event = parse_event(agent, raw, spooled.at)
+    if event is None or conversation_id_for(event.session_id) not in conversation_ids:
+        return False
+    return not spooled.remove()

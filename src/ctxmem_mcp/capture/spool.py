@@ -102,8 +102,9 @@ class SpooledEvent:
         os.rename(self.path, path)
         self.path, self.after = path, turn_id
 
-    def remove(self) -> None:
-        _unlink(self.path)
+    def remove(self) -> bool:
+        """Returns whether its file was there: a concurrent drain may have removed or renamed it."""
+        return _unlink(self.path)
 
 
 def has_pending(data_dir: str) -> bool:
@@ -152,8 +153,12 @@ def _is_old(path: str) -> bool:
         return False
 
 
-def _unlink(path: str) -> None:
+def _unlink(path: str) -> bool:
+    """Returns whether the file was there."""
     try:
         os.unlink(path)
+    except FileNotFoundError:
+        return False
     except OSError:
-        return
+        return True
+    return True

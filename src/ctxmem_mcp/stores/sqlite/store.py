@@ -237,18 +237,31 @@ class SqliteStore:
         await self._close_file(conversation_id)
         path = self._catalog.path_of(conversation_id)
         receipt = await self._catalog.run_locked(
-            lambda db: file_lifecycle.forget(
-                self._catalog, db, conversation_id, path, bury=partial(self._bury, conversation_id)
-            ),
+            partial(self._forget_locked, conversation_id, path),
             removes=True,
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
         return await self._catalog.run(lambda db: file_lifecycle.verify_removal(db, receipt, path))
 
-    def _bury(self, conversation_id: str, branches: Iterable[Sequence[Turn]]) -> None:
-        self._tombstones.reserve()
-        self._tombstones.write(self._tombstones.read().records_to_set(conversation_id, branches))
+    def _forget_locked(self, conversation_id: str, path: Path, db: sqlite3.Connection) -> Receipt | None:
+        """Forgets a conversation and stores its tombstone: before, or after if only that makes room for it."""
+        without_room: list[list[Sequence[Turn]]] = []
+
+        def bury(branches: Iterable[Sequence[Turn]]) -> None:
+            found = list(branches)
+            try:
+                self._tombstones.bury(conversation_id, found)
+            except StoreReadOnly:
+                without_room.append(found)
+
+        receipt = file_lifecycle.forget(self._catalog, db, conversation_id, path, bury=bury)
+        for branches in without_room[-1:]:
+            try:
+                self._tombstones.bury(conversation_id, branches)
+            except StoreReadOnly as error:  # it is gone all the same
+                log.error("Conversation %s may be captured again: %s", conversation_id, error)
+        return receipt
 
     async def count_tombstones(self) -> int:
         return self._tombstones.read().count

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ctxmem_mcp.errors import StoreUnavailable
+from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable
+from ctxmem_mcp.models import Turn
 from ctxmem_mcp.stores.sqlite.file_lifecycle import sync_folder
 from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, Tombstones
 
@@ -68,11 +70,16 @@ class TombstoneFile:
             if used < len(slots) or not slots:
                 return self._tombstones
 
+    def bury(self, conversation_id: str, branches: Iterable[Sequence[Turn]]) -> None:
+        """Adds a conversation's tombstone. The caller holds the catalog's lock. branches: the first turns of each."""
+        self.reserve()
+        self.write(self.read().records_to_set(conversation_id, branches))
+
     def write(self, records: list[bytes]) -> None:
         """Adds records durably. The caller holds the catalog's lock.
 
         Raises:
-            StoreUnavailable: There is no room left for them, or the file can't be written. Nothing was added.
+            StoreReadOnly: There is no room left for them, or the file can't be written. Nothing was added.
         """
         if not records:
             return
@@ -129,8 +136,8 @@ class TombstoneFile:
             "Restore it from a backup, or delete it: forgotten conversations may then be captured again.",
         )
 
-    def _unwritable(self, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(
+    def _unwritable(self, error: OSError) -> StoreReadOnly:
+        return StoreReadOnly(
             f"{self._path} can't be written: {error.strerror}.", "Free some space or check the file's permissions."
         )
 
