@@ -299,7 +299,8 @@ class Memory:
             conversation_id: The conversation that was forgotten, if it is named.
             branches: The turns of each of its branches, from the first.
         """
-        await self._store.lift(conversation_id, [redact_turns(turns, self._redact) for turns in branches])
+        redacted = [await redact_turns(turns, self._redact, self._workers) for turns in branches]
+        await self._store.lift(conversation_id, redacted)
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
         """Sets how many days (1..365) the conversation is kept after its last append.
