@@ -71,7 +71,7 @@ async def test_computations_take_turns(pool: WorkerPool, tmp_path: Path) -> None
     assert await pool.run(process_id) != os.getpid()
     assert not any(task.done() for task in endless)
     ends.touch()
-    assert all(await asyncio.gather(*endless))
+    await asyncio.gather(*endless)
 
 
 async def test_a_cancelled_computation_ends(pool: WorkerPool, tmp_path: Path) -> None:

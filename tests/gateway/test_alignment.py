@@ -129,3 +129,17 @@ def test_streamed_reasoning_is_a_thought() -> None:
         assembler.add({"choices": [{"index": 0, "delta": delta}]})
     assembler.add({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     assert assembler.turns() == [NewTurn("assistant", "I think.", THINKING), NewTurn("assistant", "Yes.")]
+
+
+def test_a_chat_is_stored_that_begins_like_a_forgotten_one() -> None:
+    async def chat() -> None:
+        memory = Memory(InMemoryStore(), ExtractiveSummarizer())
+        forgotten = await memory.sync([NewTurn("user", "Hi"), NewTurn("assistant", "Hello. The key is 4711.")])
+        await memory.forget(forgotten.conversation_id, forgotten.conversation_id)
+        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "What can I do?"}]
+        body = {"model": "m", "messages": [*messages, {"role": "user", "content": "Sort."}]}
+        done = await ConversationTracker(4_000, "o200k_base").compact(memory, "", OpenAI(), body, OPTIONS)
+        stored = await memory.turns(done.conversation.conversation_id)
+        assert [turn.content for turn in stored] == ["Hi", "What can I do?", "Sort."]
+
+    asyncio.run(chat())

@@ -12,6 +12,7 @@ import pytest
 
 from ctxmem_mcp.http_api import tenants as module
 from ctxmem_mcp.http_api.tenants import Tenants
+from ctxmem_mcp.memory import expiry
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles
 from ctxmem_mcp.settings import Settings
@@ -47,7 +48,8 @@ async def test_idle_tenants_are_closed_and_reopen_with_their_data(
             assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == f"stored by {i}"
 
 
-async def test_expired_data_of_closed_tenants_is_swept(settings: Settings) -> None:
+async def test_expired_data_of_closed_tenants_is_swept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "CONFIRM_SECONDS", 0.05)
     folder = await create_expired(settings)
     assert files_with_data(folder)
     async with Tenants(settings, False), asyncio.timeout(10):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from ctxmem_mcp.errors import Forgotten
 from ctxmem_mcp.http_api.gateway.alignment import best_alignment
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, find_cut
@@ -153,8 +154,8 @@ class ConversationTracker:
             while len(self._system_prompts) > SYSTEM_PROMPTS_MAX:
                 self._system_prompts.popitem(last=False)
             turns = request.all_turns(system)
-            if key not in self._histories:
-                self._histories.add(key, await _read_history(memory, turns))
+            if key not in self._histories and (history := await _read_history(memory, turns)):
+                self._histories.add(key, history)
             aligned, branch = best_alignment(turns, self._histories.of(key))
             stored = await _sync_in_steps(memory, aligned.turns, days)
             self._histories.add(key, aligned.turns, branch, aligned.known)
@@ -206,9 +207,16 @@ def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, positions: Sequence[
 
 
 async def _read_history(memory: Memory, turns: Sequence[NewTurn]) -> Sequence[NewTurn]:
-    """Reads the stored conversation that begins like these turns; a new one begins with the first of them."""
+    """Reads the stored conversation that begins like these turns; a new one begins with the first of them.
+
+    A forgotten conversation may have begun with the same words. Then there is no history: storing all of the turns
+    decides whether they are that conversation's or new.
+    """
     opening = next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), len(turns))
-    found = await memory.sync(turns[: min(opening, STEP_TURNS)])
+    try:
+        found = await memory.sync(turns[: min(opening, STEP_TURNS)])
+    except Forgotten:
+        return ()
     return [
         NewTurn(turn.role, turn.content, turn.name, call_id=turn.call_id)
         for turn in await memory.turns(found.conversation_id)
