@@ -41,14 +41,14 @@ from ctxmem_mcp import NewTurn, Settings, open_memory
 from ctxmem_mcp.text import tokenizer
 logging.basicConfig(level="WARNING")
 turns = []
-for i in range(60):
+for i in range(30):
     turns.append(NewTurn("user", f"Question {i}: why does the relay fail on port {7000 + i}? 日本語のテキスト 🧵 " * 4))
     turns.append(NewTurn("assistant", f"def relay_{i}(x):\\n    return {{'a': [x, {i}]}}\\n" * 9))
 
 async def main():
     async with open_memory(Settings(data_dir=data, durability="normal")) as memory:
         await memory.sync(turns, conversation_id="c")
-        views = [await memory.view("c", query="the relay on port 7031", token_budget=b) for b in budgets]
+        views = [await memory.view("c", query="the relay on port 7021", token_budget=b) for b in budgets]
         views.append(await memory.hand_off("c", token_budget=2000))
         print(json.dumps({
             "method": tokenizer.method_of().name,
@@ -76,7 +76,7 @@ def test_budgets_hold_without_an_exact_tokenizer(tmp_path: Path, kind: str) -> N
     assert log.count("counted as bytes") == 1
     for text, budget in zip(found["views"], (*BUDGETS, 2_000), strict=True):
         assert tokenizer.count(text) <= budget
-    assert "7031" in found["views"][1]
+    assert "7021" in found["views"][1]
     assert found["verified"] == []
     assert _verify(tmp_path / "data") == []
 

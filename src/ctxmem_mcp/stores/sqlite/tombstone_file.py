@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.private_files import open_new
 from ctxmem_mcp.stores.sqlite.file_lifecycle import sync_folder
 from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, Tombstones
 
@@ -119,7 +120,7 @@ class TombstoneFile:
         unfinished = self._path.with_name(f"{FILE}.new")
         try:
             unfinished.unlink(missing_ok=True)
-            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+            handle = open_new(unfinished)
             try:
                 key = secrets.token_bytes(KEY_BYTES)
                 _write_all(handle, 0, _MAGIC + key + bytes(RESERVE_SLOTS * RECORD_BYTES))
