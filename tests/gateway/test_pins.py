@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -193,11 +192,10 @@ def test_an_alternating_chat_stays_alternating(budget: int) -> None:
         assert all(a != b for a, b in pairwise(roles))
 
 
-@pytest.mark.skipif("CTXMEM_EVAL_DIR" not in os.environ, reason="needs the evaluation inputs")
-def test_a_recorded_session_of_claude_code_keeps_its_task_and_instructions() -> None:
-    path = Path(os.environ["CTXMEM_EVAL_DIR"]) / "inputs/agents/gateway-before-fold.messages.json"
+def test_a_recorded_session_of_claude_code_keeps_its_task_and_instructions(eval_dir: Path) -> None:
+    path = eval_dir / "inputs/agents/gateway-before-fold.messages.json"
     if not path.exists():
-        pytest.skip("no such input")
+        pytest.skip("CTXMEM_EVAL_DIR has no recorded gateway requests")
     body = json.loads(path.read_text())["body"]
     messages = body.pop("messages")
     found = compacted_requests([*messages, *session(60)[1:]], 16_000, system=body["system"], tools=body["tools"])

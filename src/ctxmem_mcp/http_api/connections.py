@@ -2,8 +2,8 @@
 
 A connection waits from its start, and from the end of each response, until the head of a request has arrived. Waiting
 is limited in time and, for each address, in number: a further connection closes the one that has waited longest. So
-whoever opens many shuts out only their own idle connections, and behind a proxy, whose connections all have one
-address, only idle ones are closed. A connection whose client stops reading the response is closed too.
+a client that opens many shuts out only its own idle connections. Connections through a proxy share one address; of
+them too, only idle ones are closed. A connection whose client stops reading the response is closed too.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ It edits the agents' own config files as text: all other content stays the same,
     registry.py       the agents
     agent.py          an agent: which files of it are edited, and how; a module for each agent has its `Agent`
     host_paths.py     where programs keep their files on each system
-    server_entry.py   the command that is registered, and how an entry of ours is recognised
+    server_entry.py   the command that is registered, and how install recognises its own entry
     jsonc.py          JSON with comments: the position of each value              (pure)
     json_edit.py      putting a value into such a text, or removing one           (pure)
     toml_edit.py      the same for TOML                                           (pure)

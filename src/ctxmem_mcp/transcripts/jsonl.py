@@ -24,7 +24,7 @@ def parse(text: str, name: str) -> Transcript:
     for line, row in read_rows(text, log):
         rows += 1
         try:
-            found += [(line, turn) for turn in turns_from_message(row, "message", with_thoughts=True)]
+            found += [(line, turn) for turn in turns_from_message(row, "message")]
         except InvalidArgument as error:
             unread += 1
             log.add_warning(line, f"skipped, {error}")

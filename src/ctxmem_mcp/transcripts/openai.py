@@ -21,7 +21,7 @@ from ctxmem_mcp.transcripts.json_lines import text_or_none, timestamp_of
 AGENT = "openai"
 _ROLES: dict[str, Role] = {**{role: role for role in ROLES}, "developer": "system", "function": "tool"}
 # Where servers put a model's reasoning: DeepSeek and vLLM, then OpenRouter and Ollama.
-_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PART_TYPES = ("text", "input_text", "output_text", "refusal")
 
 
@@ -69,7 +69,7 @@ def parse(text: str, name: str) -> Transcript:
     unread = 0
     for i, message in enumerate(messages):
         try:
-            found += [(i, turn) for turn in turns_from_message(message, f"messages[{i}]", with_thoughts=True)]
+            found += [(i, turn) for turn in turns_from_message(message, f"messages[{i}]")]
         except InvalidArgument as error:
             unread += 1
             log.warnings.append(f"skipped, {error}")
@@ -83,21 +83,15 @@ def turns_from_messages(messages: Sequence[Any]) -> list[NewTurn]:
     Raises:
         InvalidArgument: a message breaks the format; the error names messages[i] and the field.
     """
-    return [
-        turn
-        for i, message in enumerate(messages)
-        for turn in turns_from_message(message, f"messages[{i}]", with_thoughts=True)
-    ]
+    return [turn for i, message in enumerate(messages) for turn in turns_from_message(message, f"messages[{i}]")]
 
 
-def turns_from_message(message: object, path: str, *, with_thoughts: bool = False) -> Iterator[NewTurn]:
+def turns_from_message(message: object, path: str) -> Iterator[NewTurn]:
     """Yields one message's turns: its thoughts, its text or parts, then its calls.
 
     Args:
         message: the message as parsed JSON.
         path: the message's name in errors (`messages[3]`).
-        with_thoughts: also yield the reasoning. Clients of the API do not send it back, so that a list of theirs
-            would depart from what was stored with it.
 
     Raises:
         InvalidArgument: the message breaks the format; the error names the field.
@@ -111,8 +105,8 @@ def turns_from_message(message: object, path: str, *, with_thoughts: bool = Fals
     name, said_at = _text_field(message, "name", path), _text_field(message, "said_at", path) or timestamp_of(message)
     call_id = _text_field(message, "tool_call_id", path) or _text_field(message, "call_id", path)
     calls = [*_calls(message, said_at, path)]
-    if with_thoughts and role == "assistant":
-        thought = next((text for field in _THOUGHT_FIELDS if (text := text_or_none(message.get(field)))), None)
+    if role == "assistant":
+        thought = next((text for field in THOUGHT_FIELDS if (text := text_or_none(message.get(field)))), None)
         if thought:
             yield NewTurn("assistant", thought, THINKING, said_at)
     for content in _contents(message, role, bool(calls), path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,11 @@ from ctxmem_mcp.http_api.gateway.conversation import (
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
 from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, messages_of
-from ctxmem_mcp.models import THINKING, NewTurn
-from ctxmem_mcp.transcripts.openai import turns_from_message
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts.openai import THOUGHT_FIELDS, turns_from_message
 
 _SYSTEM_ROLES = ("system", "developer")
 _RESULT_ROLES = ("tool", "function")
-# Where servers put a model's reasoning: DeepSeek and vLLM, then OpenRouter and Ollama.
-_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 
 
 class OpenAI:
@@ -51,7 +49,7 @@ class OpenAI:
         try:
             message = response["choices"][0]["message"]
             answer = {"role": "assistant", **message, "content": message.get("content")}
-            return list(sanitise([*_thoughts(answer), *turns_from_message(answer, "answer")]))
+            return list(sanitise(turns_from_message(answer, "answer")))
         except (LookupError, TypeError, AttributeError, InvalidArgument):
             return []
 
@@ -95,7 +93,7 @@ def _system_length(messages: Sequence[Any]) -> int:
 
 def _message(message: Any, i: int, tokens: TokenCounter) -> Message:
     plain = {**message, "content": without_cache_marks(message["content"])} if _has_parts(message) else message
-    turns = sanitise([*_thoughts(plain), *turns_from_message(plain, f"messages[{i}]")])
+    turns = sanitise(turns_from_message(plain, f"messages[{i}]"))
     role = message["role"]
     result = message.get("tool_call_id")
     content = plain.get("content")
@@ -106,14 +104,6 @@ def _message(message: Any, i: int, tokens: TokenCounter) -> Message:
         is_result=role in _RESULT_ROLES,
     )
     return parse_message(role, turns, content, facts, tokens)
-
-
-def _thoughts(message: Any) -> Iterator[NewTurn]:
-    """Yields a model's reasoning in an assistant's message. Most clients do not send it back."""
-    if isinstance(message, dict) and message.get("role") == "assistant":
-        thought = next((message[name] for name in _THOUGHT_FIELDS if isinstance(message.get(name), str)), "")
-        if thought:
-            yield NewTurn("assistant", thought, THINKING)
 
 
 def _has_parts(message: Any) -> bool:
@@ -148,7 +138,7 @@ class _Assembler:
         for name, parts in (("content", self.content), ("refusal", self.refusal)):
             if isinstance(delta.get(name), str):
                 parts.append(delta[name])
-        for name in _THOUGHT_FIELDS:
+        for name in THOUGHT_FIELDS:
             if isinstance(delta.get(name), str):
                 self.thoughts.setdefault(name, []).append(delta[name])
         calls = delta.get("tool_calls")
