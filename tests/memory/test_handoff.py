@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import THINKING, NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
@@ -126,3 +126,61 @@ async def test_a_failed_call_is_listed_with_its_file() -> None:
         1, "Read", '{"file_path": "/src/uploader.py"}', "<tool_use_error>File does not exist.</tool_use_error>"
     )
     assert "uploader.py: File does not exist. (t2 tool)" in await brief_of([NewTurn("user", "Read it."), *failed])
+
+
+PRAISE = ["Sweet", "awesome, thanks!", "ha, neat", "Love it", "ok cool, that's great"]
+
+
+async def test_the_goal_is_the_task_and_not_every_line_of_the_user() -> None:
+    turns = [NewTurn("user", LONG_REQUEST), NewTurn("assistant", "The uploader retries now.")]
+    for i in range(12):
+        turns += [NewTurn("user", f"Please also add a counter for queue number {i}."), NewTurn("assistant", "Added.")]
+        turns += [NewTurn("user", PRAISE[i % len(PRAISE)]), NewTurn("assistant", "Glad that it helps.")]
+    goal = (await brief_of(turns, 8_000)).split("\nGoal\n")[1].split("\n\n")[0]
+    assert not any(word in goal for word in ("Sweet", "wesome", "neat", "Love it", "great"))
+    assert "Add a retry to the uploader" in goal.splitlines()[0]
+    assert "queue number 11" in goal
+    assert sum(line.startswith("- ") for line in goal.splitlines()) <= 4
+
+
+COMMAND = (
+    "<command-message>review is running…</command-message>\n<command-name>/review</command-name>\n"
+    "<command-args>look at the uploader first</command-args>"
+)
+REMINDER = "<system-reminder>\nThe todo list is empty.\n</system-reminder>\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"), [(COMMAND, "look at the uploader first"), (REMINDER + LONG_REQUEST, LONG_REQUEST)]
+)
+async def test_text_of_the_host_is_not_quoted_as_the_users_words(prompt: str, words: str) -> None:
+    for turns in (
+        [NewTurn("user", prompt), NewTurn("assistant", "It has no timeout.")],
+        [NewTurn("user", prompt), NewTurn("assistant", "It has no timeout."), NewTurn("user", "Please add a timeout.")],
+        [NewTurn("user", prompt), NewTurn("user", "<command-name>/clear</command-name>"), NewTurn("user", REMINDER)],
+    ):
+        brief = await brief_of(turns)
+        assert words.lower() in brief.lower()
+        assert not any(tag in brief for tag in ("command-message", "command-name", "todo list"))
+
+
+async def test_an_error_that_was_settled_later_is_not_open() -> None:
+    fails = call(
+        1, "Bash", '{"command": "pytest -q"}', "Exit code 1\nE  NameError: name 'retry' is not defined\n1 failed"
+    )
+    refused = call(2, "Read", '{"file_path": "/a.py"}', "<tool_use_error>File does not exist.</tool_use_error>")
+    passes = call(3, "Bash", '{"command": "make test"}', "5 passed")
+    asked = [NewTurn("user", "Please make the tests of the uploader pass.")]
+    said = [NewTurn("assistant", "Done: I fixed the missing import, and all tests pass now.")]
+    assert "Open at the end" not in await brief_of([*asked, *fails, *passes])
+    assert "Open at the end" not in await brief_of([*asked, *refused, NewTurn("assistant", "It is in b.py instead.")])
+    assert "Open at the end" not in await brief_of([*asked, *fails, *said])
+    assert "Open at the end" in await brief_of([*asked, *passes, *fails])
+
+
+async def test_a_thought_is_no_decision() -> None:
+    thought = "We will use a global retry counter rather than one per request in `uploader.py`."
+    work = call(1, "Bash", '{"command": "ls"}', "uploader.py")
+    turns = [NewTurn("user", LONG_REQUEST), NewTurn("assistant", thought, THINKING), *work]
+    brief = await brief_of([*turns, NewTurn("assistant", "I looked at the files.")])
+    assert "\nDecisions\n" not in brief

@@ -9,9 +9,10 @@ from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import whole_or_ends
 from ctxmem_mcp.memory.view import load_header
-from ctxmem_mcp.models import Piece, Role, Turn, View
+from ctxmem_mcp.models import INJECTED, RECAP, Piece, Role, Turn, View
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.host_text import is_host_text, split_host_text
 from ctxmem_mcp.views.handoff_brief import (
     LAST_MESSAGES_SHARE,
     LAST_MESSAGES_SHARE_MAX,
@@ -29,6 +30,8 @@ NOTE_CHARS_MAX = 4_000
 # The last words of user and agent are looked for among this many last turns.
 LAST_TURNS = 60
 BRIEF_TOKENS_MIN = 200
+# The first request is read if its turn has up to this many tokens: a host may have put thousands of its own in it.
+FIRST_REQUEST_TOKENS_MAX = 20_000
 # At most this many of the newest errors are quoted.
 ERRORS_READ_MAX = 20
 _SIDES: tuple[Role, ...] = ("assistant", "user")
@@ -66,19 +69,56 @@ async def _load_last_words(branch: BranchReader) -> list[tuple[Turn, Sequence[Pi
     """Reads the last words of the agent and of the user, with their chunks."""
     length = branch.lineage.length
     bare = await branch.metadata(length - LAST_TURNS, length - 1)
-    turns = await branch.turns(turn.index for role in _SIDES for turn in spoken_turns(bare, role)[-1:])
-    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
-    agent_first = sorted(turns.values(), key=lambda turn: _SIDES.index(turn.role))
-    return [(turn, pieces.get(turn.seq, ())) for turn in agent_first]
+    own = [turn for turn in bare if turn.name not in (INJECTED, RECAP)]
+    turns = [turn for role in _SIDES if (turn := await _last_own(branch, spoken_turns(own, role)))]
+    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns])
+    return [(turn, pieces.get(turn.seq, ())) for turn in turns]
+
+
+async def _last_own(branch: BranchReader, bare: Sequence[Turn]) -> Turn | None:
+    """Reads the last of these turns that is not the host's."""
+    for one in reversed(bare):
+        for turn in (await branch.turns([one.index])).values():
+            if turn.role != "user" or not is_host_text(turn.content):
+                return turn
+    return None
 
 
 def _quote_last_words(last_words: Sequence[tuple[Turn, Sequence[Piece]]], room: int) -> list[Quote]:
     """Quotes the turns in full, or the beginning and end of long ones; the agent's takes its room first."""
     found: list[Quote] = []
     for turn, pieces in last_words:
-        found.append(whole_or_ends(turn, pieces, room))
+        found.append(_quote_words(turn, pieces, room))
         room -= sum(span.tokens for span in found[-1].spans)
     return sorted(found, key=lambda quoted: quoted.turn.index)
+
+
+def _quote_words(turn: Turn, pieces: Sequence[Piece], room: int) -> Quote:
+    """Quotes a turn, or the beginning and end of a long one; of a user's turn only the user's own words."""
+    own = _own_words(turn)
+    if own.whole:
+        return whole_or_ends(turn, pieces, room)
+    if sum(span.tokens for span in own.spans) <= room:
+        return own
+    touched = [piece for piece in pieces if any(s.start < piece.stop and piece.start < s.stop for s in own.spans)]
+    shown = whole_or_ends(turn, touched, room).spans
+    both = [(max(a.start, b.start), min(a.stop, b.stop)) for a in own.spans for b in shown]
+    return own._replace(spans=tuple(_span_of(turn, start, stop) for start, stop in both if start < stop))
+
+
+def _own_words(turn: Turn) -> Quote:
+    """Quotes a turn; of a user's turn what the host did not write."""
+    if turn.role != "user":
+        return Quote.all_of(turn)
+    own = [span for span in split_host_text(turn.content) if span.kind == "user"]
+    if not own or own[0].end - own[0].start == len(turn.content):
+        return Quote.all_of(turn)
+    return Quote(turn, tuple(_span_of(turn, span.start, span.end) for span in own), len(turn.content))
+
+
+def _span_of(turn: Turn, start: int, stop: int) -> CharSpan:
+    """A part of a turn, with its share of the turn's tokens."""
+    return CharSpan(start, stop, -(-turn.tokens * (stop - start) // max(1, len(turn.content))))
 
 
 async def _quote_requests(
@@ -89,14 +129,16 @@ async def _quote_requests(
     size = {turn.index: turn.tokens for turn in bare}
     chosen: list[int] = []
     for index, _ in requests:
-        if index not in except_for and size.get(index, room) <= room:
+        limit = FIRST_REQUEST_TOKENS_MAX if index == requests[0][0] else room
+        if index not in except_for and size.get(index, limit) <= limit:
             chosen.append(index)
-            room -= size[index]
+            room -= min(room, size[index])
     turns, line_chars = await branch.turns(chosen), dict(requests)
+    quotes = [_own_words(turns[index]) for index in chosen if not is_host_text(turns[index].content)]
     return [
-        Quote.all_of(turns[index])
-        for index in chosen
-        if len(turns[index].content) > line_chars[index] + OMITTED_CHARS_MIN
+        quote
+        for quote in quotes
+        if sum(span.stop - span.start for span in quote.spans) > line_chars[quote.turn.index] + OMITTED_CHARS_MIN
     ]
 
 

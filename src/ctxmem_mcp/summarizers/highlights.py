@@ -161,6 +161,7 @@ def _statement_candidates(section: Section, endings: set[str]) -> Iterator[Candi
             if value > 1.5 and text not in seen and text.split(": ", 1)[0] not in endings:
                 seen.add(text)
                 statement = sentence_scoring.strip_opener(text)
+                kind = "fact" if message.is_reasoning else kind  # a thought decides nothing
                 yield _candidate(value - 0.05 * rank, kind, message.index, "assistant", statement, 2 + rank)
 
 

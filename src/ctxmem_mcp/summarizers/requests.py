@@ -47,6 +47,8 @@ _CONTENT_FREE = re.compile(
     r"all|option|push|"
     r"\d{1,2}|it|let'?s|that|this|with|one|the|first|second|please do|table|list|from|here|i agree|got it|wow|"
     r"bye|see you|absolutely|definitely|"
+    r"sweet|awesome|amazing|neat|excellent|wonderful|lovely|brilliant|fantastic|super|beautiful|impressive|cheers|"
+    r"love|that'?s|very|so|much|better|nicely|works|worked|ha(?:ha)*|lol|yay|congrats|kudos|well|"
     r"of course|why not|let'?s do it|let'?s go)[\W_]*){1,6}\Z",
     re.I,
 )

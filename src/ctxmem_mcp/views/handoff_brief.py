@@ -1,6 +1,7 @@
 """Builds a brief for the next run from the summaries: no model, and nothing that is not in the conversation. Pure.
 
     Goal                    the first request and the latest ones
+    Other requests          those between them
     The user's terms        requirements and constraints that the user stated
     Decisions               each with who made it
     Changed                 files, and what changed in them
@@ -25,6 +26,8 @@ from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW, UNRESOLVED
+from ctxmem_mcp.summarizers.requests import is_weak
+from ctxmem_mcp.summarizers.sentence_scoring import score_resolution
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text
 
@@ -33,6 +36,10 @@ Section = tuple[Node, Summary]
 OPEN_SECTIONS = 2
 _EDITED = re.compile(r"([\w./@-]*\w)(?: \(([^)]*)\))?(?:, |$)")
 NAMES_PER_FILE_MAX = 6
+# The goal is the first request and this many of the latest.
+LATEST_REQUESTS_MAX = 3
+# An outcome in the agent's words settles the errors before it if it scores this much as a resolution.
+RESOLUTION_MIN = 2.0
 
 
 # The share of the budget set aside for the last messages, and the maximum share if there is room.
@@ -156,8 +163,11 @@ def _lines(sections: Sequence[Section]) -> list[Highlight]:
 
 def _parts(sections: Sequence[Section]) -> list[BriefPart]:
     lines = _lines(sections)
+    requests = [line for line in _of_kind(lines, "request") if not is_weak(line.text)]
+    first, others = list(map(_brief_line, requests[:1], [0])), _newest_first(requests[1:])
     return [
-        BriefPart("Goal", 0.15, _goal_lines(_of_kind(lines, "request"))),
+        BriefPart("Goal", 0.15, first + others[:LATEST_REQUESTS_MAX]),
+        BriefPart("Other requests", 0.02, others[LATEST_REQUESTS_MAX:]),
         BriefPart("The user's terms", 0.1, _newest_first(_terms(lines))),
         BriefPart("Decisions", 0.08, _newest_first(_decisions(lines))),
         BriefPart("Changed", 0.08, _changed_file_lines(lines)),
@@ -181,11 +191,6 @@ def _newest_first(lines: Iterable[Highlight]) -> list[BriefLine]:
     numbered = list(enumerate(lines))
     last = {line.text: number for number, line in numbered}
     return [_brief_line(line, number) for number, line in reversed(numbered) if last[line.text] == number]
-
-
-def _goal_lines(requests: Sequence[Highlight]) -> list[BriefLine]:
-    """The first request, then the others from the newest back."""
-    return [*map(_brief_line, requests[:1], [0]), *_newest_first(requests[1:])]
 
 
 def _terms(lines: Iterable[Highlight]) -> list[Highlight]:
@@ -251,13 +256,24 @@ def _ending_line(error: Highlight, ending: Highlight, good_news: Sequence[Highli
 
 
 def _open_error_lines(sections: Sequence[Section]) -> list[BriefLine]:
-    found: list[BriefLine] = []
-    for _, summary in sections:
-        for number, line, after in _with_next(summary.highlights):
-            settled = after is not None and after.kind in ("ending", "error")
-            if (line.kind == "error" and not settled) or (line.kind == "ending" and line.text == UNRESOLVED):
-                found.append(_brief_line(line, number))
+    """The errors that a section calls unresolved and that nothing later settles, newest first.
+
+    Of an error without an ending nothing is known: most are calls that the tool refused.
+    """
+    lines = _lines(sections)
+    settled = max((line.index for line in lines if _settles_errors(line)), default=-1)
+    found = [
+        _brief_line(line, number)
+        for number, line, after in _with_next(lines)
+        if line.kind == "error" and after and after.kind == "ending" and after.text == UNRESOLVED
+        and line.index > settled
+    ]  # fmt: skip
     return found[::-1]
+
+
+def _settles_errors(line: Highlight) -> bool:
+    """Whether an outcome is a success that a tool reports, or in the agent's words a resolution."""
+    return line.kind == "outcome" and (line.role == "tool" or score_resolution(line.text) >= RESOLUTION_MIN)
 
 
 def _section_lines(sections: Sequence[Section]) -> list[BriefLine]:
