@@ -11,6 +11,9 @@ from ctxmem_mcp.text.host_text import (
     RECALL_START,
     instructions_text,
     is_host_text,
+    is_mostly_host,
+    is_refused_call,
+    refusal_words,
     split_host_text,
     user_text,
 )
@@ -135,3 +138,28 @@ def test_the_users_words_survive_between_blocks_of_the_host(parts: list[tuple[bo
     text = "\n".join(text for _, text in parts)
     words = " ".join(text for is_host, text in parts if not is_host).split()
     assert user_text(text).split() == words
+
+
+def test_a_chunk_is_the_hosts_if_half_of_it_is() -> None:
+    content = "<system-reminder>" + "x" * 400 + "</system-reminder>\nfix the login"
+    spans = split_host_text(content)
+    assert is_mostly_host(spans, 0, len(content))
+    assert not is_mostly_host(spans, content.index("fix"), len(content))
+    assert not is_mostly_host((), 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (
+            "The user doesn't want to proceed with this tool use. To proceed, the user said:\nmain is clean",
+            "main is clean",
+        ),
+        ("The user doesn't want to proceed with this tool use. STOP what you are doing and wait.", ""),
+        ("The user doesn't want to take this action right now. The user said:\nuse pnpm", "use pnpm"),
+        ("grep: the user said: no such file", ""),
+    ],
+)
+def test_the_users_words_in_the_result_of_a_refused_call(result: str, words: str) -> None:
+    assert refusal_words(result) == words
+    assert is_refused_call(result) == result.lower().startswith("the user doesn't")

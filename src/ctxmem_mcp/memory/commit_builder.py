@@ -13,11 +13,12 @@ from typing import overload
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.memory.expiry import extended
-from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn, parse_iso
+from ctxmem_mcp.models import INJECTED, NewTurn, Node, Piece, Summary, Turn, parse_iso
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
 from ctxmem_mcp.worker_pool import Steps, finish
 
 # A step of a large input's computation, between two pauses: some tens of milliseconds.
@@ -79,6 +80,13 @@ class Built:
     commit: Commit
     edge: Edge
     turns: list[Turn]
+
+
+def _host_spans(turn: Turn) -> Sequence[Span]:
+    """The spans of a turn that holds host text; none if all of it is certainly the speaker's."""
+    if turn.role == "system" and turn.name == INJECTED:
+        return [Span("host", 0, len(turn.content))]
+    return () if turn.role != "user" or is_plain(turn.content) else split_host_text(turn.content)
 
 
 class _Pause:
@@ -214,14 +222,18 @@ class CommitBuilder:
         return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
     def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> Steps[None]:
+        host = _host_spans(turn)
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
             terms = analyzer.analyze(text)
             is_whole = start == 0 and stop == len(turn.content)
             size = turn.tokens if is_whole else tokenizer.count(text, self._state.encoding)
+            flags = analyzer.flags(text, turn.role)
+            if is_mostly_host(host, start, stop):
+                flags |= analyzer.Flag.HOST
             piece = Piece(
                 self._next_piece, turn.seq, turn.index, start, stop, size, len(terms),
-                analyzer.flags(text, turn.role), leaf, sitting, turn.role, turn.name, turn.said_at,
+                flags, leaf, sitting, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
             self._pieces.append(StoredPiece(piece, [*terms, *analyzer.speaker_terms(piece.flags, turn.role)], vector))

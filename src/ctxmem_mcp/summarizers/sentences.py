@@ -11,38 +11,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, Role, Turn
+from ctxmem_mcp.text.host_text import is_plain, split_host_text
 
 # Only both ends of a long text are read: a request is at one of them, and the cost stays bounded.
 HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
 
-_HOST_PREFIXES = (
-    "<local-command-caveat>",
-    "Caveat: The messages below",
-    "<local-command-stdout>",
-    "<bash-stdout>",
-    "<bash-stderr>",
-    "<environment_context>",
-    "<user_instructions>",
-    "<task-notification>",
-    "<user-memory-input>",
-    "# AGENTS.md instructions",
-    "[Request interrupted",
-    '{"type":"',  # an image or another part that is not text, as transcripts store it
-)
-_RECAP_PREFIXES = (
-    "This session is being continued from a previous conversation",
-    "This conversation is being continued from a previous",
-    "Another language model started to solve this problem",
-)
+# An image or another part that is not text, as transcripts store it.
+_PART_PREFIX = '{"type":"'
 _SKILL_PREFIX = "Base directory for this skill: "
-_SKILL_CALL = re.compile(r"\AInvoke the \S+ skill and follow it exactly as presented to you\s*(?:ARGUMENTS:)?")
 _COMMAND_NAME = re.compile(r"<command-name>\s*(/[\w:.-]+)\s*</command-name>")
-_COMMAND_ARGS = re.compile(r"<command-args>(.*?)</command-args>", re.S)
 _BASH_INPUT = re.compile(r"\A\s*<bash-input>(.*?)</bash-input>", re.S)
-_HOST_BLOCK = re.compile(
-    r"<(system-reminder|ide_\w+|command-\w+|local-command-\w+|environment_details|bash-\w+|thinking)>.*?(?:</\1>|\Z)",
-    re.S,
-)
+_THINKING_BLOCK = re.compile(r"<thinking>.*?(?:</thinking>|\Z)", re.S)
 _HOST_COMMANDS = frozenset(
     "/clear /exit /quit /login /logout /model /compact /resume /config /context /cost /help /status /mcp".split()
 )
@@ -156,34 +135,28 @@ def one_line(text: str) -> str:
 
 def extract_text(content: str) -> ExtractedText:
     """Separates what the speaker wrote in a turn from host text and pasted text."""
-    text = head_and_tail(content, HEAD_CHARS, TAIL_CHARS)
-    start = text.lstrip()[:80]
-    if start.startswith(_RECAP_PREFIXES):
-        return ExtractedText("recap", text)
-    if start.startswith(_SKILL_PREFIX):
-        folder = text.lstrip()[len(_SKILL_PREFIX) :].split("\n", 1)[0]
-        return ExtractedText("skill", folder.rstrip("/").rsplit("/", 1)[-1])
-    if start.startswith(_HOST_PREFIXES):
+    if content.startswith(_PART_PREFIX):
         return ExtractedText("host", "")
-    if "<command-name>" in text:
-        return _slash_command(text)
-    if shell := _BASH_INPUT.match(text):
+    if is_plain(content):
+        return _split_pasted(head_and_tail(content, HEAD_CHARS, TAIL_CHARS))
+    if shell := _BASH_INPUT.match(content[:HEAD_CHARS]):
         return ExtractedText("shell", one_line(shell[1]))
-    if start.startswith("Invoke the "):
-        text = text.lstrip()
-        text = text[found.end() :] if (found := _SKILL_CALL.match(text)) else text
-    if "<" in text:
-        text = _HOST_BLOCK.sub("", text)
-    return _split_pasted(text)
+    spans = split_host_text(content)
+    if any(span.kind == "recap" for span in spans):
+        return ExtractedText("recap", head_and_tail(content, HEAD_CHARS, TAIL_CHARS))
+    own = "\n".join(content[span.start : span.end].strip() for span in spans if span.kind == "user")
+    if "<thinking>" in own:
+        own = _THINKING_BLOCK.sub("", own)
+    return _split_pasted(head_and_tail(own, HEAD_CHARS, TAIL_CHARS)) if own.strip() else _command_of(content)
 
 
-def _slash_command(text: str) -> ExtractedText:
-    name, arguments = _COMMAND_NAME.search(text), _COMMAND_ARGS.search(text)
-    if arguments and arguments[1].strip():
-        return _split_pasted(arguments[1])
-    if name is None or name[1] in _HOST_COMMANDS:
-        return ExtractedText("host", "")
-    return ExtractedText("command", name[1])
+def _command_of(content: str) -> ExtractedText:
+    """The skill or slash command that host text without the user's words stands for, if any."""
+    start = content[:HEAD_CHARS].lstrip()
+    if start.startswith(_SKILL_PREFIX):
+        return ExtractedText("skill", start[len(_SKILL_PREFIX) :].split("\n", 1)[0].rstrip("/").rsplit("/", 1)[-1])
+    name = _COMMAND_NAME.search(start)
+    return ExtractedText("command", name[1]) if name and name[1] not in _HOST_COMMANDS else ExtractedText("host", "")
 
 
 def _split_pasted(text: str) -> ExtractedText:

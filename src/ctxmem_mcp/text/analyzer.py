@@ -109,6 +109,7 @@ class Flag(IntFlag):
     EDIT = 16384  # changes a file
     DECISION = 32768  # decided, agreed, instead, let's
     COMMAND = 65536  # runs a command
+    HOST = 131072  # mostly written by the host, in the place of user or system
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -71,6 +71,16 @@ _INSTRUCTION_FILES = re.compile(
     r"\b(?:CLAUDE(?:\.local)?|AGENTS(?:\.override)?|GEMINI|QWEN|copilot-instructions)\.md\b[^\n]{0,120}instructions",
     re.MULTILINE,
 )
+# What a host reports as the result of a call that the user refused, and the line after which the user's words stand.
+_REFUSED_CALL = re.compile(
+    r"\A\s*(?:the user (?:doesn't|does not|didn't) want to (?:proceed with|take) this (?:tool use|action)|"
+    r"user (?:rejected|declined|denied) (?:the )?tool|the (?:user rejected|tool (?:use|call) was rejected))",
+    re.IGNORECASE,
+)
+_REFUSED_WITH_WORDS = re.compile(
+    r"\bthe user (?:said|provided the following reason[^:\n]{0,60}):[ \t]*\n?", re.IGNORECASE
+)
+_REFUSAL_SEARCH_CHARS = 600
 _LONGEST_PREFIX = 120
 _ALL_PREFIXES = (*_HOST_PREFIXES, *_RECAP_PREFIXES, _SKILL_PREFIX, _INSTRUCTIONS_HEADING, "invoke the ")
 
@@ -124,6 +134,25 @@ def instructions_text(content: str) -> str:
 def is_host_text(content: str) -> bool:
     """Returns whether a text has words, and none of them are the user's."""
     return not is_plain(content) and bool(content.strip()) and not user_text(content)
+
+
+def is_mostly_host(spans: Sequence[Span], start: int, stop: int) -> bool:
+    """Returns whether at least half of the characters from `start` to `stop` are not the user's own words."""
+    own = sum(max(0, min(span.end, stop) - max(span.start, start)) for span in spans if span.kind == "user")
+    return bool(spans) and 2 * own <= stop - start
+
+
+def is_refused_call(result: str) -> bool:
+    """Returns whether a tool's result says that the user refused the call."""
+    return _REFUSED_CALL.match(result) is not None
+
+
+def refusal_words(result: str) -> str:
+    """Returns what the user said when refusing a call, from its result; empty if the user said nothing."""
+    if not is_refused_call(result):
+        return ""
+    found = _REFUSED_WITH_WORDS.search(result, 0, _REFUSAL_SEARCH_CHARS)
+    return result[found.end() :].strip() if found else ""
 
 
 def is_recall_block(text: str) -> bool:
