@@ -7,8 +7,8 @@ a chunk are kept at zero or above, and all weights are regularised, so as not to
 The training data are LongMemEval and the coding sessions (both MIT), questions generated from the same conversations,
 and, for dialogues, LongMemEval chats rewritten as short turns. LoCoMo is never trained on.
 
---meaning trains the weights for terms and embeddings, used with the `semantic` extra. The other weights in the file are
-not changed.
+--meaning trains the weights for terms and embeddings, used where word vectors are installed. The other weights in the
+file are not changed.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, help="file that keeps the examples between runs")
     parser.add_argument("--no-folds", action="store_true", help="skip the cross-validation")
-    parser.add_argument("--meaning", action="store_true", help="train with embeddings, as used with the semantic extra")
+    parser.add_argument("--meaning", action="store_true", help="train with embeddings")
     parser.add_argument("--out", type=Path, default=TARGET)
     args = parser.parse_args()
     embedder = embeddings.load_embedder("on") if args.meaning else None

@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="*", default=["locomo-dev", "longmemeval-dev", "coding-dev"])
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--meaning", action="store_true", help="use embeddings, as with the semantic extra")
+    parser.add_argument("--meaning", action="store_true", help="use embeddings")
     args = parser.parse_args()
     embedder = embeddings.load_embedder("on") if args.meaning else None
     weights = (

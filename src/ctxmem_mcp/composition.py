@@ -72,7 +72,7 @@ async def open_memory(
         on_forgotten=partial(_forget_beside, settings.data_dir),
         redact=_redaction(settings),
         spend_limits=limits,
-        embedder=load_embedder(settings.semantic),
+        embedder=load_embedder(settings.embeddings),
         usage_of=partial(_gateway_usage, settings),
         workers=worker_pool.shared,
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them

@@ -23,6 +23,7 @@ from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.probe import ProbeResult
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.install.server_entry import ServerCommand
+from ctxmem_mcp.text import embeddings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 # Other variables that could lead a command to the real home.
@@ -228,6 +229,17 @@ def test_doctor_starts_the_registered_servers_and_finds_no_problems(
     assert "starts: ctxmem 0.1.0" in text
     assert "No problems found." in text
     assert "not registered; `ctxmem-mcp install codex` registers it" in text
+
+
+def test_doctor_says_why_turns_are_found_by_words_only(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = embeddings.missing_package() is None
+    assert doctor_report(run, 0)["search"]["by_meaning"] is installed
+    monkeypatch.setattr(embeddings, "_REQUIRED_PACKAGES", ("numpy", "no_such_package"))
+    assert "Search: by words only, because no_such_package is not installed" in run("doctor").out
+    monkeypatch.setenv("CTXMEM_EMBEDDINGS", "off")
+    assert "because CTXMEM_EMBEDDINGS is off" in run("doctor").out
 
 
 def test_doctor_reports_problems_and_remedies(run: Callable[..., Ran], home: Path, command: Path) -> None:

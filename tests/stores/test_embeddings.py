@@ -1,4 +1,4 @@
-"""Semantic views and searches: what they find, with and without the extra, also in conversations that lack vectors."""
+"""Views and searches by meaning: what they find with and without word vectors, also in conversations that lack some."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctxmem_mcp.text.embeddings import Embedder, load_embedder
 
 pytestmark = pytest.mark.anyio
 EMBEDDER = load_embedder("auto")
-needs_extra = pytest.mark.skipif(EMBEDDER is None, reason="needs the extra: pip install 'ctxmem-mcp[semantic]'")
+needs_vectors = pytest.mark.skipif(EMBEDDER is None, reason="there is no wheel of wordllama for this platform")
 QUERY = "Which vehicle was repaired?"
 CAR = "The mechanic got my old truck running again on Tuesday, new brakes and all."
 
@@ -48,7 +48,7 @@ def test_the_semantic_weights_extend_the_others() -> None:
         assert semantic[kind]["meaning_leaf"] > 0
 
 
-@needs_extra
+@needs_vectors
 async def test_a_turn_that_shares_no_word_with_the_query_is_found_by_its_meaning(tmp_path: Path) -> None:
     memory = memory_with(InMemoryStore(), EMBEDDER)
     await memory.sync(sample_turns(), conversation_id="c")
@@ -60,7 +60,7 @@ async def test_a_turn_that_shares_no_word_with_the_query_is_found_by_its_meaning
     assert "meaning" in (await selection(memory))[0][1]
 
 
-@needs_extra
+@needs_vectors
 async def test_both_stores_select_the_same_turns_for_the_same_reasons_also_after_a_restart(tmp_path: Path) -> None:
     in_memory, sqlite = memory_with(InMemoryStore(), EMBEDDER), memory_with(SqliteStore(tmp_path), EMBEDDER)
     for memory in (in_memory, sqlite):
@@ -75,7 +75,7 @@ async def test_both_stores_select_the_same_turns_for_the_same_reasons_also_after
     await reopened.close()
 
 
-@needs_extra
+@needs_vectors
 async def test_a_conversation_that_lacks_vectors_is_ranked_by_its_words(store: Store) -> None:
     lexical, semantic = memory_with(store, None), memory_with(store, EMBEDDER)
     await lexical.sync(sample_turns(), conversation_id="c")
@@ -86,8 +86,8 @@ async def test_a_conversation_that_lacks_vectors_is_ranked_by_its_words(store: S
     assert await selection(semantic) == await selection(lexical)
 
 
-@needs_extra
-async def test_without_the_extra_stored_vectors_change_nothing(store: Store) -> None:
+@needs_vectors
+async def test_without_the_embedder_stored_vectors_change_nothing(store: Store) -> None:
     lexical, semantic = memory_with(store, None), memory_with(store, EMBEDDER)
     await semantic.sync(sample_turns(), conversation_id="with_vectors")
     await lexical.sync(sample_turns(), conversation_id="without")
@@ -96,7 +96,7 @@ async def test_without_the_extra_stored_vectors_change_nothing(store: Store) -> 
     assert await selection(lexical, "with_vectors") == await selection(lexical, "without")
 
 
-@needs_extra
+@needs_vectors
 async def test_other_branches_and_empty_turns_are_ranked_too(store: Store) -> None:
     memory = memory_with(store, EMBEDDER)
     first = await memory.sync([*sample_turns()[:10], NewTurn("tool", "")], conversation_id="c")

@@ -17,7 +17,7 @@ from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.inspect import AgentReport, Fault, inspect_agent
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text import embeddings, tokenizer
 
 FREE_BYTES_MIN = 200 * 1024 * 1024
 # For a look at the conversations' files; `verify` reads them whole.
@@ -45,11 +45,13 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     counting_faults = _counting_faults(counting)
     faults = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
     faults += len(counting_faults)
+    without_meaning = _without_meaning(options)
     if as_json:
         output.print_json({
             "agents": [_as_dict(report) for report in reports],
             "data": asdict(default), "other_data": [asdict(folder) for folder in others],
             "tokens": {"counted_by": counting.name, "faults": [asdict(fault) for fault in counting_faults]},
+            "search": {"by_meaning": not without_meaning, "reason": without_meaning},
             "faults": faults,
         })  # fmt: skip
     else:
@@ -60,6 +62,8 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
         if counting.reason:
             _print(f"Tokens: counted by {counting.name}")
         _print_faults(counting_faults)
+        if without_meaning:
+            _print(f"Search: by words only, {without_meaning}")
         _print(f"{counted(faults, 'problem')} found." if faults else "No problems found.")
     return 1 if faults else 0
 
@@ -71,6 +75,22 @@ def _counting_faults(counting: tokenizer.Method) -> list[Fault]:
     if counting.name == tokenizer.BYTES:
         effect = "tokens are counted as bytes, so views hold about a quarter of what fits their budget"
     return [Fault(f"{counting.reason}: {effect}", "Reinstall splintr-rs: pip install --force-reinstall splintr-rs")]
+
+
+def _without_meaning(options: GlobalOptions) -> str:
+    """Returns why turns are found by words only, not also by meaning; empty if they are found by both."""
+    try:
+        if options.settings().embeddings == "off":
+            return "because CTXMEM_EMBEDDINGS is off"
+    except CtxmemError:
+        pass  # reported with the data folder
+    missing = embeddings.missing_package()
+    if missing is None:
+        return ""
+    return (
+        f"because {missing} is not installed: questions in other words than the text's find about a tenth less. "
+        "It has wheels for CPython 3.11 to 3.13 on Linux x86-64 (glibc), macOS arm64 and Windows x86-64."
+    )
 
 
 def _as_dict(report: AgentReport) -> dict[str, Any]:

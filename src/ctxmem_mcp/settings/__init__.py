@@ -28,7 +28,7 @@ from ctxmem_mcp.text.tokenizer import DEFAULT_ENCODING
 Durability = Literal["full", "normal"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Redaction = Literal["nothing", "secrets"]
-Semantic = Literal["auto", "on", "off"]
+Embeddings = Literal["auto", "on", "off"]
 OnOff = Literal["on", "off"]
 
 CONFIG_ENV = "CTXMEM_CONFIG"
@@ -117,13 +117,13 @@ class Settings:
             "lossless. Requires the extra `redact`.",
         ),
     ] = "nothing"
-    semantic: Annotated[
-        Semantic,
+    embeddings: Annotated[
+        Embeddings,
         Setting(
             MEMORY,
-            kinds.choice(Semantic),
-            "Whether turns are also found by meaning, with static word vectors. `auto`: if the extra `semantic` is "
-            "installed. Nothing is downloaded at run time.",
+            kinds.choice(Embeddings),
+            "Whether turns are also found by meaning, with static word vectors that are part of the installation. "
+            "`auto`: if there is a wheel of them for this platform. `off`: none are loaded or stored.",
         ),
     ] = "auto"
     sweep_seconds: Annotated[

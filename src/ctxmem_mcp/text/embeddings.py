@@ -1,6 +1,7 @@
-"""Embeds texts as short vectors, with the `semantic` extra. Runs no model and downloads nothing.
+"""Embeds texts as short vectors. Runs no model and downloads nothing.
 
-    load_embedder(setting) -> Embedder | None   None if the extra is not installed or is turned off
+    load_embedder(setting) -> Embedder | None   None if turned off, or not installed
+    missing_package() -> str | None             what is not installed; wheels exist for the most common platforms only
     embed(texts) -> [bytes, ...]                a vector each, stored with the chunk
     cosines(query, vectors) -> [float, ...]     cosine similarity of each vector to the query, -1..1
 
@@ -60,28 +61,34 @@ def load_embedder(setting: str = "auto") -> Embedder | None:
     """Returns the embedder, which loads its data with the first text.
 
     Args:
-        setting: "on", "off", or "auto" (on if the extra is installed).
+        setting: "on", "off", or "auto" (on if the word vectors are installed).
 
     Returns:
         The embedder, or None if it is off or, with "auto", not installed.
 
     Raises:
-        InvalidArgument: The setting is "on" and a package of the extra is missing.
+        InvalidArgument: The setting is "on" and a package is missing.
     """
     if setting == "off":
         return None
-    missing = [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
-    if not missing:
-        missing = [name for name in (_WORD_VECTORS_FILE, _TOKENIZER_FILE) if not (_data_folder() / name).is_file()]
-    if not missing:
+    missing = missing_package()
+    if missing is None:
         return Embedder()
     if setting == "on":
         raise InvalidArgument(
-            "semantic",
-            f"is on, but {missing[0]} is not installed",
-            "Run pip install 'ctxmem-mcp[semantic]', or set CTXMEM_SEMANTIC to auto.",
+            "embeddings",
+            f"is on, but {missing} is not installed",
+            "Run pip install wordllama tokenizers, or set CTXMEM_EMBEDDINGS to auto.",
         )
     return None
+
+
+def missing_package() -> str | None:
+    """Returns the name of a package or file that embedding needs and that is not installed; None if all are."""
+    missing = [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
+    if not missing:
+        missing = [name for name in (_WORD_VECTORS_FILE, _TOKENIZER_FILE) if not (_data_folder() / name).is_file()]
+    return missing[0] if missing else None
 
 
 class Embedder:
