@@ -42,22 +42,34 @@ def p(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def start_ms(command: list[str], data_dir: str) -> float:
-    """Returns the milliseconds from spawning the process to its response to `initialize`."""
-    environment = {**os.environ, "CTXMEM_DATA_DIR": data_dir}
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    )
-    assert process.stdin
-    assert process.stdout
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a process took until it responded to `initialize` and `tools/list`. ms is that of `initialize` alone."""
+
+    ms: float
+    cpu_ms: float
+    resident_mb: float
+
+
+def start(command: list[str], data_dir: str, **environment: str) -> Start:
+    """Starts a server, measures it, and ends it."""
+    began = time.perf_counter()
+    process = psutil.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "CTXMEM_DATA_DIR": data_dir, **environment},
+    )  # fmt: skip
     process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
     process.stdin.flush()
     process.stdout.readline()
-    took = (time.perf_counter() - started) * 1000
+    ms = (time.perf_counter() - began) * 1000
+    for message in ({"method": "notifications/initialized"}, {"id": 2, "method": "tools/list"}):
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    cpu, resident = process.cpu_times(), process.memory_info().rss
     process.stdin.close()
     process.wait()
-    return took
+    return Start(ms, (cpu.user + cpu.system) * 1000, resident / 2**20)
 
 
 @contextlib.asynccontextmanager
@@ -183,16 +195,30 @@ async def resident() -> None:
     )
 
 
-def starts(runs: int) -> None:
+def starts(runs: int, before: str | None = None) -> None:
+    """before: a folder with the source code of another version to measure, too."""
+    sides: dict[str, list[Start]] = {"ours": [], "bare SDK server": []}
     with tempfile.TemporaryDirectory() as folder:
-        both = [(start_ms(OURS, folder), start_ms(ECHO, folder)) for _ in range(runs)]
-    ours, echo = (statistics.median(side) for side in zip(*both[1:], strict=True))
-    ratio = statistics.median(a / b for a, b in both[1:])
-    print(f"start to initialize: {ours:.0f} ms; bare SDK server {echo:.0f} ms; ratio {ratio:.2f} (target <= 1.15)")
+        for _ in range(runs):
+            sides["ours"].append(start(OURS, folder))
+            sides["bare SDK server"].append(start(ECHO, folder))
+            if before:
+                sides.setdefault("the version before", []).append(start(OURS, folder, PYTHONPATH=before))
+    medians = {
+        name: Start(*(statistics.median(values) for values in zip(*map(dataclasses.astuple, side[1:]), strict=True)))
+        for name, side in sides.items()
+    }
+    bare = medians["bare SDK server"]
+    for name, side in medians.items():
+        print(
+            f"start of {name}: initialize after {side.ms:.0f} ms; after tools/list {side.cpu_ms:.0f} ms of CPU, "
+            f"{side.resident_mb:.0f} MB; ratio {side.ms / bare.ms:.2f}, of CPU {side.cpu_ms / bare.cpu_ms:.2f}"
+        )
+    print("  (targets for ours: ratio <= 0.30, <= 50 MB)")
 
 
-async def run(sizes: Sequence[int], times: int, runs: int) -> None:
-    starts(runs)
+async def run(sizes: Sequence[int], times: int, runs: int, before: str | None) -> None:
+    starts(runs, before)
     await resident()
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -211,6 +237,11 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench speed", description=__doc__)
     parser.add_argument("--sizes", default="1000,10000,100000")
     parser.add_argument("--quick", action="store_true", help="run fewer repetitions")
+    parser.add_argument("--start", action="store_true", help="measure only the start")
+    parser.add_argument("--before", metavar="DIR", help="the source folder of another version, to measure its start")
     options = parser.parse_args(arguments)
     times, runs = (100, 5) if options.quick else (400, 12)
-    anyio.run(run, [int(size) for size in options.sizes.split(",")], times, runs)
+    if options.start:
+        starts(runs, options.before)
+        return
+    anyio.run(run, [int(size) for size in options.sizes.split(",")], times, runs, options.before)

@@ -1,4 +1,5 @@
-"""Generates docs/settings.md, docs/commands.md, the environment variables of server.json and the README's pictures.
+"""Generates docs/settings.md, docs/commands.md, the environment variables of server.json, the README's pictures and the
+responses that a server gives without loading the SDK.
 
 python docs/generate.py            writes the files
 python docs/generate.py --check    exits with code 1 if a file is stale
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import typer
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
@@ -23,6 +25,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI, Terminal
 
 from ctxmem_mcp.cli import demo
 from ctxmem_mcp.cli.commands import app
+from ctxmem_mcp.mcp_server import response_recorder
 from ctxmem_mcp.serve.args import parser
 from ctxmem_mcp.settings import CONFIG_ENV, CONFIG_HELP, MEMORY, MODEL, SETTINGS, Setting, kinds
 
@@ -173,12 +176,17 @@ def _picture(theme: TerminalTheme) -> str:
     return console.export_svg(title="ctxmem-mcp demo", theme=theme, code_format=template, unique_id="demo")
 
 
+def static_responses() -> str:
+    return json.dumps(anyio.run(response_recorder.record), indent=1, ensure_ascii=False) + "\n"
+
+
 FILES = {
     "docs/settings.md": settings_page,
     "docs/commands.md": commands_page,
     "docs/images/demo-light.svg": light_picture,
     "docs/images/demo-dark.svg": dark_picture,
     "server.json": server_json,
+    "src/ctxmem_mcp/mcp_server/static_responses.json": static_responses,
 }
 
 

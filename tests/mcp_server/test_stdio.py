@@ -131,7 +131,7 @@ def test_initialize_is_responded_to_before_the_memory_is_opened(tmp_path: Path) 
 
 def test_the_start_imports_nothing_that_only_a_call_needs() -> None:
     code = (
-        "import sys; import ctxmem_mcp.mcp_server.server, ctxmem_mcp.serve.run; "
+        "import sys; import ctxmem_mcp.mcp_server.server, ctxmem_mcp.serve.run, ctxmem_mcp.serve.stdio; "
         "print(*[m for m in ('rich', 'typer', 'splintr', 'tiktoken', 'aiosqlite', 'sqlite3', 'zstandard', 'numpy', "
         "'jsonschema', 'snowballstemmer', 'ctxmem_mcp.memory', 'ctxmem_mcp.retrieval', 'ctxmem_mcp.stores.sqlite') "
         "if m in sys.modules])"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.mcp_server.stdio import LineReader, TextWriter
+from ctxmem_mcp.mcp_server.stdio_lines import LineReader, LineWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -53,10 +53,10 @@ async def _lines(parts: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 async def test_a_slow_reader_does_not_block_the_event_loop(kind: str) -> None:
     here, there = os.pipe() if kind == "pipe" else [end.detach() for end in socket.socketpair()]
-    text, written = "ä" * 1_000_000 + "\n", anyio.Event()
+    sent, written = "ä".encode() * 1_000_000 + b"\n", anyio.Event()
 
     async def write() -> None:
-        await TextWriter(there).write(text)
+        await LineWriter(there).write(sent)
         written.set()
 
     async with anyio.create_task_group() as tasks:
@@ -64,10 +64,10 @@ async def test_a_slow_reader_does_not_block_the_event_loop(kind: str) -> None:
         await anyio.sleep(0.05)  # the loop is not blocked
         assert not written.is_set()
         read = b""
-        while len(read) < len(text.encode()):
+        while len(read) < len(sent):
             await anyio.wait_readable(here)
             read += os.read(here, 1 << 20)
-    assert read.decode() == text
+    assert read == sent
     for end in (here, there):
         os.close(end)
 

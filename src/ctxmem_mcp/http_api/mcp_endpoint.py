@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ctxmem_mcp.mcp_server.jsonrpc import Rejection, parse_message, strip_bom
+from ctxmem_mcp.mcp_server.jsonrpc import Rejection, parse_message
+from ctxmem_mcp.mcp_server.stdio_lines import strip_bom
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,8 @@ from mcp.types import (
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-_BOM = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n"
+from ctxmem_mcp.mcp_server.stdio_lines import strip_bom
+
 # A larger batch gets one error for all its requests: the response must not be many times as long as the request.
 BATCH_MAX = 1_000
 # How far an id is looked for in a message that no parser accepts: 60 ms.
@@ -50,14 +50,6 @@ class Rejection:
     """What to send back instead of handling a message: JSON text, on one line."""
 
     text: str
-
-
-def strip_bom(data: bytes) -> bytes:
-    """The data without white space around it and byte order marks before it: PowerShell writes one, or two."""
-    data = data.strip(_BLANK)
-    while data.startswith(_BOM):
-        data = data[len(_BOM) :].lstrip(_BLANK)
-    return data
 
 
 def parse_message(data: bytes) -> JSONRPCMessage | Rejection | None:

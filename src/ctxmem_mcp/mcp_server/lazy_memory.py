@@ -23,10 +23,17 @@ _log = logging.getLogger(__name__)
 class LazyMemory:
     """A memory, or an opener that is entered by the first `get` and left when this is."""
 
-    def __init__(self, memory: Memory | Opener) -> None:
+    def __init__(self, memory: Memory | Opener, idle_seconds: float = IDLE_OPEN_SECONDS) -> None:
+        """Creates a memory that is opened later.
+
+        Args:
+            memory: The memory, or its opener.
+            idle_seconds: The opener is entered after this long, even if nobody calls `get`.
+        """
         self._opener: Opener | None = memory if callable(memory) else None
         self._memory: Memory | None = None if callable(memory) else memory
         self._exits = AsyncExitStack()
+        self._idle_seconds = idle_seconds
         self._lock = asyncio.Lock()
         self._idle_open: asyncio.Task[None] | None = None
 
@@ -54,7 +61,7 @@ class LazyMemory:
         await self._exits.aclose()
 
     async def _open_when_idle(self) -> None:
-        await asyncio.sleep(IDLE_OPEN_SECONDS)
+        await asyncio.sleep(self._idle_seconds)
         try:
             await self.get()
         except Exception as error:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mcp import MCPError
-from mcp.server import CacheHint, Server, ServerRequestContext
+from mcp.server import CacheHint, NotificationOptions, Server, ServerRequestContext
 from mcp.server.subscriptions import ListenHandler
 from mcp.types import (
     INTERNAL_ERROR,
@@ -50,6 +50,7 @@ from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
 from ctxmem_mcp.models import Appended, Receipt, Synced
 
 if TYPE_CHECKING:
+    from ctxmem_mcp.mcp_server.stdio import IncomingMessages, OutgoingMessages
     from ctxmem_mcp.memory import Memory
 
 NAME = "ctxmem"
@@ -78,17 +79,22 @@ _Context = ServerRequestContext[Any, Any]
 _T = TypeVar("_T")
 
 
-def build_server(memory: Memory | Opener, *, one_client: bool = True, folder: str | None = None) -> Server[LazyMemory]:
+def build_server(
+    memory: Memory | Opener | LazyMemory, *, one_client: bool = True, folder: str | None = None
+) -> Server[LazyMemory]:
     """Builds an MCP server.
 
     Args:
-        memory: a memory, or an opener that is entered by the first call.
+        memory: a memory, an opener that is entered by the first call, or one that its owner enters and leaves.
         one_client: the process serves one connection (stdio), so it can keep the older per-connection subscriptions.
         folder: the folder in which the client's agent works, if known.
     """
 
     @asynccontextmanager
     async def lifespan(_: Server[LazyMemory]) -> AsyncIterator[LazyMemory]:
+        if isinstance(memory, LazyMemory):
+            yield memory
+            return
         async with LazyMemory(memory) as opened:
             yield opened
 
@@ -114,6 +120,12 @@ def build_server(memory: Memory | Opener, *, one_client: bool = True, folder: st
         on_get_prompt=functools.partial(_get_prompt, folder),
         on_completion=_complete,
     )
+
+
+async def run_server(server: Server[LazyMemory], incoming: IncomingMessages, outgoing: OutgoingMessages) -> None:
+    """Serves one connection over stdio until it ends."""
+    options = server.create_initialization_options(NotificationOptions(resources_changed=True))
+    await server.run(incoming, outgoing, options)
 
 
 # ---------------------------------------------------------------- tools

@@ -1,10 +1,8 @@
-"""Standard input and output as the streams of an MCP server.
+"""Lines of standard input and output as the message streams of an MCP server.
 
-`connect_stdio` replaces the SDK's stdio transport, which lacks four things:
+With `stdio_lines` they replace the SDK's stdio transport, which lacks four things:
 
-* Files that are read and written from the event loop. The SDK's own cross to a worker thread three times per message
-  (read, write, flush), which takes longer than storing a turn. Pipes and sockets, which hosts use, can be polled
-  instead; only other files, and those on Windows, are read and written in a thread.
+* Files that are read and written from the event loop (see `stdio_lines`).
 * The bytes as they were sent. The SDK replaces invalid UTF-8 with U+FFFD, which would then be stored.
 * A response to messages that the SDK can't parse (see `jsonrpc`). It drops them, and their sender would wait forever.
 * Time to respond to the requests received before stdin ended, which the SDK would cancel. So `ctxmem-mcp < requests`,
@@ -13,158 +11,36 @@
 
 from __future__ import annotations
 
-import os
-import select
-import stat
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Collection
 from types import TracebackType
 from typing import Self
 
 import anyio
-import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
 from ctxmem_mcp.mcp_server.jsonrpc import Rejection, parse_message
 
-READ_BYTES = 1 << 16
-# A descriptor that is ready for writing takes this many bytes without blocking.
-WRITE_BYTES = getattr(select, "PIPE_BUF", 512)
 # How long pending requests may take after stdin has ended: a host that closed it may be waiting for us to exit.
 FINISH_SECONDS = 3.0
 # This request stays open until one side ends it, so nobody waits for its response.
 _LISTEN = "subscriptions/listen"
 
 
-@asynccontextmanager
-async def connect_stdio() -> AsyncIterator[tuple[IncomingMessages, OutgoingMessages]]:
-    """The incoming and the outgoing message stream of this process.
+def message_streams(
+    lines: AsyncIterator[bytes], output: MemoryObjectSendStream[bytes], silent: Collection[str | int] = ()
+) -> tuple[IncomingMessages, OutgoingMessages]:
+    """The incoming and the outgoing message stream over lines.
 
-    Inside the block file descriptor 0 is empty and 1 is stderr, so that nothing else reads or writes the protocol.
+    Args:
+        lines: The lines that the client sends.
+        output: Takes the lines to send to the client.
+        silent: The ids of requests whose responses are not sent.
     """
-    with _private_descriptors() as (stdin, stdout):
-        lines = LineReader(stdin, polled=_can_be_polled(stdin))
-        writer = TextWriter(stdout, polled=_can_be_polled(stdout))
-        output, queue = anyio.create_memory_object_stream[str](0)
-        async with anyio.create_task_group() as tasks, output:
-            # A task of its own: a request that is cancelled while its response is written must not leave half a line.
-            tasks.start_soon(_write_all, writer, queue)
-            pending = PendingRequests()
-            yield IncomingMessages(lines, output, pending), OutgoingMessages(output, pending)
-
-
-async def _write_all(writer: TextWriter, queue: MemoryObjectReceiveStream[str]) -> None:
-    async with queue:
-        async for text in queue:
-            await writer.write(text + "\n")
-
-
-# ---------------------------------------------------------------- files
-
-
-@contextmanager
-def _private_descriptors() -> Iterator[tuple[int, int]]:
-    """Duplicates of file descriptors 0 and 1, which are replaced inside the block."""
-    saved = (_duplicate(0, os.O_RDONLY), _duplicate(1, os.O_WRONLY))
-    empty = os.open(os.devnull, os.O_RDONLY)
-    _replace(0, empty)
-    _replace(1, 2)
-    os.close(empty)
-    try:
-        yield saved
-    finally:
-        for fd, private in enumerate(saved):
-            _replace(fd, private)
-            # A thread may still be reading one that can't be polled, whose number must not be used again.
-            if _can_be_polled(private):
-                os.close(private)
-
-
-def _duplicate(fd: int, mode: int) -> int:
-    try:
-        return os.dup(fd)
-    except OSError:  # the process was started without it
-        return os.open(os.devnull, mode)
-
-
-def _replace(fd: int, by: int) -> None:
-    os.dup2(by, fd)
-    if sys.platform == "win32":
-        from mcp.os.win32.utilities import rebind_std_handle_to_fd
-
-        with suppress(OSError):
-            rebind_std_handle_to_fd(fd)
-
-
-def _can_be_polled(fd: int) -> bool:
-    mode = os.fstat(fd).st_mode
-    return sys.platform != "win32" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
-
-
-class LineReader:
-    """The lines read from a file descriptor, without the empty ones."""
-
-    def __init__(self, fd: int, *, polled: bool = True) -> None:
-        """polled: read when the descriptor is ready, instead of in a thread."""
-        self._fd, self._polled = fd, polled
-        self._complete: list[bytes] = []  # the next one last
-        self._partial: list[bytes] = []
-        self._ended = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._complete:
-            if self._ended:
-                raise StopAsyncIteration
-            with suppress(BlockingIOError):
-                self._split(await self._read())
-        return self._complete.pop()
-
-    async def _read(self) -> bytes:
-        try:
-            if not self._polled:
-                return await anyio.to_thread.run_sync(os.read, self._fd, READ_BYTES, abandon_on_cancel=True)
-            await anyio.wait_readable(self._fd)
-            return os.read(self._fd, READ_BYTES)
-        except ConnectionError:  # the host has exited
-            return b""
-
-    def _split(self, read: bytes) -> None:
-        *complete, rest = read.split(b"\n")
-        self._ended = not read
-        if complete or self._ended:
-            complete = [b"".join([*self._partial, *complete[:1]]), *complete[1:]]
-            self._complete = [line for line in reversed(complete) if line]
-            self._partial.clear()
-        self._partial.append(rest)
-
-
-class TextWriter:
-    """Writes text to a file descriptor; nothing is buffered."""
-
-    def __init__(self, fd: int, *, polled: bool = True) -> None:
-        """polled: write when the descriptor is ready, instead of in a thread."""
-        self._fd, self._polled = fd, polled
-
-    async def write(self, text: str) -> None:
-        remaining = memoryview(text.encode())
-        while remaining:
-            if not self._polled:
-                remaining = remaining[await anyio.to_thread.run_sync(os.write, self._fd, remaining) :]
-                continue
-            if not select.select((), (self._fd,), (), 0)[1]:
-                await anyio.wait_writable(self._fd)
-            with suppress(BlockingIOError):
-                remaining = remaining[os.write(self._fd, remaining[:WRITE_BYTES]) :]
-
-
-# ---------------------------------------------------------------- message streams
+    pending = PendingRequests()
+    return IncomingMessages(lines, output, pending), OutgoingMessages(output, pending, silent)
 
 
 class PendingRequests:
@@ -215,7 +91,9 @@ class _Stream:
 class IncomingMessages(_Stream):
     """The valid messages among the lines; the others get their error response here. Ends after the pending requests."""
 
-    def __init__(self, lines: LineReader, output: MemoryObjectSendStream[str], pending: PendingRequests) -> None:
+    def __init__(
+        self, lines: AsyncIterator[bytes], output: MemoryObjectSendStream[bytes], pending: PendingRequests
+    ) -> None:
         self._lines, self._output, self._pending = lines, output, pending
 
     def __aiter__(self) -> Self:
@@ -225,7 +103,7 @@ class IncomingMessages(_Stream):
         async for line in self._lines:
             parsed = parse_message(line)
             if isinstance(parsed, Rejection):
-                await self._output.send(parsed.text)
+                await self._output.send(parsed.text.encode() + b"\n")
             elif parsed is not None:
                 self._pending.received(parsed)
                 return SessionMessage(parsed)
@@ -239,12 +117,16 @@ class IncomingMessages(_Stream):
 class OutgoingMessages(_Stream):
     """Sends messages, a line each."""
 
-    def __init__(self, output: MemoryObjectSendStream[str], pending: PendingRequests) -> None:
-        self._output, self._pending = output, pending
+    def __init__(
+        self, output: MemoryObjectSendStream[bytes], pending: PendingRequests, silent: Collection[str | int]
+    ) -> None:
+        self._output, self._pending, self._silent = output, pending, silent
 
     async def send(self, item: SessionMessage) -> None:
-        await self._output.send(item.message.model_dump_json(by_alias=True, exclude_unset=True))
-        self._pending.sent(item.message)
+        message = item.message
+        if not (isinstance(message, JSONRPCResponse | JSONRPCError) and message.id in self._silent):
+            await self._output.send(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+        self._pending.sent(message)
 
     async def aclose(self) -> None:
         await self._output.aclose()

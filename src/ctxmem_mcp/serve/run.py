@@ -5,27 +5,15 @@ Over stdio, standard output carries the protocol and nothing else may be written
 
 from __future__ import annotations
 
-import functools
-import gc
-import io
 import logging
-import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.serve.logs import log_to_stderr
 from ctxmem_mcp.settings import Settings, environment_name
 
 if TYPE_CHECKING:
-    from mcp.server import Server
     from starlette.applications import Starlette
-
-    from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 
 Transport = Literal["stdio", "http"]
 
@@ -50,7 +38,9 @@ def serve(
     """
     if transport == "stdio":
         log_to_stderr(settings)
-        _serve_stdio(settings)
+        from ctxmem_mcp.serve.stdio import serve_stdio
+
+        serve_stdio(settings)
     elif transport == "http":
         host_name = settings.spelling("http_host") if host is None else "host"
         host = settings.http_host if host is None else host
@@ -61,66 +51,6 @@ def serve(
         raise InvalidArgument(
             "transport", f"must be one of stdio, http; got {transport!r}", "Leave it out to serve over stdio."
         )
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Imports without the garbage collector, which would scan the SDK's many models over and over: a fifth of a start.
-
-    What was imported stays until the process ends, so it is frozen: later collections skip it.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-# ---------------------------------------------------------------- stdio
-
-
-def _serve_stdio(settings: Settings) -> None:
-    with _without_gc():
-        import anyio
-
-        import ctxmem_mcp.mcp_server.server
-
-    # SIGINT may kill the process at once: what was acknowledged is on disk, and a thread blocked on stdin would keep
-    # the process alive until its host closes stdin.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-    try:
-        opener = functools.partial(open_memory, settings)
-        anyio.run(_run_stdio, ctxmem_mcp.mcp_server.server.build_server(opener, folder=_working_directory()))
-    except* ConnectionError:  # includes a broken pipe
-        _log.info("The host has closed the connection; exiting.")
-    finally:
-        # Until the process ends, anything printed goes to stderr rather than after our last message.
-        os.dup2(2, 1)
-
-
-def _working_directory() -> str | None:
-    """The folder of the agent that started the process; None if it was removed."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return None
-
-
-async def _run_stdio(server: Server[LazyMemory]) -> None:
-    from mcp.server import NotificationOptions
-
-    from ctxmem_mcp.mcp_server.stdio import connect_stdio
-
-    options = server.create_initialization_options(NotificationOptions(resources_changed=True))
-    async with connect_stdio() as (incoming, outgoing):
-        try:
-            await server.run(incoming, outgoing, options)
-        finally:
-            # While serving, file descriptor 1 is stderr; text that was printed and not yet flushed goes there.
-            sys.stdout.flush()
 
 
 # ---------------------------------------------------------------- http
