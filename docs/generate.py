@@ -1,5 +1,5 @@
-"""Generates docs/settings.md, docs/commands.md, the environment variables of server.json, the README's pictures and the
-responses that a server gives without loading the SDK.
+"""Generates docs/settings.md, docs/commands.md, the environment variables of server.json, the README's pictures,
+the help pages, and the responses that a server gives without loading the SDK.
 
 python docs/generate.py            writes the files
 python docs/generate.py --check    exits with code 1 if a file is stale
@@ -99,10 +99,13 @@ def commands_page() -> str:
 def _command_section(name: str, command: Any) -> str:
     # serve has a parser of its own
     table = _table(("argument", "meaning"), list(_serve_rows())) if name == "serve" else _options_table(command)
-    arguments = [_usage_of(one) for one in command.params if one.param_type_name == "argument"]
-    usage = " ".join(["ctxmem-mcp", name, *arguments, "[OPTIONS]"])
-    parts = [f"### {name}\n", f"    {usage}\n", f"{inspect.cleandoc(command.help)}\n", table]
+    parts = [f"### {name}\n", f"    {_usage_line(name, command)}\n", f"{inspect.cleandoc(command.help)}\n", table]
     return "\n".join(part for part in parts if part)
+
+
+def _usage_line(name: str, command: Any) -> str:
+    arguments = [_usage_of(one) for one in command.params if one.param_type_name == "argument"]
+    return " ".join(["ctxmem-mcp", name, *arguments, "[OPTIONS]"])
 
 
 def _usage_of(argument: Any) -> str:
@@ -176,6 +179,36 @@ def _picture(theme: TerminalTheme) -> str:
     return console.export_svg(title="ctxmem-mcp demo", theme=theme, code_format=template, unique_id="demo")
 
 
+def help_pages() -> str:
+    """The help of the command, under "", and of its subcommands. serve has a parser, and so a help, of its own."""
+    root: Any = typer.main.get_command(app)
+    sections: dict[str, list[tuple[str, str]]] = {"Options": _help_rows(root)}
+    for name, command in root.commands.items():
+        summary = inspect.cleandoc(command.help).split("\n\n")[0].replace("\n", " ")
+        sections.setdefault(command.rich_help_panel, []).append((name, summary))
+    usage = "ctxmem-mcp [OPTIONS] COMMAND [ARGUMENTS]..."
+    pages = {"": {"usage": usage, "help": root.help, "sections": sections}}
+    pages |= {name: _help_page(name, command) for name, command in root.commands.items() if name != "serve"}
+    return json.dumps(pages, indent=1, ensure_ascii=False) + "\n"
+
+
+def _help_page(name: str, command: Any) -> dict[str, Any]:
+    arguments = [row for row in _help_rows(command, "argument") if row[0]]
+    sections = {"Arguments": arguments, "Options": _help_rows(command)}
+    return {
+        "usage": _usage_line(name, command),
+        "help": inspect.cleandoc(command.help),
+        "sections": {heading: rows for heading, rows in sections.items() if rows},
+    }
+
+
+def _help_rows(command: Any, kind: str = "option") -> list[tuple[str, str]]:
+    rows = [_param_row(param) for param in command.params if param.help and param.param_type_name == kind]
+    if kind == "option":
+        rows.append(("`-h, --help`", "Print this help and exit."))
+    return [(name.strip("`"), meaning) for name, meaning in rows]
+
+
 def static_responses() -> str:
     return json.dumps(anyio.run(response_recorder.record), indent=1, ensure_ascii=False) + "\n"
 
@@ -186,6 +219,7 @@ FILES = {
     "docs/images/demo-light.svg": light_picture,
     "docs/images/demo-dark.svg": dark_picture,
     "server.json": server_json,
+    "src/ctxmem_mcp/cli/help_pages.json": help_pages,
     "src/ctxmem_mcp/mcp_server/static_responses.json": static_responses,
 }
 

@@ -98,6 +98,28 @@ def test_the_entry_point_loads_only_itself() -> None:
     assert names & (HEAVY | {"mcp", "pydantic", "anyio", "asyncio", "platformdirs", "click", "argparse"}) == set()
 
 
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["-h"], ["context", "--help"], ["hook", "-h"]], ids=" ".join
+)
+def test_the_version_and_the_help_load_no_library(words: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "ctxmem_mcp", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = set(re.findall(r"^import time:.*\|\s*(\S+)$", done.stderr, re.MULTILINE))
+    assert imported & (HEAVY | SDK | {"argparse", "platformdirs", "ctxmem_mcp.settings", "ctxmem_mcp.models"}) == set()
+    assert (ctxmem_mcp.__version__ if words == ["--version"] else "Usage: ctxmem-mcp") in done.stdout
+
+
+def test_the_help_fits_a_narrow_terminal_and_names_every_command() -> None:
+    from ctxmem_mcp.cli.commands import app
+
+    environment = {**os.environ, "COLUMNS": "60"}
+    command = [sys.executable, "-m", "ctxmem_mcp", "--help"]
+    page = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    names = [known.name or known.callback.__name__ for known in app.registered_commands if known.callback]
+    assert [name for name in names if not re.search(rf"^  {name}( |$)", page, re.MULTILINE)] == []
+    assert max(map(len, page.splitlines())) <= 60
+
+
 def test_server_json_and_readme_name_each_other() -> None:
     assert PACKAGE["identifier"] == COMMAND
     assert PACKAGE["transport"] == {"type": "stdio"}

@@ -1,8 +1,8 @@
 """The entry point of `ctxmem-mcp` and `python -m ctxmem_mcp`.
 
 A host starts the server without arguments and waits for its first response, so the server has a small argument parser
-of its own. An agent waits for each of its hooks, so a hook loads next to nothing. Everything else is a command of the
-full command line, whose libraries take longer to load than the server.
+of its own. An agent waits for each of its hooks, so a hook loads next to nothing. The version and the help pages load
+nothing more. Everything else is a command of the full command line, whose libraries load more slowly than the server.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 
 _SERVE = "serve"
 _HOOK = "hook"
+_HELP = ("-h", "--help")
 _FLAGS_WITH_VALUE = ("--data-dir", "--config", "--transport", "--host", "--port", "--allowed-hosts", "--log-level")
 
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0 done, 1 refused or not found, 2 wrong usage.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == [_HOOK] and "--help" not in words:
+    if words[:1] == [_HOOK] and not any(flag in words for flag in _HELP):
         from ctxmem_mcp.hooks import entry
 
         return entry.run(words)
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _is_serve(words: list[str]) -> bool:
     """Whether there is no other command: no words, `serve`, or only flags."""
-    if any(word in ("-h", "--help", "--version") for word in words):
+    if any(word in (*_HELP, "--version") for word in words):
         return False
     return not words or words[0] == _SERVE or (words[0].startswith("-") and not _has_command(words))
 

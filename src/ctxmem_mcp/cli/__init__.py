@@ -21,12 +21,10 @@ _OPTIONS = {
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code."""
-    from ctxmem_mcp.cli.commands import app
-
     if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        code = _exit_code(lambda: app(arguments, prog_name="ctxmem-mcp"))
+        code = _exit_code(lambda: _run_command(arguments))
         sys.stdout.flush()
         return code
     except CtxmemError as error:
@@ -36,6 +34,15 @@ def run(arguments: list[str]) -> int:
             _print_error(": ".join(str(part) for part in (error.filename, error.strerror) if part) + ".")
         _discard_output()
     return 1
+
+
+def _run_command(arguments: list[str]) -> None:
+    from ctxmem_mcp.cli.help_pages import print_page
+
+    if not print_page(arguments):
+        from ctxmem_mcp.cli.commands import app
+
+        app(arguments, prog_name="ctxmem-mcp")
 
 
 def message_of(error: CtxmemError) -> str:
