@@ -43,6 +43,7 @@ class AgentInfo:
 
     id: its name in commands, in the spool and in transcripts; title: its name as people write it.
     events: those that a hook is registered for.
+    wordless_events: others that it may send, which carry no words.
     replies: what a hook prints for an event that contains these bytes; nothing unless the agent expects it.
     context_key: the key of the context in the reply to a session's start; None: Claude Code's format.
     context_bytes_max: longer contexts are shown to the model as a preview only; None: no limit is known.
@@ -52,6 +53,7 @@ class AgentInfo:
 
     __slots__ = (
         "context_bytes_max", "context_key", "events", "has_transcript", "id", "replies", "sessions", "title",
+        "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +62,7 @@ class AgentInfo:
         title: str,
         *,
         events: dict[str, Hook] | None = None,
+        wordless_events: tuple[str, ...] = (),
         replies: dict[bytes, bytes] | None = None,
         context_key: str | None = None,
         context_bytes_max: int | None = None,
@@ -67,7 +70,7 @@ class AgentInfo:
         sessions: tuple[SessionFiles, ...] = (),
     ) -> None:
         self.id, self.title = id, title
-        self.events, self.replies = events or {}, replies or {}
+        self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
         self.context_key, self.context_bytes_max = context_key, context_bytes_max
         self.has_transcript, self.sessions = has_transcript, sessions
 
@@ -82,6 +85,12 @@ _CLAUDE_HOOKS = {
     "Stop": Hook(),
     "SessionEnd": Hook(),
 }
+_CLAUDE_WORDLESS = (
+    "SessionStart", "SessionEnd", "PreToolUse", "PermissionRequest", "PermissionDenied", "Notification", "PreCompact",
+    "PostCompact", "SubagentStart", "SubagentStop", "StopFailure", "PostToolUseFailure", "CwdChanged", "FileChanged",
+    "ConfigChange", "InstructionsLoaded", "TaskCreated", "TaskCompleted", "TeammateIdle", "WorktreeCreate",
+    "WorktreeRemove", "Setup",
+)  # fmt: skip
 _TASKS = (f"*/{CLINE_TASK_FILE}", f"{{}}/{CLINE_TASK_FILE}")
 _SESSIONS = (f"*/*{CLINE_SESSION_SUFFIX}", f"{{0}}/{{0}}{CLINE_SESSION_SUFFIX}")
 
@@ -89,6 +98,7 @@ CLAUDE_CODE = AgentInfo(
     "claude-code",
     "Claude Code",
     events=_CLAUDE_HOOKS,
+    wordless_events=_CLAUDE_WORDLESS,
     context_bytes_max=9_900,  # a preview over 10,000 characters
     has_transcript=True,
     sessions=(SessionFiles("CLAUDE_CONFIG_DIR", "~/.claude", "projects", "**/*.jsonl"),),
@@ -107,6 +117,11 @@ CURSOR = AgentInfo(
         "afterMCPExecution": Hook(),
         "afterFileEdit": Hook(),
     },
+    wordless_events=(
+        "sessionStart", "sessionEnd", "stop", "preToolUse", "postToolUse", "postToolUseFailure", "preCompact",
+        "subagentStart", "subagentStop", "beforeShellExecution", "beforeMCPExecution", "beforeReadFile",
+        "beforeTabFileRead", "afterTabFileEdit", "workspaceOpen",
+    ),
     replies={b"beforeSubmitPrompt": b'{"continue": true}\n'},
     context_key="additional_context",
     sessions=(
@@ -122,7 +137,23 @@ CURSOR = AgentInfo(
 CLINE = AgentInfo(
     "cline",
     "Cline",
-    events={"UserPromptSubmit": Hook(), "PostToolUse": Hook()},  # those that carry words
+    # Those that carry words, and the ends of a run: in one-shot mode, the CLI calls no hook for the prompt.
+    events={
+        "UserPromptSubmit": Hook(),
+        "PostToolUse": Hook(),
+        "TaskComplete": Hook(),
+        "TaskCancel": Hook(),
+        "SessionShutdown": Hook(),
+    },
+    wordless_events=(
+        "TaskStart",
+        "TaskResume",
+        "TaskCancel",
+        "TaskError",
+        "PreToolUse",
+        "PreCompact",
+        "SessionShutdown",
+    ),
     replies={b"": b'{"cancel": false}\n'},
     has_transcript=True,
     sessions=(
@@ -137,6 +168,7 @@ CODEX = AgentInfo(
     "codex",
     "Codex",
     events={**_CLAUDE_HOOKS, "SessionEnd": Hook(timeout_seconds=3)},  # its own limit
+    wordless_events=_CLAUDE_WORDLESS,
     context_bytes_max=9_900,  # a preview over 2,500 tokens of four bytes
     has_transcript=True,
     sessions=(

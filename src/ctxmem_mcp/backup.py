@@ -32,7 +32,8 @@ from ctxmem_mcp.stores.sqlite.snapshot import read_conversation_file, read_datab
 
 RECORD_FILE = "backup.json"
 _CATALOG = "catalog.db"
-_SPOOL = "spool"
+# Events of agents' hooks, which are not a part of any conversation yet.
+_EVENTS = ("spool", "unrecognised")
 _DATABASES = (".db", ".sqlite3")
 _UNFINISHED = ".unfinished"
 _Record = dict[str, Any]
@@ -178,7 +179,7 @@ class _FolderBackup:
         for name in sorted(name for name in names if name.startswith(OWN_FILES) and _is_record(name)):
             self._copy(self._source / name, self._target / name)
         for kind in OWN_FOLDERS:
-            if kind not in (FOLDER, _SPOOL) and kind in names:
+            if kind not in (FOLDER, *_EVENTS) and kind in names:
                 self._mirror_folder(self._source / kind, self._target / kind)
 
     def _mirror_folder(self, source: Path, target: Path) -> None:

@@ -200,6 +200,9 @@ def test_the_hooks_command_line_runs_and_fills_the_spool(run: Callable[..., Ran]
 
 # ---------------------------------------------------------------- doctor
 
+# It carries no words.
+EVENT = b'{"session_id": "s-1", "hook_event_name": "SessionEnd"}'
+
 
 def doctor_report(run: Callable[..., Ran], code: int) -> dict[str, Any]:
     done = run("doctor", "--json")
@@ -213,7 +216,7 @@ def test_doctor_starts_the_registered_servers_and_finds_no_problems(
 ) -> None:
     run("import", str(EXAMPLE))
     run("install", "claude-code")
-    spool.put(str(tmp_path / "data"), "claude-code", b"{}")
+    spool.put(str(tmp_path / "data"), "claude-code", EVENT)
     report = doctor_report(run, 0)
     (agent,) = [one for one in report["agents"] if one["agent"] == "claude-code"]
     (server,) = agent["servers"]
@@ -223,7 +226,7 @@ def test_doctor_starts_the_registered_servers_and_finds_no_problems(
     assert (agent["present"], agent["faults"], agent["remarks"]) == (True, [], [])
     data = report["data"]
     assert (data["path"], data["writable"]) == (str(tmp_path / "data"), True)
-    assert (data["conversations"], data["spooled"]) == (1, 1)
+    assert (data["conversations"], data["spooled"]) == (1, 0)
     assert data["free_bytes"] > 0
     text = run("doctor").out
     assert "starts: ctxmem 0.1.0" in text
@@ -262,6 +265,41 @@ def test_doctor_reports_problems_and_remedies(run: Callable[..., Ran], home: Pat
     assert "PROBLEM: no hook for sessionStart. Run `ctxmem-mcp install cursor`." in run("doctor").out
 
 
+def test_doctor_reports_hooks_whose_events_do_not_arrive(
+    run: Callable[..., Ran], home: Path, tmp_path: Path, command: Path
+) -> None:
+    run("install", "cursor")
+    source = command.read_text("utf-8")
+    for broken, said in (
+        ("#!/bin/sh\nexit 0\n", "spools no event"),
+        ("#!/bin/sh\necho 'no module' >&2\nexit 3\n", "spools no event, with the message: no module"),
+    ):
+        command.write_text(broken, "utf-8")
+        faults = [fault["what"] for one in doctor_report(run, 1)["agents"] for fault in one["faults"]]
+        assert [said in fault for fault in faults if " hook " in fault] == [True], faults
+    command.write_text(source, "utf-8")
+    assert doctor_report(run, 0)["faults"] == 0
+
+
+def test_doctor_reports_an_agent_that_does_not_call_its_hooks(
+    run: Callable[..., Ran], home: Path, tmp_path: Path
+) -> None:
+    (home / ".codex").mkdir(parents=True, exist_ok=True)
+    run("install", "codex")
+    hooks = home / ".codex" / "hooks.json"
+    session = home / ".codex" / "sessions" / "2026" / "11" / "29" / "rollout-2026-11-29T10-00-00-s-1.jsonl"
+    session.parent.mkdir(parents=True)
+    session.write_text("{}\n", "utf-8")
+    assert doctor_report(run, 0)["faults"] == 0
+    long_ago = hooks.stat().st_mtime - 3_600
+    os.utime(hooks, (long_ago, long_ago))
+    (fault,) = [fault for one in doctor_report(run, 1)["agents"] for fault in one["faults"]]
+    assert f"although {session} was written at" in fault["what"]
+    assert "trust the hooks" in fault["remedy"]
+    spool.put(str(tmp_path / "data"), "codex", EVENT)
+    assert doctor_report(run, 0)["faults"] == 0
+
+
 def test_install_repairs_what_doctor_found(run: Callable[..., Ran], home: Path) -> None:
     run("install", "cursor", "--data-dir", "elsewhere")
     path = home / ".cursor" / "hooks.json"
@@ -282,12 +320,12 @@ def test_doctor_checks_the_data_folders_of_the_agents_entries(
     other = tmp_path / "other data"
     run("--data-dir", str(other), "import", str(EXAMPLE))
     run("install", "claude-code", "cursor", "--data-dir", str(other))
-    spool.put(str(other), "claude-code", b"{}")
+    spool.put(str(other), "claude-code", EVENT)
     report = doctor_report(run, 0)
     assert report["data"]["path"] == str(tmp_path / "data")
     (data,) = report["other_data"]
     assert (data["path"], data["agents"]) == (str(other), ["Claude Code", "Cursor"])
-    assert (data["conversations"], data["spooled"]) == (1, 1)
+    assert (data["conversations"], data["spooled"]) == (1, 0)
     text = run("doctor").out
     assert f"Data of Claude Code, Cursor: {other}\n  1 conversation, 0 events in the spool" in text
     (tmp_path / "a file").write_text("", "utf-8")

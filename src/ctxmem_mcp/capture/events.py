@@ -12,16 +12,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ctxmem_mcp.agents import CLINE, CURSOR, SESSION_ENDS, info_of
+from ctxmem_mcp.agents import CLAUDE_CODE, CLINE, CURSOR, SESSION_ENDS, info_of
 from ctxmem_mcp.models import THINKING, NewTurn, iso
-from ctxmem_mcp.transcripts.base import compact_json
+from ctxmem_mcp.transcripts.base import ParseLog, compact_json
 from ctxmem_mcp.transcripts.json_lines import text_or_none
 
+# Codex's older notification of a completed turn.
+_NOTIFICATION = "agent-turn-complete"
 # A host's command, which its transcript writes in another form.
 _COMMAND = "/"
 # May come before the JSON; the first is the byte order mark.
 _BLANK = "\ufeff \t\r\n"
+# The events of Cline's CLI, by the names of their hooks, which the extension's events have.
+_CLINE_NAMES = {
+    "prompt_submit": "UserPromptSubmit", "tool_call": "PreToolUse", "tool_result": "PostToolUse",
+    "agent_start": "TaskStart", "agent_resume": "TaskResume", "agent_end": "TaskComplete", "agent_abort": "TaskCancel",
+    "agent_error": "TaskError", "pre_compact": "PreCompact", "session_shutdown": "SessionShutdown",
+}  # fmt: skip
 _Fields = dict[str, Any]
+
+
+class _NotRecognised(ValueError):
+    """An event does not have the words that events of its name carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,7 @@ class Event:
 
     Attributes:
         agent: the agent's id.
-        name: the event's name, as the agent spells it.
+        name: the event's name; for Cline's CLI, that of its hook.
         session_id: the agent's id of the session.
         transcript: the path of the session's transcript, if the event names it.
         cwd: the folder the session works in.
@@ -38,6 +50,8 @@ class Event:
         messages: those of the turns that are prompts or replies, which the transcript may not contain yet.
         ends_session: nothing is added to the transcript after this event.
         source: why a session starts ("startup", "resume", "clear", "compact").
+        recognised: it is a whole event of a known kind, with the words that this kind carries. Of any other, only the
+            session's transcript can be stored.
     """
 
     agent: str
@@ -49,6 +63,7 @@ class Event:
     messages: tuple[NewTurn, ...] = ()
     ends_session: bool = False
     source: str | None = None
+    recognised: bool = True
 
     @property
     def has_transcript(self) -> bool:
@@ -67,27 +82,57 @@ def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
     Returns:
         The event; None if it is not JSON or names no session.
     """
-    fields = _object(raw)
-    if fields is None:
-        return None
-    session = _first(fields, "session_id", "conversation_id", "thread-id", "taskId")
-    name = _first(fields, "hook_event_name", "hookName", "type") or ""
+    fields, whole = _object(raw)
+    session, name = _session_of(agent, fields), _name_of(agent, fields)
     if session is None:
         return None
-    said_at = iso(at)
-    turns = tuple(turn for turn in _turns(agent, name, fields, said_at) if _is_valid(turn))
-    messages = tuple(turn for turn in turns if turn.call_id is None and turn.name is None)
+    turns, has_words = _read_turns(agent, name, fields, iso(at))
+    # What a sub-agent says is not part of the session's own conversation.
+    own = not (agent == CLINE.id and fields.get("parent_agent_id"))
+    messages = tuple(turn for turn in turns if own and turn.call_id is None and turn.name is None)
     return Event(
         agent,
         name,
         session,
         _first(fields, "agent_transcript_path", "transcript_path"),
         _first(fields, "cwd") or _first_of(fields.get("workspace_roots")) or _first_of(fields.get("workspaceRoots")),
-        turns,
+        turns if own else (),
         tuple(turn for turn in messages if not (turn.role == "user" and turn.content.startswith(_COMMAND))),
         name in SESSION_ENDS,
         _first(fields, "source"),
+        whole and has_words and _is_known(agent, name),
     )
+
+
+def _session_of(agent: str, fields: _Fields) -> str | None:
+    """The session's id. Cline's CLI names a run's conversation beside the session, after which the file is named."""
+    context = fields.get("sessionContext")
+    root = text_or_none(context.get("rootSessionId")) if agent == CLINE.id and isinstance(context, dict) else None
+    return root or _first(fields, "session_id", "conversation_id", "thread-id", "taskId")
+
+
+def _name_of(agent: str, fields: _Fields) -> str:
+    name = _first(fields, "hook_event_name", "hookName", "type") or ""
+    return _CLINE_NAMES.get(name, name) if agent == CLINE.id else name
+
+
+def _is_known(agent: str, name: str) -> bool:
+    known = info_of(agent)
+    if not known.events:
+        known = CLAUDE_CODE
+    return name in known.events or name in known.wordless_events or name == _NOTIFICATION
+
+
+def _read_turns(agent: str, name: str, fields: _Fields, said_at: str) -> tuple[tuple[NewTurn, ...], bool]:
+    """Returns the turns in an event, and whether it has all the words that an event of its name carries."""
+    try:
+        turns = tuple(_turns(agent, name, fields, said_at))
+    except _NotRecognised:
+        return (), False
+    if not info_of(agent).has_transcript:
+        return ParseLog().sanitize((0, turn) for turn in turns), True
+    valid = tuple(turn for turn in turns if _is_valid(turn))
+    return valid, len(valid) == len(turns)
 
 
 def decode_event(raw: bytes) -> str:
@@ -95,16 +140,17 @@ def decode_event(raw: bytes) -> str:
     return raw.decode("utf-8", "replace").lstrip(_BLANK)
 
 
-def _object(raw: bytes) -> _Fields | None:
+def _object(raw: bytes) -> tuple[_Fields, bool]:
+    """Returns the event's fields, and whether these are all."""
     text = decode_event(raw)
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        return _from_truncated(text)
-    return fields if isinstance(fields, dict) else None
+        return _from_truncated(text), False
+    return (fields, True) if isinstance(fields, dict) else ({}, False)
 
 
-def _from_truncated(text: str) -> _Fields | None:
+def _from_truncated(text: str) -> _Fields:
     """The session and the transcript that an event names at its start, if it was cut off."""
     found: _Fields = {}
     for key in ("session_id", "transcript_path", "cwd", "hook_event_name"):
@@ -114,7 +160,7 @@ def _from_truncated(text: str) -> _Fields | None:
                 found[key] = json.loads(match[1])
             except ValueError:
                 continue
-    return found or None
+    return found
 
 
 def _turns(agent: str, name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
@@ -125,13 +171,14 @@ def _turns(agent: str, name: str, fields: _Fields, said_at: str) -> Iterator[New
 def _claude(name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
     """Claude Code's events, which Codex adopted, and Codex's older notification of a completed turn."""
     if name == "UserPromptSubmit":
-        yield from _message("user", fields.get("prompt"), said_at)
+        yield from _message("user", _words(fields, "prompt"), said_at)
     elif name == "Stop":
-        yield from _message("assistant", fields.get("last_assistant_message"), said_at)
-    elif name == "PostToolUse" and text_or_none(fields.get("tool_name")):
+        yield from _message("assistant", _words(fields, "last_assistant_message"), said_at)
+    elif name == "PostToolUse":
         call = text_or_none(fields.get("tool_use_id"))
-        yield from _call(fields["tool_name"], fields.get("tool_input"), fields.get("tool_response"), said_at, call)
-    elif name == "agent-turn-complete":
+        tool = _words(fields, "tool_name")
+        yield from _call(tool, fields.get("tool_input"), fields.get("tool_response"), said_at, call)
+    elif name == _NOTIFICATION:
         prompts = fields.get("input-messages")
         for prompt in prompts if isinstance(prompts, list) else []:
             yield from _message("user", prompt, said_at)
@@ -140,16 +187,16 @@ def _claude(name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
 
 def _cursor(name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
     if name == "beforeSubmitPrompt":
-        yield from _message("user", fields.get("prompt"), said_at)
+        yield from _message("user", _words(fields, "prompt"), said_at)
     elif name == "afterAgentResponse":
-        yield from _message("assistant", fields.get("text"), said_at)
+        yield from _message("assistant", _words(fields, "text"), said_at)
     elif name == "afterAgentThought":
-        for turn in _message("assistant", fields.get("text"), said_at):
+        for turn in _message("assistant", _words(fields, "text"), said_at):
             yield NewTurn("assistant", turn.content, THINKING, said_at)
     elif name == "afterShellExecution":
-        yield from _call("shell", fields.get("command"), fields.get("output"), said_at)
-    elif name == "afterMCPExecution" and text_or_none(fields.get("tool_name")):
-        yield from _call(fields["tool_name"], fields.get("tool_input"), fields.get("result_json"), said_at)
+        yield from _call("shell", _words(fields, "command"), fields.get("output"), said_at)
+    elif name == "afterMCPExecution":
+        yield from _call(_words(fields, "tool_name"), fields.get("tool_input"), fields.get("result_json"), said_at)
     elif name == "afterFileEdit":
         edit = {"file_path": fields.get("file_path"), "edits": fields.get("edits")}
         yield NewTurn("assistant", compact_json(edit), "edit_file", said_at)
@@ -159,13 +206,32 @@ def _cline(name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
     details = fields.get(name[:1].lower() + name[1:])
     details = details if isinstance(details, dict) else {}
     if name == "UserPromptSubmit":
-        yield from _message("user", details.get("prompt"), said_at)
-    elif name == "PostToolUse" and text_or_none(details.get("toolName")):
-        if details["toolName"] == "attempt_completion":
-            result = details.get("parameters")
-            yield from _message("assistant", result.get("result") if isinstance(result, dict) else result, said_at)
-        else:
-            yield from _call(details["toolName"], details.get("parameters"), details.get("result"), said_at)
+        yield from _message("user", _words(details, "prompt"), said_at)
+    elif name == "PostToolUse":
+        yield from _cline_call(fields.get("tool_result"), details, said_at)
+    elif name == "TaskComplete" and isinstance(fields.get("turn"), dict):
+        yield from _message("assistant", _words(fields["turn"], "outputText"), said_at)
+
+
+def _cline_call(record: object, details: _Fields, said_at: str) -> Iterator[NewTurn]:
+    """A completed call. The CLI's record of it has the call's id and its arguments unchanged."""
+    if isinstance(record, dict) and text_or_none(record.get("name")):
+        call = text_or_none(record.get("id"))
+        result = record.get("output") if record.get("output") is not None else record.get("error")
+        yield from _call(record["name"], record.get("input"), result, said_at, call)
+    elif _words(details, "toolName") == "attempt_completion":
+        result = details.get("parameters")
+        yield from _message("assistant", result.get("result") if isinstance(result, dict) else result, said_at)
+    else:
+        yield from _call(details["toolName"], details.get("parameters"), details.get("result"), said_at)
+
+
+def _words(fields: _Fields, key: str) -> str:
+    """The text in a field that is always there, empty if it is null. Raises _NotRecognised."""
+    value = fields.get(key, _NotRecognised)
+    if value is not None and not isinstance(value, str):
+        raise _NotRecognised(key)
+    return value or ""
 
 
 def _message(role: Any, text: object, said_at: str) -> Iterator[NewTurn]:
@@ -174,6 +240,8 @@ def _message(role: Any, text: object, said_at: str) -> Iterator[NewTurn]:
 
 
 def _call(name: str, fields: object, result: object, said_at: str, call: str | None = None) -> Iterator[NewTurn]:
+    if not name:
+        raise _NotRecognised("name")
     yield NewTurn("assistant", fields if isinstance(fields, str) else compact_json(fields), name, said_at, call)
     if result is not None:
         yield NewTurn("tool", result if isinstance(result, str) else compact_json(result), name, said_at, call)

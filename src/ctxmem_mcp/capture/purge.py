@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture import spool, unrecognised
 from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
 
 # A drain renames each file at most once.
@@ -22,6 +22,8 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
     """
     try:
         _remove_events(data_dir, conversation_ids)
+        unrecognised.purge(data_dir, conversation_ids)
+        unrecognised.trim(data_dir)
         if (data_dir / FOLDER).is_dir():
             SyncRecords(data_dir).mark_gone(conversation_ids)
     except OSError as error:

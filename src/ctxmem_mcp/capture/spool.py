@@ -102,6 +102,13 @@ class SpooledEvent:
         os.rename(self.path, path)
         self.path, self.after = path, turn_id
 
+    def move_to(self, folder: str) -> None:
+        """Moves its file to another folder, where no turn is recorded that it follows."""
+        name = os.path.basename(self.path).removesuffix(_EVENT).split(_AFTER, 1)[0] + _EVENT
+        path = os.path.join(folder, name)
+        os.rename(self.path, path)
+        self.path, self.after = path, None
+
     def remove(self) -> bool:
         """Returns whether its file was there: a concurrent drain may have removed or renamed it."""
         return _unlink(self.path)
@@ -118,16 +125,20 @@ def has_pending(data_dir: str) -> bool:
 
 def count_pending(data_dir: str) -> int:
     """Returns the number of pending events."""
-    return sum(name.endswith(_EVENT) for name in _names(data_dir))
+    return sum(name.endswith(_EVENT) for name in _names(os.path.join(data_dir, FOLDER)))
 
 
 def pending(data_dir: str) -> list[SpooledEvent]:
     """Returns the pending events, oldest first. Deletes what killed hooks left half-written."""
-    return [spooled for name in sorted(_names(data_dir)) for spooled in _spooled(data_dir, name)]
+    return events_in(os.path.join(data_dir, FOLDER))
 
 
-def _spooled(data_dir: str, name: str) -> Iterator[SpooledEvent]:
-    path = os.path.join(data_dir, FOLDER, name)
+def events_in(folder: str) -> list[SpooledEvent]:
+    """Returns the events in a folder, as `pending` does."""
+    return [spooled for name in sorted(_names(folder)) for spooled in _spooled(os.path.join(folder, name), name)]
+
+
+def _spooled(path: str, name: str) -> Iterator[SpooledEvent]:
     if name.endswith(_EVENT):
         if not is_regular(path):  # neither a folder nor a pipe is an event
             return
@@ -139,9 +150,9 @@ def _spooled(data_dir: str, name: str) -> Iterator[SpooledEvent]:
         _unlink(path)
 
 
-def _names(data_dir: str) -> list[str]:
+def _names(folder: str) -> list[str]:
     try:
-        return os.listdir(os.path.join(data_dir, FOLDER))
+        return os.listdir(folder)
     except OSError:
         return []
 

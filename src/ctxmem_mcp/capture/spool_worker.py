@@ -6,6 +6,9 @@ the conversation's head. If the transcript has it later, it is the same turn. If
 before it, the conversation follows the transcript, and the turn stored early becomes an abandoned branch. Events of an
 agent whose transcript has less than they do, or can't be found, are stored themselves.
 
+An event from which nothing can be read, of a session without a transcript, is kept in a folder of its own (see
+`unrecognised`).
+
 An event is removed from the spool after the commit. A turn appended to the head can't be recognised by its content, so
 the event's file name first records which turn it follows: after a kill, storing it again gives the same turn. Events
 without a transcript are stored in batches, each in one commit. All events of a batch record the turn that the batch
@@ -20,10 +23,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctxmem_mcp.capture import locations, spool
+from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.importer import conversation_id_for
@@ -31,7 +34,7 @@ from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.spool import SpooledEvent
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, TranscriptText, read_whole_lines
-from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
+from ctxmem_mcp.errors import CtxmemError, Forgotten, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Source
 
@@ -78,6 +81,7 @@ async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainR
     )
     try:
         async with lock:
+            await asyncio.to_thread(unrecognised.spool_again_after_update, data_dir)
             return await _drain(_SpoolWorker(memory, data_dir), wait)
     except Timeout:
         return DrainResult()
@@ -108,7 +112,8 @@ class _SpoolWorker:
         remain."""
         new, recent = 0, list[float]()
         self.failed = 0
-        for (agent, session, _), group in (await asyncio.to_thread(self._groups)).items():
+        groups = await asyncio.to_thread(self._groups)
+        for (agent, session, _), group in groups.items():
             try:
                 added, remaining = await self._process(group)
             except Exception as error:
@@ -118,6 +123,10 @@ class _SpoolWorker:
                 self.failed += 1
                 continue
             new, recent = new + added, recent + remaining
+        latest: dict[str, float] = {}
+        for (agent, _, _), group in groups.items():
+            latest[agent] = max(latest.get(agent, 0.0), group[-1][0].at)
+        await asyncio.to_thread(arrivals.record, self._data_dir, latest)
         return new, recent
 
     def _groups(self) -> dict[tuple[str, str, str | None], list[_Pending]]:
@@ -130,34 +139,48 @@ class _SpoolWorker:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
-                _log.warning("Skipped an event: %s", error)
-                spooled.remove()
+                self._keep(spooled, f"An event can't be read: {error}")
                 continue
             event = parse_event(agent, raw, spooled.at)
             if event is None:
-                _log.warning("Skipped an event of %s: it can't be parsed.", agent)
-                spooled.remove()
+                self._keep(spooled, f"An event of {agent} names no session")
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
         return dict(sorted(groups.items(), key=lambda item: item[1][-1][0].at))
 
+    def _keep(self, spooled: SpooledEvent, why: str) -> None:
+        _log.warning("%s; it is kept, and `ctxmem-mcp doctor` reports it.", why)
+        unrecognised.keep(self._data_dir, spooled)
+        unrecognised.trim(self._data_dir)
+
+    def _recognised(self, group: list[_Pending]) -> list[_Pending]:
+        """Returns the events that were recognised; the others are kept elsewhere."""
+        for spooled, event in group:
+            if not event.recognised:
+                self._keep(spooled, f"An event {event.name!r} of {event.agent} has no words that can be read")
+        return [(spooled, event) for spooled, event in group if event.recognised]
+
     async def _process(self, group: list[_Pending]) -> tuple[int, list[float]]:
         event = group[0][1]
         if not event.has_transcript:
+            group = await asyncio.to_thread(self._recognised, group)
             await self._start_from_events(event, group)
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
         file = _transcript_file(event)
         ended = any(each.ends_session for _, each in group)
-        result = None if file is None else await self._sync.sync_file(file, even_if_recent=ended)
+        sync = self._sync.sync_file
+        result = None if file is None else await sync(file, even_if_recent=ended, cwd=event.cwd)
         if result is not None and result.recent:
             return 0, [time.time()]
         if result is not None and result.gone:
             await asyncio.to_thread(_remove, [spooled for spooled, _ in group])
             return 0, []
+        if result is None:
+            group = await asyncio.to_thread(self._recognised, group)
         if file is None:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
-        return await self._store_missing(file, result or SyncResult(), group)
+        return await self._store_missing(file, result, group)
 
     async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:
         """At the first events of a session that is stored from its events: stores the transcript's turns before
@@ -175,8 +198,16 @@ class _SpoolWorker:
             first.set_after(await backfill(self._memory, file, turns))
         self._records.mark_by_events(conversation)
 
-    async def _store_missing(self, file: Path, result: SyncResult, group: list[_Pending]) -> tuple[int, list[float]]:
-        """Stores the messages that the transcript still lacks after TRANSCRIPT_LAG_SECONDS or the session's end."""
+    async def _store_missing(
+        self, file: Path, result: SyncResult | None, group: list[_Pending]
+    ) -> tuple[int, list[float]]:
+        """Stores the messages that the transcript still lacks after TRANSCRIPT_LAG_SECONDS or the session's end.
+
+        Of a session without a file, which the agent was started not to write, all turns are stored.
+        """
+        if result is None:
+            group = [(spooled, replace(event, messages=event.turns)) for spooled, event in group]
+            result = SyncResult()
         has_messages = any(event.messages for _, event in group)
         if has_messages and (result.raw is None or _has_placeholder(group)):
             raw = await asyncio.to_thread(_read_redacted, file, _has_placeholder(group))
@@ -222,6 +253,9 @@ class _SpoolWorker:
                     for one in spooled:
                         one.after = None
                     return sum([await self._store_batch(event, [one], conversation) for one in batch])
+                if not isinstance(error, (Forgotten, NotFound)):
+                    await asyncio.to_thread(self._keep, spooled[0], f"An event of {event.agent} was refused: {error}")
+                    return new
                 _log.warning("Skipped an event of %s: %s", event.agent, error)
         await asyncio.to_thread(_remove, spooled)
         return new

@@ -60,26 +60,27 @@ class TranscriptSync:
     def __init__(self, memory: Memory, data_dir: Path, retention_days: int | None = None) -> None:
         self._memory, self._records, self._days = memory, SyncRecords(data_dir), retention_days
 
-    async def sync_file(self, file: Path, *, even_if_recent: bool = False) -> SyncResult | None:
+    async def sync_file(self, file: Path, *, even_if_recent: bool = False, cwd: str | None = None) -> SyncResult | None:
         """Stores the new turns of a transcript and of those of its sub-agents.
 
         Args:
             file: the session's transcript.
             even_if_recent: store it also if it was written to a moment ago, for example after the session's end.
+            cwd: the folder that the session works in, for a transcript that does not name it.
 
         Returns:
             What was done; None if the file does not exist.
         """
-        main = await self._sync_one(file, even_if_recent)
+        main = await self._sync_one(file, even_if_recent, cwd)
         if main is None or main.gone or main.recent:
             return main
         new = main.new
         for subagent_file in subagents_of(file):
-            result = await self._sync_one(subagent_file, even_if_recent)
+            result = await self._sync_one(subagent_file, even_if_recent, cwd)
             new += result.new if result else 0
         return replace(main, new=new)
 
-    async def _sync_one(self, file: Path, even_if_recent: bool) -> SyncResult | None:
+    async def _sync_one(self, file: Path, even_if_recent: bool, cwd: str | None) -> SyncResult | None:
         state = size_and_mtime(file)
         if state is None:
             return None
@@ -95,7 +96,8 @@ class TranscriptSync:
         now = replace(record, size=state[0], changed=state[1])
         settled = even_if_recent or _seconds_since(state[1]) >= SETTLE_SECONDS
         try:
-            result = await self._continue(file, raw, now) or await self._read_from_start(file, raw, now, settled)
+            result = await self._continue(file, raw, now)
+            result = result or await self._read_from_start(file, raw, now, settled, cwd)
         except Forgotten:
             self._records.put(file, GONE)
             return SyncResult(record.conversation, gone=True)
@@ -127,7 +129,9 @@ class TranscriptSync:
         self._records.put(file, replace(record, bytes=len(raw), digest=digest_of(raw), tip=tip, growth=growth))
         return SyncResult(record.conversation, new)
 
-    async def _read_from_start(self, file: Path, raw: bytes, record: SyncRecord, settled: bool) -> SyncResult:
+    async def _read_from_start(
+        self, file: Path, raw: bytes, record: SyncRecord, settled: bool, cwd: str | None
+    ) -> SyncResult:
         """Reads the whole file; turns that are already stored are recognised."""
         try:
             text, _ = decode(raw)
@@ -143,6 +147,7 @@ class TranscriptSync:
             return SyncResult(conversation, gone=events.gone)
         if record.tip and not _extends(raw, record):
             transcript = await self._with_blanked_turns(record, transcript)
+        transcript = replace(transcript, cwd=transcript.cwd or cwd)
         abandoned = digest_of(repr(transcript.abandoned_branches).encode("utf-8", "surrogatepass"))
         done = await importer.import_transcript(
             self._memory, file, transcript, self._days, include_abandoned=abandoned != record.left

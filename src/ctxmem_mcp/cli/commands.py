@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ctxmem_mcp.agents import AGENTS
+from ctxmem_mcp.capture import unrecognised
 from ctxmem_mcp.cli import import_export, install, output
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
@@ -195,6 +196,9 @@ def list_(as_json: Json = False) -> None:
     found = page.conversations
     for path, reason in page.unreadable.items():
         typer.echo(f"ctxmem-mcp: not listed, because it can't be read: {path}: {reason}", err=True)
+    if lost := unrecognised.count(_options.settings().data_dir):
+        events = output.counted(lost, "event")
+        typer.echo(f"ctxmem-mcp: {events} of agents' hooks can't be read; `ctxmem-mcp doctor` says which", err=True)
     if as_json:
         print_json([asdict(info) for info in found])
     elif found:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.cli import output
+from ctxmem_mcp.cli import hook_check, output
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions, with_memory
 from ctxmem_mcp.errors import CtxmemError
@@ -34,6 +34,7 @@ class DataFolder:
     free_bytes: int = 0
     conversations: int | None = None
     spooled: int = 0
+    unrecognised: int = 0
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -41,6 +42,8 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     """Checks everything and prints it. Returns the exit code: 1 if there is a problem."""
     reports = [inspect_agent(agent, host) for agent in AGENTS.values()]
     default, *others = folders = _folders(options, reports)
+    for report in reports:
+        report.faults += hook_check.check_hooks(report, Path(default.path), host)
     counting = tokenizer.method_of()
     counting_faults = _counting_faults(counting)
     faults = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
@@ -132,6 +135,7 @@ def _print_folder(folder: DataFolder) -> None:
     _print(f"Data{of_agents}: {folder.path}")
     conversations = "" if folder.conversations is None else f"{counted(folder.conversations, 'conversation')}, "
     spooled = f"{counted(folder.spooled, 'event')} in the spool"
+    spooled += f", {folder.unrecognised:,} unrecognised" if folder.unrecognised else ""
     _print(f"  {conversations}{spooled}, {folder.free_bytes / 1e9:,.1f} GB free")
     _print_faults(folder.faults)
 
@@ -172,7 +176,7 @@ def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
         path = options.settings().data_dir
     except CtxmemError as error:
         return DataFolder("", faults=[Fault(error.message.rstrip("."), error.hint)])
-    folder = DataFolder(str(path), spooled=len(spool.pending(str(path))))
+    folder = DataFolder(str(path))
     _check_disk(folder, path, remedy)
     if path.is_dir() and folder.writable:
         try:
@@ -183,6 +187,9 @@ def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
             for name, what in damaged.items():
                 remedy = f"Run `ctxmem-mcp repair {name}`: it saves all that can be read"
                 folder.faults.append(Fault(f"Conversation {name} is damaged: {what.rstrip('.')}", remedy + "."))
+    folder.spooled = spool.count_pending(str(path))
+    folder.unrecognised, faults = hook_check.check_stored(path)
+    folder.faults += faults
     return folder
 
 
