@@ -54,11 +54,18 @@ async def test_an_event_that_cannot_be_read_is_kept_and_reported(tmp_path: Path,
     assert spool.pending(str(data)) == []
     (kept,) = spool.events_in(str(data / unrecognised.FOLDER))
     assert kept.read()[:2] == (agent, raw)
+
+
+async def test_list_and_doctor_report_unrecognised_events(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    spool.put(str(data), "cline", b'{"taskId": "k", "hookName": "said_by_user", "text": "Name the port."}')
     assert b"1 event of agents' hooks can't be read" in run(data, "list").stderr
     report = run(data, "doctor", "--json")
     found = json.loads(report.stdout)["data"]
     assert (report.returncode, found["unrecognised"]) == (1, 1)
-    assert str(data / unrecognised.FOLDER) in found["faults"][0]["what"]
+    what = found["faults"][0]["what"]
+    assert what.startswith("1 event of Cline can't be read (the newest, 'said_by_user', is of 20")
+    assert str(data / unrecognised.FOLDER) in what
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ async def test_a_newer_version_reads_the_events_again(tmp_path: Path, monkeypatc
     spool.put(str(tmp_path), "cursor", cursor("afterAgentResponse", text="It is 7412."))
     await drain_spool(tmp_path)
     assert unrecognised.count(tmp_path) == 1
-    monkeypatch.setattr(unrecognised, "__version__", "9.9.9")
+    monkeypatch.setattr(unrecognised, "version", lambda _: "9.9.9")
     spool.put(str(tmp_path), "cursor", cursor("afterAgentResponse", text="Anything else?"))
     await drain_spool(tmp_path)
     turns, _ = await load_turns(tmp_path, "c-1")

@@ -11,9 +11,9 @@ import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from ctxmem_mcp import __version__
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.events import decode_event, parse_event
 from ctxmem_mcp.capture.importer import conversation_id_for
@@ -22,7 +22,7 @@ from ctxmem_mcp.private_files import create_folder, open_new, read_file
 FOLDER = "unrecognised"
 DAYS_MAX, EVENTS_MAX, BYTES_MAX = 30, 1_000, 64 * 1024 * 1024
 # The version that could not read the events.
-_VERSION = "version"
+_VERSION, _PACKAGE = "version", "ctxmem-mcp"
 _NAME_CHARS_MAX = 60
 
 
@@ -66,7 +66,7 @@ def spool_again_after_update(data_dir: Path) -> None:
     """Moves the events back to the spool if another version of this program could not read them."""
     folder = data_dir / FOLDER
     try:
-        if read_file(folder / _VERSION).decode("utf-8", "replace") == __version__:
+        if read_file(folder / _VERSION).decode("utf-8", "replace") == version(_PACKAGE):
             return
     except OSError:
         return
@@ -127,11 +127,6 @@ def _size(spooled: spool.SpooledEvent) -> int:
 
 def _record_version(folder: Path) -> None:
     path = folder / _VERSION
-    try:
-        if read_file(path).decode("utf-8", "replace") == __version__:
-            return
-    except OSError:
-        pass
     path.unlink(missing_ok=True)
     with os.fdopen(open_new(path), "w", encoding="utf-8") as file:
-        file.write(__version__)
+        file.write(version(_PACKAGE))
