@@ -6,6 +6,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentence_scoring import find_proper_names
@@ -21,11 +22,14 @@ CODE_NAME = re.compile(
 )
 _PATH = re.compile(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
 _GLUED_SENTENCE = re.compile(r"\.(?:The|This|So|Let|Now|It|We|But|And|If|In|Then|You|That|There)\Z")
-_CACHED_WORD_CHARS = 60
+_CACHED_WORD_CHARS, _WORDS_CACHED = 60, 20_000
 _IGNORED = frozenset("e.g i.e a.m p.m u.s etc. node.js vs. old_string new_string file_path github.com".split())
 _NOT_NAMES = frozenset(
     "I I'm I've I'd I'll I'll OK TV AI It You We The This That These My If In On For And But So What How Also".split()
 )
+
+
+_count_tokens = functools.lru_cache(maxsize=4_096)(tokenizer.count)
 
 
 def find_identifiers(section: Section) -> tuple[str, ...]:
@@ -56,7 +60,7 @@ def first_fitting(names: Iterable[str], token_budget: int) -> tuple[str, ...]:
     """Returns the first names that fit the budget, at most twelve."""
     selected: list[str] = []
     for name in names:
-        token_budget -= tokenizer.count(name) + 1
+        token_budget -= _count_tokens(name) + 1
         if token_budget < 0 or len(selected) == COUNT_MAX:
             break
         selected.append(name)
@@ -65,21 +69,33 @@ def first_fitting(names: Iterable[str], token_budget: int) -> tuple[str, ...]:
 
 def find_code_names(text: str) -> list[str]:
     """Returns names that look like code, and paths by their file name, each once, in order."""
-    names: list[str] = []
-    for word in text.split():
-        bare = word.strip(".,:;!?()[]{}\"'`*")
-        if not bare.isalpha() or not (bare.islower() or bare[1:].islower()):
-            names += _names_in_word(bare) if len(bare) <= _CACHED_WORD_CHARS else _find_names(bare)
-    return [
+    return list(dict.fromkeys(chain.from_iterable(map(_names_of_word.__getitem__, text.split()))))
+
+
+class _NameCache(dict[str, tuple[str, ...]]):
+    """Word -> the names in it, computed on first use: the same words recur throughout a conversation."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        found = _names_in(word)
+        if len(word) <= _CACHED_WORD_CHARS:
+            if len(self) >= _WORDS_CACHED:
+                self.clear()
+            self[word] = found
+        return found
+
+
+_names_of_word = _NameCache()
+
+
+def _names_in(word: str) -> tuple[str, ...]:
+    bare = word.strip(".,:;!?()[]{}\"'`*")
+    if bare.isalpha() and (bare.islower() or bare[1:].islower()):
+        return ()
+    return tuple(
         name
-        for name in dict.fromkeys(names)
+        for name in _find_names(bare)
         if name.lower() not in _IGNORED and len(name) <= 60 and not _GLUED_SENTENCE.search(name)
-    ]
-
-
-@functools.lru_cache(8_192)  # the same words recur throughout a conversation
-def _names_in_word(word: str) -> tuple[str, ...]:
-    return tuple(_find_names(word))
+    )
 
 
 def _find_names(word: str) -> list[str]:

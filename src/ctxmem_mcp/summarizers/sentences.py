@@ -6,7 +6,9 @@ compaction, skill texts. The user wrote none of it, so none of it may become a t
 
 from __future__ import annotations
 
+import functools
 import re
+import string
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +43,9 @@ _SENTENCE_END = re.compile(
     r"However|Looking|That|Wait)\b))"
     r"|\?\s+|[。！？]"
 )
+_LETTERS_AND_SPACE = f"{string.ascii_letters} ".encode()
+# Only the end of a text is searched.
+_ABBREVIATION_CHARS = 8
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
 _LOG_LINE = re.compile(
     r"^\s*(?:at \S+\(|File \"|Traceback|\d{4}-\d\d-\d\d[T ]\d\d|\[?\d\d:\d\d:\d\d|[+-]{3} |@@|\$ |❯|>>>|\+\+|"
@@ -106,22 +111,34 @@ class ExtractedText:
 
 def read_message(turn: Turn) -> Message:
     """Parses a turn that is neither a tool call nor a tool result."""
-    extracted = extract_text(turn.content)
-    if extracted.origin in ("text", "recap"):
-        lines = split_sentences(extracted.text, headings=turn.role != "assistant")
-    else:
-        lines = [one_line(extracted.text)]
+    read = _read_cached if len(turn.content) <= _CACHED_CHARS else _read_content
+    extracted, sentences = read(turn.content, turn.role != "assistant")
     return Message(
         index=turn.index,
         role=turn.role,
         speaker=one_line(turn.name) if turn.name and turn.name not in _NOT_SPEAKERS else "",
         origin="host" if turn.role == "system" and extracted.origin == "text" else extracted.origin,
-        sentences=tuple(line for line in lines if line),
+        sentences=sentences,
         text=extracted.text,
         pasted_text=extracted.pasted_text,
         tokens=turn.tokens,
         is_reasoning=turn.name == THINKING,
     )
+
+
+def _read_content(content: str, headings: bool) -> tuple[ExtractedText, tuple[str, ...]]:
+    """Returns a content's text and its sentences. headings: whether headings are sentences."""
+    extracted = extract_text(content)
+    if extracted.origin in ("text", "recap"):
+        lines = split_sentences(extracted.text, headings)
+    else:
+        lines = [one_line(extracted.text)]
+    return extracted, tuple(line for line in lines if line)
+
+
+# The last turns of a leaf are read again for the next leaf.
+_CACHED_CHARS = 16_000
+_read_cached = functools.lru_cache(maxsize=16)(_read_content)
 
 
 def one_line(text: str) -> str:
@@ -183,8 +200,13 @@ def _is_pasted(line: str) -> bool:
     if line[:1] in " \t" and (line.startswith(("    ", "\t")) and not line.lstrip()[:1].isalpha()):
         return True
     head = line[:200]
-    letters = sum(map(str.isalpha, head)) + head.count(" ")
-    return len(head) > 12 and letters < 0.6 * len(head)
+    return len(head) > 12 and _count_letters_and_spaces(head) < 0.6 * len(head)
+
+
+def _count_letters_and_spaces(text: str) -> int:
+    if text.isascii():  # many times faster than looking at each character
+        return len(text) - len(text.encode().translate(None, _LETTERS_AND_SPACE))
+    return sum(map(str.isalpha, text)) + text.count(" ")
 
 
 def head_and_tail(text: str, head: int, tail: int) -> str:
@@ -214,9 +236,9 @@ def split_sentences(text: str, headings: bool = True) -> list[str]:
 
 def _split_line(line: str, found: list[str]) -> None:
     start = 0
-    for end in [match.end() for match in _SENTENCE_END.finditer(line)] + [len(line)]:
+    for end in [*(match.end() for match in _SENTENCE_END.finditer(line)), len(line)]:
         part = one_line(line[start:end])
-        if part and not (end < len(line) and _ABBREVIATION.search(part)):
+        if part and not (end < len(line) and _ABBREVIATION.search(part, max(0, len(part) - _ABBREVIATION_CHARS))):
             found.append(part)
             start = end
     if start < len(line) and (part := one_line(line[start:])):
