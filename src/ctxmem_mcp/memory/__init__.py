@@ -40,6 +40,7 @@ from ctxmem_mcp.memory.validation import (
     check_turn,
     parse_time,
 )
+from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.memory.view import ViewRequest
 from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget, Defaults, Writer
 from ctxmem_mcp.models import (
@@ -141,7 +142,8 @@ class Memory:
         self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
         self._workers = workers
-        self._writer = Writer(store, summarizer, defaults, clock, embedder, workers)
+        self._vectors = VectorQueue(store, embedder, workers) if embedder else None
+        self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
 
     # ------------------------------------------------------------ writing
 
@@ -278,8 +280,7 @@ class Memory:
         others = [one.conversation_id for one in await self.all_conversations()]
         others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
         async with self._writer.locked(conversation_id):
-            self._writer.drop(conversation_id)
-            self._caches.drop(conversation_id)
+            self._drop(conversation_id)
             return replace(await run_to_completion(self._forget(conversation_id)), others=others)
 
     async def _forget(self, conversation_id: str) -> Receipt:
@@ -399,8 +400,7 @@ class Memory:
         forgotten = await self._store.sweep(expired)
         for conversation_id in forgotten:
             _log.info("Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id]))
-            self._writer.drop(conversation_id)
-            self._caches.drop(conversation_id)
+            self._drop(conversation_id)
         if forgotten:
             self._on_forgotten(forgotten)
         return forgotten
@@ -755,18 +755,26 @@ class Memory:
             return await repair.rebuild(store, salvage, empty, self._summarizer, self._embedder)
 
         async with self._writer.locked(conversation_id):
-            self._writer.drop(conversation_id)
-            self._caches.drop(conversation_id)
+            self._drop(conversation_id)
             (turns, lost), kept = await self._store.rebuild(conversation_id, build)
         return Repaired(conversation_id, turns, lost, kept)
 
     async def close(self) -> None:
         """Closes the store. Later calls raise StoreUnavailable."""
+        if self._vectors:
+            await self._vectors.close()
         self._writer.clear()
         self._caches.clear()
         await self._store.close()
 
     # ------------------------------------------------------------ inside
+
+    def _drop(self, conversation_id: str) -> None:
+        """Drops all that this process holds of a conversation that is forgotten or replaced."""
+        self._writer.drop(conversation_id)
+        self._caches.drop(conversation_id)
+        if self._vectors:
+            self._vectors.drop(conversation_id)
 
     @retry_if_replaced
     async def _search(self, conversation_id: str, query: str, filter_by: Filter, *, cached: bool = False) -> list[Hit]:
@@ -805,7 +813,7 @@ class Memory:
         state = await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
         cache = self._caches.at(state) if cached else ReadCache()
-        return BranchReader(self._store, state, Lineage.of(state.runs, seq), self._embedder, cache)
+        return BranchReader(self._store, state, Lineage.of(state.runs, seq), self._embedder, cache, self._vectors)
 
     async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
         return (await self._turns_at(conversation_id, [seq]))[0]

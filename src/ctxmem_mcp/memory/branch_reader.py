@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.edge_loader import load_spine
 from ctxmem_mcp.memory.read_cache import ReadCache
+from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text.embeddings import Embedder
@@ -24,6 +25,7 @@ class BranchReader:
 
     Attributes:
         embedder: None if no vectors are used.
+        queue: computes the vectors that are due.
         cache: what was read of the conversation before.
     """
 
@@ -32,6 +34,7 @@ class BranchReader:
     lineage: Lineage
     embedder: Embedder | None = None
     cache: ReadCache = field(default_factory=ReadCache)
+    queue: VectorQueue | None = None
 
     @property
     def id(self) -> str:
@@ -59,6 +62,12 @@ class BranchReader:
         if missing := [i for i in ids if i not in cache]:
             cache.update(await self.store.pieces(self.id, missing))
         return [cache[i] for i in ids]
+
+    async def vectors(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Returns the vectors of these chunks, of which all have been computed. Chunks without one are left out."""
+        if self.queue is None:
+            return await self.store.vectors(self.id, ids)
+        return await self.queue.read(self.id, self.state.created, ids)
 
     async def nodes(self, digests: Sequence[bytes]) -> dict[bytes, Node]:
         """Returns these nodes by digest; reads those that are not cached."""

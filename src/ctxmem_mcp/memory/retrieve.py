@@ -173,7 +173,7 @@ async def _add_nearest(
         return candidates, {}
     embed, compared = branch.embedder, candidates if ordinals.n > VECTORS_READ_MAX else range(ordinals.n)
     ordinal_of = {ordinals.piece(ordinal): ordinal for ordinal in compared}
-    read = await branch.store.vectors(branch.id, list(ordinal_of))
+    read = await branch.vectors(list(ordinal_of))
     query_vector = embed.embed([query])[0]
     if len(read) < len(ordinal_of) or not all(embed.comparable(query_vector, vector) for vector in read.values()):
         return candidates, {}

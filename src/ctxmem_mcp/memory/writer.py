@@ -23,11 +23,12 @@ from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, build_i
 from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import NewTurn, Source, Turn, id_digits
 from ctxmem_mcp.stores.base import Commit, State, Store, children_of
 from ctxmem_mcp.stores.tombstones import ForgetGuard
 from ctxmem_mcp.summarizers.base import Summarizer
-from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.text.embeddings import DeferredEmbedder
 from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool
 
 if TYPE_CHECKING:
@@ -108,12 +109,12 @@ class Writer:
         summarizer: Summarizer,
         defaults: Defaults,
         clock: Callable[[], float],
-        embedder: Embedder | None = None,
+        vectors: VectorQueue | None = None,
         workers: WorkerPool | None = None,
     ) -> None:
         self._workers = workers
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
-        self._embedder = embedder
+        self._vectors, self._embedder = vectors, DeferredEmbedder() if vectors else None
         self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_CACHED)
         self._locks: dict[str, tuple[anyio.Lock, int]] = {}
 
@@ -174,6 +175,8 @@ class Writer:
         built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], now, target.retention_days)
         await self._store.commit(replace(built.commit, guard=guard), now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
+        if self._vectors:
+            self._vectors.add(built.commit)
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
         return AppendOutcome(state, built.commit.state, start_id, known, built, forked)
 

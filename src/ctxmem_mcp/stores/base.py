@@ -423,6 +423,15 @@ class Store(Protocol):
         """Returns the vectors of these chunks, in one batched read. Chunks without one are left out."""
         ...
 
+    async def replace_vectors(
+        self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
+    ) -> None:
+        """Replaces the vectors of these chunks, in one transaction. Chunks whose vector is not `old` keep theirs.
+
+        Does nothing if the conversation is not the one created at this time: its chunks have other texts.
+        """
+        ...
+
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
         """Returns what `set_extra` stored under the key; None if there is nothing."""
         ...

@@ -184,6 +184,13 @@ class InMemoryStore:
         vectors = self._get(conversation_id).vectors
         return {i: vectors[i] for i in ids if i in vectors}
 
+    async def replace_vectors(
+        self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
+    ) -> None:
+        found = self._get(conversation_id)
+        if found.state is not None and found.state.created == created:
+            found.vectors.update({i: vector for i, vector in vectors.items() if found.vectors.get(i) == old})
+
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
         return self._get(conversation_id).extra.get(key)
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 DIMENSIONS = 256
 # Prefix of each stored vector. Vectors of other word vectors or dimensions cannot be compared with these.
 FORMAT_PREFIX = b"\x01"
+# Stored in place of a vector that is not computed yet. No vector is comparable with it.
+VECTOR_DUE = FORMAT_PREFIX
 _REQUIRED_PACKAGES = ("numpy", "tokenizers", "wordllama")
 _WORD_VECTORS_FILE = "weights/l2_supercat_256.safetensors"
 _TOKENIZER_FILE = "tokenizers/l2_supercat_tokenizer_config.json"
@@ -99,7 +101,9 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> list[bytes]:
         """Returns a vector of each text; all zeros for a text without a word."""
-        return [FORMAT_PREFIX + self._vector(self._token_ids(text)) for text in texts]
+        if not texts:
+            return []
+        return [FORMAT_PREFIX + vector for vector in self._vectors([self._token_ids(text) for text in texts])]
 
     def comparable(self, one: bytes, other: bytes) -> bool:
         """Returns whether two vectors have the same format, so that their similarity is meaningful."""
@@ -125,19 +129,27 @@ class Embedder:
         words = _WORD.findall(_SPACE + text.replace(" ", _SPACE))
         return list(chain.from_iterable(map(self._ids_of_word.__getitem__, words)))
 
-    def _vector(self, ids: Sequence[int]) -> bytes:
+    def _vectors(self, texts: Sequence[Sequence[int]]) -> list[bytes]:
+        """Returns the vectors of texts, each given by its tokens. Rows of tokens that they share are read once."""
         import numpy as np
 
-        total = np.zeros(DIMENSIONS, dtype=np.float64)
-        distinct, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
-        for at in range(0, len(distinct), _ROWS_AT_ONCE):
-            rows = self._word_vectors[distinct[at : at + _ROWS_AT_ONCE]].astype(np.float64)
-            total += counts[at : at + _ROWS_AT_ONCE].astype(np.float64) @ rows
-        largest = float(np.abs(total).max())
-        if not largest:
-            return bytes(DIMENSIONS)
-        vector: bytes = np.rint(total / largest * _VALUE_MAX).astype(np.int8).tobytes()
-        return vector
+        distinct, at = np.unique(
+            np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), return_inverse=True
+        )
+        if len(distinct) > _ROWS_AT_ONCE and len(texts) > 1:
+            half = len(texts) // 2
+            return self._vectors(texts[:half]) + self._vectors(texts[half:])
+        totals = np.zeros((len(texts), DIMENSIONS), dtype=np.float64)
+        for first in range(0, len(distinct), _ROWS_AT_ONCE):
+            rows = self._word_vectors[distinct[first : first + _ROWS_AT_ONCE]].astype(np.float64)
+            start = 0
+            for number, ids in enumerate(texts):
+                places = at[start : start + len(ids)] - first
+                start += len(ids)
+                counts = np.bincount(places[(places >= 0) & (places < len(rows))], minlength=len(rows))
+                used = np.flatnonzero(counts)
+                totals[number] += counts[used].astype(np.float64) @ rows[used]
+        return [_scaled(total) for total in totals]
 
     @cached_property
     def _ids_of_word(self) -> _WordCache:
@@ -165,6 +177,27 @@ class Embedder:
             raise ValueError(f"{path} holds {header}, not half floats")
         begin = 8 + size + header["data_offsets"][0]
         return np.asarray(np.memmap(path, dtype="<f2", mode="r", offset=begin, shape=tuple(header["shape"])))
+
+
+def _scaled(total: NDArray[np.float64]) -> bytes:
+    """Scales a sum of word vectors by its largest value, and rounds it."""
+    import numpy as np
+
+    largest = float(np.abs(total).max())
+    if not largest:
+        return bytes(DIMENSIONS)
+    vector: bytes = np.rint(total / largest * _VALUE_MAX).astype(np.int8).tobytes()
+    return vector
+
+
+class DeferredEmbedder(Embedder):
+    """Returns VECTOR_DUE for each text: the vectors are computed later."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DeferredEmbedder, ()
+
+    def embed(self, texts: Sequence[str]) -> list[bytes]:
+        return [VECTOR_DUE] * len(texts)
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -245,6 +245,13 @@ def set_extra(conversation_id: str, key: str, value: bytes | None, now: float, d
         db.execute("DELETE FROM extra WHERE key = ?", (key,))
         if value is not None:
             db.execute("INSERT INTO extra VALUES (?, ?, ?)", (key, blob_checksum(key, value), value))
+
+
+def replace_vectors(created: float, old: bytes, vectors: Mapping[int, bytes], db: sqlite3.Connection) -> None:
+    rows = [(blob_checksum(i, vector), vector, i, old) for i, vector in vectors.items()]
+    with transaction(db):
+        if db.execute("SELECT 1 FROM conversation WHERE created = ? AND NOT forgotten", (created,)).fetchone():
+            db.executemany("UPDATE vectors SET checksum = ?, body = ? WHERE id = ? AND body = ?", rows)
 
 
 def _require_live(db: sqlite3.Connection, conversation_id: str, now: float) -> None:

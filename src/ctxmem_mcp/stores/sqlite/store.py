@@ -207,6 +207,12 @@ class SqliteStore:
     async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
         return await self._run(conversation_id, partial(queries.vectors, ids=ids))
 
+    async def replace_vectors(
+        self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
+    ) -> None:
+        async with self._use(conversation_id, write=True) as file:
+            await file.connection.run(partial(commits.replace_vectors, created, old, vectors))
+
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
         return await self._run(conversation_id, partial(queries.extra, key=key))
 

@@ -46,6 +46,17 @@ class PieceTests(StoreTests):
         await store.commit(extend(commit.state, ["f"]), NOW)
         assert await store.vectors("c", range(1, 7)) == expected
 
+    async def test_only_the_vectors_to_replace_are_replaced_and_only_of_that_conversation(self, store: Store) -> None:
+        commit = extend(new_state(), list("abc"))
+        vectors = [b"due", b"other", b""]
+        pieces = [replace(stored, vector=vector) for stored, vector in zip(commit.pieces, vectors, strict=True)]
+        await store.commit(replace(commit, pieces=pieces), NOW)
+        new, created = dict.fromkeys((1, 2, 3, 99), b"new"), commit.state.created
+        await store.replace_vectors("c", created + 1, b"due", new)
+        assert await store.vectors("c", [1, 2, 3]) == {1: b"due", 2: b"other"}
+        await store.replace_vectors("c", created, b"due", new)
+        assert await store.vectors("c", [1, 2, 3, 99]) == {1: b"new", 2: b"other"}
+
 
 class TermTests(StoreTests):
     async def test_odd_terms_are_found_exactly_where_they_occur(self, store: Store) -> None:
