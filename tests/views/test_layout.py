@@ -9,10 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, Node
+from ctxmem_mcp.models import NewTurn, Node, Turn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.views.layout import Collapsed, Expanded, Gap, Item, covered_turns, merge_collapsed
+from ctxmem_mcp.views.layout import (
+    Collapsed,
+    Expanded,
+    Gap,
+    Item,
+    Quote,
+    covered_turns,
+    merge_collapsed,
+    merge_omitted,
+)
+from ctxmem_mcp.text.tokenizer import count
 from tests.view_parser import parse_view, turns_in
 
 
@@ -44,6 +54,35 @@ def test_merging_keeps_all_turns_in_order_and_leaves_no_adjacent_collapsed_items
     outline = [item for item in fewer if not (isinstance(item, Expanded) and item.node.level)]
     assert not any(isinstance(a, Collapsed) and isinstance(b, Collapsed) for a, b in pairwise(outline))
     assert [item for item in fewer if isinstance(item, Gap)] == [item for item in items if isinstance(item, Gap)]
+
+
+@given(tilings(), st.sets(st.integers(0, 25)))
+def test_a_compact_view_has_one_item_for_all_turns_between_two_quotes(items: list[Item], quoted: set[int]) -> None:
+    turn = Turn(1, 0, b"", "user", "text", None, None, None, 1)
+    for at in sorted(quoted):
+        items.insert(min(2 * at, len(items)), Quote.all_of(turn))
+    fewer = merge_omitted(items)
+    assert covered_turns(fewer) == covered_turns(items)
+    assert not any(isinstance(item, Expanded) for item in fewer)
+    assert not any(not isinstance(a, Quote) and not isinstance(b, Quote) for a, b in pairwise(fewer))
+    assert _tokens(fewer) == _tokens(items)
+
+
+def _tokens(items: list[Item]) -> int:
+    return sum(item.tokens for item in items if not isinstance(item, (Quote, Expanded)))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("budget", [1_000, 2_000, 4_000])
+async def test_a_view_for_a_query_spends_its_budget_on_quotes(budget: int) -> None:
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
+    talk = "The porcelain valve {} was checked for leaks, and the pressure held." + " It takes a whole day." * 12
+    history = [NewTurn("user" if i % 2 else "assistant", talk.format(i) if i % 31 == 5 else "Go on. " * 60)
+               for i in range(1_500)]  # fmt: skip
+    await memory.sync(history, conversation_id="c")
+    view = await memory.view("c", query="Which porcelain valve was checked for leaks?", token_budget=budget)
+    quoted = sum(count("\n".join(part.lines)) for part in parse_view(view.text) if part.kind == "turn")
+    assert quoted >= 0.7 * budget
 
 
 @pytest.mark.anyio

@@ -13,7 +13,7 @@ from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text.embeddings import Embedder
-from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, TreeSnapshot
+from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, Omitted, TreeSnapshot
 
 # Each round of expanding reads one more level.
 EXPAND_ROUNDS = 5
@@ -195,7 +195,7 @@ def outline_nodes(items: Iterable[Item]) -> list[Node]:
     """Returns the nodes whose summaries these items may show."""
     found: list[Node] = []
     for item in items:
-        if isinstance(item, Collapsed):
+        if isinstance(item, (Collapsed, Omitted)):
             found.extend(item.nodes)
         elif isinstance(item, Expanded):
             found.append(item.node)

@@ -49,7 +49,7 @@ from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_reques
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
 # Excerpts are selected by estimate for this many budgets, so that the exact fit has spare ones.
-ESTIMATE_SLACK = 1.25
+ESTIMATE_SLACK, ESTIMATE_SLACK_TOKENS = 1.25, 1_000
 # The best ranked chunks are considered, as many as fill this many budgets.
 CANDIDATE_BUDGETS = 3
 # A call of up to this size is shown with its result; a longer one only if it is chosen itself.
@@ -79,6 +79,7 @@ class Selection:
         outline_share: the largest share of the budget that the outline may take.
         kinds: of highlights in the outline; any that fit if empty.
         fillers: excerpts for the room that is left at the end, best first.
+        compact: the outline has one line for all turns between two quotes.
     """
 
     groups: list[ExcerptGroup]
@@ -86,6 +87,7 @@ class Selection:
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: HighlightKinds = NO_KIND_FILTER
     fillers: Sequence[ExcerptGroup] = ()
+    compact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     else:
         share = _outline_share(ranking) if ranking and query else OUTLINE_SHARE_MAX
         leaf_of = {f.piece.index: f.piece.leaf for f in ranked}
-        selection = Selection([*recent, *map(_group, ranked)], leaf_of, share)
+        compact = bool(ranking and query and not ranking.parsed.wants_whole_history)
+        selection = Selection([*recent, *map(_group, ranked)], leaf_of, share, compact=compact)
     result = await _fit(branch, snapshot, selection, budget, count)
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))
@@ -250,7 +253,8 @@ async def _fit(
     branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
 ) -> FitResult | int:
     groups, leaf_of = [*selection.groups, *selection.fillers], selection.leaf_of
-    chosen = greedy_fit(groups, lambda index: leaf_of.get(index, snapshot.tail_first), round(budget * ESTIMATE_SLACK))
+    leaf_first = None if selection.compact else lambda index: leaf_of.get(index, snapshot.tail_first)
+    chosen = greedy_fit(groups, leaf_first, round(budget * ESTIMATE_SLACK) + ESTIMATE_SLACK_TOKENS)
     groups = [groups[i] for i in chosen]
     snapshot = await with_paths_to(branch, snapshot, _indexes(groups))
     groups = _with_calls(groups, snapshot)
@@ -259,13 +263,12 @@ async def _fit(
     filling = _indexes(selection.fillers) - _indexes(selection.groups)
     groups.sort(key=lambda group: group.excerpts[-1].index in filling)
     leading = sum(group.excerpts[-1].index not in filling for group in groups)
-    lines = round(
-        budget * selection.outline_share / (HIGHLIGHT_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS)
-    )
+    line_tokens = HIGHLIGHT_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS
+    lines = 0 if selection.compact else round(budget * selection.outline_share / line_tokens)
     snapshot, summaries = await _expand_outline(branch, snapshot, groups, leading, turns, lines)
     fit_input = FitInput(
         snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
-        selection.kinds, checks=await span_checks(branch, snapshot), leading=leading,
+        selection.kinds, checks=await span_checks(branch, snapshot), leading=leading, compact=selection.compact,
     )  # fmt: skip
     result = fit(fit_input, budget)
     if not isinstance(result, int):
@@ -344,7 +347,8 @@ async def _expand_outline(
 ) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
     """Expands the outline beside the leading groups to about this many lines; reads the summaries that it may show."""
     shown, tiled = quotes_by_turn(groups[:leading], turns), TileCache()
-    snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
+    if lines:
+        snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
     nodes = outline_nodes(tile(snapshot, shown, tiled))
     if leading < len(groups):
         nodes += outline_nodes(tile(snapshot, quotes_by_turn(groups, turns)))

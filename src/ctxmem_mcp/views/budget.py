@@ -18,11 +18,13 @@ from ctxmem_mcp.views.layout import (
     Expanded,
     Gap,
     Item,
+    Omitted,
     Quote,
     TileCache,
     TreeSnapshot,
     join_spans,
     merge_collapsed,
+    merge_omitted,
     tile,
 )
 from ctxmem_mcp.views.render import (
@@ -34,6 +36,7 @@ from ctxmem_mcp.views.render import (
     collapsed_lines,
     expanded_line,
     gap_line,
+    omitted_line,
     quote_text,
 )
 
@@ -106,6 +109,7 @@ class FitInput:
         outline_share: The maximum share of the budget for the outline.
         kinds: The kinds of highlights that the outline should contain; empty for any that fit.
         merge_neighbours: Whether adjacent collapsed nodes of any level share a line.
+        compact: Whether all turns between two quotes share a line, for as many quotes as possible.
         checks: Check digits by turn index, for turns at which a displayed range ends; only for a branch other than the
             head's, where the range needs them.
         render_cache: Items rendered before. The attempts at one view have nearly all of their items in common.
@@ -120,10 +124,16 @@ class FitInput:
     outline_share: float = OUTLINE_SHARE_MAX
     kinds: HighlightKinds = NO_KIND_FILTER
     merge_neighbours: bool = False
+    compact: bool = False
     checks: Mapping[int, str] = field(default_factory=dict)
     leading: int | None = None
     render_cache: dict[object, RenderedItem] = field(default_factory=dict)
     tile_cache: TileCache = field(default_factory=dict)
+
+    @property
+    def leaf_first(self) -> Callable[[int], int] | None:
+        """Returns the index of the first turn of a turn's leaf; None if leaves have no lines of their own."""
+        return None if self.compact else self.snapshot.leaf_first
 
 
 @dataclass(slots=True)
@@ -145,12 +155,12 @@ class FitResult:
     summary_requests: Sequence[Node] = ()
 
 
-def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int], budget: int) -> list[int]:
+def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int] | None, budget: int) -> list[int]:
     """Selects excerpts by estimate, greedily.
 
     Args:
         groups: The excerpts, best first.
-        leaf_first: Returns the index of the first turn of the leaf that contains a turn.
+        leaf_first: Returns the index of the first turn of the leaf that contains a turn; None if leaves have no lines.
         budget: Tokens.
 
     Returns:
@@ -162,7 +172,7 @@ def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int],
     left = budget
     for i, group in enumerate(groups):
         new_turns = {excerpt.index for excerpt in group.excerpts} - turns
-        new_leaves = {leaf_first(index) for index in new_turns} - leaves
+        new_leaves = {leaf_first(index) for index in new_turns} - leaves if leaf_first else set()
         cost = group.tokens + LEAF_LINE_TOKENS * len(new_leaves)
         for index in new_turns:
             # A turn next to a shown one needs no gap line; between two shown ones it saves one.
@@ -187,9 +197,9 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
     Returns:
         The view, or the smallest budget that fits any view of this branch.
     """
-    open_budget = round(budget * (1 - OUTLINE_SHARE_GRANTED))
-    taken = greedy_fit(spec.groups[: spec.leading], spec.snapshot.leaf_first, open_budget)
-    if not spec.kinds and _PageLayout(spec, taken).outline_tokens() > budget - open_budget:
+    open_budget = budget if spec.compact else round(budget * (1 - OUTLINE_SHARE_GRANTED))
+    taken = greedy_fit(spec.groups[: spec.leading], spec.leaf_first, open_budget)
+    if not spec.kinds and not spec.compact and _PageLayout(spec, taken).outline_tokens() > budget - open_budget:
         # The excerpts are so far apart that the outline down to each would displace others.
         spec = replace(spec, merge_neighbours=True)
     while True:
@@ -200,7 +210,9 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
         if not taken:
             return _outline_only(spec, budget)
         taken = _drop_last(spec, taken, tokens - budget)
-    if not spec.kinds:
+    if spec.compact:
+        layout, tokens = _fill_remaining(layout, spec, budget, tokens)
+    elif not spec.kinds:
         # Titles first, then excerpts; the remainder is for a more detailed outline.
         tokens = layout.add_outline_detail(budget, tokens, Detail.TITLES)
         layout, tokens = _fill_remaining(layout, spec, budget, tokens)
@@ -224,7 +236,7 @@ def _fill_once(layout: _PageLayout, spec: FitInput, budget: int, tokens: int) ->
         return layout, tokens
     taken = set(layout.taken)
     passed = [i for i in range(len(spec.groups)) if i not in taken]
-    at = greedy_fit([spec.groups[i] for i in passed], spec.snapshot.leaf_first, budget - tokens)
+    at = greedy_fit([spec.groups[i] for i in passed], spec.leaf_first, budget - tokens)
     more = [passed[i] for i in at]
     while more:
         extended = layout.with_groups(more)
@@ -270,7 +282,9 @@ class _PageLayout:
         self.taken = list(taken)
         self._shown = quotes_by_turn([spec.groups[i] for i in taken], spec.turns) if shown is None else shown
         self.items = tile(spec.snapshot, self._shown, spec.tile_cache)
-        if spec.merge_neighbours:
+        if spec.compact:
+            self.items = merge_omitted(self.items)
+        elif spec.merge_neighbours:
             self.items = merge_collapsed(self.items)
         # Of outline items only.
         self._details: dict[int, Detail] = {}
@@ -316,14 +330,16 @@ class _PageLayout:
         timestamps.last = lines.last_time
         return lines
 
-    def _render_outline(self, item: Collapsed | Expanded, detail: Detail) -> RenderedItem:
-        key = (*_key(item), item.depth, detail)
+    def _render_outline(self, item: Collapsed | Expanded | Omitted, detail: Detail) -> RenderedItem:
+        key = (*_key(item), 0 if isinstance(item, Omitted) else item.depth, detail)
         return self._spec.render_cache.get(key) or self._remember(key, self._outline_text(item, detail))
 
     def _gap_text(self, item: Gap) -> str:
         return gap_line(item, self._spec.checks.get(item.last, ""))
 
-    def _outline_text(self, item: Collapsed | Expanded, detail: Detail) -> str:
+    def _outline_text(self, item: Collapsed | Expanded | Omitted, detail: Detail) -> str:
+        if isinstance(item, Omitted):
+            return omitted_line(item, detail, self._spec.summary_of, self._spec.checks.get(item.last, ""))
         if isinstance(item, Collapsed):
             check = self._spec.checks.get(item.last, "")
             return collapsed_lines(item, detail, self._spec.summary_of, self._spec.kinds, check)
@@ -351,20 +367,23 @@ class _PageLayout:
             counted = self._spec.count(self.text())
         return counted
 
-    def _outline_item(self, i: int) -> Collapsed | Expanded:
+    def _outline_item(self, i: int) -> Collapsed | Expanded | Omitted:
         item = self.items[i]
-        assert isinstance(item, (Collapsed, Expanded))
+        assert isinstance(item, (Collapsed, Expanded, Omitted))
         return item
 
     def _detail_steps(self, most: Detail) -> list[tuple[int, Detail]]:
         """The possible additions to the outline, most useful first."""
         collapsed = [i for i, item in enumerate(self.items) if isinstance(item, Collapsed)]
         expanded = [i for i, item in enumerate(self.items) if isinstance(item, Expanded)]
+        omitted = [i for i, item in enumerate(self.items) if isinstance(item, Omitted) and item.nodes]
+        omitted.sort(key=lambda i: -self._tokens_of(i))
         by_size = sorted(collapsed, key=lambda i: -self._tokens_of(i))
         leaves_first = sorted(expanded, key=lambda i: self._level_of(i))
         steps = [
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) == 0),
             *((i, Detail.TITLES) for i in by_size),
+            *((i, Detail.TITLES) for i in omitted),
             *((i, Detail.HIGHLIGHTS) for i in self._details if self._has_requested_highlights(i)),
             *((i, Detail.TITLES) for i in leaves_first if self._level_of(i) > 0),
             *((i, Detail.LINES) for i in by_size),
@@ -382,7 +401,7 @@ class _PageLayout:
 
     def _tokens_of(self, i: int) -> int:
         item = self.items[i]
-        return item.tokens if isinstance(item, Collapsed) else 0
+        return item.tokens if isinstance(item, (Collapsed, Omitted)) else 0
 
     def _level_of(self, i: int) -> int:
         item = self.items[i]
@@ -394,6 +413,8 @@ def _key(item: Item) -> _Key:
         return "expanded", item.node.first, item.node.last
     if isinstance(item, Quote):
         return "quoted", item.turn.index, item.turn.index
+    if isinstance(item, Omitted):
+        return "omitted", item.first, item.last
     return "collapsed", item.first, item.last
 
 

@@ -8,6 +8,13 @@ Quote          t13     a turn, whole or in excerpts
 Gap            t14-t21
 Collapsed  n22-30
 Quote      t31         the open tail: turns that are not in a closed node yet
+
+A compact view has one item for all turns between two quotes, whatever nodes they are in:
+
+Omitted  t0-t12
+Quote    t13
+Omitted  t14-t30
+Quote    t31
 """
 
 from __future__ import annotations
@@ -93,7 +100,16 @@ class Quote(NamedTuple):
         return sum(a.stop < b.start for a, b in pairwise(self.spans))
 
 
-Item = Collapsed | Expanded | Gap | Quote
+class Omitted(NamedTuple):
+    """The turns between two quotes of a compact view. nodes: those of the collapsed nodes that have titles to show."""
+
+    first: int
+    last: int
+    tokens: int
+    nodes: tuple[Node, ...]
+
+
+Item = Collapsed | Expanded | Gap | Quote | Omitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +252,29 @@ def merge_collapsed(items: Iterable[Item]) -> list[Item]:
             found += [*between, item]
             between.clear()
     return found + between
+
+
+def merge_omitted(items: Iterable[Item]) -> list[Item]:
+    """Covers all turns between two quotes in one item.
+
+    Expanded nodes are left out, because they cover no turn themselves. Gaps and collapsed nodes with no neighbour to
+    merge with remain.
+    """
+    found: list[Collapsed | Gap | Quote | Omitted] = []
+    for item in items:
+        before = found[-1] if found else None
+        if isinstance(item, Expanded):
+            continue
+        if isinstance(item, Quote) or before is None or isinstance(before, Quote):
+            found.append(item)
+        else:
+            nodes = (*_nodes_of(before), *_nodes_of(item))
+            found[-1] = Omitted(before.first, item.last, before.tokens + item.tokens, nodes)
+    return list(found)
+
+
+def _nodes_of(item: Item) -> tuple[Node, ...]:
+    return item.nodes if isinstance(item, (Collapsed, Omitted)) else ()
 
 
 def covered_turns(items: Iterable[Item]) -> list[int]:

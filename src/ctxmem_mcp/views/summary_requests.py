@@ -13,7 +13,7 @@ from itertools import islice
 
 from ctxmem_mcp.models import EXTRACTIVE, Node
 from ctxmem_mcp.views.header import ViewHeader
-from ctxmem_mcp.views.layout import Collapsed, Item
+from ctxmem_mcp.views.layout import Collapsed, Item, Omitted
 from ctxmem_mcp.views.render import SummaryOf
 
 HEADER_FIELD = "summaries_wanted"
@@ -34,7 +34,7 @@ def summary_request_tokens(header: ViewHeader) -> int:
 
 def nodes_to_summarize(items: Iterable[Item], summary_of: SummaryOf) -> list[Node]:
     """Returns collapsed nodes that have only their extractive summary, largest first, at most `REQUESTS_MAX`."""
-    collapsed = [node for item in items if isinstance(item, Collapsed) for node in item.nodes]
+    collapsed = [node for item in items if isinstance(item, (Collapsed, Omitted)) for node in item.nodes]
     large = sorted((node for node in collapsed if node.tokens >= NODE_TOKENS_MIN), key=lambda node: -node.tokens)
     # Evaluated lazily, so that few summaries are selected.
     return list(islice((node for node in large if summary_of(node).author == EXTRACTIVE), REQUESTS_MAX))
