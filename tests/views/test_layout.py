@@ -12,6 +12,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Node, Turn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text.tokenizer import count
 from ctxmem_mcp.views.layout import (
     Collapsed,
     Expanded,
@@ -22,7 +23,6 @@ from ctxmem_mcp.views.layout import (
     merge_collapsed,
     merge_omitted,
 )
-from ctxmem_mcp.text.tokenizer import count
 from tests.view_parser import parse_view, turns_in
 
 

@@ -68,9 +68,7 @@ def collapsed_lines(
     """
     indent = " " * item.depth
     if len(item.nodes) > 1 and detail < Detail.LINES:
-        return indent + omitted_line(
-            Omitted(item.first, item.last, item.tokens, item.nodes), detail, summary_of, check
-        )
+        return indent + omitted_line(Omitted(item.first, item.last, item.tokens, item.nodes), detail, summary_of, check)
     return "".join(node_lines(node, detail, indent, summary_of, kinds) for node in item.nodes)
 
 
