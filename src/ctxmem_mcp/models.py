@@ -99,6 +99,8 @@ class Turn:
         seq: its number in the store (1, 2, ...).
         index: its position on its branch (0, 1, ...).
         stored_at: when it was stored, in seconds since 1970.
+        language: ISO 639-1 code of the language that it is written in; None if unknown.
+        flags: see analyzer.TurnFlag.
     """
 
     seq: int
@@ -111,6 +113,8 @@ class Turn:
     call_id: str | None
     tokens: int
     stored_at: float = 0.0
+    language: str | None = None
+    flags: int = 0
 
     @property
     def id(self) -> str:

@@ -5,7 +5,8 @@
 
 Terms are lower case, stemmed, without accents and without stop words. Identifiers are split into their words and also
 kept whole, marked by '=', so that a query can match the exact name. Numbers are kept. Scripts written without spaces
-become pairs of adjacent characters. Text and query are analysed by the same function, so equal words match.
+become single characters and pairs of adjacent ones. Text is analysed in its own language and a query in every language
+of the conversation, so equal words match.
 
     flags(text, role)      properties of a chunk that matter to questions (see Flag)
 """
@@ -15,9 +16,12 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Sequence
 from enum import IntFlag
 from itertools import chain
+
+from ctxmem_mcp.text import stemmer, unspaced
+from ctxmem_mcp.text.stop_words import fold_accents, stop_words
 
 EXACT = "="
 TERM_CHARS_MAX = 40
@@ -40,24 +44,7 @@ _BLOB_CHARS_MIN = 300
 _BLOB = re.compile(r"[A-Za-z0-9+/_-]{300,}={0,2}")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
 _HASHLIKE = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{7,64}")
-# Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han, and Hangul (has spaces, but attaches endings).
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-    "\U00020000-\U0003ffff]+"
-)
-
-_STOP_WORDS = """
-    a about above after again against ain all also am an and any are aren as at be because been before being
-    below between both but by can cannot could couldn d did didn do does doesn doing don done down during each
-    either else ever every few for from further get gets getting go goes going gonna got had hadn has hasn have
-    haven having he her here hers herself him himself his how however i if in into is isn it its itself just let
-    lets ll m many may me might mine more most much must mustn my myself need needn no nor not now o of off oh ok
-    okay on once one only onto or other others ought our ours ourselves out over own please per quite rather re
-    really s said same say says shall shan she should shouldn since so some such t than that the their theirs them
-    themselves then there these they this those though through thus to too under until up upon us ve very via was
-    wasn we well were weren what when where whether which while who whom whose why will with within without won
-    would wouldn y yeah yes yet you your yours yourself yourselves"""
-STOP_WORDS = frozenset(_STOP_WORDS.split())
+STOP_WORDS = stop_words("en")
 
 # Words that the stemmer keeps apart although people use one for the other: irregular forms, written numbers,
 # abbreviated months and days, and programmers' abbreviations. Form -> the word that it stands for.
@@ -112,25 +99,18 @@ class Flag(IntFlag):
     HOST = 131072  # mostly written by the host, in the place of user or system
 
 
-@functools.cache
-def _stemmer() -> Callable[[str], str]:
-    import Stemmer
-
-    stem: Callable[[str], str] = Stemmer.Stemmer("english", 0).stemWord
-    return stem
-
-
 class _TermCache(dict[str, tuple[str, ...]]):
-    """Word -> its terms, computed on first use. Two generations, so that common words remain cached."""
+    """Word -> its terms in one language, computed on first use. Two generations, so that common words remain cached."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str) -> None:
         super().__init__()
+        self._language = language
         self._older: dict[str, tuple[str, ...]] = {}
 
     def __missing__(self, word: str) -> tuple[str, ...]:
         found = self._older.get(word)
         if found is None:
-            found = _terms_of(word)
+            found = _terms_of(word, self._language)
             if len(word) > TERM_CHARS_MAX:
                 return found
         if len(self) >= _WORDS_CACHED:
@@ -140,30 +120,64 @@ class _TermCache(dict[str, tuple[str, ...]]):
         return found
 
 
-_term_cache = _TermCache()
+@functools.cache
+def _term_cache(language: str | None) -> _TermCache:
+    if language == "en":
+        return _TermCache("en")
+    return _TermCache(language) if language in stemmer.LATIN else _term_cache("en")
 
 
-def analyze(text: str) -> list[str]:
-    """Returns the index terms of a text, in order. The same text always gives the same terms."""
+def analyze(text: str, language: str | None = None) -> list[str]:
+    """Returns the index terms of a text, in order. The same text always gives the same terms.
+
+    Args:
+        text: The text.
+        language: Its language (`language.detect`), which decides for words in Latin letters; None: English.
+    """
+    return list(chain.from_iterable(map(_term_cache(language).__getitem__, _words(text))))
+
+
+def analyze_query(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns the terms of a query in order, each with its other forms.
+
+    Args:
+        text: The query.
+        languages: The query's own language first, then those of the text it is about: each may stem a word differently.
+
+    Returns:
+        For each term: the form in the first of the languages, then the different forms in the others. A word that is a
+        stop word in the query's own language has no terms.
+    """
+    caches = [_term_cache(language) for language in dict.fromkeys(languages or (None,))]
+    found: list[tuple[str, ...]] = []
+    for word in _words(text):
+        forms = [cache[word] for cache in caches]
+        same = [other for other in forms if len(other) == len(forms[0])]
+        found += [tuple(dict.fromkeys(group)) for group in zip(*same, strict=True)]
+    return found
+
+
+def _words(text: str) -> list[str]:
     if "\\" in text and '"' in text:
         # Code inside JSON: an escaped line end must not become part of the next word.
         text = text.replace("\\\\", " ").replace("\\n", " ").replace("\\t", " ").replace("\\r", " ")
     if len(text) > _BLOB_CHARS_MIN and text.count(" ") * _BLOB_CHARS_MIN < len(text):
         text = _BLOB.sub(" ", text)
-    words = (_WORD_ASCII if text.isascii() else _WORD_ANY).findall(text)
-    return list(chain.from_iterable(map(_term_cache.__getitem__, words)))
+    return (_WORD_ASCII if text.isascii() else _WORD_ANY).findall(text)
 
 
-def _terms_of(word: str) -> tuple[str, ...]:
+def _terms_of(word: str, language: str) -> tuple[str, ...]:
     """The terms of one word, or of one name that contains dots."""
     if not word.isascii():
-        word = _without_accents(word)
+        word = unicodedata.normalize("NFKC", word)
+        if run := unspaced.RUN.search(word):
+            return _terms_around(word, run, language)
     if _is_plain(word):
-        return _plain_terms(word)
+        return _plain_terms(word, language)
     if "." not in word:
-        return tuple(_identifier_terms(word))
-    terms = list(chain.from_iterable(_identifier_terms(part) for part in word.split(".")[:16] if part))
-    terms.append(EXACT + word.lower()[: TERM_CHARS_MAX - 1])
+        return tuple(_identifier_terms(word, language))
+    terms = list(chain.from_iterable(_identifier_terms(part, language) for part in word.split(".")[:16] if part))
+    terms.append(EXACT + fold_accents(word.lower())[: TERM_CHARS_MAX - 1])
     return tuple(terms)
 
 
@@ -174,33 +188,30 @@ def _is_plain(word: str) -> bool:
     return not _SEAM.search(word)
 
 
-def _without_accents(word: str) -> str:
-    """The word without accents, in NFC; compatibility variants of a letter become the same letter."""
-    spread = unicodedata.normalize("NFKD", word)
-    return unicodedata.normalize("NFC", "".join(c for c in spread if not unicodedata.combining(c)))
-
-
-def _plain_terms(word: str) -> tuple[str, ...]:
+def _plain_terms(word: str, language: str) -> tuple[str, ...]:
     word = word.lower()
-    if not word.isascii() and (run := _UNSPACED.search(word)):
-        return _character_pairs(word, run)
-    if word in STOP_WORDS or (len(word) == 1 and word.isascii()):
+    if len(word) == 1 and word.isascii():
         return ()
-    return (_stemmer()(_SYNONYM_OF.get(word, word)[:TERM_CHARS_MAX]),)
+    if language == "en" and word not in STOP_WORDS:
+        word = _SYNONYM_OF.get(word, word)
+    found = stemmer.stem(word[:TERM_CHARS_MAX], language) if word else ""
+    return (found,) if found else ()
 
 
-def _character_pairs(word: str, run: re.Match[str]) -> tuple[str, ...]:
-    """The pairs of adjacent characters in a script without spaces, and the terms of the text before and after it."""
-    text = run.group()
-    pairs = tuple(text[i : i + 2] for i in range(len(text) - 1)) or (text,)
+def _terms_around(word: str, run: re.Match[str], language: str) -> tuple[str, ...]:
+    """The terms of a run in a script without spaces, and of the text before and after it."""
     before, after = word[: run.start()], word[run.end() :]
-    return (*(_terms_of(before) if before else ()), *pairs, *(_terms_of(after) if after else ()))
+    return (
+        *(_terms_of(before, language) if before else ()),
+        *unspaced.terms(run.group()),
+        *(_terms_of(after, language) if after else ()),
+    )
 
 
-def _identifier_terms(part: str) -> list[str]:
+def _identifier_terms(part: str, language: str) -> list[str]:
     """The words of one name, then the name itself if it consists of several words."""
     if len(part) > 2 * TERM_CHARS_MAX:
-        return [part.lower()[:TERM_CHARS_MAX]]
+        return [fold_accents(part.lower())[:TERM_CHARS_MAX]]
     if not part.isalpha():
         if ordinal := _ORDINAL.fullmatch(part):
             return [ordinal.group(1)[:TERM_CHARS_MAX]]
@@ -209,13 +220,13 @@ def _identifier_terms(part: str) -> list[str]:
         if part.isdigit():
             return [part[:TERM_CHARS_MAX]]
     terms: list[str] = []
-    for word in _NAME_PART.findall(part):
+    for word in _NAME_PART.findall(part if part.isascii() else fold_accents(part)):
         if word[0].isdigit():
             terms.append(word[:TERM_CHARS_MAX])
         else:
-            terms += _plain_terms(word)
+            terms += _plain_terms(word, language)
     if _COMPOUND.search(part):
-        terms.append(EXACT + part.lower()[: TERM_CHARS_MAX - 1])
+        terms.append(EXACT + fold_accents(part.lower())[: TERM_CHARS_MAX - 1])
     return terms
 
 
@@ -371,6 +382,8 @@ def _output_flags(text: str, role: str) -> int:
 
 # Indexed in addition to a chunk's own terms, so that the prose of each side can be listed without reading any text.
 SAID_BY_USER, SAID_BY_AGENT = "@user", "@agent"
+# The same for the chunks in a language other than English, so that a query is analysed in it too.
+LANGUAGE_TERMS = {language: f"@{language}" for language in sorted(stemmer.LATIN - {"en"})}
 
 
 def speaker_terms(piece_flags: int, role: str) -> tuple[str, ...]:
@@ -378,3 +391,9 @@ def speaker_terms(piece_flags: int, role: str) -> tuple[str, ...]:
     if not piece_flags & _PROSE:
         return ()
     return (SAID_BY_USER,) if role == "user" else (SAID_BY_AGENT,) if role == "assistant" else ()
+
+
+def language_terms(language: str | None) -> tuple[str, ...]:
+    """Returns the term that states a chunk's language, if queries have to be analysed in it."""
+    found = LANGUAGE_TERMS.get(language or "en")
+    return (found,) if found else ()

@@ -154,7 +154,7 @@ def _write_turns(db: sqlite3.Connection, commit: Commit, compression: TextCompre
         ids = piece_ids[turn.seq]
         row = (
             turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, ids[0], len(ids), turn.name,
-            turn.said_at, turn.call_id, 0, None, float(turn.stored_at), codec, body_checksum,
+            turn.said_at, turn.call_id, turn.flags, turn.language, float(turn.stored_at), codec, body_checksum,
         )  # fmt: skip
         rows.append((*row, row_checksum(row), body))
     db.executemany(f"INSERT INTO turns VALUES ({', '.join('?' * 17)})", rows)
