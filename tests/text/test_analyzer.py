@@ -59,11 +59,11 @@ def test_binary_data_written_as_text_gives_no_terms() -> None:
     assert analyze("x" * 200) == ["x" * TERM_CHARS_MAX]
 
 
-def test_scripts_without_spaces_give_pairs_and_others_words() -> None:
-    assert analyze("東京都") == ["東京", "京都"]
-    assert analyze("hello世界") == ["hello", "世界"]
+def test_scripts_without_spaces_give_characters_and_pairs_and_others_words() -> None:
+    assert analyze("東京都") == ["東", "東京", "京", "京都"]  # 都 alone: a stop word in Chinese
+    assert analyze("hello世界") == ["hello", "世", "世界", "界"]
     assert analyze("привет мир") == ["привет", "мир"]
-    assert len(analyze("हिन्दी में")) == 2
+    assert len(analyze("हिन्दी भाषा")) == 2
 
 
 @given(st.text(max_size=400))

@@ -16,7 +16,7 @@ from ctxmem_mcp.memory.expiry import extended
 from ctxmem_mcp.models import INJECTED, NewTurn, Node, Piece, Summary, Turn, parse_iso
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
-from ctxmem_mcp.text import analyzer, chunking, tokenizer
+from ctxmem_mcp.text import analyzer, chunking, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
 from ctxmem_mcp.worker_pool import Steps, finish
@@ -54,8 +54,15 @@ class Edge:
 def turn_facts(turn: Turn) -> tree.TurnFacts:
     """Returns what the tree needs to know of a turn."""
     is_speech = turn.role != "tool" and turn.call_id is None
-    topic = frozenset(analyzer.analyze(turn.content[:TOPIC_CHARS])) if is_speech else frozenset[str]()
+    topic = frozenset(analyzer.analyze(turn.content[:TOPIC_CHARS], turn.language)) if is_speech else frozenset[str]()
     return tree.TurnFacts(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, parse_iso(turn.said_at), topic)
+
+
+def _language_of(turn: NewTurn) -> str | None:
+    """The language of a turn that is prose; calls and output have none."""
+    if turn.call_id is not None or not analyzer.is_prose(turn.content[: language.SAMPLE_CHARS], turn.role):
+        return None
+    return language.detect(turn.content)
 
 
 def chain_digests(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
@@ -198,8 +205,9 @@ class CommitBuilder:
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
         turn = Turn(
-            seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size, self._now
-        )
+            seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size, self._now,
+            _language_of(new),
+        )  # fmt: skip
         growth = tree.grow(edge.frontier, turn_facts(turn), state.salt)
         summaries = dict(edge.summaries)
         for node in growth.closed:
@@ -225,7 +233,7 @@ class CommitBuilder:
         host = _host_spans(turn)
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
-            terms = analyzer.analyze(text)
+            terms = analyzer.analyze(text, turn.language)
             is_whole = start == 0 and stop == len(turn.content)
             size = turn.tokens if is_whole else tokenizer.count(text, self._state.encoding)
             flags = analyzer.flags(text, turn.role)
@@ -236,7 +244,8 @@ class CommitBuilder:
                 flags, leaf, sitting, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
-            self._pieces.append(StoredPiece(piece, [*terms, *analyzer.speaker_terms(piece.flags, turn.role)], vector))
+            marks = (*analyzer.speaker_terms(flags, turn.role), *analyzer.language_terms(turn.language))
+            self._pieces.append(StoredPiece(piece, [*terms, *marks], vector))
             self._words += len(terms)
             self._next_piece += 1
             if pause.is_due(len(text)):

@@ -61,7 +61,7 @@ async def search(branch: BranchReader, query: str, filter_by: Filter) -> list[Hi
             turns[i],
             best[i],
             [titles[n.digest].title for n in paths[i] if n.digest in titles],
-            query,
+            set(ranking.parsed.forms),
             explain_piece(ranking, best[i]),
         )
         for i in chosen
@@ -78,33 +78,32 @@ def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
     return path
 
 
-def _hit(conversation_id: str, turn: Turn, ranked: RankedPiece, path: list[str], query: str, why: list[str]) -> Hit:
+def _hit(conversation_id: str, turn: Turn, ranked: RankedPiece, path: list[str], terms: set[str], why: list[str]) -> Hit:
     text = turn.content[ranked.piece.start : ranked.piece.stop]
     return Hit(
-        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, _snippet(text, query), path,
+        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, _snippet(text, terms, turn.language), path,
         turn.tokens, round(ranked.score, 3), why,
     )  # fmt: skip
 
 
-def _snippet(text: str, query: str) -> str:
-    """Returns the line with the most words of the query, and some of its surroundings."""
-    terms = set(analyzer.analyze(query))
+def _snippet(text: str, terms: set[str], language: str | None) -> str:
+    """Returns the line with the most terms of the query, and some of its surroundings."""
     lines = text.splitlines(keepends=True) or [""]
-    scores = [len(terms & set(analyzer.analyze(line[:2_000]))) for line in lines]
+    scores = [len(terms & set(analyzer.analyze(line[:2_000], language))) for line in lines]
     best = max(range(len(lines)), key=lambda i: (scores[i], -i))
     start = sum(len(line) for line in lines[:best])
-    at = _first_match(lines[best], terms)
+    at = _first_match(lines[best], terms, language)
     begin = max(start, start + at - SNIPPET_CHARS // 2) if len(lines[best]) > SNIPPET_CHARS else start
     snippet = text[begin : begin + SNIPPET_CHARS].strip()
     return f"{'…' if begin > 0 else ''}{snippet}{'…' if begin + SNIPPET_CHARS < len(text) else ''}"
 
 
-def _first_match(line: str, terms: set[str]) -> int:
+def _first_match(line: str, terms: set[str], language: str | None) -> int:
     """Returns roughly where in a long line the first of these terms is."""
     at = 0
     for word in line.split():
         at = line.find(word, at)
-        if terms & set(analyzer.analyze(word)):
+        if terms & set(analyzer.analyze(word, language)):
             return at
         at += len(word)
     return 0

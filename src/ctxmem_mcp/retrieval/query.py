@@ -10,14 +10,15 @@ Each intent is recognised by many wordings, because people rarely use the words 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 
 from ctxmem_mcp.models import HighlightKind
 from ctxmem_mcp.text import analyzer
+from ctxmem_mcp.text.language import detect
 
 # A query with more terms than this is pasted text; its first terms suffice.
 TERMS_MAX = 48
@@ -178,6 +179,8 @@ class ParsedQuery:
     Attributes:
         text: The query itself.
         terms: The terms to look up, without duplicates: the query's own, then `SPEAKER_TERMS`.
+        language: The language of the query (`language.detect`); None if nothing tells it.
+        other_forms: Term -> its forms in other languages of the conversation, which count as occurrences of it.
         weights: Weight of each term before its idf: 1 for the query's own, 0 for `SPEAKER_TERMS`.
         pairs: Pairs of positions in `terms` that are adjacent in the query.
         intents: What kinds of answers the query asks for.
@@ -194,6 +197,13 @@ class ParsedQuery:
     speakers: frozenset[str] = frozenset()
     periods: tuple[Period, ...] = ()
     is_generic: bool = False
+    language: str | None = None
+    other_forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The terms and their forms in other languages."""
+        return (*self.terms, *(form for forms in self.other_forms.values() for form in forms))
 
     @property
     def summary_kinds(self) -> frozenset[HighlightKind]:
@@ -229,17 +239,20 @@ class ParsedQuery:
         return any(term.startswith(analyzer.EXACT) for term in self.terms)
 
 
-def parse(text: str, speakers: Sequence[str] = ()) -> ParsedQuery:
+def parse(text: str, speakers: Sequence[str] = (), languages: Sequence[str] = ()) -> ParsedQuery:
     """Parses a query.
 
     Args:
         text: The query.
         speakers: Names of the conversation's speakers, as its turns carry them.
+        languages: The languages of the conversation besides English.
 
     Returns:
         The parsed query. `terms` has at most `TERMS_MAX` terms of the query's own.
     """
-    sequence = analyzer.analyze(text)[: 4 * TERMS_MAX]
+    language = detect(text)
+    analyzed = analyzer.analyze_query(text, list(dict.fromkeys((language or "en", *languages, "en"))))[: 4 * TERMS_MAX]
+    sequence = [forms[0] for forms in analyzed]
     terms = list(dict.fromkeys(sequence))[:TERMS_MAX]
     place = {term: i for i, term in enumerate(terms)}
     words = [term for term in sequence if not term.startswith(analyzer.EXACT)]
@@ -258,6 +271,8 @@ def parse(text: str, speakers: Sequence[str] = ()) -> ParsedQuery:
         mentioned,
         periods,
         not mentioned and not periods and _is_generic(text, terms),
+        language,
+        {forms[0]: forms[1:] for forms in analyzed if forms[1:] and forms[0] in place},
     )
 
 

@@ -154,7 +154,7 @@ def analyze_query(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
         forms = [cache[word] for cache in caches]
         same = [other for other in forms if len(other) == len(forms[0])]
         found += [tuple(dict.fromkeys(group)) for group in zip(*same, strict=True)]
-    return found
+    return [forms for forms in found if not unspaced.says_little(forms[0])]
 
 
 def _words(text: str) -> list[str]:

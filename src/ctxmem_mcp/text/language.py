@@ -16,9 +16,11 @@ from collections import defaultdict
 from ctxmem_mcp.text.stop_words import languages_of
 
 # The beginning of a text that decides.
-SAMPLE_CHARS = 1_500
+SAMPLE_CHARS = 800
 # A stop word counts by the number of languages that share it; one that is in several proves little.
 _VOTES_MIN = 0.9
+# A single word of another language is mostly a name or a mistake.
+_WORDS_MIN = 2
 # Prose of programmers is full of English words, whatever its language.
 _LEAD_OVER_ENGLISH = 1.2
 # Share of the letters in a script that makes a text one of that script. A Han character counts as two letters.
@@ -64,14 +66,16 @@ def _by_script(text: str) -> str | None:
 
 def _by_stop_words(text: str) -> str | None:
     votes: dict[str, float] = defaultdict(float)
+    words: dict[str, int] = defaultdict(int)
     known = languages_of()
-    for word in _LATIN_WORD.findall(text.lower()):
+    for word in set(_LATIN_WORD.findall(text.lower())):
         if languages := known.get(word):
             for language in languages:
                 votes[language] += 1 / len(languages)
+                words[language] += 1
     if not votes:
         return None
     best = max(votes, key=lambda language: (votes[language], language == "en"))
-    if best != "en" and votes[best] <= _LEAD_OVER_ENGLISH * votes["en"]:
+    if best != "en" and (words[best] < _WORDS_MIN or votes[best] <= _LEAD_OVER_ENGLISH * votes["en"]):
         best = "en"
     return best if votes[best] >= _VOTES_MIN else None

@@ -38,6 +38,8 @@ _PARTICLES = re.compile(
     "라는|하고|이랑|하는|하던|했던|했다|한다|하면|하지|해서|해요|되는|됐다|된다|인데|이야|이다|였다|은|는|이|가|을|를|의|에|도|만|로|"
     "와|과|랑|야)$"
 )
+# Characters of grammar that are part of too many words to cut at; a question's terms with one of them say little.
+_GRAMMAR = frozenset("是在有不就都也很和与被把给让之而但又再还最没怎什个着")
 _STOP = stop_words("zh") | stop_words("ja")
 
 
@@ -61,6 +63,11 @@ def terms(run: str) -> list[str]:
             case _:
                 found += _pairs(part) or [part]
     return found
+
+
+def says_little(term: str) -> bool:
+    """Returns whether a term of a question is one or two Han characters of which one is mere grammar."""
+    return len(term) < 3 and not _GRAMMAR.isdisjoint(term)
 
 
 def _singles_and_pairs(text: str) -> list[str]:

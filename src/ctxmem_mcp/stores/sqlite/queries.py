@@ -106,9 +106,12 @@ def _turn(db: sqlite3.Connection, row: Sequence[Any], compression: TextCompressi
     """row: TURN_COLUMNS, their checksum, and the body unless only metadata is read."""
     name = f"turn number {row[0]}"
     check_row(row[:15], row[15], name)
-    seq, index, digest, role, tokens, _, _, speaker, said_at, call_id, _, _, stored_at, codec, checksum, _, *body = row
+    seq, index, digest, role, tokens, _, _, speaker, said_at, call_id, *rest = row
+    flags, language, stored_at, codec, checksum, _, *body = rest
     content = compression.decompress(db, codec, checksum, body[0], name) if body else ""
-    return Turn(seq, index, digest, _role(role, name), content, speaker, said_at, call_id, tokens, stored_at)
+    return Turn(
+        seq, index, digest, _role(role, name), content, speaker, said_at, call_id, tokens, stored_at, language, flags
+    )
 
 
 def _role(number: int, name: str) -> Role:
