@@ -78,10 +78,12 @@ def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
     return path
 
 
-def _hit(conversation_id: str, turn: Turn, ranked: RankedPiece, path: list[str], terms: set[str], why: list[str]) -> Hit:
-    text = turn.content[ranked.piece.start : ranked.piece.stop]
+def _hit(
+    conversation_id: str, turn: Turn, ranked: RankedPiece, path: list[str], terms: set[str], why: list[str]
+) -> Hit:
+    snippet = _snippet(turn.content[ranked.piece.start : ranked.piece.stop], terms, turn.language)
     return Hit(
-        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, _snippet(text, terms, turn.language), path,
+        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, snippet, path,
         turn.tokens, round(ranked.score, 3), why,
     )  # fmt: skip
 

@@ -78,7 +78,20 @@ class _Rows:
         for seq, row in self._turns.items():
             bodies = self._turn_bodies[seq, row[14]]
             text = next((t for body in bodies if (t := texts.text(row[13], row[14], body)) is not None), None)
-            turn = Turn(seq, row[1], row[2], ROLES[row[3]], text or "", row[7], row[8], row[9], row[4], row[12], row[11], row[10])
+            turn = Turn(
+                seq,
+                row[1],
+                row[2],
+                ROLES[row[3]],
+                text or "",
+                row[7],
+                row[8],
+                row[9],
+                row[4],
+                row[12],
+                row[11],
+                row[10],
+            )
             (lost if text is None else turns)[seq] = turn
         own = self._conversation
         state = {name: getattr(own, name) for name in STATE_COLUMNS} if own else None
