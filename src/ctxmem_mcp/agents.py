@@ -180,7 +180,48 @@ PI = AgentInfo(
     "pi", "pi", sessions=(SessionFiles("PI_CODING_AGENT_DIR", "~/.pi/agent", "sessions", "**/*.jsonl"),)
 )  # fmt: skip
 
-AGENTS = {agent.id: agent for agent in (CLAUDE_CODE, CLAUDE_DESKTOP, CURSOR, CLINE, VSCODE, CODEX, PI)}
+GEMINI = AgentInfo(
+    "gemini",
+    "Gemini CLI",
+    sessions=(
+        SessionFiles(
+            "GEMINI_CLI_HOME", "~", ".gemini/tmp", "*/chats/session-*.json*", "*/chats/session-*{0:.8}*.json*"
+        ),
+    ),
+)
+QWEN_CODE = AgentInfo("qwen-code", "Qwen Code", sessions=(SessionFiles("", "~/.qwen", "projects", "*/chats/*.jsonl"),))
+OPENCODE = AgentInfo(
+    "opencode", "opencode", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode", "opencode.db"),)
+)
+COPILOT_CLI = AgentInfo(
+    "copilot-cli",
+    "GitHub Copilot CLI",
+    sessions=(
+        SessionFiles("COPILOT_HOME", "~/.copilot", "session-state", "*/events.jsonl", "{}/events.jsonl"),
+        SessionFiles("COPILOT_HOME", "~/.copilot", "session-state", "*.jsonl", "{}.jsonl"),
+    ),
+)
+COPILOT_CHAT = AgentInfo("copilot-chat", "GitHub Copilot Chat")  # its sessions are in the editors' folders
+CONTINUE = AgentInfo(
+    "continue", "Continue", sessions=(SessionFiles("CONTINUE_GLOBAL_DIR", "~/.continue", "sessions", "*-*.json"),)
+)
+GOOSE = AgentInfo(
+    "goose",
+    "Goose",
+    sessions=(
+        SessionFiles("XDG_DATA_HOME", "~/.local/share", "goose/sessions", "*.jsonl"),
+        SessionFiles("XDG_DATA_HOME", "~/.local/share", "goose/sessions", "sessions.db"),
+    ),
+)
+KIRO = AgentInfo(
+    "kiro", "Kiro CLI", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "kiro-cli", "data.sqlite3"),)
+)
+
+_KNOWN = (
+    CLAUDE_CODE, CLAUDE_DESKTOP, CURSOR, CLINE, VSCODE, CODEX, PI, GEMINI, QWEN_CODE, OPENCODE, COPILOT_CLI,
+    COPILOT_CHAT, CONTINUE, GOOSE, KIRO,
+)  # fmt: skip
+AGENTS = {agent.id: agent for agent in _KNOWN}
 
 
 def info_of(agent_id: str) -> AgentInfo:

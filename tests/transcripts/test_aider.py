@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.aider import looks_like, parse
+from ctxmem_mcp.transcripts.base import HEAD_CHARS
 from tests.transcripts.damage import DamagedText, damaged_lines
 
 NAME = ".aider.chat.history.md"
@@ -132,7 +133,7 @@ def test_inserted_text_raises_nothing(text: str, at: int) -> None:
 def test_all_text_of_a_real_history_is_in_exactly_one_turn(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "aider").glob("*.md")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.HEAD_CHARS])
+    assert looks_like(path.name, text[:HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) > 130
     assert not transcript.warnings

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.anthropic import looks_like, parse
+from ctxmem_mcp.transcripts.base import HEAD_CHARS
 from tests.transcripts.damage import assert_results_have_calls, contents, mutated
 
 NAME = "request.json"
@@ -75,7 +76,7 @@ def test_anthropics_and_openais_bodies_are_distinguished(body: Any, agent: str) 
 
 def test_a_long_file_is_recognised_by_its_head() -> None:
     long = [*MESSAGES, {"role": "user", "content": "x" * 300_000}]
-    assert looks_like(NAME, json.dumps(long)[: registry.HEAD_CHARS])
+    assert looks_like(NAME, json.dumps(long)[:HEAD_CHARS])
 
 
 def test_a_message_repeated_under_its_id_counts_once() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.base import ParseLog
+from ctxmem_mcp.transcripts.base import HEAD_CHARS, ParseLog
 from ctxmem_mcp.transcripts.codex.parser import looks_like, parse
 from ctxmem_mcp.transcripts.json_lines import read_rows
 from tests.transcripts.damage import (
@@ -276,7 +276,7 @@ FLOORS = {"2-40-23": 300, "2-41-04": 250, "0-34-25": 25, "large": 16, "schema_dr
 def test_every_user_message_of_a_real_rollout_is_in_exactly_one_turn(eval_dir: Path, part: str) -> None:
     [path] = (eval_dir / "transcripts" / "codex").glob(f"*/*{part}*.jsonl")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.HEAD_CHARS])
+    assert looks_like(path.name, text[:HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) >= FLOORS[part]
     assert not transcript.warnings

@@ -50,7 +50,11 @@ def test_rows_that_were_not_understood_are_counted_and_nothing_but_them_is_refus
 
 
 def test_messages_that_were_not_understood_are_counted() -> None:
-    messages = [{"role": "user", "content": "hi"}, {"role": "bot", "content": "a"}, {"role": "bot", "content": "b"}]
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "critic", "content": "a"},
+        {"role": "critic", "content": "b"},
+    ]
     for text, name in ((json.dumps(messages), "a.json"), (lines(*messages), "a.jsonl")):
         assert registry.parse(text, name).warnings[0] == "2 of 3 rows were not understood"
         assert len(registry.parse(text, name).turns) == 1

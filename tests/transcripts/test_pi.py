@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import HEAD_CHARS
 from ctxmem_mcp.transcripts.pi import looks_like, parse
 from tests.transcripts.damage import (
     DamagedText,
@@ -169,7 +170,7 @@ def test_no_malformed_field_raises(text: str, name: str) -> None:
 def test_every_user_message_of_a_real_session_is_in_exactly_one_turn(eval_dir: Path) -> None:
     [path] = (eval_dir / "transcripts" / "pi").glob("*.jsonl")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.HEAD_CHARS])
+    assert looks_like(path.name, text[:HEAD_CHARS])
     transcript = parse(text, path.name)
     assert transcript.session_id
     assert not transcript.warnings

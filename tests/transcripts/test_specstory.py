@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import HEAD_CHARS
 from ctxmem_mcp.transcripts.specstory.parser import looks_like, parse
 from tests.transcripts.damage import DamagedText, assert_results_have_calls, brief, damaged_lines
 
@@ -229,7 +230,7 @@ _SPEAKER_LINE = re.compile(r"^_\*\*(User|Agent).*\*\*_\n\n", re.MULTILINE)
 def test_all_speakers_and_tools_of_a_real_session_are_parsed_once(eval_dir: Path, day: str) -> None:
     [path] = (eval_dir / "transcripts" / "specstory").glob(f"{day}*.md")
     text = path.read_text(encoding="utf-8")
-    assert looks_like(path.name, text[: registry.HEAD_CHARS])
+    assert looks_like(path.name, text[:HEAD_CHARS])
     transcript = parse(text, path.name)
     assert transcript.session_id
     assert len(transcript.turns) >= FLOORS[day]

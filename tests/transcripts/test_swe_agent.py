@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import HEAD_CHARS
 from ctxmem_mcp.transcripts.swe_agent import looks_like, parse
 from tests.transcripts.damage import assert_results_have_calls, brief, contents, mutated
 
@@ -173,7 +174,7 @@ def test_no_malformed_field_raises(data: st.DataObject) -> None:
 def test_every_user_entry_of_a_real_run_is_in_exactly_one_turn(eval_dir: Path, part: str, floor: int) -> None:
     [path] = (eval_dir / "transcripts" / "swe-agent").glob(f"*{part}*.traj")
     text = path.read_text(encoding="utf-8")
-    assert looks_like("any.json", text[: registry.HEAD_CHARS])
+    assert looks_like("any.json", text[:HEAD_CHARS])
     transcript = parse(text, path.name)
     assert len(transcript.turns) >= floor
     assert not transcript.warnings

@@ -7,11 +7,9 @@ from pathlib import PurePath
 
 from ctxmem_mcp.errors import InvalidArgument
 
-_GZIP, _ZIP, _ZSTANDARD, _SQLITE = b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"SQLite format 3\0"
+_ZSTANDARD, _SQLITE = b"\x28\xb5\x2f\xfd", b"SQLite format 3\0"
 # The first bytes of files that hold transcripts packed, what they are, and what to do.
 _PACKED = {
-    _GZIP: ("is compressed with gzip", "Unpack it first: gunzip --keep {name}"),
-    _ZIP: ("is a zip archive", "Unpack it first: unzip {name}"),
     _ZSTANDARD: ("is compressed with Zstandard", "Unpack it first: unzstd {name}"),
     _SQLITE: ("is a database of a program whose databases are not read", "Export the conversations as JSON."),
 }
@@ -19,7 +17,7 @@ _BOM = "\ufeff"
 
 
 def check_not_packed(raw: bytes, name: str) -> None:
-    """Raises InvalidArgument for an archive, a compressed file or a database."""
+    """Raises InvalidArgument for a file compressed with Zstandard or a database."""
     for start, (what, remedy) in _PACKED.items():
         if raw.startswith(start):
             raise InvalidArgument(f"file {name}", what, remedy.format(name=PurePath(name).name))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from ctxmem_mcp.capture import cursor_db
+from ctxmem_mcp.capture import archive, cursor_db, program_db
 from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
 from ctxmem_mcp.capture.sync_state import SyncRecords
@@ -15,11 +16,15 @@ from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Source
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.base import Transcript
+from ctxmem_mcp.transcripts.base import HEAD_CHARS, Transcript
 
 # Turns per transaction: enough to be fast, few enough to show progress.
 CHUNK_TURNS = 1_000
 _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
+# Under these a file's text decides; .traj alone makes a file a run of SWE-agent's.
+_TRIED_SUFFIXES = (".jsonl", ".json", ".md")
+DATABASE_SUFFIXES = (".db", ".sqlite3")
+_ARCHIVE_SUFFIXES = (".zip", ".gz")
 # The folder of Cursor's older transcripts, which are plain text.
 _CURSOR_TEXTS = "agent-transcripts"
 _UNUSABLE = re.compile(r"[^A-Za-z0-9._:@-]+")
@@ -83,7 +88,9 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]
 
 
 def _may_be_transcript(file: Path) -> bool:
-    return file.suffix in _SUFFIXES or (file.suffix == ".txt" and _CURSOR_TEXTS in file.parts)
+    if file.suffix in DATABASE_SUFFIXES:
+        return program_db.is_database(file)
+    return file.suffix in (*_SUFFIXES, *_ARCHIVE_SUFFIXES) or (file.suffix == ".txt" and _CURSOR_TEXTS in file.parts)
 
 
 def read(file: Path) -> Transcript:
@@ -95,11 +102,15 @@ def read(file: Path) -> Transcript:
     """
     if cursor_db.is_cursor_db(file):
         return registry.parse(cursor_db.read_document(file), file.name)
+    if program_db.is_database(file):
+        return _joined([registry.parse(text, file.name) for text in program_db.read_documents(file)])
     return parse(file.read_bytes(), registry.name_for_parser(file))
 
 
 def parse(raw: bytes, name: str) -> Transcript:
     """Returns the transcript in a file's bytes, as `read` does; name: as `registry.name_for_parser` returns it."""
+    if archive.is_archive(raw):
+        return _parse_archive(raw, name)
     check_not_packed(raw, name)
     text, warnings = decode(raw)
     known_name = _with_known_suffix(name, text)
@@ -109,14 +120,37 @@ def parse(raw: bytes, name: str) -> Transcript:
     return replace(transcript, warnings=(*warnings, *transcript.warnings))
 
 
+def _parse_archive(raw: bytes, name: str) -> Transcript:
+    """Returns the transcripts in an archive as threads; its files that are none are left out.
+
+    Raises:
+        InvalidArgument: none of its files is a transcript.
+    """
+    found: list[Transcript] = []
+    for member, content in archive.unpack(raw, name):
+        with suppress(InvalidArgument):
+            found.append(parse(content, member))
+    if not found:
+        raise InvalidArgument(f"file {name}", "contains no transcript", "Unpack it, and import a file of it.")
+    return _joined(found)
+
+
+def _joined(transcripts: Sequence[Transcript]) -> Transcript:
+    """Returns the only transcript, or one without turns whose threads they and their threads are."""
+    if len(transcripts) == 1:
+        return transcripts[0]
+    threads = [one for outer in transcripts for one in (replace(outer, threads=()), *outer.threads)]
+    return Transcript(transcripts[0].agent if transcripts else "", "", (), threads=tuple(threads))
+
+
 def _with_known_suffix(name: str, text: str) -> str:
     """Returns the name, or, if that has a suffix that transcripts don't have, one under which a format knows the
     text."""
-    head = text[: registry.HEAD_CHARS]
+    head = text[:HEAD_CHARS]
     if PurePath(name).suffix in _SUFFIXES or not text.strip() or registry.detect_format(name, head):
         return name
-    names = (f"{name}{suffix}" for suffix in _SUFFIXES)
-    stems = (f"{name.removesuffix(PurePath(name).suffix)}{suffix}" for suffix in _SUFFIXES)
+    names = [f"{name}{suffix}" for suffix in _TRIED_SUFFIXES]
+    stems = [f"{name.removesuffix(PurePath(name).suffix)}{suffix}" for suffix in _TRIED_SUFFIXES]
     return next((other for other in (*stems, *names) if registry.detect_format(other, head)), name)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxmem_mcp.agents import AGENTS, CLINE, CLINE_SESSION_SUFFIX, CLINE_TASK_FILE, SessionFiles
+from ctxmem_mcp.agents import AGENTS, CLINE, CLINE_SESSION_SUFFIX, CLINE_TASK_FILE, COPILOT_CHAT, SessionFiles
 
 # The folder of a session's sub-agents' transcripts.
 SUBAGENTS = "subagents"
@@ -18,6 +18,10 @@ EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
 _REMOTE_EDITORS = ("~/.vscode-server/data", "~/.vscode-server-insiders/data", "~/.vscode-remote/data")
 CLINE_EXTENSION = "saoudrizwan.claude-dev"
 _CLINE_EXTENSIONS = (CLINE_EXTENSION, "rooveterinaryinc.roo-cline", "kilocode.kilo-code")
+_COPILOT_CHATS = (
+    ("workspaceStorage", "*/chatSessions/*.json*"),
+    ("globalStorage/emptyWindowChatSessions", "*.json*"),
+)
 # What `watch` looks for in a folder.
 TRANSCRIPT_GLOBS = ("*.jsonl", CLINE_TASK_FILE, f"*{CLINE_SESSION_SUFFIX}")
 
@@ -67,11 +71,13 @@ def _home(sessions: SessionFiles, environ: Mapping[str, str]) -> Path:
 
 
 def _in_editors(environ: Mapping[str, str], platform: str) -> Iterator[Location]:
-    """The folders of Cline's tasks, and of its forks', in every editor."""
+    """The folders of Copilot's chats and of the tasks of Cline and its forks, in every editor."""
     system = {"win32": "windows", "darwin": "macos"}.get(platform, "linux")
     config = app_data(system, Path.home(), environ)
     tasks = CLINE.sessions[0]
     for data in (*(config / editor for editor in EDITORS), *(Path(data).expanduser() for data in _REMOTE_EDITORS)):
+        for folder, files in _COPILOT_CHATS:
+            yield Location(COPILOT_CHAT.id, data / "User" / folder, files, "**/{}.json*")
         for extension in _CLINE_EXTENSIONS:
             yield Location(CLINE.id, extension_folder(data, extension) / "tasks", tasks.files, tasks.file)
 

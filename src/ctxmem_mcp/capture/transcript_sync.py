@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ctxmem_mcp.agents import CODEX
-from ctxmem_mcp.capture import importer
+from ctxmem_mcp.capture import importer, program_db
 from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
@@ -92,6 +92,8 @@ class TranscriptSync:
             return SyncResult(gone=True)
         if state == (record.size, record.changed):
             return SyncResult(record.conversation)
+        if await asyncio.to_thread(program_db.is_database, file):
+            return await self._sync_database(file, replace(record, size=state[0], changed=state[1]))
         raw = await asyncio.to_thread(read_whole_lines, file)
         now = replace(record, size=state[0], changed=state[1])
         settled = even_if_recent or _seconds_since(state[1]) >= SETTLE_SECONDS
@@ -173,6 +175,19 @@ class TranscriptSync:
         )
         return SyncResult(done.conversation_id, done.new + new)
 
+    async def _sync_database(self, file: Path, record: SyncRecord) -> SyncResult:
+        """Stores the new turns of every conversation in a program's database."""
+        try:
+            transcript = await asyncio.to_thread(importer.read, file)
+        except InvalidArgument as error:
+            _log.info("%s: %s", file.name, error)
+            return SyncResult()
+        transcript = replace(transcript, threads=(replace(transcript, threads=()), *transcript.threads))
+        new, threads = await self._sync_threads(file, transcript, set(record.threads))
+        self._records.put(file, replace(record, threads=threads))
+        last = importer.conversation_id_for(transcript.threads[-1].session_id)
+        return SyncResult(last or "", new)
+
     async def _with_blanked_turns(self, record: SyncRecord, transcript: Transcript) -> Transcript:
         """Returns the transcript of a rewritten file with the stored turns in place of those that it has blanked.
 
@@ -234,13 +249,19 @@ def _has_own_file(file: Path, thread: Transcript) -> bool:
 def size_and_mtime(file: Path) -> tuple[int, int] | None:
     """Returns a file's size in bytes and when it was changed, in nanoseconds since 1970.
 
+    A database's log of what was written last counts with it.
+
     Returns None if there is no file, or if it is not a regular file: a folder, a pipe or a device.
     """
     try:
         state = file.stat()
     except OSError:
         return None
-    return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
+    if not stat.S_ISREG(state.st_mode):
+        return None
+    log = size_and_mtime(file.with_name(f"{file.name}-wal")) if file.suffix in importer.DATABASE_SUFFIXES else None
+    size, changed = log or (0, 0)
+    return state.st_size + size, max(state.st_mtime_ns, changed)
 
 
 def _seconds_since(changed: int) -> float:

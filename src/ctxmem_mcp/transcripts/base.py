@@ -17,6 +17,9 @@ from ctxmem_mcp.text.host_text import is_recall_block
 NumberedTurn = tuple[int, NewTurn]
 """A turn with the number of the line or message it comes from, counted from 1."""
 
+# How much of a file its detection needs: a format shows in the first lines.
+HEAD_CHARS = 200_000
+
 ParseState = dict[str, Any]
 """The state of a resumable format at the end of the text it has parsed. It can be stored as JSON, and holds ids and
 hashes but none of the text. Only the format that made it knows its fields."""
@@ -71,7 +74,7 @@ class Format(Protocol):
 
         Args:
             name: the file's name, as `registry.name_for_parser` returns it.
-            head: the first characters of the file, up to `registry.HEAD_CHARS`; the last line may be cut off.
+            head: the first characters of the file, up to `HEAD_CHARS`; the last line may be cut off.
         """
 
     def parse(self, text: str, name: str) -> Transcript:

@@ -45,13 +45,13 @@ def _turns_from_block(role: Role, block: dict[str, Any], said_at: str | None) ->
         yield NewTurn("assistant", text_or_json(block.get("input")), name, said_at, call_id)
     elif isinstance(kind, str) and kind.endswith("tool_result"):
         call_id = text_or_none(block.get("tool_use_id"))
-        for text in _result_texts(block.get("content")):
+        for text in result_texts(block.get("content")):
             yield NewTurn("tool", text, None, said_at, call_id)
     else:
         yield NewTurn(role, compact_json(block), said_at=said_at)
 
 
-def _result_texts(content: object) -> list[str]:
+def result_texts(content: object) -> list[str]:
     """Returns the parts of a result, those that are not text as JSON; one empty part if there are none.
 
     The tools that a search found are one part, a line each.

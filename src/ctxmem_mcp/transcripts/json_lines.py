@@ -148,15 +148,15 @@ _MILLIS_MIN = 100_000_000_000
 
 
 def timestamp_of(message: Row) -> str | None:
-    """Returns a message's time in ISO 8601: text in that form, or a number of seconds or milliseconds since 1970."""
-    for field in _TIME_FIELDS:
-        value = message.get(field)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            if found := timestamp_from_millis(value if value >= _MILLIS_MIN else value * 1000):
-                return found
-        elif found := timestamp_or_none(value):
-            return found
-    return None
+    """Returns a message's time in ISO 8601, from the first usual field that has one."""
+    return next((found for field in _TIME_FIELDS if (found := timestamp_of_value(message.get(field)))), None)
+
+
+def timestamp_of_value(value: object) -> str | None:
+    """Returns a time in ISO 8601: text in that form, or a number of seconds or milliseconds since 1970."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return timestamp_from_millis(value if value >= _MILLIS_MIN else value * 1000)
+    return timestamp_or_none(value)
 
 
 def timestamp_from_millis(value: object) -> str | None:

@@ -13,13 +13,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.models import ROLES, THINKING, NewTurn, Role
+from ctxmem_mcp.models import ROLES as TURN_ROLES
+from ctxmem_mcp.models import THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.json_documents import read_document
 from ctxmem_mcp.transcripts.json_lines import text_or_none, timestamp_of
 
 AGENT = "openai"
-_ROLES: dict[str, Role] = {**{role: role for role in ROLES}, "developer": "system", "function": "tool"}
+ROLES: dict[str, Role] = {**{role: role for role in TURN_ROLES}, "developer": "system", "function": "tool"}
+# What other programs call the user and the model. A request's body has to have OpenAI's roles.
+OTHER_ROLES: dict[str, Role] = {
+    "human": "user", "ai": "assistant", "model": "assistant", "gpt": "assistant", "bot": "assistant",
+    "observation": "tool",
+}  # fmt: skip
 # Where servers put a model's reasoning: DeepSeek and vLLM, then OpenRouter and Ollama.
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PART_TYPES = ("text", "input_text", "output_text", "refusal")
@@ -69,12 +75,20 @@ def parse(text: str, name: str) -> Transcript:
     unread = 0
     for i, message in enumerate(messages):
         try:
-            found += [(i, turn) for turn in turns_from_message(message, f"messages[{i}]")]
+            found += [(i, turn) for turn in turns_from_message(_known_role(message), f"messages[{i}]")]
         except InvalidArgument as error:
             unread += 1
             log.warnings.append(f"skipped, {error}")
     log.count_unread(unread, len(messages))
     return Transcript(AGENT, "", log.sanitize(found), warnings=tuple(log.warnings), unread=log.unread)
+
+
+def _known_role(message: object) -> object:
+    """Returns a message of a file with the role that a program's own word for it means, such as `bot`."""
+    if not isinstance(message, dict) or message.get("role") in ROLES:
+        return message
+    role = OTHER_ROLES.get(str(message.get("role")).lower())
+    return {**message, "role": role} if role else message
 
 
 def turns_from_messages(messages: Sequence[Any]) -> list[NewTurn]:
@@ -99,9 +113,9 @@ def turns_from_message(message: object, path: str) -> Iterator[NewTurn]:
     if not isinstance(message, dict):
         raise InvalidArgument(path, f"must be an object with role and content; got {type(message).__name__}")
     given_role = message.get("role")
-    role = _ROLES.get(given_role) if isinstance(given_role, str) else None
+    role = ROLES.get(given_role) if isinstance(given_role, str) else None
     if role is None:
-        raise InvalidArgument(f"{path}.role", f"must be one of {', '.join(_ROLES)}; got {given_role!r}")
+        raise InvalidArgument(f"{path}.role", f"must be one of {', '.join(ROLES)}; got {given_role!r}")
     name, said_at = _text_field(message, "name", path), _text_field(message, "said_at", path) or timestamp_of(message)
     call_id = _text_field(message, "tool_call_id", path) or _text_field(message, "call_id", path)
     calls = [*_calls(message, said_at, path)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import PurePath
 from typing import cast
 
@@ -10,16 +13,19 @@ from ctxmem_mcp.agents import CLINE_SESSION_SUFFIX, CLINE_TASK_FILE
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import claude_code
-from ctxmem_mcp.transcripts.base import Format, ParseState, ResumableFormat, Transcript
+from ctxmem_mcp.transcripts.base import HEAD_CHARS, Format, ParseState, ResumableFormat, Transcript
 
 # The modules (`base.Format`) in the order they are tried. The last ones are general: they would also accept files that
 # a format before them reads better.
 FORMATS = (
-    "claude_code", "codex", "pi", "cursor", "cline", "swe_agent", "specstory", "aider", "chatgpt", "anthropic",
-    "openai", "jsonl",
+    "claude_code", "codex", "pi", "cursor", "cline", "swe_agent", "specstory", "aider", "chatgpt", "claude_ai",
+    "gemini_cli", "qwen_code", "copilot_chat", "copilot_cli", "opencode", "sillytavern", "oobabooga", "openwebui",
+    "librechat", "chatbot_ui", "continue_dev", "goose", "openhands", "amp", "droid", "grok", "kiro", "inspect_ai",
+    "ai_sdk", "gemini_contents", "langchain", "sharegpt", "responses", "message_lists", "anthropic", "openai", "jsonl",
 )  # fmt: skip
-# How much of a file `detect_format` needs: a format shows in the first lines.
-HEAD_CHARS = 200_000
+# Another package adds a format with an entry point in this group that names a module with the two functions.
+ENTRY_POINT_GROUP = "ctxmem_mcp.transcripts"
+_log = logging.getLogger(__name__)
 _BLANK = " \t\r\n\0\ufeff"
 # The one format that is resumable so far.
 _RESUMABLE: ResumableFormat = claude_code
@@ -71,11 +77,20 @@ def detect_format(name: str, head: str) -> Format | None:
         name: the file's name, as `name_for_parser` returns it.
         head: the file's first `HEAD_CHARS` characters.
     """
-    for known in FORMATS:
-        module = cast("Format", import_module(f"ctxmem_mcp.transcripts.{known}"))
-        if module.looks_like(name, head):
-            return module
-    return None
+    own = (cast("Format", import_module(f"ctxmem_mcp.transcripts.{known}")) for known in FORMATS)
+    return next((known for known in (*_installed_formats(), *own) if known.looks_like(name, head)), None)
+
+
+@cache
+def _installed_formats() -> tuple[Format, ...]:
+    """Returns the formats of other packages, which come before the known ones. One that can't be loaded is logged."""
+    found: list[Format] = []
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            found.append(cast("Format", entry_point.load()))
+        except Exception as error:  # another package's code may raise anything
+            _log.warning("The transcript format %s can't be loaded: %s", entry_point.value, error)
+    return tuple(found)
 
 
 # ---------------------------------------------------------------- files that grow
