@@ -1,4 +1,4 @@
-"""Databases of programs: their conversations are imported, also while the program writes; a second time adds nothing."""
+"""Programs' databases: their conversations are imported, also while the program writes; again adds nothing."""
 
 from __future__ import annotations
 

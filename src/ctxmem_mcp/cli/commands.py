@@ -100,9 +100,9 @@ def import_(
 ) -> None:
     """Import transcripts of agents, message lists, or exports.
 
-    Formats: sessions of Claude Code, Codex, Cursor, Cline, Copilot, Gemini CLI, Qwen Code, opencode and others; exports of
-    Claude.ai, ChatGPT, OpenWebUI, LibreChat and SillyTavern; message lists of OpenAI, Anthropic, LangChain and others; JSON
-    Lines with one turn per line. docs/formats.md lists all. Turns that are already stored are not stored again.
+    Formats: sessions of Claude Code, Codex, Cursor, Cline, Copilot, Gemini CLI, Qwen Code, opencode and others; exports
+    of Claude.ai, ChatGPT, OpenWebUI, LibreChat and SillyTavern; message lists of OpenAI, Anthropic, LangChain and
+    others; JSON Lines with one turn per line. docs/formats.md lists all. What is already stored is not stored again.
     """
     if everything == bool(paths):
         raise InvalidArgument("PATH", "give either paths or --all", "For example: ctxmem-mcp import --all")
