@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxmem_mcp import NewTurn, Settings, open_memory
-from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture import redaction, spool
 from ctxmem_mcp.capture.redaction import redact, redact_event
 from tests.capture.agents import Agent, load_turns, run
 from tests.capture.test_spool_worker import row, text
@@ -159,3 +162,24 @@ async def test_names_and_written_summaries_are_redacted_too(tmp_path: Path) -> N
         "Logged in by [redacted: GitHub Token].",
     )
     assert files_with(tmp_path, TOKEN) == []
+
+
+PARTS = ("sk-", "eyJ", "T3BlbkFJ", "A" * 20, "a1", "-", "_", "=", ".", " ", "\\", '\\"')
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=40).map("".join))
+def test_each_detector_finds_what_its_pattern_finds(text: str) -> None:
+    for detector in redaction._detectors():
+        for pattern in detector.denylist:
+            found = [match.span() for match in redaction._matches(detector, pattern, text)]
+            assert found == [match.span() for match in pattern.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    "part", ["sk-", "sk-a", "eyJ", "\\", "sk-T3BlbkFJ", "glagent-", "AKIA", "://a:", "-----BEGIN ", "a"]
+)
+def test_the_time_grows_no_faster_than_the_text(part: str) -> None:
+    """Runs of `sk-` and of backslashes took a minute for 200,000 characters."""
+    began = time.process_time()
+    redact(part * (100_000 // len(part)))
+    assert time.process_time() - began < 10
