@@ -70,6 +70,7 @@ async def open_memory(
         salt=salt,
         expiry_watch=sweeper.conversations,
         on_forgotten=partial(_forget_beside, settings.data_dir),
+        on_branch_forgotten=partial(_forget_events, settings.data_dir),
         redact=_redaction(settings),
         spend_limits=limits,
         embedder=load_embedder(settings.embeddings),
@@ -89,6 +90,21 @@ async def open_memory(
         # Events left in the spool stay there; a commit in progress is completed.
         drain.cancel()
         await run_to_completion(_close(memory, store, sweeps, drain))
+
+
+@asynccontextmanager
+async def open_transient(encoding: str) -> AsyncIterator[Memory]:
+    """Opens a memory that writes nothing to a disk and is gone when it is closed. encoding: the token encoding."""
+    from ctxmem_mcp import worker_pool
+    from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.stores.in_memory import InMemoryStore
+    from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), encoding=encoding, workers=worker_pool.shared)
+    try:
+        yield memory
+    finally:
+        await memory.close()
 
 
 async def _close(memory: Memory, store: SqliteStore, *tasks: asyncio.Task[None]) -> None:
@@ -130,6 +146,13 @@ def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
 
         usage_ledger.forget(data_dir, conversation_ids)
     purge_captured(data_dir, conversation_ids)
+
+
+def _forget_events(data_dir: Path, conversation_id: str) -> None:
+    """Removes the pending hook events of a conversation whose head's branch was forgotten."""
+    from ctxmem_mcp.capture.purge import purge_events
+
+    purge_events(data_dir, conversation_id)
 
 
 def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] | None:

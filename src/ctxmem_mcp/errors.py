@@ -2,7 +2,8 @@
 
 CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
-├── Refused        Forgotten · InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId · ConfigRefused
+├── Refused        Forgotten (ForgottenBranch) · InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId ·
+│                  ConfigRefused
 ├── Conflict       HeadMoved
 ├── Unavailable    StoreUnavailable (StoreReadOnly) · NewerFormat · ModelUnavailable (ModelMisconfigured) ·
 │                  ModelCallFailed · SummaryRejected
@@ -71,14 +72,33 @@ class Refused(CtxmemError):
 
 
 class Forgotten(Refused):
-    """What was said in a forgotten conversation is not stored again."""
+    """What was said in a forgotten conversation is not stored again.
 
-    def __init__(self, conversation_id: str) -> None:
+    Attributes:
+        conversation_id: The conversation.
+        during_call: It was forgotten after the turns were said: they belong to it, although it never had them.
+    """
+
+    def __init__(self, conversation_id: str, *, during_call: bool = False) -> None:
+        self.conversation_id, self.during_call = conversation_id, during_call
         super().__init__(
             f"Conversation {conversation_id!r} holds what was forgotten, or was forgotten during this call; "
             "nothing was stored.",
             "Send only what is new, under a new conversation_id. `ctxmem-mcp import --again FILE` brings back what a "
             "transcript still has.",
+        )
+
+
+class ForgottenBranch(Forgotten):
+    """What was said on a forgotten branch is not stored again; the conversation's other branches go on."""
+
+    def __init__(self, conversation_id: str) -> None:
+        self.conversation_id, self.during_call = conversation_id, False
+        CtxmemError.__init__(
+            self,
+            f"A branch of conversation {conversation_id!r} was forgotten, and the turns are part of it or were sent "
+            "before; nothing was stored.",
+            "Send only what is new, after a turn of another branch.",
         )
 
 

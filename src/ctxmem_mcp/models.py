@@ -130,6 +130,11 @@ class Turn:
         return id_digits(self.digest)[:SHORT_DIGITS]
 
 
+def is_tool_call(turn: NewTurn | Turn) -> bool:
+    """Returns whether the turn is a tool call, whose content is its arguments, most often as JSON."""
+    return turn.role == "assistant" and bool(turn.name) and turn.name != THINKING
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A closed node over turns first..last (indexes, inclusive). Level 0 is a leaf, whose children are turns.
@@ -273,7 +278,12 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was removed, and what was checked afterwards. others: conversations of its sub-agents, which remain."""
+    """What was removed, and what was checked afterwards.
+
+    Attributes:
+        others: conversations of its sub-agents, which remain.
+        other_branches: how many branches were removed besides the head's.
+    """
 
     conversation_id: str
     turns: int
@@ -281,6 +291,7 @@ class Receipt:
     bytes: int
     checked: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    other_branches: int = 0
 
 
 @dataclass(frozen=True, slots=True)

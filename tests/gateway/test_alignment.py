@@ -14,7 +14,7 @@ from ctxmem_mcp.http_api.gateway.compaction import ConversationTracker
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.models import INJECTED, THINKING, NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
@@ -54,6 +54,7 @@ def test_only_a_calls_arguments_are_json() -> None:
 
 TURNS = st.lists(
     st.builds(NewTurn, st.just("user"), st.sampled_from("abc"))
+    | st.builds(NewTurn, st.just("system"), st.sampled_from("abc"), st.just(INJECTED))
     | st.builds(NewTurn, st.just("assistant"), st.sampled_from("abc"), st.sampled_from((None, THINKING))),
     max_size=8,
 )
@@ -65,7 +66,7 @@ def test_an_alignment_keeps_every_turn_of_the_client_in_order(sent: list[NewTurn
     assert [found.turns[position] for position in found.positions] == sent
     assert list(found.turns[: found.known]) == stored[: found.known]
     extra = [turn for i, turn in enumerate(found.turns) if i not in found.positions]
-    assert all(turn.name == THINKING for turn in extra)
+    assert all(turn.name in (THINKING, INJECTED) for turn in extra)
 
 
 @given(TURNS)

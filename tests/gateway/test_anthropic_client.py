@@ -192,14 +192,15 @@ def test_events_are_relayed_byte_for_byte(running: RunningGateway) -> None:
     assert response.content == b"".join(anthropic_events("It is fixed."))
 
 
-def test_a_moved_reminder_makes_only_a_branch(running: RunningGateway) -> None:
+def test_a_moved_reminder_makes_no_branch(running: RunningGateway) -> None:
     parts = [{"type": "text", "text": text} for text in ("And now?", "<system-reminder>todo</system-reminder>")]
     reminded = [*history(1)[:-1], {"role": "user", "content": parts}]
     ask(running, reminded)
     answer = {"role": "assistant", "content": "It is fixed."}
     ask(running, [*history(1), answer, {"role": "user", "content": "Good."}])
     (conversation,) = running.conversations()
-    assert len(running.do(running.memory.branches(conversation))) == 2
+    assert len(running.do(running.memory.branches(conversation))) == 1
+    assert any("todo" in turn.content for turn in running.turns(conversation))
 
 
 def test_an_error_of_the_upstream_is_relayed(running: RunningGateway, stub: UpstreamStub) -> None:

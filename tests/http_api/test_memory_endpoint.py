@@ -237,3 +237,21 @@ async def test_a_rate_limited_response_says_when_to_retry(serve: Any) -> None:
     assert limited.status_code == 429
     assert limited.json()["error"].startswith("Rate limit exceeded")
     assert 1 <= int(limited.headers["retry-after"]) <= 30
+
+
+async def test_messages_of_a_forgotten_conversation_are_compressed_without_being_stored(
+    http: httpx2.AsyncClient, settings: Settings
+) -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "About the quixoplex?"}]
+    first = await http.post(PATH, json={"messages": messages})
+    async with open_memory(settings) as memory:
+        conversation = first.headers["x-ctxmem-conversation"]
+        await memory.forget(conversation, conversation)
+    second = await http.post(PATH, json={"messages": messages})
+    assert second.status_code == 200
+    (message,) = second.json()["messages"]
+    assert "About the quixoplex?" in message["content"]
+    assert second.json()["usage"]["prompt_tokens"] == first.json()["usage"]["prompt_tokens"]
+    assert second.headers["x-ctxmem-memory"] == "forgotten"
+    assert "x-ctxmem-conversation" not in second.headers
+    assert await listed(settings) == []

@@ -243,7 +243,7 @@ async def test_a_transcript_is_synced_once_however_often_it_is_sent(call: Caller
     )
     assert call_text == '{"cmd": "pytest"}'
     changed = [*messages[:2], {"role": "tool", "tool_call_id": "k1", "content": "all passed"}]
-    third = await call.record("sync_transcript", messages=changed)
+    third = await call.record("sync_transcript", messages=changed, conversation_id=first["conversation_id"])
     assert (third["known"], third["appended"], third["forked"]) == (2, 1, True)
 
 

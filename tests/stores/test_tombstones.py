@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ctxmem_mcp.errors import Forgotten, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, Source
+from ctxmem_mcp.models import THINKING, NewTurn, Source
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore, tombstone_file
@@ -70,6 +71,28 @@ async def test_another_system_prompt_does_not_bring_a_conversation_back(memory: 
     for system in ([], [NewTurn("system", "You are helpful. Today is Tuesday.")]):
         with pytest.raises(Forgotten):
             await memory.sync([*system, *OLD])
+
+
+CALL = NewTurn("assistant", '{ "path": "quixoplex",  "depth": 1.0}', "read", call_id="k")
+WITH_CALL = [
+    NewTurn("user", "hi"),
+    NewTurn("assistant", "They greet me.", THINKING),
+    CALL,
+    NewTurn("tool", "vandrubel", "read", call_id="k"),
+]
+
+
+@pytest.mark.parametrize("arguments", [CALL.content, '{"depth":1,"path":"quix\\u006fplex"}'])
+@pytest.mark.parametrize("thinks", [True, False])
+async def test_a_copy_that_a_client_has_serialised_again_is_recognised(
+    memory: Memory, arguments: str, thinks: bool
+) -> None:
+    await forget(memory, WITH_CALL)
+    call = replace(CALL, content=arguments)
+    with pytest.raises(Forgotten):
+        await memory.sync([WITH_CALL[0], *([WITH_CALL[1]] if thinks else []), call, WITH_CALL[3]])
+    other = replace(CALL, content='{"path": "quixoplex", "depth": true}')
+    assert (await memory.sync([WITH_CALL[0], other])).appended == 2
 
 
 async def test_a_branch_that_was_forgotten_is_recognised_too(memory: Memory) -> None:

@@ -12,7 +12,7 @@ from ctxmem_mcp.capture import archive, cursor_db, program_db
 from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
 from ctxmem_mcp.capture.sync_state import SyncRecords
-from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.errors import ForgottenBranch, InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Source
 from ctxmem_mcp.transcripts import registry
@@ -177,6 +177,8 @@ async def import_transcript(
 ) -> ImportResult | None:
     """Stores a transcript: first its abandoned branches, then its current one, so that the head is there.
 
+    Branches that were forgotten are left out.
+
     Args:
         memory: where to store it. The conversation's space is the folder the session worked in, its title the one that
             the file has, if any.
@@ -202,25 +204,32 @@ async def import_transcript(
         await memory.allow_again(conversation, branches)
     known = new = 0
     tip = ""
+    warnings = list(transcript.warnings)
+    since = await memory.count_tombstones()
     for branch in branches:
-        for start in range(0, len(branch), CHUNK_TURNS):
-            chunk = branch[start : start + CHUNK_TURNS]
-            done = await memory.sync(
-                chunk,
-                conversation_id=conversation,
-                after=tip if start else None,
-                retention_days=retention_days,
-                space=transcript.cwd,
-                source=Source.TRANSCRIPT,
-            )
-            conversation, tip = done.conversation_id, done.head or ""
-            known, new = known + done.known, new + done.appended
-            progress(len(chunk))
+        tip = ""
+        try:
+            for start in range(0, len(branch), CHUNK_TURNS):
+                chunk = branch[start : start + CHUNK_TURNS]
+                done = await memory.sync(
+                    chunk,
+                    conversation_id=conversation,
+                    after=tip if start else None,
+                    retention_days=retention_days,
+                    space=transcript.cwd,
+                    source=Source.TRANSCRIPT,
+                    since=since,
+                )
+                conversation, tip = done.conversation_id, done.head or ""
+                known, new = known + done.known, new + done.appended
+                progress(len(chunk))
+        except ForgottenBranch:
+            warnings.append("a branch that was forgotten was left out")
     if transcript.title and conversation:
         await memory.set_title(conversation, transcript.title)
     return ImportResult(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
-        list(transcript.warnings),
+        warnings,
     )  # fmt: skip
 
 

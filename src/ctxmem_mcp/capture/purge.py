@@ -30,6 +30,14 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
         _log.warning("Events of forgotten conversations may remain in the spool: %s", error)
 
 
+def purge_events(data_dir: Path, conversation_id: str) -> None:
+    """Deletes a conversation's events from the spool: they followed its head, whose branch was forgotten."""
+    try:
+        _remove_events(data_dir, [conversation_id])
+    except OSError as error:
+        _log.warning("Events of a forgotten branch may remain in the spool: %s", error)
+
+
 def _remove_events(data_dir: Path, conversation_ids: Collection[str]) -> None:
     """Looks again as long as a concurrent drain gives files that it is about to read another name."""
     for _ in range(PASSES_MAX):

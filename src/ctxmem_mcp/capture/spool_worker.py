@@ -106,12 +106,14 @@ class _SpoolWorker:
         self._sync = TranscriptSync(memory, data_dir)
         self._records = SyncRecords(data_dir)
         self.failed = 0
+        self._since = 0
 
     async def run_once(self) -> tuple[int, list[float]]:
         """Stores all events that can be stored; returns the number of new turns, and the times of the events that
         remain."""
         new, recent = 0, list[float]()
         self.failed = 0
+        self._since = await self._memory.count_tombstones()  # before the events are read
         groups = await asyncio.to_thread(self._groups)
         for (agent, session, _), group in groups.items():
             try:
@@ -268,7 +270,7 @@ class _SpoolWorker:
             after = await self._head(conversation)
             await asyncio.to_thread(_set_after, spooled, after)
         done = await self._memory.sync(
-            turns, conversation_id=conversation, after=after or None, space=cwd, source=Source.EVENTS
+            turns, conversation_id=conversation, after=after or None, space=cwd, source=Source.EVENTS, since=self._since
         )
         return done.appended
 

@@ -22,7 +22,7 @@ from ctxmem_mcp.capture import importer, program_db
 from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
-from ctxmem_mcp.errors import Forgotten, InvalidArgument
+from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownTurn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Source
 from ctxmem_mcp.private_files import read_file
@@ -122,9 +122,12 @@ class TranscriptSync:
         tip, new = record.tip, 0
         if turns:
             before = await self._memory.info(record.conversation) if record.titled else None
-            done = await self._memory.sync(
-                turns, conversation_id=record.conversation, after=tip, source=Source.TRANSCRIPT
-            )
+            try:
+                done = await self._memory.sync(
+                    turns, conversation_id=record.conversation, after=tip, source=Source.TRANSCRIPT
+                )
+            except UnknownTurn:  # its branch was forgotten
+                return None
             tip, new = done.head or tip, done.appended
             if before is not None:
                 await self._memory.set_title(record.conversation, before.title)

@@ -445,10 +445,14 @@ def retention(
 @app.command(rich_help_panel=CHANGE)
 def forget(
     conversation: Conversation,
+    turn: Annotated[
+        str | None,
+        typer.Option(metavar="TURN_ID", help="Only the branch that this turn is on; shared turns stay."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete a conversation for good, with its index and summaries."""
+    """Delete a conversation, or one of its branches, for good, with its index and summaries."""
 
     async def find(memory: Memory) -> str:
         return await resolve_conversation(memory, conversation)
@@ -461,10 +465,11 @@ def forget(
                 "is required if stdin is not a terminal",
                 f"It forgets {found} without asking for confirmation.",
             )
-        typer.confirm(f"Forget {found}? This can't be undone.", abort=True)
+        named = f"the branch of {found} that {turn} is on" if turn else found
+        typer.confirm(f"Forget {named}? This can't be undone.", abort=True)
 
     async def work(memory: Memory) -> Any:
-        return await memory.forget(found, found)
+        return await memory.forget(found, found, turn)
 
     receipt = with_memory(_options, work)
     if as_json:
@@ -472,6 +477,8 @@ def forget(
         return
     turns, nodes = output.counted(receipt.turns, "turn"), output.counted(receipt.nodes, "node")
     typer.echo(f"Forgot {found}: {turns}, {nodes}, {receipt.bytes:,} bytes.")
+    if receipt.other_branches:
+        typer.echo(f"  branches besides the head's: {receipt.other_branches}")
     for checked in receipt.checked:
         typer.echo(f"  checked: {checked}")
     for other in receipt.others:

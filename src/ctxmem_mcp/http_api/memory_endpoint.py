@@ -1,7 +1,8 @@
 """POST /v1/memory: compresses a message list into one system message, without a model.
 
 The messages identify the conversation: the longest known prefix is looked up and the rest is stored, so that each call
-only processes new messages. Messages that diverge from the stored ones become a branch.
+only processes new messages. Messages that diverge from the stored ones become a branch. Messages of a forgotten
+conversation are compressed without being stored.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ctxmem_mcp.errors import CtxmemError, InvalidArgument
+from ctxmem_mcp.composition import open_transient
+from ctxmem_mcp.errors import CtxmemError, Forgotten, InvalidArgument
 from ctxmem_mcp.http_api.context_window import compress
 from ctxmem_mcp.http_api.errors import error_response, status_of
 from ctxmem_mcp.http_api.request_fields import json_object
@@ -34,6 +36,7 @@ LIMIT_DEFAULT, LIMIT_MIN = 128_000, 10_000
 WINDOW_SHARE, VIEW_MIN, VIEW_MAX = 10, 8_000, 20_000
 # The error message that NanoGPT's documentation promises.
 NO_MESSAGES = "messages must be a non-empty array"
+CONVERSATION_HEADER, HEAD_HEADER, MEMORY_HEADER = "x-ctxmem-conversation", "x-ctxmem-head", "x-ctxmem-memory"
 
 
 def routes(deps: Deps) -> list[Route]:
@@ -56,8 +59,16 @@ async def _handle(deps: Deps, request: Request) -> Response:
     turns = turns_from_messages(messages)
     if not turns:
         raise InvalidArgument("messages", "have no content", "Send at least one message with content.")
-    memory = await deps.memory(request)
-    return await _store_and_compress(memory, turns, days, budget, deps.settings.encoding)
+    memory, encoding = await deps.memory(request), deps.settings.encoding
+    try:
+        return await _store_and_compress(memory, turns, days, budget, encoding)
+    except Forgotten:  # compressed all the same, but not stored
+        async with open_transient(encoding) as transient:
+            response = await _store_and_compress(transient, turns, None, budget, encoding)
+    for name in (CONVERSATION_HEADER, HEAD_HEADER):
+        del response.headers[name]
+    response.headers[MEMORY_HEADER] = "forgotten"
+    return response
 
 
 async def _store_and_compress(
@@ -74,7 +85,7 @@ async def _store_and_compress(
         "total_tokens": prompt_tokens + shown,
         "prompt_tokens_details": {"cached_tokens": sum(sizes[: synced.known])},
     }
-    headers = {"x-ctxmem-conversation": conversation, "x-ctxmem-head": head}
+    headers = {CONVERSATION_HEADER: conversation, HEAD_HEADER: head}
     return JSONResponse({"messages": [{"role": "system", "content": content}], "usage": usage}, headers=headers)
 
 

@@ -135,7 +135,7 @@ async def _revert_to(memory: Memory, args: RevertToArguments) -> Reverted:
 
 
 async def _forget_conversation(memory: Memory, args: ForgetConversationArguments) -> Receipt:
-    return await memory.forget(args.conversation_id, args.confirm)
+    return await memory.forget(args.conversation_id, args.confirm, args.turn_id)
 
 
 async def _list_conversations(memory: Memory, args: ListConversationsArguments) -> ConversationPage:

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import logging
-import sys
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
-import anyio.to_thread
-
-from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import (
     Corrupt,
     CtxmemError,
-    DamagedConversation,
     HeadMoved,
     InvalidArgument,
-    NotConfirmed,
     StoreUnavailable,
     Unavailable,
     UnknownConversation,
 )
-from ctxmem_mcp.memory import expand, handoff, outline, recent, repair, search, usage, verify, view
+from ctxmem_mcp.memory import expand, handoff, repair, search, view
 from ctxmem_mcp.memory.branch_reader import BranchReader
-from ctxmem_mcp.memory.branches import Lineage, branch_tips
+from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
-from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
+from ctxmem_mcp.memory.core import conversation_of
 from ctxmem_mcp.memory.id_resolver import IdResolver
-from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
+from ctxmem_mcp.memory.removals import MemoryRemovals
 from ctxmem_mcp.memory.repair import Repaired
 from ctxmem_mcp.memory.search import Filter
 from ctxmem_mcp.memory.validation import (
@@ -40,51 +32,35 @@ from ctxmem_mcp.memory.validation import (
     check_turn,
     parse_time,
 )
-from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.memory.view import ViewRequest
-from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget, Defaults, Writer
+from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget
 from ctxmem_mcp.models import (
-    OF_AGENT,
-    RETENTION_DAYS_DEFAULT,
     TITLE_CHARS_MAX,
     Appended,
     Conversation,
-    ConversationInfo,
-    ConversationPage,
     Highlight,
     Hit,
-    ModelUsage,
     NewTurn,
     Node,
-    OutlineNode,
-    Receipt,
     Reverted,
     Source,
     Summary,
     Synced,
-    Turn,
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import RepairableStore, Salvage, SpendLimits, State, Store
-from ctxmem_mcp.summarizers.base import Summarizer, is_uninformative
-from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.embeddings import Embedder
-from ctxmem_mcp.views.layout import Quote
-from ctxmem_mcp.views.render import TimestampPrinter, quote_text
-from ctxmem_mcp.worker_pool import WorkerPool
+from ctxmem_mcp.stores.base import RepairableStore, Salvage, Store
+from ctxmem_mcp.summarizers.base import is_uninformative
 
 __all__ = ["Memory"]
 
 # A search over all conversations reads this many of the most recently active.
 SEARCHED_CONVERSATIONS = 100
-# User turns among this many last turns make the query; a turn of this many words is one on its own.
-QUERY_WITHIN_TURNS, QUERY_WORDS = 64, 4
 
 _log = logging.getLogger(__name__)
 
 
-class Memory:
+class Memory(MemoryRemovals):
     """An open memory. Its methods may be called concurrently, in the event loop that it was opened in.
 
     Times are ISO 8601 in arguments and seconds since 1970 in `Conversation`. Budgets are tokens of the conversation's
@@ -95,55 +71,6 @@ class Memory:
         Corrupt: Stored data is damaged.
         HeadMoved: The conversation was forgotten and restarted again and again during the call.
     """
-
-    def __init__(
-        self,
-        store: Store,
-        summarizer: Summarizer,
-        *,
-        encoding: str = tokenizer.DEFAULT_ENCODING,
-        retention_days: int = RETENTION_DAYS_DEFAULT,
-        salt: bytes = b"",
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        expiry_watch: ExpiryWatch | None = None,
-        on_forgotten: Callable[[list[str]], None] = lambda _: None,
-        redact: Callable[[str], str] | None = None,
-        spend_limits: SpendLimits | None = None,
-        embedder: Embedder | None = None,
-        request_summaries: bool = False,
-        usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
-        workers: WorkerPool | None = None,
-    ) -> None:
-        """Creates a memory over a store.
-
-        Args:
-            store: Closed with the memory.
-            summarizer: Writes the first summary of each node.
-            encoding: The token encoding of new conversations.
-            retention_days: How long conversations are kept after their last append, unless the caller says otherwise.
-            salt: Keys every hash of new conversations; one per principal, so that none can probe another's turns.
-            clock: Returns seconds since 1970.
-            monotonic: Returns seconds that only ever increase.
-            expiry_watch: The expired conversations that sweeps of earlier memories over the same store have found.
-            on_forgotten: Called with the ids of conversations that were forgotten or have expired.
-            redact: Removes secrets from a text: from turns before they are hashed, and from written summaries.
-            spend_limits: Those of the configured summary model, which `model_usage` reports. Memory itself never calls
-                a model.
-            embedder: Computes the vectors of new turns and of queries, if ranking uses meaning.
-            request_summaries: Views may list nodes that need a better summary.
-            usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
-            workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
-        """
-        self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
-        self._redact, self._request_summaries = redact, request_summaries
-        self._spend_limits, self._embedder, self._usage_of = spend_limits, embedder, usage_of
-        defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
-        self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
-        self._caches = ReadCaches()
-        self._workers = workers
-        self._vectors = VectorQueue(store, embedder, workers) if embedder else None
-        self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
 
     # ------------------------------------------------------------ writing
 
@@ -195,6 +122,7 @@ class Memory:
         retention_days: int | None = None,
         space: str | None = None,
         source: Source = Source.MESSAGES,
+        since: int | None = None,
     ) -> Synced:
         """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
 
@@ -207,6 +135,8 @@ class Memory:
             retention_days: Days to keep the conversation after its last append (1..365).
             space: The space of a new conversation.
             source: Where the turns come from.
+            since: `count_tombstones` when the turns were said, if that was before this call. What was forgotten since
+                refuses them.
 
         Raises:
             InvalidArgument: An argument breaks its rule.
@@ -214,7 +144,7 @@ class Memory:
             AmbiguousId: `after` fits several turns.
             Forgotten: The turns were forgotten with their conversation, or it was forgotten during the call.
         """
-        since = await self._store.count_tombstones()
+        since = await self.count_tombstones() if since is None else since
         if not turns:
             raise InvalidArgument("messages", "must contain at least one message", "Send the transcript so far.")
         for i, turn in enumerate(turns):
@@ -263,46 +193,6 @@ class Memory:
         left_branch = before.head not in Lineage.of(before.runs, seq)
         return Reverted(conversation_id, head.id, previous.id, previous.id if left_branch else None)
 
-    async def forget(self, conversation_id: str, confirm: str) -> Receipt:
-        """Removes every byte of a conversation.
-
-        Args:
-            conversation_id: The conversation.
-            confirm: Its id once more.
-
-        Raises:
-            NotConfirmed: `confirm` is not the id. Nothing was removed.
-            UnknownConversation: There is no such conversation.
-        """
-        if confirm != conversation_id:
-            raise NotConfirmed(conversation_id)
-        # Read first: an error afterwards would withhold the receipt.
-        others = [one.conversation_id for one in await self.all_conversations()]
-        others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
-        async with self._writer.locked(conversation_id):
-            self._drop(conversation_id)
-            return replace(await run_to_completion(self._forget(conversation_id)), others=others)
-
-    async def _forget(self, conversation_id: str) -> Receipt:
-        """Forgets it with all that is stored beside it, even if a process killed while forgetting left only that."""
-        try:
-            receipt = await self._store.forget(conversation_id)
-        except UnknownConversation:
-            self._on_forgotten([conversation_id])
-            raise
-        self._on_forgotten([conversation_id])
-        return receipt
-
-    async def allow_again(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
-        """Allows what was forgotten to be stored again, because the user says so explicitly. Stores nothing itself.
-
-        Args:
-            conversation_id: The conversation that was forgotten, if it is named.
-            branches: The turns of each of its branches, from the first.
-        """
-        redacted = [await redact_turns(turns, self._redact, self._workers) for turns in branches]
-        await self._store.lift(conversation_id, redacted)
-
     async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
         """Sets how many days (1..365) the conversation is kept after its last append.
 
@@ -311,7 +201,7 @@ class Memory:
             UnknownConversation: There is no such conversation.
         """
         check_retention_days(retention_days)
-        return _conversation_of(await self._writer.set_retention(conversation_id, retention_days))
+        return conversation_of(await self._writer.set_retention(conversation_id, retention_days))
 
     async def set_space(self, conversation_id: str, space: str | None) -> Conversation:
         """Moves the conversation to a space; None takes it out of any.
@@ -319,7 +209,7 @@ class Memory:
         Raises:
             UnknownConversation: There is no such conversation.
         """
-        return _conversation_of(await self._writer.set_space(conversation_id, space))
+        return conversation_of(await self._writer.set_space(conversation_id, space))
 
     async def set_title(self, conversation_id: str, title: str) -> Conversation:
         """Names the conversation, until turns appended later give it another topic.
@@ -336,7 +226,7 @@ class Memory:
         line = redact_title(line, self._redact)[:TITLE_CHARS_MAX].rstrip()
         if is_uninformative(line):
             return await self.info(conversation_id)
-        return _conversation_of(await self._writer.set_title(conversation_id, line))
+        return conversation_of(await self._writer.set_title(conversation_id, line))
 
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
@@ -381,29 +271,6 @@ class Memory:
         redacted = redact_summary(summary, self._redact)
         await self._store.add_summary(conversation_id, node.digest, redacted, self._clock())
         return node.id
-
-    async def sweep(self) -> list[str]:
-        """Deletes conversations that have expired by this reading of the clock and by one a minute or more ago.
-
-        Returns:
-            Their ids.
-        """
-        return await run_to_completion(self._sweep())
-
-    @property
-    def has_unconfirmed_expiry(self) -> bool:
-        """Whether a sweep in a minute may delete what the last one was the first to find expired."""
-        return self._expiry_watch.is_waiting
-
-    async def _sweep(self) -> list[str]:
-        expired = self._expiry_watch.confirm(await self._store.expired(self._clock()))
-        forgotten = await self._store.sweep(expired)
-        for conversation_id in forgotten:
-            _log.info("Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id]))
-            self._drop(conversation_id)
-        if forgotten:
-            self._on_forgotten(forgotten)
-        return forgotten
 
     # ------------------------------------------------------------ reading
 
@@ -525,209 +392,6 @@ class Memory:
                 _log.warning("Conversation %s was not searched: %s", info.conversation_id, error)
         return sorted(found, key=lambda hit: -hit.score)[:limit]
 
-    async def conversations(
-        self, *, space: str | None = None, limit: int = 20, cursor: str | None = None
-    ) -> ConversationPage:
-        """Lists conversations, the most recently active first.
-
-        Args:
-            space: Only those in this space.
-            limit: The most that a page holds.
-            cursor: `next_cursor` of the previous page.
-
-        Raises:
-            InvalidArgument: The cursor is malformed.
-        """
-        return await self._store.conversations(self._clock(), space, limit, cursor)
-
-    async def all_conversations(self) -> list[ConversationInfo]:
-        """Lists all conversations, the most recently active first."""
-        return list((await self.conversations(limit=sys.maxsize)).conversations)
-
-    async def info(self, conversation_id: str) -> Conversation:
-        """Returns a conversation's title, counts and retention.
-
-        Raises:
-            UnknownConversation: It never existed, has expired or was forgotten.
-        """
-        return _conversation_of(await self._state(conversation_id))
-
-    @retry_if_replaced
-    async def turn(self, conversation_id: str, turn_id: str) -> Turn:
-        """Returns one turn, its content byte for byte.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no such turn.
-            AmbiguousId: The id fits several turns.
-        """
-        return await self._turn_at(conversation_id, await (await self._ids(conversation_id)).turn_seq(turn_id))
-
-    @retry_if_replaced
-    async def turns(
-        self, conversation_id: str, *, first: int = 0, last: int | None = None, turn_id: str | None = None
-    ) -> list[Turn]:
-        """Returns the turns at indexes first..last of a branch (inclusive; None: to its end).
-
-        Args:
-            conversation_id: The conversation.
-            first: Index of the first turn.
-            last: Index of the last turn; indexes outside the branch are ignored.
-            turn_id: The last turn of the branch (default: the head).
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no turn `turn_id`.
-            AmbiguousId: `turn_id` fits several turns.
-        """
-        lineage = (await self._reader(conversation_id, turn_id)).lineage
-        seqs = lineage.seqs(max(0, first), lineage.length - 1 if last is None else last)
-        return await self._turns_at(conversation_id, seqs)
-
-    @retry_if_replaced
-    async def head(self, conversation_id: str) -> Turn:
-        """Returns the turn that the next one would follow.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-        """
-        return await self._turn_at(conversation_id, (await self._state(conversation_id)).head)
-
-    async def stored_head(self, conversation_id: str) -> str | None:
-        """Returns the head's turn id, also of a conversation that has expired but is not deleted yet; None without one.
-
-        To decide on a conversation's absence, use this rather than `info`: the clock may be wrong for a moment.
-        """
-        state = await self._store.load(conversation_id, ANY_TIME)
-        return None if state is None else (await self._turn_at(conversation_id, state.head)).id
-
-    @retry_if_replaced
-    async def history(self, conversation_id: str, *, turn_id: str | None = None) -> list[Turn]:
-        """Returns all turns of a branch, up to `turn_id` (default: the head).
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no turn `turn_id`.
-            AmbiguousId: `turn_id` fits several turns.
-        """
-        lineage = (await self._reader(conversation_id, turn_id)).lineage
-        return await self._turns_at(conversation_id, lineage.seqs(0, lineage.length - 1))
-
-    @retry_if_replaced
-    async def last_turns(
-        self, conversation_id: str, *, token_budget: int, overhead: int = 0, turn_id: str | None = None
-    ) -> list[Turn]:
-        """Returns as many of the last turns of a branch as fit a budget, oldest first.
-
-        Args:
-            conversation_id: The conversation.
-            token_budget: The most that they cost together.
-            overhead: Tokens that each costs beside its content.
-            turn_id: The last turn of the branch (default: the head).
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no turn `turn_id`.
-            AmbiguousId: `turn_id` fits several turns.
-        """
-        branch = await self._reader(conversation_id, turn_id, cached=True)
-        return await recent.last_turns(branch, token_budget, overhead)
-
-    @retry_if_replaced
-    async def turn_sizes(self, conversation_id: str, *, turn_id: str | None = None) -> list[int]:
-        """Returns the tokens of each turn of a branch, up to `turn_id` (default: the head).
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no turn `turn_id`.
-            AmbiguousId: `turn_id` fits several turns.
-        """
-        branch = await self._reader(conversation_id, turn_id, cached=True)
-        return [turn.tokens for turn in await branch.metadata(0, branch.lineage.length - 1)]
-
-    @retry_if_replaced
-    async def last_user_query(self, conversation_id: str, *, turn_id: str | None = None) -> str | None:
-        """Returns the user's last words on a branch (up to `turn_id`, by default the head) as a query.
-
-        The turn before is part of it if the last one is only a few words ("go on").
-
-        Returns:
-            None if the last 64 turns hold no words of the user's.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no turn `turn_id`.
-            AmbiguousId: `turn_id` fits several turns.
-        """
-        branch = await self._reader(conversation_id, turn_id, cached=True)
-        query = await recent.last_user_query(branch, within=QUERY_WITHIN_TURNS, enough_words=QUERY_WORDS)
-        return query.strip() or None
-
-    @staticmethod
-    def quote(turns: Sequence[Turn]) -> str:
-        """Returns the text of these turns as views quote them: each under a line with its id, role, name and time."""
-        timestamps = TimestampPrinter()
-        return "".join(quote_text(Quote.all_of(turn), timestamps) for turn in turns)
-
-    @retry_if_replaced
-    async def branches(self, conversation_id: str) -> list[Turn]:
-        """Returns the last turn of every branch, oldest branch first.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-        """
-        return await self._turns_at(conversation_id, branch_tips(await self._state(conversation_id)))
-
-    @retry_if_replaced
-    async def outline(
-        self, conversation_id: str, *, turn_id: str | None = None, depth: int | None = None
-    ) -> list[OutlineNode]:
-        """Returns the tree of a branch with its summaries: the topmost closed nodes, then the open tail.
-
-        Args:
-            conversation_id: The conversation.
-            turn_id: The last turn of the branch (default: the head).
-            depth: How many levels below the topmost nodes to include (default: all).
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            UnknownTurn: It has no turn `turn_id`.
-            AmbiguousId: `turn_id` fits several turns.
-        """
-        return await outline.outline(await self._reader(conversation_id, turn_id), self._summarizer, depth)
-
-    async def model_usage(self, conversation_id: str) -> ModelUsage:
-        """Returns what summaries by the configured model have cost, and the limits.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-        """
-        await self._state(conversation_id)
-        return await usage.usage(self._store, conversation_id, self._spend_limits, self._clock())
-
-    async def gateway_usage(self, conversation_id: str) -> Mapping[str, Any] | None:
-        """Returns the gateway's usage for this conversation, by day; None if there is no record of it.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-        """
-        await self._state(conversation_id)
-        return await anyio.to_thread.run_sync(self._usage_of, conversation_id)
-
-    async def verify(self, conversation_id: str) -> list[str]:
-        """Reads everything that is stored and recomputes every hash on every branch.
-
-        Returns:
-            A sentence for each fault; empty if there is none.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-        """
-        try:
-            return await self._verify(conversation_id)
-        except Corrupt as error:  # not even its state can be read
-            return [error.message]
-
     async def damaged(self, *, seconds: float) -> dict[str, str]:
         """Looks for damaged conversations, for at most so many seconds. `verify` finds more.
 
@@ -767,66 +431,6 @@ class Memory:
         self._caches.clear()
         await self._store.close()
 
-    # ------------------------------------------------------------ inside
-
-    def _drop(self, conversation_id: str) -> None:
-        """Drops all that this process holds of a conversation that is forgotten or replaced."""
-        self._writer.drop(conversation_id)
-        self._caches.drop(conversation_id)
-        if self._vectors:
-            self._vectors.drop(conversation_id)
-
     @retry_if_replaced
     async def _search(self, conversation_id: str, query: str, filter_by: Filter, *, cached: bool = False) -> list[Hit]:
         return await search.search(await self._reader(conversation_id, cached=cached), query, filter_by)
-
-    @retry_if_replaced
-    async def _verify(self, conversation_id: str) -> list[str]:
-        return await verify.verify(self._store, await self._state(conversation_id))
-
-    async def _diagnose(self, conversation_id: str, error: Exception) -> None:
-        """Raises DamagedConversation if the error has come from damage.
-
-        Every row is checked when it is read, but a row that is missing, or one that leads elsewhere, may end in any
-        error where it is used.
-        """
-        if isinstance(error, HeadMoved):  # less was read than was stored, and nobody has changed it
-            raise DamagedConversation(conversation_id, "Rows that were stored are missing.") from error
-        if isinstance(error, CtxmemError):
-            return
-        if faults := await self.verify(conversation_id):
-            raise DamagedConversation(conversation_id, faults[0]) from error
-
-    async def _state(self, conversation_id: str) -> State:
-        state = await self._store.load(conversation_id, self._clock())
-        if state is None:
-            self._caches.drop(conversation_id)
-            raise UnknownConversation(conversation_id)
-        return state
-
-    async def _ids(self, conversation_id: str) -> IdResolver:
-        return IdResolver(self._store, await self._state(conversation_id))
-
-    async def _reader(self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False) -> BranchReader:
-        """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call, which a
-        search over a hundred conversations must not do."""
-        state = await self._state(conversation_id)
-        seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
-        cache = self._caches.at(state) if cached else ReadCache()
-        return BranchReader(self._store, state, Lineage.of(state.runs, seq), self._embedder, cache, self._vectors)
-
-    async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
-        return (await self._turns_at(conversation_id, [seq]))[0]
-
-    async def _turns_at(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
-        turns = await self._store.turns(conversation_id, seqs, metadata_only=metadata_only) if seqs else []
-        if len(turns) < len(seqs):  # forgotten and restarted in between
-            raise HeadMoved(conversation_id)
-        return turns
-
-
-def _conversation_of(state: State) -> Conversation:
-    return Conversation(
-        state.conversation_id, state.title, state.space, state.turns, state.tokens, state.nodes, state.encoding,
-        state.retention_days, state.created, state.updated, state.expires,
-    )  # fmt: skip

@@ -106,7 +106,7 @@ async def _restore_state(store: Store, state: State, old: object) -> None:
     head = old["head"] if 0 < old["head"] < state.next_seq else state.head
     edge = await load_edge(store, state, head)
     restored = replace(
-        state, version=state.version + 1, head=head, title=old["title"], updated=old["updated"],
+        state, version=state.version + 1, head=head, title=old["title"] or state.title, updated=old["updated"],
         expires=old["expires"], frontier=encode_frontier(edge.frontier),
     )  # fmt: skip
     await store.commit(Commit(restored), old["updated"])

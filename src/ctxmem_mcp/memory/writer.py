@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from ctxmem_mcp.errors import Forgotten, HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
+from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.lru import LRU
-from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, build_in_steps, chain_digests, encode_frontier
-from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge
+from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge, load_spine
 from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.vector_queue import VectorQueue
@@ -59,8 +59,8 @@ class AppendTarget:
 
     Attributes:
         after: The id of the turn before; if None, the head if on_head, else the start.
-        since: How many tombstone records there were when the call began. A younger one of this conversation refuses
-            the turns, for they were said before it.
+        since: How many tombstone records there were when the turns were said, at the latest when the call began. A
+            younger one of this conversation refuses them.
         source: Where the turns come from; None: one turn is appended as it is said.
         is_found: The conversation was found, or created, by its turns: the caller did not name it.
     """
@@ -74,11 +74,19 @@ class AppendTarget:
     source: Source | None = None
     is_found: bool = False
 
-    def guard(self, turns: Sequence[NewTurn], start: int, known: int) -> ForgetGuard:
+    def guard(self, turns: Sequence[NewTurn], start: int, known: int, digests: Sequence[bytes]) -> ForgetGuard:
         """Returns what the turns must not bring back, if they follow turn `start` and `known` of them are stored."""
-        is_recording = self.source in (Source.TRANSCRIPT, Source.EVENTS)
         is_beginning = not start and self.source not in (None, Source.EVENTS)
-        return ForgetGuard(0 if is_recording else self.since, turns if is_beginning else (), known, not self.is_found)
+        return ForgetGuard(
+            self.since,
+            is_recording=self.source in (Source.TRANSCRIPT, Source.EVENTS),
+            beginning=turns if is_beginning else (),
+            known=known,
+            has_id=not self.is_found,
+            new_digests=digests[known:],
+            may_repeat=self.source is None,
+            follows_head=self.source is Source.EVENTS or (self.source is None and self.after is None),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +171,19 @@ class Writer:
         if len(known) == len(turns):
             if await self._store.load(target.conversation_id, ANY_TIME) != state:  # no commit checks it
                 raise HeadMoved(target.conversation_id)
-            after = await self._move_head_to_known(state, known[-1], target.retention_days, now)
+            days = _days_allowed(state, known[-1], target.retention_days)
+            after = await self._move_head_to_known(state, known[-1], days, now)
             return AppendOutcome(state, after, start_id, known, None)
-        guard = target.guard(turns, start, len(known))
-        # A commit that follows a cached state replaces it or fails, so an append is checked only without one.
+        guard = target.guard(turns, start, len(known), digests)
+        # A commit that follows a cached state replaces it or fails, so an append is checked only without one. It is
+        # checked after the state was loaded: whoever sees that a conversation is gone also sees its tombstone.
         if target.source is not None or not is_cached:
-            await self._refuse_forgotten(target.conversation_id, guard)
+            await self._store.check_forgotten(target.conversation_id, guard)
         last_known = known[-1] if known else start
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
-        built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], now, target.retention_days)
+        days = _days_allowed(state, last_known, target.retention_days)
+        built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], now, days)
         await self._store.commit(replace(built.commit, guard=guard), now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         if self._vectors:
@@ -196,12 +207,6 @@ class Writer:
         if self._workers and _is_large(turns):
             return await anyio.to_thread.run_sync(chain_digests, turns, previous, salt)
         return chain_digests(turns, previous, salt)
-
-    async def _refuse_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
-        """Raises Forgotten if the guard does. Called after the state was loaded: whoever sees that a conversation is
-        gone also sees its tombstone."""
-        if await self._store.refuses(conversation_id, guard):
-            raise Forgotten(conversation_id)
 
     async def revert(self, conversation_id: str, turn_id: str) -> tuple[State, int]:
         """Moves the head; returns the state before, and the new head's seq."""
@@ -251,28 +256,43 @@ class Writer:
         return self.locked(f"opening {opening.hex()}")
 
     async def find(self, turns: Sequence[NewTurn]) -> str | None:
-        """Finds the conversation with the longest common prefix, which must reach to the first user turn."""
+        """Finds the conversation that these turns belong to: of several, the one with the longest common prefix."""
         digests = await self._digests_of(turns, b"", self._defaults.salt)
-        shortest = _opening_length(turns)
         now = self._clock()
-        longest, found = shortest - 1, None
+        longest, found = 0, None
         for conversation in (await self._store.find(digests[0], now))[:CANDIDATES]:
             state = await self._store.load(conversation, now)
             if state is None:
                 continue
             try:
                 known = await known_prefix(self._store, state, 0, digests)
+                if len(known) > longest and await self._belongs_to(state, turns, known):
+                    longest, found = len(known), conversation
             except (HeadMoved, UnknownConversation):  # forgotten in between
                 continue
-            if len(known) > longest:
-                longest, found = len(known), conversation
         return found
+
+    async def _belongs_to(self, state: State, turns: Sequence[NewTurn], known: Sequence[int]) -> bool:
+        """Whether a conversation of which these turns are known is that of `turns`.
+
+        It is if `turns` is a beginning of it, or continues a branch to its end. If it departs from all branches, it is
+        one only after the first closed leaf that holds a user's turn: chats that merely begin alike would share one
+        retention, and forgetting one would remove the other.
+        """
+        if len(known) == len(turns) or known[-1] in branch_tips(state):
+            return True
+        opening = _opening_length(turns)
+        if len(known) < opening:
+            return False
+        spine = await load_spine(self._store, state, Lineage.of(state.runs, known[-1]))
+        return bool(spine) and spine[0 if spine[0] else -1][-1].last >= opening - 1
 
     async def _start(self, state: State, target: AppendTarget) -> int:
         """Returns the seq of the turn before the new ones."""
         if target.after is None:
             return state.head if target.on_head else 0
         if not state.head:
+            await self._store.check_forgotten(state.conversation_id, target.guard((), 0, 0, ()))
             raise InvalidArgument(
                 "parent_id" if target.on_head else "after",
                 f"names a turn, but conversation {state.conversation_id!r} has none",
@@ -379,6 +399,17 @@ def _is_large(turns: Iterable[NewTurn | Turn]) -> bool:
 def _opening_length(turns: Sequence[NewTurn]) -> int:
     """Returns how many turns distinguish a conversation from others: those up to the first user turn."""
     return next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
+
+
+def _days_allowed(state: State, after: int, days: int | None) -> int | None:
+    """Returns the retention to set when a branch is continued after the turn `after`, or None.
+
+    A conversation is kept as long as its longest branch was promised, so fewer days are set only if no other branch has
+    turns of its own.
+    """
+    if days is None or days >= state.retention_days or not state.head:
+        return days
+    return days if branch_tips(state) == [after] else None
 
 
 def _too_busy(conversation: str) -> StoreUnavailable:

@@ -29,7 +29,7 @@ from ctxmem_mcp.models import (
     day_of,
     iso,
 )
-from ctxmem_mcp.stores.tombstones import ForgetGuard
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,15 +485,30 @@ class Store(Protocol):
         """Returns how many tombstone records there are, as `ForgetGuard.since` of calls that begin now."""
         ...
 
-    async def refuses(self, conversation_id: str, guard: ForgetGuard) -> bool:
-        """Returns whether a write to the conversation, existing or not, would bring back something forgotten.
+    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
+        """Checks a write to the conversation, existing or not. Call it after the conversation was loaded.
 
-        Cheap: a few bytes are read. To be asked after the conversation was loaded.
+        Cheap: a few bytes are read.
+
+        Raises:
+            Forgotten: It would bring back something forgotten.
         """
         ...
 
-    async def lift(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
-        """Allows a forgotten conversation, and those that begin like one of these branches, to be stored again."""
+    async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
+        """Adds a tombstone for turns that were sent while their conversation was being forgotten."""
+        ...
+
+    async def lift(
+        self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]], digests: Sequence[bytes] = ()
+    ) -> None:
+        """Allows a forgotten conversation, and those that begin like one of these branches, to be stored again.
+
+        Args:
+            conversation_id: The conversation's id, if it is known.
+            branches: The turns of each branch.
+            digests: The digests of these turns.
+        """
         ...
 
     async def expired(self, now: float) -> dict[str, float]:
@@ -544,5 +559,27 @@ class RepairableStore(Protocol):
         Raises:
             UnknownConversation: There is no such conversation.
             StoreUnavailable: The conversation was changed meanwhile.
+        """
+        ...
+
+    async def remove_branch(
+        self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> T:
+        """Replaces a conversation by one without a branch, and stores the branch's tombstone.
+
+        Nothing of the replaced files is kept, nor of those that earlier repairs kept.
+
+        Args:
+            conversation_id: The conversation.
+            branch: The branch.
+            build: Stores the rest in an empty store. If it fails, nothing is changed.
+
+        Returns:
+            Its result.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            StoreUnavailable: The conversation was changed meanwhile.
+            StoreReadOnly: There is no room for the tombstone.
         """
         ...

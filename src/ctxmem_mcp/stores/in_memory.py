@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ctxmem_mcp.errors import Forgotten, HeadMoved, UnknownConversation, UnknownNode
+from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import EXTRACTIVE, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
     LOST,
@@ -105,8 +105,8 @@ class InMemoryStore:
     async def commit(self, commit: Commit, now: float) -> None:
         state = commit.state
         conversation = self._conversations.get(state.conversation_id)
-        if conversation is None and self._tombstones.refuse(state.conversation_id, commit.guard):
-            raise Forgotten(state.conversation_id)
+        if conversation is None:
+            self._tombstones.check(state.conversation_id, commit.guard)
         version = conversation.state.version if conversation else 0
         if version != state.version - 1 or (conversation and conversation.state.created != state.created):
             raise HeadMoved(state.conversation_id)
@@ -246,11 +246,16 @@ class InMemoryStore:
     async def count_tombstones(self) -> int:
         return self._tombstones.count
 
-    async def refuses(self, conversation_id: str, guard: ForgetGuard) -> bool:
-        return self._tombstones.refuse(conversation_id, guard)
+    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
+        self._tombstones.check(conversation_id, guard)
 
-    async def lift(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
-        self._tombstones.add(self._tombstones.records_to_lift(conversation_id, branches))
+    async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
+        self._tombstones.add(self._tombstones.records_to_set(conversation_id, [turns]))
+
+    async def lift(
+        self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]], digests: Sequence[bytes] = ()
+    ) -> None:
+        self._tombstones.add(self._tombstones.records_to_lift(conversation_id, branches, digests))
 
     async def expired(self, now: float) -> dict[str, float]:
         return {name: c.state.expires for name, c in self._conversations.items() if c.state.expires <= now}

@@ -1,4 +1,4 @@
-"""Tombstones: they keep what was said in a forgotten conversation from being stored again.
+"""Tombstones: they keep what was said in a forgotten conversation or branch from being stored again.
 
 A tombstone is a few marks, keyed hashes of the conversation's id and of how each of its branches begins. They reveal
 nothing without the key, which belongs to one store and is never exported. Marks are only ever added; a later record may
@@ -7,7 +7,11 @@ lift one, if a user imports the conversation again.
 An id alone does not do: a client that sends its whole history names none. Nor does the first message: many
 conversations begin with the same one. So each branch has two kinds of marks, one for each message up to the first
 request, and one for the message after it, with which a beginning becomes distinct. System messages are left out, since
-a system prompt often contains the date.
+a system prompt often contains the date; reasoning too, since clients drop it. A tool call's arguments count as JSON
+values, since clients serialise them again.
+
+A single branch that was forgotten has marks of the first message that only it had: one as above, with all messages
+before it, and one of the turn's digest, for turns that are sent without those before.
 """
 
 from __future__ import annotations
@@ -16,17 +20,20 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.models import NewTurn, Turn
+from ctxmem_mcp.errors import Forgotten, ForgottenBranch
+from ctxmem_mcp.models import THINKING, NewTurn, Turn, is_tool_call
+from ctxmem_mcp.text.json_values import canonical_json
 from ctxmem_mcp.tree import turn_digest
 
 MARK_BYTES, KEY_BYTES = 15, 32
-# A record: whether the mark is set or lifted, then the mark.
+# A record: whether the mark, or the mark of a branch, is set or lifted, then the mark.
 RECORD_BYTES = 1 + MARK_BYTES
-SET, LIFTED = 1, 2
+SET, LIFTED, SET_OF_BRANCH = 1, 2, 3
 # How many messages up to the first request are looked at, and how many turns in all.
 OPENING_MESSAGES, BEGINNING_TURNS = 16, 64
 BRANCHES_MARKED = 32
 _ID, _OPENING, _DISTINCT = b"id", b"opening", b"distinct"
+_HEAD, _DEPARTURE, _TURN = b"head", b"departure", b"turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +41,39 @@ class ForgetGuard:
     """What a write must not bring back.
 
     Attributes:
-        since: The number of records there were when the writer got its turns; a tombstone of the conversation's id that
-            is younger refuses them. 0: any tombstone does, since the turns come from a recording.
+        since: How many records there were when the writer got its turns. What was forgotten later refuses them.
+        is_recording: The turns come from a recording: any tombstone of the conversation's id refuses them.
         beginning: The turns, if they begin the conversation and may have been sent before. Otherwise empty.
         known: How many of them are stored already.
         has_id: Whether the writer named the conversation.
+        new_digests: The digests of the turns that are not stored yet.
+        may_repeat: They may repeat what was forgotten earlier, since they are said now.
+        follows_head: They were said after the head, whichever that was.
     """
 
     since: int = 0
+    is_recording: bool = True
     beginning: Sequence[NewTurn] = ()
     known: int = 0
     has_id: bool = True
+    new_digests: Sequence[bytes] = ()
+    may_repeat: bool = False
+    follows_head: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedBranch:
+    """What identifies a branch that is being forgotten.
+
+    Attributes:
+        path: The turns from the first one to the first message that only this branch has; empty if it has none.
+        digest: The digest of the first turn that only this branch has.
+        had_head: Whether the conversation's head was one of them.
+    """
+
+    path: Sequence[Turn]
+    digest: bytes
+    had_head: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +81,7 @@ class _Beginning:
     """The first messages of a branch.
 
     Attributes:
-        digests: The hash of each message and all before it; system messages are left out.
+        digests: The hash of each message and all before it; see `_messages`.
         places: The index of each message among the turns.
         opening: How many of them lead up to the first request, with it.
     """
@@ -75,6 +104,7 @@ class Tombstones:
         self.count = 0
         # The number of the last record of each mark that is set, from 1.
         self._set: dict[bytes, int] = {}
+        self._set_of_branches: dict[bytes, int] = {}
 
     def add(self, records: Iterable[bytes]) -> None:
         """Takes in records, in the order in which they were written."""
@@ -83,58 +113,112 @@ class Tombstones:
             mark = record[1:]
             if record[0] == SET:
                 self._set[mark] = self.count
+            elif record[0] == SET_OF_BRANCH:
+                self._set_of_branches[mark] = self.count
             else:
                 self._set.pop(mark, None)
+                self._set_of_branches.pop(mark, None)
 
-    def records_to_set(self, conversation_id: str, branches: Iterable[Sequence[Turn]]) -> list[bytes]:
+    def records_to_set(self, conversation_id: str, branches: Iterable[Sequence[NewTurn | Turn]]) -> list[bytes]:
         """Returns the records of a conversation that is being forgotten. branches: the first turns of each."""
         marks = {self._mark(_ID, conversation_id.encode()): None}
         for turns in branches:
             marks |= dict.fromkeys(self._marks(self._beginning(turns)))
         return [bytes([SET]) + mark for mark in marks]
 
-    def records_to_lift(self, conversation_id: str | None, branches: Iterable[Sequence[NewTurn]]) -> list[bytes]:
-        """Returns the records that allow a conversation, and those that begin like these, to be stored again."""
+    def records_of_branch(self, conversation_id: str, branch: RemovedBranch) -> list[bytes]:
+        """Returns the records of a branch that is being forgotten."""
+        marks = [self._mark(_DEPARTURE, digest) for _, digest in list(self._messages(branch.path))[-1:]]
+        marks += [self._mark(_TURN, branch.digest)]
+        if branch.had_head:
+            marks.append(self._mark(_HEAD, conversation_id.encode()))
+        return [bytes([SET_OF_BRANCH]) + mark for mark in marks]
+
+    def records_to_lift(
+        self,
+        conversation_id: str | None,
+        branches: Iterable[Sequence[NewTurn]],
+        digests: Iterable[bytes] = (),
+    ) -> list[bytes]:
+        """Returns the records that allow a conversation, and those that begin like these, to be stored again.
+
+        Args:
+            conversation_id: The conversation's id, if it is known.
+            branches: The turns of each branch.
+            digests: The digests of these turns.
+        """
         marks = {mark: None for turns in branches for mark in self._marks(self._beginning(turns))}
         if conversation_id is not None:
             marks[self._mark(_ID, conversation_id.encode())] = None
-        return [bytes([LIFTED]) + mark for mark in marks if mark in self._set]
+        if self._set_of_branches:
+            departures = (digest for turns in branches for _, digest in self._messages(turns))
+            marks |= dict.fromkeys(self._mark(_DEPARTURE, digest) for digest in departures)
+            marks |= dict.fromkeys(self._mark(_TURN, digest) for digest in digests)
+        return [bytes([LIFTED]) + mark for mark in marks if mark in self._set or mark in self._set_of_branches]
 
-    def refuse(self, conversation_id: str, guard: ForgetGuard | None) -> bool:
-        """Returns whether a write would bring back something forgotten."""
-        if guard is None or not self._set:
-            return False
+    def check(self, conversation_id: str, guard: ForgetGuard | None) -> None:
+        """Checks a write.
+
+        Raises:
+            Forgotten: It would bring back something forgotten.
+        """
+        if guard is None:
+            return
+        if self._set:
+            self._check_conversation(conversation_id, guard)
+        if self._set_of_branches and self._refuse_branch(conversation_id, guard):
+            raise ForgottenBranch(conversation_id)
+
+    def _check_conversation(self, conversation_id: str, guard: ForgetGuard) -> None:
         forgotten = self._set.get(self._mark(_ID, conversation_id.encode()), 0)
-        return forgotten > guard.since or (bool(guard.beginning) and self._resends(guard, is_forgotten=forgotten > 0))
-
-    def _resends(self, guard: ForgetGuard, *, is_forgotten: bool) -> bool:
         begin = self._beginning(guard.beginning)
         new = [digest for digest, place in zip(begin.digests, begin.places, strict=True) if place >= guard.known]
-        if any(self._mark(_DISTINCT, digest) in self._set for digest in new):
-            return True
-        if is_forgotten:
-            return any(self._mark(_OPENING, digest) in self._set for digest in new)
+        openings = [self._set.get(self._mark(_OPENING, digest), 0) for digest in new]
+        # One that begins alike was forgotten since the turns were sent: they were said before the receipt. A recording
+        # always names its conversation.
+        is_young = max(forgotten, *(() if guard.is_recording else openings), 0) > guard.since
+        if is_young or (forgotten and guard.is_recording):
+            raise Forgotten(conversation_id, during_call=is_young)
+        is_resent = any(self._mark(_DISTINCT, digest) in self._set for digest in new)
         # Nothing but an opening: whether it goes on like the forgotten one is not known yet, and it will be sent again.
-        is_only_opening = not guard.has_id and not begin.is_distinct and bool(new)
-        return is_only_opening and self._mark(_OPENING, new[-1]) in self._set
+        is_only_opening = not guard.has_id and not begin.is_distinct and bool(new) and openings[-1] > 0
+        if is_resent or is_only_opening or (forgotten and any(openings)):
+            raise Forgotten(conversation_id)
+
+    def _refuse_branch(self, conversation_id: str, guard: ForgetGuard) -> bool:
+        marks = self._set_of_branches
+        if guard.follows_head and marks.get(self._mark(_HEAD, conversation_id.encode()), 0) > guard.since:
+            return True
+        since = guard.since if guard.may_repeat else 0
+        if any(marks.get(self._mark(_TURN, digest), 0) > since for digest in guard.new_digests):
+            return True
+        messages = self._messages(guard.beginning)
+        return any(place >= guard.known and self._mark(_DEPARTURE, digest) in marks for place, digest in messages)
 
     def _marks(self, begin: _Beginning) -> list[bytes]:
         marks = [self._mark(_OPENING, digest) for digest in begin.digests[: begin.opening]]
         return marks + [self._mark(_DISTINCT, digest) for digest in begin.digests[begin.opening :]]
 
     def _beginning(self, turns: Sequence[NewTurn | Turn]) -> _Beginning:
-        begin, digest = _Beginning([], [], OPENING_MESSAGES), b""
-        for place, turn in enumerate(turns[:BEGINNING_TURNS]):
-            if turn.role == "system":
-                continue
-            digest = turn_digest(digest, turn.role, turn.name, turn.call_id, turn.content, self._key)
+        begin = _Beginning([], [], OPENING_MESSAGES)
+        for place, digest in self._messages(turns[:BEGINNING_TURNS]):
             begin.digests.append(digest)
             begin.places.append(place)
             if len(begin.digests) > begin.opening:
                 break
-            if turn.role == "user" and begin.opening == OPENING_MESSAGES:
+            if turns[place].role == "user" and begin.opening == OPENING_MESSAGES:
                 begin = _Beginning(begin.digests, begin.places, len(begin.digests))
         return begin
+
+    def _messages(self, turns: Sequence[NewTurn | Turn]) -> Iterator[tuple[int, bytes]]:
+        """Yields the index of each turn that counts, and the hash of it and of those before it."""
+        digest = b""
+        for place, turn in enumerate(turns):
+            if not counts(turn):
+                continue
+            content = (canonical_json(turn.content) if is_tool_call(turn) else None) or turn.content
+            digest = turn_digest(digest, turn.role, turn.name, turn.call_id, content, self._key)
+            yield place, digest
 
     def _mark(self, kind: bytes, data: bytes) -> bytes:
         return hashlib.blake2b(data, digest_size=MARK_BYTES, key=self._key, person=kind).digest()
@@ -159,7 +243,12 @@ def first_turns(children_of: Callable[[int], Sequence[int]], read: Callable[[int
         paths += [[*path, seq] for seq in reversed(following)]
 
 
+def counts(turn: NewTurn | Turn) -> bool:
+    """Returns whether clients send a turn again as it was: not the system prompt, and not the model's reasoning."""
+    return turn.role != "system" and turn.name != THINKING
+
+
 def _is_enough(turns: Sequence[Turn]) -> bool:
-    messages = [turn.role for turn in turns if turn.role != "system"]
+    messages = [turn.role for turn in turns if counts(turn)]
     opening = messages.index("user") + 1 if "user" in messages else OPENING_MESSAGES
     return len(messages) > opening or len(turns) >= BEGINNING_TURNS

@@ -1,18 +1,17 @@
 """Aligns a client's messages with what is stored of the conversation. Pure.
 
-Clients change their own history: they drop a model's reasoning, and serialise a tool call's arguments again, with other
-spaces or another order of keys. Taken as they are, such messages would make a branch of the conversation at every
-answer. Aligned, they are the turns that are stored, in the stored bytes.
+Clients change their own history: they drop a model's reasoning, move their reminders, and serialise a tool call's
+arguments again, with other spaces or another order of keys. Taken as they are, such messages would make a branch of the
+conversation at every answer. Aligned, they are the turns that are stored, in the stored bytes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.models import INJECTED, THINKING, NewTurn, is_tool_call
+from ctxmem_mcp.text.json_values import is_same_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,11 @@ def best_alignment(sent: Sequence[NewTurn], branches: Iterable[Sequence[NewTurn]
 
 
 def _position(turn: NewTurn, stored: Sequence[NewTurn], at: int) -> int | None:
-    """Returns where a turn is stored: at `at`, or after the reasoning there that the client dropped."""
+    """Returns where a turn is stored: at `at`, or after reasoning and reminders there that the client dropped."""
     while at < len(stored):
         if is_same_turn(turn, stored[at]):
             return at
-        if stored[at].name != THINKING:
+        if stored[at].name not in (THINKING, INJECTED):
             return None
         at += 1
     return None
@@ -78,24 +77,4 @@ def is_same_turn(a: NewTurn, b: NewTurn) -> bool:
         return False
     if a.content == b.content:
         return True
-    if a.role != "assistant" or not a.name or a.name == THINKING:
-        return False
-    return _is_same_json(a.content, b.content)
-
-
-def _is_same_json(a: str, b: str) -> bool:
-    if not (a.lstrip()[:1] in ("{", "[") and b.lstrip()[:1] in ("{", "[")):
-        return False
-    try:
-        return _is_same_value(json.loads(a), json.loads(b))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _is_same_value(a: Any, b: Any) -> bool:
-    """Compares JSON values: unlike in Python, true is not 1."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_is_same_value(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_is_same_value(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+    return is_tool_call(a) and is_same_json(a.content, b.content)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ctxmem_mcp.errors import Forgotten
+from ctxmem_mcp.errors import Forgotten, UnknownConversation
 from ctxmem_mcp.http_api.gateway.alignment import best_alignment
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, find_cut
@@ -47,12 +47,16 @@ class StoredConversation:
             client dropped.
         positions: the index in `turn_ids` of each turn of the request.
         key: identifies it in the tracker.
+        turns: the stored turns.
+        since: the memory's `count_tombstones` when the request arrived.
     """
 
     conversation_id: str
     turn_ids: tuple[str, ...]
     positions: tuple[int, ...] = ()
     key: tuple[str, bytes] = ("", b"")
+    turns: tuple[NewTurn, ...] = ()
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +95,12 @@ class ConversationTracker:
 
         Raises:
             InvalidArgument: the messages are malformed.
+            Forgotten: the conversation was forgotten.
         """
+        since = await memory.count_tombstones()
         await asyncio.sleep(0)
         request = provider.parse_request(body, self.tokens)
-        conversation = await self._store(memory, principal, request, options.days)
+        conversation = await self._store(memory, principal, request, options.days, since)
         budget = options.token_budget(self._budget)
         cut = find_cut(request.facts, budget)
         unchanged = Compacted(conversation, None, request.tokens, request.tokens)
@@ -107,7 +113,10 @@ class ConversationTracker:
         query = request.messages[cut.prompt].prompt[:QUERY_CHARS_MAX] if cut.prompt is not None else ""
         last_turn = conversation.turn_ids[before[-1]]
         omitted = _turns_sent_otherwise(request, cut, conversation.positions)
-        text = await self._view(memory, conversation.conversation_id, last_turn, query, cut.view_tokens, omitted)
+        try:
+            text = await self._view(memory, conversation.conversation_id, last_turn, query, cut.view_tokens, omitted)
+        except UnknownConversation as error:
+            raise Forgotten(conversation.conversation_id, during_call=True) from error
         compacted = provider.compact_request(body, cut, self._head(request, cut, text, query))
         sent = provider.parse_request(compacted, self.tokens).tokens
         if sent >= request.tokens:
@@ -136,12 +145,31 @@ class ConversationTracker:
         return Head(tuple(filter(None, opening)), tuple(media), view, tuple(filter(None, prompts)))
 
     async def store_answer(self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]) -> None:
-        """Stores the model's answer to a request."""
-        await memory.sync(answer, conversation_id=conversation.conversation_id, after=conversation.turn_ids[-1])
+        """Stores the model's answer to a request. If the conversation was forgotten since, the answer is too."""
+        stored = conversation.conversation_id
+        try:
+            await memory.sync(
+                answer, conversation_id=stored, after=conversation.turn_ids[-1], since=conversation.since
+            )
+        except Forgotten:
+            await memory.forget_also(stored, [*conversation.turns, *answer])
+            raise
         self._histories.extend(conversation.key, len(conversation.turn_ids), answer)
 
+    async def forget_answer(
+        self,
+        memory: Memory,
+        provider: Provider,
+        body: Mapping[str, Any],
+        conversation_id: str,
+        answer: Sequence[NewTurn],
+    ) -> None:
+        """Keeps a request and its answer from being stored later: the conversation was forgotten during the request."""
+        request = provider.parse_request(body, self.tokens)
+        await memory.forget_also(conversation_id, [*request.all_turns(request.system), *answer])
+
     async def _store(
-        self, memory: Memory, principal: str, request: ParsedRequest, days: int | None
+        self, memory: Memory, principal: str, request: ParsedRequest, days: int | None, since: int
     ) -> StoredConversation:
         key = (principal, request.fingerprint())
         lock = self._locks.get(key)
@@ -154,12 +182,16 @@ class ConversationTracker:
             while len(self._system_prompts) > SYSTEM_PROMPTS_MAX:
                 self._system_prompts.popitem(last=False)
             turns = request.all_turns(system)
-            if key not in self._histories and (history := await _read_history(memory, turns)):
+            if key not in self._histories and (history := await _read_history(memory, turns, since)):
                 self._histories.add(key, history)
             aligned, branch = best_alignment(turns, self._histories.of(key))
-            stored = await _sync_in_steps(memory, aligned.turns, days)
+            try:
+                stored = await _sync_in_steps(memory, aligned.turns, days, since)
+            except Forgotten:
+                self._histories.remove(key)
+                raise
             self._histories.add(key, aligned.turns, branch, aligned.known)
-            return replace(stored, positions=aligned.positions, key=key)
+            return replace(stored, positions=aligned.positions, key=key, turns=aligned.turns, since=since)
 
     async def _view(
         self,
@@ -206,7 +238,7 @@ def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, positions: Sequence[
     return frozenset(omitted)
 
 
-async def _read_history(memory: Memory, turns: Sequence[NewTurn]) -> Sequence[NewTurn]:
+async def _read_history(memory: Memory, turns: Sequence[NewTurn], since: int) -> Sequence[NewTurn]:
     """Reads the stored conversation that begins like these turns; a new one begins with the first of them.
 
     A forgotten conversation may have begun with the same words. Then there is no history: storing all of the turns
@@ -214,13 +246,15 @@ async def _read_history(memory: Memory, turns: Sequence[NewTurn]) -> Sequence[Ne
     """
     opening = next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), len(turns))
     try:
-        found = await memory.sync(turns[: min(opening, STEP_TURNS)])
-    except Forgotten:
+        found = await memory.sync(turns[: min(opening, STEP_TURNS)], since=since)
+        stored = await memory.turns(found.conversation_id)
+    except UnknownConversation:  # forgotten since
         return ()
-    return [
-        NewTurn(turn.role, turn.content, turn.name, call_id=turn.call_id)
-        for turn in await memory.turns(found.conversation_id)
-    ]
+    except Forgotten as error:
+        if error.during_call:
+            raise
+        return ()
+    return [NewTurn(turn.role, turn.content, turn.name, call_id=turn.call_id) for turn in stored]
 
 
 class Histories:
@@ -250,6 +284,10 @@ class Histories:
         while len(self._branches) > HISTORIES_MAX:
             self._branches.popitem(last=False)
 
+    def remove(self, key: tuple[str, bytes]) -> None:
+        """Removes a conversation."""
+        self._branches.pop(key, None)
+
     def extend(self, key: tuple[str, bytes], length: int, answer: Sequence[NewTurn]) -> None:
         """Adds an answer to the newest branch, if it has this length."""
         branches = self._branches.get(key)
@@ -257,13 +295,17 @@ class Histories:
             branches[-1] += tuple(answer)
 
 
-async def _sync_in_steps(memory: Memory, turns: Sequence[NewTurn], days: int | None) -> StoredConversation:
+async def _sync_in_steps(
+    memory: Memory, turns: Sequence[NewTurn], days: int | None, since: int
+) -> StoredConversation:
     """Stores all turns of a conversation, from the first on."""
-    synced = await memory.sync(turns[:STEP_TURNS], retention_days=days)
+    synced = await memory.sync(turns[:STEP_TURNS], retention_days=days, since=since)
     ids = list(synced.turn_ids)
     for at in range(STEP_TURNS, len(turns), STEP_TURNS):
         await asyncio.sleep(0)
         step = turns[at : at + STEP_TURNS]
-        synced = await memory.sync(step, conversation_id=synced.conversation_id, after=ids[-1], retention_days=days)
+        synced = await memory.sync(
+            step, conversation_id=synced.conversation_id, after=ids[-1], retention_days=days, since=since
+        )
         ids += synced.turn_ids
     return StoredConversation(synced.conversation_id, tuple(ids))

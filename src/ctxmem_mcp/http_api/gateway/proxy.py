@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import usage_ledger
+from ctxmem_mcp.errors import Forgotten
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 SIDE_REQUEST_TOKENS_MAX = 128
 HEADER_PREFIX = "x-ctxmem-"
 
-Outcome = Literal["off", "aside", "whole", "folded", "late", "failed"]
+Outcome = Literal["off", "aside", "whole", "folded", "late", "failed", "forgotten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class ProxiedRequest:
                 "tokens-sent": str(self.compacted.tokens_sent),
                 "tokens-saved": str(self.saved),
             }
-        if self.days is not None and self.outcome not in ("off", "aside"):
+        if self.days is not None and self.outcome not in ("off", "aside", "forgotten"):
             report["retention-days"] = str(self.days)
         return [(HEADER_PREFIX + name, value) for name, value in report.items()]
 
@@ -181,6 +182,9 @@ class Gateway:
             compacted = await self._compact_in_time(proxied, body, options)
         except TimeoutError:
             proxied.outcome = "late"
+        except Forgotten as error:
+            proxied.outcome = "forgotten"
+            _log.info("A request was forwarded unchanged: %s", error.message)
         except Exception as error:
             proxied.outcome = "failed"
             _log.warning(
@@ -277,10 +281,20 @@ class Gateway:
 
     async def _store(self, proxied: ProxiedRequest, answer: Sequence[NewTurn], usage: Usage) -> None:
         assert proxied.compaction is not None
-        compacted = await proxied.compaction
         memory = await self._deps.memory(proxied.request)
-        if answer:
-            await self._tracker.store_answer(memory, compacted.conversation, answer)
+        try:
+            compacted = await proxied.compaction
+        except Forgotten as error:
+            if error.during_call:
+                body = _json_object(proxied.content) or {}
+                await self._tracker.forget_answer(memory, proxied.provider, body, error.conversation_id, answer)
+            return
+        try:
+            if answer:
+                await self._tracker.store_answer(memory, compacted.conversation, answer)
+        except Forgotten as error:
+            _log.info("An answer was not stored: %s", error.message)
+            return
         entry = self._ledger_entry(compacted, proxied.outcome == "folded", answer, usage)
         self._ledger_tasks = {task for task in self._ledger_tasks if not task.done()}
         writing = _add_to_ledger(self._deps.folder(proxied.request), entry)

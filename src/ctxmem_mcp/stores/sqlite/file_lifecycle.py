@@ -315,6 +315,12 @@ def damaged_copies(path: Path) -> list[Path]:
     return list(path.parent.glob(f"{glob.escape(path.name)}{DAMAGED_SUFFIX}-*"))
 
 
+def remove_damaged_copies(path: Path) -> None:
+    """Removes the copies of a conversation's damaged files that repairs have kept."""
+    for file in damaged_copies(path):
+        file.unlink(missing_ok=True)
+
+
 def verify_removal(db: sqlite3.Connection, receipt: Receipt, path: Path) -> Receipt:
     """Returns the receipt with the checks that passed. To be called after the removal was committed.
 

@@ -20,37 +20,51 @@ from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
 T = TypeVar("T")
 
 
-def copy_files(path: Path) -> tuple[Path, Path]:
-    """Copies a file and its write-ahead log beside it. Returns the copies' paths; the second may not exist.
+def copy_files(path: Path, copy: Path) -> None:
+    """Copies a file, and its write-ahead log if there is one.
 
     Raises:
         UnknownConversation: There is no such file.
     """
     if not path.exists():
         raise UnknownConversation(path.name)
-    kept = _unused_name(path)
 
-    def copy() -> None:
-        for file in with_side_files(path)[:2]:
+    def copy_all() -> None:
+        for file, to in zip(with_side_files(path)[:2], with_side_files(copy), strict=False):
             if file.exists():
-                shutil.copy2(file, kept.with_name(kept.name + file.name.removeprefix(path.name)))
-        sync_folder(path.parent)
+                shutil.copy2(file, to)
+        sync_folder(copy.parent)
 
-    _without_writers(path, lambda _: copy(), copy)
-    return kept, kept.with_name(f"{kept.name}-wal")
+    _without_writers(path, lambda _: copy_all(), copy_all)
 
 
-def swap(catalog: Catalog, db: sqlite3.Connection, path: Path, copy: Path, rebuilt: Path) -> None:
-    """Puts the rebuilt file in the damaged one's place.
+def swap(
+    catalog: Catalog,
+    db: sqlite3.Connection,
+    path: Path,
+    copy: Path,
+    rebuilt: Path,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Puts the rebuilt file in the damaged one's place. before: called while nobody can write to the file, which
+    is then known to be unchanged.
 
     A process that still has the damaged file open sees the mark that it was forgotten, and opens the new one.
 
     Raises:
         StoreUnavailable: The damaged file was changed since it was copied.
     """
-    if not _is_same(path, copy):
-        raise StoreUnavailable(f"{path} was changed during the repair; nothing was replaced.", "Try again.")
-    _without_writers(path, write_forgotten, lambda: None)
+
+    def prepare() -> None:
+        if not _is_same(path, copy):
+            raise StoreUnavailable(f"{path} was changed during the repair; nothing was replaced.", "Try again.")
+        before()
+
+    def mark(file: sqlite3.Connection) -> None:
+        prepare()
+        write_forgotten(file)
+
+    _without_writers(path, mark, prepare)
     for side_file in with_side_files(path)[1:]:
         side_file.unlink(missing_ok=True)
     os.replace(rebuilt, path)
@@ -85,7 +99,8 @@ def _without_writers(path: Path, work: Callable[[sqlite3.Connection], T], damage
             db.close()
 
 
-def _unused_name(path: Path) -> Path:
+def unused_name(path: Path) -> Path:
+    """Returns a name for a copy of a damaged file, beside it."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     for number in range(1, 1_000):
         kept = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{stamp}{f'-{number}' if number > 1 else ''}")

@@ -28,7 +28,6 @@ from ctxmem_mcp.errors import (
     BrokenHistory,
     CtxmemError,
     DamagedConversation,
-    Forgotten,
     HeadMoved,
     StoreReadOnly,
     UnknownConversation,
@@ -46,7 +45,7 @@ from ctxmem_mcp.stores.base import (
     paginate,
 )
 from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, file_repair, model_calls, queries
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of
+from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of, with_side_files
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
 from ctxmem_mcp.stores.sqlite.file_open import (
@@ -62,7 +61,7 @@ from ctxmem_mcp.stores.sqlite.salvage import salvage
 from ctxmem_mcp.stores.sqlite.schema import migrate
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
-from ctxmem_mcp.stores.tombstones import ForgetGuard
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -272,13 +271,18 @@ class SqliteStore:
     async def count_tombstones(self) -> int:
         return self._tombstones.read().count
 
-    async def refuses(self, conversation_id: str, guard: ForgetGuard) -> bool:
-        return self._tombstones.read().refuse(conversation_id, guard)
+    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
+        self._tombstones.read().check(conversation_id, guard)
 
-    async def lift(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
+    async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
+        await self._catalog.run_locked(lambda _: self._tombstones.bury(conversation_id, [turns]))
+
+    async def lift(
+        self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]], digests: Sequence[bytes] = ()
+    ) -> None:
         tombstones = self._tombstones
         await self._catalog.run_locked(
-            lambda _: tombstones.write(tombstones.read().records_to_lift(conversation_id, branches))
+            lambda _: tombstones.write(tombstones.read().records_to_lift(conversation_id, branches, digests))
         )
 
     async def expired(self, now: float) -> dict[str, float]:
@@ -303,28 +307,60 @@ class SqliteStore:
         return swept
 
     async def rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> tuple[T, str]:
-        await self._close_file(conversation_id)
-        path = self._catalog.path_of(conversation_id)
+        copy = file_repair.unused_name(self._catalog.path_of(conversation_id))
         try:
-            copy, log = await self._catalog.run_locked(lambda _: file_repair.copy_files(path))
-        except UnknownConversation:
-            raise UnknownConversation(conversation_id) from None
-        try:
-            with tempfile.TemporaryDirectory(
-                prefix=file_lifecycle.REPAIR_PREFIX, dir=self._catalog.path.parent
-            ) as folder:
-                store = SqliteStore(Path(folder), durability=self._durability)
-                try:
-                    done = await build(store, await anyio.to_thread.run_sync(salvage, copy, log))
-                finally:
-                    await store.close()
-                rebuilt = store._catalog.path_of(conversation_id)
-                await self._catalog.run_locked(lambda db: file_repair.swap(self._catalog, db, path, copy, rebuilt))
+            return await self._rebuild(conversation_id, copy, build), str(copy)
         except BaseException:
-            for file in (copy, log):
+            for file in with_side_files(copy)[:2]:
                 file.unlink(missing_ok=True)
             raise
-        return done, str(copy)
+
+    async def remove_branch(
+        self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> T:
+        path = self._catalog.path_of(conversation_id)
+
+        def before_swap() -> None:
+            self._tombstones.bury_branch(conversation_id, branch)
+            file_lifecycle.remove_damaged_copies(path)
+
+        return await self._rebuild(conversation_id, None, build, before_swap)
+
+    async def _rebuild(
+        self,
+        conversation_id: str,
+        copy: Path | None,
+        build: Callable[[Store, Salvage], Awaitable[T]],
+        before_swap: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Replaces a conversation by what `build` makes of a copy of it.
+
+        Args:
+            conversation_id: The conversation.
+            copy: Where the copy is kept. If None, it is removed.
+            build: Stores the conversation in an empty store.
+            before_swap: Called under the catalog's lock, if the conversation has not changed since.
+        """
+        await self._close_file(conversation_id)
+        path = self._catalog.path_of(conversation_id)
+        prefix, parent = file_lifecycle.REPAIR_PREFIX, self._catalog.path.parent
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+            copied = copy or Path(folder) / "replaced"
+            try:
+                await self._catalog.run_locked(lambda _: file_repair.copy_files(path, copied))
+            except UnknownConversation:
+                raise UnknownConversation(conversation_id) from None
+            store = SqliteStore(Path(folder), durability=self._durability)
+            try:
+                log_copy = with_side_files(copied)[1]
+                done = await build(store, await anyio.to_thread.run_sync(salvage, copied, log_copy))
+            finally:
+                await store.close()
+            rebuilt = store._catalog.path_of(conversation_id)
+            await self._catalog.run_locked(
+                lambda db: file_repair.swap(self._catalog, db, path, copied, rebuilt, before_swap)
+            )
+        return done
 
     def _remove_expired(
         self, conversation_id: str, path: Path, expires: float | None, db: sqlite3.Connection
@@ -451,8 +487,7 @@ class SqliteStore:
 
         def create(db: sqlite3.Connection) -> None:
             self._tombstones.reserve()
-            if self._tombstones.read().refuse(conversation_id, guard):
-                raise Forgotten(conversation_id)
+            self._tombstones.read().check(conversation_id, guard)
             file_lifecycle.ensure_file(self._catalog, db, conversation_id, path)
 
         await self._close_file(conversation_id)

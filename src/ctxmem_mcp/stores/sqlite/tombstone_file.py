@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable
-from ctxmem_mcp.models import Turn
+from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.private_files import open_new
 from ctxmem_mcp.stores.sqlite.file_lifecycle import sync_folder
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, Tombstones
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, RemovedBranch, Tombstones
 
 FILE = "tombstones"
 _MAGIC = b"ctxmem tombstones 1".ljust(32, b"\n")
@@ -71,10 +71,15 @@ class TombstoneFile:
             if used < len(slots) or not slots:
                 return self._tombstones
 
-    def bury(self, conversation_id: str, branches: Iterable[Sequence[Turn]]) -> None:
+    def bury(self, conversation_id: str, branches: Iterable[Sequence[NewTurn | Turn]]) -> None:
         """Adds a conversation's tombstone. The caller holds the catalog's lock. branches: the first turns of each."""
         self.reserve()
         self.write(self.read().records_to_set(conversation_id, branches))
+
+    def bury_branch(self, conversation_id: str, branch: RemovedBranch) -> None:
+        """Adds a branch's tombstone. The caller holds the catalog's lock."""
+        self.reserve()
+        self.write(self.read().records_of_branch(conversation_id, branch))
 
     def write(self, records: list[bytes]) -> None:
         """Adds records durably. The caller holds the catalog's lock.

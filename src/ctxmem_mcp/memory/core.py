@@ -1,0 +1,154 @@
+"""What all of a memory's methods share: its store, writer and caches, and how they read a conversation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
+from ctxmem_mcp.memory import verify
+from ctxmem_mcp.memory.branch_reader import BranchReader
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.expiry import ExpiryWatch
+from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
+from ctxmem_mcp.memory.validation import check_retention_days
+from ctxmem_mcp.memory.vector_queue import VectorQueue
+from ctxmem_mcp.memory.writer import Defaults, Writer
+from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, Conversation, Turn
+from ctxmem_mcp.stores.base import SpendLimits, State, Store
+from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.worker_pool import WorkerPool
+
+
+class MemoryCore:
+    """A store with all that an open memory needs beside it."""
+
+    def __init__(
+        self,
+        store: Store,
+        summarizer: Summarizer,
+        *,
+        encoding: str = tokenizer.DEFAULT_ENCODING,
+        retention_days: int = RETENTION_DAYS_DEFAULT,
+        salt: bytes = b"",
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        expiry_watch: ExpiryWatch | None = None,
+        on_forgotten: Callable[[list[str]], None] = lambda _: None,
+        on_branch_forgotten: Callable[[str], None] = lambda _: None,
+        redact: Callable[[str], str] | None = None,
+        spend_limits: SpendLimits | None = None,
+        embedder: Embedder | None = None,
+        request_summaries: bool = False,
+        usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        workers: WorkerPool | None = None,
+    ) -> None:
+        """Creates a memory over a store.
+
+        Args:
+            store: Closed with the memory.
+            summarizer: Writes the first summary of each node.
+            encoding: The token encoding of new conversations.
+            retention_days: How long conversations are kept after their last append, unless the caller says otherwise.
+            salt: Keys every hash of new conversations; one per principal, so that none can probe another's turns.
+            clock: Returns seconds since 1970.
+            monotonic: Returns seconds that only ever increase.
+            expiry_watch: The expired conversations that sweeps of earlier memories over the same store have found.
+            on_forgotten: Called with the ids of conversations that were forgotten or have expired.
+            on_branch_forgotten: Called with the id of a conversation whose head's branch was forgotten.
+            redact: Removes secrets from a text: from turns before they are hashed, and from written summaries.
+            spend_limits: Those of the configured summary model, which `model_usage` reports. Memory itself never calls
+                a model.
+            embedder: Computes the vectors of new turns and of queries, if ranking uses meaning.
+            request_summaries: Views may list nodes that need a better summary.
+            usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
+            workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
+        """
+        self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
+        self._on_branch_forgotten = on_branch_forgotten
+        self._redact, self._request_summaries = redact, request_summaries
+        self._spend_limits, self._embedder, self._usage_of = spend_limits, embedder, usage_of
+        defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
+        self._caches = ReadCaches()
+        self._workers = workers
+        self._vectors = VectorQueue(store, embedder, workers) if embedder else None
+        self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
+
+    async def verify(self, conversation_id: str) -> list[str]:
+        """Reads everything that is stored and recomputes every hash on every branch.
+
+        Returns:
+            A sentence for each fault; empty if there is none.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        try:
+            return await self._verify(conversation_id)
+        except Corrupt as error:  # not even its state can be read
+            return [error.message]
+
+    @retry_if_replaced
+    async def _verify(self, conversation_id: str) -> list[str]:
+        return await verify.verify(self._store, await self._state(conversation_id))
+
+    async def _diagnose(self, conversation_id: str, error: Exception) -> None:
+        """Raises DamagedConversation if the error has come from damage.
+
+        Every row is checked when it is read, but a row that is missing, or one that leads elsewhere, may end in any
+        error where it is used.
+        """
+        if isinstance(error, HeadMoved):  # less was read than was stored, and nobody has changed it
+            raise DamagedConversation(conversation_id, "Rows that were stored are missing.") from error
+        if isinstance(error, CtxmemError):
+            return
+        if faults := await self.verify(conversation_id):
+            raise DamagedConversation(conversation_id, faults[0]) from error
+
+    def _drop(self, conversation_id: str) -> None:
+        """Drops all that this process holds of a conversation that is forgotten or replaced."""
+        self._writer.drop(conversation_id)
+        self._caches.drop(conversation_id)
+        if self._vectors:
+            self._vectors.drop(conversation_id)
+
+    async def _state(self, conversation_id: str) -> State:
+        state = await self._store.load(conversation_id, self._clock())
+        if state is None:
+            self._caches.drop(conversation_id)
+            raise UnknownConversation(conversation_id)
+        return state
+
+    async def _ids(self, conversation_id: str) -> IdResolver:
+        return IdResolver(self._store, await self._state(conversation_id))
+
+    async def _reader(self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False) -> BranchReader:
+        """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call, which a
+        search over a hundred conversations must not do."""
+        state = await self._state(conversation_id)
+        seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
+        cache = self._caches.at(state) if cached else ReadCache()
+        return BranchReader(self._store, state, Lineage.of(state.runs, seq), self._embedder, cache, self._vectors)
+
+    async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
+        return (await self._turns_at(conversation_id, [seq]))[0]
+
+    async def _turns_at(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
+        turns = await self._store.turns(conversation_id, seqs, metadata_only=metadata_only) if seqs else []
+        if len(turns) < len(seqs):  # forgotten and restarted in between
+            raise HeadMoved(conversation_id)
+        return turns
+
+
+def conversation_of(state: State) -> Conversation:
+    """Returns a conversation's title, counts and retention."""
+    return Conversation(
+        state.conversation_id, state.title, state.space, state.turns, state.tokens, state.nodes, state.encoding,
+        state.retention_days, state.created, state.updated, state.expires,
+    )  # fmt: skip

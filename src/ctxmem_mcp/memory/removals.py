@@ -1,0 +1,165 @@
+"""Forgets conversations and branches, and deletes what has expired."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import anyio.to_thread
+
+from ctxmem_mcp.cancellation import run_to_completion
+from ctxmem_mcp.errors import CtxmemError, NotConfirmed, StoreReadOnly, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.memory import branch_removal
+from ctxmem_mcp.memory.branches import branch_tips
+from ctxmem_mcp.memory.commit_builder import chain_digests
+from ctxmem_mcp.memory.expiry import ANY_TIME
+from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.reads import MemoryReads
+from ctxmem_mcp.memory.redactor import redact_turns
+from ctxmem_mcp.models import OF_AGENT, NewTurn, Receipt, iso
+from ctxmem_mcp.stores.base import RepairableStore, Salvage, State, Store
+
+# A branch is removed by rebuilding its conversation, again and again if others write to it meanwhile.
+TRIES = 20
+_log = logging.getLogger(__name__)
+
+
+class MemoryRemovals(MemoryReads):
+    """The methods that remove what is stored."""
+
+    async def forget(self, conversation_id: str, confirm: str, turn_id: str | None = None) -> Receipt:
+        """Removes every byte of a conversation, or of one of its branches.
+
+        Args:
+            conversation_id: The conversation.
+            confirm: Its id once more.
+            turn_id: The last turn of a branch, or one that no other branch has. Only the turns that no other branch
+                has are removed; if there is no other branch, the conversation is.
+
+        Raises:
+            NotConfirmed: `confirm` is not the id. Nothing was removed.
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+            InvalidArgument: Several branches run through `turn_id`.
+            StoreUnavailable: It was changed meanwhile, or this store can't remove a branch. Nothing was removed.
+        """
+        if confirm != conversation_id:
+            raise NotConfirmed(conversation_id)
+        if turn_id is not None and (receipt := await self._forget_branch(conversation_id, turn_id)):
+            return receipt
+        # Read first: an error afterwards would withhold the receipt.
+        others = [one.conversation_id for one in await self.all_conversations()]
+        others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
+        async with self._writer.locked(conversation_id):
+            self._drop(conversation_id)
+            branches = await self._count_branches(conversation_id)
+            receipt = await run_to_completion(self._forget(conversation_id))
+            return replace(receipt, others=others, other_branches=max(0, branches - 1))
+
+    async def _count_branches(self, conversation_id: str) -> int:
+        with contextlib.suppress(CtxmemError):  # a damaged one is forgotten too
+            if state := await self._store.load(conversation_id, ANY_TIME):
+                return len(branch_tips(state))
+        return 0
+
+    async def _forget_branch(self, conversation_id: str, turn_id: str) -> Receipt | None:
+        """Removes a branch. Returns None, and removes nothing, if there is no other branch."""
+        async with self._writer.locked(conversation_id):
+            for tries in range(TRIES, 0, -1):
+                state = await self._state(conversation_id)
+                tip = branch_removal.find_tip(state, await IdResolver(self._store, state).turn_seq(turn_id), turn_id)
+                removal = branch_removal.plan_removal(state, tip)
+                if removal is None:
+                    return None
+                self._drop(conversation_id)
+                try:
+                    return await run_to_completion(self._rebuild_without(state, removal))
+                except StoreUnavailable as error:
+                    if isinstance(error, StoreReadOnly) or tries == 1:
+                        raise
+                    await anyio.sleep(0.01)
+        raise AssertionError
+
+    async def _rebuild_without(self, state: State, removal: branch_removal.Removal) -> Receipt:
+        conversation_id, empty = state.conversation_id, self._writer.new_state(state.conversation_id)
+        if not isinstance(self._store, RepairableStore):
+            raise StoreUnavailable("This store can't remove a branch.", "Forget the whole conversation.")
+        removed = await self._turns_at(conversation_id, removal.seqs)
+        branch = await branch_removal.identify(self._store, state, removal)
+
+        async def build(store: Store, salvage: Salvage) -> int:
+            if salvage.state is None or salvage.state["version"] != state.version:
+                raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
+            await branch_removal.rebuild_without(store, salvage, removal, empty, self._summarizer, self._embedder)
+            after = await store.load(conversation_id, ANY_TIME)
+            return after.nodes if after else 0
+
+        nodes = await self._store.remove_branch(conversation_id, branch, build)
+        if branch.had_head:
+            self._on_branch_forgotten(conversation_id)
+        size = sum(len(turn.content.encode()) for turn in removed)
+        checked = ["the conversation's file was built anew without the branch, and the replaced file is gone"]
+        return Receipt(conversation_id, len(removed), state.nodes - nodes, size, checked)
+
+    async def _forget(self, conversation_id: str) -> Receipt:
+        """Forgets it with all that is stored beside it, even if a process killed while forgetting left only that."""
+        try:
+            receipt = await self._store.forget(conversation_id)
+        except UnknownConversation:
+            self._on_forgotten([conversation_id])
+            raise
+        self._on_forgotten([conversation_id])
+        return receipt
+
+    async def count_tombstones(self) -> int:
+        """Returns a number that grows with each forgotten conversation or branch, as `since` of a later `sync`."""
+        return await self._store.count_tombstones()
+
+    async def forget_also(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
+        """Keeps turns from being stored that were sent while their conversation was being forgotten.
+
+        Args:
+            conversation_id: The conversation that was forgotten.
+            turns: A branch of it, from the first turn.
+        """
+        await self._store.bury(conversation_id, await redact_turns(turns, self._redact, self._workers))
+
+    async def allow_again(self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]]) -> None:
+        """Allows what was forgotten to be stored again, because the user says so explicitly. Stores nothing itself.
+
+        Args:
+            conversation_id: The conversation that was forgotten, if it is named.
+            branches: The turns of each of its branches, from the first.
+        """
+        redacted = [await redact_turns(turns, self._redact, self._workers) for turns in branches]
+        salt = self._writer.new_state("").salt
+        if conversation_id is not None and (state := await self._store.load(conversation_id, ANY_TIME)):
+            salt = state.salt
+        digests = [digest for turns in redacted for digest in chain_digests(turns, b"", salt)]
+        await self._store.lift(conversation_id, redacted, digests)
+
+    async def sweep(self) -> list[str]:
+        """Deletes conversations that have expired by this reading of the clock and by one a minute or more ago.
+
+        Returns:
+            Their ids.
+        """
+        return await run_to_completion(self._sweep())
+
+    @property
+    def has_unconfirmed_expiry(self) -> bool:
+        """Whether a sweep in a minute may delete what the last one was the first to find expired."""
+        return self._expiry_watch.is_waiting
+
+    async def _sweep(self) -> list[str]:
+        expired = self._expiry_watch.confirm(await self._store.expired(self._clock()))
+        forgotten = await self._store.sweep(expired)
+        for conversation_id in forgotten:
+            _log.info("Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id]))
+            self._drop(conversation_id)
+        if forgotten:
+            self._on_forgotten(forgotten)
+        return forgotten
