@@ -70,7 +70,7 @@ def test_an_import_moves_the_head_unless_the_conversation_went_on_since(
     elsewhere("revert", imported, further)
     elsewhere("import", str(file))
     assert branches(elsewhere, imported)["head"] == further
-    branch_off(run, tmp_path, 10, "A third way")
+    branch_off(run, tmp_path, 28, "A third way")
     run("revert", imported, nearer)
     run("export", imported, str(later))
     assert elsewhere("import", str(later), "--json").json[0]["new"] == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +9,8 @@ from dataclasses import replace
 import anyio.to_thread
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import CtxmemError, NotConfirmed, StoreReadOnly, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.errors import NotConfirmed, StoreReadOnly, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory import branch_removal
-from ctxmem_mcp.memory.branches import branch_tips
 from ctxmem_mcp.memory.commit_builder import chain_digests
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.id_resolver import IdResolver
@@ -51,19 +49,13 @@ class MemoryRemovals(MemoryReads):
         if turn_id is not None and (receipt := await self._forget_branch(conversation_id, turn_id)):
             return receipt
         # Read first: an error afterwards would withhold the receipt.
-        others = [one.conversation_id for one in await self.all_conversations()]
-        others = [one for one in others if one.startswith(conversation_id + OF_AGENT)]
+        listed = await self.all_conversations()
+        others = [one.conversation_id for one in listed if one.conversation_id.startswith(conversation_id + OF_AGENT)]
+        branches = next((one.branches for one in listed if one.conversation_id == conversation_id), 1)
         async with self._writer.locked(conversation_id):
             self._drop(conversation_id)
-            branches = await self._count_branches(conversation_id)
             receipt = await run_to_completion(self._forget(conversation_id))
-            return replace(receipt, others=others, other_branches=max(0, branches - 1))
-
-    async def _count_branches(self, conversation_id: str) -> int:
-        with contextlib.suppress(CtxmemError):  # a damaged one is forgotten too
-            if state := await self._store.load(conversation_id, ANY_TIME):
-                return len(branch_tips(state))
-        return 0
+        return replace(receipt, others=others, other_branches=branches - 1)
 
     async def _forget_branch(self, conversation_id: str, turn_id: str) -> Receipt | None:
         """Removes a branch. Returns None, and removes nothing, if there is no other branch."""

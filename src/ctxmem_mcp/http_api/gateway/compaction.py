@@ -148,9 +148,7 @@ class ConversationTracker:
         """Stores the model's answer to a request. If the conversation was forgotten since, the answer is too."""
         stored = conversation.conversation_id
         try:
-            await memory.sync(
-                answer, conversation_id=stored, after=conversation.turn_ids[-1], since=conversation.since
-            )
+            await memory.sync(answer, conversation_id=stored, after=conversation.turn_ids[-1], since=conversation.since)
         except Forgotten:
             await memory.forget_also(stored, [*conversation.turns, *answer])
             raise
@@ -295,9 +293,7 @@ class Histories:
             branches[-1] += tuple(answer)
 
 
-async def _sync_in_steps(
-    memory: Memory, turns: Sequence[NewTurn], days: int | None, since: int
-) -> StoredConversation:
+async def _sync_in_steps(memory: Memory, turns: Sequence[NewTurn], days: int | None, since: int) -> StoredConversation:
     """Stores all turns of a conversation, from the first on."""
     synced = await memory.sync(turns[:STEP_TURNS], retention_days=days, since=since)
     ids = list(synced.turn_ids)

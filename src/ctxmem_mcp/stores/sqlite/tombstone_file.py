@@ -24,6 +24,7 @@ _MAGIC = b"ctxmem tombstones 1".ljust(32, b"\n")
 _HEADER_BYTES = len(_MAGIC) + KEY_BYTES
 # Free slots: room for hundreds of conversations, in 64 KB.
 RESERVE_SLOTS = 4_096
+_CHUNK_SLOTS = 256
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -63,13 +64,18 @@ class TombstoneFile:
                 raise self._unreadable("it is damaged")
             self._inode, self._tombstones = inode, Tombstones(header[len(_MAGIC) :])
         os.lseek(handle, _HEADER_BYTES + self._tombstones.count * RECORD_BYTES, os.SEEK_SET)
+        # Most often there is nothing new: the first slot is free, and reading more of them would cost as much again.
+        size = RECORD_BYTES
         while True:
-            chunk = os.read(handle, 256 * RECORD_BYTES)
+            chunk = os.read(handle, size)
+            if len(chunk) < RECORD_BYTES or not chunk[0]:
+                return self._tombstones
             slots = [chunk[i : i + RECORD_BYTES] for i in range(0, len(chunk), RECORD_BYTES)]
             used = next((i for i, slot in enumerate(slots) if not slot[0] or len(slot) < RECORD_BYTES), len(slots))
             self._tombstones.add(slots[:used])
-            if used < len(slots) or not slots:
+            if used < len(slots):
                 return self._tombstones
+            size = _CHUNK_SLOTS * RECORD_BYTES
 
     def bury(self, conversation_id: str, branches: Iterable[Sequence[NewTurn | Turn]]) -> None:
         """Adds a conversation's tombstone. The caller holds the catalog's lock. branches: the first turns of each."""
