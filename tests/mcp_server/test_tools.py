@@ -32,7 +32,7 @@ ARGUMENTS = {
     "expand_node": "conversation_id node_id token_budget? cursor?",
     "search_turns": "query conversation_id? limit? role? since? until?",
     "revert_to": "conversation_id turn_id",
-    "forget_conversation": "conversation_id confirm",
+    "forget_conversation": "conversation_id confirm turn_id?",
     "list_conversations": "space? limit? cursor?",
     "write_summary": "conversation_id node_id title summary",
     "hand_off": "conversation_id token_budget? note?",
