@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
@@ -296,7 +296,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ConversationInfo:
-    """A conversation in a listing. Times are ISO 8601 in UTC; turns, tokens and bytes are of all branches."""
+    """A conversation in a listing. Times are ISO 8601 in UTC; turns, tokens and bytes are of all branches.
+
+    Attributes:
+        last_activity: when its last turn happened, which for an imported session is before it was stored.
+        expires_at: `retention_days` after its last turn was stored.
+        agent: the agent whose session it is, if it was captured or imported.
+    """
 
     conversation_id: str
     title: str
@@ -310,6 +316,7 @@ class ConversationInfo:
     expires_at: str
     retention_days: int
     bytes: int
+    agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +382,9 @@ class Hit:
     Attributes:
         path: titles of the sections above it, outermost first.
         tokens: the cost of reading it.
-        why: the features that contributed most to its score, such as 'rel +3.48'.
+        conversations: in how many conversations it is, of those that were searched: a resumed session may be a copy.
+        score: only if an explanation was requested.
+        why: the features that contributed most to its score, such as 'rel +3.48'; only with `score`.
     """
 
     turn_id: str
@@ -386,8 +395,35 @@ class Hit:
     snippet: str
     path: list[str]
     tokens: int
-    score: float
-    why: list[str] = field(default_factory=list)
+    conversations: int = 1
+    score: float | None = None
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Sequence[Hit]):
+    """The turns that a search found, best first; a sequence of them.
+
+    Attributes:
+        searched: how many conversations were searched.
+        conversations: how many there are. If there are more, the search ran out of time.
+    """
+
+    hits: list[Hit]
+    searched: int = 1
+    conversations: int = 1
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Hit]: ...
+
+    def __getitem__(self, at: int | slice) -> Hit | list[Hit]:
+        return self.hits[at]
+
+    def __len__(self) -> int:
+        return len(self.hits)
 
 
 @dataclass(frozen=True, slots=True)

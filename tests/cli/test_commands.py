@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from ctxmem_mcp.__main__ import main
-from ctxmem_mcp.cli import demo, output
+from ctxmem_mcp.cli import demo, listing
 from ctxmem_mcp.models import ConversationInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
@@ -94,7 +94,7 @@ def test_a_list_shows_ids_titles_and_days_at_every_width(width: int) -> None:
     ]
     written = io.StringIO()
     out = Console(file=written, width=width, force_terminal=True, color_system=None, highlight=False)
-    output.print_conversations(out, infos)
+    listing.print_conversations(out, list(map(listing.Listed, infos)))
     shown = written.getvalue()
     assert all(id in shown for id in ids)
     assert "Refactor it all"[: width - 1] in shown
@@ -359,4 +359,9 @@ def test_explain_prints_why_each_turn_was_chosen(run: Callable[..., Ran], import
     assert "score" in explained.err
     as_json = run("context", "last", question, "--budget", "2500", "--explain", "--json").json
     assert all(reason["why"] and reason["turn_id"].startswith("t") for reason in as_json["reasons"])
-    assert all(hit["why"] for hit in run("search", "character limit", "--json").json)
+    assert all(hit["why"] for hit in run("search", "character limit", "--json", "--explain").json)
+    assert not any({"why", "score"} & set(hit) for hit in run("search", "character limit", "--json").json)
+    found = run("search", "character limit")
+    assert "1 conversation searched." in found.err
+    assert "score" not in found.out
+    assert "score" in run("search", "character limit", "--explain").out

@@ -227,6 +227,8 @@ async def import_transcript(
             warnings.append("a branch that was forgotten was left out")
     if transcript.title and conversation:
         await memory.set_title(conversation, transcript.title)
+    if conversation:
+        await memory.set_agent(conversation, transcript.agent)
     return ImportResult(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
         warnings,

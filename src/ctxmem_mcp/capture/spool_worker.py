@@ -249,6 +249,7 @@ class _SpoolWorker:
         if turns and conversation:
             try:
                 new = await self._store(spooled, turns, conversation, event.cwd)
+                await self._memory.set_agent(conversation, event.agent)
             except (Refused, NotFound) as error:
                 if len(batch) > 1:
                     # Only some of them are refused.

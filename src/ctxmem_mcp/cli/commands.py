@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -12,13 +13,13 @@ import typer
 
 from ctxmem_mcp.agents import AGENTS
 from ctxmem_mcp.capture import unrecognised
-from ctxmem_mcp.cli import import_export, install, output
+from ctxmem_mcp.cli import import_export, install, listing, output
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Corrupt, CtxmemError, InvalidArgument, Unavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.repair import Repaired
-from ctxmem_mcp.models import Hit, OutlineNode, View
+from ctxmem_mcp.models import OutlineNode, SearchResult, View
 from ctxmem_mcp.settings import CONFIG_HELP, SETTINGS
 
 app = typer.Typer(
@@ -190,19 +191,45 @@ def hook(
 
 
 @app.command("list", rich_help_panel=READ)
-def list_(as_json: Json = False) -> None:
-    """List the conversations, last active first."""
+def list_(
+    limit: Annotated[
+        int | None, typer.Option(metavar="COUNT", min=1, help=f"Maximum number to list; default: {listing.LISTED}.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List all, with those of sub-agents.")] = False,
+    project: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Only sessions in this folder or below it.", show_default=False)
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(metavar="SPACE", help="Only those in this space.", show_default=False)
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="AGENT", help=f"Only sessions of this agent: {', '.join(_HOOK_AGENTS)}.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the conversations, last active first.
+
+    A session was active when its last turn happened, not when it was imported. Conversations of sub-agents are counted
+    at their session's. JSON lists all that fit the options, unless `--limit` is given.
+    """
     page = with_memory(_options, partial(Memory.conversations, limit=sys.maxsize))
-    found = page.conversations
+    folder = None if project is None else Path(os.path.abspath(project))
+    found = listing.select(page.conversations, space=space, project=folder, agent=agent)
     for path, reason in page.unreadable.items():
         typer.echo(f"ctxmem-mcp: not listed, because it can't be read: {path}: {reason}", err=True)
     if lost := unrecognised.count(_options.settings().data_dir):
         events = output.counted(lost, "event")
         typer.echo(f"ctxmem-mcp: {events} of agents' hooks can't be read; `ctxmem-mcp doctor` says which", err=True)
     if as_json:
-        print_json([asdict(info) for info in found])
+        print_json([asdict(info) for info in found[:limit]])
     elif found:
-        output.print_conversations(output.console(), found)
+        listed = [listing.Listed(info) for info in found] if everything else listing.fold_subagents(found)
+        shown = listed[: limit or (None if everything else listing.LISTED)]
+        listing.print_conversations(output.console(), shown)
+        if len(shown) < len(listed):
+            typer.echo(f"{len(listed) - len(shown):,} more: --all, or --limit COUNT.")
+    elif page.conversations:
+        typer.echo(f"None of {output.counted(len(page.conversations), 'conversation')} fits these options.")
     elif not page.unreadable:
         typer.echo("No conversations yet. `ctxmem-mcp import --all` imports your agents' sessions.")
 
@@ -289,22 +316,30 @@ def search(
     role: Annotated[str | None, typer.Option(metavar="ROLE", help="user, assistant, system or tool.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Earliest time of a turn, in ISO 8601.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Latest time of a turn, in ISO 8601.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print each turn's score and why.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find turns by words, names or error text, best first."""
+    """Find turns by words, names or error text, best first.
 
-    async def work(memory: Memory) -> list[Hit]:
+    A turn without a time of its own has the time at which it was stored.
+    """
+
+    async def work(memory: Memory) -> SearchResult:
         found = None if conversation is None else await resolve_conversation(memory, conversation)
-        return await memory.search(query, conversation_id=found, limit=limit, role=role, since=since, until=until)
+        return await memory.search(
+            query, conversation_id=found, limit=limit, role=role, since=since, until=until, explain=explain
+        )
 
-    hits = with_memory(_options, work)
+    result = with_memory(_options, work)
     if as_json:
-        print_json([asdict(hit) for hit in hits])
-    elif hits:
+        print_json([output.hit_record(hit) for hit in result])
+    elif result:
         # A turn's id alone opens nothing if all conversations were searched.
-        output.print_hits(output.console(), hits, with_conversation=conversation is None)
+        output.print_hits(output.console(), result, with_conversation=conversation is None)
     else:
         typer.echo("Nothing found.")
+    if conversation is None:
+        output.print_searched(result)
 
 
 @app.command("hand-off", rich_help_panel=READ)

@@ -17,7 +17,7 @@ from ctxmem_mcp.capture.importer import ImportResult
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
 from ctxmem_mcp.cli import conversation_file, output
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
-from ctxmem_mcp.errors import Forgotten, InvalidArgument
+from ctxmem_mcp.errors import Forgotten, InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.base import Transcript
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 WARNINGS_SHOWN = 5
+CHANGE_RETENTION = (
+    "Change it with --retention-days or CTXMEM_RETENTION_DAYS, or for one with `ctxmem-mcp retention ID DAYS`."
+)
 
 
 # ---------------------------------------------------------------- import PATH
@@ -45,7 +48,7 @@ def import_paths(
     files, named, others = importer.find_files([path for path in paths if path not in exported])
     read, refused, unknown = _read_transcripts(files, named)
 
-    async def work(memory: Memory) -> list[ImportResult]:
+    async def work(memory: Memory) -> tuple[list[ImportResult], str]:
         transcripts = list(importer.with_threads(read))
         total = sum(
             len(way) for _, transcript in transcripts for way in (*transcript.abandoned_branches, transcript.turns)
@@ -63,18 +66,33 @@ def import_paths(
                 with _refusal(refused, path):
                     done.append(_as_imported(path, await conversation_file.import_file(path, memory, again=again)))
         importer.forget_sync_records(options.settings().data_dir, imported)
-        return [one for one in done if one is not None]
+        found = [one for one in done if one is not None]
+        return found, await _retention(memory, [one.conversation_id for one in found])
 
-    done = with_memory(options, work)
+    done, retention = with_memory(options, work)
     if as_json:
         output.print_json([asdict(imported) for imported in done])
     else:
         _print_imported(done)
+        if retention:
+            _print_line(f"{retention} {CHANGE_RETENTION}")
     if unknown or others:
         output.write(f"ctxmem-mcp: not imported: {_count_by_kind(unknown, others)}", sys.stderr)
     for message in refused:
         output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0
+
+
+async def _retention(memory: Memory, conversation_ids: Iterable[str]) -> str:
+    """Returns a sentence that says how long conversations are kept; empty if there are none."""
+    days = set[int]()
+    for conversation_id in dict.fromkeys(conversation_ids):
+        with suppress(NotFound):
+            days.add((await memory.info(conversation_id)).retention_days)
+    if not days:
+        return ""
+    span = output.counted(min(days), "day") if len(days) == 1 else f"{min(days)} to {max(days)} days"
+    return f"Kept for {span} after the last turn was stored here."
 
 
 @contextmanager
@@ -171,16 +189,19 @@ def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool
     """Imports the new turns of every transcript that agents keep on this machine."""
     files = watcher.all_transcripts()
 
-    async def work(memory: Memory) -> list[watcher.SyncedFile]:
+    async def work(memory: Memory) -> tuple[list[watcher.SyncedFile], str]:
         transcript_sync = TranscriptSync(memory, options.settings().data_dir, retention_days)
-        return [synced async for synced in watcher.sync_all(transcript_sync, _files_progress(files, as_json))]
+        synced = [one async for one in watcher.sync_all(transcript_sync, _files_progress(files, as_json))]
+        return synced, await _retention(memory, [one.conversation_id for one in synced if one.new])
 
-    synced = with_memory(options, work)
+    synced, retention = with_memory(options, work)
     if as_json:
         _print_line(json.dumps([asdict(one) for one in synced], ensure_ascii=False))
         return
     new, gone = sum(one.new for one in synced), sum(one.gone for one in synced)
     _print_line(f"{output.counted(len(synced) - gone, 'transcript')}: {output.counted(new, 'new turn')}.")
+    if retention:
+        _print_line(f"{retention} {CHANGE_RETENTION}")
     if gone:
         _print_line(f"{gone:,} skipped: forgotten or expired. `ctxmem-mcp import --again FILE` imports one.")
     if not files:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -24,12 +24,31 @@ from ctxmem_mcp.install.config_edits import ConfigEdit
 from ctxmem_mcp.install.host_paths import HostPaths, system_of
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.install.server_entry import PROGRAM, ServerCommand
+from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT
 from ctxmem_mcp.settings import SETTINGS
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="AGENT", help=f"{', '.join(AGENTS)}.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="Every agent found on this machine.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
+Diff = Annotated[bool, typer.Option("--diff", help="Print each change of a file as a diff.")]
 Project = Annotated[bool, typer.Option("--project", help="Only in the current folder's project.")]
+
+
+RETENTION = (
+    "What is captured is kept for as many days after its last turn as CTXMEM_RETENTION_DAYS says (default: "
+    f"{RETENTION_DAYS_DEFAULT}); `ctxmem-mcp retention ID DAYS` changes it for one conversation."
+)
+
+
+class Output(NamedTuple):
+    """What to print. dry_run: only the diffs, and nothing is changed. diff: also the diffs."""
+
+    dry_run: bool
+    diff: bool
+
+    @property
+    def has_diffs(self) -> bool:
+        return self.dry_run or self.diff
 
 
 def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
@@ -47,10 +66,11 @@ def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
             bool, typer.Option("--no-hooks", help="Register only the server; nothing is captured.")
         ] = False,
         project: Project = False,
+        diff: Diff = False,
     ) -> None:
         """Register the server and the hooks with agents.
 
-        Prints each change, and keeps a backup of each file that it changes.
+        Prints which files it changes, and keeps a backup of each.
         """
         given = options.data_dir if data_dir is None else data_dir
         folder = None if given is None else str(SETTINGS["data_dir"].parse(given, "--data-dir"))
@@ -62,16 +82,23 @@ def add_commands(app: typer.Typer, options: GlobalOptions, panel: str) -> None:
         def plan(edits: list[ConfigEdit]) -> list[Change]:
             return apply.plan_install(edits, server)
 
-        _for_each(_chosen_agents(agents, every, project), edits_of, plan, dry_run, installing=True)
+        _for_each(_chosen_agents(agents, every, project), edits_of, plan, Output(dry_run, diff), installing=True)
 
     @app.command(rich_help_panel=panel)
-    def uninstall(agents: Names = None, every: All = False, dry_run: DryRun = False, project: Project = False) -> None:
+    def uninstall(
+        agents: Names = None,
+        every: All = False,
+        dry_run: DryRun = False,
+        project: Project = False,
+        diff: Diff = False,
+    ) -> None:
         """Remove what `install` added.
 
         A file that has not been changed since `install` is restored exactly.
         """
         chosen = _chosen_agents(agents, every, project)
-        _for_each(chosen, lambda agent: _edits(agent, project), apply.plan_uninstall, dry_run, installing=False)
+        shown = Output(dry_run, diff)
+        _for_each(chosen, lambda agent: _edits(agent, project), apply.plan_uninstall, shown, installing=False)
 
     @app.command(rich_help_panel=panel)
     def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
@@ -116,42 +143,48 @@ def _for_each(
     agents: list[Agent],
     edits_of: Callable[[Agent], list[ConfigEdit]],
     plan: Callable[[list[ConfigEdit]], list[Change]],
-    dry_run: bool,
+    shown: Output,
     installing: bool,
 ) -> None:
-    """Plans and applies the changes of each agent; if one fails, the others are done all the same."""
+    """Plans and applies the changes of each agent; if one fails, the others are done all the same.
+
+    What the user has to do next comes last.
+    """
     refused = False
+    next_steps: list[str] = []
     if not agents:
         typer.echo(f"No agent was found on this machine. To configure one anyway, name it: {', '.join(AGENTS)}.")
     for agent in agents:
         try:
             edits = edits_of(agent)
-            _apply_changes(agent, edits, plan(edits), dry_run, installing)
+            if _apply_changes(agent, plan(edits), shown, installing) and installing:
+                next_steps.append(f"{agent.title}: {agent.next_steps(edits)}")
         except ConfigRefused as error:
             refused = True
             typer.echo(f"{PROGRAM}: {agent.title}: {error}", err=True)
+    if next_steps:
+        typer.echo("\n".join(["", RETENTION, *next_steps]))
     raise typer.Exit(1 if refused else 0)
 
 
-def _apply_changes(
-    agent: Agent, edits: list[ConfigEdit], changes: list[Change], dry_run: bool, installing: bool
-) -> None:
+def _apply_changes(agent: Agent, changes: list[Change], shown: Output, installing: bool) -> bool:
+    """Makes the changes and prints a line for each file. Returns whether any was made."""
     for change in changes:
-        output.write(change.diff())
-        if dry_run:
+        if shown.has_diffs:
+            output.write(change.diff())
+        if shown.dry_run:
             continue
         backup = apply.apply_change(change, datetime.now())
         verb = "Removed" if change.after is None else "Created" if change.before is None else "Changed"
-        typer.echo(f"{verb} {change.path}" + (f"; backup: {backup}" if backup else ""))
-    if dry_run:
+        typer.echo(f"{verb} {change.path} ({change.size})" + (f"; backup: {backup}" if backup else ""))
+    if shown.dry_run:
         files = counted(len(changes), "file")
         typer.echo(f"{agent.title}: {f'{files} would change' if changes else 'nothing to change'}.")
     elif not changes:
         typer.echo(f"{agent.title}: {'already registered' if installing else 'not registered'}; nothing changed.")
     else:
-        typer.echo(
-            f"{agent.title}: {f'registered. {agent.next_steps(edits)}' if installing else 'no longer registered.'}"
-        )
+        typer.echo(f"{agent.title}: {'registered' if installing else 'no longer registered'}.")
+    return bool(changes) and not shown.dry_run
 
 
 def _command() -> str:

@@ -13,23 +13,19 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.markup import escape
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ctxmem_mcp.models import SHORT_DIGITS, ConversationInfo, Highlight, Hit, OutlineNode, View
+from ctxmem_mcp.models import SHORT_DIGITS, Highlight, Hit, OutlineNode, SearchResult, View
 from ctxmem_mcp.text.visible import visible, visible_json
 
 _KIND_STYLES = {
     "request": "cyan", "error": "red", "ending": "green", "decision": "yellow", "outcome": "green", "file": "blue",
     "fact": "default",
 }  # fmt: skip
-_DIM = "bright_black"
-_UNTITLED = "Untitled"
-# The width of the narrowest useful title in a table of conversations, and of its columns other than id and title.
-_TITLE_MIN, _OTHER_COLUMNS = 24, 60
+DIM = "bright_black"
+UNTITLED = "Untitled"
 
 
 class _Console(Console):
@@ -83,7 +79,7 @@ def draw_tree(
         titles_only: leave out the highlights of leaves.
         kinds: the kinds of highlights to show.
     """
-    tree = Tree(Text(printable(title) or _UNTITLED, style="bold"), guide_style=_DIM)
+    tree = Tree(Text(printable(title) or UNTITLED, style="bold"), guide_style=DIM)
     for root in roots:
         _add_node(tree, root, () if titles_only else kinds)
     return tree
@@ -94,7 +90,7 @@ def _add_node(parent: Tree, node: OutlineNode, kinds: Container[str]) -> None:
     if node.summary.title.startswith("Error"):
         label.stylize("red")
     label.append(
-        f"  {_short_id(node)} · {counted(node.last - node.first + 1, 'turn')} · {short(node.tokens)}", style=_DIM
+        f"  {_short_id(node)} · {counted(node.last - node.first + 1, 'turn')} · {short(node.tokens)}", style=DIM
     )
     branch = parent.add(label)
     for child in node.children:
@@ -114,59 +110,46 @@ def _add_highlights(branch: Tree, highlights: Sequence[Highlight]) -> None:
     """A line each; the ending of an error is below it."""
     under = branch
     for highlight in highlights:
-        line = Text(f"{highlight.kind}: " if highlight.kind != "ending" else "", style=_DIM)
+        line = Text(f"{highlight.kind}: " if highlight.kind != "ending" else "", style=DIM)
         line.append(printable(highlight.text), style=_KIND_STYLES[highlight.kind])
-        line.append(f"  t{highlight.index} {highlight.role}", style=_DIM)
+        line.append(f"  t{highlight.index} {highlight.role}", style=DIM)
         if highlight.kind == "error":
             under = branch.add(line)
         else:
             (under if highlight.kind == "ending" else branch).add(line)
 
 
-def print_conversations(out: Console, conversations: Sequence[ConversationInfo]) -> None:
-    """Prints a table, or two lines for each conversation if the table would leave too little width for titles."""
-    width = out.width - max(len(info.conversation_id) for info in conversations) - _OTHER_COLUMNS
-    if width >= _TITLE_MIN:
-        out.print(_table(conversations, width))
-        return
-    for info in conversations:
-        out.print(Text(printable(info.title) or _UNTITLED, style="bold"), no_wrap=True, overflow="ellipsis")
-        size = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {_day(info.last_activity, time=True)}"
-        out.print(Text(f"  {info.conversation_id}"), soft_wrap=True)  # whole, so that it can be copied
-        out.print(Text(f"{size} · kept until {_day(info.expires_at)}", style=_DIM))
-
-
-def _table(conversations: Sequence[ConversationInfo], title_width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style=_DIM)
-    table.add_column("conversation", no_wrap=True)
-    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=title_width)
-    for name in ("turns", "tokens", "branches"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("last activity", "kept until"):
-        table.add_column(name, no_wrap=True)
-    for info in conversations:
-        table.add_row(
-            escape(info.conversation_id), escape(printable(info.title) or _UNTITLED), f"{info.turns:,}",
-            short(info.tokens), str(info.branches), _day(info.last_activity, time=True), _day(info.expires_at),
-        )  # fmt: skip
-    return table
-
-
-def _day(iso: str, *, time: bool = False) -> str:
-    """The day, or the minute, in the local time zone."""
-    local = datetime.fromisoformat(iso).astimezone()
-    return local.strftime("%Y-%m-%d %H:%M" if time else "%Y-%m-%d")
+def local_time(iso: str) -> str:
+    """The minute, in the local time zone: 2026-11-29 09:30."""
+    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def print_hits(out: Console, hits: Sequence[Hit], *, with_conversation: bool) -> None:
-    """Prints three lines for each hit. with_conversation: include its conversation's id."""
+    """Prints two lines for each hit, and a third with its reasons. with_conversation: include its conversation's id."""
     for hit in hits:
         conversation = hit.conversation_id if with_conversation else None
         turn = " ".join(part for part in (conversation, hit.turn_id, hit.role, hit.name, hit.said_at) if part)
-        heading = f"{turn}  {' > '.join(hit.path)}  {short(hit.tokens)} tokens"
+        copies = f"  in {hit.conversations} conversations" if hit.conversations > 1 else ""
+        heading = f"{turn}  {' > '.join(hit.path)}  {short(hit.tokens)} tokens{copies}"
         out.print(printable(heading), style="bold", markup=False)
         out.print(f"  {printable(hit.snippet)}", markup=False)
-        out.print(f"  why: {', '.join(hit.why)}", style="dim", markup=False)
+        if hit.score is not None:
+            out.print(f"  score {hit.score:.2f}: {', '.join(hit.why)}", style="dim", markup=False)
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    """A hit for scripts. Its score and reasons are in it only if they were requested."""
+    record = asdict(hit)
+    return record if hit.score is not None else {key: record[key] for key in record if key not in ("score", "why")}
+
+
+def print_searched(result: SearchResult) -> None:
+    """Prints to stderr how many conversations were searched."""
+    if result.searched == result.conversations:
+        write(f"{counted(result.conversations, 'conversation')} searched.", sys.stderr)
+        return
+    searched = f"{result.searched:,} of {counted(result.conversations, 'conversation')} searched"
+    write(f"{searched} in the time that a search may take. Use rarer words, or --conversation ID.", sys.stderr)
 
 
 def print_view(view: View, as_json: bool) -> None:

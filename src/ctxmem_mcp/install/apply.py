@@ -41,6 +41,12 @@ class Change:
     mode: int = 0o666
     backs_up: bool = True
 
+    @property
+    def size(self) -> str:
+        """How many lines the change adds and removes: "+12 -3 lines"."""
+        marks = [line[:1] for line in difflib.unified_diff(_lines(self.before), _lines(self.after), n=0)][2:]
+        return f"+{marks.count('+')} -{marks.count('-')} lines"
+
     def diff(self) -> str:
         """Returns the change as a unified diff, with long lines shortened."""
         old, new = ("(no file)" if text is None else str(self.path) for text in (self.before, self.after))

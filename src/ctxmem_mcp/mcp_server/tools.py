@@ -25,7 +25,7 @@ from ctxmem_mcp.mcp_server.tool_arguments import (
     WriteSummaryArguments,
     input_schema,
 )
-from ctxmem_mcp.models import Appended, ConversationInfo, Hit, NewTurn, Receipt, Reverted, Synced
+from ctxmem_mcp.models import Appended, ConversationInfo, Hit, NewTurn, Receipt, Reverted, Role, Synced
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
@@ -63,8 +63,23 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundTurn:
+    turn_id: str
+    conversation_id: str
+    role: Role
+    name: str | None
+    said_at: str | None
+    snippet: str
+    path: list[str]
+    tokens: int
+    conversations: int
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
-    hits: list[Hit]
+    hits: list[FoundTurn]
+    searched: int
+    conversations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +142,14 @@ async def _search_turns(memory: Memory, args: SearchTurnsArguments) -> SearchRes
         since=args.since,
         until=args.until,
     )
-    return SearchResult(found)
+    return SearchResult([_found_turn(hit) for hit in found], found.searched, found.conversations)
+
+
+def _found_turn(hit: Hit) -> FoundTurn:
+    return FoundTurn(
+        hit.turn_id, hit.conversation_id, hit.role, hit.name, hit.said_at, hit.snippet, hit.path, hit.tokens,
+        hit.conversations,
+    )  # fmt: skip
 
 
 async def _revert_to(memory: Memory, args: RevertToArguments) -> Reverted:
@@ -205,8 +227,8 @@ TOOLS: tuple[Tool, ...] = (
         "search_turns",
         "Search turns",
         "Find single turns by words, names or error text, best first, in one conversation or all: turn_id and "
-        "conversation_id, a snippet, the sections around it and the tokens that reading it costs. For an overview "
-        "call get_context.",
+        "conversation_id, a snippet, the sections around it and the tokens that reading it costs, and how many of the "
+        "conversations were searched. For an overview call get_context.",
         SearchTurnsArguments,
         _search_turns,
         returns=SearchResult,

@@ -24,7 +24,8 @@ from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
 from ctxmem_mcp.memory.removals import MemoryRemovals
 from ctxmem_mcp.memory.repair import Repaired
-from ctxmem_mcp.memory.search import Filter
+from ctxmem_mcp.memory.search import SearchRequest
+from ctxmem_mcp.memory.search_everything import search_everything
 from ctxmem_mcp.memory.validation import (
     check_or_create_id,
     check_retention_days,
@@ -43,19 +44,17 @@ from ctxmem_mcp.models import (
     NewTurn,
     Node,
     Reverted,
+    SearchResult,
     Source,
     Summary,
     Synced,
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import RepairableStore, Salvage, Store
+from ctxmem_mcp.stores.base import AGENT, RepairableStore, Salvage, Store
 from ctxmem_mcp.summarizers.base import is_uninformative
 
 __all__ = ["Memory"]
-
-# A search over all conversations reads this many of the most recently active.
-SEARCHED_CONVERSATIONS = 100
 
 _log = logging.getLogger(__name__)
 
@@ -228,6 +227,19 @@ class Memory(MemoryRemovals):
             return await self.info(conversation_id)
         return conversation_of(await self._writer.set_title(conversation_id, line))
 
+    async def set_agent(self, conversation_id: str, agent: str) -> None:
+        """Stores which agent's session a conversation is, for listings.
+
+        Args:
+            conversation_id: The conversation.
+            agent: The agent's id.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        if await self._store.extra(conversation_id, AGENT) != (value := agent.encode()):
+            await self._store.set_extra(conversation_id, AGENT, value, self._clock())
+
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
         """Adds a summary to a closed node, beside those of other authors.
@@ -362,16 +374,19 @@ class Memory(MemoryRemovals):
         role: str | None = None,
         since: str | None = None,
         until: str | None = None,
-    ) -> list[Hit]:
-        """Finds turns that contain words of the query, best first.
+        explain: bool = False,
+    ) -> SearchResult:
+        """Finds turns that contain words of the query, best first. A query without a word is searched for as a text.
 
         Args:
             query: The words.
-            conversation_id: By default the most recently active conversations, of which unreadable ones are skipped.
+            conversation_id: By default all conversations, for a few seconds: the result says how many were searched.
+                Unreadable ones are skipped, and a turn in several of them is one hit.
             limit: The most hits to return.
             role: Only turns of this role.
-            since: Only turns said at or after this time (ISO 8601).
-            until: Only turns said at or before this time (ISO 8601).
+            since: Only turns said, or else stored, at or after this time (ISO 8601).
+            until: Only turns said, or else stored, at or before this time (ISO 8601).
+            explain: Give each hit its score, and why.
 
         Raises:
             InvalidArgument: `role`, `since` or `until` breaks its rule.
@@ -379,18 +394,25 @@ class Memory(MemoryRemovals):
         """
         if role is not None:
             check_role(role, "")
-        filter_by = Filter(role, parse_time("since", since), parse_time("until", until), limit)
+        request = SearchRequest(query, role, parse_time("since", since), parse_time("until", until), limit, explain)
         if conversation_id is not None:
-            return await self._search(conversation_id, query, filter_by, cached=True)
-        found: list[Hit] = []
-        for info in (await self.conversations(limit=SEARCHED_CONVERSATIONS)).conversations:
-            try:
-                found += await self._search(info.conversation_id, query, filter_by)
-            except (UnknownConversation, HeadMoved):
-                continue
-            except (Corrupt, Unavailable) as error:
-                _log.warning("Conversation %s was not searched: %s", info.conversation_id, error)
-        return sorted(found, key=lambda hit: -hit.score)[:limit]
+            found = SearchResult(await self._search(conversation_id, request, cached=True))
+        else:
+            ids = [info.conversation_id for info in await self.all_conversations()]
+            found = await search_everything(
+                self._store, ids, request, lambda one: self._search_readable(one, request), self._monotonic
+            )
+        return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
+
+    async def _search_readable(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
+        """Searches one of many conversations. One that is gone or can't be read has no hits."""
+        try:
+            return await self._search(conversation_id, request)
+        except (UnknownConversation, HeadMoved):
+            pass
+        except (Corrupt, Unavailable) as error:
+            _log.warning("Conversation %s was not searched: %s", conversation_id, error)
+        return []
 
     async def damaged(self, *, seconds: float) -> dict[str, str]:
         """Looks for damaged conversations, for at most so many seconds. `verify` finds more.
@@ -432,5 +454,5 @@ class Memory(MemoryRemovals):
         await self._store.close()
 
     @retry_if_replaced
-    async def _search(self, conversation_id: str, query: str, filter_by: Filter, *, cached: bool = False) -> list[Hit]:
-        return await search.search(await self._reader(conversation_id, cached=cached), query, filter_by)
+    async def _search(self, conversation_id: str, request: SearchRequest, *, cached: bool = False) -> list[Hit]:
+        return await search.search(await self._reader(conversation_id, cached=cached), request)

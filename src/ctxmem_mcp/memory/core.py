@@ -76,6 +76,7 @@ class MemoryCore:
         defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
         self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
+        self._monotonic = monotonic
         self._workers = workers
         self._vectors = VectorQueue(store, embedder, workers) if embedder else None
         self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
@@ -130,7 +131,7 @@ class MemoryCore:
 
     async def _reader(self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False) -> BranchReader:
         """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call, which a
-        search over a hundred conversations must not do."""
+        search over all conversations must not do."""
         state = await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
         cache = self._caches.at(state) if cached else ReadCache()

@@ -7,7 +7,7 @@ two differ by one in a conversation that never forked.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
@@ -41,6 +41,10 @@ MATCHES_RANKED_MAX = 400
 SPEAKERS_FROM_TURNS = 64
 # With more pieces on a branch, they are matched and ranked in a thread: a tenth of a second for some thousands.
 PIECES_INLINE_MAX = 500
+
+
+# Returns the ids of those of some chunks that a caller wants.
+Predicate = Callable[[Sequence[Piece]], Awaitable[Collection[int]]]
 
 
 class RankedPiece(NamedTuple):
@@ -107,7 +111,7 @@ class OrdinalMap:
 
 
 async def rank_branch(
-    branch: BranchReader, query: str, *, require_match: bool = False, predicate: Callable[[Piece], bool] | None = None
+    branch: BranchReader, query: str, *, require_match: bool = False, predicate: Predicate | None = None
 ) -> Ranking:
     """Ranks the branch's chunks for a query, in three reads; four if they have vectors.
 
@@ -159,12 +163,13 @@ async def _match(branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery
 
 
 async def _best_matching(
-    branch: BranchReader, ordinals: OrdinalMap, ranker: BranchRanker, predicate: Callable[[Piece], bool]
+    branch: BranchReader, ordinals: OrdinalMap, ranker: BranchRanker, predicate: Predicate
 ) -> list[int]:
     """Returns the ordinals of the best chunks that contain words of the query and fit the predicate."""
     at = sorted(ranker.matches.masks)
-    pieces = zip(at, await branch.pieces(ordinals.pieces(at)), strict=True)
-    fitting = (ordinal for ordinal, piece in pieces if predicate(piece))
+    pieces = await branch.pieces(ordinals.pieces(at))
+    accepted = await predicate(pieces)
+    fitting = (ordinal for ordinal, piece in zip(at, pieces, strict=True) if piece.id in accepted)
     return nlargest(MATCHES_RANKED_MAX, fitting, key=lambda ordinal: ranker.matches.rough_scores.get(ordinal, 0.0))
 
 

@@ -1,71 +1,144 @@
-"""Finds turns for a query: where they are in the tree, and what reading them costs."""
+"""Finds turns of one conversation for a query: where they are in the tree, and what reading them costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
 from ctxmem_mcp.memory.reasons import explain_piece
 from ctxmem_mcp.memory.retrieve import RankedPiece, rank_branch
 from ctxmem_mcp.models import Hit, Node, Piece, Turn, parse_iso
+from ctxmem_mcp.retrieval.query import parse
 from ctxmem_mcp.text import analyzer
+from ctxmem_mcp.text.analyzer import LANGUAGE_TERMS
 from ctxmem_mcp.views.layout import TreeSnapshot
 from ctxmem_mcp.views.render import shorten_name
 
 SNIPPET_CHARS = 240
+# A search for a text that is not in the index reads this many turns at a time.
+LITERAL_TURNS_READ = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which turns a search returns. since, until: seconds since 1970, inclusive. limit: how many."""
+class SearchRequest:
+    """What a search is for.
 
+    Attributes:
+        query: The words. If none of them is indexed (an emoji, stop words), the text itself is searched for.
+        role: Only turns of this role.
+        since, until: Only turns of this period: seconds since 1970, inclusive. A turn without a time of its own has
+            the time at which it was stored.
+        limit: The most hits.
+        explain: Say why each hit was chosen.
+    """
+
+    query: str
     role: str | None = None
     since: float | None = None
     until: float | None = None
     limit: int = 10
+    explain: bool = False
 
     @property
-    def is_active(self) -> bool:
+    def has_period(self) -> bool:
+        return (self.since, self.until) != (None, None)
+
+    @property
+    def has_filter(self) -> bool:
         """Whether it excludes any turns."""
-        return (self.role, self.since, self.until) != (None, None, None)
+        return self.role is not None or self.has_period
 
-    def accepts(self, piece: Piece) -> bool:
-        if self.role is not None and piece.role != self.role:
-            return False
-        if self.since is None and self.until is None:
-            return True
-        at = parse_iso(piece.said_at)
-        if at is None:
-            return False
-        return (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
+    @property
+    def is_literal(self) -> bool:
+        """Whether no word of the query is indexed."""
+        return not any(parse(self.query).weights)
+
+    @property
+    def forms(self) -> dict[str, tuple[str, ...]]:
+        """The query's index terms, each with its forms in all languages."""
+        parsed = parse(self.query, (), tuple(LANGUAGE_TERMS))
+        own = (term for term, weight in zip(parsed.terms, parsed.weights, strict=True) if weight)
+        return {term: (term, *parsed.other_forms.get(term, ())) for term in own}
+
+    def accepts(self, role: str, at: float) -> bool:
+        """Whether a turn of this role and time (seconds since 1970) is wanted."""
+        in_period = (self.since is None or at >= self.since) and (self.until is None or at <= self.until)
+        return self.role in (None, role) and in_period
 
 
-async def search(branch: BranchReader, query: str, filter_by: Filter) -> list[Hit]:
-    """Returns the best turns of a branch that contain words of the query, best first."""
-    best: dict[int, RankedPiece] = {}
+async def search(branch: BranchReader, request: SearchRequest) -> list[Hit]:
+    """Returns the best turns of a branch that contain words of the query, best first.
+
+    All have a score, none if the query's text itself was searched for: then the newest are first.
+    """
+    if request.is_literal:
+        return await _search_literally(branch, request)
+    accepted_pieces = partial(_accepted, branch, request)
     ranking = await rank_branch(
-        branch, query, require_match=True, predicate=filter_by.accepts if filter_by.is_active else None
+        branch, request.query, require_match=True, predicate=accepted_pieces if request.has_filter else None
     )
-    for ranked in ranking.pieces:
-        if ranking.matched and ranked.ordinal in ranking.matched and filter_by.accepts(ranked.piece):
+    matching = [ranked for ranked in ranking.pieces if ranking.matched and ranked.ordinal in ranking.matched]
+    accepted = await accepted_pieces([ranked.piece for ranked in matching])
+    best: dict[int, RankedPiece] = {}
+    for ranked in matching:
+        if ranked.piece.id in accepted:
             best.setdefault(ranked.piece.index, ranked)
-    chosen = list(best)[: filter_by.limit]
-    turns = await branch.turns(chosen)
-    snapshot = await with_paths_to(branch, await load_snapshot(branch), chosen)
-    paths = {index: _path(snapshot, index) for index in chosen}
-    titles = await branch.summaries(node for path in paths.values() for node in path)
+    chosen = list(best)[: request.limit]
+    turns, titles, terms = await branch.turns(chosen), await _load_paths(branch, chosen), set(ranking.parsed.forms)
     return [
         _hit(
             branch.id,
             turns[i],
-            best[i],
-            [titles[n.digest].title for n in paths[i] if n.digest in titles],
-            set(ranking.parsed.forms),
-            explain_piece(ranking, best[i]),
+            _snippet(turns[i], best[i].piece, terms),
+            titles[i],
+            round(best[i].score, 3),
+            explain_piece(ranking, best[i]) if request.explain else (),
         )
         for i in chosen
     ]
+
+
+async def _accepted(branch: BranchReader, request: SearchRequest, pieces: Sequence[Piece]) -> set[int]:
+    """Returns the ids of the chunks that the request accepts."""
+    if not request.has_period:
+        return {piece.id for piece in pieces if request.accepts(piece.role, 0.0)}
+    said = {piece.said_at: parse_iso(piece.said_at) for piece in pieces}
+    untimed = sorted({piece.seq for piece in pieces if said[piece.said_at] is None})
+    stored = {turn.seq: turn.stored_at for turn in await branch.metadata_of(untimed)}
+    times = {piece.id: said[piece.said_at] or stored.get(piece.seq, 0.0) for piece in pieces}
+    return {piece.id for piece in pieces if request.accepts(piece.role, times[piece.id])}
+
+
+async def _search_literally(branch: BranchReader, request: SearchRequest) -> list[Hit]:
+    """Returns the newest turns that contain the query's text, whatever its case."""
+    if not (text := request.query.strip()):
+        return []
+    pattern, found, after = re.compile(re.escape(text), re.IGNORECASE), dict[int, int](), branch.lineage.length
+    turns: dict[int, Turn] = {}
+    while after > 0 and len(found) < request.limit:
+        first = max(0, after - LITERAL_TURNS_READ)
+        for index, turn in sorted((await branch.turns(range(first, after))).items(), reverse=True):
+            at = parse_iso(turn.said_at) or turn.stored_at
+            if request.accepts(turn.role, at) and (match := pattern.search(turn.content)):
+                found[index], turns[index] = match.start(), turn
+        after = first
+    chosen = list(found)[: request.limit]
+    titles = await _load_paths(branch, chosen)
+    return [
+        _hit(branch.id, turns[i], _cut(turns[i].content, max(0, found[i] - SNIPPET_CHARS // 2)), titles[i])
+        for i in chosen
+    ]
+
+
+async def _load_paths(branch: BranchReader, indexes: Sequence[int]) -> Mapping[int, list[str]]:
+    """Returns the titles of the sections above each turn, outermost first."""
+    snapshot = await with_paths_to(branch, await load_snapshot(branch), indexes)
+    paths = {index: _path(snapshot, index) for index in indexes}
+    titles = await branch.summaries(node for path in paths.values() for node in path)
+    return {i: [titles[node.digest].title for node in path if node.digest in titles] for i, path in paths.items()}
 
 
 def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
@@ -79,23 +152,32 @@ def _path(snapshot: TreeSnapshot, index: int) -> list[Node]:
 
 
 def _hit(
-    conversation_id: str, turn: Turn, ranked: RankedPiece, path: list[str], terms: set[str], why: list[str]
+    conversation_id: str,
+    turn: Turn,
+    snippet: str,
+    path: list[str],
+    score: float | None = None,
+    why: Sequence[str] = (),
 ) -> Hit:
-    snippet = _snippet(turn.content[ranked.piece.start : ranked.piece.stop], terms, turn.language)
     return Hit(
-        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, snippet, path,
-        turn.tokens, round(ranked.score, 3), why,
+        turn.id, conversation_id, turn.role, shorten_name(turn.name), turn.said_at, snippet, path, turn.tokens,
+        score=score, why=tuple(why),
     )  # fmt: skip
 
 
-def _snippet(text: str, terms: set[str], language: str | None) -> str:
-    """Returns the line with the most terms of the query, and some of its surroundings."""
+def _snippet(turn: Turn, piece: Piece, terms: set[str]) -> str:
+    """Returns the line of a chunk with the most terms of the query, and some of its surroundings."""
+    text, language = turn.content[piece.start : piece.stop], turn.language
     lines = text.splitlines(keepends=True) or [""]
     scores = [len(terms & set(analyzer.analyze(line[:2_000], language))) for line in lines]
     best = max(range(len(lines)), key=lambda i: (scores[i], -i))
     start = sum(len(line) for line in lines[:best])
     at = _first_match(lines[best], terms, language)
     begin = max(start, start + at - SNIPPET_CHARS // 2) if len(lines[best]) > SNIPPET_CHARS else start
+    return _cut(text, begin)
+
+
+def _cut(text: str, begin: int) -> str:
     snippet = text[begin : begin + SNIPPET_CHARS].strip()
     return f"{'…' if begin > 0 else ''}{snippet}{'…' if begin + SNIPPET_CHARS < len(text) else ''}"
 

@@ -28,6 +28,7 @@ from ctxmem_mcp.models import (
     Turn,
     day_of,
     iso,
+    parse_iso,
 )
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
 
@@ -228,12 +229,44 @@ def count_branches(state: State) -> int:
     return sum(end not in parents for end in ends)
 
 
-def to_info(state: State, head: str | None, size: int) -> ConversationInfo:
+# When the last turn happened is read from this many of the last stored ones: results of tools often have no time.
+TIMED_TURNS_MAX = 20
+
+
+def last_happened(state: State, last_turns: Iterable[tuple[object, object]]) -> float:
+    """Returns when the last stored turn happened, in seconds since 1970.
+
+    That is its own time, else that of the nearest turn before it that was stored with it, else when it was stored. A
+    turn did not happen after it was stored, whatever its time says.
+
+    Args:
+        state: The conversation's state.
+        last_turns: `said_at` and `stored_at` of the last stored turns, newest first.
+    """
+    stored: object = None
+    for said_at, stored_at in last_turns:
+        stored = stored_at if stored is None else stored
+        if stored_at != stored:
+            break
+        said = parse_iso(said_at) if isinstance(said_at, str) else None
+        if said is not None:
+            return min(said, state.updated)
+    return stored if isinstance(stored, float) and 0.0 < stored < state.updated else state.updated
+
+
+# The key of `Store.extra` under which a conversation's agent is stored, as its id in UTF-8.
+AGENT = "agent"
+
+
+def to_info(state: State, head: str | None, size: int, happened: float, agent: bytes | None) -> ConversationInfo:
     """A state as an entry of a listing.
 
     Args:
+        state: The conversation's state.
         head: The head turn's id.
         size: The bytes that the conversation takes.
+        happened: When its last turn happened, in seconds since 1970.
+        agent: What is stored under the key AGENT.
     """
     return ConversationInfo(
         conversation_id=state.conversation_id,
@@ -244,10 +277,11 @@ def to_info(state: State, head: str | None, size: int) -> ConversationInfo:
         branches=count_branches(state),
         head=head,
         created_at=iso(state.created),
-        last_activity=iso(state.updated),
+        last_activity=iso(happened),
         expires_at=iso(state.expires),
         retention_days=state.retention_days,
         bytes=size,
+        agent=agent.decode("utf-8", "replace") if agent else None,
     )
 
 
@@ -255,7 +289,7 @@ def paginate(infos: Iterable[tuple[float, ConversationInfo]], limit: int, cursor
     """One page of a listing, the most recently active first.
 
     Args:
-        infos: Each with the time of its last activity in seconds since 1970, unrounded: many may be stored within one
+        infos: Each with the time of its last activity in seconds since 1970, unrounded: many may happen within one
             second, and ConversationInfo rounds to seconds.
         cursor: Names the last entry of the previous page.
 
@@ -448,6 +482,16 @@ class Store(Protocol):
         """
         ...
 
+    async def term_counts(
+        self, conversation_ids: Sequence[str], terms: Sequence[str]
+    ) -> Mapping[str, Mapping[str, int] | None]:
+        """Returns how many chunks of each of these conversations contain each term, on all branches.
+
+        Cheaper than `term_hits`, which it spares for conversations without the terms: these are left out. One that
+        can't be read has None.
+        """
+        ...
+
     async def check(self, conversation_id: str) -> list[str]:
         """Reads all that is stored of the conversation; returns a sentence for each thing that is damaged."""
         ...
@@ -462,7 +506,8 @@ class Store(Protocol):
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> ConversationPage:
-        """Lists conversations that have not expired, the most recently active first.
+        """Lists conversations that have not expired, the most recently active first: those whose last turn happened
+        last, see `last_happened`.
 
         Args:
             space: Only those of this space; None for all.

@@ -12,9 +12,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import EXTRACTIVE, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.models import (
+    EXTRACTIVE,
+    ConversationInfo,
+    ConversationPage,
+    NewTurn,
+    Node,
+    Piece,
+    Receipt,
+    Summary,
+    Turn,
+)
 from ctxmem_mcp.stores.base import (
+    AGENT,
     LOST,
+    TIMED_TURNS_MAX,
     CallRefusal,
     Commit,
     ModelCall,
@@ -22,6 +34,7 @@ from ctxmem_mcp.stores.base import (
     State,
     TermHits,
     children_of,
+    last_happened,
     paginate,
     to_info,
 )
@@ -212,6 +225,17 @@ class InMemoryStore:
                 )
         return found
 
+    async def term_counts(
+        self, conversation_ids: Sequence[str], terms: Sequence[str]
+    ) -> Mapping[str, Mapping[str, int] | None]:
+        found: dict[str, dict[str, int] | None] = {}
+        for conversation_id in conversation_ids:
+            conversation = self._conversations.get(conversation_id)
+            index = conversation.terms if conversation else {}
+            if counts := {term: len({piece for piece, _ in index[term]}) for term in terms if term in index}:
+                found[conversation_id] = counts
+        return found
+
     async def check(self, conversation_id: str) -> list[str]:
         self._get(conversation_id)
         return []
@@ -228,7 +252,7 @@ class InMemoryStore:
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> ConversationPage:
         infos = [
-            (c.state.updated, to_info(c.state, c.turns[c.state.head].id, _text_bytes(c)))
+            (at := _last_happened(c), _info(c, at))
             for c in self._conversations.values()
             if c.state.expires > now and space in (None, c.state.space)
         ]
@@ -281,6 +305,17 @@ class InMemoryStore:
         if conversation is None:
             raise UnknownConversation(conversation_id)
         return conversation
+
+
+def _last_happened(conversation: _Conversation) -> float:
+    last = conversation.state.next_seq - 1
+    turns = (conversation.turns[seq] for seq in range(last, max(0, last - TIMED_TURNS_MAX), -1))
+    return last_happened(conversation.state, ((turn.said_at, turn.stored_at) for turn in turns))
+
+
+def _info(conversation: _Conversation, happened: float) -> ConversationInfo:
+    head = conversation.turns[conversation.state.head].id
+    return to_info(conversation.state, head, _text_bytes(conversation), happened, conversation.extra.get(AGENT))
 
 
 def _text_bytes(conversation: _Conversation) -> int:

@@ -29,7 +29,7 @@ from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.models import ConversationInfo, id_digits
 from ctxmem_mcp.private_files import FILE_MODE, correct_modes, create_folder
-from ctxmem_mcp.stores.base import State, to_info
+from ctxmem_mcp.stores.base import AGENT, TIMED_TURNS_MAX, State, last_happened, to_info
 from ctxmem_mcp.stores.sqlite import check, queries
 from ctxmem_mcp.stores.sqlite.connection import (
     Connection,
@@ -54,19 +54,19 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, id TEXT NOT NULL, space TEXT, title TEXT NOT NULL,
     turns INTEGER NOT NULL, tokens INTEGER NOT NULL, branches INTEGER NOT NULL, head TEXT, created TEXT NOT NULL,
-    active TEXT NOT NULL, updated REAL NOT NULL, expires REAL NOT NULL, expires_at TEXT NOT NULL,
-    retention_days INTEGER NOT NULL, bytes INTEGER NOT NULL
+    active TEXT NOT NULL, happened REAL NOT NULL, updated REAL NOT NULL, expires REAL NOT NULL,
+    expires_at TEXT NOT NULL, retention_days INTEGER NOT NULL, bytes INTEGER NOT NULL, agent TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roots (digest BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spending (day INTEGER PRIMARY KEY, tokens INTEGER NOT NULL);
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 """
-_VERSION = 3
+_VERSION = 4
 # File times advance in ticks of a few milliseconds: two commits within one tick may leave the same fingerprint.
 _TICK_NS = 100_000_000
 # A catalog that is deleted this often during a single change is deleted on purpose.
 _ATTEMPTS_MAX = 5
-_INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes"
+_INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes, agent"
 
 
 def file_name(conversation_id: str) -> str:
@@ -109,6 +109,7 @@ class CatalogEntry:
     """What the catalog holds of a file. Times are in seconds since 1970; roots are digests of first turns."""
 
     info: ConversationInfo
+    happened: float
     updated: float
     expires: float
     roots: list[bytes]
@@ -127,8 +128,16 @@ def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
     size = sum(file.stat().st_size for file in with_side_files(path) if file.exists())
     if (name := file_name(state.conversation_id)) != path.name:
         raise StoreUnavailable(f"It holds conversation {row[0]!r}, whose file must be called {name}.", "Rename it.")
-    info = to_info(state, _turn_id(db, state.head), size)
-    return CatalogEntry(info, state.updated, state.expires, _roots(db, state))
+    last = state.next_seq - 1
+    happened = last_happened(
+        state,
+        db.execute(
+            "SELECT said_at, stored_at FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq DESC",
+            (last - TIMED_TURNS_MAX + 1, last),
+        ),
+    )
+    info = to_info(state, _turn_id(db, state.head), size, happened, queries.extra(db, AGENT))
+    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state))
 
 
 def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
@@ -329,9 +338,10 @@ class Catalog:
             return
         i = entry.info
         db.execute(
-            f"INSERT INTO files VALUES ({', '.join('?' * 16)})",
+            f"INSERT INTO files VALUES ({', '.join('?' * 18)})",
             (name, seen, i.conversation_id, i.space, i.title, i.turns, i.tokens, i.branches, i.head, i.created_at,
-             i.last_activity, entry.updated, entry.expires, i.expires_at, i.retention_days, i.bytes),
+             i.last_activity, entry.happened, entry.updated, entry.expires, i.expires_at, i.retention_days, i.bytes,
+             i.agent),
         )  # fmt: skip
         db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
 
@@ -344,7 +354,7 @@ class Catalog:
         """Conversations that have not expired, each with the time of its last activity (seconds since 1970)."""
         self.refresh(db)
         condition, values = ("AND space = ?", [space]) if space is not None else ("", [])
-        rows = db.execute(f"SELECT updated, {_INFO} FROM files WHERE expires > ? {condition}", [now, *values])
+        rows = db.execute(f"SELECT happened, {_INFO} FROM files WHERE expires > ? {condition}", [now, *values])
         return [(row[0], _info(row[1:])) for row in rows]
 
     def find_by_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
@@ -364,6 +374,24 @@ class Catalog:
         self.refresh(db)
         known = {row[0] for row in db.execute("SELECT name FROM files")}
         return [Path(e.path) for e in os.scandir(self.folder) if e.name.endswith(SUFFIX) and e.name not in known]
+
+    def count_terms(
+        self, db: sqlite3.Connection, conversation_ids: Sequence[str], terms: Sequence[str]
+    ) -> dict[str, dict[str, int] | None]:
+        """Reads the indexes of these conversations; see `Store.term_counts`. A file is open for a moment only."""
+        found: dict[str, dict[str, int] | None] = {}
+        with transaction(db):  # the lock covers the reading: files are opened and closed
+            for conversation_id in conversation_ids:
+                try:
+                    with open_read_only(self.path_of(conversation_id)) as file:
+                        counts: dict[str, int] | None = queries.term_counts(file, terms)
+                except FileNotFoundError:  # forgotten since it was listed
+                    continue
+                except (sqlite3.Error, CtxmemError, OSError):  # also a file of an earlier format
+                    counts = None
+                if counts or counts is None:
+                    found[conversation_id] = counts
+        return found
 
     def find_damaged(self, until: float) -> dict[str, str]:
         """Returns what is wrong with each damaged file, by the id of its conversation, or its path if that is lost.

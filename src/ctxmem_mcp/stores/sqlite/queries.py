@@ -313,9 +313,9 @@ def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[s
     waiting = read_waiting(db)
     for term in dict.fromkeys(terms):
         token = encode_term(term)
-        indexed = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
+        indexed = _indexed_count(db, token)
         not_indexed = [(piece, words) for piece, words in waiting if token in words]
-        df = (indexed[0] if indexed else 0) + len(not_indexed)
+        df = indexed + len(not_indexed)
         if df > cap:
             found[term] = TermHits(df, capped=True)
         elif df:
@@ -326,6 +326,23 @@ def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[s
                 positions += occurrences
             found[term] = TermHits(df, pieces, positions)
     return found
+
+
+def term_counts(db: sqlite3.Connection, terms: Sequence[str]) -> dict[str, int]:
+    """How many chunks contain each term; terms that occur nowhere are left out."""
+    with snapshot(db):
+        waiting = [set(words) for _, words in read_waiting(db)]
+        tokens = {term: encode_term(term) for term in terms}
+        counts = {
+            term: _indexed_count(db, token) + sum(token in words for words in waiting) for term, token in tokens.items()
+        }
+    return {term: count for term, count in counts.items() if count}
+
+
+def _indexed_count(db: sqlite3.Connection, token: str) -> int:
+    """How many of the chunks in the index contain the token."""
+    row = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
+    return row[0] if row else 0
 
 
 def read_waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:

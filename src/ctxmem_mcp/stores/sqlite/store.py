@@ -222,6 +222,11 @@ class SqliteStore:
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
 
+    async def term_counts(
+        self, conversation_ids: Sequence[str], terms: Sequence[str]
+    ) -> Mapping[str, Mapping[str, int] | None]:
+        return await self._catalog.run(lambda db: self._catalog.count_terms(db, conversation_ids, terms))
+
     async def check(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, check.find_faults)
 

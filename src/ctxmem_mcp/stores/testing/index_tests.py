@@ -108,3 +108,19 @@ class TermTests(StoreTests):
         assert (over["common"].df, over["common"].capped, list(over["common"].pieces)) == (6, True, [])
         assert list(over["rare"].pieces) == [6]
         assert "nowhere" not in over
+
+    async def test_counts_of_terms_by_conversation(self, store: Store) -> None:
+        for name, terms in (
+            ("one", [["parser", "oslo", "parser"], ["parser"]]),
+            ("two", [["garden"]]),
+            ("three", [["oslo"]] * 50),
+            ("four", [ODD_TERMS]),
+        ):
+            await store.commit(extend(new_state(name), ["x"] * len(terms), terms=terms), NOW)
+        names = ["four", "three", "never stored", "two", "one"]
+        found = await store.term_counts(names, ["parser", "oslo", "nowhere"])
+        assert found == {"one": {"parser": 2, "oslo": 1}, "three": {"oslo": 50}}
+        odd = await store.term_counts(["four", "one"], ODD_TERMS)
+        assert odd == {"four": dict.fromkeys(ODD_TERMS, 1)}
+        await store.forget("three")
+        assert await store.term_counts(["three", "one"], ["oslo"]) == {"one": {"oslo": 1}}

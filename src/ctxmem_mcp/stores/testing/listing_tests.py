@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.models import iso
+from ctxmem_mcp.stores.base import AGENT, Commit, Store
 from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests, load
 
@@ -112,3 +113,36 @@ class ListingTests(StoreTests):
         assert sorted(info.conversation_id for info in listed.conversations) == sorted(ODD_IDS)
         await store.forget("A")
         assert await store.load("a", NOW) is not None
+
+    async def test_a_listing_is_ordered_by_when_the_last_turn_happened(self, store: Store) -> None:
+        def timed(name: str, *times: tuple[str | None, float]) -> Commit:
+            commit = extend(new_state(name), ["x"] * len(times), now=NOW)
+            turns = [
+                replace(turn, said_at=said_at, stored_at=stored_at)
+                for turn, (said_at, stored_at) in zip(commit.turns, times, strict=True)
+            ]
+            return replace(commit, turns=turns)
+
+        for commit in (
+            timed("imported", ("2025-01-01T10:00:00Z", NOW)),
+            timed("ends with a result without a time", ("2025-01-01T11:00:00Z", NOW), (None, NOW)),
+            timed("goes on today", ("2025-01-01T12:00:00Z", NOW - 100), (None, NOW - 50)),
+            timed("of a clock that is ahead", ("2031-01-01T10:00:00Z", NOW)),
+            timed("unreadable time", ("noon", NOW - 60)),
+        ):
+            await store.commit(commit, NOW)
+        listed = (await store.conversations(NOW)).conversations
+        assert [(info.conversation_id, info.last_activity) for info in listed] == [
+            ("of a clock that is ahead", iso(NOW)),
+            ("goes on today", iso(NOW - 50)),
+            ("unreadable time", iso(NOW - 60)),
+            ("ends with a result without a time", "2025-01-01T11:00:00Z"),
+            ("imported", "2025-01-01T10:00:00Z"),
+        ]
+        assert {info.expires_at for info in listed} == {iso(NOW + 30 * 86_400)}, "expiry counts from the arrival"
+
+    async def test_a_listing_names_the_agent(self, store: Store) -> None:
+        await store.commit(extend(new_state("c"), ["x"]), NOW)
+        assert [info.agent for info in (await store.conversations(NOW)).conversations] == [None]
+        await store.set_extra("c", AGENT, b"codex", NOW)
+        assert [info.agent for info in (await store.conversations(NOW)).conversations] == ["codex"]
