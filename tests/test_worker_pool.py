@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ctxmem_mcp import progress
 from ctxmem_mcp.errors import InvalidArgument, StoreUnavailable
-from ctxmem_mcp.worker_pool import Steps, WorkerPool
+from ctxmem_mcp.worker_pool import MeasuredSteps, Steps, WorkerPool
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +40,11 @@ def count_until(file: str) -> Steps[int]:
         steps += 1
         yield
     return steps
+
+
+def measured() -> MeasuredSteps[str]:
+    yield from (0.001, 0.25, 0.5, 0.501, 1.0)
+    return "done"
 
 
 def die_once(file: str) -> Steps[str]:
@@ -110,3 +116,12 @@ async def test_a_thread_computes_what_cannot_be_pickled(pool: WorkerPool) -> Non
         return os.getpid()
 
     assert await pool.run(local) == os.getpid()
+
+
+async def test_the_caller_gets_the_progress_in_steps_of_a_percent(pool: WorkerPool) -> None:
+    shares: list[float] = []
+    with progress.listen(shares.append):
+        assert await pool.run(measured) == "done"
+    assert shares == [0.25, 0.5, 1.0]
+    assert await pool.run(measured) == "done"
+    assert len(shares) == 3

@@ -2,7 +2,8 @@
 
 A thread would not do: pure Python holds the interpreter's lock, so a computation in a thread starves the event loop. A
 computation is a generator function. Each `yield` ends a step of some milliseconds; between steps the worker takes the
-next step of its other computations, so nobody waits for another's large one, and looks for cancellations.
+next step of its other computations, so nobody waits for another's large one, and looks for cancellations. It may yield
+the share of the computation that is done.
 
 A worker starts with the first computation (0.3 s) and ends after IDLE_SECONDS without one, or with its parent, whose
 end closes its standard input. If none can be started, or a function can't be pickled, a thread computes.
@@ -23,12 +24,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
+from ctxmem_mcp import progress
 from ctxmem_mcp.errors import StoreUnavailable
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
+# Each yields the share of the computation that is done, 0..1.
+MeasuredSteps = Generator[float, None, T]
+_AnySteps = Generator[float | None, None, T]
 
 # Inputs of fewer characters take some tens of milliseconds at most, and are computed in the event loop.
 LARGE_CHARS = 50_000
@@ -39,13 +44,15 @@ _LENGTH_BYTES = 8
 _STARTER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ctxmem_mcp.worker_pool import main; main()"
 # What limits the threads of numpy and tokenizers: one computation uses one core.
 _ONE_CORE = {"OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-_RESULT, _ERROR = "result", "error"
+_RESULT, _ERROR, _PROGRESS = "result", "error", "progress"
+# Progress is reported in steps of at least this share.
+_SHARE_MIN = 0.01
 _CANCEL = b"cancel"
 
 _log = logging.getLogger(__name__)
 
 
-def finish(steps: Steps[T]) -> T:
+def finish(steps: _AnySteps[T]) -> T:
     """Takes all steps of a computation and returns its result."""
     while True:
         try:
@@ -66,8 +73,10 @@ class WorkerPool:
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
 
-    async def run(self, function: Callable[..., Steps[T]], *args: Any) -> T:
+    async def run(self, function: Callable[..., _AnySteps[T]], *args: Any) -> T:
         """Runs a computation in a worker and returns its result. If the caller is cancelled, the computation ends.
+
+        Its progress is reported to the listener of this context, unless a thread computes.
 
         Args:
             function: a module's generator function.
@@ -112,8 +121,16 @@ class WorkerPool:
             return best
 
 
-def _finish_in_thread(function: Callable[..., Steps[T]], args: tuple[Any, ...]) -> T:
+def _finish_in_thread(function: Callable[..., _AnySteps[T]], args: tuple[Any, ...]) -> T:
     return finish(function(*args))
+
+
+class _Caller(NamedTuple):
+    """Who waits for a computation."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    listener: progress.Listener | None
 
 
 class _Worker:
@@ -140,7 +157,7 @@ class _Worker:
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._lock, self._write_lock = threading.Lock(), threading.Lock()
-        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
+        self._waiting: dict[int, _Caller] = {}
         self._next, self.jobs, self._ended = 0, 0, False
         self._idle: threading.Timer | None = None
         threading.Thread(target=self._read, name="ctxmem worker", daemon=True).start()
@@ -172,7 +189,7 @@ class _Worker:
             self._next += 1
             number, ended = self._next, self._ended
             if not ended:
-                self._waiting[number] = (loop, future)
+                self._waiting[number] = _Caller(loop, future, progress.listener())
         try:
             if ended:
                 raise WorkerDied
@@ -207,6 +224,9 @@ class _Worker:
             while True:
                 number, raw = _read(self._stdout)
                 kind, value = pickle.loads(raw)
+                if kind == _PROGRESS:
+                    self._report(number, value)
+                    continue
                 self._settle(number, kind, _raised(*value) if kind == _ERROR else value)
         with self._lock:
             self._ended = True
@@ -220,10 +240,17 @@ class _Worker:
 
     def _settle(self, number: int, kind: str, value: Any) -> None:
         with self._lock:
-            loop, future = self._waiting.pop(number, (None, None))
-        if loop is not None and future is not None:
+            caller = self._waiting.pop(number, None)
+        if caller is not None:
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(_set, future, kind, value)
+                caller.loop.call_soon_threadsafe(_set, caller.future, kind, value)
+
+    def _report(self, number: int, share: float) -> None:
+        with self._lock:
+            caller = self._waiting.get(number)
+        if caller is not None and caller.listener is not None:
+            with suppress(RuntimeError):
+                caller.loop.call_soon_threadsafe(caller.listener, share)
 
 
 def _raised(kind: type[Exception], args: tuple[object, ...], attributes: dict[str, object]) -> Exception:
@@ -287,27 +314,30 @@ def _receive(received: queue.SimpleQueue[tuple[int, bytes]]) -> None:
 
 
 def _work(received: queue.SimpleQueue[tuple[int, bytes]], results: IO[bytes]) -> None:
-    jobs: deque[tuple[int, Generator[None, None, Any]]] = deque()
+    jobs: deque[tuple[int, _AnySteps[Any], float]] = deque()
     while True:
         while not jobs or not received.empty():
             number, raw = received.get()
             if raw == _CANCEL:
                 jobs = deque(job for job in jobs if job[0] != number)
             else:
-                jobs.append((number, _start(raw)))
-        number, steps = jobs.popleft()
+                jobs.append((number, _start(raw), 0.0))
+        number, steps, reported = jobs.popleft()
         try:
-            next(steps)
-            jobs.append((number, steps))
+            share = next(steps)
+            if share is not None and share >= reported + _SHARE_MIN:
+                _write(results, number, _pickled(_PROGRESS, share))
+                reported = share
+            jobs.append((number, steps, reported))
         except StopIteration as stop:
             _write(results, number, _pickled(_RESULT, stop.value))
         except Exception as error:
             _write(results, number, _pickled(_ERROR, error))
 
 
-def _start(raw: bytes) -> Generator[None, None, Any]:
+def _start(raw: bytes) -> _AnySteps[Any]:
     function, args = pickle.loads(raw)
-    yield
+    yield None
     return (yield from function(*args))
 
 

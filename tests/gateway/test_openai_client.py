@@ -17,7 +17,7 @@ from mcp.types import TextResourceContents
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ctxmem_mcp import usage_ledger
+from ctxmem_mcp import progress, usage_ledger
 from ctxmem_mcp.mcp_server import resources
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.text.host_text import RECALL_START
@@ -414,6 +414,24 @@ def test_a_request_is_forwarded_unchanged_if_memory_is_late_and_memory_finishes(
         outcomes = (ask(running, long_history(30)).headers["x-ctxmem-memory"] for _ in range(30))
         assert next(outcome for outcome in outcomes if outcome != "late") == "folded"
         assert len(running.conversations()) == 1
+
+
+def test_a_late_memory_reports_how_much_is_computed(tmp_path: Path, stub: UpstreamStub) -> None:
+    release = threading.Event()
+
+    def delayed(memory: Memory) -> Any:
+        async def sync(*given: Any, **more: Any) -> Any:
+            listener = progress.listener()
+            assert listener is not None
+            listener(0.4)
+            await asyncio.to_thread(release.wait, 30)
+            return await memory.sync(*given, **more)
+
+        return _PatchedMemory(memory, sync=sync)
+
+    with gateway(tmp_path, stub, delayed, gateway_seconds=1, **SMALL) as running:
+        assert ask(running, long_history(30)).headers["x-ctxmem-memory"] == "late; 40%"
+        release.set()
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'{"model":"m:memory","messages":"no"}'])

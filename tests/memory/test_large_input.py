@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text.embeddings import load_embedder
-from ctxmem_mcp.worker_pool import LARGE_CHARS, Steps, WorkerPool
+from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool
 
 pytestmark = pytest.mark.anyio
 SOURCE = Path(__file__).read_text("utf-8")
@@ -29,7 +29,7 @@ class CountingPool(WorkerPool):
         self.runs = 0
         self.started = asyncio.Event()
 
-    async def run(self, function: Callable[..., Steps[Any]], *args: Any) -> Any:
+    async def run(self, function: Callable[..., Generator[Any, None, Any]], *args: Any) -> Any:
         self.runs += 1
         self.started.set()
         return await super().run(function, *args)

@@ -44,7 +44,7 @@ from ctxmem_mcp import __version__
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.mcp_server import prompts, resources
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener
-from ctxmem_mcp.mcp_server.notifications import Notifier
+from ctxmem_mcp.mcp_server.notifications import Notifier, with_progress
 from ctxmem_mcp.mcp_server.tool_arguments import describe_errors
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
 from ctxmem_mcp.models import Appended, Receipt, Synced
@@ -166,7 +166,7 @@ class _ToolCaller:
         try:
             arguments = tool.arguments.model_validate(params.arguments or {})
             memory: Memory = await ctx.lifespan_context.get()
-            result = await tool.call(memory, arguments)
+            result = await with_progress(ctx, tool.call(memory, arguments))
             if not tool.read_only:
                 await self._notify(ctx, result)
         except ValidationError as error:

@@ -19,7 +19,7 @@ from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninform
 from ctxmem_mcp.text import analyzer, chunking, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
-from ctxmem_mcp.worker_pool import Steps, finish
+from ctxmem_mcp.worker_pool import MeasuredSteps, finish
 
 # A step of a large input's computation, between two pauses: some tens of milliseconds.
 STEP_CHARS = 32_000
@@ -96,14 +96,24 @@ def _host_spans(turn: Turn) -> Sequence[Span]:
     return () if turn.role != "user" or is_plain(turn.content) else split_host_text(turn.content)
 
 
+# How much of the time each kind of work takes.
+_COUNT_SHARE, _ADD_SHARE, _CUT_SHARE = 0.1, 0.5, 0.4
+
+
 class _Pause:
-    """Tells when a step is long enough."""
+    """Tells when a step is long enough.
 
-    def __init__(self) -> None:
-        self._chars = 0
+    Attributes:
+        share: how much of the work is done, 0..1.
+    """
 
-    def is_due(self, chars: int) -> bool:
+    def __init__(self, total_chars: int) -> None:
+        self._total, self._chars, self.share = max(1, total_chars), 0, 0.0
+
+    def is_due(self, chars: int, share: float) -> bool:
+        """Adds work on some characters; share: how much of the time this kind of work takes."""
         self._chars += chars
+        self.share += share * chars / self._total
         if self._chars < STEP_CHARS:
             return False
         self._chars = 0
@@ -145,7 +155,7 @@ def build_in_steps(
     *,
     now: float,
     retention_days: int | None,
-) -> Steps[Built]:
+) -> MeasuredSteps[Built]:
     """Builds the commit that adds these turns, in steps, for a worker process."""
     builder = CommitBuilder(state, edge, summarizer, embedder, now=now)
     yield from builder.add_in_steps(turns, digests)
@@ -174,29 +184,29 @@ class CommitBuilder:
         """Adds turns with their digests."""
         finish(self.add_in_steps(turns, digests))
 
-    def add_in_steps(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> Steps[None]:
+    def add_in_steps(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> MeasuredSteps[None]:
         """Adds turns with their digests, in steps of about STEP_CHARS.
 
         Each kind of work is done for all turns before the next kind: the tokenizer's tables, for one, stay in the
         processor's cache, and counting takes a quarter of the time.
         """
-        sizes = yield from self._count_in_steps(turns)
-        starts, pause = [], _Pause()
+        starts, pause = [], _Pause(sum(len(new.content) for new in turns))
+        sizes = yield from self._count_in_steps(turns, pause)
         for new, digest, size in zip(turns, digests, sizes, strict=True):
             starts.append(self._add(new, digest, size))
-            if pause.is_due(len(new.content)):
-                yield
+            if pause.is_due(len(new.content), _ADD_SHARE):
+                yield pause.share
         for turn, (leaf, sitting) in zip(self._turns[-len(turns) :], starts, strict=True):
             yield from self._cut_in_steps(turn, leaf, sitting, pause)
 
-    def _count_in_steps(self, turns: Sequence[NewTurn]) -> Steps[list[int]]:
-        encoding, sizes, pause = self._state.encoding, list[int](), _Pause()
+    def _count_in_steps(self, turns: Sequence[NewTurn], pause: _Pause) -> MeasuredSteps[list[int]]:
+        encoding, sizes = self._state.encoding, list[int]()
         for new in turns:
             size = 0
             for chars, tokens in tokenizer.counts_of_slices(new.content, encoding):
                 size += tokens
-                if pause.is_due(chars):
-                    yield
+                if pause.is_due(chars, _COUNT_SHARE):
+                    yield pause.share
             sizes.append(size)
         return sizes
 
@@ -229,7 +239,7 @@ class CommitBuilder:
         known = {n.digest: n for level in edge.frontier.spine for n in level}
         return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
-    def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> Steps[None]:
+    def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> MeasuredSteps[None]:
         host = _host_spans(turn)
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
@@ -248,8 +258,8 @@ class CommitBuilder:
             self._pieces.append(StoredPiece(piece, [*terms, *marks], vector))
             self._words += len(terms)
             self._next_piece += 1
-            if pause.is_due(len(text)):
-                yield
+            if pause.is_due(len(text), _CUT_SHARE):
+                yield pause.share
 
     def build(self, retention_days: int | None) -> Built:
         """Returns the commit that stores the added turns and makes the last one the head.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.responses import JSONResponse, Response
 
-from ctxmem_mcp import usage_ledger
+from ctxmem_mcp import progress, usage_ledger
 from ctxmem_mcp.errors import Forgotten
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
@@ -70,6 +70,7 @@ class ProxiedRequest:
         days: the requested retention.
         compacted: the result of the compaction.
         compaction: the task that stores and compacts the request; it may outlast the time limit.
+        share_done: how much of a long request's computation is done, 0..1.
     """
 
     request: Request
@@ -80,10 +81,13 @@ class ProxiedRequest:
     days: int | None = None
     compacted: Compacted | None = None
     compaction: asyncio.Task[Compacted] | None = None
+    share_done: float = 0.0
 
     def headers(self) -> list[tuple[str, str]]:
         """Returns the response headers that report what memory did."""
         report: dict[str, str] = {"memory": self.outcome}
+        if self.outcome == "late" and self.share_done:
+            report["memory"] += f"; {self.share_done:.0%}"
         if self.compacted is not None:
             report |= {
                 "conversation": self.compacted.conversation.conversation_id,
@@ -209,7 +213,12 @@ class Gateway:
     async def _compact(self, proxied: ProxiedRequest, body: dict[str, Any], options: MemoryOptions) -> Compacted:
         memory = await self._deps.memory(proxied.request)
         principal = self._deps.principal_of(proxied.request)
-        return await self._tracker.compact(memory, principal, proxied.provider, body, options)
+
+        def record(share: float) -> None:
+            proxied.share_done = max(proxied.share_done, share)
+
+        with progress.listen(record):
+            return await self._tracker.compact(memory, principal, proxied.provider, body, options)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._memory_tasks.discard(task)
