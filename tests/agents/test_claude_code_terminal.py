@@ -1,0 +1,120 @@
+"""A long session of Claude Code in a terminal, with everything that a user does there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agents import claude_code
+from tests.agents.claude_code import Row, rows_of, words_of
+from tests.agents.home import Home, assert_in_order, wait_for
+from tests.agents.model import Model, call, hold, say
+from tests.agents.packages import CLAUDE_CODE, installed
+from tests.agents.terminal import ENTER, UP, Terminal
+
+pytestmark = pytest.mark.anyio
+SESSION = "11111111-2222-4333-8444-555555555555"
+RESTORE, FROM_HERE, UP_TO_HERE = "1", "2", "3"
+CLEAR_LINE = "\x15"
+
+
+class User:
+    """Who sits before the terminal."""
+
+    def __init__(self, home: Home, model: Model, terminal: Terminal) -> None:
+        self.home, self.model, self.terminal = home, model, terminal
+        terminal.wait_for("manual mode on")
+
+    def rows(self) -> list[Row]:
+        return rows_of(claude_code.transcript_of(self.home, SESSION))
+
+    def count(self, subtype: str) -> int:
+        try:
+            return sum(row.get("subtype") == subtype for row in self.rows())
+        except ValueError:  # there is no transcript before the first prompt
+            return 0
+
+    def ask(self, prompt: str, *replies: list[dict[str, Any]]) -> None:
+        """Sends a prompt and waits until the agent's turn is over."""
+        before = self.count("turn_duration")
+        self.model.replies.extend(replies)
+        self.terminal.submit(prompt)
+        wait_for(f"the end of {prompt!r}", lambda: self.count("turn_duration") > before)
+
+    def compact(self) -> None:
+        before = self.count("compact_boundary")
+        self.terminal.submit("/compact")
+        wait_for("the compaction", lambda: self.count("compact_boundary") > before)
+        self.terminal.wait_for("Compacted")
+
+    def rewind(self, prompts: int, choice: str) -> None:
+        """Opens the menu, goes up by so many prompts, and chooses an entry."""
+        terminal, before = self.terminal, self.count("compact_boundary")
+        at = terminal.at
+        terminal.submit("/rewind")
+        terminal.wait_for("Enter to continue", after=at)
+        for _ in range(prompts):
+            self._press_up()
+        at = terminal.at
+        terminal.send(ENTER)
+        terminal.wait_for("Never mind", after=at)
+        at = terminal.at
+        terminal.send(choice)
+        if choice == RESTORE:
+            terminal.wait_for("manual mode on", after=at)
+            terminal.send(CLEAR_LINE)  # the prompt is there again, to be edited
+            terminal.wait_for("deleted text", after=at)
+        else:
+            wait_for("the summary", lambda: self.count("compact_boundary") > before)
+            terminal.wait_for("manual mode on", after=at)
+
+    def _press_up(self) -> None:
+        at = self.terminal.at
+        self.terminal.send(UP)
+        wait_for("the menu", lambda: self.terminal.at > at)
+
+
+async def test_every_row_with_words_is_on_the_heads_line_once(tmp_path: Path, model: Model) -> None:
+    home = claude_code.set_up(tmp_path / "home", model)
+    command = installed(CLAUDE_CODE)
+    with Terminal(home, [command, "--session-id", SESSION]) as terminal:
+        user = User(home, model, terminal)
+        user.ask("First task äöü 🎉", [call("shell", command="echo one; ls /nonexist")], [say("Answer one.")])
+        user.compact()
+        user.ask("Second task", [call("shell", command="echo two")], [say("Answer two.")])
+        user.ask("Third task", [say("Answer three.")])
+        user.compact()
+        user.ask("Fourth task", [say("Answer four.")])
+        user.ask("Fifth task", [call("shell", command="echo five")], [say("Answer five.")])
+        user.rewind(1, FROM_HERE)
+        user.ask("Sixth task", [say("Answer six.")])
+        user.ask("Seventh task", [say("Answer seven.")])
+        user.rewind(1, UP_TO_HERE)
+        user.ask("Eighth task", [say("Answer eight.")])
+        user.rewind(1, RESTORE)
+        user.ask("Ninth task", [say("Answer nine.")])
+        model.replies.append([say("Half an answer."), hold()])
+        terminal.submit("Tenth task")
+        wait_for("an answer in progress", model.holding.is_set)
+        os.kill(terminal.process.pid, signal.SIGKILL)
+        terminal.process.wait()
+    model.release.set()
+    model.replies.append([say("Answer eleven.")])
+    home.run([command, "-p", "--resume", SESSION, "Eleventh task"])
+    rows = rows_of(claude_code.transcript_of(home, SESSION))
+    rewound = _between(rows, "Eighth task", "Ninth task")
+    assert "Answer eight." in [word for row in rewound for word in words_of(row)]
+    turns = await home.turns(SESSION)
+    assert_in_order((word for row in rows if row not in rewound for word in words_of(row)), turns)
+    assert not {word for row in rewound for word in words_of(row)} & {turn.content for turn in turns}
+    assert home.doctor_faults("claude-code") == []
+
+
+def _between(rows: list[Row], first: str, end: str) -> list[Row]:
+    """The rows from one prompt to before another."""
+    at = [next(i for i, row in enumerate(rows) if prompt in words_of(row)) for prompt in (first, end)]
+    return rows[at[0] : at[1]]
