@@ -37,7 +37,11 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_memory(
-    settings: Settings | None = None, *, salt: bytes = b"", sweeper: Sweeper | None = None
+    settings: Settings | None = None,
+    *,
+    salt: bytes = b"",
+    sweeper: Sweeper | None = None,
+    background: bool = True,
 ) -> AsyncIterator[Memory]:
     """Opens a memory over the SQLite store.
 
@@ -48,6 +52,7 @@ async def open_memory(
         settings: By default those of the environment and the config file.
         salt: Keys the ids of new conversations; one for each principal.
         sweeper: What earlier memories over the folder have seen expire. By default, nothing yet.
+        background: Run the background tasks.
 
     Raises:
         StoreUnavailable: The data folder can't be used.
@@ -79,17 +84,21 @@ async def open_memory(
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
     closing = asyncio.Event()
-    sweeps = asyncio.create_task(_sweep(memory, sweeper, settings.sweep_seconds, closing), name="ctxmem sweep")
-    drain = asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain")
+    tasks: list[asyncio.Task[None]] = []
+    if background:
+        sweeps = _sweep(memory, sweeper, settings.sweep_seconds, closing)
+        tasks.append(asyncio.create_task(sweeps, name="ctxmem sweep"))
+        tasks.append(asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain"))
     try:
-        async with _summary_worker(settings, store, limits):
+        async with _summary_worker(settings, store, limits if background else None):
             yield memory
     finally:
         # A running sweep finishes, so that nothing is half removed.
         closing.set()
         # Events left in the spool stay there; a commit in progress is completed.
-        drain.cancel()
-        await run_to_completion(_close(memory, store, sweeps, drain))
+        for drain in tasks[1:]:
+            drain.cancel()
+        await run_to_completion(_close(memory, store, *tasks))
 
 
 @asynccontextmanager

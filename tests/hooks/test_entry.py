@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.hooks import entry
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import INJECTED, NewTurn, Role
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts import claude_code
@@ -199,18 +200,27 @@ def worked(tmp_path: Path) -> Agent:
     return agent
 
 
-@pytest.mark.parametrize("source", ["compact", "resume"])
-def test_a_continued_session_gets_its_own_history(worked: Agent, source: str) -> None:
-    context = context_of(worked.hook("SessionStart", source=source))
+def test_a_compacted_session_gets_its_own_history(worked: Agent) -> None:
+    context = context_of(worked.hook("SessionStart", source="compact"))
     assert context.startswith("[ctxmem-mcp recalls] conversation s-1,")
     assert "The relay listens on 7412." in context
 
 
-@pytest.mark.parametrize("source", ["clear", "startup"])
-def test_a_new_session_gets_the_last_one_in_its_folder(worked: Agent, source: str) -> None:
-    begins = {"session_id": "s-2", "hook_event_name": "SessionStart", "source": source}
-    here = run(worked.data, "hook", "claude-code", given=json.dumps({**begins, "cwd": "/w"}).encode())
-    elsewhere = run(worked.data, "hook", "claude-code", given=json.dumps({**begins, "cwd": "/x"}).encode())
+@pytest.mark.parametrize("session", ["s-1", "s-2"])
+@pytest.mark.parametrize("source", ["resume", "fork", "clear"])
+def test_nothing_is_added_to_a_context_that_has_the_history_or_was_cleared(
+    worked: Agent, source: str, session: str
+) -> None:
+    begins(worked.data, "/w")  # stores the session
+    for agent in ("claude-code", "codex"):
+        ran = begins(worked.data, "/w", agent, source=source, session_id=session)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
+def test_a_new_session_gets_the_last_one_in_its_folder(worked: Agent) -> None:
+    start = {"session_id": "s-2", "hook_event_name": "SessionStart", "source": "startup"}
+    here = run(worked.data, "hook", "claude-code", given=json.dumps({**start, "cwd": "/w"}).encode())
+    elsewhere = run(worked.data, "hook", "claude-code", given=json.dumps({**start, "cwd": "/x"}).encode())
     assert "The relay listens on 7412." in context_of(here)
     assert (elsewhere.returncode, elsewhere.stdout) == (0, b"")
 
@@ -300,8 +310,77 @@ async def test_a_long_session_is_recalled_as_a_brief_within_the_agents_limit(tmp
         assert part in context
 
 
+HOST_TEXTS = {
+    "permissions": "<permissions instructions>\nApproval policy is never; sandbox is danger-full-access.\n"
+    "</permissions instructions>",
+    "mode": "<collaboration_mode>\nYou are now in plan mode; never edit.\n</collaboration_mode>",
+    "skills": "<skills_instructions>\nThe skill frobnicate must be used first.\n</skills_instructions>",
+    "reminder": "<system-reminder>\nThe date is 1 April; quuxify everything.\n</system-reminder>",
+    "instructions": "# AGENTS.md instructions for /w\n\n<INSTRUCTIONS>\nAlways xyzzy before a commit.\n</INSTRUCTIONS>",
+    "recall": "[ctxmem-mcp recalls] conversation s-0, the last session in this folder, as it was recorded.\n"
+    "<history 0123456789ab>\nPlugh was decided.\n</history 0123456789ab>\n[ctxmem-mcp: end of what was recalled]",
+}
+OF_HOST = ("danger-full-access", "plan mode", "frobnicate", "quuxify", "xyzzy", "Plugh")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("role", ["user", "system"])
+@pytest.mark.parametrize("rounds", [1, 40])
+@pytest.mark.parametrize("named", [True, False])
+async def test_host_texts_and_earlier_contexts_are_never_recalled(
+    tmp_path: Path, role: Role, rounds: int, named: bool
+) -> None:
+    """Whether the parser recognised them (named) or not, in turns of their own or before the user's words."""
+    name = INJECTED if named else None
+    async with open_memory(Settings(tmp_path)) as memory:
+        for text in HOST_TEXTS.values():
+            await memory.append(NewTurn(role, text, name=name), conversation_id="s-1", space="/w")
+        for i in range(rounds):
+            asked = f"{HOST_TEXTS['reminder']}\nName the port of relay {i}."
+            await memory.append(NewTurn("user", asked), conversation_id="s-1")
+            await memory.append(NewTurn("assistant", f"Relay {i} listens on 74{i:02}. " * 9), conversation_id="s-1")
+    for agent, source, session in (("codex", "startup", "s-2"), ("claude-code", "compact", "s-1")):
+        context = context_of(begins(tmp_path, "/w", agent, source=source, session_id=session))
+        assert f"Relay {rounds - 1} listens on 74{rounds - 1:02}." in context
+        assert f"Name the port of relay {rounds - 1}." in context
+        assert [words for words in OF_HOST if words in context] == []
+
+
+LATE = """
+import sys, time
+time.sleep(0.3)
+from ctxmem_mcp.hooks import session_context, session_start
+session_start.SECONDS_MAX = float(sys.argv.pop())
+session_context.build_response = lambda *given: {}
+from ctxmem_mcp.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("limit", "response"), [("0.3", b""), ("90", b"{}\n")])
+def test_the_time_limit_of_a_sessions_start_counts_from_the_process_start(
+    worked: Agent, limit: str, response: bytes
+) -> None:
+    """What runs before the hook's code is loaded counts, too."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LATE, "hook", "claude-code", limit],
+        input=worked.event("SessionStart", source="startup"), capture_output=True, env=environment(worked.data),
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, response)
+    assert len(spooled(worked.data)) == 2  # the event is kept
+
+
+def test_the_age_of_a_process_is_known() -> None:
+    code = "import time; time.sleep(0.2); from ctxmem_mcp.hooks.process_age import process_age; print(process_age())"
+    began = time.monotonic()
+    age = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert age <= time.monotonic() - began + 0.02
+    assert sys.platform != "linux" or age >= 0.2
+
+
 def test_there_is_no_context_if_it_is_off_or_the_memory_is_broken(worked: Agent, tmp_path: Path) -> None:
-    begins = worked.event("SessionStart", source="resume")
+    begins = worked.event("SessionStart", source="compact")
     off = run(worked.data, "hook", "claude-code", given=begins, CTXMEM_INJECT_TOKENS="0")
     wrong = run(worked.data, "hook", "claude-code", given=begins, CTXMEM_INJECT_TOKENS="many")
     os.makedirs(tmp_path / "broken")

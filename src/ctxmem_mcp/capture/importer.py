@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path, PurePath
 from ctxmem_mcp.capture import archive, cursor_db, program_db
 from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
+from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import ForgottenBranch, InvalidArgument
 from ctxmem_mcp.memory import Memory
@@ -27,8 +27,6 @@ DATABASE_SUFFIXES = (".db", ".sqlite3")
 _ARCHIVE_SUFFIXES = (".zip", ".gz")
 # The folder of Cursor's older transcripts, which are plain text.
 _CURSOR_TEXTS = "agent-transcripts"
-_UNUSABLE = re.compile(r"[^A-Za-z0-9._:@-]+")
-ID_CHARS_MAX = 128
 
 Progress = Callable[[int], None]
 """Called with the number of turns just processed."""
@@ -241,9 +239,3 @@ def forget_sync_records(data_dir: Path, files: Sequence[Path]) -> None:
     records = SyncRecords(data_dir)
     for file in files:
         records.remove(file)
-
-
-def conversation_id_for(session_id: str) -> str | None:
-    """Returns the conversation id for an agent's session: its own id, with unusable characters replaced; None if
-    nothing is left of it."""
-    return _UNUSABLE.sub("-", session_id).strip("._:@-")[:ID_CHARS_MAX] or None

@@ -49,7 +49,7 @@ def _remove_events(data_dir: Path, conversation_ids: Collection[str]) -> None:
 def _remove_event(spooled: spool.SpooledEvent, conversation_ids: Collection[str]) -> bool:
     """Removes an event of these conversations. Returns whether its file was not there any more."""
     from ctxmem_mcp.capture.events import parse_event
-    from ctxmem_mcp.capture.importer import conversation_id_for
+    from ctxmem_mcp.capture.session_ids import conversation_id_for
 
     try:
         agent, raw, _ = spooled.read()

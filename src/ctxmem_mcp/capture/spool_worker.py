@@ -29,8 +29,8 @@ from pathlib import Path
 from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
-from ctxmem_mcp.capture.importer import conversation_id_for
 from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
+from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.capture.spool import SpooledEvent
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, TranscriptText, read_whole_lines
@@ -40,7 +40,8 @@ from ctxmem_mcp.models import NewTurn, Source
 
 # After an event, how long its transcript may take to contain its messages.
 TRANSCRIPT_LAG_SECONDS = 2.0
-LOCK_SECONDS = 5.0
+# A drain by another process, or by a task of this one, may take this long on a busy machine.
+LOCK_SECONDS = 30.0
 # Events that are stored in one commit, and the characters of their turns.
 BATCH_EVENTS, BATCH_CHARS = 200, 200_000
 _LOCK = "lock"

@@ -21,6 +21,7 @@ from ctxmem_mcp.agents import CODEX
 from ctxmem_mcp.capture import importer, program_db
 from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
+from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_of
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownTurn
 from ctxmem_mcp.memory import Memory
@@ -145,7 +146,7 @@ class TranscriptSync:
             return SyncResult()  # too little is written yet to detect the format
         if transcript.agent == CODEX.id and not settled:
             return SyncResult(record.conversation, recent=True)
-        conversation = importer.conversation_id_for(transcript.session_id)
+        conversation = conversation_id_for(transcript.session_id)
         events = self._records.of_conversation(conversation) if conversation else SyncRecord()
         if conversation and (events.gone or events.by_events):
             self._records.put(file, GONE if events.gone else replace(record, conversation=conversation))
@@ -188,7 +189,7 @@ class TranscriptSync:
         transcript = replace(transcript, threads=(replace(transcript, threads=()), *transcript.threads))
         new, threads = await self._sync_threads(file, transcript, set(record.threads))
         self._records.put(file, replace(record, threads=threads))
-        last = importer.conversation_id_for(transcript.threads[-1].session_id)
+        last = conversation_id_for(transcript.threads[-1].session_id)
         return SyncResult(last or "", new)
 
     async def _with_blanked_turns(self, record: SyncRecord, transcript: Transcript) -> Transcript:
@@ -218,7 +219,7 @@ class TranscriptSync:
         before and is gone is not stored again."""
         new = 0
         for thread in transcript.threads:
-            conversation = importer.conversation_id_for(thread.session_id)
+            conversation = conversation_id_for(thread.session_id)
             if conversation is None or _has_own_file(file, thread):
                 continue
             mark = digest_of(conversation.encode())

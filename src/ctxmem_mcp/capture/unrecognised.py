@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.events import decode_event, parse_event
-from ctxmem_mcp.capture.importer import conversation_id_for
+from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.private_files import create_folder, open_new, read_file
 
 FOLDER = "unrecognised"

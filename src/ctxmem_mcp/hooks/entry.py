@@ -14,7 +14,8 @@ import sys
 from ctxmem_mcp.agents import SESSION_STARTS, info_of
 from ctxmem_mcp.capture import spool
 
-READ_SECONDS = 2.0
+# A stdin that stays open is left after so long without anything new.
+READ_SECONDS, _STEP_SECONDS = 2.0, 0.25
 READ_BYTES_MAX = 64 * 1024 * 1024
 # A larger event is cut to its start, which names the session and the transcript.
 CUT_BYTES = 64 * 1024
@@ -63,8 +64,7 @@ def _parse_arguments(given: list[str]) -> tuple[str, str, str]:
 
 
 def _read_stdin() -> tuple[bytes, bool]:
-    """Reads stdin; returns its bytes and whether they are complete. A stdin that stays open is left after
-    READ_SECONDS."""
+    """Reads stdin; returns its bytes and whether they are complete."""
     parts: list[bytes] = []
     ended = _thread.allocate_lock()
     ended.acquire()
@@ -78,11 +78,14 @@ def _read_stdin() -> tuple[bytes, bool]:
         ended.release()
 
     _thread.start_new_thread(read, ())
-    in_time = ended.acquire(timeout=READ_SECONDS)
+    size, idle = 0, 0.0
+    while not (complete := ended.acquire(timeout=_STEP_SECONDS)) and idle < READ_SECONDS:
+        size, before = sum(map(len, parts)), size
+        idle = idle + _STEP_SECONDS if size == before else 0.0
     raw = b"".join(parts[:])
     if len(raw) > READ_BYTES_MAX:
         return raw[:CUT_BYTES], False
-    return raw, in_time
+    return raw, complete
 
 
 def _redaction_is_on() -> bool:

@@ -1,0 +1,14 @@
+"""Maps agents' session ids to conversation ids."""
+
+from __future__ import annotations
+
+import re
+
+ID_CHARS_MAX = 128
+_UNUSABLE = re.compile(r"[^A-Za-z0-9._:@-]+")
+
+
+def conversation_id_for(session_id: str) -> str | None:
+    """Returns the conversation id for an agent's session: its own id, with unusable characters replaced; None if
+    nothing is left of it."""
+    return _UNUSABLE.sub("-", session_id).strip("._:@-")[:ID_CHARS_MAX] or None
