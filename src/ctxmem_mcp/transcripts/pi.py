@@ -23,6 +23,7 @@ from ctxmem_mcp.transcripts.json_lines import (
     text_or_none,
     timestamp_or_none,
 )
+from ctxmem_mcp.transcripts.message_tree import Message, split_branches
 
 AGENT = PI.id
 _SUMMARY_TYPES = ("compaction", "branch_summary", "compactionSummary", "branchSummary")
@@ -52,17 +53,26 @@ def parse(text: str, name: str) -> Transcript:
     log = ParseLog()
     entries = [*_without_duplicates(read_rows(text, log))]
     header = next((row for _, row in entries if row.get("type") == "session"), {})
-    parents = _parents([(line, row) for line, row in entries if row.get("type") != "session"])
-    turns_at = {line: log.sanitize((line, turn) for turn in _turns_from_row(row)) for line, row in entries}
-    count_unread(entries, lambda pair: bool(turns_at[pair[0]]), log)
-    tips = [line for line in parents if line not in set(parents.values())]
-    *abandoned, turns = [tuple(_branch_turns(parents, tip, turns_at)) for tip in tips] or [()]
+    messages = [
+        Message(
+            line,
+            log.sanitize((line, turn) for turn in _turns_from_row(row)),
+            text_or_none(row.get("id")) or "",
+            text_or_none(row.get("parentId")),
+            is_root="parentId" in row and row["parentId"] is None,
+        )
+        for line, row in entries
+        if row.get("type") != "session"
+    ]
+    understood = {message.number for message in messages if message.turns}
+    count_unread(entries, lambda pair: pair[0] in understood, log)
+    turns, abandoned = split_branches(messages)
     return Transcript(
         AGENT,
         text_or_none(header.get("id")) or "",
         turns,
         next((row["name"] for _, row in reversed(entries) if _names_session(row)), None),
-        abandoned_branches=tuple(branch for branch in abandoned if branch and branch != turns[: len(branch)]),
+        abandoned_branches=abandoned,
         warnings=tuple(log.warnings),
         cwd=text_or_none(header.get("cwd")),
         unread=log.unread,
@@ -82,39 +92,6 @@ def _without_duplicates(numbered: Iterable[NumberedRow]) -> Iterator[NumberedRow
 
 def _names_session(row: Row) -> bool:
     return row.get("type") == "session_info" and bool(text_or_none(row.get("name")))
-
-
-# ---------------------------------------------------------------- the tree
-
-
-def _parents(entries: list[NumberedRow]) -> dict[int, int | None]:
-    """Returns each entry's line with its parent's.
-
-    An entry whose parent is not there (version 1 names none; a line may be broken) follows the entry before it in the
-    file; one whose parent is null starts a new tree.
-    """
-    line_of: dict[str, int] = {}
-    parents: dict[int, int | None] = {}
-    before: int | None = None
-    for line, row in entries:
-        parent = row.get("parentId")
-        parents[line] = None if parent is None and "parentId" in row else line_of.get(str(parent), before)
-        if text_or_none(row.get("id")):
-            line_of[row["id"]] = line
-        before = line
-    return parents
-
-
-def _branch_turns(
-    parents: dict[int, int | None], tip: int, turns_at: dict[int, tuple[NewTurn, ...]]
-) -> Iterator[NewTurn]:
-    branch = []
-    line: int | None = tip
-    while line is not None:
-        branch.append(line)
-        line = parents[line]
-    for line in reversed(branch):
-        yield from turns_at[line]
 
 
 # ---------------------------------------------------------------- turns
