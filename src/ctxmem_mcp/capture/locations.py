@@ -8,7 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxmem_mcp.agents import AGENTS, CLINE, CLINE_SESSION_SUFFIX, CLINE_TASK_FILE, COPILOT_CHAT, SessionFiles
+from ctxmem_mcp.agents import (
+    AGENTS,
+    CLINE,
+    CLINE_SESSION_SUFFIX,
+    CLINE_TASK_FILE,
+    COPILOT_CHAT,
+    AgentInfo,
+    SessionFiles,
+)
 
 # The folder of a session's sub-agents' transcripts.
 SUBAGENTS = "subagents"
@@ -64,6 +72,11 @@ def find_locations(environ: Mapping[str, str] | None = None, platform: str = sys
         if location.folder.is_dir():
             found.setdefault((location.files, location.folder.resolve()), location)
     return list(found.values())
+
+
+def sessions_folder(agent: AgentInfo, environ: Mapping[str, str] | None = None) -> Path:
+    """Returns the folder in which an agent keeps its sessions, whether it exists or not."""
+    return _home(agent.sessions[0], os.environ if environ is None else environ) / agent.sessions[0].folder
 
 
 def _home(sessions: SessionFiles, environ: Mapping[str, str]) -> Path:

@@ -13,7 +13,7 @@ import typer
 
 from ctxmem_mcp.agents import AGENTS
 from ctxmem_mcp.capture import unrecognised
-from ctxmem_mcp.cli import import_export, install, listing, output
+from ctxmem_mcp.cli import export_as, import_export, install, listing, output
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Corrupt, CtxmemError, InvalidArgument, Unavailable
@@ -144,14 +144,30 @@ def export_(
             metavar="FILE", help="File to write; default: ID.ctxmem in the current folder.", show_default=False
         ),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="FORM", help="claude-code, codex, openai, anthropic, markdown or html.", show_default=False
+        ),
+    ] = None,
+    turn_id: Annotated[
+        str | None,
+        typer.Option("--turn", metavar="TURN", help="With --as: the branch that ends here.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a conversation and its branches to one file.
+    """Write a conversation and its branches to one file, or one branch in another program's form.
 
-    `ctxmem-mcp import FILE` reads it on another machine.
+    `ctxmem-mcp import FILE` reads a `.ctxmem` file on another machine. With `--as claude-code` or `--as codex` and no
+    FILE, the session is put where the agent looks for it, and the agent can resume it in the current folder.
     """
-    import_export.export(_options, conversation, path, force, as_json)
+    if form is None and turn_id is not None:
+        raise InvalidArgument("--turn", "needs --as", "A .ctxmem file has every branch.")
+    if form is None:
+        import_export.export(_options, conversation, path, force, as_json)
+    else:
+        export_as.export(_options, conversation, export_as.Request(form, path, turn_id, force), as_json)
 
 
 @app.command(rich_help_panel=CAPTURE)
