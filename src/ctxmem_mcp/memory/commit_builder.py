@@ -16,7 +16,7 @@ from ctxmem_mcp.memory.expiry import extended
 from ctxmem_mcp.models import INJECTED, NewTurn, Node, Piece, Summary, Turn, parse_iso
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
-from ctxmem_mcp.text import analyzer, chunking, language, tokenizer
+from ctxmem_mcp.text import analyzer, chunking, instructions, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
 from ctxmem_mcp.worker_pool import MeasuredSteps, finish
@@ -214,9 +214,10 @@ class CommitBuilder:
         """Adds one turn; returns the index of the first turn of its section, and of its sitting."""
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
+        spoken = _language_of(new)
         turn = Turn(
             seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size, self._now,
-            _language_of(new),
+            spoken, instructions.STANDING if instructions.find_in_turn(new.content, new.role, spoken) else 0,
         )  # fmt: skip
         growth = tree.grow(edge.frontier, turn_facts(turn), state.salt)
         summaries = dict(edge.summaries)
@@ -241,20 +242,23 @@ class CommitBuilder:
 
     def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> MeasuredSteps[None]:
         host = _host_spans(turn)
+        rules = instructions.find_in_turn(turn.content, turn.role, turn.language) if turn.flags else []
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = turn.content[start:stop]
             terms = analyzer.analyze(text, turn.language)
             is_whole = start == 0 and stop == len(turn.content)
             size = turn.tokens if is_whole else tokenizer.count(text, self._state.encoding)
-            flags = analyzer.flags(text, turn.role)
+            flags = analyzer.flags(text, turn.role, turn.language)
             if is_mostly_host(host, start, stop):
                 flags |= analyzer.Flag.HOST
+            if any(start <= at < stop for at, _ in rules):
+                flags |= analyzer.Flag.STANDING
             piece = Piece(
                 self._next_piece, turn.seq, turn.index, start, stop, size, len(terms),
                 flags, leaf, sitting, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
-            marks = (*analyzer.speaker_terms(flags, turn.role), *analyzer.language_terms(turn.language))
+            marks = analyzer.mark_terms(flags, turn.role, turn.language)
             self._pieces.append(StoredPiece(piece, [*terms, *marks], vector))
             self._words += len(terms)
             self._next_piece += 1

@@ -8,6 +8,7 @@ from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import whole_or_ends
+from ctxmem_mcp.memory.standing import standing_instructions
 from ctxmem_mcp.memory.view import load_header
 from ctxmem_mcp.models import INJECTED, RECAP, Piece, Role, Turn, View
 from ctxmem_mcp.summarizers.base import Summarizer
@@ -17,6 +18,7 @@ from ctxmem_mcp.views.handoff_brief import (
     LAST_MESSAGES_SHARE,
     LAST_MESSAGES_SHARE_MAX,
     OMITTED_CHARS_MIN,
+    STANDING_SHARE,
     BriefQuotes,
     build_brief,
     error_turns,
@@ -61,7 +63,8 @@ async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: i
     shown = {quoted.turn.index for quoted in last}
     requests = await _quote_requests(branch, request_turns(sections), room, shown)
     errors = await _quote_errors(branch, error_turns(sections)[:ERRORS_READ_MAX], shown)
-    quotes = BriefQuotes(last, longer, requests, errors)
+    standing = await standing_instructions(branch, round(room * STANDING_SHARE))
+    quotes = BriefQuotes(last, longer, requests, errors, [one.quote for one in standing])
     return with_header(header, build_brief(sections, quotes, note, token_budget - header.cost(count), count), count)
 
 

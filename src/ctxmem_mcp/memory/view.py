@@ -23,9 +23,10 @@ from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
+from ctxmem_mcp.memory.standing import standing_instructions
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
-from ctxmem_mcp.retrieval.selection import Candidate, cost_weight_of, reserve_of, selection_order
+from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, Candidate, cost_weight_of, reserve_of, selection_order
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
@@ -48,6 +49,9 @@ from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_reques
 # The last turns are shown with any query, in this share of the budget; in the larger one if there is no query.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
 RECENT_TURNS_MAX = 60
+# What the user asked for once and for all is part of every view. Measured in a simulation on long chats: 3 percent find
+# such instructions in 65 / 81 / 96 of 100 cases with 4,000 / 8,000 / 16,000 tokens, up from 56 / 79 / 81.
+STANDING_SHARE = 0.03
 # Excerpts are selected by estimate for this many budgets, so that the exact fit has spare ones.
 ESTIMATE_SLACK, ESTIMATE_SLACK_TOKENS = 1.25, 1_000
 # The best ranked chunks are considered, as many as fill this many budgets.
@@ -129,6 +133,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     if query and (not query.strip() or asks_for_status(query)):
         query = None
+    standing = await _standing(branch, round(budget * STANDING_SHARE))
     recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     topic = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
     ranking = await rank_branch(branch, topic) if topic else None
@@ -141,13 +146,13 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         others = [f for f in ranked if f.piece.index not in known]
         leaf_of = {f.piece.index: f.piece.leaf for f in others} | selection.leaf_of
         selection = replace(
-            selection, groups=[*selection.groups, *recent], leaf_of=leaf_of, fillers=list(map(_group, others))
+            selection, groups=[*standing, *selection.groups, *recent], leaf_of=leaf_of, fillers=list(map(_group, others))
         )
     else:
         share = _outline_share(ranking) if ranking and query else OUTLINE_SHARE_MAX
         leaf_of = {f.piece.index: f.piece.leaf for f in ranked}
         compact = bool(ranking and query and not ranking.parsed.wants_whole_history)
-        selection = Selection([*recent, *map(_group, ranked)], leaf_of, share, compact=compact)
+        selection = Selection([*standing, *recent, *map(_group, ranked)], leaf_of, share, compact=compact)
     result = await _fit(branch, snapshot, selection, budget, count)
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))
@@ -163,6 +168,12 @@ async def load_header(branch: BranchReader, snapshot: TreeSnapshot, token_budget
     head = (await branch.metadata_of([last]))[0].id if last else None
     total = sum(node.tokens for node in snapshot.roots) + sum(t.tokens for t in snapshot.leaves[snapshot.tail_first])
     return ViewHeader(branch.id, head, branch.lineage.length, total, token_budget, branch.state.encoding)
+
+
+async def _standing(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
+    """Returns the user's standing instructions that fit, word for word."""
+    found = await standing_instructions(branch, budget)
+    return [ExcerptGroup((ExcerptRef(one.turn.index, one.span),)) for one in found]
 
 
 async def _recent(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
@@ -195,7 +206,9 @@ def _by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
     reserve = reserve_of(ranking.parsed)
     order, left = [], budget * CANDIDATE_BUDGETS
     weight = cost_weight_of(kinds)
-    for ordinal in selection_order(candidates, budget, coding=kinds["coding"], cost_weight=weight, reserve=reserve):
+    # An order is in the user's words whatever the kind of conversation.
+    coding = 1.0 if reserve == RESERVE_OF_ORDER else kinds["coding"]
+    for ordinal in selection_order(candidates, budget, coding=coding, cost_weight=weight, reserve=reserve):
         order.append(by_ordinal[ordinal])
         left -= order[-1].piece.tokens
         if left < 0:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from ctxmem_mcp.models import HighlightKind
-from ctxmem_mcp.text import analyzer
+from ctxmem_mcp.text import analyzer, cues
 from ctxmem_mcp.text.language import detect
 
 # A query with more terms than this is pasted text; its first terms suffice.
@@ -45,6 +45,7 @@ class Intent(StrEnum):
     AGENT_SAID = "agent_said"
     ABOUT_ME = "about_me"
     WHOLE = "whole"
+    ORDER = "order"
 
 
 # Wordings of each intent: alternatives of a pattern, matched as whole words, ignoring case.
@@ -107,6 +108,12 @@ _WORDINGS: dict[Intent, str] = {
         r"problems|issues|times|topics|tasks|steps|commits|tests)|in (?:what|which) order|order of|"
         r"sequence|chronolog\w+|timeline|summar\w+|overview|recap|overall|so far|over time|history of|"
         r"throughout|evol\w+|progress\w*|in total|what (?:did|have) we (?:do|done)|walk me through"
+    ),
+    Intent.ORDER: (
+        r"(?:in )?(?:what|which) (?:\w+ )?(?:order|sequence) (?:did|do|had|have) (?:i|we)|"
+        r"order (?:in which|of how|that) (?:i|we)|sequence in which (?:i|we)|"
+        r"(?:what|which)(?: \w+){0,3} did i (?:bring up|mention|ask|raise|talk about|discuss)(?: \w+){0,4} first|"
+        r"did i (?:bring up|mention|ask|raise)(?: \w+){0,6} (?:before|first|after|earlier)"
     ),
 }
 _INTENT_PATTERNS = tuple(
@@ -261,6 +268,9 @@ def parse(text: str, speakers: Sequence[str] = (), languages: Sequence[str] = ()
         if a in place and b in place and a != b
     }  # fmt: skip
     intents = frozenset(intent for intent, pattern in _INTENT_PATTERNS if pattern.search(text))
+    if foreign := _foreign_questions(language):
+        folded = cues.fold(text, language)
+        intents |= {intent for intent, pattern in foreign.items() if pattern.search(folded)}
     mentioned, periods = frozenset(_mentioned_speakers(text, speakers)), tuple(_periods(text))
     return ParsedQuery(
         text,
@@ -270,13 +280,22 @@ def parse(text: str, speakers: Sequence[str] = (), languages: Sequence[str] = ()
         intents,
         mentioned,
         periods,
-        not mentioned and not periods and _is_generic(text, terms),
+        not mentioned and not periods and _is_generic(text, terms, language),
         language,
         {forms[0]: forms[1:] for forms in analyzed if forms[1:] and forms[0] in place},
     )
 
 
-def _is_generic(text: str, terms: Sequence[str]) -> bool:
+def _foreign_questions(language: str | None) -> dict[Intent, re.Pattern[str]]:
+    """The wordings of the intents in another language than English."""
+    if language in (None, "en"):
+        return {}
+    return {Intent(name): pattern for name, pattern in cues.question_patterns(language or "").items()}
+
+
+def _is_generic(text: str, terms: Sequence[str], language: str | None) -> bool:
+    if foreign := _foreign_questions(language):
+        return _is_generic_in(text, terms, language or "", foreign)
     intent_terms = {
         term
         for intent, pattern in _INTENT_PATTERNS
@@ -285,6 +304,19 @@ def _is_generic(text: str, terms: Sequence[str]) -> bool:
         for term in analyzer.analyze(match[0])
     }
     return all(term in intent_terms or term in _FILLER_TERMS for term in terms)
+
+
+def _is_generic_in(
+    text: str, terms: Sequence[str], language: str, patterns: Mapping[Intent, re.Pattern[str]]
+) -> bool:
+    """Whether nothing but stop words is left of the text without the words that state its intents."""
+    rest = cues.fold(text, language)
+    for intent, pattern in patterns.items():
+        if intent in _SUMMARY_KINDS or intent is Intent.WHOLE:
+            rest = pattern.sub(" ", rest)
+    if filler := cues.pattern("filler", language):
+        rest = filler.sub(" ", rest)
+    return bool(terms) and not analyzer.analyze_query(rest, (language,))
 
 
 def asks_for_status(text: str) -> bool:

@@ -39,6 +39,10 @@ class Reserve(NamedTuple):
 # miss had been something that the agent said. Generated questions about code and output need the room themselves.
 RESERVE_OF_WORK = Reserve(0.05, 0.0)
 RESERVE_OF_USER = Reserve(0.45, 0.1)
+# The order in which the user brought things up is in the user's short turns, which the agent's long ones displace. On
+# long chats, in a simulation, such questions found 34 / 50 / 77 / 96 percent in 2,000 / 4,000 / 8,000 / 16,000 tokens,
+# up from 27 / 39 / 58 / 78.
+RESERVE_OF_ORDER = Reserve(0.7, 0.0)
 RESERVE = Reserve(0.25, 0.4)
 _PROSE, _CALL = int(Flag.PROSE), int(Flag.CALL)
 # Names of agent turns that are not tool calls.
@@ -68,6 +72,8 @@ class Candidate(NamedTuple):
 
 def reserve_of(query: ParsedQuery) -> Reserve:
     """Returns the shares to reserve for a query."""
+    if Intent.ORDER in query.intents:
+        return RESERVE_OF_ORDER
     if query.wants_work:
         return RESERVE_OF_WORK
     return RESERVE_OF_USER if Intent.USER_SAID in query.intents else RESERVE

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from enum import IntFlag
 from itertools import chain
 
-from ctxmem_mcp.text import stemmer, unspaced
+from ctxmem_mcp.text import cues, stemmer, unspaced
 from ctxmem_mcp.text.stop_words import fold_accents, stop_words
 
 EXACT = "="
@@ -96,6 +96,7 @@ class Flag(IntFlag):
     EDIT = 16384  # changes a file
     DECISION = 32768  # decided, agreed, instead, let's
     COMMAND = 65536  # runs a command
+    STANDING = 262144  # contains an instruction that holds from then on
     HOST = 131072  # mostly written by the host, in the place of user or system
 
 
@@ -300,6 +301,15 @@ _FLAG_WORDS: tuple[tuple[frozenset[bytes], int], ...] = (
     (_NUMBER_WORDS, int(Flag.NUMBER)),
     (_MONEY_WORDS, int(Flag.MONEY)),
 )
+# The same for other languages, whose words are in `cues`.
+_CUE_FLAGS = (
+    ("time", int(Flag.TIME)),
+    ("error", int(Flag.ERROR)),
+    ("reason", int(Flag.REASON)),
+    ("liking", int(Flag.LIKING)),
+    ("first_person", int(Flag.FIRST_PERSON)),
+    ("decision", int(Flag.DECISION)),
+)
 _SYMBOLS = b'{}[]()<>=;/\\_|"+*&%$#@^~`'
 # Prose is mostly words; symbols of code are rare in it.
 _SYMBOL_SHARE_MAX = 0.05
@@ -323,12 +333,21 @@ def _symbol_share(text: str) -> float:
     return (len(raw) - len(raw.translate(None, _SYMBOLS))) / max(1, len(raw))
 
 
-def flags(text: str, role: str) -> Flag:
-    """Detects the properties of a chunk. role: the role of its turn."""
-    asks = _QUESTION if "?" in text else 0
+def flags(text: str, role: str, language: str | None = None) -> Flag:
+    """Detects the properties of a chunk.
+
+    Args:
+        text: The chunk.
+        role: The role of its turn.
+        language: The language of its turn, if known.
+    """
+    asks = _QUESTION if "?" in text or "？" in text else 0
     text = text[:_FLAG_CHARS]
     prose = is_prose(text, role)
     found = asks | _word_flags(text)
+    if language not in (None, "en"):
+        for kind, flag in _CUE_FLAGS:
+            found |= flag if cues.states(kind, text, language) else 0
     if _DIGIT.search(text):
         found |= _number_flags(text)
     return Flag(found | (_PROSE | _prose_flags(text) if prose else _output_flags(text, role)))
@@ -382,6 +401,8 @@ def _output_flags(text: str, role: str) -> int:
 
 # Indexed in addition to a chunk's own terms, so that the prose of each side can be listed without reading any text.
 SAID_BY_USER, SAID_BY_AGENT = "@user", "@agent"
+# The same for the chunks with a standing instruction.
+STANDING_TERM = "@standing"
 # The same for the chunks in a language other than English, so that a query is analysed in it too.
 LANGUAGE_TERMS = {language: f"@{language}" for language in sorted(stemmer.LATIN - {"en"})}
 
@@ -393,7 +414,11 @@ def speaker_terms(piece_flags: int, role: str) -> tuple[str, ...]:
     return (SAID_BY_USER,) if role == "user" else (SAID_BY_AGENT,) if role == "assistant" else ()
 
 
-def language_terms(language: str | None) -> tuple[str, ...]:
-    """Returns the term that states a chunk's language, if queries have to be analysed in it."""
-    found = LANGUAGE_TERMS.get(language or "en")
-    return (found,) if found else ()
+def mark_terms(piece_flags: int, role: str, language: str | None) -> tuple[str, ...]:
+    """Returns all the terms that state something about a chunk: who said it, its language, a standing instruction."""
+    spoken = LANGUAGE_TERMS.get(language or "en")
+    return (
+        *speaker_terms(piece_flags, role),
+        *((spoken,) if spoken else ()),
+        *((STANDING_TERM,) if piece_flags & Flag.STANDING else ()),
+    )

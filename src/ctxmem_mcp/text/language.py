@@ -39,6 +39,7 @@ _SCRIPTS = {
     "th": re.compile("[\u0e00-\u0e7f]"),
 }  # fmt: skip
 _OTHER_SCRIPT = re.compile("[\u0370-\u1fff\u3040-\ufaff]")
+_SPANISH_MARKS = re.compile("[¿¡]")
 _LATIN_LETTER = re.compile("[A-Za-z\u00c0-\u024f]")
 # Letters that only one of the languages of a script has.
 _LETTERS_OF = (("ru", "uk", re.compile("[іїєґІЇЄҐ]")), ("ar", "fa", re.compile("[پچژگ]")))
@@ -73,6 +74,9 @@ def _by_stop_words(text: str) -> str | None:
             for language in languages:
                 votes[language] += 1 / len(languages)
                 words[language] += 1
+    if _SPANISH_MARKS.search(text):
+        votes["es"] += 1
+        words["es"] += 1
     if not votes:
         return None
     best = max(votes, key=lambda language: (votes[language], language == "en"))

@@ -1,5 +1,6 @@
 """Builds a brief for the next run from the summaries: no model, and nothing that is not in the conversation. Pure.
 
+    Standing instructions   what the user asked for once and for all, verbatim
     Goal                    the first request and the latest ones
     Other requests          those between them
     The user's terms        requirements and constraints that the user stated
@@ -45,6 +46,8 @@ RESOLUTION_MIN = 2.0
 # The share of the budget set aside for the last messages, and the maximum share if there is room.
 LAST_MESSAGES_SHARE = 0.3
 LAST_MESSAGES_SHARE_MAX = 0.6
+# The share of the budget for the user's standing instructions, which come first.
+STANDING_SHARE = 0.08
 # A request is quoted if its highlight is shorter by more than this many characters.
 OMITTED_CHARS_MIN = 40
 
@@ -75,12 +78,14 @@ class BriefQuotes:
         extended: The same with more of their text, shown if there is room.
         requests: The user's requests, most important first, shown if there is room.
         errors: Errors, most important first, shown if there is room after the requests.
+        standing: The user's standing instructions, newest first; the first part of the brief.
     """
 
     last: Sequence[Quote] = ()
     extended: Sequence[Quote] = ()
     requests: Sequence[Quote] = ()
     errors: Sequence[Quote] = ()
+    standing: Sequence[Quote] = ()
 
 
 def build_brief(
@@ -98,7 +103,8 @@ def build_brief(
     Returns:
         As much of each part as fits.
     """
-    parts, room, last = [part for part in _parts(sections) if part.lines], budget, quotes.last
+    room, last = budget, quotes.last
+    parts = [part for part in (_standing_part(quotes.standing), *_parts(sections)) if part.lines]
     while True:
         taken = _select_lines(parts, room, count)
         text = _parts_text(parts, taken, note) + _quotes_text(BriefQuotes(last))
@@ -159,6 +165,19 @@ def error_turns(sections: Sequence[Section]) -> list[tuple[int, str]]:
 
 def _lines(sections: Sequence[Section]) -> list[Highlight]:
     return [line for _, summary in sections for line in summary.highlights]
+
+
+def _standing_part(quotes: Sequence[Quote]) -> BriefPart:
+    """The user's standing instructions, each in the user's own words with its turn's id."""
+    lines = [
+        BriefLine(
+            (quote.turn.index, span.start),
+            f"- {quote.turn.content[span.start : span.stop]} ({quote.turn.short} {quote.turn.role})",
+        )
+        for quote in quotes
+        for span in quote.spans
+    ]
+    return BriefPart("Standing instructions", STANDING_SHARE, lines)
 
 
 def _parts(sections: Sequence[Section]) -> list[BriefPart]:

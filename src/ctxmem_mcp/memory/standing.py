@@ -1,0 +1,75 @@
+"""Finds the standing instructions of a branch: rules that the user set once for all that follows.
+
+They have no word in common with questions about later work, so no ranking finds them; the index lists their chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ctxmem_mcp.memory.branch_reader import BranchReader
+from ctxmem_mcp.models import Turn
+from ctxmem_mcp.text.analyzer import STANDING_TERM
+from ctxmem_mcp.text.instructions import find_in_turn, kind_of, same_kind
+from ctxmem_mcp.views.layout import CharSpan, Quote
+
+# Of more chunks with instructions only the newest are read.
+CHUNKS_READ_MAX = 60
+# More are listed in no index lookup; so many are a manual rather than instructions.
+CHUNKS_LISTED_MAX = 4_000
+# Estimated tokens of the lines around a quoted instruction.
+OVERHEAD_TOKENS = 12
+
+
+class Instruction(NamedTuple):
+    """A standing instruction. span: its place in the turn, with an estimate of its tokens."""
+
+    turn: Turn
+    span: CharSpan
+
+    @property
+    def quote(self) -> Quote:
+        """The instruction, quoted from its turn."""
+        return Quote(self.turn, (self.span,), len(self.turn.content))
+
+
+async def standing_instructions(branch: BranchReader, token_budget: int) -> list[Instruction]:
+    """Returns the instructions that hold at the branch's last turn: of those about the same thing only the newest.
+
+    Args:
+        branch: The branch.
+        token_budget: Tokens that they may take, with the lines around them.
+
+    Returns:
+        The newest first, as many as fit.
+    """
+    hits = (await branch.store.term_hits(branch.id, [STANDING_TERM], CHUNKS_LISTED_MAX)).get(STANDING_TERM)
+    if hits is None or hits.capped:
+        return []
+    pieces = await branch.pieces(sorted(set(hits.pieces))[-CHUNKS_READ_MAX:])
+    own = {piece.index for piece in pieces if branch.lineage.seq_at(piece.index) == piece.seq}
+    turns = await branch.turns(own)
+    found: list[Instruction] = []
+    for one in _newest_of_each_kind([turns[index] for index in sorted(turns, reverse=True)]):
+        cost = one.span.tokens + OVERHEAD_TOKENS
+        if cost <= token_budget:
+            found.append(one)
+            token_budget -= cost
+    return found
+
+
+def _newest_of_each_kind(turns: Sequence[Turn]) -> list[Instruction]:
+    """turns: the newest first."""
+    found: list[Instruction] = []
+    kinds: list[frozenset[str]] = []
+    for turn in turns:
+        of_turn: list[frozenset[str]] = []
+        for start, stop in find_in_turn(turn.content, turn.role, turn.language):
+            kind = kind_of(turn.content[start:stop], turn.language)
+            if kind and not any(same_kind(kind, newer) for newer in kinds):
+                tokens = -(-turn.tokens * (stop - start) // max(1, len(turn.content)))
+                found.append(Instruction(turn, CharSpan(start, stop, tokens)))
+                of_turn.append(kind)
+        kinds += of_turn
+    return found
