@@ -54,7 +54,12 @@ INSTRUCTIONS = {
         "Никогда не удаляй удалённые ветки.",
         "Не забывай обновлять журнал изменений.",
     ],
-    "zh": ["请始终用中文回答。", "从现在开始，每次提交之前先跑测试。", "永远不要修改这个文件。", "记住：变量名一律用英文。"],
+    "zh": [
+        "请始终用中文回答。",
+        "从现在开始，每次提交之前先跑测试。",
+        "永远不要修改这个文件。",
+        "记住：变量名一律用英文。",
+    ],
     "ja": [
         "これからは必ず日本語で答えてください。",
         "今後はコミットの前にテストを実行してください。",
@@ -110,7 +115,7 @@ def test_what_agents_and_tools_say_is_no_instruction() -> None:
 
 
 def test_rules_of_a_file_of_instructions_count() -> None:
-    text = "/work/CLAUDE.md\n# Project\nA parser for logs.\n- Always run `just test` before a commit.\n- Never touch vendor/.\n"
+    text = "/a/CLAUDE.md\n# Project\nA log parser.\n- Always run `just test` before a commit.\n- Never touch vendor/.\n"
     found = [text[start:stop] for start, stop in find_in_turn(text, "system", "en")]
     assert found == ["Always run `just test` before a commit.", "Never touch vendor/."]
     assert find_in_turn("Notes\n- Always run `just test`.\n", "system", "en") == []
@@ -134,7 +139,9 @@ async def _history(memory: Memory) -> None:
     ]
     for i in range(120):
         turns.append(NewTurn("user", f"Look at module {i} and tell me what its parser does with broken input lines."))
-        turns.append(NewTurn("assistant", f"Module {i} reads each line, skips what it cannot parse and counts it. " * 6))
+        turns.append(
+            NewTurn("assistant", f"Module {i} reads each line, skips what it cannot parse and counts it. " * 6)
+        )
     turns.insert(100, NewTurn("user", "From now on answer in English."))
     turns.insert(101, NewTurn("assistant", "OK."))
     await memory.sync(turns, conversation_id="c")

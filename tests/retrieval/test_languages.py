@@ -34,15 +34,18 @@ def test_a_question_states_its_intent(text: str, intent: Intent) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Welche Fehler gab es?", "¿Qué errores tuvimos?", "Quais erros nós tivemos?", "Quelles erreurs avons-nous rencontrées ?",
-        "Какие были ошибки?", "我们遇到了哪些错误？", "どんなエラーが発生しましたか？", "어떤 오류가 있었나요?",
+        "Welche Fehler gab es?", "¿Qué errores tuvimos?", "Quais erros nós tivemos?", "Какие были ошибки?",
+        "Quelles erreurs avons-nous rencontrées ?", "我们遇到了哪些错误？", "どんなエラーが発生しましたか？",
+        "어떤 오류가 있었나요?",
     ],
 )  # fmt: skip
 def test_a_question_that_names_nothing_is_answered_from_the_summaries(text: str) -> None:
     assert parse(text).summary_kinds >= {"error"}
 
 
-@pytest.mark.parametrize("text", ["Welche Fehler gab es im Parser?", "解析器遇到了哪些错误？", "Quelles erreurs dans le parseur ?"])
+@pytest.mark.parametrize(
+    "text", ["Welche Fehler gab es im Parser?", "解析器遇到了哪些错误？", "Quelles erreurs dans le parseur ?"]
+)
 def test_a_question_that_names_something_is_not(text: str) -> None:
     assert not parse(text).summary_kinds
 

@@ -146,7 +146,10 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         others = [f for f in ranked if f.piece.index not in known]
         leaf_of = {f.piece.index: f.piece.leaf for f in others} | selection.leaf_of
         selection = replace(
-            selection, groups=[*standing, *selection.groups, *recent], leaf_of=leaf_of, fillers=list(map(_group, others))
+            selection,
+            groups=[*standing, *selection.groups, *recent],
+            leaf_of=leaf_of,
+            fillers=list(map(_group, others)),
         )
     else:
         share = _outline_share(ranking) if ranking and query else OUTLINE_SHARE_MAX

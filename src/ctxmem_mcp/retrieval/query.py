@@ -306,9 +306,7 @@ def _is_generic(text: str, terms: Sequence[str], language: str | None) -> bool:
     return all(term in intent_terms or term in _FILLER_TERMS for term in terms)
 
 
-def _is_generic_in(
-    text: str, terms: Sequence[str], language: str, patterns: Mapping[Intent, re.Pattern[str]]
-) -> bool:
+def _is_generic_in(text: str, terms: Sequence[str], language: str, patterns: Mapping[Intent, re.Pattern[str]]) -> bool:
     """Whether nothing but stop words is left of the text without the words that state its intents."""
     rest = cues.fold(text, language)
     for intent, pattern in patterns.items():

@@ -30,9 +30,9 @@ _SEARCH_CHARS = 20_000
 _PER_TURN_MAX = 40
 _SENTENCE = re.compile(r"[^\n.!?。！？…\]]+(?:\.(?=\S)[^\n.!?。！？…\]]*)*[.!?。！？…]*")
 _OPENER = re.compile(
-    r"[\W_]*(?:(?:please|also|and|but|so|ok|okay|btw|by the way|note|important|oh|hey|one more thing|another thing|then|now|"
-    r"well|rule|reminder|fyi|just|bitte|und|aber|achtung|wichtig|ach|noch was|nur|por favor|y|pero|ah|e|mas|importante|et|"
-    r"mais|s'il te plait|s'il vous plait|important|nota|regra|regla|regle|regel|и|но|пожалуйста|важно|кстати|правило)"
+    r"[\W_]*(?:(?:please|also|and|but|so|ok|okay|btw|by the way|note|important|oh|hey|one more thing|another thing|then|"
+    r"now|well|rule|reminder|fyi|just|bitte|und|aber|achtung|wichtig|ach|noch was|nur|por favor|y|pero|ah|e|mas|"
+    r"importante|et|mais|s'il te plait|s'il vous plait|nota|regra|regla|regle|regel|и|но|пожалуйста|важно|кстати|правило)"
     r"(?!\w)[\s,:;.–—-]*)*"
 )
 # Lines of a diff, comments, quotations of a prompt.
@@ -48,9 +48,10 @@ _LANGUAGE_NAME = re.compile(
 )
 _OF_LANGUAGE = "@language"
 # What any instruction may contain.
-_GENERAL_WORDS = """always never now forward future remember rule standing please immer nie niemals jetzt künftig zukunft
-    bitte regel toujours jamais désormais avenir règle siempre nunca ahora adelante recuerda regla sempre agora diante
-    lembre regra всегда никогда впредь помни правило 从现在开始 永远 始终 记住 规矩 以后 常に 必ず 今後 絶対に 항상 절대 앞으로 반드시"""
+_GENERAL_WORDS = """
+    always never now forward future remember rule standing please immer nie niemals jetzt künftig zukunft bitte regel
+    toujours jamais désormais avenir règle siempre nunca ahora adelante recuerda regla sempre agora diante lembre regra
+    всегда никогда впредь помни правило 从现在开始 永远 始终 记住 规矩 以后 常に 必ず 今後 絶対に 항상 절대 앞으로 반드시"""
 _IBERIAN = ("es", "pt")
 _SHORT_IN = ("en", "de", "fr", *_IBERIAN)
 
@@ -128,7 +129,9 @@ def same_kind(one: frozenset[str], other: frozenset[str]) -> bool:
 def _mentions(folded: str, language: str) -> bool:
     """Whether any cue is in the text: a quick test, which few texts pass."""
     return any(
-        found.search(folded) for kind in ("instruction", "instruction_within") if (found := cues.pattern(kind, language))
+        found.search(folded)
+        for kind in ("instruction", "instruction_within")
+        if (found := cues.pattern(kind, language))
     )
 
 
@@ -147,7 +150,9 @@ def _is_instruction(sentence: str, language: str) -> bool:
     if imperative and not imperative.search(sentence):
         return False
     opening, within = cues.pattern("instruction", language), cues.pattern("instruction_within", language)
-    opens = opening and (opening.search(sentence, begin, begin + _OPENING_CHARS) if unspaced else opening.match(sentence, begin))
+    opens = opening and (
+        opening.search(sentence, begin, begin + _OPENING_CHARS) if unspaced else opening.match(sentence, begin)
+    )
     return bool(opens or (within and within.search(sentence)))
 
 

@@ -1,4 +1,4 @@
-"""Cue words: phrases by which a sentence is recognised as an error, a decision, a request and so on, per language. Pure.
+"""Cue words, per language: phrases that mark a sentence as an error, a decision, a request and so on. Pure.
 
     states("error", "Der Test ist fehlgeschlagen", "de")   True
 
