@@ -30,9 +30,10 @@ _SEARCH_CHARS = 20_000
 _PER_TURN_MAX = 40
 _SENTENCE = re.compile(r"[^\n.!?。！？…\]]+(?:\.(?=\S)[^\n.!?。！？…\]]*)*[.!?。！？…]*")
 _OPENER = re.compile(
-    r"[\W_]*(?:(?:please|also|and|but|so|ok|okay|btw|by the way|note|important|oh|hey|one more thing|another thing|then|"
-    r"now|well|rule|reminder|fyi|just|bitte|und|aber|achtung|wichtig|ach|noch was|nur|por favor|y|pero|ah|e|mas|"
-    r"importante|et|mais|s'il te plait|s'il vous plait|nota|regra|regla|regle|regel|и|но|пожалуйста|важно|кстати|правило)"
+    r"[\W_]*(?:(?:please|also|and|but|so|ok|okay|btw|by the way|note|important|oh|hey|one more thing|another thing|"
+    r"then|now|well|rule|reminder|fyi|just|bitte|und|aber|achtung|wichtig|ach|noch was|nur|por favor|y|pero|ah|e|mas|"
+    r"importante|et|mais|s'il te plait|s'il vous plait|nota|regra|regla|regle|regel|и|но|пожалуйста|важно|кстати|"
+    r"правило)"
     r"(?!\w)[\s,:;.–—-]*)*"
 )
 # Lines of a diff, comments, quotations of a prompt.
@@ -51,7 +52,8 @@ _OF_LANGUAGE = "@language"
 _GENERAL_WORDS = """
     always never now forward future remember rule standing please immer nie niemals jetzt künftig zukunft bitte regel
     toujours jamais désormais avenir règle siempre nunca ahora adelante recuerda regla sempre agora diante lembre regra
-    всегда никогда впредь помни правило 从现在开始 永远 始终 记住 规矩 以后 常に 必ず 今後 絶対に 항상 절대 앞으로 반드시"""
+    всегда никогда впредь помни правило 从现在开始 永远 始终 记住 规矩 以后 常に 必ず 今後 絶対に
+    항상 절대 앞으로 반드시"""
 _IBERIAN = ("es", "pt")
 _SHORT_IN = ("en", "de", "fr", *_IBERIAN)
 
