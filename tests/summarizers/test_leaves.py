@@ -68,7 +68,7 @@ def test_host_text_and_mere_assent_are_never_a_title(injected: str) -> None:
         ("assistant", edit("/p/rows.py", "def load(path):\n    return 1"), "Edit", "c1"),
         ("tool", "The file /p/rows.py has been updated.", "", "c1"),
     )
-    assert summary.title == "Editing rows.py (load)"
+    assert summary.title == "Edited rows.py (load)"
     assert texts(summary, "request") == []
 
 

@@ -17,6 +17,8 @@ UNRESOLVED = "Still open where this section ends"
 CHOICE_ARROW = " → "
 # Separates the topics of a title that has several.
 TOPIC_SEPARATOR = "; "
+# The beginning of a line that names a commit.
+COMMITTED = "Committed "
 # The title of a section that contains nothing to name it after.
 FALLBACK_TITLE = "Short exchange"
 

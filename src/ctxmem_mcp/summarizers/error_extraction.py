@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ctxmem_mcp.summarizers.base import COMMITTED
 from ctxmem_mcp.summarizers.sentences import head_and_tail, one_line
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
+from ctxmem_mcp.text.host_text import is_refused_call, refusal_words
 
 END_CHARS = 12_000
 MIDDLE_CHARS = 4_000_000
@@ -80,6 +82,7 @@ class ToolResult:
         errors: The errors it reports.
         success_line: The line that reports success, else ''.
         commits: Commits and pull requests it reports.
+        refusal: What the user said when refusing the call, else ''.
     """
 
     index: int
@@ -88,6 +91,7 @@ class ToolResult:
     errors: tuple[ErrorLine, ...] = ()
     success_line: str = ""
     commits: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 def read_result(index: int, content: str, tokens: int, call: ToolCall | None) -> ToolResult:
@@ -99,6 +103,8 @@ def read_result(index: int, content: str, tokens: int, call: ToolCall | None) ->
         tokens: Tokens of the text.
         call: The call it belongs to, if known.
     """
+    if is_refused_call(content):
+        return ToolResult(index, call, tokens, refusal=refusal_words(content))
     ran = content.startswith("Exit code") if call is None else call.kind in ("run", "delegate")
     if not ran:
         return ToolResult(index, call, tokens, _refusal_error(index, content, call) if call else ())
@@ -200,7 +206,7 @@ def _success_line(text: str) -> str:
 
 def _commits(text: str) -> Iterator[str]:
     for found in _COMMITTED.finditer(text):
-        yield f"Committed {found[2]}: {one_line(found[3])}"
+        yield f"{COMMITTED}{found[2]}: {one_line(found[3])}"
     if pull := _PULL_REQUEST.search(text):
         yield pull[0]
 

@@ -1,7 +1,8 @@
 """Extractive summaries: no model, deterministic, offline, about a millisecond each.
 
-turns ──section_reader──► messages, calls, results ──┬─titles───────► title
-                                                     ├─highlights───► highlights, in proportion to the section's size
+turns ──section_reader──► messages, calls, results ──┬─statements──► ranked: ─┬─titles──────► title
+                                                     │                        └─highlights──► highlights, in proportion
+                                                     │                                        to the section's size
                                                      ├─identifiers──► identifiers
                                                      └─open_hints───► open_for
 children's summaries ──parents──► the same, one level up
@@ -18,7 +19,9 @@ from ctxmem_mcp.summarizers.identifiers import find_identifiers
 from ctxmem_mcp.summarizers.open_hints import build_open_hint
 from ctxmem_mcp.summarizers.section_reader import read_section
 from ctxmem_mcp.summarizers.sentences import Message, read_message
+from ctxmem_mcp.summarizers.statement_ranker import RatedStatements, rate_statements
 from ctxmem_mcp.summarizers.titles import title_of
+from ctxmem_mcp.summarizers.tool_calls import read_call
 
 
 class ExtractiveSummarizer:
@@ -26,11 +29,13 @@ class ExtractiveSummarizer:
 
     def summarize_leaf(self, turns: Sequence[Turn], before: Sequence[Turn] = ()) -> Summary:
         section = read_section(turns)
-        preceding = _last_assistant_message(before)
+        messages = assistant_messages(before)
+        preceding = next((m for m in reversed(messages) if m.sentences and not m.is_reasoning), None)
         outcomes = find_error_outcomes(section)
-        candidates = highlights.find_candidates(section, outcomes, preceding)
+        statements = rate_statements(section, outcomes, messages) if section.is_work else RatedStatements()
+        candidates = highlights.find_candidates(section, outcomes, preceding, statements.lines)
         selected = highlights.select_best(candidates, highlights.highlight_budget(section, outcomes))
-        title = title_of(section, outcomes, preceding)
+        title = title_of(section, outcomes, preceding, statements.title)
         open_for = build_open_hint(section, outcomes, selected)
         return Summary(EXTRACTIVE, title, selected, find_identifiers(section), open_for)
 
@@ -41,12 +46,6 @@ class ExtractiveSummarizer:
         return parents.title_of_parent(children)
 
 
-def _last_assistant_message(turns: Sequence[Turn]) -> Message | None:
-    """The assistant's last message of some turns: what a "yes" or "2" in the next turn answers."""
-    for turn in reversed(turns):
-        if turn.role != "assistant" or turn.call_id is not None:
-            continue
-        message = read_message(turn)
-        if message.sentences and not message.is_reasoning:
-            return message
-    return None
+def assistant_messages(turns: Sequence[Turn]) -> list[Message]:
+    """The assistant's messages of some turns, thoughts included."""
+    return [read_message(turn) for turn in turns if turn.role == "assistant" and read_call(turn) is None]

@@ -18,10 +18,16 @@ from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.identifiers import find_code_names
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
+from ctxmem_mcp.summarizers.statement_ranker import RatedStatement
+from ctxmem_mcp.summarizers.statements import Statement, plan_heading
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 from ctxmem_mcp.text import tokenizer
 
 LINE_CHARS = 170
+CHARS_PER_TOKEN = 4
+# Statements that become lines; the others (requests, commits, errors, files) are candidates of their own.
+_STATED = frozenset(("closing", "before_edit", "before_call", "text", "thought", "refusal", "recap", "plan"))
+_LINE_VALUE_MIN, _LINE_VALUE_SCALE = 0.08, 14.0
 _WORD = re.compile(r"[\w'-]{3,}")
 _LIST_HEAD = re.compile(
     r"^[^\S\n]*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M
@@ -42,6 +48,11 @@ class Candidate:
     lines: tuple[Highlight, ...]
 
     @property
+    def estimated_cost(self) -> int:
+        """About the tokens it takes, for ranking: counting those of all candidates takes as long as rating them."""
+        return sum(len(line.text) // CHARS_PER_TOKEN + 1 for line in self.lines)
+
+    @property
     def cost(self) -> int:
         """Tokens it takes in a summary."""
         return sum(_count_tokens(line.text) + 1 for line in self.lines)
@@ -54,24 +65,31 @@ _count_tokens = functools.lru_cache(maxsize=1024)(tokenizer.count)
 def highlight_budget(section: Section, outcomes: Sequence[ErrorOutcome]) -> int:
     """Returns the tokens that a leaf's highlights may take.
 
-    Conversation is denser than tool output and gets more; each of the first two errors adds room for its ending.
+    Conversation between people is denser than the rest and gets more in proportion. A section with tool calls gets
+    enough for five or six statements, and each of the first two errors adds room for its ending.
     """
-    percent = 8 if section.is_dialogue else 4 if section.is_work else 5
-    return max(36, min(140, 28 + 15 * min(2, len(outcomes)) + section.tokens * percent // 100))
+    if not section.is_work:
+        percent = 8 if section.is_dialogue else 5
+        return max(36, min(140, 28 + section.tokens * percent // 100))
+    least = min(115, section.tokens // 5)
+    return max(36, min(200, least + 15 * min(2, len(outcomes)) + section.tokens * 3 // 100))
 
 
-def find_candidates(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> list[Candidate]:
+def find_candidates(
+    section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None, statements: Sequence[RatedStatement]
+) -> list[Candidate]:
     """Returns everything in a section that is worth a highlight.
 
     Args:
         section: The parsed leaf.
         outcomes: Its errors and how each ended.
         preceding: The assistant's last message before the section, which a short answer in it may refer to.
+        statements: Its rated statements, if it contains tool calls.
     """
     candidates = [*_request_candidates(section, preceding), *_error_candidates(outcomes)]
     if not section.is_work:
         return [*candidates, *_talk_candidates(section)]
-    candidates += _statement_candidates(section, {outcome.ending for outcome in outcomes})
+    candidates += _statement_candidates(statements, {outcome.ending for outcome in outcomes})
     candidates += _file_candidates(section.calls)
     candidates += _commit_candidates(section)
     candidates += _plan_candidates(section.calls)
@@ -86,7 +104,7 @@ def select_best(candidates: Iterable[Candidate], token_budget: int) -> tuple[Hig
     """
     remaining, covered = token_budget, set[str]()
     selected: list[Candidate] = []
-    ranked = sorted(candidates, key=lambda c: (-c.value / math.sqrt(8 + c.cost), c.position))
+    ranked = sorted(candidates, key=lambda c: (-c.value / math.sqrt(8 + c.estimated_cost), c.position))
     for candidate in ranked:
         cost = candidate.cost
         if cost > remaining + (8 if not selected else 0):
@@ -120,7 +138,8 @@ def _request_candidates(section: Section, preceding: Message | None) -> Iterator
             yield _candidate(6.0, "decision", request.index, "user", text)
         elif not request.is_weak and request.core not in seen:
             seen.add(request.core)
-            yield _candidate(9.0 if section.is_work else 3.8, "request", request.index, message.role, request.core)
+            text = plan_heading(message) or request.core
+            yield _candidate(9.0 if section.is_work else 3.8, "request", request.index, message.role, text)
         if section.is_work:
             yield from _rule_candidates(message, request.sentence)
 
@@ -149,20 +168,28 @@ def _error_candidates(outcomes: Sequence[ErrorOutcome]) -> Iterator[Candidate]:
             yield _candidate(5.0 * outcome.weight, "error", error.index, outcome.role, error.text, -1)
 
 
-def _statement_candidates(section: Section, endings: set[str]) -> Iterator[Candidate]:
-    """The assistant's sentences, except those that are already the ending of an error."""
-    seen = set(endings)
-    closings = _closing_turns(section)
-    for message in section.messages:
-        if message.role != "assistant" or message.origin != "text":
+def _statement_candidates(statements: Sequence[RatedStatement], endings: set[str]) -> Iterator[Candidate]:
+    """What the assistant said and what the user said in refusing a call, except what is already an error's ending."""
+    for rated in statements:
+        statement = rated.statement
+        if statement.place < 0 or statement.source not in _STATED or rated.line_value < _LINE_VALUE_MIN:
             continue
-        for rank, text in enumerate(message.sentences[:30]):
-            value, kind = rate_work_sentence(text, message.index in closings)
-            if value > 1.5 and text not in seen and text.split(": ", 1)[0] not in endings:
-                seen.add(text)
-                statement = sentence_scoring.strip_opener(text)
-                kind = "fact" if message.is_reasoning else kind  # a thought decides nothing
-                yield _candidate(value - 0.05 * rank, kind, message.index, "assistant", statement, 2 + rank)
+        if statement.text not in endings and statement.text.split(": ", 1)[0] not in endings:
+            value = _LINE_VALUE_SCALE * rated.line_value
+            yield _candidate(
+                value, _kind_of(statement), statement.index, statement.role, statement.text, 2 + statement.rank
+            )
+
+
+def _kind_of(statement: Statement) -> HighlightKind:
+    if statement.source == "refusal":
+        return "decision"
+    if statement.source == "thought":
+        return "fact"  # what is only thought is not decided
+    if sentence_scoring.states_choice(statement.text):
+        return "decision"
+    is_done = statement.source == "closing" and sentence_scoring.states_completion(statement.text)
+    return "outcome" if is_done and not statement.announces else "fact"
 
 
 def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
@@ -191,20 +218,6 @@ def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
     if sentence_scoring.states_finding(text):
         return 2.8 + bonus, "fact"
     return (1.8 + bonus if closing else 0.8 + bonus), ("outcome" if closing else "fact")
-
-
-def _closing_turns(section: Section) -> set[int]:
-    """Turns that end an answer: the assistant's last message before each of the user's, and the section's last."""
-    found: set[int] = set()
-    last: Message | None = None
-    for message in section.messages:
-        if message.role == "user" and last is not None:
-            found.add(last.index)
-        if message.role == "assistant" and not message.is_reasoning:
-            last = message
-    if last is not None and last.index >= section.last_index - 1:
-        found.add(last.index)
-    return found
 
 
 def _file_candidates(calls: Sequence[ToolCall]) -> Iterator[Candidate]:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ctxmem_mcp.models import EXTRACTIVE, Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.highlights import Candidate, select_best
 from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, first_fitting
 from ctxmem_mcp.summarizers.open_hints import count_omitted, join_within_limit
+from ctxmem_mcp.summarizers.parent_ranker import ParentRanker
 from ctxmem_mcp.summarizers.sentences import shorten
-from ctxmem_mcp.summarizers.titles import TITLE_CHARS
-from ctxmem_mcp.summarizers.topics import name_topics
+from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
+from ctxmem_mcp.summarizers.statements import as_title
+from ctxmem_mcp.summarizers.topics import common_topic, join_topics
 
-HIGHLIGHT_TOKENS, NAMES_TOKENS = 105, 36
+HIGHLIGHT_TOKENS, NAMES_TOKENS = 120, 24
+# A parent's line is a headline of its child's, so that more of them fit.
+LINE_CHARS = 90
+_LINE_VALUE_SCALE = 20.0
+# How an error ended is asked for later whatever the rest of the section is about.
+_ENDED_VALUE = 14.0
 _VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
+_WORK_KINDS = frozenset(("outcome", "file", "error", "ending"))
 # Kinds whose omitted highlights are counted.
 _COUNTED_KINDS: tuple[HighlightKind, ...] = ("error", "request", "decision", "outcome", "fact")
 
@@ -29,19 +38,31 @@ def summarize_parent(children: Sequence[tuple[Node, Summary]]) -> Summary:
 
 def title_of_parent(children: Sequence[tuple[Node, Summary]]) -> str:
     """Returns an inner node's title: at most 60 characters."""
-    return shorten(name_topics(children), TITLE_CHARS)
+    title = common_topic(children)
+    if not title and _is_work(children):
+        title = ParentRanker(children).best_title()
+    return title or shorten(join_topics(children), TITLE_CHARS)
+
+
+def _is_work(children: Sequence[tuple[Node, Summary]]) -> bool:
+    """Whether tools were called in any child."""
+    return any(line.kind in _WORK_KINDS for _, summary in children for line in summary.highlights)
 
 
 def _candidates(children: Sequence[tuple[Node, Summary]]) -> Iterator[Candidate]:
     total = max(1, sum(node.tokens for node, _ in children))
-    for node, summary in children:
+    ranker = ParentRanker(children) if _is_work(children) else None
+    for child, (node, summary) in enumerate(children):
         share = 1.0 + node.tokens / total
-        for rank, lines in enumerate(_group_errors_with_ending(summary.highlights)):
+        for rank, lines in enumerate(group_errors_with_ending(summary.highlights)):
             value = (_VALUES[lines[0].kind] + 5.0 * (len(lines) > 1)) * share - 0.4 * rank
+            if ranker is not None:
+                value += max(_LINE_VALUE_SCALE * ranker.line_value(lines, child, rank), _ENDED_VALUE * (len(lines) > 1))
+                lines = tuple(replace(line, text=as_title(line.text, LINE_CHARS)) for line in lines)
             yield Candidate(value, (lines[0].index, rank), lines)
 
 
-def _group_errors_with_ending(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
+def group_errors_with_ending(lines: Sequence[Highlight]) -> Iterator[tuple[Highlight, ...]]:
     """Groups errors with the ending that follows them; every other highlight stays alone."""
     pending: list[Highlight] = []
     for line in lines:

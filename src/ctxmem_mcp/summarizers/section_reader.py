@@ -74,6 +74,20 @@ class Section:
         return found
 
     @cached_property
+    def closing_turns(self) -> frozenset[int]:
+        """Turns that end a reply: the assistant's last message before each of the user's, and the section's last."""
+        found: set[int] = set()
+        last: Message | None = None
+        for message in self.messages:
+            if message.role == "user" and last is not None:
+                found.add(last.index)
+            if message.role == "assistant" and not message.is_reasoning:
+                last = message
+        if last is not None and last.index >= self.last_index - 1:
+            found.add(last.index)
+        return frozenset(found)
+
+    @cached_property
     def last_index(self) -> int:
         """Index of the last turn; 0 if there is none."""
         return self.turn_sizes[-1][0] if self.turn_sizes else 0

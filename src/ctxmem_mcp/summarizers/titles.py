@@ -18,9 +18,9 @@ from ctxmem_mcp.summarizers.highlights import rate_work_sentence
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, Origin, one_line, shorten
+from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
-TITLE_CHARS = 60
 _ORIGIN_LABELS: dict[Origin, str] = {"skill": "Skill ", "shell": "Ran ", "command": ""}
 _ABOUT_ERROR = re.compile(
     r"\b(?:errors?|fail(?:s|ed|ing|ure)?|broken|breaks?|crash\w*|exception|traceback|bug|warning|red|"
@@ -33,19 +33,27 @@ _MESSAGE = re.compile(
 )
 
 
-def title_of(section: Section, outcomes: Sequence[ErrorOutcome], preceding: Message | None) -> str:
+def title_of(
+    section: Section,
+    outcomes: Sequence[ErrorOutcome],
+    preceding: Message | None,
+    best_statement: str = "",
+) -> str:
     """Returns the title of a leaf: at most 60 characters, never empty.
 
     Args:
         section: The parsed leaf.
         outcomes: Its errors and how each ended.
         preceding: The assistant's last message before the section, which a short answer in it may refer to.
+        best_statement: The best title that one of its statements makes, if it contains tool calls.
     """
     clear = [request for request in section.requests if not request.is_weak]
     if section.is_dialogue:
         return _dialogue_title(section) or _first_sentence(section)
     if section.is_work and (error := _error_title(section, clear, outcomes)):
         return error
+    if best_statement:
+        return best_statement
     if clear:
         return shorten(_main_request(section, clear).core, TITLE_CHARS)
     return _title_without_request(section, outcomes, preceding)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ctxmem_mcp.models import Node, Summary
 from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
-from ctxmem_mcp.summarizers.titles import TITLE_CHARS
+from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
 
 _TOPIC_CHARS = 34
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
@@ -27,7 +27,7 @@ _ACTIVITY_NAMES = {
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
 # How titles of sections without a request begin.
-_WORK_PREFIXES = ("Editing", "Reading", "Running", "Searching", "Calls of", FALLBACK_TITLE, "Recap")
+_WORK_PREFIXES = ("Editing", "Edited", "Reading", "Running", "Searching", "Calls of", FALLBACK_TITLE, "Recap")
 _SUFFIX = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
 _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
@@ -35,14 +35,14 @@ _OBJECT_END = re.compile(
 )
 
 
-def name_topics(children: Sequence[tuple[Node, Summary]]) -> str:
-    """Returns the one topic that covers the children; else the topics of the largest, in order."""
+def common_topic(children: Sequence[tuple[Node, Summary]]) -> str:
+    """Returns the title of the one topic that covers the children; empty if there is none."""
     titles = [summary.title for _, summary in children]
     word_sets = [_summary_words(summary) for _, summary in children]
     best = max(range(len(children)), key=lambda i: (_coverage(titles[i], word_sets), -i))
     if _coverage(titles[best], word_sets) >= 0.6:
         return _as_activity(titles[best])
-    return _join_topics(children)
+    return ""
 
 
 def _stem(word: str) -> str:
@@ -85,7 +85,7 @@ def _as_activity(title: str) -> str:
     return title
 
 
-def _join_topics(children: Sequence[tuple[Node, Summary]]) -> str:
+def join_topics(children: Sequence[tuple[Node, Summary]]) -> str:
     """Joins the shortened titles of the largest children that fit, in order; requests come before mere activity."""
     titles = [shorten(summary.title, _TOPIC_CHARS) for _, summary in children]
     order = sorted(

@@ -1,0 +1,306 @@
+"""python -m bench.train.titles GOLD DATA [--write]
+
+Trains the weights by which summaries choose titles and lines (summarizers/weights.json), and measures them by leaving
+one history out at a time.
+
+GOLD is a list of sections: `history`, `first` and `last` turn, `level` (absent or 0 for a leaf), `titles` that people
+gave it and `facts` worth remembering (`text`, and `span`: the words that it rests on). DATA holds the histories, a
+conversation a line. A title is worth its F1 of content words against the nearer of the titles; a line is worth a fact
+if it has 60% of the content words of the fact or of its span.
+
+Titles are trained as a choice: the weights maximise the expected F1 of a softmax over a section's options. Lines are
+trained by logistic regression. Both start from weights set by hand and are drawn towards them, because a hundred
+sections are few.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctxmem_mcp import summarizers, tree
+from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, turn_facts
+from ctxmem_mcp.models import Node, Summary, Turn
+from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer, assistant_messages
+from ctxmem_mcp.summarizers.parent_ranker import ParentRanker
+from ctxmem_mcp.summarizers.parents import LINE_CHARS, group_errors_with_ending
+from ctxmem_mcp.summarizers.section_reader import read_section
+from ctxmem_mcp.summarizers.sentences import one_line
+from ctxmem_mcp.summarizers.statement_features import (
+    Features,
+    section_salience,
+    statement_features,
+    stems,
+    title_features,
+)
+from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
+from ctxmem_mcp.summarizers.statements import as_title, find_statements
+from ctxmem_mcp.text import tokenizer
+
+WEIGHTS = Path(next(iter(summarizers.__path__))) / "weights.json"
+TOLD_SHARE = 0.6
+# How strongly the weights are drawn to those they start from.
+PULL = {"title": 15.0, "line": 3.0, "parent_title": 10.0, "parent_line": 10.0}
+STEPS = 300
+START: Mapping[str, Mapping[str, float]] = {
+    "title": {
+        "commit": 3, "plan": 1.5, "request": 1, "request_at_start": 3, "clear_request": 1, "request_at_end": -0.5,
+        "closing": 0.3, "before_edit": 0.5, "thought": -0.5, "call": -1, "error": -0.5, "recap": -1, "share": 2,
+        "salience": 2, "top": 1, "pointing": -2, "vague": -1.5, "first_person": -2, "cut": -1, "short": -1,
+        "looking:first": -1.5, "housekeeping": -1, "chore": -2, "colon": -0.3, "digits": -0.5,
+    },
+    "line": {
+        "bias": -4, "request": 2, "user": 1, "refusal": 2, "commit": 2, "plan": 1.5, "closing": 0.8, "text": 0.3,
+        "thought": -0.3, "error": 0.5, "call": -1, "task": -0.3, "edit": 0.3, "recap": -0.5, "cause": 0.8,
+        "result": 0.5, "choice": 0.5, "looking:first": -1.5, "housekeeping": -1, "vague": -0.8, "pointing": -0.3,
+        "first_person": -0.7, "colon": -1, "announces": -0.5, "share": 1, "salience": 1, "names": 0.8, "words": 1,
+        "short": -1,
+    },
+    "parent_title": {
+        "title": 1.5, "commit": 3, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1, "file": -1.5,
+        "share": 2, "salience": 2, "top": 1, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 0.5,
+        "result": 0.8,
+        "cut": -1, "vague": -1.5, "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1,
+        "chore": -2, "short": -1,
+    },
+    "parent_line": {
+        "bias": -4, "users": 1.5, "commit": 2, "outcome": 1, "request": 1, "decision": 0.5, "fact": 0.3, "file": -0.5,
+        "cause": 0.6,
+        "result": 0.3, "share": 1.5, "salience": 1, "size": 0.7, "names": 0.6, "words": 0.5, "short": -1,
+        "vague": -0.8, "pointing": -0.3, "first_person": -0.7, "looking:first": -1, "housekeeping": -1,
+    },
+}  # fmt: skip
+
+Array = Any  # numpy's own types are not checked here
+
+
+@dataclass
+class Section:
+    """A section of the gold data. options: features, worth and text of each title or line that it offers."""
+
+    history: str
+    gold: dict[str, Any]
+    options: list[tuple[Features, float, str]]
+
+
+@dataclass
+class Closed:
+    """A node of a history's tree. turns, before: of a leaf. children: of an inner node."""
+
+    node: Node
+    turns: list[Turn]
+    before: list[Turn]
+    children: list[Closed]
+
+
+def content_words(text: str) -> frozenset[str]:
+    return frozenset(stems(text))
+
+
+def f1(words: frozenset[str], others: frozenset[str]) -> float:
+    both = len(words & others)
+    return 2 * both / (len(words) + len(others)) if both else 0.0
+
+
+def fact_share(fact: Mapping[str, str], words: frozenset[str]) -> float:
+    """The share of the content words of a fact, or of its span, that these words contain."""
+    return max((len(w & words) / len(w) for w in map(content_words, (fact["text"], fact["span"])) if w), default=0.0)
+
+
+def build_tree(rows: Sequence[Mapping[str, Any]]) -> list[Closed]:
+    """Returns the closed nodes of a history, children before parents."""
+    closed: dict[bytes, Closed] = {}
+    frontier, digest = tree.Frontier(), b""
+    leaf: list[Turn] = []
+    before: list[Turn] = []
+    for index, row in enumerate(rows):
+        digest = tree.turn_digest(digest, row["role"], row.get("name"), row.get("call_id"), row["content"])
+        turn = Turn(
+            index + 1, index, digest, row["role"], row["content"], row.get("name"), row.get("said_at"),
+            row.get("call_id"), tokenizer.count(row["content"]),
+        )  # fmt: skip
+        growth = tree.grow(frontier, turn_facts(turn))
+        for node in growth.closed:
+            children = [closed[child] for child in node.children] if node.level else []
+            closed[node.digest] = Closed(node, [] if node.level else leaf, before, children)
+        if growth.closed:
+            before, leaf = leaf[-BEFORE_TURNS:], []
+        leaf.append(turn)
+        frontier = growth.frontier
+    return list(closed.values())
+
+
+def summarize(nodes: Sequence[Closed]) -> dict[bytes, Summary]:
+    summarizer, summaries = ExtractiveSummarizer(), dict[bytes, Summary]()
+    for closed in nodes:
+        children = [(child.node, summaries[child.node.digest]) for child in closed.children]
+        summaries[closed.node.digest] = (
+            summarizer.summarize_parent(children) if children
+            else summarizer.summarize_leaf(closed.turns, closed.before)
+        )  # fmt: skip
+    return summaries
+
+
+def nearest(nodes: Sequence[Closed], gold: Mapping[str, Any]) -> Closed:
+    """The node that has the most turns in common with a gold section."""
+    first, last = int(gold["first"][1:]), int(gold["last"][1:])
+
+    def share(closed: Closed) -> tuple[float, int]:
+        node = closed.node
+        common = max(0, min(node.last, last) - max(node.first, first) + 1)
+        return common / (max(node.last, last) - min(node.first, first) + 1), node.last - node.first
+
+    return max(nodes, key=share)
+
+
+def worth_of_title(gold: Mapping[str, Any], title: str) -> float:
+    words = content_words(title)
+    return max(f1(words, content_words(other)) for other in gold["titles"])
+
+
+def worth_of_line(gold: Mapping[str, Any], line: str) -> float:
+    """1 for a line that tells a fact; a little for one that tells a part of it."""
+    share = max((fact_share(fact, content_words(line)) for fact in gold["facts"]), default=0.0)
+    return 1.0 if share >= TOLD_SHARE else max(0.0, share - 0.3)
+
+
+def leaf_options(closed: Closed, gold: Mapping[str, Any], use: str) -> Iterator[tuple[Features, float, str]]:
+    section = read_section(closed.turns)
+    salience = section_salience(section)
+    outcomes, preceding = find_error_outcomes(section), assistant_messages(closed.before)
+    for statement in find_statements(section, outcomes, preceding):
+        features = statement_features(statement, salience)
+        if use == "line":
+            text = one_line(statement.text)
+            yield features, worth_of_line(gold, text), text
+        else:
+            title = as_title(statement.text, TITLE_CHARS)
+            yield title_features(features, statement, title, salience), worth_of_title(gold, title), title
+
+
+def parent_options(
+    children: Sequence[tuple[Node, Summary]], gold: Mapping[str, Any], use: str
+) -> Iterator[tuple[Features, float, str]]:
+    ranker = ParentRanker(children)
+    if use == "parent_title":
+        for option in ranker.title_options():
+            yield option.features, worth_of_title(gold, option.title), option.title
+        return
+    for child, (_, summary) in enumerate(children):
+        for rank, lines in enumerate(group_errors_with_ending(summary.highlights)):
+            text = " ".join(as_title(line.text, LINE_CHARS) for line in lines)
+            yield ranker.line_features(lines, child, rank), worth_of_line(gold, text), text
+
+
+def read_sections(gold_path: Path, data_path: Path, use: str) -> list[Section]:
+    gold = json.loads(gold_path.read_text(encoding="utf-8"))
+    sections = []
+    with gzip.open(data_path, "rt", encoding="utf-8") as lines:
+        for history in map(json.loads, lines):
+            nodes = build_tree(history["turns"])
+            of_parents = use.startswith("parent")
+            summaries = summarize(nodes) if of_parents else {}
+            candidates = [closed for closed in nodes if bool(closed.node.level) == of_parents]
+            for entry in gold:
+                if entry["history"] != history["id"] or bool(entry.get("level")) != of_parents:
+                    continue
+                closed = nearest(candidates, entry)
+                children = [(child.node, summaries[child.node.digest]) for child in closed.children if of_parents]
+                options = parent_options(children, entry, use) if of_parents else leaf_options(closed, entry, use)
+                if found := list(options):
+                    sections.append(Section(entry["history"], entry, found))
+    return sections
+
+
+class Trainer:
+    """Fits the weights for one use."""
+
+    def __init__(self, sections: Sequence[Section], use: str) -> None:
+        self._use = use
+        names = dict.fromkeys(name for section in sections for features, *_ in section.options for name in features)
+        self.names = list(names)
+        at = {name: i for i, name in enumerate(self.names)}
+        self._start = np.array([START[use].get(name, 0.0) for name in self.names])
+        self._matrices = []
+        for section in sections:
+            matrix = np.zeros((len(section.options), len(at)))
+            for row, (features, *_) in enumerate(section.options):
+                for name, value in features.items():
+                    matrix[row, at[name]] = value
+            self._matrices.append((section, matrix, np.array([worth for _, worth, _ in section.options])))
+
+    def fit(self, left_out: str = "") -> Array:
+        """Returns the weights, fitted to all histories but one."""
+        data = [(x, y) for section, x, y in self._matrices if section.history != left_out]
+        weights, first, second = self._start.copy(), np.zeros_like(self._start), np.zeros_like(self._start)
+        for step in range(1, STEPS + 1):
+            gradient = self._gradient(data, weights)
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.99 * second + 0.01 * gradient**2
+            weights += 0.1 * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-3)
+        return weights
+
+    def _gradient(self, data: Sequence[tuple[Array, Array]], weights: Array) -> Array:
+        pull = PULL[self._use] * (weights - self._start)
+        if self._use.endswith("line"):
+            return sum(x.T @ (y - 1 / (1 + np.exp(-x @ weights))) for x, y in data) - pull
+        total = np.zeros_like(weights)
+        for x, y in data:
+            scores = x @ weights
+            chances = np.exp(scores - scores.max())
+            chances /= chances.sum()
+            total += x.T @ (chances * (y - chances @ y))
+        return (total - 0.02 * pull) / len(data)
+
+    def measure(self, weights: Array, history: str) -> Iterator[float]:
+        """Yields the worth of each section's best title; or of each section's eight best lines, the share of the facts
+        that they tell."""
+        for section, x, _ in self._matrices:
+            if section.history != history:
+                continue
+            order = np.argsort(-(x @ weights))
+            if self._use.endswith("title"):
+                yield section.options[order[0]][1]
+                continue
+            words = frozenset[str]().union(*(content_words(section.options[i][2]) for i in order[:6]))
+            yield statistics.fmean(fact_share(fact, words) >= TOLD_SHARE for fact in section.gold["facts"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gold", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--write", action="store_true", help="write the weights into the package")
+    options = parser.parse_args()
+    stored = json.loads(WEIGHTS.read_text(encoding="utf-8"))
+    for use in START:
+        sections = read_sections(options.gold, options.data, use)
+        trainer = Trainer(sections, use)
+        histories = list(dict.fromkeys(section.history for section in sections))
+        unseen = [worth for h in histories for worth in trainer.measure(trainer.fit(h), h)]
+        weights = trainer.fit()
+        seen = [worth for h in histories for worth in trainer.measure(weights, h)]
+        what = "F1" if use.endswith("title") else "facts told by six lines"
+        print(
+            f"{use:12s} {what}: {100 * statistics.fmean(unseen):.1f} left out, {100 * statistics.fmean(seen):.1f} seen"
+        )
+        stored["weights"][use] = {name: round(float(w), 3) for name, w in zip(trainer.names, weights, strict=True)}
+        stored["provenance"][use] = (
+            f"{date.today()}: python -m bench.train.titles {options.gold.name} {options.data.name} --write"
+        )
+        if options.write:  # the next use is trained on what these weights make of the leaves
+            WEIGHTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Features by which statements are ranked as titles and as lines of a summary. Pure.
+
+A statement is worth more the more of what its section keeps talking about it contains (salience), and by its source,
+its place, its form and the words that mark results, causes, choices and plans. The weights are trained.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from ctxmem_mcp.summarizers.section_reader import Section
+from ctxmem_mcp.summarizers.statements import Source, Statement
+
+Features = dict[str, float]
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]")
+_CODE_SIGN = re.compile(r"[a-z][A-Z]|_|\w\.\w|\(\)|`|--\w|/")
+_STOP = frozenset(
+    """a an and are as at be been but by can did do does for from had has have he how i if in into is it its just me my
+    no not now of on one or our she so some still that the their them then there these they this to up us was we were
+    what when which who why will with you your also let all any here file files line lines code""".split()
+)
+_STEM_CHARS = 6
+_MARKS = "`*\"'(),.:;!"
+_DIGIT = re.compile(r"\d")
+_AT_START, _AT_END = 0.1, 0.92
+# The weight of a request that is certainly one.
+_CLEAR_WEIGHT = 6.0
+_OF_MESSAGES = frozenset(("closing", "thought", "text", "before_edit", "before_call", "recap"))
+_FIRST_PERSON = frozenset(("i", "i'll", "me"))
+_CUES: Mapping[str, frozenset[str]] = {
+    "result": frozenset(
+        """done complete completed committed pushed merged created implemented updated added removed fixed renamed
+        refactored moved replaced passes passing passed works working successfully verified resolved rewritten
+        simplified deleted extracted switched""".split()
+    ),
+    "cause": frozenset(
+        """because cause caused culprit issue problem bug reason root due since missing wrong incorrect
+        actually instead never doesn't isn't wasn't fails failing failed broken error without only""".split()
+    ),
+    "choice": frozenset(
+        """decided instead rather should prefer keep approach option intentionally deliberately skip agreed
+        must never always don't want wants use""".split()
+    ),
+    "looking": frozenset(
+        """look looking read reading see check checking explore find search understand examine continue view verify
+        run running""".split()
+    ),
+    "change": frozenset(
+        """add update change remove rename replace fix move create write implement rewrite refactor delete make
+        modify edit extract set""".split()
+    ),
+    "housekeeping": frozenset(
+        "todo todos task tasks summary continue continuing user's next step steps remaining".split()
+    ),
+    "tests": frozenset("test tests lint pass passes passed passing compile build builds".split()),
+}
+_CHORES = frozenset("commit push run rerun fetch reply proceed try open".split())
+# Features of the wording that are absent where they are 0.
+_WORDING = tuple(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first"))
+_POINTING = frozenset("this that it these those there they here he she which what".split())
+_VAGUE = frozenset("it this that these those them they one ones something everything".split())
+
+
+# The same lines are read again for each ancestor of their leaf.
+@functools.lru_cache(maxsize=4_096)
+def stems(text: str) -> tuple[str, ...]:
+    """Returns the words of a text without stop words, cut to their beginnings; camelCase counts as several words."""
+    found = (word[:_STEM_CHARS] for word in map(str.lower, _WORD.findall(text)) if word not in _STOP)
+    return tuple(word for word in found if len(word) > 1 or word > "z")
+
+
+class Salience:
+    """How much a section talks about each word."""
+
+    def __init__(self, texts: Iterable[tuple[str, float]]) -> None:
+        """texts: texts of the section and how much each counts."""
+        counts: Counter[str] = Counter()
+        for text, weight in texts:
+            for stem in dict.fromkeys(stems(text)):
+                counts[stem] += weight  # type: ignore[assignment]
+        self._counts = counts
+        self._names = [word for word, _ in counts.most_common(3)]
+        self._top = math.fsum(count for _, count in counts.most_common(8)) or 1.0
+
+    def top(self, words: frozenset[str]) -> float:
+        """The share of the three most salient words that these words contain."""
+        return sum(word in words for word in self._names) / 3.0
+
+    def of(self, words: frozenset[str]) -> tuple[float, float]:
+        """The mean salience of words, from 0 to 1, and their share of what the section is mostly about."""
+        if not words:
+            return 0.0, 0.0
+        counts = self._counts
+        known = [counts[word] for word in words if word in counts]
+        mean = math.fsum(count / (count + 2.0) for count in known) / len(words)
+        return mean, min(1.0, math.fsum(known) / self._top)
+
+
+def section_salience(section: Section) -> Salience:
+    """The salience of a section's words: the user's count most, then files and messages, then thoughts."""
+
+    def texts() -> Iterable[tuple[str, float]]:
+        for message in section.messages:
+            if message.origin in ("text", "recap"):
+                weight = 1.5 if message.role == "user" else 0.7 if message.is_reasoning else 1.0
+                yield " ".join(message.sentences[:12]), weight
+        for call in section.calls:
+            if call.kind == "edit":
+                yield f"{call.file_name} {' '.join(call.defined_names[:4])}", 1.0
+            elif call.subject or call.file_name:
+                yield f"{call.file_name} {call.subject[:80]}", 0.5
+
+    return Salience(texts())
+
+
+def statement_features(statement: Statement, salience: Salience) -> Features:
+    """Returns the features of a statement as a line; some that are 0 are left out."""
+    text = statement.text
+    found: Features = {
+        "bias": 1.0,
+        statement.source: 1.0,
+        "long": max(0.0, len(text) - 110) / 100.0,
+        "rank": min(statement.rank, 8) / 8.0,
+        "from_end": min(statement.rank_from_end, 8) / 8.0,
+        "ends": 1.0 if text.endswith(".") else 0.0,
+        "colon": 1.0 if text.endswith(":") else 0.0,
+        "announces": 1.0 if statement.announces else 0.0,
+    }
+    _add_place(found, statement)
+    return found | _wording(text, statement.source, salience)
+
+
+def title_features(features: Features, statement: Statement, title: str, salience: Salience) -> Features:
+    """Returns the features of a statement as a title. features: those that it has as a line."""
+    found = dict(features)
+    if title != statement.text:
+        for name in _WORDING:
+            found.pop(name, None)
+        found |= _wording(title, statement.source, salience)
+    found["cut"] = 1.0 if title.endswith("…") else 0.0
+    found["kept"] = len(title) / max(1, len(statement.text))
+    found["chars"] = len(title) / 60.0
+    return found
+
+
+def _wording(text: str, source: Source, salience: Salience) -> Features:
+    """The features that depend on the words only."""
+    plain = [word.strip(_MARKS) for word in text.lower().split()]
+    first, distinct = (plain[0] if plain else ""), set(plain)
+    words = frozenset(stems(text))
+    mean, share = salience.of(words)
+    found: Features = {
+        "salience": mean,
+        "share": share,
+        "top": salience.top(words),
+        "words": min(len(words), 14) / 10.0,
+        "short": 1.0 if len(words) < 3 else 0.0,
+        "names": min(3, len(_CODE_SIGN.findall(text))) / 3.0,
+        "vague": min(3, len(distinct & _VAGUE)) / 3.0,
+        "pointing": 1.0 if first in _POINTING else 0.0,
+        "chore": 1.0 if first in _CHORES else 0.0,
+        "first_person": 0.0 if distinct.isdisjoint(_FIRST_PERSON) else 1.0,
+        "digits": 1.0 if _DIGIT.search(text) else 0.0,
+    }
+    for cue, cues in _CUES.items():
+        if not cues.isdisjoint(distinct):
+            found[cue] = 1.0
+            if source == "closing":
+                found[f"{cue}:closing"] = 1.0
+            elif first in cues:
+                found[f"{cue}:first"] = 1.0
+    return found
+
+
+def _add_place(found: Features, statement: Statement) -> None:
+    source, place = statement.source, statement.place
+    if place < 0:
+        found["before"] = 1.0
+        return
+    found["place"] = place
+    if place > _AT_END:
+        found["at_end"] = 1.0
+        if source in ("request", "user"):
+            found["request_at_end"] = 1.0
+    if source == "request":
+        found["request_at_start"] = 1.0 if place < _AT_START else 0.0
+        found["clear_request"] = max(0.0, min(1.0, statement.weight / _CLEAR_WEIGHT))
+    elif source in _OF_MESSAGES:
+        if statement.rank == 0:
+            found["first_of_message"] = 1.0
+        if statement.rank_from_end == 0:
+            found["last_of_message"] = 1.0
+
+
+def score(features: Features, weights: Mapping[str, float]) -> float:
+    """Returns the weighted sum of features."""
+    return sum(weights.get(name, 0.0) * value for name, value in features.items())
