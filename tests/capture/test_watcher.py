@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,27 @@ def test_watch_stores_what_is_there_and_what_is_added_until_interrupted(machine:
             machine.write(3)
             added = json.loads(process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()  # or a failing test would wait for it forever
     assert {caught["conversation_id"]: caught["new"] for caught in there} == {"s-1": 2, "x-1": 1}
     assert (added["conversation_id"], added["new"]) == ("s-1", 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="control-C is another thing there")
+@pytest.mark.parametrize("pause", [0, 0.02, 0.1])
+def test_two_quick_interrupts_end_watch_at_once(machine: Agent, pause: float) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        [*COMMAND, "watch", "--every", "0.1", "--json"], env=environment(machine.data), stdout=subprocess.PIPE
+    ) as process:
+        signal.signal(signal.SIGINT, handler)
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            time.sleep(pause)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) in (0, 130)
+        finally:
+            process.kill()

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from ctxmem_mcp.__main__ import main
 from ctxmem_mcp.capture import spool
+from ctxmem_mcp.cli import server_check
 from ctxmem_mcp.install import apply, inspect, probe
 from ctxmem_mcp.install.config_edits import FoundEntry
 from ctxmem_mcp.install.host_paths import HostPaths
@@ -441,7 +442,43 @@ def test_doctor_reports_hooks_of_both_the_user_and_the_project(run: Callable[...
 )
 def test_a_command_that_is_not_a_server_is_reported(code: str, fault: str) -> None:
     answer = probe.probe_server([sys.executable, "-c", code], dict(os.environ), seconds=1 if "sleep" in code else 20)
-    assert answer == ProbeResult(fault=fault)
+    assert answer == ProbeResult(fault=fault, timed_out="sleep" in code)
+
+
+SLOW_SERVER = """
+import sys, time
+sys.stdin.readline()
+time.sleep(float(sys.argv[1]))
+print('{"result": {"serverInfo": {"name": "ctxmem", "version": "0"}}}')
+"""
+
+
+def test_a_slow_or_hanging_start_is_reported_once_and_without_advice_to_install_again(
+    run: Callable[..., Ran], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for agent in ("claude-code", "cursor", "vscode", "cline"):
+        run("install", agent)
+    monkeypatch.setattr(server_check, "SLOW_SECONDS", 0.3)
+    probe_server, started = probe.probe_server, list[object]()
+
+    def slow(command: Sequence[str], environment: Mapping[str, str]) -> ProbeResult:
+        started.append(command)
+        return probe_server([sys.executable, "-c", SLOW_SERVER, "0.4"], environment)
+
+    monkeypatch.setattr(server_check, "probe_server", slow)
+    out = run("doctor").out
+    assert out.count("slow: ") == 1
+    assert "PROBLEM" not in out
+    assert len(started) == 1
+
+    def hanging(command: Sequence[str], environment: Mapping[str, str]) -> ProbeResult:
+        return probe_server([sys.executable, "-c", SLOW_SERVER, "600"], environment, 0.1)
+
+    monkeypatch.setattr(server_check, "probe_server", hanging)
+    out = run("doctor").out
+    assert out.count("PROBLEM") == 1
+    assert "1 problem found." in out
+    assert "install" not in out[out.index("PROBLEM") :]
 
 
 def test_a_registered_server_is_started_with_its_environment(home: Path) -> None:

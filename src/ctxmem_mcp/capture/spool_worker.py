@@ -22,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, Trans
 from ctxmem_mcp.errors import CtxmemError, Forgotten, NotFound, Refused
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Source
+from ctxmem_mcp.private_files import create_folder
 
 # After an event, how long its transcript may take to contain its messages.
 TRANSCRIPT_LAG_SECONDS = 2.0
@@ -74,18 +76,30 @@ async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainR
     """
     if not spool.has_pending(str(data_dir)):
         return DrainResult()
+    async with spool_lock(data_dir, LOCK_SECONDS if wait else 0) as locked:
+        if not locked:
+            return DrainResult()
+        await asyncio.to_thread(unrecognised.spool_again_after_update, data_dir)
+        return await _drain(_SpoolWorker(memory, data_dir), wait)
+
+
+@asynccontextmanager
+async def spool_lock(data_dir: Path, seconds: float) -> AsyncIterator[bool]:
+    """Holds the lock that one process at a time stores captured turns with. Yields whether it was got in time."""
     # Imported only now, for it takes 30 ms and most often nothing is pending.
     from filelock import AsyncFileLock, Timeout
 
-    lock = AsyncFileLock(
-        data_dir / spool.FOLDER / _LOCK, LOCK_SECONDS if wait else 0, 0o600, poll_interval=0.02, run_in_executor=False
-    )
+    create_folder(data_dir / spool.FOLDER)
+    lock = AsyncFileLock(data_dir / spool.FOLDER / _LOCK, seconds, 0o600, poll_interval=0.02, run_in_executor=False)
     try:
-        async with lock:
-            await asyncio.to_thread(unrecognised.spool_again_after_update, data_dir)
-            return await _drain(_SpoolWorker(memory, data_dir), wait)
+        await lock.acquire()
     except Timeout:
-        return DrainResult()
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        await lock.release()
 
 
 async def _drain(worker: _SpoolWorker, wait: bool) -> DrainResult:

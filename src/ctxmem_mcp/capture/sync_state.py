@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ctxmem_mcp.private_files import create_folder, open_new, read_file
@@ -37,6 +38,7 @@ class SyncRecord:
         growth: the parser's state after these bytes, if the format is resumable.
         by_events: the session is stored from its events; its transcript is ignored.
         titled: the file itself names the session.
+        path: the transcript's path.
     """
 
     size: int = -1
@@ -51,6 +53,7 @@ class SyncRecord:
     growth: ParseState | None = None
     by_events: bool = False
     titled: bool = False
+    path: str = ""
 
 
 GONE = SyncRecord(gone=True)
@@ -66,7 +69,12 @@ class SyncRecords:
         return _read(self._transcript_file(transcript))
 
     def put(self, transcript: Path, record: SyncRecord) -> None:
-        _write(self._transcript_file(transcript), record)
+        _write(self._transcript_file(transcript), replace(record, path="" if record.gone else str(transcript)))
+
+    def recent(self, seconds: float) -> list[SyncRecord]:
+        """Returns the records of transcripts that were stored in the last seconds, without those that are gone."""
+        records = [_read(file) for file in self._files() if _is_recent(file, seconds)]
+        return [record for record in records if record.path and not record.gone]
 
     def remove(self, transcript: Path) -> None:
         """Deletes a transcript's record: it is read from its start, and stored again even if it was forgotten."""
@@ -105,6 +113,13 @@ class SyncRecords:
 def digest_of(raw: bytes) -> str:
     """Returns a 128-bit hash, in hex."""
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
+def _is_recent(file: Path, seconds: float) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime < seconds
+    except OSError:
+        return False
 
 
 def _read(file: Path) -> SyncRecord:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.cli import hook_check, output
+from ctxmem_mcp.cli import hook_check, output, server_check
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions, with_memory
 from ctxmem_mcp.errors import CtxmemError
@@ -40,14 +40,16 @@ class DataFolder:
 
 def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     """Checks everything and prints it. Returns the exit code: 1 if there is a problem."""
-    reports = [inspect_agent(agent, host) for agent in AGENTS.values()]
+    probe = server_check.CachedProbe(host.environ)
+    reports = [inspect_agent(agent, host, probe) for agent in AGENTS.values()]
     default, *others = folders = _folders(options, reports)
     for report in reports:
         report.faults += hook_check.check_hooks(report, Path(default.path), host)
     counting = tokenizer.method_of()
     counting_faults = _counting_faults(counting)
     faults = sum(len(report.faults) for report in reports) + sum(len(folder.faults) for folder in folders)
-    faults += len(counting_faults)
+    hang_faults, slow_starts = server_check.hang_faults(reports), server_check.slow_starts(reports)
+    faults += len(counting_faults) + len(hang_faults)
     without_meaning = _without_meaning(options)
     if as_json:
         output.print_json({
@@ -55,11 +57,17 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
             "data": asdict(default), "other_data": [asdict(folder) for folder in others],
             "tokens": {"counted_by": counting.name, "faults": [asdict(fault) for fault in counting_faults]},
             "search": {"by_meaning": not without_meaning, "reason": without_meaning},
+            "starts": {"faults": [asdict(fault) for fault in hang_faults], "remarks": slow_starts},
             "faults": faults,
         })  # fmt: skip
     else:
         for report in reports:
             _print_report(report)
+        for remark in slow_starts:
+            _print(f"Servers: {remark}")
+        if hang_faults:
+            _print("Servers:")
+        _print_faults(hang_faults)
         for folder in folders:
             _print_folder(folder)
         if counting.reason:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 from ctxmem_mcp.capture import spool
@@ -22,6 +27,8 @@ from ctxmem_mcp.settings import Settings
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 LAST = "last"
+# The exit code of a process that Ctrl-C ended, as a shell reports it.
+_INTERRUPTED = 130
 # With more spooled events than this, a command waits only so long until they are stored.
 BACKLOG_EVENTS, BACKLOG_SECONDS = 500, 1.0
 
@@ -43,11 +50,37 @@ def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[T]]) 
     log_to_stderr(settings)
 
     async def run() -> T:
-        async with open_memory(settings) as memory:
-            await _drain_spool(memory, settings.data_dir)
-            return await work(memory)
+        with exit_at_second_interrupt():
+            async with open_memory(settings) as memory:
+                await _drain_spool(memory, settings.data_dir)
+                return await work(memory)
 
     return asyncio.run(run())
+
+
+@contextmanager
+def exit_at_second_interrupt() -> Iterator[None]:
+    """Ends the process at the second Ctrl-C, without cleanup: what was acknowledged is on disk.
+
+    The first one cancels the work. What it then waits for can't be interrupted, and a second exception raised there
+    would leave threads behind for which Python waits at exit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+        if callable(first):
+            first(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is handle:
+            signal.signal(signal.SIGINT, first)
 
 
 async def _drain_spool(memory: Memory, data_dir: Path) -> None:

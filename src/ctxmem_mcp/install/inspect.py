@@ -170,7 +170,8 @@ def _check(report: AgentReport, edits: Iterable[ConfigEdit]) -> None:
 
 
 def _check_probe(report: AgentReport, server: RegisteredServer, install: str) -> None:
-    if server.probe.fault:
+    # A server that hangs would do so after another installation, too; doctor reports it once for all agents.
+    if server.probe.fault and not server.probe.timed_out:
         what = f"`{' '.join(server.entry.command)}` in {server.path} {server.probe.fault}"
         remedy = f"run `{_reinstall_command(install, [server])}`."
         if server.probe.said:

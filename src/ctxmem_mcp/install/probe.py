@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-SECONDS = 15.0
+# A start takes a tenth of a second, and many times as long on a busy machine.
+SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 # How much of standard error is read for its last line, and how much of that line is reported.
 _TAIL_BYTES, _MESSAGE_CHARS_MAX = 4096, 200
@@ -33,6 +34,7 @@ class ProbeResult:
         seconds: how long its response took.
         fault: why there was none; empty if it responded.
         said: the last line on standard error, if it did not respond.
+        timed_out: whether it was still running without a response at the end.
     """
 
     name: str = ""
@@ -40,6 +42,7 @@ class ProbeResult:
     seconds: float = 0.0
     fault: str = ""
     said: str = ""
+    timed_out: bool = False
 
 
 def probe_server(command: Sequence[str], environment: Mapping[str, str], seconds: float = SECONDS) -> ProbeResult:
@@ -67,11 +70,12 @@ def _probe(command: Sequence[str], environment: Mapping[str, str], seconds: floa
         return ProbeResult(fault=f"can't be started: {error.strerror}")
     try:
         line = _first_line(process, seconds)
+        took = time.monotonic() - began
     finally:
         _end(process)
     if line is None:
-        return ProbeResult(fault=f"does not respond within {seconds:.0f} s")
-    return _parse_response(line, process.returncode, time.monotonic() - began)
+        return ProbeResult(fault=f"does not respond within {seconds:.0f} s", timed_out=True)
+    return _parse_response(line, process.returncode, took)
 
 
 def _last_line(errors: IO[bytes]) -> str:

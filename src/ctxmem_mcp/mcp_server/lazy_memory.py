@@ -37,6 +37,10 @@ class LazyMemory:
         self._lock = asyncio.Lock()
         self._idle_open: asyncio.Task[None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._memory is not None
+
     async def get(self) -> Memory:
         """The memory. An error raised while opening is raised here, and the next call tries again."""
         if self._memory is None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # A server that is never called opens its memory after this long, so that hooks' events are stored even then.
 IDLE_SECONDS = 5.0
+# How long the end may take: a host that has closed stdin may be waiting for it.
+CATCH_UP_SECONDS = 8.0
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +113,8 @@ async def _serve(settings: Settings, connection: _Connection) -> None:
             async with LazyMemory(lambda: open_memory(settings), connection.idle_seconds) as memory:
                 if await _respond(responder, lines, connection.lines, output):
                     await _serve_with_sdk(memory, responder, lines, output)
+                if memory.is_open:
+                    await _catch_up(memory, settings)
         finally:
             # While serving, file descriptor 1 is stderr; text that was printed and not yet flushed goes there.
             sys.stdout.flush()
@@ -132,6 +136,19 @@ async def _serve_with_sdk(memory: LazyMemory, responder: StaticResponder, lines:
         from ctxmem_mcp.mcp_server import server, stdio
     incoming, outgoing = stdio.message_streams(lines, output, responder.replay_ids)
     await server.run_server(server.build_server(memory, folder=_working_directory()), incoming, outgoing)
+
+
+async def _catch_up(memory: LazyMemory, settings: Settings) -> None:
+    """Stores the last rows of the agent's transcript: it may have been killed, and then sends no event."""
+    import anyio
+
+    from ctxmem_mcp.capture.catch_up import catch_up
+
+    try:
+        with anyio.move_on_after(CATCH_UP_SECONDS):
+            await catch_up(await memory.get(), settings.data_dir)
+    except Exception as error:
+        _log.warning("The last rows of transcripts could not be stored: %s", error)
 
 
 @contextmanager
