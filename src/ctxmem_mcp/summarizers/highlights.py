@@ -17,7 +17,7 @@ from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.identifiers import find_code_names
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
+from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten, width
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatement
 from ctxmem_mcp.summarizers.statements import Statement, plan_heading
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
@@ -149,7 +149,7 @@ def _rule_candidates(message: Message, request_sentence: str) -> Iterator[Candid
     for text in message.sentences[:20]:
         if (
             text != request_sentence
-            and len(text) > 15
+            and width(text) > 15
             and sentence_scoring.states_rule(text)
             and not requests.is_weak(text)
         ):
@@ -203,14 +203,14 @@ def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
         Its value as a highlight (0 for questions, intentions and filler), and the kind of highlight it would be.
     """
     if (
-        len(text) < 20
-        or text.endswith(("?", ":"))
+        width(text) < 20
+        or text.endswith((*sentence_scoring.QUESTION_MARKS, ":", "："))
         or sentence_scoring.states_intent(text)
         or sentence_scoring.is_filler(text)
     ):
         return 0.0, "fact"
     bonus = min(3, len(find_code_names(text[:300]))) * 0.5 + (0.3 if "`" in text else 0.0)
-    bonus += 0.4 if text.endswith((".", "!")) else -0.6
+    bonus += 0.4 if text.endswith((".", "!", "。", "！")) else -0.6
     if sentence_scoring.states_choice(text):
         return 3.5 + bonus, "decision"
     if closing and sentence_scoring.states_completion(text):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.summarizers.sentences import Message, shorten
+from ctxmem_mcp.text.cues import sentence_states
 
 _LEADING_FILLER = re.compile(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|"
@@ -184,7 +185,7 @@ def _score(sentence: str) -> float:
     core = strip_politeness(sentence)
     words = len(_WORD.findall(core[:300]))
     score = min(words, 8) * 0.5 - 0.4 * sum(word in _PRONOUNS for word in core[:200].lower().split())
-    if _REQUEST_SIGN.search(sentence):
+    if _REQUEST_SIGN.search(sentence) or sentence_states("request", sentence):
         score += 1.5
     if _RULE.match(sentence):
         score -= 1.5

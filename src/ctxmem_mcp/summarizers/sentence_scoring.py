@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+from ctxmem_mcp.text.cues import sentence_states
+
+QUESTION_MARKS = ("?", "？")
 _NUMBERS = frozenset(
     """one two three four five six seven eight nine ten eleven twelve dozen hundred thousand twice half couple
     first second third""".split()
@@ -161,12 +164,16 @@ def strip_opener(sentence: str) -> str:
 
 def states_rule(sentence: str) -> bool:
     """Whether a user's sentence sets a rule or a constraint, or makes a decision."""
-    return not sentence.endswith("?") and _USER_RULE.search(sentence) is not None
+    if sentence.endswith(QUESTION_MARKS):
+        return False
+    return _USER_RULE.search(sentence) is not None or sentence_states("rule", sentence)
 
 
 def states_choice(sentence: str) -> bool:
     """Whether an assistant's sentence states a choice between alternatives."""
-    return not sentence.endswith("?") and _ASSISTANT_CHOICE.search(sentence) is not None and not _INTENT.match(sentence)
+    if sentence.endswith(QUESTION_MARKS) or _INTENT.match(sentence):
+        return False
+    return _ASSISTANT_CHOICE.search(sentence) is not None or sentence_states("decision", sentence)
 
 
 def states_intent(sentence: str) -> bool:
@@ -176,21 +183,21 @@ def states_intent(sentence: str) -> bool:
 
 def states_finding(sentence: str) -> bool:
     """Whether it states a cause or something found."""
-    return _FINDING.search(sentence) is not None
+    return _FINDING.search(sentence) is not None or sentence_states("finding", sentence)
 
 
 def score_resolution(sentence: str) -> float:
     """Returns the confidence, from 0 to 3 ('Fixed by ...'), that a sentence states how an error was resolved."""
     if _FIX.search(sentence):
         return 3.0
-    if _NOW_WORKING.search(sentence):
+    if _NOW_WORKING.search(sentence) or sentence_states("done", sentence):
         return 2.0
     return 1.0 if _FINDING.search(sentence) and not states_intent(sentence) else 0.0
 
 
 def states_completion(sentence: str) -> bool:
     """Whether it reports something as done."""
-    return _COMPLETION.search(sentence) is not None
+    return _COMPLETION.search(sentence) is not None or sentence_states("done", sentence)
 
 
 def find_proper_names(sentence: str) -> list[str]:

@@ -35,11 +35,12 @@ _HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]
 _EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
 _LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _SPACES = re.compile(r"\s+")
 # Starts with the punctuation itself, so that the search skips from mark to mark. The lookahead separates sentences that
 # a model wrote without a space: "done.The next".
 _SENTENCE_END = re.compile(
-    r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*]*[A-Z0-9À-Þ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|"
+    r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*¿¡«]*[A-Z0-9À-ÞА-ЯЁ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|"
     r"However|Looking|That|Wait)\b))"
     r"|\?\s+|[。！？]"
 )
@@ -243,6 +244,11 @@ def _split_line(line: str, found: list[str]) -> None:
             start = end
     if start < len(line) and (part := one_line(line[start:])):
         found.append(part)
+
+
+def width(text: str) -> int:
+    """Returns how long a text is in letters: a character of Chinese, Japanese or Korean says as much as three."""
+    return len(text) if text.isascii() else len(text) + 2 * len(_WIDE.findall(text))
 
 
 def shorten(text: str, limit: int) -> str:

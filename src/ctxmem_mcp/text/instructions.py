@@ -54,8 +54,8 @@ _GENERAL_WORDS = """
     toujours jamais désormais avenir règle siempre nunca ahora adelante recuerda regla sempre agora diante lembre regra
     всегда никогда впредь помни правило 从现在开始 永远 始终 记住 规矩 以后 常に 必ず 今後 絶対に
     항상 절대 앞으로 반드시"""
-_IBERIAN = ("es", "pt")
-_SHORT_IN = ("en", "de", "fr", *_IBERIAN)
+# A text too short to tell its language is looked at in each of these.
+_SHORT_IN = ("en", "de", "fr", "es", "pt")
 
 
 def find_in_turn(content: str, role: str, language: str | None) -> list[tuple[int, int]]:
@@ -91,7 +91,8 @@ def find(text: str, language: str | None) -> list[tuple[int, int]]:
     if not analyzer.is_prose(text, "user"):
         return []
     folded = cues.fold(text, language)
-    languages = [name for name in _candidates(language) if _mentions(folded, name)]
+    candidates = _SHORT_IN if language is None else cues.relatives(language)
+    languages = [name for name in candidates if _mentions(folded, name)]
     if not languages or len(folded) != len(text):
         return []
     sentences = ((m.start(), m.end()) for m in _SENTENCE.finditer(text))
@@ -100,13 +101,6 @@ def find(text: str, language: str | None) -> list[tuple[int, int]]:
         for start, stop in sentences
         if any(_is_instruction(folded[start:stop].strip(), name) for name in languages)
     ][:_PER_TURN_MAX]
-
-
-def _candidates(language: str | None) -> tuple[str, ...]:
-    """The languages whose cues to look for: a short sentence may be of several."""
-    if language is None:
-        return _SHORT_IN
-    return _IBERIAN if language in (*_IBERIAN, "ca", "it") else (language,)
 
 
 def kind_of(text: str, language: str | None) -> frozenset[str]:

@@ -21,6 +21,8 @@ SAMPLE_CHARS = 800
 _VOTES_MIN = 0.9
 # A single word of another language is mostly a name or a mistake.
 _WORDS_MIN = 2
+# So many prove one even if near relatives share all of them.
+_WORDS_ENOUGH = 4
 # Prose of programmers is full of English words, whatever its language.
 _LEAD_OVER_ENGLISH = 1.2
 # Share of the letters in a script that makes a text one of that script. A Han character counts as two letters.
@@ -82,4 +84,4 @@ def _by_stop_words(text: str) -> str | None:
     best = max(votes, key=lambda language: (votes[language], language == "en"))
     if best != "en" and (words[best] < _WORDS_MIN or votes[best] <= _LEAD_OVER_ENGLISH * votes["en"]):
         best = "en"
-    return best if votes[best] >= _VOTES_MIN else None
+    return best if votes[best] >= _VOTES_MIN or words[best] >= _WORDS_ENOUGH else None

@@ -12,6 +12,7 @@ modules that use them; its file holds only what these do not cover.
     imperative          what an instruction must contain as well
     error, reason, liking, decision, time, first_person     the flags of a chunk
     filler              words that a question which names nothing may contain
+    error_line          what a program prints before a colon and the message of an error
     request, done, finding, rule                            the highlights of a summary
     ask                                                     by intent, the wordings of a question
 """
@@ -21,15 +22,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
+from ctxmem_mcp.text.language import detect
 from ctxmem_mcp.text.stop_words import fold_accents
 
 LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "pt", "ru", "zh")
 # Their words have no borders that a pattern could rely on.
 UNSPACED = frozenset(("ja", "ko", "zh"))
+_IBERIAN = ("es", "pt")
 _ANY_ENDING = r"\w*"
 
 
@@ -37,6 +40,30 @@ def states(kind: str, text: str, language: str | None) -> bool:
     """Returns whether a text contains a cue of a kind in a language."""
     found = pattern(kind, language)
     return found is not None and found.search(fold(text, language)) is not None
+
+
+def sentence_states(kind: str, sentence: str) -> bool:
+    """Returns whether a sentence in another language than English, which its words tell, contains a cue of a kind."""
+    language = _language_of_sentence(sentence)
+    return language not in (None, "en") and any(states(kind, sentence, name) for name in relatives(language or ""))
+
+
+def relatives(language: str) -> tuple[str, ...]:
+    """Returns the languages whose cues to look for: a short sentence may be of several near relatives."""
+    return _IBERIAN if language in (*_IBERIAN, "ca", "it") else (language,)
+
+
+@lru_cache(maxsize=2_048)
+def _language_of_sentence(sentence: str) -> str | None:
+    return detect(sentence)
+
+
+@cache
+def error_line() -> re.Pattern[str]:
+    """Returns what matches a line that reports an error in a language other than English."""
+    words = sorted((word for name in LANGUAGES for word in _table(name).get("error_line", ())), key=len, reverse=True)
+    begin = r"^[^\S\n]*(?:[\w.-]{1,40}: )?"
+    return re.compile(rf"{begin}(?:{'|'.join(words)})\s?[:：][^\S\n]*\S.*$", re.IGNORECASE | re.MULTILINE)
 
 
 def fold(text: str, language: str | None) -> str:
