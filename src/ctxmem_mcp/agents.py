@@ -191,7 +191,12 @@ GEMINI = AgentInfo(
 )
 QWEN_CODE = AgentInfo("qwen-code", "Qwen Code", sessions=(SessionFiles("", "~/.qwen", "projects", "*/chats/*.jsonl"),))
 OPENCODE = AgentInfo(
-    "opencode", "opencode", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode", "opencode.db"),)
+    "opencode",
+    "opencode",
+    sessions=(
+        SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode", "opencode.db"),
+        SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode/storage/session", "*/ses_*.json", "*/{}.json"),
+    ),
 )
 COPILOT_CLI = AgentInfo(
     "copilot-cli",
@@ -213,13 +218,17 @@ GOOSE = AgentInfo(
         SessionFiles("XDG_DATA_HOME", "~/.local/share", "goose/sessions", "sessions.db"),
     ),
 )
+AMP = AgentInfo(
+    "amp", "Amp", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "amp/threads", "T-*.json", "{}.json"),)
+)
+DROID = AgentInfo("droid", "Factory Droid", sessions=(SessionFiles("", "~/.factory", "sessions", "**/*.jsonl"),))
 KIRO = AgentInfo(
     "kiro", "Kiro CLI", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "kiro-cli", "data.sqlite3"),)
 )
 
 _KNOWN = (
     CLAUDE_CODE, CLAUDE_DESKTOP, CURSOR, CLINE, VSCODE, CODEX, PI, GEMINI, QWEN_CODE, OPENCODE, COPILOT_CLI,
-    COPILOT_CHAT, CONTINUE, GOOSE, KIRO,
+    COPILOT_CHAT, CONTINUE, GOOSE, AMP, DROID, KIRO,
 )  # fmt: skip
 AGENTS = {agent.id: agent for agent in _KNOWN}
 

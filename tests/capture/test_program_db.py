@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ctxmem_mcp.capture import importer, locations
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
@@ -87,6 +88,37 @@ def test_gooses_sessions_are_read(tmp_path: Path) -> None:
     assert [turn.content for turn in found.turns] == ["Fix the relay."]
 
 
+def test_opencodes_files_of_2025_are_one_session(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    files: dict[str, dict[str, object]] = {
+        "session/p/ses_1.json": {"id": "ses_1", "title": "Fix it", "directory": "/w", "projectID": "p"},
+        "message/ses_1/msg_1.json": {"id": "msg_1", "role": "user", "time": {"created": 1_777_600_000_000}},
+        "message/ses_1/msg_2.json": {"id": "msg_2", "role": "assistant"},
+        "part/msg_1/prt_1.json": {"type": "text", "text": "Fix the relay."},
+        "part/msg_2/prt_2.json": {"type": "text", "text": "Done."},
+    }
+    for name, value in files.items():
+        (storage / name).parent.mkdir(parents=True, exist_ok=True)
+        (storage / name).write_text(json.dumps(value), "utf-8")
+    found, _, others = importer.find_files([tmp_path])
+    assert (found, others) == ([storage / "session/p/ses_1.json"], [])
+    session = importer.read(found[0])
+    assert (session.session_id, session.title, session.cwd) == ("ses_1", "Fix it", "/w")
+    assert [turn.content for turn in session.turns] == ["Fix the relay.", "Done."]
+
+
+def test_zeds_compressed_threads_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "threads.db"
+    thread = json.dumps({"title": "Fix it", "messages": [{"User": {"content": [{"Text": "Fix the relay."}]}}]})
+    with closing(sqlite3.connect(file)) as store:
+        store.execute("CREATE TABLE threads (id TEXT, summary TEXT, updated_at TEXT, data_type TEXT, data BLOB)")
+        packed = zstandard.compress(thread.encode())
+        store.execute("INSERT INTO threads VALUES ('z-1', 'Fix it', '2026-05-01', 'zstd', ?)", (packed,))
+        store.commit()
+    found = importer.read(file)
+    assert (found.agent, found.session_id, [turn.content for turn in found.turns]) == ("zed", "z-1", ["Fix the relay."])
+
+
 def test_a_database_of_an_unknown_program_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.db"
     with closing(sqlite3.connect(file)) as store:
@@ -105,7 +137,9 @@ def test_the_agents_own_places_are_known(tmp_path: Path, monkeypatch: pytest.Mon
         ".gemini/tmp/p/chats/session-2026-05-01T10-00-abcdef12.jsonl", ".qwen/projects/-w/chats/q-1.jsonl",
         ".local/share/opencode/opencode.db", ".copilot/session-state/c-1/events.jsonl", ".continue/sessions/a-b.json",
         ".local/share/goose/sessions/20260501_1.jsonl", ".local/share/goose/sessions/sessions.db",
-        ".local/share/kiro-cli/data.sqlite3", ".config/Code/User/workspaceStorage/h/chatSessions/v-1.json",
+        ".local/share/opencode/storage/session/p/ses_1.json", ".local/share/amp/threads/T-1.json",
+        ".factory/sessions/-w/d-1.jsonl", ".local/share/kiro-cli/data.sqlite3",
+        ".config/Code/User/workspaceStorage/h/chatSessions/v-1.json",
         ".config/Code/User/globalStorage/emptyWindowChatSessions/v-2.jsonl",
     )  # fmt: skip
     for place in places:

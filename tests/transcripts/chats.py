@@ -409,6 +409,42 @@ def responses(steps: Steps) -> str:
     return json.dumps(rows)
 
 
+def claude_code_web(steps: Steps) -> str:
+    rows = [{"type": role, "message": {"role": role, "content": [block]}} for role, block in anthropic_messages(steps)]
+    return json.dumps({"loglines": [{"type": "summary", "summary": "A chat"}, *rows]})
+
+
+def zed(steps: Steps) -> str:
+    rows: list[Any] = []
+    for i, step in enumerate(steps):
+        if step.kind == "user":
+            rows.append({"User": {"id": f"m{i}", "content": [{"Text": step.text}]}})
+            continue
+        part: Row = {"Thinking": {"text": step.text}} if step.kind == "thinking" else {"Text": step.text}
+        results: Row = {}
+        if step.kind == "call":
+            part = {"ToolUse": {"id": f"c{i}", "name": "run", "input": step.text}}
+            results = {f"c{i}": {"tool_name": "run", "content": {"Text": step.result}}}
+        rows.append({"Agent": {"content": [part], "tool_results": results}})
+    return json.dumps({"title": "A chat", "messages": [*rows, "Resume"]})
+
+
+def zed_older(steps: Steps) -> str:
+    rows: list[Row] = []
+    for i, step in enumerate(steps):
+        role = "user" if step.kind == "user" else "assistant"
+        row: Row = {"id": i, "role": role, "segments": [{"type": "text", "text": step.text}]}
+        if step.kind == "thinking":
+            row["segments"][0]["type"] = "thinking"
+        elif step.kind == "call":
+            row |= {"segments": [], "tool_uses": [{"id": f"c{i}", "name": "run", "input": step.text}]}
+        rows.append(row)
+        if step.kind == "call":
+            result = {"tool_use_id": f"c{i}", "content": {"Text": step.result}}
+            rows.append({"id": f"r{i}", "role": "user", "segments": [], "tool_results": [result]})
+    return json.dumps({"version": "0.2.0", "summary": "A chat", "messages": rows})
+
+
 def tau_bench(steps: Steps) -> str:
     return json.dumps([{"task_id": 0, "reward": 1.0, "traj": openai_messages(steps)}])
 
@@ -437,5 +473,6 @@ ENCODERS = (
     Encoder("kiro", kiro, kinds=("user", "assistant", "call")), Encoder("inspect-ai", inspect_ai),
     Encoder("ai-sdk", ai_sdk), Encoder("langchain", langchain), Encoder("sharegpt", sharegpt, kinds=("user",
     "assistant", "call")),
-    Encoder("openai-responses", responses), Encoder("message-lists", tau_bench, kinds=_TALK),
+    Encoder("openai-responses", responses), Encoder("claude-code", claude_code_web), Encoder("zed", zed),
+    Encoder("zed", zed_older), Encoder("message-lists", tau_bench, kinds=_TALK),
 )  # fmt: skip

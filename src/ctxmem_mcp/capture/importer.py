@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from ctxmem_mcp.capture import archive, cursor_db, program_db
+from ctxmem_mcp.capture import archive, cursor_db, opencode_files, program_db
 from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
 from ctxmem_mcp.capture.session_ids import conversation_id_for
@@ -24,7 +24,7 @@ _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
 # Under these a file's text decides; .traj alone makes a file a run of SWE-agent's.
 _TRIED_SUFFIXES = (".jsonl", ".json", ".md")
 DATABASE_SUFFIXES = (".db", ".sqlite3")
-_ARCHIVE_SUFFIXES = (".zip", ".gz")
+_ARCHIVE_SUFFIXES = (".zip", ".gz", ".eval")
 # The folder of Cursor's older transcripts, which are plain text.
 _CURSOR_TEXTS = "agent-transcripts"
 
@@ -75,6 +75,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]
             raise InvalidArgument(f"PATH {path}", "does not exist", "Name a transcript or a folder.")
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            inside = [file for file in inside if not opencode_files.is_part_of_session(file)]
             files = [file for file in inside if _may_be_transcript(file)]
             others += [file for file in inside if not _may_be_transcript(file)]
         else:
@@ -100,9 +101,16 @@ def read(file: Path) -> Transcript:
     """
     if cursor_db.is_cursor_db(file):
         return registry.parse(cursor_db.read_document(file), file.name)
+    if opencode_files.is_session(file):
+        return registry.parse(opencode_files.read_document(file), file.name)
     if program_db.is_database(file):
         return _joined([registry.parse(text, file.name) for text in program_db.read_documents(file)])
     return parse(file.read_bytes(), registry.name_for_parser(file))
+
+
+def has_sessions_elsewhere(file: Path) -> bool:
+    """Returns whether a file's own text is not its transcript: a database, or a session whose messages are files."""
+    return opencode_files.is_session(file) or program_db.is_database(file)
 
 
 def parse(raw: bytes, name: str) -> Transcript:

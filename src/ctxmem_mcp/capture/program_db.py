@@ -2,6 +2,7 @@
 
     opencode    `opencode.db`: the sessions as `opencode export` writes them
     goose       `sessions.db`: a session's header and messages, as its older `.jsonl` files have them
+    zed         `threads.db`: the threads, which are compressed
     kiro        `data.sqlite3`: the conversations as they are
     openwebui   `webui.db`: the chats as its export has them
 
@@ -45,7 +46,7 @@ def read_documents(file: Path) -> list[str]:
             for needed, read in _PROGRAMS:
                 if needed <= tables:
                     return [*read(store)]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, KeyError) as error:
         raise InvalidArgument(
             f"file {file}", f"can't be read as a database ({error})", "Copy it while its program is closed."
         ) from error
@@ -88,6 +89,16 @@ def _goose(store: sqlite3.Connection) -> Iterator[str]:
         yield "\n".join(map(_text, [header, *rows]))
 
 
+def _zed(store: sqlite3.Connection) -> Iterator[str]:
+    import zstandard
+
+    for row in store.execute("SELECT id, summary, data_type, data FROM threads ORDER BY updated_at").fetchall():
+        data = row["data"]
+        if row["data_type"] == "zstd":
+            data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        yield _text({**_object(data), "id": row["id"], "summary": row["summary"]})
+
+
 def _kiro(store: sqlite3.Connection) -> Iterator[str]:
     for row in store.execute("SELECT value FROM conversations_v2").fetchall():
         yield str(row["value"])
@@ -102,6 +113,7 @@ def _openwebui(store: sqlite3.Connection) -> Iterator[str]:
 _PROGRAMS: tuple[tuple[set[str], Callable[[sqlite3.Connection], Iterator[str]]], ...] = (
     ({"session", "message", "part"}, _opencode),
     ({"sessions", "messages"}, _goose),
+    ({"threads"}, _zed),
     ({"conversations_v2"}, _kiro),
     ({"chat", "user"}, _openwebui),
 )

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ctxmem_mcp.agents import CODEX
-from ctxmem_mcp.capture import importer, program_db
+from ctxmem_mcp.capture import importer
 from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.session_ids import conversation_id_for
@@ -93,8 +93,8 @@ class TranscriptSync:
             return SyncResult(gone=True)
         if state == (record.size, record.changed):
             return SyncResult(record.conversation)
-        if await asyncio.to_thread(program_db.is_database, file):
-            return await self._sync_database(file, replace(record, size=state[0], changed=state[1]))
+        if await asyncio.to_thread(importer.has_sessions_elsewhere, file):
+            return await self._sync_sessions(file, replace(record, size=state[0], changed=state[1]))
         raw = await asyncio.to_thread(read_whole_lines, file)
         now = replace(record, size=state[0], changed=state[1])
         settled = even_if_recent or _seconds_since(state[1]) >= SETTLE_SECONDS
@@ -179,8 +179,8 @@ class TranscriptSync:
         )
         return SyncResult(done.conversation_id, done.new + new)
 
-    async def _sync_database(self, file: Path, record: SyncRecord) -> SyncResult:
-        """Stores the new turns of every conversation in a program's database."""
+    async def _sync_sessions(self, file: Path, record: SyncRecord) -> SyncResult:
+        """Stores the new turns of every conversation in a database, or of one in several files."""
         try:
             transcript = await asyncio.to_thread(importer.read, file)
         except InvalidArgument as error:

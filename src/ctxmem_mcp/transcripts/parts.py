@@ -66,7 +66,8 @@ class PartTypes:
         calls: by a part's type, a call's fields. A type may be in calls and results, if one part holds both.
         results: by a part's type, a result's fields.
         ignored: types that carry no words of anybody.
-        type_field: where a part says what it is. A part that doesn't is of the first type that is one of its keys.
+        type_field: where a part says what it is; empty: nowhere. A part that doesn't say so is of the first type that
+            is one of its keys.
     """
 
     text: Mapping[str, str] = field(default_factory=lambda: {"text": "text"})
@@ -122,7 +123,7 @@ class PartTypes:
                 yield NewTurn("tool", text, tool, said_at, text_at(part, result.id) or UNKNOWN_ID)
 
     def _type_of(self, part: Row) -> str:
-        kind = text_or_none(part.get(self.type_field))
+        kind = text_or_none(part.get(self.type_field)) if self.type_field else None
         if kind is not None:
             return kind
         known = (*self.calls, *self.results, *self.thinking, *self.text, *self.ignored)
