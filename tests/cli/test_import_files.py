@@ -74,6 +74,17 @@ def test_a_transcript_in_another_encoding_or_under_another_suffix_is_read(
     assert "naïve café" in run("show", "s1").out or "naïve café" in run("context", "s1").out
 
 
+def test_a_dry_run_shows_what_would_be_imported_and_stores_nothing(run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "s1.jsonl").write_text(LINE, "utf-8")
+    done = run("import", str(tmp_path / "s1.jsonl"), "--dry-run")
+    assert done.out.splitlines()[0].split("  ")[:3] == ["claude-code", "1 turn", "naïve café"]
+    assert "Would import 1 conversation: 1 turn." in done.out
+    (record,) = run("import", str(tmp_path / "s1.jsonl"), "--dry-run", "--json").json
+    assert (record["agent"], record["session_id"], record["branches"]) == ("claude-code", "s1", 1)
+    assert run("list", "--json").json == []
+    assert run("import", str(tmp_path / "gone"), "--dry-run").code == 1
+
+
 def test_a_folder_counts_the_files_it_did_not_know_by_kind(run: Callable[..., Ran], tmp_path: Path) -> None:
     folder = tmp_path / "chats"
     folder.mkdir()

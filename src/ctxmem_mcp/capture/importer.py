@@ -23,6 +23,8 @@ CHUNK_TURNS = 1_000
 _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
 # Under these a file's text decides; .traj alone makes a file a run of SWE-agent's.
 _TRIED_SUFFIXES = (".jsonl", ".json", ".md")
+# How much of a session's first words stands for a title.
+_TITLE_CHARS = 60
 DATABASE_SUFFIXES = (".db", ".sqlite3")
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".eval")
 # The folder of Cursor's older transcripts, which are plain text.
@@ -44,6 +46,7 @@ class ImportResult:
         known: turns that were already stored.
         new: turns that were stored now.
         tip: the id of the turn it ends at.
+        title: its own title, or the beginning of the user's first words.
         warnings: what was skipped or repaired.
     """
 
@@ -54,6 +57,7 @@ class ImportResult:
     known: int
     new: int
     tip: str
+    title: str = ""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -171,6 +175,13 @@ def with_threads(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tup
                 yield file, thread
 
 
+def title_of(transcript: Transcript) -> str:
+    """Returns a transcript's own title, or the beginning of the user's first words."""
+    first = next((turn.content for turn in transcript.turns if turn.role == "user" and turn.content.strip()), "")
+    title = " ".join((transcript.title or first[: 4 * _TITLE_CHARS]).split())
+    return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1].rstrip() + "…"
+
+
 async def import_transcript(
     memory: Memory,
     file: Path,
@@ -237,7 +248,7 @@ async def import_transcript(
         await memory.set_agent(conversation, transcript.agent)
     return ImportResult(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
-        warnings,
+        title_of(transcript), warnings,
     )  # fmt: skip
 
 

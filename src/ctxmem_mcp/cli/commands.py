@@ -13,7 +13,7 @@ import typer
 
 from ctxmem_mcp.agents import AGENTS
 from ctxmem_mcp.capture import unrecognised
-from ctxmem_mcp.cli import export_as, import_export, install, listing, output
+from ctxmem_mcp.cli import export_as, import_export, import_files, install, listing, output
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Corrupt, CtxmemError, InvalidArgument, Unavailable
@@ -97,6 +97,7 @@ def import_(
         typer.Option(metavar="DAYS", min=1, max=365, help="Days to keep each conversation after its last append."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Import also what was forgotten.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be imported, and store nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Import transcripts of agents, message lists, or exports.
@@ -109,6 +110,8 @@ def import_(
         raise InvalidArgument("PATH", "give either paths or --all", "For example: ctxmem-mcp import --all")
     if everything and again:
         raise InvalidArgument("--again", "needs the paths to import", "Name the transcripts that are to come back.")
+    if dry_run:
+        raise typer.Exit(import_files.preview(None if everything else paths, as_json))
     if everything:
         import_export.import_all(_options, retention_days, as_json)
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -15,12 +14,10 @@ from typing import TYPE_CHECKING
 from ctxmem_mcp.capture import importer, watcher
 from ctxmem_mcp.capture.importer import ImportResult
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
-from ctxmem_mcp.cli import conversation_file, output
+from ctxmem_mcp.cli import conversation_file, import_files, output
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.transcripts.base import Transcript
 from ctxmem_mcp.transfer import TransferResult
 
 if TYPE_CHECKING:
@@ -46,7 +43,7 @@ def import_paths(
     """
     exported = [path for path in paths if path.suffix == conversation_file.SUFFIX and path.is_file()]
     files, named, others = importer.find_files([path for path in paths if path not in exported])
-    read, refused, unknown = _read_transcripts(files, named)
+    read, refused, unknown = import_files.read_transcripts(files, named)
 
     async def work(memory: Memory) -> tuple[list[ImportResult], str]:
         transcripts = list(importer.with_threads(read))
@@ -77,7 +74,7 @@ def import_paths(
         if retention:
             _print_line(f"{retention} {CHANGE_RETENTION}")
     if unknown or others:
-        output.write(f"ctxmem-mcp: not imported: {_count_by_kind(unknown, others)}", sys.stderr)
+        output.write(f"ctxmem-mcp: not imported: {import_files.count_by_kind(unknown, others)}", sys.stderr)
     for message in refused:
         output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0
@@ -110,51 +107,6 @@ def _as_imported(path: Path, done: TransferResult) -> ImportResult:
     )
 
 
-def _read_transcripts(
-    files: list[Path], named: set[Path]
-) -> tuple[list[tuple[Path, Transcript]], list[str], list[Path]]:
-    """The transcripts; why other files could not be read; and the files that were only found in a folder and are in no
-    known format."""
-    read: list[tuple[Path, Transcript]] = []
-    refused: list[str] = []
-    unknown: list[Path] = []
-    for file in files:
-        try:
-            transcript = importer.read(file)
-            if file in named and not any(_branches(transcript)):
-                refused.append(_without_turns(file, transcript))
-            else:
-                read.append((file, transcript))
-        except InvalidArgument as error:
-            if file in named:
-                refused.append(str(error))
-            else:
-                unknown.append(file)
-        except OSError as error:
-            refused.append(f"{file} can't be read: {error.strerror}.")
-    return read, refused, unknown
-
-
-def _branches(transcript: Transcript) -> Iterator[tuple[NewTurn, ...]]:
-    for one in (transcript, *transcript.threads):
-        yield from (one.turns, *one.abandoned_branches)
-
-
-def _without_turns(file: Path, transcript: Transcript) -> str:
-    reasons = "; ".join(transcript.all_warnings[:WARNINGS_SHOWN]) or "nobody speaks in it yet"
-    return f"{file} is in the format of {transcript.agent}, but holds no turns: {reasons}."
-
-
-def _count_by_kind(unknown: list[Path], others: list[Path]) -> str:
-    """Returns how many files were left out, by suffix: first those whose suffix transcripts have too."""
-    kinds = [(Counter(map(_kind, unknown)), " in no known format"), (Counter(map(_kind, others)), "")]
-    return ", ".join(f"{count:,} {kind}{why}" for counts, why in kinds for kind, count in counts.most_common())
-
-
-def _kind(file: Path) -> str:
-    return file.suffix or "without a suffix"
-
-
 @contextmanager
 def _turns_progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar if stderr is a terminal; yields the function that advances it."""
@@ -172,7 +124,9 @@ def _print_imported(done: list[ImportResult]) -> None:
     out = output.console()
     for imported in done:
         added = output.counted(imported.new, "new turn")
-        out.print(f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} already stored")
+        title = f"  {imported.title}" if imported.title else ""
+        line = f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} already stored{title}"
+        out.print(line, markup=False)
         for warning in imported.warnings[:WARNINGS_SHOWN]:
             out.print(f"  {warning}", style="yellow", markup=False)
         if len(imported.warnings) > WARNINGS_SHOWN:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ctxmem_mcp.models import INJECTED, RECAP, ROLES, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
-from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document
+from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document, read_head
 from ctxmem_mcp.transcripts.json_lines import (
     NumberedRow,
     count_unread,
@@ -39,7 +39,7 @@ def looks_like(name: str, head: str) -> bool:
     if name.endswith(".jsonl"):
         rows = first_rows(head)
         return any(_has_own_blocks(row) for row in rows) and not any(_is_foreign(row) for row in rows)
-    body = read_document(head, ParseLog())
+    body = read_head(head)
     if any(_is_foreign(message) for message in _messages(body)):
         return False
     if isinstance(body, dict) and "system" in body and isinstance(body.get("messages"), list):

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import PurePath
 
 from ctxmem_mcp.models import INJECTED, NewTurn, Role
 from ctxmem_mcp.transcripts.base import HEAD_CHARS, ParseLog, Transcript
-from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document
+from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document, read_head
 from ctxmem_mcp.transcripts.json_lines import (
     NumberedRow,
     Row,
@@ -167,7 +166,7 @@ def json_lines(
     """
 
     def looks_like(name: str, head: str) -> bool:
-        return head.lstrip("\ufeff \t\r\n\0")[:1] == "{" and is_own([*_first_rows(head)])
+        return head.lstrip("\ufeff \t\r\n\0")[:1] == "{" and is_own(first_rows(head))
 
     def parse(text: str, name: str) -> Transcript:
         log = ParseLog()
@@ -189,7 +188,7 @@ def json_document(
     """
 
     def looks_like(name: str, head: str) -> bool:
-        return head.lstrip("\ufeff \t\r\n\0")[:1] in ("{", "[") and is_own(_head_value(head))
+        return head.lstrip("\ufeff \t\r\n\0")[:1] in ("{", "[") and is_own(read_head(head))
 
     def parse(text: str, name: str) -> Transcript:
         log = ParseLog()
@@ -223,17 +222,6 @@ def first_object(value: object) -> Row:
     """Returns the value itself or the first object in a list; an empty one if there is none."""
     found = value if isinstance(value, dict) else next(iter(value), None) if isinstance(value, list) else None
     return found if isinstance(found, dict) else {}
-
-
-# Every format looks at the same head.
-@lru_cache(maxsize=4)
-def _first_rows(head: str) -> tuple[Row, ...]:
-    return tuple(first_rows(head))
-
-
-@lru_cache(maxsize=2)
-def _head_value(head: str) -> object:
-    return read_document(head.lstrip("\ufeff"), ParseLog())
 
 
 def _transcript(agent: str, log: ParseLog, read: Callable[[Reader], Chats]) -> Transcript:

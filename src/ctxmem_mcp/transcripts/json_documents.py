@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from ctxmem_mcp.transcripts.base import ParseLog
@@ -34,6 +35,13 @@ def read_document(text: str, log: ParseLog) -> Any:
         return json.loads(repaired)
     except (ValueError, RecursionError):
         return None
+
+
+# Every format of documents looks at the head of a file.
+@lru_cache(maxsize=2)
+def read_head(head: str) -> Any:
+    """Returns the value of a file's beginning, which is cut off as `read_document` does it. Callers don't change it."""
+    return read_document(head.lstrip("\ufeff \t\r\n"), ParseLog())
 
 
 def numbered_objects(values: object, log: ParseLog) -> Iterator[NumberedRow]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from ctxmem_mcp.transcripts.base import ParseLog
@@ -84,12 +86,13 @@ def _spliced_rows(line: str) -> tuple[list[Row], bool]:
 
 def first_rows(head: str, count: int = 20) -> list[Row]:
     """Returns up to `count` objects from the beginning of a file, whose last line may be cut off."""
-    found: list[Row] = []
-    for _, row in read_rows(head, ParseLog()):
-        found.append(row)
-        if len(found) == count:
-            break
-    return found
+    return [*_first_rows(head, count)]
+
+
+# Every format looks at the head of a file.
+@lru_cache(maxsize=4)
+def _first_rows(head: str, count: int) -> tuple[Row, ...]:
+    return tuple(row for _, row in islice(read_rows(head, ParseLog()), count))
 
 
 def count_unread(numbered: Iterable[NumberedRow], understood: Callable[[NumberedRow], bool], log: ParseLog) -> None:

@@ -16,7 +16,7 @@ from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import ROLES as TURN_ROLES
 from ctxmem_mcp.models import THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json, text_or_json
-from ctxmem_mcp.transcripts.json_documents import read_document
+from ctxmem_mcp.transcripts.json_documents import read_head
 from ctxmem_mcp.transcripts.json_lines import text_or_none, timestamp_of
 
 AGENT = "openai"
@@ -36,7 +36,7 @@ def looks_like(name: str, head: str) -> bool:
     start = head.lstrip()
     if not (start[:1] in ("[", "{") and '"role"' in start and (start[:1] == "[" or '"messages"' in start)):
         return False
-    body = read_document(start, ParseLog())
+    body = read_head(head)
     if isinstance(body, dict) and isinstance(body.get("history"), dict):
         return False  # OpenWebUI's: the branches are in its history
     listed = body.get("messages") if isinstance(body, dict) else body

@@ -21,7 +21,8 @@ FORMATS = (
     "claude_code", "codex", "pi", "cursor", "cline", "swe_agent", "specstory", "aider", "chatgpt", "claude_ai",
     "gemini_cli", "qwen_code", "copilot_chat", "copilot_cli", "opencode", "sillytavern", "oobabooga", "openwebui",
     "librechat", "chatbot_ui", "claude_code_web", "zed", "continue_dev", "goose", "openhands", "amp", "droid", "grok",
-    "kiro", "inspect_ai", "ai_sdk", "gemini_contents", "langchain", "sharegpt", "responses", "message_lists", "anthropic", "openai", "jsonl",
+    "kiro", "inspect_ai", "ai_sdk", "gemini_contents", "langchain", "sharegpt", "responses", "message_lists",
+    "anthropic", "openai", "jsonl",
 )  # fmt: skip
 # Another package adds a format with an entry point in this group that names a module with the two functions.
 ENTRY_POINT_GROUP = "ctxmem_mcp.transcripts"
