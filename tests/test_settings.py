@@ -31,7 +31,7 @@ def test_the_defaults_hold_if_nothing_is_given() -> None:
     assert settings.data_dir == Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
     assert settings == Settings(data_dir=settings.data_dir)
     assert (settings.durability, settings.encoding, settings.retention_days) == ("full", "o200k_base", 30)
-    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8765)
+    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8377)
 
 
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(config: Path) -> None:

@@ -7,8 +7,11 @@ nothing more. Everything else is a command of the full command line, whose libra
 
 from __future__ import annotations
 
+import os
 import sys
 
+# Set by the scripts of a shell's completion.
+_COMPLETE = "_CTXMEM_MCP_COMPLETE"
 _SERVE = "serve"
 _HOOK = "hook"
 _HELP = ("-h", "--help")
@@ -29,13 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
         from ctxmem_mcp.hooks import entry
 
         return entry.run(words)
-    if _is_serve(words):
+    completes = _COMPLETE in os.environ
+    if _is_serve(words) and not completes:
         from ctxmem_mcp.serve import args
 
         return args.run(words)
     from ctxmem_mcp import cli
 
-    return cli.run(words)
+    return cli.run(words, completes=completes)
 
 
 def _is_serve(words: list[str]) -> bool:

@@ -148,7 +148,7 @@ async def test_the_service_keeps_its_connection_while_it_runs(tmp_path: Path) ->
         app = http_app(Settings(tmp_path, upstream_base_url=f"{server.url}/v1"), "127.0.0.1")
         async with app.router.lifespan_context(app):
             transport = httpx2.ASGITransport(app)
-            async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as client:
+            async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8377") as client:
                 for _ in range(3):
                     response = await client.post(
                         CHAT, json={"model": "m", "messages": [{"role": "user", "content": "?"}]}
@@ -173,7 +173,7 @@ async def test_the_upstream_is_closed_if_the_client_disconnects_before_the_strea
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST",
         "scheme": "http", "path": CHAT, "raw_path": CHAT.encode(), "query_string": b"", "root_path": "",
-        "headers": [(b"host", b"127.0.0.1:8765")], "client": None, "server": ("127.0.0.1", 8765),
+        "headers": [(b"host", b"127.0.0.1:8377")], "client": None, "server": ("127.0.0.1", 8377),
     }  # fmt: skip
     async with raw_server(stream_forever) as server:
         app = http_app(Settings(tmp_path, upstream_base_url=f"{server.url}/v1"), "127.0.0.1")

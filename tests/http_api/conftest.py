@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
 
-BASE = "http://127.0.0.1:8765"
+BASE = "http://127.0.0.1:8377"
 ALICE, BOB = (f"{name}-{secrets.token_hex(16)}" for name in ("alice", "bob"))
 TOKENS = f"alice:{ALICE},bob:{BOB}"
 

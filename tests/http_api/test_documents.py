@@ -34,7 +34,7 @@ def request_of(curl: str) -> tuple[str, str, dict[str, str], str]:
             body = words.pop(0)
         else:
             url = word
-    return method, url.partition(":8765")[2], headers, body
+    return method, url.partition(":8377")[2], headers, body
 
 
 @pytest.mark.parametrize("curl", CURLS)

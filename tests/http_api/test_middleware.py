@@ -138,6 +138,7 @@ async def test_foreign_hosts_and_origins_are_rejected_on_every_path(http: httpx2
     ):
         response = await http.post(path, json={}, headers=headers)
         assert response.status_code == status, headers
+        assert "CTXMEM_ALLOWED_HOSTS" in response.text, "the remedy"
 
 
 async def test_only_allowed_hosts_pass(serve: Any) -> None:
@@ -149,7 +150,7 @@ async def test_only_allowed_hosts_pass(serve: Any) -> None:
 
 async def test_probes_accept_any_host(http: httpx2.AsyncClient) -> None:
     for path in ("/health", "/ready"):
-        assert (await http.get(path, headers={"Host": "10.1.2.3:8765"})).status_code == 200
+        assert (await http.get(path, headers={"Host": "10.1.2.3:8377"})).status_code == 200
 
 
 @pytest.mark.parametrize("hosts", ["*", "a.example.com:80", "https://a.example.com"])
@@ -286,7 +287,7 @@ async def test_a_client_that_disconnects_while_sending_causes_no_error(settings:
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
         "path": "/v1/memory", "raw_path": b"/v1/memory", "query_string": b"", "root_path": "",
-        "headers": [(b"host", b"127.0.0.1")], "client": None, "server": ("127.0.0.1", 8765),
+        "headers": [(b"host", b"127.0.0.1")], "client": None, "server": ("127.0.0.1", 8377),
     }  # fmt: skip
     incoming: list[Message] = [
         {"type": "http.disconnect"},

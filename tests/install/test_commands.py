@@ -363,7 +363,7 @@ def test_a_different_server_named_ctxmem_is_reported_rather_than_a_missing_one(
     run: Callable[..., Ran], home: Path
 ) -> None:
     path = home / ".cursor" / "mcp.json"
-    path.write_text('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', "utf-8")
+    path.write_text('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8377/mcp"}}}', "utf-8")
     why = "has a server named 'ctxmem' that does not start this program; rename or remove it first"
     assert _inspect(home, "cursor").remarks == [f"{path} {why}, then run `ctxmem-mcp install cursor`"]
 

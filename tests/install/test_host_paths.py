@@ -199,7 +199,7 @@ def test_our_server_is_recognised_in_all_its_forms(entry: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     "entry",
-    [{"command": "npx", "args": ["fs", "/src/ctxmem-mcp"]}, {"url": "http://127.0.0.1:8765/mcp"}, {"command": 1}, {},
+    [{"command": "npx", "args": ["fs", "/src/ctxmem-mcp"]}, {"url": "http://127.0.0.1:8377/mcp"}, {"command": 1}, {},
      None, {"command": "tail", "args": ["-f", "ctxmem-mcp"]}],
 )  # fmt: skip
 def test_others_servers_are_not_taken_for_ours(entry: Any) -> None:

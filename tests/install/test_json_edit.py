@@ -142,7 +142,7 @@ def test_a_file_of_another_shape_is_refused(text: str) -> None:
 
 def test_a_different_server_under_our_name_is_not_overwritten() -> None:
     with pytest.raises(CannotEdit, match="does not start this program"):
-        SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8765/mcp"}}}', SERVER)
+        SERVERS.put('{"mcpServers": {"ctxmem": {"url": "http://127.0.0.1:8377/mcp"}}}', SERVER)
 
 
 def test_a_config_of_half_a_megabyte_is_edited_only_where_necessary() -> None:

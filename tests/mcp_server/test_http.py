@@ -92,7 +92,7 @@ async def test_health_returns_the_running_version(base: str) -> None:
         ({}, 200),
         ({"Origin": "http://localhost:3000"}, 200),
         ({"Host": "evil.example"}, 421),
-        ({"Host": "evil.example:8765"}, 421),
+        ({"Host": "evil.example:8377"}, 421),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
     ],

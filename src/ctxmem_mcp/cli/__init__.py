@@ -19,12 +19,12 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code."""
+def run(arguments: list[str], *, completes: bool = False) -> int:
+    """Runs one command and returns its exit code. completes: print what a shell may complete instead."""
     if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        code = _exit_code(lambda: _run_command(arguments))
+        code = _exit_code(lambda: _run_command(arguments, completes))
         sys.stdout.flush()
         return code
     except CtxmemError as error:
@@ -36,10 +36,10 @@ def run(arguments: list[str]) -> int:
     return 1
 
 
-def _run_command(arguments: list[str]) -> None:
+def _run_command(arguments: list[str], completes: bool) -> None:
     from ctxmem_mcp.cli.help_pages import print_page
 
-    if not print_page(arguments):
+    if completes or not print_page(arguments):
         from ctxmem_mcp.cli.commands import app
 
         app(arguments, prog_name="ctxmem-mcp")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.media import shown_text
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
@@ -138,7 +139,7 @@ def _context_json(
 ) -> dict[str, Any]:
     older = [_system(history)] if history is not None else []
     return {
-        "messages": [*prompt, *older, *({"role": turn.role, "content": turn.content} for turn in recent)],
+        "messages": [*prompt, *older, *({"role": turn.role, "content": shown_text(turn.content)} for turn in recent)],
         "context_budget": request.budget,
         "token_count": request.budget - left,
         "compressed": history is not None,

@@ -19,6 +19,7 @@ from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninform
 from ctxmem_mcp.text import analyzer, chunking, instructions, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
+from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.worker_pool import MeasuredSteps, finish
 
 # A step of a large input's computation, between two pauses: some tens of milliseconds.
@@ -203,7 +204,7 @@ class CommitBuilder:
         encoding, sizes = self._state.encoding, list[int]()
         for new in turns:
             size = 0
-            for chars, tokens in tokenizer.counts_of_slices(new.content, encoding):
+            for chars, tokens in tokenizer.counts_of_slices(shown_text(new.content), encoding):
                 size += tokens
                 if pause.is_due(chars, _COUNT_SHARE):
                     yield pause.share
@@ -244,7 +245,7 @@ class CommitBuilder:
         host = _host_spans(turn)
         rules = instructions.find_in_turn(turn.content, turn.role, turn.language) if turn.flags else []
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
-            text = turn.content[start:stop]
+            text = shown_text(turn.content, start, stop)
             terms = analyzer.analyze(text, turn.language)
             is_whole = start == 0 and stop == len(turn.content)
             size = turn.tokens if is_whole else tokenizer.count(text, self._state.encoding)

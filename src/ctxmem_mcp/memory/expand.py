@@ -11,6 +11,7 @@ from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_ch
 from ctxmem_mcp.memory.id_resolver import Span
 from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Turn, View
 from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.views.budget import FitInput, fit
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot, tile
@@ -72,8 +73,9 @@ async def _load_header(
 
 
 async def _turn_page(branch: BranchReader, turn: Turn, token_budget: int, start: int, count: Count) -> View:
-    """Returns the content from character `start` on, and nothing else."""
-    if start > len(turn.content):
+    """Returns the content from character `start` on, and nothing else; a line in place of a picture or other data."""
+    content = shown_text(turn.content)
+    if start > len(content):
         raise InvalidArgument(
             "cursor", f"is '{start}', beyond the end of this turn", "Take next_cursor from the previous page."
         )
@@ -81,13 +83,13 @@ async def _turn_page(branch: BranchReader, turn: Turn, token_budget: int, start:
         branch, 1, turn.tokens, token_budget, turn_id=turn.id, role=turn.role, name=shorten_name(turn.name),
         said_at=turn.said_at, call_id=shorten_name(turn.call_id),
     )  # fmt: skip
-    cursor_cost = count(f',"next_cursor":"{len(turn.content)}"')
+    cursor_cost = count(f',"next_cursor":"{len(content)}"')
     room = token_budget - header.cost(count) - cursor_cost
     if room < 1:
         raise BudgetTooSmall(token_budget, header.floor(cursor_cost + 1, count))
-    stop = _page_end(turn.content, start, room, count)
-    header = replace(header, next_cursor=str(stop) if stop < len(turn.content) else None)
-    return with_header(header, turn.content[start:stop], count)
+    stop = _page_end(content, start, room, count)
+    header = replace(header, next_cursor=str(stop) if stop < len(content) else None)
+    return with_header(header, content[start:stop], count)
 
 
 def _page_end(content: str, start: int, room: int, count: Count) -> int:
@@ -167,7 +169,7 @@ def _quoted(turn: Turn, room: int, is_first: bool, timestamps: TimestampPrinter,
 
 
 def _beginning(turn: Turn, stop: int, count: Count) -> str:
-    span = CharSpan(0, stop, count(turn.content[:stop]))
+    span = CharSpan(0, stop, count(shown_text(turn.content, 0, stop)))
     return quote_text(Quote(turn, (span,), len(turn.content)), TimestampPrinter())
 
 

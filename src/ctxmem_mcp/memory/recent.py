@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.text.media import shown_text
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ async def last_user_query(branch: BranchReader, *, within: int, enough_words: in
     bare = await branch.metadata(length - within, length - 1)
     indexes = [turn.index for turn in bare if turn.role == "user"][-QUERY_TURNS:]
     turns = await branch.turns(indexes)
-    texts = [turns[index].content[:QUERY_CHARS] for index in indexes]
+    texts = [shown_text(turns[index].content)[:QUERY_CHARS] for index in indexes]
     if enough_words is not None and texts and len(texts[-1].split()) >= enough_words:
         texts = texts[-1:]
     return "\n".join(texts)

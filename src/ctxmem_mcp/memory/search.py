@@ -14,6 +14,7 @@ from ctxmem_mcp.models import Hit, Node, Piece, Turn, parse_iso
 from ctxmem_mcp.retrieval.query import parse
 from ctxmem_mcp.text import analyzer
 from ctxmem_mcp.text.analyzer import LANGUAGE_TERMS
+from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.views.layout import TreeSnapshot
 from ctxmem_mcp.views.render import shorten_name
 
@@ -122,13 +123,13 @@ async def _search_literally(branch: BranchReader, request: SearchRequest) -> lis
         first = max(0, after - LITERAL_TURNS_READ)
         for index, turn in sorted((await branch.turns(range(first, after))).items(), reverse=True):
             at = parse_iso(turn.said_at) or turn.stored_at
-            if request.accepts(turn.role, at) and (match := pattern.search(turn.content)):
+            if request.accepts(turn.role, at) and (match := pattern.search(shown_text(turn.content))):
                 found[index], turns[index] = match.start(), turn
         after = first
     chosen = list(found)[: request.limit]
     titles = await _load_paths(branch, chosen)
     return [
-        _hit(branch.id, turns[i], _cut(turns[i].content, max(0, found[i] - SNIPPET_CHARS // 2)), titles[i])
+        _hit(branch.id, turns[i], _cut(shown_text(turns[i].content), max(0, found[i] - SNIPPET_CHARS // 2)), titles[i])
         for i in chosen
     ]
 
@@ -167,7 +168,7 @@ def _hit(
 
 def _snippet(turn: Turn, piece: Piece, terms: set[str]) -> str:
     """Returns the line of a chunk with the most terms of the query, and some of its surroundings."""
-    text, language = turn.content[piece.start : piece.stop], turn.language
+    text, language = shown_text(turn.content, piece.start, piece.stop), turn.language
     lines = text.splitlines(keepends=True) or [""]
     scores = [len(terms & set(analyzer.analyze(line[:2_000], language))) for line in lines]
     best = max(range(len(lines)), key=lambda i: (scores[i], -i))

@@ -20,6 +20,7 @@ from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.models import Piece, Turn
 from ctxmem_mcp.stores.base import Commit, Store
 from ctxmem_mcp.text.embeddings import VECTOR_DUE, Embedder
+from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.worker_pool import LARGE_CHARS, Steps, WorkerPool
 
 # Without an append for this long, the vectors of what was appended are computed.
@@ -149,4 +150,4 @@ def embed_in_steps(embedder: Embedder, texts: Sequence[str]) -> Steps[list[bytes
 
 def _texts_of(turns: Iterable[Turn], pieces: Iterable[Piece]) -> Texts:
     contents: Mapping[int, str] = {turn.seq: turn.content for turn in turns}
-    return {piece.id: contents[piece.seq][piece.start : piece.stop] for piece in pieces}
+    return {piece.id: shown_text(contents[piece.seq], piece.start, piece.stop) for piece in pieces}

@@ -158,7 +158,7 @@ class Settings:
         Setting(
             SERVER, kinds.integer(0, PORT_MAX), "Port that the HTTP server listens on; 0 picks a free one.", "--port"
         ),
-    ] = 8765
+    ] = 8377
     allowed_hosts: Annotated[
         str | None,
         Setting(

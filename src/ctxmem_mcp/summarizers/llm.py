@@ -23,6 +23,7 @@ from ctxmem_mcp.summarizers.fact_check import FactChecker
 from ctxmem_mcp.summarizers.identifiers import first_fitting
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.media import shown_text
 
 # Tokens of a section that a prompt contains, and of a response. Sections close at 3,000 tokens, but one long turn may
 # exceed that.
@@ -110,7 +111,7 @@ class Prompt:
 
 def build_leaf_prompt(turns: Sequence[Turn]) -> Prompt:
     """Builds the prompt for a leaf from its turns; long ones are cut in the middle."""
-    shown = _fit_texts([turn.content for turn in turns], RECORD_TOKENS_MAX)
+    shown = _fit_texts([shown_text(turn.content) for turn in turns], RECORD_TOKENS_MAX)
     parts = [f"[{_turn_label(turn)}]\n{_quote_lines(text)}" for turn, text in zip(turns, shown, strict=True)]
     names = [turn.name for turn in turns if turn.name]
     return _build_prompt(parts, "\n".join([*shown, *names]), frozenset(turn.index for turn in turns))

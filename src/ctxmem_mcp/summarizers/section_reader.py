@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from ctxmem_mcp.summarizers.error_extraction import ToolResult, read_result
 from ctxmem_mcp.summarizers.requests import Request, find_request
 from ctxmem_mcp.summarizers.sentences import Message, read_message
 from ctxmem_mcp.summarizers.tool_calls import ToolCall, read_call
+from ctxmem_mcp.text.media import media_spans, shown_text
 
 
 class ScoredSentence(NamedTuple):
@@ -97,12 +98,17 @@ class Section:
         return [m for m in self.messages if m.role == "assistant" and first <= m.index <= last]
 
 
+def _without_media(turn: Turn) -> Turn:
+    """A line in place of a picture or other data."""
+    return replace(turn, content=shown_text(turn.content)) if media_spans(turn.content) else turn
+
+
 def read_section(turns: Sequence[Turn]) -> Section:
     """Parses a leaf's turns; results without a call id are matched to calls without one, in order."""
     section = Section(sum(turn.tokens for turn in turns))
     by_call_id: dict[str, ToolCall] = {}
     unanswered: list[ToolCall] = []
-    for turn in turns:
+    for turn in map(_without_media, turns):
         section.turn_sizes.append((turn.index, turn.tokens))
         if turn.role == "tool":
             call = by_call_id.get(turn.call_id) if turn.call_id else (unanswered.pop(0) if unanswered else None)

@@ -6,12 +6,15 @@ Most turns are one chunk. Prose stays whole up to a length that can be read at o
 small chunks, because usually one line of a long output matters. A chunk ends, in order of preference, at a blank line,
 a line end, a line end escaped as backslash-n (code inside a call's JSON), or a space. Sizes are estimated from the
 length in UTF-8, about four bytes per token in any script, so splitting two megabytes takes only as long as searching
-for line ends.
+for line ends. Pictures and other data (`media`) are chunks of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from ctxmem_mcp.text.analyzer import is_prose
+from ctxmem_mcp.text.media import media_spans
 
 # About 400 tokens: a hit in a log or a file shows a screenful, not the whole file.
 OUTPUT_BYTES = 1_500
@@ -39,6 +42,18 @@ def split(content: str, role: str) -> list[tuple[int, int]]:
     Returns:
         Start and stop of each chunk, in characters; empty if the content is empty.
     """
+    spans, at = list[tuple[int, int]](), 0
+    for data in media_spans(content):
+        spans += [*_shifted(_split(content[at : data.start], role), at), (data.start, data.stop)]
+        at = data.stop
+    return [*spans, *_shifted(_split(content[at:], role), at)] if spans else _split(content, role)
+
+
+def _shifted(spans: Iterable[tuple[int, int]], by: int) -> Iterator[tuple[int, int]]:
+    return ((start + by, stop + by) for start, stop in spans)
+
+
+def _split(content: str, role: str) -> list[tuple[int, int]]:
     if not content:
         return []
     if len(content) <= OUTPUT_BYTES // 3:

@@ -8,6 +8,7 @@ sent to the thread, where it begins, works, commits and returns; a cancelled cal
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ Durability = Literal["full", "normal"]
 BUSY_SECONDS = 30
 # The write-ahead log is truncated to this after a checkpoint, so that a burst leaves no big file behind.
 WAL_BYTES_MAX = 1 << 20
+# The longest path that SQLite opens on POSIX systems: 512 bytes with the suffix of a journal.
+PATH_BYTES_MAX = 504
 # The bits of an extended error code that hold the primary code.
 _PRIMARY = 0xFF
 _NOT_DAMAGE = frozenset(
@@ -125,12 +128,23 @@ def open_plain(path: Path, *, create: bool = False) -> sqlite3.Connection:
             would not be ours.
 
     Raises:
+        StoreUnavailable: SQLite does not open so long a path.
         sqlite3.Error: It can't be opened.
     """
+    _check_length(path)
     if create:
         create_empty(path)  # SQLite would create it with the umask's mode; its side files get the database's
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _check_length(path: Path) -> None:
+    size = len(os.fsencode(path.absolute()))
+    if os.name == "posix" and size > PATH_BYTES_MAX:
+        raise StoreUnavailable(
+            f"{path} has {size} bytes; SQLite opens paths of up to {PATH_BYTES_MAX}.",
+            "Set CTXMEM_DATA_DIR or --data-dir to a folder with a shorter path.",
+        )
 
 
 def open_database(
