@@ -91,3 +91,4 @@ async def test_the_task_and_the_instructions_are_in_every_request_through_the_ga
         text = json.dumps(request.body["messages"], ensure_ascii=False)
         assert TASK in text
         assert "Call the port of the relay 7412, never 7413." in text
+    await check_capture(home)

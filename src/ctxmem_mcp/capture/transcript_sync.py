@@ -162,6 +162,7 @@ class TranscriptSync:
             _log.info("%s: %s", file.name, warning)
         if done is None:
             return SyncResult()
+        await self._add_space(record, done.conversation_id, transcript.cwd)
         new, threads = await self._sync_threads(file, transcript, set(record.threads))
         self._records.put(
             file,
@@ -191,6 +192,12 @@ class TranscriptSync:
         self._records.put(file, replace(record, threads=threads))
         last = conversation_id_for(transcript.threads[-1].session_id)
         return SyncResult(last or "", new)
+
+    async def _add_space(self, record: SyncRecord, conversation: str, cwd: str | None) -> None:
+        """Puts a conversation into the session's folder at its first sync: the gateway, which may have created it, does
+        not know the folder."""
+        if cwd and not record.tip and (await self._memory.info(conversation)).space is None:
+            await self._memory.set_space(conversation, cwd)
 
     async def _with_blanked_turns(self, record: SyncRecord, transcript: Transcript) -> Transcript:
         """Returns the transcript of a rewritten file with the stored turns in place of those that it has blanked.

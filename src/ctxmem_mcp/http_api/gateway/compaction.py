@@ -1,7 +1,8 @@
 """Stores the messages of a request in memory, and compacts the request if it is long.
 
-A conversation is identified by its messages alone. Concurrent requests of one conversation are stored one after the
-other, so that only the first creates it. A long new history is stored in steps, so that other requests are not blocked.
+A conversation is identified by the agent's session, if the request names it, and otherwise by its messages. Concurrent
+requests of one conversation are stored one after the other, so that only the first creates it. A long new history is
+stored in steps, so that other requests are not blocked.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ctxmem_mcp.errors import Forgotten, UnknownConversation
+from ctxmem_mcp.http_api.gateway.agent_session import NOT_STORED
 from ctxmem_mcp.http_api.gateway.alignment import best_alignment
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, find_cut
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
+from ctxmem_mcp.http_api.gateway.session_line import SessionLines
 from ctxmem_mcp.models import INJECTED, NewTurn
 
 if TYPE_CHECKING:
@@ -45,10 +48,12 @@ class StoredConversation:
         conversation_id: its id.
         turn_ids: the ids of the system prompt's turns and of all messages' turns, in order, with the reasoning that the
             client dropped.
-        positions: the index in `turn_ids` of each turn of the request.
+        positions: the index in `turn_ids` of each turn of the request; below 0 for one that is not stored.
         key: identifies it in the tracker.
         turns: the stored turns.
         since: the memory's `count_tombstones` when the request arrived.
+        session: the request's turns, if it is a session's.
+        days: the days to keep the conversation.
     """
 
     conversation_id: str
@@ -57,6 +62,8 @@ class StoredConversation:
     key: tuple[str, bytes] = ("", b"")
     turns: tuple[NewTurn, ...] = ()
     since: int = 0
+    session: tuple[NewTurn, ...] = ()
+    days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,27 @@ class ConversationTracker:
         self._system_prompts: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
         self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
         self._histories = Histories()
+        self._sessions = SessionLines()
         self._views: OrderedDict[tuple[str, str, int, str], str] = OrderedDict()
 
     async def compact(
-        self, memory: Memory, principal: str, provider: Provider, body: Mapping[str, Any], options: MemoryOptions
+        self,
+        memory: Memory,
+        principal: str,
+        provider: Provider,
+        body: Mapping[str, Any],
+        options: MemoryOptions,
+        session: str | None = None,
     ) -> Compacted:
         """Stores a request's messages, and compacts the request if they exceed the budget.
+
+        Args:
+            memory: where to store them.
+            principal: whose memory it is.
+            provider: the API of the request.
+            body: the request.
+            options: the request's options.
+            session: the conversation of the agent's session that the request names.
 
         Raises:
             InvalidArgument: the messages are malformed.
@@ -100,14 +122,19 @@ class ConversationTracker:
         since = await memory.count_tombstones()
         await asyncio.sleep(0)
         request = provider.parse_request(body, self.tokens)
-        conversation = await self._store(memory, principal, request, options.days, since)
+        conversation = None
+        if session is not None:
+            tools = bool(body.get("tools"))
+            conversation = await self._store_session(memory, principal, session, request, options.days, since, tools)
+        if conversation is None:
+            conversation = await self._store(memory, principal, request, options.days, since)
         budget = options.token_budget(self._budget)
         cut = find_cut(request.facts, budget)
         unchanged = Compacted(conversation, None, request.tokens, request.tokens)
         if cut is None:
             return unchanged
         rest = sum(len(message.turns) for message in request.messages[cut.start :])
-        before = conversation.positions[: len(conversation.positions) - rest]
+        before = [at for at in conversation.positions[: len(conversation.positions) - rest] if at >= 0]
         if not before:  # the messages before the cut are empty
             return unchanged
         query = request.messages[cut.prompt].prompt[:QUERY_CHARS_MAX] if cut.prompt is not None else ""
@@ -148,6 +175,9 @@ class ConversationTracker:
         """Stores the model's answer to a request. If the conversation was forgotten since, the answer is too."""
         stored = conversation.conversation_id
         try:
+            if conversation.session:
+                await self._store_session_answer(memory, conversation, answer)
+                return
             await memory.sync(answer, conversation_id=stored, after=conversation.turn_ids[-1], since=conversation.since)
         except Forgotten:
             await memory.forget_also(stored, [*conversation.turns, *answer])
@@ -166,14 +196,56 @@ class ConversationTracker:
         request = provider.parse_request(body, self.tokens)
         await memory.forget_also(conversation_id, [*request.all_turns(request.system), *answer])
 
+    async def _store_session(
+        self,
+        memory: Memory,
+        principal: str,
+        session: str,
+        request: ParsedRequest,
+        days: int | None,
+        since: int,
+        has_tools: bool,
+    ) -> StoredConversation | None:
+        """Stores what its session's conversation lacks; returns None if the request is not the session's own."""
+        key = (principal, session.encode())
+        turns = request.all_turns(request.system)
+        async with self._lock(key):
+            stored = await self._sessions.store(memory, principal, session, turns, days, since, may_begin=has_tools)
+        if stored is None:
+            return None
+        line, positions = stored
+        ids = tuple(one.id for one in line)
+        return StoredConversation(
+            session, ids, positions, key, tuple(one.turn for one in line), since, tuple(turns), days
+        )
+
+    async def _store_session_answer(
+        self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]
+    ) -> None:
+        """Stores an answer where the session is now: hooks may have added to it since the request."""
+        turns = [*conversation.session, *answer]
+        async with self._lock(conversation.key):
+            await self._sessions.store(
+                memory,
+                conversation.key[0],
+                conversation.conversation_id,
+                turns,
+                conversation.days,
+                conversation.since,
+                may_begin=True,
+            )
+
+    def _lock(self, key: tuple[str, bytes]) -> asyncio.Lock:
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
     async def _store(
         self, memory: Memory, principal: str, request: ParsedRequest, days: int | None, since: int
     ) -> StoredConversation:
         key = (principal, request.fingerprint())
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        async with lock:
+        async with self._lock(key):
             # A system prompt with the time in it differs in every request; the first one is stored.
             system = self._system_prompts.setdefault(key, request.system)
             self._system_prompts.move_to_end(key)
@@ -233,7 +305,7 @@ def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, positions: Sequence[
             if turn.name == INJECTED or is_media(turn.content) or (i in pinned and turn.role == "user"):
                 omitted.add(positions[at])
             at += 1
-    return frozenset(omitted)
+    return frozenset(omitted - {NOT_STORED})
 
 
 async def _read_history(memory: Memory, turns: Sequence[NewTurn], since: int) -> Sequence[NewTurn]:

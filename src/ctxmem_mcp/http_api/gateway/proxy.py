@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from ctxmem_mcp import progress, usage_ledger
 from ctxmem_mcp.errors import Forgotten
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
+from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
@@ -218,7 +219,9 @@ class Gateway:
             proxied.share_done = max(proxied.share_done, share)
 
         with progress.listen(record):
-            return await self._tracker.compact(memory, principal, proxied.provider, body, options)
+            headers = {name.lower(): value for name, value in proxied.request.headers.items()}
+        session = conversation_of_session(body, headers)
+        return await self._tracker.compact(memory, principal, proxied.provider, body, options, session)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._memory_tasks.discard(task)

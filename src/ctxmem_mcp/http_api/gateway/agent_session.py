@@ -1,0 +1,144 @@
+"""A request that names its agent's session: which session it is, and how its messages align with what is stored. Pure.
+
+The agent's hooks store the session from its transcript, which has neither the system prompt nor the host's reminders,
+and may be behind the request or ahead of it. So only what the user, the model and the tools say is compared. A request
+that begins with neither the session's words nor a recap is a sub-agent's or asks for a title: it is not the session's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
+from ctxmem_mcp.capture.session_ids import conversation_id_for
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.models import RECAP, THINKING, NewTurn
+
+# Headers of Claude Code and Codex.
+_HEADERS = ("x-claude-code-session-id", "session_id", "session-id")
+# Older versions of Claude Code put the session's id at the end of the user's.
+_USER_ID = re.compile(r"_session_([0-9a-f-]{36})\Z")
+NOT_STORED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LineTurn:
+    """A turn of the session's current branch, as it is stored."""
+
+    turn: NewTurn
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAlignment:
+    """How the turns of a request continue the session.
+
+    Attributes:
+        known: how many of the stored turns the new ones follow.
+        new: the turns to store.
+        positions: the index of each turn of the request in the branch, NOT_STORED for the host's text.
+    """
+
+    known: int
+    new: tuple[NewTurn, ...]
+    positions: tuple[int, ...]
+
+
+def conversation_of_session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """Returns the id of the conversation of the session that a request names; None if it names none.
+
+    Args:
+        body: the request's body.
+        headers: its headers, by lower-case name.
+    """
+    named = next((value for name in _HEADERS if (value := headers.get(name, "").strip())), None)
+    session = named or _session_in_user_id(body.get("metadata"))
+    return conversation_id_for(session) if session else None
+
+
+def _session_in_user_id(metadata: object) -> str | None:
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user, str):
+        return None
+    if found := _USER_ID.search(user):
+        return found[1]
+    try:
+        fields = json.loads(user)
+    except (ValueError, RecursionError):
+        return None
+    session = fields.get("session_id") if isinstance(fields, dict) else None
+    return session if isinstance(session, str) and session else None
+
+
+def align_session(sent: Sequence[NewTurn], line: Sequence[LineTurn]) -> SessionAlignment | None:
+    """Aligns a request's turns with the session's current branch; returns None if they are not of the session."""
+    words = [i for i, turn in enumerate(sent) if turn.role != "system"]
+    known = _start(sent, words, line)
+    if known is None:
+        return None
+    calls = {(one.turn.role, one.turn.call_id): at for at, one in enumerate(line) if one.turn.call_id}
+    positions = [NOT_STORED] * len(sent)
+    first_new, thoughts = len(sent), list[int]()
+    for i in words:
+        call = sent[i].call_id
+        at = calls.get((sent[i].role, call)) if call else _find(sent[i], line, known)
+        if at is not None:
+            positions[i], known, thoughts = at, max(known, at + 1), []
+        elif sent[i].name == THINKING:  # a transcript may lack it
+            thoughts.append(i)
+        else:
+            first_new = min([i, *thoughts])
+            break
+    new = [i for i in words if i >= first_new]
+    if new and all(_may_be_left_out(one.turn) for one in line[known:]):
+        known = len(line)
+    for number, i in enumerate(new):
+        positions[i] = known + number
+    return SessionAlignment(known, tuple(sent[i] for i in new), tuple(positions))
+
+
+def _start(sent: Sequence[NewTurn], words: Sequence[int], line: Sequence[LineTurn]) -> int | None:
+    """The index of the stored turn that the request begins with. A recap stands for all turns before it."""
+    if not words:
+        return None
+    if not line:
+        return 0
+    found = [at for at, one in enumerate(line) if _is_same(sent[words[0]], one.turn)]
+    if any(turn.name == RECAP for turn in sent[: words[0]]):
+        return found[-1] if found else len(line)
+    return found[0] if found else None
+
+
+def _find(turn: NewTurn, line: Sequence[LineTurn], at: int) -> int | None:
+    while at < len(line):
+        if _is_same(turn, line[at].turn):
+            return at
+        if not _may_be_left_out(line[at].turn):
+            return None
+        at += 1
+    return None
+
+
+def _is_same(a: NewTurn, b: NewTurn) -> bool:
+    if a.call_id:
+        return (a.role, a.call_id) == (b.role, b.call_id)
+    if (a.role, a.name) != (b.role, b.name):
+        return False
+    return a.content == b.content or (PLACEHOLDER_START in b.content and _redacted(a.content) == b.content)
+
+
+def _redacted(text: str) -> str:
+    """The text as it is stored if secrets are removed."""
+    try:
+        return load_redactor()(text)
+    except InvalidArgument:  # the redactor is not installed any more
+        return text
+
+
+def _may_be_left_out(turn: NewTurn) -> bool:
+    """Whether a request may lack a stored turn: the host's text, and a thought."""
+    return turn.role == "system" or turn.name == THINKING
