@@ -218,10 +218,10 @@ class Gateway:
         def record(share: float) -> None:
             proxied.share_done = max(proxied.share_done, share)
 
-        with progress.listen(record):
-            headers = {name.lower(): value for name, value in proxied.request.headers.items()}
+        headers = {name.lower(): value for name, value in proxied.request.headers.items()}
         session = conversation_of_session(body, headers)
-        return await self._tracker.compact(memory, principal, proxied.provider, body, options, session)
+        with progress.listen(record):
+            return await self._tracker.compact(memory, principal, proxied.provider, body, options, session)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._memory_tasks.discard(task)
