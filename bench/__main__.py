@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff", "load")
+BENCHMARKS = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff", "languages", "load")
 
 
 def main() -> None:

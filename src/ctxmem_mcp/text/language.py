@@ -41,7 +41,12 @@ _SCRIPTS = {
     "th": re.compile("[\u0e00-\u0e7f]"),
 }  # fmt: skip
 _OTHER_SCRIPT = re.compile("[\u0370-\u1fff\u3040-\ufaff]")
-_SPANISH_MARKS = re.compile("[¿¡]")
+# Letters and marks typical of a language, which count like a word that it shares with one other.
+_LETTERS_LIKE = {
+    "de": re.compile("[ßäöüÄÖÜ]"), "es": re.compile("[¿¡ñÑ]"), "fr": re.compile("[œçèêàùûîÀÉÊ]|[ldnjscLDNJSC][’'][aàeéèêhiou]"),
+    "pt": re.compile("[ãõÃÕ]|ção|ções"), "pl": re.compile("[łżźśćńŁŻŚĆ]"), "cs": re.compile("[ěřůťďňĚŘŮ]"),
+}  # fmt: skip
+_LETTER_VOTE = 0.5
 _LATIN_LETTER = re.compile("[A-Za-z\u00c0-\u024f]")
 # Letters that only one of the languages of a script has.
 _LETTERS_OF = (("ru", "uk", re.compile("[іїєґІЇЄҐ]")), ("ar", "fa", re.compile("[پچژگ]")))
@@ -76,9 +81,10 @@ def _by_stop_words(text: str) -> str | None:
             for language in languages:
                 votes[language] += 1 / len(languages)
                 words[language] += 1
-    if _SPANISH_MARKS.search(text):
-        votes["es"] += 1
-        words["es"] += 1
+    for language, letters in () if text.isascii() else _LETTERS_LIKE.items():
+        if letters.search(text):
+            votes[language] += _LETTER_VOTE
+            words[language] += 1
     if not votes:
         return None
     best = max(votes, key=lambda language: (votes[language], language == "en"))

@@ -40,7 +40,7 @@ _WORDS = {
         wirst wo wobei wodurch wofür woher wohin wohl wollen wollte wollten womit wonach woran worauf woraus worin
         worüber wovon wovor wozu während wäre wären würde würden wurde wurden zu zum zur zwar zwischen""",
     "fr": """
-        à afin ai aie ainsi alors après as au aucun aucune auquel aussi autre autres aux avaient avais avait avant
+        à afin ai aie combien ainsi alors après as au aucun aucune auquel aussi autre autres aux avaient avais avait avant
         avec avez aviez avions avoir avons ayant bah beaucoup bien c ça car ce ceci cela celle celles celui
         cependant ces cet cette ceux chaque chez comme comment d dans de déjà depuis des dès donc dont du durant
         elle elles en encore enfin entre es est et étaient étais était étant été êtes être eu eux fait faire fais
@@ -54,7 +54,7 @@ _WORDS = {
     "es": """
         a acá ahí ahora al algo algún alguna algunas alguno algunos allá allí ambos ante antes aquel aquella
         aquellas aquello aquellos aquí así aún aunque bajo bien cada casi como cómo con contra cual cuál cuales
-        cuáles cualquier cuando cuándo cuanto cuánto cuya cuyo da dar de del desde después donde dónde dos durante e
+        cuáles cualquier cuando cuándo cuanto cuánto cuánta cuántas cuántos cuya cuyo da dar de del desde después donde dónde dos durante e
         el él ella ellas ello ellos en entonces entre era eran eras eres es esa esas ese eso esos esta está están
         estaba estaban estamos estar estas este esto estos estoy etc fue fueron fui ha había habían haber hace hacer
         hacia han has hasta hay he hemos la las le les lo los luego más me mediante mi mí mía mío mis mientras mismo
@@ -72,7 +72,7 @@ _WORDS = {
         mesmo mesmos meu meus mim minha minhas muita muitas muito muitos na nada não nas nela nele nem nenhum
         nenhuma nessa nesse nesta neste no nos nós nossa nossas nosso nossos num numa o onde os ou outra outras
         outro outros para pela pelas pelo pelos per perante pode podem posso por porque porquê pois porém pouco pra
-        pro próprio qual quais qualquer quando quanto que quê quem se seja sem sempre sendo ser será seu seus si
+        pro próprio qual quais qualquer quando quanto quantos quantas quanta que quê quem se seja sem sempre sendo ser será seu seus si
         sido só sob sobre somos sou sua suas também tão te tem têm temos tenho ter teu teus teve tinha tinham toda
         todas todo todos tu tua tuas tudo um uma umas uns vai vamos vão você vocês vos""",
     "it": """
@@ -229,14 +229,15 @@ def stop_words(language: str) -> frozenset[str]:
 
 @cache
 def languages_of() -> dict[str, tuple[str, ...]]:
-    """Returns, for each stop word of the languages with spaces, with and without its accents, its languages."""
+    """Returns the languages of each stop word; without its accents unless that is a word of another language."""
     found: dict[str, tuple[str, ...]] = {}
+    without: dict[str, tuple[str, ...]] = {}
     for language, words in _WORDS.items():
-        listed = words.split()
-        for form in {*listed, *map(fold_accents, listed)}:
-            if len(form) > 1 or not form.isascii():
-                found[form] = (*found.get(form, ()), language)
-    return found
+        for word in set(words.split()):
+            found[word] = (*found.get(word, ()), language)
+            if (folded := fold_accents(word)) != word:
+                without[folded] = (*without.get(folded, ()), language)
+    return {word: languages for word, languages in (without | found).items() if len(word) > 1 or not word.isascii()}
 
 
 def fold_accents(word: str) -> str:
