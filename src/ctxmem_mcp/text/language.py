@@ -43,9 +43,13 @@ _SCRIPTS = {
 _OTHER_SCRIPT = re.compile("[\u0370-\u1fff\u3040-\ufaff]")
 # Letters and marks typical of a language, which count like a word that it shares with one other.
 _LETTERS_LIKE = {
-    "de": re.compile("[ßäöüÄÖÜ]"), "es": re.compile("[¿¡ñÑ]"), "fr": re.compile("[œçèêàùûîÀÉÊ]|[ldnjscLDNJSC][’'][aàeéèêhiou]"),
-    "pt": re.compile("[ãõÃÕ]|ção|ções"), "pl": re.compile("[łżźśćńŁŻŚĆ]"), "cs": re.compile("[ěřůťďňĚŘŮ]"),
-}  # fmt: skip
+    "de": re.compile("[ßäöüÄÖÜ]"),
+    "es": re.compile("[¿¡ñÑ]"),
+    "fr": re.compile("[œçèêàùûîÀÉÊ]|[ldnjscLDNJSC][’'][aàeéèêhiou]"),
+    "pt": re.compile("[ãõÃÕ]|ção|ções"),
+    "pl": re.compile("[łżźśćńŁŻŚĆ]"),
+    "cs": re.compile("[ěřůťďňĚŘŮ]"),
+}
 _LETTER_VOTE = 0.5
 _LATIN_LETTER = re.compile("[A-Za-z\u00c0-\u024f]")
 # Letters that only one of the languages of a script has.

@@ -40,8 +40,8 @@ _WORDS = {
         wirst wo wobei wodurch wofür woher wohin wohl wollen wollte wollten womit wonach woran worauf woraus worin
         worüber wovon wovor wozu während wäre wären würde würden wurde wurden zu zum zur zwar zwischen""",
     "fr": """
-        à afin ai aie combien ainsi alors après as au aucun aucune auquel aussi autre autres aux avaient avais avait avant
-        avec avez aviez avions avoir avons ayant bah beaucoup bien c ça car ce ceci cela celle celles celui
+        à afin ai aie combien ainsi alors après as au aucun aucune auquel aussi autre autres aux avaient avais avait
+        avant avec avez aviez avions avoir avons ayant bah beaucoup bien c ça car ce ceci cela celle celles celui
         cependant ces cet cette ceux chaque chez comme comment d dans de déjà depuis des dès donc dont du durant
         elle elles en encore enfin entre es est et étaient étais était étant été êtes être eu eux fait faire fais
         faut fois fut grâce hors ici il ils j je jusque l la là laquelle le lequel les lesquelles lesquels leur
@@ -54,15 +54,15 @@ _WORDS = {
     "es": """
         a acá ahí ahora al algo algún alguna algunas alguno algunos allá allí ambos ante antes aquel aquella
         aquellas aquello aquellos aquí así aún aunque bajo bien cada casi como cómo con contra cual cuál cuales
-        cuáles cualquier cuando cuándo cuanto cuánto cuánta cuántas cuántos cuya cuyo da dar de del desde después donde dónde dos durante e
-        el él ella ellas ello ellos en entonces entre era eran eras eres es esa esas ese eso esos esta está están
-        estaba estaban estamos estar estas este esto estos estoy etc fue fueron fui ha había habían haber hace hacer
-        hacia han has hasta hay he hemos la las le les lo los luego más me mediante mi mí mía mío mis mientras mismo
-        misma mismos mucho muchos muy nada ni ningún ninguna no nos nosotros nuestra nuestras nuestro nuestros o os
-        otra otras otro otros para pero poco por porque porqué pues puede pueden puedo que qué quien quién quienes
-        sea según ser será si sí sido siempre sin sino sobre sois solo sólo somos son soy su sus suya suyo también
-        tampoco tan tanto te tenemos tener tengo ti tiene tienen toda todas todo todos tras tu tú tus tuve tuvo un
-        una unas uno unos usted ustedes va vamos van vaya y ya yo""",
+        cuáles cualquier cuando cuándo cuanto cuánto cuánta cuántas cuántos cuya cuyo da dar de del desde después
+        donde dónde dos durante e el él ella ellas ello ellos en entonces entre era eran eras eres es esa esas ese
+        eso esos esta está están estaba estaban estamos estar estas este esto estos estoy etc fue fueron fui ha
+        había habían haber hace hacer hacia han has hasta hay he hemos la las le les lo los luego más me mediante mi
+        mí mía mío mis mientras mismo misma mismos mucho muchos muy nada ni ningún ninguna no nos nosotros nuestra
+        nuestras nuestro nuestros o os otra otras otro otros para pero poco por porque porqué pues puede pueden
+        puedo que qué quien quién quienes sea según ser será si sí sido siempre sin sino sobre sois solo sólo somos
+        son soy su sus suya suyo también tampoco tan tanto te tenemos tener tengo ti tiene tienen toda todas todo
+        todos tras tu tú tus tuve tuvo un una unas uno unos usted ustedes va vamos van vaya y ya yo""",
     "pt": """
         a à agora ai ainda algo algum alguma algumas alguns além ali ao aos apenas aquela aquelas aquele aqueles
         aquilo aqui as às assim até através bem cada com como contra cada da daí daquela daquele das de dela delas
@@ -72,9 +72,9 @@ _WORDS = {
         mesmo mesmos meu meus mim minha minhas muita muitas muito muitos na nada não nas nela nele nem nenhum
         nenhuma nessa nesse nesta neste no nos nós nossa nossas nosso nossos num numa o onde os ou outra outras
         outro outros para pela pelas pelo pelos per perante pode podem posso por porque porquê pois porém pouco pra
-        pro próprio qual quais qualquer quando quanto quantos quantas quanta que quê quem se seja sem sempre sendo ser será seu seus si
-        sido só sob sobre somos sou sua suas também tão te tem têm temos tenho ter teu teus teve tinha tinham toda
-        todas todo todos tu tua tuas tudo um uma umas uns vai vamos vão você vocês vos""",
+        pro próprio qual quais qualquer quando quanto quantos quantas quanta que quê quem se seja sem sempre sendo
+        ser será seu seus si sido só sob sobre somos sou sua suas também tão te tem têm temos tenho ter teu teus
+        teve tinha tinham toda todas todo todos tu tua tuas tudo um uma umas uns vai vamos vão você vocês vos""",
     "it": """
         a abbia abbiamo agli ai al alcuni alcune alla alle allo allora altra altre altri altro anche ancora appena
         avere aveva avevano avete c che chi ci cioè col come con contro cosa cosi così cui da dagli dai dal dalla
