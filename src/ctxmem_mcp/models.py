@@ -283,6 +283,7 @@ class Receipt:
     Attributes:
         others: conversations of its sub-agents, which remain.
         other_branches: how many branches were removed besides the head's.
+        warnings: where the words may still be.
     """
 
     conversation_id: str
@@ -292,6 +293,7 @@ class Receipt:
     checked: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     other_branches: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,10 @@ def test_a_damaged_conversation_is_saved(
     assert done.out.startswith(f"{63 - lost} turns of {imported} saved.")
     assert ("lost: t6-" in done.out) == bool(lost)
     assert ".ctxmem.damaged-" in done.out
+    verified = run("verify", imported)
+    assert verified.code == 0
+    assert (" ok\n  warning: t6-" in verified.out) == bool(lost)
+    assert (": lost, repaired on 20" in verified.out) == bool(lost)
     if not lost:
-        assert run("verify", imported).code == 0
         assert run("show", imported, "--json").out == before
         assert "is damaged" not in run("doctor").out

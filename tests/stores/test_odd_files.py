@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,21 @@ def test_a_disk_that_fails_is_reported_as_that_and_not_as_damage(tmp_path: Path,
         assert "damage" not in done.stderr + done.stdout
         assert "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_receipt_names_hard_links_of_what_was_forgotten(tmp_path: Path, whole: bool) -> None:
+    """They may be anywhere, so the bytes stay; a backup made of links is the user's to delete."""
+    memory = memory_over(SqliteStore(tmp_path / "data"), time.time)
+    await memory.sync(sample_turns(4), conversation_id="c")
+    branch = await memory.sync([*sample_turns(2), NewTurn("user", "other")], conversation_id="c")
+    (file,) = (tmp_path / "data" / "conversations").glob("*.ctxmem")
+    link = tmp_path / "link"
+    link.hardlink_to(file)
+    receipt = await memory.forget("c", "c", None if whole else branch.head)
+    assert len(receipt.warnings) == 1
+    assert f"{file.name} has 1 more hard links" in receipt.warnings[0]
+    assert str(link.stat().st_ino) in receipt.warnings[0]
+    await memory.sync(sample_turns(3, "another topic"), conversation_id="d")
+    assert (await memory.forget("d", "d")).warnings == []
+    await memory.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -76,6 +77,26 @@ async def test_a_lost_text_is_named_and_every_other_turn_keeps_its_id(sample: Sa
     assert {i for i, turn in after.items() if turn.content != sample.turns[i].content} == lost
     assert {after[i].content for i in lost} == {LOST_TEXT}
     assert "word7" in (await memory.view(DAMAGED, query="word7")).text
+    await memory.close()
+
+
+async def test_a_turn_lost_to_a_repair_is_a_warning_from_then_on_and_no_new_damage(
+    sample: Sample, tmp_path: Path
+) -> None:
+    path = sample.copy(tmp_path / "data")
+    execute(path, "UPDATE turns SET body = x'0011' WHERE seq IN (3, 30)")
+    memory = open_memory(tmp_path / "data")
+    assert len(await memory.verify(DAMAGED)) == 2
+    assert await memory.lost_turns(DAMAGED) == []
+    lost = sorted(turn for _, turn in (await memory.repair(DAMAGED)).lost)
+    for _ in range(2):
+        assert await memory.verify(DAMAGED) == []
+        warned = sorted(await memory.lost_turns(DAMAGED))
+        assert [line.partition(":")[0] for line in warned] == lost
+        assert all(re.search(r": lost, repaired on \d{4}-\d\d-\d\d$", line) for line in warned)
+        await memory.repair(DAMAGED)  # a second repair finds nothing new, and keeps the day
+    execute(path, "UPDATE turns SET body = x'0011' WHERE seq = 5")
+    assert len(await memory.verify(DAMAGED)) == 1, "new damage is still found"
     await memory.close()
 
 

@@ -389,32 +389,36 @@ def verify(
 ) -> None:
     """Read everything that is stored, and recompute every hash of turns and nodes.
 
-    Exits with code 1 if something is damaged; `repair` saves all that can be read.
+    Exits with code 1 if something is damaged; `repair` saves all that can be read. A turn that a repair could not save
+    is a warning.
     """
 
-    async def work(memory: Memory) -> dict[str, list[str]]:
+    async def work(memory: Memory) -> dict[str, tuple[list[str], list[str]]]:
         ids = [await resolve_conversation(memory, name) for name in conversations or ()]
         ids = ids or [info.conversation_id for info in await memory.all_conversations()]
         return {conversation: await _faults(memory, conversation) for conversation in ids}
 
     found = with_memory(_options, work)
+    reports = {name: [*faults, *(f"warning: {line}" for line in lost)] for name, (faults, lost) in found.items()}
+    faulty = sum(bool(faults) for faults, _ in found.values())
     if as_json:
-        print_json(found)
+        print_json(reports)
     else:
-        for conversation, faults in found.items():
-            typer.echo(f"{conversation}:{'' if faults else ' ok'}")
-            for fault in faults:
-                output.write(f"  {fault}")
-        faulty = sum(map(bool, found.values()))
+        for conversation, lines in reports.items():
+            typer.echo(f"{conversation}:{'' if found[conversation][0] else ' ok'}")
+            for line in lines:
+                output.write(f"  {line}")
         typer.echo(f"{output.counted(len(found), 'conversation')} verified, {faulty} with problems.")
-    raise typer.Exit(1 if any(found.values()) else 0)
+    raise typer.Exit(1 if faulty else 0)
 
 
-async def _faults(memory: Memory, conversation: str) -> list[str]:
+async def _faults(memory: Memory, conversation: str) -> tuple[list[str], list[str]]:
+    """The faults of a conversation, and the turns that a repair could not save."""
     try:
-        return await memory.verify(conversation)
+        faults = await memory.verify(conversation)
+        return faults, [] if faults else await memory.lost_turns(conversation)
     except CtxmemError as error:
-        return [str(error)]
+        return [str(error)], []
 
 
 # ---------------------------------------------------------------- change
@@ -534,6 +538,8 @@ def forget(
         typer.echo(f"  branches besides the head's: {receipt.other_branches}")
     for checked in receipt.checked:
         typer.echo(f"  checked: {checked}")
+    for warning in receipt.warnings:
+        output.write(f"  warning: {warning}")
     for other in receipt.others:
         typer.echo(f"  not forgotten: {other}, a sub-agent's conversation")
 

@@ -55,7 +55,8 @@ async def _verified_id(copy: Memory, path: Path) -> str:
     """The id of the conversation in the file, after its hashes were checked."""
     try:
         (info,) = (await copy.conversations(limit=1)).conversations
-        faults = await copy.verify(info.conversation_id)
+        # A lost turn's note does not hash to its id, so the turns after it would get other ids.
+        faults = await copy.verify(info.conversation_id) or await copy.lost_turns(info.conversation_id)
     except (CtxmemError, OSError):  # an error in reading is not damage
         raise
     except Exception as error:  # changed bytes fail wherever they are read

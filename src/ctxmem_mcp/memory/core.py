@@ -96,6 +96,15 @@ class MemoryCore:
             return [error.message]
 
     @retry_if_replaced
+    async def lost_turns(self, conversation_id: str) -> list[str]:
+        """Returns a sentence for each turn that a repair could not save. `verify` does not count them as faults.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        return await verify.lost_turns(self._store, await self._state(conversation_id))
+
+    @retry_if_replaced
     async def _verify(self, conversation_id: str) -> list[str]:
         return await verify.verify(self._store, await self._state(conversation_id))
 

@@ -89,12 +89,12 @@ class MemoryRemovals(MemoryReads):
             after = await store.load(conversation_id, ANY_TIME)
             return after.nodes if after else 0
 
-        nodes = await self._store.remove_branch(conversation_id, branch, build)
+        nodes, warnings = await self._store.remove_branch(conversation_id, branch, build)
         if branch.had_head:
             self._on_branch_forgotten(conversation_id)
         size = sum(len(turn.content.encode()) for turn in removed)
         checked = ["the conversation's file was built anew without the branch, and the replaced file is gone"]
-        return Receipt(conversation_id, len(removed), state.nodes - nodes, size, checked)
+        return Receipt(conversation_id, len(removed), state.nodes - nodes, size, checked, warnings=warnings)
 
     async def _forget(self, conversation_id: str) -> Receipt:
         """Forgets it with all that is stored beside it, even if a process killed while forgetting left only that."""

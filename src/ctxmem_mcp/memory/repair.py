@@ -13,11 +13,14 @@ from ctxmem_mcp import tree
 from ctxmem_mcp.errors import DamagedConversation, UnknownConversation
 from ctxmem_mcp.memory.commit_builder import CommitBuilder, Edge, encode_frontier
 from ctxmem_mcp.memory.edge_loader import load_edge
-from ctxmem_mcp.models import RECAP, NewTurn, Turn
+from ctxmem_mcp.memory.expiry import ANY_TIME
+from ctxmem_mcp.models import RECAP, NewTurn, Turn, iso
 from ctxmem_mcp.stores.base import Commit, Salvage, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
 
+# The extra of a conversation in which a repair lost turns: the day of the last one.
+REPAIRED = "repaired"
 LOST_TEXT = "[This turn was lost to damage of the file that it was stored in.]"
 # Turns per transaction.
 _CHUNK_TURNS = 500
@@ -85,6 +88,9 @@ async def rebuild(
     lost = [(one.turn.index, "" if one.missing else one.turn.id) for one in placed if one.lost]
     # Turns after the last one that was read, if it is known how many there were.
     lost += [(-1, "")] * max(0, (old["next_seq"] if old else 0) - state.next_seq)
+    if lost:
+        day = iso(empty.updated)[: len("2026-01-01")]
+        await store.set_extra(state.conversation_id, REPAIRED, day.encode(), ANY_TIME)
     return len(salvage.turns), tuple(lost)
 
 

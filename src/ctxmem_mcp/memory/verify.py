@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.memory.branches import Lineage, run_end
+from ctxmem_mcp.memory.repair import LOST_TEXT, REPAIRED
 from ctxmem_mcp.models import Turn, id_digits
 from ctxmem_mcp.stores.base import Run, State, Store
 from ctxmem_mcp.text import tokenizer
@@ -18,12 +19,16 @@ _DAMAGE = (BrokenHistory, LookupError, TypeError, ValueError, OverflowError)
 
 
 async def verify(store: Store, state: State) -> list[str]:
-    """Returns a sentence for each fault; empty if all can be read and every turn and node hashes to its id."""
+    """Returns a sentence for each fault; empty if all can be read and every turn and node hashes to its id.
+
+    Turns that a repair could not save are no fault: see `lost_turns`.
+    """
     faults = [_as_clause(fault) for fault in await store.check(state.conversation_id)]
     known = tuple(faults)
+    repaired = await _when_repaired(store, state)
     for run in state.runs:
         try:
-            faults += await _run_faults(store, state, run, known)
+            faults += await _run_faults(store, state, run, known, repaired)
         except _DAMAGE as error:
             faults += [] if known else [f"the branch from turn number {run.first_seq} on can't be read: {error}"]
     try:
@@ -40,7 +45,32 @@ def _as_clause(sentence: str) -> str:
     return (sentence[0].lower() + sentence[1:] if sentence[1:2].islower() else sentence).rstrip(".")
 
 
-async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str]) -> list[str]:
+async def lost_turns(store: Store, state: State) -> list[str]:
+    """Returns a sentence for each turn that a repair could not save."""
+    repaired = await _when_repaired(store, state)
+    if repaired is None:
+        return []
+    found: list[str] = []
+    for start in range(1, state.next_seq, _TURNS_AT_ONCE):
+        turns, _ = await _read(store, state.conversation_id, list(range(start, start + _TURNS_AT_ONCE)))
+        found += [f"{turn.id}: lost, repaired on {repaired}" for turn in turns.values() if _is_lost(turn, repaired)]
+    return found
+
+
+async def _when_repaired(store: Store, state: State) -> str | None:
+    """The day of the last repair that lost a turn; None if there was none."""
+    try:
+        day = await store.extra(state.conversation_id, REPAIRED)
+    except BrokenHistory:  # `store.check` reports it
+        return None
+    return None if day is None else day.decode("utf-8", "replace")
+
+
+def _is_lost(turn: Turn, repaired: str | None) -> bool:
+    return repaired is not None and turn.content == LOST_TEXT
+
+
+async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str], repaired: str | None) -> list[str]:
     """known: faults that are reported already."""
     faults: list[str] = []
     conversation = state.conversation_id
@@ -59,7 +89,7 @@ async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str]
                 continue
             if previous is not None:
                 digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
-                if digest != turn.digest:
+                if digest != turn.digest and not _is_lost(turn, repaired):
                     faults.append(f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}")
             if turn.index != run.first_index + seq - run.first_seq:
                 faults.append(f"{turn.id}: has the wrong index on its branch")

@@ -609,7 +609,7 @@ class RepairableStore(Protocol):
 
     async def remove_branch(
         self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
-    ) -> T:
+    ) -> tuple[T, list[str]]:
         """Replaces a conversation by one without a branch, and stores the branch's tombstone.
 
         Nothing of the replaced files is kept, nor of those that earlier repairs kept.
@@ -620,7 +620,7 @@ class RepairableStore(Protocol):
             build: Stores the rest in an empty store. If it fails, nothing is changed.
 
         Returns:
-            Its result.
+            Its result, and a sentence for each place where the branch's words may still be.
 
         Raises:
             UnknownConversation: There is no such conversation.

@@ -100,12 +100,13 @@ def forget(
         return None
     turns, nodes = counts
     size = 0
+    warnings = hard_link_warnings(path)
     for file in [*with_side_files(path), *damaged_copies(path)]:
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size
             _unlink(file, path)
     _delete_from_catalog(catalog, db, path.name)
-    return Receipt(conversation_id, turns, nodes, size) if turns or damaged else None
+    return Receipt(conversation_id, turns, nodes, size, warnings=warnings) if turns or damaged else None
 
 
 def remove_expired(
@@ -313,6 +314,23 @@ def sync_folder(folder: Path) -> None:
 def damaged_copies(path: Path) -> list[Path]:
     """The copies of a conversation's damaged files that repairs have kept."""
     return list(path.parent.glob(f"{glob.escape(path.name)}{DAMAGED_SUFFIX}-*"))
+
+
+def hard_link_warnings(path: Path) -> list[str]:
+    """Returns a sentence for each of a conversation's files that has another name: removing this one leaves its bytes.
+
+    They are not overwritten: such a name is most often in a backup, which the user has made.
+    """
+    warnings = []
+    for file in [*with_side_files(path), *damaged_copies(path)]:
+        with contextlib.suppress(FileNotFoundError):
+            state = file.lstat()
+            if state.st_nlink > 1:
+                warnings.append(
+                    f"{file.name} has {state.st_nlink - 1} more hard links, which still hold its bytes; "
+                    f"`find / -xdev -inum {state.st_ino}` lists them"
+                )
+    return warnings
 
 
 def remove_damaged_copies(path: Path) -> None:

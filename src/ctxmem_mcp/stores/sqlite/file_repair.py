@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
+from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.stores.sqlite.catalog import Catalog, with_side_files
 from ctxmem_mcp.stores.sqlite.commits import write_forgotten
 from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
 from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
+from ctxmem_mcp.stores.sqlite.image import load_image
 
 T = TypeVar("T")
 
@@ -36,6 +37,18 @@ def copy_files(path: Path, copy: Path) -> None:
         sync_folder(copy.parent)
 
     _without_writers(path, lambda _: copy_all(), copy_all)
+
+
+def copy_extras(copy: Path, rebuilt: Path) -> None:
+    """Copies the extras that can be read and that the rebuilt file does not have."""
+    try:
+        old, _ = load_image(copy)  # opening the copy itself would change it
+        with contextlib.closing(old):
+            rows = old.execute("SELECT key, checksum, value FROM extra").fetchall()
+    except (BrokenHistory, StoreUnavailable, OSError, sqlite3.Error):
+        return
+    with contextlib.closing(open_plain(rebuilt)) as new, transaction(new):
+        new.executemany("INSERT OR IGNORE INTO extra VALUES (?, ?, ?)", rows)
 
 
 def swap(

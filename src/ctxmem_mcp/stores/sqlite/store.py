@@ -322,14 +322,16 @@ class SqliteStore:
 
     async def remove_branch(
         self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
-    ) -> T:
+    ) -> tuple[T, list[str]]:
         path = self._catalog.path_of(conversation_id)
+        warnings: list[str] = []
 
         def before_swap() -> None:
+            warnings[:] = file_lifecycle.hard_link_warnings(path)
             self._tombstones.bury_branch(conversation_id, branch)
             file_lifecycle.remove_damaged_copies(path)
 
-        return await self._rebuild(conversation_id, None, build, before_swap)
+        return await self._rebuild(conversation_id, None, build, before_swap), warnings
 
     async def _rebuild(
         self,
@@ -362,6 +364,7 @@ class SqliteStore:
             finally:
                 await store.close()
             rebuilt = store._catalog.path_of(conversation_id)
+            await anyio.to_thread.run_sync(file_repair.copy_extras, copied, rebuilt)
             await self._catalog.run_locked(
                 lambda db: file_repair.swap(self._catalog, db, path, copied, rebuilt, before_swap)
             )
