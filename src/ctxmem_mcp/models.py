@@ -408,12 +408,14 @@ class SearchResult(Sequence[Hit]):
 
     Attributes:
         searched: how many conversations were searched.
-        conversations: how many there are. If there are more, the search ran out of time.
+        conversations: how many there are, without the unreadable ones. If there are more, the search ran out of time.
+        unreadable: what could not be searched, by conversation or file; each with the reason.
     """
 
     hits: list[Hit]
     searched: int = 1
     conversations: int = 1
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...

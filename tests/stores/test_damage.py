@@ -269,3 +269,19 @@ async def test_whatever_many_cells_hold_every_verb_works_or_names_a_remedy(
     sample: Sample, tmp_path: Path, seed: int
 ) -> None:
     await test_whatever_a_cell_holds_every_verb_works_or_names_a_remedy(sample, tmp_path, seed)
+
+
+async def test_a_search_over_everything_names_what_it_could_not_read(sample: Sample, tmp_path: Path) -> None:
+    path = sample.copy(tmp_path / "data")
+    memory = open_memory(tmp_path / "data")
+    whole = await memory.search("word7")
+    assert whole.unreadable == {}
+    assert (whole.searched, whole.conversations) == (2, 2)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE pieces SET words = 77")
+    found = await memory.search("word7")
+    assert {hit.conversation_id for hit in found} == {SOUND}
+    assert found.unreadable.keys() == {DAMAGED}
+    assert "checksum" in found.unreadable[DAMAGED]
+    assert (found.searched, found.conversations) == (1, 1)
+    await memory.close()

@@ -144,7 +144,9 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 
 
 def print_searched(result: SearchResult) -> None:
-    """Prints to stderr how many conversations were searched."""
+    """Prints to stderr how many conversations were searched, and which could not be."""
+    for name, reason in result.unreadable.items():
+        write(f"ctxmem-mcp: not searched, because it can't be read: {name}: {reason}", sys.stderr)
     if result.searched == result.conversations:
         write(f"{counted(result.conversations, 'conversation')} searched.", sys.stderr)
         return

@@ -80,6 +80,7 @@ class SearchResult:
     hits: list[FoundTurn]
     searched: int
     conversations: int
+    unreadable: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ async def _search_turns(memory: Memory, args: SearchTurnsArguments) -> SearchRes
         since=args.since,
         until=args.until,
     )
-    return SearchResult([_found_turn(hit) for hit in found], found.searched, found.conversations)
+    unreadable = [f"{name}: {reason}" for name, reason in found.unreadable.items()]
+    return SearchResult([_found_turn(hit) for hit in found], found.searched, found.conversations, unreadable)
 
 
 def _found_turn(hit: Hit) -> FoundTurn:

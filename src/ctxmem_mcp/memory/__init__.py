@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.errors import (
-    Corrupt,
     CtxmemError,
     HeadMoved,
     InvalidArgument,
     StoreUnavailable,
-    Unavailable,
     UnknownConversation,
 )
 from ctxmem_mcp.memory import expand, handoff, repair, search, view
@@ -381,7 +380,7 @@ class Memory(MemoryRemovals):
         Args:
             query: The words.
             conversation_id: By default all conversations, for a few seconds: the result says how many were searched.
-                Unreadable ones are skipped, and a turn in several of them is one hit.
+                Unreadable ones are named in the result, and a turn in several of them is one hit.
             limit: The most hits to return.
             role: Only turns of this role.
             since: Only turns said, or else stored, at or after this time (ISO 8601).
@@ -398,21 +397,20 @@ class Memory(MemoryRemovals):
         if conversation_id is not None:
             found = SearchResult(await self._search(conversation_id, request, cached=True))
         else:
-            ids = [info.conversation_id for info in await self.all_conversations()]
+            page = await self.conversations(limit=sys.maxsize)
+            ids = [info.conversation_id for info in page.conversations]
             found = await search_everything(
-                self._store, ids, request, lambda one: self._search_readable(one, request), self._monotonic
+                self._store, ids, request, lambda one: self._search_if_present(one, request), self._monotonic
             )
+            found = replace(found, unreadable={**page.unreadable, **found.unreadable})
         return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
 
-    async def _search_readable(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
-        """Searches one of many conversations. One that is gone or can't be read has no hits."""
+    async def _search_if_present(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
+        """Searches one of many conversations. One that is gone has no hits."""
         try:
             return await self._search(conversation_id, request)
         except (UnknownConversation, HeadMoved):
-            pass
-        except (Corrupt, Unavailable) as error:
-            _log.warning("Conversation %s was not searched: %s", conversation_id, error)
-        return []
+            return []
 
     async def damaged(self, *, seconds: float) -> dict[str, str]:
         """Looks for damaged conversations, for at most so many seconds. `verify` finds more.

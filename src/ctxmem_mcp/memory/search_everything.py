@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, S
 from dataclasses import replace
 from math import log
 
+from ctxmem_mcp.errors import Corrupt, Unavailable
 from ctxmem_mcp.memory.search import SearchRequest
 from ctxmem_mcp.models import Hit, SearchResult
 from ctxmem_mcp.stores.base import Store
@@ -32,23 +33,28 @@ async def search_everything(
         store: Holds them.
         conversation_ids: The most recently active first.
         request: What to search for.
-        search_one: Searches one conversation.
+        search_one: Searches one conversation. If it can't be read, the result says so.
         monotonic: Returns seconds that only ever increase.
     """
     until = monotonic() + SECONDS_MAX
     forms = {} if request.is_literal else request.forms
     shares, unmatched = await _matching(store, conversation_ids, forms, lambda: monotonic() > until)
     found: list[tuple[float, Hit]] = []
-    searched = unmatched
+    searched, unreadable = unmatched, dict[str, str]()
     # Sorting keeps the order of activity among conversations that match equally.
     for number, conversation_id in enumerate(sorted(shares, key=shares.__getitem__, reverse=True)):
         if number >= CONVERSATIONS_READ and monotonic() > until:
             break
+        try:
+            hits = await search_one(conversation_id)
+        except (Corrupt, Unavailable) as error:
+            unreadable[conversation_id] = error.message
+            continue
         # A score is a log-probability within its conversation, which does not know what its words are worth elsewhere.
-        found += [((hit.score or 0.0) + log(shares[conversation_id]), hit) for hit in await search_one(conversation_id)]
+        found += [((hit.score or 0.0) + log(shares[conversation_id]), hit) for hit in hits]
         searched += 1
-    hits = [hit for _, hit in sorted(found, key=lambda pair: -pair[0])]
-    return SearchResult(_without_copies(hits)[: request.limit], searched, len(conversation_ids))
+    best = _without_copies(hit for _, hit in sorted(found, key=lambda pair: -pair[0]))
+    return SearchResult(best[: request.limit], searched, len(conversation_ids) - len(unreadable), unreadable)
 
 
 async def _matching(
