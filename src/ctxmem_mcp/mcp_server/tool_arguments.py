@@ -147,9 +147,7 @@ class RevertToArguments(ToolArguments):
 class ForgetConversationArguments(ToolArguments):
     conversation_id: ConversationId
     confirm: str = Field(description="The same conversation_id again.")
-    turn_id: TurnOrNodeId | None = Field(
-        None, description="Only the branch that this turn is on; turns shared with other branches stay."
-    )
+    turn_id: TurnOrNodeId | None = Field(None, description="Only the branch it is on; shared turns stay.")
 
 
 class ListConversationsArguments(ToolArguments):

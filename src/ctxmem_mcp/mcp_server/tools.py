@@ -228,9 +228,9 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "search_turns",
         "Search turns",
-        "Find single turns by words, names or error text, best first, in one conversation or all: turn_id and "
-        "conversation_id, a snippet, the sections around it and the tokens that reading it costs, and how many of the "
-        "conversations were searched. For an overview call get_context.",
+        "Find single turns by words, names or error text, best first, in one conversation or all: a snippet, the "
+        "sections around it, what reading it costs in tokens; and how many conversations were searched. For an "
+        "overview call get_context.",
         SearchTurnsArguments,
         _search_turns,
         returns=SearchResult,
@@ -286,10 +286,10 @@ TOOLS: tuple[Tool, ...] = (
 
 
 def _output_schema(record: type) -> dict[str, Any]:
-    """The record's JSON schema without titles and descriptions, which cost tokens."""
+    """The record's JSON schema without titles, descriptions and defaults, and in its shortest form: all cost tokens."""
     from pydantic import TypeAdapter
 
-    schema = _without_titles(TypeAdapter(record).json_schema(mode="serialization"))
+    schema = _shortened(TypeAdapter(record).json_schema(mode="serialization"))
     assert isinstance(schema, dict)
     schema.pop("description", None)
     for part in schema.get("$defs", {}).values():
@@ -297,7 +297,16 @@ def _output_schema(record: type) -> dict[str, Any]:
     return schema
 
 
-def _without_titles(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {k: _without_titles(v) for k, v in part.items() if not (k == "title" and isinstance(v, str))}
-    return [_without_titles(item) for item in part] if isinstance(part, list) else part
+def _shortened(part: Any) -> Any:
+    match part:
+        case {"anyOf": [{"type": name, **more}, {"type": "null"}]} if not more:
+            return {"type": [name, "null"]}
+        case dict():
+            return {
+                k: _shortened(v)
+                for k, v in part.items()
+                if k != "default" and not (k == "title" and isinstance(v, str))
+            }
+        case list():
+            return [_shortened(item) for item in part]
+    return part
