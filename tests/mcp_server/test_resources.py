@@ -87,9 +87,9 @@ async def test_a_turn_reads_byte_for_byte(call: Caller) -> None:
 
 async def test_usage_contains_sizes_and_retention(call: Caller) -> None:
     stored = await store(call, 2)
-    await call.append("other", parent_id=stored[0]["turn_id"], retention_days=9)
+    await call.append("other", parent_id=stored[0]["turn_id"], retention_days=90)
     usage = await read_json(call.client, f"{ROOT}/c/usage")
-    assert (usage["turns"], usage["branches"], usage["retention_days"]) == (5, 2, 9)
+    assert (usage["turns"], usage["branches"], usage["retention_days"]) == (5, 2, 90)
     assert usage["tokens"] > 800
     assert usage["bytes"] > 0
     assert usage["model_calls"] == {
