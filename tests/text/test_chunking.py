@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import ROLES
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.chunking import OUTPUT_BYTES, PROSE_BYTES_WHOLE, split
+from ctxmem_mcp.text.chunking import OUTPUT_BYTES, PROSE_BYTES, split
 
 LINES = st.lists(st.text(alphabet="ab {}é世\t", max_size=120), max_size=120).map("\n".join)
 
@@ -27,11 +27,22 @@ def test_an_empty_turn_has_no_piece() -> None:
     assert split("", "user") == []
 
 
-def test_prose_stays_whole_at_a_length_at_which_output_is_split() -> None:
-    text = "This is a sentence that somebody said about nothing at all. " * 80
-    assert len(text) < PROSE_BYTES_WHOLE
-    assert len(split(text, "assistant")) == 1
-    assert len(split(text, "tool")) > 2
+@pytest.mark.parametrize(
+    "sentence",
+    ["This is a sentence that somebody said about nothing at all. ", "Ann asked him: “Is it so?” ", "他说这句话没有什么意思。"],
+)
+def test_prose_is_split_at_the_ends_of_sentences_into_about_150_tokens(sentence: str) -> None:
+    text = sentence * 80
+    for role in ("user", "assistant"):
+        spans = split(text, role)
+        assert all(text[start:stop] == sentence * ((stop - start) // len(sentence)) for start, stop in spans)
+        assert max(len(text[start:stop].encode()) for start, stop in spans) <= PROSE_BYTES * 1.3
+    assert len(split(text, "tool")) < len(spans)
+
+
+def test_prose_is_split_between_paragraphs_rather_than_within() -> None:
+    paragraph = "One sentence of it. " * 20
+    assert [stop for _, stop in split(f"{paragraph}\n\n" * 3, "user")][0] == len(paragraph) + 2
 
 
 def test_output_is_split_at_line_ends_into_about_400_tokens() -> None:
