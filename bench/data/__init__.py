@@ -5,13 +5,12 @@ conversations(path) reads a file or a folder; the format is detected from its co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bench.data import beam, locomo, longmemeval, native, sessions
-from bench.data.models import Conversation
+from bench.data import beam, locomo, longmemeval, native, people, sessions
+from bench.data.models import Conversation, eval_folder
 
 __all__ = ["at_hand", "conversations"]
 
@@ -24,7 +23,7 @@ class _Format(Protocol):
 
 # The beginning of a file that its format is detected in.
 HEAD_CHARS = 4_000
-_FILES: tuple[_Format, ...] = (native, longmemeval, locomo)
+_FILES: tuple[_Format, ...] = (native, people, longmemeval, locomo)
 
 
 def find_data(paths: Sequence[Path] = ()) -> list[Path]:
@@ -35,10 +34,7 @@ def find_data(paths: Sequence[Path] = ()) -> list[Path]:
     """
     if paths:
         return list(paths)
-    try:
-        folder = Path(os.environ["CTXMEM_EVAL_DIR"], "data")
-    except KeyError:
-        raise SystemExit("Pass files or folders of data, or set CTXMEM_EVAL_DIR (README: 'Measured').") from None
+    folder = eval_folder() / "data"
     return sorted(folder.glob("*.jsonl.gz"))
 
 

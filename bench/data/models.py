@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from ctxmem_mcp.models import NewTurn
 
@@ -41,6 +43,18 @@ class Conversation:
     id: str
     turns: dict[str, NewTurn]
     questions: tuple[Question, ...]
+
+
+def eval_folder() -> Path:
+    """Returns the folder named by CTXMEM_EVAL_DIR.
+
+    Raises:
+        SystemExit: CTXMEM_EVAL_DIR is not set.
+    """
+    try:
+        return Path(os.environ["CTXMEM_EVAL_DIR"])
+    except KeyError:
+        raise SystemExit("Pass files or folders of data, or set CTXMEM_EVAL_DIR (README: 'Measured').") from None
 
 
 def to_iso(text: str | None, *formats: str) -> str | None:

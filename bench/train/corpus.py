@@ -5,19 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS
-from ctxmem_mcp.models import parse_iso
+from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS, host_spans, language_of
+from ctxmem_mcp.memory.retrieve import LANGUAGES_WITH_VECTORS, merge_forms
+from ctxmem_mcp.models import NewTurn, Turn, parse_iso
+from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.features import PieceFacts
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.text.host_text import is_mostly_host
 
 # Terms in more chunks than this are returned without their occurrences, as a store does.
 CAP = 5_000
@@ -36,27 +39,32 @@ class Prepared:
     index: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
     mean_words: float = 1.0
     speakers: list[str] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
     by_id: dict[str, int] = field(default_factory=dict)
     embedder: Embedder | None = None
     vectors: list[bytes] = field(default_factory=list)
 
-    def similarities(self, query: str) -> dict[int, float]:
-        """Ordinal -> cosine similarity of the chunk to the query; empty without an embedder."""
-        if self.embedder is None:
+    def parse(self, query: str) -> queries.ParsedQuery:
+        """Parses a question as it would be parsed for this conversation."""
+        return queries.parse(query, self.speakers, self.languages)
+
+    def similarities(self, query: queries.ParsedQuery) -> dict[int, float]:
+        """Ordinal -> cosine similarity of the chunk to the query; empty if no vectors are used for it."""
+        if self.embedder is None or query.language not in LANGUAGES_WITH_VECTORS:
             return {}
         if not self.vectors:
             self.vectors = self.embedder.embed(self.texts)
-        return dict(enumerate(self.embedder.cosines(self.embedder.embed([query])[0], self.vectors)))
+        return dict(enumerate(self.embedder.cosines(self.embedder.embed([query.text])[0], self.vectors)))
 
-    def hits(self, terms: tuple[str, ...]) -> dict[str, TermHits]:
-        """Returns what a store would return for these terms."""
+    def hits(self, query: queries.ParsedQuery) -> dict[str, TermHits]:
+        """Returns what a store would return for the terms of a query."""
         found = {}
-        for term in terms:
+        for term in query.forms:
             if term in self.index:
                 ordinals, positions = self.index[term]
                 df = len(set(ordinals))
                 found[term] = TermHits(df, (), (), True) if df > CAP else TermHits(df, ordinals, positions)
-        return found
+        return merge_forms(query, found)
 
 
 def folder() -> Path:
@@ -79,30 +87,38 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
         conversation["id"], conversation["kind"], conversation["turns"], conversation["questions"],
         by_id={t["id"]: i for i, t in enumerate(conversation["turns"])},
     )  # fmt: skip
-    made.speakers = sorted({t["name"] for t in made.turns if t["name"]})
+    made.speakers = sorted({name for t in made.turns if (name := t.get("name"))})
+    languages = Counter[str]()
     index: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     frontier, words = tree.Frontier(), 0
     for i, turn in enumerate(made.turns):
         content, role = turn["content"], turn["role"]
+        new = NewTurn(role, content, turn.get("name"), turn["said_at"], turn.get("call_id"))
+        language = language_of(new)
+        languages[language or "en"] += 1
+        host = host_spans(Turn(i, i, b"", new.role, content, new.name, None, None, 0))
         facts = tree.TurnFacts(
             i.to_bytes(16, "big"), i, role, tokenizer.count(content), None, parse_iso(turn["said_at"]),
-            frozenset(analyzer.analyze(content[:TOPIC_CHARS])) if role != "tool" else frozenset(),
+            frozenset(analyzer.analyze(content[:TOPIC_CHARS], language)) if role != "tool" else frozenset(),
         )  # fmt: skip
         frontier = tree.grow(frontier, facts).frontier
         for start, stop in chunking.split(content, role):
             text = content[start:stop]
-            found = analyzer.analyze(text)
+            found = analyzer.analyze(text, language)
             held = analyzer.flags(text, role)
+            if is_mostly_host(host, start, stop):
+                held |= analyzer.Flag.HOST
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
                 ordinal, i, start, tokenizer.count(text), len(found), int(held),
-                frontier.leaf_first or 0, frontier.sitting, role, turn["name"], parse_iso(turn["said_at"]),
+                frontier.leaf_first or 0, frontier.sitting, role, new.name, parse_iso(turn["said_at"]),
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)
             for position, term in enumerate([*found, *analyzer.speaker_terms(held, role)]):
                 index[term][0].append(ordinal)
                 index[term][1].append(position)
+    made.languages = [name for name, _ in languages.most_common() if name != "en"]
     made.index, made.mean_words = dict(index), words / max(1, len(made.facts))
     return made
 

@@ -4,20 +4,23 @@ The loss of a question is the negative log-likelihood of its evidence under a so
 conversation share common weights, and each has its own deviations. Weights of features that can only be evidence for
 a chunk are kept at zero or above, and all weights are regularised, so as not to learn the wording of the questions.
 
-The training data are LongMemEval and the coding sessions (both MIT), questions generated from the same conversations,
-and, for dialogues, LongMemEval chats rewritten as short turns. LoCoMo is never trained on.
+The training data are questions as people ask them about coding sessions and role-play, LongMemEval and the coding
+sessions (both MIT), questions generated from the same conversations, and, for dialogues, LongMemEval chats rewritten as
+short turns. LoCoMo is never trained on.
 
---meaning trains the weights for terms and embeddings, used where word vectors are installed. The other weights in the
-file are not changed.
+Two sets of weights are trained: for terms alone, and for terms and word vectors. The second leaves out the questions in
+languages that vectors are not used for.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import pickle
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -27,11 +30,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bench.train import questions as make
-from bench.train.corpus import Prepared, load, read
+from bench.train.corpus import Prepared, load, prepare, read
 from bench.train.evidence import answering_pieces
 from bench.train.measure import measure, ranker, shown, without_rarest
 from ctxmem_mcp.retrieval import features
-from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.ranker import CONVERSATION_KINDS, BranchRanker, Weights
 from ctxmem_mcp.text import embeddings
 from ctxmem_mcp.text.embeddings import Embedder
@@ -41,32 +43,47 @@ NAMES = (*features.FEATURE_NAMES, *features.SEMANTIC_FEATURES)
 # Features that may be evidence against a chunk; all others can only be evidence for it.
 FREE = {
     "user", "agent", "output", "prose", "call", "first", "size", "recent", "asks", "after_question", "has_error",
-    "has_number", "first_person", "sitting", "sitting_cover", "any",
+    "has_number", "first_person", "sitting", "sitting_cover", "any", "spoken", "thinking", "host",
+    *(name for name in NAMES if name.startswith("speech:")),
 }  # fmt: skip
 # L2 regularisation of the common weights and of the deviations of each kind.
 COMMON_PULL, OWN_PULL = 0.0005, 0.002
 SEED = 7
-DATA = "coding-dev, longmemeval-dev and questions generated from them"
+PEOPLE = ("people-dev", "story-dev")
+# Of each set, every so many-th conversation is trained on.
+TRAINING_SETS = {"people-dev": 1, "coding-dev": 1, "story-dev": 1, "longmemeval-dev": 2}
+DATA = (
+    "people-dev, story-dev, coding-dev, every second conversation of longmemeval-dev, and questions generated from the "
+    "last two"
+)
+PEOPLE_WEIGHT = 1.5
+# Questions to generate about each coding history, chat and dialogue, and the weight of each.
+CODE_QUESTIONS, CHAT_QUESTIONS, DIALOGUE_QUESTIONS = (50, 1.0), (6, 0.5), (8, 1.5)
 
 
 @dataclass
 class Example:
-    """A question: a row of features per candidate, and the rows that contain each piece of its evidence."""
+    """A question: a row of features per candidate, and the rows that contain each piece of its evidence.
+
+    Attributes:
+        with_vectors: Whether the rows have the features of word vectors.
+    """
 
     kind: str
     conversation: str
     table: np.ndarray
     groups: list[np.ndarray]
     weight: float
+    with_vectors: bool = True
 
 
 def make_example(
     conversation: Prepared, kind: str, question: dict[str, Any], query: str, weight: float
 ) -> Example | None:
-    parsed = queries.parse(query, conversation.speakers)
-    search = BranchRanker(parsed, conversation.hits(parsed.terms), len(conversation.facts), conversation.mean_words)
+    parsed = conversation.parse(query)
+    search = BranchRanker(parsed, conversation.hits(parsed), len(conversation.facts), conversation.mean_words)
     facts = [conversation.facts[o] for o in search.candidates]
-    matches = replace(search.matches, similarities=conversation.similarities(query))
+    matches = replace(search.matches, similarities=conversation.similarities(parsed))
     cols = features.feature_columns(parsed, matches, facts, len(conversation.facts), conversation.mean_words)
     place = {f.ordinal: i for i, f in enumerate(facts)}
     groups = [[place[o] for o in group if o in place] for group in answering_pieces(conversation, question)]
@@ -77,30 +94,47 @@ def make_example(
     for j, name in enumerate(NAMES):
         if name in cols:
             table[:, j] = cols[name]
-    return Example(kind, conversation.id, table, [np.array(g) for g in groups], weight)
+    rows = [np.array(g) for g in groups]
+    return Example(kind, conversation.id, table, rows, weight, bool(matches.similarities))
 
 
-def examples(embedder: Embedder | None = None, seed: int = SEED) -> list[Example]:
-    rng = random.Random(seed)
+def examples(processes: int = 1, seed: int = SEED) -> list[Example]:
+    """Makes the training data, each conversation in one of so many processes."""
+    given = [
+        (name, conversation, seed + i)
+        for name, every in TRAINING_SETS.items()
+        for i, conversation in enumerate(read(name))
+        if i % every == 0
+    ]
+    with ProcessPoolExecutor(processes) as pool:
+        return [example for found in pool.map(_examples_of, *zip(*given, strict=True)) for example in found]
+
+
+def _examples_of(name: str, given: dict[str, Any], seed: int) -> list[Example]:
+    rng, embedder = random.Random(seed), _embedder()
+    conversation = replace(prepare(given), embedder=embedder)
     found: list[Example | None] = []
-    for conversation in load("coding-dev", embedder):
-        for q in conversation.questions:
+    if name in PEOPLE:
+        found += [make_example(conversation, given["kind"], q, q["query"], PEOPLE_WEIGHT) for q in given["questions"]]
+    elif name == "coding-dev":
+        for q in given["questions"]:
             found += _variants(conversation, "coding", q, 1.0)
-        for q in make.about_code(conversation, 150, rng):
-            found.append(make_example(conversation, "coding", q, q["query"], 0.5))
-    chats = list(read("longmemeval-dev"))
-    for chat, conversation in zip(chats, load("longmemeval-dev", embedder), strict=True):
-        for q in conversation.questions:
+        for q in make.about_code(conversation, CODE_QUESTIONS[0], rng):
+            found.append(make_example(conversation, "coding", q, q["query"], CODE_QUESTIONS[1]))
+    else:
+        for q in given["questions"]:
             found += _variants(conversation, "chat", q, 3.0)
-        for q in make.about_chat(conversation, 12, rng):
-            found.append(make_example(conversation, "chat", q, q["query"], 0.15))
-        dialogue = replace(make.as_dialogue(chat, rng), embedder=embedder)
-        for q in make.about_dialogue(dialogue, 12, rng):
-            made = make_example(dialogue, "dialogue", q, q["query"], 0.5)
-            if made:
-                made.conversation = conversation.id
-            found.append(made)
+        for q in make.about_chat(conversation, CHAT_QUESTIONS[0], rng):
+            found.append(make_example(conversation, "chat", q, q["query"], CHAT_QUESTIONS[1]))
+        dialogue = replace(make.as_dialogue(given, rng), id=conversation.id, embedder=embedder)
+        for q in make.about_dialogue(dialogue, DIALOGUE_QUESTIONS[0], rng):
+            found.append(make_example(dialogue, "dialogue", q, q["query"], DIALOGUE_QUESTIONS[1]))
     return [e for e in found if e]
+
+
+@functools.cache
+def _embedder() -> Embedder | None:
+    return embeddings.load_embedder("on")
 
 
 def _variants(conversation: Prepared, kind: str, q: dict[str, Any], weight: float) -> list[Example | None]:
@@ -116,14 +150,18 @@ def _variants(conversation: Prepared, kind: str, q: dict[str, Any], weight: floa
     return variants
 
 
-def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    d, total = len(NAMES), sum(e.weight for e in data)
+def loss_of(
+    kind_index: Sequence[int], data: Sequence[Example], d: int
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Returns the loss of the weights of the first `d` features, and its gradient."""
+    total = sum(e.weight for e in data)
+    tables = [np.ascontiguousarray(e.table[:, :d]) for e in data]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         w = flat.reshape(len(CONVERSATION_KINDS) + 1, d)
         value, grad = 0.0, np.zeros_like(w)
-        for k, e in zip(kind_index, data, strict=True):
-            s = e.table @ (w[0] + w[k + 1]).astype(np.float32)
+        for k, e, table in zip(kind_index, data, tables, strict=True):
+            s = table @ (w[0] + w[k + 1]).astype(np.float32)
             s -= s.max()
             p = np.exp(s)
             z = p.sum()
@@ -132,7 +170,7 @@ def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.
                 inside = p[g].sum()
                 value -= e.weight * (np.log(inside + 1e-30) - np.log(z)) / len(e.groups)
                 target[g] += p[g] / (inside + 1e-30) / len(e.groups)
-            step = e.weight * (e.table.T @ (p / z - target))
+            step = e.weight * (table.T @ (p / z - target))
             grad[0] += step
             grad[k + 1] += step
         value, grad = value / total, grad / total
@@ -144,23 +182,24 @@ def loss_of(kind_index: Sequence[int], data: Sequence[Example]) -> Callable[[np.
     return loss
 
 
-def train(data: Sequence[Example], iterations: int = 150) -> Weights:
-    d = len(NAMES)
-    free = [name in FREE for name in NAMES]
+def train(data: Sequence[Example], names: Sequence[str] = NAMES, iterations: int = 120) -> Weights:
+    """Trains the weights of these features, which are the first of `NAMES`."""
+    d = len(names)
+    free = [name in FREE for name in names]
     bounds = [(None, None) if f else (0.0, None) for f in free] + [
         (None, None) for _ in CONVERSATION_KINDS for f in free
     ]
     index = [CONVERSATION_KINDS.index(e.kind) for e in data]
     start = np.zeros((len(CONVERSATION_KINDS) + 1) * d)
     found = minimize(
-        loss_of(index, data), start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
+        loss_of(index, data, d), start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
     )
     w = found.x.reshape(len(CONVERSATION_KINDS) + 1, d)
     by_kind = {}
     for k, kind in enumerate(CONVERSATION_KINDS):
         both = w[0] + w[k + 1]
         both = [v if f else max(0.0, v) for v, f in zip(both, free, strict=True)]
-        by_kind[kind] = {n: round(float(v), 3) for n, v in zip(NAMES, both, strict=True) if abs(v) >= 0.005}
+        by_kind[kind] = {n: round(float(v), 3) for n, v in zip(names, both, strict=True) if abs(v) >= 0.005}
     return Weights(by_kind)
 
 
@@ -169,12 +208,14 @@ def folds(name: str, count: int, embedder: Embedder | None) -> list[list[Prepare
     return [conversations[i::count] for i in range(count)]
 
 
-def cross_validate(data: Sequence[Example], name: str, count: int, embedder: Embedder | None) -> None:
+def cross_validate(
+    data: Sequence[Example], name: str, count: int, embedder: Embedder | None, names: Sequence[str]
+) -> None:
     whole: dict[str, list[list[float]]] = {}
     looser: dict[str, list[list[float]]] = {}
     for part in folds(name, count, embedder):
         unseen = {c.id for c in part}
-        weights = train([e for e in data if e.conversation not in unseen], 80)
+        weights = train([e for e in data if e.conversation not in unseen], names, 80)
         for into, asks in ((whole, None), (looser, without_rarest)):
             for category, rows in measure(part, ranker(weights), asks=asks).items():
                 into.setdefault(category, []).extend(rows)
@@ -185,30 +226,34 @@ def cross_validate(data: Sequence[Example], name: str, count: int, embedder: Emb
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, help="file that keeps the examples between runs")
+    parser.add_argument("--processes", type=int, default=2, help="processes that compute features")
     parser.add_argument("--no-folds", action="store_true", help="skip the cross-validation")
-    parser.add_argument("--meaning", action="store_true", help="train with embeddings")
     parser.add_argument("--out", type=Path, default=TARGET)
     args = parser.parse_args()
-    embedder = embeddings.load_embedder("on") if args.meaning else None
+    embedder = _embedder()
     if args.cache and args.cache.exists():
         data = pickle.loads(args.cache.read_bytes())
     else:
-        data = examples(embedder)
+        data = examples(args.processes)
         if args.cache:
             args.cache.write_bytes(pickle.dumps(data))
     print(f"{len(data)} questions", {k: sum(e.kind == k for e in data) for k in CONVERSATION_KINDS}, flush=True)
-    weights = train(data)
-    existing = json.loads(args.out.read_text()) if args.out.exists() else {}
-    key, command = ("with_meaning", "fit --meaning") if args.meaning else ("weights", "fit")
-    provenance = existing.get("provenance", {}) | {
-        key: f"{date.today()}: python -m bench.train.{command} on {DATA}, seed {SEED}"
+    with_vectors = [e for e in data if e.with_vectors]
+    line = f"{date.today()}: python -m bench.train.fit on {DATA}, seed {SEED}"
+    trained = {
+        "provenance": {"weights": line, "with_meaning": line},
+        "weights": train(data, features.FEATURE_NAMES).by_kind,
+        "with_meaning": train(with_vectors).by_kind,
     }
-    trained = {"provenance": provenance, key: weights.by_kind}
-    args.out.write_text(json.dumps(existing | trained, indent=1) + "\n")
+    args.out.write_text(json.dumps(trained, indent=1) + "\n")
     if not args.no_folds:
-        cross_validate(data, "coding-dev", 4, embedder)
-        cross_validate(data, "longmemeval-dev", 4, embedder)
-        print("locomo-dev, never trained on\n" + shown(measure(load("locomo-dev", embedder), ranker(weights))))
+        for name, count in (("people-dev", 3), ("story-dev", 4), ("coding-dev", 4), ("longmemeval-dev", 4)):
+            print("terms alone")
+            cross_validate(data, name, count, None, features.FEATURE_NAMES)
+            print("with word vectors")
+            cross_validate(with_vectors, name, count, embedder, NAMES)
+        weights = ranker(Weights(trained["with_meaning"]))
+        print("locomo-dev, never trained on\n" + shown(measure(load("locomo-dev", embedder), weights)))
 
 
 if __name__ == "__main__":

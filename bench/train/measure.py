@@ -31,10 +31,10 @@ def ranker(weights: Weights) -> Ranker:
     def rank(conversation: Prepared, text: str) -> RankResult:
         if conversation.id not in kinds:
             kinds[conversation.id] = weights.blend(conversation_kinds(conversation.facts))
-        parsed = queries.parse(text, conversation.speakers)
-        search = BranchRanker(parsed, conversation.hits(parsed.terms), len(conversation.facts), conversation.mean_words)
+        parsed = conversation.parse(text)
+        search = BranchRanker(parsed, conversation.hits(parsed), len(conversation.facts), conversation.mean_words)
         facts = [conversation.facts[o] for o in search.candidates]
-        return search.rank(facts, kinds[conversation.id], conversation.similarities(text))
+        return search.rank(facts, kinds[conversation.id], conversation.similarities(parsed))
 
     return rank
 
@@ -66,7 +66,7 @@ def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
 
 def candidates(conversation: Prepared, ranked: RankResult) -> list[Candidate]:
     known = ((s, conversation.facts[s.ordinal]) for s in ranked.pieces)
-    return [Candidate(s.ordinal, s.score, f.tokens, f.flags, f.role) for s, f in known]
+    return [Candidate(s.ordinal, s.score, f.tokens, f.flags, f.role, f.name) for s, f in known]
 
 
 def measure(

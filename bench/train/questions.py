@@ -80,8 +80,9 @@ def _beside(conversation: Prepared, turn: int, rng: random.Random) -> list[str]:
     return words_of(before, rng, 0.2)[: rng.choice((1, 2))]
 
 
-def _question(query: str, turn: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "made", "query": query, "category": f"made-{kind}", "evidence": [{"turn": turn["id"], "text": None}]}
+def _question(query: str, turn: dict[str, Any], kind: str, sentence: str | None) -> dict[str, Any]:
+    text = sentence if sentence and sentence in turn["content"] else None
+    return {"id": "made", "query": query, "category": f"made-{kind}", "evidence": [{"turn": turn["id"], "text": text}]}
 
 
 def about_chat(conversation: Prepared, count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
@@ -99,7 +100,7 @@ def about_chat(conversation: Prepared, count: int, rng: random.Random) -> Iterat
             continue
         words = _beside(conversation, at, rng) + words
         form = rng.choice(_AGENT_ASKS) if turn["role"] == "assistant" else _form(_USER_ASKS, sentence, rng)
-        yield _question(form.format(" ".join(words)), turn, "chat")
+        yield _question(form.format(" ".join(words)), turn, "chat", sentence)
         made += 1
         if made == count:
             return
@@ -118,7 +119,7 @@ def about_dialogue(conversation: Prepared, count: int, rng: random.Random) -> It
             continue
         words = _beside(conversation, at, rng) + words
         form = _form(_OTHER_ASKS, sentence, rng)
-        yield _question(form.format(" ".join(words), who=turn["name"]), turn, "dialogue")
+        yield _question(form.format(" ".join(words), who=turn["name"]), turn, "dialogue", sentence)
         made += 1
         if made == count:
             return
@@ -144,7 +145,7 @@ def about_code(conversation: Prepared, count: int, rng: random.Random) -> Iterat
         if words:
             made[kind] += 1
             query = rng.choice(_CODE_ASKS[kind]).format(" ".join(words))
-            yield _question(query, turn, f"code-{kind}")
+            yield _question(query, turn, f"code-{kind}", sentence)
 
 
 def _code_kind(conversation: Prepared, at: int, flags: dict[int, Any]) -> str | None:

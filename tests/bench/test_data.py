@@ -13,6 +13,8 @@ from bench.data.models import Conversation, Evidence
 
 from ctxmem_mcp.models import NewTurn
 
+PEOPLE = Path(__file__).parents[2] / "bench/data/people.json"
+
 NATIVE = {
     "id": "cc0", "kind": "coding",
     "turns": [
@@ -227,3 +229,12 @@ def test_the_default_data_is_all_files_in_the_folder(tmp_path: Path, monkeypatch
     monkeypatch.delenv("CTXMEM_EVAL_DIR")
     with pytest.raises(SystemExit, match="CTXMEM_EVAL_DIR"):
         find_data()
+
+
+def test_the_evidence_of_the_hand_written_questions_is_in_the_turns_that_they_name(eval_dir: Path) -> None:
+    found = list(conversations(PEOPLE))
+    assert sum(len(conversation.questions) for conversation in found) >= 40
+    for conversation in found:
+        for question in conversation.questions:
+            for evidence in question.evidence:
+                assert (evidence.text or "") in conversation.turns[evidence.turn].content, question.query

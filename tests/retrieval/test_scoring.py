@@ -37,11 +37,11 @@ def situations(draw: st.DrawFn) -> tuple[queries.ParsedQuery, dict[str, TermHits
                 0 if begins else 10,
                 draw(st.integers(1, 3_000)),
                 draw(st.integers(1, 300)),
-                draw(st.integers(0, 131_071)),
+                draw(st.integers(0, 262_143)),
                 leaf,
                 sitting,
                 draw(st.sampled_from(["user", "assistant", "tool"])),
-                draw(st.sampled_from([None, "Ann", "Bash"])),
+                draw(st.sampled_from([None, "Ann", "Bash", "thinking"])),
                 draw(st.sampled_from([None, 1_780_000_000.0, 1_777_700_000.0])),
             )
         )

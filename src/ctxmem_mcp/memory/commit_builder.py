@@ -59,7 +59,7 @@ def turn_facts(turn: Turn) -> tree.TurnFacts:
     return tree.TurnFacts(turn.digest, turn.index, turn.role, turn.tokens, turn.call_id, parse_iso(turn.said_at), topic)
 
 
-def _language_of(turn: NewTurn) -> str | None:
+def language_of(turn: NewTurn) -> str | None:
     """The language of a turn that is prose; calls and output have none."""
     if turn.call_id is not None or not analyzer.is_prose(turn.content[: language.SAMPLE_CHARS], turn.role):
         return None
@@ -90,7 +90,7 @@ class Built:
     turns: list[Turn]
 
 
-def _host_spans(turn: Turn) -> Sequence[Span]:
+def host_spans(turn: Turn) -> Sequence[Span]:
     """The spans of a turn that holds host text; none if all of it is certainly the speaker's."""
     if turn.role == "system" and turn.name == INJECTED:
         return [Span("host", 0, len(turn.content))]
@@ -215,7 +215,7 @@ class CommitBuilder:
         """Adds one turn; returns the index of the first turn of its section, and of its sitting."""
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
-        spoken = _language_of(new)
+        spoken = language_of(new)
         turn = Turn(
             seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size, self._now,
             spoken, instructions.STANDING if instructions.find_in_turn(new.content, new.role, spoken) else 0,
@@ -242,7 +242,7 @@ class CommitBuilder:
         return self._summarizer.summarize_parent([(known[digest], summaries[digest]) for digest in node.children])
 
     def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> MeasuredSteps[None]:
-        host = _host_spans(turn)
+        host = host_spans(turn)
         rules = instructions.find_in_turn(turn.content, turn.role, turn.language) if turn.flags else []
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = shown_text(turn.content, start, stop)

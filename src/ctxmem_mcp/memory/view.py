@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import (
@@ -66,8 +67,8 @@ OUTLINE_SHARE_OF_TALK = 0.06
 OUTLINE_SHARE_WHOLE, OUTLINE_SHARE_EVERYTHING = 0.4, 0.75
 # An overview quotes the requests; the outline covers the rest.
 REQUESTS: HighlightKinds = frozenset(("request",))
-# How many turns of highlights are considered, and how many chunks of a long one are shown.
-HIGHLIGHT_TURNS_MAX, HIGHLIGHT_PIECES_MAX = 400, 2
+# How many turns of highlights are considered, and how many tokens of a long one are shown.
+HIGHLIGHT_TURNS_MAX, HIGHLIGHT_TURN_TOKENS = 400, 1_000
 # The proposal that the user confirms is looked for in this many turns before.
 PROPOSAL_WITHIN_TURNS = 8
 LAYOUTS = ("tree", "stable")
@@ -245,7 +246,8 @@ async def _from_summaries(
 
     def shown(index: int) -> list[Piece]:
         # A proposal ends with its question.
-        return by_index[index][-HIGHLIGHT_PIECES_MAX:] if index in proposals else by_index[index][:HIGHLIGHT_PIECES_MAX]
+        ordered = by_index[index][::-1] if index in proposals else by_index[index]
+        return _within(ordered, HIGHLIGHT_TURN_TOKENS)
 
     groups = [ExcerptGroup(tuple(map(_excerpt, shown(index)))) for index in indexes if index in by_index]
     leaves = {piece.index: piece.leaf for turn_pieces in pieces.values() for piece in turn_pieces}
@@ -254,6 +256,12 @@ async def _from_summaries(
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in extra}
     share = OUTLINE_SHARE_WHOLE if kinds != OVERVIEW_KINDS else OUTLINE_SHARE_EVERYTHING
     return Selection([*groups, *map(_group, extra)], leaf_of, share, kinds) if groups else None
+
+
+def _within(pieces: Sequence[Piece], tokens: int) -> list[Piece]:
+    """Returns the first chunks that have this many tokens together, at least one."""
+    spent = list(accumulate(piece.tokens for piece in pieces))
+    return [piece for piece, total in zip(pieces, spent, strict=True) if total <= tokens] or list(pieces[:1])
 
 
 async def _last_agent_turns_before(branch: BranchReader, indexes: Sequence[int]) -> list[int]:

@@ -10,8 +10,11 @@ All values are small (mostly 0..1), so a weight states how much its feature matt
     intrinsic     prose user agent output call first size        what the chunk is, independent of the query
                   recent asks after_question has_error ...
     intent        when:time error:output said:user ...           an intent of the query and a property that answers it
+    speech        thinking spoken host speech:user ...           who said it, and how the query depends on that
+    spoken        spoken_rel spoken_before spoken_after          how well what was said matches, compared with what else
+                                                                 was said, and the last thing said before and after it
     semantic      meaning meaning_before1 meaning_after1         similarity of embeddings; only if chunks have vectors
-                  meaning_turn meaning_leaf
+                  meaning_turn meaning_leaf spoken_meaning ...
 
 The names are also the keys of weights.json and appear in the reasons of an explained view.
 """
@@ -24,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 from typing import NamedTuple
 
+from ctxmem_mcp.models import THINKING
 from ctxmem_mcp.retrieval.query import Intent, ParsedQuery, utc_datetime
 from ctxmem_mcp.text.analyzer import Flag
 
@@ -112,6 +116,27 @@ _PROSE, _QUESTION, _ERROR = int(Flag.PROSE), int(Flag.QUESTION), int(Flag.ERROR)
 _NUMBER, _FIRST_PERSON = int(Flag.NUMBER), int(Flag.FIRST_PERSON)
 ASKS_QUESTION, _TOOL_WORK = _PROSE | _QUESTION, int(Flag.CALL | Flag.COMMAND | Flag.EDIT)
 
+_CALL, _HOST = int(Flag.CALL), int(Flag.HOST)
+# Names of agent turns that are not tool calls.
+_SPEECH_NAMES = (None, THINKING)
+
+
+def is_user_speech(role: str, flags: int) -> bool:
+    """Returns whether the user wrote a chunk, in sentences."""
+    return role == "user" and bool(flags & _PROSE)
+
+
+def is_agent_speech(role: str, name: str | None, flags: int) -> bool:
+    """Returns whether the agent said or thought a chunk. Names in backticks do not make an explanation code."""
+    return role == "assistant" and name in _SPEECH_NAMES and not flags & _CALL
+
+
+def is_speech(fact: PieceFacts) -> bool:
+    """Returns whether a chunk was said by the user or the agent: neither call nor output."""
+    role, flags = fact.role, fact.flags
+    return role != "tool" and (is_user_speech(role, flags) or is_agent_speech(role, fact.name, flags))
+
+
 _FLAG_FEATURES: tuple[tuple[str, Intent, int], ...] = (
     ("when:time", Intent.WHEN, int(Flag.TIME)),
     ("where:place", Intent.WHERE, int(Flag.PLACE)),
@@ -156,6 +181,8 @@ def feature_columns(
     found |= _groups(matches, facts)
     found |= intrinsic_features(facts, n)
     found |= intent_features(parsed, facts)
+    found |= speech_features(parsed, facts)
+    found |= spoken_features(matches, facts, bm25(matches, facts, mean_words))
     if matches.similarities:
         found |= semantic_features(matches, facts)
     return found
@@ -277,7 +304,7 @@ def _group_scores(matches: Matches, facts: Sequence[PieceFacts], groups: Sequenc
 
 def relevant_flags(parsed: ParsedQuery) -> int:
     """Returns the flags that affect the score of this query."""
-    found = ASKS_QUESTION | _TOOL_WORK | _ERROR | _NUMBER | _FIRST_PERSON
+    found = ASKS_QUESTION | _TOOL_WORK | _ERROR | _NUMBER | _FIRST_PERSON | _HOST
     for _, intent, flag in _FLAG_FEATURES:
         found |= flag if intent in parsed.intents else 0
     return found
@@ -322,6 +349,57 @@ def intent_features(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns
     return found
 
 
+def speech_features(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Columns:
+    """Who said a chunk. The columns speech:... are left out if the query asks for code, a command or its output."""
+    agent = [1.0 if is_agent_speech(f.role, f.name, f.flags) else 0.0 for f in facts]
+    thinking = [1.0 if f.name == THINKING else 0.0 for f in facts]
+    found = {"spoken": agent, "thinking": thinking, "host": [1.0 if f.flags & _HOST else 0.0 for f in facts]}
+    if parsed.wants_work:
+        return found
+    sizes = [log(f.tokens + 12) for f in facts]
+    return found | {
+        "speech:agent": agent,
+        "speech:user": [1.0 if is_user_speech(f.role, f.flags) else 0.0 for f in facts],
+        "speech:output": [1.0 if f.role == "tool" else 0.0 for f in facts],
+        "speech:call": [1.0 - said if f.role == "assistant" else 0.0 for f, said in zip(facts, agent, strict=True)],
+        "speech:thinking": thinking,
+        "speech:size": sizes,
+        "speech:spoken_size": [size if is_speech(f) else 0.0 for f, size in zip(facts, sizes, strict=True)],
+    }
+
+
+def spoken_features(matches: Matches, facts: Sequence[PieceFacts], scores: Sequence[float]) -> Columns:
+    """How well speech matches, compared with all other speech; and the speech before and after each chunk."""
+    spoken = [is_speech(f) for f in facts]
+    best = max((score for score, said in zip(scores, spoken, strict=True) if said), default=0.0) or 1.0
+    top = max(matches.rough_scores.values(), default=0.0) or 1.0
+    rough = [matches.rough_scores.get(f.ordinal, 0.0) / top for f in facts]
+    before, after = _speech_beside(facts, spoken)
+    return {
+        "spoken_rel": [score / best if said else 0.0 for score, said in zip(scores, spoken, strict=True)],
+        "spoken_before": [rough[i] if i >= 0 else 0.0 for i in before],
+        "spoken_after": [rough[i] if i >= 0 else 0.0 for i in after],
+    }
+
+
+def _speech_beside(facts: Sequence[PieceFacts], spoken: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """The positions of the last speech of an earlier turn and of the next speech, in the same sitting; -1 if none."""
+    before, after = [-1] * len(facts), [-1] * len(facts)
+    last = -1
+    for i, fact in enumerate(facts):
+        if last >= 0 and facts[last].sitting == fact.sitting:
+            before[i] = before[last] if facts[last].turn == fact.turn else last
+        if spoken[i]:
+            last = i
+    following = -1
+    for i in range(len(facts) - 1, -1, -1):
+        if following >= 0 and facts[following].sitting == facts[i].sitting:
+            after[i] = following
+        if spoken[i]:
+            following = i
+    return before, after
+
+
 def in_periods(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[float]:
     """Yields 1.0 for each chunk whose time is in a period that the query names, else 0.0."""
     known: dict[float, float] = {}
@@ -336,7 +414,10 @@ def in_periods(parsed: ParsedQuery, facts: Sequence[PieceFacts]) -> Iterable[flo
 
 
 def semantic_features(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
-    """Similarity of the chunk, of its neighbours, and the best of its turn and section; relative to the best of all."""
+    """Similarity of the chunk, of its neighbours, and the best of its turn and section; relative to the best of all.
+
+    Of speech also relative to the best of all speech, and that of the speech before and after each chunk.
+    """
     values = [max(0.0, matches.similarities.get(f.ordinal, 0.0)) for f in facts]
     top = max(values, default=0.0) or 1.0
     own = {f.ordinal: value / top for f, value in zip(facts, values, strict=True)}
@@ -345,7 +426,13 @@ def semantic_features(matches: Matches, facts: Sequence[PieceFacts]) -> Columns:
     for f in facts:
         turns[f.turn] = max(turns.get(f.turn, 0.0), own[f.ordinal])
         leaves[f.leaf] = max(leaves.get(f.leaf, 0.0), own[f.ordinal])
+    spoken = [is_speech(f) for f in facts]
+    best = max((own[f.ordinal] for f, said in zip(facts, spoken, strict=True) if said), default=0.0) or 1.0
+    before, after = _speech_beside(facts, spoken)
     return {
+        "spoken_meaning": [own[f.ordinal] / best if said else 0.0 for f, said in zip(facts, spoken, strict=True)],
+        "spoken_meaning_before": [own[facts[i].ordinal] if i >= 0 else 0.0 for i in before],
+        "spoken_meaning_after": [own[facts[i].ordinal] if i >= 0 else 0.0 for i in after],
         "meaning": [own[f.ordinal] for f in facts],
         "meaning_before1": [own.get(at, 0.0) for at in _near(facts, sitting, -1)],
         "meaning_after1": [own.get(at, 0.0) for at in _near(facts, sitting, 1)],
@@ -362,6 +449,11 @@ FEATURE_NAMES: tuple[str, ...] = (
     *("has_error", "has_number", "first_person"),
     *(name for name, _, _ in (*_FLAG_FEATURES, *_ROLE_FEATURES)),
     *("speaker", "period"),
+    *("spoken", "thinking", "host", "spoken_rel", "spoken_before", "spoken_after"),
+    *(f"speech:{name}" for name in ("agent", "user", "output", "call", "thinking", "size", "spoken_size")),
 )
 # Present only if the chunks have vectors.
-SEMANTIC_FEATURES: tuple[str, ...] = ("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf")
+SEMANTIC_FEATURES: tuple[str, ...] = (
+    *("meaning", "meaning_before1", "meaning_after1", "meaning_turn", "meaning_leaf"),
+    *("spoken_meaning", "spoken_meaning_before", "spoken_meaning_after"),
+)

@@ -23,7 +23,7 @@ from ctxmem_mcp.retrieval.features import BM25_B, BM25_K, SECTION_K, Matches, Pi
 from ctxmem_mcp.retrieval.query import ParsedQuery
 
 # Intrinsic and intent features that differ between chunks of the same role and flags.
-_PER_PIECE = frozenset(("size", "recent", "after_question", "period"))
+_PER_PIECE = frozenset(("size", "recent", "after_question", "period", "speech:size", "speech:spoken_size"))
 # The feature "size" by number of tokens.
 _LOGS = [log(tokens + 12) for tokens in range(2_048)]
 _NOTHING = (0.0, 0)
@@ -63,25 +63,27 @@ def scores(
         _groups(matches, facts, groups, weights),
     )
     found = [a + b + c + d for a, b, c, d in zip(*parts, strict=True)]
+    columns = features.spoken_features(matches, facts, bm25)
     if matches.similarities:
-        for name, column in features.semantic_features(matches, facts).items():
-            weight = weights.get(name, 0.0)
+        columns |= features.semantic_features(matches, facts)
+    for name, column in columns.items():
+        if weight := weights.get(name, 0.0):
             found = [score + weight * value for score, value in zip(found, column, strict=True)]
     return found
 
 
 def _intrinsic(parsed: ParsedQuery, facts: Sequence[PieceFacts], n: int, weights: Mapping[str, float]) -> list[float]:
-    """All intrinsic and intent features."""
-    known: dict[tuple[str, int, bool, str | None], float] = {}
-    size, recent, after = weights.get("size", 0.0), weights.get("recent", 0.0) / n, weights.get("after_question", 0.0)
-    by_name, found = bool(parsed.speakers), []
+    """All intrinsic, intent and speech features."""
+    known: dict[tuple[str, int, bool, str | None], tuple[float, float]] = {}
+    recent, after = weights.get("recent", 0.0) / n, weights.get("after_question", 0.0)
+    found = []
     asked_at, asks, flags = -1, features.ASKS_QUESTION, features.relevant_flags(parsed)
     for f in facts:
         ordinal, turn, start, tokens, _, flag, _, sitting, role, name, _ = f
-        key = (role, flag & flags, start == 0, name if by_name else None)
-        score = known.get(key)
-        if score is None:
-            score = known[key] = _intrinsic_of(parsed, f, weights)
+        key = (role, flag & flags, start == 0, name)
+        if (of_kind := known.get(key)) is None:
+            of_kind = known[key] = _intrinsic_of(parsed, f, weights), _size_weight(parsed, f, weights)
+        score, size = of_kind
         # size, recent
         score += size * (_LOGS[tokens] if tokens < 2_048 else log(tokens + 12)) + recent * ordinal
         if asked_at == ordinal - 1 and turn > sitting:
@@ -94,9 +96,18 @@ def _intrinsic(parsed: ParsedQuery, facts: Sequence[PieceFacts], n: int, weights
     return found
 
 
+def _size_weight(parsed: ParsedQuery, fact: PieceFacts, weights: Mapping[str, float]) -> float:
+    """The weight of log(tokens): of the features size, speech:size and speech:spoken_size together."""
+    if parsed.wants_work:
+        return weights.get("size", 0.0)
+    spoken = weights.get("speech:spoken_size", 0.0) if features.is_speech(fact) else 0.0
+    return weights.get("size", 0.0) + weights.get("speech:size", 0.0) + spoken
+
+
 def _intrinsic_of(parsed: ParsedQuery, fact: PieceFacts, weights: Mapping[str, float]) -> float:
     """The intrinsic and intent features that are equal for all chunks of the same role and flags."""
     columns = features.intrinsic_features([fact], 1) | features.intent_features(parsed, [fact])
+    columns |= features.speech_features(parsed, [fact])
     return sum(weights.get(name, 0.0) * column[0] for name, column in columns.items() if name not in _PER_PIECE)
 
 

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from typing import NamedTuple
 
-from ctxmem_mcp.models import THINKING
+from ctxmem_mcp.retrieval.features import is_agent_speech, is_user_speech
 from ctxmem_mcp.retrieval.query import Intent, ParsedQuery
-from ctxmem_mcp.text.analyzer import Flag
 
 # Chosen on the sessions that the weights were trained on: 0.5 to 0.9 differ by at most two points on generated
 # questions; on thirty paraphrased questions 0.8 was 3 to 7 points better than 0.5 at 4k and 8k tokens.
@@ -44,9 +43,6 @@ RESERVE_OF_USER = Reserve(0.45, 0.1)
 # up from 27 / 39 / 58 / 78.
 RESERVE_OF_ORDER = Reserve(0.7, 0.0)
 RESERVE = Reserve(0.25, 0.4)
-_PROSE, _CALL = int(Flag.PROSE), int(Flag.CALL)
-# Names of agent turns that are not tool calls.
-_PROSE_NAMES = (None, THINKING)
 
 
 class Candidate(NamedTuple):
@@ -62,12 +58,12 @@ class Candidate(NamedTuple):
     @property
     def is_user_prose(self) -> bool:
         """Whether the user wrote it, in sentences."""
-        return self.role == "user" and bool(self.flags & _PROSE)
+        return is_user_speech(self.role, self.flags)
 
     @property
     def is_agent_prose(self) -> bool:
-        """Whether the agent said or thought it. Names in backticks do not make an explanation code."""
-        return self.role == "assistant" and self.name in _PROSE_NAMES and not self.flags & _CALL
+        """Whether the agent said or thought it."""
+        return is_agent_speech(self.role, self.name, self.flags)
 
 
 def reserve_of(query: ParsedQuery) -> Reserve:

@@ -3,10 +3,10 @@
     split(content, role) -> [(start, stop), ...]     character offsets; they tile the content exactly, in order
 
 Short turns are one chunk. Prose is split into a few sentences, because a question is usually about one of them; output
-and code into about a screenful. A chunk ends, in order of preference, at a blank line, a line end, a line end escaped as
-backslash-n (code inside a call's JSON; not in prose), the end of a sentence (only in prose), or a space. Sizes are
-estimated from the length in UTF-8, about four bytes per token in any script, so splitting two megabytes takes only as
-long as searching for line ends. Pictures and other data (`media`) are chunks of their own.
+and code into about a screenful. A chunk ends, in order of preference, at a blank line, a line end, the end of a
+sentence in prose or a line end escaped as backslash-n in code (inside a call's JSON), or a space. Sizes are estimated
+from the length in UTF-8, about four bytes per token in any script, so splitting two megabytes takes only as long as
+searching for line ends. Pictures and other data (`media`) are chunks of their own.
 """
 
 from __future__ import annotations
