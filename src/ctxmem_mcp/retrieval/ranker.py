@@ -8,8 +8,7 @@
 adjacent chunks have adjacent ordinals. Nothing here depends on the kind of store.
 
 weights.json holds two sets of weights: `weights` for terms alone and `with_meaning` for terms and embeddings. Both were
-trained on 21 November 2026 by `python -m bench.train.fit` (the second with `--meaning`) on the sets coding-dev and
-longmemeval-dev and on questions generated from the same conversations. The file's `provenance` repeats this.
+trained by `python -m bench.train.fit`; the file's `provenance` names the day and the data.
 """
 
 from __future__ import annotations
