@@ -12,7 +12,6 @@ searching for line ends. Pictures and other data (`media`) are chunks of their o
 from __future__ import annotations
 
 import re
-
 from collections.abc import Iterable, Iterator
 
 from ctxmem_mcp.text.analyzer import is_prose
