@@ -22,8 +22,8 @@ from ctxmem_mcp.retrieval.query import Intent, ParsedQuery
 COST_WEIGHT = 0.8
 # In a dialogue a turn's header costs about as much as its text, and a longer turn says more.
 COST_WEIGHT_OF_TALK = 0.0
-# In a smaller budget the reserves are smaller too: the best chunks of any kind need the room. In 1,000 tokens, 50% of the
-# evidence of people's questions about histories left out of training is found with whole reserves, 55% with about half.
+# In a smaller budget the reserves are smaller too: the best chunks of any kind need the room. In 1,000 tokens, half of
+# the evidence of people's questions is found with whole reserves, 55% with half of them (histories not trained on).
 RESERVE_WHOLE_FROM = 1_800
 # Estimated tokens of the header and gap lines of a chunk.
 OVERHEAD_TOKENS = 12

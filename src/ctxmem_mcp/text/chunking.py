@@ -19,7 +19,7 @@ from ctxmem_mcp.text.media import media_spans
 
 # About 400 tokens: a hit in a log or a file shows a screenful, not the whole file.
 OUTPUT_BYTES = 1_500
-# About 150 tokens. With 2,800 bytes, 10 percent less evidence of people's questions was found in 4,000 tokens (decision 7).
+# About 150 tokens. Chunks of 2,800 bytes found 10% less of people's evidence in 4,000 tokens (decision 7).
 PROSE_BYTES = 600
 # The last chunk may be this many times longer, so that no chunk of a few words remains.
 LAST_PIECE_SLACK = 1.3
