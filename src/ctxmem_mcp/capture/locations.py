@@ -17,6 +17,7 @@ from ctxmem_mcp.agents import (
     AgentInfo,
     SessionFiles,
 )
+from ctxmem_mcp.home_folder import expand_user, home_folder
 
 # The folder of a session's sub-agents' transcripts.
 SUBAGENTS = "subagents"
@@ -80,15 +81,15 @@ def sessions_folder(agent: AgentInfo, environ: Mapping[str, str] | None = None) 
 
 
 def _home(sessions: SessionFiles, environ: Mapping[str, str]) -> Path:
-    return _env_path(environ, sessions.variable) or Path(sessions.home).expanduser()
+    return _env_path(environ, sessions.variable) or Path(expand_user(sessions.home))
 
 
 def _in_editors(environ: Mapping[str, str], platform: str) -> Iterator[Location]:
     """The folders of Copilot's chats and of the tasks of Cline and its forks, in every editor."""
     system = {"win32": "windows", "darwin": "macos"}.get(platform, "linux")
-    config = app_data(system, Path.home(), environ)
+    config = app_data(system, Path(home_folder()), environ)
     tasks = CLINE.sessions[0]
-    for data in (*(config / editor for editor in EDITORS), *(Path(data).expanduser() for data in _REMOTE_EDITORS)):
+    for data in (*(config / editor for editor in EDITORS), *(Path(expand_user(data)) for data in _REMOTE_EDITORS)):
         for folder, files in _COPILOT_CHATS:
             yield Location(COPILOT_CHAT.id, data / "User" / folder, files, "**/{}.json*")
         for extension in _CLINE_EXTENSIONS:
@@ -122,7 +123,7 @@ def subagents_of(file: Path) -> list[Path]:
 
 def _env_path(environ: Mapping[str, str], variable: str) -> Path | None:
     value = environ.get(variable, "").strip()
-    return Path(value).expanduser() if value else None
+    return Path(expand_user(value)) if value else None
 
 
 def _mtime(file: Path) -> float:

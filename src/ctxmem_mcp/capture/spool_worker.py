@@ -36,6 +36,7 @@ from ctxmem_mcp.capture.spool import SpooledEvent
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, TranscriptText, read_whole_lines
 from ctxmem_mcp.errors import CtxmemError, Forgotten, NotFound, Refused
+from ctxmem_mcp.home_folder import expand_user
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Source
 from ctxmem_mcp.private_files import create_folder
@@ -341,7 +342,7 @@ def _is_recent(spooled: SpooledEvent) -> bool:
 
 def _transcript_file(event: Event) -> Path | None:
     if event.transcript:
-        return Path(event.transcript).expanduser()
+        return Path(expand_user(event.transcript))
     return locations.find_transcript(event.agent, event.session_id)
 
 

@@ -17,6 +17,7 @@ from ctxmem_mcp.cli.doctor import run as run_doctor
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions
 from ctxmem_mcp.errors import ConfigRefused, InvalidArgument
+from ctxmem_mcp.home_folder import has_home, home_folder
 from ctxmem_mcp.install import apply
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.apply import Change
@@ -116,12 +117,14 @@ def host() -> HostPaths:
         here = Path.cwd()
     except FileNotFoundError as error:
         raise InvalidArgument("the current folder", "no longer exists", "Change to one that does.") from error
-    return HostPaths(system_of(sys.platform), Path.home(), here, dict(os.environ))
+    return HostPaths(system_of(sys.platform), Path(home_folder()), here, dict(os.environ))
 
 
 def _chosen_agents(names: list[str] | None, every: bool, project: bool) -> list[Agent]:
     """The named agents, or with --all those found here. Raises InvalidArgument."""
     here = host()
+    if not has_home():
+        raise InvalidArgument("HOME", "is not set, and this user has no home folder", "Set HOME to the agents' user's.")
     if every == bool(names):
         raise InvalidArgument("AGENT", "give either agents or --all", f"Agents are {', '.join(AGENTS)}.")
     for name in names or ():

@@ -13,6 +13,7 @@ import sys
 
 from ctxmem_mcp.agents import SESSION_STARTS, info_of
 from ctxmem_mcp.capture import spool
+from ctxmem_mcp.home_folder import NO_HOME, home_folder
 
 # A stdin that stays open is left after so long without anything new.
 READ_SECONDS, _STEP_SECONDS = 2.0, 0.25
@@ -110,7 +111,10 @@ def find_data_dir() -> str:
     if path:
         return os.path.abspath(os.path.expanduser(path))
     if not _config_mentions(b"data_dir") and sys.platform in ("linux", "darwin"):
-        return os.path.join(_platform_folder("XDG_DATA_HOME", ".local/share"), "ctxmem")
+        folder = os.path.join(_platform_folder("XDG_DATA_HOME", ".local/share"), "ctxmem")
+        if folder.startswith(NO_HOME):
+            raise OSError("CTXMEM_DATA_DIR is not set, and this user has no home folder.")
+        return folder
     from ctxmem_mcp.settings import Settings
 
     return str(Settings.load().data_dir)
@@ -135,7 +139,7 @@ def _platform_folder(variable: str, below_home: str) -> str:
         path = os.environ.get(variable, "").strip()
         if path:
             return path
-    return os.path.join(os.path.expanduser("~"), below_home)
+    return os.path.join(home_folder(), below_home)
 
 
 def _report(error: BaseException) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxmem_mcp.capture.locations import app_data
+from ctxmem_mcp.home_folder import expand_user
 from ctxmem_mcp.install.server_entry import System
 
 _DOCUMENTS = re.compile(r'^XDG_DOCUMENTS_DIR="((?:\$HOME)?/[^"\n]*)"', re.MULTILINE)
@@ -32,7 +33,7 @@ class HostPaths:
     def env_path(self, variable: str) -> Path | None:
         """Returns the folder or file that an environment variable names; None if it is unset or empty."""
         given = self.environ.get(variable, "").strip()
-        return Path(given).expanduser() if given else None
+        return Path(expand_user(given)) if given else None
 
     @property
     def config(self) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.home_folder import NO_HOME
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 from ctxmem_mcp.settings import kinds
 from ctxmem_mcp.settings.kinds import BrokenRule, Kind
@@ -319,9 +320,7 @@ class Settings:
             values |= {name: SETTINGS[name].parse(value, source) for name, (value, source) in given.items()}
             sources |= {name: source for name, (_, source) in given.items()}
         if "data_dir" not in values:
-            import platformdirs
-
-            values["data_dir"] = Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
+            values["data_dir"] = _default_data_dir()
         return cls(**values, sources=sources)
 
     def spelling(self, name: str) -> str:
@@ -396,7 +395,25 @@ def _config_path(path: Path, source: str) -> Path:
 def _default_config_path() -> Path:
     import platformdirs
 
-    return Path(platformdirs.user_config_dir("ctxmem", appauthor=False)) / "config.toml"
+    try:
+        return Path(platformdirs.user_config_dir("ctxmem", appauthor=False)) / "config.toml"
+    except RuntimeError:  # the user has no home folder
+        return Path(NO_HOME) / "config.toml"
+
+
+def _default_data_dir() -> Path:
+    import platformdirs
+
+    try:
+        path = Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
+    except RuntimeError:
+        path = Path("~")
+    if path.parts[0] == "~":
+        name = environment_name("data_dir")
+        raise InvalidArgument(
+            name, "is not set, and this user has no home folder", f"Set {name} to the folder for the conversations."
+        )
+    return path
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
