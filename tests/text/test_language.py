@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +101,19 @@ def test_any_text_has_at_most_one_language_and_the_same_terms_each_time(text: st
     assert language is None or len(language) == 2
     assert analyze(text, language) == analyze(text, language)
     assert len(analyze_query(text, ["en", "de", "ru"])) <= len(analyze(text))
+
+
+def test_the_language_does_not_depend_on_the_process() -> None:
+    # Sets of strings are iterated in another order in each process.
+    script = (
+        "from ctxmem_mcp.text.language import detect\n"
+        f"for text in {[*SENTENCES.values(), 'que no se la de', 'a de en un', 'som de en er']!r}:\n"
+        "    print(detect(text))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1

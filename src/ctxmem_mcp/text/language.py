@@ -51,6 +51,8 @@ _LETTERS_LIKE = {
     "cs": re.compile("[ěřůťďňĚŘŮ]"),
 }
 _LETTER_VOTE = 0.5
+# Of languages with equal votes the first wins.
+_BY_SPEAKERS = tuple("en es pt fr de it pl nl tr id vi ro hu cs sv da no fi ca".split())
 _LATIN_LETTER = re.compile("[A-Za-z\u00c0-\u024f]")
 # Letters that only one of the languages of a script has.
 _LETTERS_OF = (("ru", "uk", re.compile("[іїєґІЇЄҐ]")), ("ar", "fa", re.compile("[پچژگ]")))
@@ -80,7 +82,7 @@ def _by_stop_words(text: str) -> str | None:
     votes: dict[str, float] = defaultdict(float)
     words: dict[str, int] = defaultdict(int)
     known = languages_of()
-    for word in set(_LATIN_WORD.findall(text.lower())):
+    for word in dict.fromkeys(_LATIN_WORD.findall(text.lower())):  # in order: sums and ties must not vary
         if languages := known.get(word):
             for language in languages:
                 votes[language] += 1 / len(languages)
@@ -91,7 +93,7 @@ def _by_stop_words(text: str) -> str | None:
             words[language] += 1
     if not votes:
         return None
-    best = max(votes, key=lambda language: (votes[language], language == "en"))
+    best = max(_BY_SPEAKERS, key=votes.__getitem__)
     if best != "en" and (words[best] < _WORDS_MIN or votes[best] <= _LEAD_OVER_ENGLISH * votes["en"]):
         best = "en"
     return best if votes[best] >= _VOTES_MIN or words[best] >= _WORDS_ENOUGH else None

@@ -64,17 +64,18 @@ _WORDS = {
         son soy su sus suya suyo también tampoco tan tanto te tenemos tener tengo ti tiene tienen toda todas todo
         todos tras tu tú tus tuve tuvo un una unas uno unos usted ustedes va vamos van vaya y ya yo""",
     "pt": """
-        a à agora ai ainda algo algum alguma algumas alguns além ali ao aos apenas aquela aquelas aquele aqueles
-        aquilo aqui as às assim até através bem cada com como contra cada da daí daquela daquele das de dela delas
-        dele deles depois desde dessa desse desta deste disso disto do dos e é ela elas ele eles em enquanto então
-        entre era eram essa essas esse esses esta está estamos estão estar estas estava estavam este estes estou eu
-        fazer faz foi fomos for foram fosse fui há havia isso isto já lá lhe lhes logo mais mas me mesma mesmas
-        mesmo mesmos meu meus mim minha minhas muita muitas muito muitos na nada não nas nela nele nem nenhum
-        nenhuma nessa nesse nesta neste no nos nós nossa nossas nosso nossos num numa o onde os ou outra outras
-        outro outros para pela pelas pelo pelos per perante pode podem posso por porque porquê pois porém pouco pra
-        pro próprio qual quais qualquer quando quanto quantos quantas quanta que quê quem se seja sem sempre sendo
-        ser será seu seus si sido só sob sobre somos sou sua suas também tão te tem têm temos tenho ter teu teus
-        teve tinha tinham toda todas todo todos tu tua tuas tudo um uma umas uns vai vamos vão você vocês vos""",
+        a à agora ai ainda algo antes deve devem algum alguma algumas alguns além ali ao aos apenas aquela aquelas
+        aquele aqueles aquilo aqui as às assim até através bem cada com como contra cada da daí daquela daquele das
+        de dela delas dele deles depois desde dessa desse desta deste disso disto do dos e é ela elas ele eles em
+        enquanto então entre era eram essa essas esse esses esta está estamos estão estar estas estava estavam este
+        estes estou eu fazer faz foi fomos for foram fosse fui há havia isso isto já lá lhe lhes logo mais mas me
+        mesma mesmas mesmo mesmos meu meus mim minha minhas muita muitas muito muitos na nada não nas nela nele nem
+        nenhum nenhuma nessa nesse nesta neste no nos nós nossa nossas nosso nossos num numa o onde os ou outra
+        outras outro outros para pela pelas pelo pelos per perante pode podem posso por porque porquê pois porém
+        pouco pra pro próprio qual quais qualquer quando quanto quantos quantas quanta que quê quem se seja sem
+        sempre sendo ser será seu seus si sido só sob sobre somos sou sua suas também tão te tem têm temos tenho ter
+        teu teus teve tinha tinham toda todas todo todos tu tua tuas tudo um uma umas uns vai vamos vão você vocês
+        vos""",
     "it": """
         a abbia abbiamo agli ai al alcuni alcune alla alle allo allora altra altre altri altro anche ancora appena
         avere aveva avevano avete c che chi ci cioè col come con contro cosa cosi così cui da dagli dai dal dalla
