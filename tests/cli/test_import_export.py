@@ -77,6 +77,22 @@ def test_an_import_moves_the_head_unless_the_conversation_went_on_since(
     assert branches(elsewhere, imported)["head"] == further
 
 
+def test_one_branch_is_forgotten_and_is_not_imported_again(
+    run: Callable[..., Ran], imported: str, tmp_path: Path
+) -> None:
+    before = branches(run, imported)
+    branch_off(run, tmp_path, 30, "Something else")
+    branch = branches(run, imported)["head"]
+    receipt = run("forget", imported, "--turn", str(branch), "--yes", "--json").json
+    assert (receipt["turns"], receipt["other_branches"]) == (1, 0)
+    assert branches(run, imported) == before
+    again = run("import", str(tmp_path / "other.jsonl"), "--json").json[0]
+    assert (again["new"], again["warnings"]) == (0, ["a branch that was forgotten was left out"])
+    assert branches(run, imported) == before
+    assert run("import", str(tmp_path / "other.jsonl"), "--again", "--json").json[0]["new"] == 1
+    assert "branches besides the head's: 1" in run("forget", imported, "--yes").out
+
+
 def test_an_existing_file_is_not_overwritten_without_force(
     run: Callable[..., Ran], imported: str, tmp_path: Path
 ) -> None:
