@@ -27,7 +27,7 @@ from ctxmem_mcp.private_files import (
     open_new,
     read_file,
 )
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, SUFFIX, fingerprint, with_side_files
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, SUFFIX, fingerprint, with_side_files
 from ctxmem_mcp.stores.sqlite.snapshot import read_conversation_file, read_database
 
 RECORD_FILE = "backup.json"

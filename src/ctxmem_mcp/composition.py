@@ -131,7 +131,7 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
         conversation: A conversation's file to copy into the folder first.
     """
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.sqlite.catalog import copy_into
+    from ctxmem_mcp.stores.sqlite.conversation_files import copy_into
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 

@@ -1,4 +1,4 @@
-"""A shell completes the commands and their options."""
+"""A shell completes the commands and their options, and help names them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+
+from ctxmem_mcp.__main__ import main
 
 
 @pytest.mark.parametrize(("typed", "expected"), [("sea", ["search"]), ("search --ex", ["--explain"])])
@@ -22,3 +24,11 @@ def test_a_shell_completes_what_is_typed(typed: str, expected: list[str]) -> Non
         stdin=subprocess.DEVNULL,
     )
     assert done.stdout.split() == expected
+
+
+@pytest.mark.parametrize("words", ["list -h", "--data-dir /nowhere list --help", "list --all -h", "search foo --help"])
+def test_help_names_no_type_of_a_flag(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words.split()) == 0
+    shown = capsys.readouterr().out
+    assert "bool" not in shown
+    assert shown.startswith(f"Usage: ctxmem-mcp {'search QUERY' if 'search' in words else 'list'}")

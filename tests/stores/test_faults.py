@@ -22,8 +22,9 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS, ExpiryWatch
 from ctxmem_mcp.models import NewTurn, iso
 from ctxmem_mcp.stores.sqlite import SqliteStore, file_open, queries
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
+from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import Connection
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer

@@ -13,8 +13,8 @@ from ctxmem_mcp.errors import Forgotten, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Receipt, Summary
 from ctxmem_mcp.stores.sqlite import SqliteStore, commits, file_lifecycle
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from tests.stores.samples import memory_over, raw_files, sweep
 from tests.stores.writer_process import acknowledged, writers

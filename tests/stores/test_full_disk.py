@@ -21,7 +21,7 @@ from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable, UnknownConversati
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.image import apply_log, load_image
 from ctxmem_mcp.stores.testing.builders import NOW
 from tests.stores.disks import fill_disk, mounted_read_only, small_disk

@@ -13,7 +13,7 @@ from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, schema
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.testing.builders import NOW
 from tests.stores.samples import memory_over
 

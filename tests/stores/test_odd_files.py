@@ -18,8 +18,8 @@ from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.connection import translate_error
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.testing.builders import NOW
 from tests.stores.samples import memory_over, sample_turns
 

@@ -21,8 +21,9 @@ from ctxmem_mcp.errors import BrokenHistory, NewerFormat, StoreUnavailable, Unkn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, schema
-from ctxmem_mcp.stores.sqlite.catalog import FOLDER, Catalog, file_name
+from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_MAX, Durability
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.listing_tests import ODD_IDS

@@ -17,6 +17,8 @@ from ctxmem_mcp import __version__
 
 FILE = os.path.join(os.path.dirname(__file__), "help_pages.json")
 FLAGS = ("-h", "--help")
+# The options before a command that a value follows.
+_FLAGS_WITH_VALUE = ("--data-dir", "--config")
 _WIDTH_MIN, _WIDTH_MAX = 40, 100
 # The widest column of names beside which their meaning starts on the same line.
 _NAME_MAX = 24
@@ -27,16 +29,28 @@ def print_page(words: list[str]) -> bool:
     if words == ["--version"]:
         sys.stdout.write(f"ctxmem-mcp {__version__}\n")
         return True
-    if not words or words[-1] not in FLAGS or len(words) > 2:
+    options = words[: words.index("--")] if "--" in words else words
+    if not any(word in FLAGS for word in options):
         return False
     with open(FILE, encoding="utf-8") as file:
         pages = json.load(file)
-    page = pages.get(words[0] if len(words) == 2 else "")
+    page = pages.get(_command(options))
     if page is None:
         return False
     width = max(_WIDTH_MIN, min(_WIDTH_MAX, shutil.get_terminal_size().columns - 1))
     sys.stdout.write("\n".join(_lines(page, width)) + "\n")
     return True
+
+
+def _command(words: list[str]) -> str:
+    """The command, after the options before it; empty if there is none."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if word in _FLAGS_WITH_VALUE:
+            next(rest, None)
+    return ""
 
 
 def _lines(page: dict[str, Any], width: int) -> Iterator[str]:

@@ -21,10 +21,11 @@ from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
 from ctxmem_mcp.models import Receipt, Turn
 from ctxmem_mcp.stores.base import children_of
 from ctxmem_mcp.stores.sqlite import queries
-from ctxmem_mcp.stores.sqlite.catalog import SIDE_FILES, SUFFIX, Catalog, with_side_files
+from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import read_conversation, write_forgotten
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import is_damage, is_read_only, open_database, open_plain, transaction
+from ctxmem_mcp.stores.sqlite.conversation_files import SIDE_FILES, SUFFIX, with_side_files
 from ctxmem_mcp.stores.sqlite.file_open import check_writable, open_checked, open_image, release
 from ctxmem_mcp.stores.sqlite.schema import migrate
 from ctxmem_mcp.stores.tombstones import first_turns

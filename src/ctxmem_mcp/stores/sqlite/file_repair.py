@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable, UnknownConversation
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, with_side_files
+from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import write_forgotten
 from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
+from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
 from ctxmem_mcp.stores.sqlite.image import load_image
 

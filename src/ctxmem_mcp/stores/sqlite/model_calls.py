@@ -14,10 +14,11 @@ from pathlib import Path
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError
 from ctxmem_mcp.models import EXTRACTIVE, Summary
 from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits
-from ctxmem_mcp.stores.sqlite.catalog import SUFFIX, Catalog, with_side_files
+from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import insert_summary, node_number
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import transaction
+from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, with_side_files
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
 
 _DAY_SECONDS = 86_400

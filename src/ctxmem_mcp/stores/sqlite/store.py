@@ -45,9 +45,10 @@ from ctxmem_mcp.stores.base import (
     paginate,
 )
 from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, file_repair, model_calls, queries
-from ctxmem_mcp.stores.sqlite.catalog import Catalog, data_dir_error, inode_of, with_side_files
+from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
+from ctxmem_mcp.stores.sqlite.conversation_files import data_dir_error, inode_of, with_side_files
 from ctxmem_mcp.stores.sqlite.file_open import (
     catalog_lock,
     check_writable,

@@ -1,0 +1,23 @@
+"""The options and arguments that commands share, and the headings of the command list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ctxmem_mcp.agents import AGENTS
+from ctxmem_mcp.cli.runner import GlobalOptions
+
+# Those before the command.
+OPTIONS = GlobalOptions()
+HOOK_AGENTS = [agent.id for agent in AGENTS.values() if agent.events]
+
+# The headings of the command list.
+SETUP, CAPTURE, READ, CHANGE, SERVER = "Set up", "Capture and transfer", "Read", "Change", "Serve"
+
+Conversation = Annotated[
+    str, typer.Argument(metavar="ID", help='Conversation id, a unique prefix of one, or "last".', show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Budget = Annotated[int, typer.Option("--budget", "-b", metavar="TOKENS", min=1, help="Token budget of the output.")]

@@ -1,0 +1,227 @@
+"""Reads the conversations' files into the catalog, and answers from it: what there is, and where words occur."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
+from ctxmem_mcp.models import ConversationInfo, id_digits
+from ctxmem_mcp.stores.base import AGENT, TIMED_TURNS_MAX, State, last_happened, to_info
+from ctxmem_mcp.stores.sqlite import check, queries
+from ctxmem_mcp.stores.sqlite.connection import (
+    transaction,
+    translate_error,
+)
+from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprint, with_side_files
+from ctxmem_mcp.stores.sqlite.file_open import open_read_only
+from ctxmem_mcp.stores.sqlite.schema import FORMAT
+
+log = logging.getLogger(__name__)
+
+_INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes, agent"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """What the catalog holds of a file. Times are in seconds since 1970; roots are digests of first turns."""
+
+    info: ConversationInfo
+    happened: float
+    updated: float
+    expires: float
+    roots: list[bytes]
+
+
+def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
+    """Reads an open file; returns None if it holds no conversation, or a forgotten one.
+
+    Raises:
+        StoreUnavailable: The file does not have the name that its conversation's file must have.
+    """
+    row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
+    state = queries.state(db, row[0], float("-inf")) if row else None
+    if state is None:
+        return None
+    size = sum(file.stat().st_size for file in with_side_files(path) if file.exists())
+    if (name := file_name(state.conversation_id)) != path.name:
+        raise StoreUnavailable(f"It holds conversation {row[0]!r}, whose file must be called {name}.", "Rename it.")
+    last = state.next_seq - 1
+    happened = last_happened(
+        state,
+        db.execute(
+            "SELECT said_at, stored_at FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq DESC",
+            (last - TIMED_TURNS_MAX + 1, last),
+        ),
+    )
+    info = to_info(state, _turn_id(db, state.head), size, happened, queries.extra(db, AGENT))
+    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state))
+
+
+def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
+    row = db.execute("SELECT at_index, digest FROM turns WHERE seq = ?", (seq,)).fetchone()
+    return f"t{row[0]}-{id_digits(row[1])}" if row else None
+
+
+def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
+    return [queries.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
+
+
+class CatalogContents:
+    """What the catalog holds, read on its thread with its connection."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: that of the conversations."""
+        self.folder = folder
+        # The conversations' files that can't be read, each with the reason. As of the last refresh.
+        self.unreadable: dict[str, str] = {}
+        self._logged: set[tuple[str, str]] = set()
+
+    def path_of(self, conversation_id: str) -> Path:
+        return self.folder / file_name(conversation_id)
+
+    def refresh(self, db: sqlite3.Connection) -> None:
+        """Brings the catalog up to date with the folder."""
+        known = dict(db.execute("SELECT name, fingerprint FROM files"))
+        paths = {entry.name: Path(entry.path) for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
+        changed = [(path, now) for name, path in paths.items() if (now := fingerprint(path)) != known.get(name)]
+        removed = [name for name in known if name not in paths]
+        self.unreadable = {}
+        if not changed and not removed:
+            return
+        with transaction(db):  # the lock covers the reading: files are opened and closed
+            for name in removed:
+                self.delete(db, name)
+            for path, now in changed:
+                self.update(db, path.name, now, self._try_read_entry(path))
+
+    def _try_read_entry(self, path: Path) -> CatalogEntry | None:
+        """Reads a file's entry; one that can't be read is skipped and never changed."""
+        try:
+            with open_read_only(path) as db:
+                return read_entry(db, path)
+        except FileNotFoundError:
+            return None
+        except sqlite3.Error as error:
+            reason = translate_error(error).message
+        except (CtxmemError, OSError) as error:
+            reason = str(error)
+        self.unreadable[str(path)] = reason
+        if (path.name, reason) not in self._logged:  # a listing tries again each time
+            self._logged.add((path.name, reason))
+            log.warning("Skipped %s: %s", path, reason)
+        return None
+
+    def update(self, db: sqlite3.Connection, name: str, seen: str, entry: CatalogEntry | None) -> None:
+        """Replaces what the catalog holds of a file whose fingerprint is `seen`."""
+        self.delete(db, name)
+        if entry is None:
+            return
+        i = entry.info
+        db.execute(
+            f"INSERT INTO files VALUES ({', '.join('?' * 18)})",
+            (name, seen, i.conversation_id, i.space, i.title, i.turns, i.tokens, i.branches, i.head, i.created_at,
+             i.last_activity, entry.happened, entry.updated, entry.expires, i.expires_at, i.retention_days, i.bytes,
+             i.agent),
+        )  # fmt: skip
+        db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
+
+    def delete(self, db: sqlite3.Connection, name: str) -> None:
+        """Deletes what the catalog holds of a file."""
+        db.execute("DELETE FROM files WHERE name = ?", (name,))
+        db.execute("DELETE FROM roots WHERE name = ?", (name,))
+
+    def list_infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[tuple[float, ConversationInfo]]:
+        """Conversations that have not expired, each with the time of its last activity (seconds since 1970)."""
+        self.refresh(db)
+        condition, values = ("AND space = ?", [space]) if space is not None else ("", [])
+        rows = db.execute(f"SELECT happened, {_INFO} FROM files WHERE expires > ? {condition}", [now, *values])
+        return [(row[0], _info(row[1:])) for row in rows]
+
+    def find_by_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
+        self.refresh(db)
+        found = db.execute(
+            "SELECT id FROM files JOIN roots USING (name) WHERE digest = ? AND expires > ? ORDER BY updated DESC, id",
+            (root, now),
+        )
+        return [row[0] for row in found]
+
+    def list_expired(self, db: sqlite3.Connection, now: float) -> dict[str, float]:
+        self.refresh(db)
+        return dict(db.execute("SELECT id, expires FROM files WHERE expires <= ?", (now,)).fetchall())
+
+    def list_orphans(self, db: sqlite3.Connection) -> list[Path]:
+        """Files without a conversation: the process that created or removed them was killed."""
+        self.refresh(db)
+        known = {row[0] for row in db.execute("SELECT name FROM files")}
+        return [Path(e.path) for e in os.scandir(self.folder) if e.name.endswith(SUFFIX) and e.name not in known]
+
+    def count_terms(
+        self, db: sqlite3.Connection, conversation_ids: Sequence[str], terms: Sequence[str]
+    ) -> dict[str, dict[str, int] | None]:
+        """Reads the indexes of these conversations; see `Store.term_counts`. A file is open for a moment only."""
+        found: dict[str, dict[str, int] | None] = {}
+        with transaction(db):  # the lock covers the reading: files are opened and closed
+            for conversation_id in conversation_ids:
+                try:
+                    with open_read_only(self.path_of(conversation_id)) as file:
+                        counts: dict[str, int] | None = queries.term_counts(file, terms)
+                except FileNotFoundError:  # forgotten since it was listed
+                    continue
+                except (sqlite3.Error, CtxmemError, OSError):  # also a file of an earlier format
+                    counts = None
+                if counts or counts is None:
+                    found[conversation_id] = counts
+        return found
+
+    def find_damaged(self, until: float) -> dict[str, str]:
+        """Returns what is wrong with each damaged file, by the id of its conversation, or its path if that is lost.
+
+        Args:
+            until: When to stop, on the monotonic clock; the files last changed are looked at first.
+        """
+        found: dict[str, str] = {}
+        for path in sorted(self.folder.glob(f"*{SUFFIX}"), key=_changed_at, reverse=True):
+            if time.monotonic() > until:
+                break
+            if faults := _quick_faults(path, until):
+                found[_id_of(path)] = faults[0]
+        return found
+
+
+def _changed_at(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _quick_faults(path: Path, until: float) -> list[str]:
+    try:
+        with open_read_only(path) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            return check.find_quickly(db, until) if version == FORMAT else []
+    except sqlite3.Error as error:
+        translated = translate_error(error)
+        return [translated.message] if isinstance(translated, BrokenHistory) else []
+    except (CtxmemError, OSError):  # not ours, newer, gone
+        return []
+
+
+def _id_of(path: Path) -> str:
+    """The id of the conversation in a file that may be damaged: from its row, or its name."""
+    with contextlib.suppress(CtxmemError, sqlite3.Error, OSError), open_read_only(path) as db:
+        row = db.execute("SELECT id FROM conversation").fetchone()
+        if row and isinstance(row[0], str) and file_name(row[0]) == path.name:
+            return row[0]
+    named = path.name.removesuffix(SUFFIX)[:-11]
+    return named if file_name(named) == path.name else str(path)
+
+
+def _info(row: Sequence[object]) -> ConversationInfo:
+    return ConversationInfo(*row)  # type: ignore[arg-type]
