@@ -13,6 +13,9 @@ from ctxmem_mcp.models import Node, Summary, Turn
 
 # The ending of an error that is not resolved in its section.
 UNRESOLVED = "Still open where this section ends"
+# The endings of errors about which nothing more is certain: in their section, and further up.
+NOT_REPORTED_AGAIN = "Not reported again in this section"
+OPEN_THERE = "Open there; what came later is not known here"
 # Separates a short answer ("yes") from what it decided.
 CHOICE_ARROW = " → "
 # Separates the topics of a title that has several.

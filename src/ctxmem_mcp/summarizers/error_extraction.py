@@ -30,6 +30,12 @@ _PARAMETERS = re.compile(r"\[[^\]\n]{40,}\]")
 _STACK_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
 _PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
 _FILE_LOCATION = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
+# What a test logs on its way has the form of its errors.
+_LOGGED = re.compile(r"\b(?:INFO|DEBUG|successfully)\b")
+_COMPLAINT = re.compile(
+    r"rror|xpected|\b(?:want|got|fail\w*|should|undefined|cannot|not|no|missing|unused|returned|returns|wrong|invalid)\b|"
+    r"FAIL|fatal|panic|xception|\([a-z]+\)\Z|\ATest|::"
+)
 _TSC = re.compile(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
 _ERROR_MESSAGE = re.compile(
     r"^\s*(?:\S{0,40}: )?(?:(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?:: .+)?$|(?:fatal|error|Error|ERROR|"
@@ -171,7 +177,7 @@ def _find_errors(index: int, lines: list[str]) -> Iterator[ErrorLine]:
         elif found := _PYTEST_REASON.match(line):
             if "rror" in found[1] or "xception" in found[1] or found[1].startswith("Failed"):
                 yield ErrorLine(index, _clean_line(found[1]))
-        elif found := _FILE_LOCATION.match(line):
+        elif (found := _FILE_LOCATION.match(line)) and not _LOGGED.search(found[1]):
             yield ErrorLine(index, _clean_line(found[1]))
         elif _TSC.match(line) or _ERROR_MESSAGE.match(line):
             yield ErrorLine(index, _clean_line(line))
@@ -192,8 +198,9 @@ def _distinct_errors(errors: Iterable[ErrorLine]) -> list[ErrorLine]:
             distinct[error.key] = error
         if len(distinct) > 4 * ERRORS_MAX:
             break
-    kept = (error for key, error in distinct.items() if not any(key != other and key in other for other in distinct))
-    return list(kept)[:ERRORS_MAX]
+    kept = [error for key, error in distinct.items() if not any(key != other and key in other for other in distinct)]
+    # Of lines of the same form, a test's logs come after its complaints.
+    return sorted(kept, key=lambda error: not _COMPLAINT.search(error.text))[:ERRORS_MAX]
 
 
 def _exit_error(index: int, content: str) -> tuple[ErrorLine, ...]:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ctxmem_mcp.models import Role
 from ctxmem_mcp.summarizers import sentence_scoring
-from ctxmem_mcp.summarizers.base import UNRESOLVED
+from ctxmem_mcp.summarizers.base import NOT_REPORTED_AGAIN, UNRESOLVED
 from ctxmem_mcp.summarizers.error_extraction import ErrorLine, ToolResult, find_pasted_errors
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import shorten
 
 _WORD = re.compile(r"[A-Za-z_]{4,}")
+_NAME = re.compile(r"\w+")
+_FILE = re.compile(r"\w\.[A-Za-z]{1,5}\b")
+# Commands that expect to fail.
+_PROBE = re.compile(r"echo \"?\$\?|\|\| *(?:true|echo)\b")
+# Arguments that narrow a run to some tests or files.
+_NARROWING = re.compile(
+    r"(?:-run|-k|-t|--grep|--filter|--tests?|-m)[= ]+\S+|(?<=\s)\S*(?:/|::|\.(?:py|go|ts|tsx|js|rs|rb|java)\b)\S*"
+)
 
 
 class _Statement(NamedTuple):
@@ -54,8 +62,26 @@ def find_error_outcomes(section: Section) -> list[ErrorOutcome]:
         new_errors = tuple(error for error in errors if not any(error.key in key for key in seen))
         seen.update(error.key for error in new_errors)
         if new_errors:
-            outcomes.append(_outcome_of(section, role, new_errors, result))
+            outcome = _outcome_of(section, role, new_errors, result)
+            outcomes += [outcome] if outcome.ending != UNRESOLVED else _split_by_edits(section, outcome)
     return outcomes
+
+
+def _split_by_edits(section: Section, outcome: ErrorOutcome) -> Iterator[ErrorOutcome]:
+    """Splits open errors from those of files that were edited after them, about which nothing is certain."""
+    index = outcome.errors[0].index
+    edited = {call.file_name for call in section.calls if call.kind == "edit" and call.index > index} - {""}
+    # An error that names no file may be in any.
+    touched = tuple(
+        error
+        for error in outcome.errors
+        if edited and (not _FILE.search(error.text) or any(file in error.text for file in edited))
+    )
+    rest = tuple(error for error in outcome.errors if error not in touched)
+    if touched:
+        yield replace(outcome, errors=touched, ending=NOT_REPORTED_AGAIN, ended_at=index, ended_by=outcome.role)
+    if rest:
+        yield replace(outcome, errors=rest)
 
 
 def _reported_errors(section: Section) -> Iterator[tuple[Role, tuple[ErrorLine, ...], ToolResult | None]]:
@@ -71,23 +97,54 @@ def _reported_errors(section: Section) -> Iterator[tuple[Role, tuple[ErrorLine, 
 
 
 def _outcome_of(section: Section, role: Role, errors: tuple[ErrorLine, ...], result: ToolResult | None) -> ErrorOutcome:
+    """How errors ended. If that is not certain, nothing is said about it."""
     index, weight = errors[0].index, _weight_of(errors, result)
     rerun = _last_rerun(section, index, result)
-    passing_run = rerun if rerun and not rerun.errors else None
+    passing_run = rerun if rerun and not rerun.errors and _covers(rerun, result, errors) else None
     keys = {error.key for error in errors}
-    cleared_run = rerun if rerun and keys.isdisjoint(error.key for error in rerun.errors) else None
+    is_cleared = rerun and _covers(rerun, result, errors) and keys.isdisjoint(error.key for error in rerun.errors)
     statement = _resolution_statement(section, index, errors)
-    if statement and (passing_run or statement.confidence >= 2.0):
+    if statement and (statement.confidence >= (1.0 if passing_run and not passing_run.success_line else 2.0)):
         return ErrorOutcome(role, errors, _main_clause(statement.text), statement.turn, "assistant", weight, True)
     if passing_run:
         return ErrorOutcome(role, errors, _success_text(passing_run), passing_run.index, "tool", weight, True)
-    if cleared_run:
-        command = _command_stem(cleared_run.call.command) if cleared_run.call else ""
+    if rerun and is_cleared:
+        command = _command_stem(rerun.call.command) if rerun.call else ""
         ending = f"`{command}` reports it no longer, but other errors"
-        return ErrorOutcome(role, errors, ending, cleared_run.index, "tool", weight, True)
-    if weight < 1.0:
-        return ErrorOutcome(role, errors, "", index, role, weight, False)
-    return ErrorOutcome(role, errors, UNRESOLVED, section.last_index, "assistant", weight, False)
+        return ErrorOutcome(role, errors, ending, rerun.index, "tool", weight, True)
+    if weight >= 1.0 and _is_open(section, errors, result, rerun):
+        return ErrorOutcome(role, errors, UNRESOLVED, section.last_index, "assistant", weight, False)
+    ending = NOT_REPORTED_AGAIN if weight >= 1.0 else ""
+    return ErrorOutcome(role, errors, ending, index, role, weight, False)
+
+
+def _is_open(
+    section: Section, errors: tuple[ErrorLine, ...], result: ToolResult | None, rerun: ToolResult | None
+) -> bool:
+    """Whether errors certainly persist at the end of the section.
+
+    They do unless the command only probes, a later run succeeds, or the assistant claims success at the end.
+    """
+    index, keys = errors[0].index, {error.key for error in errors}
+    if rerun and any(error.key in keys for error in rerun.errors):
+        index = rerun.index
+    if result and result.call and (result.call.is_scratch or _PROBE.search(result.call.command)):
+        return False
+    if any(later.index > index and (later.success_line or later.commits) for later in section.results):
+        return False
+    closing = section.assistant_messages(index + 1, section.last_index)[-1:]
+    return not any(
+        sentence_scoring.score_resolution(text) >= 2.0 for message in closing for text in message.sentences[:20]
+    )
+
+
+def _covers(rerun: ToolResult, result: ToolResult | None, errors: tuple[ErrorLine, ...]) -> bool:
+    """Whether a run would report the errors if they persisted: it is as wide as the first one, or names them."""
+    if result is None or result.call is None or rerun.call is None:
+        return True
+    narrowing = set(_NARROWING.findall(rerun.call.command)) - set(_NARROWING.findall(result.call.command))
+    command = rerun.call.command
+    return not narrowing or all(any(len(w) > 5 and w in command for w in _NAME.findall(e.text)) for e in errors)
 
 
 def _weight_of(errors: tuple[ErrorLine, ...], result: ToolResult | None) -> float:

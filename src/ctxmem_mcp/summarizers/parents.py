@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.models import EXTRACTIVE, Highlight, HighlightKind, Node, Summary
+from ctxmem_mcp.summarizers.base import OPEN_THERE, UNRESOLVED
 from ctxmem_mcp.summarizers.highlights import Candidate, select_best
 from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, first_fitting
 from ctxmem_mcp.summarizers.open_hints import count_omitted, join_within_limit
@@ -54,7 +55,10 @@ def _candidates(children: Sequence[tuple[Node, Summary]]) -> Iterator[Candidate]
     ranker = ParentRanker(children) if _is_work(children) else None
     for child, (node, summary) in enumerate(children):
         share = 1.0 + node.tokens / total
+        is_last = child == len(children) - 1
         for rank, lines in enumerate(group_errors_with_ending(summary.highlights)):
+            if lines[-1].text == UNRESOLVED and not is_last:
+                lines = (*lines[:-1], replace(lines[-1], text=OPEN_THERE))
             value = (_VALUES[lines[0].kind] + 5.0 * (len(lines) > 1)) * share - 0.4 * rank
             if ranker is not None:
                 value += max(_LINE_VALUE_SCALE * ranker.line_value(lines, child, rank), _ENDED_VALUE * (len(lines) > 1))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.summarizers import requests, sentence_scoring
-from ctxmem_mcp.summarizers.base import FALLBACK_TITLE
+from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, UNRESOLVED
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.highlights import rate_work_sentence
 from ctxmem_mcp.summarizers.requests import Request
@@ -173,7 +173,7 @@ def _files_by_use(calls: Sequence[ToolCall], kind: str) -> list[str]:
 
 
 def _work_state(section: Section, outcomes: Sequence[ErrorOutcome]) -> str:
-    if any(outcome.weight >= 1.0 and not outcome.is_resolved for outcome in outcomes):
+    if any(outcome.ending == UNRESOLVED for outcome in outcomes):
         return "errors open"
     if any(result.commits for result in section.results):
         return "committed"

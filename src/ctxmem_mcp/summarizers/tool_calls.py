@@ -33,6 +33,8 @@ _DEFINITION = re.compile(
 )
 _COMMAND_PREFIXES = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
+_SCRATCH = re.compile(r"(?:\A|[\s=\"'])/(?:private/)?(?:tmp|var/folders)/|\bmktemp\b")
+
 _KINDS: tuple[tuple[CallKind, re.Pattern[str]], ...] = (
     ("plan", re.compile(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
     ("delegate", re.compile(r"^(?:task|agent|dispatch|task_?output|task_?stop|subagent)", re.I)),
@@ -57,6 +59,7 @@ class ToolCall:
         command: The first line of the command it runs, without `cd` and environment variables; else ''.
         subject: Its description, task, pattern, query or URL, else ''.
         text: Old and new text of an edit, from which the names it changes are read.
+        is_scratch: Whether a command works in a folder for temporary files.
     """
 
     index: int
@@ -66,6 +69,7 @@ class ToolCall:
     command: str = ""
     subject: str = ""
     text: str = ""
+    is_scratch: bool = False
 
     @property
     def file_name(self) -> str:
@@ -128,7 +132,8 @@ def _from_arguments(index: int, tool: str, arguments: str) -> ToolCall:
 
 def _run_call(index: int, tool: str, command: str, subject: str) -> ToolCall:
     line = _COMMAND_PREFIXES.sub("", command.strip()).split("\n", 1)[0]
-    return ToolCall(index, tool, "run", command=line, subject=subject)
+    is_scratch = _SCRATCH.search(command, 0, PARSE_CHARS) is not None
+    return ToolCall(index, tool, "run", command=line, subject=subject, is_scratch=is_scratch)
 
 
 def _fields_from_json(arguments: str) -> dict[str, Any]:
