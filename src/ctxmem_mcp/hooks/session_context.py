@@ -119,7 +119,7 @@ async def _view_or_brief(memory: Memory, conversation: str, view_tokens: int) ->
         map(_has_host_text, await memory.turns(conversation, last=state.turns))
     ):
         return (await memory.view(conversation, token_budget=view_tokens)).text
-    return (await memory.hand_off(conversation, token_budget=view_tokens)).text
+    return (await memory.hand_off(conversation, token_budget=view_tokens, from_files=False)).text
 
 
 def _has_host_text(turn: Turn) -> bool:

@@ -347,7 +347,9 @@ class Memory(MemoryRemovals):
         return await expand.expand(BranchReader(self._store, state, lineage), named, token_budget, cursor)
 
     @retry_if_replaced
-    async def hand_off(self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None) -> View:
+    async def hand_off(
+        self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None, from_files: bool = True
+    ) -> View:
         """Returns a brief for the next agent run: goal, terms, decisions, changes, errors and how they ended, open
         points, where to look.
 
@@ -355,6 +357,7 @@ class Memory(MemoryRemovals):
             conversation_id: The conversation.
             token_budget: The most that header and text take together.
             note: A text of the caller's to include, in full.
+            from_files: Include standing instructions of the project's files, which an agent's context has already.
 
         Raises:
             UnknownConversation: There is no such conversation.
@@ -362,7 +365,7 @@ class Memory(MemoryRemovals):
             BudgetTooSmall: No brief fits; its `floor` is the smallest budget that does.
         """
         branch = await self._reader(conversation_id)
-        return await handoff.hand_off(branch, self._summarizer, token_budget, note)
+        return await handoff.hand_off(branch, self._summarizer, token_budget, note, from_files=from_files)
 
     async def search(
         self,

@@ -39,8 +39,17 @@ ERRORS_READ_MAX = 20
 _SIDES: tuple[Role, ...] = ("assistant", "user")
 
 
-async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: int, note: str | None) -> View:
+async def hand_off(
+    branch: BranchReader, summarizer: Summarizer, token_budget: int, note: str | None, *, from_files: bool = True
+) -> View:
     """Builds the brief for the next run, as of the branch's last turn.
+
+    Args:
+        branch: The branch.
+        summarizer: Summarizes its open end.
+        token_budget: The most that header and text take together.
+        note: A text to include.
+        from_files: Include standing instructions of the project's files, not only those in the user's own words.
 
     Raises:
         InvalidArgument: The note is too long.
@@ -63,7 +72,7 @@ async def hand_off(branch: BranchReader, summarizer: Summarizer, token_budget: i
     shown = {quoted.turn.index for quoted in last}
     requests = await _quote_requests(branch, request_turns(sections), room, shown)
     errors = await _quote_errors(branch, error_turns(sections)[:ERRORS_READ_MAX], shown)
-    standing = await standing_instructions(branch, round(room * STANDING_SHARE))
+    standing = await standing_instructions(branch, round(room * STANDING_SHARE), from_files=from_files)
     quotes = BriefQuotes(last, longer, requests, errors, [one.quote for one in standing])
     return with_header(header, build_brief(sections, quotes, note, token_budget - header.cost(count), count), count)
 

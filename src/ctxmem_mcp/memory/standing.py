@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ctxmem_mcp.memory.branch_reader import BranchReader
-from ctxmem_mcp.models import Turn
+from ctxmem_mcp.models import INJECTED, RECAP, Turn
 from ctxmem_mcp.text.analyzer import STANDING_TERM
+from ctxmem_mcp.text.host_text import split_host_text
 from ctxmem_mcp.text.instructions import find_in_turn, kind_of, same_kind
 from ctxmem_mcp.views.layout import CharSpan, Quote
 
@@ -34,12 +35,15 @@ class Instruction(NamedTuple):
         return Quote(self.turn, (self.span,), len(self.turn.content))
 
 
-async def standing_instructions(branch: BranchReader, token_budget: int) -> list[Instruction]:
+async def standing_instructions(
+    branch: BranchReader, token_budget: int, *, from_files: bool = True
+) -> list[Instruction]:
     """Returns the instructions that hold at the branch's last turn: of those about the same thing only the newest.
 
     Args:
         branch: The branch.
         token_budget: Tokens that they may take, with the lines around them.
+        from_files: Include those of the project's files (AGENTS.md), not only the user's own words.
 
     Returns:
         The newest first, as many as fit.
@@ -53,10 +57,17 @@ async def standing_instructions(branch: BranchReader, token_budget: int) -> list
     found: list[Instruction] = []
     for one in _newest_of_each_kind([turns[index] for index in sorted(turns, reverse=True)]):
         cost = one.span.tokens + OVERHEAD_TOKENS
-        if cost <= token_budget:
+        if cost <= token_budget and (from_files or _is_users_own(one)):
             found.append(one)
             token_budget -= cost
     return found
+
+
+def _is_users_own(instruction: Instruction) -> bool:
+    turn, start = instruction.turn, instruction.span.start
+    if turn.role != "user" or turn.name in (INJECTED, RECAP):
+        return False
+    return any(one.kind == "user" and one.start <= start < one.end for one in split_host_text(turn.content))
 
 
 def _newest_of_each_kind(turns: Sequence[Turn]) -> list[Instruction]:
