@@ -41,6 +41,14 @@ CONTENTS = {
         "screen.b64:\n[picture: image/png, 203 kB]\ndone",
     ),
     "hexadecimal": (f"dump {BYTES[-20_000:].hex()} end", "dump [data: hex, 20 kB] end"),
+    "minified script": (
+        f"app.js:\n{'!function(e,t){var n=r(3);return n.map(a=>a.b+1)}(window,document);' * 200}\nend",
+        "app.js:\n[data: minified code, 13 kB]\nend",
+    ),
+    "minified style": (
+        "a.css\n" + ".a{color:red;margin:0;padding:1px 2px;}.b>p{top:0;left:1em;}" * 150,
+        "a.css\n[data: minified code, 9.0 kB]",
+    ),
     "numbers": (json.dumps({"embedding": NUMBERS}), '{"embedding": [data: 1,536 numbers]}'),
     "escaped": (json.dumps({"out": base64.encodebytes(BYTES).decode()}), '{"out": "[picture: image/png, 205 kB]"}'),
 }
@@ -106,6 +114,9 @@ async def test_a_screenshot_leaves_room_for_what_people_wrote() -> None:
         "/".join(["usr", "lib", "python3", "site-packages"] * 30) + ".py",
         "1, 2, 3, " * 20,
         "a_long_name_of_a_function_" * 40,
+        json.dumps([{"id": i, "name": f"file{i}.py", "size": i * 7} for i in range(400)], separators=(",", ":")),
+        "function f(a) { return a + 1; }\n" * 400,
+        json.dumps({"content": "def f(a):\n    return a + 1\n\n" * 400}),
         json.dumps({"port": 8080, "names": [f"file{i}.py" for i in range(200)]}),
         "日本語のテキストです。" * 300,
     ],

@@ -1,4 +1,4 @@
-"""Finds pictures and other data written as text: base64, hexadecimal digits, long lists of numbers. Pure.
+"""Finds pictures and other data written as text: base64, hexadecimal digits, lists of numbers, minified code. Pure.
 
     shown_text('{"type":"image","source":{"data":"iVBORw0KGgo..."}}')    -> '[picture: image/png, 200 kB]'
 
@@ -18,6 +18,7 @@ RUN_CHARS_MIN = 300
 # Of a longer content the spans are not remembered, for the memory that it takes.
 CACHED_CHARS_MAX = 100_000
 NUMBERS_MIN = 100
+CODE_LINE_CHARS_MIN = 5_000
 # How far from the data its type may be stated, and how much of it tells that it is data.
 _TYPE_CHARS, _SAMPLE_CHARS = 300, 4_096
 _URL_PREFIX_CHARS = 120
@@ -77,7 +78,13 @@ def shown_text(content: str, start: int = 0, stop: int | None = None) -> str:
 
 
 def _find_spans(content: str) -> tuple[MediaSpan, ...]:
-    found = sorted([*_data_spans(content), *_number_spans(content)])
+    found = list[MediaSpan]()
+    # Of those that begin at one place the longest; minified code may contain pictures.
+    for span in sorted(
+        [*_data_spans(content), *_number_spans(content), *_code_spans(content)], key=lambda s: (s.start, -s.stop)
+    ):
+        if not found or span.start >= found[-1].stop:
+            found.append(span)
     if len(found) == 1 and _is_one_part(content, found[0]):
         found = [MediaSpan(0, len(content), found[0].line)]
     return tuple(found)
@@ -140,6 +147,25 @@ def _number_spans(content: str) -> Iterator[MediaSpan]:
         begin = content.rfind("[", max(0, start - 8), start + 1)
         if begin >= 0 and (match := _NUMBERS.match(content, begin, stop + 8)):
             yield MediaSpan(match.start(), match.end(), f"[data: {match[0].count(',') + 1:,} numbers]")
+
+
+def _code_spans(content: str) -> Iterator[MediaSpan]:
+    """Yields the lines of minified code: long, almost without spaces, and full of functions or style rules."""
+    at = 0
+    while len(content) - at >= CODE_LINE_CHARS_MIN:
+        end = content.find("\n", at)
+        stop = len(content) if end < 0 else end
+        if stop - at >= CODE_LINE_CHARS_MIN and _is_minified(content[at:stop]):
+            yield MediaSpan(at, stop, f"[data: minified code, {_bytes(stop - at)}]")
+        at = stop + 1
+
+
+def _is_minified(line: str) -> bool:
+    size = len(line)
+    if line.count(" ") * 25 > size or line.count('"') * 30 > size:
+        return False
+    script = line.count("function") + line.count("=>") + line.count("return")
+    return script * 400 >= size or (line.count("{") * 200 >= size and line.count(";") * 100 >= size)
 
 
 def _is_one_part(content: str, span: MediaSpan) -> bool:
