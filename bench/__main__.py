@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff", "languages", "load")
+BENCHMARKS = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff", "languages", "load", "formats")
 
 
 def main() -> None:
