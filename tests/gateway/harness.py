@@ -134,7 +134,12 @@ def gateway(
     folder: Path, stub: HasUrl, wrap: Callable[[Memory], Any] | None = None, **changed: Any
 ) -> Iterator[RunningGateway]:
     """Runs a gateway inside the block. wrap: returns the object that the gateway uses as its memory."""
-    changed = {"upstream_base_url": f"{stub.url}/v1", "upstream_anthropic_url": stub.url, **changed}
+    changed = {
+        "upstream_base_url": f"{stub.url}/v1",
+        "upstream_anthropic_url": stub.url,
+        "gateway_seconds": 60,
+        **changed,
+    }
     settings = Settings(folder, durability="normal", **changed)
     opened: dict[str, Any] = {}
 

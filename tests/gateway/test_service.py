@@ -33,6 +33,7 @@ async def service(tmp_path: Path, stub: UpstreamStub) -> AsyncIterator[httpx2.As
         upstream_base_url=f"{stub.url}/v1",
         upstream_anthropic_url=stub.url,
         gateway_tokens=4_000,
+        gateway_seconds=60,
     )
     app = http_app(settings, "127.0.0.1")
     async with app.router.lifespan_context(app):

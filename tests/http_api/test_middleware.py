@@ -327,3 +327,8 @@ async def test_each_api_has_its_own_error_format(http: httpx2.AsyncClient, path:
     body = (await http.request("PATCH", path)).json()
     assert expected.items() <= body.items()
     assert "error" in body
+
+
+async def test_every_path_is_also_served_below_api(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/api/v1/spaces")).json() == (await http.get("/v1/spaces")).json()
+    assert (await http.get("/api/health")).status_code == 404

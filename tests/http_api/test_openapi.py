@@ -23,7 +23,7 @@ from tests.http_api.test_sessions import add_message, create
 pytestmark = pytest.mark.anyio
 
 # Handled by the SDK or by an upstream.
-NOT_OURS = {"/mcp", "/v1/models/{model}"}
+NOT_OURS = {"/mcp", "/v1/{path}"}
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 
 
@@ -82,7 +82,7 @@ def test_schemathesis_finds_no_failure(tmp_path: Path, phase: str) -> None:
         ran = subprocess.run(
             [
                 SCHEMATHESIS, "run", f"{base}/openapi.json", "--wait-for-schema", "20", "--max-examples", "6",
-                "--seed", "1", "--no-color", "--phases", phase, "--workers", "4",
+                "--seed", "1", "--no-color", "--phases", phase, "--workers", "4", "--suppress-health-check", "too_slow",
                 "--include-path-regex", "^/(v1/(memory|chat/sessions|spaces)|health|ready)",
             ],
             capture_output=True, text=True, cwd=tmp_path, check=False,

@@ -2,7 +2,7 @@
 
 /mcp                                       the MCP server
 /v1/memory  /v1/chat/sessions  /v1/spaces  the APIs of NanoGPT and Tensorheart
-/v1/chat/completions  /v1/messages ...     the gateway
+/v1/chat/completions  /v1/responses ...    the gateway
 /health  /ready  /metrics  /openapi.json   for operators
 """
 
@@ -26,6 +26,7 @@ from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exceptio
 from ctxmem_mcp.http_api.mcp_endpoint import McpEndpoint
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
+    ApiPrefixMiddleware,
     AuthenticationMiddleware,
     HostOriginMiddleware,
     LimitsMiddleware,
@@ -73,6 +74,7 @@ def build_app(settings: Settings, host: str) -> Starlette:
             *health.routes(settings, tenants, metrics, principals.resource_server),
         ],
         middleware=[
+            Middleware(ApiPrefixMiddleware),
             Middleware(RequestLogMiddleware, metrics),
             Middleware(HostOriginMiddleware, allowed_hosts_of(settings, host), metrics),
             Middleware(AuthenticationMiddleware, principals, tenants, RateLimiter(rate), metrics),

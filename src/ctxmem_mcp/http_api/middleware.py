@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = ("/health", "/ready", "/openapi.json", METADATA_PATH)
 # Served under any Host: a supervisor's probes use the process's address.
 PROBE_PATHS = ("/health", "/ready")
-# These wait for an upstream and have a time limit of their own.
-PROXIED_PATHS = ("/v1/chat/completions", "/v1/messages", "/v1/models")
+# All other paths below /v1 wait for an upstream and have a time limit of their own.
+OWN_PATHS = ("/v1/memory", "/v1/chat/sessions", "/v1/spaces", "/v1/usage")
+# What clients of NanoGPT's API put before /v1.
+API_PREFIX = "/api"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_CHARS = 80
@@ -215,7 +217,7 @@ class LimitsMiddleware:
         if _content_length(scope) > self._bytes:
             return await self._too_large(path)(scope, receive, send)
         body = _LimitedBody(receive, self._bytes, self._seconds)
-        deadline = asyncio.timeout(None if path.startswith(PROXIED_PATHS) else self._seconds)
+        deadline = asyncio.timeout(None if _is_proxied(path) else self._seconds)
         response = _Response(send, body, deadline)
         try:
             async with deadline:
@@ -291,3 +293,20 @@ class _LimitedBody:
             raise _BodyTooLate from None
         self.too_late = False
         return message
+
+
+def _is_proxied(path: str) -> bool:
+    return path.startswith("/v1/") and not path.startswith(OWN_PATHS)
+
+
+class ApiPrefixMiddleware:
+    """Serves /api/v1/... as /v1/..., for clients of NanoGPT's API."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(f"{API_PREFIX}/v1/"):
+            path, raw = scope["path"].removeprefix(API_PREFIX), scope.get("raw_path", b"")
+            scope = {**scope, "path": path, "raw_path": raw.removeprefix(API_PREFIX.encode())}
+        await self._app(scope, receive, send)

@@ -275,6 +275,7 @@ _PATHS: dict[str, Any] = {
         "post": _spaces("Make this the space of new sessions that name none", _enveloped(_ref("Space"))),
     },
     "/v1/chat/completions": {"post": _gateway("OpenAI's chat completions, with memory if requested")},
+    "/v1/responses": {"post": _gateway("OpenAI's Responses, with memory if requested")},
     "/v1/messages": {"post": _gateway("Anthropic's messages, with memory if requested", "AnthropicError")},
     "/v1/messages/count_tokens": {"post": _gateway("Anthropic's token count", "AnthropicError")},
     "/v1/models": {"get": _gateway("List the upstream's models")},

@@ -3,8 +3,9 @@
 POST /v1/chat/completions        OpenAI's       → CTXMEM_UPSTREAM_BASE_URL
 POST /v1/messages                Anthropic's    → CTXMEM_UPSTREAM_ANTHROPIC_URL
 POST /v1/messages/count_tokens
-GET  /v1/models                  of the API that the client uses
+POST /v1/responses               OpenAI's       → CTXMEM_UPSTREAM_BASE_URL
 GET  /v1/usage                   tokens sent and saved, and their cost
+any  /v1/...                     other paths of the API that the client uses, without memory
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,18 @@ class Anthropic:
 
     def assembler(self) -> AnswerAssembler:
         return _Assembler()
+
+    def previous_response(self, body: Mapping[str, Any]) -> None:
+        return None  # every request repeats the conversation
+
+    def with_messages_before(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        return dict(body)
+
+    def messages(self, body: Mapping[str, Any]) -> list[Any]:
+        return messages_of(body)
+
+    def messages_after(self, body: Mapping[str, Any], response: Any) -> None:
+        return None
 
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
         return count_or_none(body.get("max_tokens"))
@@ -164,3 +176,6 @@ class _Assembler:
 
     def usage(self) -> Usage:
         return Anthropic().parse_usage({"usage": self.reported})
+
+    def complete(self) -> None:
+        return None

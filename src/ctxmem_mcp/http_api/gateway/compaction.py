@@ -131,7 +131,7 @@ class ConversationTracker:
         budget = options.token_budget(self._budget)
         cut = find_cut(request.facts, budget)
         unchanged = Compacted(conversation, None, request.tokens, request.tokens)
-        if cut is None:
+        if cut is None or provider.previous_response(body) is not None:
             return unchanged
         rest = sum(len(message.turns) for message in request.messages[cut.start :])
         before = [at for at in conversation.positions[: len(conversation.positions) - rest] if at >= 0]

@@ -75,6 +75,18 @@ class OpenAI:
     def assembler(self) -> AnswerAssembler:
         return _Assembler()
 
+    def previous_response(self, body: Mapping[str, Any]) -> None:
+        return None  # every request repeats the conversation
+
+    def with_messages_before(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        return dict(body)
+
+    def messages(self, body: Mapping[str, Any]) -> list[Any]:
+        return messages_of(body)
+
+    def messages_after(self, body: Mapping[str, Any], response: Any) -> None:
+        return None
+
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
         return count_or_none(body.get("max_completion_tokens", body.get("max_tokens")))
 
@@ -171,3 +183,6 @@ class _Assembler:
 
     def usage(self) -> Usage:
         return self.reported
+
+    def complete(self) -> None:
+        return None

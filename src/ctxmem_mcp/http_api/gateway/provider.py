@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,10 @@ class AnswerAssembler(Protocol):
         """Returns the usage reported so far."""
         ...
 
+    def complete(self) -> Any:
+        """Returns the complete response, if the API streams one; else None."""
+        ...
+
 
 class Provider(Protocol):
     """A provider's API: the formats of its requests and responses."""
@@ -71,6 +75,22 @@ class Provider(Protocol):
 
     def assembler(self) -> AnswerAssembler:
         """Returns an assembler for one streamed response."""
+        ...
+
+    def previous_response(self, body: Mapping[str, Any]) -> str | None:
+        """Returns the id of the response that the request continues without repeating what was before, or None."""
+        ...
+
+    def with_messages_before(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        """Returns the request with the messages before a response that it continues."""
+        ...
+
+    def messages(self, body: Mapping[str, Any]) -> list[Any]:
+        """Returns the messages of a request as the API has them. Raises InvalidArgument if there are none."""
+        ...
+
+    def messages_after(self, body: Mapping[str, Any], response: Any) -> tuple[str, tuple[Any, ...]] | None:
+        """Returns a response's id and all messages up to it, if a request may refer to it instead of repeating it."""
         ...
 
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:

@@ -11,13 +11,14 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import progress, usage_ledger
-from ctxmem_mcp.errors import Forgotten
+from ctxmem_mcp.errors import Forgotten, InvalidArgument
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
@@ -25,6 +26,7 @@ from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_opti
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
 from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn, day_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ _log = logging.getLogger(__name__)
 # A request with a single message and at most this many output tokens is a probe or asks for a title: no conversation
 # continues from it.
 SIDE_REQUEST_TOKENS_MAX = 128
+# Responses that are remembered, for requests that continue one without repeating it.
+RESPONSES_MAX = 256
 HEADER_PREFIX = "x-ctxmem-"
 
 Outcome = Literal["off", "aside", "whole", "folded", "late", "failed", "forgotten"]
@@ -71,6 +75,7 @@ class ProxiedRequest:
         days: the requested retention.
         compacted: the result of the compaction.
         compaction: the task that stores and compacts the request; it may outlast the time limit.
+        body: the client's body, if memory is on.
         share_done: how much of a long request's computation is done, 0..1.
     """
 
@@ -82,6 +87,7 @@ class ProxiedRequest:
     days: int | None = None
     compacted: Compacted | None = None
     compaction: asyncio.Task[Compacted] | None = None
+    body: dict[str, Any] | None = None
     share_done: float = 0.0
 
     def headers(self) -> list[tuple[str, str]]:
@@ -114,6 +120,8 @@ class Gateway:
         self._deps = deps
         self._tracker = ConversationTracker(settings.gateway_tokens, settings.encoding)
         self._upstream = upstream or Upstream(settings.upstream_seconds)
+        # By principal and id: nobody continues another's response.
+        self._responses: LRU[tuple[str, str], tuple[Any, ...]] = LRU(RESPONSES_MAX)
         self._memory_tasks: set[asyncio.Task[Any]] = set()
         self._ledger_tasks: set[asyncio.Task[None]] = set()
 
@@ -140,7 +148,7 @@ class Gateway:
 
         request = proxied.request
         headers = request_headers(request.headers.items(), credential_headers(request), proxied.endpoint.key)
-        content = proxied.content if request.method == "POST" else None
+        content = None if request.method in ("GET", "HEAD") else proxied.content
         sending = self._upstream.send(request.method, proxied.endpoint.url, request.url.query, headers, content)
         try:
             response = await unless_disconnected(request, sending)
@@ -184,6 +192,7 @@ class Gateway:
             proxied.outcome = "aside"
             return
         try:
+            body = proxied.body = self._with_messages_before(proxied, body)
             compacted = await self._compact_in_time(proxied, body, options)
         except TimeoutError:
             proxied.outcome = "late"
@@ -255,6 +264,7 @@ class Gateway:
         """Stores a complete response. Returns it, with the uncompacted size in its usage if it was compacted."""
         response = _json_object(content)
         provider = proxied.provider
+        self._remember(proxied, response)
         await self._store_in_time(proxied, provider.parse_response(response), provider.parse_usage(response))
         if proxied.outcome == "folded" and response is not None and provider.annotate_usage(response, proxied.saved):
             return _dump(response)
@@ -275,7 +285,22 @@ class Gateway:
                 answer = recorder.finish()
                 if recorder.error is not None:
                     _log.warning("A malformed stream was not stored: %s", recorder.error)
+                self._remember(proxied, recorder.assembler.complete())
                 await self._store_in_time(proxied, answer, recorder.assembler.usage())
+
+    def _with_messages_before(self, proxied: ProxiedRequest, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns a request with what is known of the response that it continues."""
+        previous = proxied.provider.previous_response(body)
+        known = self._responses.get((self._deps.principal_of(proxied.request), previous or ""))
+        return body if known is None else proxied.provider.with_messages_before(body, known)
+
+    def _remember(self, proxied: ProxiedRequest, response: Any) -> None:
+        """Keeps a response's messages, for a request that continues it without repeating them."""
+        with suppress(InvalidArgument):
+            found = proxied.provider.messages_after(proxied.body or {}, response)
+            if found is not None:
+                id, messages = found
+                self._responses[self._deps.principal_of(proxied.request), id] = messages
 
     async def _store_in_time(self, proxied: ProxiedRequest, answer: Sequence[NewTurn], usage: Usage) -> None:
         """Stores an answer and its usage. Failures are only logged; at the time limit it goes on in the background."""
@@ -345,9 +370,11 @@ def _error_response(proxied: ProxiedRequest, status: int, message: str) -> Respo
 
 def _is_side_request(body: Mapping[str, Any], provider: Provider) -> bool:
     """Returns whether no conversation continues from this request: it is a probe, or asks for a title."""
-    messages = body.get("messages")
-    system = ("system", "developer")
-    others = [m for m in messages if _role(m) not in system] if isinstance(messages, list) else []
+    try:
+        messages = provider.messages(body)
+    except InvalidArgument:
+        messages = []
+    others = [message for message in messages if _role(message) not in ("system", "developer")]
     limit = provider.max_output_tokens(body)
     return len(others) <= 1 and limit is not None and limit <= SIDE_REQUEST_TOKENS_MAX and not body.get("tools")
 

@@ -14,6 +14,7 @@ from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
 from ctxmem_mcp.http_api.gateway.proxy import Endpoint, Gateway, ProxiedRequest
+from ctxmem_mcp.http_api.gateway.responses import Responses
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,7 +32,7 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     """Returns the gateway's routes. `upstream` replaces the network."""
     gateway = Gateway(deps, upstream)
     deps.on_shutdown.append(gateway.close)
-    openai, anthropic = OpenAI(), Anthropic()
+    openai, anthropic, responses = OpenAI(), Anthropic(), Responses()
 
     def post_handler(provider: Provider, path: str, *, counts_only: bool = False) -> _Handler:
         async def handler(request: Request) -> Response:
@@ -42,17 +43,18 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
 
         return handler
 
-    async def models(request: Request) -> Response:
+    async def pass_through(request: Request) -> Response:
+        """Forwards any other path of the upstream's API (models, embeddings, files ...) without memory."""
         prefers_anthropic = _ANTHROPIC in request.headers or deps.settings.upstream_base_url is None
         provider: Provider = anthropic if prefers_anthropic and deps.settings.upstream_anthropic_url else openai
-        # A model's name is forwarded unchanged; dot segments would reach another path of the upstream, with its key.
-        if not {".", ".."}.isdisjoint(request.path_params.get("model", "").split("/")):
-            return JSONResponse(provider.error_body(404, "A model's name must not have a . or .. segment."), 404)
-        _, _, rest = request.scope["raw_path"].decode("latin-1").partition("/models")
-        endpoint = endpoint_of(deps.settings, provider, f"/models{rest}")
+        # The path is forwarded unchanged; dot segments would reach another one of the upstream, with its key.
+        if not {".", ".."}.isdisjoint(request.path_params.get("path", "").split("/")):
+            return JSONResponse(provider.error_body(404, "A path must not have a . or .. segment."), 404)
+        _, _, rest = request.scope["raw_path"].decode("latin-1").partition("/v1")
+        endpoint = endpoint_of(deps.settings, provider, rest)
         if isinstance(endpoint, str):
             return _unconfigured(provider, endpoint)
-        return await gateway.forward(ProxiedRequest(request, provider, endpoint, b""))
+        return await gateway.forward(ProxiedRequest(request, provider, endpoint, await request.body()))
 
     async def usage(request: Request) -> Response:
         """GET /v1/usage: tokens and cost per conversation and day, or those of `?conversation_id=`."""
@@ -64,11 +66,12 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     count_tokens = "/messages/count_tokens"
     return [
         Route("/v1/chat/completions", post_handler(openai, "/chat/completions"), methods=["POST"]),
+        Route("/v1/responses", post_handler(responses, "/responses"), methods=["POST"]),
         Route("/v1/messages", post_handler(anthropic, "/messages"), methods=["POST"]),
         Route(f"/v1{count_tokens}", post_handler(anthropic, count_tokens, counts_only=True), methods=["POST"]),
-        Route("/v1/models", models, methods=["GET"]),
-        Route("/v1/models/{model:path}", models, methods=["GET"]),
+        Route("/v1/models", pass_through, methods=["GET"]),
         Route("/v1/usage", usage, methods=["GET"]),
+        Route("/v1/{path:path}", pass_through, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     ]
 
 
