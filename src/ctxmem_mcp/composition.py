@@ -81,6 +81,7 @@ async def open_memory(
         embedder=load_embedder(settings.embeddings),
         usage_of=partial(_gateway_usage, settings),
         workers=worker_pool.shared,
+        count_pending=partial(spool.count_pending, str(settings.data_dir)),
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
     closing = asyncio.Event()

@@ -328,11 +328,13 @@ class ConversationPage:
     Attributes:
         next_cursor: where the next page starts, None on the last one.
         unreadable: files that could not be read, so that their conversations are in no page; each with the reason.
+        events_pending: how many events of agents' hooks are not stored yet.
     """
 
     conversations: list[ConversationInfo] = field(default_factory=list)
     next_cursor: str | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
+    events_pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)

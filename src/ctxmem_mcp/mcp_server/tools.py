@@ -88,6 +88,7 @@ class ConversationPage:
     conversations: list[ConversationInfo]
     next_cursor: str | None
     unreadable: list[str]
+    events_pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ async def _forget_conversation(memory: Memory, args: ForgetConversationArguments
 
 async def _list_conversations(memory: Memory, args: ListConversationsArguments) -> ConversationPage:
     page = await memory.conversations(space=args.space, limit=args.limit, cursor=args.cursor)
-    return ConversationPage(page.conversations, page.next_cursor, list(page.unreadable.values()))
+    return ConversationPage(page.conversations, page.next_cursor, list(page.unreadable.values()), page.events_pending)
 
 
 async def _write_summary(memory: Memory, args: WriteSummaryArguments) -> WrittenSummary:

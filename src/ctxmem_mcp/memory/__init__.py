@@ -320,7 +320,9 @@ class Memory(MemoryRemovals):
         """
         branch = await self._reader(conversation_id, turn_id, cached=True)
         requests = reader_can_write and self._request_summaries
-        request = ViewRequest(query, token_budget, layout, explain, requests, frozenset(omitted_turns))
+        request = ViewRequest(
+            query, token_budget, layout, explain, requests, frozenset(omitted_turns), self._count_pending()
+        )  # fmt: skip
         return await view.view(branch, self._summarizer, request)
 
     @retry_if_replaced

@@ -47,6 +47,7 @@ class MemoryCore:
         request_summaries: bool = False,
         usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
         workers: WorkerPool | None = None,
+        count_pending: Callable[[], int] = lambda: 0,
     ) -> None:
         """Creates a memory over a store.
 
@@ -68,6 +69,7 @@ class MemoryCore:
             request_summaries: Views may list nodes that need a better summary.
             usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
             workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
+            count_pending: Returns how many captured events are not stored yet, which lists and views state.
         """
         self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
         self._on_branch_forgotten = on_branch_forgotten
@@ -77,7 +79,7 @@ class MemoryCore:
         self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
         self._monotonic = monotonic
-        self._workers = workers
+        self._workers, self._count_pending = workers, count_pending
         self._vectors = VectorQueue(store, embedder, workers) if embedder else None
         self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
@@ -37,7 +38,8 @@ class MemoryReads(MemoryCore):
         Raises:
             InvalidArgument: The cursor is malformed.
         """
-        return await self._store.conversations(self._clock(), space, limit, cursor)
+        page = await self._store.conversations(self._clock(), space, limit, cursor)
+        return replace(page, events_pending=self._count_pending())
 
     async def all_conversations(self) -> list[ConversationInfo]:
         """Lists all conversations, the most recently active first."""

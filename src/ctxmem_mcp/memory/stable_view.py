@@ -51,7 +51,8 @@ async def stable_view(
     """
     budget = header.token_budget
     prefix = await _prefix(branch, snapshot, _prefix_budget(header, count), count, omitted)
-    header = replace(header, extra={"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)})
+    stable: dict[str, str | int] = {"stable_prefix_sha256": prefix.sha256, "stable_prefix_chars": len(prefix.text)}
+    header = replace(header, extra={**header.extra, **stable})
     room = budget - header.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
         raise BudgetTooSmall(budget, budget - room)

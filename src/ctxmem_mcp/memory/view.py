@@ -104,6 +104,7 @@ class ViewRequest:
         explain: with the reason for each excerpt.
         request_summaries: the header may name nodes that need a better summary.
         omitted: indexes of turns that are not quoted (stable layout only).
+        events_pending: how many captured events are not stored yet; the header states them if there are any.
     """
 
     query: str | None
@@ -112,6 +113,7 @@ class ViewRequest:
     explain: bool = False
     request_summaries: bool = False
     omitted: frozenset[int] = frozenset()
+    events_pending: int = 0
 
 
 async def view(branch: BranchReader, summarizer: Summarizer, request: ViewRequest) -> View:
@@ -127,6 +129,8 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     count = tokenizer.CachedCounter(branch.state.encoding)
     snapshot = await load_snapshot(branch)
     header = await load_header(branch, snapshot, token_budget)
+    if request.events_pending:
+        header = replace(header, extra={"events_pending": request.events_pending})
     if layout == "stable":
         ranking = await rank_branch(branch, query) if query and query.strip() else None
         groups = [_group(f) for f in _by_value_per_token(ranking, token_budget)] if ranking else []
