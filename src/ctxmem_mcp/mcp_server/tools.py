@@ -81,6 +81,7 @@ class SearchResult:
     searched: int
     conversations: int
     unreadable: list[str]
+    events_pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,6 @@ class ConversationPage:
     conversations: list[ConversationInfo]
     next_cursor: str | None
     unreadable: list[str]
-    events_pending: int
 
 
 @dataclass(frozen=True, slots=True)
