@@ -81,7 +81,6 @@ class SearchResult:
     searched: int
     conversations: int
     unreadable: list[str]
-    events_pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ class ConversationPage:
     conversations: list[ConversationInfo]
     next_cursor: str | None
     unreadable: list[str]
+    events_pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "sync_transcript",
         "Sync a transcript",
-        "Store a whole message list at once: the longest known prefix is recognised, the rest is appended in one "
+        "Store a whole message list at once: the known prefix is recognised, the rest is appended in one "
         "transaction, and a list that departs from the stored turns becomes a branch. Send the whole list again "
         "whenever it has grown. Returns head and all turn_ids.",
         SyncTranscriptArguments,
@@ -249,8 +249,7 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "forget_conversation",
         "Forget a conversation",
-        "Delete every byte of a conversation for good: turns, summaries, indexes. Only when the user asks for it. "
-        "Returns a receipt.",
+        "Delete every byte of a conversation for good. Only when the user asks for it. Returns a receipt.",
         ForgetConversationArguments,
         _forget_conversation,
         returns=Receipt,
