@@ -44,6 +44,12 @@ def test_prose_is_split_at_the_ends_of_sentences_into_about_150_tokens(sentence:
     assert len(split(text, "tool")) < len(spans)
 
 
+@given(st.lists(st.text(alphabet="ab .", max_size=700), max_size=9).map("\n".join))
+def test_prose_of_up_to_1000_characters_is_split_between_lines_only(content: str) -> None:
+    for start, _ in split(content[:1_000], "user"):
+        assert start == 0 or content[start - 1] == "\n"
+
+
 def test_prose_is_split_between_paragraphs_rather_than_within() -> None:
     paragraph = "One sentence of it. " * 20
     assert split(f"{paragraph}\n\n" * 3, "user")[0] == (0, len(paragraph) + 2)

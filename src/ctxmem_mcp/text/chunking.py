@@ -12,7 +12,7 @@ searching for line ends. Pictures and other data (`media`) are chunks of their o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ctxmem_mcp.text.analyzer import is_prose
 from ctxmem_mcp.text.media import media_spans
@@ -21,6 +21,8 @@ from ctxmem_mcp.text.media import media_spans
 OUTPUT_BYTES = 1_500
 # About 150 tokens. Chunks of 2,800 bytes found 10% less of people's evidence in 4,000 tokens (decision 7).
 PROSE_BYTES = 600
+# Prose of up to so many characters and bytes is split between lines only: a view of it shows whole lines.
+WHOLE_LINES_CHARS, WHOLE_LINES_BYTES = 1_000, 1_500
 # The last chunk may be this many times longer, so that no chunk of a few words remains.
 LAST_PIECE_SLACK = 1.3
 # A split before this share of the chunk would make it needlessly small.
@@ -29,7 +31,6 @@ EARLIEST_SPLIT = 0.5
 SAMPLE_CHARS = 2_000
 
 _LINE_BREAKS = ("\n\n", "\n")
-_ESCAPED_BREAKS = ("\\n",)
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]*_]*\s+|[。！？…][”’」』）]*")
 
 
@@ -61,28 +62,40 @@ def _split(content: str, role: str) -> list[tuple[int, int]]:
         return [(0, len(content))]
     bytes_each = len(content.encode("utf-8", "surrogatepass")) / len(content)
     prose = is_prose(content[:SAMPLE_CHARS], role)
-    limit = PROSE_BYTES if prose else OUTPUT_BYTES
-    if len(content) * bytes_each <= limit:
+    limit, size = PROSE_BYTES if prose else OUTPUT_BYTES, len(content) * bytes_each
+    if size <= limit:
         return [(0, len(content))]
-    return _split_evenly(content, max(1, int(limit / bytes_each)), prose)
+    find = _split_point_of_prose if prose else _split_point
+    if prose and len(content) <= WHOLE_LINES_CHARS and size <= WHOLE_LINES_BYTES:
+        find = _end_of_line
+    return _split_evenly(content, max(1, int(limit / bytes_each)), find)
 
 
-def _split_evenly(content: str, limit: int, prose: bool) -> list[tuple[int, int]]:
+def _split_evenly(content: str, limit: int, find: Callable[[str, int, int], int]) -> list[tuple[int, int]]:
     spans, start, end = [], 0, len(content)
-    while end - start > limit * LAST_PIECE_SLACK:
-        stop = _split_point(content, start, limit, prose)
+    while end - start > limit * LAST_PIECE_SLACK and (stop := find(content, start, limit)) < end:
         spans.append((start, stop))
         start = stop
     return [*spans, (start, end)]
 
 
-def _split_point(content: str, start: int, limit: int, prose: bool) -> int:
+def _split_point(content: str, start: int, limit: int) -> int:
+    return _after_mark(content, start, limit, ("\n\n", "\n", "\\n", " ")) or start + limit
+
+
+def _split_point_of_prose(content: str, start: int, limit: int) -> int:
+    if at := _after_mark(content, start, limit, _LINE_BREAKS):
+        return at
+    ends = [end.end() for end in _SENTENCE_END.finditer(content, start + int(limit * EARLIEST_SPLIT), start + limit)]
+    return ends[-1] if ends else _after_mark(content, start, limit, (" ",)) or start + limit
+
+
+def _end_of_line(content: str, start: int, limit: int) -> int:
+    at = _after_mark(content, start, limit, _LINE_BREAKS)
+    return at or content.find("\n", start + limit) + 1 or len(content)
+
+
+def _after_mark(content: str, start: int, limit: int, marks: Iterable[str]) -> int:
+    """The end of the last of the first mark that is found within the limit; 0 if none is."""
     earliest, latest = start + int(limit * EARLIEST_SPLIT), start + limit
-    for mark in _LINE_BREAKS if prose else (*_LINE_BREAKS, *_ESCAPED_BREAKS):
-        at = content.rfind(mark, earliest, latest)
-        if at >= 0:
-            return at + len(mark)
-    if prose and (ends := [end.end() for end in _SENTENCE_END.finditer(content, earliest, latest)]):
-        return ends[-1]
-    at = content.rfind(" ", earliest, latest)
-    return at + 1 if at >= 0 else latest
+    return next((at + len(mark) for mark in marks if (at := content.rfind(mark, earliest, latest)) >= 0), 0)
