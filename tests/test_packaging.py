@@ -59,7 +59,7 @@ def run_server(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]
     process.stdin.write(json.dumps(INITIALIZE) + "\n")
     process.stdin.flush()
     response = json.loads(process.stdout.readline())
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=100)
     assert process.returncode == 0, stderr
     return response["result"], stderr
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.capture import spool, spool_worker
-from ctxmem_mcp.capture.spool_worker import TRANSCRIPT_LAG_SECONDS, DrainResult, drain
+from ctxmem_mcp.capture.spool_worker import DrainResult, drain
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync, read_whole_lines
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
@@ -86,9 +86,7 @@ async def test_a_message_that_the_transcript_lacks_waits_and_is_stored_once(
 async def test_a_read_waits_for_missing_messages_but_not_for_long(agent: Agent) -> None:
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
-    began = time.monotonic()
-    await drain_spool(agent.data, wait=True)
-    assert time.monotonic() - began < TRANSCRIPT_LAG_SECONDS + 2
+    await asyncio.wait_for(drain_spool(agent.data, wait=True), 100)
     assert (await contents(agent))[0][-1] == "It is 7412."
     agent.write(3)
     leave(agent, "SessionEnd")
@@ -96,13 +94,12 @@ async def test_a_read_waits_for_missing_messages_but_not_for_long(agent: Agent) 
     assert await contents(agent) == (["Name the port.", "The port stands in relay.toml.", "It is 7412."], 1)
 
 
-async def test_an_event_from_the_future_is_not_waited_for(agent: Agent) -> None:
+async def test_an_event_from_the_future_is_not_waited_for(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_worker, "TRANSCRIPT_LAG_SECONDS", 600)
     agent.write(2)
     leave(agent, "Stop", last_assistant_message="It is 7412.")
     age_events(agent.data, -3_600)
-    began = time.monotonic()
-    await asyncio.wait_for(drain_spool(agent.data, wait=True), TRANSCRIPT_LAG_SECONDS + 2)
-    assert time.monotonic() - began < TRANSCRIPT_LAG_SECONDS
+    await asyncio.wait_for(drain_spool(agent.data, wait=True), 100)
     assert (await contents(agent))[0][-1] == "It is 7412."
 
 
@@ -244,10 +241,15 @@ async def test_events_of_cline_and_codex_are_parsed(tmp_path: Path) -> None:
         assert [turn.content for turn in turns] == ["Name the port.", "It is 7412."]
 
 
-async def test_of_sessions_drained_together_the_last_to_speak_is_last_active(tmp_path: Path) -> None:
-    for session in ("s-1", "s-2", "s-3", "s-1"):
+async def test_of_sessions_drained_together_the_last_to_speak_is_last_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.time_ns()
+    for seconds, session in enumerate(("s-1", "s-2", "s-3", "s-1"), -10):
         said = {"conversation_id": session, "hook_event_name": "afterAgentResponse", "text": "Done."}
-        spool.put(str(tmp_path), "cursor", json.dumps(said).encode())
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time_ns", lambda at=began + seconds * 10**9: at)
+            spool.put(str(tmp_path), "cursor", json.dumps(said).encode())
     await drain_spool(tmp_path)
     async with open_memory(Settings(tmp_path)) as memory:
         listed = [info.conversation_id for info in (await memory.conversations()).conversations]

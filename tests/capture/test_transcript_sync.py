@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture import spool, spool_worker
 from ctxmem_mcp.transcripts import codex
 from tests.capture.agents import (
     COMMAND,
@@ -44,7 +44,11 @@ def agent_of(real: Path, place: Path) -> Agent:
     return Agent(place / "data", place / "projects" / f"{session}.jsonl", lines)
 
 
-async def test_real_sessions_are_stored_as_in_their_files(eval_dir: Path, tmp_path: Path) -> None:
+async def test_real_sessions_are_stored_as_in_their_files(
+    eval_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine seconds pass between an event and its drain.
+    monkeypatch.setattr(spool_worker, "TRANSCRIPT_LAG_SECONDS", 600)
     rng = random.Random(5)
     for number, real in enumerate(real_sessions(eval_dir)):
         agent = agent_of(real, tmp_path / str(number))

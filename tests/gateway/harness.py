@@ -45,7 +45,7 @@ def served(app: Starlette) -> Iterator[str]:
     server = _Server(app)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    assert server.up.wait(20)
+    assert server.up.wait(100)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:

@@ -55,7 +55,7 @@ def history(requests: int) -> Any:
 
 
 def client(running: RunningGateway) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=running.url, api_key="sk-ant-own", max_retries=0, timeout=30)
+    return anthropic.Anthropic(base_url=running.url, api_key="sk-ant-own", max_retries=0, timeout=100)
 
 
 def ask(running: RunningGateway, messages: Any, model: str = "m:memory", **more: Any) -> Any:

@@ -42,7 +42,7 @@ def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
 def ask(running: RunningGateway, messages: list[Message]) -> str:
     """Returns what memory did."""
     body = {"model": "m:memory", "messages": messages}
-    response = httpx2.post(f"{running.url}/v1/chat/completions", json=body, timeout=30)
+    response = httpx2.post(f"{running.url}/v1/chat/completions", json=body, timeout=100)
     assert response.json()["choices"][0]["message"]["content"] == ANSWER["content"]
     return str(response.headers["x-ctxmem-memory"])
 

@@ -50,7 +50,7 @@ def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
 
 
 def client(running: RunningGateway, **more: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="sk-own", max_retries=0, timeout=30, **more)
+    return openai.OpenAI(base_url=f"{running.url}/v1", api_key="sk-own", max_retries=0, timeout=100, **more)
 
 
 def ask(running: RunningGateway, messages: Any, model: str = "m:memory", **more: Any) -> Any:
@@ -204,7 +204,7 @@ def test_until_the_cut_moves_every_request_begins_with_the_previous_one(
     running: RunningGateway, stub: UpstreamStub
 ) -> None:
     messages = long_history(40, words=20)
-    with httpx2.Client(base_url=running.url, timeout=30) as api:
+    with httpx2.Client(base_url=running.url, timeout=100) as api:
         for end in (i for i in range(2, len(messages)) if messages[i]["role"] == "assistant"):
             api.post("/v1/chat/completions", json={"model": "m:memory", "messages": messages[:end]})
     sent = [body["messages"] for body in stub.bodies]
@@ -313,7 +313,7 @@ def test_a_hanging_upstream_times_out(tmp_path: Path, stub: UpstreamStub) -> Non
     with gateway(tmp_path, stub, upstream_seconds=1) as running, pytest.raises(openai.InternalServerError) as caught:
         ask(running, long_history(1))
     assert caught.value.status_code == 504
-    assert stub.disconnected.wait(10)
+    assert stub.disconnected.wait(100)
 
 
 def test_an_unreachable_upstream_is_a_502(tmp_path: Path, stub: UpstreamStub) -> None:
@@ -360,14 +360,14 @@ def test_a_client_disconnect_closes_the_upstream_and_stores_no_partial_answer(
 
     stub.respond = drip
     body = {"model": "m:memory", "stream": stream, "messages": long_history(2)}
-    with httpx2.Client(timeout=30) as api:
+    with httpx2.Client(timeout=100) as api:
         if stream:
             with api.stream("POST", f"{running.url}/v1/chat/completions", json=body) as response:
                 next(response.iter_raw())
         else:
             with pytest.raises(httpx2.ReadTimeout):
                 api.post(f"{running.url}/v1/chat/completions", json=body, timeout=httpx2.Timeout(30, read=2))
-    assert stub.disconnected.wait(10)
+    assert stub.disconnected.wait(100)
     (conversation,) = running.conversations()
     assert stored(running, conversation) == as_turns(long_history(2))
 

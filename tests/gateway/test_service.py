@@ -38,7 +38,7 @@ async def service(tmp_path: Path, stub: UpstreamStub) -> AsyncIterator[httpx2.As
     app = http_app(settings, "127.0.0.1")
     async with app.router.lifespan_context(app):
         transport = httpx2.ASGITransport(app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8377", timeout=30) as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8377", timeout=100) as client:
             yield client
 
 

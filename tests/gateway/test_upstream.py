@@ -35,7 +35,7 @@ class RawServer:
         return sum(map(len, self.requests))
 
     async def wait_for_disconnect(self) -> None:
-        await asyncio.wait_for(self.disconnected.wait(), 5)
+        await asyncio.wait_for(self.disconnected.wait(), 100)
 
 
 Respond = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
@@ -197,7 +197,7 @@ def test_streams_and_complete_responses_share_a_connection(tmp_path: Path) -> No
 async def test_a_stream_that_is_not_read_to_its_end_closes_its_connection(tmp_path: Path) -> None:
     """The unread rest must not be taken for the next response."""
     body = {"model": "m", "stream": True, "messages": long_history(1)}
-    async with raw_server(stream_forever) as server, httpx2.AsyncClient(timeout=10) as client:
+    async with raw_server(stream_forever) as server, httpx2.AsyncClient(timeout=100) as client:
         with gateway(tmp_path, server) as running:
             for _ in range(2):
                 async with client.stream("POST", running.url + CHAT, json=body) as response:

@@ -95,7 +95,7 @@ def test_the_hook_never_fails_on_bad_arguments_or_a_closed_stdin(tmp_path: Path)
         ["sh", "-c", '"$@" <&- ; echo $?', "sh", *COMMAND, "hook", "claude-code"],
         capture_output=True,
         env=environment(tmp_path),
-        timeout=30,
+        timeout=100,
         check=True,
     )
     assert closed.stdout == b"0\n"
@@ -128,7 +128,7 @@ def test_a_stdin_that_stays_open_is_left_after_a_time(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write(EVENT)
         process.stdin.flush()
-        assert process.wait(30) == 0
+        assert process.wait(100) == 0
     assert spooled(tmp_path) == [("claude-code", EVENT, False)]
 
 

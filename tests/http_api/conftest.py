@@ -38,7 +38,7 @@ async def running(app: Starlette) -> AsyncIterator[Starlette]:
 def client_of(app: Starlette, token: str | None = None) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    return httpx2.AsyncClient(transport=transport, base_url=BASE, headers=headers, timeout=30)
+    return httpx2.AsyncClient(transport=transport, base_url=BASE, headers=headers, timeout=100)
 
 
 @pytest.fixture

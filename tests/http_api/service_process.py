@@ -47,5 +47,5 @@ def served(data: Path, **settings: object) -> Iterator[str]:
         reader.start()
         yield base
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=100)
         reader.join()

@@ -36,11 +36,11 @@ class Service:
 
     def connect(self) -> socket.socket:
         host, _, port = self.base.removeprefix("http://").partition(":")
-        return socket.create_connection((host, int(port)), timeout=30)
+        return socket.create_connection((host, int(port)), timeout=100)
 
     def stop(self) -> None:
         self.process.terminate()
-        assert self.process.wait(30) in (0, -signal.SIGTERM)
+        assert self.process.wait(100) in (0, -signal.SIGTERM)
         self._reader.join()
 
 
@@ -83,7 +83,7 @@ def _is_closed(one: socket.socket, seconds: float = 30) -> bool:
 def test_many_connections_without_a_request_shut_out_nobody(tmp_path: Path, first: bytes) -> None:
     with service(tmp_path, http_connections_per_address=100) as running, many(running, FEW, first) as opened:
         for _ in range(20):
-            assert httpx2.get(f"{running.base}/health", timeout=30).status_code == 200
+            assert httpx2.get(f"{running.base}/health", timeout=100).status_code == 200
         # The oldest were closed, the newest are still there.
         assert all(_is_closed(one) for one in opened[: FEW - 110])
         opened[-1].setblocking(False)
@@ -102,7 +102,7 @@ def test_a_connection_without_a_request_is_closed_after_a_while(tmp_path: Path, 
         if first == GET:
             assert one.recv(1 << 16).startswith(b"HTTP/1.1 200")
         assert _is_closed(one)
-        assert httpx2.get(f"{running.base}/health", timeout=30).status_code == 200
+        assert httpx2.get(f"{running.base}/health", timeout=100).status_code == 200
 
 
 def test_a_head_that_trickles_in_is_not_waited_for_longer(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_connection_may_have_many_requests_and_a_slow_response(tmp_path: Path)
             assert other.recv(1 << 16).startswith(b"HTTP/1.1 200")
         with httpx2.Client() as client:
             for _ in range(30):
-                assert client.get(f"{running.base}/health", timeout=30).status_code == 200
+                assert client.get(f"{running.base}/health", timeout=100).status_code == 200
 
 
 @pytest.mark.soak
@@ -144,8 +144,8 @@ def test_connections_beyond_all_file_descriptors(tmp_path: Path) -> None:
         with service(tmp_path) as running, many(running, 1_100, HALF_HEAD), many(running, 1_100, HALF_HEAD):
             for _ in range(50):
                 begun = time.monotonic()
-                assert httpx2.get(f"{running.base}/health", timeout=30).status_code == 200
-                assert time.monotonic() - begun < 10
+                assert httpx2.get(f"{running.base}/health", timeout=100).status_code == 200
+                assert time.monotonic() - begun < 25
         assert sum(map(len, running.log)) < 20_000
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -88,7 +88,7 @@ async def test_a_body_that_does_not_arrive_times_out() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/messages", "headers": [], "query_string": b""}
-    await asyncio.wait_for(app(scope, never, send), 5)
+    await asyncio.wait_for(app(scope, never, send), 25)
     assert sent[0]["status"] == 408
 
 

@@ -59,7 +59,7 @@ async def add_until_end(
     Returns the session, the acknowledged messages, and the exception that ended each client.
     """
     acknowledged: set[str] = set()
-    async with httpx2.AsyncClient(base_url=base, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=base, timeout=100) as http:
         session = (await create(http))["id"]
 
         async def add(client: int) -> None:
@@ -71,7 +71,7 @@ async def add_until_end(
                     end()
 
         errors = await asyncio.gather(*(add(client) for client in range(4)), return_exceptions=True)
-    assert process.wait(timeout=20) is not None
+    assert process.wait(timeout=100) is not None
     return session, acknowledged, errors
 
 

@@ -64,7 +64,7 @@ class ServerProcess:
         """Ends the server; returns the output that nothing was expected for."""
         assert self.process.stdin
         self.process.stdin.close()
-        assert self.process.wait(30) == 0
+        assert self.process.wait(100) == 0
         self._reader.join()
         assert self.process.stdout
         self.process.stdout.close()

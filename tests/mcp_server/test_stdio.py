@@ -92,7 +92,7 @@ def talk(data: Path, code: str, messages: list[dict[str, Any]], environ: dict[st
             process.stdin.write(json.dumps(message).encode() + b"\n")
             process.stdin.flush()
             out += process.stdout.readline()
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors.decode()
         return out + rest, errors.decode()
 
