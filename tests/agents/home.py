@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.settings import Settings
@@ -76,15 +76,15 @@ class Home:
 
     async def turns(self, conversation: str) -> list[Turn]:
         """The turns up to the head, after storing what hooks have spooled."""
+        await asyncio.to_thread(self.ctxmem, "list")
         async with open_memory(Settings(self.data)) as memory:
-            await drain(memory, self.data, wait=True)
             assert await memory.verify(conversation) == []
             return await memory.turns(conversation)
 
     async def conversations(self) -> list[str]:
         """The ids of all conversations."""
+        await asyncio.to_thread(self.ctxmem, "list")
         async with open_memory(Settings(self.data)) as memory:
-            await drain(memory, self.data, wait=True)
             return [info.conversation_id for info in (await memory.conversations(limit=1_000)).conversations]
 
 

@@ -1,0 +1,56 @@
+"""Codex in exec mode, captured by its hooks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.agents import codex
+from tests.agents.home import Home, assert_in_order, wait_for
+from tests.agents.model import Model, call, hold, say
+from tests.agents.packages import CODEX, installed
+
+pytestmark = pytest.mark.anyio
+# The hooks are run without a trust that only a person can give.
+OPTIONS = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"]
+
+
+def command(*words: str) -> list[str | Path]:
+    return [installed(CODEX), "exec", *words[:-1], *OPTIONS, words[-1]]
+
+
+async def check_capture(home: Home, session: str) -> None:
+    """Asserts that the session is stored once, and nothing else."""
+    assert await home.conversations() == [session]
+    words = [word for item in codex.rows_of(codex.transcripts(home)[-1]) for word in codex.words_of(item)]
+    assert_in_order(words, await home.turns(session))
+
+
+async def test_tools_an_error_a_resume_and_a_kill_are_captured(tmp_path: Path, model: Model) -> None:
+    home = codex.set_up(tmp_path / "home", model)
+    model.replies.extend([
+        [say("I look first."), call("shell", command="echo hi; ls /nonexist")],
+        [call("list_conversations")],
+        [say("ENOENT seen. äöü 🎉")],
+    ])  # fmt: skip
+    home.run(command("Look around."))
+    (request, *_) = model.main_requests
+    session = request.headers["session-id"]
+    assert '"conversations"' in str(model.main_requests[-1].body["input"])  # what our tool returned
+    await check_capture(home, session)
+    model.replies.extend([[call("shell", command="echo again")], [say("Seen again.")]])
+    home.run(command("resume", session, "Look again."))
+    await check_capture(home, session)
+    model.replies.append([say("Half an answer."), hold()])
+    running = home.start(command("resume", session, "And again."))
+    wait_for("an answer in progress", model.holding.is_set)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    model.release.set()
+    model.replies.append([say("Seen at last.")])
+    home.run(command("resume", session, "Once more."))
+    await check_capture(home, session)
+    assert home.doctor_faults("codex") == []
