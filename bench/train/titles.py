@@ -44,7 +44,7 @@ from ctxmem_mcp.summarizers.statement_features import (
     title_features,
 )
 from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
-from ctxmem_mcp.summarizers.statements import as_title, find_statements
+from ctxmem_mcp.summarizers.statements import as_title, find_statements, makes_title
 from ctxmem_mcp.text import tokenizer
 
 WEIGHTS = Path(next(iter(summarizers.__path__))) / "weights.json"
@@ -55,7 +55,8 @@ STEPS = 300
 START: Mapping[str, Mapping[str, float]] = {
     "title": {
         "commit": 3, "plan": 1.5, "request": 1, "request_at_start": 3, "clear_request": 1, "request_at_end": -0.5,
-        "closing": 0.3, "before_edit": 0.5, "thought": -0.5, "call": -1, "error": -0.5, "recap": -1, "share": 2,
+        "closing": 0.3, "before_edit": 0.5, "edit": -2,
+        "thought": -0.5, "call": -1, "error": -0.5, "recap": -1, "share": 2,
         "salience": 2, "top": 1, "pointing": -2, "vague": -1.5, "first_person": -2, "cut": -1, "short": -1,
         "looking:first": -1.5, "housekeeping": -1, "chore": -2, "colon": -0.3, "digits": -0.5,
     },
@@ -185,7 +186,8 @@ def leaf_options(closed: Closed, gold: Mapping[str, Any], use: str) -> Iterator[
             yield features, worth_of_line(gold, text), text
         else:
             title = as_title(statement.text, TITLE_CHARS)
-            yield title_features(features, statement, title, salience), worth_of_title(gold, title), title
+            if makes_title(title, statement.text):
+                yield title_features(features, statement, title, salience), worth_of_title(gold, title), title
 
 
 def parent_options(

@@ -19,7 +19,7 @@ from ctxmem_mcp.summarizers.identifiers import find_code_names
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten, width
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatement
-from ctxmem_mcp.summarizers.statements import Statement, plan_heading
+from ctxmem_mcp.summarizers.statements import Statement
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 from ctxmem_mcp.text import tokenizer
 
@@ -138,8 +138,7 @@ def _request_candidates(section: Section, preceding: Message | None) -> Iterator
             yield _candidate(6.0, "decision", request.index, "user", text)
         elif not request.is_weak and request.core not in seen:
             seen.add(request.core)
-            text = plan_heading(message) or request.core
-            yield _candidate(9.0 if section.is_work else 3.8, "request", request.index, message.role, text)
+            yield _candidate(9.0 if section.is_work else 3.8, "request", request.index, message.role, request.core)
         if section.is_work:
             yield from _rule_candidates(message, request.sentence)
 

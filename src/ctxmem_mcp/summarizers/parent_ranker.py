@@ -23,7 +23,7 @@ from ctxmem_mcp.summarizers.statement_features import (
     title_features,
 )
 from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS, load_weights
-from ctxmem_mcp.summarizers.statements import Source, Statement, as_title, headline
+from ctxmem_mcp.summarizers.statements import Source, Statement, as_title, headline, makes_title
 
 Children = Sequence[tuple[Node, Summary]]
 
@@ -94,7 +94,7 @@ class ParentRanker:
             ]
             for statement in statements:
                 title = _short(statement.text, TITLE_CHARS)
-                if len(title) >= _TITLE_CHARS_MIN:
+                if len(title) >= _TITLE_CHARS_MIN and makes_title(title, statement.text):
                     features = self._features(statement, child)
                     yield _Single(
                         statement, TitleOption(title, title_features(features, statement, title, self._salience))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.summarizers.sentences import Message, shorten
+from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
 from ctxmem_mcp.text.cues import sentence_states
 
 _LEADING_FILLER = re.compile(
@@ -93,6 +93,13 @@ _STATEMENT_THEN_REQUEST = re.compile(
 _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
 
 
+# A plan to carry out is certainly what the user asks for.
+PLAN_WEIGHT = 8.0
+_PLAN_REQUEST = re.compile(r"\A\s*(?:please )?(?:implement|execute|carry out|follow) (?:the following|this) plan", re.I)
+_HEADING = re.compile(r"^#{1,3} +(\S.{3,160})$", re.M)
+_PLAN_LABEL = re.compile(r"\A(?:(?:implementation )?plan|task|goal)\s*[:–—-]\s*", re.I)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A user's request.
@@ -167,6 +174,8 @@ def find_request(message: Message) -> Request | None:
     if message.origin != "text":
         text = message.sentences[0]
         return Request(message.index, shorten(text, 60), shorten(text, 160), True, 0.5)
+    if heading := plan_heading(message):
+        return Request(message.index, heading, message.sentences[0], False, PLAN_WEIGHT)
     best, weight = "", -9.0
     for position, sentence in enumerate(message.sentences[:14]):
         score = _score(sentence) - 0.25 * min(position, 6)
@@ -177,6 +186,14 @@ def find_request(message: Message) -> Request | None:
     if not best:
         return None
     return Request(message.index, strip_politeness(best), best, is_weak(best), weight)
+
+
+def plan_heading(message: Message) -> str:
+    """Returns the heading of a plan that the user pasted to be carried out, without its label; else ''."""
+    if not _PLAN_REQUEST.match(message.text[:200]):
+        return ""
+    heading = _HEADING.search(message.text[:2_000])
+    return one_line(_PLAN_LABEL.sub("", heading[1])) if heading else ""
 
 
 def _score(sentence: str) -> float:

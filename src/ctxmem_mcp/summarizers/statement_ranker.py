@@ -24,7 +24,7 @@ from ctxmem_mcp.summarizers.statement_features import (
     statement_features,
     title_features,
 )
-from ctxmem_mcp.summarizers.statements import Statement, as_title, find_statements
+from ctxmem_mcp.summarizers.statements import Statement, as_title, find_statements, makes_title
 
 TITLE_CHARS = 60
 
@@ -78,6 +78,6 @@ def _best_title(described: Sequence[tuple[Statement, Features]], salience: Salie
     for statement, features in promising:
         title = as_title(statement.text, TITLE_CHARS)
         value = score(title_features(features, statement, title, salience), weights)
-        if value > best_score:
+        if value > best_score and makes_title(title, statement.text):
             best, best_score = title, value
     return best

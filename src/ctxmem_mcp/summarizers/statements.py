@@ -37,7 +37,7 @@ _LEAD_IN = re.compile(
     re.I,
 )
 _FINDING_LEAD_IN = re.compile(
-    r"\A(?:i (?:can )?(?:now )?(?:see|found|notice|realize)(?: that)?|i(?:'ve| have)(?: now| also)? (?=\w+ed\b)|"
+    r"\A(?:i (?:can )?(?:now )?(?:see|found|notice|realize)(?: that)?|i(?:'ve| have)(?: now| also)?(?=\s+\w+ed\b)|"
     r"it (?:turns out|seems|looks like)(?: that)?|this (?:means|confirms)(?: that)?)\s+",
     re.I,
 )
@@ -56,10 +56,31 @@ _ARTICLE = re.compile(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re
 _FILLER_WORDS = re.compile(
     r"\b(?:also|currently|simply|just|actually|properly|correctly|as well|existing|now|really|basically)\s+", re.I
 )
+# The label of a conventional commit.
+_COMMIT_TYPE = re.compile(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci|build|style)(?:\([^)\n]*\))?!?:\s*")
 _ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
-_PLAN_REQUEST = re.compile(r"\A\s*(?:please )?(?:implement|execute|carry out|follow) (?:the following|this) plan", re.I)
-_HEADING = re.compile(r"^#{1,3} +(\S.{3,160})$", re.M)
-_PLAN_LABEL = re.compile(r"\A(?:(?:implementation )?plan|task|goal)\s*[:–—-]\s*", re.I)
+
+# Texts that are never a title: what was pasted, asked by a program or put in the place of something else.
+_NO_TITLE = re.compile(
+    r"\A\W{0,3}(?:/|~/|[A-Za-z]:\\|https?://|\[(?![ x]\])|\([A-Z]\)|·|\d+[:.]\d)|https?://\S+\Z|data:\w+/|\[REDACTED|;base64,|"
+    r"\A[^\w\s`'\"#(<@.*-]|\A\*\w|\bI'm using \S+ skill\b|"
+    r"\AI (?:now )?have (?:a|the) [^.]*\b(?:understanding|picture)\b|"
+    r"\A(?:implement|execute) (?:the following|this) plan\W*\Z",
+    re.I,
+)
+_SUBORDINATE = re.compile(
+    r"(?:based|since|when|if|while|after|before|given|because|although|as|with|by|for|in)\b", re.I
+)
+_LETTER_SHARE_MIN = 0.72
+# Fewer words say enough only with a name from the code. A script without spaces says much in one.
+_WORDS_MIN = 3
+_SEVERAL = re.compile(r" |[^\x00-\u024f]")
+_CODE = re.compile(r"\w\.\w|`|[a-z][A-Z]|_|[^\x00-\u024f]")
+_SECRET_CHARS = 20
+_TOKEN = re.compile(
+    r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])(?:[A-Za-z0-9+/=]{20,}|(?:sk|pk|ghp|gho|xox[bp]|glpat|npm|hf|AKIA|eyJ)[-_A-Za-z0-9.]{16,}|"
+    r"\$\w{1,8}\$\S{12,}|[A-Za-z0-9]+[-_][A-Za-z0-9_-]{24,})"
+)
 
 
 @dataclass(slots=True)
@@ -115,6 +136,27 @@ def strip_lead_in(text: str) -> tuple[str, bool]:
     return (requests.capitalize(rest), announces) if len(rest) >= _CHARS_MIN else (text, announces)
 
 
+def makes_title(title: str, text: str) -> bool:
+    """Returns whether a text can be a title: no secret, path, URL, pasted output or picture, and no clause cut short.
+
+    Args:
+        title: The title.
+        text: The text that it was cut from.
+    """
+    if (len(title.split()) < _WORDS_MIN and not _CODE.search(title)) or not _SEVERAL.search(title):
+        return False
+    if _NO_TITLE.search(text[:400]) or any(map(_is_secret, title.split())):
+        return False
+    if len(title) < 0.9 * len(text) and _SUBORDINATE.match(title):
+        return False
+    return sum(char.isalpha() or char in " `'_" for char in title) >= _LETTER_SHARE_MIN * len(title)
+
+
+def _is_secret(word: str) -> bool:
+    """Whether a word looks like a token, a key, a hash or base64: long, of letters and digits mixed."""
+    return len(word) >= _SECRET_CHARS and _TOKEN.fullmatch(word.strip("`'\"(),.;:")) is not None
+
+
 def headline(text: str) -> str:
     """Returns a statement without what a headline leaves out: articles, asides in brackets, a final mark."""
     text = _ARTICLE.sub("", _FILLER_WORDS.sub("", _ASIDE.sub("", text))).strip(" .:;,!–—-")
@@ -158,7 +200,8 @@ def _all_statements(
 def _of_tools(section: Section, outcomes: Sequence[ErrorOutcome], place: Callable[[int], float]) -> Iterator[Statement]:
     for result in section.results:
         for text in result.commits:
-            yield Statement("commit", result.index, "tool", text.split(": ", 1)[-1], place(result.index))
+            subject = _COMMIT_TYPE.sub("", text.split(": ", 1)[-1])
+            yield Statement("commit", result.index, "tool", requests.capitalize(subject), place(result.index))
         if result.refusal:
             yield Statement("refusal", result.index, "tool", one_line(result.refusal), place(result.index))
     for outcome in outcomes:
@@ -184,7 +227,7 @@ def _source_before(calls: Mapping[int, str], message: Message) -> Source:
 def _of_user(message: Message, request: Request | None, place: float) -> Iterator[Statement]:
     if message.origin != "text":
         return
-    if heading := plan_heading(message):
+    if heading := requests.plan_heading(message):
         yield Statement("plan", message.index, "user", heading, place)
     if request is not None:
         yield Statement("request", message.index, "user", request.core, place, weight=request.weight)
@@ -193,14 +236,6 @@ def _of_user(message: Message, request: Request | None, place: float) -> Iterato
         if (request is None or text != request.sentence) and len(text) > 15 and not requests.is_weak(text):
             core = requests.strip_politeness(text)
             yield Statement("user", message.index, "user", core, place, rank, len(sentences) - rank - 1)
-
-
-def plan_heading(message: Message) -> str:
-    """The heading of a plan that the user pasted, without its label; else ''."""
-    if not _PLAN_REQUEST.match(message.text[:200]):
-        return ""
-    heading = _HEADING.search(message.text[:2_000])
-    return one_line(_PLAN_LABEL.sub("", heading[1])) if heading else ""
 
 
 def _of_assistant(message: Message, source: Source, place: float) -> Iterator[Statement]:

@@ -19,6 +19,7 @@ from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, Origin, one_line, shorten
 from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
+from ctxmem_mcp.summarizers.statements import makes_title
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
 _ORIGIN_LABELS: dict[Origin, str] = {"skill": "Skill ", "shell": "Ran ", "command": ""}
@@ -47,7 +48,7 @@ def title_of(
         preceding: The assistant's last message before the section, which a short answer in it may refer to.
         best_statement: The best title that one of its statements makes, if it contains tool calls.
     """
-    clear = [request for request in section.requests if not request.is_weak]
+    clear = [r for r in section.requests if not r.is_weak and makes_title(shorten(r.core, TITLE_CHARS), r.core)]
     if section.is_dialogue:
         return _dialogue_title(section) or _first_sentence(section)
     if section.is_work and (error := _error_title(section, clear, outcomes)):
@@ -126,7 +127,11 @@ def _first_sentence(section: Section) -> str:
         if message.origin in ("host", "skill", "shell"):
             continue
         for text in message.sentences:
-            if not requests.is_weak(text) and not sentence_scoring.states_intent(text):
+            if (
+                not requests.is_weak(text)
+                and not sentence_scoring.states_intent(text)
+                and makes_title(shorten(text, TITLE_CHARS), text)
+            ):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
     for message in section.messages:
         if message.origin in _ORIGIN_LABELS and message.sentences:
