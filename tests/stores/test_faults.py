@@ -25,7 +25,7 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, file_open, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import Connection
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
-from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
+from ctxmem_mcp.stores.sqlite.open_files import FILES_OPEN_MAX
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.stores.samples import memory_over, sample_turns
@@ -253,7 +253,7 @@ async def test_a_file_that_may_not_grow_refuses_until_it_may(tmp_path: Path) -> 
     await memory.sync(first, conversation_id="c")
 
     async def limit_pages(limit: int) -> None:
-        async with store._use("c") as file:
+        async with store._files.use("c") as file:
             await file.connection.run(lambda db: db.execute(f"PRAGMA max_page_count = {limit}").fetchone())
 
     await limit_pages(1)

@@ -200,7 +200,7 @@ async def test_an_interrupted_removal_is_completed_by_the_next_sweep(
 ) -> None:
     """Killed after marking the file and before unlinking it: it is invisible at once and removed by the sweep."""
     await fill(memory)
-    async with memory._store._use(ID) as file:  # type: ignore[attr-defined]
+    async with memory._store._files.use(ID) as file:  # type: ignore[attr-defined]
         await file.connection.run(commits.write_forgotten)
     with pytest.raises(UnknownConversation):
         await memory.info(ID)

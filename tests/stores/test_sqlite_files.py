@@ -24,7 +24,7 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, schema
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_MAX, Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
-from ctxmem_mcp.stores.sqlite.store import FILES_OPEN_MAX
+from ctxmem_mcp.stores.sqlite.open_files import FILES_OPEN_MAX
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.listing_tests import ODD_IDS
 from tests.stores.samples import memory_over, sample_turns, sweep
@@ -381,7 +381,7 @@ async def test_a_data_directory_that_can_not_be_used_is_reported_with_a_remedy(t
 async def test_durability_sets_synchronous(tmp_path: Path, durability: Durability, synchronous: int) -> None:
     store = SqliteStore(tmp_path, durability=durability)
     await store.commit(extend(new_state(), ["x"]), NOW)
-    async with store._use("c") as file:
+    async with store._files.use("c") as file:
         pragmas = await file.connection.run(
             lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
         )

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import tempfile
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,11 +21,8 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import (
-    BrokenHistory,
     CtxmemError,
-    DamagedConversation,
     HeadMoved,
     StoreReadOnly,
     UnknownConversation,
@@ -46,60 +41,16 @@ from ctxmem_mcp.stores.base import (
 )
 from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, file_repair, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
-from ctxmem_mcp.stores.sqlite.compression import TextCompression
-from ctxmem_mcp.stores.sqlite.connection import Connection, Durability, connect, open_database
-from ctxmem_mcp.stores.sqlite.conversation_files import data_dir_error, inode_of, with_side_files
-from ctxmem_mcp.stores.sqlite.file_open import (
-    catalog_lock,
-    check_writable,
-    close_under_lock,
-    open_checked,
-    open_image,
-    release,
-)
-from ctxmem_mcp.stores.sqlite.image import FileState, file_state
+from ctxmem_mcp.stores.sqlite.connection import Durability
+from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
+from ctxmem_mcp.stores.sqlite.open_files import OpenFiles
 from ctxmem_mcp.stores.sqlite.salvage import salvage
-from ctxmem_mcp.stores.sqlite.schema import migrate
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-# Each open file costs a thread and up to 3 MB of cache and dictionary.
-FILES_OPEN_MAX = 16
-
-
-@dataclass(slots=True)
-class _OpenFile:
-    """A conversation's open file. `inode` identifies the file that was opened; `users` counts operations on it."""
-
-    connection: Connection
-    path: Path
-    inode: int
-    # Of a file that SQLite can't open: the state in which it was copied into memory.
-    image_of: FileState | None = None
-    compression: TextCompression = field(default_factory=TextCompression)
-    summaries: queries.SummaryCache = field(default_factory=queries.SummaryCache)
-    users: int = 0
-
-    def write_summaries(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
-        """Runs `work`, which may write summaries, and clears the cache of summaries read before."""
-        try:
-            return work(db)
-        finally:
-            self.summaries.clear()
-
-    def is_current(self) -> bool:
-        """Whether the path still leads to this file, and not to none or to one created since, or changed since it was
-        copied."""
-        if self.image_of is not None:
-            return file_state(self.path) == self.image_of
-        return inode_of(self.path) == self.inode
-
-    def is_suitable(self, write: bool) -> bool:
-        return self.is_current() and not (write and self.image_of is not None)
 
 
 class SqliteStore:
@@ -116,8 +67,7 @@ class SqliteStore:
         self._catalog = Catalog(data_dir)
         self._tombstones = TombstoneFile(self._catalog.folder.parent / TOMBSTONES)
         self._durability: Durability = durability
-        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._open_lock = anyio.Lock()
+        self._files = OpenFiles(self._catalog, durability)
         # Files created by a commit in progress and still empty: this store's own sweep leaves them alone.
         self._creating: set[Path] = set()
 
@@ -135,7 +85,7 @@ class SqliteStore:
         try:
             if creating:
                 await self._create_file(conversation_id, commit.guard)
-            async with self._use(conversation_id, write=True) as file:
+            async with self._files.use(conversation_id, write=True) as file:
                 await file.connection.run(partial(commits.write, commit=commit, compression=file.compression, now=now))
         except UnknownConversation:
             raise HeadMoved(conversation_id) from None
@@ -143,7 +93,7 @@ class SqliteStore:
             self._creating -= creating
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
-        async with self._use(conversation_id) as file:
+        async with self._files.use(conversation_id) as file:
             read = partial(queries.turns, seqs=seqs, compression=file.compression, metadata_only=metadata_only)
             return await file.connection.run(read)
 
@@ -160,19 +110,19 @@ class SqliteStore:
         return await self._run(conversation_id, partial(queries.nodes_over, first=first, last=last))
 
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
-        async with self._use(conversation_id) as file:
+        async with self._files.use(conversation_id) as file:
             read = partial(queries.summaries, digests=digests, compression=file.compression, cache=file.summaries)
             return await file.connection.run(read)
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
-        async with self._use(conversation_id, write=True) as file:
+        async with self._files.use(conversation_id, write=True) as file:
             work = partial(commits.add_summary, conversation_id, digest, summary, file.compression, now)
             await file.connection.run(partial(file.write_summaries, work))
 
     async def begin_call(
         self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
     ) -> ModelCall | CallRefusal:
-        async with self._use(conversation_id, write=True) as file:
+        async with self._files.use(conversation_id, write=True) as file:
             begin = partial(model_calls.begin, conversation_id, call, limits, now)
             with anyio.CancelScope(shield=True):  # tokens reserved in the file are reserved in the catalog too
                 begun = await file.connection.run(begin)
@@ -186,7 +136,7 @@ class SqliteStore:
         return begun
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
-        async with self._use(conversation_id, write=True) as file:
+        async with self._files.use(conversation_id, write=True) as file:
             with anyio.CancelScope(shield=True):
                 work = partial(model_calls.end, conversation_id, call, summary, file.compression, now)
                 if difference := await file.connection.run(partial(file.write_summaries, work)):
@@ -210,14 +160,14 @@ class SqliteStore:
     async def replace_vectors(
         self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
     ) -> None:
-        async with self._use(conversation_id, write=True) as file:
+        async with self._files.use(conversation_id, write=True) as file:
             await file.connection.run(partial(commits.replace_vectors, created, old, vectors))
 
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
         return await self._run(conversation_id, partial(queries.extra, key=key))
 
     async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
-        async with self._use(conversation_id, write=True) as file:
+        async with self._files.use(conversation_id, write=True) as file:
             await file.connection.run(partial(commits.set_extra, conversation_id, key, value, now))
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
@@ -245,7 +195,7 @@ class SqliteStore:
         return replace(page, unreadable=dict(self._catalog.unreadable))
 
     async def forget(self, conversation_id: str) -> Receipt:
-        await self._close_file(conversation_id)
+        await self._files.close(conversation_id)
         path = self._catalog.path_of(conversation_id)
         receipt = await self._catalog.run_locked(
             partial(self._forget_locked, conversation_id, path),
@@ -297,7 +247,7 @@ class SqliteStore:
     async def sweep(self, expired: Mapping[str, float]) -> list[str]:
         swept = []
         for conversation_id in sorted(expired):
-            await self._close_file(conversation_id)
+            await self._files.close(conversation_id)
             path, at = self._catalog.path_of(conversation_id), expired[conversation_id]
             try:
                 if await self._catalog.run_locked(
@@ -349,7 +299,7 @@ class SqliteStore:
             build: Stores the conversation in an empty store.
             before_swap: Called under the catalog's lock, if the conversation has not changed since.
         """
-        await self._close_file(conversation_id)
+        await self._files.close(conversation_id)
         path = self._catalog.path_of(conversation_id)
         prefix, parent = file_lifecycle.REPAIR_PREFIX, self._catalog.path.parent
         with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
@@ -378,8 +328,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Closes all files. The store opens them again when it is used again, unless `prevent_reopening` was called."""
-        for conversation_id in list(self._files):
-            await self._close_file(conversation_id)
+        await self._files.close_all()
         await self._catalog.close()
 
     def prevent_reopening(self) -> None:
@@ -393,98 +342,8 @@ class SqliteStore:
     # ------------------------------------------------------------ files
 
     async def _run(self, conversation_id: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        async with self._use(conversation_id) as file:
+        async with self._files.use(conversation_id) as file:
             return await file.connection.run(work)
-
-    @contextlib.asynccontextmanager
-    async def _use(self, conversation_id: str, *, write: bool = False) -> AsyncIterator[_OpenFile]:
-        """The conversation's file, which stays open while it is in use. Damage found in it names the conversation.
-
-        Raises:
-            StoreReadOnly: It is to be written, but can only be read.
-        """
-        try:
-            file = self._files.get(conversation_id)
-            if file is None or not file.is_suitable(write):
-                file = await self._get_or_open(conversation_id, write)
-            self._files.move_to_end(conversation_id)
-            file.users += 1
-            try:
-                yield file
-            finally:
-                file.users -= 1
-        except BrokenHistory as error:
-            raise DamagedConversation(conversation_id, error.message) from error
-
-    async def _get_or_open(self, conversation_id: str, write: bool) -> _OpenFile:
-        async with self._open_lock:
-            file = self._files.get(conversation_id)
-            if file is None or not file.is_suitable(write):
-                return await run_to_completion(self._reopen(conversation_id, write))
-            return file
-
-    async def _reopen(self, conversation_id: str, write: bool) -> _OpenFile:
-        await self._close_file(conversation_id)
-        await self._close_idle()
-        path = self._catalog.path_of(conversation_id)
-        try:
-            file = await self._open(conversation_id, path)
-        except StoreReadOnly as error:
-            if write:
-                raise
-            log.info("%s is read into memory: %s", path, error.message)
-            file = await self._open_image(conversation_id, path)
-        self._files[conversation_id] = file
-        return file
-
-    async def _open_image(self, conversation_id: str, path: Path) -> _OpenFile:
-        states: list[FileState] = []
-        try:
-            connection = await connect(partial(_open_migrated_image, path, states.append))
-        except FileNotFoundError:
-            raise UnknownConversation(conversation_id) from None
-        return _OpenFile(connection, path, inode_of(path) or 0, states[0])
-
-    async def _open(self, conversation_id: str, path: Path) -> _OpenFile:
-        try:
-            inode = os.stat(path).st_ino
-            check_writable(path)
-            await self._catalog.connect()
-            connection = await connect(partial(self._open_current_format, path))
-        except FileNotFoundError:
-            raise UnknownConversation(conversation_id) from None
-        except OSError as error:
-            raise data_dir_error(path.parent.parent, error) from error
-        return _OpenFile(connection, path, inode)
-
-    def _open_current_format(self, path: Path) -> sqlite3.Connection:
-        with catalog_lock(self._catalog.path):  # nobody removes the file between the check and the opening
-            db = open_checked(path, partial(open_database, path, self._durability))
-            try:
-                migrate(db)
-            except BaseException:
-                db.close()
-                release(path)
-                raise
-            return db
-
-    async def _close_idle(self) -> None:
-        """Makes room for one more open file."""
-        idle = [name for name, file in self._files.items() if not file.users]
-        for name in idle[: max(0, len(self._files) + 1 - FILES_OPEN_MAX)]:
-            await self._close_file(name)
-
-    async def _close_file(self, conversation_id: str) -> None:
-        file = self._files.pop(conversation_id, None)
-        if file is not None:
-            await run_to_completion(self._close_connection(file))
-
-    async def _close_connection(self, file: _OpenFile) -> None:
-        if file.image_of is not None:
-            await file.connection.close()
-            return
-        await file.connection.run(partial(close_under_lock, path=file.path, catalog=self._catalog.path))
-        await file.connection.close()
 
     async def _create_file(self, conversation_id: str, guard: ForgetGuard | None) -> None:
         """Creates the conversation's file if there is none; a forgotten one is removed first.
@@ -499,18 +358,5 @@ class SqliteStore:
             self._tombstones.read().check(conversation_id, guard)
             file_lifecycle.ensure_file(self._catalog, db, conversation_id, path)
 
-        await self._close_file(conversation_id)
+        await self._files.close(conversation_id)
         await self._catalog.run_locked(create)
-
-
-def _open_migrated_image(path: Path, note: Callable[[FileState], None]) -> sqlite3.Connection:
-    """Opens a read-only image in the current format. note: is given the state in which the file was copied."""
-    db, state = open_image(path)
-    try:
-        migrate(db)
-        db.execute("PRAGMA query_only = ON")
-    except BaseException:
-        db.close()
-        raise
-    note(state)
-    return db
