@@ -9,7 +9,7 @@ from dataclasses import replace
 import anyio.to_thread
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import NotConfirmed, StoreReadOnly, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.errors import HeadMoved, NotConfirmed, StoreReadOnly, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory import branch_removal
 from ctxmem_mcp.memory.commit_builder import chain_digests
 from ctxmem_mcp.memory.expiry import ANY_TIME
@@ -42,7 +42,8 @@ class MemoryRemovals(MemoryReads):
             UnknownTurn: It has no turn `turn_id`.
             AmbiguousId: `turn_id` fits several turns.
             InvalidArgument: Several branches run through `turn_id`.
-            StoreUnavailable: It was changed meanwhile, or this store can't remove a branch. Nothing was removed.
+            StoreUnavailable: Others change it again and again, or this store can't remove a branch. Nothing was
+                removed.
         """
         if confirm != conversation_id:
             raise NotConfirmed(conversation_id)
@@ -60,7 +61,9 @@ class MemoryRemovals(MemoryReads):
     async def _forget_branch(self, conversation_id: str, turn_id: str) -> Receipt | None:
         """Removes a branch. Returns None, and removes nothing, if there is no other branch."""
         async with self._writer.locked(conversation_id):
-            for tries in range(TRIES, 0, -1):
+            attempt = 0
+            while True:
+                attempt += 1
                 state = await self._state(conversation_id)
                 tip = branch_removal.find_tip(state, await IdResolver(self._store, state).turn_seq(turn_id), turn_id)
                 removal = branch_removal.plan_removal(state, tip)
@@ -69,11 +72,12 @@ class MemoryRemovals(MemoryReads):
                 self._drop(conversation_id)
                 try:
                     return await run_to_completion(self._rebuild_without(state, removal))
-                except StoreUnavailable as error:
-                    if isinstance(error, StoreReadOnly) or tries == 1:
+                except StoreReadOnly:
+                    raise
+                except (HeadMoved, StoreUnavailable):
+                    if attempt == TRIES:
                         raise
-                    await anyio.sleep(0.01)
-        raise AssertionError
+                await anyio.sleep(0.01)
 
     async def _rebuild_without(self, state: State, removal: branch_removal.Removal) -> Receipt:
         conversation_id, empty = state.conversation_id, self._writer.new_state(state.conversation_id)
