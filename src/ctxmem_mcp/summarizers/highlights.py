@@ -71,8 +71,8 @@ def highlight_budget(section: Section, outcomes: Sequence[ErrorOutcome]) -> int:
     if not section.is_work:
         percent = 8 if section.is_dialogue else 5
         return max(36, min(140, 28 + section.tokens * percent // 100))
-    least = min(115, section.tokens // 5)
-    return max(36, min(200, least + 15 * min(2, len(outcomes)) + section.tokens * 3 // 100))
+    least = min(130, section.tokens // 5)
+    return max(36, min(210, least + 15 * min(2, len(outcomes)) + section.tokens * 3 // 100))
 
 
 def find_candidates(

@@ -144,7 +144,7 @@ def is_mostly_host(spans: Sequence[Span], start: int, stop: int) -> bool:
 
 def is_refused_call(result: str) -> bool:
     """Returns whether a tool's result says that the user refused the call."""
-    return _REFUSED_CALL.match(result) is not None
+    return _REFUSED_CALL.match(result, 0, _REFUSAL_SEARCH_CHARS) is not None
 
 
 def refusal_words(result: str) -> str:
