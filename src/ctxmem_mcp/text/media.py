@@ -41,6 +41,7 @@ _PART_TYPE = re.compile(
     r'"type"\s*:\s*"(?:image|image_url|input_image|input_audio|audio|file|input_file|document|video|video_url|'
     r'local_image|resource|image_asset_pointer)"'
 )
+_BLANK_LINES = re.compile(r"[\r\n]+")
 # How the base64 of common formats begins.
 _BEGINNINGS = {
     "iVBORw0KGg": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp",
@@ -115,6 +116,8 @@ def _runs(content: str, chars: frozenset[str], after: re.Pattern[str]) -> Iterat
 
 def _data_spans(content: str) -> Iterator[MediaSpan]:
     for start, stop in _runs(content, _DATA_CHARS, _AFTER_DATA):
+        if blank := _BLANK_LINES.match(content, start, stop):
+            start = blank.end()  # of megabytes of them the search would look at each
         for match in _DATA.finditer(content, start, stop):
             if encoding := _encoding(match[0]):
                 url = _URL_PREFIX.search(content, max(0, match.start() - _URL_PREFIX_CHARS), match.start())
