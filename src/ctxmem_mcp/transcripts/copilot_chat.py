@@ -49,7 +49,7 @@ def _read_log(reader: Reader, rows: list[NumberedRow]) -> Chat:
 def _apply(session: object, row: Row) -> bool:
     """Makes a logged change in the session. Returns whether that was possible."""
     path = row.get("k")
-    if not isinstance(path, list) or not path:
+    if not isinstance(path, list) or not path or not all(isinstance(key, str | int) for key in path):
         return False
     holder: Any = session
     for key in path[:-1]:

@@ -36,7 +36,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def looks_like(name: str, head: str) -> bool:
     """Recognises lines with a role beside a message, or a row of type `turn_ended`, which may be all there is yet."""
     return name.endswith(".jsonl") and any(
-        (row.get("role") in _ROLES and isinstance(row.get("message"), dict)) or row.get("type") == _TURN_ENDED
+        (str(row.get("role")) in _ROLES and isinstance(row.get("message"), dict)) or row.get("type") == _TURN_ENDED
         for row in first_rows(head)
     )
 

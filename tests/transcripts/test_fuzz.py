@@ -1,0 +1,112 @@
+"""Any file, however wrong its values or its bytes are, is parsed or refused with InvalidArgument, and quickly.
+
+The long form takes `CTXMEM_FUZZ_SECONDS` for all formats together: `CTXMEM_FUZZ_SECONDS=3600 pytest -m soak
+tests/transcripts/test_fuzz.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import Transcript
+from tests.transcripts.chats import ENCODERS, Encoder, Step
+
+STEPS = [
+    Step("user", "Hello there."), Step("thinking", "Hm."), Step("call", '{"command": "ls"}', "a.py"),
+    Step("assistant", "Two files."), Step("user", "Thanks."), Step("call", "ls", "b"), Step("assistant", "Done."),
+]  # fmt: skip
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 1e308, 10**30, "", "x", "\ud800", "\0", [], {}, [None], [[]], [{}], {"": None}, {"text": 5},
+    {"type": []}, {"role": {}}, [{"type": "text"}], "9" * 5_000,
+)  # fmt: skip
+# A file of this size that takes longer is a file that grows without limit for somebody.
+SECONDS_MAX = 30
+
+
+def texts(encoder: Encoder) -> Iterator[str]:
+    """Yields endless variants of a file: wrong values, missing fields, moved parts, broken bytes."""
+    steps = [step for step in STEPS if step.kind in encoder.kinds]
+    text = encoder.encode(steps)
+    dice = random.Random(encoder.encode.__name__)
+    while True:
+        if encoder.suffix == ".jsonl":
+            rows = [json.loads(line) for line in text.splitlines() if line]
+            _damage(rows, dice)
+            found = "\n".join(map(json.dumps, rows))
+        else:
+            holder = [json.loads(text)]
+            _damage(holder, dice)
+            found = json.dumps(holder[0] if holder else None)
+        yield _broken(found, dice) if dice.random() < 0.3 else found
+
+
+def _damage(root: list[Any], dice: random.Random) -> None:
+    places = [*_places(root)]
+    for _ in range(dice.choice((1, 1, 2, 5))):
+        holder, key = dice.choice(places)
+        action = dice.random()
+        try:
+            if action < 0.6:
+                holder[key] = dice.choice(ODD)
+            elif action < 0.8:
+                del holder[key]
+            else:
+                other, other_key = dice.choice(places)
+                holder[key] = json.loads(json.dumps(other[other_key]))
+        except (LookupError, TypeError):
+            continue
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    keys = range(len(value)) if isinstance(value, list) else list(value) if isinstance(value, dict) else ()
+    for key in keys:
+        yield value, key
+        yield from _places(value[key])
+
+
+def _broken(text: str, dice: random.Random) -> str:
+    at, to = sorted(dice.randrange(len(text) + 1) for _ in range(2))
+    return dice.choice((text[:at], text[:at] + text[to:], text[:to] + text[at:], text[:at] + '\0{["' + text[at:]))
+
+
+def parse(text: str, encoder: Encoder) -> Transcript | None:
+    began = time.monotonic()
+    try:
+        found = registry.parse(text, f"chat{encoder.suffix}")
+    except InvalidArgument:
+        found = None
+    assert time.monotonic() - began < SECONDS_MAX, text
+    for transcript in () if found is None else (found, *found.threads):
+        for turn in (*transcript.turns, *(turn for branch in transcript.abandoned_branches for turn in branch)):
+            assert turn.role in ("user", "assistant", "system", "tool"), text
+            turn.content.encode()
+            assert turn.call_id != "\0", text
+    return found
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=[f"{e.agent}-{e.encode.__name__}" for e in ENCODERS])
+def test_no_file_breaks_a_parser(encoder: Encoder) -> None:
+    for _, text in zip(range(100), texts(encoder), strict=False):
+        parse(text, encoder)
+
+
+@pytest.mark.soak
+def test_no_file_breaks_a_parser_for_long() -> None:
+    end = time.monotonic() + float(os.environ.get("CTXMEM_FUZZ_SECONDS", "600"))
+    sources = [(encoder, texts(encoder)) for encoder in ENCODERS]
+    count = 0
+    while time.monotonic() < end:
+        for encoder, variants in sources:
+            parse(next(variants), encoder)
+            count += 1
+    sys.stderr.write(f"{count:,} files\n")
