@@ -179,9 +179,19 @@ async def test_the_python_example_of_the_readme_runs(
     assert "The build fails with E0308." in lines
 
 
-def test_the_readme_names_every_format_that_can_be_imported() -> None:
-    (line,) = (line.lower() for line in README.splitlines() if line.startswith("- **Import**"))
-    assert [known for known in registry.FORMATS if known.replace("_", " ") not in line] == []
+# What docs/formats.md calls the formats whose modules have another name.
+FORMAT_NAMES = {
+    "claude_code_web": "sessions on the web", "copilot_chat": "github copilot chat", "gemini_contents": "gemini api",
+    "oobabooga": "text-generation-webui", "continue_dev": "| continue |", "responses": "responses items",
+    "message_lists": "fine-tuning lines", "jsonl": "json lines", "claude_ai": "claude.ai", "swe_agent": "swe-agent",
+}  # fmt: skip
+
+
+def test_the_page_of_formats_names_every_format_that_can_be_imported() -> None:
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").lower()
+    names = [FORMAT_NAMES.get(known, known.replace("_", " ")) for known in registry.FORMATS]
+    assert [name for name in names if name not in page] == []
+    assert "(docs/formats.md)" in README
 
 
 @pytest.mark.parametrize(
