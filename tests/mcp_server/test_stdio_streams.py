@@ -122,9 +122,13 @@ def test_requests_received_before_stdin_ended_get_their_responses(tmp_path: Path
         _call(1, "sync_transcript", conversation_id="c", messages=turns),
         _call(2, "get_context", conversation_id="c", query="turn 7"),
     ]
-    command = [sys.executable, "-m", "ctxmem_mcp", "--data-dir", str(tmp_path)]
+    patient = (
+        "import sys; from ctxmem_mcp.mcp_server import stdio; stdio.FINISH_SECONDS = 90.0\n"
+        "from ctxmem_mcp.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", patient, "--data-dir", str(tmp_path)]
     done = subprocess.run(
-        command, input="\n".join([HELLO, *requests, ""]), capture_output=True, check=True, timeout=60, text=True
+        command, input="\n".join([HELLO, *requests, ""]), capture_output=True, check=True, timeout=110, text=True
     )
     responses = [json.loads(line) for line in done.stdout.splitlines()]
     assert sorted(response["id"] for response in responses) == [0, 1, 2]
