@@ -50,6 +50,20 @@ def rows_of(file: Path) -> list[Json]:
     return [row["payload"] for row in rows if row["type"] == "response_item"]
 
 
+def announced(file: Path) -> set[str]:
+    """All texts in the rows that are events. Of a killed agent's answer a rollout may have nothing else."""
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+    return {text for row in rows if row["type"] == "event_msg" for text in _strings(row["payload"])}
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+
+
 def words_of(item: Json) -> Iterator[str]:
     """The texts that an item carries, without what the host adds."""
     kind = item["type"]

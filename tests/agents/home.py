@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -99,13 +99,14 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = SECONDS) 
     raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
 
-def assert_in_order(words: Iterable[str], turns: Sequence[Turn]) -> None:
+def assert_in_order(words: Iterable[str], turns: Sequence[Turn], *, also: Collection[str] = ()) -> None:
     """Asserts that the turns contain exactly these texts once each, byte for byte, in this order, and beside them only
-    what the host has injected."""
+    what the host has injected, and texts in `also`."""
     expected, found = list(words), [turn.content for turn in turns]
     missing = [text for text in expected if text not in found]
     assert missing == [], missing
     kept = [text for text in found if text in set(expected)]
     assert kept == expected
-    others = [turn for turn in turns if turn.content not in set(expected)]
-    assert [(turn.role, turn.content) for turn in others if turn.role != "system"] == []
+    others = [turn for turn in turns if turn.content not in {*expected, *also}]
+    strange = [(turn.role, turn.content) for turn in others if turn.role != "system"]
+    assert strange == [], strange

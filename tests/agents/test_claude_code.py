@@ -31,7 +31,8 @@ async def check_capture(home: Home) -> None:
     """Asserts that the session is stored once, and nothing else."""
     assert await home.conversations() == [SESSION]
     rows = rows_of(claude_code.transcript_of(home, SESSION))
-    assert_in_order([word for row in rows for word in words_of(row)], await home.turns(SESSION))
+    # A killed agent may not have written the prompt that its hook had received.
+    assert_in_order([word for row in rows for word in words_of(row)], await home.turns(SESSION), also=["And again."])
 
 
 async def test_tools_an_error_a_resume_and_a_kill_are_captured(tmp_path: Path, model: Model) -> None:

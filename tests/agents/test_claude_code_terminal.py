@@ -109,7 +109,9 @@ async def test_every_row_with_words_is_on_the_heads_line_once(tmp_path: Path, mo
     rewound = _between(rows, "Eighth task", "Ninth task")
     assert "Answer eight." in [word for row in rewound for word in words_of(row)]
     turns = await home.turns(SESSION)
-    assert_in_order((word for row in rows if row not in rewound for word in words_of(row)), turns)
+    words = [word for row in rows if row not in rewound for word in words_of(row)]
+    # A killed agent may not have written the prompt that its hook had received.
+    assert_in_order(words, turns, also=["Tenth task"])
     assert not {word for row in rewound for word in words_of(row)} & {turn.content for turn in turns}
     assert home.doctor_faults("claude-code") == []
 
