@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 from tests.agents.home import Home
 from tests.agents.model import Json, Model
@@ -32,9 +32,10 @@ def set_up(path: Path, model: Model) -> Iterator[Home]:
 
 
 def _end_daemon(home: Home) -> None:
-    for owner in (home.path / ".cline" / "data" / "locks" / "hub").glob("*/owner.json"):
-        with suppress(OSError, ValueError, KeyError):
-            os.kill(int(json.loads(owner.read_text("utf-8"))["pid"]), signal.SIGTERM)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(home.project) in process.cmdline():
+                process.terminate()
 
 
 def transcripts(home: Home) -> list[Path]:
