@@ -15,7 +15,7 @@ WORDS = "parser budget section window cursor merge header record branch worker".
 
 def long_text(seed: int) -> str:
     chance = random.Random(seed)
-    lines = (" ".join(chance.choices(WORDS, k=12)) for _ in range(20 * LARGE_CHARS // 80))
+    lines = (" ".join(chance.choices(WORDS, k=12)) for _ in range(3 * LARGE_CHARS // 80))
     return "\n".join(f"{number} {line}" for number, line in enumerate(lines))
 
 

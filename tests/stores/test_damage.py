@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -77,11 +78,15 @@ async def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return made
 
 
+def _random_words(rng: random.Random) -> str:
+    return " ".join("".join(rng.choices(string.ascii_letters + string.digits, k=7)) for _ in range(500))
+
+
 @pytest.fixture(scope="module")
 async def random_sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """Turns that compress badly, so that their texts take most of the file."""
     rng = random.Random(7)
-    turns = [NewTurn("user" if i % 2 else "assistant", rng.randbytes(1_500).hex()) for i in range(60)]
+    turns = [NewTurn("user" if i % 2 else "assistant", _random_words(rng)) for i in range(60)]
     made = Sample(tmp_path_factory.mktemp("bits"), turns)
     await made.fill()
     return made
