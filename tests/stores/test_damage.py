@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import string
 import shutil
 import sqlite3
+import string
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
