@@ -95,3 +95,15 @@ def test_a_folder_counts_the_files_it_did_not_know_by_kind(run: Callable[..., Ra
     counts = "2 .json in no known format, 1 .jsonl in no known format, 1 .zip in no known format, 1 without a suffix"
     assert (done.code, f"not imported: {counts}" in done.err) == (0, True), done.err
     assert len(run("import", str(folder), "--json").json) == 1
+
+
+def test_neither_a_picture_nor_host_text_is_a_title(run: Callable[..., Ran], tmp_path: Path) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgoAbc9" * 40}}
+    rows = [
+        {"role": "user", "content": [picture]},
+        {"role": "user", "content": "<command-name>/clear</command-name> <command-message>clear</command-message>"},
+        {"role": "user", "content": "What is wrong in this picture?"},
+    ]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (done,) = run("import", str(tmp_path / "s.jsonl"), "--json").json
+    assert done["title"] == "What is wrong in this picture?"

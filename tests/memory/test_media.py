@@ -13,6 +13,7 @@ from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.summarizers.llm import build_leaf_prompt
+from ctxmem_mcp.text import media
 from ctxmem_mcp.text.media import media_spans, shown_text
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +132,11 @@ def test_a_part_of_the_data_is_the_whole_line() -> None:
     assert shown_text(content, 0, 5_000) == f"Look: ![x]({LINE}"
     assert shown_text(content, 5_000, 9_000) == LINE
     assert shown_text(content, len(content) - 8) == ") there."
+
+
+def test_the_chunks_of_a_long_text_are_shown_without_searching_it_again_for_each() -> None:
+    text = "\n".join(f"line {number} of a long log without any data" for number in range(30_000))
+    media._last_spans.cache_clear()
+    for at in range(0, len(text), 1_000):
+        media.shown_text(text, at, at + 1_000)
+    assert media._last_spans.cache_info().misses == 1

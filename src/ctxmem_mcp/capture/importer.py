@@ -15,6 +15,8 @@ from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import ForgottenBranch, InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Source
+from ctxmem_mcp.text.host_text import user_text
+from ctxmem_mcp.text.media import media_spans
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import HEAD_CHARS, Transcript
 
@@ -177,7 +179,10 @@ def with_threads(transcripts: Sequence[tuple[Path, Transcript]]) -> Iterator[tup
 
 def title_of(transcript: Transcript) -> str:
     """Returns a transcript's own title, or the beginning of the user's first words."""
-    first = next((turn.content for turn in transcript.turns if turn.role == "user" and turn.content.strip()), "")
+    said = (
+        user_text(turn.content) for turn in transcript.turns if turn.role == "user" and not media_spans(turn.content)
+    )
+    first = next((text for text in said if text.strip()), "")
     title = " ".join((transcript.title or first[: 4 * _TITLE_CHARS]).split())
     return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1].rstrip() + "…"
 

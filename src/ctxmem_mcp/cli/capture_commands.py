@@ -128,7 +128,7 @@ def backup(
     raise typer.Exit(import_export.back_up(OPTIONS, folder, keep_forgotten, as_json))
 
 
-@commands.command(context_settings={"ignore_unknownOPTIONS": True}, rich_help_panel=CAPTURE)
+@commands.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CAPTURE)
 def hook(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help=f"{', '.join(HOOK_AGENTS)}.")],
     event: Annotated[str | None, typer.Argument(metavar="EVENT", help="The event, if stdin does not name it.")] = None,

@@ -36,7 +36,7 @@ def _print_version(requested: bool) -> None:
 
 
 @app.callback()
-def globalOPTIONS(
+def global_options(
     data_dir: Annotated[
         # Not Path: that would turn "", which a script passes for an unset variable, into the current folder.
         str | None, typer.Option(metavar="DIR", help=SETTINGS["data_dir"].help)

@@ -17,7 +17,7 @@ commands = typer.Typer()
 
 
 @commands.command(
-    context_settings={"ignore_unknownOPTIONS": True, "allow_extra_args": True, "help_option_names": []},
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
     rich_help_panel=SERVER,
 )
 def serve(context: typer.Context) -> None:

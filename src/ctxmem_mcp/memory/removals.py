@@ -154,7 +154,9 @@ class MemoryRemovals(MemoryReads):
         expired = self._expiry_watch.confirm(await self._store.expired(self._clock()))
         forgotten = await self._store.sweep(expired)
         for conversation_id in forgotten:
-            _log.info("Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id]))
+            _log.warning(
+                "Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id])
+            )
             self._drop(conversation_id)
         if forgotten:
             self._on_forgotten(forgotten)

@@ -183,7 +183,8 @@ class Writer:
         if last_known != edge.seq:
             edge = await load_edge(self._store, state, last_known)
         days = _days_allowed(state, last_known, target.retention_days)
-        built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], now, days)
+        stored_at = max(now, state.updated)  # a clock that is behind counts as what is stored
+        built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], stored_at, days)
         await self._store.commit(replace(built.commit, guard=guard), now)
         self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
         if self._vectors:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 # Shorter runs are names, hashes and keys, which people do look for.
 RUN_CHARS_MIN = 300
-# Of a longer content the spans are not remembered, for the memory that it takes.
+# Of longer contents only the last one's spans are remembered, for the memory that a content takes.
 CACHED_CHARS_MAX = 100_000
 NUMBERS_MIN = 100
 CODE_LINE_CHARS_MIN = 5_000
@@ -64,7 +64,7 @@ def media_spans(content: str) -> tuple[MediaSpan, ...]:
     """Returns where a text contains data instead of words, in order and without overlaps."""
     if len(content) < RUN_CHARS_MIN:
         return ()
-    return _cached_spans(content) if len(content) <= CACHED_CHARS_MAX else _find_spans(content)
+    return _cached_spans(content) if len(content) <= CACHED_CHARS_MAX else _last_spans(content)
 
 
 def shown_text(content: str, start: int = 0, stop: int | None = None) -> str:
@@ -92,6 +92,8 @@ def _find_spans(content: str) -> tuple[MediaSpan, ...]:
 
 
 _cached_spans = lru_cache(maxsize=128)(_find_spans)
+# A long turn is cut into thousands of chunks, one after the other.
+_last_spans = lru_cache(maxsize=1)(_find_spans)
 
 
 def _runs(content: str, chars: frozenset[str], after: re.Pattern[str]) -> Iterator[tuple[int, int]]:
