@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ctxmem_mcp.capture import importer
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.transcripts import registry
+from ctxmem_mcp.transcripts.base import HEAD_CHARS, head_of
 
 FOREIGN = (
     "qwen.jsonl", "workbuddy.jsonl", "grok.jsonl", "amp.json", "droid.jsonl", "openwebui_single.json", "openwebui.json",
@@ -82,3 +87,63 @@ def test_an_aider_file_without_spaces_at_line_ends_has_the_same_turns(eval_dir: 
     assert [(turn.role, turn.name) for turn in trimmed.turns] == [(turn.role, turn.name) for turn in whole.turns]
     requests = [turn.content.rstrip() for turn in whole.turns if turn.role == "user"]
     assert [turn.content.rstrip() for turn in trimmed.turns if turn.role == "user"] == requests
+
+
+PICTURE = "iVBORw0KGgo" + "A" * (2 * HEAD_CHARS)
+
+
+def picture_message(padding: dict[str, Any]) -> dict[str, Any]:
+    source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
+    return {
+        "role": "user",
+        "content": [{"type": "image", "source": source}, {"type": "text", "text": "Look"}],
+    } | padding
+
+
+@pytest.mark.parametrize("padding", [{}, {"files": {f"file{n}": n for n in range(HEAD_CHARS // 8)}}])
+def test_a_session_that_begins_with_a_picture_is_detected(padding: dict[str, Any]) -> None:
+    first = {"message": picture_message(padding), "type": "user", "uuid": "a", "sessionId": "s"}
+    second = {"type": "user", "uuid": "b", "parentUuid": "a", "message": {"role": "user", "content": "b"}}
+    text = lines(first, second | {"sessionId": "s"})
+    for found in (
+        registry.parse(text, "s.jsonl"),
+        registry.parse_resumable(text, "s.jsonl")[0],
+        importer.parse(text.encode(), "s.log"),
+    ):
+        assert (found.agent, found.turns[-1].content) == ("claude-code", "b")
+
+
+def test_a_list_that_begins_with_a_picture_is_detected() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "look", "input": {}}
+    text = json.dumps([picture_message({}), {"role": "assistant", "content": [call]}])
+    found = registry.parse(text, "chat.json")
+    short = registry.parse(text.replace(PICTURE, PICTURE[:100]), "chat.json")
+    assert (found.agent, [turn.role for turn in found.turns]) == (short.agent, [turn.role for turn in short.turns])
+    assert found.agent == "anthropic"
+
+
+@given(
+    st.lists(st.text(st.sampled_from('a"\\\n\u00e9\U0001f600'), max_size=40).map(lambda s: s * 300), min_size=1),
+    st.booleans(),
+)
+def test_shortened_rows_are_valid_json(texts: list[str], ascii_only: bool) -> None:
+    text = "".join(json.dumps({"text": one, "end": 1}, ensure_ascii=ascii_only) + "\n" for one in texts)
+    text += "".join(json.dumps({"text": "x" * 1000}) + "\n" for _ in range(HEAD_CHARS // 1000))
+    for row, one in zip((json.loads(line) for line in head_of(text).split("\n")[:-1]), texts, strict=False):
+        assert (row["end"], one.startswith(row["text"])) == (1, True)
+
+
+@pytest.mark.parametrize("line", ['"' * 1_000_000, '\\"' * 500_000, "\\" * 1_000_000, '{"a":"' + '\\"' * 500_000])
+def test_the_head_is_read_in_linear_time(line: str) -> None:
+    started = time.process_time()
+    head_of(line)
+    head_of(f"{line}\n{{")
+    assert time.process_time() - started < 20
+
+
+def test_rows_of_unknown_types_that_carry_words_are_counted() -> None:
+    known = {"type": "user", "uuid": "u", "sessionId": "s", "message": {"role": "user", "content": "hi"}}
+    rows = [{**known, "type": "user_v2", "uuid": f"v{n}"} for n in range(8)]
+    found = registry.parse(lines(known, {**known, "uuid": "w"}, *rows), "s.jsonl")
+    assert found.warnings == ("8 of 10 rows were not understood",)
+    assert registry.parse(lines(known, {"type": "mode", "sessionId": "s", "mode": "plan"}), "s.jsonl").unread == 0

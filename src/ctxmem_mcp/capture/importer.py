@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from ctxmem_mcp.capture import archive, cursor_db, opencode_files, program_db
+from ctxmem_mcp.capture.blanked_turns import restore_blanked_turns
 from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
 from ctxmem_mcp.capture.session_ids import conversation_id_for
@@ -18,7 +19,7 @@ from ctxmem_mcp.models import Source
 from ctxmem_mcp.text.host_text import user_text
 from ctxmem_mcp.text.media import media_spans
 from ctxmem_mcp.transcripts import registry
-from ctxmem_mcp.transcripts.base import HEAD_CHARS, Transcript
+from ctxmem_mcp.transcripts.base import Transcript, head_of
 
 # Turns per transaction: enough to be fast, few enough to show progress.
 CHUNK_TURNS = 1_000
@@ -158,7 +159,7 @@ def _joined(transcripts: Sequence[Transcript]) -> Transcript:
 def _with_known_suffix(name: str, text: str) -> str:
     """Returns the name, or, if that has a suffix that transcripts don't have, one under which a format knows the
     text."""
-    head = text[:HEAD_CHARS]
+    head = head_of(text)
     if PurePath(name).suffix in _SUFFIXES or not text.strip() or registry.detect_format(name, head):
         return name
     names = [f"{name}{suffix}" for suffix in _TRIED_SUFFIXES]
@@ -199,7 +200,7 @@ async def import_transcript(
 ) -> ImportResult | None:
     """Stores a transcript: first its abandoned branches, then its current one, so that the head is there.
 
-    Branches that were forgotten are left out.
+    Branches that were forgotten are left out. Stored messages that are emptied in the file by now stay as they are.
 
     Args:
         memory: where to store it. The conversation's space is the folder the session worked in, its title the one that
@@ -217,11 +218,13 @@ async def import_transcript(
     Raises:
         Forgotten: its conversation was forgotten.
     """
+    conversation = conversation_id_for(transcript.session_id)
+    if conversation:
+        transcript = await restore_blanked_turns(memory, conversation, transcript)
     branches = [*(transcript.abandoned_branches if include_abandoned else ()), transcript.turns]
     branches = [branch for branch in branches if branch]
     if not branches:
         return None
-    conversation = conversation_id_for(transcript.session_id)
     if again:
         await memory.allow_again(conversation, branches)
     known = new = 0

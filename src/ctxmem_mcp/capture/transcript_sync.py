@@ -12,7 +12,7 @@ import logging
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -151,8 +151,6 @@ class TranscriptSync:
         if conversation and (events.gone or events.by_events):
             self._records.put(file, GONE if events.gone else replace(record, conversation=conversation))
             return SyncResult(conversation, gone=events.gone)
-        if record.tip and not _extends(raw, record):
-            transcript = await self._with_blanked_turns(record, transcript)
         transcript = replace(transcript, cwd=transcript.cwd or cwd)
         abandoned = digest_of(repr(transcript.abandoned_branches).encode("utf-8", "surrogatepass"))
         done = await importer.import_transcript(
@@ -199,28 +197,6 @@ class TranscriptSync:
         if cwd and not record.tip and (await self._memory.info(conversation)).space is None:
             await self._memory.set_space(conversation, cwd)
 
-    async def _with_blanked_turns(self, record: SyncRecord, transcript: Transcript) -> Transcript:
-        """Returns the transcript of a rewritten file with the stored turns in place of those that it has blanked.
-
-        A compaction of Claude Code's that failed has emptied the messages of whole sessions. The turns after the last
-        empty one follow what is stored.
-        """
-        blank = [i for i, turn in enumerate(transcript.turns) if _is_blank(turn)]
-        if not blank:
-            return transcript
-        stored = [
-            NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id)
-            for turn in await self._memory.history(record.conversation)
-        ]
-        if len(blank) <= sum(map(_is_blank, stored)):
-            return transcript
-        rest = transcript.turns[blank[-1] + 1 :]
-        shared = next(
-            (n for n in range(min(len(rest), len(stored)), 0, -1) if _same(stored[len(stored) - n :], rest[:n])), 0
-        )
-        _log.warning("%s: %s messages were emptied; the stored ones stay", record.conversation, len(blank))
-        return replace(transcript, turns=(*stored, *rest[shared:]))
-
     async def _sync_threads(self, file: Path, transcript: Transcript, known: set[str]) -> tuple[int, tuple[str, ...]]:
         """Stores the sub-agents that the file itself contains, unless they have files of their own. One that was stored
         before and is gone is not stored again."""
@@ -239,16 +215,6 @@ class TranscriptSync:
                 continue
             new += done.new if done else 0
         return new, tuple(sorted(known))
-
-
-def _is_blank(turn: NewTurn) -> bool:
-    return turn.role in ("user", "assistant") and not turn.content.strip()
-
-
-def _same(some: Sequence[NewTurn], others: Sequence[NewTurn]) -> bool:
-    return [(turn.role, turn.name, turn.content) for turn in some] == [
-        (turn.role, turn.name, turn.content) for turn in others
-    ]
 
 
 def _has_own_file(file: Path, thread: Transcript) -> bool:

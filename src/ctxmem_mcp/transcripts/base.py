@@ -7,6 +7,7 @@ a damaged one: it skips what it can't read and adds a warning.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -19,6 +20,16 @@ NumberedTurn = tuple[int, NewTurn]
 
 # How much of a file its detection needs: a format shows in the first lines.
 HEAD_CHARS = 200_000
+# The first row of JSON Lines is part of the head as a whole up to this length.
+_FIRST_ROW_CHARS_MAX = 20_000_000
+# A longer JSON string is shortened to this length in the head: a picture must not hide the rows after it.
+_HEAD_STRING_CHARS = 2_000
+# A string on one line, closed or not. Every character is read once: an unclosed string is a match too.
+_STRING = re.compile(r'"(?:[^"\\\n]++|\\.)*+"?')
+# A string's beginning without the half of an escape, or of a surrogate pair, that a cut leaves.
+_WHOLE_ESCAPES = re.compile(
+    r'"(?:[^"\\]++|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4}|\\[^u])*+'
+)
 
 ParseState = dict[str, Any]
 """The state of a resumable format at the end of the text it has parsed. It can be stored as JSON, and holds ids and
@@ -74,7 +85,7 @@ class Format(Protocol):
 
         Args:
             name: the file's name, as `registry.name_for_parser` returns it.
-            head: the first characters of the file, up to `HEAD_CHARS`; the last line may be cut off.
+            head: the beginning of the file, as `head_of` returns it; the last line may be cut off.
         """
 
     def parse(self, text: str, name: str) -> Transcript:
@@ -145,6 +156,49 @@ class ParseLog:
             name=None if turn.name is None else _to_valid_unicode(turn.name),
             call_id=None if turn.call_id is None else _to_valid_unicode(turn.call_id),
         )
+
+
+def head_of(text: str) -> str:
+    """Returns the beginning of a file for the detection of its format: `HEAD_CHARS` characters, or the first row if
+    that is longer.
+
+    Long JSON strings are shortened, so that a screenshot of 200 kB in the first message hides neither this message nor
+    the next. A text of up to `HEAD_CHARS` characters is returned unchanged.
+    """
+    if len(text) <= HEAD_CHARS:
+        return text
+    row_end = _first_row_end(text)
+    row = _STRING.sub(lambda string: _shorten(string[0]), text[:row_end])
+    return row + _shortened(text, row_end, max(HEAD_CHARS - len(row), 0))
+
+
+def _first_row_end(text: str) -> int:
+    """Returns where the second row of JSON Lines begins; 0 if the text is in another form."""
+    end = text.find("\n", 0, _FIRST_ROW_CHARS_MAX) + 1
+    return end if text[end : end + 1] == "{" else 0
+
+
+def _shortened(text: str, at: int, chars: int) -> str:
+    """Returns this many characters from a place on, not counting what is left out of long strings."""
+    parts: list[str] = []
+    size = 0
+    for string in _STRING.finditer(text, at):
+        start, end = string.span()
+        if size + start - at >= chars:
+            break
+        if end - start > _HEAD_STRING_CHARS:
+            parts += [text[at:start], _shorten(string[0])]
+            size += start - at + len(parts[-1])
+            at = end
+    return ("".join(parts) + text[at : at + chars])[:chars]
+
+
+def _shorten(string: str) -> str:
+    """Returns the beginning of a long JSON string as a string, closed if the original is; a short one unchanged."""
+    if len(string) <= _HEAD_STRING_CHARS:
+        return string
+    kept = _WHOLE_ESCAPES.match(string[:_HEAD_STRING_CHARS])
+    return (kept[0] if kept else '"') + ('"' if string.endswith('"') else "")
 
 
 def split_lines(text: str) -> list[str]:

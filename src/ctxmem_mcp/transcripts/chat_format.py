@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from ctxmem_mcp.models import INJECTED, NewTurn, Role
-from ctxmem_mcp.transcripts.base import HEAD_CHARS, ParseLog, Transcript
+from ctxmem_mcp.transcripts.base import ParseLog, Transcript, head_of
 from ctxmem_mcp.transcripts.json_documents import numbered_objects, read_document, read_head
 from ctxmem_mcp.transcripts.json_lines import (
     NumberedRow,
@@ -207,7 +207,7 @@ def either(first: tuple[LooksLike, Parse], second: tuple[LooksLike, Parse]) -> t
         return first[0](name, head) or second[0](name, head)
 
     def parse(text: str, name: str) -> Transcript:
-        is_first = first[0](name, text[:HEAD_CHARS])
+        is_first = first[0](name, head_of(text))
         return (first if is_first else second)[1](text, name)
 
     return looks_like, parse

@@ -13,7 +13,7 @@ from ctxmem_mcp.agents import CLINE_SESSION_SUFFIX, CLINE_TASK_FILE
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import claude_code
-from ctxmem_mcp.transcripts.base import HEAD_CHARS, Format, ParseState, ResumableFormat, Transcript
+from ctxmem_mcp.transcripts.base import Format, ParseState, ResumableFormat, Transcript, head_of
 
 # The modules (`base.Format`) in the order they are tried. The last ones are general: they would also accept files that
 # a format before them reads better.
@@ -50,7 +50,7 @@ def parse(text: str, name: str) -> Transcript:
     """
     if not text.strip(_BLANK):
         raise InvalidArgument(f"file {name}", "is empty", "Name a file that holds a transcript.")
-    found = detect_format(name, text[:HEAD_CHARS])
+    found = detect_format(name, head_of(text))
     if found is None:
         raise InvalidArgument(
             f"file {name}",
@@ -76,7 +76,7 @@ def detect_format(name: str, head: str) -> Format | None:
 
     Args:
         name: the file's name, as `name_for_parser` returns it.
-        head: the file's first `HEAD_CHARS` characters.
+        head: the file's beginning, as `base.head_of` returns it.
     """
     own = (cast("Format", import_module(f"ctxmem_mcp.transcripts.{known}")) for known in FORMATS)
     return next((known for known in (*_installed_formats(), *own) if known.looks_like(name, head)), None)
@@ -105,7 +105,7 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState | None
     Raises:
         InvalidArgument: the file is in no known format.
     """
-    if _RESUMABLE.looks_like(name, text[:HEAD_CHARS]):
+    if _RESUMABLE.looks_like(name, head_of(text)):
         transcript, state = _RESUMABLE.parse_resumable(text, name)
         return _not_empty(transcript, name), state
     return parse(text, name), None

@@ -79,7 +79,7 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState]:
         (row["agentId"] for _, row in main if text_or_none(row.get("agentId")) and row.get("isSidechain")), None
     )
     dequeued = _dequeued_prompts(main)
-    count_unread(((line, row) for line, row in rows if row.get("type") in MESSAGE_TYPES), _is_understood, log)
+    count_unread(rows, _is_understood, log)
     *abandoned, turns = [log.sanitize(_turns(branch)) for branch in find_branches([*main, *dequeued])]
     cwd = next((row["cwd"] for _, row in main if text_or_none(row.get("cwd"))), None)
     threads = [
