@@ -283,7 +283,7 @@ class Receipt:
     Attributes:
         others: conversations of its sub-agents, which remain.
         other_branches: how many branches were removed besides the head's.
-        warnings: where the words may still be.
+        warnings: where the words may still be, and what could not be counted.
     """
 
     conversation_id: str

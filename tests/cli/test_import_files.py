@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -107,3 +108,15 @@ def test_neither_a_picture_nor_host_text_is_a_title(run: Callable[..., Ran], tmp
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (done,) = run("import", str(tmp_path / "s.jsonl"), "--json").json
     assert done["title"] == "What is wrong in this picture?"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("name", ["pipe", "pipe.jsonl", "pipe.ctxmem", "null"])
+def test_a_named_pipe_or_device_is_refused(run: Callable[..., Ran], tmp_path: Path, name: str) -> None:
+    path = Path(os.devnull) if name == "null" else tmp_path / name
+    if name != "null":
+        os.mkfifo(path)
+    done = run("import", str(path))
+    assert done.code != 0
+    assert f"PATH {path}: is neither a file nor a folder" in done.err
+    assert "Save its content to a file" in done.err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.errors import CtxmemError, DamagedConversation, UnknownConversation
+from ctxmem_mcp.errors import NewerFormat, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory.repair import LOST_TEXT
 from ctxmem_mcp.models import NewTurn
 from tests.stores.samples import raw_files
@@ -125,17 +125,50 @@ async def test_a_truncated_file_is_saved_as_far_as_it_goes(sample: Sample, tmp_p
     path = sample.copy(tmp_path / "data")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     memory = open_memory(tmp_path / "data")
-    try:
-        done = await memory.repair(DAMAGED)
-    except DamagedConversation as error:
-        message = error.message
-    else:
-        message = "None of its turns"
+    done = await memory.repair(DAMAGED)
+    if done.turns:
         after = await every_turn(memory, DAMAGED)
         kept = {i for i, turn in after.items() if turn.content != LOST_TEXT}
         assert len(kept) == done.turns
         assert all(after[i] == sample.turns[i] for i in kept)
-    assert "None of its turns" in message
+    else:
+        assert not path.exists()
+    await memory.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 20_000, 1, 100, 4_096, 5_000])
+async def test_a_file_without_a_readable_turn_is_moved_aside_unchanged(
+    sample: Sample, tmp_path: Path, content: bytes | int
+) -> None:
+    path = sample.copy(tmp_path / "data")
+    before = path.read_bytes()[:content] if isinstance(content, int) else content
+    path.write_bytes(before)
+    memory = open_memory(tmp_path / "data")
+    done = await memory.repair(DAMAGED)
+    (aside,) = path.parent.glob("*.damaged-????????-??????")
+    assert (done.turns, done.damaged_file, aside.read_bytes()) == (0, str(aside), before)
+    assert not path.exists()
+    with pytest.raises(UnknownConversation):
+        await memory.info(DAMAGED)
+    assert (await memory.append(NewTurn("user", "x"), conversation_id=DAMAGED)).index == 0
+    assert await memory.verify(DAMAGED) == []
+    await memory.close()
+
+
+async def test_repair_refuses_what_is_no_damaged_file_of_ours(sample: Sample, tmp_path: Path) -> None:
+    path = sample.copy(tmp_path / "data")
+    newer = bytearray(path.read_bytes())
+    newer[60:64] = (99).to_bytes(4, "big")
+    memory = open_memory(tmp_path / "data")
+    path.write_bytes(newer)
+    with pytest.raises(NewerFormat):
+        await memory.repair(DAMAGED)
+    assert path.read_bytes() == newer
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StoreUnavailable, match="can't be read"):
+        await memory.repair(DAMAGED)
+    assert path.is_dir()
     await memory.close()
 
 
@@ -161,12 +194,9 @@ async def test_pages_of_noise_lose_only_the_turns_on_them(sample: Sample, tmp_pa
 
 async def test_what_was_forgotten_or_never_was_is_not_repaired(sample: Sample, tmp_path: Path) -> None:
     path = sample.copy(tmp_path / "data")
+    before = sorted(path.parent.iterdir())
     memory = open_memory(tmp_path / "data")
     with pytest.raises(UnknownConversation):
         await memory.repair("never")
-    path.write_bytes(b"\x00" * 20_000)
-    before = sorted(path.parent.iterdir())
-    with pytest.raises(CtxmemError, match="None of its turns"):
-        await memory.repair(DAMAGED)
     assert sorted(path.parent.iterdir()) == before
     await memory.close()

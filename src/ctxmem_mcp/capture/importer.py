@@ -72,7 +72,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]
         folders that don't have a transcript's suffix.
 
     Raises:
-        InvalidArgument: a path does not exist.
+        InvalidArgument: a path does not exist, or is a pipe, a socket or a device.
     """
     named: set[Path] = set()
     found: dict[Path, Path] = {}
@@ -85,6 +85,10 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]
             inside = [file for file in inside if not opencode_files.is_part_of_session(file)]
             files = [file for file in inside if _may_be_transcript(file)]
             others += [file for file in inside if not _may_be_transcript(file)]
+        elif not path.is_file():  # reading a pipe waits for its writer, and reading a device may never end
+            raise InvalidArgument(
+                f"PATH {path}", "is neither a file nor a folder", "Save its content to a file, and import that."
+            )
         else:
             named.add(path)
             files = [path, *subagents_of(path)]

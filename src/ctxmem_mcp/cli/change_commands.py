@@ -29,7 +29,8 @@ def repair(conversation: Conversation, as_json: Json = False) -> None:
     """Rebuild a damaged conversation from all turns that can be read.
 
     Turns keep their ids. A turn that can't be read is named and replaced by a note. The damaged file is kept beside the
-    new one, and the command prints where. Exits with code 1 if a turn was lost.
+    new one, and the command prints where. If no turn can be read, the file is moved aside, so that the session can be
+    imported again. Exits with code 1 if a turn was lost.
     """
 
     async def work(memory: Memory) -> Repaired:
@@ -47,7 +48,9 @@ def repair(conversation: Conversation, as_json: Json = False) -> None:
         for index, turn in done.lost:
             typer.echo(f"  lost: {turn or (f't{index}' if index >= 0 else 'a turn at the end')}")
         typer.echo(f"The damaged file is kept as {done.damaged_file}.")
-    raise typer.Exit(1 if done.lost else 0)
+        if not done.turns:
+            typer.echo("Import the session again, or restore the conversation from a backup.")
+    raise typer.Exit(1 if done.lost or not done.turns else 0)
 
 
 @commands.command(rich_help_panel=CHANGE)
@@ -99,6 +102,13 @@ def retention(
         typer.echo(f"{info.conversation_id} is kept for {days_kept} after its last append, until {expires_at}.")
 
 
+async def _resolve_readable_or_not(memory: Memory, conversation: str) -> str:
+    try:
+        return await resolve_conversation(memory, conversation)
+    except Corrupt:  # what is to be forgotten is removed, readable or not
+        return conversation
+
+
 @commands.command(rich_help_panel=CHANGE)
 def forget(
     conversation: Conversation,
@@ -111,10 +121,7 @@ def forget(
 ) -> None:
     """Delete a conversation, or one of its branches, for good, with its index and summaries."""
 
-    async def find(memory: Memory) -> str:
-        return await resolve_conversation(memory, conversation)
-
-    found = with_memory(OPTIONS, find)
+    found = with_memory(OPTIONS, lambda memory: _resolve_readable_or_not(memory, conversation))
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidArgument(

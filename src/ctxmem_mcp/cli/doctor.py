@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
@@ -193,12 +194,19 @@ def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
             folder.faults.append(Fault(error.message.rstrip("."), error.hint))
         else:
             for name, what in damaged.items():
-                remedy = f"Run `ctxmem-mcp repair {name}`: it saves all that can be read"
-                folder.faults.append(Fault(f"Conversation {name} is damaged: {what.rstrip('.')}", remedy + "."))
+                folder.faults.append(_damage_fault(name, what.rstrip(".")))
     folder.spooled = spool.count_pending(str(path))
     folder.unrecognised, faults = hook_check.check_stored(path)
     folder.faults += faults
     return folder
+
+
+def _damage_fault(name: str, what: str) -> Fault:
+    """name: the conversation's id, or its file's path if the id is lost."""
+    if os.path.isabs(name):
+        return Fault(what if name in what else f"{name}: {what}", "Move it out of the data directory.")
+    remedy = f"Run `ctxmem-mcp repair {name}`: it saves all that can be read."
+    return Fault(f"Conversation {name} is damaged: {what}", remedy)
 
 
 async def _conversations(memory: Memory) -> tuple[int, dict[str, str]]:

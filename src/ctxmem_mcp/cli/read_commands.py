@@ -211,14 +211,18 @@ def verify(
 ) -> None:
     """Read everything that is stored, and recompute every hash of turns and nodes.
 
-    Exits with code 1 if something is damaged; `repair` saves all that can be read. A turn that a repair could not save
-    is a warning.
+    Exits with code 1 if something is damaged or a file can't be read; `repair` saves all that can be read. A turn that
+    a repair could not save is a warning.
     """
 
     async def work(memory: Memory) -> dict[str, tuple[list[str], list[str]]]:
         ids = [await resolve_conversation(memory, name) for name in conversations or ()]
-        ids = ids or [info.conversation_id for info in await memory.all_conversations()]
-        return {conversation: await _faults(memory, conversation) for conversation in ids}
+        unreadable: dict[str, str] = {}
+        if not ids:
+            page = await memory.conversations(limit=sys.maxsize)
+            ids, unreadable = [info.conversation_id for info in page.conversations], page.unreadable
+        found = {conversation: await _faults(memory, conversation) for conversation in ids}
+        return found | {path: ([reason], []) for path, reason in unreadable.items()}
 
     found = with_memory(OPTIONS, work)
     reports = {name: [*faults, *(f"warning: {line}" for line in lost)] for name, (faults, lost) in found.items()}

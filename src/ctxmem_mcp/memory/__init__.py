@@ -429,12 +429,13 @@ class Memory(MemoryRemovals):
         """Rebuilds a conversation from all turns that can be read, and keeps the damaged files beside it.
 
         Tree, index, summaries and the catalog's entry are made anew; written summaries and branches are kept as far as
-        they can be read. A turn that can't be read is replaced by a note.
+        they can be read. A turn that can't be read is replaced by a note. If none can be read, the damaged
+        files are moved aside, so that the conversation can be stored again.
 
         Raises:
             UnknownConversation: There is no such conversation.
-            DamagedConversation: None of its turns can be read. Nothing was changed.
-            StoreUnavailable: It was changed during the repair, or this store holds no files. Nothing was changed.
+            StoreUnavailable: It was changed during the repair, its file is not a file or can't be opened, or this store
+                holds no files. Nothing was changed.
         """
         if not isinstance(self._store, RepairableStore):
             raise StoreUnavailable("This store holds no files that could be damaged.", "Use a store on disk.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.errors import DamagedConversation, UnknownConversation
+from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory.commit_builder import CommitBuilder, Edge, encode_frontier
 from ctxmem_mcp.memory.edge_loader import load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME
@@ -56,7 +56,9 @@ class _Placed:
 async def rebuild(
     store: Store, salvage: Salvage, empty: State, summarizer: Summarizer, embedder: Embedder | None
 ) -> tuple[int, tuple[tuple[int, str], ...]]:
-    """Stores what was salvaged. Returns how many turns were saved, and index and id of each that was not.
+    """Stores what was salvaged; nothing if no turn was.
+
+    Returns how many turns were saved, and index and id of each that was not.
 
     Args:
         store: An empty store.
@@ -68,7 +70,7 @@ async def rebuild(
     if salvage.forgotten:
         raise UnknownConversation(empty.conversation_id)
     if not salvage.turns:
-        raise DamagedConversation(empty.conversation_id, "None of its turns can be read; nothing was changed")
+        return 0, tuple((turn.index, turn.id) for turn in salvage.lost.values())
     old, state = salvage.state, _first_state(salvage, empty)
     placed = _place(salvage, state.salt)
     edge, now = Edge(), state.updated

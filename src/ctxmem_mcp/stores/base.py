@@ -596,7 +596,8 @@ class RepairableStore(Protocol):
 
         Args:
             conversation_id: The conversation.
-            build: Stores it in an empty store. If it fails, nothing is changed.
+            build: Stores it in an empty store. If it fails, nothing is changed. If it stores nothing, the damaged files
+                are moved aside, and there is no such conversation any more.
 
         Returns:
             Its result, and where the damaged files are kept.

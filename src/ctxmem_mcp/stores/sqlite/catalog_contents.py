@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
 from ctxmem_mcp.models import ConversationInfo, id_digits
+from ctxmem_mcp.private_files import is_regular
 from ctxmem_mcp.stores.base import AGENT, TIMED_TURNS_MAX, State, last_happened, to_info
 from ctxmem_mcp.stores.sqlite import check, queries
 from ctxmem_mcp.stores.sqlite.connection import (
@@ -209,12 +210,16 @@ def _quick_faults(path: Path, until: float) -> list[str]:
     except sqlite3.Error as error:
         translated = translate_error(error)
         return [translated.message] if isinstance(translated, BrokenHistory) else []
-    except (CtxmemError, OSError):  # not ours, newer, gone
-        return []
+    except BrokenHistory as error:
+        return [error.message]
+    except (CtxmemError, OSError) as error:  # not ours, newer, gone
+        return [str(error)] if os.path.lexists(path) and not is_regular(path) else []
 
 
 def _id_of(path: Path) -> str:
     """The id of the conversation in a file that may be damaged: from its row, or its name."""
+    if not is_regular(path):
+        return str(path)
     with contextlib.suppress(CtxmemError, sqlite3.Error, OSError), open_read_only(path) as db:
         row = db.execute("SELECT id FROM conversation").fetchone()
         if row and isinstance(row[0], str) and file_name(row[0]) == path.name:

@@ -102,6 +102,8 @@ def forget(
     turns, nodes = counts
     size = 0
     warnings = hard_link_warnings(path)
+    if damaged:
+        warnings.append(f"{path.name} was unreadable, so its turns and nodes were not counted")
     for file in [*with_side_files(path), *damaged_copies(path)]:
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import write_forgotten
 from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
 from ctxmem_mcp.stores.sqlite.image import load_image
+from ctxmem_mcp.stores.sqlite.schema import check_header, check_not_link, unreadable
 
 T = TypeVar("T")
+_FIRST_WITH_CHECKSUMS = 4
 
 
 def copy_files(path: Path, copy: Path) -> None:
@@ -27,9 +30,17 @@ def copy_files(path: Path, copy: Path) -> None:
 
     Raises:
         UnknownConversation: There is no such file.
+        StoreUnavailable: It is a link or not a regular file, or the system can't read it.
+        NewerFormat: It has a newer format.
     """
-    if not path.exists():
-        raise UnknownConversation(path.name)
+    check_not_link(path)
+    try:
+        read_file(path, 1)
+    except FileNotFoundError:
+        raise UnknownConversation(path.name) from None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    _has_sound_header(path)
 
     def copy_all() -> None:
         for file, to in zip(with_side_files(path)[:2], with_side_files(copy), strict=False):
@@ -86,6 +97,36 @@ def swap(
     catalog.delete(db, path.name)
 
 
+def set_aside(catalog: Catalog, db: sqlite3.Connection, path: Path, copy: Path) -> None:
+    """Removes a file of which nothing can be read and that was copied.
+
+    Raises:
+        StoreUnavailable: It was changed since it was copied, or has an old format, whose turns have no checksums.
+        UnknownConversation: It is sound, but its first turn is not stored yet.
+    """
+
+    def prepare() -> None:
+        if not _is_same(path, copy):
+            raise StoreUnavailable(f"{path} was changed during the repair; it was not moved.", "Try again.")
+
+    def mark(file: sqlite3.Connection) -> None:
+        prepare()
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        if 0 < version < _FIRST_WITH_CHECKSUMS:
+            raise StoreUnavailable(
+                f"{path} has format {version}, which can't be repaired; it was not changed.", "Restore a backup."
+            )
+        if not file.execute("SELECT count(*) FROM conversation").fetchone()[0]:
+            raise UnknownConversation(path.name)
+        write_forgotten(file)
+
+    _without_writers(path, mark, prepare)
+    for file in with_side_files(path):
+        file.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    catalog.delete(db, path.name)
+
+
 def _is_same(path: Path, copy: Path) -> bool:
     pairs = ((path, copy), (path.with_name(f"{path.name}-wal"), copy.with_name(f"{copy.name}-wal")))
     return all(_bytes(file) == _bytes(of) for file, of in pairs)
@@ -99,6 +140,8 @@ def _bytes(path: Path) -> bytes:
 
 def _without_writers(path: Path, work: Callable[[sqlite3.Connection], T], damaged: Callable[[], T]) -> T:
     """Runs `work` in a transaction, so that nobody writes; if the file is too damaged for one, runs `damaged`."""
+    if not _has_sound_header(path):  # SQLite would write a header to an empty file
+        return damaged()
     db = None
     try:
         db = open_plain(path)
@@ -111,6 +154,15 @@ def _without_writers(path: Path, work: Callable[[sqlite3.Connection], T], damage
     finally:
         if db is not None:
             db.close()
+
+
+def _has_sound_header(path: Path) -> bool:
+    """Raises NewerFormat if the file has a newer format."""
+    try:
+        check_header(path)
+    except (BrokenHistory, StoreUnavailable):
+        return False
+    return True
 
 
 def unused_name(path: Path) -> Path:

@@ -27,7 +27,7 @@ from ctxmem_mcp.errors import (
     StoreReadOnly,
     UnknownConversation,
 )
-from ctxmem_mcp.models import ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.models import ConversationInfo, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
     CallRefusal,
     Commit,
@@ -191,8 +191,12 @@ class SqliteStore:
     async def conversations(
         self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> ConversationPage:
-        page = paginate(await self._catalog.run(lambda db: self._catalog.list_infos(db, now, space)), limit, cursor)
-        return replace(page, unreadable=dict(self._catalog.unreadable))
+        def read(db: sqlite3.Connection) -> tuple[list[tuple[float, ConversationInfo]], dict[str, str]]:
+            # Both in one go: a sweep's refresh would clear what this one's found.
+            return self._catalog.list_infos(db, now, space), dict(self._catalog.unreadable)
+
+        infos, unreadable = await self._catalog.run(read)
+        return replace(paginate(infos, limit, cursor), unreadable=unreadable)
 
     async def forget(self, conversation_id: str) -> Receipt:
         await self._files.close(conversation_id)
@@ -315,6 +319,9 @@ class SqliteStore:
             finally:
                 await store.close()
             rebuilt = store._catalog.path_of(conversation_id)
+            if copy is not None and not rebuilt.exists():
+                await self._catalog.run_locked(lambda db: file_repair.set_aside(self._catalog, db, path, copied))
+                return done
             await anyio.to_thread.run_sync(file_repair.copy_extras, copied, rebuilt)
             await self._catalog.run_locked(
                 lambda db: file_repair.swap(self._catalog, db, path, copied, rebuilt, before_swap)
