@@ -100,7 +100,7 @@ def test_verify_and_doctor_report_a_file_that_cannot_be_read(
 def test_a_truncated_conversation_is_moved_aside_or_forgotten(
     run: Callable[..., Ran], tmp_path: Path, length: int
 ) -> None:
-    row = {"type": "user", "uuid": "u", "sessionId": "s1", "message": {"role": "user", "content": "The port is 7412."}}
+    row = {"type": "user", "uuid": "u", "sessionId": "s1", "message": {"role": "user", "content": "Fix the parser."}}
     transcript = tmp_path / "s1.jsonl"
     transcript.write_text(json.dumps(row) + "\n", "utf-8")
     imported = run("import", str(transcript), "--json").json[0]["conversation_id"]

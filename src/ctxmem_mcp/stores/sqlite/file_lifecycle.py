@@ -76,9 +76,11 @@ def forget(
     Raises:
         StoreUnavailable: The file is damaged, so that its expiry can't be read.
     """
+    # The sweep of files without a conversation passes no id, and must leave what a repair has just moved aside.
+    copies = damaged_copies(path) if conversation_id else []
     if not os.path.lexists(path):
         _delete_files(path)
-        for file in damaged_copies(path):
+        for file in copies:
             file.unlink(missing_ok=True)
         catalog.delete(db, path.name)
         return None
@@ -104,7 +106,7 @@ def forget(
     warnings = hard_link_warnings(path)
     if damaged:
         warnings.append(f"{path.name} was unreadable, so its turns and nodes were not counted")
-    for file in [*with_side_files(path), *damaged_copies(path)]:
+    for file in [*with_side_files(path), *copies]:
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size
             _unlink(file, path)
