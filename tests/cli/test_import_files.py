@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
 import os
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.cli.test_commands import EXAMPLE, Ran, run
 __all__ = ["run"]
 
 ROW = {"type": "user", "uuid": "u", "sessionId": "s1", "message": {"role": "user", "content": "naïve café"}}
+PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + random.Random(1).randbytes(900)).decode()
 LINE = json.dumps(ROW, ensure_ascii=False) + "\n"
 
 
@@ -99,7 +102,7 @@ def test_a_folder_counts_the_files_it_did_not_know_by_kind(run: Callable[..., Ra
 
 
 def test_neither_a_picture_nor_host_text_is_a_title(run: Callable[..., Ran], tmp_path: Path) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0KGgoAbc9" * 40}}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PICTURE}}
     rows = [
         {"role": "user", "content": [picture]},
         {"role": "user", "content": "<command-name>/clear</command-name> <command-message>clear</command-message>"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-import string
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -78,15 +77,16 @@ async def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return made
 
 
-def _random_words(rng: random.Random) -> str:
-    return " ".join("".join(rng.choices(string.ascii_letters + string.digits, k=7)) for _ in range(500))
+def _random_lines(rng: random.Random) -> str:
+    """Lines that are too short to be taken for data, of few terms, so that the index takes little of the file."""
+    return "\n".join(rng.randbytes(145).hex() for _ in range(20))
 
 
 @pytest.fixture(scope="module")
 async def random_sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """Turns that compress badly, so that their texts take most of the file."""
     rng = random.Random(7)
-    turns = [NewTurn("user" if i % 2 else "assistant", _random_words(rng)) for i in range(60)]
+    turns = [NewTurn("user" if i % 2 else "assistant", _random_lines(rng)) for i in range(60)]
     made = Sample(tmp_path_factory.mktemp("bits"), turns)
     await made.fill()
     return made
