@@ -330,5 +330,6 @@ async def test_each_api_has_its_own_error_format(http: httpx2.AsyncClient, path:
 
 
 async def test_every_path_is_also_served_below_api(http: httpx2.AsyncClient) -> None:
-    assert (await http.get("/api/v1/spaces")).json() == (await http.get("/v1/spaces")).json()
+    assert (await http.get("/api/v1/spaces")).json()["data"] == (await http.get("/v1/spaces")).json()["data"]
+    assert (await http.get("/api/v1/memory")).status_code == 405
     assert (await http.get("/api/health")).status_code == 404

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
-from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, error_response
+from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, error_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = ("/health", "/ready", "/openapi.json", METADATA_PATH)
 # Served under any Host: a supervisor's probes use the process's address.
 PROBE_PATHS = ("/health", "/ready")
-# All other paths below /v1 wait for an upstream and have a time limit of their own.
-OWN_PATHS = ("/v1/memory", "/v1/chat/sessions", "/v1/spaces", "/v1/usage")
 # What clients of NanoGPT's API put before /v1.
 API_PREFIX = "/api"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -296,6 +294,7 @@ class _LimitedBody:
 
 
 def _is_proxied(path: str) -> bool:
+    """Whether a path waits for an upstream, which has a time limit of its own."""
     return path.startswith("/v1/") and not path.startswith(OWN_PATHS)
 
 

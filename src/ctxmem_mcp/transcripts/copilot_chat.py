@@ -176,7 +176,7 @@ class _Rounds:
         name, arguments = text_at(call, "name"), text_or_json(call.get("arguments", ""))
         turns = [NewTurn("assistant", arguments, name, self._said_at, id)]
         result = self._results.get(id) if isinstance(self._results, dict) else None
-        if result is not None:
+        if result:
             parts = [part.get("value") for _, part in objects(value_at(result, "content"))]
             texts = [_leaves(value) if isinstance(value, dict) else text_or_json(value) for value in parts]
             turns += [NewTurn("tool", text, name, self._said_at, id) for text in texts or [compact_json(result)]]

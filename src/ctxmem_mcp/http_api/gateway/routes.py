@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from ctxmem_mcp import usage_ledger
+from ctxmem_mcp.http_api.errors import OWN_PATHS
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
@@ -18,6 +20,7 @@ from ctxmem_mcp.http_api.gateway.responses import Responses
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Scope
 
     from ctxmem_mcp.http_api.deps import Deps
     from ctxmem_mcp.http_api.gateway.upstream import Upstream
@@ -53,6 +56,8 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
         _, _, rest = request.scope["raw_path"].decode("latin-1").partition("/v1")
         endpoint = endpoint_of(deps.settings, provider, rest)
         if isinstance(endpoint, str):
+            if rest != "/models":
+                raise HTTPException(404)
             return _unconfigured(provider, endpoint)
         return await gateway.forward(ProxiedRequest(request, provider, endpoint, await request.body()))
 
@@ -71,8 +76,22 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
         Route(f"/v1{count_tokens}", post_handler(anthropic, count_tokens, counts_only=True), methods=["POST"]),
         Route("/v1/models", pass_through, methods=["GET"]),
         Route("/v1/usage", usage, methods=["GET"]),
-        Route("/v1/{path:path}", pass_through, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        _UpstreamRoute("/v1/{path:path}", pass_through, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     ]
+
+
+# With another method than POST these are no paths of an API.
+_POSTED = ("/v1/chat/completions", "/v1/responses", "/v1/messages")
+
+
+class _UpstreamRoute(Route):
+    """Matches what is neither this server's own path nor one of an API that was called with the wrong method."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope.get("path", "")
+        if path.startswith(OWN_PATHS) or path in _POSTED:
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def endpoint_of(settings: Settings, provider: Provider, path: str) -> Endpoint | str:
