@@ -107,6 +107,7 @@ class SpooledEvent:
         name = os.path.basename(self.path).removesuffix(_EVENT).split(_AFTER, 1)[0] + _EVENT
         path = os.path.join(folder, name)
         os.rename(self.path, path)
+        os.chmod(path, 0o600)  # a file that is moved meanwhile escapes the correction of modes
         self.path, self.after = path, None
 
     def remove(self) -> bool:
