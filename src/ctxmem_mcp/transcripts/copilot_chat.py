@@ -178,7 +178,8 @@ class _Rounds:
         result = self._results.get(id) if isinstance(self._results, dict) else None
         if result:
             parts = [part.get("value") for _, part in objects(value_at(result, "content"))]
-            texts = [_leaves(value) if isinstance(value, dict) else text_or_json(value) for value in parts if value not in (None, {})]
+            parts = [value for value in parts if value not in (None, {})]
+            texts = [_leaves(value) if isinstance(value, dict) else text_or_json(value) for value in parts]
             if not isinstance(value_at(result, "content"), list):
                 texts = [compact_json(result)]
             turns += [NewTurn("tool", text, name, self._said_at, id) for text in texts]
