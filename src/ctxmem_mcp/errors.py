@@ -72,7 +72,7 @@ class Refused(CtxmemError):
 
 
 class Forgotten(Refused):
-    """What was said in a forgotten conversation is not stored again.
+    """Raised for turns of a forgotten conversation, which are not stored again.
 
     Attributes:
         conversation_id: The conversation.
@@ -90,7 +90,7 @@ class Forgotten(Refused):
 
 
 class ForgottenBranch(Forgotten):
-    """What was said on a forgotten branch is not stored again; the conversation's other branches go on."""
+    """Raised for turns of a forgotten branch, which are not stored again; the other branches can be continued."""
 
     def __init__(self, conversation_id: str) -> None:
         self.conversation_id, self.during_call = conversation_id, False

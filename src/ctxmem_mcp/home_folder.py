@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-# Stands for the home folder of a user without one. Nothing is in it, and nothing can be created there.
+# Used as the home folder of a user without one. It contains nothing, and nothing can be created in it.
 NO_HOME = os.path.join(os.sep, "nonexistent")
 
 

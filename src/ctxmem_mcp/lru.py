@@ -1,9 +1,9 @@
-"""A bounded cache."""
+"""Bounded caches."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -40,3 +40,34 @@ class LRU(MutableMapping[K, V]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class WordCache(dict[str, V]):
+    """A value for each word, computed on first use. Two generations, so that common words stay.
+
+    Reading a known word is a plain dict's read, which an LRU's is not.
+    """
+
+    def __init__(self, compute: Callable[[str], V], size: int, chars_max: int) -> None:
+        """Creates an empty cache.
+
+        Args:
+            compute: returns the value of a word.
+            size: words in a generation.
+            chars_max: longer words are computed each time.
+        """
+        super().__init__()
+        self._compute, self._size, self._chars_max = compute, size, chars_max
+        self._older: dict[str, V] = {}
+
+    def __missing__(self, word: str) -> V:
+        found = self._older.get(word)
+        if found is None:
+            found = self._compute(word)
+            if len(word) > self._chars_max:
+                return found
+        if len(self) >= self._size:
+            self._older = dict(self)
+            self.clear()
+        self[word] = found
+        return found

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from ctxmem_mcp.__main__ import main
-from ctxmem_mcp.cli import demo, listing
+from ctxmem_mcp.cli import conversation_table, demo
 from ctxmem_mcp.models import ConversationInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
@@ -94,7 +94,7 @@ def test_a_list_shows_ids_titles_and_days_at_every_width(width: int) -> None:
     ]
     written = io.StringIO()
     out = Console(file=written, width=width, force_terminal=True, color_system=None, highlight=False)
-    listing.print_conversations(out, list(map(listing.Listed, infos)))
+    conversation_table.print_conversations(out, list(map(conversation_table.Listed, infos)))
     shown = written.getvalue()
     assert all(id in shown for id in ids)
     assert "Refactor it all"[: width - 1] in shown

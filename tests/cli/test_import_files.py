@@ -106,6 +106,7 @@ def test_neither_a_picture_nor_host_text_is_a_title(run: Callable[..., Ran], tmp
     rows = [
         {"role": "user", "content": [picture]},
         {"role": "user", "content": "<command-name>/clear</command-name> <command-message>clear</command-message>"},
+        {"role": "user", "content": "/mode"},
         {"role": "user", "content": "What is wrong in this picture?"},
     ]
     (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

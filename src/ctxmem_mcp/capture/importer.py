@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,9 @@ CHUNK_TURNS = 1_000
 _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
 # Under these a file's text decides; .traj alone makes a file a run of SWE-agent's.
 _TRIED_SUFFIXES = (".jsonl", ".json", ".md")
-# How much of a session's first words stands for a title.
+# The most characters of a session's first words that serve as its title.
 _TITLE_CHARS = 60
+_COMMAND = re.compile(r"/[\w:-]+")
 DATABASE_SUFFIXES = (".db", ".sqlite3")
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".eval")
 # The folder of Cursor's older transcripts, which are plain text.
@@ -187,7 +189,8 @@ def title_of(transcript: Transcript) -> str:
     said = (
         user_text(turn.content) for turn in transcript.turns if turn.role == "user" and not media_spans(turn.content)
     )
-    first = next((text for text in said if text.strip()), "")
+    # A command of the agent alone, such as /mode, says nothing.
+    first = next((text for text in said if text.strip() and not _COMMAND.fullmatch(text.strip())), "")
     title = " ".join((transcript.title or first[: 4 * _TITLE_CHARS]).split())
     return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1].rstrip() + "…"
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ctxmem_mcp.capture import unrecognised
-from ctxmem_mcp.cli import listing, output
+from ctxmem_mcp.cli import conversation_table, output
 from ctxmem_mcp.cli.options import (
     HOOK_AGENTS,
     OPTIONS,
@@ -33,7 +33,8 @@ commands = typer.Typer()
 @commands.command("list", rich_help_panel=READ)
 def list_(
     limit: Annotated[
-        int | None, typer.Option(metavar="COUNT", min=1, help=f"Maximum number to list; default: {listing.LISTED}.")
+        int | None,
+        typer.Option(metavar="COUNT", min=1, help=f"Maximum number to list; default: {conversation_table.LISTED}."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="List all, with those of sub-agents.")] = False,
     project: Annotated[
@@ -54,7 +55,7 @@ def list_(
     """
     page = with_memory(OPTIONS, partial(Memory.conversations, limit=sys.maxsize))
     folder = None if project is None else Path(os.path.abspath(project))
-    found = listing.select(page.conversations, space=space, project=folder, agent=agent)
+    found = conversation_table.select(page.conversations, space=space, project=folder, agent=agent)
     for path, reason in page.unreadable.items():
         typer.echo(f"ctxmem-mcp: not listed, because it can't be read: {path}: {reason}", err=True)
     if lost := unrecognised.count(OPTIONS.settings().data_dir):
@@ -63,9 +64,13 @@ def list_(
     if as_json:
         print_json([asdict(info) for info in found[:limit]])
     elif found:
-        listed = [listing.Listed(info) for info in found] if everything else listing.fold_subagents(found)
-        shown = listed[: limit or (None if everything else listing.LISTED)]
-        listing.print_conversations(output.console(), shown)
+        listed = (
+            [conversation_table.Listed(info) for info in found]
+            if everything
+            else conversation_table.fold_subagents(found)
+        )
+        shown = listed[: limit or (None if everything else conversation_table.LISTED)]
+        conversation_table.print_conversations(output.console(), shown)
         if len(shown) < len(listed):
             typer.echo(f"{len(listed) - len(shown):,} more: --all, or --limit COUNT.")
     elif page.conversations:

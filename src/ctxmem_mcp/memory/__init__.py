@@ -19,12 +19,12 @@ from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import conversation_of
+from ctxmem_mcp.memory.global_search import search_everything
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
 from ctxmem_mcp.memory.removals import MemoryRemovals
 from ctxmem_mcp.memory.repair import Repaired
 from ctxmem_mcp.memory.search import SearchRequest
-from ctxmem_mcp.memory.search_everything import search_everything
 from ctxmem_mcp.memory.validation import (
     check_or_create_id,
     check_retention_days,

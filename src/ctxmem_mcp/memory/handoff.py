@@ -8,7 +8,7 @@ from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import whole_or_ends
-from ctxmem_mcp.memory.standing import standing_instructions
+from ctxmem_mcp.memory.standing_instructions import standing_instructions
 from ctxmem_mcp.memory.view import load_header
 from ctxmem_mcp.models import INJECTED, RECAP, Piece, Role, Turn, View
 from ctxmem_mcp.summarizers.base import Summarizer

@@ -24,7 +24,7 @@ from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
-from ctxmem_mcp.memory.standing import standing_instructions
+from ctxmem_mcp.memory.standing_instructions import standing_instructions
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
 from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, Candidate, cost_weight_of, reserve_of, selection_order

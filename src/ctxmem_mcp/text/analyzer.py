@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from enum import IntFlag
 from itertools import chain
 
+from ctxmem_mcp.lru import WordCache
 from ctxmem_mcp.text import cues, stemmer, unspaced
 from ctxmem_mcp.text.stop_words import fold_accents, stop_words
 
@@ -100,32 +101,12 @@ class Flag(IntFlag):
     HOST = 131072  # mostly written by the host, in the place of user or system
 
 
-class _TermCache(dict[str, tuple[str, ...]]):
-    """Word -> its terms in one language, computed on first use. Two generations, so that common words remain cached."""
-
-    def __init__(self, language: str) -> None:
-        super().__init__()
-        self._language = language
-        self._older: dict[str, tuple[str, ...]] = {}
-
-    def __missing__(self, word: str) -> tuple[str, ...]:
-        found = self._older.get(word)
-        if found is None:
-            found = _terms_of(word, self._language)
-            if len(word) > TERM_CHARS_MAX:
-                return found
-        if len(self) >= _WORDS_CACHED:
-            self._older = dict(self)
-            self.clear()
-        self[word] = found
-        return found
-
-
 @functools.cache
-def _term_cache(language: str | None) -> _TermCache:
-    if language == "en":
-        return _TermCache("en")
-    return _TermCache(language) if language in stemmer.LATIN else _term_cache("en")
+def _term_cache(language: str | None) -> WordCache[tuple[str, ...]]:
+    """Returns the terms of words in a language; in English for one without a stemmer of its own."""
+    if language != "en" and language not in stemmer.LATIN:
+        return _term_cache("en")
+    return WordCache(functools.partial(_terms_of, language=language), _WORDS_CACHED, TERM_CHARS_MAX)
 
 
 def analyze(text: str, language: str | None = None) -> list[str]:

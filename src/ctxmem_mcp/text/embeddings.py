@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.lru import WordCache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,8 +153,9 @@ class Embedder:
         return [_scaled(total) for total in totals]
 
     @cached_property
-    def _ids_of_word(self) -> _WordCache:
-        return _WordCache(self._tokenizer.model)
+    def _ids_of_word(self) -> WordCache[tuple[int, ...]]:
+        tokenize = self._tokenizer.model.tokenize
+        return WordCache(lambda word: tuple(token.id for token in tokenize(word)), _WORDS_CACHED, _WORD_CHARS_MAX)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -203,27 +205,6 @@ class DeferredEmbedder(Embedder):
 @cache
 def _shared_embedder() -> Embedder:
     return Embedder()
-
-
-class _WordCache(dict[str, tuple[int, ...]]):
-    """The tokens of words, computed on first use. Two generations, so that common words stay."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self._model = model
-        self._older: dict[str, tuple[int, ...]] = {}
-
-    def __missing__(self, word: str) -> tuple[int, ...]:
-        found = self._older.get(word)
-        if found is None:
-            found = tuple(token.id for token in self._model.tokenize(word))
-            if len(word) > _WORD_CHARS_MAX:
-                return found
-        if len(self) >= _WORDS_CACHED:
-            self._older = dict(self)
-            self.clear()
-        self[word] = found
-        return found
 
 
 def _data_folder() -> Path:

@@ -102,7 +102,7 @@ def align_session(sent: Sequence[NewTurn], line: Sequence[LineTurn]) -> SessionA
 
 
 def _start(sent: Sequence[NewTurn], words: Sequence[int], line: Sequence[LineTurn]) -> int | None:
-    """The index of the stored turn that the request begins with. A recap stands for all turns before it."""
+    """Returns the index of the stored turn that the request begins with. A recap replaces all turns before it."""
     if not words:
         return None
     if not line:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
 from ctxmem_mcp.http_api.gateway.found_tools import found_tools
-from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, messages_of
+from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, RepeatsConversation, Usage, count_or_none, messages_of
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 
@@ -28,7 +28,7 @@ from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 CACHE_MARKS_MAX = 4
 
 
-class Anthropic:
+class Anthropic(RepeatsConversation):
     """The messages API. See `Provider` for the methods."""
 
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
@@ -74,18 +74,6 @@ class Anthropic:
 
     def assembler(self) -> AnswerAssembler:
         return _Assembler()
-
-    def previous_response(self, body: Mapping[str, Any]) -> None:
-        return None  # every request repeats the conversation
-
-    def with_messages_before(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
-        return dict(body)
-
-    def messages(self, body: Mapping[str, Any]) -> list[Any]:
-        return messages_of(body)
-
-    def messages_after(self, body: Mapping[str, Any], response: Any) -> None:
-        return None
 
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
         return count_or_none(body.get("max_tokens"))

@@ -18,7 +18,14 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     without_cache_marks,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
-from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, messages_of
+from ctxmem_mcp.http_api.gateway.provider import (
+    AnswerAssembler,
+    RepeatsConversation,
+    Usage,
+    count_or_none,
+    messages_of,
+    openai_error,
+)
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.openai import THOUGHT_FIELDS, turns_from_message
 
@@ -26,7 +33,7 @@ _SYSTEM_ROLES = ("system", "developer")
 _RESULT_ROLES = ("tool", "function")
 
 
-class OpenAI:
+class OpenAI(RepeatsConversation):
     """The chat completions API. See `Provider` for the methods."""
 
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
@@ -75,24 +82,11 @@ class OpenAI:
     def assembler(self) -> AnswerAssembler:
         return _Assembler()
 
-    def previous_response(self, body: Mapping[str, Any]) -> None:
-        return None  # every request repeats the conversation
-
-    def with_messages_before(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
-        return dict(body)
-
-    def messages(self, body: Mapping[str, Any]) -> list[Any]:
-        return messages_of(body)
-
-    def messages_after(self, body: Mapping[str, Any], response: Any) -> None:
-        return None
-
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
         return count_or_none(body.get("max_completion_tokens", body.get("max_tokens")))
 
     def error_body(self, status: int, message: str) -> dict[str, Any]:
-        kind = "invalid_request_error" if status < 500 else "api_error"
-        return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+        return openai_error(status, message)
 
 
 def _system_length(messages: Sequence[Any]) -> int:

@@ -102,6 +102,28 @@ class Provider(Protocol):
         ...
 
 
+class RepeatsConversation:
+    """The methods of an API whose every request repeats the whole conversation, in `messages`."""
+
+    def previous_response(self, body: Mapping[str, Any]) -> None:
+        return None
+
+    def with_messages_before(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        return dict(body)
+
+    def messages(self, body: Mapping[str, Any]) -> list[Any]:
+        return messages_of(body)
+
+    def messages_after(self, body: Mapping[str, Any], response: Any) -> None:
+        return None
+
+
+def openai_error(status: int, message: str) -> dict[str, Any]:
+    """Returns the body of an error response in the format of OpenAI's APIs."""
+    kind = "invalid_request_error" if status < 500 else "api_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
 def messages_of(body: Mapping[str, Any]) -> list[Any]:
     """Returns the messages of a request's body. Raises InvalidArgument if there are none."""
     messages = body.get("messages")

@@ -23,7 +23,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     sanitise,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
-from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none
+from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, openai_error
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.json_lines import text_or_none
 from ctxmem_mcp.transcripts.responses import item_turns
@@ -98,8 +98,7 @@ class Responses:
         return count_or_none(body.get("max_output_tokens"))
 
     def error_body(self, status: int, message: str) -> dict[str, Any]:
-        kind = "invalid_request_error" if status < 500 else "api_error"
-        return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+        return openai_error(status, message)
 
 
 def _input_items(body: Mapping[str, Any]) -> list[Item]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.memory.search_everything import SECONDS_MAX
+from ctxmem_mcp.memory.global_search import SECONDS_MAX
 from ctxmem_mcp.models import NewTurn, iso
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
