@@ -225,10 +225,11 @@ DROID = AgentInfo("droid", "Factory Droid", sessions=(SessionFiles("", "~/.facto
 KIRO = AgentInfo(
     "kiro", "Kiro CLI", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "kiro-cli", "data.sqlite3"),)
 )
+ZED = AgentInfo("zed", "Zed", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "zed/threads", "threads.db"),))
 
 _KNOWN = (
     CLAUDE_CODE, CLAUDE_DESKTOP, CURSOR, CLINE, VSCODE, CODEX, PI, GEMINI, QWEN_CODE, OPENCODE, COPILOT_CLI,
-    COPILOT_CHAT, CONTINUE, GOOSE, AMP, DROID, KIRO,
+    COPILOT_CHAT, CONTINUE, GOOSE, AMP, DROID, KIRO, ZED,
 )  # fmt: skip
 AGENTS = {agent.id: agent for agent in _KNOWN}
 

@@ -58,6 +58,32 @@ def test_clines_tasks_are_found_in_every_editor(
     assert {location.agent for location in locations.find_locations(environ, platform)} == {CLINE.id}
 
 
+@pytest.mark.parametrize(
+    ("platform", "files"),
+    [
+        ("linux", {"zed": ".local/share/zed/threads/threads.db", "goose": ".local/share/goose/sessions/sessions.db"}),
+        ("darwin", {
+            "zed": "Library/Application Support/Zed/threads/threads.db",
+            "kiro": "Library/Application Support/kiro-cli/data.sqlite3",
+            "goose": ".local/share/goose/sessions/a.jsonl",
+        }),
+        ("win32", {
+            "zed": "AppData/Local/Zed/threads/threads.db",
+            "goose": "AppData/Roaming/Block/goose/data/sessions/sessions.db",
+            "opencode": ".local/share/opencode/opencode.db",
+        }),
+    ],
+)  # fmt: skip
+def test_databases_are_found_where_each_system_has_them(home: Path, platform: str, files: dict[str, str]) -> None:
+    put(home, dict.fromkeys(files.values(), ""))
+    found = {
+        (location.agent, file.relative_to(home).as_posix())
+        for location in locations.find_locations({}, platform)
+        for file in location.folder.glob(location.files)
+    }
+    assert found == set(files.items())
+
+
 def test_transcripts_of_cursor_and_of_clines_cli_are_found_once_each(home: Path) -> None:
     transcripts = home / ".cursor" / "projects" / "w" / "agent-transcripts"
     put(

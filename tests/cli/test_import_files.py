@@ -96,9 +96,31 @@ def test_a_folder_counts_the_files_it_did_not_know_by_kind(run: Callable[..., Ra
     for name in ("a.json", "b.json", "c.jsonl", "d.zip", "README"):
         (folder / name).write_text('{"no": "transcript"}', "utf-8")
     done = run("import", str(folder))
-    counts = "2 .json in no known format, 1 .jsonl in no known format, 1 .zip in no known format, 1 without a suffix"
+    counts = (
+        "2 .json (fields no) in no known format, 1 .jsonl (fields no) in no known format, "
+        "1 .zip in no known format, 1 without a suffix"
+    )
     assert (done.code, f"not imported: {counts}" in done.err) == (0, True), done.err
     assert len(run("import", str(folder), "--json").json) == 1
+
+
+def test_unknown_files_are_named_by_the_program_that_they_seem_to_be_of(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    files = {
+        ".continue/sessions/new.json": '{"format": 9}',
+        ".codeium/windsurf/cascade/1.pb": "\0",
+        "notes/a.jsonl": '{"kind": "step", "\\u001b[2J": 1, "words": "Hi"}',
+        "notes/b.json": "[" * 9_000,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    done = run("import", str(tmp_path), "--dry-run")
+    assert "1 .json from the folder of Continue's sessions in no known format" in done.err
+    assert "1 .jsonl (fields kind, ..., words) in no known format" in done.err
+    assert "1 .json in no known format" in done.err
+    assert "1 .pb of Windsurf (encrypted)" in done.err
 
 
 def test_neither_a_picture_nor_host_text_is_a_title(run: Callable[..., Ran], tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from ctxmem_mcp.agents import (
     CLINE_SESSION_SUFFIX,
     CLINE_TASK_FILE,
     COPILOT_CHAT,
+    GOOSE,
+    KIRO,
+    ZED,
     AgentInfo,
     SessionFiles,
 )
@@ -67,7 +70,7 @@ def find_locations(environ: Mapping[str, str] | None = None, platform: str = sys
         for agent in AGENTS.values()
         for sessions in agent.sessions
     ]
-    known += _in_editors(environ, platform)
+    known += [*_in_editors(environ, platform), *_in_app_data(environ, platform)]
     found: dict[tuple[str, Path], Location] = {}
     for location in known:
         if location.folder.is_dir():
@@ -86,14 +89,31 @@ def _home(sessions: SessionFiles, environ: Mapping[str, str]) -> Path:
 
 def _in_editors(environ: Mapping[str, str], platform: str) -> Iterator[Location]:
     """The folders of Copilot's chats and of the tasks of Cline and its forks, in every editor."""
-    system = {"win32": "windows", "darwin": "macos"}.get(platform, "linux")
-    config = app_data(system, Path(home_folder()), environ)
+    config = app_data(_system(platform), Path(home_folder()), environ)
     tasks = CLINE.sessions[0]
     for data in (*(config / editor for editor in EDITORS), *(Path(expand_user(data)) for data in _REMOTE_EDITORS)):
         for folder, files in _COPILOT_CHATS:
             yield Location(COPILOT_CHAT.id, data / "User" / folder, files, "**/{}.json*")
         for extension in _CLINE_EXTENSIONS:
             yield Location(CLINE.id, extension_folder(data, extension) / "tasks", tasks.files, tasks.file)
+
+
+def _in_app_data(environ: Mapping[str, str], platform: str) -> Iterator[Location]:
+    """The folders of programs that keep their data elsewhere on Windows and macOS than on Linux."""
+    system, home = _system(platform), Path(home_folder())
+    data = app_data(system, home, environ)
+    local = _env_path(environ, "LOCALAPPDATA") or home / "AppData" / "Local"
+    folders = {
+        "windows": [(ZED, local / "Zed" / "threads"), (GOOSE, data / "Block" / "goose" / "data" / "sessions")],
+        "macos": [(ZED, data / "Zed" / "threads"), (KIRO, data / "kiro-cli")],
+    }
+    for agent, folder in folders.get(system, []):
+        for sessions in agent.sessions:
+            yield Location(agent.id, folder, sessions.files, sessions.file)
+
+
+def _system(platform: str) -> str:
+    return {"win32": "windows", "darwin": "macos"}.get(platform, "linux")
 
 
 def find_transcripts(environ: Mapping[str, str] | None = None) -> list[Path]:

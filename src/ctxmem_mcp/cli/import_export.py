@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ctxmem_mcp.capture import importer, watcher
 from ctxmem_mcp.capture.importer import ImportResult
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
-from ctxmem_mcp.cli import conversation_file, import_files, output
+from ctxmem_mcp.cli import conversation_file, import_files, output, unknown_files
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
@@ -74,7 +74,7 @@ def import_paths(
         if retention:
             _print_line(f"{retention} {CHANGE_RETENTION}")
     if unknown or others:
-        output.write(f"ctxmem-mcp: not imported: {import_files.count_by_kind(unknown, others)}", sys.stderr)
+        output.write(f"ctxmem-mcp: not imported: {unknown_files.describe(unknown, others)}", sys.stderr)
     for message in refused:
         output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0

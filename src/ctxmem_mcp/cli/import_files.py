@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ctxmem_mcp.capture import importer, watcher
-from ctxmem_mcp.cli import output
+from ctxmem_mcp.cli import output, unknown_files
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.base import Transcript
@@ -37,7 +36,7 @@ def preview(paths: Sequence[Path] | None, as_json: bool) -> int:
         turns = sum(len(one.turns) for _, one in found)
         output.write(f"Would import {output.counted(len(found), 'conversation')}: {output.counted(turns, 'turn')}.")
     if unknown or others:
-        output.write(f"ctxmem-mcp: not known: {count_by_kind(unknown, others)}", sys.stderr)
+        output.write(f"ctxmem-mcp: not known: {unknown_files.describe(unknown, others)}", sys.stderr)
     for message in refused:
         output.write(f"ctxmem-mcp: {message}", sys.stderr)
     return 1 if refused else 0
@@ -97,13 +96,3 @@ def _branches(transcript: Transcript) -> Iterator[tuple[NewTurn, ...]]:
 def _without_turns(file: Path, transcript: Transcript) -> str:
     reasons = "; ".join(transcript.all_warnings[:WARNINGS_SHOWN]) or "nobody speaks in it yet"
     return f"{file} is in the format of {transcript.agent}, but holds no turns: {reasons}."
-
-
-def count_by_kind(unknown: list[Path], others: list[Path]) -> str:
-    """Returns how many files were left out, by suffix: first those whose suffix transcripts have too."""
-    kinds = [(Counter(map(_kind, unknown)), " in no known format"), (Counter(map(_kind, others)), "")]
-    return ", ".join(f"{count:,} {kind}{why}" for counts, why in kinds for kind, count in counts.most_common())
-
-
-def _kind(file: Path) -> str:
-    return file.suffix or "without a suffix"
