@@ -7,8 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxmem_mcp.transcripts import openai
 from ctxmem_mcp.transcripts.base import ParseLog
 from ctxmem_mcp.transcripts.json_documents import read_document
+from ctxmem_mcp.transcripts.json_lines import read_rows
 from tests.transcripts.damage import VALUES
 
 LISTS = st.lists(VALUES, min_size=1, max_size=6)
@@ -34,6 +36,18 @@ def test_the_part_before_garbage_or_deep_nesting_is_read() -> None:
     assert read_document('{"a": 1}, more', ParseLog()) == {"a": 1}
     assert read_document("", ParseLog()) is None
     assert read_document('{"a": 1, "b": ' + "[" * 100_000, ParseLog())["a"] == 1
+
+
+def test_a_number_of_more_digits_than_python_converts_costs_nothing() -> None:
+    log, digits = ParseLog(), "9" * 5_000
+    assert read_document(f'{{"a": 12, "b": {digits}, "c": "x"}}', log) == {"a": 12, "b": digits, "c": "x"}
+    assert [*read_rows(f'{{"a": 1, "b": -{digits}}}\n{{"a": 2}}', log)] == [
+        (1, {"a": 1, "b": f"-{digits}"}),
+        (2, {"a": 2}),
+    ]
+    assert log.warnings == []
+    rows = f'[{{"role": "user", "content": "Hi", "id": {digits}}}]'
+    assert [turn.content for turn in openai.parse(rows, "chat.json").turns] == ["Hi"]
 
 
 @given(LISTS, st.data())

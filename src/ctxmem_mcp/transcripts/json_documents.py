@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ctxmem_mcp.transcripts.base import ParseLog
-from ctxmem_mcp.transcripts.json_lines import NumberedRow
+from ctxmem_mcp.transcripts.json_lines import NumberedRow, parse_json
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
@@ -24,7 +24,7 @@ def read_document(text: str, log: ParseLog) -> Any:
     warning. Returns None if nothing can be read.
     """
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         end, reason = error.pos, error.msg
     except RecursionError:
@@ -32,7 +32,7 @@ def read_document(text: str, log: ParseLog) -> Any:
     repaired = _close(text, end)
     log.add_warning(text.count("\n", 0, end) + 1, f"broken JSON ({reason}); only the part before it was read")
     try:
-        return json.loads(repaired)
+        return parse_json(repaired)
     except (ValueError, RecursionError):
         return None
 

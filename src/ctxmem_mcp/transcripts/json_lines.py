@@ -34,6 +34,28 @@ _WORD_TYPES = frozenset((
 _SPLICES_MAX = 1_000
 
 
+def parse_json(text: str) -> Any:
+    """Returns the value of a JSON text. An integer with more digits than Python converts becomes a string.
+
+    Raises:
+        json.JSONDecodeError: the text is not valid JSON.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
 def read_rows(text: str, log: ParseLog) -> Iterator[NumberedRow]:
     """Yields the object on each line, with the line's number; if a line holds several, each of them.
 
@@ -46,7 +68,7 @@ def read_rows(text: str, log: ParseLog) -> Iterator[NumberedRow]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError) as error:
             rows, has_rest = _spliced_rows(line)
             yield from ((number, row) for row in rows)

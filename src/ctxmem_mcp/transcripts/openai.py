@@ -8,7 +8,6 @@ has them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from ctxmem_mcp.models import ROLES as TURN_ROLES
 from ctxmem_mcp.models import THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.json_documents import read_head
-from ctxmem_mcp.transcripts.json_lines import text_or_none, timestamp_of
+from ctxmem_mcp.transcripts.json_lines import parse_json, text_or_none, timestamp_of
 
 AGENT = "openai"
 ROLES: dict[str, Role] = {**{role: role for role in TURN_ROLES}, "developer": "system", "function": "tool"}
@@ -63,8 +62,8 @@ def parse(text: str, name: str) -> Transcript:
     """
     log = ParseLog()
     try:
-        body = json.loads(text)
-    except ValueError as error:
+        body = parse_json(text)
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(
             f"file {name}", f"is not valid JSON: {error}", "Check that the file is complete."
         ) from error
