@@ -8,8 +8,10 @@ import io
 import json
 import os
 import random
+import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,16 @@ def test_a_folder_counts_the_files_it_did_not_know_by_kind(run: Callable[..., Ra
     )
     assert (done.code, f"not imported: {counts}" in done.err) == (0, True), done.err
     assert len(run("import", str(folder), "--json").json) == 1
+
+
+def test_a_database_without_conversations_says_so(run: Callable[..., Ran], tmp_path: Path) -> None:
+    file = tmp_path / "opencode.db"
+    with closing(sqlite3.connect(file)) as store:
+        store.executescript(
+            "CREATE TABLE session (id, time_created); CREATE TABLE message (id); CREATE TABLE part (id);"
+        )
+    done = run("import", str(file))
+    assert (done.code, f"{file} is a database that holds no turns: nobody speaks in it yet." in done.err) == (1, True)
 
 
 def test_unknown_files_are_named_by_the_program_that_they_seem_to_be_of(

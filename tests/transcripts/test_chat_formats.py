@@ -141,8 +141,13 @@ def test_what_a_compaction_left_out_stays() -> None:
 
 def test_what_a_program_added_to_the_users_words_is_the_hosts() -> None:
     data = {"content": "Fix it", "transformedContent": "<now>\n\nFix it\n<reminder>"}
-    found = parsed(lines([{"type": "user.message", "data": data, "id": "a", "parentId": None}]), ".jsonl")
+    rows = [
+        {"type": "system.message", "data": {"content": "You are an assistant."}, "id": "a", "parentId": None},
+        {"type": "user.message", "data": data, "id": "b", "parentId": "a"},
+    ]
+    found = parsed(lines(rows), ".jsonl")
     assert [(turn.role, turn.name) for turn in found.turns] == [
+        ("system", INJECTED),
         ("system", INJECTED),
         ("user", None),
         ("system", INJECTED),

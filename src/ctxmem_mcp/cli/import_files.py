@@ -95,4 +95,5 @@ def _branches(transcript: Transcript) -> Iterator[tuple[NewTurn, ...]]:
 
 def _without_turns(file: Path, transcript: Transcript) -> str:
     reasons = "; ".join(transcript.all_warnings[:WARNINGS_SHOWN]) or "nobody speaks in it yet"
-    return f"{file} is in the format of {transcript.agent}, but holds no turns: {reasons}."
+    kind = f"is in the format of {transcript.agent}, but" if transcript.agent else "is a database that"
+    return f"{file} {kind} holds no turns: {reasons}."

@@ -92,7 +92,8 @@ class Built:
 
 def host_spans(turn: Turn) -> Sequence[Span]:
     """The spans of a turn that holds host text; none if all of it is certainly the speaker's."""
-    if turn.role == "system" and turn.name == INJECTED:
+    is_prompt = turn.role == "system" and turn.name is None and turn.index == 0
+    if is_prompt or (turn.role == "system" and turn.name == INJECTED):
         return [Span("host", 0, len(turn.content))]
     return () if turn.role != "user" or is_plain(turn.content) else split_host_text(turn.content)
 

@@ -50,7 +50,7 @@ def _turns(row: Row) -> Iterator[NewTurn]:
         text = found or text_or_json(value_at(row, "data.result") or "")
         yield NewTurn("tool", text, None, said_at, text_at(row, "data.toolCallId"))
     elif kind == "system.message" and words:
-        yield NewTurn("system", words, said_at=said_at)
+        yield NewTurn("system", words, INJECTED, said_at)
     elif kind == "session.compaction_complete" and (summary := text_at(row, "data.summaryContent")):
         yield NewTurn("system", summary, RECAP, said_at)
 
