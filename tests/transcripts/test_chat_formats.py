@@ -141,7 +141,7 @@ def test_what_a_compaction_left_out_stays() -> None:
 
 def test_what_a_program_added_to_the_users_words_is_the_hosts() -> None:
     data = {"content": "Fix it", "transformedContent": "<now>\n\nFix it\n<reminder>"}
-    rows = [
+    rows: list[dict[str, object]] = [
         {"type": "system.message", "data": {"content": "You are an assistant."}, "id": "a", "parentId": None},
         {"type": "user.message", "data": data, "id": "b", "parentId": "a"},
     ]
