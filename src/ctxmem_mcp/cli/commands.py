@@ -13,6 +13,7 @@ from ctxmem_mcp.cli import (
     install,
     read_commands,
     server_commands,
+    wrap_commands,
 )
 from ctxmem_mcp.cli.options import OPTIONS, SETUP
 from ctxmem_mcp.settings import CONFIG_HELP, SETTINGS
@@ -63,5 +64,5 @@ def demo() -> None:
     demo.run()
 
 
-for part in (capture_commands, read_commands, change_commands, server_commands):
+for part in (wrap_commands, capture_commands, read_commands, change_commands, server_commands):
     app.add_typer(part.commands)

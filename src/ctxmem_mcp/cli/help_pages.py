@@ -19,6 +19,8 @@ FILE = os.path.join(os.path.dirname(__file__), "help_pages.json")
 FLAGS = ("-h", "--help")
 # The options before a command that a value follows.
 _FLAGS_WITH_VALUE = ("--data-dir", "--config")
+# The command whose further words are another program's.
+_WRAP, _WRAP_FLAGS_WITH_VALUE = "wrap", ("--budget", "-b")
 _WIDTH_MIN, _WIDTH_MAX = 40, 100
 # The widest column of names beside which their meaning starts on the same line.
 _NAME_MAX = 24
@@ -29,7 +31,7 @@ def print_page(words: list[str]) -> bool:
     if words == ["--version"]:
         sys.stdout.write(f"ctxmem-mcp {__version__}\n")
         return True
-    options = words[: words.index("--")] if "--" in words else words
+    options = _own_words(words)
     if not any(word in FLAGS for word in options):
         return False
     with open(FILE, encoding="utf-8") as file:
@@ -40,6 +42,17 @@ def print_page(words: list[str]) -> bool:
     width = max(_WIDTH_MIN, min(_WIDTH_MAX, shutil.get_terminal_size().columns - 1))
     sys.stdout.write("\n".join(_lines(page, width)) + "\n")
     return True
+
+
+def _own_words(words: list[str]) -> list[str]:
+    """The words before `--`, and of `wrap` those before the program that it runs."""
+    own = words[: words.index("--")] if "--" in words else words
+    if _command(own) != _WRAP:
+        return own
+    at = own.index(_WRAP) + 1
+    while at < len(own) and own[at].startswith("-"):
+        at += 2 if own[at] in _WRAP_FLAGS_WITH_VALUE else 1
+    return own[:at]
 
 
 def _command(words: list[str]) -> str:

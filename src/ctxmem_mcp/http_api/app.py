@@ -32,7 +32,7 @@ from ctxmem_mcp.http_api.middleware import (
     LimitsMiddleware,
     RequestLogMiddleware,
 )
-from ctxmem_mcp.http_api.net import is_loopback
+from ctxmem_mcp.http_api.net import LOOPBACK, is_loopback
 from ctxmem_mcp.http_api.rate_limit import RateLimiter
 from ctxmem_mcp.http_api.tenants import Tenants
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 MCP_PATH = "/mcp"
 # Default rate limit per principal. Without authentication there is none.
 REQUESTS_PER_MINUTE = 600
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def build_app(settings: Settings, host: str) -> Starlette:

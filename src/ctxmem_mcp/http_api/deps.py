@@ -20,6 +20,27 @@ OWN_TOKEN_HEADER = "x-ctxmem-token"
 
 
 @dataclass(frozen=True, slots=True)
+class RequestUsage:
+    """The tokens of one request that passed the gateway, and was stored.
+
+    Attributes:
+        conversation_id: where it is stored.
+        history: tokens of the client's messages.
+        sent: tokens of the messages sent, if it was compacted.
+        cut: the index of the first message that was sent unchanged; None if it was not compacted.
+        tokens_in: input tokens that the upstream reported, or None.
+        cached: those of them from its cache, or None.
+    """
+
+    conversation_id: str
+    history: int
+    sent: int
+    cut: int | None
+    tokens_in: int | None
+    cached: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Deps:
     """Passed to each `routes(deps)`.
 
@@ -30,6 +51,7 @@ class Deps:
         principal_of: the principal of a request. Requests are authenticated before a route runs.
         folder_of: a principal's folder, for files that a route keeps beside the memory.
         on_shutdown: called in order when the app shuts down.
+        on_usage: called with the usage of each request that the gateway has stored.
     """
 
     settings: Settings
@@ -37,6 +59,7 @@ class Deps:
     principal_of: Callable[[Request], str]
     folder_of: Callable[[str], Path]
     on_shutdown: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    on_usage: Callable[[RequestUsage], None] | None = None
 
     async def memory(self, request: Request) -> Memory:
         """Returns the memory of the request's principal."""

@@ -31,6 +31,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Redaction = Literal["nothing", "secrets"]
 Embeddings = Literal["auto", "on", "off"]
 OnOff = Literal["on", "off"]
+GatewayMemory = Literal["request", "always"]
 
 CONFIG_ENV = "CTXMEM_CONFIG"
 CONFIG_HELP = "Config file to read instead of the platform's config.toml."
@@ -270,9 +271,28 @@ class Settings:
     upstream_anthropic_api_key: Annotated[
         str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
     ] = field(default=None, repr=False)
+    upstream_gemini_url: Annotated[
+        str | None,
+        Setting(GATEWAY, kinds.URL, "Gemini-compatible API to which the gateway forwards, without `/v1beta`."),
+    ] = None
+    upstream_gemini_api_key: Annotated[
+        str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
+    ] = field(default=None, repr=False)
+    upstream_chatgpt_url: Annotated[
+        str | None,
+        Setting(GATEWAY, kinds.URL, "API for requests of Codex's ChatGPT login, without `/responses`."),
+    ] = None
     upstream_seconds: Annotated[
         int, Setting(GATEWAY, _SECONDS, "Seconds that an upstream may send nothing before the request fails.")
     ] = 600
+    gateway_memory: Annotated[
+        GatewayMemory,
+        Setting(
+            GATEWAY,
+            kinds.choice(GatewayMemory),
+            "`request`: a request has memory if it asks for it. `always`: every request has, unless it declines it.",
+        ),
+    ] = "request"
     gateway_tokens: Annotated[
         int, Setting(GATEWAY, kinds.integer(4_000, 1_000_000), "Tokens to which the gateway compacts a conversation.")
     ] = 16_000

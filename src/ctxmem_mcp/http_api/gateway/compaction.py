@@ -75,12 +75,14 @@ class Compacted:
         body: the compacted body, or None if the conversation fits and is sent unchanged.
         tokens_in: tokens of the client's messages.
         tokens_sent: tokens of the messages to send.
+        cut: the index of the first message that is sent unchanged; None if all are.
     """
 
     conversation: StoredConversation
     body: dict[str, Any] | None
     tokens_in: int
     tokens_sent: int
+    cut: int | None = None
 
 
 class ConversationTracker:
@@ -124,7 +126,7 @@ class ConversationTracker:
         request = provider.parse_request(body, self.tokens)
         conversation = None
         if session is not None:
-            tools = bool(body.get("tools"))
+            tools = provider.has_tools(body)
             conversation = await self._store_session(memory, principal, session, request, options.days, since, tools)
         if conversation is None:
             conversation = await self._store(memory, principal, request, options.days, since)
@@ -148,7 +150,7 @@ class ConversationTracker:
         sent = provider.parse_request(compacted, self.tokens).tokens
         if sent >= request.tokens:
             return unchanged
-        return Compacted(conversation, compacted, request.tokens, sent)
+        return Compacted(conversation, compacted, request.tokens, sent, cut.start)
 
     def _head(self, request: ParsedRequest, cut: Cut, view: str, query: str) -> Head:
         """Returns the pins, in excerpts if they are long, and the view."""

@@ -50,17 +50,18 @@ class MemoryOptions:
         return min(configured, max(BUDGET_MIN, max(CONTEXT_LIMIT_MIN, self.context_limit) // WINDOW_SHARE))
 
 
-def parse_options(body: Mapping[str, Any], headers: Mapping[str, str]) -> MemoryOptions:
+def parse_options(body: Mapping[str, Any], headers: Mapping[str, str], *, always: bool = False) -> MemoryOptions:
     """Returns the options of a request.
 
     Args:
         body: the request's body.
         headers: its headers, by lower-case name.
+        always: the request has memory unless it declines it.
     """
     name = body.get("model")
     model, has_suffix, suffix_days = _parse_suffixes(name) if isinstance(name, str) else (None, False, None)
     switches = [_boolean(headers.get(HEADER)), _boolean(body.get("memory"))]
-    enabled = False not in switches and (has_suffix or True in switches)
+    enabled = False not in switches and (always or has_suffix or True in switches)
     header_days = next((days for name in DAYS_HEADERS if (days := _integer(headers.get(name))) is not None), None)
     candidates = (header_days, suffix_days, _integer(body.get("memory_expiration_days")))
     days = next((days for days in candidates if days is not None), None)

@@ -97,12 +97,23 @@ class Provider(Protocol):
         """Returns the request's limit of output tokens, or None."""
         ...
 
+    def has_tools(self, body: Mapping[str, Any]) -> bool:
+        """Returns whether the request offers tools."""
+        ...
+
     def error_body(self, status: int, message: str) -> dict[str, Any]:
         """Returns the body of an error response of this server, in the provider's format."""
         ...
 
 
-class RepeatsConversation:
+class TopLevelTools:
+    """The method of an API whose requests have their tools in `tools`."""
+
+    def has_tools(self, body: Mapping[str, Any]) -> bool:
+        return bool(body.get("tools"))
+
+
+class RepeatsConversation(TopLevelTools):
     """The methods of an API whose every request repeats the whole conversation, in `messages`."""
 
     def previous_response(self, body: Mapping[str, Any]) -> None:

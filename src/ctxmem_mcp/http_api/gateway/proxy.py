@@ -19,12 +19,16 @@ from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import progress, usage_ledger
 from ctxmem_mcp.errors import Forgotten, InvalidArgument
+from ctxmem_mcp.http_api.deps import RequestUsage
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
+from ctxmem_mcp.http_api.gateway.content_encoding import decoded
+from ctxmem_mcp.http_api.gateway.endpoints import Endpoint
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
 from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
+from ctxmem_mcp.http_api.gateway.side_request import is_side_request
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn, day_of
@@ -39,27 +43,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A request with a single message and at most this many output tokens is a probe or asks for a title: no conversation
-# continues from it.
-SIDE_REQUEST_TOKENS_MAX = 128
 # Responses that are remembered, for requests that continue one without repeating it.
 RESPONSES_MAX = 256
 HEADER_PREFIX = "x-ctxmem-"
 
 Outcome = Literal["off", "aside", "whole", "folded", "late", "failed", "forgotten"]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An upstream endpoint.
-
-    Attributes:
-        url: its URL.
-        key: the header with the configured key; empty to forward the client's key.
-    """
-
-    url: str
-    key: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -77,6 +65,7 @@ class ProxiedRequest:
         compaction: the task that stores and compacts the request; it may outlast the time limit.
         body: the client's body, if memory is on.
         share_done: how much of a long request's computation is done, 0..1.
+        is_replaced: the content is not the client's own bytes.
     """
 
     request: Request
@@ -89,6 +78,11 @@ class ProxiedRequest:
     compaction: asyncio.Task[Compacted] | None = None
     body: dict[str, Any] | None = None
     share_done: float = 0.0
+    is_replaced: bool = False
+
+    def replace_content(self, body: Mapping[str, Any]) -> None:
+        """Forwards this body, not compressed, instead of the client's."""
+        self.content, self.is_replaced = _dump(body), True
 
     def headers(self) -> list[tuple[str, str]]:
         """Returns the response headers that report what memory did."""
@@ -148,6 +142,8 @@ class Gateway:
 
         request = proxied.request
         headers = request_headers(request.headers.items(), credential_headers(request), proxied.endpoint.key)
+        if proxied.is_replaced:
+            headers = [(name, value) for name, value in headers if name != "content-encoding"]
         content = None if request.method in ("GET", "HEAD") else proxied.content
         sending = self._upstream.send(request.method, proxied.endpoint.url, request.url.query, headers, content)
         try:
@@ -179,16 +175,20 @@ class Gateway:
 
     async def _apply_memory(self, proxied: ProxiedRequest, counts_only: bool) -> None:
         """Sets the content to forward, and the outcome."""
-        body = _json_object(proxied.content)
+        headers = {name.lower(): value for name, value in proxied.request.headers.items()}
+        encoding = headers.get("content-encoding", "")
+        body = _json_object(decoded(proxied.content, encoding, self._deps.settings.http_body_bytes))
         if body is None:
             return
-        options = parse_options(body, {name.lower(): value for name, value in proxied.request.headers.items()})
+        always = self._deps.settings.gateway_memory == "always"
+        options = parse_options(body, headers, always=always)
         proxied.days = options.days
         if options.must_strip:
-            proxied.content = _dump(strip_options(body, options))
+            proxied.replace_content(strip_options(body, options))
         if not options.enabled:
             return
-        if not counts_only and _is_side_request(body, proxied.provider):
+        requested = parse_options(body, headers).enabled
+        if not counts_only and is_side_request(body, proxied.provider, requested=requested):
             proxied.outcome = "aside"
             return
         try:
@@ -208,7 +208,7 @@ class Gateway:
             proxied.compacted = compacted
             proxied.outcome = "whole" if compacted.body is None else "folded"
             if compacted.body is not None:
-                proxied.content = _dump(strip_options(compacted.body, options))
+                proxied.replace_content(strip_options(compacted.body, options))
 
     async def _compact_in_time(
         self, proxied: ProxiedRequest, body: dict[str, Any], options: MemoryOptions
@@ -323,7 +323,7 @@ class Gateway:
             compacted = await proxied.compaction
         except Forgotten as error:
             if error.during_call:
-                body = _json_object(proxied.content) or {}
+                body = proxied.body or {}
                 await self._tracker.forget_answer(memory, proxied.provider, body, error.conversation_id, answer)
             return
         try:
@@ -336,6 +336,10 @@ class Gateway:
         self._ledger_tasks = {task for task in self._ledger_tasks if not task.done()}
         writing = _add_to_ledger(self._deps.folder(proxied.request), entry)
         self._ledger_tasks.add(asyncio.create_task(writing, name="ctxmem usage ledger"))
+        if self._deps.on_usage is not None:
+            cut = compacted.cut if proxied.outcome == "folded" else None
+            sizes = compacted.tokens_in, compacted.tokens_sent
+            self._deps.on_usage(RequestUsage(entry.conversation_id, *sizes, cut, usage.tokens_in, usage.cached))
 
     def _ledger_entry(
         self, compacted: Compacted, was_compacted: bool, answer: Sequence[NewTurn], usage: Usage
@@ -366,21 +370,6 @@ async def _add_to_ledger(folder: Path, entry: usage_ledger.LedgerEntry) -> None:
 
 def _error_response(proxied: ProxiedRequest, status: int, message: str) -> Response:
     return with_headers(JSONResponse(proxied.provider.error_body(status, message), status), proxied.headers())
-
-
-def _is_side_request(body: Mapping[str, Any], provider: Provider) -> bool:
-    """Returns whether no conversation continues from this request: it is a probe, or asks for a title."""
-    try:
-        messages = provider.messages(body)
-    except InvalidArgument:
-        messages = []
-    others = [message for message in messages if _role(message) not in ("system", "developer")]
-    limit = provider.max_output_tokens(body)
-    return len(others) <= 1 and limit is not None and limit <= SIDE_REQUEST_TOKENS_MAX and not body.get("tools")
-
-
-def _role(message: object) -> object:
-    return message.get("role") if isinstance(message, dict) else None
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:

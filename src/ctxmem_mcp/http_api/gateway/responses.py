@@ -23,7 +23,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     sanitise,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
-from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, Usage, count_or_none, openai_error
+from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, TopLevelTools, Usage, count_or_none, openai_error
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.json_lines import text_or_none
 from ctxmem_mcp.transcripts.responses import item_turns
@@ -33,7 +33,7 @@ _OUTPUT_SUFFIX = "_output"
 Item = dict[str, Any]
 
 
-class Responses:
+class Responses(TopLevelTools):
     """The Responses API. See `Provider` for the methods."""
 
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:

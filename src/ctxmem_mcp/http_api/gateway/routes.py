@@ -13,9 +13,10 @@ from starlette.routing import Match, Route
 from ctxmem_mcp import usage_ledger
 from ctxmem_mcp.http_api.errors import OWN_PATHS
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
+from ctxmem_mcp.http_api.gateway.endpoints import NotConfigured, api_of, endpoint_of
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
-from ctxmem_mcp.http_api.gateway.proxy import Endpoint, Gateway, ProxiedRequest
+from ctxmem_mcp.http_api.gateway.proxy import Gateway, ProxiedRequest
 from ctxmem_mcp.http_api.gateway.responses import Responses
 
 if TYPE_CHECKING:
@@ -24,11 +25,8 @@ if TYPE_CHECKING:
 
     from ctxmem_mcp.http_api.deps import Deps
     from ctxmem_mcp.http_api.gateway.upstream import Upstream
-    from ctxmem_mcp.settings import Settings
 
 _Handler = Callable[["Request"], Awaitable[Response]]
-# A header that only clients of Anthropic's API send.
-_ANTHROPIC = "anthropic-version"
 
 
 def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
@@ -37,28 +35,30 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     deps.on_shutdown.append(gateway.close)
     openai, anthropic, responses = OpenAI(), Anthropic(), Responses()
 
-    def post_handler(provider: Provider, path: str, *, counts_only: bool = False) -> _Handler:
+    def post_handler(provider: Provider, *, counts_only: bool = False) -> _Handler:
         async def handler(request: Request) -> Response:
-            endpoint = endpoint_of(deps.settings, provider, path)
-            if isinstance(endpoint, str):
-                return _unconfigured(provider, endpoint)
+            try:
+                endpoint = endpoint_of(_raw_path(request), request.headers, deps.settings)
+            except NotConfigured as error:
+                return _unconfigured(provider, error)
             return await gateway.handle(request, provider, endpoint, counts_only=counts_only)
 
         return handler
 
     async def pass_through(request: Request) -> Response:
         """Forwards any other path of the upstream's API (models, embeddings, files ...) without memory."""
-        prefers_anthropic = _ANTHROPIC in request.headers or deps.settings.upstream_base_url is None
-        provider: Provider = anthropic if prefers_anthropic and deps.settings.upstream_anthropic_url else openai
+        path = _raw_path(request)
+        api = api_of(path, request.headers, deps.settings)
+        provider: Provider = anthropic if api == "anthropic" else openai
         # The path is forwarded unchanged; dot segments would reach another one of the upstream, with its key.
         if not {".", ".."}.isdisjoint(request.path_params.get("path", "").split("/")):
             return JSONResponse(provider.error_body(404, "A path must not have a . or .. segment."), 404)
-        _, _, rest = request.scope["raw_path"].decode("latin-1").partition("/v1")
-        endpoint = endpoint_of(deps.settings, provider, rest)
-        if isinstance(endpoint, str):
-            if rest != "/models":
-                raise HTTPException(404)
-            return _unconfigured(provider, endpoint)
+        try:
+            endpoint = endpoint_of(path, request.headers, deps.settings)
+        except NotConfigured as error:
+            if path != "/v1/models":
+                raise HTTPException(404) from None
+            return _unconfigured(provider, error)
         return await gateway.forward(ProxiedRequest(request, provider, endpoint, await request.body()))
 
     async def usage(request: Request) -> Response:
@@ -68,12 +68,11 @@ def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
         entries = await asyncio.to_thread(usage_ledger.read, deps.folder(request), conversation_id)
         return JSONResponse(usage_ledger.usage_report(entries, deps.settings))
 
-    count_tokens = "/messages/count_tokens"
     return [
-        Route("/v1/chat/completions", post_handler(openai, "/chat/completions"), methods=["POST"]),
-        Route("/v1/responses", post_handler(responses, "/responses"), methods=["POST"]),
-        Route("/v1/messages", post_handler(anthropic, "/messages"), methods=["POST"]),
-        Route(f"/v1{count_tokens}", post_handler(anthropic, count_tokens, counts_only=True), methods=["POST"]),
+        Route("/v1/chat/completions", post_handler(openai), methods=["POST"]),
+        Route("/v1/responses", post_handler(responses), methods=["POST"]),
+        Route("/v1/messages", post_handler(anthropic), methods=["POST"]),
+        Route("/v1/messages/count_tokens", post_handler(anthropic, counts_only=True), methods=["POST"]),
         Route("/v1/models", pass_through, methods=["GET"]),
         Route("/v1/usage", usage, methods=["GET"]),
         _UpstreamRoute("/v1/{path:path}", pass_through, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -94,19 +93,11 @@ class _UpstreamRoute(Route):
         return super().matches(scope)
 
 
-def endpoint_of(settings: Settings, provider: Provider, path: str) -> Endpoint | str:
-    """Returns the upstream endpoint for a path, or the name of the setting that is missing."""
-    if isinstance(provider, Anthropic):
-        if settings.upstream_anthropic_url is None:
-            return "CTXMEM_UPSTREAM_ANTHROPIC_URL"
-        base = settings.upstream_anthropic_url.removesuffix("/v1")
-        key = settings.upstream_anthropic_api_key
-        return Endpoint(f"{base}/v1{path}", {"x-api-key": key} if key else {})
-    if settings.upstream_base_url is None:
-        return "CTXMEM_UPSTREAM_BASE_URL"
-    key = settings.upstream_api_key
-    return Endpoint(f"{settings.upstream_base_url}{path}", {"authorization": f"Bearer {key}"} if key else {})
+def _raw_path(request: Request) -> str:
+    """Returns the path as the client has percent-encoded it."""
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("latin-1")
 
 
-def _unconfigured(provider: Provider, setting: str) -> Response:
-    return JSONResponse(provider.error_body(503, f"No upstream is configured. Set {setting}."), 503)
+def _unconfigured(provider: Provider, error: NotConfigured) -> Response:
+    return JSONResponse(provider.error_body(503, f"No upstream is configured. Set {error.setting}."), 503)

@@ -1,0 +1,81 @@
+"""The commands of the gateway for one user: wrap, usage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ctxmem_mcp.cli import output
+from ctxmem_mcp.cli.options import OPTIONS, SERVER, SETUP, Json
+from ctxmem_mcp.cli.output import print_json
+from ctxmem_mcp.settings import SETTINGS
+
+commands = typer.Typer()
+_BUDGET = "--budget"
+
+
+@commands.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, rich_help_panel=SETUP
+)
+def wrap(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="AGENT...",
+            help="claude, codex, copilot, gemini, opencode, qwen or any program, and its own arguments.",
+            show_default=False,
+        ),
+    ],
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            _BUDGET, "-b", metavar="TOKENS", help="Tokens to which a conversation is compacted.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run an agent whose conversation never ends.
+
+    Starts the gateway for this run, directs the agent to it, and ends it with the agent. The agent keeps its login and
+    its terminal, and its files are not changed. If the gateway fails, the agent goes on without it.
+    """
+    from ctxmem_mcp.wrap.run import Options
+    from ctxmem_mcp.wrap.run import wrap as run
+
+    tokens = None if budget is None else SETTINGS["gateway_tokens"].parse(budget, _BUDGET)
+    config = None if OPTIONS.config is None else str(OPTIONS.config)
+    raise typer.Exit(run(words, Options(OPTIONS.data_dir, config, tokens)))
+
+
+@commands.command(rich_help_panel=SERVER)
+def usage(
+    conversation: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Default: all conversations.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the tokens that the gateway sent and saved, and their cost."""
+    from ctxmem_mcp import usage_ledger
+
+    settings = OPTIONS.settings()
+    report = usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation), settings)
+    if as_json:
+        print_json(report)
+        return
+    for row in (*report["data"], {"date": "total", "conversation_id": None, **report["total"]}):
+        output.write(_line(row))
+
+
+def _line(row: dict[str, object]) -> str:
+    tokens_in, cached = int(str(row["tokens_in"])), int(str(row["tokens_cached"]))
+    share = f"{cached / tokens_in:.0%}" if tokens_in else "0%"
+    counts = [
+        output.counted(int(str(row["requests"])), "request"),
+        f"{output.short(tokens_in)} sent",
+        f"{share} from cache",
+        f"{output.short(int(str(row['tokens_saved'])))} saved",
+        f"{output.short(int(str(row['tokens_out'])))} received",
+        f"${float(str(row['cost'])):.2f}",
+    ]
+    name = row["conversation_id"] or ("" if row["date"] == "total" else "(forgotten)")
+    return "  ".join(filter(None, [str(row["date"]), " · ".join(counts), str(name)]))

@@ -1,0 +1,61 @@
+"""The gateway alone as an ASGI application, for one user on this machine: `ctxmem-mcp wrap` runs it beside an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.http_api import gateway
+from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, Deps, RequestUsage
+from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exception, handle_unexpected_error
+from ctxmem_mcp.http_api.metrics import Metrics
+from ctxmem_mcp.http_api.middleware import (
+    ApiPrefixMiddleware,
+    HostOriginMiddleware,
+    LimitsMiddleware,
+    RequestLogMiddleware,
+)
+from ctxmem_mcp.http_api.net import LOOPBACK
+from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.settings import Settings
+
+
+def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], None]) -> Starlette:
+    """Returns the application of a server on a loopback address. There is one principal, and no authentication."""
+    memory, metrics = LazyMemory(lambda: open_memory(settings), idle_seconds=0), Metrics()
+
+    async def memory_for(_: str) -> Memory:
+        return await memory.get()
+
+    deps = Deps(settings, memory_for, lambda _: DEFAULT_PRINCIPAL, lambda _: settings.data_dir, on_usage=on_usage)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with memory:
+            try:
+                yield
+            finally:
+                await deps.shut_down()
+
+    return Starlette(
+        routes=gateway.build_routes(deps),
+        middleware=[
+            Middleware(ApiPrefixMiddleware),
+            Middleware(RequestLogMiddleware, metrics),
+            Middleware(HostOriginMiddleware, LOOPBACK, metrics),
+            Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),
+        ],
+        exception_handlers={
+            CtxmemError: handle_ctxmem_error,
+            HTTPException: handle_http_exception,
+            Exception: handle_unexpected_error,
+        },
+        lifespan=lifespan,
+    )
