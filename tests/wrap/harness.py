@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 COMMAND = Path(sys.executable).with_name("ctxmem-mcp")
 # An upper limit only.
 SECONDS = 120.0
-# The program: sends what its first argument lists to the URL in its environment, and prints what it received.
+# The program: takes the steps in the file that its first argument names, and prints what it received.
 _PROGRAM = '''\
 import json, os, sys, urllib.error, urllib.request
 
@@ -35,7 +36,7 @@ def kill_gateway():
         if "gateway_process" in " ".join(process.cmdline()):
             process.kill()
 
-for step in json.loads(sys.argv[1]):
+for step in json.load(open(sys.argv[1])):
     if "post" in step:
         print(json.dumps(post(step["path"], step["post"])), flush=True)
     elif "environment" in step:
@@ -75,15 +76,19 @@ class Machine:
         return plain | {"CTXMEM_EMBEDDINGS": "off"} | self.variables
 
     def command(
-        self, steps: list[Any], *options: str, program: str = "agent", arguments: tuple[str, ...] = ()
+        self, steps: list[Any], *options: str, program: str = "agent", arguments: Sequence[str] = ()
     ) -> list[str]:
-        return [str(COMMAND), "wrap", *options, program, json.dumps(steps), *arguments]
+        """Returns the command that runs the program, wrapped, with these steps."""
+        file = self.path / "steps.json"
+        file.write_text(json.dumps(steps), "utf-8")
+        return [str(COMMAND), "wrap", *options, program, str(file), *arguments]
 
-    def wrap(self, steps: list[Any], *options: str, program: str = "agent", arguments: tuple[str, ...] = ()) -> Run:
+    def wrap(self, steps: list[Any], *options: str, program: str = "agent", arguments: Sequence[str] = ()) -> Run:
         """Runs the program, wrapped, until it ends."""
+        command = self.command(steps, *options, program=program, arguments=arguments)
         done = subprocess.run(
-            self.command(steps, *options, program=program, arguments=arguments), cwd=self.path, env=self.environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+            command, cwd=self.path, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=SECONDS, check=False,
         )  # fmt: skip
         return Run(done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr)
 
@@ -111,12 +116,15 @@ def ask(*messages: dict[str, Any]) -> dict[str, Any]:
     return {"path": "/v1/messages", "post": {"model": "m", "max_tokens": 500, "tools": [tool], "messages": messages}}
 
 
+ANSWER = "It is fixed."
+
+
 def history(length: int, words: int = 120) -> list[dict[str, Any]]:
-    """The messages of a session of `length` rounds."""
+    """The messages of a session, whose model always answers the same."""
     messages: list[dict[str, Any]] = []
     for i in range(length):
         messages += [
             {"role": "user", "content": f"Look at file {i}: " + f"token{i} failed\n" * words},
-            {"role": "assistant", "content": f"File {i} fails because of token{i}."},
+            {"role": "assistant", "content": ANSWER},
         ]
-    return [*messages, {"role": "user", "content": "And now?"}]
+    return messages[:-1]

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.gateway.harness import UpstreamStub, answers_with, upstream_stub
-from tests.wrap.harness import Machine, ask, history
+from tests.wrap.harness import ANSWER, Machine, ask, history
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line for Unix")
 LINE = re.compile(r"^ctxmem: (\d+)k → (\d+)k tokens · \d+% from cache · nothing lost$", re.MULTILINE)
@@ -21,7 +21,7 @@ LINE = re.compile(r"^ctxmem: (\d+)k → (\d+)k tokens · \d+% from cache · noth
 
 @pytest.fixture
 def stub() -> Iterator[UpstreamStub]:
-    with upstream_stub(answers_with("It is fixed.")) as found:
+    with upstream_stub(answers_with(ANSWER)) as found:
         yield found
 
 
@@ -31,7 +31,7 @@ def machine(tmp_path: Path, stub: UpstreamStub) -> Machine:
 
 
 def test_a_long_conversation_is_compacted_stored_and_reported(machine: Machine, stub: UpstreamStub) -> None:
-    longer = [*history(40), {"role": "assistant", "content": "It is fixed."}, {"role": "user", "content": "Thanks."}]
+    longer = [*history(40), {"role": "assistant", "content": ANSWER}, {"role": "user", "content": "Thanks."}]
     run = machine.wrap([ask(*history(40)), ask(*longer), {"exit": 7}], "--budget", "4000")
     assert run.code == 7
     assert [(status, memory) for status, memory, _ in run.values] == [(200, "folded")] * 2
