@@ -68,6 +68,7 @@ async def fill(memory: Memory, conversation_id: str = ID, days: int = 30) -> Non
     listed = (await memory.conversations()).conversations
     assert len(listed) == 4
     await memory.sync(turns[:1])  # finds it by its first turn: now the catalog contains its digest
+    assert await memory.search("vandrubel")  # now it is in the index over all conversations
 
 
 def find_markers(folder: Path, *more: bytes) -> list[tuple[str, str]]:
@@ -92,7 +93,7 @@ async def test_the_markers_are_found_as_long_as_the_conversation_is_stored(
     root = await root_digest(memory)
     seen = find_markers(tmp_path, root)
     assert {marker for _, marker in seen} >= {"quixoplex", "vandrubel", "zebra", root.decode("latin-1")}
-    assert ("catalog.db", "zebra") in seen
+    assert {("catalog.db", "zebra"), ("search.db", "quixoplex"), ("search.db", "mizzentorp")} <= set(seen)
 
 
 async def test_after_forgetting_no_marker_is_in_any_file(tmp_path: Path, memory: Memory, body_format: str) -> None:

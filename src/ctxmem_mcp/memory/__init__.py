@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.errors import (
     CtxmemError,
-    HeadMoved,
     InvalidArgument,
     StoreUnavailable,
-    UnknownConversation,
 )
-from ctxmem_mcp.memory import expand, handoff, repair, search, view
+from ctxmem_mcp.memory import expand, handoff, repair, view
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import conversation_of
-from ctxmem_mcp.memory.global_search import search_everything
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
 from ctxmem_mcp.memory.removals import MemoryRemovals
 from ctxmem_mcp.memory.repair import Repaired
-from ctxmem_mcp.memory.search import SearchRequest
 from ctxmem_mcp.memory.validation import (
     check_or_create_id,
     check_retention_days,
-    check_role,
     check_turn,
-    parse_time,
 )
 from ctxmem_mcp.memory.view import ViewRequest
 from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget
@@ -39,11 +32,9 @@ from ctxmem_mcp.models import (
     Appended,
     Conversation,
     Highlight,
-    Hit,
     NewTurn,
     Node,
     Reverted,
-    SearchResult,
     Source,
     Summary,
     Synced,
@@ -369,54 +360,6 @@ class Memory(MemoryRemovals):
         branch = await self._reader(conversation_id)
         return await handoff.hand_off(branch, self._summarizer, token_budget, note, from_files=from_files)
 
-    async def search(
-        self,
-        query: str,
-        *,
-        conversation_id: str | None = None,
-        limit: int = 10,
-        role: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        explain: bool = False,
-    ) -> SearchResult:
-        """Finds turns that contain words of the query, best first. A query without a word is searched for as a text.
-
-        Args:
-            query: The words.
-            conversation_id: By default all conversations, for a few seconds: the result says how many were searched.
-                Unreadable ones are named in the result, and a turn in several of them is one hit.
-            limit: The most hits to return.
-            role: Only turns of this role.
-            since: Only turns said, or else stored, at or after this time (ISO 8601).
-            until: Only turns said, or else stored, at or before this time (ISO 8601).
-            explain: Give each hit its score, and why.
-
-        Raises:
-            InvalidArgument: `role`, `since` or `until` breaks its rule.
-            UnknownConversation: There is no such conversation.
-        """
-        if role is not None:
-            check_role(role, "")
-        request = SearchRequest(query, role, parse_time("since", since), parse_time("until", until), limit, explain)
-        if conversation_id is not None:
-            found = SearchResult(await self._search(conversation_id, request, cached=True))
-        else:
-            page = await self.conversations(limit=sys.maxsize)
-            ids = [info.conversation_id for info in page.conversations]
-            found = await search_everything(
-                self._store, ids, request, lambda one: self._search_if_present(one, request), self._monotonic
-            )
-            found = replace(found, unreadable={**page.unreadable, **found.unreadable})
-        return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
-
-    async def _search_if_present(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
-        """Searches one of many conversations. One that is gone has no hits."""
-        try:
-            return await self._search(conversation_id, request)
-        except (UnknownConversation, HeadMoved):
-            return []
-
     async def damaged(self, *, seconds: float) -> dict[str, str]:
         """Looks for damaged conversations, for at most so many seconds. `verify` finds more.
 
@@ -456,7 +399,3 @@ class Memory(MemoryRemovals):
         self._writer.clear()
         self._caches.clear()
         await self._store.close()
-
-    @retry_if_replaced
-    async def _search(self, conversation_id: str, request: SearchRequest, *, cached: bool = False) -> list[Hit]:
-        return await search.search(await self._reader(conversation_id, cached=cached), request)

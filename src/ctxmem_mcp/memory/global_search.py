@@ -1,60 +1,123 @@
 """Searches all conversations, those that match best first, for as long as it may take.
 
-The indexes say which conversations contain words of the query, without opening each for long. Only these are searched.
+The index over all conversations says which contain words of the query; for those that are not in it, and in stores that
+have none, their own indexes do, without opening each for long. Only the best are searched.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import log
 
 from ctxmem_mcp.errors import Corrupt, Unavailable
-from ctxmem_mcp.memory.search import SearchRequest
 from ctxmem_mcp.models import Hit, SearchResult
-from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.retrieval.conversation_scores import conversation_scores
+from ctxmem_mcp.stores.base import IndexedStore, Store
 
 SECONDS_MAX = 20.0
 # The indexes of this many conversations are read at a time. So many conversations are searched whatever the time.
 CONVERSATIONS_READ = 64
 
 
-async def search_everything(
+# For so long, the index over all conversations is brought up to date before a search.
+UPDATE_SECONDS = 2.0
+# At least so many of the best conversations are searched; more until there are as many hits as wanted.
+BEST_SEARCHED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Which conversations contain words of a query.
+
+    Attributes:
+        scores: How much of the query each has, from 0 to 1; those that have nothing are left out.
+        looked_at: How many conversations were looked at.
+        conversations: How many there are.
+        unreadable: Files that can't be read, each with the reason.
+    """
+
+    scores: Mapping[str, float]
+    looked_at: int
+    conversations: int
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+async def match_conversations(
     store: Store,
-    conversation_ids: Sequence[str],
-    request: SearchRequest,
-    search_one: Callable[[str], Awaitable[list[Hit]]],
+    conversation_ids: Sequence[str] | None,
+    forms: Mapping[str, Sequence[str]],
+    now: float,
     monotonic: Callable[[], float],
-) -> SearchResult:
-    """Searches conversations until all are searched or the time is up.
+    seconds: float = SECONDS_MAX,
+) -> Matches:
+    """Finds the conversations that contain words of a query.
 
     Args:
         store: Holds them.
-        conversation_ids: The most recently active first.
-        request: What to search for.
-        search_one: Searches one conversation. If it can't be read, the result says so.
+        conversation_ids: The ones to look at, the most recently active first; None for all of an IndexedStore.
+        forms: The query's terms, each with its forms. Without any, all conversations match.
+        now: Seconds since 1970.
         monotonic: Returns seconds that only ever increase.
+        seconds: For how long.
     """
-    until = monotonic() + SECONDS_MAX
-    forms = {} if request.is_literal else request.forms
-    shares, unmatched = await _matching(store, conversation_ids, forms, lambda: monotonic() > until)
+    until = monotonic() + seconds
+    scores: dict[str, float] = {}
+    unreadable: Mapping[str, str] = {}
+    if forms and isinstance(store, IndexedStore):
+        all_forms = list(dict.fromkeys(form for those in forms.values() for form in those))
+        hits = await store.find_blocks(all_forms, now, UPDATE_SECONDS)
+        scores, unreadable = conversation_scores(forms, hits), hits.unreadable
+        if conversation_ids is None:
+            others, total = hits.behind, hits.conversations
+        else:
+            wanted, behind = set(conversation_ids), set(hits.behind)
+            scores = {one: score for one, score in scores.items() if one in wanted}
+            others, total = [one for one in conversation_ids if one in behind], len(conversation_ids)
+    else:
+        others = conversation_ids or ()
+        total = len(others)
+    shares, unmatched = await _matching(store, others, forms, lambda: monotonic() > until)
+    return Matches({**scores, **shares}, total - len(others) + len(shares) + unmatched, total, unreadable)
+
+
+async def search_everything(
+    matches: Matches,
+    limit: int,
+    search_one: Callable[[str], Awaitable[list[Hit]]],
+    is_late: Callable[[], bool],
+) -> SearchResult:
+    """Searches the conversations that match best, until there are enough hits or the time is up.
+
+    Args:
+        matches: The conversations.
+        limit: The most hits to return.
+        search_one: Searches one conversation. If it can't be read, the result says so.
+        is_late: Whether the time is up.
+    """
     found: list[tuple[float, Hit]] = []
-    searched, unreadable = unmatched, dict[str, str]()
+    searched, unreadable = matches.looked_at - len(matches.scores), dict(matches.unreadable)
+    total = matches.conversations
     # Sorting keeps the order of activity among conversations that match equally.
-    for number, conversation_id in enumerate(sorted(shares, key=shares.__getitem__, reverse=True)):
-        if number >= CONVERSATIONS_READ and monotonic() > until:
+    best_first = sorted(matches.scores, key=matches.scores.__getitem__, reverse=True)
+    for number, conversation_id in enumerate(best_first):
+        if number >= CONVERSATIONS_READ and is_late():
+            break
+        if number >= BEST_SEARCHED and len({hit.turn_id for _, hit in found}) >= limit:
+            searched += len(best_first) - number  # the index has looked at them: they match less
             break
         try:
             hits = await search_one(conversation_id)
         except (Corrupt, Unavailable) as error:
             unreadable[conversation_id] = error.message
+            total -= 1
             continue
         # A score is a log-probability within its conversation, which does not know what its words are worth elsewhere.
-        found += [((hit.score or 0.0) + log(shares[conversation_id]), hit) for hit in hits]
+        found += [((hit.score or 0.0) + log(matches.scores[conversation_id]), hit) for hit in hits]
         searched += 1
     best = _without_copies(hit for _, hit in sorted(found, key=lambda pair: -pair[0]))
-    return SearchResult(best[: request.limit], searched, len(conversation_ids) - len(unreadable), unreadable)
+    return SearchResult(best[:limit], searched, total, unreadable)
 
 
 async def _matching(

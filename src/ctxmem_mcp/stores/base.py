@@ -12,7 +12,7 @@ A store decides nothing: it takes values and returns values. To write one, imple
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -147,6 +147,30 @@ class TermHits:
     pieces: Sequence[int] = ()
     positions: Sequence[int] = ()
     capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHits:
+    """Where terms occur in all conversations together. A block is a few adjacent chunks of one conversation.
+
+    Attributes:
+        places: For each term, its blocks, as (number of the conversation) << BLOCK_BITS | (id of its first chunk).
+        ids: The conversation of each number.
+        blocks: How many blocks there are.
+        behind: The conversations that are not in it, or not up to date, most recently active first.
+        conversations: How many conversations there are, with those.
+        unreadable: The files that can't be read, each with the reason.
+    """
+
+    places: Mapping[str, Sequence[int]]
+    ids: Mapping[int, str]
+    blocks: int
+    behind: Sequence[str]
+    conversations: int
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+BLOCK_BITS = 32
 
 
 class CallRefusal(Enum):
@@ -577,6 +601,15 @@ class Store(Protocol):
 
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class IndexedStore(Protocol):
+    """A store with an index over all its conversations."""
+
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
+        """Returns where terms occur, after reading the conversations that changed for at most so many seconds."""
+        ...
 
 
 @runtime_checkable

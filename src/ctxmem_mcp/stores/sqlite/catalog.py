@@ -173,6 +173,8 @@ class Catalog(CatalogContents):
         self._may_open = False
 
     async def close(self) -> None:
+        if self._connection is not None:
+            await run_to_completion(self._connection.run(lambda _: self.index.close()))
         for connection in (self._connection, self._in_memory):
             if connection is not None:
                 await run_to_completion(connection.close())

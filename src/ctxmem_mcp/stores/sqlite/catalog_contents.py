@@ -20,9 +20,10 @@ from ctxmem_mcp.stores.sqlite.connection import (
     transaction,
     translate_error,
 )
-from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprint, with_side_files
+from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprints, with_side_files
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
 from ctxmem_mcp.stores.sqlite.schema import FORMAT
+from ctxmem_mcp.stores.sqlite.search_index import FILE, SearchIndex
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class CatalogContents:
     def __init__(self, folder: Path) -> None:
         """folder: that of the conversations."""
         self.folder = folder
+        self.index = SearchIndex(folder.parent / FILE)
         # The conversations' files that can't be read, each with the reason. As of the last refresh.
         self.unreadable: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
@@ -87,20 +89,20 @@ class CatalogContents:
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
 
-    def refresh(self, db: sqlite3.Connection) -> None:
-        """Brings the catalog up to date with the folder."""
+    def refresh(self, db: sqlite3.Connection) -> dict[str, str]:
+        """Brings the catalog up to date with the folder. Returns the fingerprint of each file."""
         known = dict(db.execute("SELECT name, fingerprint FROM files"))
-        paths = {entry.name: Path(entry.path) for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)}
-        changed = [(path, now) for name, path in paths.items() if (now := fingerprint(path)) != known.get(name)]
-        removed = [name for name in known if name not in paths]
+        seen = fingerprints(self.folder)
+        changed = [(name, now) for name, now in seen.items() if now != known.get(name)]
+        removed = [name for name in known if name not in seen]
         self.unreadable = {}
         if not changed and not removed:
-            return
+            return seen
         with transaction(db):  # the lock covers the reading: files are opened and closed
-            for name in removed:
-                self.delete(db, name)
-            for path, now in changed:
-                self.update(db, path.name, now, self._try_read_entry(path))
+            self.remove(db, removed)
+            for name, now in changed:
+                self.update(db, name, now, self._try_read_entry(self.folder / name))
+        return seen
 
     def _try_read_entry(self, path: Path) -> CatalogEntry | None:
         """Reads a file's entry; one that can't be read is skipped and never changed."""
@@ -132,6 +134,12 @@ class CatalogContents:
              i.agent),
         )  # fmt: skip
         db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
+
+    def remove(self, db: sqlite3.Connection, names: Sequence[str]) -> None:
+        """Deletes what the catalog and the index over all conversations hold of files that are gone or replaced."""
+        self.index.remove(names)
+        for name in names:
+            self.delete(db, name)
 
     def delete(self, db: sqlite3.Connection, name: str) -> None:
         """Deletes what the catalog holds of a file."""

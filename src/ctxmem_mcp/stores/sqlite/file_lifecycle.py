@@ -82,7 +82,7 @@ def forget(
         _delete_files(path)
         for file in copies:
             file.unlink(missing_ok=True)
-        catalog.delete(db, path.name)
+        catalog.remove(db, [path.name])
         return None
     damaged = False
     check_writable(path)
@@ -155,7 +155,7 @@ def _delete_from_catalog(catalog: Catalog, db: sqlite3.Connection, name: str) ->
     """Deletes the row of a file that was removed. If the disk has no room even for that, deletes the catalog: it is a
     cache, and must not name what is forgotten."""
     try:
-        catalog.delete(db, name)
+        catalog.remove(db, [name])
     except sqlite3.Error as error:
         if not is_read_only(error):
             raise
@@ -344,10 +344,11 @@ def remove_damaged_copies(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def verify_removal(db: sqlite3.Connection, receipt: Receipt, path: Path) -> Receipt:
+def verify_removal(catalog: Catalog, db: sqlite3.Connection, receipt: Receipt, path: Path) -> Receipt:
     """Returns the receipt with the checks that passed. To be called after the removal was committed.
 
     Args:
+        catalog: The catalog.
         db: The catalog's connection.
         path: Where the conversation's file was.
     """
@@ -356,8 +357,8 @@ def verify_removal(db: sqlite3.Connection, receipt: Receipt, path: Path) -> Rece
         passed.append(f"neither the file {path.name} nor its write-ahead log or another side file exists")
     rows = db.execute("SELECT count(*) FROM files WHERE name = ?", (path.name,)).fetchone()[0]
     rows += db.execute("SELECT count(*) FROM roots WHERE name = ?", (path.name,)).fetchone()[0]
-    if not rows:
-        passed.append("the catalog has no row of it")
+    if not rows and path.name not in catalog.index.files():
+        passed.append("neither the catalog nor the index over all conversations has a row of it")
     # The file's bytes as SQLite reads them: closing another descriptor would drop this process's locks on the file.
     if receipt.conversation_id.encode() not in db.serialize():
         passed.append("the catalog's bytes do not contain its id")

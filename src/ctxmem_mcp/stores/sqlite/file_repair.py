@@ -94,7 +94,7 @@ def swap(
         side_file.unlink(missing_ok=True)
     os.replace(rebuilt, path)
     sync_folder(path.parent)
-    catalog.delete(db, path.name)
+    catalog.remove(db, [path.name])
 
 
 def set_aside(catalog: Catalog, db: sqlite3.Connection, path: Path, copy: Path) -> None:
@@ -124,7 +124,7 @@ def set_aside(catalog: Catalog, db: sqlite3.Connection, path: Path, copy: Path) 
     for file in with_side_files(path):
         file.unlink(missing_ok=True)
     sync_folder(path.parent)
-    catalog.delete(db, path.name)
+    catalog.remove(db, [path.name])
 
 
 def _is_same(path: Path, copy: Path) -> bool:

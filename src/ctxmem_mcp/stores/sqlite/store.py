@@ -1,6 +1,7 @@
 """The SQLite store: one file per conversation, opened on first use and closed when others need its place.
 
 data_dir/catalog.db                      a cache, rebuilt if it is missing
+data_dir/search.db                       the index over all conversations, rebuilt if it is missing
 data_dir/tombstones                      keeps forgotten conversations from being stored again
 data_dir/conversations/NAME.ctxmem       one conversation: copy it, mail it, delete it
 """
@@ -29,6 +30,7 @@ from ctxmem_mcp.errors import (
 )
 from ctxmem_mcp.models import ConversationInfo, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
+    BlockHits,
     CallRefusal,
     Commit,
     ModelCall,
@@ -45,6 +47,7 @@ from ctxmem_mcp.stores.sqlite.connection import Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.open_files import OpenFiles
 from ctxmem_mcp.stores.sqlite.salvage import salvage
+from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
@@ -178,6 +181,9 @@ class SqliteStore:
     ) -> Mapping[str, Mapping[str, int] | None]:
         return await self._catalog.run(lambda db: self._catalog.count_terms(db, conversation_ids, terms))
 
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
+        return await self._catalog.run(lambda db: find_blocks(self._catalog, db, terms, now, seconds))
+
     async def check(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, check.find_faults)
 
@@ -207,7 +213,7 @@ class SqliteStore:
         )
         if receipt is None:
             raise UnknownConversation(conversation_id)
-        return await self._catalog.run(lambda db: file_lifecycle.verify_removal(db, receipt, path))
+        return await self._catalog.run(lambda db: file_lifecycle.verify_removal(self._catalog, db, receipt, path))
 
     def _forget_locked(self, conversation_id: str, path: Path, db: sqlite3.Connection) -> Receipt | None:
         """Forgets a conversation and stores its tombstone: before, or after if only that makes room for it."""

@@ -1,0 +1,82 @@
+"""Searches conversations: one, those of a project, or all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ctxmem_mcp.errors import HeadMoved, UnknownConversation
+from ctxmem_mcp.memory import search
+from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.global_search import SECONDS_MAX, match_conversations, search_everything
+from ctxmem_mcp.memory.reads import MemoryReads
+from ctxmem_mcp.memory.search import SearchRequest
+from ctxmem_mcp.memory.validation import check_role, parse_time
+from ctxmem_mcp.models import Hit, SearchResult
+from ctxmem_mcp.stores.base import IndexedStore
+
+
+class MemorySearches(MemoryReads):
+    """The methods that search."""
+
+    async def search(
+        self,
+        query: str,
+        *,
+        conversation_id: str | None = None,
+        limit: int = 10,
+        role: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        explain: bool = False,
+    ) -> SearchResult:
+        """Finds turns that contain words of the query, best first. A query without a word is searched for as a text.
+
+        Args:
+            query: The words.
+            conversation_id: By default all conversations, for a few seconds: the result says how many were searched.
+                Unreadable ones are named in the result, and a turn in several of them is one hit.
+            limit: The most hits to return.
+            role: Only turns of this role.
+            since: Only turns said, or else stored, at or after this time (ISO 8601).
+            until: Only turns said, or else stored, at or before this time (ISO 8601).
+            explain: Give each hit its score, and why.
+
+        Raises:
+            InvalidArgument: `role`, `since` or `until` breaks its rule.
+            UnknownConversation: There is no such conversation.
+        """
+        if role is not None:
+            check_role(role, "")
+        request = SearchRequest(query, role, parse_time("since", since), parse_time("until", until), limit, explain)
+        if conversation_id is not None:
+            found = SearchResult(await self._search(conversation_id, request, cached=True))
+        else:
+            found = await self._search_many(request)
+        return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
+
+    async def _search_many(self, request: SearchRequest) -> SearchResult:
+        until = self._monotonic() + SECONDS_MAX
+        forms = {} if request.is_literal else request.forms
+        ids: Sequence[str] | None = None
+        unreadable: Mapping[str, str] = {}
+        if not (forms and isinstance(self._store, IndexedStore)):
+            page = await self.conversations(limit=sys.maxsize)
+            ids, unreadable = [info.conversation_id for info in page.conversations], page.unreadable
+        matches = await match_conversations(self._store, ids, forms, self._clock(), self._monotonic)
+        matches = replace(matches, unreadable={**unreadable, **matches.unreadable})
+        return await search_everything(
+            matches, request.limit, lambda one: self._search_if_present(one, request), lambda: self._monotonic() > until
+        )
+
+    async def _search_if_present(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
+        """Searches one of many conversations. One that is gone has no hits."""
+        try:
+            return await self._search(conversation_id, request)
+        except (UnknownConversation, HeadMoved):
+            return []
+
+    @retry_if_replaced
+    async def _search(self, conversation_id: str, request: SearchRequest, *, cached: bool = False) -> list[Hit]:
+        return await search.search(await self._reader(conversation_id, cached=cached), request)
