@@ -32,6 +32,8 @@ from ctxmem_mcp.stores.sqlite.snapshot import read_conversation_file, read_datab
 
 RECORD_FILE = "backup.json"
 _CATALOG = "catalog.db"
+# Caches, which are made again from the conversations.
+_CACHES = (_CATALOG, "search.db")
 # Events of agents' hooks, which are not a part of any conversation yet.
 _EVENTS = ("spool", "unrecognised")
 _DATABASES = (".db", ".sqlite3")
@@ -168,7 +170,8 @@ class _FolderBackup:
         for file in with_side_files(self._target / FOLDER / name):
             file.unlink(missing_ok=True)
         del self._files[name]
-        for file in with_side_files(self._target / _CATALOG):  # it names the conversation, and is only a cache
+        # They name the conversation, and are only caches.
+        for file in [one for cache in _CACHES for one in with_side_files(self._target / cache)]:
             file.unlink(missing_ok=True)
         self._save_record()
         self._result.removed.append(name)
@@ -249,7 +252,7 @@ async def _verify(folder: Path) -> None:
 
 
 def _is_record(name: str) -> bool:
-    return not name.startswith((_CATALOG, RECORD_FILE)) and not name.endswith(("-wal", "-shm", "-journal", ".aside"))
+    return not name.startswith((*_CACHES, RECORD_FILE)) and not name.endswith(("-wal", "-shm", "-journal", ".aside"))
 
 
 def _state_of(file: Path) -> list[int] | None:

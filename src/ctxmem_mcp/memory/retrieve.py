@@ -123,10 +123,10 @@ async def rank_branch(
         predicate: The caller wants only such chunks. Then all that have words of the query are read, not just the
             likeliest to answer.
     """
-    parsed = queries.parse(query, await _speakers(branch), await _languages(branch))
+    parsed = queries.parse(query, await speakers_of(branch), await languages_of(branch))
     if not parsed.terms:
         return Ranking(parsed, [])
-    ordinals = await _ordinal_map(branch)
+    ordinals = await ordinal_map(branch)
     ranker = await _match(branch, ordinals, parsed, TERM_CAP)
     if require_match and not ranker.matches.masks:
         ranker = await _match(branch, ordinals, parsed, branch.state.next_piece)
@@ -195,13 +195,13 @@ async def _add_nearest(
     return candidates, near
 
 
-async def _speakers(branch: BranchReader) -> list[str]:
+async def speakers_of(branch: BranchReader) -> list[str]:
     length = branch.lineage.length
     last = await branch.metadata(length - SPEAKERS_FROM_TURNS, length - 1)
     return sorted({turn.name for turn in last if turn.name and not turn.call_id and turn.role != "tool"})
 
 
-async def _languages(branch: BranchReader) -> list[str]:
+async def languages_of(branch: BranchReader) -> list[str]:
     """The languages of the conversation that words are stemmed in, besides English; the most common first."""
     # A cap of 0 returns the counts without reading the occurrences.
     hits = await branch.store.term_hits(branch.id, list(LANGUAGE_TERMS.values()), 0)
@@ -227,7 +227,7 @@ def _united(hits: Sequence[TermHits]) -> TermHits | None:
     return TermHits(len({piece for piece, _ in places}), [piece for piece, _ in places], [at for _, at in places])
 
 
-async def _ordinal_map(branch: BranchReader) -> OrdinalMap:
+async def ordinal_map(branch: BranchReader) -> OrdinalMap:
     state, offset = branch.state, 0
     ranges: list[tuple[int, int, int]] = []
     for segment in branch.lineage.segments:

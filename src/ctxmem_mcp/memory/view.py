@@ -133,16 +133,16 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         header = replace(header, extra={"events_pending": request.events_pending})
     if layout == "stable":
         ranking = await rank_branch(branch, query) if query and query.strip() else None
-        groups = [_group(f) for f in _by_value_per_token(ranking, token_budget)] if ranking else []
+        groups = [excerpt_group(f) for f in by_value_per_token(ranking, token_budget)] if ranking else []
         return await stable_view(branch, snapshot, header, groups, count, request.omitted)
     budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     if query and (not query.strip() or asks_for_status(query)):
         query = None
     standing = await _standing(branch, round(budget * STANDING_SHARE))
-    recent = await _recent(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
+    recent = await recent_groups(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     topic = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
     ranking = await rank_branch(branch, topic) if topic else None
-    ranked = _by_value_per_token(ranking, budget) if ranking else []
+    ranked = by_value_per_token(ranking, budget) if ranking else []
     kinds = ranking.parsed.summary_kinds if ranking and query else NO_KIND_FILTER
     selection = await _from_summaries(branch, snapshot, summarizer, kinds, ranked) if kinds else None
     if selection:
@@ -154,14 +154,14 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
             selection,
             groups=[*standing, *selection.groups, *recent],
             leaf_of=leaf_of,
-            fillers=list(map(_group, others)),
+            fillers=list(map(excerpt_group, others)),
         )
     else:
         share = _outline_share(ranking) if ranking and query else OUTLINE_SHARE_MAX
         leaf_of = {f.piece.index: f.piece.leaf for f in ranked}
         compact = bool(ranking and query and not ranking.parsed.wants_whole_history)
-        selection = Selection([*standing, *recent, *map(_group, ranked)], leaf_of, share, compact=compact)
-    result = await _fit(branch, snapshot, selection, budget, count)
+        selection = Selection([*standing, *recent, *map(excerpt_group, ranked)], leaf_of, share, compact=compact)
+    result = await fit_selection(branch, snapshot, selection, budget, count)
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))
     if request.request_summaries:
@@ -184,7 +184,7 @@ async def _standing(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
     return [ExcerptGroup((ExcerptRef(one.turn.index, one.span),)) for one in found]
 
 
-async def _recent(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
+async def recent_groups(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
     """Returns as many of the last turns as fit, newest first; if the very last is too long, its end."""
     length = branch.lineage.length
     seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
@@ -204,7 +204,7 @@ def _outline_share(ranking: Ranking) -> float:
     return OUTLINE_SHARE_MAX * (1 - talk) + OUTLINE_SHARE_OF_TALK * talk
 
 
-def _by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
+def by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
     """Returns ranked chunks in the order in which the view takes them."""
     by_ordinal = {found.ordinal: found for found in ranking.pieces}
     candidates = [
@@ -259,7 +259,7 @@ async def _from_summaries(
     extra = [f for f in ranked if f.piece.leaf in error_leaves and f.piece.index not in leaves]
     leaf_of = leaves | {f.piece.index: f.piece.leaf for f in extra}
     share = OUTLINE_SHARE_WHOLE if kinds != OVERVIEW_KINDS else OUTLINE_SHARE_EVERYTHING
-    return Selection([*groups, *map(_group, extra)], leaf_of, share, kinds) if groups else None
+    return Selection([*groups, *map(excerpt_group, extra)], leaf_of, share, kinds) if groups else None
 
 
 def _within(pieces: Sequence[Piece], tokens: int) -> list[Piece]:
@@ -277,7 +277,7 @@ async def _last_agent_turns_before(branch: BranchReader, indexes: Sequence[int])
     return found
 
 
-async def _fit(
+async def fit_selection(
     branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
 ) -> FitResult | int:
     groups, leaf_of = [*selection.groups, *selection.fillers], selection.leaf_of
@@ -304,7 +304,7 @@ async def _fit(
     return result
 
 
-def _group(found: RankedPiece) -> ExcerptGroup:
+def excerpt_group(found: RankedPiece) -> ExcerptGroup:
     return ExcerptGroup((_excerpt(found.piece),))
 
 
