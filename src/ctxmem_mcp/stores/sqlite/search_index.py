@@ -250,8 +250,8 @@ def read_blocks(db: sqlite3.Connection, known: IndexedFile | None) -> ReadBlocks
     if known and (known.created != row[1] or last < after):
         return None
     if last > CHUNKS_READ_MAX:
-        return ReadBlocks(*row, after, {}, True)
-    return ReadBlocks(*row, last, _terms_in_blocks(db, after, last))
+        return ReadBlocks(row[0], row[1], after, {}, True)
+    return ReadBlocks(row[0], row[1], last, _terms_in_blocks(db, after, last))
 
 
 def _terms_in_blocks(db: sqlite3.Connection, after: int, last: int) -> dict[int, list[str]]:
