@@ -66,6 +66,10 @@ async def open_memory(
 
     settings = settings or Settings.load()
     sweeper = sweeper or Sweeper(settings.data_dir)
+
+    async def store_pending(conversation_id: str) -> None:
+        await _store_events_of(memory, settings.data_dir, conversation_id)
+
     store, limits = SqliteStore(settings.data_dir, durability=settings.durability), _spend_limits(settings)
     memory = Memory(
         store,
@@ -82,6 +86,7 @@ async def open_memory(
         usage_of=partial(_gateway_usage, settings),
         workers=worker_pool.shared,
         count_pending=partial(spool.count_pending, str(settings.data_dir)),
+        store_pending=store_pending,
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
     closing = asyncio.Event()
@@ -274,6 +279,17 @@ async def _sweep(memory: Memory, sweeper: Sweeper, every: float, closing: asynci
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), min(every, CONFIRM_SECONDS) if sweeper.is_waiting else every)
+
+
+async def _store_events_of(memory: Memory, data_dir: Path, conversation_id: str) -> None:
+    """Imports what hooks left in the spool of one conversation. A failure is logged."""
+    if spool.has_pending(str(data_dir)):
+        from ctxmem_mcp.capture.spool_worker import drain
+
+        try:
+            await drain(memory, data_dir, wait=True, conversation_id=conversation_id)
+        except Exception as error:
+            _log.warning("Events of conversation %s could not be stored: %s", conversation_id, error)
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:

@@ -130,10 +130,14 @@ class BudgetTooSmall(Refused):
 class NotConfirmed(Refused):
     """A conversation is not forgotten unless `confirm` repeats its id."""
 
-    def __init__(self, conversation_id: str) -> None:
+    def __init__(self, conversation_id: str, other_branches: int = 0) -> None:
+        """other_branches: how many branches besides the head's would go with it."""
+        others = f", with {other_branches} other {'branch' if other_branches == 1 else 'branches'}"
         super().__init__(
-            f"confirm: must repeat the conversation_id to forget {conversation_id!r}; nothing was removed.",
-            f"Call again with confirm={conversation_id!r}. Forgetting can't be undone.",
+            f"confirm: must repeat the conversation_id to forget {conversation_id!r}"
+            f"{others if other_branches else ''}; nothing was removed.",
+            f"Call again with confirm={conversation_id!r}. Forgetting can't be undone."
+            + (" With turn_id, only that turn's branch is forgotten." if other_branches else ""),
         )
 
 

@@ -114,6 +114,16 @@ def test_a_truncated_conversation_is_moved_aside_or_forgotten(
     (aside,) = path.parent.glob("*.damaged-????????-??????")
     assert aside.read_bytes() == before
     assert str(aside) in repaired.out
+    receipt = run("forget", imported, "--yes", "--json").json
+    assert (receipt["turns"], receipt["bytes"]) == (0, length)
+    assert not aside.exists()
+    assert run("forget", imported, "--yes").code == 1
+    refused = run("import", str(transcript), "--json")
+    assert refused.code == 1
+    assert "forgotten" in refused.err
+    assert run("import", "--again", str(transcript), "--json").json[0]["new"] == 1
+    os.truncate(path, length)
+    assert run("repair", imported).code == 1
     assert run("import", str(transcript), "--json").json[0]["new"] == 1
     os.truncate(path, length)
     receipt = run("forget", imported, "--yes", "--json").json

@@ -144,13 +144,16 @@ async def test_the_receipt_says_how_many_other_branches_went(tmp_path: Path) -> 
     memory = sqlite(tmp_path)
     for name in ("one", "two", "three"):
         await memory.sync([*chat("common", 3), *chat(name, 2)], conversation_id="c")
+    with pytest.raises(NotConfirmed, match=r"to forget 'c', with 2 other branches; nothing was removed"):
+        await memory.forget("c", "no")
     receipt = await memory.forget("c", "c")
     assert receipt.other_branches == 2
     await memory.close()
 
 
-async def test_a_turn_names_the_branch_that_it_is_on(tmp_path: Path) -> None:
-    memory = sqlite(tmp_path)
+@pytest.mark.parametrize("is_in_memory", [False, True])
+async def test_a_turn_names_the_branch_that_it_is_on(tmp_path: Path, is_in_memory: bool) -> None:
+    memory = in_memory() if is_in_memory else sqlite(tmp_path)
     common = chat("common", 3)
     one = await memory.sync([*common, *chat("one", 4)], conversation_id="c")
     await memory.sync([*common, *chat("two", 2)], conversation_id="c")

@@ -66,7 +66,9 @@ class DrainResult:
     failed: int = 0
 
 
-async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainResult:
+async def drain(
+    memory: Memory, data_dir: Path, *, wait: bool = False, conversation_id: str | None = None
+) -> DrainResult:
     """Stores the pending events. Only one drain runs at a time on a data folder, in all processes.
 
     Args:
@@ -74,6 +76,7 @@ async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainR
         data_dir: the folder whose spool is drained.
         wait: wait for a concurrent drain, at most LOCK_SECONDS, and for messages that a transcript may get within
             TRANSCRIPT_LAG_SECONDS (use before a read). If false, a concurrent drain is left alone.
+        conversation_id: store only the events of this conversation.
     """
     if not spool.has_pending(str(data_dir)):
         return DrainResult()
@@ -81,7 +84,7 @@ async def drain(memory: Memory, data_dir: Path, *, wait: bool = False) -> DrainR
         if not locked:
             return DrainResult()
         await asyncio.to_thread(unrecognised.spool_again_after_update, data_dir)
-        return await _drain(_SpoolWorker(memory, data_dir), wait)
+        return await _drain(_SpoolWorker(memory, data_dir, conversation_id), wait)
 
 
 @asynccontextmanager
@@ -117,8 +120,8 @@ _Batch = Sequence[tuple[SpooledEvent, Sequence[NewTurn]]]
 
 
 class _SpoolWorker:
-    def __init__(self, memory: Memory, data_dir: Path) -> None:
-        self._memory, self._data_dir = memory, data_dir
+    def __init__(self, memory: Memory, data_dir: Path, conversation_id: str | None = None) -> None:
+        self._memory, self._data_dir, self._conversation_id = memory, data_dir, conversation_id
         self._sync = TranscriptSync(memory, data_dir)
         self._records = SyncRecords(data_dir)
         self.failed = 0
@@ -162,6 +165,8 @@ class _SpoolWorker:
             event = parse_event(agent, raw, spooled.at)
             if event is None:
                 self._keep(spooled, f"An event of {agent} names no session")
+                continue
+            if self._conversation_id not in (None, conversation_id_for(event.session_id)):
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))

@@ -17,7 +17,7 @@ from ctxmem_mcp.cli.options import (
 )
 from ctxmem_mcp.cli.output import print_json
 from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
-from ctxmem_mcp.errors import Corrupt, InvalidArgument, Unavailable
+from ctxmem_mcp.errors import Corrupt, InvalidArgument, NotFound, Unavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.repair import Repaired
 
@@ -107,6 +107,10 @@ async def _resolve_readable_or_not(memory: Memory, conversation: str) -> str:
         return await resolve_conversation(memory, conversation)
     except Corrupt:  # what is to be forgotten is removed, readable or not
         return conversation
+    except NotFound:
+        if await memory.has_damaged_copy(conversation):
+            return conversation
+        raise
 
 
 @commands.command(rich_help_panel=CHANGE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
@@ -23,6 +23,10 @@ from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.worker_pool import WorkerPool
+
+
+async def _store_nothing(conversation_id: str) -> None:
+    pass
 
 
 class MemoryCore:
@@ -48,6 +52,7 @@ class MemoryCore:
         usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
         workers: WorkerPool | None = None,
         count_pending: Callable[[], int] = lambda: 0,
+        store_pending: Callable[[str], Awaitable[None]] = _store_nothing,
     ) -> None:
         """Creates a memory over a store.
 
@@ -70,6 +75,7 @@ class MemoryCore:
             usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
             workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
             count_pending: Returns how many captured events are not stored yet, which lists and views state.
+            store_pending: Stores a conversation's captured events before it is forgotten.
         """
         self._store, self._summarizer, self._clock, self._on_forgotten = store, summarizer, clock, on_forgotten
         self._on_branch_forgotten = on_branch_forgotten
@@ -79,7 +85,7 @@ class MemoryCore:
         self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
         self._monotonic = monotonic
-        self._workers, self._count_pending = workers, count_pending
+        self._workers, self._count_pending, self._store_pending = workers, count_pending, store_pending
         self._vectors = VectorQueue(store, embedder, workers) if embedder else None
         self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
 

@@ -9,8 +9,17 @@ from dataclasses import replace
 import anyio.to_thread
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import HeadMoved, NotConfirmed, StoreReadOnly, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.errors import (
+    Corrupt,
+    HeadMoved,
+    NotConfirmed,
+    StoreReadOnly,
+    StoreUnavailable,
+    Unavailable,
+    UnknownConversation,
+)
 from ctxmem_mcp.memory import branch_removal
+from ctxmem_mcp.memory.branches import branch_tips
 from ctxmem_mcp.memory.commit_builder import chain_digests
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.id_resolver import IdResolver
@@ -42,21 +51,34 @@ class MemoryRemovals(MemorySearches):
             UnknownTurn: It has no turn `turn_id`.
             AmbiguousId: `turn_id` fits several turns.
             InvalidArgument: Several branches run through `turn_id`.
-            StoreUnavailable: Others change it again and again, or this store can't remove a branch. Nothing was
-                removed.
+            StoreUnavailable: Others change it again and again. Nothing was removed.
         """
         if confirm != conversation_id:
-            raise NotConfirmed(conversation_id)
+            raise NotConfirmed(conversation_id, 0 if turn_id else await self._count_other_branches(conversation_id))
+        await self._store_pending(conversation_id)  # words that only the spool has are of the conversation too
         if turn_id is not None and (receipt := await self._forget_branch(conversation_id, turn_id)):
             return receipt
         # Read first: an error afterwards would withhold the receipt.
         listed = await self.all_conversations()
         others = [one.conversation_id for one in listed if one.conversation_id.startswith(conversation_id + OF_AGENT)]
-        branches = next((one.branches for one in listed if one.conversation_id == conversation_id), 1)
+        other_branches = await self._count_other_branches(conversation_id)
         async with self._writer.locked(conversation_id):
             self._drop(conversation_id)
             receipt = await run_to_completion(self._forget(conversation_id))
-        return replace(receipt, others=others, other_branches=branches - 1)
+        return replace(receipt, others=others, other_branches=other_branches)
+
+    async def _count_other_branches(self, conversation_id: str) -> int:
+        """Returns how many branches there are besides the head's; 0 if that can't be read."""
+        try:
+            state = await self._store.load(conversation_id, ANY_TIME)
+        except (Corrupt, Unavailable):
+            return 0
+        return len(branch_tips(state)) - 1 if state else 0
+
+    async def has_damaged_copy(self, conversation_id: str) -> bool:
+        """Whether a repair has kept damaged files of the conversation, which `forget` removes with it."""
+        store = self._store
+        return isinstance(store, RepairableStore) and await store.has_damaged_copy(conversation_id)
 
     async def _forget_branch(self, conversation_id: str, turn_id: str) -> Receipt | None:
         """Removes a branch. Returns None, and removes nothing, if there is no other branch."""
@@ -81,8 +103,6 @@ class MemoryRemovals(MemorySearches):
 
     async def _rebuild_without(self, state: State, removal: branch_removal.Removal) -> Receipt:
         conversation_id, empty = state.conversation_id, self._writer.new_state(state.conversation_id)
-        if not isinstance(self._store, RepairableStore):
-            raise StoreUnavailable("This store can't remove a branch.", "Forget the whole conversation.")
         removed = await self._turns_at(conversation_id, removal.seqs)
         branch = await branch_removal.identify(self._store, state, removal)
 

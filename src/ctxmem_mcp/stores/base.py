@@ -204,7 +204,7 @@ class ModelCall:
     Until it ends, its tokens are the ones reserved for it, and they count as spent.
 
     Attributes:
-        digest: The node's digest.
+        digest: The node's digest; empty if the node was removed with its branch.
         author: The author of the summary that it is for.
         started: Seconds since 1970.
         outcome: Empty while the call is in progress.
@@ -366,6 +366,9 @@ class Salvage:
     lost: Mapping[int, Turn]
     runs: Mapping[int, Run]
     summaries: Sequence[SalvagedSummary]
+
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -550,6 +553,28 @@ class Store(Protocol):
         """
         ...
 
+    async def remove_branch(
+        self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> tuple[T, list[str]]:
+        """Replaces a conversation by one without a branch, and stores the branch's tombstone.
+
+        Nothing of what is replaced is kept, nor of what earlier repairs kept. Model calls and extras are.
+
+        Args:
+            conversation_id: The conversation.
+            branch: The branch.
+            build: Stores the rest in an empty store. If it fails, nothing is changed.
+
+        Returns:
+            Its result, and a sentence for each place where the branch's words may still be.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            StoreUnavailable: The conversation was changed meanwhile.
+            StoreReadOnly: There is no room for the tombstone.
+        """
+        ...
+
     async def count_tombstones(self) -> int:
         """Returns how many tombstone records there are, as `ForgetGuard.since` of calls that begin now."""
         ...
@@ -600,9 +625,6 @@ class Store(Protocol):
         ...
 
 
-T = TypeVar("T")
-
-
 @runtime_checkable
 class IndexedStore(Protocol):
     """A store with an index over all its conversations."""
@@ -641,24 +663,6 @@ class RepairableStore(Protocol):
         """
         ...
 
-    async def remove_branch(
-        self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
-    ) -> tuple[T, list[str]]:
-        """Replaces a conversation by one without a branch, and stores the branch's tombstone.
-
-        Nothing of the replaced files is kept, nor of those that earlier repairs kept.
-
-        Args:
-            conversation_id: The conversation.
-            branch: The branch.
-            build: Stores the rest in an empty store. If it fails, nothing is changed.
-
-        Returns:
-            Its result, and a sentence for each place where the branch's words may still be.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            StoreUnavailable: The conversation was changed meanwhile.
-            StoreReadOnly: There is no room for the tombstone.
-        """
+    async def has_damaged_copy(self, conversation_id: str) -> bool:
+        """Whether a repair has kept damaged files of the conversation."""
         ...

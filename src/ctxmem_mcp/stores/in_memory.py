@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from typing import TypeVar
 
-from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
+from ctxmem_mcp.errors import HeadMoved, StoreUnavailable, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import (
     EXTRACTIVE,
     ConversationInfo,
@@ -30,15 +31,20 @@ from ctxmem_mcp.stores.base import (
     CallRefusal,
     Commit,
     ModelCall,
+    Salvage,
+    SalvagedSummary,
     SpendLimits,
     State,
+    Store,
     TermHits,
     children_of,
     last_happened,
     paginate,
     to_info,
 )
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, ForgetGuard, Tombstones, first_turns
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, ForgetGuard, RemovedBranch, Tombstones, first_turns
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -267,6 +273,24 @@ class InMemoryStore:
         del self._conversations[conversation_id]
         return Receipt(conversation_id, turns, nodes, size, ["no dict of this process contains it"])
 
+    async def remove_branch(
+        self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> tuple[T, list[str]]:
+        replaced = self._get(conversation_id)
+        before, empty = replaced.state, InMemoryStore()
+        done = await build(empty, _salvage(replaced))
+        if self._conversations.get(conversation_id) is not replaced or replaced.state is not before:
+            raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
+        rebuilt = empty._get(conversation_id)
+        rebuilt.extra = {**replaced.extra, **rebuilt.extra}
+        rebuilt.calls = {
+            number: call if call.digest in rebuilt.nodes else replace(call, digest=b"")
+            for number, call in replaced.calls.items()
+        }
+        self._tombstones.add(self._tombstones.records_of_branch(conversation_id, branch))
+        self._conversations[conversation_id] = rebuilt
+        return done, []
+
     async def count_tombstones(self) -> int:
         return self._tombstones.count
 
@@ -305,6 +329,19 @@ class InMemoryStore:
         if conversation is None:
             raise UnknownConversation(conversation_id)
         return conversation
+
+
+def _salvage(conversation: _Conversation) -> Salvage:
+    state = conversation.state
+    named = {one.name: getattr(state, one.name) for one in fields(state) if one.name not in ("conversation_id", "runs")}
+    written = [
+        SalvagedSummary(digest, summary)
+        for digest, by_author in conversation.summaries.items()
+        for summary in by_author.values()
+        if summary.author != EXTRACTIVE
+    ]
+    runs = {run.first_seq: run for run in state.runs}
+    return Salvage(state.conversation_id, False, named, dict(conversation.turns), {}, runs, written)
 
 
 def _last_happened(conversation: _Conversation) -> float:

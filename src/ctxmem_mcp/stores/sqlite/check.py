@@ -116,7 +116,7 @@ def _rows(db: sqlite3.Connection) -> Iterator[str]:
         ("SELECT node FROM summaries WHERE node NOT IN (SELECT node FROM nodes)", "A summary is of no node: {}."),
         ("SELECT node FROM closings WHERE node NOT IN (SELECT node FROM nodes)", "A closing is of no node: {}."),
         (
-            "SELECT node FROM model_calls WHERE node NOT IN (SELECT node FROM nodes)",
+            f"SELECT node FROM model_calls WHERE node <> {queries.GONE} AND node NOT IN (SELECT node FROM nodes)",
             "A call is about no node: {}.",
         ),
         ("SELECT id FROM pieces WHERE seq NOT IN (SELECT seq FROM turns)", "Piece number {} is of no turn."),

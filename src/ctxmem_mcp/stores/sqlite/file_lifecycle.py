@@ -80,10 +80,8 @@ def forget(
     copies = damaged_copies(path) if conversation_id else []
     if not os.path.lexists(path):
         _delete_files(path)
-        for file in copies:
-            file.unlink(missing_ok=True)
         catalog.remove(db, [path.name])
-        return None
+        return _forget_copies(conversation_id, path, copies, bury) if copies else None
     damaged = False
     check_writable(path)
     try:
@@ -112,6 +110,18 @@ def forget(
             _unlink(file, path)
     _delete_from_catalog(catalog, db, path.name)
     return Receipt(conversation_id, turns, nodes, size, warnings=warnings) if turns or damaged else None
+
+
+def _forget_copies(
+    conversation_id: str, path: Path, copies: Sequence[Path], bury: Callable[[Iterable[Sequence[Turn]]], None]
+) -> Receipt:
+    """Removes the damaged files of a conversation that a repair has moved aside because no turn could be read."""
+    bury([])
+    warnings = [*hard_link_warnings(path), "the damaged files were unreadable, so their turns were not counted"]
+    size = sum(file.stat().st_size for file in copies)
+    for file in copies:
+        file.unlink(missing_ok=True)
+    return Receipt(conversation_id, 0, 0, size, warnings=warnings)
 
 
 def remove_expired(

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.private_files import read_file
@@ -19,10 +19,12 @@ from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
 from ctxmem_mcp.stores.sqlite.image import load_image
+from ctxmem_mcp.stores.sqlite.queries import CALL_TYPES, GONE
 from ctxmem_mcp.stores.sqlite.schema import check_header, check_not_link, unreadable
 
 T = TypeVar("T")
 _FIRST_WITH_CHECKSUMS = 4
+_CALL_COLUMNS = "author, begun, tokens_in, tokens_out, outcome"
 
 
 def copy_files(path: Path, copy: Path) -> None:
@@ -51,16 +53,35 @@ def copy_files(path: Path, copy: Path) -> None:
     _without_writers(path, lambda _: copy_all(), copy_all)
 
 
-def copy_extras(copy: Path, rebuilt: Path) -> None:
-    """Copies the extras that can be read and that the rebuilt file does not have."""
+def copy_extras_and_calls(copy: Path, rebuilt: Path) -> None:
+    """Copies the extras that can be read and that the rebuilt file does not have, and the model calls: their cost
+    counts towards the limits. A call about a node that the rebuilt file lacks is about node GONE."""
     try:
         old, _ = load_image(copy)  # opening the copy itself would change it
         with contextlib.closing(old):
-            rows = old.execute("SELECT key, checksum, value FROM extra").fetchall()
+            extras = _read(old, "SELECT key, checksum, value FROM extra")
+            calls = _read(
+                old,
+                f"SELECT coalesce(digest, x''), {_CALL_COLUMNS}, number FROM model_calls LEFT JOIN nodes USING (node)",
+            )
     except (BrokenHistory, StoreUnavailable, OSError, sqlite3.Error):
         return
     with contextlib.closing(open_plain(rebuilt)) as new, transaction(new):
-        new.executemany("INSERT OR IGNORE INTO extra VALUES (?, ?, ?)", rows)
+        new.executemany("INSERT OR IGNORE INTO extra VALUES (?, ?, ?)", extras)
+        new.executemany(
+            f"INSERT OR IGNORE INTO model_calls (node, {_CALL_COLUMNS}, number) "
+            f"VALUES (coalesce((SELECT node FROM nodes WHERE digest = ?), {GONE}), ?, ?, ?, ?, ?, ?)",
+            [call for call in calls if all(map(isinstance, call, CALL_TYPES))],
+        )
+
+
+def _read(db: sqlite3.Connection, select: str) -> list[tuple[Any, ...]]:
+    """Returns the rows up to the first that can't be read."""
+    rows = []
+    with contextlib.suppress(sqlite3.Error):
+        for row in db.execute(select):
+            rows.append(row)
+    return rows
 
 
 def swap(

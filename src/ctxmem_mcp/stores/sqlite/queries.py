@@ -34,7 +34,9 @@ PIECES = f"SELECT {PIECE_COLUMNS}, p.checksum FROM pieces p JOIN turns t USING (
 _NODE = ", ".join(f"n.{column}" for column in NODE_COLUMNS.split(", "))
 _SUMMARY = ", ".join(f"s.{column}" for column in SUMMARY_COLUMNS.split(", "))
 # Of the digest, author, time, tokens in and out, outcome and number.
-_CALL_TYPES = (bytes, str, float, int, int, str, int)
+CALL_TYPES = (bytes, str, float, int, int, str, int)
+# The node of a call whose node was removed with its branch.
+GONE = 0
 CLOSINGS = (
     f"SELECT c.closer, c.level, c.node, c.checksum, {_NODE}, n.checksum FROM nodes n JOIN closings c USING (node)"
 )
@@ -280,15 +282,15 @@ def vectors(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, bytes]:
 def model_calls(db: sqlite3.Connection) -> list[ModelCall]:
     """All calls, oldest first."""
     rows = db.execute(
-        "SELECT digest, author, begun, tokens_in, tokens_out, outcome, number FROM model_calls JOIN nodes USING (node) "
-        "ORDER BY number"
+        "SELECT coalesce(digest, x''), author, begun, tokens_in, tokens_out, outcome, number "
+        "FROM model_calls LEFT JOIN nodes USING (node) ORDER BY number"
     )
     return [_call(row) for row in rows]
 
 
 def _call(row: Sequence[Any]) -> ModelCall:
     """Raises BrokenHistory if a field has the wrong type. Calls have no checksum: they hold no words."""
-    if not all(map(isinstance, row, _CALL_TYPES)):
+    if not all(map(isinstance, row, CALL_TYPES)):
         raise BrokenHistory(f"Model call number {row[-1]} has a field of the wrong type.")
     return ModelCall(*row)
 

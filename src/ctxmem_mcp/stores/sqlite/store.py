@@ -281,6 +281,10 @@ class SqliteStore:
                 file.unlink(missing_ok=True)
             raise
 
+    async def has_damaged_copy(self, conversation_id: str) -> bool:
+        path = self._catalog.path_of(conversation_id)
+        return bool(await anyio.to_thread.run_sync(file_lifecycle.damaged_copies, path))
+
     async def remove_branch(
         self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
     ) -> tuple[T, list[str]]:
@@ -328,7 +332,7 @@ class SqliteStore:
             if copy is not None and not rebuilt.exists():
                 await self._catalog.run_locked(lambda db: file_repair.set_aside(self._catalog, db, path, copied))
                 return done
-            await anyio.to_thread.run_sync(file_repair.copy_extras, copied, rebuilt)
+            await anyio.to_thread.run_sync(file_repair.copy_extras_and_calls, copied, rebuilt)
             await self._catalog.run_locked(
                 lambda db: file_repair.swap(self._catalog, db, path, copied, rebuilt, before_swap)
             )

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from ctxmem_mcp.errors import HeadMoved, UnknownConversation
-from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.errors import ForgottenBranch, HeadMoved, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.stores.base import KEPT, ModelCall, Salvage, SpendLimits, Store
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, make_closing, make_digest, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
+
+LIMITS = SpendLimits(tokens_per_day=1_000, tokens_per_conversation=500, lost_after_seconds=60)
 
 
 class UnknownTests(StoreTests):
@@ -123,6 +126,59 @@ class ForgettingTests(StoreTests):
         assert await store.load("c", NOW) == new.state
         assert [turn.content for turn in await store.turns("c", [1, 2])] == ["a new start"]
         assert await store.closings("c", 1, 60) == []
+
+    async def test_a_branch_is_removed_and_the_rest_stays(self, store: Store) -> None:
+        first = extend(new_state(), ["shared", "own words"])
+        await store.commit(replace(first, closings=[make_closing(0, 0, 2), make_closing(0, 1, 2, level=1)]), NOW)
+        await store.commit(extend(first.state, ["another"], parent=1), NOW)
+        await store.set_extra("c", "agent", b"codex", NOW)
+        of_rest, of_branch = make_closing(0, 0, 2).node.digest, make_closing(0, 1, 2, level=1).node.digest
+        for digest in (of_rest, of_branch):
+            begun = await store.begin_call("c", ModelCall(digest, "model:m", NOW, 50, 10), LIMITS, NOW)
+            assert isinstance(begun, ModelCall)
+            await store.end_call("c", replace(begun, outcome=KEPT), None, NOW)
+        removed = await store.turns("c", [1, 2])
+
+        async def build(empty: Store, salvage: Salvage) -> int:
+            assert sorted(salvage.turns) == [1, 2, 3]
+            assert salvage.state is not None
+            assert salvage.state["version"] == 2
+            rest = extend(replace(new_state(), created=NOW + 1), ["shared", "another"])
+            await empty.commit(replace(rest, closings=[make_closing(0, 0, 2)]), NOW)
+            return len(salvage.lost)
+
+        branch = RemovedBranch(removed, removed[-1].digest, had_head=False)
+        assert await store.remove_branch("c", branch, build) == (0, [])
+        state = await store.load("c", NOW)
+        assert state is not None
+        assert [turn.content for turn in await store.turns("c", [1, 2, 3])] == ["shared", "another"]
+        calls = await store.model_calls("c")
+        assert [(call.digest, call.tokens) for call in calls] == [(of_rest, 60), (b"", 60)]
+        assert await store.extra("c", "agent") == b"codex"
+        with pytest.raises(ForgottenBranch):
+            await store.check_forgotten("c", ForgetGuard(new_digests=[removed[-1].digest]))
+
+    async def test_a_branch_is_not_removed_if_the_conversation_changes_or_building_fails(self, store: Store) -> None:
+        first = extend(new_state(), ["one", "two"])
+        await store.commit(first, NOW)
+        removed = await store.turns("c", [1, 2])
+        branch = RemovedBranch(removed, removed[-1].digest, had_head=True)
+
+        async def append(empty: Store, salvage: Salvage) -> None:
+            await empty.commit(extend(new_state(), ["one"]), NOW)
+            await store.commit(extend(first.state, ["three"]), NOW)
+
+        async def fail(empty: Store, salvage: Salvage) -> None:
+            raise RuntimeError("fails")
+
+        with pytest.raises(StoreUnavailable):
+            await store.remove_branch("c", branch, append)
+        with pytest.raises(RuntimeError):
+            await store.remove_branch("c", branch, fail)
+        assert [turn.content for turn in await store.turns("c", [1, 2, 3])] == ["one", "two", "three"]
+        await store.check_forgotten("c", ForgetGuard(new_digests=[removed[-1].digest]))
+        with pytest.raises(UnknownConversation):
+            await store.remove_branch("nobody", branch, fail)
 
     async def test_a_stale_commit_does_not_reach_a_conversation_created_again(self, store: Store) -> None:
         old = extend(new_state(), ["old"])

@@ -1,0 +1,58 @@
+"""Forgetting knows the conversations whose words only the spool has."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from mcp import Client
+
+from ctxmem_mcp import Settings, open_memory
+from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture.spool_worker import drain
+from ctxmem_mcp.errors import UnknownConversation
+from ctxmem_mcp.mcp_server.server import build_server
+from tests.mcp_server.conftest import Caller
+
+pytestmark = pytest.mark.anyio
+
+WORDS = "The quixoplex fails."
+
+
+def spool_event(folder: Path, session: str, prompt: str = WORDS) -> None:
+    event = {"conversation_id": session, "hook_event_name": "beforeSubmitPrompt", "prompt": prompt}
+    spool.put(str(folder), "cursor", json.dumps(event).encode())
+
+
+async def test_a_conversation_that_is_only_in_the_spool_is_forgotten(tmp_path: Path) -> None:
+    spool_event(tmp_path, "one")
+    spool_event(tmp_path, "other", "Stays.")
+    async with Client(build_server(partial(open_memory, Settings(tmp_path), background=False))) as client:
+        call = Caller(client)
+        receipt = await call.record("forget_conversation", conversation_id="one", confirm="one")
+        assert receipt["turns"] == 1
+        spool_event(tmp_path, "one")
+    async with open_memory(Settings(tmp_path), background=False) as memory:
+        await drain(memory, tmp_path, wait=True)
+        assert [turn.content for turn in await memory.turns("other")] == ["Stays."]
+        assert [info.conversation_id for info in await memory.all_conversations()] == ["other"]
+    assert not any(WORDS.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+async def test_a_branch_whose_end_is_only_in_the_spool_is_forgotten(tmp_path: Path) -> None:
+    async with open_memory(Settings(tmp_path), background=False) as memory:
+        spool_event(tmp_path, "one", "Hello.")
+        await drain(memory, tmp_path, wait=True)
+        spool_event(tmp_path, "one")
+        (first,) = await memory.turns("one")
+        assert (await memory.forget("one", "one", first.id)).turns == 2
+
+
+async def test_words_that_nobody_spooled_are_still_unknown(tmp_path: Path) -> None:
+    spool_event(tmp_path, "other")
+    async with open_memory(Settings(tmp_path), background=False) as memory:
+        with pytest.raises(UnknownConversation):
+            await memory.forget("one", "one")
+    assert spool.count_pending(str(tmp_path)) == 1
