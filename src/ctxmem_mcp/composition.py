@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.errors import CtxmemError, StoreReadOnly
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -242,6 +242,11 @@ class Sweeper:
         """Whether another sweep in CONFIRM_SECONDS may delete something."""
         return self.conversations.is_waiting or self._sessions.is_waiting
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the last sweep was to delete something."""
+        return self.conversations.is_due or self._sessions.is_due
+
     async def sweep(self, memory: Memory) -> list[str]:
         """Deletes expired conversations, and expired sessions without messages.
 
@@ -274,7 +279,10 @@ async def _sweep(memory: Memory, sweeper: Sweeper, every: float, closing: asynci
                 _log.info("Swept %d expired conversations.", len(gone))
         # The next sweep tries again; until then, what has expired is invisible.
         except CtxmemError as error:
-            _log.warning("The sweep of expired conversations failed: %s", error)
+            # A folder that can't be written matters only if something in it is due to be deleted.
+            matters = sweeper.is_due or not isinstance(error, StoreReadOnly)
+            level = logging.WARNING if matters else logging.INFO
+            _log.log(level, "The sweep of expired conversations failed: %s", error)
         except Exception:
             _log.exception("The sweep of expired conversations failed.")
         with suppress(TimeoutError):

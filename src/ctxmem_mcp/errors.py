@@ -231,3 +231,8 @@ class DamagedConversation(BrokenHistory):
             f"Run ctxmem-mcp verify {conversation_id} to see what is damaged, and ctxmem-mcp repair {conversation_id} "
             "to save all that can be read.",
         )
+
+
+def with_name(name: str, reason: str) -> str:
+    """Returns a reason with the name of the file or conversation that it is about, once."""
+    return reason if name in reason else f"{name}: {reason}"

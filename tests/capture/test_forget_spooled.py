@@ -15,6 +15,7 @@ from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.mcp_server.server import build_server
 from tests.mcp_server.conftest import Caller
+from tests.stores.samples import raw_files
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ async def test_a_conversation_that_is_only_in_the_spool_is_forgotten(tmp_path: P
         await drain(memory, tmp_path, wait=True)
         assert [turn.content for turn in await memory.turns("other")] == ["Stays."]
         assert [info.conversation_id for info in await memory.all_conversations()] == ["other"]
-    assert not any(WORDS.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert not any(WORDS.encode() in raw for raw in raw_files(tmp_path).values())
 
 
 async def test_a_branch_whose_end_is_only_in_the_spool_is_forgotten(tmp_path: Path) -> None:

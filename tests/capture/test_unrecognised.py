@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,21 @@ async def test_list_and_doctor_report_unrecognised_events(tmp_path: Path) -> Non
     what = found["faults"][0]["what"]
     assert what.startswith("1 event of Cline can't be read (the newest, 'said_by_user', is of 20")
     assert str(data / unrecognised.FOLDER) in what
+
+
+@pytest.mark.parametrize("kind", ["a folder", "not a regular file"])
+async def test_doctor_names_a_transcript_that_is_not_a_file(tmp_path: Path, kind: str) -> None:
+    data, transcript = tmp_path / "data", tmp_path / "s.jsonl"
+    transcript.mkdir() if kind == "a folder" else os.mkfifo(transcript)
+    for name, more in (("UserPromptSubmit", {"prompt": "Name the port."}), ("PostCompact", {})):
+        event = {"session_id": "s", "hook_event_name": name, "transcript_path": str(transcript), **more}
+        spool.put(str(data), "claude-code", json.dumps(event).encode())
+    report = run(data, "doctor", "--json")
+    (fault,) = json.loads(report.stdout)["data"]["faults"]
+    assert f"the transcript that it names, {transcript}, is {kind}" in fault["what"]
+    assert "transcript_path" in fault["remedy"]
+    assert "Update" not in fault["remedy"]
+    assert f"{transcript} is {kind}, so only what the events of claude-code contain is stored".encode() in report.stderr
 
 
 @pytest.mark.parametrize(

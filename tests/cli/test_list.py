@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,11 @@ from typing import Any
 
 import pytest
 
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.expiry import DAY
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.cli.test_commands import Ran, run
 
 __all__ = ["run"]
@@ -79,3 +86,20 @@ def test_an_import_says_how_long_it_is_kept(run: Callable[..., Ran], imported: s
     other = tmp_path / "other.jsonl"
     other.write_text(row("other", "Please repair the roof.", "2025-01-01T10:00:00Z", "/work") + "\n")
     assert "Kept for 90 days" in run("import", str(other), "--retention-days", "90").out
+
+
+@pytest.mark.anyio
+async def test_a_list_under_a_clock_that_is_ahead_says_what_it_hides(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """To this clock the conversation has expired, as if it were two days ahead."""
+    memory = Memory(
+        SqliteStore(tmp_path / "data"), ExtractiveSummarizer(), clock=lambda: time.time() - 2 * DAY, retention_days=1
+    )
+    await memory.append(NewTurn("user", "Please repair the pump."), conversation_id="c")
+    await memory.close()
+    listed = await asyncio.to_thread(run, "list")
+    assert listed.out == ""
+    assert "1 conversation is past its expiry by this machine's clock (20" in listed.err
+    assert "deleted nothing" in listed.err
+    assert "No conversations yet" not in listed.err
+    shown = await asyncio.to_thread(run, "show", "last")
+    assert (shown.code, "is past its expiry" in shown.err) == (1, True)

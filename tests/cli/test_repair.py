@@ -96,6 +96,22 @@ def test_verify_and_doctor_report_a_file_that_cannot_be_read(
     assert imported in checked.out
 
 
+@pytest.mark.parametrize("name", ["notes.ctxmem", "notes.txt", "copy.ctxmem"])
+def test_list_and_doctor_name_a_file_that_is_not_ours_once(
+    run: Callable[..., Ran], imported: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (path,) = (tmp_path / "data" / "conversations").glob("*.ctxmem")
+    other = path.with_name(name)
+    other.write_bytes(path.read_bytes() if name == "copy.ctxmem" else b"My notes\n" * 50)
+    checked = run("doctor")
+    assert (checked.code, checked.out.count(str(other))) == (1, 1)
+    assert ("Rename it." if name == "copy.ctxmem" else "Move it out of the data directory.") in checked.out
+    for command in (["list"], ["search", "token"], ["show", imported]):
+        done = run(*command)
+        assert (done.code, done.err.count(str(other))) == (0, int(name.endswith(".ctxmem") and command[0] != "show"))
+
+
 @pytest.mark.parametrize("length", [0, 5_000])
 def test_a_truncated_conversation_is_moved_aside_or_forgotten(
     run: Callable[..., Ran], tmp_path: Path, length: int

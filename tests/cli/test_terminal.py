@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,10 +125,29 @@ def test_the_command_as_a_process_on_a_terminal(data: Path) -> None:
     assert OBEYED.findall(output.decode().replace("\r\n", "\n")) == []
 
 
-@given(st.text())
+@given(st.text() | st.text("a\u200d\u200b\u2028\x9f\u0645\U0001f525"))
 def test_visible_text_has_nothing_to_obey_and_json_keeps_its_value(text: str) -> None:
     assert OBEYED.findall(visible(text)) == []
     assert visible(visible(text)) == visible(text)
     plain = json.dumps(text, ensure_ascii=False)
     assert OBEYED.findall(visible_json(plain)) == []
     assert json.loads(visible_json(plain)) == text
+
+
+# Signs before numbers in Arabic, Syriac and Kaithi texts: they are shown.
+SHOWN_FORMATS = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+
+
+def test_every_invisible_format_character_is_shown() -> None:
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if unicodedata.category(character) == "Cf":
+            assert (character in visible(f"pass{character}word")) == (code in SHOWN_FORMATS), hex(code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\u2764\ufe0f\u200d\U0001f525", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0915\u094d\u200d\u0937"],
+)
+def test_joiners_within_words_and_emoji_are_unchanged(text: str) -> None:
+    assert visible(text) == text

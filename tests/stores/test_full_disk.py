@@ -11,14 +11,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxmem_mcp import Settings, composition
+from ctxmem_mcp.composition import Sweeper
 from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS, ExpiryWatch
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
@@ -181,6 +185,20 @@ async def test_a_read_only_folder_can_be_read_and_says_why_it_is_not_written(
         assert await list_ids(memory) == ["alpha", "bravo"]
         await memory.close()
     assert bytes_of(data) == before
+
+
+async def test_a_sweep_that_a_read_only_folder_prevents_is_reported_once_something_is_due(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    await fill(data, "alpha")  # in the past: it has expired, and the second reading, a minute later, confirms it
+    sweeper, readings = Sweeper(data), count(step=CONFIRM_SECONDS)
+    sweeper.conversations = ExpiryWatch(lambda: next(readings))
+    with mounted_read_only(data):
+        for is_due in (False, True):
+            async with composition.open_memory(Settings(data), sweeper=sweeper) as memory:
+                await memory.conversations()
+            assert ("The sweep of expired conversations failed" in caplog.text) == is_due
 
 
 def allow_reading(folder: Path) -> None:

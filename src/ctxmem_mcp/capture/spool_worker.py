@@ -200,6 +200,8 @@ class _SpoolWorker:
             await asyncio.to_thread(_remove, [spooled for spooled, _ in group])
             return 0, []
         if result is None:
+            if file is not None and (what := unrecognised.what_is_at(file)):
+                _log.warning("%s is %s, so only what the events of %s contain is stored.", file, what, event.agent)
             group = await asyncio.to_thread(self._recognised, group)
         if file is None:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []

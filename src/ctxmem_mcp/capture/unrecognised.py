@@ -17,6 +17,7 @@ from pathlib import Path
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.events import decode_event, parse_event
 from ctxmem_mcp.capture.session_ids import conversation_id_for
+from ctxmem_mcp.home_folder import expand_user
 from ctxmem_mcp.private_files import create_folder, open_new, read_file
 
 FOLDER = "unrecognised"
@@ -36,6 +37,7 @@ class UnrecognisedEvents:
         newest: the name of the newest one; empty if it has none.
         at: when that was received, in seconds since 1970.
         folder: where they are.
+        cause: why they could not be read, if that is known: the transcript that the newest one names is not a file.
     """
 
     agent: str
@@ -43,6 +45,7 @@ class UnrecognisedEvents:
     newest: str
     at: float
     folder: str
+    cause: str = ""
 
 
 def keep(data_dir: Path, spooled: spool.SpooledEvent) -> None:
@@ -111,7 +114,20 @@ def _summary(data_dir: Path, agent: str, events: list[tuple[spool.SpooledEvent, 
     newest, raw = events[-1]
     event = parse_event(agent, raw, newest.at)
     name = event.name[:_NAME_CHARS_MAX] if event else ""
-    return UnrecognisedEvents(agent, len(events), name, newest.at, str(data_dir / FOLDER))
+    cause = _cause(event.transcript) if event and event.transcript else ""
+    return UnrecognisedEvents(agent, len(events), name, newest.at, str(data_dir / FOLDER), cause)
+
+
+def what_is_at(transcript: Path) -> str:
+    """Says what a path leads to that is not a transcript; empty if it is a regular file, or nothing."""
+    if transcript.is_dir():
+        return "a folder"
+    return "" if transcript.is_file() or not transcript.exists() else "not a regular file"
+
+
+def _cause(transcript: str) -> str:
+    what = what_is_at(path := Path(expand_user(transcript)))
+    return f"the transcript that it names, {path}, is {what}" if what else ""
 
 
 def _events(data_dir: Path) -> list[spool.SpooledEvent]:

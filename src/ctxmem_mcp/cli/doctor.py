@@ -151,7 +151,7 @@ def _print_folder(folder: DataFolder) -> None:
 
 def _print_faults(faults: list[Fault]) -> None:
     for fault in faults:
-        _print(f"  PROBLEM: {fault.what}. {fault.remedy}")
+        _print(f"  PROBLEM: {fault.what}. {fault.remedy}".rstrip())
 
 
 def _print(line: str) -> None:
@@ -204,7 +204,7 @@ def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
 def _damage_fault(name: str, what: str) -> Fault:
     """name: the conversation's id, or its file's path if the id is lost."""
     if os.path.isabs(name):
-        return Fault(what if name in what else f"{name}: {what}", "Move it out of the data directory.")
+        return Fault(what, "")
     remedy = f"Run `ctxmem-mcp repair {name}`: it saves all that can be read."
     return Fault(f"Conversation {name} is damaged: {what}", remedy)
 

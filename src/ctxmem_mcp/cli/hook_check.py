@@ -55,8 +55,14 @@ def check_stored(data_dir: Path) -> tuple[int, list[Fault]]:
     for group in groups:
         title = AGENTS[group.agent].title if group.agent in AGENTS else group.agent or "unknown origin"
         newest = f"the newest, {group.newest or 'without a name'!r}, is of {iso(group.at)}"
-        what = f"{counted(group.count, 'event')} of {title} can't be read ({newest}) and are kept in {group.folder}"
-        faults.append(Fault(what, "Update ctxmem-mcp: it reads them again. Report the agent's version if it can't."))
+        are = "is" if group.count == 1 else "are"
+        events = f"{counted(group.count, 'event')} of {title}"
+        what = f"{events} can't be read ({newest}) and {are} kept in {group.folder}"
+        remedy = "Update ctxmem-mcp: it reads them again. Report the agent's version if it can't."
+        if group.cause:
+            what += f": {group.cause}"
+            remedy = "Have the hook pass the path of the session's file as transcript_path, then delete the events."
+        faults.append(Fault(what, remedy))
     stuck = [event.at for event in spool.pending(str(data_dir)) if event.at < time.time() - STUCK_SECONDS]
     if stuck:
         what = f"{counted(len(stuck), 'event')} can't be stored, the oldest of {iso(stuck[0])}"

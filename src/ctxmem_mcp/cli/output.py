@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.text import Text
 from rich.tree import Tree
 
+from ctxmem_mcp.errors import with_name
 from ctxmem_mcp.models import SHORT_DIGITS, Highlight, Hit, OutlineNode, SearchResult, View
 from ctxmem_mcp.text.visible import visible, visible_json
 
@@ -61,6 +62,16 @@ def printable(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """1 turn, 2 turns."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def hidden_by_expiry(conversations: int) -> str:
+    """Says how many conversations a listing hides because they have expired, and that a wrong clock deletes nothing."""
+    are = "is past its expiry" if conversations == 1 else "are past their expiry"
+    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    return (
+        f"{counted(conversations, 'conversation')} {are} by this machine's clock ({now}) and not listed. This command "
+        "deleted nothing; if the clock is wrong, correct it and they are back."
+    )
 
 
 def short(tokens: int) -> str:
@@ -146,7 +157,7 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 def print_searched(result: SearchResult) -> None:
     """Prints to stderr how many conversations were searched, and which could not be."""
     for name, reason in result.unreadable.items():
-        write(f"ctxmem-mcp: not searched, because it can't be read: {name}: {reason}", sys.stderr)
+        write(f"ctxmem-mcp: not searched, because it can't be read: {with_name(name, reason)}", sys.stderr)
     if result.searched == result.conversations:
         write(f"{counted(result.conversations, 'conversation')} searched.", sys.stderr)
         return

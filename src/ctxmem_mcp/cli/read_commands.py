@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +22,9 @@ from ctxmem_mcp.cli.options import (
 )
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
-from ctxmem_mcp.errors import CtxmemError, InvalidArgument
+from ctxmem_mcp.errors import CtxmemError, InvalidArgument, with_name
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import OutlineNode, SearchResult, View
+from ctxmem_mcp.models import ConversationPage, OutlineNode, SearchResult, View
 
 commands = typer.Typer()
 
@@ -53,14 +52,20 @@ def list_(
     A session was active when its last turn happened, not when it was imported. Conversations of sub-agents are counted
     at their session's. JSON lists all that fit the options, unless `--limit` is given.
     """
-    page = with_memory(OPTIONS, partial(Memory.conversations, limit=sys.maxsize))
+
+    async def work(memory: Memory) -> tuple[ConversationPage, int]:
+        return await memory.conversations(limit=sys.maxsize), await memory.count_expired()
+
+    page, expired = with_memory(OPTIONS, work)
     folder = None if project is None else Path(os.path.abspath(project))
     found = conversation_table.select(page.conversations, space=space, project=folder, agent=agent)
     for path, reason in page.unreadable.items():
-        typer.echo(f"ctxmem-mcp: not listed, because it can't be read: {path}: {reason}", err=True)
+        output.write(f"ctxmem-mcp: not listed, because it can't be read: {with_name(path, reason)}", sys.stderr)
     if lost := unrecognised.count(OPTIONS.settings().data_dir):
         events = output.counted(lost, "event")
         typer.echo(f"ctxmem-mcp: {events} of agents' hooks can't be read; `ctxmem-mcp doctor` says which", err=True)
+    if expired:
+        typer.echo(f"ctxmem-mcp: {output.hidden_by_expiry(expired)}", err=True)
     if as_json:
         print_json([asdict(info) for info in found[:limit]])
     elif found:
@@ -75,7 +80,7 @@ def list_(
             typer.echo(f"{len(listed) - len(shown):,} more: --all, or --limit COUNT.")
     elif page.conversations:
         typer.echo(f"None of {output.counted(len(page.conversations), 'conversation')} fits these options.")
-    elif not page.unreadable:
+    elif not page.unreadable and not expired:
         typer.echo("No conversations yet. `ctxmem-mcp import --all` imports your agents' sessions.")
 
 

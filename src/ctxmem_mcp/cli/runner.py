@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.recent_session import last_session
+from ctxmem_mcp.cli.output import hidden_by_expiry
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
@@ -110,6 +111,8 @@ async def resolve_conversation(memory: Memory, name: str) -> str:
         known = [info.conversation_id for info in page.conversations]
     if not known and page.unreadable:
         raise NotFound(f"None of {len(page.unreadable)} files can be read.", next(iter(page.unreadable.values())))
+    if not known and (expired := await memory.count_expired()):
+        raise NotFound(hidden_by_expiry(expired))
     if not known:
         raise NotFound("There are no conversations yet.", "`ctxmem-mcp import --all` imports your agents' sessions.")
     if name == LAST:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ctxmem_mcp.errors import with_name
 from ctxmem_mcp.mcp_server.tool_arguments import (
     AppendTurnArguments,
     ExpandNodeArguments,
@@ -144,7 +145,7 @@ async def _search_turns(memory: Memory, args: SearchTurnsArguments) -> SearchRes
         since=args.since,
         until=args.until,
     )
-    unreadable = [f"{name}: {reason}" for name, reason in found.unreadable.items()]
+    unreadable = [with_name(*item) for item in found.unreadable.items()]
     return SearchResult([_found_turn(hit) for hit in found], found.searched, found.conversations, unreadable)
 
 
@@ -165,7 +166,8 @@ async def _forget_conversation(memory: Memory, args: ForgetConversationArguments
 
 async def _list_conversations(memory: Memory, args: ListConversationsArguments) -> ConversationPage:
     page = await memory.conversations(space=args.space, limit=args.limit, cursor=args.cursor)
-    return ConversationPage(page.conversations, page.next_cursor, list(page.unreadable.values()), page.events_pending)
+    unreadable = [with_name(*item) for item in page.unreadable.items()]
+    return ConversationPage(page.conversations, page.next_cursor, unreadable, page.events_pending)
 
 
 async def _write_summary(memory: Memory, args: WriteSummaryArguments) -> WrittenSummary:

@@ -49,7 +49,7 @@ class ExpiryWatch:
         self._monotonic = monotonic
         # For each expired thing: its time of expiry, and the monotonic time of the first reading that found it expired.
         self._first: dict[str, tuple[float, float]] = {}
-        self._is_waiting = False
+        self._is_waiting = self._is_due = False
 
     def confirm(self, expired: Mapping[str, float]) -> dict[str, float]:
         """Takes one reading.
@@ -66,10 +66,15 @@ class ExpiryWatch:
             known = before.get(name)
             self._first[name] = known if known is not None and known[0] == expires else (expires, now)
         confirmed = {name: at for name, (at, first) in self._first.items() if now - first >= CONFIRM_SECONDS}
-        self._is_waiting = len(confirmed) < len(expired)
+        self._is_waiting, self._is_due = len(confirmed) < len(expired), bool(confirmed)
         return confirmed
 
     @property
     def is_waiting(self) -> bool:
         """Whether the last reading called something expired that no earlier one has confirmed."""
         return self._is_waiting
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last reading confirmed that something has expired."""
+        return self._is_due

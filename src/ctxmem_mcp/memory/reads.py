@@ -41,6 +41,10 @@ class MemoryReads(MemoryCore):
         page = await self._store.conversations(self._clock(), space, limit, cursor)
         return replace(page, events_pending=self._count_pending())
 
+    async def count_expired(self) -> int:
+        """Returns how many conversations have expired by this clock, and are therefore hidden, but are not deleted."""
+        return len(await self._store.expired(self._clock()))
+
     async def all_conversations(self) -> list[ConversationInfo]:
         """Lists all conversations, the most recently active first."""
         return list((await self.conversations(limit=sys.maxsize)).conversations)

@@ -642,7 +642,8 @@ class RepairableStore(Protocol):
         """Checks the files' structure and state, for at most so many seconds.
 
         Returns:
-            What is wrong with each damaged conversation, by its id, or by its file's path if the id is lost.
+            What is wrong with each damaged conversation, by its id; by its file's path, with the remedy, if the id is
+            lost or the file is not one of this store.
         """
         ...
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import re
 
-# Control characters other than tabs and line ends, bidirectional marks, overrides and isolates, line and paragraph
-# separators, and the invisible tag characters. A carriage return is harmless only as a part of a line end.
-_OBEYED = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]|\r(?!\n)"
+# Control characters other than tabs and line ends, line and paragraph separators, and Unicode's invisible format
+# characters (category Cf). A carriage return is harmless only as a part of a line end.
+_CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029"
+_FORMATS = (
+    "\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
+# Joiners between two characters beyond ASCII are part of how emoji, Persian and Indic words are written.
+_JOINERS = "\u200c\u200d"
+_JOINED = f"[^\x00-\x7f{_CONTROLS}{_FORMATS}{_JOINERS}]"
+_OBEYED = re.compile(f"[{_CONTROLS}{_FORMATS}]|\r(?!\n)|(?<!{_JOINED})[{_JOINERS}]|[{_JOINERS}](?!{_JOINED})")
 
 
 def visible(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable, with_name
 from ctxmem_mcp.models import ConversationInfo, id_digits
 from ctxmem_mcp.private_files import is_regular
 from ctxmem_mcp.stores.base import AGENT, TIMED_TURNS_MAX, State, last_happened, to_info
@@ -118,7 +118,7 @@ class CatalogContents:
         self.unreadable[str(path)] = reason
         if (path.name, reason) not in self._logged:  # a listing tries again each time
             self._logged.add((path.name, reason))
-            log.warning("Skipped %s: %s", path, reason)
+            log.info("Skipped %s", with_name(str(path), reason))  # each listing and search says so
         return None
 
     def update(self, db: sqlite3.Connection, name: str, seen: str, entry: CatalogEntry | None) -> None:
@@ -196,12 +196,18 @@ class CatalogContents:
             until: When to stop, on the monotonic clock; the files last changed are looked at first.
         """
         found: dict[str, str] = {}
-        for path in sorted(self.folder.glob(f"*{SUFFIX}"), key=_changed_at, reverse=True):
+        for path in sorted(_visible_files(self.folder), key=_changed_at, reverse=True):
             if time.monotonic() > until:
                 break
-            if faults := _quick_faults(path, until):
-                found[_id_of(path)] = faults[0]
+            if SUFFIX not in path.name:
+                found[str(path)] = f"{path} is not a file of ctxmem-mcp. Move it out of the data directory."
+            elif path.name.endswith(SUFFIX):
+                found |= _quick_faults(path, until)
         return found
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
 
 
 def _changed_at(path: Path) -> float:
@@ -210,18 +216,27 @@ def _changed_at(path: Path) -> float:
     return 0.0
 
 
-def _quick_faults(path: Path, until: float) -> list[str]:
+def _quick_faults(path: Path, until: float) -> dict[str, str]:
+    """Returns what is wrong with a file, by its conversation's id, or by its path if it has none or is not damaged."""
+    error: CtxmemError | OSError
     try:
         with open_read_only(path) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            return check.find_quickly(db, until) if version == FORMAT else []
-    except sqlite3.Error as error:
-        translated = translate_error(error)
-        return [translated.message] if isinstance(translated, BrokenHistory) else []
-    except BrokenHistory as error:
-        return [error.message]
-    except (CtxmemError, OSError) as error:  # not ours, newer, gone
-        return [str(error)] if os.path.lexists(path) and not is_regular(path) else []
+            if version != FORMAT:
+                return {}
+            if faults := check.find_quickly(db, until):
+                return {_id_of(path): faults[0]}
+            read_entry(db, path)
+            return {}
+    except sqlite3.Error as failure:
+        error = translate_error(failure)
+        if not isinstance(error, BrokenHistory):
+            return {}
+    except (CtxmemError, OSError) as failure:
+        error = failure
+    if isinstance(error, BrokenHistory) and (conversation_id := _id_of(path)) != str(path):
+        return {conversation_id: error.message}
+    return {str(path): with_name(str(path), str(error))} if os.path.lexists(path) else {}
 
 
 def _id_of(path: Path) -> str:

@@ -77,10 +77,9 @@ def copy_extras_and_calls(copy: Path, rebuilt: Path) -> None:
 
 def _read(db: sqlite3.Connection, select: str) -> list[tuple[Any, ...]]:
     """Returns the rows up to the first that can't be read."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     with contextlib.suppress(sqlite3.Error):
-        for row in db.execute(select):
-            rows.append(row)
+        rows.extend(db.execute(select))
     return rows
 
 
