@@ -137,6 +137,8 @@ def gateway(
     changed = {
         "upstream_base_url": f"{stub.url}/v1",
         "upstream_anthropic_url": stub.url,
+        "upstream_gemini_url": stub.url,
+        "upstream_code_assist_url": stub.url,
         "gateway_seconds": 60,
         **changed,
     }

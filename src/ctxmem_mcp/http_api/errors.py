@@ -18,6 +18,8 @@ from ctxmem_mcp.errors import Conflict, CtxmemError, NotFound, Refused, Unavaila
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+# Those of upstreams' APIs; Gemini's have versions of their own.
+UPSTREAM_PATHS = ("/v1/", "/v1beta/", "/v1alpha/", "/v1internal:")
 # This server's own; all other paths below /v1 are those of an upstream's API.
 OWN_PATHS = ("/v1/memory", "/v1/chat/sessions", "/v1/spaces", "/v1/usage")
 ENVELOPED_PATHS = ("/v1/chat/sessions", "/v1/spaces")

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
-from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, error_response
+from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, UPSTREAM_PATHS, error_response
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -295,7 +295,7 @@ class _LimitedBody:
 
 def _is_proxied(path: str) -> bool:
     """Whether a path waits for an upstream, which has a time limit of its own."""
-    return path.startswith("/v1/") and not path.startswith(OWN_PATHS)
+    return path.startswith(UPSTREAM_PATHS) and not path.startswith(OWN_PATHS)
 
 
 class ApiPrefixMiddleware:

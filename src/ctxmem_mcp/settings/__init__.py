@@ -278,6 +278,10 @@ class Settings:
     upstream_gemini_api_key: Annotated[
         str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
     ] = field(default=None, repr=False)
+    upstream_code_assist_url: Annotated[
+        str | None,
+        Setting(GATEWAY, kinds.URL, "API for requests of Gemini CLI's Google login, without `/v1internal`."),
+    ] = None
     upstream_chatgpt_url: Annotated[
         str | None,
         Setting(GATEWAY, kinds.URL, "API for requests of Codex's ChatGPT login, without `/responses`."),

@@ -27,7 +27,7 @@ class Order:
 
     Attributes:
         data_dir, config: the options of the command line, or None.
-        upstreams: the endpoints by API: openai, anthropic, gemini, chatgpt.
+        upstreams: the endpoints by API: openai, anthropic, gemini, code_assist, chatgpt.
         tokens: the budget, or None for the configured one.
         socket: the file descriptor of the listening socket; None to listen on `port`.
         port: the port.
@@ -49,6 +49,7 @@ class Order:
             upstream_base_url=self._upstream("openai"),
             upstream_anthropic_url=self._upstream("anthropic"),
             upstream_gemini_url=self._upstream("gemini"),
+            upstream_code_assist_url=self._upstream("code_assist"),
             upstream_chatgpt_url=self._upstream("chatgpt"),
             upstream_api_key=None,
             upstream_anthropic_api_key=None,

@@ -12,13 +12,16 @@ from pathlib import Path
 
 from ctxmem_mcp.wrap.agent_config import claude_settings, read_json
 
-ANTHROPIC, OPENAI, GEMINI, CHATGPT = "anthropic", "openai", "gemini", "chatgpt"
+ANTHROPIC, OPENAI, GEMINI = "anthropic", "openai", "gemini"
+# The endpoints of two logins: Codex's by ChatGPT, Gemini CLI's by Google.
+CHATGPT, CODE_ASSIST = "chatgpt", "code_assist"
 # Where agents send their requests if nothing else is configured.
 DEFAULT_UPSTREAMS: Mapping[str, str] = {
     ANTHROPIC: "https://api.anthropic.com",
     OPENAI: "https://api.openai.com/v1",
     GEMINI: "https://generativelanguage.googleapis.com",
     CHATGPT: "https://chatgpt.com/backend-api/codex",
+    CODE_ASSIST: "https://cloudcode-pa.googleapis.com",
 }
 # Claude Code's clouds, which have APIs of their own.
 _CLOUDS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY", "CLAUDE_CODE_USE_MANTLE")
@@ -123,8 +126,9 @@ def _opencode(start: Start) -> Plan:
 
 def _gemini(start: Start) -> Plan:
     """Gemini CLI: by an API key, or by a Google login, which has an endpoint of its own."""
-    upstream = start.variable("GOOGLE_GEMINI_BASE_URL") or DEFAULT_UPSTREAMS[GEMINI]
-    return Plan({GEMINI: upstream}, {"GOOGLE_GEMINI_BASE_URL": "{url}"})
+    names = {GEMINI: "GOOGLE_GEMINI_BASE_URL", CODE_ASSIST: "CODE_ASSIST_ENDPOINT"}
+    upstreams = {api: start.variable(name) or DEFAULT_UPSTREAMS[api] for api, name in names.items()}
+    return Plan(upstreams, dict.fromkeys(names.values(), "{url}"))
 
 
 def _qwen(start: Start) -> Plan:

@@ -4,6 +4,8 @@ POST /v1/chat/completions        OpenAI's       → CTXMEM_UPSTREAM_BASE_URL
 POST /v1/messages                Anthropic's    → CTXMEM_UPSTREAM_ANTHROPIC_URL
 POST /v1/messages/count_tokens
 POST /v1/responses               OpenAI's       → CTXMEM_UPSTREAM_BASE_URL
+POST /v1beta/models/M:generateContent, :streamGenerateContent, :countTokens
+                                 Gemini's       → CTXMEM_UPSTREAM_GEMINI_URL
 GET  /v1/usage                   tokens sent and saved, and their cost
 any  /v1/...                     other paths of the API that the client uses, without memory
 """

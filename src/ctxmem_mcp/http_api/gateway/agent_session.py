@@ -56,7 +56,7 @@ def conversation_of_session(body: Mapping[str, Any], headers: Mapping[str, str])
         headers: its headers, by lower-case name.
     """
     named = next((value for name in _HEADERS if (value := headers.get(name, "").strip())), None)
-    session = named or _session_in_user_id(body.get("metadata"))
+    session = named or _session_in_user_id(body.get("metadata")) or _session_in_request(body.get("request"))
     return conversation_id_for(session) if session else None
 
 
@@ -71,6 +71,12 @@ def _session_in_user_id(metadata: object) -> str | None:
     except (ValueError, RecursionError):
         return None
     session = fields.get("session_id") if isinstance(fields, dict) else None
+    return session if isinstance(session, str) and session else None
+
+
+def _session_in_request(request: object) -> str | None:
+    """The session that Gemini CLI names with a Google login."""
+    session = request.get("session_id") if isinstance(request, dict) else None
     return session if isinstance(session, str) and session else None
 
 

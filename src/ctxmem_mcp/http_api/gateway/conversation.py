@@ -26,7 +26,9 @@ from ctxmem_mcp.transcripts.base import ParseLog, compact_json
 # The cost of a message beside its text; the cost of an image or a file, whatever its size in bytes.
 MESSAGE_TOKENS, MEDIA_TOKENS = 4, 1_600
 MEDIA = ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url")
-_MEDIA_JSON = re.compile(rf'"type":"(?:{"|".join(MEDIA)})"')
+# Gemini's parts have no type, but one of these fields.
+MEDIA_FIELDS = ("inlineData", "inline_data", "fileData", "file_data")
+_MEDIA_JSON = re.compile(rf'"type":"(?:{"|".join(MEDIA)})"|^\{{"(?:{"|".join(MEDIA_FIELDS)})":')
 _COUNTS_MAX = 50_000
 # Precedes a prompt of the user that follows the view.
 LATER_PROMPT = "[ctxmem-mcp: a later request of the user]"
@@ -161,7 +163,7 @@ def _media(content: object) -> Iterable[str]:
     """Yields the images and files in a content, as turns represent them."""
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict):
-            if part.get("type") in MEDIA:
+            if _is_media_part(part):
                 yield compact_json(part)
             yield from _media(part.get("content"))
 
@@ -174,7 +176,11 @@ def is_media(content: str) -> bool:
 def media_of(content: object) -> tuple[dict[str, Any], ...]:
     """Returns the images and files in a message's content, without those in tool results."""
     parts = content if isinstance(content, list) else ()
-    return tuple(part for part in parts if isinstance(part, dict) and part.get("type") in MEDIA)
+    return tuple(part for part in parts if isinstance(part, dict) and _is_media_part(part))
+
+
+def _is_media_part(part: dict[str, Any]) -> bool:
+    return part.get("type") in MEDIA or any(name in part for name in MEDIA_FIELDS)
 
 
 def parse_message(

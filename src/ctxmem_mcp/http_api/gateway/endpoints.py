@@ -14,6 +14,10 @@ Api = Literal["openai", "anthropic", "gemini"]
 # Headers that only clients of one API send. Codex names the account of a ChatGPT login.
 _ANTHROPIC, _GEMINI, _CHATGPT = "anthropic-version", "x-goog-api-key", "chatgpt-account-id"
 _VERSION = re.compile(r"/(v1(?:beta\d*|alpha\d*)?)(?=/|$)")
+# The beginning of the paths of Gemini CLI's Google login.
+CODE_ASSIST = "/v1internal"
+# The method whose response is an array that grows, unless events are requested.
+STREAMED_ARRAY_METHOD = ":streamGenerateContent"
 # The methods of Gemini's API follow a colon.
 _GEMINI_METHOD = re.compile(r":(?:(?:stream)?[gG]enerateContent|countTokens|embedContent|batchEmbedContents)$")
 
@@ -78,6 +82,10 @@ def endpoint_of(path: str, headers: Mapping[str, str], settings: Settings) -> En
         key = settings.upstream_anthropic_api_key
         base = _configured(settings.upstream_anthropic_url, "CTXMEM_UPSTREAM_ANTHROPIC_URL").removesuffix("/v1")
         return Endpoint(f"{base}/v1{rest}", {"x-api-key": key} if key else {})
+    if api == "gemini" and path.startswith(CODE_ASSIST):
+        return Endpoint(
+            f"{_configured(settings.upstream_code_assist_url, 'CTXMEM_UPSTREAM_CODE_ASSIST_URL')}{path}", {}
+        )
     if api == "gemini":
         key = settings.upstream_gemini_api_key
         base = _configured(settings.upstream_gemini_url, "CTXMEM_UPSTREAM_GEMINI_URL").removesuffix("/v1beta")

@@ -80,7 +80,12 @@ def strip_options(body: Mapping[str, Any], options: MemoryOptions) -> dict[str, 
     """Returns the body for the upstream, without the options."""
     fields = BODY_FIELDS if options.enabled else ("memory", "memory_expiration_days")
     left = {n: value for n, value in body.items() if n not in fields or (n == "memory" and not _has_switch(body))}
-    return left | {"model": options.model} if options.model is not None else left
+    return left | {"model": options.model} if options.model is not None and "model" in body else left
+
+
+def plain_model(name: str) -> str:
+    """Returns a model's name without memory suffixes."""
+    return _parse_suffixes(name)[0]
 
 
 def _has_switch(body: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.gateway.sse import EventParser
+from ctxmem_mcp.http_api.gateway.sse import ArrayParser, EventParser
 from ctxmem_mcp.models import NewTurn
 
 if TYPE_CHECKING:
@@ -156,20 +156,21 @@ class StreamRecorder:
 
     Attributes:
         assembler: collects the answer.
+        parser: parses the stream.
         error: the name of the error that ended the recording, or None.
     """
 
     assembler: AnswerAssembler
+    parser: EventParser | ArrayParser = field(default_factory=EventParser)
     error: str | None = None
-    _parser: EventParser = field(default_factory=EventParser)
 
     def feed(self, chunk: bytes) -> None:
         """Records a chunk of the stream."""
-        self._add(self._parser.feed(chunk))
+        self._add(self.parser.feed(chunk))
 
     def finish(self) -> list[NewTurn]:
         """Returns the answer's turns, or none if it is incomplete."""
-        self._add(self._parser.finish())
+        self._add(self.parser.finish())
         if self.error is None:
             try:
                 return self.assembler.turns()

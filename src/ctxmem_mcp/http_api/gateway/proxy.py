@@ -24,11 +24,12 @@ from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
 from ctxmem_mcp.http_api.gateway.content_encoding import decoded
-from ctxmem_mcp.http_api.gateway.endpoints import Endpoint
+from ctxmem_mcp.http_api.gateway.endpoints import STREAMED_ARRAY_METHOD, Endpoint
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
 from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
 from ctxmem_mcp.http_api.gateway.side_request import is_side_request
+from ctxmem_mcp.http_api.gateway.sse import ArrayParser, EventParser
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn, day_of
@@ -66,6 +67,7 @@ class ProxiedRequest:
         body: the client's body, if memory is on.
         share_done: how much of a long request's computation is done, 0..1.
         is_replaced: the content is not the client's own bytes.
+        model: the model that the path names, with its options, or None.
     """
 
     request: Request
@@ -79,6 +81,7 @@ class ProxiedRequest:
     body: dict[str, Any] | None = None
     share_done: float = 0.0
     is_replaced: bool = False
+    model: str | None = None
 
     def replace_content(self, body: Mapping[str, Any]) -> None:
         """Forwards this body, not compressed, instead of the client's."""
@@ -120,7 +123,13 @@ class Gateway:
         self._ledger_tasks: set[asyncio.Task[None]] = set()
 
     async def handle(
-        self, request: Request, provider: Provider, endpoint: Endpoint, *, counts_only: bool = False
+        self,
+        request: Request,
+        provider: Provider,
+        endpoint: Endpoint,
+        *,
+        counts_only: bool = False,
+        model: str | None = None,
     ) -> Response:
         """Applies memory to a request, and forwards it.
 
@@ -129,8 +138,9 @@ class Gateway:
             provider: the API that it uses.
             endpoint: where to forward it.
             counts_only: the request asks for a token count, not for an answer.
+            model: the model that the path names, or None if the body does.
         """
-        proxied = ProxiedRequest(request, provider, endpoint, await request.body())
+        proxied = ProxiedRequest(request, provider, endpoint, await request.body(), model=model)
         await self._apply_memory(proxied, counts_only)
         return await self.forward(proxied, counts_only)
 
@@ -156,7 +166,7 @@ class Gateway:
         if response is None:
             return Response(status_code=CLIENT_CLOSED)
         relayed = response_headers(response.headers.multi_items()) + proxied.headers()
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
+        if _is_stream(proxied, response):
             return with_headers(RelayedStream(self._stream(proxied, response), response), relayed)
         return await self._complete(proxied, response, relayed, counts_only)
 
@@ -180,15 +190,16 @@ class Gateway:
         body = _json_object(decoded(proxied.content, encoding, self._deps.settings.http_body_bytes))
         if body is None:
             return
+        named = body if proxied.model is None else {**body, "model": proxied.model}
+        requested = parse_options(named, headers)
         always = self._deps.settings.gateway_memory == "always"
-        options = parse_options(body, headers, always=always)
+        options = parse_options(named, headers, always=True) if always else requested
         proxied.days = options.days
         if options.must_strip:
             proxied.replace_content(strip_options(body, options))
         if not options.enabled:
             return
-        requested = parse_options(body, headers).enabled
-        if not counts_only and is_side_request(body, proxied.provider, requested=requested):
+        if not counts_only and is_side_request(body, proxied.provider, requested=requested.enabled):
             proxied.outcome = "aside"
             return
         try:
@@ -274,7 +285,8 @@ class Gateway:
         """Relays the chunks of a stream. A complete answer is stored however the stream ends: clients disconnect once
         they have read the last event, before the upstream closes it."""
         records = proxied.compaction is not None and response.status_code == 200
-        recorder = StreamRecorder(proxied.provider.assembler()) if records else None
+        parser = EventParser() if _has_events(response) else ArrayParser()
+        recorder = StreamRecorder(proxied.provider.assembler(), parser) if records else None
         try:
             async for chunk in response.aiter_bytes():
                 if recorder is not None:
@@ -366,6 +378,17 @@ async def _add_to_ledger(folder: Path, entry: usage_ledger.LedgerEntry) -> None:
         await asyncio.to_thread(usage_ledger.add, folder, entry)
     except Exception as error:
         _log.warning("The usage of a request was not recorded: %s", error)
+
+
+def _has_events(response: httpx2.Response) -> bool:
+    return bool(response.headers.get("content-type", "").startswith("text/event-stream"))
+
+
+def _is_stream(proxied: ProxiedRequest, response: httpx2.Response) -> bool:
+    """Returns whether a response is relayed as it arrives: events, or an array that grows."""
+    return _has_events(response) or (
+        response.status_code == 200 and proxied.endpoint.url.endswith(STREAMED_ARRAY_METHOD)
+    )
 
 
 def _error_response(proxied: ProxiedRequest, status: int, message: str) -> Response:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from ctxmem_mcp import usage_ledger
-from ctxmem_mcp.http_api.errors import OWN_PATHS
+from ctxmem_mcp.http_api.errors import OWN_PATHS, UPSTREAM_PATHS
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
-from ctxmem_mcp.http_api.gateway.endpoints import NotConfigured, api_of, endpoint_of
+from ctxmem_mcp.http_api.gateway.endpoints import CODE_ASSIST, Api, NotConfigured, api_of, endpoint_of
+from ctxmem_mcp.http_api.gateway.gemini import CodeAssist, Gemini
+from ctxmem_mcp.http_api.gateway.memory_options import plain_model
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
 from ctxmem_mcp.http_api.gateway.proxy import Gateway, ProxiedRequest
@@ -27,56 +30,103 @@ if TYPE_CHECKING:
     from ctxmem_mcp.http_api.gateway.upstream import Upstream
 
 _Handler = Callable[["Request"], Awaitable[Response]]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
+_COUNT = "countTokens"
+_GEMINI_METHODS = ("generateContent", "streamGenerateContent", _COUNT)
 
 
 def build_routes(deps: Deps, upstream: Upstream | None = None) -> list[Route]:
     """Returns the gateway's routes. `upstream` replaces the network."""
     gateway = Gateway(deps, upstream)
     deps.on_shutdown.append(gateway.close)
+    handlers = _Handlers(deps, gateway)
     openai, anthropic, responses = OpenAI(), Anthropic(), Responses()
+    return [
+        Route("/v1/chat/completions", handlers.post(openai), methods=["POST"]),
+        Route("/v1/responses", handlers.post(responses), methods=["POST"]),
+        Route("/v1/messages", handlers.post(anthropic), methods=["POST"]),
+        Route("/v1/messages/count_tokens", handlers.post(anthropic, counts_only=True), methods=["POST"]),
+        Route("/v1/models", handlers.pass_through, methods=["GET"]),
+        Route("/v1/usage", handlers.usage, methods=["GET"]),
+        *_gemini_routes(handlers),
+        *(
+            _UpstreamRoute(f"{prefix}{{path:path}}", handlers.pass_through, methods=_METHODS)
+            for prefix in UPSTREAM_PATHS
+        ),
+    ]
 
-    def post_handler(provider: Provider, *, counts_only: bool = False) -> _Handler:
+
+def _gemini_routes(handlers: _Handlers) -> list[Route]:
+    """Gemini's API in its versions, and the API of Gemini CLI's Google login."""
+    gemini, code_assist = Gemini(), CodeAssist()
+    routes: list[Route] = []
+    for method in _GEMINI_METHODS:
+        for version in _GEMINI_VERSIONS:
+            path = f"/{version}/models/{{model}}:{method}"
+            routes.append(Route(path, handlers.post_to_model(gemini, method), methods=["POST"]))
+        handler = handlers.post(code_assist, counts_only=method == _COUNT)
+        routes.append(Route(f"{CODE_ASSIST}:{method}", handler, methods=["POST"]))
+    return routes
+
+
+class _Handlers:
+    """The handlers of the routes."""
+
+    def __init__(self, deps: Deps, gateway: Gateway) -> None:
+        self._deps, self._gateway, self._settings = deps, gateway, deps.settings
+        self._providers: dict[Api, Provider] = {"openai": OpenAI(), "anthropic": Anthropic(), "gemini": Gemini()}
+
+    def post(self, provider: Provider, *, counts_only: bool = False) -> _Handler:
+        """Returns the handler of a path with memory."""
+
         async def handler(request: Request) -> Response:
-            try:
-                endpoint = endpoint_of(_raw_path(request), request.headers, deps.settings)
-            except NotConfigured as error:
-                return _unconfigured(provider, error)
-            return await gateway.handle(request, provider, endpoint, counts_only=counts_only)
+            return await self._handle(request, provider, _raw_path(request), counts_only=counts_only)
 
         return handler
 
-    async def pass_through(request: Request) -> Response:
+    def post_to_model(self, provider: Provider, method: str) -> _Handler:
+        """Returns the handler of a path with memory that names a model and a method of it."""
+
+        async def handler(request: Request) -> Response:
+            model: str = request.path_params["model"]
+            path = _raw_path(request)
+            if plain_model(model) != model:
+                path = f"{path.partition('/models/')[0]}/models/{quote(plain_model(model), safe=':')}:{method}"
+            return await self._handle(request, provider, path, counts_only=method == _COUNT, model=model)
+
+        return handler
+
+    async def _handle(
+        self, request: Request, provider: Provider, path: str, *, counts_only: bool, model: str | None = None
+    ) -> Response:
+        try:
+            endpoint = endpoint_of(path, request.headers, self._settings)
+        except NotConfigured as error:
+            return _unconfigured(provider, error)
+        return await self._gateway.handle(request, provider, endpoint, counts_only=counts_only, model=model)
+
+    async def pass_through(self, request: Request) -> Response:
         """Forwards any other path of the upstream's API (models, embeddings, files ...) without memory."""
         path = _raw_path(request)
-        api = api_of(path, request.headers, deps.settings)
-        provider: Provider = anthropic if api == "anthropic" else openai
+        provider = self._providers[api_of(path, request.headers, self._settings)]
         # The path is forwarded unchanged; dot segments would reach another one of the upstream, with its key.
         if not {".", ".."}.isdisjoint(request.path_params.get("path", "").split("/")):
             return JSONResponse(provider.error_body(404, "A path must not have a . or .. segment."), 404)
         try:
-            endpoint = endpoint_of(path, request.headers, deps.settings)
+            endpoint = endpoint_of(path, request.headers, self._settings)
         except NotConfigured as error:
             if path != "/v1/models":
                 raise HTTPException(404) from None
             return _unconfigured(provider, error)
-        return await gateway.forward(ProxiedRequest(request, provider, endpoint, await request.body()))
+        return await self._gateway.forward(ProxiedRequest(request, provider, endpoint, await request.body()))
 
-    async def usage(request: Request) -> Response:
+    async def usage(self, request: Request) -> Response:
         """GET /v1/usage: tokens and cost per conversation and day, or those of `?conversation_id=`."""
-        await gateway.flush_ledger()
+        await self._gateway.flush_ledger()
         conversation_id = request.query_params.get("conversation_id")
-        entries = await asyncio.to_thread(usage_ledger.read, deps.folder(request), conversation_id)
-        return JSONResponse(usage_ledger.usage_report(entries, deps.settings))
-
-    return [
-        Route("/v1/chat/completions", post_handler(openai), methods=["POST"]),
-        Route("/v1/responses", post_handler(responses), methods=["POST"]),
-        Route("/v1/messages", post_handler(anthropic), methods=["POST"]),
-        Route("/v1/messages/count_tokens", post_handler(anthropic, counts_only=True), methods=["POST"]),
-        Route("/v1/models", pass_through, methods=["GET"]),
-        Route("/v1/usage", usage, methods=["GET"]),
-        _UpstreamRoute("/v1/{path:path}", pass_through, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-    ]
+        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request), conversation_id)
+        return JSONResponse(usage_ledger.usage_report(entries, self._settings))
 
 
 # With another method than POST these are no paths of an API.

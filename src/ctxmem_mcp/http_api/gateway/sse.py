@@ -1,4 +1,4 @@
-"""Parsing server-sent events."""
+"""Parsing streamed responses: server-sent events, and JSON arrays."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 # A longer line is an error, since it would be held in memory as a whole.
 _LINE_BYTES_MAX = 1 << 24
+# The same for an array, which is parsed at its end.
+_ARRAY_BYTES_MAX = 1 << 26
 
 
 class LineTooLong(Exception):
@@ -61,3 +63,31 @@ class EventParser:
             yield json.loads(data)
         except (ValueError, RecursionError):
             return
+
+
+@dataclass(slots=True)
+class ArrayParser:
+    """Parses a streamed JSON array, whose items are complete at its end."""
+
+    _chunks: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Any]:
+        """Takes a chunk; yields nothing yet.
+
+        Raises:
+            LineTooLong: the array exceeds 64 MiB.
+        """
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > _ARRAY_BYTES_MAX:
+            raise LineTooLong
+        yield from ()
+
+    def finish(self) -> Iterator[Any]:
+        """Yields the items; none if the array is incomplete."""
+        try:
+            found = json.loads(b"".join(self._chunks))
+        except (ValueError, RecursionError):
+            return
+        yield from found if isinstance(found, list) else [found]

@@ -22,7 +22,7 @@ _NOT_SENT = _HOP_BY_HOP | {HEADER, *DAYS_HEADERS, "accept-encoding", "cookie", "
 _NOT_SENT_PREFIXES = ("x-ctxmem-", "x-forwarded-", "x-real-")
 # Not forwarded to the client. The body is relayed decoded, so its encoding no longer applies.
 _NOT_RETURNED = _HOP_BY_HOP | {"content-encoding", "set-cookie", "server", "date"}
-_KEY_HEADERS = ("authorization", "x-api-key")
+_KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 CONNECT_SECONDS = 10.0
 # Idle connections are closed after IDLE_SECONDS. Many servers close theirs after five seconds, some without notice; a
 # request that is sent at that moment can't be distinguished from one that was processed, and must not be sent twice.
