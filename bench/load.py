@@ -4,8 +4,8 @@
 
 One caller sends message lists of 4.7 MB to /v1/memory, or turns of 10 MB over MCP. Another asks for /health every
 20 ms, and a third appends small turns to a conversation of its own. Each is measured first without the large requests,
-then beside them. The processor time is that of the service and its workers, per megabyte sent. --src measures another
-version's source folder, with --command its interpreter.
+then beside them. The processor time is that of the service and its workers, per megabyte sent: until the answers, and
+until all is indexed. --src measures another version's source folder, with --command its interpreter.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import httpx2
 import psutil
 
 LIST_BYTES, TURN_BYTES = 4_700_000, 10_000_000
+# Below this share of a core nothing is computed any more.
+REST_SHARE = 0.1
 HEALTH_EVERY_SECONDS, APPEND_EVERY_SECONDS = 0.02, 0.05
 MCP_HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
 
@@ -139,6 +141,15 @@ def cpu_seconds(process: psutil.Process) -> float:
     return found
 
 
+async def at_rest(process: psutil.Process) -> None:
+    """Waits until the service has indexed what it has stored: until it takes next to no processor time."""
+    while True:
+        before = cpu_seconds(process)
+        await asyncio.sleep(1)
+        if cpu_seconds(process) - before < REST_SHARE:
+            return
+
+
 async def _run(command: str, src: Path | None, large: int, seconds: float) -> None:
     async with service(command, src) as (client, process):
         others = Others(client)
@@ -160,8 +171,12 @@ async def _run(command: str, src: Path | None, large: int, seconds: float) -> No
             await others.beside(work())
             took, used = time.perf_counter() - began, cpu_seconds(process) - before
             others.report(name)
-            megabytes = size * large / 1e6
-            print(f"  {'':22} {took / large:.1f} s each, {used / megabytes:.2f} s of processor time per MB")
+            await at_rest(process)
+            in_all, megabytes = cpu_seconds(process) - before, size * large / 1e6
+            print(
+                f"  {'':22} {took / large:.1f} s each; processor time per MB: {used / megabytes:.2f} s until the "
+                f"answers, {in_all / megabytes:.2f} s in all"
+            )
 
 
 def main(arguments: list[str]) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # How often the spool is checked for new events; checking an empty folder costs nothing. Longer after a failure.
 DRAIN_SECONDS = 2.0
+# After the start, what was stored and not indexed is indexed after so many seconds.
+INDEX_SECONDS = 5.0
 DRAIN_AGAIN_SECONDS = 60.0
 # A process killed during a model call blocks others from its conversation this much longer than a call may take.
 LOST_AFTER_SECONDS = 60.0
@@ -94,6 +96,7 @@ async def open_memory(
     if background:
         sweeps = _sweep(memory, sweeper, settings.sweep_seconds, closing)
         tasks.append(asyncio.create_task(sweeps, name="ctxmem sweep"))
+        tasks.append(asyncio.create_task(_index(memory), name="ctxmem index"))
         tasks.append(asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain"))
     try:
         async with _summary_worker(settings, store, limits if background else None):
@@ -298,6 +301,15 @@ async def _store_events_of(memory: Memory, data_dir: Path, conversation_id: str)
             await drain(memory, data_dir, wait=True, conversation_id=conversation_id)
         except Exception as error:
             _log.warning("Events of conversation %s could not be stored: %s", conversation_id, error)
+
+
+async def _index(memory: Memory) -> None:
+    """Indexes what a killed process has stored only; later, for one that is running may be about to do it."""
+    await asyncio.sleep(INDEX_SECONDS)
+    try:
+        await memory.index_all()
+    except Exception:  # the next reader tries again
+        _log.exception("Stored turns could not be indexed.")
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:

@@ -63,6 +63,7 @@ def import_paths(
                 with _refusal(refused, path):
                     done.append(_as_imported(path, await conversation_file.import_file(path, memory, again=again)))
         importer.forget_sync_records(options.settings().data_dir, imported)
+        await memory.index_all()  # all is stored: a killed import leaves this to the next reader
         found = [one for one in done if one is not None]
         return found, await _retention(memory, [one.conversation_id for one in found])
 
@@ -146,6 +147,7 @@ def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool
     async def work(memory: Memory) -> tuple[list[watcher.SyncedFile], str]:
         transcript_sync = TranscriptSync(memory, options.settings().data_dir, retention_days)
         synced = [one async for one in watcher.sync_all(transcript_sync, _files_progress(files, as_json))]
+        await memory.index_all()
         return synced, await _retention(memory, [one.conversation_id for one in synced if one.new])
 
     synced, retention = with_memory(options, work)

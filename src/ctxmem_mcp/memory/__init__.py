@@ -11,11 +11,11 @@ from ctxmem_mcp.errors import (
     InvalidArgument,
     StoreUnavailable,
 )
-from ctxmem_mcp.memory import expand, handoff, repair, view
+from ctxmem_mcp.memory import expand, handoff, repair, unindexed_view, view
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
-from ctxmem_mcp.memory.core import conversation_of
+from ctxmem_mcp.memory.core import INDEX_SECONDS, conversation_of
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
 from ctxmem_mcp.memory.removals import MemoryRemovals
@@ -93,13 +93,11 @@ class Memory(MemoryRemovals):
         conversation = check_or_create_id(conversation_id)
         target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space, since)
         done = await self._extend(await redact_turns([turn], self._redact, self._workers), target)
-        built = done.built
-        new = built.turns[0] if built else await self._turn_at(conversation, done.known[0])
+        new = done.turns[0] if done.turns else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
-        closed = [closing.node.id for closing in built.commit.closings] if built else []
         return Appended(
-            conversation, new.id, done.start, new.index, new.tokens, head.id, done.forked, closed,
-            iso(done.after.expires),
+            conversation, new.id, done.start, new.index, new.tokens, head.id, done.forked,
+            list(done.closed), iso(done.after.expires),
         )  # fmt: skip
 
     async def sync(
@@ -155,9 +153,8 @@ class Memory(MemoryRemovals):
         conversation = target.conversation_id
         done = await self._extend(turns, target)
         ids = [turn.id for turn in await self._turns_at(conversation, done.known, metadata_only=True)]
-        new = done.built.turns if done.built else []
-        ids += [turn.id for turn in new]
-        return Synced(conversation, ids[-1], len(done.known), len(new), done.forked, ids)
+        ids += [turn.id for turn in done.turns]
+        return Synced(conversation, ids[-1], len(done.known), len(done.turns), done.forked, ids)
 
     async def _extend(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
         try:
@@ -242,6 +239,7 @@ class Memory(MemoryRemovals):
             UnknownNode: It has no such node.
             AmbiguousId: The id fits several nodes.
         """
+        await self._index(conversation_id)
         node, _ = await (await self._ids(conversation_id)).node(node_id)
         return await self._join_summary(conversation_id, node, summary)
 
@@ -309,11 +307,15 @@ class Memory(MemoryRemovals):
             InvalidArgument: `layout` is unknown.
             BudgetTooSmall: No view fits; its `floor` is the smallest budget that does.
         """
-        branch = await self._reader(conversation_id, turn_id, cached=True)
+        # A stable view must not depend on how far the index is.
+        seconds = INDEX_SECONDS if layout == "tree" else None
+        branch, unindexed = await self._indexed_reader(conversation_id, turn_id, cached=True, seconds=seconds)
         requests = reader_can_write and self._request_summaries
         request = ViewRequest(
             query, token_budget, layout, explain, requests, frozenset(omitted_turns), self._count_pending()
         )  # fmt: skip
+        if unindexed:
+            return await unindexed_view.view(branch, unindexed, self._summarizer, request)
         return await view.view(branch, self._summarizer, request)
 
     @retry_if_replaced
@@ -335,6 +337,8 @@ class Memory(MemoryRemovals):
             InvalidArgument: The cursor is none of this node.
             BudgetTooSmall: No page fits; its `floor` is the smallest budget that does.
         """
+        if node_id.lstrip().startswith("n"):
+            await self._index(conversation_id, INDEX_SECONDS)
         state = await self._state(conversation_id)
         named, lineage = await IdResolver(self._store, state).resolve(node_id)
         return await expand.expand(BranchReader(self._store, state, lineage), named, token_budget, cursor)
@@ -357,7 +361,10 @@ class Memory(MemoryRemovals):
             InvalidArgument: The note is too long.
             BudgetTooSmall: No brief fits; its `floor` is the smallest budget that does.
         """
-        branch = await self._reader(conversation_id)
+        branch, unindexed = await self._indexed_reader(conversation_id)
+        if unindexed:
+            request = ViewRequest(None, token_budget)
+            return await unindexed_view.view(branch, unindexed, self._summarizer, request)
         return await handoff.hand_off(branch, self._summarizer, token_budget, note, from_files=from_files)
 
     async def damaged(self, *, seconds: float) -> dict[str, str]:
@@ -394,6 +401,7 @@ class Memory(MemoryRemovals):
 
     async def close(self) -> None:
         """Closes the store. Later calls raise StoreUnavailable."""
+        await self._writer.indexer.close()
         if self._vectors:
             await self._vectors.close()
         self._writer.clear()

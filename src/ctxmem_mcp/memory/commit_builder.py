@@ -122,6 +122,23 @@ class _Pause:
         return True
 
 
+def count_in_steps(turns: Sequence[NewTurn], encoding: str) -> MeasuredSteps[list[int]]:
+    """Returns the tokens of each turn, counted in steps, for a worker process."""
+    return (yield from _count_in_steps(turns, encoding, _Pause(sum(len(turn.content) for turn in turns)), 1.0))
+
+
+def _count_in_steps(turns: Sequence[NewTurn], encoding: str, pause: _Pause, share: float) -> MeasuredSteps[list[int]]:
+    sizes = list[int]()
+    for new in turns:
+        size = 0
+        for chars, tokens in tokenizer.counts_of_slices(shown_text(new.content), encoding):
+            size += tokens
+            if pause.is_due(chars, share):
+                yield pause.share
+        sizes.append(size)
+    return sizes
+
+
 class JoinedTerms(Sequence[str]):
     """Terms as one text, which is sent to another process in a hundredth of the time."""
 
@@ -161,7 +178,28 @@ def build_in_steps(
     """Builds the commit that adds these turns, in steps, for a worker process."""
     builder = CommitBuilder(state, edge, summarizer, embedder, now=now)
     yield from builder.add_in_steps(turns, digests)
-    built = builder.build(retention_days)
+    return _for_other_process(builder.build(retention_days))
+
+
+def index_in_steps(
+    state: State, edge: Edge, turns: Sequence[Turn], summarizer: Summarizer, embedder: Embedder | None
+) -> MeasuredSteps[Built]:
+    """Builds what an append of these stored turns would have stored, in steps, for a worker process.
+
+    Args:
+        state: The state before the append.
+        edge: The edge of the turn that they follow.
+        turns: The turns of one append, each of which follows the one before.
+        summarizer: Summarises the nodes that close.
+        embedder: See CommitBuilder.
+    """
+    builder = CommitBuilder(state, edge, summarizer, embedder, now=turns[0].stored_at)
+    new = [NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id) for turn in turns]
+    yield from builder.add_in_steps(new, [turn.digest for turn in turns], [turn.tokens for turn in turns])
+    return _for_other_process(builder.build(None))
+
+
+def _for_other_process(built: Built) -> Built:
     pieces = [replace(stored, terms=JoinedTerms(stored.terms)) for stored in built.commit.pieces]
     return replace(built, commit=replace(built.commit, pieces=pieces))
 
@@ -186,31 +224,23 @@ class CommitBuilder:
         """Adds turns with their digests."""
         finish(self.add_in_steps(turns, digests))
 
-    def add_in_steps(self, turns: Sequence[NewTurn], digests: Sequence[bytes]) -> MeasuredSteps[None]:
-        """Adds turns with their digests, in steps of about STEP_CHARS.
+    def add_in_steps(
+        self, turns: Sequence[NewTurn], digests: Sequence[bytes], sizes: Sequence[int] | None = None
+    ) -> MeasuredSteps[None]:
+        """Adds turns with their digests and, if they are counted, their tokens; in steps of about STEP_CHARS.
 
         Each kind of work is done for all turns before the next kind: the tokenizer's tables, for one, stay in the
         processor's cache, and counting takes a quarter of the time.
         """
         starts, pause = [], _Pause(sum(len(new.content) for new in turns))
-        sizes = yield from self._count_in_steps(turns, pause)
+        if sizes is None:
+            sizes = yield from _count_in_steps(turns, self._state.encoding, pause, _COUNT_SHARE)
         for new, digest, size in zip(turns, digests, sizes, strict=True):
             starts.append(self._add(new, digest, size))
             if pause.is_due(len(new.content), _ADD_SHARE):
                 yield pause.share
         for turn, (leaf, sitting) in zip(self._turns[-len(turns) :], starts, strict=True):
             yield from self._cut_in_steps(turn, leaf, sitting, pause)
-
-    def _count_in_steps(self, turns: Sequence[NewTurn], pause: _Pause) -> MeasuredSteps[list[int]]:
-        encoding, sizes = self._state.encoding, list[int]()
-        for new in turns:
-            size = 0
-            for chars, tokens in tokenizer.counts_of_slices(shown_text(new.content), encoding):
-                size += tokens
-                if pause.is_due(chars, _COUNT_SHARE):
-                    yield pause.share
-            sizes.append(size)
-        return sizes
 
     def _add(self, new: NewTurn, digest: bytes, size: int) -> tuple[int, int]:
         """Adds one turn; returns the index of the first turn of its section, and of its sitting."""

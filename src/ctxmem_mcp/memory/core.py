@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+
+import anyio
 
 from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
 from ctxmem_mcp.memory import verify
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
-from ctxmem_mcp.memory.expiry import ExpiryWatch
+from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.validation import check_retention_days
@@ -23,6 +26,11 @@ from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.worker_pool import WorkerPool
+
+# A view or a search waits so long for turns that are being indexed; then it shows what is indexed, and says so.
+INDEX_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
 
 
 async def _store_nothing(conversation_id: str) -> None:
@@ -53,6 +61,7 @@ class MemoryCore:
         workers: WorkerPool | None = None,
         count_pending: Callable[[], int] = lambda: 0,
         store_pending: Callable[[str], Awaitable[None]] = _store_nothing,
+        index_later_chars: int | None = None,
     ) -> None:
         """Creates a memory over a store.
 
@@ -74,6 +83,8 @@ class MemoryCore:
             request_summaries: Views may list nodes that need a better summary.
             usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
             workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
+            index_later_chars: Turns of more characters in one call are stored first and indexed afterwards. By default
+                those that are large, if there are workers.
             count_pending: Returns how many captured events are not stored yet, which lists and views state.
             store_pending: Stores a conversation's captured events before it is forgotten.
         """
@@ -87,7 +98,7 @@ class MemoryCore:
         self._monotonic = monotonic
         self._workers, self._count_pending, self._store_pending = workers, count_pending, store_pending
         self._vectors = VectorQueue(store, embedder, workers) if embedder else None
-        self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers)
+        self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers, index_later_chars)
 
     async def verify(self, conversation_id: str) -> list[str]:
         """Reads everything that is stored and recomputes every hash on every branch.
@@ -99,6 +110,7 @@ class MemoryCore:
             UnknownConversation: There is no such conversation.
         """
         try:
+            await self._index(conversation_id)
             return await self._verify(conversation_id)
         except Corrupt as error:  # not even its state can be read
             return [error.message]
@@ -132,6 +144,7 @@ class MemoryCore:
     def _drop(self, conversation_id: str) -> None:
         """Drops all that this process holds of a conversation that is forgotten or replaced."""
         self._writer.drop(conversation_id)
+        self._writer.indexer.drop(conversation_id)
         self._caches.drop(conversation_id)
         if self._vectors:
             self._vectors.drop(conversation_id)
@@ -151,8 +164,68 @@ class MemoryCore:
         search over all conversations must not do."""
         state = await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
-        cache = self._caches.at(state) if cached else ReadCache()
-        return BranchReader(self._store, state, Lineage.of(state.runs, seq), self._embedder, cache, self._vectors)
+        return self._branch(state, Lineage.of(state.runs, seq), cached=cached)
+
+    async def _indexed_reader(
+        self,
+        conversation_id: str,
+        turn_id: str | None = None,
+        *,
+        cached: bool = False,
+        seconds: float | None = INDEX_SECONDS,
+    ) -> tuple[BranchReader, list[int]]:
+        """Opens the branch up to a turn as far as it is indexed, after up to so many seconds (None: without limit) of
+        indexing; returns also the seqs of the turns after that."""
+        if seconds != 0:
+            await self._index(conversation_id, seconds)
+        branch = await self._reader(conversation_id, turn_id, cached=cached)
+        state, lineage = branch.state, branch.lineage
+        if lineage.last_seq < state.next_unindexed:
+            return branch, []
+        seqs = lineage.seqs(0, lineage.length)
+        unindexed = [seq for seq in seqs if seq >= state.next_unindexed]
+        last = seqs[len(seqs) - len(unindexed) - 1] if len(unindexed) < len(seqs) else 0
+        return self._branch(state, Lineage.of(state.runs, last), cached=cached), unindexed
+
+    def _branch(self, state: State, lineage: Lineage, *, cached: bool) -> BranchReader:
+        # What is cached must not change: language and flags of a turn that is not indexed yet do.
+        cache = self._caches.at(state) if cached and not state.unindexed else ReadCache()
+        return BranchReader(self._store, state, lineage, self._embedder, cache, self._vectors)
+
+    async def index(self, conversation_id: str) -> None:
+        """Returns once all stored turns are indexed, so that views and searches have them.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        await self._state(conversation_id)
+        await self._index(conversation_id)
+
+    async def index_all(self) -> None:
+        """Indexes what processes have stored that ended before they could index it."""
+        for conversation_id in await self._store.unindexed():
+            await self._index(conversation_id)
+
+    async def _index(self, conversation_id: str, seconds: float | None = None) -> None:
+        """Indexes the conversation's turns for at most so many seconds. If that fails, they stay as they are."""
+        state = await self._store.load(conversation_id, ANY_TIME)
+        if state is None or not state.unindexed:
+            return
+        with anyio.move_on_after(seconds):
+            try:
+                await self._writer.indexer.wait(conversation_id)
+            except CtxmemError as error:  # the store is read only, say; damage is reported by what reads it
+                _log.debug("Turns of %s can't be indexed: %s", conversation_id, error)
+
+    async def _unindexed(self, conversation_ids: Sequence[str]) -> dict[str, str]:
+        """Returns how many turns of these conversations are not indexed, in a sentence each."""
+        found: dict[str, str] = {}
+        for conversation_id in conversation_ids:
+            state = await self._store.load(conversation_id, self._clock())
+            if state is not None and state.unindexed:
+                count = state.next_seq - state.next_unindexed
+                found[conversation_id] = f"{count} turns are not indexed yet; their words are not found."
+        return found
 
     async def _turn_at(self, conversation_id: str, seq: int) -> Turn:
         return (await self._turns_at(conversation_id, [seq]))[0]

@@ -82,6 +82,7 @@ class MemoryRemovals(MemorySearches):
 
     async def _forget_branch(self, conversation_id: str, turn_id: str) -> Receipt | None:
         """Removes a branch. Returns None, and removes nothing, if there is no other branch."""
+        await self._index(conversation_id)
         async with self._writer.locked(conversation_id):
             attempt = 0
             while True:
@@ -118,7 +119,7 @@ class MemoryRemovals(MemorySearches):
             self._on_branch_forgotten(conversation_id)
         size = sum(len(turn.content.encode()) for turn in removed)
         checked = ["the conversation's file was built anew without the branch, and the replaced file is gone"]
-        return Receipt(conversation_id, len(removed), state.nodes - nodes, size, checked, warnings=warnings)
+        return Receipt(conversation_id, len(removed), max(0, state.nodes - nodes), size, checked, warnings=warnings)
 
     async def _forget(self, conversation_id: str) -> Receipt:
         """Forgets it with all that is stored beside it, even if a process killed while forgetting left only that."""

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import anyio
+
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation
 from ctxmem_mcp.memory import search
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.core import INDEX_SECONDS
 from ctxmem_mcp.memory.global_search import SECONDS_MAX, match_conversations, search_everything
 from ctxmem_mcp.memory.reads import MemoryReads
 from ctxmem_mcp.memory.search import SearchRequest
@@ -51,9 +54,16 @@ class MemorySearches(MemoryReads):
             check_role(role, "")
         request = SearchRequest(query, role, parse_time("since", since), parse_time("until", until), limit, explain)
         if conversation_id is not None:
+            await self._index(conversation_id, INDEX_SECONDS)
+            unindexed = [conversation_id]
             found = SearchResult(await self._search(conversation_id, request, cached=True))
         else:
+            unindexed = await self._store.unindexed()
+            with anyio.move_on_after(INDEX_SECONDS):
+                for one in unindexed:
+                    await self._index(one)
             found = await self._search_many(request)
+        found = replace(found, unreadable={**await self._unindexed(unindexed), **found.unreadable})
         return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
 
     async def _search_many(self, request: SearchRequest) -> SearchResult:
@@ -79,4 +89,5 @@ class MemorySearches(MemoryReads):
 
     @retry_if_replaced
     async def _search(self, conversation_id: str, request: SearchRequest, *, cached: bool = False) -> list[Hit]:
-        return await search.search(await self._reader(conversation_id, cached=cached), request)
+        branch, _ = await self._indexed_reader(conversation_id, cached=cached, seconds=0.0)
+        return await search.search(branch, request) if branch.lineage.length else []

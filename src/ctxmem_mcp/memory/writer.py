@@ -16,20 +16,32 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from ctxmem_mcp import tree
 from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
-from ctxmem_mcp.memory.commit_builder import Built, CommitBuilder, Edge, build_in_steps, chain_digests, encode_frontier
+from ctxmem_mcp.memory.commit_builder import (
+    Built,
+    CommitBuilder,
+    Edge,
+    build_in_steps,
+    chain_digests,
+    count_in_steps,
+    encode_frontier,
+    language_of,
+    turn_facts,
+)
 from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge, load_spine
 from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.turn_indexer import TurnIndexer
 from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import NewTurn, Source, Turn, id_digits
-from ctxmem_mcp.stores.base import Commit, State, Store, children_of
+from ctxmem_mcp.stores.base import Commit, Run, State, Store, children_of
 from ctxmem_mcp.stores.tombstones import ForgetGuard
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import DeferredEmbedder
-from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool
+from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool, finish
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,15 +109,36 @@ class AppendOutcome:
         before, after: the states of the conversation.
         start: id of the turn before the first one; None at the start of the conversation.
         known: seqs of the first turns, which were stored before.
-        built: what was committed for the others; None if all were known.
+        turns: the others, as they were stored.
+        closed: ids of the nodes that they have closed; of several turns only if they were indexed at once.
     """
 
     before: State
     after: State
     start: str | None
     known: list[int]
-    built: Built | None
+    turns: Sequence[Turn] = ()
+    closed: Sequence[str] = ()
     forked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """New turns with their digests.
+
+    Attributes:
+        after: seq of the turn that they follow.
+        index: of the first of them.
+        days: the retention to set; None: that of before.
+    """
+
+    turns: Sequence[NewTurn]
+    digests: Sequence[bytes]
+    after: int
+    index: int
+    stored_at: float
+    days: int | None
+    guard: ForgetGuard
 
 
 class Writer:
@@ -119,8 +152,10 @@ class Writer:
         clock: Callable[[], float],
         vectors: VectorQueue | None = None,
         workers: WorkerPool | None = None,
+        index_later_chars: int | None = None,
     ) -> None:
-        self._workers = workers
+        self._workers, self._index_later_chars = workers, index_later_chars
+        self.indexer = TurnIndexer(store, summarizer, clock, vectors, workers)
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
         self._vectors, self._embedder = vectors, DeferredEmbedder() if vectors else None
         self._edges: LRU[str, tuple[State, Edge]] = LRU(EDGES_CACHED)
@@ -158,8 +193,11 @@ class Writer:
         now = self._clock()
         is_cached = target.conversation_id in self._edges
         state, edge = await self._state_and_edge(target, now)
+        if state.unindexed and target.source is None:  # what one turn closes is known once all before it are indexed
+            await self.indexer.wait(target.conversation_id)
+            raise HeadMoved(target.conversation_id)
         start = await self._start(state, target)
-        if start == edge.seq:
+        if edge is not None and start == edge.seq:
             digest, length = edge.digest, edge.length
         else:
             digest = await self._digest(state.conversation_id, start)
@@ -173,24 +211,73 @@ class Writer:
                 raise HeadMoved(target.conversation_id)
             days = _days_allowed(state, known[-1], target.retention_days)
             after = await self._move_head_to_known(state, known[-1], days, now)
-            return AppendOutcome(state, after, start_id, known, None)
+            return AppendOutcome(state, after, start_id, known)
         guard = target.guard(turns, start, len(known), digests)
         # A commit that follows a cached state replaces it or fails, so an append is checked only without one. It is
         # checked after the state was loaded: whoever sees that a conversation is gone also sees its tombstone.
         if target.source is not None or not is_cached:
             await self._store.check_forgotten(target.conversation_id, guard)
         last_known = known[-1] if known else start
-        if last_known != edge.seq:
-            edge = await load_edge(self._store, state, last_known)
-        days = _days_allowed(state, last_known, target.retention_days)
-        stored_at = max(now, state.updated)  # a clock that is behind counts as what is stored
-        built = await self._build(state, edge, turns[len(known) :], digests[len(known) :], stored_at, days)
-        await self._store.commit(replace(built.commit, guard=guard), now)
-        self._edges[built.commit.state.conversation_id] = (built.commit.state, built.edge)
+        forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
+        new = _Addition(
+            turns[len(known) :], digests[len(known) :], last_known, length + len(known),
+            stored_at=max(now, state.updated),  # a clock that is behind counts as what is stored
+            days=_days_allowed(state, last_known, target.retention_days),
+            guard=guard,
+        )  # fmt: skip
+        store = self._store_first if state.unindexed or self._is_indexed_later(new.turns) else self._store_indexed
+        stored, after, closed = await store(state, edge, new, now)
+        return AppendOutcome(state, after, start_id, known, stored, closed, forked)
+
+    async def _store_indexed(
+        self, state: State, edge: Edge | None, new: _Addition, now: float
+    ) -> tuple[Sequence[Turn], State, list[str]]:
+        """Stores turns with all that is computed from them, in one commit."""
+        if edge is None or new.after != edge.seq:
+            edge = await load_edge(self._store, state, new.after)
+        built = await self._build(state, edge, new.turns, new.digests, new.stored_at, new.days)
+        await self._store.commit(replace(built.commit, guard=new.guard), now)
+        after = built.commit.state
+        self._edges[after.conversation_id] = (after, built.edge)
         if self._vectors:
             self._vectors.add(built.commit)
-        forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
-        return AppendOutcome(state, built.commit.state, start_id, known, built, forked)
+        return built.turns, after, [closing.node.id for closing in built.commit.closings]
+
+    async def _store_first(
+        self, state: State, edge: Edge | None, new: _Addition, now: float
+    ) -> tuple[Sequence[Turn], State, list[str]]:
+        """Stores turns and nothing that is computed from them but their hashes and tokens; the rest follows."""
+        if len(new.turns) == 1 and (edge is None or new.after != edge.seq) and not state.unindexed:
+            edge = await load_edge(self._store, state, new.after)
+        sizes = await self._count(new.turns, state.encoding)
+        turns = [
+            Turn(
+                state.next_seq + i, new.index + i, digest, turn.role, turn.content, turn.name, turn.said_at,
+                turn.call_id, size, new.stored_at,
+            )
+            for i, (turn, digest, size) in enumerate(zip(new.turns, new.digests, sizes, strict=True))
+        ]  # fmt: skip
+        closed: list[str] = []
+        if len(turns) == 1 and edge is not None and not state.unindexed:
+            facts = turn_facts(replace(turns[0], language=language_of(new.turns[0])))
+            closed = [node.id for node in tree.grow(edge.frontier, facts, state.salt).closed]
+        commit = _commit_of_turns(state, turns, new)
+        self.drop(state.conversation_id)
+        await self._store.commit(commit, now)
+        if edge is not None and edge.seq == new.after:
+            self.indexer.add_edge(state, edge)
+        self.indexer.start(state.conversation_id)
+        return turns, commit.state, closed
+
+    def _is_indexed_later(self, turns: Sequence[NewTurn]) -> bool:
+        if self._index_later_chars is not None:
+            return sum(len(turn.content) for turn in turns) > self._index_later_chars
+        return self._workers is not None and _is_large(turns)
+
+    async def _count(self, turns: Sequence[NewTurn], encoding: str) -> list[int]:
+        if self._workers and _is_large(turns):
+            return await self._workers.run(count_in_steps, turns, encoding)
+        return finish(count_in_steps(turns, encoding))
 
     async def _build(
         self, state: State, edge: Edge, turns: Sequence[NewTurn], digests: Sequence[bytes], now: float, days: int | None
@@ -237,6 +324,7 @@ class Writer:
 
     async def set_title(self, conversation_id: str, title: str) -> State:
         async def change(state: State) -> State:
+            await self._require_index(state, state.next_seq - 1)  # turns that were stored before may name it again
             return state if state.title == title else await self._move_head(replace(state, title=title), state.head)
 
         return await self._retry_on_conflict(conversation_id, change)
@@ -267,6 +355,9 @@ class Writer:
                 continue
             try:
                 known = await known_prefix(self._store, state, 0, digests)
+                if state.unindexed and known and known[-1] not in branch_tips(state) and len(known) < len(turns):
+                    await self.indexer.wait(conversation)  # whether it belongs to it depends on the tree
+                    state = await self._store.load(conversation, now) or state
                 if len(known) > longest and await self._belongs_to(state, turns, known):
                     longest, found = len(known), conversation
             except (HeadMoved, UnknownConversation):  # forgotten in between
@@ -313,14 +404,18 @@ class Writer:
             return state
         return await self._move_head(after, state.head if is_passed else at)
 
+    async def _require_index(self, state: State, seq: int) -> None:
+        """Waits until a turn is indexed; then raises HeadMoved, for the state has changed."""
+        if seq >= state.next_unindexed:
+            await self.indexer.wait(state.conversation_id)
+            raise HeadMoved(state.conversation_id)
+
     async def _move_head(self, state: State, seq: int) -> State:
-        edge = await load_edge(self._store, state, seq)
-        moved = replace(
-            state,
-            version=state.version + 1,
-            head=seq,
-            frontier=encode_frontier(edge.frontier),
-        )
+        frontier = state.frontier
+        if seq != state.head:
+            await self._require_index(state, seq)
+            frontier = encode_frontier((await load_edge(self._store, state, seq)).frontier)
+        moved = replace(state, version=state.version + 1, head=seq, frontier=frontier)
         self.drop(state.conversation_id)
         await self._store.commit(Commit(moved), self._clock())
         return moved
@@ -331,8 +426,8 @@ class Writer:
             raise UnknownConversation(conversation_id)
         return state
 
-    async def _state_and_edge(self, target: AppendTarget, now: float) -> tuple[State, Edge]:
-        """Returns the state to append to, and its edge.
+    async def _state_and_edge(self, target: AppendTarget, now: float) -> tuple[State, Edge | None]:
+        """Returns the state to append to, and its edge; no edge if the head is not indexed yet.
 
         A conversation that has expired by this reading of the clock is continued as long as it is stored.
         """
@@ -342,6 +437,8 @@ class Writer:
         state = await self._store.load(target.conversation_id, ANY_TIME)
         if state is None:
             return self.new_state(target.conversation_id, target.space), Edge()
+        if state.unindexed:
+            return state, None
         return state, await load_edge(self._store, state, state.head)
 
     def new_state(self, conversation_id: str, space: str | None = None) -> State:
@@ -360,6 +457,25 @@ class Writer:
         if not found:  # forgotten and restarted since the state was read
             raise HeadMoved(conversation)
         return found[0]
+
+
+def _commit_of_turns(state: State, turns: Sequence[Turn], new: _Addition) -> Commit:
+    """Returns the commit that stores turns without an index, and makes the last one the head."""
+    first, last = turns[0], turns[-1]
+    # The id of a run's first chunk is that of the next one to be stored, until the run is indexed.
+    is_run = new.after != first.seq - 1 or not new.after
+    runs = [Run(first.seq, new.after, first.index, state.next_piece)] if is_run else []
+    after = replace(
+        extended(state, new.stored_at, new.days),
+        version=state.version + 1,
+        head=last.seq,
+        next_seq=last.seq + 1,
+        runs=(*state.runs, *runs),
+        turns=state.turns + len(turns),
+        tokens=state.tokens + sum(turn.tokens for turn in turns),
+        unindexed=(*state.unindexed, first.seq),
+    )
+    return Commit(after, turns, runs=runs, guard=new.guard)
 
 
 class KeyedLock:

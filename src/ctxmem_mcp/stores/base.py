@@ -69,6 +69,8 @@ class State:
         retention_days: Days from the last append to expiry.
         created: When the conversation was created, in seconds since 1970; so are `updated` and `expires`.
         frontier: The open right edge of the tree at the head, as bytes that a store does not interpret.
+        unindexed: The first seqs of the batches of turns that are stored but not indexed yet: chunks, nodes, summaries,
+            languages and flags follow in a later commit. All turns from the first of them on are such turns.
     """
 
     conversation_id: str
@@ -90,6 +92,12 @@ class State:
     updated: float
     expires: float
     frontier: bytes = b""
+    unindexed: tuple[int, ...] = ()
+
+    @property
+    def next_unindexed(self) -> int:
+        """The seq of the first turn that is not indexed; that of the next turn if all are."""
+        return self.unindexed[0] if self.unindexed else self.next_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,8 @@ class Commit:
 
     Attributes:
         state: The state after the change; its version is the expected stored version plus one.
-        runs: The runs that this commit begins.
+        runs: The runs that this commit begins, or whose first chunk's id it changes.
+        indexed: Turns that were stored before without chunks; their language, flags and chunks are stored now.
         guard: What it must not bring back if it creates the conversation. None: anything may be stored.
     """
 
@@ -130,6 +139,7 @@ class Commit:
     closings: Sequence[Closing] = ()
     runs: Sequence[Run] = ()
     guard: ForgetGuard | None = None
+    indexed: Sequence[Turn] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -603,6 +613,10 @@ class Store(Protocol):
             branches: The turns of each branch.
             digests: The digests of these turns.
         """
+        ...
+
+    async def unindexed(self) -> list[str]:
+        """Returns the ids of conversations with turns that are not indexed yet, see `State.unindexed`."""
         ...
 
     async def expired(self, now: float) -> dict[str, float]:

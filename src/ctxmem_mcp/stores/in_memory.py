@@ -62,12 +62,13 @@ class _Conversation:
     extra: dict[str, bytes] = field(default_factory=dict)
 
     def apply(self, commit: Commit) -> None:
-        for turn in commit.turns:
+        for turn in (*commit.turns, *commit.indexed):
             self.turns[turn.seq] = turn
+            self.pieces_of[turn.seq] = []
         for stored in commit.pieces:
             piece = stored.piece
             self.pieces[piece.id] = piece
-            self.pieces_of.setdefault(piece.seq, []).append(piece)
+            self.pieces_of[piece.seq].append(piece)
             if stored.vector:
                 self.vectors[piece.id] = stored.vector
             for position, term in enumerate(stored.terms):
@@ -106,7 +107,10 @@ class _Conversation:
 def _materialize(commit: Commit) -> Commit:
     """Reads the commit's sequences to the end, so that one that fails does so before anything is stored."""
     pieces = [replace(stored, terms=tuple(stored.terms)) for stored in commit.pieces]
-    return Commit(commit.state, tuple(commit.turns), pieces, tuple(commit.closings), tuple(commit.runs))
+    return Commit(
+        commit.state, tuple(commit.turns), pieces, tuple(commit.closings), tuple(commit.runs),
+        indexed=tuple(commit.indexed),
+    )  # fmt: skip
 
 
 class InMemoryStore:
@@ -304,6 +308,9 @@ class InMemoryStore:
         self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]], digests: Sequence[bytes] = ()
     ) -> None:
         self._tombstones.add(self._tombstones.records_to_lift(conversation_id, branches, digests))
+
+    async def unindexed(self) -> list[str]:
+        return sorted(name for name, c in self._conversations.items() if c.state.unindexed)
 
     async def expired(self, now: float) -> dict[str, float]:
         return {name: c.state.expires for name, c in self._conversations.items() if c.state.expires <= now}

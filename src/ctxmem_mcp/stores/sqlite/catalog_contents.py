@@ -32,13 +32,17 @@ _INFO = "id, title, space, turns, tokens, branches, head, created, active, expir
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """What the catalog holds of a file. Times are in seconds since 1970; roots are digests of first turns."""
+    """What the catalog holds of a file. Times are in seconds since 1970; roots are digests of first turns.
+
+    is_indexed: All of its turns are indexed.
+    """
 
     info: ConversationInfo
     happened: float
     updated: float
     expires: float
     roots: list[bytes]
+    is_indexed: bool
 
 
 def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
@@ -63,7 +67,7 @@ def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
         ),
     )
     info = to_info(state, _turn_id(db, state.head), size, happened, queries.extra(db, AGENT))
-    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state))
+    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state), not state.unindexed)
 
 
 def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
@@ -128,10 +132,10 @@ class CatalogContents:
             return
         i = entry.info
         db.execute(
-            f"INSERT INTO files VALUES ({', '.join('?' * 18)})",
+            f"INSERT INTO files VALUES ({', '.join('?' * 19)})",
             (name, seen, i.conversation_id, i.space, i.title, i.turns, i.tokens, i.branches, i.head, i.created_at,
              i.last_activity, entry.happened, entry.updated, entry.expires, i.expires_at, i.retention_days, i.bytes,
-             i.agent),
+             i.agent, not entry.is_indexed),
         )  # fmt: skip
         db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
 
@@ -164,6 +168,10 @@ class CatalogContents:
     def list_expired(self, db: sqlite3.Connection, now: float) -> dict[str, float]:
         self.refresh(db)
         return dict(db.execute("SELECT id, expires FROM files WHERE expires <= ?", (now,)).fetchall())
+
+    def list_unindexed(self, db: sqlite3.Connection) -> list[str]:
+        self.refresh(db)
+        return [row[0] for row in db.execute("SELECT id FROM files WHERE unindexed ORDER BY updated")]
 
     def list_orphans(self, db: sqlite3.Connection) -> list[Path]:
         """Files without a conversation: the process that created or removed them was killed."""

@@ -68,6 +68,11 @@ def _counts(db: sqlite3.Connection) -> Iterator[str]:
         (found,) = db.execute(f"SELECT count({column}) FROM {table}").fetchone()
         if found != count:
             yield f"The table {table} has {found} rows instead of {count}."
+    state = queries.state(db, row.id, float("-inf"))
+    if state is not None:
+        select = "SELECT seq FROM turns WHERE seq < ? AND pieces = 0 LIMIT 1"
+        for (seq,) in db.execute(select, (state.next_unindexed,)):
+            yield f"Turn number {seq} has no pieces."
 
 
 def _bodies(db: sqlite3.Connection) -> Iterator[str]:

@@ -13,7 +13,9 @@ from ctxmem_mcp.models import ROLES, Highlight, Node, Summary
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.stores.sqlite.checksums import (
     CONVERSATION_COLUMNS,
+    TURN_COLUMNS,
     blob_checksum,
+    check_row,
     mismatch,
     row_checksum,
 )
@@ -29,6 +31,9 @@ _ESCAPES = {code: 0xE000 + code for code in range(128) if chr(code) not in _KEPT
 _EMPTY_TERM = chr(0xE080)
 # Deleting the usual bytes and looking for a rest is many times faster than a regular expression.
 _UNESCAPED_BYTES = f"{_KEPT_BY_TOKENIZER} ".encode() + bytes(range(0x80, 0x100))
+
+# The key of the extra that holds `State.unindexed`, as numbers separated by commas.
+UNINDEXED = "unindexed"
 
 ROLE_NUMBER = {role: number for number, role in enumerate(ROLES)}
 
@@ -116,6 +121,10 @@ def write(db: sqlite3.Connection, commit: Commit, compression: TextCompression, 
             if commit.turns:
                 compression.use_dictionary(db, text_bytes)
             text_bytes += _write_turns(db, commit, compression)
+            if commit.indexed:
+                _write_indexed(db, commit)
+            if state.unindexed or commit.indexed:
+                _write_unindexed(db, state.unindexed)
             _write_pieces(db, commit.pieces)
             _write_closings(db, commit.closings, compression, now)
             if commit.runs:
@@ -139,26 +148,55 @@ def _write_state(db: sqlite3.Connection, state: State, text_bytes: int, *, exist
 
 def _write_runs(db: sqlite3.Connection, runs: Sequence[Run]) -> None:
     rows = [(run.first_seq, run.parent_seq, run.first_index, run.first_piece) for run in runs]
-    db.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", [(*row, row_checksum(row)) for row in rows])
+    db.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", [(*row, row_checksum(row)) for row in rows])
 
 
 def _write_turns(db: sqlite3.Connection, commit: Commit, compression: TextCompression) -> int:
     """Returns the number of bytes of text, before compression."""
-    piece_ids: dict[int, list[int]] = {}
-    for stored in commit.pieces:
-        piece_ids.setdefault(stored.piece.seq, []).append(stored.piece.id)
-    rows, size = [], 0
+    piece_ids, rows, size = _ids_by_turn(commit.pieces), [], 0
     for turn in commit.turns:
         codec, body_checksum, body = compression.compress(turn.content)
         size += len(turn.content.encode())
-        ids = piece_ids[turn.seq]
+        ids = piece_ids.get(turn.seq, ())
         row = (
-            turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, ids[0], len(ids), turn.name,
-            turn.said_at, turn.call_id, turn.flags, turn.language, float(turn.stored_at), codec, body_checksum,
+            turn.seq, turn.index, turn.digest, ROLE_NUMBER[turn.role], turn.tokens, min(ids, default=0), len(ids),
+            turn.name, turn.said_at, turn.call_id, turn.flags, turn.language, float(turn.stored_at), codec,
+            body_checksum,
         )  # fmt: skip
         rows.append((*row, row_checksum(row), body))
     db.executemany(f"INSERT INTO turns VALUES ({', '.join('?' * 17)})", rows)
     return size
+
+
+def _ids_by_turn(pieces: Sequence[StoredPiece]) -> dict[int, list[int]]:
+    ids: dict[int, list[int]] = {}
+    for stored in pieces:
+        ids.setdefault(stored.piece.seq, []).append(stored.piece.id)
+    return ids
+
+
+def _write_indexed(db: sqlite3.Connection, commit: Commit) -> None:
+    """Stores what indexing has found of turns that are stored: their chunks' ids, languages and flags."""
+    piece_ids, first = _ids_by_turn(commit.pieces), commit.indexed[0].seq
+    select = f"SELECT {TURN_COLUMNS}, checksum FROM turns WHERE seq BETWEEN ? AND ?"
+    stored = {row[0]: row for row in db.execute(select, (first, commit.indexed[-1].seq))}
+    rows = []
+    for turn in commit.indexed:
+        *row, checksum = stored[turn.seq]
+        check_row(row, checksum, f"turn number {turn.seq}")
+        ids = piece_ids[turn.seq]
+        changed = (*row[:5], ids[0], len(ids), *row[7:10], turn.flags, turn.language, *row[12:])
+        rows.append((ids[0], len(ids), turn.flags, turn.language, row_checksum(changed), turn.seq))
+    db.executemany(
+        "UPDATE turns SET first_piece = ?, pieces = ?, flags = ?, language = ?, checksum = ? WHERE seq = ?", rows
+    )
+
+
+def _write_unindexed(db: sqlite3.Connection, unindexed: Sequence[int]) -> None:
+    db.execute("DELETE FROM extra WHERE key = ?", (UNINDEXED,))
+    if unindexed:
+        value = ",".join(map(str, unindexed)).encode()
+        db.execute("INSERT INTO extra VALUES (?, ?, ?)", (UNINDEXED, blob_checksum(UNINDEXED, value), value))
 
 
 def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None:

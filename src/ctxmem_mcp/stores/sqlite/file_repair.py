@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
-from ctxmem_mcp.stores.sqlite.commits import write_forgotten
+from ctxmem_mcp.stores.sqlite.commits import UNINDEXED, write_forgotten
 from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.file_lifecycle import DAMAGED_SUFFIX, sync_folder
@@ -55,11 +55,12 @@ def copy_files(path: Path, copy: Path) -> None:
 
 def copy_extras_and_calls(copy: Path, rebuilt: Path) -> None:
     """Copies the extras that can be read and that the rebuilt file does not have, and the model calls: their cost
-    counts towards the limits. A call about a node that the rebuilt file lacks is about node GONE."""
+    counts towards the limits. A call about a node that the rebuilt file lacks is about node GONE. In the rebuilt file
+    all turns are indexed."""
     try:
         old, _ = load_image(copy)  # opening the copy itself would change it
         with contextlib.closing(old):
-            extras = _read(old, "SELECT key, checksum, value FROM extra")
+            extras = _read(old, f"SELECT key, checksum, value FROM extra WHERE key != '{UNINDEXED}'")
             calls = _read(
                 old,
                 f"SELECT coalesce(digest, x''), {_CALL_COLUMNS}, number FROM model_calls LEFT JOIN nodes USING (node)",

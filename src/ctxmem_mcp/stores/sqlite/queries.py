@@ -21,7 +21,7 @@ from ctxmem_mcp.stores.sqlite.checksums import (
     is_sound_blob,
     mismatch,
 )
-from ctxmem_mcp.stores.sqlite.commits import STATE_COLUMNS, encode_term, parse_summary, read_conversation
+from ctxmem_mcp.stores.sqlite.commits import STATE_COLUMNS, UNINDEXED, encode_term, parse_summary, read_conversation
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import snapshot
 
@@ -67,7 +67,20 @@ def state(db: sqlite3.Connection, conversation_id: str, now: float) -> State | N
         row = read_conversation(db)
         if row is None or row.forgotten or row.expires <= now:
             return None
-        return State(conversation_id, runs=runs(db, row.runs), **{name: getattr(row, name) for name in STATE_COLUMNS})
+        columns = {name: getattr(row, name) for name in STATE_COLUMNS}
+        return State(conversation_id, runs=runs(db, row.runs), unindexed=_unindexed(db, row.next_seq), **columns)
+
+
+def _unindexed(db: sqlite3.Connection, next_seq: int) -> tuple[int, ...]:
+    if not (value := extra(db, UNINDEXED)):
+        return ()
+    try:
+        found = tuple(map(int, value.split(b",")))
+    except ValueError:
+        found = (0,)
+    if list(found) != sorted(set(found)) or not 0 < found[0] <= found[-1] < next_seq:
+        raise BrokenHistory("The list of turns that are not indexed yet has the wrong shape.")
+    return found
 
 
 def runs(db: sqlite3.Connection, count: int) -> tuple[Run, ...]:

@@ -251,6 +251,9 @@ class SqliteStore:
             lambda _: tombstones.write(tombstones.read().records_to_lift(conversation_id, branches, digests))
         )
 
+    async def unindexed(self) -> list[str]:
+        return await self._catalog.run(self._catalog.list_unindexed)
+
     async def expired(self, now: float) -> dict[str, float]:
         return await self._catalog.run(lambda db: self._catalog.list_expired(db, now))
 
