@@ -32,33 +32,36 @@ from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, turn_facts
 from ctxmem_mcp.models import Node, Summary, Turn
 from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer, assistant_messages
+from ctxmem_mcp.summarizers.headlines import as_title
 from ctxmem_mcp.summarizers.parent_ranker import ParentRanker
 from ctxmem_mcp.summarizers.parents import LINE_CHARS, group_errors_with_ending
 from ctxmem_mcp.summarizers.section_reader import read_section
+from ctxmem_mcp.summarizers.section_states import state_at_end
 from ctxmem_mcp.summarizers.sentences import one_line
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
+    score,
     section_salience,
     statement_features,
     stems,
-    title_features,
 )
-from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
-from ctxmem_mcp.summarizers.statements import as_title, find_statements, makes_title
+from ctxmem_mcp.summarizers.statement_ranker import leaf_title_options
+from ctxmem_mcp.summarizers.statements import find_statements
 from ctxmem_mcp.text import tokenizer
 
 WEIGHTS = Path(next(iter(summarizers.__path__))) / "weights.json"
 TOLD_SHARE = 0.6
 # How strongly the weights are drawn to those they start from.
-PULL = {"title": 15.0, "line": 3.0, "parent_title": 10.0, "parent_line": 10.0}
+PULL = {"title": 14.0, "line": 3.0, "parent_title": 40.0, "parent_line": 20.0}
 STEPS = 300
 START: Mapping[str, Mapping[str, float]] = {
     "title": {
-        "commit": 3, "plan": 1.5, "request": 1, "request_at_start": 3, "clear_request": 1, "request_at_end": -0.5,
-        "closing": 0.3, "before_edit": 0.5, "edit": -2,
+        "commit": 3, "plan": 1.5, "request": 1.7, "request_at_start": 3.5, "clear_request": 1.2, "request_at_end": -0.5,
+        "closing": 0.3, "before_edit": 0.5, "edit": -3.5,
         "thought": -0.5, "call": -1, "error": -0.5, "recap": -1, "share": 2,
-        "salience": 2, "top": 1, "pointing": -2, "vague": -1.5, "first_person": -2, "cut": -1, "short": -1,
-        "looking:first": -1.5, "housekeeping": -1, "chore": -2, "colon": -0.3, "digits": -0.5,
+        "salience": 2, "top": 1, "pointing": -2, "vague": -3, "first_person": -2, "cut": -2.5, "short": -1,
+        "looking:first": -1.5, "housekeeping": -1, "chore": -2, "colon": -0.3, "digits": -0.5, "pair": 0.5,
+        "state": 0.5, "kept": 1.5, "coverage": 1,
     },
     "line": {
         "bias": -4, "request": 2, "user": 1, "refusal": 2, "commit": 2, "plan": 1.5, "closing": 0.8, "text": 0.3,
@@ -68,14 +71,15 @@ START: Mapping[str, Mapping[str, float]] = {
         "short": -1,
     },
     "parent_title": {
-        "title": 1.5, "commit": 3, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1, "file": -1.5,
+        "title": 1.5, "common": 1.3, "commit": 3, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
+        "file": -1.5,
         "share": 2, "salience": 2, "top": 1, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 0.5,
         "result": 0.8,
-        "cut": -1, "vague": -1.5, "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1,
-        "chore": -2, "short": -1,
+        "cut": -2.5, "kept": 1.5, "coverage": 1, "state": 0.5, "vague": -3,
+        "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1, "chore": -2, "short": -1,
     },
     "parent_line": {
-        "bias": -4, "users": 1.5, "commit": 2, "outcome": 1, "request": 1, "decision": 0.5, "fact": 0.3, "file": -0.5,
+        "bias": -4, "users": 2, "commit": 2, "outcome": 1, "request": 1, "decision": 0.5, "fact": 0.3, "file": -0.5,
         "cause": 0.6,
         "result": 0.3, "share": 1.5, "salience": 1, "size": 0.7, "names": 0.6, "words": 0.5, "short": -1,
         "vague": -0.8, "pointing": -0.3, "first_person": -0.7, "looking:first": -1, "housekeeping": -1,
@@ -179,15 +183,19 @@ def leaf_options(closed: Closed, gold: Mapping[str, Any], use: str) -> Iterator[
     section = read_section(closed.turns)
     salience = section_salience(section)
     outcomes, preceding = find_error_outcomes(section), assistant_messages(closed.before)
-    for statement in find_statements(section, outcomes, preceding):
-        features = statement_features(statement, salience)
-        if use == "line":
+    described = [
+        (statement, statement_features(statement, salience))
+        for statement in find_statements(section, outcomes, preceding)
+    ]
+    if use == "line":
+        for statement, features in described:
             text = one_line(statement.text)
             yield features, worth_of_line(gold, text), text
-        else:
-            title = as_title(statement.text, TITLE_CHARS)
-            if makes_title(title, statement.text):
-                yield title_features(features, statement, title, salience), worth_of_title(gold, title), title
+        return
+    titled = [entry for entry in described if entry[0].source != "recap"]
+    titled.sort(key=lambda entry: -score(entry[1], START["title"]))
+    for option in leaf_title_options(titled, salience, state_at_end(section)):
+        yield option.features, worth_of_title(gold, option.title), option.title
 
 
 def parent_options(
@@ -229,7 +237,8 @@ class Trainer:
 
     def __init__(self, sections: Sequence[Section], use: str) -> None:
         self._use = use
-        names = dict.fromkeys(name for section in sections for features, *_ in section.options for name in features)
+        found = (name for section in sections for features, *_ in section.options for name in features)
+        names = dict.fromkeys([*START[use], *found])
         self.names = list(names)
         at = {name: i for i, name in enumerate(self.names)}
         self._start = np.array([START[use].get(name, 0.0) for name in self.names])

@@ -7,12 +7,12 @@ from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.summarizers.sections import example_session, split_into_sections, summarize_sections
 
 EXPECTED_OUTLINE = """\
-Token estimation function refactoring
-├── Refactor the token estimation function
-├── Refactoring to support integer inputs
+Refactor token estimation function; All 10 tests pass
+├── Refactor the token estimation function; tests pass
+├── Refactoring to support integer inputs; tests pass
 ├── Error: "exceeds the character limit"
 │   └── Fixed by changing test params from strings to integers
-└── Variable name refactoring"""
+└── Variable name refactoring; tests pass"""
 
 
 def ending_texts(summary: Summary) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.summarizers.statements import as_title, makes_title
+from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from tests.summarizers.sections import turn, turns
 
 

@@ -17,7 +17,7 @@ from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.identifiers import find_code_names
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten, width
+from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten, tidy_end, width
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatement
 from ctxmem_mcp.summarizers.statements import Statement
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
@@ -26,7 +26,12 @@ from ctxmem_mcp.text import tokenizer
 LINE_CHARS = 170
 CHARS_PER_TOKEN = 4
 # Statements that become lines; the others (requests, commits, errors, files) are candidates of their own.
-_STATED = frozenset(("closing", "before_edit", "before_call", "text", "thought", "refusal", "recap", "plan"))
+_STATED = frozenset(("closing", "before_edit", "before_call", "text", "thought", "recap", "plan"))
+# The user's rejections and corrections are always candidates: they are asked for later whatever the section is about.
+_OBJECTIONS = frozenset(("refusal", "correction"))
+_OBJECTION_VALUE = 8.0
+# More lines than these have no room in any summary.
+_STATEMENTS_MAX = 14
 _LINE_VALUE_MIN, _LINE_VALUE_SCALE = 0.08, 14.0
 _WORD = re.compile(r"[\w'-]{3,}")
 _LIST_HEAD = re.compile(
@@ -120,7 +125,7 @@ def select_best(candidates: Iterable[Candidate], token_budget: int) -> tuple[Hig
 
 def make_highlight(kind: HighlightKind, index: int, role: str, text: str, limit: int = LINE_CHARS) -> Highlight:
     """Builds a highlight of one line of at most `limit` characters."""
-    return Highlight(kind, index, role, shorten(one_line(text), limit))  # type: ignore[arg-type]
+    return Highlight(kind, index, role, tidy_end(shorten(one_line(text), limit)))  # type: ignore[arg-type]
 
 
 def _candidate(value: float, kind: HighlightKind, index: int, role: str, text: str, rank: int = 0) -> Candidate:
@@ -171,6 +176,10 @@ def _statement_candidates(statements: Sequence[RatedStatement], endings: set[str
     """What the assistant said and what the user said in refusing a call, except what is already an error's ending."""
     for rated in statements:
         statement = rated.statement
+        if statement.source in _OBJECTIONS:
+            yield _candidate(_OBJECTION_VALUE, "decision", statement.index, statement.role, statement.text, 1)
+    for rated in sorted(statements, key=lambda rated: -rated.line_value)[:_STATEMENTS_MAX]:
+        statement = rated.statement
         if statement.place < 0 or statement.source not in _STATED or rated.line_value < _LINE_VALUE_MIN:
             continue
         if statement.text not in endings and statement.text.split(": ", 1)[0] not in endings:
@@ -181,8 +190,6 @@ def _statement_candidates(statements: Sequence[RatedStatement], endings: set[str
 
 
 def _kind_of(statement: Statement) -> HighlightKind:
-    if statement.source == "refusal":
-        return "decision"
     if statement.source == "thought":
         return "fact"  # what is only thought is not decided
     if sentence_scoring.states_choice(statement.text):

@@ -6,51 +6,38 @@ are trained, as for leaves (see `statement_ranker`).
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
-from itertools import combinations
-from typing import NamedTuple
 
 from ctxmem_mcp.models import Highlight, Node, Summary
 from ctxmem_mcp.summarizers.base import COMMITTED, FALLBACK_TITLE, TOPIC_SEPARATOR
+from ctxmem_mcp.summarizers.headlines import as_title, makes_title
+from ctxmem_mcp.summarizers.section_states import STATES
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
     Salience,
     score,
     statement_features,
-    stems,
     title_features,
 )
-from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS, load_weights
-from ctxmem_mcp.summarizers.statements import Source, Statement, as_title, headline, makes_title
+from ctxmem_mcp.summarizers.statement_ranker import load_weights
+from ctxmem_mcp.summarizers.statements import Source, Statement
+from ctxmem_mcp.summarizers.title_options import TITLE_CHARS, Single, TitleOption, pair_options, part_of, with_state
+from ctxmem_mcp.summarizers.topics import common_topic
 
 Children = Sequence[tuple[Node, Summary]]
 
-# A title of two parts has parts of at most this many characters each, of which at most two fifths are cut off.
-_PART_CHARS_MIN, _PART_CHARS_MAX, _PART_SHARE_MIN = 14, 40, 0.6
 _PART_SOURCES = frozenset(("title", "commit", "outcome", "request"))
 _TITLE_CHARS_MIN = 8
+# Only the statements that promise the best titles are tried as such.
+_TITLES_TRIED = 12
 _TITLE_KINDS = frozenset(("request", "decision", "outcome", "fact"))
-# The same lines are shortened again each time a section closes.
-_short = functools.lru_cache(maxsize=4_096)(as_title)
 # How much a line's words count for what the children are about.
 _TITLE_WEIGHT, _IDENTIFIERS_WEIGHT = 1.0, 0.5
 _LINE_WEIGHTS = {"request": 1.5, "commit": 2.0, "outcome": 1.0, "decision": 0.7, "fact": 0.4, "error": 0.3, "file": 0.5}
 # Titles of sections that are named after their calls.
+_ERROR_TITLE = "Error: "
 _WORK_TITLES = ("Edited ", "Reading ", "Running ", "Searching ", "Calls of ")
-
-
-class TitleOption(NamedTuple):
-    """A title that an inner node may get, and its features."""
-
-    title: str
-    features: Features
-
-
-class _Single(NamedTuple):
-    statement: Statement
-    option: TitleOption
 
 
 class ParentRanker:
@@ -60,21 +47,35 @@ class ParentRanker:
         self._children = children
         self._total = max(1, sum(node.tokens for node, _ in children))
         self._salience = Salience(_texts(children))
+        # A line is described once, whether as a line or as a title.
+        self._described: dict[tuple[int, int, str], Features] = {}
 
     def best_title(self) -> str:
         """Returns the best title; empty if the children offer none."""
         weights = load_weights("parent_title")
-        best = max(self.title_options(), key=lambda option: score(option.features, weights), default=None)
+        options = self.title_options(tried=_TITLES_TRIED)
+        best = max(options, key=lambda option: score(option.features, weights), default=None)
         return best.title if best else ""
 
     def line_value(self, lines: Sequence[Highlight], child: int, rank: int) -> float:
         """Returns the probability that a reader wants these lines of a child. rank: their number in the child."""
         return 1.0 / (1.0 + math.exp(-score(self.line_features(lines, child, rank), load_weights("parent_line"))))
 
-    def title_options(self) -> list[TitleOption]:
-        """Returns all titles, of one part and of two."""
-        singles = list(self._singles())
-        return [*(single.option for single in singles), *self._pairs(singles)]
+    def title_options(self, tried: int | None = None) -> list[TitleOption]:
+        """Returns the titles of one part and of two. tried: of how many statements; None for all."""
+        singles = list(self._singles(tried))
+        state = _last_state(self._children)
+        stated = [option for single in singles if state and (option := with_state(single, state))]
+        options = [*(single.option for single in singles), *stated, *pair_options(singles, self._salience)]
+        if topic := common_topic(self._children):
+            options.append(self._common_option(topic))
+        return options
+
+    def _common_option(self, topic: str) -> TitleOption:
+        """The topic that most children have in common, as a title."""
+        statement = Statement("title", self._children[0][0].first, "assistant", topic, 0.0)
+        features = title_features(self._features(statement, 0), statement, topic, self._salience)
+        return TitleOption(topic, features | {"common": 1.0, "size": 1.0})
 
     def line_features(self, lines: Sequence[Highlight], child: int, rank: int) -> Features:
         """Returns the features of the lines of a child, which are shown together or not at all."""
@@ -83,49 +84,35 @@ class ParentRanker:
         statement = Statement(_source(lines[0]), lines[0].index, lines[0].role, text, place, rank)
         return self._features(statement, child) | {"users": float(lines[0].role == "user")}
 
-    def _singles(self) -> Iterator[_Single]:
+    def _singles(self, tried: int | None) -> Iterator[Single]:
+        described = [(statement, self._features(statement, child)) for child, statement in self._statements()]
+        if tried is not None and len(described) > tried:
+            weights = load_weights("parent_title")
+            described = sorted(described, key=lambda entry: -score(entry[1], weights))[:tried]
+            described.sort(key=lambda entry: entry[0].place)
+        for statement, features in described:
+            title = as_title(statement.text, TITLE_CHARS)
+            if len(title) >= _TITLE_CHARS_MIN and makes_title(title, statement.text):
+                option = TitleOption(title, title_features(features, statement, title, self._salience))
+                yield Single(statement, option, _part(statement))
+
+    def _statements(self) -> Iterator[tuple[int, Statement]]:
+        """The children's titles and lines that may be titles, with the child's number."""
         last = max(1, len(self._children) - 1)
         for child, (node, summary) in enumerate(self._children):
-            statements = [_title_statement(node, summary, child / last)] if summary.title != FALLBACK_TITLE else []
-            statements += [
-                Statement(_source(line), line.index, line.role, _without_hash(line.text), child / last, rank)
-                for rank, line in enumerate(summary.highlights)
-                if (line.kind in _TITLE_KINDS and line.role != "tool") or line.text.startswith(COMMITTED)
-            ]
-            for statement in statements:
-                title = _short(statement.text, TITLE_CHARS)
-                if len(title) >= _TITLE_CHARS_MIN and makes_title(title, statement.text):
-                    features = self._features(statement, child)
-                    yield _Single(
-                        statement, TitleOption(title, title_features(features, statement, title, self._salience))
-                    )
-
-    def _pairs(self, singles: Sequence[_Single]) -> Iterator[TitleOption]:
-        parts = [(part, single) for single in singles if (part := _part_of(single.statement))]
-        for (left, first), (right, second) in combinations(parts, 2):
-            title = f"{left}{TOPIC_SEPARATOR}{right}"
-            if first.statement.place == second.statement.place or len(title) > TITLE_CHARS:
-                continue
-            words, others = frozenset(stems(left)), frozenset(stems(right))
-            if 2 * len(words & others) <= min(len(words), len(others)):
-                yield TitleOption(title, self._pair_features(title, words | others, first, second))
-
-    def _pair_features(self, title: str, words: frozenset[str], first: _Single, second: _Single) -> Features:
-        one, other = first.option.features, second.option.features
-        mean, share = self._salience.of(words)
-        found = {name: (one.get(name, 0.0) + other.get(name, 0.0)) / 2 for name in {*one, *other}}
-        return found | {
-            "pair": 1.0,
-            "salience": mean,
-            "share": share,
-            "top": self._salience.top(words),
-            "chars": len(title) / TITLE_CHARS,
-            "size": one.get("size", 0.0) + other.get("size", 0.0),
-        }
+            if summary.title != FALLBACK_TITLE:
+                yield child, _title_statement(node, summary, child / last)
+            for rank, line in enumerate(summary.highlights):
+                if (line.kind in _TITLE_KINDS and line.role != "tool") or line.text.startswith(COMMITTED):
+                    text = _without_hash(line.text)
+                    yield child, Statement(_source(line), line.index, line.role, text, child / last, rank)
 
     def _features(self, statement: Statement, child: int) -> Features:
-        size = self._children[child][0].tokens / self._total
-        return statement_features(statement, self._salience) | {"size": size}
+        key = (child, statement.rank, statement.text)
+        if key not in self._described:
+            size = self._children[child][0].tokens / self._total
+            self._described[key] = statement_features(statement, self._salience) | {"size": size}
+        return self._described[key]
 
 
 def _texts(children: Children) -> Iterator[tuple[str, float]]:
@@ -137,7 +124,8 @@ def _texts(children: Children) -> Iterator[tuple[str, float]]:
 
 
 def _title_statement(node: Node, summary: Summary, place: float) -> Statement:
-    source: Source = "file" if summary.title.startswith(_WORK_TITLES) else "title"
+    is_error = summary.title.startswith(_ERROR_TITLE)
+    source: Source = "file" if summary.title.startswith(_WORK_TITLES) else "error" if is_error else "title"
     return Statement(source, node.first, "assistant", summary.title, place)
 
 
@@ -150,11 +138,11 @@ def _without_hash(text: str) -> str:
     return text.split(": ", 1)[-1] if text.startswith(COMMITTED) else text
 
 
-def _part_of(statement: Statement) -> str:
-    """The statement as one of a title's two parts; empty if it makes none."""
-    if statement.source not in _PART_SOURCES:
-        return ""
-    whole = headline(statement.text)
-    part = as_title(whole, _PART_CHARS_MAX)
-    is_whole_enough = len(part) >= _PART_SHARE_MIN * len(whole) and not part.endswith("…")
-    return part if is_whole_enough and len(part) >= _PART_CHARS_MIN else ""
+def _part(statement: Statement) -> str:
+    return part_of(statement.text) if statement.source in _PART_SOURCES else ""
+
+
+def _last_state(children: Children) -> str:
+    """The state that the title of the last child ends with, if any."""
+    state = children[-1][1].title.rsplit(TOPIC_SEPARATOR, 1)[-1]
+    return state if state in STATES else ""

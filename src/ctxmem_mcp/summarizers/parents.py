@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from ctxmem_mcp.models import EXTRACTIVE, Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.base import OPEN_THERE, UNRESOLVED
+from ctxmem_mcp.summarizers.headlines import as_title
 from ctxmem_mcp.summarizers.highlights import Candidate, select_best
 from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, first_fitting
 from ctxmem_mcp.summarizers.open_hints import count_omitted, join_within_limit
 from ctxmem_mcp.summarizers.parent_ranker import ParentRanker
 from ctxmem_mcp.summarizers.sentences import shorten
-from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
-from ctxmem_mcp.summarizers.statements import as_title
+from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 from ctxmem_mcp.summarizers.topics import common_topic, join_topics
 
 HIGHLIGHT_TOKENS, NAMES_TOKENS = 120, 24
@@ -23,6 +23,8 @@ LINE_CHARS = 90
 _LINE_VALUE_SCALE = 20.0
 # How an error ended is asked for later whatever the rest of the section is about.
 _ENDED_VALUE = 14.0
+# What the user rejected or ruled holds for all that follows.
+_USERS_DECISION_VALUE = 4.0
 _VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
 _WORK_KINDS = frozenset(("outcome", "file", "error", "ending"))
 # Kinds whose omitted highlights are counted.
@@ -32,16 +34,19 @@ _COUNTED_KINDS: tuple[HighlightKind, ...] = ("error", "request", "decision", "ou
 def summarize_parent(children: Sequence[tuple[Node, Summary]]) -> Summary:
     """Summarises an inner node from its children, in order."""
     summaries = [summary for _, summary in children]
-    selected = select_best(_candidates(children), HIGHLIGHT_TOKENS)
+    ranker = ParentRanker(children) if _is_work(children) else None
+    selected = select_best(_candidates(children, ranker), HIGHLIGHT_TOKENS)
     open_for = _open_hint(summaries, selected)
-    return Summary(EXTRACTIVE, title_of_parent(children), selected, _identifiers(summaries), open_for)
+    return Summary(EXTRACTIVE, _title(children, ranker), selected, _identifiers(summaries), open_for)
 
 
 def title_of_parent(children: Sequence[tuple[Node, Summary]]) -> str:
     """Returns an inner node's title: at most 60 characters."""
-    title = common_topic(children)
-    if not title and _is_work(children):
-        title = ParentRanker(children).best_title()
+    return _title(children, ParentRanker(children) if _is_work(children) else None)
+
+
+def _title(children: Sequence[tuple[Node, Summary]], ranker: ParentRanker | None) -> str:
+    title = ranker.best_title() if ranker is not None else common_topic(children)
     return title or shorten(join_topics(children), TITLE_CHARS)
 
 
@@ -50,9 +55,8 @@ def _is_work(children: Sequence[tuple[Node, Summary]]) -> bool:
     return any(line.kind in _WORK_KINDS for _, summary in children for line in summary.highlights)
 
 
-def _candidates(children: Sequence[tuple[Node, Summary]]) -> Iterator[Candidate]:
+def _candidates(children: Sequence[tuple[Node, Summary]], ranker: ParentRanker | None) -> Iterator[Candidate]:
     total = max(1, sum(node.tokens for node, _ in children))
-    ranker = ParentRanker(children) if _is_work(children) else None
     for child, (node, summary) in enumerate(children):
         share = 1.0 + node.tokens / total
         is_last = child == len(children) - 1
@@ -60,6 +64,8 @@ def _candidates(children: Sequence[tuple[Node, Summary]]) -> Iterator[Candidate]
             if lines[-1].text == UNRESOLVED and not is_last:
                 lines = (*lines[:-1], replace(lines[-1], text=OPEN_THERE))
             value = (_VALUES[lines[0].kind] + 5.0 * (len(lines) > 1)) * share - 0.4 * rank
+            if lines[0].kind == "decision" and lines[0].role == "user":
+                value += _USERS_DECISION_VALUE
             if ranker is not None:
                 value += max(_LINE_VALUE_SCALE * ranker.line_value(lines, child, rank), _ENDED_VALUE * (len(lines) > 1))
                 lines = tuple(replace(line, text=as_title(line.text, LINE_CHARS)) for line in lines)

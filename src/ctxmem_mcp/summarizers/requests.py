@@ -124,6 +124,11 @@ def is_weak(text: str) -> bool:
     return len(text) < 60 and (_CONTENT_FREE.match(text) is not None or not any(map(str.isalnum, text)))
 
 
+def starts_with_verb(text: str) -> bool:
+    """Whether a text begins with the verb of an order ("fix", "add")."""
+    return _IMPERATIVE.match(text) is not None
+
+
 def strip_politeness(sentence: str) -> str:
     """Reduces a request to its core: no greeting, politeness or filler."""
     text = _skip_statement(sentence)

@@ -76,6 +76,23 @@ _USER_RULE = re.compile(
     r"no need|let'?s|we(?:'ll| will)|decided|agreed?|go with|going with|stick with|i want|required?)\b",
     re.I,
 )
+# A user's sentence that rejects or corrects what the assistant did.
+_CORRECTION = re.compile(
+    r"\A\W*(?:no|nope|wrong|stop|undo|revert|wait),? (?!problem|worries|need|matter|idea|rush|for\b)\w+(?:\W+\w+){2}|"
+    r"\b(?:that|this|it|you|these|those)(?:'?s|'?re| is| are) (?:still |just |completely |totally |all |also )?"
+    r"(?:wrong|incorrect|nonsense|not (?:right|correct|true|good|enough|needed|necessary|what|how|"
+    r"the (?:right|point|case|way)))\b|"
+    r"\bnot what i (?:asked|wanted|meant|said)\b|\bi (?:didn'?t|did not|never) (?:ask|want|say|mean|approve)\b|"
+    r"\bwhy (?:did|are|do|have|would) you\b|\bi (?:undid|reverted|rejected|already (?:told|said))\b|"
+    r"\byou (?:just )?(?:broke|missed|forgot|ignored|misunderstood|fucked|messed|removed|deleted|"
+    r"should(?:n'?t| not) have|were (?:not )?supposed)\b|"
+    r"\b(?:don'?t|do not|never|stop) "
+    r"(?!know\b|think\b|see\b|understand\b|worry\b|remember\b|have\b|like to\b|forget to\b)\w+|"
+    r"\bstill (?:broken|fails?|failing|wrong|not|doesn'?t|does not|isn'?t|don'?t|the same|get(?:ting)?|see(?:ing)?)\b|"
+    r"\b(?:doesn'?t|didn'?t|does not|did not|isn'?t|is not) (?:work|help|fix|look right|make sense)\b|"
+    r"\b(?:instead of|rather than)\b",
+    re.I,
+)
 _ASSISTANT_CHOICE = re.compile(
     r"\b(?:we(?:'ll| will) (?:use|keep|go|store|return|skip|not)|decided|agreed|going with|i(?:'ll|"
     r" will) go with|chose|opted|"
@@ -167,6 +184,11 @@ def states_rule(sentence: str) -> bool:
     if sentence.endswith(QUESTION_MARKS):
         return False
     return _USER_RULE.search(sentence) is not None or sentence_states("rule", sentence)
+
+
+def states_correction(sentence: str) -> bool:
+    """Whether a user's sentence rejects or corrects what the assistant did or means to do."""
+    return _CORRECTION.search(sentence) is not None or sentence_states("correction", sentence)
 
 
 def states_choice(sentence: str) -> bool:

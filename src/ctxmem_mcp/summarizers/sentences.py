@@ -44,6 +44,8 @@ _SENTENCE_END = re.compile(
     r"However|Looking|That|Wait)\b))"
     r"|\?\s+|[。！？]"
 )
+# Two messages of a model that its host joined without anything between them.
+_GLUED = re.compile(r"(?<=[a-z)`:])(?=Let me )")
 _LETTERS_AND_SPACE = f"{string.ascii_letters} ".encode()
 # Only the end of a text is searched.
 _ABBREVIATION_CHARS = 8
@@ -66,11 +68,17 @@ _CLAUSE_END = re.compile(
 )
 
 _SOFT_END = re.compile(
-    r"\s(?:and|or|that|who|if|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|"
-    r"under|into)\s",
+    r"\s(?:and|or|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|under|into)\s",
     re.I,
 )
 _SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
+# What cannot end a line; only the end of a text is searched.
+_DANGLING = re.compile(
+    r"(?:\s*[,:;—–(\[“‘：，、（「『]|\s+[-*+`\"']|\s+(?:and|or|the|an?|of|with|because|und|oder|der|die|das|et|ou|le|la|y|o|el|"
+    r"e|и|или))\s*\Z",
+    re.I,
+)
+_DANGLING_CHARS = 12
 
 # Turn names that do not identify a speaker.
 _NOT_SPEAKERS = frozenset((INJECTED, RECAP, THINKING))
@@ -201,10 +209,11 @@ def _is_pasted(line: str) -> bool:
     if line[:1] in " \t" and (line.startswith(("    ", "\t")) and not line.lstrip()[:1].isalpha()):
         return True
     head = line[:200]
-    return len(head) > 12 and _count_letters_and_spaces(head) < 0.6 * len(head)
+    return len(head) > 12 and count_letters_and_spaces(head) < 0.6 * len(head)
 
 
-def _count_letters_and_spaces(text: str) -> int:
+def count_letters_and_spaces(text: str) -> int:
+    """Returns how many characters of a text are letters or spaces."""
     if text.isascii():  # many times faster than looking at each character
         return len(text) - len(text.encode().translate(None, _LETTERS_AND_SPACE))
     return sum(map(str.isalpha, text)) + text.count(" ")
@@ -236,6 +245,9 @@ def split_sentences(text: str, headings: bool = True) -> list[str]:
 
 
 def _split_line(line: str, found: list[str]) -> None:
+    if "Let me " in line and (glued := _GLUED.search(line)):
+        _split_line(line[: glued.start()], found)
+        line = line[glued.start() :]
     start = 0
     for end in [*(match.end() for match in _SENTENCE_END.finditer(line)), len(line)]:
         part = one_line(line[start:end])
@@ -269,8 +281,22 @@ def _clause_end(text: str, limit: int) -> int:
     if _SUBORDINATE.match(text):
         return 0
     cuts = [found.start() for found in _CLAUSE_END.finditer(text, limit // 2, limit + 1)]
-    soft = [found.start() for found in _SOFT_END.finditer(text, limit * 3 // 5, limit + 1)]
-    return max([*cuts, *soft], default=0)
+    cuts += [found.start() for found in _SOFT_END.finditer(text, limit * 3 // 5, limit + 1)]
+    return next((cut for cut in sorted(cuts, reverse=True) if _is_balanced(text[:cut])), 0)
+
+
+def _is_balanced(text: str) -> bool:
+    """Whether no code, quotation or bracket is open at the end of a text."""
+    return text.count("`") % 2 == 0 and text.count('"') % 2 == 0 and text.count("(") <= text.count(")")
+
+
+def tidy_end(text: str) -> str:
+    """Returns a text without what cannot end it: an opening mark, a colon, a comma, an article, "and"."""
+    while (found := _DANGLING.search(text, max(0, len(text) - _DANGLING_CHARS))) and found.start():
+        text = text[: found.start()]
+    if text.count('"') == 1 and text.endswith('"'):
+        text = text[:-1].rstrip()
+    return text
 
 
 def _tidy(text: str) -> str:

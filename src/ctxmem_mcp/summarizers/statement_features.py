@@ -70,8 +70,8 @@ _VAGUE = frozenset("it this that these those them they one ones something everyt
 @functools.lru_cache(maxsize=4_096)
 def stems(text: str) -> tuple[str, ...]:
     """Returns the words of a text without stop words, cut to their beginnings; camelCase counts as several words."""
-    found = (word[:_STEM_CHARS] for word in map(str.lower, _WORD.findall(text)) if word not in _STOP)
-    return tuple(word for word in found if len(word) > 1 or word > "z")
+    words = map(str.lower, _WORD.findall(text))
+    return tuple([word[:_STEM_CHARS] for word in words if word not in _STOP and (len(word) > 1 or word > "z")])
 
 
 class Salience:
@@ -80,12 +80,21 @@ class Salience:
     def __init__(self, texts: Iterable[tuple[str, float]]) -> None:
         """texts: texts of the section and how much each counts."""
         counts: Counter[str] = Counter()
+        self._texts: list[tuple[frozenset[str], float]] = []
         for text, weight in texts:
-            for stem in dict.fromkeys(stems(text)):
+            words = frozenset(stems(text))
+            self._texts.append((words, weight))
+            for stem in words:
                 counts[stem] += weight  # type: ignore[assignment]
         self._counts = counts
         self._names = [word for word, _ in counts.most_common(3)]
         self._top = math.fsum(count for _, count in counts.most_common(8)) or 1.0
+
+    def coverage(self, words: frozenset[str]) -> float:
+        """The share of the section's texts that have at least a third of these words, and two of several."""
+        least = max(min(2, len(words)), len(words) / 3)
+        total = math.fsum(weight for _, weight in self._texts) or 1.0
+        return math.fsum(weight for text, weight in self._texts if len(words & text) >= least) / total
 
     def top(self, words: frozenset[str]) -> float:
         """The share of the three most salient words that these words contain."""
@@ -142,6 +151,7 @@ def title_features(features: Features, statement: Statement, title: str, salienc
         for name in _WORDING:
             found.pop(name, None)
         found |= _wording(title, statement.source, salience)
+    found["coverage"] = salience.coverage(frozenset(stems(title)))
     found["cut"] = 1.0 if title.endswith("…") else 0.0
     found["kept"] = len(title) / max(1, len(statement.text))
     found["chars"] = len(title) / 60.0
@@ -199,4 +209,7 @@ def _add_place(found: Features, statement: Statement) -> None:
 
 def score(features: Features, weights: Mapping[str, float]) -> float:
     """Returns the weighted sum of features."""
-    return sum(weights.get(name, 0.0) * value for name, value in features.items())
+    weight_of, total = weights.get, 0.0
+    for name, value in features.items():
+        total += weight_of(name, 0.0) * value
+    return total

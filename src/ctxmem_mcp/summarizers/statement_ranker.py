@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
 
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
+from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from ctxmem_mcp.summarizers.section_reader import Section
+from ctxmem_mcp.summarizers.section_states import COMMITTED_STATE, state_at_end
 from ctxmem_mcp.summarizers.sentences import Message
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
@@ -24,15 +26,25 @@ from ctxmem_mcp.summarizers.statement_features import (
     statement_features,
     title_features,
 )
-from ctxmem_mcp.summarizers.statements import Statement, as_title, find_statements, makes_title
-
-TITLE_CHARS = 60
-
+from ctxmem_mcp.summarizers.statements import Statement, find_statements
+from ctxmem_mcp.summarizers.title_options import (
+    TITLE_CHARS,
+    Single,
+    TitleOption,
+    pair_options,
+    part_of,
+    with_state,
+)
 
 # Only the statements that promise the best titles are tried as such: shortening takes most of the time.
 _TITLES_TRIED = 8
 # A recap tells what happened before its section.
 _NO_TITLES = frozenset(("recap",))
+# What a section is about and what came of it: a title of two parts has one of each, of the best statements.
+_TOPICS = frozenset(("request", "plan", "task", "user", "correction"))
+_OUTCOMES = frozenset(("closing", "commit", "refusal", "text", "before_edit"))
+_PARTS = _TOPICS | _OUTCOMES
+_PAIRED = 6
 
 
 class RatedStatement(NamedTuple):
@@ -67,17 +79,41 @@ def rate_statements(
         for statement in find_statements(section, outcomes, preceding)
     ]
     lines = [RatedStatement(statement, 1.0 / (1.0 + math.exp(-score(f, weights)))) for statement, f in described]
-    return RatedStatements(lines, _best_title(described, salience))
+    return RatedStatements(lines, _best_title(described, salience, state_at_end(section)))
 
 
-def _best_title(described: Sequence[tuple[Statement, Features]], salience: Salience) -> str:
+def _best_title(described: Sequence[tuple[Statement, Features]], salience: Salience, state: str) -> str:
     weights = load_weights("title")
     described = [entry for entry in described if entry[0].source not in _NO_TITLES]
     promising = sorted(described, key=lambda entry: -score(entry[1], weights))[:_TITLES_TRIED]
-    best, best_score = "", -math.inf
-    for statement, features in promising:
-        title = as_title(statement.text, TITLE_CHARS)
-        value = score(title_features(features, statement, title, salience), weights)
-        if value > best_score and makes_title(title, statement.text):
-            best, best_score = title, value
-    return best
+    options = leaf_title_options(promising, salience, state)
+    best = max(options, key=lambda option: score(option.features, weights), default=None)
+    return best.title if best else ""
+
+
+def leaf_title_options(
+    described: Sequence[tuple[Statement, Features]], salience: Salience, state: str
+) -> Iterator[TitleOption]:
+    """Yields the titles that statements make, alone, with the state of the section's end, and in pairs.
+
+    Args:
+        described: Statements with their features as lines, most promising first.
+        salience: Of the section's words.
+        state: In which the section ends, else ''.
+    """
+    singles: list[Single] = []
+    for statement, features in described:
+        title = as_title(statement.title_text, TITLE_CHARS)
+        if makes_title(title, statement.text):
+            option = TitleOption(title, title_features(features, statement, title, salience))
+            is_part = len(singles) < _PAIRED and statement.source in _PARTS
+            singles.append(Single(statement, option, part_of(statement.text) if is_part else ""))
+            yield option
+            is_said = statement.source == "commit" and state == COMMITTED_STATE
+            if state and not is_said and (stated := with_state(singles[-1], state)):
+                yield stated
+    topics = [single for single in singles[:_PAIRED] if single.statement.source in _TOPICS]
+    outcomes = [single for single in singles[:_PAIRED] if single.statement.source in _OUTCOMES]
+    for topic in topics:
+        for outcome in outcomes:
+            yield from pair_options((topic, outcome), salience)

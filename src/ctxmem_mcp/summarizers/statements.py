@@ -16,71 +16,33 @@ from typing import Literal
 from ctxmem_mcp.models import Role
 from ctxmem_mcp.summarizers import requests, sentence_scoring
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
+from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
+from ctxmem_mcp.summarizers.sentences import Message, one_line
 
 Source = Literal[
     "request", "user", "refusal", "plan", "closing", "before_edit", "before_call", "text", "thought", "commit", "task",
-    "call", "recap", "error", "edit", "title", "decision", "ending", "file", "fact", "outcome",
+    "call", "recap", "error", "edit", "title", "decision", "ending", "file", "fact", "outcome", "correction",
 ]  # fmt: skip
 
 # Sentences read of one message: of a long one those at both ends.
 _FIRST_SENTENCES, _LAST_SENTENCES = 14, 6
 _CHARS_MIN, _CHARS_MAX = 12, 400
-_LEAD_IN = re.compile(
-    r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|but|and|actually|wait|hmm+|i see|"
-    r"finally|alright|done|right|interesting|wow|oh|however)\b[\s,.!:–—-]+)*"
-    r"(?P<intent>(?:let me|let's|i(?:'ll| will| need to| should| want to| have to|'m going to| am going to|'d like to)|"
-    r"we (?:need|have) to|i also need to)\s+(?:(?:also|now|just|first|then|quickly|go ahead and|try to|start by|"
-    r"continue by)\s+)*)?",
-    re.I,
-)
-_FINDING_LEAD_IN = re.compile(
-    r"\A(?:i (?:can )?(?:now )?(?:see|found|notice|realize)(?: that)?|i(?:'ve| have)(?: now| also)?(?=\s+\w+ed\b)|"
-    r"it (?:turns out|seems|looks like)(?: that)?|this (?:means|confirms)(?: that)?)\s+",
-    re.I,
-)
-_USER_LEAD_IN = re.compile(
-    r"\A(?:the|this) user (?:is (?=\w+ing)|has |just )?(?:now |also |just )?"
-    r"(?P<verb>asking|asked|asks|wants|want|wanted|"
-    r"says|said|saying|is right that|points out|pointing out|rejected|approved|confirmed|chose|interrupted)\b(?: me)?",
-    re.I,
-)
-_USER_VERBS = {
-    "asking": "asks", "asked": "asks", "want": "wants", "wanted": "wants", "saying": "says", "said": "says",
-    "pointing out": "points out",
+# Only the statements that promise most are described: describing them takes most of the time of a summary.
+_STATEMENTS_MAX = 26
+_PROMISE: Mapping[Source, float] = {
+    "request": 4.0, "commit": 4.0, "plan": 4.0, "refusal": 4.0, "correction": 4.0, "edit": 3.0, "closing": 1.6,
+    "before_edit": 1.5, "user": 1.2, "error": 1.2, "text": 0.9, "task": 0.8, "call": 0.6, "before_call": 0.8,
+    "thought": 0.6, "recap": 0.3,
 }  # fmt: skip
-# Words that a headline leaves out.
-_ARTICLE = re.compile(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re.I)
-_FILLER_WORDS = re.compile(
-    r"\b(?:also|currently|simply|just|actually|properly|correctly|as well|existing|now|really|basically)\s+", re.I
-)
+_CODE_SIGNS = ("`", "_", "()")
+# Where there are fewer, what the assistant looked at is stated as well, if it names something.
+_STATEMENTS_MIN = 7
+# The beginnings of what was intended or requested and is not done where the section ends.
+TO_DO, ASKED = "To do: ", "Asked: "
 # The label of a conventional commit.
 _COMMIT_TYPE = re.compile(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci|build|style)(?:\([^)\n]*\))?!?:\s*")
-_ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
-
-# Texts that are never a title: what was pasted, asked by a program or put in the place of something else.
-_NO_TITLE = re.compile(
-    r"\A\W{0,3}(?:/|~/|[A-Za-z]:\\|https?://|\[(?![ x]\])|\([A-Z]\)|·|\d+[:.]\d)|https?://\S+\Z|data:\w+/|\[REDACTED|;base64,|"
-    r"\A[^\w\s`'\"#(<@.*-]|\A\*\w|\bI'm using \S+ skill\b|"
-    r"\AI (?:now )?have (?:a|the) [^.]*\b(?:understanding|picture)\b|"
-    r"\A(?:implement|execute) (?:the following|this) plan\W*\Z",
-    re.I,
-)
-_SUBORDINATE = re.compile(
-    r"(?:based|since|when|if|while|after|before|given|because|although|as|with|by|for|in)\b", re.I
-)
-_LETTER_SHARE_MIN = 0.72
-# Fewer words say enough only with a name from the code. A script without spaces says much in one.
-_WORDS_MIN = 3
-_SEVERAL = re.compile(r" |[^\x00-\u024f]")
-_CODE = re.compile(r"\w\.\w|`|[a-z][A-Z]|_|[^\x00-\u024f]")
-_SECRET_CHARS = 20
-_TOKEN = re.compile(
-    r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])(?:[A-Za-z0-9+/=]{20,}|(?:sk|pk|ghp|gho|xox[bp]|glpat|npm|hf|AKIA|eyJ)[-_A-Za-z0-9.]{16,}|"
-    r"\$\w{1,8}\$\S{12,}|[A-Za-z0-9]+[-_][A-Za-z0-9_-]{24,})"
-)
 
 
 @dataclass(slots=True)
@@ -94,6 +56,8 @@ class Statement:
         rank: Its number among the sentences of its message; `rank_from_end` counts from the last one.
         announces: Whether it announces what the assistant is about to do.
         weight: How clear a request is.
+        is_narration: Whether it only tells that the assistant looks at something.
+        is_pending: Whether nothing in the section follows a request.
     """
 
     source: Source
@@ -105,12 +69,19 @@ class Statement:
     rank_from_end: int = 0
     announces: bool = False
     weight: float = 0.0
+    is_narration: bool = False
+    is_pending: bool = False
+
+    @property
+    def title_text(self) -> str:
+        """The text that a title is made of."""
+        return ASKED + self.text if self.is_pending else self.text
 
 
 def find_statements(
     section: Section, outcomes: Sequence[ErrorOutcome], preceding: Sequence[Message] = ()
 ) -> list[Statement]:
-    """Returns the statements of a section, each text once, in order of their source.
+    """Returns the most promising statements of a section, each text once, in order of their source.
 
     Args:
         section: The parsed leaf.
@@ -118,58 +89,32 @@ def find_statements(
         preceding: Messages just before the section. If it begins with a call, the last one says why.
     """
     found: dict[str, Statement] = {}
+    narration: dict[str, Statement] = {}
     for statement in _all_statements(section, outcomes, preceding):
         if _CHARS_MIN <= len(statement.text) <= _CHARS_MAX:
-            found.setdefault(statement.text, statement)
-    return list(found.values())
+            (narration if statement.is_narration else found).setdefault(statement.text, statement)
+    if len(found) < _STATEMENTS_MIN:
+        named = (text for text in narration if text not in found and any(map(text.__contains__, _CODE_SIGNS)))
+        found |= {text: narration[text] for text in [*named][: _STATEMENTS_MIN - len(found)]}
+    if len(found) <= _STATEMENTS_MAX:
+        return list(found.values())
+    best = sorted(found.values(), key=_promise, reverse=True)[:_STATEMENTS_MAX]
+    chosen = {id(statement) for statement in best}
+    return [statement for statement in found.values() if id(statement) in chosen]
 
 
-def strip_lead_in(text: str) -> tuple[str, bool]:
-    """Returns a sentence without its lead-in, and whether that announced an intention ("Now let me ...")."""
-    lead = _LEAD_IN.match(text)
-    rest, announces = (text[lead.end() :], lead["intent"] is not None) if lead else (text, False)
-    if not announces and (finding := _FINDING_LEAD_IN.match(rest)):
-        rest = rest[finding.end() :]
-    elif user := _USER_LEAD_IN.match(rest):
-        verb = user["verb"].lower()
-        rest = f"User {_USER_VERBS.get(verb, verb)}{rest[user.end() :]}"
-    return (requests.capitalize(rest), announces) if len(rest) >= _CHARS_MIN else (text, announces)
-
-
-def makes_title(title: str, text: str) -> bool:
-    """Returns whether a text can be a title: no secret, path, URL, pasted output or picture, and no clause cut short.
-
-    Args:
-        title: The title.
-        text: The text that it was cut from.
-    """
-    if (len(title.split()) < _WORDS_MIN and not _CODE.search(title)) or not _SEVERAL.search(title):
-        return False
-    if _NO_TITLE.search(text[:400]) or any(map(_is_secret, title.split())):
-        return False
-    if len(title) < 0.9 * len(text) and _SUBORDINATE.match(title):
-        return False
-    return sum(char.isalpha() or char in " `'_" for char in title) >= _LETTER_SHARE_MIN * len(title)
-
-
-def _is_secret(word: str) -> bool:
-    """Whether a word looks like a token, a key, a hash or base64: long, of letters and digits mixed."""
-    return len(word) >= _SECRET_CHARS and _TOKEN.fullmatch(word.strip("`'\"(),.;:")) is not None
-
-
-def headline(text: str) -> str:
-    """Returns a statement without what a headline leaves out: articles, asides in brackets, a final mark."""
-    text = _ARTICLE.sub("", _FILLER_WORDS.sub("", _ASIDE.sub("", text))).strip(" .:;,!–—-")
-    return text[:1].upper() + text[1:] if text.split(" ", 1)[0].isalpha() else text
-
-
-def as_title(text: str, limit: int) -> str:
-    """Returns a statement in at most `limit` characters, without a final mark: whole, or as a headline, or cut."""
-    text = text.rstrip(" .:;,!")
-    if len(text) <= limit:
-        return text
-    short = shorten(text, limit)
-    return shorten(headline(text), limit) if short.endswith("…") or len(short) < 0.45 * len(text) else short
+def _promise(statement: Statement) -> float:
+    """A rough estimate of what a statement is worth, in a fraction of the time that its features take."""
+    text = statement.text
+    return (
+        _PROMISE.get(statement.source, 0.5)
+        + 0.4 * (statement.rank == 0)
+        + 0.3 * (statement.rank_from_end == 0)
+        + 0.3 * any(map(text.__contains__, _CODE_SIGNS))
+        - 0.1 * min(statement.rank, 6)
+        - 0.6 * statement.announces
+        - 0.5 * (len(text) < 25)
+    )
 
 
 def _all_statements(
@@ -182,16 +127,21 @@ def _all_statements(
         return max(0, index - first) / span
 
     yield from _of_tools(section, outcomes, place)
+    last_act = max((call.index for call in section.calls), default=-1)
+    last_act = max(last_act, *(m.index for m in section.messages if m.role == "assistant"), -1)
+    last_edit = max((call.index for call in section.calls if call.kind == "edit"), default=-1)
     wanted = {request.index: request for request in section.requests if not request.is_weak}
     for message in section.messages:
         if message.role == "user":
-            yield from _of_user(message, wanted.get(message.index), place(message.index))
+            for statement in _of_user(message, wanted.get(message.index), place(message.index)):
+                statement.is_pending = statement.source == "request" and message.index > last_act
+                yield statement
     calls = {call.index: call.kind for call in section.calls}
     for message in section.messages:
         if message.role == "assistant" or message.origin == "recap":
             is_closing = message.index in section.closing_turns
             source: Source = "closing" if is_closing else _source_before(calls, message)
-            yield from _of_assistant(message, source, place(message.index))
+            yield from _of_assistant(message, source, place(message.index), is_done=message.index <= last_edit)
     if first in calls:
         yield from _before_border(preceding, "before_edit" if calls[first] == "edit" else "before_call")
     yield from _of_calls(section, place)
@@ -235,10 +185,12 @@ def _of_user(message: Message, request: Request | None, place: float) -> Iterato
     for rank, text in enumerate(sentences):
         if (request is None or text != request.sentence) and len(text) > 15 and not requests.is_weak(text):
             core = requests.strip_politeness(text)
-            yield Statement("user", message.index, "user", core, place, rank, len(sentences) - rank - 1)
+            source: Source = "correction" if sentence_scoring.states_correction(text) else "user"
+            yield Statement(source, message.index, "user", core, place, rank, len(sentences) - rank - 1)
 
 
-def _of_assistant(message: Message, source: Source, place: float) -> Iterator[Statement]:
+def _of_assistant(message: Message, source: Source, place: float, is_done: bool = True) -> Iterator[Statement]:
+    """is_done: whether an intention was carried out: an edit follows it."""
     if message.origin not in ("text", "recap"):
         return
     if message.origin == "recap":
@@ -250,8 +202,14 @@ def _of_assistant(message: Message, source: Source, place: float) -> Iterator[St
             continue
         if len(sentence) < _CHARS_MIN or sentence.endswith("?") or sentence_scoring.is_filler(sentence):
             continue
-        text, announces = strip_lead_in(sentence)
-        yield Statement(source, message.index, message.role, text, place, rank, count - rank - 1, announces)
+        stripped = strip_lead_in(sentence)
+        text, announces = stripped
+        if announces and not is_done and starts_with_change(text):
+            text = TO_DO + text
+        yield Statement(
+            source, message.index, message.role, text, place, rank, count - rank - 1, announces,
+            is_narration=is_narration(stripped),
+        )  # fmt: skip
 
 
 def _of_calls(section: Section, place: Callable[[int], float]) -> Iterator[Statement]:

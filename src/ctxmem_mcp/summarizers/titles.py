@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from ctxmem_mcp.summarizers import requests, sentence_scoring
 from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, UNRESOLVED
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
+from ctxmem_mcp.summarizers.headlines import makes_title
 from ctxmem_mcp.summarizers.highlights import rate_work_sentence
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, Origin, one_line, shorten
-from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
-from ctxmem_mcp.summarizers.statements import makes_title
+from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
 _ORIGIN_LABELS: dict[Origin, str] = {"skill": "Skill ", "shell": "Ran ", "command": ""}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ctxmem_mcp.models import Node, Summary
 from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
-from ctxmem_mcp.summarizers.statement_ranker import TITLE_CHARS
+from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 
 _TOPIC_CHARS = 34
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")

@@ -13,7 +13,8 @@ modules that use them; its file holds only what these do not cover.
     error, reason, liking, decision, time, first_person     the flags of a chunk
     filler              words that a question which names nothing may contain
     error_line          what a program prints before a colon and the message of an error
-    request, done, finding, rule                            the highlights of a summary
+    request, done, finding, rule, correction                the highlights of a summary
+    narration           openings that tell of looking at something
     ask                                                     by intent, the wordings of a question
 """
 
@@ -64,6 +65,17 @@ def error_line() -> re.Pattern[str]:
     words = sorted((word for name in LANGUAGES for word in _table(name).get("error_line", ())), key=len, reverse=True)
     begin = r"^[^\S\n]*(?:[\w.-]{1,40}: )?"
     return re.compile(rf"{begin}(?:{'|'.join(words)})\s?[:：][^\S\n]*\S.*$", re.IGNORECASE | re.MULTILINE)
+
+
+@cache
+def _narration() -> re.Pattern[str]:
+    phrases = (fold(cue, name) for name in LANGUAGES for cue in _table(name).get("narration", ()))
+    return re.compile(f"(?:{'|'.join(phrases)})")
+
+
+def is_narration(sentence: str) -> bool:
+    """Returns whether a sentence in another language than English only tells that its author looks at something."""
+    return _narration().match(fold(sentence, None)) is not None
 
 
 def fold(text: str, language: str | None) -> str:

@@ -1,0 +1,101 @@
+"""Turns a statement into a title: whole, as a headline, or cut where a clause ends. Pure."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from ctxmem_mcp.summarizers.sentences import count_letters_and_spaces, shorten, tidy_end
+
+# Words that a headline leaves out.
+_ARTICLE = re.compile(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re.I)
+_FILLER_WORDS = re.compile(
+    r"\b(?:also|currently|simply|just|actually|properly|correctly|as well|existing|now|really|basically)\s+", re.I
+)
+
+_ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
+
+
+# Texts that are never a title: what was pasted, asked by a program or put in the place of something else.
+_NO_TITLE = re.compile(
+    r"\A\W{0,3}(?:/|~/|[A-Za-z]:\\|https?://|\[(?![ x]\])|\([A-Z]\)|·|\d+[:.]\d)|https?://\S+\Z|data:\w+/|\[REDACTED|;base64,|"
+    r"\A[^\w\s`'\"#(<@.*-]|\A\*\w|\bI'm using \S+ skill\b|"
+    r"\AI (?:now )?have (?:a|the) [^.]*\b(?:understanding|picture)\b|"
+    r"\A(?:implement|execute) (?:the following|this) plan\W*\Z",
+    re.I,
+)
+_SUBORDINATE = re.compile(
+    r"(?:based|since|when|if|while|after|before|given|because|although|as|with|by|for|in)\b", re.I
+)
+# A clause that was cut from a sentence needs one of these to say something, unless it begins with the verb.
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|had|does|do|did|can|cannot|could|will|would|should|must|needs?|n't|went|got|made|"
+    r"found|fell|kept|left|lost|ran|set|shows?|broke|built|wrote|came|hit|[a-z]{2,}(?:ed|[^s\W]s))\b|n't\b"
+)
+_BASE_FORM = re.compile(r"[A-Z][a-z]+(?:e|[^sd\W])\b(?! (?:is|are|was|has)\b)")
+# A title that ends so was cut from its object; "log in" was not.
+_OPEN_END = re.compile(
+    r"(?<!\blog)(?<!\bsign)(?<!\bcheck)(?<!\bplug)(?<!\bopt)(?<!\bbuilt)\s+(?:to|with|from|by|as|at|for|of|than|into|in|that)\Z",
+    re.I,
+)
+_LETTER_SHARE_MIN = 0.72
+# Fewer words say enough only with a name from the code. A script without spaces says much in one.
+_WORDS_MIN = 3
+_SEVERAL = re.compile(r" |[^\x00-\u024f]")
+_CODE = re.compile(r"\w\.\w|`|[a-z][A-Z]|_|[^\x00-\u024f]")
+_SECRET_CHARS = 20
+_TOKEN = re.compile(
+    r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])(?:[A-Za-z0-9+/=]{20,}|(?:sk|pk|ghp|gho|xox[bp]|glpat|npm|hf|AKIA|eyJ)[-_A-Za-z0-9.]{16,}|"
+    r"\$\w{1,8}\$\S{12,}|[A-Za-z0-9]+[-_][A-Za-z0-9_-]{24,})"
+)
+
+
+def makes_title(title: str, text: str) -> bool:
+    """Returns whether a text can be a title: no secret, path, URL, pasted output or picture, and no clause cut short.
+
+    Args:
+        title: The title.
+        text: The text that it was cut from.
+    """
+    if (len(title.split()) < _WORDS_MIN and not _CODE.search(title)) or not _SEVERAL.search(title):
+        return False
+    if _NO_TITLE.search(text[:400]) or any(map(_is_secret, title.split())):
+        return False
+    if len(title) < 0.9 * len(text) and not _says_something(title, text):
+        return False
+    letters = count_letters_and_spaces(title) + sum(map(title.count, "`'_"))
+    return letters >= _LETTER_SHARE_MIN * len(title)
+
+
+def _says_something(title: str, text: str) -> bool:
+    """Whether a clause that was cut from a text stands for it: it has a verb, and is no part of a question."""
+    if _SUBORDINATE.match(title) or (text.endswith(("?", "？")) and title.isascii()):
+        return False
+    return not title.isascii() or bool(_BASE_FORM.match(title) or _VERB.search(title))
+
+
+def _is_secret(word: str) -> bool:
+    """Whether a word looks like a token, a key, a hash or base64: long, of letters and digits mixed."""
+    return len(word) >= _SECRET_CHARS and _TOKEN.fullmatch(word.strip("`'\"(),.;:")) is not None
+
+
+def headline(text: str) -> str:
+    """Returns a statement without what a headline leaves out: articles, asides in brackets, a final mark."""
+    text = _ARTICLE.sub("", _FILLER_WORDS.sub("", _ASIDE.sub("", text))).strip(" .:;,!–—-")
+    return text[:1].upper() + text[1:] if text.split(" ", 1)[0].isalpha() else text
+
+
+# The same statements are shortened again for each ancestor of their leaf.
+@functools.lru_cache(maxsize=4_096)
+def as_title(text: str, limit: int) -> str:
+    """Returns a statement in at most `limit` characters, without a final mark: whole, or as a headline, or cut."""
+    text = tidy_end(_OPEN_END.sub("", text.rstrip(" .:;,!")))
+    if len(text) <= limit:
+        return text
+    short = headline(text)
+    if len(short) <= limit:
+        return short
+    cut = shorten(text, limit)
+    if cut.endswith("…") or len(cut) < 0.45 * len(text):
+        cut = shorten(short, limit)
+    return cut if cut.endswith("…") else tidy_end(_OPEN_END.sub("", cut))
