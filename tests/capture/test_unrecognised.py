@@ -73,7 +73,7 @@ async def test_list_and_doctor_report_unrecognised_events(tmp_path: Path) -> Non
 async def test_doctor_names_a_transcript_that_is_not_a_file(tmp_path: Path, kind: str) -> None:
     data, transcript = tmp_path / "data", tmp_path / "s.jsonl"
     transcript.mkdir() if kind == "a folder" else os.mkfifo(transcript)
-    for name, more in (("UserPromptSubmit", {"prompt": "Name the port."}), ("PostCompact", {})):
+    for name, more in (("UserPromptSubmit", {"prompt": "Name the port."}), ("Said", {"text": "The port."})):
         event = {"session_id": "s", "hook_event_name": name, "transcript_path": str(transcript), **more}
         spool.put(str(data), "claude-code", json.dumps(event).encode())
     report = run(data, "doctor", "--json")
