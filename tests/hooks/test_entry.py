@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
 from ctxmem_mcp.capture import spool
@@ -344,6 +345,32 @@ async def test_host_texts_and_earlier_contexts_are_never_recalled(
         assert f"Relay {rounds - 1} listens on 74{rounds - 1:02}." in context
         assert f"Name the port of relay {rounds - 1}." in context
         assert [words for words in OF_HOST if words in context] == []
+
+
+LOADED = """
+import json, sys
+from ctxmem_mcp.hooks.session_context import build_response
+folder, event = sys.argv[1:]
+text = build_response("claude-code", event.encode(), folder, 60)["hookSpecificOutput"]["additionalContext"]
+print(json.dumps([text, sorted({"splintr", "tiktoken", "numpy", "mcp", "pydantic"} & sys.modules.keys())]))
+"""
+
+
+@pytest.mark.anyio
+async def test_a_sessions_start_loads_no_tokenizer_and_names_the_new_conversation(tmp_path: Path) -> None:
+    async with open_memory(Settings(tmp_path)) as memory:
+        for i in range(40):
+            await memory.append(
+                NewTurn("user", f"Name the port of relay {i}. " * 30), conversation_id="s-1", space="/w"
+            )
+            await memory.append(NewTurn("assistant", f"Relay {i} listens on 74{i:02}."), conversation_id="s-1")
+    event = json.dumps({"session_id": "s-2", "hook_event_name": "SessionStart", "source": "startup", "cwd": "/w"})
+    ran = await anyio.run_process([sys.executable, "-c", LOADED, str(tmp_path), event])
+    text, loaded = json.loads(ran.stdout)
+    assert loaded == []
+    assert "conversation s-1, the last session in this folder" in text
+    assert "This session is stored as conversation s-2." in text
+    assert tokenizer.count(text) <= Settings(tmp_path).inject_tokens
 
 
 LATE = """

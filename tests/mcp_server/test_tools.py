@@ -125,7 +125,9 @@ async def test_all_four_annotations_are_declared(client: Client) -> None:
 async def test_meta_asks_hosts_for_long_results_and_to_always_load_the_main_tools(client: Client) -> None:
     meta = {tool.name: tool.meta or {} for tool in (await client.list_tools()).tools}
     assert {n for n, m in meta.items() if "anthropic/maxResultSizeChars" in m} == {"get_context", "expand_node"}
-    assert {n for n, m in meta.items() if m.get("anthropic/alwaysLoad")} == {"append_turn", "get_context"}
+    assert {n for n, m in meta.items() if m.get("anthropic/alwaysLoad")} == {
+        "get_context", "expand_node", "search_turns",
+    }  # fmt: skip
 
 
 async def test_records_have_an_output_schema_and_texts_have_none(client: Client) -> None:

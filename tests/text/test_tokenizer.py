@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 import splintr
@@ -89,3 +90,16 @@ def test_texts_that_share_lines_count_as_any_other(parts: list[str]) -> None:
     for end in range(len(parts) + 1):
         text = "\n[".join(parts[:end])
         assert counting(text) == tokenizer.count(text)
+
+
+def test_an_estimate_of_a_page_is_about_its_tokens() -> None:
+    """Nothing but a hook's context at a session's start is measured by it."""
+    pages = [*Path(tokenizer.__file__).parent.parent.rglob("*.py"), *Path(__file__).parents[2].glob("docs/*.md")]
+    ratios = [
+        tokenizer.estimate(page) / tokenizer.count(page)
+        for page in (path.read_text("utf-8")[:6_000] for path in pages)
+        if len(page) > 1_000
+    ]
+    assert len(ratios) > 100
+    assert min(ratios) >= 0.95
+    assert sorted(ratios)[len(ratios) // 2] <= 1.4

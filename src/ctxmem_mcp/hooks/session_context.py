@@ -24,12 +24,13 @@ from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import INJECTED, RECAP, Turn
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START, is_plain, is_recall_block
 
 # The part of the remaining time that draining the spool may take.
 DRAIN_SHARE = 0.5
 # The text around the view.
-FRAME_TOKENS = 170
+FRAME_TOKENS = 200
 VIEW_TOKENS_MIN = 500
 # The source of a session's start after a compaction.
 _COMPACTED = "compact"
@@ -68,21 +69,25 @@ async def _context(settings: Settings, event: Event, drain_seconds: float) -> st
 
             with suppress(TimeoutError):
                 await asyncio.wait_for(drain(memory, settings.data_dir, wait=True), drain_seconds)
+        tokenizer.estimate_from_now_on()
         own = conversation_id_for(event.session_id)
         if own is not None and await conversation_exists(memory, own):
-            return await _recall(memory, own, "this session so far", settings.inject_tokens, event.agent)
+            return await _recall(memory, own, own, settings.inject_tokens, event.agent)
         # A compacted session that is not stored gets nothing: it would take another session's history for its own.
         before = await last_session_in(memory, event.cwd) if event.cwd and event.source != _COMPACTED else None
         if before is None:
             return None
-        return await _recall(memory, before, "the last session in this folder", settings.inject_tokens, event.agent)
+        return await _recall(memory, before, own, settings.inject_tokens, event.agent)
 
 
-async def _recall(memory: Memory, conversation: str, description: str, token_budget: int, agent: str) -> str:
-    """Quotes as much of the conversation as fits the budget and the agent's limit."""
+async def _recall(memory: Memory, conversation: str, own: str | None, token_budget: int, agent: str) -> str:
+    """Quotes as much of the conversation as fits the budget and the agent's limit. own: the session's conversation."""
+    description = "this session so far" if conversation == own else "the last session in this folder"
     view_tokens, bytes_max = token_budget - FRAME_TOKENS, info_of(agent).context_bytes_max or sys.maxsize
     earlier = await _recalled_at_start(memory, conversation)
     origin = f" It started with a recall of conversation {earlier}." if earlier else ""
+    if own not in (None, conversation):
+        origin += f" This session is stored as conversation {own}."
     while True:
         view = await _view_or_brief(memory, conversation, view_tokens)
         text = (

@@ -8,6 +8,7 @@ session is better started without its memory than late.
 from __future__ import annotations
 
 import _thread
+import gc
 import json
 import os
 import time
@@ -30,6 +31,7 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
     _thread.start_new_thread(_exit_after_time_limit, ())
     if _source_of(raw) in _SOURCES_WITHOUT:
         return
+    gc.disable()  # the process ends before there is much to collect
     from ctxmem_mcp.hooks.session_context import build_response
 
     response = build_response(agent, raw, data_dir, _seconds_left())

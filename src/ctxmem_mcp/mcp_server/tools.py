@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Claude Code truncates a tool's text at 25k tokens unless the tool asks for more (at most 500,000 characters).
 RESULT_CHARS_MAX = 500_000
+# Claude Code loads a tool's schema only when it has searched for the tool, unless the tool asks for more. What is read
+# at any time is loaded at once. `append_turn` is not: in Claude Code hooks capture the turns.
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,6 @@ TOOLS: tuple[Tool, ...] = (
         returns=Appended,
         read_only=False,
         idempotent=False,
-        meta={"anthropic/alwaysLoad": True},
     ),
     Tool(
         "sync_transcript",
@@ -226,7 +227,7 @@ TOOLS: tuple[Tool, ...] = (
         "null, there is another page.",
         ExpandNodeArguments,
         _expand_node,
-        meta={"anthropic/maxResultSizeChars": RESULT_CHARS_MAX},
+        meta={"anthropic/alwaysLoad": True, "anthropic/maxResultSizeChars": RESULT_CHARS_MAX},
     ),
     Tool(
         "search_turns",
@@ -237,6 +238,7 @@ TOOLS: tuple[Tool, ...] = (
         SearchTurnsArguments,
         _search_turns,
         returns=SearchResult,
+        meta={"anthropic/alwaysLoad": True},
     ),
     Tool(
         "revert_to",

@@ -136,7 +136,7 @@ class Settings:
         Setting(
             MEMORY,
             kinds.integer(700, 20_000, or_zero=True),
-            "Most tokens that a hook adds to the context of a new session; 0 adds nothing.",
+            "Most tokens that a hook adds to the context of a new session, by an estimate; 0 adds nothing.",
         ),
     ] = 2_000
     ask_for_summaries: Annotated[

@@ -5,7 +5,8 @@ use. They are loaded at the first count, not at import, so they do not slow down
 slices that end only where both encodings always begin a new token, so slicing does not change the count.
 
 Without splintr, tiktoken counts, if its cache has the encoding's ranks. Without these the count is the number of bytes:
-a token has at least one, so budgets hold, but texts seem about four times as long as they are.
+a token has at least one, so budgets hold, but texts seem about four times as long as they are. A hook, which has no
+time to load any of these, estimates.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 import os
 import re
 import tempfile
@@ -38,10 +40,19 @@ _RANKS_SHA256 = {
     "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
 }
-SPLINTR, TIKTOKEN, BYTES = "splintr", "tiktoken", "bytes"
+SPLINTR, TIKTOKEN, BYTES, ESTIMATE = "splintr", "tiktoken", "bytes", "estimate"
 # Two tokens in both encodings.
 _KNOWN_TEXT = "hello world"
 
+# What an estimate of a text is made of: words and what they have beyond seven letters, numbers, other scripts, signs
+# and how often they are repeated, line ends, indents. On pages of code, transcripts and prose the sum is 0.85 to 1.3 of
+# the tokens, in the median 1.08.
+_ESTIMATED = re.compile(r"([A-Za-z]+)|([0-9]+)|([^\x00-\x7f]+)|(([^\sA-Za-z0-9])\5*)|(\n+)|( {2,})")
+_WORD, _NUMBER, _OTHER_SCRIPT, _SIGN = 1, 2, 3, 4
+_TOKENS_OF = (0.0, 1.0, 0.0, 0.0, 0.72, 0.0, 0.8, 0.5)
+_ESTIMATE_MARGIN = 1.15
+
+_estimates = False
 _log = logging.getLogger(__name__)
 
 
@@ -50,9 +61,9 @@ class Method:
     """How tokens are counted.
 
     Attributes:
-        name: `SPLINTR` and `TIKTOKEN` count exactly, `BYTES` is an upper bound.
+        name: `SPLINTR` and `TIKTOKEN` count exactly, `BYTES` is an upper bound, `ESTIMATE` most often one.
         count: returns the number of tokens of a text.
-        reason: why it is not splintr; "" if it is.
+        reason: why it is not splintr; "" if it is, and for an estimate, which was chosen.
     """
 
     name: str
@@ -65,8 +76,19 @@ def method_of(encoding: str = DEFAULT_ENCODING) -> Method:
     return _load_method(encoding)
 
 
+def estimate_from_now_on() -> None:
+    """Estimates tokens in this process, unless an exact method is loaded already. Nothing may be stored any more.
+
+    Loading an exact method takes 0.2 s, which a process that shows one short text can spare.
+    """
+    global _estimates
+    _estimates = True
+
+
 @functools.cache
 def _load_method(encoding: str) -> Method:
+    if _estimates:
+        return Method(ESTIMATE, estimate)
     try:
         return Method(SPLINTR, _or_bytes(_checked(_splintr_counter(encoding))))
     except (KeyboardInterrupt, SystemExit):
@@ -142,6 +164,23 @@ def _has_ranks(encoding: str) -> bool:
 def bytes_of(text: str) -> int:
     """Returns the number of bytes, which no encoding has more tokens than."""
     return len(text.encode("utf-8", "surrogatepass"))
+
+
+def estimate(text: str) -> int:
+    """Returns about how many tokens a text has in any encoding, rather too many than too few."""
+    total = 0.0
+    for match in _ESTIMATED.finditer(text):
+        kind, size = match.lastindex or 0, match.end() - match.start()
+        total += _TOKENS_OF[kind]
+        if kind == _WORD:
+            total += max(0, size - 7) / 5
+        elif kind == _NUMBER:
+            total += -(-size // 3)
+        elif kind == _OTHER_SCRIPT:
+            total += 1.2 * size
+        elif kind == _SIGN:
+            total += (size - 1) / 8
+    return math.ceil(total * _ESTIMATE_MARGIN)
 
 
 def count(text: str, encoding: str = DEFAULT_ENCODING) -> int:
