@@ -1,4 +1,4 @@
-"""The commands of the server: serve, token."""
+"""The commands of the server: serve, open, token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from ctxmem_mcp.cli.options import (
     OPTIONS,
+    READ,
     SERVER,
     Json,
 )
@@ -26,6 +27,34 @@ def serve(context: typer.Context) -> None:
 
     before = [] if OPTIONS.data_dir is None else [f"--data-dir={OPTIONS.data_dir}"]
     raise typer.Exit(args.run([*before, *([f"--config={OPTIONS.config}"] if OPTIONS.config else []), *context.args]))
+
+
+@commands.command("open", rich_help_panel=READ)
+def open_page(
+    conversation: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help='Conversation to show first: its id, a prefix of it, or "last".'),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port of the page; 0 for a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
+) -> None:
+    """Show the memory in the browser: sessions, their tree, and what an agent gets for a question.
+
+    The page is served on this machine only, until Ctrl-C. Its address works once.
+    """
+    import webbrowser
+
+    from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
+    from ctxmem_mcp.serve.page import serve_page
+
+    found = with_memory(OPTIONS, lambda memory: resolve_conversation(memory, conversation)) if conversation else None
+
+    def show(address: str) -> None:
+        typer.echo(address)
+        if not no_browser:
+            webbrowser.open(address)
+
+    serve_page(OPTIONS.settings(), show, found, port)
 
 
 @commands.command(rich_help_panel=SERVER)

@@ -3,6 +3,7 @@
 /mcp                                       the MCP server
 /v1/memory  /v1/chat/sessions  /v1/spaces  the APIs of NanoGPT and Tensorheart
 /v1/chat/completions  /v1/responses ...    the gateway
+/ui/                                       the page that shows the memory in a browser
 /health  /ready  /metrics  /openapi.json   for operators
 """
 
@@ -19,7 +20,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument
-from ctxmem_mcp.http_api import gateway, health, memory_endpoint, sessions, spaces
+from ctxmem_mcp.http_api import gateway, health, memory_endpoint, page, sessions, spaces
 from ctxmem_mcp.http_api.auth.principals import Principals
 from ctxmem_mcp.http_api.deps import Deps
 from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exception, handle_unexpected_error
@@ -33,6 +34,7 @@ from ctxmem_mcp.http_api.middleware import (
     RequestLogMiddleware,
 )
 from ctxmem_mcp.http_api.net import LOOPBACK, is_loopback
+from ctxmem_mcp.http_api.page.access import PageAccess, PagePrincipals
 from ctxmem_mcp.http_api.rate_limit import RateLimiter
 from ctxmem_mcp.http_api.tenants import Tenants
 
@@ -44,13 +46,19 @@ MCP_PATH = "/mcp"
 REQUESTS_PER_MINUTE = 600
 
 
-def build_app(settings: Settings, host: str) -> Starlette:
+def build_app(settings: Settings, host: str, page_key: str | None = None) -> Starlette:
     """Returns the ASGI application of a server bound to `host`.
+
+    Args:
+        settings: The server's settings.
+        host: The address that it is bound to.
+        page_key: Only the page that is opened with this key may use the server. It works once.
 
     Raises:
         InvalidArgument: the tokens, the OAuth settings or the allowed hosts are invalid.
     """
-    principals, metrics = Principals.from_settings(settings), Metrics()
+    access, metrics = PageAccess(page_key), Metrics()
+    principals = PagePrincipals(access) if page_key else Principals.from_settings(settings)
     tenants = Tenants(settings, principals.open_to_all)
     deps = Deps(settings, tenants.memory_for, principal_of, tenants.folder_of)
     rate = settings.http_requests_per_minute or (None if principals.open_to_all else REQUESTS_PER_MINUTE)
@@ -69,6 +77,7 @@ def build_app(settings: Settings, host: str) -> Starlette:
             *memory_endpoint.routes(deps),
             *sessions.routes(deps),
             *spaces.routes(deps),
+            *page.build_routes(deps, access),
             *gateway.build_routes(deps),
             *health.routes(settings, tenants, metrics, principals.resource_server),
         ],

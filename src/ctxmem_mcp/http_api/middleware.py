@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, UPSTREAM_PATHS, error_response
+from ctxmem_mcp.http_api.page import paths as page_paths
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -191,7 +192,7 @@ class AuthenticationMiddleware:
 
 
 def _is_public(path: str) -> bool:
-    return path in PUBLIC_PATHS or path.startswith(f"{METADATA_PATH}/")
+    return path in PUBLIC_PATHS or path.startswith(f"{METADATA_PATH}/") or page_paths.is_public(path)
 
 
 class _BodyTooLarge(Exception):

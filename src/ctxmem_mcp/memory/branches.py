@@ -73,6 +73,18 @@ class Lineage:
                 shift = segment.first_seq - segment.first_index
                 yield a + shift, b + shift
 
+    def shared_length(self, other: Lineage) -> int:
+        """Returns how many turns both have from the beginning on."""
+        common = 0
+        for segment in self.segments:
+            if segment.first_seq not in other:
+                break
+            last = next(o.last_seq for o in other.segments if o.first_seq <= segment.first_seq <= o.last_seq)
+            common = segment.first_index + min(segment.last_seq, last) - segment.first_seq + 1
+            if last < segment.last_seq:
+                break
+        return common
+
     def __contains__(self, seq: int) -> bool:
         return any(s.first_seq <= seq <= s.last_seq for s in self.segments)
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio.to_thread
 
 from ctxmem_mcp.memory import outline, recent, usage
-from ctxmem_mcp.memory.branches import branch_tips
+from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import MemoryCore, conversation_of
 from ctxmem_mcp.memory.expiry import ANY_TIME
@@ -182,6 +182,20 @@ class MemoryReads(MemoryCore):
             UnknownConversation: There is no such conversation.
         """
         return await self._turns_at(conversation_id, branch_tips(await self._state(conversation_id)))
+
+    @retry_if_replaced
+    async def branches_with_parting(self, conversation_id: str) -> list[tuple[Turn, int]]:
+        """Returns the last turn of every branch, oldest branch first, each with the number of turns from the beginning
+        that it shares with the head's branch.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        state = await self._state(conversation_id)
+        head = Lineage.of(state.runs, state.head)
+        tips = branch_tips(state)
+        turns = await self._turns_at(conversation_id, tips)
+        return [(turn, Lineage.of(state.runs, seq).shared_length(head)) for seq, turn in zip(tips, turns, strict=True)]
 
     @retry_if_replaced
     async def outline(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from socket import socket
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,8 +27,18 @@ _FILES_MAX = 1_024
 _log = logging.getLogger(__name__)
 
 
-def serve_http(app: Starlette, settings: Settings, host: str, port: int) -> None:
-    """Serves until the process is stopped by a signal. port: 0 for a free one."""
+def serve_http(
+    app: Starlette, settings: Settings, host: str, port: int, on_listen: Callable[[str], None] | None = None
+) -> None:
+    """Serves until the process is stopped by a signal.
+
+    Args:
+        app: The application.
+        settings: The server's settings.
+        host: The address to listen on.
+        port: The port to listen on; 0 for a free one.
+        on_listen: Called with the service's URL as soon as connections are accepted. Default: logs it.
+    """
     waiting = WaitingConnections(
         settings.http_connections_per_address, _open_files_max() // 2, settings.http_head_seconds
     )
@@ -47,9 +58,13 @@ def serve_http(app: Starlette, settings: Settings, host: str, port: int) -> None
     )
     listening = server.config.bind_socket()
     listening.listen(QUEUED)  # whoever connects from now on waits until the service has started
-    bound = listening.getsockname()[1]
-    _log.info("Serving MCP at http://%s:%d/mcp", f"[{host}]" if ":" in host else host, bound)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    (on_listen or _log_url)(url)
     server.run(sockets=[listening])
+
+
+def _log_url(url: str) -> None:
+    _log.info("Serving MCP at %s/mcp", url)
 
 
 class _Server(uvicorn.Server):

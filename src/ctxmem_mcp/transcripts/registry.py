@@ -63,9 +63,10 @@ def parse(text: str, name: str) -> Transcript:
 def _not_empty(transcript: Transcript, name: str) -> Transcript:
     """Raises InvalidArgument for a transcript whose rows carry words of which the parser understands none."""
     if transcript.unread and not transcript.turns and not transcript.threads:
+        reason = next(iter(transcript.all_warnings), f"none of its {transcript.unread} rows with words was understood")
         raise InvalidArgument(
             f"file {name}",
-            f"looks like {transcript.agent}'s, but {transcript.warnings[0]}",
+            f"looks like {transcript.agent}'s, but {reason}",
             'JSON Lines of turns always work: one {"role": "user", "content": "..."} per line.',
         )
     return transcript

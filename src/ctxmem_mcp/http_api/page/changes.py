@@ -1,0 +1,72 @@
+"""What the page changes: retention, the head, and what is forgotten. Each request needs the page's token."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from ctxmem_mcp.http_api.page.paths import API
+from ctxmem_mcp.http_api.request_fields import (
+    integer,
+    json_object,
+    optional_text,
+    reject_unknown_fields,
+    required_text,
+)
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from ctxmem_mcp.http_api.deps import Deps
+    from ctxmem_mcp.http_api.page.access import PageAccess
+
+_ID_CHARS_MAX = 200
+_DAYS_MAX = 365
+
+
+def routes(deps: Deps, access: PageAccess) -> list[Route]:
+    """Returns the routes that change something."""
+    changes = PageChanges(deps, access)
+    one = f"{API}/conversations/{{conversation_id}}"
+    return [
+        Route(f"{one}/retention", changes.set_retention, methods=["POST"]),
+        Route(f"{one}/revert", changes.revert, methods=["POST"]),
+        Route(f"{one}/forget", changes.forget, methods=["POST"]),
+    ]
+
+
+class PageChanges:
+    """The route handlers. Each checks that the request comes from the page before anything else."""
+
+    def __init__(self, deps: Deps, access: PageAccess) -> None:
+        self._deps, self._access = deps, access
+
+    async def set_retention(self, request: Request) -> Response:
+        self._access.check_change(request)
+        body, memory = await json_object(request), await self._deps.memory(request)
+        reject_unknown_fields(body, "days")
+        days = integer(body.get("days"), "days", 1, _DAYS_MAX)
+        return JSONResponse(asdict(await memory.set_retention(_id(request), days)))
+
+    async def revert(self, request: Request) -> Response:
+        self._access.check_change(request)
+        body, memory = await json_object(request), await self._deps.memory(request)
+        reject_unknown_fields(body, "turn_id")
+        turn_id = required_text(body, "turn_id", _ID_CHARS_MAX)
+        return JSONResponse(asdict(await memory.revert(_id(request), turn_id)))
+
+    async def forget(self, request: Request) -> Response:
+        self._access.check_change(request)
+        body, memory = await json_object(request), await self._deps.memory(request)
+        reject_unknown_fields(body, "confirm", "turn_id")
+        confirm = required_text(body, "confirm", _ID_CHARS_MAX)
+        turn_id = optional_text(body, "turn_id", _ID_CHARS_MAX)
+        return JSONResponse(asdict(await memory.forget(_id(request), confirm, turn_id)))
+
+
+def _id(request: Request) -> str:
+    return str(request.path_params["conversation_id"])

@@ -1,0 +1,161 @@
+"""What the page reads: conversations, their tree and turns, views, briefs, hits and usage, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from ctxmem_mcp import usage_ledger
+from ctxmem_mcp.http_api.page.paths import API
+from ctxmem_mcp.http_api.request_fields import integer
+from ctxmem_mcp.models import Highlight, OutlineNode, Turn, View
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from ctxmem_mcp.http_api.deps import Deps
+
+PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 500
+TURNS_MAX = 200
+# A list of turns has this much of each; the turn alone has all of it.
+EXCERPT_CHARS = 6_000
+BUDGET, BUDGET_MIN, BUDGET_MAX = 8_000, 200, 200_000
+HITS, HITS_MAX = 20, 100
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Returns the routes that read."""
+    reads = PageReads(deps)
+    one = f"{API}/conversations/{{conversation_id}}"
+    return [
+        Route(f"{API}/conversations", reads.conversations),
+        Route(one, reads.conversation),
+        Route(f"{one}/outline", reads.outline),
+        Route(f"{one}/turns", reads.turns),
+        Route(f"{one}/turns/{{turn_id}}", reads.turn),
+        Route(f"{one}/view", reads.view),
+        Route(f"{one}/brief", reads.brief),
+        Route(f"{API}/search", reads.search),
+        Route(f"{API}/usage", reads.usage),
+    ]
+
+
+class PageReads:
+    """The route handlers. Each uses only the memory and folder of the request's principal."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    async def conversations(self, request: Request) -> Response:
+        memory = await self._deps.memory(request)
+        limit = _integer(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT_MAX)
+        query = request.query_params
+        page = await memory.conversations(space=query.get("space") or None, limit=limit, cursor=query.get("cursor"))
+        return JSONResponse(asdict(page))
+
+    async def conversation(self, request: Request) -> Response:
+        memory, conversation_id = await self._deps.memory(request), _id(request)
+        info = await memory.info(conversation_id)
+        head = await memory.head(conversation_id)
+        branches = [
+            {"turn_id": turn.id, "turns": turn.index + 1, "parts_at": parts_at, "said_at": turn.said_at}
+            for turn, parts_at in await memory.branches_with_parting(conversation_id)
+        ]
+        return JSONResponse({**asdict(info), "head": head.id, "branches": branches})
+
+    async def outline(self, request: Request) -> Response:
+        memory, turn_id = await self._deps.memory(request), request.query_params.get("turn")
+        nodes = await memory.outline(_id(request), turn_id=turn_id)
+        return JSONResponse({"nodes": [_node_json(node) for node in nodes]})
+
+    async def turns(self, request: Request) -> Response:
+        memory, query = await self._deps.memory(request), request.query_params
+        first = _integer(request, "first", 0, 0, 10**9)
+        last = _integer(request, "last", first + TURNS_MAX - 1, first, first + TURNS_MAX - 1)
+        turns = await memory.turns(_id(request), first=first, last=last, turn_id=query.get("turn"))
+        return JSONResponse({"turns": [_turn_json(turn, EXCERPT_CHARS) for turn in turns]})
+
+    async def turn(self, request: Request) -> Response:
+        memory = await self._deps.memory(request)
+        return JSONResponse(_turn_json(await memory.turn(_id(request), request.path_params["turn_id"])))
+
+    async def view(self, request: Request) -> Response:
+        memory, query = await self._deps.memory(request), request.query_params
+        view = await memory.view(
+            _id(request),
+            query=query.get("query") or None,
+            token_budget=_budget(request),
+            turn_id=query.get("turn"),
+            layout=query.get("layout") or "tree",
+            explain=query.get("layout") != "stable",
+        )
+        return JSONResponse(_view_json(view))
+
+    async def brief(self, request: Request) -> Response:
+        memory = await self._deps.memory(request)
+        return JSONResponse(_view_json(await memory.hand_off(_id(request), token_budget=_budget(request))))
+
+    async def search(self, request: Request) -> Response:
+        memory, query = await self._deps.memory(request), request.query_params
+        found = await memory.search(
+            query.get("query", ""),
+            conversation_id=query.get("conversation") or None,
+            limit=_integer(request, "limit", HITS, 1, HITS_MAX),
+            role=query.get("role") or None,
+            since=query.get("since") or None,
+            until=query.get("until") or None,
+        )
+        return JSONResponse(asdict(found))
+
+    async def usage(self, request: Request) -> Response:
+        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request))
+        return JSONResponse(usage_ledger.usage_report(entries, self._deps.settings))
+
+
+def _id(request: Request) -> str:
+    return str(request.path_params["conversation_id"])
+
+
+def _integer(request: Request, name: str, default: int, low: int, high: int) -> int:
+    return integer(request.query_params.get(name, default), name, low, high)
+
+
+def _budget(request: Request) -> int:
+    return _integer(request, "budget", BUDGET, BUDGET_MIN, BUDGET_MAX)
+
+
+def _node_json(node: OutlineNode) -> dict[str, Any]:
+    return {
+        "id": node.id, "level": node.level, "first": node.first, "last": node.last, "tokens": node.tokens,
+        "title": node.summary.title, "author": node.summary.author,
+        # The lines of inner nodes repeat those of their leaves.
+        "lines": [] if node.children else _lines_json(node.summary.highlights),
+        "children": [_node_json(child) for child in node.children],
+    }  # fmt: skip
+
+
+def _lines_json(lines: Sequence[Highlight]) -> list[dict[str, Any]]:
+    return [{"kind": line.kind, "index": line.index, "role": line.role, "text": line.text} for line in lines]
+
+
+def _turn_json(turn: Turn, chars: int | None = None) -> dict[str, Any]:
+    shown = turn.content if chars is None else turn.content[:chars]
+    return {
+        "id": turn.id, "index": turn.index, "role": turn.role, "name": turn.name, "said_at": turn.said_at,
+        "call_id": turn.call_id, "tokens": turn.tokens, "content": shown, "chars": len(turn.content),
+    }  # fmt: skip
+
+
+def _view_json(view: View) -> dict[str, Any]:
+    quoted = sum(reason.tokens for reason in view.reasons)
+    return {
+        "text": view.text, "header": view.header, "shown_tokens": view.shown_tokens, "token_budget": view.token_budget,
+        "turns": view.turns, "tokens": view.tokens, "quoted_tokens": quoted,
+        "reasons": [asdict(reason) for reason in view.reasons],
+    }  # fmt: skip
