@@ -13,7 +13,7 @@ Any unambiguous prefix of the digits is accepted; views show three.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -33,6 +33,10 @@ RETENTION_DAYS_DEFAULT = 30
 RETENTION_DAYS_MIN, RETENTION_DAYS_MAX = 1, 365
 TITLE_CHARS_MAX = 200
 
+# A flag of turns; the flags are bits, see also instructions.STANDING.
+REDACTED = 2
+_REDACTED_TEXT = re.compile(r"\[redacted \d{4}-\d{2}-\d{2}\]")
+
 # Python accepts any character between date and time, and the time is printed in the line above a turn's text.
 _TIME_CHARS = re.compile(r"[0-9WTtZz:.,+ -]+")
 
@@ -45,6 +49,15 @@ def id_digits(digest: bytes) -> str:
 def iso(seconds: float) -> str:
     """Formats an instant (seconds since 1970) as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def redacted_text(day: str) -> str:
+    """Returns what is stored in the place of a redacted turn's content. day: ISO 8601."""
+    return f"[redacted {day}]"
+
+
+def is_redacted_text(content: str) -> bool:
+    return _REDACTED_TEXT.fullmatch(content) is not None
 
 
 def day_of(instant: float) -> int:
@@ -81,14 +94,38 @@ class Source(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Redaction:
+    """What is left of a redacted turn, so that it keeps its id.
+
+    Attributes:
+        digest: The turn's digest.
+        after: The digest of the turn before it; empty for a first turn.
+    """
+
+    digest: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NewTurn:
-    """A turn to append. said_at: ISO 8601 or None. call_id: pairs a tool call with its result."""
+    """A turn to append.
+
+    Attributes:
+        said_at: ISO 8601 or None.
+        call_id: Pairs a tool call with its result.
+        redaction: If its content was redacted, what it is recognised by.
+    """
 
     role: Role
     content: str
     name: str | None = None
     said_at: str | None = None
     call_id: str | None = None
+    redaction: Redaction | None = None
+
+    @property
+    def is_redacted(self) -> bool:
+        return self.redaction is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +137,7 @@ class Turn:
         index: its position on its branch (0, 1, ...).
         stored_at: when it was stored, in seconds since 1970.
         language: ISO 639-1 code of the language that it is written in; None if unknown.
-        flags: see analyzer.TurnFlag.
+        flags: bits, such as instructions.STANDING and REDACTED.
     """
 
     seq: int
@@ -128,6 +165,25 @@ class Turn:
     def check(self) -> str:
         """The first digits of its id, as views show them."""
         return id_digits(self.digest)[:SHORT_DIGITS]
+
+    @property
+    def is_redacted(self) -> bool:
+        return bool(self.flags & REDACTED)
+
+
+def to_new_turns(turns: Iterable[Turn], after: bytes = b"") -> list[NewTurn]:
+    """Returns stored turns, each following the one before, as turns to append elsewhere.
+
+    Args:
+        turns: The turns.
+        after: The digest of the turn before the first one; empty at the start.
+    """
+    new = []
+    for turn in turns:
+        redaction = Redaction(turn.digest, after) if turn.is_redacted else None
+        new.append(NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id, redaction))
+        after = turn.digest
+    return new
 
 
 def is_tool_call(turn: NewTurn | Turn) -> bool:
@@ -293,6 +349,31 @@ class Receipt:
     checked: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     other_branches: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTurn:
+    """A turn to redact: its conversation, and the turn with its content."""
+
+    conversation_id: str
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class RedactionReceipt:
+    """What was redacted, and what was checked afterwards.
+
+    Attributes:
+        turns: the ids of the turns, by conversation.
+        bytes: the size of their contents.
+        checked: what was found to be free of them.
+        warnings: where their words may still be.
+    """
+
+    turns: dict[str, list[str]]
+    bytes: int
+    checked: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ctxmem_mcp.errors import NotFound, UnknownNode
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import EXTRACTIVE, NewTurn, OutlineNode, Source, Turn
+from ctxmem_mcp.models import EXTRACTIVE, OutlineNode, Source, Turn, to_new_turns
 
 # Turns per transaction.
 CHUNK_TURNS = 1_000
@@ -55,7 +55,7 @@ async def transfer_conversation(
         tips.append(last)
     if again:
         branches = [await source.history(conversation_id, turn_id=tip.id) for tip in tips]
-        await target.allow_again(conversation_id, [[_new_turn(turn) for turn in branch] for branch in branches])
+        await target.allow_again(conversation_id, list(map(to_new_turns, branches)))
     new = summaries = 0
     head = ""
     for tip in tips:
@@ -80,11 +80,10 @@ async def _head(memory: Memory, conversation_id: str) -> str | None:
 async def _sync_branch(
     target: Memory, conversation_id: str, turns: Sequence[Turn], days: int, space: str | None
 ) -> tuple[str, int]:
-    head, new = None, 0
+    head, new, new_turns = None, 0, to_new_turns(turns)
     for start in range(0, len(turns), CHUNK_TURNS):
-        chunk = [_new_turn(turn) for turn in turns[start : start + CHUNK_TURNS]]
         done = await target.sync(
-            chunk,
+            new_turns[start : start + CHUNK_TURNS],
             conversation_id=conversation_id,
             after=head,
             retention_days=days,
@@ -93,10 +92,6 @@ async def _sync_branch(
         )
         head, new = done.head, new + done.appended
     return head or "", new
-
-
-def _new_turn(turn: Turn) -> NewTurn:
-    return NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id)
 
 
 async def _add_written_summaries(source: Memory, conversation_id: str, tip: Turn, target: Memory) -> int:

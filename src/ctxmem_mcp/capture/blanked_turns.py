@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import NewTurn, to_new_turns
 from ctxmem_mcp.transcripts.base import Transcript
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ async def restore_blanked_turns(memory: Memory, conversation: str, transcript: T
         history = await memory.history(conversation)
     except UnknownConversation:  # it has expired
         return transcript
-    stored = [NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id) for turn in history]
+    stored = to_new_turns(history)
     if not _is_emptied(stored, transcript.turns):
         return transcript
     rest = transcript.turns[blank[-1] + 1 :]

@@ -17,8 +17,8 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import INDEX_SECONDS, conversation_of
 from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.redactions import MemoryRedactions
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
-from ctxmem_mcp.memory.removals import MemoryRemovals
 from ctxmem_mcp.memory.repair import Repaired
 from ctxmem_mcp.memory.validation import (
     check_or_create_id,
@@ -49,7 +49,7 @@ __all__ = ["Memory"]
 _log = logging.getLogger(__name__)
 
 
-class Memory(MemoryRemovals):
+class Memory(MemoryRedactions):
     """An open memory. Its methods may be called concurrently, in the event loop that it was opened in.
 
     Times are ISO 8601 in arguments and seconds since 1970 in `Conversation`. Budgets are tokens of the conversation's

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import DamagedConversation, InvalidArgument
 from ctxmem_mcp.memory import repair
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
-from ctxmem_mcp.stores.base import Salvage, State, Store
+from ctxmem_mcp.stores.base import Run, Salvage, State, Store
 from ctxmem_mcp.stores.tombstones import RemovedBranch, counts
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
@@ -90,5 +90,15 @@ async def rebuild_without(
     new_seqs = {seq: i for i, seq in enumerate(sorted(salvage.turns.keys() - set(removal.seqs)), 1)}
     turns = {new: replace(salvage.turns[old], seq=new) for old, new in new_seqs.items()}
     state = {**salvage.state, "title": "", "head": new_seqs[removal.head], "next_seq": len(turns) + 1}
-    rest = replace(salvage, state=state, turns=turns, runs={})
+    rest = replace(salvage, state=state, turns=turns, runs=_runs_of_redacted(salvage, new_seqs))
     await repair.rebuild(store, rest, empty, summarizer, embedder)
+
+
+def _runs_of_redacted(salvage: Salvage, new_seqs: Mapping[int, int]) -> dict[int, Run]:
+    """Returns the turn that each redacted turn follows, as the run that it begins: its hash does not say so."""
+    runs = {}
+    for seq, turn in salvage.turns.items():
+        if turn.is_redacted and seq in new_seqs:
+            parent = salvage.runs[seq].parent_seq if seq in salvage.runs else seq - 1
+            runs[new_seqs[seq]] = Run(new_seqs[seq], new_seqs.get(parent, 0), turn.index, 0)
+    return runs

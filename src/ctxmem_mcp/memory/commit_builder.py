@@ -13,7 +13,7 @@ from typing import overload
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.memory.expiry import extended
-from ctxmem_mcp.models import INJECTED, NewTurn, Node, Piece, Summary, Turn, parse_iso
+from ctxmem_mcp.models import INJECTED, REDACTED, NewTurn, Node, Piece, Summary, Turn, parse_iso, to_new_turns
 from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
 from ctxmem_mcp.text import analyzer, chunking, instructions, language, tokenizer
@@ -66,13 +66,29 @@ def language_of(turn: NewTurn) -> str | None:
     return language.detect(turn.content)
 
 
+def _turn_flags(turn: NewTurn, spoken: str | None) -> int:
+    if turn.is_redacted:
+        return REDACTED
+    return instructions.STANDING if instructions.find_in_turn(turn.content, turn.role, spoken) else 0
+
+
 def chain_digests(turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
     """Returns the digests of these turns after the turn with digest `previous` (empty: at the start)."""
     digests = []
     for turn in turns:
-        previous = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, salt)
+        previous = _digest(turn, previous, salt)
         digests.append(previous)
     return digests
+
+
+def _digest(turn: NewTurn, previous: bytes, salt: bytes) -> bytes:
+    content = turn.content
+    if turn.redaction is not None:
+        if turn.redaction.after == previous:
+            return turn.redaction.digest
+        # It follows other turns than it did, or is hashed with another salt: its digest there can't be computed.
+        content = f"redacted {turn.redaction.digest.hex()}"
+    return tree.turn_digest(previous, turn.role, turn.name, turn.call_id, content, salt)
 
 
 def encode_frontier(frontier: tree.Frontier) -> bytes:
@@ -194,8 +210,7 @@ def index_in_steps(
         embedder: See CommitBuilder.
     """
     builder = CommitBuilder(state, edge, summarizer, embedder, now=turns[0].stored_at)
-    new = [NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id) for turn in turns]
-    yield from builder.add_in_steps(new, [turn.digest for turn in turns], [turn.tokens for turn in turns])
+    yield from builder.add_in_steps(to_new_turns(turns), [turn.digest for turn in turns], [turn.tokens for turn in turns])
     return _for_other_process(builder.build(None))
 
 
@@ -246,10 +261,10 @@ class CommitBuilder:
         """Adds one turn; returns the index of the first turn of its section, and of its sitting."""
         state, edge = self._state, self._edge
         seq = state.next_seq + len(self._turns)
-        spoken = language_of(new)
+        spoken = None if new.is_redacted else language_of(new)
         turn = Turn(
             seq, edge.length, digest, new.role, new.content, new.name, new.said_at, new.call_id, size, self._now,
-            spoken, instructions.STANDING if instructions.find_in_turn(new.content, new.role, spoken) else 0,
+            spoken, _turn_flags(new, spoken),
         )  # fmt: skip
         growth = tree.grow(edge.frontier, turn_facts(turn), state.salt)
         summaries = dict(edge.summaries)
@@ -274,7 +289,8 @@ class CommitBuilder:
 
     def _cut_in_steps(self, turn: Turn, leaf: int, sitting: int, pause: _Pause) -> MeasuredSteps[None]:
         host = host_spans(turn)
-        rules = instructions.find_in_turn(turn.content, turn.role, turn.language) if turn.flags else []
+        is_standing = turn.flags & instructions.STANDING
+        rules = instructions.find_in_turn(turn.content, turn.role, turn.language) if is_standing else []
         for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
             text = shown_text(turn.content, start, stop)
             terms = analyzer.analyze(text, turn.language)

@@ -14,7 +14,7 @@ from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory.commit_builder import CommitBuilder, Edge, encode_frontier
 from ctxmem_mcp.memory.edge_loader import load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME
-from ctxmem_mcp.models import RECAP, NewTurn, Turn, iso
+from ctxmem_mcp.models import RECAP, Turn, iso, to_new_turns
 from ctxmem_mcp.stores.base import Commit, Salvage, State, Store
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
@@ -78,7 +78,7 @@ async def rebuild(
         if run[0].parent != edge.seq:
             edge = await load_edge(store, state, run[0].parent)
         builder = CommitBuilder(state, edge, summarizer, embedder, now=now)
-        builder.add([_new_turn(one.turn) for one in run], [one.turn.digest for one in run])
+        builder.add(to_new_turns(one.turn for one in run), [one.turn.digest for one in run])
         built = builder.build(state.retention_days)
         turns = [replace(new, stored_at=one.turn.stored_at) for new, one in zip(built.turns, run, strict=True)]
         await store.commit(replace(built.commit, turns=turns), now)
@@ -137,7 +137,8 @@ def _place(salvage: Salvage, salt: bytes) -> list[_Placed]:
             )
             parent = seq - 1
         else:
-            parent = _parent(turn, lost, placed, by_index, salvage, salt)
+            # A redacted turn's hash can't be computed either.
+            parent = _parent(turn, lost or turn.is_redacted, placed, by_index, salvage, salt)
         index = placed[parent - 1].turn.index + 1 if parent else 0
         if lost:
             turn = replace(turn, content=LOST_TEXT)
@@ -189,7 +190,3 @@ def _runs(placed: Sequence[_Placed]) -> Iterator[list[_Placed]]:
         run.append(one)
     if run:
         yield run
-
-
-def _new_turn(turn: Turn) -> NewTurn:
-    return NewTurn(turn.role, turn.content, turn.name, turn.said_at, turn.call_id)

@@ -8,7 +8,7 @@ from ctxmem_mcp import tree
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.memory.branches import Lineage, run_end
 from ctxmem_mcp.memory.repair import LOST_TEXT, REPAIRED
-from ctxmem_mcp.models import Turn, id_digits
+from ctxmem_mcp.models import Turn, id_digits, is_redacted_text
 from ctxmem_mcp.stores.base import Run, State, Store
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.media import shown_text
@@ -87,7 +87,11 @@ async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str]
                 # The turns after it are checked against its stored digest.
                 previous = await _digest(store, conversation, seq)
                 continue
-            if previous is not None:
+            if turn.is_redacted:
+                # Its digest is that of what it was; the turns after it are checked against that.
+                if not is_redacted_text(turn.content):
+                    faults.append(f"{turn.id}: is marked as redacted but has other content")
+            elif previous is not None:
                 digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
                 if digest != turn.digest and not _is_lost(turn, repaired):
                     faults.append(f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}")

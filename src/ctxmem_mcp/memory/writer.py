@@ -36,7 +36,7 @@ from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.turn_indexer import TurnIndexer
 from ctxmem_mcp.memory.vector_queue import VectorQueue
-from ctxmem_mcp.models import NewTurn, Source, Turn, id_digits
+from ctxmem_mcp.models import REDACTED, NewTurn, Redaction, Source, Turn, id_digits, iso, redacted_text
 from ctxmem_mcp.stores.base import Commit, Run, State, Store, children_of
 from ctxmem_mcp.stores.tombstones import ForgetGuard
 from ctxmem_mcp.summarizers.base import Summarizer
@@ -203,6 +203,7 @@ class Writer:
             digest = await self._digest(state.conversation_id, start)
             length = Lineage.of(state.runs, start).length
         digests = await self._digests_of(turns, digest, state.salt)
+        turns = await self._without_redacted(turns, digests, digest, at_start=not start)
         last_stored = state.next_seq - 1
         known = await known_prefix(self._store, state, start, digests) if start < last_stored else []
         start_id = f"t{length - 1}-{id_digits(digest)}" if length else None
@@ -253,7 +254,7 @@ class Writer:
         turns = [
             Turn(
                 state.next_seq + i, new.index + i, digest, turn.role, turn.content, turn.name, turn.said_at,
-                turn.call_id, size, new.stored_at,
+                turn.call_id, size, new.stored_at, flags=REDACTED if turn.is_redacted else 0,
             )
             for i, (turn, digest, size) in enumerate(zip(new.turns, new.digests, sizes, strict=True))
         ]  # fmt: skip
@@ -290,6 +291,21 @@ class Writer:
         builder = CommitBuilder(state, edge, self._summarizer, self._embedder, now=now)
         builder.add(turns, digests)
         return builder.build(days)
+
+    async def _without_redacted(
+        self, turns: Sequence[NewTurn], digests: Sequence[bytes], previous: bytes, *, at_start: bool
+    ) -> Sequence[NewTurn]:
+        """Returns the turns without the contents of those that were redacted and are sent again. They keep their ids.
+
+        previous: the digest of the turn before the first one.
+        """
+        found = await self._store.find_redacted(turns, digests, at_start=at_start)
+        if not found:
+            return turns
+        text, kept = redacted_text(iso(self._clock())[: len("2026-01-01")]), list(turns)
+        for i in found:
+            kept[i] = replace(turns[i], content=text, redaction=Redaction(digests[i], digests[i - 1] if i else previous))
+        return kept
 
     async def _digests_of(self, turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:
         if self._workers and _is_large(turns):

@@ -30,7 +30,7 @@ from ctxmem_mcp.models import (
     iso,
     parse_iso,
 )
-from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +288,8 @@ def last_happened(state: State, last_turns: Iterable[tuple[object, object]]) -> 
     return stored if isinstance(stored, float) and 0.0 < stored < state.updated else state.updated
 
 
+# The key of `Store.extra` with a keyed hash of each redacted turn's content, by the turn's digest.
+REDACTED_MARKS = "redacted"
 # The key of `Store.extra` under which a conversation's agent is stored, as its id in UTF-8.
 AGENT = "agent"
 
@@ -585,6 +587,28 @@ class Store(Protocol):
         """
         ...
 
+    async def redact(
+        self, conversation_id: str, turns: Sequence[RedactedTurn], build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> tuple[T, list[str]]:
+        """Replaces a conversation by one in which turns are redacted, and stores the turns' tombstones.
+
+        Nothing of what is replaced is kept, nor of what earlier repairs kept. Model calls and extras are.
+
+        Args:
+            conversation_id: The conversation.
+            turns: The turns.
+            build: Stores the conversation in an empty store. If it fails, nothing is changed.
+
+        Returns:
+            Its result, and a sentence for each place where the turns' words may still be.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            StoreUnavailable: The conversation was changed meanwhile.
+            StoreReadOnly: There is no room for the tombstones.
+        """
+        ...
+
     async def count_tombstones(self) -> int:
         """Returns how many tombstone records there are, as `ForgetGuard.since` of calls that begin now."""
         ...
@@ -596,6 +620,18 @@ class Store(Protocol):
 
         Raises:
             Forgotten: It would bring back something forgotten.
+        """
+        ...
+
+    async def find_redacted(
+        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
+    ) -> Sequence[int]:
+        """Returns the indexes of those turns that were redacted, in any conversation, and are sent again.
+
+        Args:
+            turns: The turns, each following the one before.
+            digests: Their digests.
+            at_start: They begin a conversation.
         """
         ...
 
@@ -680,4 +716,8 @@ class RepairableStore(Protocol):
 
     async def has_damaged_copy(self, conversation_id: str) -> bool:
         """Whether a repair has kept damaged files of the conversation."""
+        ...
+
+    async def remove_unfinished_redactions(self) -> None:
+        """Removes what killed processes left of a redaction. No redaction may be running."""
         ...

@@ -27,6 +27,7 @@ from ctxmem_mcp.models import (
 from ctxmem_mcp.stores.base import (
     AGENT,
     LOST,
+    REDACTED_MARKS,
     TIMED_TURNS_MAX,
     CallRefusal,
     Commit,
@@ -42,7 +43,7 @@ from ctxmem_mcp.stores.base import (
     paginate,
     to_info,
 )
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, ForgetGuard, RemovedBranch, Tombstones, first_turns
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, ForgetGuard, RedactedTurn, RemovedBranch, Tombstones, decode_marks, encode_marks, first_turns
 
 T = TypeVar("T")
 
@@ -280,6 +281,21 @@ class InMemoryStore:
     async def remove_branch(
         self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
     ) -> tuple[T, list[str]]:
+        done = await self._rebuild(conversation_id, build)
+        self._tombstones.add(self._tombstones.records_of_branch(conversation_id, branch))
+        return done, []
+
+    async def redact(
+        self, conversation_id: str, turns: Sequence[RedactedTurn], build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> tuple[T, list[str]]:
+        marks = decode_marks(self._get(conversation_id).extra.get(REDACTED_MARKS))
+        done = await self._rebuild(conversation_id, build)
+        after = marks | {one.turn.digest: self._tombstones.mark_of_content(one.turn) for one in turns}
+        self._get(conversation_id).extra[REDACTED_MARKS] = encode_marks(after)
+        self._tombstones.add(self._tombstones.records_of_redaction(turns, marks))
+        return done, []
+
+    async def _rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> T:
         replaced = self._get(conversation_id)
         before, empty = replaced.state, InMemoryStore()
         done = await build(empty, _salvage(replaced))
@@ -291,15 +307,19 @@ class InMemoryStore:
             number: call if call.digest in rebuilt.nodes else replace(call, digest=b"")
             for number, call in replaced.calls.items()
         }
-        self._tombstones.add(self._tombstones.records_of_branch(conversation_id, branch))
         self._conversations[conversation_id] = rebuilt
-        return done, []
+        return done
 
     async def count_tombstones(self) -> int:
         return self._tombstones.count
 
     async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
         self._tombstones.check(conversation_id, guard)
+
+    async def find_redacted(
+        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
+    ) -> Sequence[int]:
+        return self._tombstones.find_redacted(turns, digests, at_start=at_start)
 
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         self._tombstones.add(self._tombstones.records_to_set(conversation_id, [turns]))

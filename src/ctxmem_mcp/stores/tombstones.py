@@ -17,7 +17,8 @@ before it, and one of the turn's digest, for turns that are sent without those b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.errors import Forgotten, ForgottenBranch
@@ -28,12 +29,15 @@ from ctxmem_mcp.tree import turn_digest
 MARK_BYTES, KEY_BYTES = 15, 32
 # A record: whether the mark, or the mark of a branch, is set or lifted, then the mark.
 RECORD_BYTES = 1 + MARK_BYTES
-SET, LIFTED, SET_OF_BRANCH = 1, 2, 3
+SET, LIFTED, SET_OF_BRANCH, SET_OF_REDACTION = 1, 2, 3, 4
 # How many messages up to the first request are looked at, and how many turns in all.
 OPENING_MESSAGES, BEGINNING_TURNS = 16, 64
 BRANCHES_MARKED = 32
 _ID, _OPENING, _DISTINCT = b"id", b"opening", b"distinct"
 _HEAD, _DEPARTURE, _TURN = b"head", b"departure", b"turn"
+_REDACTED, _CONTENT, _PAIR = b"redacted", b"content", b"pair"
+# What counts as a redacted turn's content, whichever day it was redacted.
+_REDACTED_CONTENT = "[redacted]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,19 @@ class RemovedBranch:
 
 
 @dataclass(frozen=True, slots=True)
+class RedactedTurn:
+    """What identifies a turn that is being redacted.
+
+    Attributes:
+        turn: The turn, with its content.
+        before: The message before it; None if it is the first one.
+    """
+
+    turn: Turn
+    before: Turn | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Beginning:
     """The first messages of a branch.
 
@@ -105,6 +122,7 @@ class Tombstones:
         # The number of the last record of each mark that is set, from 1.
         self._set: dict[bytes, int] = {}
         self._set_of_branches: dict[bytes, int] = {}
+        self._set_of_redactions: set[bytes] = set()
 
     def add(self, records: Iterable[bytes]) -> None:
         """Takes in records, in the order in which they were written."""
@@ -115,6 +133,8 @@ class Tombstones:
                 self._set[mark] = self.count
             elif record[0] == SET_OF_BRANCH:
                 self._set_of_branches[mark] = self.count
+            elif record[0] == SET_OF_REDACTION:
+                self._set_of_redactions.add(mark)
             else:
                 self._set.pop(mark, None)
                 self._set_of_branches.pop(mark, None)
@@ -133,6 +153,48 @@ class Tombstones:
         if branch.had_head:
             marks.append(self._mark(_HEAD, conversation_id.encode()))
         return [bytes([SET_OF_BRANCH]) + mark for mark in marks]
+
+    def records_of_redaction(self, turns: Iterable[RedactedTurn], marks: Mapping[bytes, bytes]) -> list[bytes]:
+        """Returns the records of turns that are being redacted.
+
+        Args:
+            turns: The turns.
+            marks: `mark_of_content` of turns that were redacted earlier, by their digests.
+        """
+        found = dict[bytes, None]()
+        for redacted in turns:
+            turn, before = redacted.turn, redacted.before
+            found[self._mark(_REDACTED, turn.digest)] = None
+            previous: bytes | None = b""
+            if before is not None:
+                previous = marks.get(before.digest) if before.is_redacted else self.mark_of_content(before)
+            if previous is not None and counts(turn):
+                found[self._mark(_PAIR, previous + self.mark_of_content(turn))] = None
+        return [bytes([SET_OF_REDACTION]) + mark for mark in found]
+
+    def mark_of_content(self, turn: NewTurn | Turn) -> bytes:
+        """Returns the keyed hash of a turn's role, name and content, whatever it follows."""
+        return turn_digest(_CONTENT, turn.role, turn.name, None, _content(turn), self._key)
+
+    def find_redacted(self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool) -> list[int]:
+        """Returns the indexes of those turns that were redacted and are sent again.
+
+        Args:
+            turns: The turns, each following the one before.
+            digests: Their digests.
+            at_start: They begin a conversation.
+        """
+        if not (marks := self._set_of_redactions):
+            return []
+        found, before = [], b"" if at_start else None
+        for i, (turn, digest) in enumerate(zip(turns, digests, strict=True)):
+            content = self.mark_of_content(turn)
+            is_pair = before is not None and counts(turn) and self._mark(_PAIR, before + content) in marks
+            if not turn.is_redacted and (is_pair or self._mark(_REDACTED, digest) in marks):
+                found.append(i)
+            if counts(turn):
+                before = None if turn.is_redacted else content
+        return found
 
     def records_to_lift(
         self,
@@ -216,8 +278,7 @@ class Tombstones:
         for place, turn in enumerate(turns):
             if not counts(turn):
                 continue
-            content = (canonical_json(turn.content) if is_tool_call(turn) else None) or turn.content
-            digest = turn_digest(digest, turn.role, turn.name, turn.call_id, content, self._key)
+            digest = turn_digest(digest, turn.role, turn.name, turn.call_id, _content(turn), self._key)
             yield place, digest
 
     def _mark(self, kind: bytes, data: bytes) -> bytes:
@@ -246,6 +307,24 @@ def first_turns(children_of: Callable[[int], Sequence[int]], read: Callable[[int
 def counts(turn: NewTurn | Turn) -> bool:
     """Returns whether clients send a turn again as it was: not the system prompt, and not the model's reasoning."""
     return turn.role != "system" and turn.name != THINKING
+
+
+def decode_marks(encoded: bytes | None) -> dict[bytes, bytes]:
+    """Returns the marks of contents that were stored with their conversation, by the turns' digests."""
+    pairs = json.loads(encoded) if encoded else {}
+    return {bytes.fromhex(digest): bytes.fromhex(mark) for digest, mark in pairs.items()}
+
+
+def encode_marks(marks: Mapping[bytes, bytes]) -> bytes:
+    """Returns marks of contents as they are stored with their conversation."""
+    return json.dumps({digest.hex(): mark.hex() for digest, mark in marks.items()}, separators=(",", ":")).encode()
+
+
+def _content(turn: NewTurn | Turn) -> str:
+    """The content as it counts for marks."""
+    if turn.is_redacted:
+        return _REDACTED_CONTENT
+    return (canonical_json(turn.content) if is_tool_call(turn) else None) or turn.content
 
 
 def _is_enough(turns: Sequence[Turn]) -> bool:

@@ -42,6 +42,8 @@ ORPHAN_SECONDS = 3_600
 DAMAGED_SUFFIX = ".damaged"
 # Of the folder in which a conversation is rebuilt, in the data directory.
 REPAIR_PREFIX = "repair-"
+# Of one in which turns are redacted. It holds a copy of them until it is removed.
+REDACTION_PREFIX = f"{REPAIR_PREFIX}redact-"
 # Marks a file that never got its first turn as forgotten, for a process that is about to write it.
 _TOMBSTONE = """
 INSERT INTO conversation (one, id, version, head, next_seq, next_piece, turns, tokens, words, nodes, title, salt,
@@ -301,6 +303,12 @@ def remove_leftovers(folder: Path) -> None:
         for entry in folder.glob(f"*{SUFFIX}{suffix}"):
             if not entry.with_name(entry.name.removesuffix(suffix)).exists() and _is_orphan(entry):
                 entry.unlink(missing_ok=True)
+
+
+def remove_unfinished_redactions(data_dir: Path) -> None:
+    """Removes the folders in which killed processes were redacting turns."""
+    for folder in data_dir.glob(f"{REDACTION_PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_orphan(file: Path) -> bool:

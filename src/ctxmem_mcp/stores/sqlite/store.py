@@ -30,6 +30,7 @@ from ctxmem_mcp.errors import (
 )
 from ctxmem_mcp.models import ConversationInfo, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
 from ctxmem_mcp.stores.base import (
+    REDACTED_MARKS,
     BlockHits,
     CallRefusal,
     Commit,
@@ -50,7 +51,7 @@ from ctxmem_mcp.stores.sqlite.salvage import salvage
 from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
-from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch, decode_marks, encode_marks
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -240,6 +241,11 @@ class SqliteStore:
     async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
         self._tombstones.read().check(conversation_id, guard)
 
+    async def find_redacted(
+        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
+    ) -> Sequence[int]:
+        return self._tombstones.read().find_redacted(turns, digests, at_start=at_start)
+
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         await self._catalog.run_locked(lambda _: self._tombstones.bury(conversation_id, [turns]))
 
@@ -301,12 +307,40 @@ class SqliteStore:
 
         return await self._rebuild(conversation_id, None, build, before_swap), warnings
 
+    async def redact(
+        self, conversation_id: str, turns: Sequence[RedactedTurn], build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> tuple[T, list[str]]:
+        path = self._catalog.path_of(conversation_id)
+        warnings: list[str] = []
+        marks = decode_marks(await self.extra(conversation_id, REDACTED_MARKS))
+        await self._catalog.run_locked(lambda _: self._tombstones.reserve())
+        known = self._tombstones.read()
+
+        async def build_with_marks(store: Store, salvage: Salvage) -> T:
+            done = await build(store, salvage)
+            after = marks | {one.turn.digest: known.mark_of_content(one.turn) for one in turns}
+            await store.set_extra(conversation_id, REDACTED_MARKS, encode_marks(after), float("-inf"))
+            return done
+
+        def before_swap() -> None:
+            warnings[:] = file_lifecycle.hard_link_warnings(path)
+            self._tombstones.bury_turns(turns, marks)
+            file_lifecycle.remove_damaged_copies(path)
+
+        prefix = file_lifecycle.REDACTION_PREFIX
+        return await self._rebuild(conversation_id, None, build_with_marks, before_swap, prefix), warnings
+
+    async def remove_unfinished_redactions(self) -> None:
+        folder = self._catalog.path.parent
+        await anyio.to_thread.run_sync(file_lifecycle.remove_unfinished_redactions, folder)
+
     async def _rebuild(
         self,
         conversation_id: str,
         copy: Path | None,
         build: Callable[[Store, Salvage], Awaitable[T]],
         before_swap: Callable[[], None] = lambda: None,
+        prefix: str = file_lifecycle.REPAIR_PREFIX,
     ) -> T:
         """Replaces a conversation by what `build` makes of a copy of it.
 
@@ -315,10 +349,11 @@ class SqliteStore:
             copy: Where the copy is kept. If None, it is removed.
             build: Stores the conversation in an empty store.
             before_swap: Called under the catalog's lock, if the conversation has not changed since.
+            prefix: Of the name of the folder in which it is built.
         """
         await self._files.close(conversation_id)
         path = self._catalog.path_of(conversation_id)
-        prefix, parent = file_lifecycle.REPAIR_PREFIX, self._catalog.path.parent
+        parent = self._catalog.path.parent
         with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
             copied = copy or Path(folder) / "replaced"
             try:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.private_files import open_new
 from ctxmem_mcp.stores.sqlite.file_lifecycle import sync_folder
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, RemovedBranch, Tombstones
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, RedactedTurn, RemovedBranch, Tombstones
 
 FILE = "tombstones"
 _MAGIC = b"ctxmem tombstones 1".ljust(32, b"\n")
@@ -86,6 +86,11 @@ class TombstoneFile:
         """Adds a branch's tombstone. The caller holds the catalog's lock."""
         self.reserve()
         self.write(self.read().records_of_branch(conversation_id, branch))
+
+    def bury_turns(self, turns: Iterable[RedactedTurn], marks: Mapping[bytes, bytes]) -> None:
+        """Adds the marks of redacted turns. The caller holds the catalog's lock. See `records_of_redaction`."""
+        self.reserve()
+        self.write(self.read().records_of_redaction(turns, marks))
 
     def write(self, records: list[bytes]) -> None:
         """Adds records durably. The caller holds the catalog's lock.
