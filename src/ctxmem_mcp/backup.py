@@ -22,6 +22,7 @@ from ctxmem_mcp.private_files import (
     OWN_FILES,
     OWN_FOLDERS,
     PRINCIPALS,
+    REDACTIONS,
     create_folder,
     is_regular,
     open_new,
@@ -34,8 +35,8 @@ RECORD_FILE = "backup.json"
 _CATALOG = "catalog.db"
 # Caches, which are made again from the conversations.
 _CACHES = (_CATALOG, "search.db")
-# Events of agents' hooks, which are not a part of any conversation yet.
-_EVENTS = ("spool", "unrecognised")
+# Events of agents' hooks, which are not a part of any conversation yet, and redactions in progress.
+_LEFT_OUT = ("spool", "unrecognised", REDACTIONS)
 _DATABASES = (".db", ".sqlite3")
 _UNFINISHED = ".unfinished"
 _Record = dict[str, Any]
@@ -182,7 +183,7 @@ class _FolderBackup:
         for name in sorted(name for name in names if name.startswith(OWN_FILES) and _is_record(name)):
             self._copy(self._source / name, self._target / name)
         for kind in OWN_FOLDERS:
-            if kind not in (FOLDER, *_EVENTS) and kind in names:
+            if kind not in (FOLDER, *_LEFT_OUT) and kind in names:
                 self._mirror_folder(self._source / kind, self._target / kind)
 
     def _mirror_folder(self, source: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import CtxmemError, StoreReadOnly
+from ctxmem_mcp.private_files import REDACTIONS
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ async def open_memory(
         store_pending=store_pending,
         request_summaries=settings.ask_for_summaries == "on" and limits is None,  # else the model writes them
     )
+    if background and (settings.data_dir / REDACTIONS).is_dir():
+        await _resume_redactions(memory, settings.data_dir)
     closing = asyncio.Event()
     tasks: list[asyncio.Task[None]] = []
     if background:
@@ -151,6 +154,15 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
         yield memory
     finally:
         await memory.close()
+
+
+async def _resume_redactions(memory: Memory, data_dir: Path) -> None:
+    from ctxmem_mcp import redaction
+
+    try:
+        await redaction.resume(memory, data_dir)
+    except Exception:  # it is tried again at the next start
+        _log.exception("A redaction could not be finished.")
 
 
 def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:

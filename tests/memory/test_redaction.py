@@ -80,7 +80,12 @@ async def test_a_message_after_the_same_one_is_recognised_below_another_system_p
 
 
 async def test_other_turns_that_say_the_same_stay(memory: Memory) -> None:
-    turns = [NewTurn("user", "go on?"), NewTurn("assistant", "yes"), NewTurn("user", "sure?"), NewTurn("assistant", "yes")]
+    turns = [
+        NewTurn("user", "go on?"),
+        NewTurn("assistant", "yes"),
+        NewTurn("user", "sure?"),
+        NewTurn("assistant", "yes"),
+    ]
     ids = (await memory.sync(turns, conversation_id=ID)).turn_ids
     await redact(memory, ids[1])
     await memory.append(NewTurn("user", "really?"), conversation_id=ID)

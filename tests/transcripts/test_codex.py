@@ -82,11 +82,11 @@ SESSION = file(
 def test_a_session_is_parsed_turn_by_turn_without_duplicates() -> None:
     transcript = parse(SESSION, NAME)
     assert (transcript.agent, transcript.session_id, transcript.warnings) == ("codex", "019c", ())
-    host = {"name": "injected", "said_at": AT}
+    host = ("injected", AT)
     assert transcript.turns == (
-        NewTurn("system", "<permissions instructions>ask first</permissions instructions>", **host),
-        NewTurn("system", "# AGENTS.md instructions for /repo\n\nBe kind.", **host),
-        NewTurn("system", "<environment_context>\n  <cwd>/repo</cwd>\n</environment_context>", **host),
+        NewTurn("system", "<permissions instructions>ask first</permissions instructions>", *host),
+        NewTurn("system", "# AGENTS.md instructions for /repo\n\nBe kind.", *host),
+        NewTurn("system", "<environment_context>\n  <cwd>/repo</cwd>\n</environment_context>", *host),
         NewTurn("user", "  Fix the login test, please\n", said_at=AT),
         NewTurn("assistant", "**Looking around**", "thinking", AT),
         NewTurn("assistant", "I'll look first.", None, AT),

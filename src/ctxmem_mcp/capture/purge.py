@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ctxmem_mcp.capture import spool, unrecognised
 from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
+from ctxmem_mcp.capture.texts import Texts
+from ctxmem_mcp.private_files import read_file
 
 # A drain renames each file at most once.
 PASSES_MAX = 50
@@ -36,6 +38,19 @@ def purge_events(data_dir: Path, conversation_id: str) -> None:
         _remove_events(data_dir, [conversation_id])
     except OSError as error:
         _log.warning("Events of a forgotten branch may remain in the spool: %s", error)
+
+
+def purge_texts(data_dir: Path, texts: Texts) -> int:
+    """Deletes the captured events that hold one of these texts, pending or unrecognised. Returns how many there were."""
+    events = [*spool.pending(str(data_dir)), *spool.events_in(str(data_dir / unrecognised.FOLDER))]
+    return sum(spooled.remove() for spooled in events if _holds(spooled, texts))
+
+
+def _holds(spooled: spool.SpooledEvent, texts: Texts) -> bool:
+    try:
+        return texts.are_in(read_file(spooled.path))
+    except OSError:
+        return False
 
 
 def _remove_events(data_dir: Path, conversation_ids: Collection[str]) -> None:

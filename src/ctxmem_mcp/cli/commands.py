@@ -12,6 +12,7 @@ from ctxmem_mcp.cli import (
     change_commands,
     install,
     read_commands,
+    redact_command,
     server_commands,
     wrap_commands,
 )
@@ -64,5 +65,5 @@ def demo() -> None:
     demo.run()
 
 
-for part in (wrap_commands, capture_commands, read_commands, change_commands, server_commands):
+for part in (wrap_commands, capture_commands, read_commands, change_commands, redact_command, server_commands):
     app.add_typer(part.commands)

@@ -36,7 +36,7 @@ class MemoryRedactions(MemoryRemovals):
         state = await self._state(conversation_id)
         seq = await IdResolver(self._store, state).turn_seq(turn_id)
         (digest,) = await self._store.digests(conversation_id, seq, seq)
-        return await self._find({digest})
+        return await self.find_turns({digest})
 
     async def find_matches(self, pattern: re.Pattern[str], conversation_id: str | None = None) -> list[FoundTurn]:
         """Returns the turns in whose contents a pattern is found, with their copies in other conversations.
@@ -54,7 +54,7 @@ class MemoryRedactions(MemoryRemovals):
             for start in range(1, state.next_seq, _TURNS_AT_ONCE):
                 turns = await self._store.turns(one, range(start, min(start + _TURNS_AT_ONCE, state.next_seq)))
                 digests |= await anyio.to_thread.run_sync(_matching, pattern, turns)
-        return await self._find(digests) if digests else []
+        return await self.find_turns(digests) if digests else []
 
     async def redact(self, conversation_id: str, digests: Collection[bytes], day: str) -> list[Turn]:
         """Redacts the turns with these digests: their contents are removed, and everything computed from them.
@@ -105,13 +105,12 @@ class MemoryRedactions(MemoryRemovals):
             found = salvage.state
             if found is None or (found["version"], found["created"]) != (state.version, state.created):
                 raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
-            await turn_redaction.rebuild_redacted(
-                store, salvage, plan, day, empty, self._summarizer, self._embedder
-            )
+            await turn_redaction.rebuild_redacted(store, salvage, plan, day, empty, self._summarizer, self._embedder)
 
         await self._store.redact(conversation_id, plan.turns, build)
 
-    async def _find(self, digests: Collection[bytes]) -> list[FoundTurn]:
+    async def find_turns(self, digests: Collection[bytes]) -> list[FoundTurn]:
+        """Returns the turns with these digests in all conversations, without those that are redacted already."""
         found: list[FoundTurn] = []
         for one in await self._ids_of_all():
             try:

@@ -304,7 +304,9 @@ class Writer:
             return turns
         text, kept = redacted_text(iso(self._clock())[: len("2026-01-01")]), list(turns)
         for i in found:
-            kept[i] = replace(turns[i], content=text, redaction=Redaction(digests[i], digests[i - 1] if i else previous))
+            kept[i] = replace(
+                turns[i], content=text, redaction=Redaction(digests[i], digests[i - 1] if i else previous)
+            )
         return kept
 
     async def _digests_of(self, turns: Sequence[NewTurn], previous: bytes, salt: bytes) -> list[bytes]:

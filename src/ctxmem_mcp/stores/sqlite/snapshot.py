@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
+from ctxmem_mcp.models import REDACTED
 from ctxmem_mcp.stores.sqlite.connection import translate_error
 from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, open_read_only
 
@@ -50,3 +52,14 @@ def read_database(path: Path) -> bytes:
             return db.serialize()
     except sqlite3.Error as error:
         raise translate_error(error) from error
+
+
+def holds_digest(path: Path, digests: Collection[bytes]) -> bool:
+    """Returns whether a conversation's file that no process has open holds one of these turns, not redacted."""
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            rows = db.execute("SELECT digest, flags FROM turns")
+            return any(digest in digests and not flags & REDACTED for digest, flags in rows)
+    except sqlite3.Error:
+        return False
