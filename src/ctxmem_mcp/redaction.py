@@ -71,8 +71,7 @@ async def redact(
         if not is_alone:
             raise StoreUnavailable("Another process is redacting.", "Try again when it is done.")
         order = _record(data_dir, iso(time.time())[: len("2026-01-01")], by_conversation)
-        receipt = await _carry_out(memory, data_dir, order, [found.turn for found in turns], named)
-    return receipt
+        return await _carry_out(memory, data_dir, order, [found.turn for found in turns], named)
 
 
 async def resume(memory: Memory, data_dir: Path) -> None:
@@ -163,9 +162,9 @@ async def _summaries_with(memory: Memory, conversation: str, texts: Texts) -> li
     if texts.are_in(info.title.encode()):
         found.append(f"the title of {conversation}")
     for tip in await memory.branches(conversation):
-        for node in _flat(await memory.outline(conversation, turn_id=tip.id)):
-            if texts.are_in(str(node.summary).encode()):
-                found.append(f"the summary of {node.id} of {conversation}")
+        nodes = _flat(await memory.outline(conversation, turn_id=tip.id))
+        quoting = (node for node in nodes if texts.are_in(str(node.summary).encode()))
+        found += [f"the summary of {node.id} of {conversation}" for node in quoting]
     return list(dict.fromkeys(found))
 
 

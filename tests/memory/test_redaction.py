@@ -114,7 +114,9 @@ async def test_written_summaries_and_a_title_that_quote_it_are_removed_and_other
     (covering,) = [leaf for leaf in leaves if leaf.first <= 20 <= leaf.last]
     first, last = leaves[0], leaves[-1]
     assert covering not in (first, last)
-    assert covering.id and first.id and last.id
+    assert covering.id
+    assert first.id
+    assert last.id
     await memory.add_summary(ID, covering.id, Summary("agent", "All about it"))
     await memory.add_summary(ID, first.id, Summary("agent", "Quite something else"))
     await memory.add_summary(ID, last.id, Summary("agent", f"After {SECRET} was used"))

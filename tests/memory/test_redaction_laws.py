@@ -38,11 +38,8 @@ class Model:
     redacted: set[str] = field(default_factory=set)
 
     def path(self, turn_id: str) -> list[str]:
-        found, at = [], turn_id
-        while at is not None:
-            found.append(at)
-            at = self.parents[at]  # type: ignore[assignment]
-        return found[::-1]
+        parent = self.parents[turn_id]
+        return [*(self.path(parent) if parent else []), turn_id]
 
 
 async def take(memory: Memory, model: Model, step: tuple[str, int], turn: NewTurn) -> None:

@@ -15,9 +15,11 @@ from ctxmem_mcp.settings import Settings
 async def main(data_dir: Path, pattern: str) -> None:
     async with open_memory(Settings(data_dir=data_dir), background=False) as memory:
         found = await memory.find_matches(re.compile(pattern))
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await redaction.redact(memory, data_dir, found)
-        print("done", flush=True)
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from binascii import crc32
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from ctxmem_mcp import redaction
@@ -143,7 +144,7 @@ async def kill_while_redacting(folder: Path, randomly: random.Random, rounds: in
         with start(data) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            time.sleep(randomly.uniform(0, 0.8))
+            await anyio.sleep(randomly.uniform(0, 0.8))
             process.kill()
             killed += process.stdout.read() == ""
         was_recorded = any((data / REDACTIONS).glob("*.json"))

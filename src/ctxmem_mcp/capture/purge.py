@@ -41,7 +41,7 @@ def purge_events(data_dir: Path, conversation_id: str) -> None:
 
 
 def purge_texts(data_dir: Path, texts: Texts) -> int:
-    """Deletes the captured events that hold one of these texts, pending or unrecognised. Returns how many there were."""
+    """Deletes the captured events that hold one of these texts; returns how many there were."""
     events = [*spool.pending(str(data_dir)), *spool.events_in(str(data_dir / unrecognised.FOLDER))]
     return sum(spooled.remove() for spooled in events if _holds(spooled, texts))
 

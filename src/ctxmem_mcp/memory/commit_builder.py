@@ -210,7 +210,9 @@ def index_in_steps(
         embedder: See CommitBuilder.
     """
     builder = CommitBuilder(state, edge, summarizer, embedder, now=turns[0].stored_at)
-    yield from builder.add_in_steps(to_new_turns(turns), [turn.digest for turn in turns], [turn.tokens for turn in turns])
+    yield from builder.add_in_steps(
+        to_new_turns(turns), [turn.digest for turn in turns], [turn.tokens for turn in turns]
+    )
     return _for_other_process(builder.build(None))
 
 

@@ -101,6 +101,7 @@ class MemoryRedactions(MemoryRemovals):
 
     async def _redact_turns(self, state: State, plan: TurnRedaction, day: str) -> None:
         conversation_id, empty = state.conversation_id, self._writer.new_state(state.conversation_id)
+
         async def build(store: Store, salvage: Salvage) -> None:
             found = salvage.state
             if found is None or (found["version"], found["created"]) != (state.version, state.created):

@@ -1,8 +1,8 @@
 """Redacts turns: rebuilds a conversation's file with a note in the place of their contents.
 
-The turns keep their ids, and so do all turns after them. What is computed from contents is computed anew: the index, the
-dictionaries, the tree from these turns on, and every summary. Of the summaries that somebody wrote, those stay that
-neither cover a redacted turn nor quote one.
+The turns keep their ids, and so do all turns after them. What is computed from contents is computed anew: the index,
+the dictionaries, the tree from these turns on, and every summary. Of the summaries that somebody wrote, those stay
+that neither cover a redacted turn nor quote one.
 """
 
 from __future__ import annotations

@@ -87,14 +87,8 @@ async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str]
                 # The turns after it are checked against its stored digest.
                 previous = await _digest(store, conversation, seq)
                 continue
-            if turn.is_redacted:
-                # Its digest is that of what it was; the turns after it are checked against that.
-                if not is_redacted_text(turn.content):
-                    faults.append(f"{turn.id}: is marked as redacted but has other content")
-            elif previous is not None:
-                digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, state.salt)
-                if digest != turn.digest and not _is_lost(turn, repaired):
-                    faults.append(f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}")
+            if not _is_lost(turn, repaired):
+                faults += _content_faults(turn, previous, state.salt)
             if turn.index != run.first_index + seq - run.first_seq:
                 faults.append(f"{turn.id}: has the wrong index on its branch")
             # Turns stored by earlier versions count for all characters of their pictures.
@@ -103,6 +97,16 @@ async def _run_faults(store: Store, state: State, run: Run, known: Sequence[str]
                 faults.append(f"{turn.id}: its token count is not that of its content")
             previous = turn.digest
     return faults
+
+
+def _content_faults(turn: Turn, previous: bytes | None, salt: bytes) -> list[str]:
+    """previous: the digest of the turn before; None if it can't be read."""
+    if turn.is_redacted:  # its digest is that of what it was; the turns after it are checked against that
+        return [] if is_redacted_text(turn.content) else [f"{turn.id}: is marked as redacted but has other content"]
+    if previous is None:
+        return []
+    digest = tree.turn_digest(previous, turn.role, turn.name, turn.call_id, turn.content, salt)
+    return [] if digest == turn.digest else [f"{turn.id}: its content hashes to t{turn.index}-{id_digits(digest)}"]
 
 
 async def _digest(store: Store, conversation: str, seq: int) -> bytes | None:

@@ -43,7 +43,16 @@ from ctxmem_mcp.stores.base import (
     paginate,
     to_info,
 )
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, ForgetGuard, RedactedTurn, RemovedBranch, Tombstones, decode_marks, encode_marks, first_turns
+from ctxmem_mcp.stores.tombstones import (
+    KEY_BYTES,
+    ForgetGuard,
+    RedactedTurn,
+    RemovedBranch,
+    Tombstones,
+    decode_marks,
+    encode_marks,
+    first_turns,
+)
 
 T = TypeVar("T")
 
