@@ -140,3 +140,26 @@ def test_the_chunks_of_a_long_text_are_shown_without_searching_it_again_for_each
     for at in range(0, len(text), 1_000):
         media.shown_text(text, at, at + 1_000)
     assert media._last_spans.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("size", [60, 219, 300])
+def test_a_data_url_is_a_line_however_short(size: int) -> None:
+    data = base64.b64encode(RANDOM.randbytes(size)).decode()
+    line = f"[picture: image/png, {size} bytes]"
+    assert shown_text(f"Look: ![x](data:image/png;base64,{data}) there.") == f"Look: ![x]({line}) there."
+    part = json.dumps({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
+    assert shown_text(part) == line
+
+
+@pytest.mark.parametrize("words", ["", "What is in this?\n"])
+@pytest.mark.parametrize("size", [300, 400, 30_000])
+async def test_a_picture_is_no_request(words: str, size: int) -> None:
+    content = words + base64.b64encode(RANDOM.randbytes(size)).decode()
+    turns = [NewTurn("user", content), NewTurn("assistant", "It shows a login form with an error.")]
+    turns += [NewTurn("user", "Fix the login form, please."), NewTurn("assistant", "I fixed login.py.")]
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
+    await memory.sync(turns, conversation_id="c")
+    brief = (await memory.hand_off("c")).text
+    goals = brief.split("Goal\n")[1].split("\n\n")[0].splitlines()
+    assert goals == [*(["- What is in this? (t0 user)"] if words else []), "- Fix the login form (t2 user)"]
+    assert "[data: base64" not in (await memory.info("c")).title

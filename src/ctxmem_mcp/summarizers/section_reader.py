@@ -99,8 +99,15 @@ class Section:
 
 
 def _without_media(turn: Turn) -> Turn:
-    """A line in place of a picture or other data."""
-    return replace(turn, content=shown_text(turn.content)) if media_spans(turn.content) else turn
+    """A line in place of a picture or other data; none if it would stand alone in a user's text, as if requested."""
+    spans = media_spans(turn.content)
+    if not spans:
+        return turn
+    text = shown_text(turn.content)
+    if turn.role == "user":
+        media_lines = {span.line for span in spans}
+        text = "\n".join(line for line in text.split("\n") if line.strip() not in media_lines)
+    return replace(turn, content=text)
 
 
 def read_section(turns: Sequence[Turn]) -> Section:

@@ -33,6 +33,8 @@ _AFTER_DATA, _AFTER_NUMBERS = re.compile(r"[^A-Za-z0-9+/_=\\\r\n-]"), re.compile
 _DATA = re.compile(
     r"(?:[A-Za-z0-9+/_\\-]{60,100}\r?\n){4,}(?:[A-Za-z0-9+/_\\-]{1,100}={0,2})?|[A-Za-z0-9+/_\\-]{300,}={0,2}"
 )
+_URL_MARK = ";base64,"
+_URL = re.compile(rf"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*{_URL_MARK}([A-Za-z0-9+/_\\-]{{32,}}={{0,2}})")
 _URL_PREFIX = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*,\Z")
 _NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _NUMBERS = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{{NUMBERS_MIN - 1},}}\s*\]")
@@ -62,7 +64,7 @@ class MediaSpan(NamedTuple):
 
 def media_spans(content: str) -> tuple[MediaSpan, ...]:
     """Returns where a text contains data instead of words, in order and without overlaps."""
-    if len(content) < RUN_CHARS_MIN:
+    if len(content) < RUN_CHARS_MIN and _URL_MARK not in content:
         return ()
     return _cached_spans(content) if len(content) <= CACHED_CHARS_MAX else _last_spans(content)
 
@@ -81,9 +83,8 @@ def shown_text(content: str, start: int = 0, stop: int | None = None) -> str:
 def _find_spans(content: str) -> tuple[MediaSpan, ...]:
     found = list[MediaSpan]()
     # Of those that begin at one place the longest; minified code may contain pictures.
-    for span in sorted(
-        [*_data_spans(content), *_number_spans(content), *_code_spans(content)], key=lambda s: (s.start, -s.stop)
-    ):
+    spans = [*_url_spans(content), *_data_spans(content), *_number_spans(content), *_code_spans(content)]
+    for span in sorted(spans, key=lambda s: (s.start, -s.stop)):
         if not found or span.start >= found[-1].stop:
             found.append(span)
     if len(found) == 1 and _is_one_part(content, found[0]):
@@ -127,6 +128,13 @@ def _data_spans(content: str) -> Iterator[MediaSpan]:
                 yield MediaSpan(url.start() if url else match.start(), match.end(), line)
 
 
+def _url_spans(content: str) -> Iterator[MediaSpan]:
+    """Yields the data URLs, which say of themselves that they are data, however short."""
+    if _URL_MARK in content:
+        for match in _URL.finditer(content):
+            yield MediaSpan(match.start(), match.end(), _media_line(match[1], len(match[2]) * 3 // 4))
+
+
 def _encoding(data: str) -> str:
     """Returns "base64" or "hex"; empty if this may be text."""
     sample = data[:_SAMPLE_CHARS]
@@ -144,6 +152,10 @@ def _data_line(content: str, start: int, stop: int, url: re.Match[str] | None, e
     begins = (kind for beginning, kind in _BEGINNINGS.items() if content.startswith(beginning, start))
     kind = (url and url[1]) or next(begins, "") or next(iter(found), "") or encoding
     size = (stop - start) // 2 if encoding == "hex" else (stop - start) * 3 // 4
+    return _media_line(kind, size)
+
+
+def _media_line(kind: str, size: int) -> str:
     return f"[{_NAMES.get(kind.partition('/')[0], 'data')}: {kind}, {_bytes(size)}]"
 
 

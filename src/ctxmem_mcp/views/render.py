@@ -3,6 +3,7 @@
     [n0-9-213 2100] Title            a collapsed node: id, tokens, title (several of them: [t0-t39 9100] Title; Title)
     [n10-21-881] Title               an expanded node
     [t13-118 user Ann 2026-01-05 10:02]    a turn: id, role, name, and the time if it differs from the last one shown
+    [t14-118 user injected]                a text that a host wrote in the user's place
     the turn's text, verbatim; a line in place of a picture or other data
     [… t14-t21 812]                  omitted turns and their tokens
     [t14-t97 9100] Title; Title      in a compact view, the turns between two quotes and some of their titles
@@ -19,7 +20,8 @@ import re
 from collections.abc import Callable
 from enum import IntEnum
 
-from ctxmem_mcp.models import Highlight, HighlightKinds, Node, Summary, Turn
+from ctxmem_mcp.models import INJECTED, Highlight, HighlightKinds, Node, Summary, Turn
+from ctxmem_mcp.text.host_text import is_host_text
 from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.views.layout import Collapsed, Expanded, Gap, Omitted, Quote
 
@@ -158,8 +160,13 @@ def turn_header(turn: Turn, timestamps: TimestampPrinter, text: str = "", *, alw
         text: The text that directly follows the line.
         always_count: See `quote_text`.
     """
-    name = f" {_header_name(turn.name)}" if turn.name else ""
+    name = f" {_header_name(name)}" if (name := turn.name or _host_name(turn)) else ""
     return f"[{turn.short} {turn.role}{name}{timestamps.format(turn.said_at)}{_line_count(text, always_count)}]\n"
+
+
+def _host_name(turn: Turn) -> str:
+    """INJECTED for a text that a host wrote under the user's role, and that no parser has named."""
+    return INJECTED if turn.role == "user" and is_host_text(turn.content) else ""
 
 
 def shorten_name(name: str | None) -> str | None:
