@@ -67,7 +67,7 @@ async def test_room_that_is_left_goes_to_verbatim_requests_and_errors() -> None:
     assert requests < brief.index(LONG_REQUEST) < errors < brief.index(PUSHED) < last
     tight = await brief_of(turns, 400)
     assert LONG_REQUEST not in tight
-    assert "Errors, and how each ended" in tight
+    assert "Open at the end\n- error: failed to push some refs (t2 tool)" in tight
 
 
 async def test_quoted_text_can_not_pass_for_a_part_of_the_brief() -> None:
@@ -184,3 +184,55 @@ async def test_a_thought_is_no_decision() -> None:
     turns = [NewTurn("user", LONG_REQUEST), NewTurn("assistant", thought, THINKING), *work]
     brief = await brief_of([*turns, NewTurn("assistant", "I looked at the files.")])
     assert "\nDecisions\n" not in brief
+
+
+FAILS = call(7, "Bash", '{"command": "pytest -q"}', "Exit code 1\nE  NameError: name 'retry' is not defined\n1 failed")
+
+
+async def test_what_is_true_at_the_end_stands_before_how_it_came_about() -> None:
+    cause = "The cause is that `retry` is imported after its first use in `uploader.py`."
+    edit = call(3, "Edit", '{"file_path": "/src/uploader.py", "old_string": "a", "new_string": "b"}', "ok")
+    brief = await brief_of(
+        [
+            NewTurn("user", LONG_REQUEST),
+            NewTurn("assistant", cause),
+            *edit,
+            *FAILS,
+            NewTurn("user", "Why does it fail?"),
+        ]
+    )
+    parts = ("Goal", "Open at the end", "Causes and findings", "Changed", "Where to look")
+    places = [brief.index(f"\n{part}") for part in parts if f"\n{part}" in brief]
+    assert places == sorted(places)
+    assert brief.index("\nGoal") < brief.index("\nOpen at the end") < brief.index("\nCauses and findings")
+    assert cause.removesuffix(".") in brief
+
+
+async def test_an_open_error_is_listed_once() -> None:
+    brief = await brief_of([NewTurn("user", LONG_REQUEST), *FAILS, *FAILS])
+    lines = brief[: brief.index("Errors word for word")] if "Errors word for word" in brief else brief
+    assert lines.count("- NameError: name 'retry' is not defined") == 1
+
+
+async def test_a_standing_instruction_is_not_repeated_among_the_users_terms() -> None:
+    rule = "Never amend commits of the uploader."
+    work = call(1, "Bash", '{"command": "ls"}', "uploader.py")
+    brief = await brief_of([NewTurn("user", f"{LONG_REQUEST} {rule}"), *work, NewTurn("assistant", "Done.")])
+    lines = [line for line in brief.splitlines() if line.startswith("- ")]
+    assert sum("amend commits of the uploader" in line for line in lines) == 1
+
+
+async def test_a_shell_line_of_the_users_decides_nothing() -> None:
+    question = NewTurn("assistant", "The parser drops the last row. Want me to implement this fix?")
+    work = call(1, "Bash", '{"command": "ls"}', "uploader.py")
+    brief = await brief_of(
+        [NewTurn("user", LONG_REQUEST), *work, question, NewTurn("user", "<bash-input>pwd</bash-input>")]
+    )
+    assert "\nDecisions\n" not in brief
+
+
+async def test_a_command_of_the_host_is_no_goal() -> None:
+    work = call(1, "Bash", '{"command": "ls"}', "uploader.py")
+    mode = NewTurn("user", "/mode")
+    goal = (await brief_of([mode, NewTurn("user", LONG_REQUEST), *work])).split("\nGoal\n")[1].split("\n\n")[0]
+    assert "/mode" not in goal

@@ -14,16 +14,14 @@ from ctxmem_mcp.models import INJECTED, RECAP, Piece, Role, Turn, View
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import is_host_text, split_host_text
+from ctxmem_mcp.views.brief_parts import STANDING_SHARE, error_turns, request_turns
 from ctxmem_mcp.views.handoff_brief import (
     LAST_MESSAGES_SHARE,
     LAST_MESSAGES_SHARE_MAX,
     OMITTED_CHARS_MIN,
-    STANDING_SHARE,
     BriefQuotes,
     build_brief,
-    error_turns,
     note_lines,
-    request_turns,
 )
 from ctxmem_mcp.views.header import with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote

@@ -18,6 +18,8 @@ NOT_REPORTED_AGAIN = "Not reported again in this section"
 OPEN_THERE = "Open there; what came later is not known here"
 # Separates a short answer ("yes") from what it decided.
 CHOICE_ARROW = " → "
+# The beginnings of what was intended or requested and is not done where its section ends.
+TO_DO, ASKED = "To do: ", "Asked: "
 # Separates the topics of a title that has several.
 TOPIC_SEPARATOR = "; "
 # The beginning of a line that names a commit.

@@ -138,7 +138,8 @@ def _request_candidates(section: Section, preceding: Message | None) -> Iterator
     for request in section.requests:
         message = by_index[request.index]
         question = requests.last_assistant_message(section.messages, request.index) or preceding
-        if request.is_weak and (choice := requests.find_choice(" ".join(message.sentences), question)):
+        is_answer = request.is_weak and message.origin == "text"
+        if is_answer and (choice := requests.find_choice(" ".join(message.sentences), question)):
             text = f"{shorten(message.sentences[0], 40)}{CHOICE_ARROW}{choice}"
             yield _candidate(6.0, "decision", request.index, "user", text)
         elif not request.is_weak and request.core not in seen:

@@ -90,6 +90,8 @@ _STATEMENT_THEN_REQUEST = re.compile(
     r"(?:so )?please |so let'?s |(?:so )?i(?:'d| would) like (?:you )?to )(?=.{12})",
     re.I,
 )
+# "Here's the issue text:" is not what is asked for.
+_INTRODUCES = re.compile(r"\A\W*(?:here(?:'s| is| are)|this is|see|below (?:is|are))\b.{0,60}:\Z", re.I)
 _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
 
 
@@ -217,6 +219,8 @@ def _score(sentence: str) -> float:
         score += 1.5
     if sentence.startswith(("Something ", "Or ", "And ", "Like ", "Also like ", "Maybe ")):
         score -= 1.5
+    if _INTRODUCES.match(sentence):
+        score -= 2.5
     return score - (1.0 if words < 2 else 0.0) - (0.5 if sentence.endswith(":") and len(sentence) < 30 else 0.0)
 
 

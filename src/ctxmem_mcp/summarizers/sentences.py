@@ -56,6 +56,8 @@ _LOG_LINE = re.compile(
     r"E  +|=====|-----|[│├└┌|]|[{}\[\]();]+,?\s*$|(?:ERROR|WARN(?:ING)?|INFO|DEBUG)[\s:\]]|\w+(?:Error|Exception): |"
     r"\S+\.\w{1,5}:\d+[:\s]|FAILED |--- FAIL|panic: |goroutine )"
 )
+# A program asks; the answer stands behind it.
+_PROMPT_OF_PROGRAM = "(Y)es/(N)o"
 _TRAILING = re.compile(
     r"(?:[\s,;:—–(-]|\b(?:a|an|the|of|to|in|on|at|for|and|or|but|with|by|from|as|is|are|was|that|which|who|so|if|"
     r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|"
@@ -204,7 +206,7 @@ def _split_pasted(text: str) -> ExtractedText:
 def _is_pasted(line: str) -> bool:
     if not line or line.isspace():
         return False
-    if _LOG_LINE.match(line):
+    if _LOG_LINE.match(line) or _PROMPT_OF_PROGRAM in line:
         return True
     if line[:1] in " \t" and (line.startswith(("    ", "\t")) and not line.lstrip()[:1].isalpha()):
         return True

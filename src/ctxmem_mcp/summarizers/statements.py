@@ -15,6 +15,7 @@ from typing import Literal
 
 from ctxmem_mcp.models import Role
 from ctxmem_mcp.summarizers import requests, sentence_scoring
+from ctxmem_mcp.summarizers.base import ASKED, TO_DO
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in
 from ctxmem_mcp.summarizers.requests import Request
@@ -39,8 +40,6 @@ _PROMISE: Mapping[Source, float] = {
 _CODE_SIGNS = ("`", "_", "()")
 # Where there are fewer, what the assistant looked at is stated as well, if it names something.
 _STATEMENTS_MIN = 7
-# The beginnings of what was intended or requested and is not done where the section ends.
-TO_DO, ASKED = "To do: ", "Asked: "
 # The label of a conventional commit.
 _COMMIT_TYPE = re.compile(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci|build|style)(?:\([^)\n]*\))?!?:\s*")
 

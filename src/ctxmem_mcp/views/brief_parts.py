@@ -1,0 +1,274 @@
+"""The parts of a brief: lines made of the summaries' highlights, most important first, nothing twice. Pure."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+
+from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
+from ctxmem_mcp.summarizers.base import CHOICE_ARROW, TO_DO, UNRESOLVED
+from ctxmem_mcp.summarizers.requests import is_weak
+from ctxmem_mcp.summarizers.sentence_scoring import score_resolution, states_finding
+from ctxmem_mcp.views.layout import Quote
+from ctxmem_mcp.views.render import Detail, node_lines
+
+Section = tuple[Node, Summary]
+# An error without an ending counts as open only in the last sections: later turns may have fixed an earlier one.
+OPEN_SECTIONS = 2
+_EDITED = re.compile(r"([\w./@-]*\w)(?: \(([^)]*)\))?(?:, |$)")
+NAMES_PER_FILE_MAX = 6
+_TURN_AT_END = re.compile(r" \(t[\w-]+(?: \w+)?\)\Z")
+_NOT_WORD = re.compile(r"\W+")
+# Parts whose lines are never left out as repetitions, and those whose words are not repeated even within longer lines.
+_OWN_LINES = frozenset(("Standing instructions", "Where to look (expand_node)", "Changed"))
+_CONTAINING = frozenset(("Standing instructions", "Goal"))
+_REPEATED_CHARS_MIN = 20
+# The goal is the first request and this many of the latest.
+LATEST_REQUESTS_MAX = 3
+# An outcome in the agent's words settles the errors before it if it scores this much as a resolution.
+RESOLUTION_MIN = 2.0
+
+
+# The share of the budget for the user's standing instructions, which come first.
+STANDING_SHARE = 0.08
+
+
+@dataclass(frozen=True, slots=True)
+class BriefLine:
+    """A line of the brief. place: the turn that it comes from, and its number among the highlights."""
+
+    place: tuple[int, int]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BriefPart:
+    """A part of the brief. share: its share of the budget, before others' remainders. lines: most important first."""
+
+    title: str
+    share: float
+    lines: list[BriefLine]
+
+
+def request_turns(sections: Sequence[Section]) -> list[tuple[int, int]]:
+    """Returns the turns with requests and terms of the user, and the total characters of their highlights.
+
+    The first such turn comes first, then the others from the newest back.
+    """
+    chars: dict[int, int] = {}
+    for line in _lines(sections):
+        if line.role == "user" and line.kind in ("request", "decision"):
+            chars[line.index] = chars.get(line.index, 0) + len(line.text)
+    return [*list(chars.items())[:1], *list(chars.items())[:0:-1]]
+
+
+def error_turns(sections: Sequence[Section]) -> list[tuple[int, str]]:
+    """Returns the turns with errors and the first error highlight of each, from the newest back."""
+    errors: dict[int, str] = {}
+    for line in _lines(sections):
+        if line.kind == "error":
+            errors.setdefault(line.index, line.text)
+    return [*errors.items()][::-1]
+
+
+def _lines(sections: Sequence[Section]) -> list[Highlight]:
+    return [line for _, summary in sections for line in summary.highlights]
+
+
+def _standing_part(quotes: Sequence[Quote]) -> BriefPart:
+    """The user's standing instructions, each in the user's own words with its turn's id."""
+    lines = [
+        BriefLine(
+            (quote.turn.index, span.start),
+            f"- {quote.turn.content[span.start : span.stop]} ({quote.turn.short} {quote.turn.role})",
+        )
+        for quote in quotes
+        for span in quote.spans
+    ]
+    return BriefPart("Standing instructions", STANDING_SHARE, lines)
+
+
+def brief_parts(sections: Sequence[Section], standing: Sequence[Quote]) -> list[BriefPart]:
+    """Returns the parts of a brief that have lines, without repetitions.
+
+    Args:
+        sections: The nodes of the branch with their summaries, in order.
+        standing: The user's standing instructions, newest first.
+    """
+    return _without_repetitions([_standing_part(standing), *_parts(sections)])
+
+
+def _parts(sections: Sequence[Section]) -> list[BriefPart]:
+    lines = _lines(sections)
+    requests = [line for line in _of_kind(lines, "request") if _says_something(line.text)]
+    first, others = list(map(_brief_line, requests[:1], [0])), _newest_first(requests[1:])
+    still_open = _open_errors(sections[-OPEN_SECTIONS:])
+    to_do = [line for line in _lines(sections[-OPEN_SECTIONS:]) if line.text.startswith(TO_DO)]
+    outcomes = [line for line in _of_kind(lines, "outcome") if not line.text.startswith(TO_DO)]
+    return [
+        BriefPart("Goal", 0.15, first + others[:LATEST_REQUESTS_MAX]),
+        BriefPart("Open at the end", 0.06, _newest_first([*to_do, *still_open])),
+        BriefPart("What came of it", 0.05, _newest_first(outcomes)),
+        BriefPart("Causes and findings", 0.06, _newest_first(_findings(lines))),
+        BriefPart("The user's terms", 0.1, _newest_first(_terms(lines))),
+        BriefPart("Decisions", 0.08, _newest_first(_decisions(lines))),
+        BriefPart("Changed", 0.08, _changed_file_lines(lines)),
+        BriefPart("Errors, and how each ended", 0.18, _error_lines(lines, {line.text for line in still_open})),
+        BriefPart("Other requests", 0.02, others[LATEST_REQUESTS_MAX:]),
+        BriefPart("Where to look (expand_node)", 0.08, _section_lines(sections)),
+    ]
+
+
+def _says_something(text: str) -> bool:
+    """Whether a request is more than an assent or a command of the host (/mode)."""
+    return not is_weak(text) and not (text.startswith("/") and " " not in text)
+
+
+def _without_repetitions(parts: Sequence[BriefPart]) -> list[BriefPart]:
+    """The parts that have lines, without lines that an earlier part has or whose words a standing instruction or a
+    goal contains."""
+    found: list[BriefPart] = []
+    seen = set[str]()
+    contained = ""
+    for part in parts:
+        kept = []
+        for line in part.lines:
+            words = _NOT_WORD.sub(" ", _TURN_AT_END.sub("", line.text).casefold()).strip()
+            is_own = part.title in _OWN_LINES or line.text.startswith(" ")
+            if is_own or (words not in seen and not (len(words) >= _REPEATED_CHARS_MIN and words in contained)):
+                kept.append(line)
+                seen.add(words)
+                if part.title in _CONTAINING:
+                    contained += f" | {words}"
+        if kept:
+            found.append(replace(part, lines=kept))
+    return found
+
+
+def _of_kind(lines: Sequence[Highlight], kind: HighlightKind) -> list[Highlight]:
+    return [line for line in lines if line.kind == kind]
+
+
+def _brief_line(highlight: Highlight, number: int) -> BriefLine:
+    return BriefLine((highlight.index, number), f"- {highlight.text} (t{highlight.index} {highlight.role})")
+
+
+def _newest_first(lines: Iterable[Highlight]) -> list[BriefLine]:
+    """The newest first; of highlights with the same text only the newest."""
+    numbered = list(enumerate(lines))
+    last = {line.text: number for number, line in numbered}
+    return [_brief_line(line, number) for number, line in reversed(numbered) if last[line.text] == number]
+
+
+def _terms(lines: Iterable[Highlight]) -> list[Highlight]:
+    """Decisions of the user: typed, or said in refusing a tool's call."""
+    return [line for line in lines if line.kind == "decision" and _is_term(line)]
+
+
+def _findings(lines: Iterable[Highlight]) -> list[Highlight]:
+    """What the agent stated as a cause or something found."""
+    return [
+        line
+        for line in lines
+        if line.kind == "fact" and line.role == "assistant" and not line.text.startswith(TO_DO)
+        and states_finding(line.text)
+    ]  # fmt: skip
+
+
+def _decisions(lines: Iterable[Highlight]) -> list[Highlight]:
+    return [line for line in lines if line.kind == "decision" and not _is_term(line)]
+
+
+def _is_term(line: Highlight) -> bool:
+    return line.role in ("user", "tool") and CHOICE_ARROW not in line.text
+
+
+def _changed_file_lines(lines: Iterable[Highlight]) -> list[BriefLine]:
+    """Each file once, with the names changed in it and the last turn that did so; the last changed file first."""
+    names: dict[str, dict[str, None]] = {}
+    last: dict[str, int] = {}
+    for line in lines:
+        if line.kind != "file" or not line.text.startswith("Edited "):
+            continue
+        for file, names_changed in _EDITED.findall(line.text.removeprefix("Edited ")):
+            names.setdefault(file, {}).update(dict.fromkeys(filter(None, names_changed.split(", "))))
+            last[file] = line.index
+    listed = {file: ", ".join(list(found)[:NAMES_PER_FILE_MAX]) for file, found in names.items()}
+    newest = sorted(last, key=lambda file: -last[file])
+    return [
+        BriefLine((last[file], number), f"- {file}{f' ({listed[file]})' if listed[file] else ''} (t{last[file]})")
+        for number, file in enumerate(newest)
+    ]
+
+
+def _with_next(lines: Sequence[Highlight]) -> Iterator[tuple[int, Highlight, Highlight | None]]:
+    """Each highlight with its number and its successor."""
+    for number, line in enumerate(lines):
+        yield number, line, lines[number + 1] if number + 1 < len(lines) else None
+
+
+def _error_lines(lines: Sequence[Highlight], still_open: Set[str]) -> list[BriefLine]:
+    """The first error of each turn with its ending, newest first; then the turns' other errors.
+
+    An error that was reported several times is listed where it was last; one in `still_open` is not.
+    """
+    good_news = [line for line in lines if line.kind == "outcome" and line.role == "tool"]
+    seen = set(still_open)
+    firsts: list[BriefLine] = []
+    others: list[BriefLine] = []
+    for number, line, after in reversed([*_with_next(lines)]):
+        if line.kind != "error" or line.text in seen:
+            continue
+        seen.add(line.text)
+        if number and lines[number - 1].kind == "error" and lines[number - 1].index == line.index:
+            others.append(_brief_line(line, number))
+            continue
+        firsts.append(_brief_line(line, number))
+        if after is not None and after.kind == "ending" and (text := _ending_line(line, after, good_news)):
+            firsts.append(BriefLine((line.index, number + 1), text))
+    return firsts + others
+
+
+def _ending_line(error: Highlight, ending: Highlight, good_news: Sequence[Highlight]) -> str:
+    """How an error ended, according to its section; else the first good news after it; empty if neither is known.
+
+    good_news: outcomes that tools reported, in order.
+    """
+    later = len(good_news)
+    if ending.text == UNRESOLVED:
+        later = bisect_right(good_news, error.index, key=lambda line: line.index)
+    if later < len(good_news):
+        return f"  later: {good_news[later].text} (t{good_news[later].index})"
+    return "" if ending.text == UNRESOLVED else f"  ended: {ending.text} (t{ending.index})"
+
+
+def _open_errors(sections: Sequence[Section]) -> list[Highlight]:
+    """The errors that a section calls unresolved and that nothing later settles, in order.
+
+    Of an error without an ending nothing is known: most are calls that the tool refused.
+    """
+    lines = _lines(sections)
+    settled = max((line.index for line in lines if _settles_errors(line)), default=-1)
+    found: list[Highlight] = []
+    reported: list[Highlight] = []
+    for line in lines:
+        if line.kind == "ending" and line.text == UNRESOLVED:
+            found += [error for error in reported if error.index > settled]
+        reported = [*reported, line] if line.kind == "error" else []
+    return found
+
+
+def _settles_errors(line: Highlight) -> bool:
+    """Whether an outcome is a success that a tool reports, or in the agent's words a resolution."""
+    return line.kind == "outcome" and (line.role == "tool" or score_resolution(line.text) >= RESOLUTION_MIN)
+
+
+def _section_lines(sections: Sequence[Section]) -> list[BriefLine]:
+    """The sections, newest first, without the open tail, which has no id."""
+    return [
+        BriefLine((node.first, 0), "- " + node_lines(node, Detail.LINES, "", lambda _, s=summary: s).strip())  # type: ignore[misc]
+        for node, summary in reversed(sections)
+        if node.digest
+    ]
