@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from ctxmem_mcp import progress
 from ctxmem_mcp.errors import InvalidArgument, StoreUnavailable
+from ctxmem_mcp.models import Highlight, NewTurn, Node, Summary, Turn
+from ctxmem_mcp.stores.base import Closing
 from ctxmem_mcp.worker_pool import MeasuredSteps, Steps, WorkerPool
 
 pytestmark = pytest.mark.anyio
@@ -125,3 +129,13 @@ async def test_the_caller_gets_the_progress_in_steps_of_a_percent(pool: WorkerPo
     assert shares == [0.25, 0.5, 1.0]
     assert await pool.run(measured) == "done"
     assert len(shares) == 3
+
+
+async def test_values_are_pickled_as_their_class_and_fields() -> None:
+    turn = Turn(1, 0, b"d", "user", "hi", None, None, None, 1)
+    summary = Summary("extractive", "Title", (Highlight("fact", 0, "user", "hi"),), ("a",), "more")
+    node = Node(b"n", 0, 0, 0, 1, 2)
+    for value in (turn, NewTurn("user", "hi", "Ann"), summary, node, Closing(node, 1, summary)):
+        assert pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL)) == value
+        read = tuple(getattr(value, field.name) for field in fields(value))
+        assert value.__reduce__() == (type(value), read)

@@ -13,11 +13,14 @@ Any unambiguous prefix of the digits is accepted; views show three.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Literal, NamedTuple, overload
+from operator import attrgetter
+from typing import Literal, NamedTuple, TypeVar, overload
+
+T = TypeVar("T")
 
 Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
@@ -93,6 +96,21 @@ class Source(Enum):
     EVENTS = "events"
 
 
+def pickled_by_fields(cls: type[T]) -> type[T]:
+    """Decorates a slotted dataclass of two or more fields, so that pickling reads them in C.
+
+    By default a Python function does, one field after the other: sending short turns to a worker took as long as
+    counting them.
+    """
+    read: Callable[[T], tuple[object, ...]] = attrgetter(*(f.name for f in fields(cls)))  # type: ignore[arg-type]
+
+    def reduce(self: T) -> tuple[type[T], tuple[object, ...]]:
+        return cls, read(self)
+
+    cls.__reduce__ = reduce  # type: ignore[assignment,method-assign]
+    return cls
+
+
 @dataclass(frozen=True, slots=True)
 class Redaction:
     """What is left of a redacted turn, so that it keeps its id.
@@ -106,6 +124,7 @@ class Redaction:
     after: bytes
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class NewTurn:
     """A turn to append.
@@ -128,6 +147,7 @@ class NewTurn:
         return self.redaction is not None
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A stored turn.
@@ -191,6 +211,7 @@ def is_tool_call(turn: NewTurn | Turn) -> bool:
     return turn.role == "assistant" and bool(turn.name) and turn.name != THINKING
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Node:
     """A closed node over turns first..last (indexes, inclusive). Level 0 is a leaf, whose children are turns.
@@ -253,6 +274,7 @@ HighlightKind = Literal["request", "error", "ending", "decision", "outcome", "fi
 HighlightKinds = frozenset[HighlightKind]
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Highlight:
     """One line of a summary. index, role: those of the turn that it comes from."""
@@ -263,6 +285,7 @@ class Highlight:
     text: str
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A node in a few words.

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from ctxmem_mcp.models import DIGEST_BYTES, Node
+from ctxmem_mcp.models import DIGEST_BYTES, Node, pickled_by_fields
 
 # A leaf is what a reader wants to expand at once: an episode. A new request does not close a smaller leaf, because a
 # line of the outline must represent much more than its own ~25 tokens.
@@ -75,6 +75,7 @@ def node_digest(level: int, children: Iterable[bytes], salt: bytes = b"") -> byt
     return h.digest()
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class TurnFacts:
     """The properties of a turn that decide when nodes close.

@@ -276,7 +276,8 @@ class Writer:
         return self._workers is not None and _is_large(turns)
 
     async def _count(self, turns: Sequence[NewTurn], encoding: str) -> list[int]:
-        if self._workers and _is_large(turns):
+        # Sending many short turns to a worker takes longer than counting them.
+        if self._workers and sum(len(turn.content) for turn in turns) > LARGE_CHARS:
             return await self._workers.run(count_in_steps, turns, encoding)
         return finish(count_in_steps(turns, encoding))
 

@@ -29,6 +29,7 @@ from ctxmem_mcp.models import (
     day_of,
     iso,
     parse_iso,
+    pickled_by_fields,
 )
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch
 
@@ -100,6 +101,7 @@ class State:
         return self.unindexed[0] if self.unindexed else self.next_seq
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class StoredPiece:
     """A chunk, its analysed terms in order (for the index; never shown), and its vector.
@@ -113,6 +115,7 @@ class StoredPiece:
     vector: bytes = b""
 
 
+@pickled_by_fields
 @dataclass(frozen=True, slots=True)
 class Closing:
     """A node that closed when the turn `closer` (a seq) was stored, and the summary that it was created with."""
