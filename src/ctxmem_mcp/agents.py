@@ -42,18 +42,22 @@ class AgentInfo:
     """Facts about one agent.
 
     id: its name in commands, in the spool and in transcripts; title: its name as people write it.
+    tested: the version that the tests drive; empty: none.
+    api: the API that it calls its model by, if the gateway serves that one.
     events: those that a hook is registered for.
-    wordless_events: others that it may send, which carry no words.
+    wordless_events: those of them, and others that it may send, which carry no words.
+    event_names: Claude Code's name of an event with the same fields, by the agent's own name.
     replies: what a hook prints for an event that contains these bytes; nothing unless the agent expects it.
-    context_key: the key of the context in the reply to a session's start; None: Claude Code's format.
+    context_event: the event whose reply brings a session its context, if that is not its start.
+    context_key: the key of the context in the reply; None: Claude Code's format.
     context_bytes_max: longer contexts are shown to the model as a preview only; None: no limit is known.
     has_transcript: its transcript has everything that its events have.
     sessions: where its transcripts are.
     """
 
     __slots__ = (
-        "context_bytes_max", "context_key", "events", "has_transcript", "id", "replies", "sessions", "title",
-        "wordless_events",
+        "api", "context_bytes_max", "context_event", "context_key", "event_names", "events", "has_transcript", "id",
+        "replies", "sessions", "tested", "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -61,17 +65,22 @@ class AgentInfo:
         id: str,
         title: str,
         *,
+        tested: str = "",
+        api: str = "",
         events: dict[str, Hook] | None = None,
         wordless_events: tuple[str, ...] = (),
+        event_names: dict[str, str] | None = None,
         replies: dict[bytes, bytes] | None = None,
+        context_event: str | None = None,
         context_key: str | None = None,
         context_bytes_max: int | None = None,
         has_transcript: bool = False,
         sessions: tuple[SessionFiles, ...] = (),
     ) -> None:
-        self.id, self.title = id, title
+        self.id, self.title, self.tested, self.api = id, title, tested, api
         self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
-        self.context_key, self.context_bytes_max = context_key, context_bytes_max
+        self.event_names = event_names or {}
+        self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
         self.has_transcript, self.sessions = has_transcript, sessions
 
 
@@ -97,6 +106,8 @@ _SESSIONS = (f"*/*{CLINE_SESSION_SUFFIX}", f"{{0}}/{{0}}{CLINE_SESSION_SUFFIX}")
 CLAUDE_CODE = AgentInfo(
     "claude-code",
     "Claude Code",
+    tested="2.1.332",
+    api="Anthropic",
     events=_CLAUDE_HOOKS,
     wordless_events=_CLAUDE_WORDLESS,
     context_bytes_max=9_900,  # a preview over 10,000 characters
@@ -137,6 +148,8 @@ CURSOR = AgentInfo(
 CLINE = AgentInfo(
     "cline",
     "Cline",
+    tested="3.0.65",
+    api="chat completions",
     # Those that carry words, and the ends of a run: in one-shot mode, the CLI calls no hook for the prompt.
     events={
         "UserPromptSubmit": Hook(),
@@ -167,6 +180,8 @@ VSCODE = AgentInfo("vscode", "VS Code")
 CODEX = AgentInfo(
     "codex",
     "Codex",
+    tested="0.171.0",
+    api="Responses",
     events={**_CLAUDE_HOOKS, "SessionEnd": Hook(timeout_seconds=3)},  # its own limit
     wordless_events=_CLAUDE_WORDLESS,
     context_bytes_max=9_900,  # a preview over 2,500 tokens of four bytes
@@ -183,24 +198,57 @@ PI = AgentInfo(
 GEMINI = AgentInfo(
     "gemini",
     "Gemini CLI",
+    tested="0.61.0",
+    api="Gemini",
+    # AfterAgent has the words of all answers to a prompt joined, which the transcript has one by one.
+    events={"SessionStart": Hook(), "BeforeAgent": Hook(), "AfterTool": Hook(), "AfterAgent": Hook(),
+            "SessionEnd": Hook()},
+    wordless_events=("SessionStart", "SessionEnd", "AfterAgent", "PreCompress", "Notification", "BeforeModel",
+                     "AfterModel", "BeforeToolSelection", "BeforeTool"),
+    event_names={"BeforeAgent": "UserPromptSubmit", "AfterTool": "PostToolUse"},
+    has_transcript=True,
     sessions=(
         SessionFiles(
             "GEMINI_CLI_HOME", "~", ".gemini/tmp", "*/chats/session-*.json*", "*/chats/session-*{0:.8}*.json*"
         ),
     ),
+)  # fmt: skip
+QWEN_CODE = AgentInfo(
+    "qwen-code",
+    "Qwen Code",
+    tested="0.15.10",
+    api="chat completions",
+    # It ignores what the hook of a session's start prints, and in print mode it does not call it.
+    events={name: Hook() for name in ("UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd")},
+    wordless_events=_CLAUDE_WORDLESS,
+    context_event="UserPromptSubmit",
+    has_transcript=True,
+    sessions=(SessionFiles("", "~/.qwen", "projects", "*/chats/*.jsonl", "*/chats/{}.jsonl"),),
 )
-QWEN_CODE = AgentInfo("qwen-code", "Qwen Code", sessions=(SessionFiles("", "~/.qwen", "projects", "*/chats/*.jsonl"),))
 OPENCODE = AgentInfo(
     "opencode",
     "opencode",
+    tested="1.18.33",
+    api="chat completions",
+    # Our plugin sends them.
+    events={name: Hook() for name in ("SessionStart", "UserPromptSubmit", "Stop")},
+    wordless_events=("SessionStart", "Stop"),
+    has_transcript=True,
     sessions=(
-        SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode", "opencode.db"),
+        SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode", "opencode.db", "opencode.db"),
         SessionFiles("XDG_DATA_HOME", "~/.local/share", "opencode/storage/session", "*/ses_*.json", "*/{}.json"),
     ),
 )
 COPILOT_CLI = AgentInfo(
     "copilot-cli",
     "GitHub Copilot CLI",
+    tested="1.0.102",
+    api="chat completions",
+    # Under these names its events have Claude Code's fields; under its own (`sessionStart`) they don't name themselves.
+    events={name: Hook() for name in ("SessionStart", "UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd")},
+    wordless_events=("Stop", "PostToolUse", *_CLAUDE_WORDLESS),
+    context_key="additionalContext",
+    has_transcript=True,
     sessions=(
         SessionFiles("COPILOT_HOME", "~/.copilot", "session-state", "*/events.jsonl", "{}/events.jsonl"),
         SessionFiles("COPILOT_HOME", "~/.copilot", "session-state", "*.jsonl", "{}.jsonl"),
@@ -237,3 +285,9 @@ AGENTS = {agent.id: agent for agent in _KNOWN}
 def info_of(agent_id: str) -> AgentInfo:
     """Returns the facts about an agent; for one that is not in the table, only its id."""
     return AGENTS.get(agent_id) or AgentInfo(agent_id, agent_id)
+
+
+def context_events(agent_id: str) -> tuple[str, ...]:
+    """Returns the events of an agent whose reply may bring a session its context."""
+    event = info_of(agent_id).context_event
+    return (event,) if event else SESSION_STARTS

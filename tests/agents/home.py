@@ -16,11 +16,14 @@ from typing import TypeVar
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.text.host_text import RECALL_START
+from tests.agents.model import Model, say
 from tests.agents.packages import node_folder
 
 COMMAND = Path(sys.executable).with_name("ctxmem-mcp")
 # An upper limit only: on an idle machine each run of an agent takes a few seconds.
 SECONDS = 120.0
+_STARTS_MAX = 6
 T = TypeVar("T")
 
 
@@ -74,6 +77,11 @@ class Home:
         (found,) = [one for one in report["agents"] if one["agent"] == agent]
         return [fault["what"] for fault in (*found["faults"], *report["data"]["faults"])]
 
+    async def new_in_import(self, *words: str) -> int:
+        """Imports all that agents have kept here, or these files; returns the number of turns that were new."""
+        printed = await asyncio.to_thread(self.ctxmem, "import", "--json", *(words or ("--all",)))
+        return sum(one["new"] for one in json.loads(printed))
+
     async def turns(self, conversation: str) -> list[Turn]:
         """The turns up to the head, after storing what hooks have spooled."""
         await asyncio.to_thread(self.ctxmem, "list")
@@ -97,6 +105,17 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = SECONDS) 
             return found
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+
+def wait_for_recall(model: Model, run: Callable[[], object]) -> None:
+    """Runs new sessions until the model is sent what our hook prints at a session's start: on a busy machine the hook's
+    time limit may pass first, and then the session starts without it."""
+    for _ in range(_STARTS_MAX):
+        model.replies.append([say("A new session.")])
+        run()
+        if RECALL_START in json.dumps(model.main_requests[-1].body):
+            return
+    raise AssertionError(f"{_STARTS_MAX} sessions started without the one before")
 
 
 def assert_in_order(words: Iterable[str], turns: Sequence[Turn], *, also: Collection[str] = ()) -> None:

@@ -39,6 +39,10 @@ class Package:
 CLAUDE_CODE = Package("@anthropic-ai/claude-code", "2.1.332", "claude")
 CODEX = Package("@openai/codex", "0.171.0", "codex")
 CLINE = Package("cline", "3.0.65", "cline")
+GEMINI = Package("@google/gemini-cli", "0.61.0", "gemini")
+OPENCODE = Package("opencode-ai", "1.18.33", "opencode")
+COPILOT = Package("@github/copilot", "1.0.102", "copilot")
+QWEN_CODE = Package("@qwen-code/qwen-code", "0.15.10", "qwen")
 
 
 def installed(package: Package) -> Path:

@@ -154,3 +154,27 @@ def test_the_agents_own_places_are_known(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(found) == sorted(places)
     assert locations.find_transcript("copilot-cli", "c-1", {}) == tmp_path / places[3]
     assert locations.find_transcript("gemini", "abcdef12-3456", {}) == tmp_path / places[0]
+
+
+async def test_a_path_below_a_database_names_one_session_and_its_sub_agents(tmp_path: Path) -> None:
+    file = tmp_path / "opencode.db"
+    memory = memory_over(InMemoryStore(), lambda: 1e9)
+    sync = TranscriptSync(memory, tmp_path / "data")
+    with closing(opencode_db(file)) as store:
+        store.execute("INSERT INTO session VALUES ('ses_3', NULL, 'Other', '/w', NULL, 3)")
+        add_message(store, "ses_3", 1, "user", "Something else.")
+        first = await sync.sync_file(file / "ses_1")
+        again = await sync.sync_file(file / "ses_1")
+        add_message(store, "ses_1", 3, "user", "Thanks.")
+        third = await sync.sync_file(file / "ses_1")
+        assert [(one.conversation, one.new) for one in (first, again, third) if one] == [
+            ("ses_1", 3), ("ses_1", 0), ("ses_1", 1)
+        ]  # fmt: skip
+        known = [info.conversation_id for info in (await memory.conversations(limit=9)).conversations]
+        assert sorted(known) == ["ses_1", "ses_1:ses_2"]
+        await memory.forget("ses_1", confirm="ses_1")
+        add_message(store, "ses_1", 4, "user", "Still here?")
+        gone = await sync.sync_file(file / "ses_1")
+    assert gone is not None
+    assert gone.new == 0
+    assert await sync.sync_file(tmp_path / "no.db" / "ses_1") is None

@@ -35,6 +35,10 @@ FILES = [
     ("vscode", "servers.{}.json", ".config/Code/User/mcp.json"),
     ("codex", "servers.{}.toml", ".codex/config.toml"),
     ("codex", "hooks.{}.json", ".codex/hooks.json"),
+    ("gemini", "settings.{}.json", ".gemini/settings.json"),
+    ("qwen-code", "settings.{}.json", ".qwen/settings.json"),
+    ("opencode", "servers.{}.json", ".config/opencode/opencode.json"),
+    ("copilot-cli", "servers.{}.json", ".copilot/mcp-config.json"),
 ]
 AS_IT_IS: Callable[[bytes], bytes] = bytes
 
@@ -88,7 +92,7 @@ def test_install_produces_the_golden_file_and_uninstall_restores_the_original(
 def test_uninstall_removes_files_that_install_created(
     agent: str, content: bytes | None, host: HostPaths, server: ServerCommand
 ) -> None:
-    paths = [edit.path for edit in edits_of(agent, host) if edit.path.suffix]
+    paths = list(dict.fromkeys(edit.path for edit in edits_of(agent, host) if edit.path.suffix))
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is not None:

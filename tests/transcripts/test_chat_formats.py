@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -137,6 +138,34 @@ def test_what_a_compaction_left_out_stays() -> None:
         "content": "on"},
     ]  # fmt: skip
     assert contents(parsed(lines(rows), ".jsonl").turns) == ["the beginning", "a recap", "on"]
+
+
+def test_a_call_that_a_resume_of_gemini_cli_also_puts_into_the_content_is_one_call() -> None:
+    call = {"id": "c1", "name": "ls", "args": {"dir": "/"}}
+    result = [{"functionResponse": {"id": "c1", "name": "ls", "response": {"output": "bin"}}}]
+    message = {"id": "2", "type": "gemini", "content": "I look.", "toolCalls": [{**call, "result": result}]}
+    resumed = {**message, "content": [{"text": "I look."}, {"functionCall": call}]}
+    echo = {"id": "2_response", "type": "user", "content": result}
+    user = {"id": "1", "type": "user", "content": "Look."}
+    rows: list[Any] = [
+        {"sessionId": "s", "projectHash": "h"},
+        user,
+        message,
+        {"$set": {"messages": [user, resumed, echo]}},
+    ]
+    found = parsed(lines(rows), ".jsonl")
+    assert contents(found.turns) == ["Look.", "I look.", '{"dir":"/"}', "bin"]
+    assert found.abandoned_branches == ()
+
+
+def test_what_a_hook_of_gemini_cli_put_before_a_prompt_is_the_hosts() -> None:
+    content = [{"text": "<hook_context>The port is 7412.</hook_context>\n\nWhich port?"}]
+    rows: list[dict[str, object]] = [
+        {"sessionId": "s", "projectHash": "h"}, {"id": "1", "type": "user", "content": content}
+    ]  # fmt: skip
+    assert [(turn.name, turn.content) for turn in parsed(lines(rows), ".jsonl").turns] == [
+        (INJECTED, "<hook_context>The port is 7412.</hook_context>"), (None, "Which port?")
+    ]  # fmt: skip
 
 
 def test_what_a_program_added_to_the_users_words_is_the_hosts() -> None:

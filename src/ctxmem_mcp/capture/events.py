@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.agents import CLAUDE_CODE, CLINE, CURSOR, SESSION_ENDS, info_of
-from ctxmem_mcp.models import THINKING, NewTurn, iso
+from ctxmem_mcp.models import INJECTED, THINKING, NewTurn, iso
+from ctxmem_mcp.text.host_text import split_hook_context
 from ctxmem_mcp.transcripts.base import ParseLog, compact_json
 from ctxmem_mcp.transcripts.json_lines import text_or_none
 
@@ -164,14 +165,20 @@ def _from_truncated(text: str) -> _Fields:
 
 
 def _turns(agent: str, name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
+    known = info_of(agent)
+    if name in known.wordless_events:
+        return iter(())
     read = {CURSOR.id: _cursor, CLINE.id: _cline}.get(agent, _claude)
-    return read(name, fields, said_at)
+    return read(known.event_names.get(name, name), fields, said_at)
 
 
 def _claude(name: str, fields: _Fields, said_at: str) -> Iterator[NewTurn]:
     """Claude Code's events, which Codex adopted, and Codex's older notification of a completed turn."""
     if name == "UserPromptSubmit":
-        yield from _message("user", _words(fields, "prompt"), said_at)
+        context, prompt = split_hook_context(_words(fields, "prompt"))
+        if context:
+            yield NewTurn("system", context, INJECTED, said_at)
+        yield from _message("user", prompt, said_at)
     elif name == "Stop":
         yield from _message("assistant", _words(fields, "last_assistant_message"), said_at)
     elif name == "PostToolUse":

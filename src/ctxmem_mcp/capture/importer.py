@@ -30,7 +30,6 @@ _TRIED_SUFFIXES = (".jsonl", ".json", ".md")
 # The most characters of a session's first words that serve as its title.
 _TITLE_CHARS = 60
 _COMMAND = re.compile(r"/[\w:-]+")
-DATABASE_SUFFIXES = (".db", ".sqlite3")
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".eval")
 # The folder of Cursor's older transcripts, which are plain text.
 _CURSOR_TEXTS = "agent-transcripts"
@@ -100,7 +99,7 @@ def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]
 
 
 def _may_be_transcript(file: Path) -> bool:
-    if file.suffix in DATABASE_SUFFIXES:
+    if file.suffix in program_db.SUFFIXES:
         return program_db.is_database(file)
     return file.suffix in (*_SUFFIXES, *_ARCHIVE_SUFFIXES) or (file.suffix == ".txt" and _CURSOR_TEXTS in file.parts)
 

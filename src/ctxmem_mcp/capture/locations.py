@@ -123,14 +123,17 @@ def find_transcripts(environ: Mapping[str, str] | None = None) -> list[Path]:
 
 
 def find_transcript(agent: str, session_id: str, environ: Mapping[str, str] | None = None) -> Path | None:
-    """Returns a session's transcript; None if there is none. For events that do not name it."""
+    """Returns a session's transcript; None if there is none. For events that do not name it.
+
+    A session in a database is named by a path below it (see `program_db`).
+    """
     if not session_id.replace("-", "").replace("_", "").isalnum():
         return None
     for location in find_locations(environ):
         if location.agent == agent:
             found = next(location.folder.glob(location.file.format(session_id)), None)
             if found is not None:
-                return found
+                return found / session_id if found.suffix == ".db" else found
     return None
 
 

@@ -7,6 +7,8 @@
     openwebui   `webui.db`: the chats as its export has them
 
 A database is known by its tables, whatever its name. It is opened read-only: its program may be running.
+
+A path below a database, `opencode.db/ses_1`, names one session in it, with its sub-agents. A hook's event announces it.
 """
 
 from __future__ import annotations
@@ -20,31 +22,42 @@ from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
 
+SUFFIXES = (".db", ".sqlite3")
 _HEADER = b"SQLite format 3\0"
 Row = dict[str, Any]
 
 
+def split_session(file: Path) -> tuple[Path, str | None]:
+    """Returns the database that a path names a session in, and the session's id; for another path, itself and None."""
+    if file.parent.suffix in SUFFIXES and file.parent.is_file():
+        return file.parent, file.name
+    return file, None
+
+
 def is_database(file: Path) -> bool:
-    """Returns whether a file is an SQLite database."""
+    """Returns whether a path names an SQLite database, or a session in one."""
     try:
-        with file.open("rb") as opened:
+        with split_session(file)[0].open("rb") as opened:
             return opened.read(len(_HEADER)) == _HEADER
     except OSError:
         return False
 
 
 def read_documents(file: Path) -> list[str]:
-    """Returns the conversations in a database, each as the text that `registry.parse` takes.
+    """Returns the conversations that a path names, each as the text that `registry.parse` takes.
 
     Raises:
         InvalidArgument: the database can't be read, or is of no known program.
     """
+    database, session = split_session(file)
     try:
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
             store.row_factory = _row
             tables = {row["name"] for row in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if session is not None and tables >= _OPENCODE_TABLES:
+                return [*_opencode(store, session)]
             for needed, read in _PROGRAMS:
-                if needed <= tables:
+                if needed <= tables and session is None:
                     return [*read(store)]
     except (sqlite3.Error, KeyError) as error:
         raise InvalidArgument(
@@ -59,9 +72,11 @@ def _row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Row:
     return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
 
 
-def _opencode(store: sqlite3.Connection) -> Iterator[str]:
-    sessions = store.execute("SELECT * FROM session ORDER BY time_created, id").fetchall()
-    for session in sessions:
+def _opencode(store: sqlite3.Connection, only: str | None = None) -> Iterator[str]:
+    """Yields the sessions; or only this one and its sub-agents."""
+    where = "" if only is None else "WHERE ?1 IN (id, parent_id)"
+    query = f"SELECT * FROM session {where} ORDER BY time_created, id"
+    for session in store.execute(query, () if only is None else (only,)).fetchall():
         parts: dict[str, list[Row]] = {}
         own = (session["id"],)
         for row in store.execute("SELECT id, message_id, data FROM part WHERE session_id = ? ORDER BY id", own):
@@ -109,9 +124,10 @@ def _openwebui(store: sqlite3.Connection) -> Iterator[str]:
         yield _text({"id": row["id"], "title": row["title"], "chat": _object(row["chat"])})
 
 
+_OPENCODE_TABLES = {"session", "message", "part"}
 # The tables of a program, and how to read them.
 _PROGRAMS: tuple[tuple[set[str], Callable[[sqlite3.Connection], Iterator[str]]], ...] = (
-    ({"session", "message", "part"}, _opencode),
+    (_OPENCODE_TABLES, _opencode),
     ({"sessions", "messages"}, _goose),
     ({"threads"}, _zed),
     ({"conversations_v2"}, _kiro),

@@ -16,7 +16,7 @@ _CONVERSATIONS_MAX = 20
 _REPOSITORY = ".git"
 
 
-async def last_session(memory: Memory, space: str | None = None) -> str | None:
+async def last_session(memory: Memory, space: str | None = None, *, other_than: str | None = None) -> str | None:
     """Returns the conversation of the session last active; None if there is none.
 
     A sub-agent's conversation may have been stored after its session's: the session's is returned for it. An id that
@@ -25,21 +25,24 @@ async def last_session(memory: Memory, space: str | None = None) -> str | None:
     Args:
         memory: the memory to look in.
         space: only conversations of this space.
+        other_than: the id of a session that is left out.
     """
     without_session: str | None = None
     for info in (await memory.conversations(space=space, limit=_CONVERSATIONS_MAX)).conversations:
         session = info.conversation_id.partition(OF_AGENT)[0]
+        if session == other_than:
+            continue
         if session == info.conversation_id or await conversation_exists(memory, session):
             return session
         without_session = without_session or info.conversation_id
     return without_session if space is None else None
 
 
-async def last_session_in(memory: Memory, folder: str) -> str | None:
+async def last_session_in(memory: Memory, folder: str, *, other_than: str | None = None) -> str | None:
     """Returns the conversation of the session last active in the folder, else in the nearest folder above it in the
-    same git repository; None if there is none."""
+    same git repository; None if there is none. other_than: the id of a session that is left out."""
     for space in _up_to_repository(folder):
-        session = await last_session(memory, space)
+        session = await last_session(memory, space, other_than=other_than)
         if session is not None:
             return session
     return None

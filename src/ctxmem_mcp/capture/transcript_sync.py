@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ctxmem_mcp.agents import CODEX
-from ctxmem_mcp.capture import importer
+from ctxmem_mcp.capture import importer, program_db
 from ctxmem_mcp.capture.file_text import decode
 from ctxmem_mcp.capture.locations import SUBAGENTS, subagents_of
 from ctxmem_mcp.capture.session_ids import conversation_id_for
@@ -187,9 +187,10 @@ class TranscriptSync:
             return SyncResult()
         transcript = replace(transcript, threads=(replace(transcript, threads=()), *transcript.threads))
         new, threads = await self._sync_threads(file, transcript, set(record.threads))
-        self._records.put(file, replace(record, threads=threads))
-        last = conversation_id_for(transcript.threads[-1].session_id)
-        return SyncResult(last or "", new)
+        _, session = program_db.split_session(file)
+        own = conversation_id_for(session) if session else None
+        self._records.put(file, replace(record, threads=threads, conversation=own or ""))
+        return SyncResult(own or conversation_id_for(transcript.threads[-1].session_id) or "", new)
 
     async def _add_space(self, record: SyncRecord, conversation: str, cwd: str | None) -> None:
         """Puts a conversation into the session's folder at its first sync: the gateway, which may have created it, does
@@ -230,13 +231,14 @@ def size_and_mtime(file: Path) -> tuple[int, int] | None:
 
     Returns None if there is no file, or if it is not a regular file: a folder, a pipe or a device.
     """
+    file, _ = program_db.split_session(file)
     try:
         state = file.stat()
     except OSError:
         return None
     if not stat.S_ISREG(state.st_mode):
         return None
-    log = size_and_mtime(file.with_name(f"{file.name}-wal")) if file.suffix in importer.DATABASE_SUFFIXES else None
+    log = size_and_mtime(file.with_name(f"{file.name}-wal")) if file.suffix in program_db.SUFFIXES else None
     size, changed = log or (0, 0)
     return state.st_size + size, max(state.st_mtime_ns, changed)
 
@@ -249,7 +251,9 @@ def _seconds_since(changed: int) -> float:
 
 def read_whole_lines(file: Path) -> bytes:
     """Returns a JSON Lines file up to its last whole line, for an agent may be writing the next one. Other files are
-    returned whole."""
+    returned whole, and of a session in a database the documents."""
+    if program_db.split_session(file)[1] is not None:
+        return "\n".join(program_db.read_documents(file)).encode("utf-8", "surrogatepass")
     raw = read_file(file)
     if file.suffix != _LINES or raw.endswith(b"\n"):
         return raw
@@ -280,14 +284,15 @@ class TranscriptText:
         self._raw = raw
 
     def contains(self, turn: NewTurn) -> bool:
-        """Returns whether the file contains the turn's text: as a string, between tags in one or, if the text is long,
-        line by line."""
+        """Returns whether the file contains the turn's text: as a string, between tags or after one in it or, if the
+        text is long, line by line."""
         words, raw = turn.content.strip(), self._raw
         if _quoted(turn.content) in self._strings or (
             _quoted(turn.content) in raw
             or _quoted(words) in raw
             or _tagged(words, "") in raw
             or _tagged(words, "\n") in raw
+            or _quoted(f">\n\n{words}")[1:] in raw
         ):
             return True
         return len(words) >= _SHORT_CHARS and all(line[1:-1] in raw for line in _lines(words))

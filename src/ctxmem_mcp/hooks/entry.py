@@ -11,7 +11,7 @@ import _thread
 import os
 import sys
 
-from ctxmem_mcp.agents import SESSION_STARTS, info_of
+from ctxmem_mcp.agents import context_events, info_of
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.home_folder import NO_HOME, home_folder
 
@@ -45,7 +45,7 @@ def _handle(given: list[str]) -> None:
     for event, reply in info_of(agent).replies.items():
         if event in raw:
             os.write(1, reply)
-    if any(f'"{event}"'.encode() in raw for event in SESSION_STARTS):
+    if any(f'"{event}"'.encode() in raw for event in context_events(agent)):
         from ctxmem_mcp.hooks import session_start
 
         session_start.respond(agent, raw, folder)

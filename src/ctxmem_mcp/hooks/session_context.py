@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ctxmem_mcp.agents import SESSION_STARTS, info_of
+from ctxmem_mcp.agents import SESSION_STARTS, context_events, info_of
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.recent_session import conversation_exists, last_session_in
@@ -34,6 +34,8 @@ FRAME_TOKENS = 200
 VIEW_TOKENS_MIN = 500
 # The source of a session's start after a compaction.
 _COMPACTED = "compact"
+# The source of a new session's start.
+_NEW = ("startup", "new")
 # The most tokens that the lines around a turn usually take in a view.
 _TURN_OVERHEAD_TOKENS = 20
 # An earlier context is among this many turns at a session's start.
@@ -46,12 +48,12 @@ def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dic
 
     Args:
         agent: the agent's id.
-        raw: the event as the agent sent it. Events other than a session's start are ignored.
+        raw: the event as the agent sent it. Events that bring no context are ignored.
         data_dir: the data folder.
         seconds: how long the caller waits.
     """
     event = parse_event(agent, raw, time.time())
-    if event is None or event.name not in SESSION_STARTS:
+    if event is None or event.name not in context_events(agent):
         return None
     settings = Settings.load({"data_dir": data_dir})
     if not settings.inject_tokens:
@@ -61,7 +63,7 @@ def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dic
 
 
 async def _context(settings: Settings, event: Event, drain_seconds: float) -> str | None:
-    """Recalls the session's own conversation if it is stored, else the last session's in its folder."""
+    """Recalls the session's own conversation if it is stored and not new, else the last session's in its folder."""
     async with open_memory(settings, background=False) as memory:
         # This session's own start is in the spool, which matters only if its transcript is to be read.
         if event.source == _COMPACTED or spool.count_pending(str(settings.data_dir)) > 1:
@@ -71,10 +73,14 @@ async def _context(settings: Settings, event: Event, drain_seconds: float) -> st
                 await asyncio.wait_for(drain(memory, settings.data_dir, wait=True), drain_seconds)
         tokenizer.estimate_from_now_on()
         own = conversation_id_for(event.session_id)
-        if own is not None and await conversation_exists(memory, own):
+        # Copilot CLI reports the first prompt before the start: the session's own conversation is that prompt.
+        is_new = event.source in _NEW or event.name not in SESSION_STARTS
+        if own is not None and not is_new and await conversation_exists(memory, own):
             return await _recall(memory, own, own, settings.inject_tokens, event.agent)
         # A compacted session that is not stored gets nothing: it would take another session's history for its own.
-        before = await last_session_in(memory, event.cwd) if event.cwd and event.source != _COMPACTED else None
+        if not event.cwd or event.source == _COMPACTED:
+            return None
+        before = await last_session_in(memory, event.cwd, other_than=own)
         if before is None:
             return None
         return await _recall(memory, before, own, settings.inject_tokens, event.agent)
@@ -137,4 +143,4 @@ def _hook_output(event: Event, text: str) -> dict[str, Any]:
     key = info_of(event.agent).context_key
     if key:
         return {key: text}
-    return {"hookSpecificOutput": {"hookEventName": "SessionStart", "additionalContext": text}}
+    return {"hookSpecificOutput": {"hookEventName": event.name, "additionalContext": text}}

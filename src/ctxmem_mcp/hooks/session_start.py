@@ -12,7 +12,9 @@ import gc
 import json
 import os
 import time
+from typing import Any
 
+from ctxmem_mcp.agents import info_of
 from ctxmem_mcp.hooks.process_age import process_age
 
 SECONDS_MAX = 5.0
@@ -25,11 +27,12 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
 
     Args:
         agent: the agent's id.
-        raw: the event as the agent sent it. Events other than a session's start are ignored.
+        raw: the event as the agent sent it. Events that bring no context are ignored.
         data_dir: the data folder.
     """
     _thread.start_new_thread(_exit_after_time_limit, ())
-    if _source_of(raw) in _SOURCES_WITHOUT:
+    event = _fields_of(raw)
+    if event.get("source") in _SOURCES_WITHOUT or (info_of(agent).context_event and _has_begun(event)):
         return
     gc.disable()  # the process ends before there is much to collect
     from ctxmem_mcp.hooks.session_context import build_response
@@ -39,12 +42,18 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
         os.write(1, json.dumps(response).encode() + b"\n")
 
 
-def _source_of(raw: bytes) -> object:
+def _fields_of(raw: bytes) -> dict[str, Any]:
     try:
         event = json.loads(raw.decode("utf-8-sig", "replace").lstrip("\ufeff"))
     except (ValueError, RecursionError):
-        return None
-    return event.get("source") if isinstance(event, dict) else None
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _has_begun(event: dict[str, Any]) -> bool:
+    """Whether a prompt is not the first of its session: the agent writes the transcript after the first one's hook."""
+    path = event.get("transcript_path")
+    return not isinstance(path, str) or os.path.exists(path)
 
 
 def _exit_after_time_limit() -> None:

@@ -51,6 +51,11 @@ class Agent:
     def title(self) -> str:
         return self.info.title
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether `install` registers hooks."""
+        return self.hooks is not _no_edits
+
     def is_present(self, host: HostPaths) -> bool:
         """Whether the agent is installed."""
         return any(marker.exists() for marker in self.markers(host))

@@ -16,6 +16,7 @@ from ctxmem_mcp.errors import ConfigRefused
 from ctxmem_mcp.install import config_files, restore
 from ctxmem_mcp.install.config_edits import ConfigEdit
 from ctxmem_mcp.install.errors import CannotEdit
+from ctxmem_mcp.install.file_edits import FileEdits, group_by_path
 from ctxmem_mcp.install.server_entry import ServerCommand
 
 # A config may be a single line of a megabyte. A diff shows this many characters of an unchanged line, and of a changed
@@ -98,8 +99,8 @@ def plan_install(edits: Sequence[ConfigEdit], server: ServerCommand) -> list[Cha
         ConfigRefused: a file can't be edited.
     """
     server = replace(server, data_dir=server.data_dir or _registered_data_dir(edits))
-    planned = [(edit, _read(edit)) for edit in edits]
-    changes = [Change(edit.path, text, _put(edit, text, server), edit.mode) for edit, text in planned]
+    planned = [(file, _read(file)) for file in group_by_path(edits)]
+    changes = [Change(file.path, text, _put(file, text, server), file.mode) for file, text in planned]
     return _real_changes(changes)
 
 
@@ -110,16 +111,16 @@ def plan_uninstall(edits: Sequence[ConfigEdit]) -> list[Change]:
         ConfigRefused: a file can't be edited.
     """
     changes = []
-    for edit in edits:
-        text = _read(edit)
+    for file in group_by_path(edits):
+        text = _read(file)
         if text is None:
             continue
         try:
-            before = restore.original_text(edit, text, config_files.read_backups(edit.path))
-            exact = before is not None and restore.is_exact(edit, text, before)
+            before = restore.original_text(file, text, config_files.read_backups(file.path))
+            exact = before is not None and restore.is_exact(file, text, before)
         except CannotEdit as error:
-            raise ConfigRefused(str(edit.path), str(error)) from error
-        changes.append(Change(edit.path, text, before, edit.mode, backs_up=before is not None and not exact))
+            raise ConfigRefused(str(file.path), str(error)) from error
+        changes.append(Change(file.path, text, before, file.mode, backs_up=before is not None and not exact))
     return _real_changes(changes)
 
 
@@ -160,18 +161,18 @@ def apply_change(change: Change, now: datetime) -> Path | None:
     return copy
 
 
-def _read(edit: ConfigEdit) -> str | None:
+def _read(file: FileEdits) -> str | None:
     try:
-        return config_files.read(edit.path)
+        return config_files.read(file.path)
     except CannotEdit as error:
-        raise ConfigRefused(str(edit.path), str(error)) from error
+        raise ConfigRefused(str(file.path), str(error)) from error
 
 
-def _put(edit: ConfigEdit, text: str | None, server: ServerCommand) -> str:
+def _put(file: FileEdits, text: str | None, server: ServerCommand) -> str:
     try:
-        return edit.put(text, server)
+        return file.put(text, server)
     except CannotEdit as error:
-        raise ConfigRefused(str(edit.path), str(error)) from error
+        raise ConfigRefused(str(file.path), str(error)) from error
 
 
 def _registered_data_dir(edits: Sequence[ConfigEdit]) -> str | None:

@@ -13,7 +13,7 @@ from ctxmem_mcp.agents import CLINE
 from ctxmem_mcp.capture.locations import CLINE_EXTENSION, EDITORS, extension_folder
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
-from ctxmem_mcp.install.hook_edits import HookScript
+from ctxmem_mcp.install.hook_files import HookScript
 from ctxmem_mcp.install.host_paths import HostPaths
 
 READ_ONLY_TOOLS = ["get_context", "expand_node", "search_turns", "list_conversations"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from ctxmem_mcp.install import json_edit, jsonc, toml_edit
 from ctxmem_mcp.install.errors import CannotEdit
-from ctxmem_mcp.install.server_entry import NAME, ServerCommand, data_dir_of, is_our_server
+from ctxmem_mcp.install.server_entry import NAME, ServerCommand, command_words, data_dir_of, is_our_server
 
 Role = Literal["server", "hooks"]
 
@@ -111,6 +111,7 @@ class JsonServers(_Servers):
     """Servers in JSON, under one key of the file, or of the object at `within`.
 
     A new entry has the members of `leading` before the command, and those of `trailing` after it.
+    one_list: `command` is a list that contains the arguments.
     """
 
     path: Path
@@ -118,6 +119,7 @@ class JsonServers(_Servers):
     leading: Mapping[str, Any] = field(default_factory=dict)
     trailing: Mapping[str, Any] = field(default_factory=dict)
     within: tuple[str, ...] = ()
+    one_list: bool = False
 
     kind: ClassVar[str] = "an object"
 
@@ -126,9 +128,8 @@ class JsonServers(_Servers):
         known = _our_name(servers)
         text = text or ""
         if known is None:
-            new = {**self.leading, "command": server.command, "args": server.arguments, **self.trailing}
-            return self._put(text, (self.key, NAME), new)
-        for name, value in (("command", server.command), ("args", server.arguments)):
+            return self._put(text, (self.key, NAME), {**self.leading, **self._command(server), **self.trailing})
+        for name, value in self._command(server).items():
             if servers[known].get(name) != value:
                 text = self._put(text, (self.key, known, name), value)
         return text
@@ -139,6 +140,11 @@ class JsonServers(_Servers):
             if prune and not self._servers(text):
                 text = json_edit.drop(text, (*self.within, self.key))
         return text
+
+    def _command(self, server: ServerCommand) -> dict[str, Any]:
+        if self.one_list:
+            return {"command": [server.command, *server.arguments]}
+        return {"command": server.command, "args": server.arguments}
 
     def _read(self, text: str | None) -> dict[str, Any]:
         inner: Any = json_object(text)
@@ -203,9 +209,7 @@ def _our_name(servers: Mapping[str, Any]) -> str | None:
 
 
 def _found_server(name: str, entry: Mapping[str, Any]) -> FoundEntry:
-    words = entry.get("args")
-    arguments = [str(word) for word in words] if isinstance(words, list) else []
-    given = entry.get("env")
+    given = entry.get("env", entry.get("environment", entry.get("envs")))
     environment = {key: str(value) for key, value in given.items()} if isinstance(given, Mapping) else {}
     off = entry.get("disabled") is True or entry.get("enabled") is False
-    return FoundEntry(name, (entry["command"], *arguments), environment, off)
+    return FoundEntry(name, tuple(command_words(entry)), environment, off)

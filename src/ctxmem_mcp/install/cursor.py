@@ -20,7 +20,7 @@ def _servers(folder: Path) -> Sequence[JsonServers]:
 
 
 def _hooks(folder: Path) -> Sequence[JsonHooks]:
-    return [JsonHooks(folder / "hooks.json", CURSOR, flat=True, version=1)]
+    return [JsonHooks(folder / "hooks.json", CURSOR, flat=True, typed=False, version=1)]
 
 
 AGENT = Agent(

@@ -1,10 +1,9 @@
-"""Our hooks in config files (`ConfigEdit`): in groups for Claude Code and Codex, in a flat list for Cursor, and as one
-script for each event for Cline."""
+"""Our hooks in JSON files (`ConfigEdit`): in groups for Claude Code and most others, in a flat list for Cursor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +11,7 @@ from ctxmem_mcp.agents import AgentInfo, Hook
 from ctxmem_mcp.install import json_edit
 from ctxmem_mcp.install.config_edits import FoundEntry, Role, json_object
 from ctxmem_mcp.install.errors import CannotEdit
-from ctxmem_mcp.install.server_entry import (
-    PROGRAM,
-    ServerCommand,
-    find_our_call,
-    is_our_hook,
-    shlex_words,
-)
+from ctxmem_mcp.install.server_entry import ServerCommand, find_our_call, is_our_hook
 
 _HOOKS = "hooks"
 
@@ -29,6 +22,8 @@ class JsonHooks:
 
     Attributes:
         flat: an event has a list of hooks; else a list of groups, each with a matcher and its hooks.
+        typed: a hook has `type`.
+        milliseconds: the agent takes a hook's `timeout` for milliseconds.
         by_bash: the agent runs hooks in a bash, on Windows too.
         version: the file's format version, added if it is missing.
     """
@@ -36,6 +31,8 @@ class JsonHooks:
     path: Path
     agent: AgentInfo
     flat: bool = False
+    typed: bool = True
+    milliseconds: bool = False
     by_bash: bool = False
     version: int | None = None
 
@@ -83,7 +80,7 @@ class JsonHooks:
     def _put_event(self, text: str, name: str, hook: Hook, line: str) -> str:
         paths_to_ours = self._our_hooks(text, name)
         if not paths_to_ours:
-            entry = {**({} if self.flat else {"type": "command"}), "command": line, "timeout": hook.timeout_seconds}
+            entry = {**({"type": "command"} if self.typed else {}), "command": line, "timeout": self._timeout(hook)}
             matcher = {"matcher": hook.matcher} if hook.matcher else {}
             new = entry if self.flat else {**matcher, _HOOKS: [entry]}
             return json_edit.put(text, (_HOOKS, name, len(_events(text).get(name, []))), new)
@@ -91,11 +88,14 @@ class JsonHooks:
         keys = self._our_hooks(text, name)[0]
         text = _set(text, (*keys, "command"), line)
         if "timeout" not in _get(json_object(text), keys):
-            text = json_edit.put(text, (*keys, "timeout"), hook.timeout_seconds)
+            text = json_edit.put(text, (*keys, "timeout"), self._timeout(hook))
         group = _events(text)[name][keys[2]]
         if hook.matcher and not self.flat and len(group[_HOOKS]) == 1:
             text = _set(text, (*keys[:3], "matcher"), hook.matcher)
         return text
+
+    def _timeout(self, hook: Hook) -> int:
+        return hook.timeout_seconds * (1_000 if self.milliseconds else 1)
 
     def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:
         """The text without our hooks of an event, except the first `keep`, and without containers that are then
@@ -176,46 +176,3 @@ def _get(value: Any, keys: tuple[Any, ...]) -> Any:
     for step in keys:
         value = value[step]
     return value
-
-
-@dataclass(frozen=True)
-class HookScript:
-    """A hook that is a script, named for its event."""
-
-    path: Path
-    agent: str
-    opening: str = field(default=f"#!/bin/sh\n# Written by `{PROGRAM} install`; `{PROGRAM} uninstall` removes it.\n")
-
-    role: ClassVar[Role] = "hooks"
-    mode: ClassVar[int] = 0o777
-
-    def put(self, text: str | None, server: ServerCommand) -> str:
-        if text is not None and not self._is_ours(text):
-            raise CannotEdit(
-                f"is a hook of your own; call `{server.hook_line(self.agent)}` from it, or install with --no-hooks"
-            )
-        return f"{self.opening}exec {server.hook_line(self.agent)}\n"
-
-    def find(self, text: str | None) -> list[FoundEntry]:
-        return (
-            [FoundEntry(self.path.name, tuple(shlex_words(_line(text))))]
-            if text is not None and self._is_ours(text)
-            else []
-        )
-
-    def copy(self, text: str | None, source: str) -> str:
-        return text if text is not None else source
-
-    def remove(self, text: str, *, prune: bool) -> str | None:
-        return None if self._is_ours(text) else text
-
-    def data_dir(self, text: str | None) -> str | None:
-        return None
-
-    def _is_ours(self, text: str) -> bool:
-        lines = text.removeprefix(self.opening).rstrip("\n")
-        return text.startswith(self.opening) and "\n" not in lines and is_our_hook(_line(text))
-
-
-def _line(text: str) -> str:
-    return text.rstrip("\n").rpartition("\n")[2].removeprefix("exec ")

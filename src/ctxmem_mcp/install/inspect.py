@@ -104,7 +104,7 @@ def inspect_agent(
     # In the home folder, the user's files and the project's are the same.
     user_edits = agent.edits(host, project=False)
     all_edits = [*user_edits, *agent.edits(host, project=True)]
-    edits = list({edit.path: edit for edit in reversed(all_edits)}.values())[::-1]
+    edits = list({(edit.path, edit.role): edit for edit in reversed(all_edits)}.values())[::-1]
     user_paths = {edit.path for edit in user_edits}
     probe = probe or (lambda entry: probe_server(entry.command, {**host.environ, **entry.environment}))
     probes: dict[tuple[object, ...], ProbeResult] = {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ctxmem_mcp.install import claude_code, claude_desktop, cline, codex, cursor, vscode
 from ctxmem_mcp.install.agent import Agent
+from ctxmem_mcp.install.terminal_agents import COPILOT_AGENT, GEMINI_AGENT, OPENCODE_AGENT, QWEN_CODE_AGENT
 
-AGENTS: dict[str, Agent] = {
-    module.AGENT.name: module.AGENT for module in (claude_code, claude_desktop, cursor, cline, vscode, codex)
-}
+_KNOWN = (
+    claude_code.AGENT, claude_desktop.AGENT, cursor.AGENT, cline.AGENT, vscode.AGENT, codex.AGENT, GEMINI_AGENT,
+    OPENCODE_AGENT, COPILOT_AGENT, QWEN_CODE_AGENT,
+)  # fmt: skip
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in _KNOWN}

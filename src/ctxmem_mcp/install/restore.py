@@ -8,44 +8,55 @@ are, add up to the present text is what was there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
-from ctxmem_mcp.install.config_edits import ConfigEdit
+from ctxmem_mcp.install.config_edits import FoundEntry
 from ctxmem_mcp.install.errors import CannotEdit
 
 
-def original_text(edit: ConfigEdit, text: str, backups: Sequence[str]) -> str | None:
-    """Returns the text without our entries; None if there was no file.
+class OurEntries(Protocol):
+    """Our entries in a file: those of one `ConfigEdit`, or all (`FileEdits`)."""
+
+    def find(self, text: str | None) -> list[FoundEntry]: ...
+
+    def copy(self, text: str | None, source: str) -> str: ...
+
+    def remove(self, text: str, *, prune: bool) -> str | None: ...
+
+
+def original_text(entries: OurEntries, text: str, backups: Sequence[str]) -> str | None:
+    """Returns the text without our entries; None if there was no entries.
 
     Args:
-        edit: how our entries are found in the file.
+        entries: how our entries are found in the entries.
         text: the present text.
         backups: the texts of the file's copies, newest first.
 
     Raises:
         CannotEdit: the file is not what it should be.
     """
-    if not edit.find(text):
+    if not entries.find(text):
         return text
-    for before in _candidates(edit, text, backups):
-        if _reproduces(edit, before, text):
+    for before in _candidates(entries, text, backups):
+        if _reproduces(entries, before, text):
             return before
-    return edit.remove(text, prune=True)
+    return entries.remove(text, prune=True)
 
 
-def is_exact(edit: ConfigEdit, text: str, before: str | None) -> bool:
+def is_exact(entries: OurEntries, text: str, before: str | None) -> bool:
     """Whether going from `text` back to `before` removes our entries and nothing else."""
-    return _reproduces(edit, before, text)
+    return _reproduces(entries, before, text)
 
 
-def _candidates(edit: ConfigEdit, text: str, backups: Sequence[str]) -> Iterator[str | None]:
+def _candidates(entries: OurEntries, text: str, backups: Sequence[str]) -> Iterator[str | None]:
     yield from backups
     yield None
-    yield edit.remove(text, prune=True)
-    yield edit.remove(text, prune=False)
+    yield entries.remove(text, prune=True)
+    yield entries.remove(text, prune=False)
 
 
-def _reproduces(edit: ConfigEdit, before: str | None, text: str) -> bool:
+def _reproduces(entries: OurEntries, before: str | None, text: str) -> bool:
     try:
-        return not edit.find(before) and edit.copy(before, text) == text
+        return not entries.find(before) and entries.copy(before, text) == text
     except CannotEdit:
         return False

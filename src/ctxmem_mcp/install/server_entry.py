@@ -55,13 +55,25 @@ def _quote_for_windows(word: str) -> str:
     return word if _SAFE_IN_WINDOWS.fullmatch(word) else f'"{word}"'
 
 
+def command_words(entry: Any) -> list[str]:
+    """Returns the command line of a server's entry; nothing if it has none.
+
+    The command is a string beside its arguments, a whole line, or a list with its arguments (opencode).
+    """
+    if not isinstance(entry, Mapping):
+        return []
+    command, given = entry.get("command", entry.get("cmd")), entry.get("args")
+    words = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
+    if isinstance(command, list):
+        return [word for word in command if isinstance(word, str)]
+    return [command, *words] if isinstance(command, str) else []
+
+
 def is_our_server(entry: Any) -> bool:
     """Whether a server's entry starts this program, directly or through a runner."""
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("command"), str):
-        return False
-    given = entry.get("args")
-    words = [entry["command"], *(word for word in given if isinstance(word, str))] if isinstance(given, list) else []
-    return _starts_this_program(words or shlex_words(entry["command"]))
+    words = command_words(entry)
+    is_line = len(words) == 1 and isinstance(entry.get("command"), str)
+    return _starts_this_program(words) or (is_line and _starts_this_program(shlex_words(words[0])))
 
 
 def is_our_hook(line: Any) -> bool:
@@ -136,14 +148,14 @@ def data_dir_of(entry: Any) -> str | None:
     none."""
     if not isinstance(entry, Mapping):
         return None
-    words, environment = entry.get("args"), entry.get("env")
-    if words is None and isinstance(entry.get("command"), str):
-        words = shlex_words(entry["command"])
-    if isinstance(words, list):
-        for i, word in enumerate(words):
-            if word == _DATA_DIR and i + 1 < len(words):
-                return str(words[i + 1])
-            if isinstance(word, str) and word.startswith(f"{_DATA_DIR}="):
-                return word.partition("=")[2]
+    environment = entry.get("env", entry.get("environment"))
+    words = command_words(entry) or entry.get("args") or []
+    if len(words) == 1:
+        words = shlex_words(words[0])
+    for i, word in enumerate(words):
+        if word == _DATA_DIR and i + 1 < len(words):
+            return str(words[i + 1])
+        if isinstance(word, str) and word.startswith(f"{_DATA_DIR}="):
+            return word.partition("=")[2]
     given = environment.get(_DATA_DIR_ENV) if isinstance(environment, Mapping) else None
     return given if isinstance(given, str) and given else None

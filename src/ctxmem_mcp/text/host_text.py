@@ -82,6 +82,7 @@ _REFUSED_WITH_WORDS = re.compile(
 )
 _REFUSAL_SEARCH_CHARS = 600
 _LONGEST_PREFIX = 120
+_HOOK_CONTEXT_START, _HOOK_CONTEXT_END = "<hook_context>", "</hook_context>"
 _ALL_PREFIXES = (*_HOST_PREFIXES, *_RECAP_PREFIXES, _SKILL_PREFIX, _INSTRUCTIONS_HEADING, "invoke the ")
 
 
@@ -158,6 +159,12 @@ def refusal_words(result: str) -> str:
 def is_recall_block(text: str) -> bool:
     """Returns whether a text is one that ctxmem-mcp injected into the session."""
     return RECALL_START in text[:_RECALL_START_WITHIN_CHARS] and RECALL_END in text
+
+
+def split_hook_context(text: str) -> tuple[str, str]:
+    """Returns the context that Gemini CLI puts before a prompt for a hook, and the prompt; empty if there is none."""
+    context, end, prompt = text.partition(_HOOK_CONTEXT_END)
+    return (context + end, prompt.lstrip()) if end and text.startswith(_HOOK_CONTEXT_START) else ("", text)
 
 
 def is_plain(content: str) -> bool:

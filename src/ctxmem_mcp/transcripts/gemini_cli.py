@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn
+from ctxmem_mcp.text.host_text import split_hook_context
 from ctxmem_mcp.transcripts.base import text_or_json
 from ctxmem_mcp.transcripts.chat_format import Chat, Fields, Reader, either, json_document, json_lines, objects
 from ctxmem_mcp.transcripts.gemini_contents import PARTS
@@ -124,13 +125,28 @@ def _turns(row: Row) -> Iterator[NewTurn]:
     for _, thought in objects(row.get("thoughts")):
         if text := "\n".join(filter(None, (text_at(thought, "subject"), text_at(thought, "description")))):
             yield NewTurn("assistant", text, THINKING, said_at)
+    calls = objects(row.get("toolCalls"))
+    own_ids = {call.get("id") for _, call in calls}
     if text_or_none(kind):
         role, name = _FIELDS.author(row)
         for turn in PARTS.turns(role, row.get("content"), said_at, name):
-            is_host = role == "user" and turn.content.lstrip().startswith(_HOST_PREFIXES)
-            yield replace(turn, role="system", name=INJECTED) if is_host else turn
-    for _, call in objects(row.get("toolCalls")):
+            # After a resume the content has the calls too.
+            if turn.call_id is None or turn.call_id not in own_ids:
+                yield from _user_turns(turn) if role == "user" else [turn]
+    for _, call in calls:
         yield from _call(call, said_at)
+
+
+def _user_turns(turn: NewTurn) -> Iterator[NewTurn]:
+    """Separates the user's words from those of the CLI and of hooks."""
+    context, words = split_hook_context(turn.content)
+    if turn.content.lstrip().startswith(_HOST_PREFIXES):
+        yield replace(turn, role="system", name=INJECTED)
+        return
+    if context:
+        yield replace(turn, role="system", name=INJECTED, content=context)
+    if words:
+        yield replace(turn, content=words)
 
 
 def _call(call: Row, said_at: str | None) -> Iterator[NewTurn]:
