@@ -135,12 +135,15 @@ async def _close(memory: Memory, store: SqliteStore, *tasks: asyncio.Task[None])
 
 
 @asynccontextmanager
-async def open_folder(data_dir: Path, conversation: Path | None = None) -> AsyncIterator[Memory]:
+async def open_folder(
+    data_dir: Path, conversation: Path | None = None, *, redact: Callable[[str], str] | None = None
+) -> AsyncIterator[Memory]:
     """Opens a memory over a folder that only this process uses. Nothing runs in the background, nothing expires.
 
     Args:
         data_dir: The folder.
         conversation: A conversation's file to copy into the folder first.
+        redact: Removes secrets from what is stored.
     """
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.sqlite.conversation_files import copy_into
@@ -149,7 +152,7 @@ async def open_folder(data_dir: Path, conversation: Path | None = None) -> Async
 
     if conversation is not None:
         copy_into(conversation, data_dir)
-    memory = Memory(SqliteStore(data_dir), ExtractiveSummarizer(), clock=lambda: 0.0)
+    memory = Memory(SqliteStore(data_dir), ExtractiveSummarizer(), clock=lambda: 0.0, redact=redact)
     try:
         yield memory
     finally:

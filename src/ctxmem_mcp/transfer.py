@@ -29,7 +29,7 @@ class TransferResult:
 
 
 async def transfer_conversation(
-    source: Memory, conversation_id: str, target: Memory, *, again: bool = False
+    source: Memory, conversation_id: str, target: Memory, *, again: bool = False, until: str | None = None
 ) -> TransferResult:
     """Copies a conversation with all its branches.
 
@@ -40,6 +40,7 @@ async def transfer_conversation(
         conversation_id: The conversation.
         target: Where to copy it.
         again: Copy it even if it was forgotten in the target.
+        until: Copy only the branch that ends at this turn. By default, all branches are copied.
 
     Raises:
         Forgotten: The target has forgotten it.
@@ -48,11 +49,7 @@ async def transfer_conversation(
         Corrupt: The source is damaged.
     """
     before = await _head(target, conversation_id)
-    state, last = await source.info(conversation_id), await source.head(conversation_id)
-    tips = await source.branches(conversation_id)
-    tips.sort(key=lambda tip: tip.seq == last.seq)
-    if all(tip.seq != last.seq for tip in tips):
-        tips.append(last)
+    state, tips = await source.info(conversation_id), await _tips(source, conversation_id, until)
     if again:
         branches = [await source.history(conversation_id, turn_id=tip.id) for tip in tips]
         await target.allow_again(conversation_id, list(map(to_new_turns, branches)))
@@ -68,6 +65,15 @@ async def transfer_conversation(
     if await _head(target, conversation_id) != head:
         await target.revert(conversation_id, head)
     return TransferResult(conversation_id, head, state.turns, new, summaries)
+
+
+async def _tips(source: Memory, conversation_id: str, until: str | None) -> list[Turn]:
+    """Returns the last turns of the branches to copy, the head last."""
+    if until is not None:
+        return [await source.turn(conversation_id, until)]
+    last, tips = await source.head(conversation_id), await source.branches(conversation_id)
+    tips.sort(key=lambda tip: tip.seq == last.seq)
+    return tips if any(tip.seq == last.seq for tip in tips) else [*tips, last]
 
 
 async def _head(memory: Memory, conversation_id: str) -> str | None:

@@ -52,6 +52,7 @@ class ImportResult:
         tip: the id of the turn it ends at.
         title: its own title, or the beginning of the user's first words.
         warnings: what was skipped or repaired.
+        notes: whom an exported file is from, and what was taken out of it.
     """
 
     file: str
@@ -63,6 +64,7 @@ class ImportResult:
     tip: str
     title: str = ""
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def find_files(paths: Sequence[Path]) -> tuple[list[Path], set[Path], list[Path]]:

@@ -23,6 +23,7 @@ from ctxmem_mcp.errors import InvalidArgument
 _log = logging.getLogger(__name__)
 
 PLACEHOLDER_START = "[redacted: "
+_PLACEHOLDER = re.compile(re.escape(PLACEHOLDER_START) + r"([^]\n]+)\]")
 _DETECTORS = {
     "artifactory": "ArtifactoryDetector", "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector",
     "basic_auth": "BasicAuthDetector", "discord": "DiscordBotTokenDetector", "github_token": "GitHubTokenDetector",
@@ -85,6 +86,27 @@ def redact(text: str) -> str:
         counts = (f"{count} x {kind}" for kind, count in Counter(kind for kind, _ in found).items())
         _log.info("Replaced secrets: %s.", ", ".join(counts))
     return text
+
+
+class CountedRedactor:
+    """Redacts texts, and counts the secrets in different ones by their kinds.
+
+    Attributes:
+        counts: How many secrets of each kind there were.
+    """
+
+    def __init__(self) -> None:
+        """Raises InvalidArgument if detect-secrets is not installed."""
+        self._redact = load_redactor()
+        self._seen: set[str] = set()
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, text: str) -> str:
+        redacted = self._redact(text)
+        if redacted != text and text not in self._seen:
+            self._seen.add(text)
+            self.counts += Counter(_PLACEHOLDER.findall(redacted)) - Counter(_PLACEHOLDER.findall(text))
+        return redacted
 
 
 def redact_event(raw: bytes) -> bytes:

@@ -94,6 +94,24 @@ def export_(
         str | None,
         typer.Option("--turn", metavar="TURN", help="With --as: the branch that ends here.", show_default=False),
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TURN", help="Only the branch that ends at this turn.", show_default=False),
+    ] = None,
+    redact: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="`secrets`: replace keys and tokens. Needs the extra `redact`."),
+    ] = None,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Encrypt the file with a passphrase, in the format of age.")
+    ] = False,
+    recipient: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Encrypt for this public key of age or SSH instead.", show_default=False),
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option("--from", metavar="NAME", help="Who it is from; default: user@machine.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -103,11 +121,17 @@ def export_(
     FILE, the session is put where the agent looks for it, and the agent can resume it in the current folder.
     """
     if form is None and turn_id is not None:
-        raise InvalidArgument("--turn", "needs --as", "A .ctxmem file has every branch.")
+        raise InvalidArgument("--turn", "needs --as", "For a .ctxmem file it is --until.")
+    if redact not in (None, "secrets"):
+        raise InvalidArgument("--redact", f"must be secrets; got {redact!r}", "Leave it out to replace nothing.")
     if form is None:
-        import_export.export(OPTIONS, conversation, path, force, as_json)
-    else:
-        export_as.export(OPTIONS, conversation, export_as.Request(form, path, turn_id, force), as_json)
+        left_out = import_export.export_options(OPTIONS, until, redact, author, encrypt, recipient or ())
+        import_export.export(OPTIONS, conversation, path, force, as_json, left_out)
+        return
+    if encrypt or recipient:
+        raise InvalidArgument("--encrypt", "can't be combined with --as", "Encrypt the file with age.")
+    request = export_as.Request(form, path, turn_id or until, force, redact is not None)
+    export_as.export(OPTIONS, conversation, request, as_json)
 
 
 @commands.command(rich_help_panel=CAPTURE)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ctxmem_mcp import agents
 from ctxmem_mcp.capture.locations import sessions_folder
+from ctxmem_mcp.capture.redaction import CountedRedactor
 from ctxmem_mcp.cli import output
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
@@ -19,12 +20,19 @@ from ctxmem_mcp.memory import Memory
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to write. path: None: the agent's own folder, or a file in the current one. turn_id: None: the head."""
+    """What to write.
+
+    Attributes:
+        path: None: the agent's own folder, or a file in the current one.
+        turn_id: None: the head.
+        redact_secrets: keys and tokens are replaced.
+    """
 
     form: str
     path: Path | None
     turn_id: str | None
     replace: bool
+    redact_secrets: bool = False
 
 
 def export(options: GlobalOptions, conversation: str, request: Request, as_json: bool) -> None:
@@ -37,9 +45,13 @@ def export(options: GlobalOptions, conversation: str, request: Request, as_json:
         raise InvalidArgument("--as", f"is one of {', '.join(SUFFIXES)}; got {request.form!r}")
     session_id, now, cwd = uuid.uuid4(), datetime.now(UTC), str(Path.cwd())
 
+    secrets = CountedRedactor() if request.redact_secrets else None
+
     async def work(memory: Memory) -> tuple[str, int, Export]:
         found = await resolve_conversation(memory, conversation)
         turns = await memory.history(found, turn_id=request.turn_id)
+        if secrets is not None:
+            turns = [replace(turn, content=secrets(turn.content)) for turn in turns]
         title = (await memory.info(found)).title or found
         at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return found, len(turns), export_turns(turns, request.form, title, session_id, cwd, at)

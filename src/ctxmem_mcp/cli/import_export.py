@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ctxmem_mcp import encryption
 from ctxmem_mcp.capture import importer, watcher
 from ctxmem_mcp.capture.importer import ImportResult
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
 from ctxmem_mcp.cli import conversation_file, import_files, output, unknown_files
+from ctxmem_mcp.cli.conversation_file import ExportOptions
 from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.private_files import read_file
+from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.transfer import TransferResult
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 WARNINGS_SHOWN = 5
+EXPORT_SUFFIXES = (conversation_file.SUFFIX, encryption.SUFFIX)
 CHANGE_RETENTION = (
     "Change it with --retention-days or CTXMEM_RETENTION_DAYS, or for one with `ctxmem-mcp retention ID DAYS`."
 )
@@ -41,7 +48,8 @@ def import_paths(
     Returns:
         The exit code: 1 if a named file was refused or holds no turns; the others are imported all the same.
     """
-    exported = [path for path in paths if path.suffix == conversation_file.SUFFIX and path.is_file()]
+    exported = [path for path in paths if path.suffix in EXPORT_SUFFIXES and path.is_file()]
+    keys = _keys_for(options, exported)
     files, named, others = importer.find_files([path for path in paths if path not in exported])
     read, refused, unknown = import_files.read_transcripts(files, named)
 
@@ -61,7 +69,7 @@ def import_paths(
                     imported.append(file)
             for path in exported:
                 with _refusal(refused, path):
-                    done.append(_as_imported(path, await conversation_file.import_file(path, memory, again=again)))
+                    done.append(await _import_exported(memory, path, keys, again))
         importer.forget_sync_records(options.settings().data_dir, imported)
         await memory.index_all()  # all is stored: a killed import leaves this to the next reader
         found = [one for one in done if one is not None]
@@ -102,10 +110,53 @@ def _refusal(refused: list[str], file: Path) -> Iterator[None]:
         refused.append(f"{file}: its conversation was forgotten. Add --again to import it nevertheless.")
 
 
-def _as_imported(path: Path, done: TransferResult) -> ImportResult:
-    return ImportResult(
-        str(path), "ctxmem", done.conversation_id, done.turns, done.turns - done.new, done.new, done.head
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What encrypted files are read with."""
+
+    passphrase: str | None = None
+    identity: str | None = None
+
+
+def _keys_for(options: GlobalOptions, paths: Sequence[Path]) -> _Keys:
+    """Returns what the encrypted ones of these files need: of the settings, or as somebody types it."""
+    encrypted = [path for path in paths if conversation_file.is_encrypted(path)]
+    if not encrypted:
+        return _Keys()
+    settings, raws = options.settings(), [read_file(path, 64) for path in encrypted]
+    passphrase = get_passphrase(settings, confirm=False) if any(map(encryption.needs_passphrase, raws)) else None
+    identity = None
+    if not all(map(encryption.needs_passphrase, raws)):
+        if settings.age_identity is None:
+            rule = f"is needed: {encrypted[0]} was encrypted for a key"
+            raise InvalidArgument("CTXMEM_AGE_IDENTITY", rule, "Set it to the file with your secret key.")
+        identity = encryption.read_identity(settings.age_identity)
+    return _Keys(passphrase, identity)
+
+
+def get_passphrase(settings: Settings, *, confirm: bool) -> str:
+    """Returns the passphrase of the settings, or as somebody types it.
+
+    Raises:
+        InvalidArgument: There is none, and stdin is not a terminal.
+    """
+    if settings.passphrase:
+        return settings.passphrase
+    if not sys.stdin.isatty():
+        raise InvalidArgument("CTXMEM_PASSPHRASE", "is required if stdin is not a terminal", "Set it.")
+    import typer
+
+    passphrase: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm)
+    return passphrase
+
+
+async def _import_exported(memory: Memory, path: Path, keys: _Keys, again: bool) -> ImportResult:
+    done, origin = await conversation_file.import_file(
+        path, memory, again=again, passphrase=keys.passphrase, identity=keys.identity
     )
+    known = done.turns - done.new
+    notes = list(conversation_file.describe_origin(origin)) if origin else []
+    return ImportResult(str(path), "ctxmem", done.conversation_id, done.turns, known, done.new, done.head, notes=notes)
 
 
 @contextmanager
@@ -128,6 +179,8 @@ def _print_imported(done: list[ImportResult]) -> None:
         title = f"  {imported.title}" if imported.title else ""
         line = f"{imported.conversation_id}  {imported.agent}, {added}, {imported.known:,} already stored{title}"
         out.print(line, markup=False)
+        for note in imported.notes:
+            out.print(f"  {note}", markup=False)
         for warning in imported.warnings[:WARNINGS_SHOWN]:
             out.print(f"  {warning}", style="yellow", markup=False)
         if len(imported.warnings) > WARNINGS_SHOWN:
@@ -205,19 +258,48 @@ def _print_line(line: str) -> None:
 # ---------------------------------------------------------------- export
 
 
-def export(options: GlobalOptions, conversation: str, path: Path | None, replace: bool, as_json: bool) -> None:
+def export(
+    options: GlobalOptions,
+    conversation: str,
+    path: Path | None,
+    replace: bool,
+    as_json: bool,
+    left_out: ExportOptions,
+) -> None:
     """Writes a conversation to a `.ctxmem` file; without a path, to one named after its id."""
 
-    async def work(memory: Memory) -> tuple[Path, TransferResult]:
+    async def work(memory: Memory) -> tuple[Path, TransferResult, Mapping[str, Any]]:
         found = await resolve_conversation(memory, conversation)
-        to = path or Path(f"{found.replace(':', '-')}{conversation_file.SUFFIX}")
-        return to, await conversation_file.export_file(memory, found, to, replace=replace)
+        suffix = conversation_file.SUFFIX + (encryption.SUFFIX if left_out.is_encrypted else "")
+        to = path or Path(f"{found.replace(':', '-')}{suffix}")
+        return to, *await conversation_file.export_file(memory, found, to, replace=replace, options=left_out)
 
-    to, done = with_memory(options, work)
+    to, done, origin = with_memory(options, work)
     if as_json:
-        output.print_json({"file": str(to), **asdict(done)})
-    else:
-        _print_line(f"{to}: {output.counted(done.turns, 'turn')} of {done.conversation_id}.")
+        output.print_json({"file": str(to), **asdict(done), "origin": origin})
+        return
+    _print_line(f"{to}: {output.counted(done.new, 'turn')} of {done.conversation_id}.")
+    if left_out.redact_secrets or left_out.until:
+        for sentence in conversation_file.describe_origin(origin):
+            _print_line(f"  {sentence}")
+
+
+def export_options(
+    options: GlobalOptions,
+    until: str | None,
+    redact: str | None,
+    author: str | None,
+    encrypt: bool,
+    recipients: Sequence[str],
+) -> ExportOptions:
+    """Returns the options of an export; asks for the passphrase, if one is needed."""
+    is_encrypted = encrypt or bool(recipients)
+    if is_encrypted:
+        encryption.load_pyrage()
+    needs_passphrase = is_encrypted and not recipients
+    passphrase = get_passphrase(options.settings(), confirm=True) if needs_passphrase else None
+    name = author or f"{getpass.getuser()}@{platform.node()}"
+    return ExportOptions(until, redact is not None, name, is_encrypted, recipients, passphrase)
 
 
 # ---------------------------------------------------------------- backup

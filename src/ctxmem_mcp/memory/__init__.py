@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ctxmem_mcp.errors import (
     CtxmemError,
@@ -41,7 +43,7 @@ from ctxmem_mcp.models import (
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import AGENT, RepairableStore, Salvage, Store
+from ctxmem_mcp.stores.base import AGENT, ORIGIN, RepairableStore, Salvage, Store
 from ctxmem_mcp.summarizers.base import is_uninformative
 
 __all__ = ["Memory"]
@@ -226,6 +228,26 @@ class Memory(MemoryRedactions):
         """
         if await self._store.extra(conversation_id, AGENT) != (value := agent.encode()):
             await self._store.set_extra(conversation_id, AGENT, value, self._clock())
+
+    async def set_origin(self, conversation_id: str, origin: Mapping[str, object]) -> None:
+        """Stores where an exported conversation comes from, and what was taken out of it.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        await self._store.set_extra(conversation_id, ORIGIN, json.dumps(origin).encode(), self._clock())
+
+    async def origin(self, conversation_id: str) -> Mapping[str, Any] | None:
+        """Returns what `set_origin` stored; None if there is nothing, or nothing that can be read.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        try:
+            found = json.loads(await self._store.extra(conversation_id, ORIGIN) or b"null")
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
 
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:

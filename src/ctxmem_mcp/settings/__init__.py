@@ -119,6 +119,13 @@ class Settings:
             "lossless. Requires the extra `redact`.",
         ),
     ] = "nothing"
+    passphrase: Annotated[
+        str | None,
+        Setting(MEMORY, kinds.SECRET, "Passphrase of encrypted exports and of an encrypted folder for `sync`."),
+    ] = None
+    age_identity: Annotated[
+        Path | None, Setting(MEMORY, kinds.FILE, "File with your secret key of age or SSH, to read encrypted exports.")
+    ] = None
     embeddings: Annotated[
         Embeddings,
         Setting(

@@ -291,6 +291,8 @@ def last_happened(state: State, last_turns: Iterable[tuple[object, object]]) -> 
     return stored if isinstance(stored, float) and 0.0 < stored < state.updated else state.updated
 
 
+# The key of `Store.extra` under which an exported conversation's origin is stored, as JSON in UTF-8.
+ORIGIN = "origin"
 # The key of `Store.extra` with a keyed hash of each redacted turn's content, by the turn's digest.
 REDACTED_MARKS = "redacted"
 # The key of `Store.extra` under which a conversation's agent is stored, as its id in UTF-8.
