@@ -236,3 +236,11 @@ async def test_a_command_of_the_host_is_no_goal() -> None:
     mode = NewTurn("user", "/mode")
     goal = (await brief_of([mode, NewTurn("user", LONG_REQUEST), *work])).split("\nGoal\n")[1].split("\n\n")[0]
     assert "/mode" not in goal
+
+
+async def test_a_request_that_names_a_long_command_is_not_taken_for_pasted_output() -> None:
+    request = "Please run ./a/b.sh -x=10 -y=2_000 2>&1 >/tmp/1.0.0.log; ../*/c.py --z=[1,2,3]"
+    script = '#!/bin/sh\nset -e\nfor i in $(seq 1 9); do\n    echo "$i: ${A[$i]}" >> /tmp/x.log\ndone\n' * 20
+    turns = [NewTurn("user", f"{request}\n{script}"), NewTurn("assistant", "It ended with code 0.")]
+    turns += [NewTurn("user", "Now add a timeout to the uploader."), NewTurn("assistant", "Added.")]
+    assert "Run ./a/b.sh" in (await brief_of(turns)).split("Goal\n")[1].split("\n\n")[0]

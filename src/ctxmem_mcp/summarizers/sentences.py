@@ -203,6 +203,14 @@ def _split_pasted(text: str) -> ExtractedText:
     return ExtractedText(origin, "\n".join(typed), "\n".join(pasted))
 
 
+# How a sentence to the agent begins; it may name a long command.
+_ADDRESSED = re.compile(
+    r"(?:ok(?:ay)?,? |now,? |and |then |also )?(?:please|can you|could you|would you|will you|let'?s|let us|i want|"
+    r"i need|i'd like|we need|you (?:must|should)|help me)\b",
+    re.IGNORECASE,
+)
+
+
 def _is_pasted(line: str) -> bool:
     if not line or line.isspace():
         return False
@@ -211,6 +219,8 @@ def _is_pasted(line: str) -> bool:
     if line[:1] in " \t" and (line.startswith(("    ", "\t")) and not line.lstrip()[:1].isalpha()):
         return True
     head = line[:200]
+    if _ADDRESSED.match(head):
+        return False
     return len(head) > 12 and count_letters_and_spaces(head) < 0.6 * len(head)
 
 
