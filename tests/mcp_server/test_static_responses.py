@@ -148,13 +148,24 @@ _STRAY = st.sampled_from(
 _LINES = st.lists(_INITIALIZE | _REQUESTS | _CALLS | _NOTIFICATIONS | _STRAY, max_size=7)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @example([initialize(), INITIALIZED, request(1, "tools/list"), request(1, "tools/call", CALL), request(1, "ping")])
 @example([request(1, "ping"), request(2, "tools/list", modern_params(MODERN)), initialize(), request(3, "tools/list")])
 @example([request(1, "server/discover", modern_params(MODERN)), initialize(), request(2, "tools/list")])
 @example([initialize("2024-11-05"), initialize("2025-06-18"), request(2, "tools/list")])
 @given(_LINES)
 def test_a_connection_gets_the_responses_of_the_sdk_whoever_sends_them(lines: list[bytes]) -> None:
+    _check_connection(lines)
+
+
+@pytest.mark.soak
+@settings(max_examples=2_000, deadline=None)
+@given(_LINES)
+def test_many_connections_get_the_responses_of_the_sdk(lines: list[bytes]) -> None:
+    _check_connection(lines)
+
+
+def _check_connection(lines: list[bytes]) -> None:
     """The first lines are responded to without the SDK, the rest by an SDK server that takes over."""
     responses, responder, taken = respond(lines)
     assert len({*responder.replay_ids}) <= 2
