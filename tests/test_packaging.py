@@ -211,6 +211,11 @@ def test_the_generated_files_match_the_code() -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}Run: python docs/generate.py"
 
 
+def test_the_packages_match_the_code() -> None:
+    done = subprocess.run([sys.executable, "packages/build.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}Run: python packages/build.py"
+
+
 # ---------------------------------------------------------------- examples/clients
 
 

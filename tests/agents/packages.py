@@ -42,6 +42,7 @@ CLINE = Package("cline", "3.0.65", "cline")
 GEMINI = Package("@google/gemini-cli", "0.61.0", "gemini")
 OPENCODE = Package("opencode-ai", "1.18.33", "opencode")
 COPILOT = Package("@github/copilot", "1.0.102", "copilot")
+MCPB = Package("@anthropic-ai/mcpb", "2.1.2", "mcpb")
 QWEN_CODE = Package("@qwen-code/qwen-code", "0.15.10", "qwen")
 
 
