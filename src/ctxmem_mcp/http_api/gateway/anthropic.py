@@ -13,13 +13,12 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     Message,
     ParsedRequest,
     TokenCounter,
-    join_user_messages,
     parse_message,
     sanitise,
     without_cache_marks,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
-from ctxmem_mcp.http_api.gateway.found_tools import found_tools
+from ctxmem_mcp.http_api.gateway.found_tools import FoundTools
 from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, RepeatsConversation, Usage, count_or_none, messages_of
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
@@ -31,23 +30,28 @@ CACHE_MARKS_MAX = 4
 class Anthropic(RepeatsConversation):
     """The messages API. See `Provider` for the methods."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._found_tools = FoundTools()
+
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         content = without_cache_marks(body.get("system"))
         system = sanitise(turn for turn in turns_from_blocks("system", content) if turn.content)
-        messages = [_message(message, i, tokens) for i, message in enumerate(messages_of(body))]
+        found = messages_of(body)
+        messages = tokens.messages.map(found, lambda i: _message(found[i], i, tokens))
         return ParsedRequest(system, tokens.count_message(system, content), tuple(messages))
 
     def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
         """The head ends with a cache mark if the request has fewer than the API accepts."""
         messages = messages_of(body)
-        verbatim = [*found_tools(messages[: cut.start]), *messages[cut.start :]]
+        verbatim = [*self._found_tools.in_messages(messages[: cut.start]), *messages[cut.start :]]
         blocks: list[dict[str, Any]] = [*head.media, *({"type": "text", "text": text} for text in head.texts)]
         # A mark on the request itself counts as one on its last message.
         following = [*_cache_marks(verbatim), *_cache_marks({"cache_control": body.get("cache_control")})]
         marks = [*_cache_marks([body.get("tools"), body.get("system")]), *following]
         if len(marks) < CACHE_MARKS_MAX:
             blocks[-1]["cache_control"] = _cache_mark_before(following)
-        sent = join_user_messages(messages, [{"role": "user", "content": blocks}, *verbatim])
+        sent = self._with_joined_users(messages, [{"role": "user", "content": blocks}, *verbatim])
         return {**body, "messages": sent}
 
     def parse_response(self, response: Any) -> list[NewTurn]:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from ctxmem_mcp.errors import Forgotten, UnknownConversation
+from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownConversation, UnknownTurn
 from ctxmem_mcp.http_api.gateway.agent_session import NOT_STORED
-from ctxmem_mcp.http_api.gateway.alignment import best_alignment
+from ctxmem_mcp.http_api.gateway.alignment import align
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
-from ctxmem_mcp.http_api.gateway.cut_point import Cut, find_cut
+from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, checked_cut, cut_states
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
+from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.http_api.gateway.session_line import SessionLines
+from ctxmem_mcp.http_api.gateway.stored_lines import Continuation, StoredLine, StoredLines
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import INJECTED, NewTurn
 
 if TYPE_CHECKING:
@@ -30,10 +33,11 @@ if TYPE_CHECKING:
     from ctxmem_mcp.http_api.gateway.provider import Provider
     from ctxmem_mcp.memory import Memory
 
+Key = tuple[str, bytes]
 # Turns stored per step; system prompts and views that are remembered.
 STEP_TURNS, SYSTEM_PROMPTS_MAX, VIEWS_MAX = 200, 2_000, 64
-# Conversations whose turns are remembered, to align requests with; branches of each.
-HISTORIES_MAX, BRANCHES_MAX = 64, 8
+# Budgets for which cuts are remembered: clients state different windows of their models.
+BUDGETS_MAX = 8
 QUERY_CHARS_MAX = 2_000
 # The work that a long text's excerpts are chosen for: this many messages before the cut and those after it, and this
 # much of each turn.
@@ -94,9 +98,10 @@ class ConversationTracker:
         self._budget = budget
         self._system_prompts: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
         self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
-        self._histories = Histories()
+        self._lines = StoredLines()
+        self._cuts: LRU[int, PrefixCache[CutState]] = LRU(BUDGETS_MAX)
         self._sessions = SessionLines()
-        self._views: OrderedDict[tuple[str, str, int, str], str] = OrderedDict()
+        self._views: LRU[tuple[str, str, int, str], str] = LRU(VIEWS_MAX)
 
     async def compact(
         self,
@@ -131,26 +136,35 @@ class ConversationTracker:
         if conversation is None:
             conversation = await self._store(memory, principal, request, options.days, since)
         budget = options.token_budget(self._budget)
-        cut = find_cut(request.facts, budget)
-        unchanged = Compacted(conversation, None, request.tokens, request.tokens)
+        cut = self._find_cut(request, budget)
+        tokens = request.tokens
+        unchanged = Compacted(conversation, None, tokens, tokens)
         if cut is None or provider.previous_response(body) is not None:
             return unchanged
         rest = sum(len(message.turns) for message in request.messages[cut.start :])
-        before = [at for at in conversation.positions[: len(conversation.positions) - rest] if at >= 0]
-        if not before:  # the messages before the cut are empty
+        before = conversation.positions[: len(conversation.positions) - rest]
+        last = next((at for at in reversed(before) if at >= 0), None)
+        if last is None:  # the messages before the cut are empty
             return unchanged
         query = request.messages[cut.prompt].prompt[:QUERY_CHARS_MAX] if cut.prompt is not None else ""
-        last_turn = conversation.turn_ids[before[-1]]
-        omitted = _turns_sent_otherwise(request, cut, conversation.positions)
+        last_turn = conversation.turn_ids[last]
         try:
-            text = await self._view(memory, conversation.conversation_id, last_turn, query, cut.view_tokens, omitted)
+            text = await self._view(memory, conversation, request, cut, last_turn, query)
         except UnknownConversation as error:
             raise Forgotten(conversation.conversation_id, during_call=True) from error
         compacted = provider.compact_request(body, cut, self._head(request, cut, text, query))
-        sent = provider.parse_request(compacted, self.tokens).tokens
-        if sent >= request.tokens:
+        sent = provider.parse_request(compacted, self.tokens.for_one_request()).tokens
+        if sent >= tokens:
             return unchanged
-        return Compacted(conversation, compacted, request.tokens, sent, cut.start)
+        return Compacted(conversation, compacted, tokens, sent, cut.start)
+
+    def _find_cut(self, request: ParsedRequest, budget: int) -> Cut | None:
+        """Returns the request's cut, from where it differs from an earlier request."""
+        facts = request.facts
+        cache = self._cuts.setdefault(budget, PrefixCache())
+        _, known = cache.longest(facts)
+        states = cache.keep(facts, cut_states(facts, budget, known))
+        return checked_cut(facts, states[-1].cut if states else None, budget)
 
     def _head(self, request: ParsedRequest, cut: Cut, view: str, query: str) -> Head:
         """Returns the pins, in excerpts if they are long, and the view."""
@@ -180,11 +194,12 @@ class ConversationTracker:
             if conversation.session:
                 await self._store_session_answer(memory, conversation, answer)
                 return
-            await memory.sync(answer, conversation_id=stored, after=conversation.turn_ids[-1], since=conversation.since)
+            last = conversation.turn_ids[-1]
+            done = await memory.sync(answer, conversation_id=stored, after=last, since=conversation.since)
         except Forgotten:
             await memory.forget_also(stored, [*conversation.turns, *answer])
             raise
-        self._histories.extend(conversation.key, len(conversation.turn_ids), answer)
+        self._lines.extend(conversation.key, last, answer, done.turn_ids)
 
     async def forget_answer(
         self,
@@ -254,43 +269,76 @@ class ConversationTracker:
             while len(self._system_prompts) > SYSTEM_PROMPTS_MAX:
                 self._system_prompts.popitem(last=False)
             turns = request.all_turns(system)
-            if key not in self._histories and (history := await _read_history(memory, turns, since)):
-                self._histories.add(key, history)
-            aligned, branch = best_alignment(turns, self._histories.of(key))
             try:
-                stored = await _sync_in_steps(memory, aligned.turns, days, since)
+                return await self._store_line(memory, key, turns, days, since)
             except Forgotten:
-                self._histories.remove(key)
+                self._lines.remove(key)
                 raise
-            self._histories.add(key, aligned.turns, branch, aligned.known)
-            return replace(stored, positions=aligned.positions, key=key, turns=aligned.turns, since=since)
+
+    async def _store_line(
+        self, memory: Memory, key: Key, turns: list[NewTurn], days: int | None, since: int
+    ) -> StoredConversation:
+        """Stores what a known branch lacks, or all turns if none is known."""
+        found = self._lines.continuation(key, turns)
+        if found is not None:
+            try:
+                line = await _sync_continuation(memory, found, turns, days, since)
+            except (UnknownConversation, UnknownTurn, InvalidArgument):  # expired or forgotten: to find out which
+                self._lines.remove(key)
+            else:
+                is_longer = found.known == len(found.line.turns) or not found.new
+                self._lines.add(key, line, found.line if is_longer else None)
+                return _stored(line, key, found.turns, since)
+        aligned = align(turns, await _read_history(memory, turns, since))
+        conversation_id, ids = await _sync_in_steps(memory, aligned.turns, days, since)
+        line = StoredLine(conversation_id, list(aligned.turns), ids, turns, list(aligned.positions))
+        self._lines.add(key, line)
+        return _stored(line, key, line.turns, since)
 
     async def _view(
         self,
         memory: Memory,
-        conversation_id: str,
+        conversation: StoredConversation,
+        request: ParsedRequest,
+        cut: Cut,
         turn_id: str,
         query: str,
-        budget: int,
-        omitted: frozenset[int],
     ) -> str:
         """Returns the view up to a turn. It stays the same until the cut moves."""
-        key = (conversation_id, turn_id, budget, query)
+        key = (conversation.conversation_id, turn_id, cut.view_tokens, query)
         found = self._views.get(key)
         if found is None:
             view = await memory.view(
-                conversation_id,
+                conversation.conversation_id,
                 query=query or None,
-                token_budget=budget,
+                token_budget=cut.view_tokens,
                 turn_id=turn_id,
                 layout="stable",
-                omitted_turns=omitted,
+                omitted_turns=_turns_sent_otherwise(request, cut, conversation.positions),
             )
             found = self._views[key] = view.text
-        self._views.move_to_end(key)
-        while len(self._views) > VIEWS_MAX:
-            self._views.popitem(last=False)
         return found
+
+
+def _stored(line: StoredLine, key: Key, turns: Sequence[NewTurn], since: int) -> StoredConversation:
+    """Returns the conversation of a request, which has these turns of the line."""
+    ids = tuple(line.ids[: len(turns)])
+    return StoredConversation(line.conversation_id, ids, tuple(line.positions), key, tuple(turns), since)
+
+
+async def _sync_continuation(
+    memory: Memory, found: Continuation, sent: list[NewTurn], days: int | None, since: int
+) -> StoredLine:
+    """Stores the new turns, and returns the branch that the request is on now.
+
+    The last known turn is stored once more, so that an expired or forgotten conversation is noticed.
+    """
+    line, known = found.line, found.known
+    again = [line.turns[known - 1], *found.new]
+    ids = await _sync_after(memory, line.conversation_id, line.ids[: known - 1], again, days, since)
+    if not found.new:  # what follows the request's turns on the branch stays known
+        return StoredLine(line.conversation_id, line.turns, line.ids, sent, found.positions)
+    return StoredLine(line.conversation_id, found.turns, ids, sent, found.positions)
 
 
 def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, positions: Sequence[int]) -> frozenset[int]:
@@ -329,53 +377,25 @@ async def _read_history(memory: Memory, turns: Sequence[NewTurn], since: int) ->
     return [NewTurn(turn.role, turn.content, turn.name, call_id=turn.call_id) for turn in stored]
 
 
-class Histories:
-    """The turns of recent conversations as they are stored, by the tracker's key: a few branches of each."""
-
-    def __init__(self) -> None:
-        self._branches: OrderedDict[tuple[str, bytes], list[tuple[NewTurn, ...]]] = OrderedDict()
-
-    def __contains__(self, key: tuple[str, bytes]) -> bool:
-        return key in self._branches
-
-    def of(self, key: tuple[str, bytes]) -> list[tuple[NewTurn, ...]]:
-        """Returns the known branches of a conversation."""
-        return self._branches.get(key, [])
-
-    def add(self, key: tuple[str, bytes], turns: Sequence[NewTurn], branch: int | None = None, known: int = 0) -> None:
-        """Adds a branch. It replaces the one at index `branch` if it continues it: if all of that is `known` in it."""
-        branches = self._branches.setdefault(key, [])
-        self._branches.move_to_end(key)
-        if branch is not None and (known == len(branches[branch]) or known == len(turns)):
-            if known < len(turns):
-                branches[branch] = tuple(turns)
-            branches.append(branches.pop(branch))
-        else:
-            branches.append(tuple(turns))
-        del branches[:-BRANCHES_MAX]
-        while len(self._branches) > HISTORIES_MAX:
-            self._branches.popitem(last=False)
-
-    def remove(self, key: tuple[str, bytes]) -> None:
-        """Removes a conversation."""
-        self._branches.pop(key, None)
-
-    def extend(self, key: tuple[str, bytes], length: int, answer: Sequence[NewTurn]) -> None:
-        """Adds an answer to the newest branch, if it has this length."""
-        branches = self._branches.get(key)
-        if branches and len(branches[-1]) == length:
-            branches[-1] += tuple(answer)
-
-
-async def _sync_in_steps(memory: Memory, turns: Sequence[NewTurn], days: int | None, since: int) -> StoredConversation:
-    """Stores all turns of a conversation, from the first on."""
+async def _sync_in_steps(
+    memory: Memory, turns: Sequence[NewTurn], days: int | None, since: int
+) -> tuple[str, list[str]]:
+    """Stores all turns of a conversation, from the first on. Returns its id and theirs."""
     synced = await memory.sync(turns[:STEP_TURNS], retention_days=days, since=since)
-    ids = list(synced.turn_ids)
-    for at in range(STEP_TURNS, len(turns), STEP_TURNS):
+    return synced.conversation_id, await _sync_after(
+        memory, synced.conversation_id, list(synced.turn_ids), turns[STEP_TURNS:], days, since
+    )
+
+
+async def _sync_after(
+    memory: Memory, conversation_id: str, ids: list[str], turns: Sequence[NewTurn], days: int | None, since: int
+) -> list[str]:
+    """Stores turns after the last of these ids, in steps. Returns all ids."""
+    for at in range(0, len(turns), STEP_TURNS):
         await asyncio.sleep(0)
         step = turns[at : at + STEP_TURNS]
         synced = await memory.sync(
-            step, conversation_id=synced.conversation_id, after=ids[-1], retention_days=days, since=since
+            step, conversation_id=conversation_id, after=ids[-1], retention_days=days, since=since
         )
         ids += synced.turn_ids
-    return StoredConversation(synced.conversation_id, tuple(ids))
+    return ids

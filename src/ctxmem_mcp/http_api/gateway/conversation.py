@@ -7,10 +7,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts
+from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.models import INJECTED, RECAP, NewTurn
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import (
@@ -99,12 +101,13 @@ class ParsedRequest:
     @property
     def facts(self) -> list[MessageFacts]:
         """The facts of all messages."""
-        return [message.facts for message in self.messages]
+        return list(map(attrgetter("facts"), self.messages))
 
     @property
     def tokens(self) -> int:
         """The size of the conversation."""
-        return self.system_tokens + sum(message.facts.tokens for message in self.messages)
+        messages: int = sum(map(attrgetter("facts.tokens"), self.messages))
+        return self.system_tokens + messages
 
     def fingerprint(self) -> bytes:
         """Returns a hash that distinguishes conversations before they are looked up.
@@ -123,15 +126,28 @@ class ParsedRequest:
 
     def all_turns(self, system: Sequence[NewTurn]) -> list[NewTurn]:
         """Returns all turns of the conversation, with this system prompt."""
-        return [*system, *(turn for message in self.messages for turn in message.turns)]
+        return [*system, *chain.from_iterable(map(attrgetter("turns"), self.messages))]
 
 
 class TokenCounter:
-    """Counts tokens and caches the counts: a client sends its whole history with every request."""
+    """Counts tokens and caches the counts: a client sends its whole history with every request.
+
+    Attributes:
+        messages: the messages of earlier requests, by the objects that they were parsed from.
+        groups: the groups of items that are one message each, where an API has such.
+    """
 
     def __init__(self, encoding: str) -> None:
+        self.messages: PrefixCache[Message] = PrefixCache()
+        self.groups: PrefixCache[Any] = PrefixCache()
         self._encoding = encoding
         self._counts: OrderedDict[bytes, int] = OrderedDict()
+
+    def for_one_request(self) -> TokenCounter:
+        """Returns a counter with the same cache of counts, which remembers no messages."""
+        counter = TokenCounter(self._encoding)
+        counter._counts = self._counts
+        return counter
 
     def count(self, text: str) -> int:
         """Returns the tokens of a text."""
@@ -244,31 +260,19 @@ def mark_as_recalled(view: str) -> str:
     return f"{RECALL_START}\n{view.rstrip()}\n{RECALL_END}"
 
 
-def join_user_messages(before: Sequence[Any], messages: Sequence[Any]) -> list[Any]:
-    """Returns messages with neighbours of the user joined, unless the client's own list has such neighbours.
-
-    Templates of some models reject two user messages in a row.
-
-    Args:
-        before: the client's messages.
-        messages: the messages to send.
-    """
-    if _has_user_neighbours(before):
-        return list(messages)
+def join_user_messages(messages: Sequence[Any]) -> list[Any]:
+    """Returns messages with neighbours of the user joined: templates of some models reject them."""
     joined: list[Any] = []
     for message in messages:
-        if joined and _is_user(joined[-1]) and _is_user(message):
+        if joined and is_user(joined[-1]) and is_user(message):
             joined[-1] = {**message, "content": _joined_content(joined[-1]["content"], message.get("content"))}
         else:
             joined.append(message)
     return joined
 
 
-def _has_user_neighbours(messages: Sequence[Any]) -> bool:
-    return any(_is_user(a) and _is_user(b) for a, b in pairwise(messages))
-
-
-def _is_user(message: Any) -> bool:
+def is_user(message: Any) -> bool:
+    """Returns whether a message is the user's."""
     return isinstance(message, dict) and message.get("role") == "user"
 
 

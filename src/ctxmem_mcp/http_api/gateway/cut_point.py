@@ -92,21 +92,47 @@ class Cut:
         return sum(pin.tokens for pin in self.pins)
 
 
+@dataclass(frozen=True, slots=True)
+class CutState:
+    """The cut after a message, and the size of the messages from the cut to there."""
+
+    cut: Cut | None = None
+    tokens: int = 0
+
+
 def find_cut(messages: Sequence[MessageFacts], budget: int) -> Cut | None:
     """Returns the cut of a request, or None if its messages fit the budget (in tokens)."""
-    cut, size = None, 0
-    for i, message in enumerate(messages):
-        size += message.tokens
+    states = cut_states(messages, budget, ())
+    return checked_cut(messages, states[-1].cut if states else None, budget)
+
+
+def cut_states(messages: Sequence[MessageFacts], budget: int, known: Sequence[CutState]) -> list[CutState]:
+    """Returns the state after each message.
+
+    Args:
+        messages: the messages of a request.
+        budget: tokens.
+        known: the states after the first of them.
+    """
+    states = list(known)
+    state = states[-1] if states else CutState()
+    for i in range(len(states), len(messages)):
+        cut, size = state.cut, state.tokens + messages[i].tokens
         limit = budget if cut is None else budget - cut.view_tokens - cut.pinned_tokens
-        if size <= limit:
-            continue
-        start = _choose_start(messages[: i + 1], cut.start if cut else 0, round(budget * REST_SHARE))
-        if start and (cut is None or start > cut.start):
-            cut = _cut_at(messages, start, i, budget)
-            size = _tokens(messages, range(start, i + 1))
+        if size > limit:
+            start = _choose_start(messages[: i + 1], cut.start if cut else 0, round(budget * REST_SHARE))
+            if start and (cut is None or start > cut.start):
+                cut = _cut_at(messages, start, i, budget)
+                size = _tokens(messages, range(start, i + 1))
+        state = CutState(cut, size)
+        states.append(state)
+    return states
+
+
+def checked_cut(messages: Sequence[MessageFacts], cut: Cut | None, budget: int) -> Cut | None:
+    """Returns a cut, moved back if a result arrived after its call was already before the cut."""
     if cut is None or keeps_pairs_together(messages, cut.start):
         return cut
-    # A result arrived after its call was already before the cut.
     start = next(start for start in range(cut.start, -1, -1) if keeps_pairs_together(messages, start))
     return _cut_at(messages, start, cut.last, budget) if start else None
 
@@ -115,15 +141,12 @@ def keeps_pairs_together(messages: Sequence[MessageFacts], start: int) -> bool:
     """Returns whether every tool result from `start` on has its call there too."""
     if start and start < len(messages) and messages[start].is_result:
         return False
-    earlier_calls: set[str] = set()
-    for message in messages[:start]:
-        earlier_calls |= message.calls
     calls: set[str] = set()
+    missing: set[str] = set()
     for message in messages[start:]:
-        if (message.results - calls) & earlier_calls:
-            return False
+        missing |= message.results - calls
         calls |= message.calls
-    return True
+    return not missing or all(missing.isdisjoint(message.calls) for message in messages[:start])
 
 
 def _choose_start(messages: Sequence[MessageFacts], low: int, rest: int) -> int:

@@ -7,25 +7,55 @@ the assistant: `server_tool_use` and `tool_search_tool_result`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.conversation import without_cache_marks
+from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 
 _REFERENCE = "tool_reference"
 _THINKING = ("thinking", "redacted_thinking")
 
 
-def found_tools(messages: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns messages with only the searches in these messages, and their results, that found further tools."""
-    known = set[str]()
-    searches = set[Any]()
-    for message in messages:
-        for block in _blocks(message):
-            new = set(_references(block)) - known
-            if new and block.get("tool_use_id"):
-                known |= new
-                searches.add(block["tool_use_id"])
-    return [kept for message in messages if (kept := _only(message, searches))] if searches else []
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a message has of searches: the tools that each result in it names, and the ids of its calls and results."""
+
+    found: tuple[tuple[str, frozenset[str]], ...]
+    ids: frozenset[str]
+
+
+class FoundTools:
+    """Finds the searches in messages, each of which is looked at once while a conversation grows."""
+
+    def __init__(self) -> None:
+        self._facts: PrefixCache[_Facts] = PrefixCache()
+
+    def in_messages(self, messages: Sequence[Any]) -> list[dict[str, Any]]:
+        """Returns messages with only the searches in these messages, and their results, that found further tools."""
+        facts = self._facts.map(messages, lambda i: _facts_of(messages[i]))
+        known = set[str]()
+        searches = set[str]()
+        for search, names in chain.from_iterable(map(attrgetter("found"), facts)):
+            if names - known:
+                known |= names
+                searches.add(search)
+        if not searches:
+            return []
+        having = (message for message, one in zip(messages, facts, strict=True) if not searches.isdisjoint(one.ids))
+        return [kept for message in having if (kept := _only(message, searches))]
+
+
+def _facts_of(message: Any) -> _Facts:
+    blocks = [*_blocks(message)]
+    found = ((str(block.get("tool_use_id") or ""), frozenset(_references(block))) for block in blocks)
+    ids = (block.get(name) for block in blocks for name in ("id", "tool_use_id"))
+    return _Facts(
+        tuple((search, names) for search, names in found if search and names),
+        frozenset(id for id in ids if isinstance(id, str)),
+    )
 
 
 def _only(message: Any, searches: set[Any]) -> dict[str, Any] | None:

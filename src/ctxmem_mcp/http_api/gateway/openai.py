@@ -12,7 +12,6 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     Message,
     ParsedRequest,
     TokenCounter,
-    join_user_messages,
     parse_message,
     sanitise,
     without_cache_marks,
@@ -39,7 +38,7 @@ class OpenAI(RepeatsConversation):
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         messages = messages_of(body)
         split = _system_length(messages)
-        parsed = [_message(message, i, tokens) for i, message in enumerate(messages)]
+        parsed = tokens.messages.map(messages, lambda i: _message(messages[i], i, tokens))
         system = tuple(turn for message in parsed[:split] for turn in message.turns)
         return ParsedRequest(system, sum(message.facts.tokens for message in parsed[:split]), tuple(parsed[split:]))
 
@@ -49,7 +48,7 @@ class OpenAI(RepeatsConversation):
         content: Any = "\n\n".join(head.texts)
         if head.media:
             content = [*({"type": "text", "text": text} for text in head.texts), *head.media]
-        sent = join_user_messages(messages, [{"role": "user", "content": content}, *messages[split + cut.start :]])
+        sent = self._with_joined_users(messages, [{"role": "user", "content": content}, *messages[split + cut.start :]])
         return {**body, "messages": [*messages[:split], *sent]}
 
     def parse_response(self, response: Any) -> list[NewTurn]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import and_
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.http_api.gateway.conversation import is_user, join_user_messages
+from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.http_api.gateway.sse import ArrayParser, EventParser
 from ctxmem_mcp.models import NewTurn
 
@@ -115,6 +118,19 @@ class TopLevelTools:
 
 class RepeatsConversation(TopLevelTools):
     """The methods of an API whose every request repeats the whole conversation, in `messages`."""
+
+    def __init__(self) -> None:
+        self._users: PrefixCache[bool] = PrefixCache()
+
+    def _with_joined_users(self, before: Sequence[Any], messages: Sequence[Any]) -> list[Any]:
+        """Returns messages with neighbours of the user joined, unless the client's own list has such neighbours.
+
+        Args:
+            before: the client's messages.
+            messages: the messages to send.
+        """
+        users = self._users.map(before, lambda i: is_user(before[i]))
+        return list(messages) if any(map(and_, users, users[1:])) else join_user_messages(messages)
 
     def previous_response(self, body: Mapping[str, Any]) -> None:
         return None

@@ -25,6 +25,7 @@ from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
 from ctxmem_mcp.http_api.gateway.content_encoding import decoded
 from ctxmem_mcp.http_api.gateway.endpoints import STREAMED_ARRAY_METHOD, Endpoint
+from ctxmem_mcp.http_api.gateway.incremental_json import BodyParser
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
 from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
@@ -119,6 +120,7 @@ class Gateway:
         self._upstream = upstream or Upstream(settings.upstream_seconds)
         # By principal and id: nobody continues another's response.
         self._responses: LRU[tuple[str, str], tuple[Any, ...]] = LRU(RESPONSES_MAX)
+        self._bodies = BodyParser()
         self._memory_tasks: set[asyncio.Task[Any]] = set()
         self._ledger_tasks: set[asyncio.Task[None]] = set()
 
@@ -187,7 +189,7 @@ class Gateway:
         """Sets the content to forward, and the outcome."""
         headers = {name.lower(): value for name, value in proxied.request.headers.items()}
         encoding = headers.get("content-encoding", "")
-        body = _json_object(decoded(proxied.content, encoding, self._deps.settings.http_body_bytes))
+        body = self._bodies.parse(decoded(proxied.content, encoding, self._deps.settings.http_body_bytes))
         if body is None:
             return
         named = body if proxied.model is None else {**body, "model": proxied.model}
@@ -195,11 +197,16 @@ class Gateway:
         always = self._deps.settings.gateway_memory == "always"
         options = parse_options(named, headers, always=True) if always else requested
         proxied.days = options.days
-        if options.must_strip:
+        if options.enabled:
+            await self._store_and_compact(proxied, body, options, requested.enabled, counts_only)
+        if options.must_strip and proxied.outcome != "folded":
             proxied.replace_content(strip_options(body, options))
-        if not options.enabled:
-            return
-        if not counts_only and is_side_request(body, proxied.provider, requested=requested.enabled):
+
+    async def _store_and_compact(
+        self, proxied: ProxiedRequest, body: dict[str, Any], options: MemoryOptions, requested: bool, counts_only: bool
+    ) -> None:
+        """Stores a request, and compacts it. requested: it asks for memory itself."""
+        if not counts_only and is_side_request(body, proxied.provider, requested=requested):
             proxied.outcome = "aside"
             return
         try:

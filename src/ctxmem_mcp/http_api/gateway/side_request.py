@@ -34,9 +34,10 @@ def is_side_request(body: Mapping[str, Any], provider: Provider, *, requested: b
         messages = provider.messages(body)
     except InvalidArgument:
         messages = []
-    others = [message for message in messages if _role(message) not in ("system", "developer")]
     limit = provider.max_output_tokens(body)
-    return len(others) <= 1 and limit is not None and limit <= SIDE_REQUEST_TOKENS_MAX
+    if limit is None or limit > SIDE_REQUEST_TOKENS_MAX:
+        return False
+    return sum(_role(message) not in ("system", "developer") for message in messages) <= 1
 
 
 def _demands_json(body: Mapping[str, Any]) -> bool:
