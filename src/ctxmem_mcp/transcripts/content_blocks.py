@@ -80,13 +80,17 @@ def part_text(part: object) -> str:
     return text_or_json(part)
 
 
-def name_results(numbered: Iterable[NumberedTurn]) -> Iterator[NumberedTurn]:
+def name_results(numbered: Iterable[NumberedTurn], names: dict[str, str] | None = None) -> Iterator[NumberedTurn]:
     """Yields the turns, each tool result that has no name with the name of the tool that its call names.
 
     The call is usually before the result; if none is, the first one after it counts.
+
+    Args:
+        numbered: the turns.
+        names: the names in the turns before these, by the call's id; those in these are added.
     """
     turns = list(numbered)
-    names: dict[str, str] = {}
+    names = {} if names is None else names
     for _, turn in reversed(turns):
         names.update(_name_in(turn))
     for number, turn in turns:

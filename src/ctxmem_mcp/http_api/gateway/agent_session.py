@@ -80,15 +80,37 @@ def _session_in_request(request: object) -> str | None:
     return session if isinstance(session, str) and session else None
 
 
-def align_session(sent: Sequence[NewTurn], line: Sequence[LineTurn]) -> SessionAlignment | None:
-    """Aligns a request's turns with the session's current branch; returns None if they are not of the session."""
-    words = [i for i, turn in enumerate(sent) if turn.role != "system"]
-    known = _start(sent, words, line)
+@dataclass(frozen=True, slots=True)
+class AlignedStart:
+    """The turns at the beginning of a request that an earlier request had too.
+
+    Attributes:
+        positions: the index of each in the branch, NOT_STORED for the host's text.
+        calls: the index of each call and result in the branch, by role and call id.
+    """
+
+    positions: Sequence[int]
+    calls: Mapping[tuple[str, str | None], int]
+
+
+def align_session(
+    sent: Sequence[NewTurn], line: Sequence[LineTurn], start: AlignedStart | None = None
+) -> SessionAlignment | None:
+    """Aligns a request's turns with the session's current branch; returns None if they are not of the session.
+
+    Args:
+        sent: the turns of the request.
+        line: the branch.
+        start: those that are aligned already.
+    """
+    begin = len(start.positions) if start else 0
+    words = [i for i in range(begin, len(sent)) if sent[i].role != "system"]
+    known = max(start.positions) + 1 if start else _start(sent, words, line)
     if known is None:
         return None
-    calls = {(one.turn.role, one.turn.call_id): at for at, one in enumerate(line) if one.turn.call_id}
-    positions = [NOT_STORED] * len(sent)
-    first_new, thoughts = len(sent), list[int]()
+    calls = start.calls if start else calls_in(line)
+    positions = [*(start.positions if start else ()), *[NOT_STORED] * (len(sent) - begin)]
+    first_new, thoughts = len(sent), _last_thoughts(sent, positions, begin)
     for i in words:
         call = sent[i].call_id
         at = calls.get((sent[i].role, call)) if call else _find(sent[i], line, known)
@@ -105,6 +127,23 @@ def align_session(sent: Sequence[NewTurn], line: Sequence[LineTurn]) -> SessionA
     for number, i in enumerate(new):
         positions[i] = known + number
     return SessionAlignment(known, tuple(sent[i] for i in new), tuple(positions))
+
+
+def calls_in(line: Sequence[LineTurn], first: int = 0) -> dict[tuple[str, str | None], int]:
+    """Returns the index of each call and result in a branch, from this turn on."""
+    turns = ((at, line[at].turn) for at in range(first, len(line)))
+    return {(turn.role, turn.call_id): at for at, turn in turns if turn.call_id}
+
+
+def _last_thoughts(sent: Sequence[NewTurn], positions: Sequence[int], end: int) -> list[int]:
+    """Returns the thoughts before a turn that are stored together with the next turn, if that is new."""
+    thoughts: list[int] = []
+    for i in range(end - 1, -1, -1):
+        if positions[i] != NOT_STORED:
+            break
+        if sent[i].name == THINKING:
+            thoughts.append(i)
+    return thoughts
 
 
 def _start(sent: Sequence[NewTurn], words: Sequence[int], line: Sequence[LineTurn]) -> int | None:

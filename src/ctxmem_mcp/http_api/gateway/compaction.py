@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -231,10 +232,8 @@ class ConversationTracker:
         if stored is None:
             return None
         line, positions = stored
-        ids = tuple(one.id for one in line)
-        return StoredConversation(
-            session, ids, positions, key, tuple(one.turn for one in line), since, tuple(turns), days
-        )
+        ids, line_turns = tuple(map(attrgetter("id"), line)), tuple(map(attrgetter("turn"), line))
+        return StoredConversation(session, ids, positions, key, line_turns, since, tuple(turns), days)
 
     async def _store_session_answer(
         self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]

@@ -7,12 +7,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts
-from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
+from ctxmem_mcp.http_api.gateway.prefix import GroupCache, PrefixCache
 from ctxmem_mcp.models import INJECTED, RECAP, NewTurn
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import (
@@ -40,6 +41,11 @@ _VOLATILE = re.compile(
     r"|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|am|pm)\b",
     re.IGNORECASE,
 )
+
+
+@lru_cache(maxsize=64)
+def _without_volatile(text: str) -> bytes:
+    return _VOLATILE.sub("", text).encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class ParsedRequest:
         """
         digest = hashlib.blake2b(digest_size=16)
         for turn in self.system:
-            digest.update(_VOLATILE.sub("", turn.content).encode("utf-8", "surrogatepass") + b"\0")
+            digest.update(_without_volatile(turn.content) + b"\0")
         for message in self.messages:
             for turn in message.turns:
                 digest.update(f"{turn.role}\0{turn.content}\0".encode("utf-8", "surrogatepass"))
@@ -134,12 +140,12 @@ class TokenCounter:
 
     Attributes:
         messages: the messages of earlier requests, by the objects that they were parsed from.
-        groups: the groups of items that are one message each, where an API has such.
+        groups: the same for APIs whose messages are groups of items.
     """
 
     def __init__(self, encoding: str) -> None:
         self.messages: PrefixCache[Message] = PrefixCache()
-        self.groups: PrefixCache[Any] = PrefixCache()
+        self.groups: GroupCache[Message] = GroupCache()
         self._encoding = encoding
         self._counts: OrderedDict[bytes, int] = OrderedDict()
 

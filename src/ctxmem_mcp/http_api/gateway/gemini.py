@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from operator import and_
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
@@ -21,6 +21,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     sanitise,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
+from ctxmem_mcp.http_api.gateway.prefix import GroupCache
 from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, RepeatsConversation, Usage, count_or_none
 from ctxmem_mcp.models import THINKING, NewTurn, Role
 from ctxmem_mcp.transcripts.base import compact_json, text_or_json
@@ -35,17 +36,24 @@ _TEXT_RESULTS = ({"output"}, {"error"}, {"result"}, {"content"})
 class Gemini(RepeatsConversation):
     """The API of generateContent and streamGenerateContent. See `Provider` for the methods."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._groups: GroupCache[Message] = GroupCache()
+
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         system = sanitise(_turns("system", _parts(_instruction(body))))
-        messages = [_message(group, tokens) for group in _groups(self.messages(body))]
+        groups = tokens.groups.split(self.messages(body), _joins)
+        messages = tokens.groups.map(groups, lambda group: _message(group, tokens))
         return ParsedRequest(system, tokens.count_message(system), tuple(messages))
 
     def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
         contents = self.messages(body)
-        after = [content for group in _groups(contents)[cut.start :] for content in group]
+        groups = self._groups.split(contents, _joins)
+        after = [content for group in groups[cut.start :] for content in group]
         parts = [*head.media, *({"text": text} for text in head.texts)]
         # Like the client's own list, this one has no two contents of the user in a row if that has none.
-        if after and _is_user(after[0]) and not any(_is_user(a) and _is_user(b) for a, b in pairwise(contents)):
+        users = self._users.map(contents, lambda i: _is_user(contents[i]))
+        if after and _is_user(after[0]) and not any(map(and_, users, users[1:])):
             parts += _parts(after.pop(0))
         return {**body, "contents": [{"role": "user", "parts": parts}, *after]}
 
@@ -112,15 +120,9 @@ def _is_user(content: Content) -> bool:
     return content.get("role") != "model"
 
 
-def _groups(contents: Sequence[Content]) -> list[list[Content]]:
-    """Returns the contents as messages: neighbouring ones of the model are one."""
-    groups: list[list[Content]] = []
-    for content in contents:
-        if groups and not _is_user(content) and not _is_user(groups[-1][-1]):
-            groups[-1].append(content)
-        else:
-            groups.append([content])
-    return groups
+def _joins(before: Content, content: Content) -> bool:
+    """Returns whether two neighbouring contents are one message: both are the model's."""
+    return not _is_user(before) and not _is_user(content)
 
 
 def _message(group: Sequence[Content], tokens: TokenCounter) -> Message:

@@ -77,3 +77,33 @@ class PrefixCache(Generic[R]):
                 break
         self._known.append((list(items), results))
         return results
+
+
+class GroupCache(Generic[R]):
+    """Lists of items as groups, and a result for each group; computed once while a list grows."""
+
+    def __init__(self) -> None:
+        self._groups: PrefixCache[list[Any]] = PrefixCache()
+        self._results: PrefixCache[R] = PrefixCache()
+
+    def split(self, items: Sequence[Any], joins: Callable[[Any, Any], bool]) -> list[list[Any]]:
+        """Returns the groups of neighbours. joins: whether an item belongs to the group of the item before it."""
+        # By item: the group that it is the last of so far. The group of the last known item may go on.
+        known, of_items = self._groups.longest(items)
+        groups: list[list[Any]] = []
+        for at in range(known, len(items)):
+            item = items[at]
+            before = of_items[at - 1] if at else None
+            joined = before is not None and joins(before[-1], item)
+            of_items.append([*before, item] if joined and before is not None else [item])
+        self._groups.keep(items, of_items)
+        at = len(items)
+        while at:
+            groups.append(of_items[at - 1])
+            at -= len(of_items[at - 1])
+        groups.reverse()
+        return groups
+
+    def map(self, groups: Sequence[list[Any]], compute: Callable[[list[Any]], R]) -> list[R]:
+        """Returns the result for each group."""
+        return self._results.map(groups, lambda at: compute(groups[at]))

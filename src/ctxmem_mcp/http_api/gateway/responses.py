@@ -23,6 +23,7 @@ from ctxmem_mcp.http_api.gateway.conversation import (
     sanitise,
 )
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, MessageFacts
+from ctxmem_mcp.http_api.gateway.prefix import GroupCache
 from ctxmem_mcp.http_api.gateway.provider import AnswerAssembler, TopLevelTools, Usage, count_or_none, openai_error
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.json_lines import text_or_none
@@ -36,6 +37,9 @@ Item = dict[str, Any]
 class Responses(TopLevelTools):
     """The Responses API. See `Provider` for the methods."""
 
+    def __init__(self) -> None:
+        self._groups: GroupCache[Message] = GroupCache()
+
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         items = _input_items(body)
         split = _system_length(items)
@@ -43,13 +47,15 @@ class Responses(TopLevelTools):
         system = [NewTurn("system", instructions)] if isinstance(instructions, str) and instructions else []
         system += [turn for item in items[:split] for turn in item_turns(item, None)]
         turns = sanitise(system)
-        messages = [_message(group, tokens) for group in _groups(items[split:])]
+        groups = tokens.groups.split(items[split:], _joins)
+        messages = tokens.groups.map(groups, lambda group: _message(group, tokens))
         return ParsedRequest(turns, tokens.count_message(turns), tuple(messages))
 
     def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
         items = _input_items(body)
         split = _system_length(items)
-        after = [item for group in _groups(items[split:])[cut.start :] for item in group]
+        groups = self._groups.split(items[split:], _joins)
+        after = [item for group in groups[cut.start :] for item in group]
         content = [*head.media, *({"type": "input_text", "text": text} for text in head.texts)]
         first = {"type": "message", "role": "user", "content": content}
         return {**body, "input": [*items[:split], first, *after]}
@@ -119,15 +125,9 @@ def _system_length(items: Sequence[Item]) -> int:
     return next((i for i, item in enumerate(items) if item.get("role") not in _SYSTEM_ROLES), len(items))
 
 
-def _groups(items: Sequence[Item]) -> list[list[Item]]:
-    """Returns the items as messages: neighbouring ones of the model are one."""
-    groups: list[list[Item]] = []
-    for item in items:
-        if groups and _is_models(item) and _is_models(groups[-1][-1]):
-            groups[-1].append(item)
-        else:
-            groups.append([item])
-    return groups
+def _joins(before: Item, item: Item) -> bool:
+    """Returns whether two neighbouring items are of one message: both are the model's."""
+    return _is_models(before) and _is_models(item)
 
 
 def _is_models(item: Item) -> bool:

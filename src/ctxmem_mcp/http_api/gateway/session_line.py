@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp.http_api.gateway.agent_session import LineTurn, align_session
+from ctxmem_mcp.http_api.gateway.agent_session import (
+    NOT_STORED,
+    AlignedStart,
+    LineTurn,
+    align_session,
+    calls_in,
+)
+from ctxmem_mcp.http_api.gateway.prefix import shared_prefix
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts.content_blocks import name_results
 
@@ -18,11 +26,50 @@ if TYPE_CHECKING:
 LINES_MAX = 64
 
 
+@dataclass(slots=True, eq=False)
+class _Session:
+    """A session's current branch, and the request that it was last aligned with.
+
+    Attributes:
+        line: the branch.
+        sent: the request's turns.
+        named: the same, their results with the names of their tools.
+        names: the names of the tools, by the call's id.
+        positions: the index in the branch of each of the request's turns.
+        calls: the index in the branch of each call and result.
+    """
+
+    line: list[LineTurn] = field(default_factory=list)
+    sent: list[NewTurn] = field(default_factory=list)
+    named: list[NewTurn] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    positions: Sequence[int] = ()
+    calls: dict[tuple[str, str | None], int] = field(default_factory=dict)
+
+    def name(self, sent: Sequence[NewTurn]) -> tuple[list[NewTurn], int]:
+        """Returns a request's turns with the names of tools, and how many of them the last request had too."""
+        shared = shared_prefix(self.sent, sent)
+        new = ((0, turn) for turn in sent[shared:])
+        return [*self.named[:shared], *(turn for _, turn in name_results(new, self.names))], shared
+
+    def start(self, line: Sequence[LineTurn], shared: int) -> AlignedStart | None:
+        """Returns the alignment of the turns that the last request had too, if their part of the branch is the same."""
+        positions = self.positions[:shared]
+        last = max(positions, default=NOT_STORED)
+        same = shared_prefix(self.line, line)
+        if last == NOT_STORED or last >= same:
+            return None
+        if same < len(self.line):
+            self.calls = calls_in(line[:same])
+        self.calls |= calls_in(line, same)
+        return AlignedStart(positions, self.calls)
+
+
 class SessionLines:
     """The current branches of recent sessions, by principal and conversation."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[tuple[str, str], list[LineTurn]] = OrderedDict()
+        self._sessions: LRU[tuple[str, str], _Session] = LRU(LINES_MAX)
 
     async def store(
         self,
@@ -53,8 +100,9 @@ class SessionLines:
         line = await self._read(memory, principal, conversation)
         if not line and not may_begin:
             return None
-        turns = [turn for _, turn in name_results((0, turn) for turn in sent)]
-        alignment = align_session(turns, line)
+        session = self._sessions.get((principal, conversation)) or _Session()
+        turns, shared = session.name(sent)
+        alignment = align_session(turns, line, session.start(line, shared))
         if alignment is None:
             return None
         known = line[: alignment.known]
@@ -65,16 +113,23 @@ class SessionLines:
             )
             known += map(LineTurn, alignment.new, done.turn_ids)
             line = known
-        self._remember(principal, conversation, line)
-        return known if alignment.new else line, alignment.positions
+        calls = (
+            session.calls if session.line and shared_prefix(session.line, line) == len(session.line) else calls_in(line)
+        )
+        calls |= calls_in(line, len(session.line))
+        self._sessions[principal, conversation] = _Session(
+            line, list(sent), turns, session.names, alignment.positions, calls
+        )
+        return line, alignment.positions
 
     async def _read(self, memory: Memory, principal: str, conversation: str) -> list[LineTurn]:
         """Returns the current branch; only what hooks have added since is read."""
         head = await memory.stored_head(conversation)
         if head is None:
-            self._lines.pop((principal, conversation), None)
+            self._sessions.pop((principal, conversation), None)
             return []
-        line = self._lines.get((principal, conversation), [])
+        session = self._sessions.get((principal, conversation))
+        line = session.line if session else []
         if line and line[-1].id == head:
             return line
         if line:
@@ -82,12 +137,6 @@ class SessionLines:
             if later and later[0].id == line[-1].id:
                 return [*line, *map(_line_turn, later[1:])]
         return [_line_turn(turn) for turn in await memory.turns(conversation)]
-
-    def _remember(self, principal: str, conversation: str, line: list[LineTurn]) -> None:
-        self._lines[principal, conversation] = line
-        self._lines.move_to_end((principal, conversation))
-        while len(self._lines) > LINES_MAX:
-            self._lines.popitem(last=False)
 
 
 def _line_turn(turn: Turn) -> LineTurn:
