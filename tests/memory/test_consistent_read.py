@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 READS = (
     "load", "turns", "digests", "nodes", "closings", "nodes_over", "summaries", "pieces", "pieces_of", "term_hits",
+    "vocabulary",
 )  # fmt: skip
 CALLS: dict[str, Callable[[Memory], Awaitable[Any]]] = {
     "view": lambda memory: memory.view("c", query="what failed in file 3?", token_budget=1_000),

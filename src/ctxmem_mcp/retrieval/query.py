@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 
 from ctxmem_mcp.models import HighlightKind
+from ctxmem_mcp.retrieval.compounds import Vocabulary, compound_forms
 from ctxmem_mcp.text import analyzer, cues
 from ctxmem_mcp.text.language import detect
 
@@ -284,6 +285,13 @@ def parse(text: str, speakers: Sequence[str] = (), languages: Sequence[str] = ()
         language,
         {forms[0]: forms[1:] for forms in analyzed if forms[1:] and forms[0] in place},
     )
+
+
+def with_compounds(parsed: ParsedQuery, vocabulary: Vocabulary) -> ParsedQuery:
+    """Adds the compounds of the query's terms, and the parts of those that are compounds, as other forms of them."""
+    found = compound_forms(parsed.terms, vocabulary, parsed.language or "")
+    forms = {term: (*parsed.other_forms.get(term, ()), *more) for term, more in found.items()}
+    return replace(parsed, other_forms={**parsed.other_forms, **forms})
 
 
 def _foreign_questions(language: str | None) -> dict[Intent, re.Pattern[str]]:

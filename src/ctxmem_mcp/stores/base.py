@@ -536,6 +536,10 @@ class Store(Protocol):
         """
         ...
 
+    async def vocabulary(self, conversation_id: str) -> list[str]:
+        """Returns the terms of any branch that consist of letters only, in no particular order."""
+        ...
+
     async def check(self, conversation_id: str) -> list[str]:
         """Reads all that is stored of the conversation; returns a sentence for each thing that is damaged."""
         ...

@@ -256,6 +256,9 @@ class InMemoryStore:
                 found[conversation_id] = counts
         return found
 
+    async def vocabulary(self, conversation_id: str) -> list[str]:
+        return [term for term in self._get(conversation_id).terms if term.isalpha()]
+
     async def check(self, conversation_id: str) -> list[str]:
         self._get(conversation_id)
         return []

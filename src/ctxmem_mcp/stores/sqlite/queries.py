@@ -354,6 +354,15 @@ def term_counts(db: sqlite3.Connection, terms: Sequence[str]) -> dict[str, int]:
     return {term: count for term, count in counts.items() if count}
 
 
+def vocabulary(db: sqlite3.Connection) -> list[str]:
+    """The terms that consist of letters only."""
+    with snapshot(db):
+        tokens = {token for (token,) in db.execute("SELECT term FROM terms_counted")}
+        tokens.update(token for _, words in read_waiting(db) for token in words)
+    # What is escaped is no letter, and an escaped term contains a digit.
+    return [token for token in tokens if token.isalpha() and encode_term(token) == token]
+
+
 def _indexed_count(db: sqlite3.Connection, token: str) -> int:
     """How many of the chunks in the index contain the token."""
     row = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()

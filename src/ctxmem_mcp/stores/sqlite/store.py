@@ -185,6 +185,9 @@ class SqliteStore:
     async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
         return await self._catalog.run(lambda db: find_blocks(self._catalog, db, terms, now, seconds))
 
+    async def vocabulary(self, conversation_id: str) -> list[str]:
+        return await self._run(conversation_id, queries.vocabulary)
+
     async def check(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, check.find_faults)
 

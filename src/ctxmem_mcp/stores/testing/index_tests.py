@@ -109,6 +109,18 @@ class TermTests(StoreTests):
         assert list(over["rare"].pieces) == [6]
         assert "nowhere" not in over
 
+    async def test_the_vocabulary_has_each_term_of_letters_once(self, store: Store) -> None:
+        state, expected = new_state(), set[str]()
+        for size in (1, 40, 2):
+            words = [f"wort{'x' * i}" for i in range(state.next_piece, state.next_piece + size)]
+            terms = [[word, "straße", "日本", "=haus.tür", "n1", "@user", ""] for word in words]
+            commit = extend(state, ["x"] * size, terms=terms)
+            await store.commit(commit, NOW)
+            state = commit.state
+            expected |= {*words, "straße", "日本"}
+            found = await store.vocabulary("c")
+            assert sorted(found) == sorted(expected)
+
     async def test_counts_of_terms_by_conversation(self, store: Store) -> None:
         for name, terms in (
             ("one", [["parser", "oslo", "parser"], ["parser"]]),

@@ -42,6 +42,7 @@ class UnknownTests(StoreTests):
             store.pieces_of(nobody, [1]),
             store.vectors(nobody, [1]),
             store.term_hits(nobody, ["x"], 10),
+            store.vocabulary(nobody),
             store.forget(nobody),
         ):
             with pytest.raises(UnknownConversation):
