@@ -49,9 +49,10 @@ def _pieces_with(turn: NewTurn, text: str | None) -> list[int]:
 
 def _rank_of(ranking: Ranking, index: int, containing: list[int]) -> str:
     """The ranks, from 1, of the chunks that contain it; a chunk that was not a candidate has none."""
+    pieces = ranking.pieces
     ranks = [
-        str(rank) for rank, found in enumerate(ranking.pieces, 1)
+        str(rank) for rank, found in enumerate(pieces, 1)
         if found.piece.index == index and found.piece.start in containing
     ]  # fmt: skip
-    shown = f"ranked {', '.join(ranks)} of {len(ranking.pieces)}" if ranks else "not found"
+    shown = f"ranked {', '.join(ranks)} of {len(pieces)}" if ranks else "not found"
     return f"{shown}, in {len(containing)} pieces" if len(containing) > 1 else shown

@@ -15,8 +15,10 @@ from ctxmem_mcp import tree
 from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS, host_spans, language_of
 from ctxmem_mcp.memory.retrieve import LANGUAGES_WITH_VECTORS, merge_forms
 from ctxmem_mcp.models import NewTurn, Turn, parse_iso
+from ctxmem_mcp.retrieval import compounds
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.features import PieceFacts
+from ctxmem_mcp.retrieval.compounds import Vocabulary
+from ctxmem_mcp.retrieval.piece_table import PieceFacts
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer, chunking, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
@@ -43,10 +45,16 @@ class Prepared:
     by_id: dict[str, int] = field(default_factory=dict)
     embedder: Embedder | None = None
     vectors: list[bytes] = field(default_factory=list)
+    vocabulary: Vocabulary | None = None
 
     def parse(self, query: str) -> queries.ParsedQuery:
         """Parses a question as it would be parsed for this conversation."""
-        return queries.parse(query, self.speakers, self.languages)
+        parsed = queries.parse(query, self.speakers, self.languages)
+        if parsed.language not in compounds.LANGUAGES:
+            return parsed
+        if self.vocabulary is None:
+            self.vocabulary = Vocabulary(term for term in self.index if term.isalpha())
+        return queries.with_compounds(parsed, self.vocabulary)
 
     def similarities(self, query: queries.ParsedQuery) -> dict[int, float]:
         """Ordinal -> cosine similarity of the chunk to the query; empty if no vectors are used for it."""
@@ -105,7 +113,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
         for start, stop in chunking.split(content, role):
             text = content[start:stop]
             found = analyzer.analyze(text, language)
-            held = analyzer.flags(text, role)
+            held = analyzer.flags(text, role, language)
             if is_mostly_host(host, start, stop):
                 held |= analyzer.Flag.HOST
             ordinal = len(made.facts)

@@ -84,7 +84,7 @@ def make_example(
     search = BranchRanker(parsed, conversation.hits(parsed), len(conversation.facts), conversation.mean_words)
     facts = [conversation.facts[o] for o in search.candidates]
     matches = replace(search.matches, similarities=conversation.similarities(parsed))
-    cols = features.feature_columns(parsed, matches, facts, len(conversation.facts), conversation.mean_words)
+    cols = features.feature_columns(parsed, matches, facts, conversation.mean_words)
     place = {f.ordinal: i for i, f in enumerate(facts)}
     groups = [[place[o] for o in group if o in place] for group in answering_pieces(conversation, question)]
     groups = [g for g in groups if g]
@@ -95,7 +95,7 @@ def make_example(
         if name in cols:
             table[:, j] = cols[name]
     rows = [np.array(g) for g in groups]
-    return Example(kind, conversation.id, table, rows, weight, bool(matches.similarities))
+    return Example(kind, conversation.id, table, rows, weight, len(matches.similarities) > 0)
 
 
 def examples(processes: int = 1, seed: int = SEED) -> list[Example]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.features import FEATURE_NAMES, PieceFacts, feature_columns
+from ctxmem_mcp.retrieval.features import FEATURE_NAMES, feature_columns
+from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import Intent, Period
 from ctxmem_mcp.retrieval.ranker import (
     CANDIDATES,
@@ -27,6 +30,7 @@ from ctxmem_mcp.retrieval.selection import (
     Reserve,
     reserve_of,
     selection_order,
+    with_endings,
 )
 from ctxmem_mcp.stores.base import TermHits
 from ctxmem_mcp.text import analyzer
@@ -98,7 +102,7 @@ def test_neighbours_of_another_sitting_do_not_count() -> None:
     turns = [*TALK, *TALK]
     turns = with_turn(49, "user", "quetzalcoatl", turns)
     ranker, facts = search(turns, "quetzalcoatl")
-    cols = feature_columns(queries.parse("quetzalcoatl"), ranker.matches, facts, len(turns), 4.0)
+    cols = feature_columns(queries.parse("quetzalcoatl"), ranker.matches, facts, 4.0)
     assert cols["before1"][50] == 0.0
     assert cols["after1"][48] > 0.0
 
@@ -107,7 +111,7 @@ def test_an_exact_identifier_beats_its_words() -> None:
     turns = with_turn(5, "assistant", "the parse config step reads config and can parse config")
     turns = with_turn(30, "assistant", "the step parseConfig reads things", turns)
     ranker, facts = search(turns, "what does parseConfig do")
-    cols = feature_columns(queries.parse("what does parseConfig do"), ranker.matches, facts, len(turns), 5.0)
+    cols = feature_columns(queries.parse("what does parseConfig do"), ranker.matches, facts, 5.0)
     assert cols["exact"][30] == 1.0
     assert cols["exact"][5] == 0.0
 
@@ -264,3 +268,30 @@ def test_part_of_a_coding_view_is_reserved_for_prose_of_the_user() -> None:
     assert sum(1 for o in order[:17] if o >= 100) == 5
     assert sorted(order) == sorted(c.ordinal for c in [*output, *prose_pieces])
     assert all(o < 100 for o in selection_order([*output, *prose_pieces], 2_000, coding=0.0)[:50])
+
+
+def chunk(ordinal: int, turn: int, role: str, tokens: int = 40) -> PieceFacts:
+    return PieceFacts(ordinal, turn, 0, tokens, 9, int(analyzer.Flag.PROSE), 0, 0, role)
+
+
+def test_the_agents_last_words_on_a_request_follow_a_hit_in_it() -> None:
+    roles = ["user", "assistant", "tool", "assistant", "user", "assistant"]
+    table = PieceTable(chunk(i, i, role) for i, role in enumerate(roles))
+    scores = np.array([0.0, 5.0, 0.0, 1.0, 0.0, 2.0])
+    order = [1, 5, 3, 0, 2, 4]
+    assert list(with_endings(order, table, scores, 2_000)) == [1, 3, 5, 0, 2, 4]
+    assert list(with_endings(order, table, scores, 1_000)) == order
+
+
+def test_a_long_ending_does_not_follow_a_hit() -> None:
+    table = PieceTable([chunk(0, 0, "assistant"), chunk(1, 1, "assistant", 900), chunk(2, 2, "user")])
+    assert list(with_endings([0, 2, 1], table, np.zeros(3), 2_000)) == [0, 2, 1]
+
+
+@given(st.lists(st.sampled_from(["user", "assistant", "tool"]), min_size=1, max_size=30), st.randoms())
+def test_endings_change_the_order_only(roles: list[str], chance: random.Random) -> None:
+    table = PieceTable(chunk(i, i // 2, role) for i, role in enumerate(roles))
+    order = list(range(len(roles)))
+    chance.shuffle(order)
+    scores = np.array([chance.random() for _ in roles])
+    assert sorted(with_endings(order, table, scores, 8_000)) == sorted(order)

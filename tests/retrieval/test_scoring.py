@@ -1,4 +1,4 @@
-"""The fast scores equal the weighted sums of the feature columns."""
+"""Features over arrays equal those of plain loops, and scores the weighted sums of the features."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.features import FEATURE_NAMES, SEMANTIC_FEATURES, PieceFacts, feature_columns
+from ctxmem_mcp.retrieval.features import FEATURE_NAMES, SEMANTIC_FEATURES, feature_columns
+from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.ranker import BranchRanker
 from ctxmem_mcp.stores.base import TermHits
+from tests.retrieval.plain_features import PlainFeatures
 
 QUERIES = ("When did Ann fix the crash in parseConfig?", "what errors in May 2026?", "which command did I run", "why")
 
@@ -55,10 +57,21 @@ def test_the_fast_score_equals_the_weighted_sum_of_the_columns(situation: tuple,
     weights = {name: chance.uniform(-2, 2) for name in (*FEATURE_NAMES, *SEMANTIC_FEATURES)}
     ranker = BranchRanker(parsed, hits, n, 50.0)
     near = {fact.ordinal: chance.uniform(-1, 1) for fact in facts} if chance.random() < 0.7 else {}
-    cols = feature_columns(parsed, replace(ranker.matches, similarities=near), facts, n, 50.0)
+    cols = feature_columns(parsed, replace(ranker.matches, similarities=near), facts, 50.0)
     assert (set(SEMANTIC_FEATURES) <= cols.keys()) == bool(near)
     ranked = ranker.rank(facts, weights, near)
     place = {fact.ordinal: i for i, fact in enumerate(facts)}
     for scored in ranked.pieces:
         slow = sum(weights.get(name, 0.0) * column[place[scored.ordinal]] for name, column in cols.items())
         assert scored.score == pytest.approx(slow, abs=1e-9)
+
+
+@given(situations(), st.randoms(use_true_random=False))
+def test_features_over_arrays_equal_those_of_plain_loops(situation: tuple, chance) -> None:  # type: ignore[no-untyped-def, type-arg]
+    parsed, hits, facts, n = situation
+    near = {fact.ordinal: chance.uniform(-1, 1) for fact in facts} if chance.random() < 0.7 else {}
+    ranker = BranchRanker(parsed, hits, n, 50.0)
+    columns = feature_columns(parsed, replace(ranker.matches, similarities=near), facts, 50.0)
+    columns["closing"] = PieceTable(facts).closing
+    for name, values in PlainFeatures(parsed, hits, facts, n, 50.0).columns(near).items():
+        assert columns[name].tolist() == pytest.approx(values, abs=1e-9), name

@@ -11,6 +11,7 @@ from ctxmem_mcp.memory.edge_loader import load_spine
 from ctxmem_mcp.memory.read_cache import ReadCache
 from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
+from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.stores.base import State, Store
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, Omitted, TreeSnapshot
@@ -62,6 +63,15 @@ class BranchReader:
         if missing := [i for i in ids if i not in cache]:
             cache.update(await self.store.pieces(self.id, missing))
         return [cache[i] for i in ids]
+
+    async def vocabulary(self) -> Vocabulary:
+        """Returns the terms of the conversation."""
+        cache, key = self.cache.vocabulary, self.state.next_piece
+        if key not in cache:
+            read = Vocabulary(await self.store.vocabulary(self.id))
+            cache.clear()
+            cache[key] = read
+        return cache[key]
 
     async def vectors(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Returns the vectors of these chunks, of which all have been computed. Chunks without one are left out."""

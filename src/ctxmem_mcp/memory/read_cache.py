@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ctxmem_mcp.lru import LRU
+from ctxmem_mcp.memory.branch_table import BranchTable
 from ctxmem_mcp.models import Node, Piece, Turn
+from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.stores.base import State
 
 # Each takes up to 10 MB.
@@ -19,12 +21,20 @@ ENTRIES_CACHED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ReadCache:
-    """What was read of one conversation. created: when it began, which distinguishes it from a later one of its id."""
+    """What was read of one conversation.
+
+    Attributes:
+        created: When it began, which distinguishes it from a later one of its id.
+        vocabulary: Its terms, by the number of its next chunk; at most one entry.
+        tables: The chunks of a branch, by the chunks' ranges of ids; at most one entry.
+    """
 
     created: float = 0.0
     turns: dict[int, Turn] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
     nodes: dict[bytes, Node] = field(default_factory=dict)
+    vocabulary: dict[int, Vocabulary] = field(default_factory=dict)
+    tables: dict[object, BranchTable] = field(default_factory=dict)
 
     def bound(self) -> None:
         """Clears each part that has grown too large."""

@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 
 from ctxmem_mcp.memory.branch_reader import BranchReader
+from ctxmem_mcp.memory.branch_table import BranchTable
 from ctxmem_mcp.memory.branches import run_end
-from ctxmem_mcp.models import Piece, parse_iso
+from ctxmem_mcp.models import Piece
+from ctxmem_mcp.retrieval import compounds
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.features import PieceFacts
 from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, conversation_kinds, load_weights
 from ctxmem_mcp.stores.base import TermHits
@@ -27,8 +28,9 @@ from ctxmem_mcp.text.analyzer import LANGUAGE_TERMS
 
 # Terms in more chunks than this distinguish few chunks, and their occurrences take long to read.
 TERM_CAP = 4_000
-# A branch of up to this many chunks has all their vectors compared; a larger one only those of the matched chunks.
-VECTORS_READ_MAX = 5_000
+# Of a branch of up to this many chunks, all are kept in memory, and all their vectors compared with the query; of a
+# larger one only those of the candidates are read.
+TABLE_CHUNKS_MAX = 5_000
 # This many of the chunks without matching words are ranked too, the nearest in meaning.
 NEAREST_RANKED_MAX = 100
 # Of questions in other languages the word vectors know little more than the letters: on a German and a Chinese story,
@@ -55,22 +57,41 @@ class RankedPiece(NamedTuple):
     ordinal: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ranking:
     """The chunks of a branch for a query.
 
     Attributes:
         parsed: the query.
-        pieces: best first.
+        table: the chunks that were ranked.
+        result: their order.
         kinds: the kinds of conversation this is, as shares.
-        matched: by ordinal, the chunks that contain terms of the query; the others were found by their surroundings.
+        matched: by ordinal, whether the chunk contains terms of the query; the others were found by their surroundings.
     """
 
     parsed: ParsedQuery
-    pieces: list[RankedPiece]
+    table: BranchTable
     result: RankResult | None = None
     kinds: Mapping[str, float] | None = None
-    matched: Mapping[int, int] | None = None
+    matched: Any = ()
+
+    def piece(self, rank: int) -> RankedPiece:
+        """Returns the chunk at a rank, of which 0 is the best."""
+        assert self.result is not None
+        row, score, ordinal = self.result.rows[rank], self.result.scores[rank], self.result.ordinals[rank]
+        return RankedPiece(self.table.pieces[row], float(score), int(ordinal))
+
+    @property
+    def pieces(self) -> list[RankedPiece]:
+        """All chunks that were ranked, best first. A view reads few of them."""
+        return [self.piece(rank) for rank in range(len(self.result.ordinals))] if self.result else []
+
+    @property
+    def matching(self) -> list[RankedPiece]:
+        """The chunks that contain terms of the query, best first."""
+        if self.result is None:
+            return []
+        return [self.piece(rank) for rank in self.matched[self.result.ordinals].nonzero()[0].tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,31 +145,54 @@ async def rank_branch(
             likeliest to answer.
     """
     parsed = queries.parse(query, await speakers_of(branch), await languages_of(branch))
-    if not parsed.terms:
-        return Ranking(parsed, [])
+    if parsed.language in compounds.LANGUAGES:
+        parsed = queries.with_compounds(parsed, await branch.vocabulary())
     ordinals = await ordinal_map(branch)
+    if not parsed.terms or not ordinals.n:
+        return Ranking(parsed, BranchTable.of((), ()))
     ranker = await _match(branch, ordinals, parsed, TERM_CAP)
-    if require_match and not ranker.matches.masks:
+    if require_match and not ranker.matches.matched.any():
         ranker = await _match(branch, ordinals, parsed, branch.state.next_piece)
     candidates = ranker.candidates
     if predicate and len(candidates) < ordinals.n:
         candidates = sorted({*candidates, *await _best_matching(branch, ordinals, ranker, predicate)})
-    similarities: dict[int, float] = {}
-    if parsed.language in LANGUAGES_WITH_VECTORS:
-        candidates, similarities = await _add_nearest(branch, ordinals, query, candidates)
-    pieces = dict(zip(candidates, await branch.pieces(ordinals.pieces(candidates)), strict=True))
-    # Times are parsed only if the query names one.
-    facts = [
-        PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.sitting, p.role, p.name)
-        for o, p in pieces.items()
-    ]
-    if parsed.periods:
-        facts = [fact._replace(said_at=parse_iso(pieces[fact.ordinal].said_at)) for fact in facts]
-    kinds = conversation_kinds(facts)
-    rank = partial(ranker.rank, facts, load_weights(semantic=bool(similarities)).blend(kinds), similarities)
+    with_vectors = branch.embedder is not None and parsed.language in LANGUAGES_WITH_VECTORS
+    if ordinals.n <= TABLE_CHUNKS_MAX:
+        whole = await _whole_table(branch, ordinals, with_vectors=with_vectors)
+        similarities = whole.similarities(branch.embedder, query) if branch.embedder and with_vectors else ()
+        table = whole.take(_with_nearest(candidates, similarities))
+    else:
+        similarities = await _similarities(branch, ordinals, query, candidates) if with_vectors else {}
+        table = BranchTable.of(candidates, await branch.pieces(ordinals.pieces(candidates)))
+    kinds = conversation_kinds(table.rows)
+    weights = load_weights(semantic=len(similarities) > 0).blend(kinds)
+    rank = partial(ranker.rank, table.rows, weights, similarities)
     result = await anyio.to_thread.run_sync(rank) if ordinals.n > PIECES_INLINE_MAX else rank()
-    ranked = [RankedPiece(pieces[ordinal], score, ordinal) for ordinal, score in result.pieces]
-    return Ranking(parsed, ranked, result, kinds, ranker.matches.masks)
+    return Ranking(parsed, table, result, kinds, ranker.matches.matched)
+
+
+def _with_nearest(candidates: Sequence[int], similarities: Any) -> Any:
+    """Adds the candidates nearest to the query in meaning."""
+    import numpy as np
+
+    found = np.asarray(candidates, dtype=np.int64)
+    if not len(similarities):
+        return found
+    return np.union1d(found, np.argsort(-similarities, kind="stable")[:NEAREST_RANKED_MAX])
+
+
+async def _whole_table(branch: BranchReader, ordinals: OrdinalMap, *, with_vectors: bool) -> BranchTable:
+    """Returns the table of all chunks of the branch, from the cache if the branch is the same as before."""
+    tables = branch.cache.tables
+    if (table := tables.get(ordinals.ranges)) is None:
+        every = range(ordinals.n)
+        table = BranchTable.of(every, await branch.pieces(ordinals.pieces(every)))
+        tables.clear()
+        tables[ordinals.ranges] = table
+    if with_vectors and table.vectors is None and branch.embedder is not None:
+        read = await branch.vectors([piece.id for piece in table.pieces])
+        table.load_vectors(branch.embedder, [read[piece.id] for piece in table.pieces if piece.id in read])
+    return table
 
 
 async def _match(branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery, cap: int) -> BranchRanker:
@@ -166,33 +210,28 @@ async def _best_matching(
     branch: BranchReader, ordinals: OrdinalMap, ranker: BranchRanker, predicate: Predicate
 ) -> list[int]:
     """Returns the ordinals of the best chunks that contain words of the query and fit the predicate."""
-    at = sorted(ranker.matches.masks)
+    at = ranker.matches.matched.nonzero()[0].tolist()
     pieces = await branch.pieces(ordinals.pieces(at))
     accepted = await predicate(pieces)
     fitting = (ordinal for ordinal, piece in zip(at, pieces, strict=True) if piece.id in accepted)
-    return nlargest(MATCHES_RANKED_MAX, fitting, key=lambda ordinal: ranker.matches.rough_scores.get(ordinal, 0.0))
+    return nlargest(MATCHES_RANKED_MAX, fitting, key=lambda ordinal: float(ranker.matches.rough_scores[ordinal]))
 
 
-async def _add_nearest(
-    branch: BranchReader, ordinals: OrdinalMap, query: str, candidates: list[int]
-) -> tuple[list[int], dict[int, float]]:
-    """Adds the candidates nearest to the query in meaning; returns all, and the similarity of each.
+async def _similarities(
+    branch: BranchReader, ordinals: OrdinalMap, query: str, candidates: Sequence[int]
+) -> dict[int, float]:
+    """Returns the similarity of each candidate to the query.
 
-    No similarity is returned unless all chunks have comparable vectors: scores from words and scores from words and
-    meaning can't be compared.
+    Empty unless all have comparable vectors: scores from words and scores from words and meaning can't be compared.
     """
-    if branch.embedder is None:
-        return candidates, {}
-    embed, compared = branch.embedder, candidates if ordinals.n > VECTORS_READ_MAX else range(ordinals.n)
-    ordinal_of = {ordinals.piece(ordinal): ordinal for ordinal in compared}
-    read = await branch.vectors(list(ordinal_of))
-    query_vector = embed.embed([query])[0]
-    if len(read) < len(ordinal_of) or not all(embed.comparable(query_vector, vector) for vector in read.values()):
-        return candidates, {}
-    near = dict(zip((ordinal_of[i] for i in read), embed.cosines(query_vector, list(read.values())), strict=True))
-    if len(candidates) < len(near):
-        candidates = sorted({*candidates, *nlargest(NEAREST_RANKED_MAX, near, key=near.__getitem__)})
-    return candidates, near
+    assert branch.embedder is not None
+    ids = ordinals.pieces(candidates)
+    read = await branch.vectors(ids)
+    table = branch.embedder.table(list(read.values())) if len(read) == len(ids) else None
+    if table is None:
+        return {}
+    near = dict(zip(read, branch.embedder.similarities(query, table).tolist(), strict=True))
+    return {ordinal: near[i] for ordinal, i in zip(candidates, ids, strict=True)}
 
 
 async def speakers_of(branch: BranchReader) -> list[str]:

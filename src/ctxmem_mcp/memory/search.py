@@ -81,7 +81,7 @@ async def search(branch: BranchReader, request: SearchRequest) -> list[Hit]:
     ranking = await rank_branch(
         branch, request.query, require_match=True, predicate=accepted_pieces if request.has_filter else None
     )
-    matching = [ranked for ranked in ranking.pieces if ranking.matched and ranked.ordinal in ranking.matched]
+    matching = ranking.matching
     accepted = await accepted_pieces([ranked.piece for ranked in matching])
     best: dict[int, RankedPiece] = {}
     for ranked in matching:

@@ -27,7 +27,7 @@ from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn, View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
-from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, Candidate, cost_weight_of, reserve_of, selection_order
+from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, cost_weight_of, reserve_of, selection_rows, with_endings
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
@@ -206,18 +206,21 @@ def _outline_share(ranking: Ranking) -> float:
 
 def by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
     """Returns ranked chunks in the order in which the view takes them."""
-    by_ordinal = {found.ordinal: found for found in ranking.pieces}
-    candidates = [
-        Candidate(f.ordinal, f.score, f.piece.tokens, f.piece.flags, f.piece.role, f.piece.name) for f in ranking.pieces
-    ]
+    if ranking.result is None:
+        return []
     kinds = ranking.kinds or {"coding": 0.0}
     reserve = reserve_of(ranking.parsed)
-    order, left = [], budget * CANDIDATE_BUDGETS
-    weight = cost_weight_of(kinds)
     # An order is in the user's words whatever the kind of conversation.
     coding = 1.0 if reserve == RESERVE_OF_ORDER else kinds["coding"]
-    for ordinal in selection_order(candidates, budget, coding=coding, cost_weight=weight, reserve=reserve):
-        order.append(by_ordinal[ordinal])
+    scores = ranking.result.by_row
+    rows = selection_rows(
+        ranking.table.rows, scores, budget, coding=coding, cost_weight=cost_weight_of(kinds), reserve=reserve
+    )
+    if not ranking.parsed.wants_work:
+        rows = with_endings(rows, ranking.table.rows, scores, budget)
+    order, left = [], budget * CANDIDATE_BUDGETS
+    for row in rows:
+        order.append(RankedPiece(ranking.table.pieces[row], float(scores[row]), int(ranking.table.rows.ordinal[row])))
         left -= order[-1].piece.tokens
         if left < 0:
             break

@@ -1,7 +1,7 @@
 """Ranks chunks for a query: a linear model over features of the index. Reads no text, calls no language model. Pure.
 
     ranker = BranchRanker(parsed, hits, n=chunks on the branch, mean_words=index terms per chunk)
-    facts = ...read PieceFacts of ranker.candidates...      one batched read, at most about 1,400 chunks
+    facts = ...read PieceFacts of ranker.candidates...      one batched read, of a long conversation about 1,400 chunks
     ranked = ranker.rank(facts, weights)                    best first; ranked.why(ordinal) explains a score
 
 `hits` are the store's TermHits with chunk ids replaced by ordinals (positions on the branch: 0, 1, ...), so that
@@ -14,20 +14,19 @@ trained by `python -m bench.train.fit`; the file's `provenance` names the day an
 from __future__ import annotations
 
 import functools
-import heapq
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ctxmem_mcp.retrieval.features import HEAD_TERMS, Columns, Matches, PieceFacts, feature_columns
+from ctxmem_mcp.retrieval.features import HEAD_TERMS, Columns, Matches, feature_columns
+from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import SPEAKER_TERMS, ParsedQuery
-from ctxmem_mcp.retrieval.scoring import scores
 from ctxmem_mcp.stores.base import TermHits
-from ctxmem_mcp.text.analyzer import EXACT, Flag
+from ctxmem_mcp.text.analyzer import EXACT
 
 # The number of chunks that are scored with all features. A conversation with fewer is scored whole.
 CANDIDATES = 1_000
@@ -42,11 +41,7 @@ REGIONS_MAX = 10
 SPOKEN_MAX = 220
 # Of terms with more occurrences only the counts are used: their positions mean little and take time to read.
 OCCURRENCES_READ_MAX = 2_000
-# Once rarer terms have matched this many chunks, a common term only adds to these.
-MASKS_ENOUGH = 3_000
-_SATURATION = [tf * 2.2 / (tf + 1.2) for tf in range(64)]
 _POSITION_BITS = 20
-_PROSE = int(Flag.PROSE)
 
 CONVERSATION_KINDS = ("coding", "chat", "dialogue")
 
@@ -77,7 +72,7 @@ def load_weights(*, semantic: bool = False) -> Weights:
     return Weights(json.loads(text)["with_meaning" if semantic else "weights"])
 
 
-def conversation_kinds(facts: Iterable[PieceFacts]) -> dict[str, float]:
+def conversation_kinds(facts: Iterable[PieceFacts] | PieceTable) -> dict[str, float]:
     """Estimates the kind of a conversation from some of its chunks.
 
     Tool calls and output indicate coding, long answers a chat, short turns by named speakers a dialogue.
@@ -85,13 +80,14 @@ def conversation_kinds(facts: Iterable[PieceFacts]) -> dict[str, float]:
     Returns:
         The share of each of `CONVERSATION_KINDS`; the shares sum to 1.
     """
-    pieces = list(facts)
-    n = len(pieces) or 1
-    work = sum(1 for p in pieces if p.role == "tool" or not p.flags & _PROSE) / n
+    table = facts if isinstance(facts, PieceTable) else PieceTable(facts)
+    output = table.has_role("tool")
+    work = float((output | ~table.prose).sum()) / (len(table) or 1)
     coding = min(1.0, work / 0.3)
-    talk = [p for p in pieces if p.role != "tool" and p.flags & _PROSE]
-    named = sum(1 for p in talk if p.name) / (len(talk) or 1)
-    mean = sum(p.tokens for p in talk) / (len(talk) or 1)
+    talk = ~output & table.prose
+    talks = int(talk.sum()) or 1
+    named = float((talk & table.of_names(bool)).sum()) / talks
+    mean = float((table.tokens * talk).sum()) / talks
     short = min(1.0, max(0.0, (160 - mean) / 80))
     dialogue = (1 - coding) * short * (0.5 + 0.5 * named)
     return {"coding": coding, "chat": 1 - coding - dialogue, "dialogue": dialogue}
@@ -102,17 +98,29 @@ class ScoredPiece(NamedTuple):
     score: float
 
 
-@dataclass(frozen=True, slots=True)
 class RankResult:
     """The scored chunks, best first.
 
     A score is a log-probability up to a constant: a chunk with score s is e times likelier than one with s - 1.
+
+    Attributes:
+        ordinals: Those of the chunks, best first.
+        scores: Their scores.
+        rows: Their rows in the table that was ranked.
+        by_row: The score of each row of that table.
     """
 
-    pieces: tuple[ScoredPiece, ...]
-    _columns: Callable[[], Columns]
-    _position: Callable[[], Mapping[int, int]]
-    _weights: Mapping[str, float]
+    def __init__(self, table: PieceTable, columns: Columns, scores: Any, weights: Mapping[str, float]) -> None:
+        import numpy as np
+
+        # Of equal scores the newer chunk is first.
+        self.rows, self.by_row = np.lexsort((-table.ordinal, -scores)), scores
+        self.ordinals, self.scores = table.ordinal[self.rows], scores[self.rows]
+        self._table, self._columns, self._weights = table, columns, weights
+
+    @functools.cached_property
+    def pieces(self) -> tuple[ScoredPiece, ...]:
+        return tuple(map(ScoredPiece, self.ordinals.tolist(), self.scores.tolist()))
 
     def why(self, ordinal: int, most: int = 6) -> list[tuple[str, float]]:
         """Explains a chunk's score.
@@ -124,8 +132,8 @@ class RankResult:
         Returns:
             The features that contributed most, with their contributions, largest magnitude first.
         """
-        at = self._position()[ordinal]
-        gains = [(name, self._weights.get(name, 0.0) * column[at]) for name, column in self._columns().items()]
+        at = int(self._table.ordinal.searchsorted(ordinal))
+        gains = [(name, self._weights.get(name, 0.0) * float(column[at])) for name, column in self._columns.items()]
         gains = [(name, value) for name, value in gains if abs(value) >= 0.005]
         return sorted(gains, key=lambda pair: (-abs(pair[1]), pair[0]))[:most]
 
@@ -141,86 +149,80 @@ class BranchRanker:
     @property
     def candidates(self) -> list[int]:
         """The ordinals of the chunks to score, ascending. `rank` needs their facts."""
+        import numpy as np
+
         n = self._n
         if n <= CANDIDATES:
             return list(range(n))
-        rough_scores = self.matches.rough_scores
-        # For this many, sorting all of them is faster than maintaining a heap.
-        found = set(sorted(rough_scores, key=rough_scores.__getitem__, reverse=True)[:BEST])
-        for at in sorted(found, key=rough_scores.__getitem__, reverse=True)[:BEST_WITH_NEIGHBOURS]:
+        rough = self.matches.rough_scores
+        matched = np.flatnonzero(self.matches.matched)
+        best = matched[np.argsort(-rough[matched], kind="stable")[:BEST]]
+        found = set(best.tolist())
+        for at in best[:BEST_WITH_NEIGHBOURS].tolist():
             found.update(range(max(0, at - NEIGHBOUR_REACH), min(n, at + NEIGHBOUR_REACH + 1)))
-        region_scores = _region_scores(rough_scores)
-        for region in heapq.nlargest(REGIONS_MAX, region_scores, key=region_scores.__getitem__):
-            found.update(range(region * REGION_PIECES, min(n, (region + 1) * REGION_PIECES)))
+        # The sum of the squared scores in each region.
+        regions = np.bincount(np.arange(n) // REGION_PIECES, weights=rough * rough)
+        for region in np.argsort(-regions, kind="stable")[:REGIONS_MAX].tolist():
+            if regions[region]:
+                found.update(range(region * REGION_PIECES, min(n, (region + 1) * REGION_PIECES)))
         for spoken in self._spoken:
-            found.update(
-                heapq.nlargest(SPOKEN_MAX, spoken, key=lambda at: (region_scores.get(at // REGION_PIECES, 0.0), at))
-            )
+            at = np.unique(np.asarray(spoken, dtype=np.int64))
+            found.update(at[np.lexsort((-at, -regions[at // REGION_PIECES]))[:SPOKEN_MAX]].tolist())
         if len(found) < CANDIDATES:
             found.update(range(max(0, n - (CANDIDATES - len(found))), n))
         return sorted(found)
 
     def rank(
-        self, facts: Iterable[PieceFacts], weights: Mapping[str, float], similarities: Mapping[int, float] | None = None
+        self,
+        facts: Iterable[PieceFacts] | PieceTable,
+        weights: Mapping[str, float],
+        similarities: Any = None,
     ) -> RankResult:
         """Scores chunks.
 
         Args:
             facts: The chunks to score.
             weights: The weight of each feature.
-            similarities: Ordinal -> cosine similarity to the query; None if embeddings are not used.
+            similarities: Cosine similarity to the query by ordinal: a mapping, or an array of all chunks of the branch.
+                None or empty if embeddings are not used.
 
         Returns:
             The chunks, best first; of equal scores the newer chunk first.
         """
-        known = sorted(facts, key=lambda f: f.ordinal)
-        matches = replace(self.matches, similarities=similarities) if similarities else self.matches
-        found = scores(self._parsed, matches, known, self._n, self._mean_words, weights)
-        order = sorted((-score, -fact.ordinal) for fact, score in zip(known, found, strict=True))
-        best = [ScoredPiece(-ordinal, -score) for score, ordinal in order]
+        import numpy as np
 
-        @functools.cache
-        def by_feature() -> Columns:
-            return feature_columns(self._parsed, matches, known, self._n, self._mean_words)
-
-        @functools.cache
-        def position() -> Mapping[int, int]:
-            return {f.ordinal: i for i, f in enumerate(known)}
-
-        return RankResult(tuple(best), by_feature, position, weights)
-
-
-def _region_scores(rough_scores: Mapping[int, float]) -> dict[int, float]:
-    """The sum of the squared scores in each region, by the region's number."""
-    sums: dict[int, float] = defaultdict(float)
-    for ordinal, score in rough_scores.items():
-        sums[ordinal // REGION_PIECES] += score * score
-    return sums
+        table = facts if isinstance(facts, PieceTable) else PieceTable(sorted(facts, key=lambda f: f.ordinal))
+        near = similarities if similarities is not None and len(similarities) else {}
+        columns = feature_columns(self._parsed, replace(self.matches, similarities=near), table, self._mean_words)
+        scores = np.zeros(len(table))
+        for name, column in columns.items():
+            if weight := weights.get(name, 0.0):
+                scores += weight * column
+        return RankResult(table, columns, scores, weights)
 
 
 def _match_terms(parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int) -> Matches:
+    import numpy as np
+
     own = [i for i, weight in enumerate(parsed.weights) if weight >= 1.0]
-    idf = [_idf(hits.get(parsed.terms[i]), n) for i in own]
     found = [hits.get(parsed.terms[i]) for i in own]
-    counts = [Counter(hit.pieces) if hit else Counter[int]() for hit in found]
-    masks, rough_scores = _score_terms(idf, counts)
-    exact = sum(1 << j for j, i in enumerate(own) if parsed.terms[i].startswith(EXACT))
-    pairs = _pairs(parsed, found, idf)
-    return Matches(idf, counts, masks, _heads(found), rough_scores, pairs, exact)
-
-
-def _score_terms(idf: Sequence[float], counts: Sequence[Counter[int]]) -> tuple[dict[int, int], dict[int, float]]:
-    """Per ordinal, the bit set of matching terms and a rough score. Rare terms select chunks, common ones refine."""
-    masks: dict[int, int] = defaultdict(int)
-    rough_scores: dict[int, float] = defaultdict(float)
-    for j in sorted(range(len(counts)), key=lambda j: len(counts[j])):
-        count, bit, gains = counts[j], 1 << j, [idf[j] * s for s in _SATURATION]
-        refine = len(masks) >= MASKS_ENOUGH and len(count) > MASKS_ENOUGH // 2
-        for ordinal in masks.keys() & count.keys() if refine else count:
-            tf = count[ordinal]
-            masks[ordinal] |= bit
-            rough_scores[ordinal] += gains[tf] if tf < 64 else gains[63]
-    return masks, rough_scores
+    idf = np.array([_idf(hit, n) for hit in found])
+    counts, heads = np.zeros((len(own), n), dtype=np.int32), np.zeros((len(own), n), dtype=bool)
+    places: list[Any] = [None] * len(own)
+    for j, hit in enumerate(found):
+        if hit is None or not len(hit.pieces):
+            continue
+        at = np.asarray(hit.pieces, dtype=np.int64)
+        counts[j] = np.bincount(at, minlength=n)
+        if len(at) <= OCCURRENCES_READ_MAX:
+            positions = np.asarray(hit.positions, dtype=np.int64)
+            heads[j, at[positions < HEAD_TERMS]] = True
+            places[j] = (at << _POSITION_BITS) + positions
+    rough_scores = np.zeros(n)
+    for weight, count in zip(idf.tolist(), counts, strict=True):
+        rough_scores += weight * 2.2 * count / (count + 1.2)
+    exact = np.array([parsed.terms[i].startswith(EXACT) for i in own], dtype=bool)
+    return Matches(idf, counts, heads, _pairs(parsed, places, idf, n), exact, rough_scores)
 
 
 def _idf(hit: TermHits | None, n: int) -> float:
@@ -228,40 +230,17 @@ def _idf(hit: TermHits | None, n: int) -> float:
     return log(1 + (max(n, df) - df + 0.5) / (df + 0.5))
 
 
-def _heads(found: Sequence[TermHits | None]) -> dict[int, int]:
-    """The bit set of the query's terms that are among the first terms of each chunk."""
-    head_masks: dict[int, int] = defaultdict(int)
-    for j, hit in enumerate(found):
-        if hit and len(hit.pieces) <= OCCURRENCES_READ_MAX:
-            bit = 1 << j
-            for ordinal, position in zip(hit.pieces, hit.positions, strict=True):
-                if position < HEAD_TERMS:
-                    head_masks[ordinal] |= bit
-    return head_masks
+def _pairs(parsed: ParsedQuery, places: Sequence[Any], idf: Any, n: int) -> Any:
+    """Per chunk, the share of the query's adjacent term pairs that are adjacent in it too, by idf.
 
+    places: per term, where it occurs: chunk and position as one number; None for a term that is not read.
+    """
+    import numpy as np
 
-def _pairs(parsed: ParsedQuery, found: Sequence[TermHits | None], idf: Sequence[float]) -> dict[int, float]:
-    """Per chunk, the share of the query's adjacent term pairs that are adjacent in it too, by idf."""
-    positions: dict[int, set[int]] = {}
-    whole = sum(idf[a] + idf[b] for a, b in parsed.pairs) or 1.0
-    scores: dict[int, float] = defaultdict(float)
+    whole = float(sum(idf[a] + idf[b] for a, b in parsed.pairs)) or 1.0
+    found = np.zeros(n)
     for a, b in parsed.pairs:
-        if not (_readable(found[a]) and _readable(found[b])):
-            continue
-        for j in (a, b):
-            if j not in positions:
-                positions[j] = _positions(found[j])
-        together = {position >> _POSITION_BITS for position in positions[a] & {p - 1 for p in positions[b]}}
-        for ordinal in together:
-            scores[ordinal] += (idf[a] + idf[b]) / whole
-    return scores
-
-
-def _readable(hit: TermHits | None) -> bool:
-    return hit is not None and len(hit.pieces) <= OCCURRENCES_READ_MAX
-
-
-def _positions(hit: TermHits | None) -> set[int]:
-    if hit is None:
-        return set()
-    return {(o << _POSITION_BITS) + p for o, p in zip(hit.pieces, hit.positions, strict=True)}
+        if places[a] is not None and places[b] is not None:
+            together = np.intersect1d(places[a], places[b] - 1) >> _POSITION_BITS
+            found[np.unique(together)] += (idf[a] + idf[b]) / whole
+    return found

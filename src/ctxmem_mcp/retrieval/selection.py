@@ -10,11 +10,10 @@ score higher.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import log
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from ctxmem_mcp.retrieval.features import is_agent_speech, is_user_speech
+from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import Intent, ParsedQuery
 
 # Chosen on the sessions that the weights were trained on: 0.5 to 0.9 differ by at most two points on generated
@@ -27,6 +26,11 @@ COST_WEIGHT_OF_TALK = 0.0
 RESERVE_WHOLE_FROM = 1_800
 # Estimated tokens of the header and gap lines of a chunk.
 OVERHEAD_TOKENS = 12
+# The agent's last words on a request are shown with this many of the best chunks of speech, if they are not longer than
+# this. In 2,000 tokens 71 instead of 68 percent of the evidence of people's questions are found (histories not trained
+# on), on role-play 54 instead of 50; in 4,000 as much as without, and 64 instead of 61. In 1,000 tokens there is no
+# room for them: 53 instead of 58.
+ENDINGS_FROM, ENDINGS_FOR, ENDING_TOKENS_MAX = 1_500, 6, 200
 
 
 class Reserve(NamedTuple):
@@ -49,7 +53,7 @@ RESERVE = Reserve(0.25, 0.4)
 
 
 class Candidate(NamedTuple):
-    """A scored chunk, its cost in tokens, its flags and role. A tuple, because a thousand are created per query."""
+    """A scored chunk, its cost in tokens, its flags and role."""
 
     ordinal: int
     score: float
@@ -57,16 +61,6 @@ class Candidate(NamedTuple):
     flags: int
     role: str
     name: str | None = None
-
-    @property
-    def is_user_prose(self) -> bool:
-        """Whether the user wrote it, in sentences."""
-        return is_user_speech(self.role, self.flags)
-
-    @property
-    def is_agent_prose(self) -> bool:
-        """Whether the agent said or thought it."""
-        return is_agent_speech(self.role, self.name, self.flags)
 
 
 def reserve_of(query: ParsedQuery) -> Reserve:
@@ -88,38 +82,94 @@ def selection_order(
     candidates: Sequence[Candidate], budget: int, *, coding: float,
     cost_weight: float = COST_WEIGHT, reserve: Reserve = RESERVE,
 ) -> list[int]:  # fmt: skip
+    """Orders chunks for a view; see `selection_rows`.
+
+    Returns:
+        The ordinals in the order in which to add them while they fit.
+    """
+    table = PieceTable(PieceFacts(c.ordinal, 0, 0, c.tokens, 0, c.flags, 0, 0, c.role, c.name) for c in candidates)
+    scores = [c.score for c in candidates]
+    rows = selection_rows(table, scores, budget, coding=coding, cost_weight=cost_weight, reserve=reserve)
+    return [candidates[row].ordinal for row in rows]
+
+
+def selection_rows(
+    table: PieceTable, scores: Any, budget: int, *, coding: float, cost_weight: float, reserve: Reserve
+) -> Iterator[int]:
     """Orders chunks for a view.
 
     Args:
-        candidates: The scored chunks.
+        table: The chunks.
+        scores: Their scores, a number per row.
         budget: Tokens of the view.
         coding: Share of coding in the conversation, 0..1 (`ranker.conversation_kinds`).
         cost_weight: Weight of log(tokens) against the score.
         reserve: Shares of the budget reserved for prose if the conversation is all coding.
 
-    Returns:
-        The ordinals in the order in which to add them while they fit: first the user's prose within its share, then
-        the agent's.
+    Yields:
+        The rows in the order in which to add them while they fit: first the user's prose within its share, then the
+        agent's.
     """
-    values = [(cost_weight * log(c.tokens + OVERHEAD_TOKENS) - c.score, -c.ordinal, c) for c in candidates]
-    ordered = [c for _, _, c in sorted(values)]
+    import numpy as np
+
+    values = cost_weight * np.log(table.tokens + OVERHEAD_TOKENS) - np.asarray(scores)
+    ordered = np.lexsort((-table.ordinal, values))
     room = coding * budget * min(1.0, budget / RESERVE_WHOLE_FROM)
+    costs = table.tokens + OVERHEAD_TOKENS
     reserved = [
-        *_within(reserve.user * room, (c for c in ordered if c.is_user_prose)),
-        *_within(reserve.agent * room, (c for c in ordered if c.is_agent_prose)),
+        *_within(reserve.user * room, ordered[table.user_speech[ordered]].tolist(), costs),
+        *_within(reserve.agent * room, ordered[table.agent_speech[ordered]].tolist(), costs),
     ]
     first = set(reserved)
-    return [*reserved, *(c.ordinal for c in ordered if c.ordinal not in first)]
+    yield from reserved
+    yield from (row for row in ordered.tolist() if row not in first)
 
 
-def _within(tokens: float, candidates: Iterable[Candidate]) -> list[int]:
-    """Returns the ordinals of the candidates that fit, greedily in the given order."""
+def with_endings(rows: Iterable[int], table: PieceTable, scores: Any, budget: int) -> Iterator[int]:
+    """Adds to the best chunks the agent's last words on the same request.
+
+    What the agent announced or tried often ranks before what came of it, whose words are not those of the question. A
+    reader who sees only the former takes it for the answer.
+
+    Args:
+        rows: The chunks in the order in which to add them to a view.
+        table: The chunks.
+        scores: Their scores, a number per row.
+        budget: Tokens of the view. A small one has no room for endings.
+
+    Yields:
+        The rows in order, each of the best followed by the ending, unless that was yielded before or is too long.
+    """
+    taken: set[int] = set()
+    left = ENDINGS_FOR if budget >= ENDINGS_FROM else 0
+    for row in rows:
+        if row not in taken:
+            taken.add(row)
+            yield row
+        if left and table.speech[row]:
+            left -= 1
+            ending = _ending_of(row, table, scores)
+            if ending is not None and ending not in taken and table.tokens[ending] <= ENDING_TOKENS_MAX:
+                taken.add(ending)
+                yield ending
+
+
+def _ending_of(row: int, table: PieceTable, scores: Any) -> int | None:
+    """The best chunk of the agent's last words before the user's next, from this row on; None if it is of that turn."""
+    closing = table.closing[row:].nonzero()[0]
+    if not len(closing) or table.turn[row + closing[0]] == table.turn[row]:
+        return None
+    of_turn = row + closing[table.turn[row + closing] == table.turn[row + closing[0]]]
+    return int(of_turn[scores[of_turn].argmax()])
+
+
+def _within(tokens: float, rows: Iterable[int], costs: Any) -> list[int]:
+    """Returns the rows that fit, greedily in the given order."""
     taken: list[int] = []
-    for candidate in candidates:
+    for row in rows:
         if tokens <= OVERHEAD_TOKENS:
             break
-        cost = candidate.tokens + OVERHEAD_TOKENS
-        if cost <= tokens:
-            taken.append(candidate.ordinal)
-            tokens -= cost
+        if costs[row] <= tokens:
+            taken.append(row)
+            tokens -= int(costs[row])
     return taken

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.lru import WordCache
@@ -94,6 +94,13 @@ def missing_package() -> str | None:
     return missing[0] if missing else None
 
 
+class VectorTable(NamedTuple):
+    """Vectors, a row each, and the squares of their lengths."""
+
+    vectors: NDArray[np.float32]
+    squares: NDArray[np.float64]
+
+
 class Embedder:
     """Embeds texts. The first text takes some tenths of a second longer, to load the data."""
 
@@ -121,6 +128,26 @@ class Embedder:
         lengths = np.sqrt(squares * float(one @ one))
         found: list[float] = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0).tolist()
         return found
+
+    def table(self, vectors: Sequence[bytes]) -> VectorTable | None:
+        """Returns vectors as a table; None if some can't be compared with this embedder's, or are not computed yet."""
+        import numpy as np
+
+        size = len(FORMAT_PREFIX) + DIMENSIONS
+        if any(len(vector) != size or not vector.startswith(FORMAT_PREFIX) for vector in vectors):
+            return None
+        rows = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), size)[:, len(FORMAT_PREFIX) :]
+        many = rows.astype(np.float32)
+        return VectorTable(many, np.einsum("ij,ij->i", many, many).astype(np.float64))
+
+    def similarities(self, text: str, table: VectorTable) -> NDArray[np.float64]:
+        """Returns the cosine similarity of each vector of a table to a text's, as `cosines` does."""
+        import numpy as np
+
+        one = np.frombuffer(self.embed([text])[0], dtype=np.int8)[len(FORMAT_PREFIX) :].astype(np.float32)
+        dots = (table.vectors @ one).astype(np.float64)
+        lengths = np.sqrt(table.squares * float(one @ one))
+        return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
 
     def _token_ids(self, text: str) -> list[int]:
         text = text.encode("utf-8", "replace").decode("utf-8")

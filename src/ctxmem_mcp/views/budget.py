@@ -43,6 +43,8 @@ from ctxmem_mcp.views.render import (
 # The outline may take up to the first share of the budget. The second is set aside before excerpts are selected.
 OUTLINE_SHARE_MAX = 0.2
 OUTLINE_SHARE_GRANTED = 0.1
+# A compact view is laid out once less if the first selection fits: what is left of the budget is filled afterwards.
+COMPACT_SHARE = 0.985
 # Estimated tokens of the generated lines, for selecting excerpts. The exact count follows.
 TURN_HEADER_TOKENS = 9
 GAP_TOKENS = 9
@@ -197,7 +199,7 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
     Returns:
         The view, or the smallest budget that fits any view of this branch.
     """
-    open_budget = budget if spec.compact else round(budget * (1 - OUTLINE_SHARE_GRANTED))
+    open_budget = round(budget * (COMPACT_SHARE if spec.compact else 1 - OUTLINE_SHARE_GRANTED))
     taken = greedy_fit(spec.groups[: spec.leading], spec.leaf_first, open_budget)
     if not spec.kinds and not spec.compact and _PageLayout(spec, taken).outline_tokens() > budget - open_budget:
         # The excerpts are so far apart that the outline down to each would displace others.

@@ -260,17 +260,23 @@ def merge_omitted(items: Iterable[Item]) -> list[Item]:
     Expanded nodes are left out, because they cover no turn themselves. Gaps and collapsed nodes with no neighbour to
     merge with remain.
     """
-    found: list[Collapsed | Gap | Quote | Omitted] = []
+    found: list[Item] = []
+    run: list[Collapsed | Gap | Omitted] = []
     for item in items:
-        before = found[-1] if found else None
-        if isinstance(item, Expanded):
-            continue
-        if isinstance(item, Quote) or before is None or isinstance(before, Quote):
+        if isinstance(item, Quote):
+            found += _merged(run)
             found.append(item)
-        else:
-            nodes = (*_nodes_of(before), *_nodes_of(item))
-            found[-1] = Omitted(before.first, item.last, before.tokens + item.tokens, nodes)
-    return list(found)
+            run = []
+        elif not isinstance(item, Expanded):
+            run.append(item)
+    return found + _merged(run)
+
+
+def _merged(run: Sequence[Collapsed | Gap | Omitted]) -> list[Item]:
+    if len(run) < 2:
+        return list(run)
+    nodes = tuple(node for item in run for node in _nodes_of(item))
+    return [Omitted(run[0].first, run[-1].last, sum(item.tokens for item in run), nodes)]
 
 
 def _nodes_of(item: Item) -> tuple[Node, ...]:

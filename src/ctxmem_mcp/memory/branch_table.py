@@ -1,0 +1,53 @@
+"""Keeps what ranking needs of a branch between its views: its chunks as a table, and their vectors as a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctxmem_mcp.models import Piece, parse_iso
+from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
+from ctxmem_mcp.text.embeddings import Embedder, VectorTable
+
+
+@dataclass(slots=True)
+class BranchTable:
+    """The chunks of a branch that are ranked.
+
+    Attributes:
+        pieces: The chunks, by ascending ordinal.
+        rows: The same as a table.
+        vectors: Their vectors; None until they are read, and while some are missing.
+    """
+
+    pieces: Sequence[Piece]
+    rows: PieceTable
+    vectors: VectorTable | None = None
+
+    @classmethod
+    def of(cls, ordinals: Sequence[int], pieces: Sequence[Piece]) -> BranchTable:
+        """Creates the table of these chunks."""
+        facts = [
+            PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.sitting, p.role, p.name)
+            for o, p in zip(ordinals, pieces, strict=True)
+        ]
+        return cls(pieces, PieceTable(facts, _times_of(pieces)))
+
+    def take(self, rows: Any) -> BranchTable:
+        """Returns a table of some rows, given by ascending number."""
+        return BranchTable([self.pieces[row] for row in rows.tolist()], self.rows.take(rows))
+
+    def load_vectors(self, embedder: Embedder, vectors: Sequence[bytes]) -> None:
+        """Takes the chunks' vectors, unless they can't all be compared with those that the embedder returns."""
+        if len(vectors) == len(self.pieces):
+            self.vectors = embedder.table(vectors)
+
+    def similarities(self, embedder: Embedder, query: str) -> Any:
+        """Returns the similarity of each chunk to the query; empty without vectors."""
+        return embedder.similarities(query, self.vectors) if self.vectors is not None else ()
+
+
+def _times_of(pieces: Sequence[Piece]) -> Callable[[], list[float | None]]:
+    # Parsed only if a query names a time.
+    return lambda: [parse_iso(piece.said_at) for piece in pieces]
