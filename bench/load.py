@@ -27,8 +27,8 @@ import httpx2
 import psutil
 
 LIST_BYTES, TURN_BYTES = 4_700_000, 10_000_000
-# Below this share of a core nothing is computed any more.
-REST_SHARE = 0.1
+# Below this share of a core nothing is computed any more, not even beside many other processes.
+REST_SHARE, REST_SECONDS = 0.01, 3
 HEALTH_EVERY_SECONDS, APPEND_EVERY_SECONDS = 0.02, 0.05
 MCP_HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
 
@@ -145,8 +145,8 @@ async def at_rest(process: psutil.Process) -> None:
     """Waits until the service has indexed what it has stored: until it takes next to no processor time."""
     while True:
         before = cpu_seconds(process)
-        await asyncio.sleep(1)
-        if cpu_seconds(process) - before < REST_SHARE:
+        await asyncio.sleep(REST_SECONDS)
+        if cpu_seconds(process) - before < REST_SHARE * REST_SECONDS:
             return
 
 
