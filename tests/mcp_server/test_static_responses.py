@@ -152,6 +152,7 @@ _LINES = st.lists(_INITIALIZE | _REQUESTS | _CALLS | _NOTIFICATIONS | _STRAY, ma
 @example([initialize(), INITIALIZED, request(1, "tools/list"), request(1, "tools/call", CALL), request(1, "ping")])
 @example([request(1, "ping"), request(2, "tools/list", modern_params(MODERN)), initialize(), request(3, "tools/list")])
 @example([request(1, "server/discover", modern_params(MODERN)), initialize(), request(2, "tools/list")])
+@example([request(1, "ping", modern_params("2025-11-25")), request(1, "ping", modern_params("2025-11-25"))])
 @example([initialize("2024-11-05"), initialize("2025-06-18"), request(2, "tools/list")])
 @given(_LINES)
 def test_a_connection_gets_the_responses_of_the_sdk_whoever_sends_them(lines: list[bytes]) -> None:

@@ -93,7 +93,9 @@ class StaticResponder:
         if self._is_modern not in (None, modern):
             return "", modern
         if modern:
-            return (meta[_VERSION_KEY] if isinstance(meta[_VERSION_KEY], str) else ""), True
+            requested = meta[_VERSION_KEY]
+            is_later = isinstance(requested, str) and requested not in self._recorded["handshake"]
+            return (requested if is_later else ""), True
         return self._version or self._recorded["before_handshake"], False
 
     def _remember(self, message: dict[str, Any], version: str, modern: bool) -> None:
