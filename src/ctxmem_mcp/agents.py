@@ -271,13 +271,17 @@ AMP = AgentInfo(
 )
 DROID = AgentInfo("droid", "Factory Droid", sessions=(SessionFiles("", "~/.factory", "sessions", "**/*.jsonl"),))
 KIRO = AgentInfo(
-    "kiro", "Kiro CLI", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "kiro-cli", "data.sqlite3"),)
+    "kiro", "Kiro", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "kiro-cli", "data.sqlite3"),)
 )
 ZED = AgentInfo("zed", "Zed", sessions=(SessionFiles("XDG_DATA_HOME", "~/.local/share", "zed/threads", "threads.db"),))
+# Only their servers are registered.
+WINDSURF, JETBRAINS = AgentInfo("windsurf", "Windsurf"), AgentInfo("jetbrains", "JetBrains Junie")
+ROO, KILO = AgentInfo("roo", "Roo Code"), AgentInfo("kilo", "Kilo Code")  # their tasks are in the editors' folders
 
 _KNOWN = (
     CLAUDE_CODE, CLAUDE_DESKTOP, CURSOR, CLINE, VSCODE, CODEX, PI, GEMINI, QWEN_CODE, OPENCODE, COPILOT_CLI,
     COPILOT_CHAT, CONTINUE, GOOSE, AMP, DROID, KIRO, ZED,
+    WINDSURF, JETBRAINS, ROO, KILO,
 )  # fmt: skip
 AGENTS = {agent.id: agent for agent in _KNOWN}
 

@@ -22,7 +22,7 @@ from tests.agents.packages import node_folder
 
 COMMAND = Path(sys.executable).with_name("ctxmem-mcp")
 # An upper limit only: on an idle machine each run of an agent takes a few seconds.
-SECONDS = 120.0
+SECONDS = 300.0
 _STARTS_MAX = 6
 T = TypeVar("T")
 

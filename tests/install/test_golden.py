@@ -24,6 +24,7 @@ from ctxmem_mcp.install.server_entry import ServerCommand
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 11, 12, 10, 15, 0)
 CLINE = ".config/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
+ROO = ".config/Code/User/globalStorage/rooveterinaryinc.roo-cline/settings/mcp_settings.json"
 # agent, the golden file's name, its place in the home
 FILES = [
     ("claude-code", "state.{}.json", ".claude.json"),
@@ -39,6 +40,13 @@ FILES = [
     ("qwen-code", "settings.{}.json", ".qwen/settings.json"),
     ("opencode", "servers.{}.json", ".config/opencode/opencode.json"),
     ("copilot-cli", "servers.{}.json", ".copilot/mcp-config.json"),
+    ("windsurf", "servers.{}.json", ".codeium/windsurf/mcp_config.json"),
+    ("zed", "settings.{}.json", ".config/zed/settings.json"),
+    ("jetbrains", "servers.{}.json", ".junie/mcp/mcp.json"),
+    ("kiro", "servers.{}.json", ".kiro/settings/mcp.json"),
+    ("amp", "settings.{}.json", ".config/amp/settings.json"),
+    ("roo", "servers.{}.json", ROO),
+    ("kilo", "servers.{}.json", ".config/kilo/kilo.json"),
 ]
 AS_IT_IS: Callable[[bytes], bytes] = bytes
 

@@ -29,7 +29,8 @@ EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
 # The data folder of an editor's server, on a remote machine.
 _REMOTE_EDITORS = ("~/.vscode-server/data", "~/.vscode-server-insiders/data", "~/.vscode-remote/data")
 CLINE_EXTENSION = "saoudrizwan.claude-dev"
-_CLINE_EXTENSIONS = (CLINE_EXTENSION, "rooveterinaryinc.roo-cline", "kilocode.kilo-code")
+ROO_EXTENSION, KILO_EXTENSION = "rooveterinaryinc.roo-cline", "kilocode.kilo-code"
+_CLINE_EXTENSIONS = (CLINE_EXTENSION, ROO_EXTENSION, KILO_EXTENSION)
 _COPILOT_CHATS = (
     ("workspaceStorage", "*/chatSessions/*.json*"),
     ("globalStorage/emptyWindowChatSessions", "*.json*"),
