@@ -5,7 +5,8 @@ one history out at a time.
 
 GOLD is a list of sections: `history`, `first` and `last` turn, `level` (absent or 0 for a leaf), `titles` that people
 gave it and `facts` worth remembering (`text`, and `span`: the words that it rests on). DATA holds the histories, a
-conversation a line. A title is worth its F1 of content words against the nearer of the titles; a line is worth a fact
+conversation a line. The sections of bench/data/section_titles.json, of other projects and agents, are added.
+A title is worth its F1 of content words against the nearer of the titles; a line is worth a fact
 if it has 60% of the content words of the fact or of its span.
 
 Titles are trained as a choice: the weights maximise the expected F1 of a softmax over a section's options. Lines are
@@ -27,9 +28,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.models import eval_folder
 from ctxmem_mcp import summarizers, tree
+from ctxmem_mcp.capture.importer import read as transcript_in
 from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, turn_facts
-from ctxmem_mcp.models import Node, Summary, Turn
+from ctxmem_mcp.models import NewTurn, Node, Summary, Turn
 from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer, assistant_messages
 from ctxmem_mcp.summarizers.headlines import as_title
@@ -50,18 +53,21 @@ from ctxmem_mcp.summarizers.statements import find_statements
 from ctxmem_mcp.text import tokenizer
 
 WEIGHTS = Path(next(iter(summarizers.__path__))) / "weights.json"
+# Titles given by hand to sections of transcripts of other projects and agents, which are in CTXMEM_EVAL_DIR.
+OWN_TITLES = Path(__file__).parents[1] / "data" / "section_titles.json"
 TOLD_SHARE = 0.6
 # How strongly the weights are drawn to those they start from.
-PULL = {"title": 14.0, "line": 3.0, "parent_title": 40.0, "parent_line": 20.0}
+PULL = {"title": 25.0, "line": 3.0, "parent_title": 40.0, "parent_line": 20.0}
 STEPS = 300
 START: Mapping[str, Mapping[str, float]] = {
     "title": {
         "commit": 3, "plan": 1.5, "request": 1.7, "request_at_start": 3.5, "clear_request": 1.2, "request_at_end": -0.5,
-        "closing": 0.3, "before_edit": 0.5, "edit": -3.5,
+        "closing": 0.3, "before_edit": 1.2, "before_call": -0.5, "edit": -5,
         "thought": -0.5, "call": -1, "error": -0.5, "recap": -1, "share": 2,
-        "salience": 2, "top": 1, "pointing": -2, "vague": -3, "first_person": -2, "cut": -2.5, "short": -1,
-        "looking:first": -1.5, "housekeeping": -1, "chore": -2, "colon": -0.3, "digits": -0.5, "pair": 0.5,
-        "state": 0.5, "kept": 1.5, "coverage": 1,
+        "salience": 2, "top": 1.5, "names": 0.6, "announces": -0.5, "rank": -0.5, "pointing": -2,
+        "vague": -3, "first_person": -2, "cut": -2.5, "short": -1,
+        "looking:first": -1.5, "housekeeping": -1, "task": 0.8, "chore": -2, "colon": -0.3, "digits": -0.5, "pair": 0.5,
+        "state": 1, "kept": 1.5, "coverage": 1,
     },
     "line": {
         "bias": -4, "request": 2, "user": 1, "refusal": 2, "commit": 2, "plan": 1.5, "closing": 0.8, "text": 0.3,
@@ -73,7 +79,8 @@ START: Mapping[str, Mapping[str, float]] = {
     "parent_title": {
         "title": 1.5, "common": 1.3, "commit": 3, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
         "file": -1.5,
-        "share": 2, "salience": 2, "top": 1, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 0.5,
+        "share": 2, "salience": 2, "top": 1.6, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 1,
+        "change": -0.8, "change:first": -0.8,
         "result": 0.8,
         "cut": -2.5, "kept": 1.5, "coverage": 1, "state": 0.5, "vague": -3,
         "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1, "chore": -2, "short": -1,
@@ -212,23 +219,40 @@ def parent_options(
             yield ranker.line_features(lines, child, rank), worth_of_line(gold, text), text
 
 
-def read_sections(gold_path: Path, data_path: Path, use: str) -> list[Section]:
-    gold = json.loads(gold_path.read_text(encoding="utf-8"))
-    sections = []
+def read_histories(gold: Sequence[Mapping[str, Any]], data_path: Path) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Yields the histories of a gold file with their turns: from DATA, else from transcripts in CTXMEM_EVAL_DIR."""
+    named = dict.fromkeys(entry["history"] for entry in gold)
     with gzip.open(data_path, "rt", encoding="utf-8") as lines:
         for history in map(json.loads, lines):
-            nodes = build_tree(history["turns"])
-            of_parents = use.startswith("parent")
-            summaries = summarize(nodes) if of_parents else {}
-            candidates = [closed for closed in nodes if bool(closed.node.level) == of_parents]
-            for entry in gold:
-                if entry["history"] != history["id"] or bool(entry.get("level")) != of_parents:
-                    continue
-                closed = nearest(candidates, entry)
-                children = [(child.node, summaries[child.node.digest]) for child in closed.children if of_parents]
-                options = parent_options(children, entry, use) if of_parents else leaf_options(closed, entry, use)
-                if found := list(options):
-                    sections.append(Section(entry["history"], entry, found))
+            if history["id"] in named:
+                del named[history["id"]]
+                yield history["id"], history["turns"]
+    for name in named:
+        turns = transcript_in(eval_folder() / "transcripts" / name).turns
+        yield name, [vars_of(turn) for turn in turns]
+
+
+def vars_of(turn: NewTurn) -> dict[str, Any]:
+    return {"role": turn.role, "content": turn.content, "name": turn.name, "call_id": turn.call_id}
+
+
+def read_sections(gold: Sequence[dict[str, Any]], data_path: Path, use: str) -> list[Section]:
+    """Returns the sections of one use with their options. Lines are trained only where people named facts."""
+    sections = []
+    of_parents, of_lines = use.startswith("parent"), use.endswith("line")
+    wanted = [entry for entry in gold if bool(entry.get("level")) == of_parents and (entry["facts"] or not of_lines)]
+    for name, turns in read_histories(wanted, data_path):
+        nodes = build_tree(turns)
+        summaries = summarize(nodes) if of_parents else {}
+        candidates = [closed for closed in nodes if bool(closed.node.level) == of_parents]
+        for entry in wanted:
+            if entry["history"] != name:
+                continue
+            closed = nearest(candidates, entry)
+            children = [(child.node, summaries[child.node.digest]) for child in closed.children if of_parents]
+            options = parent_options(children, entry, use) if of_parents else leaf_options(closed, entry, use)
+            if found := list(options):
+                sections.append(Section(entry["history"], entry, found))
     return sections
 
 
@@ -293,9 +317,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--write", action="store_true", help="write the weights into the package")
     options = parser.parse_args()
+    gold = [*json.loads(options.gold.read_text(encoding="utf-8")), *json.loads(OWN_TITLES.read_text(encoding="utf-8"))]
     stored = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     for use in START:
-        sections = read_sections(options.gold, options.data, use)
+        sections = read_sections(gold, options.data, use)
         trainer = Trainer(sections, use)
         histories = list(dict.fromkeys(section.history for section in sections))
         unseen = [worth for h in histories for worth in trainer.measure(trainer.fit(h), h)]

@@ -7,7 +7,7 @@ from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.summarizers.sections import example_session, split_into_sections, summarize_sections
 
 EXPECTED_OUTLINE = """\
-Refactor token estimation function; All 10 tests pass
+Token estimation function refactoring
 ├── Refactor the token estimation function; tests pass
 ├── Refactoring to support integer inputs; tests pass
 ├── Error: "exceeds the character limit"

@@ -93,6 +93,7 @@ def test_a_plain_request_is_no_correction(sentence: str) -> None:
         ("I've properly ported the selector to the theme system:", "Ported the selector to the theme system"),
         ("Perfect! I added a test for the empty file.", "Added a test for the empty file."),
         ("I need to see it.", "I need to see it."),
+        ("For now, let me skip the hook of the release.", "Skip the hook of the release."),
     ],
 )
 def test_a_lead_in_is_taken_off(sentence: str, text: str) -> None:

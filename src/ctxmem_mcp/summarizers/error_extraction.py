@@ -55,6 +55,8 @@ _TOOL_REFUSAL = re.compile(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )
 _TAG = re.compile(r"</?[a-z_]+>")
 _SUCCESS = re.compile(
     r"(?:^=*\s*(?P<pytest>\d+ passed[^=\n]{0,60}?)\s*=*$)|(?:^\s*(?P<line>0 issues\.?|All tests pass\w*.{0,40}|"
+    r"(?:\d+ \w+, )?\d+ (?:tests?|examples?|runs?), (?:\d+ assertions?, )?0 failures.{0,40}|\d+ passing.{0,20}|"
+    r"Tests\s+\d+ passed.{0,40}|"
     r"Tests:\s+.{0,60}passed.{0,40}|test result: ok\..{0,60}|All checks passed!?|Success: no issues found.{0,40}|"
     r"Successfully .{5,100}|BUILD SUCCESS\w*|PASS|ok\s+\S+.{0,30}|OK(?: \(.*\))?)\s*$)",
     re.M,

@@ -13,12 +13,14 @@ _FILLER_WORDS = re.compile(
     r"\b(?:also|currently|simply|just|actually|properly|correctly|as well|existing|now|really|basically)\s+", re.I
 )
 
+_ISSUE = re.compile(r"\Athe (?:\w+ )?(?:issue|problem) (?:is|was) that (?=\S)", re.I)
 _ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
 
 
 # Texts that are never a title: what was pasted, asked by a program or put in the place of something else.
 _NO_TITLE = re.compile(
-    r"\A\W{0,3}(?:/|~/|[A-Za-z]:\\|https?://|\[(?![ x]\])|\([A-Z]\)|·|\d+[:.]\d)|https?://\S+\Z|data:\w+/|\[REDACTED|;base64,|"
+    r"\A\W{0,3}(?:/|~/|[A-Za-z]:\\|https?://|\[(?![ x]\])|\([A-Z]\)|·|\d+[:.]\d)|https?://\S+\Z|data:\w+/|"
+    r"\ALines? \d|\[REDACTED|;base64,|"
     r"\A[^\w\s`'\"#(<@.*-]|\A\*\w|\bI'm using \S+ skill\b|"
     r"\AI (?:now )?have (?:a|the) [^.]*\b(?:understanding|picture)\b|"
     r"\A(?:implement|execute) (?:the following|this) plan\W*\Z",
@@ -81,6 +83,7 @@ def _is_secret(word: str) -> bool:
 
 def headline(text: str) -> str:
     """Returns a statement without what a headline leaves out: articles, asides in brackets, a final mark."""
+    text = _ISSUE.sub("Issue: ", text)
     text = _ARTICLE.sub("", _FILLER_WORDS.sub("", _ASIDE.sub("", text))).strip(" .:;,!–—-")
     return text[:1].upper() + text[1:] if text.split(" ", 1)[0].isalpha() else text
 
@@ -92,7 +95,7 @@ def as_title(text: str, limit: int) -> str:
     text = tidy_end(_OPEN_END.sub("", text.rstrip(" .:;,!")))
     if len(text) <= limit:
         return text
-    short = headline(text)
+    short = tidy_end(headline(text))
     if len(short) <= limit:
         return short
     cut = shorten(text, limit)

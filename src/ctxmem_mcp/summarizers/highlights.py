@@ -16,6 +16,7 @@ from ctxmem_mcp.summarizers import requests, sentence_scoring
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.identifiers import find_code_names
+from ctxmem_mcp.summarizers.lead_ins import is_narration, strip_lead_in
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten, tidy_end, width
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatement
@@ -241,7 +242,7 @@ def _file_candidates(calls: Sequence[ToolCall]) -> Iterator[Candidate]:
         yield _candidate(5.5, "file", last, "assistant", "Edited " + ", ".join(parts), 5)
         return
     read = list(dict.fromkeys(call.file_name for call in calls if call.kind == "read" and call.file_name))
-    if len(read) > 1:
+    if read:
         first = next(call.index for call in calls if call.file_name == read[0])
         yield _candidate(2.0, "file", first, "assistant", "Read " + ", ".join(read[:6]), 5)
 
@@ -258,9 +259,10 @@ def _intent_candidates(section: Section) -> Iterator[Candidate]:
     """What the assistant intended to do; used only if the section offers nothing better."""
     for message in section.messages:
         for rank, text in enumerate(message.sentences[:10] if message.role == "assistant" else ()):
-            if len(text) >= 20 and not text.endswith("?"):
+            stripped = strip_lead_in(text)
+            if len(stripped.text) >= 20 and not text.endswith("?") and not is_narration(stripped):
                 value = 1.0 + 0.5 * len(find_code_names(text[:300])[:3])
-                yield _candidate(value, "fact", message.index, "assistant", text.rstrip(":"), rank)
+                yield _candidate(value, "fact", message.index, "assistant", stripped.text, rank)
 
 
 def _commit_candidates(section: Section) -> Iterator[Candidate]:

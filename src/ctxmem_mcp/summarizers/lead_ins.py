@@ -21,11 +21,15 @@ _OPENING = (
 _LEAD_IN = re.compile(
     rf"\A(?P<opening>{_OPENING})"
     r"(?P<intent>(?:let me|let's|let us|time to|we should|i(?:'ll| will| need to| should| want to| have to|"
-    r"'m going to| am going to|'d like to)|we (?:need|have) to|i also need to)\s+"
+    r"'m going to| am going to|'d like to)|we (?:need|have) to|i also need to|need to)\s+"
     r"(?:(?:also|now|just|first|then|quickly|go ahead and|try to|start by|continue by|continue to|"
     r"do this more \w+)\s+)*)?",
     re.I,
 )
+# An intention at the end of a sentence.
+_TRAILING_INTENT = re.compile(r"(?:\s[—–-]|[,;:])\s+(?:so |and )?(?P<intent>(?:let me|let's|i'll|i will)\s.*)\Z", re.I)
+_INTENT_SIGNS = ("et me ", "et's ", "I'll ", "I will ")
+_LEADING = re.compile(r"(?:for|given|since|because|as|to|if|when|while|before|after|now|next|first|then|based)\b", re.I)
 _SEQUENCE = re.compile(r"\b(?:now|next|first|then|finally)\b", re.I)
 _PARTICIPLE = (
     r"(?:(?!need)\w+ed|built|made|written|rewritten|run|found|set|put|split|kept|left|sent|cut|done|taken|brought|"
@@ -64,7 +68,8 @@ _CHANGE = re.compile(
 _SELF_TALK = re.compile(
     r"\A(?:i(?: now| can| still)* (?:have (?:a |an |the |all |enough |everything)|understand\b|think i\b|"
     r"know (?:how|what|where)\b)|"
-    r"i(?:'m| am) (?:not sure|going|now|ready|using)\b|let me\b|give me\b|(?:wait|hold on|hmm+)\b|ready to\b|back to\b|"
+    r"i(?:'m| am) (?:not sure|going|now|ready|using|checking|looking|reading|trying|running)\b|"
+    r"let me\b|give me\b|(?:wait|hold on|hmm+)\b|ready to\b|back to\b|"
     r"that'?s (?:great|good|fine|it|all|a good|helpful|interesting|everything)\b|"
     r"(?:the|this) (?:looks|seems) (?:good|right|fine|correct)\b|"
     r"(?:you'?re|you are) (?:absolutely |completely |totally )?(?:right|correct)\b)",
@@ -90,7 +95,7 @@ class Stripped(NamedTuple):
 
 def strip_lead_in(text: str) -> Stripped:
     """Returns a sentence without its lead-in and without the colon before what it introduces."""
-    text = text.rstrip(" :：")
+    text = _intent_after_lead(text.rstrip(" :："))
     lead = _LEAD_IN.match(text)
     rest = text[lead.end() :] if lead else text
     announces = lead is not None and (
@@ -102,6 +107,14 @@ def strip_lead_in(text: str) -> Stripped:
         verb = user["verb"].lower()
         rest = f"User {_USER_VERBS.get(verb, verb)}{rest[user.end() :]}"
     return Stripped(requests.capitalize(rest) if len(rest) >= _CHARS_MIN else text, announces)
+
+
+def _intent_after_lead(text: str) -> str:
+    """'let me skip the hook' of 'For now, let me skip the hook'; else the whole text."""
+    found = _TRAILING_INTENT.search(text) if any(map(text.__contains__, _INTENT_SIGNS)) else None
+    if found is None:
+        return text
+    return text[found.start("intent") :] if _LEADING.match(text) else text
 
 
 def is_narration(stripped: Stripped) -> bool:

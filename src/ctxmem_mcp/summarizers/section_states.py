@@ -34,7 +34,8 @@ def state_at_end(section: Section) -> str:
     last_call = max((call.index for call in section.calls), default=-1)
     results: dict[str, bool] = {}
     for result in section.results:
-        if result.commits and not result.commits[0].startswith("http"):
+        is_scratch = result.call is not None and result.call.is_scratch
+        if result.commits and not is_scratch and not result.commits[0].startswith("http"):
             results = {"committed": True}
         elif result.refusal and result.call is not None and result.call.index == last_call:
             return REFUSED_STATE

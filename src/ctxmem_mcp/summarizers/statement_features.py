@@ -63,7 +63,7 @@ _CHORES = frozenset("commit push run rerun fetch reply proceed try open".split()
 # Features of the wording that are absent where they are 0.
 _WORDING = tuple(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first"))
 _POINTING = frozenset("this that it these those there they here he she which what".split())
-_VAGUE = frozenset("it this that these those them they one ones something everything".split())
+_VAGUE = frozenset("it this that these those them they one ones both something everything".split())
 
 
 # The same lines are read again for each ancestor of their leaf.

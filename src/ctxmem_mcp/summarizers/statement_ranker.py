@@ -38,6 +38,8 @@ from ctxmem_mcp.summarizers.title_options import (
 
 # Only the statements that promise the best titles are tried as such: shortening takes most of the time.
 _TITLES_TRIED = 8
+# Only if no statement reaches this score is a section called by the files that were edited.
+_STATED_SCORE_MIN = 1.0
 # A recap tells what happened before its section.
 _NO_TITLES = frozenset(("recap",))
 # What a section is about and what came of it: a title of two parts has one of each, of the best statements.
@@ -86,9 +88,10 @@ def _best_title(described: Sequence[tuple[Statement, Features]], salience: Salie
     weights = load_weights("title")
     described = [entry for entry in described if entry[0].source not in _NO_TITLES]
     promising = sorted(described, key=lambda entry: -score(entry[1], weights))[:_TITLES_TRIED]
-    options = leaf_title_options(promising, salience, state)
-    best = max(options, key=lambda option: score(option.features, weights), default=None)
-    return best.title if best else ""
+    scored = [(score(o.features, weights), o) for o in leaf_title_options(promising, salience, state)]
+    stated = [entry for entry in scored if "edit" not in entry[1].features and entry[0] > _STATED_SCORE_MIN]
+    best = max(stated or scored, key=lambda entry: entry[0], default=None)
+    return best[1].title if best else ""
 
 
 def leaf_title_options(

@@ -148,7 +148,7 @@ def _all_statements(
 
 def _of_tools(section: Section, outcomes: Sequence[ErrorOutcome], place: Callable[[int], float]) -> Iterator[Statement]:
     for result in section.results:
-        for text in result.commits:
+        for text in () if result.call is not None and result.call.is_scratch else result.commits:
             subject = _COMMIT_TYPE.sub("", text.split(": ", 1)[-1])
             yield Statement("commit", result.index, "tool", requests.capitalize(subject), place(result.index))
         if result.refusal:
