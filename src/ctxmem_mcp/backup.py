@@ -23,6 +23,7 @@ from ctxmem_mcp.private_files import (
     OWN_FOLDERS,
     PRINCIPALS,
     REDACTIONS,
+    SYNC,
     create_folder,
     is_regular,
     open_new,
@@ -35,8 +36,9 @@ RECORD_FILE = "backup.json"
 _CATALOG = "catalog.db"
 # Caches, which are made again from the conversations.
 _CACHES = (_CATALOG, "search.db")
-# Events of agents' hooks, which are not a part of any conversation yet, and redactions in progress.
-_LEFT_OUT = ("spool", "unrecognised", REDACTIONS)
+# Events of agents' hooks, which are not a part of any conversation yet, redactions in progress, and
+# what only the machine itself knows of shared folders.
+_LEFT_OUT = ("spool", "unrecognised", REDACTIONS, SYNC)
 _DATABASES = (".db", ".sqlite3")
 _UNFINISHED = ".unfinished"
 _Record = dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.errors import NotFound, UnknownNode
+from ctxmem_mcp.errors import Forgotten, ForgottenBranch, NotFound, UnknownNode
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import EXTRACTIVE, OutlineNode, Source, Turn, to_new_turns
 
@@ -67,6 +67,40 @@ async def transfer_conversation(
     return TransferResult(conversation_id, head, state.turns, new, summaries)
 
 
+async def merge_conversation(source: Memory, conversation_id: str, target: Memory) -> tuple[int, list[str]]:
+    """Adds the turns of a copy of a conversation that was continued elsewhere.
+
+    The target's head stays, unless it is the end of a branch that the copy's head continues. The conversation is kept
+    for as long as either copy is.
+
+    Returns:
+        How many turns were new, and the ids of the first turns of what the target has forgotten.
+    """
+    state, before = await source.info(conversation_id), await _head(target, conversation_id)
+    ends = {turn.id for turn in await target.branches(conversation_id)} if before else set()
+    new, forgotten, tips = 0, dict[str, None](), await _tips(source, conversation_id, None)
+    days = None if before else state.retention_days
+    for tip in tips:
+        turns = await source.history(conversation_id, turn_id=tip.id)
+        try:
+            _, added = await _sync_branch(
+                target, conversation_id, turns, days, state.space,
+                source=Source.MESSAGES, moves_head=before is None,
+            )  # fmt: skip
+        except Forgotten as error:
+            known = await _digests(target, conversation_id) if isinstance(error, ForgottenBranch) else ()
+            if known or await target.is_forgotten(conversation_id):  # else it only begins like one that was forgotten
+                forgotten[next(turn.id for turn in turns if turn.digest not in known)] = None
+            continue
+        new += added
+        await _add_written_summaries(source, conversation_id, tip, target)
+        if tip is tips[-1] and before in ends and before in {turn.id for turn in turns} and before != tip.id:
+            await target.advance_head(conversation_id, before, tip.id)
+    if await _head(target, conversation_id):
+        await target.extend_retention(state)
+    return new, list(forgotten)
+
+
 async def _tips(source: Memory, conversation_id: str, until: str | None) -> list[Turn]:
     """Returns the last turns of the branches to copy, the head last."""
     if until is not None:
@@ -74,6 +108,13 @@ async def _tips(source: Memory, conversation_id: str, until: str | None) -> list
     last, tips = await source.head(conversation_id), await source.branches(conversation_id)
     tips.sort(key=lambda tip: tip.seq == last.seq)
     return tips if any(tip.seq == last.seq for tip in tips) else [*tips, last]
+
+
+async def _digests(memory: Memory, conversation_id: str) -> set[bytes]:
+    try:
+        return {digest for digest, _ in await memory.turn_digests(conversation_id)}
+    except NotFound:
+        return set()
 
 
 async def _head(memory: Memory, conversation_id: str) -> str | None:
@@ -84,7 +125,14 @@ async def _head(memory: Memory, conversation_id: str) -> str | None:
 
 
 async def _sync_branch(
-    target: Memory, conversation_id: str, turns: Sequence[Turn], days: int, space: str | None
+    target: Memory,
+    conversation_id: str,
+    turns: Sequence[Turn],
+    days: int | None,
+    space: str | None,
+    *,
+    source: Source = Source.TRANSCRIPT,
+    moves_head: bool = True,
 ) -> tuple[str, int]:
     head, new, new_turns = None, 0, to_new_turns(turns)
     for start in range(0, len(turns), CHUNK_TURNS):
@@ -94,7 +142,8 @@ async def _sync_branch(
             after=head,
             retention_days=days,
             space=space,
-            source=Source.TRANSCRIPT,
+            source=source,
+            moves_head=moves_head,
         )
         head, new = done.head, new + done.appended
     return head or "", new

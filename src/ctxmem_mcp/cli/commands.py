@@ -14,6 +14,7 @@ from ctxmem_mcp.cli import (
     read_commands,
     redact_command,
     server_commands,
+    sync_command,
     wrap_commands,
 )
 from ctxmem_mcp.cli.options import OPTIONS, SETUP
@@ -65,5 +66,14 @@ def demo() -> None:
     demo.run()
 
 
-for part in (wrap_commands, capture_commands, read_commands, change_commands, redact_command, server_commands):
+PARTS = (
+    wrap_commands,
+    capture_commands,
+    sync_command,
+    read_commands,
+    change_commands,
+    redact_command,
+    server_commands,
+)
+for part in PARTS:
     app.add_typer(part.commands)

@@ -112,6 +112,7 @@ class Memory(MemoryRedactions):
         space: str | None = None,
         source: Source = Source.MESSAGES,
         since: int | None = None,
+        moves_head: bool = True,
     ) -> Synced:
         """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
 
@@ -126,6 +127,7 @@ class Memory(MemoryRedactions):
             source: Where the turns come from.
             since: `count_tombstones` when the turns were said, if that was before this call. What was forgotten since
                 refuses them.
+            moves_head: The last turn becomes the head. If not, the head of an existing conversation stays.
 
         Raises:
             InvalidArgument: An argument breaks its rule.
@@ -144,7 +146,7 @@ class Memory(MemoryRedactions):
             raise InvalidArgument(
                 "after", "needs a conversation_id", "Pass the id of the conversation that the turn belongs to."
             )
-        target = AppendTarget(conversation_id or "", after, False, days, space, since, source)
+        target = AppendTarget(conversation_id or "", after, False, days, space, since, source, moves_head=moves_head)
         if conversation_id is not None:
             return await self._sync(turns, replace(target, conversation_id=check_or_create_id(conversation_id)))
         async with self._writer.locked_by_opening(turns):
@@ -180,6 +182,26 @@ class Memory(MemoryRedactions):
         previous = await self._turn_at(conversation_id, before.head)
         left_branch = before.head not in Lineage.of(before.runs, seq)
         return Reverted(conversation_id, head.id, previous.id, previous.id if left_branch else None)
+
+    async def advance_head(self, conversation_id: str, before: str, turn_id: str) -> bool:
+        """Moves the head from the turn `before` to another; returns False, and moves nothing, if it is elsewhere.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no such turn.
+        """
+        return await self._writer.advance_head(conversation_id, before, turn_id)
+
+    async def extend_retention(self, other: Conversation) -> Conversation:
+        """Keeps a conversation at least as long as a copy of it elsewhere is kept: `other`, with the same id.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        state = await self._writer.extend_retention(
+            other.conversation_id, other.retention_days, other.updated, other.expires
+        )
+        return conversation_of(state)
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
         """Sets how many days (1..365) the conversation is kept after its last append.

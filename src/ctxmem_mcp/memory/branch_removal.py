@@ -61,6 +61,22 @@ def plan_removal(state: State, tip: int) -> Removal | None:
     return Removal(lineage, removed, head, had_head)
 
 
+def plan_subtree_removal(state: State, seq: int) -> Removal | None:
+    """Returns what is removed with a turn: it and all that follows it; None if there is nothing else."""
+    removed: set[int] = set()
+    parents = {run.first_seq: run.parent_seq for run in state.runs}
+    for at in range(seq, state.next_seq):
+        if at == seq or parents.get(at, at - 1) in removed:
+            removed.add(at)
+    others = [tip for tip in branch_tips(state) if tip not in removed]
+    parent = parents.get(seq, seq - 1)
+    if not others and not parent:
+        return None
+    had_head = state.head in removed
+    head = (parent or max(others)) if had_head else state.head
+    return Removal(Lineage.of(state.runs, seq), sorted(removed), head, had_head)
+
+
 async def identify(store: Store, state: State, removal: Removal) -> RemovedBranch:
     """Returns what the branch's tombstone is made of."""
     conversation = state.conversation_id

@@ -175,6 +175,18 @@ class MemoryReads(MemoryCore):
         return "".join(quote_text(Quote.all_of(turn), timestamps) for turn in turns)
 
     @retry_if_replaced
+    async def turn_digests(self, conversation_id: str) -> list[tuple[bytes, bool]]:
+        """Returns the digest of every turn on all branches, in the order in which they were stored, and whether it is
+        redacted.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        state = await self._state(conversation_id)
+        turns = await self._turns_at(conversation_id, range(1, state.next_seq), metadata_only=True)
+        return [(turn.digest, turn.is_redacted) for turn in turns]
+
+    @retry_if_replaced
     async def branches(self, conversation_id: str) -> list[Turn]:
         """Returns the last turn of every branch, oldest branch first.
 

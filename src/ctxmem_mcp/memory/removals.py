@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import anyio.to_thread
@@ -82,14 +82,39 @@ class MemoryRemovals(MemorySearches):
 
     async def _forget_branch(self, conversation_id: str, turn_id: str) -> Receipt | None:
         """Removes a branch. Returns None, and removes nothing, if there is no other branch."""
+
+        async def plan(state: State) -> branch_removal.Removal | None:
+            seq = await IdResolver(self._store, state).turn_seq(turn_id)
+            return branch_removal.plan_removal(state, branch_removal.find_tip(state, seq, turn_id))
+
+        return await self._remove(conversation_id, plan)
+
+    async def forget_from(self, conversation_id: str, turn_id: str) -> Receipt:
+        """Removes a turn with all turns that follow it, on every branch; the conversation, if nothing else is left.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no turn `turn_id`.
+            AmbiguousId: `turn_id` fits several turns.
+            StoreUnavailable: Others change it again and again. Nothing was removed.
+        """
+
+        async def plan(state: State) -> branch_removal.Removal | None:
+            return branch_removal.plan_subtree_removal(state, await IdResolver(self._store, state).turn_seq(turn_id))
+
+        return await self._remove(conversation_id, plan) or await self.forget(conversation_id, conversation_id)
+
+    async def _remove(
+        self, conversation_id: str, plan: Callable[[State], Awaitable[branch_removal.Removal | None]]
+    ) -> Receipt | None:
+        """Removes what is planned. Returns None, and removes nothing, if the plan is None."""
         await self._index(conversation_id)
         async with self._writer.locked(conversation_id):
             attempt = 0
             while True:
                 attempt += 1
                 state = await self._state(conversation_id)
-                tip = branch_removal.find_tip(state, await IdResolver(self._store, state).turn_seq(turn_id), turn_id)
-                removal = branch_removal.plan_removal(state, tip)
+                removal = await plan(state)
                 if removal is None:
                     return None
                 self._drop(conversation_id)
@@ -134,6 +159,10 @@ class MemoryRemovals(MemorySearches):
     async def count_tombstones(self) -> int:
         """Returns a number that grows with each forgotten conversation or branch, as `since` of a later `sync`."""
         return await self._store.count_tombstones()
+
+    async def is_forgotten(self, conversation_id: str) -> bool:
+        """Returns whether a conversation with this id was forgotten, and not imported again since."""
+        return await self._store.is_forgotten(conversation_id)
 
     async def forget_also(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         """Keeps turns from being stored that were sent while their conversation was being forgotten.

@@ -75,6 +75,7 @@ class AppendTarget:
             younger one of this conversation refuses them.
         source: Where the turns come from; None: one turn is appended as it is said.
         is_found: The conversation was found, or created, by its turns: the caller did not name it.
+        moves_head: The last turn becomes the head. If not, an existing head stays.
     """
 
     conversation_id: str
@@ -85,6 +86,7 @@ class AppendTarget:
     since: int = 0
     source: Source | None = None
     is_found: bool = False
+    moves_head: bool = True
 
     def guard(self, turns: Sequence[NewTurn], start: int, known: int, digests: Sequence[bytes]) -> ForgetGuard:
         """Returns what the turns must not bring back, if they follow turn `start` and `known` of them are stored."""
@@ -130,6 +132,7 @@ class _Addition:
         after: seq of the turn that they follow.
         index: of the first of them.
         days: the retention to set; None: that of before.
+        head: seq of the turn that stays the head; 0: the last of them becomes it.
     """
 
     turns: Sequence[NewTurn]
@@ -139,6 +142,7 @@ class _Addition:
     stored_at: float
     days: int | None
     guard: ForgetGuard
+    head: int
 
 
 class Writer:
@@ -211,7 +215,8 @@ class Writer:
             if await self._store.load(target.conversation_id, ANY_TIME) != state:  # no commit checks it
                 raise HeadMoved(target.conversation_id)
             days = _days_allowed(state, known[-1], target.retention_days)
-            after = await self._move_head_to_known(state, known[-1], days, now)
+            at = known[-1] if target.moves_head else state.head
+            after = await self._move_head_to_known(state, at, days, now)
             return AppendOutcome(state, after, start_id, known)
         guard = target.guard(turns, start, len(known), digests)
         # A commit that follows a cached state replaces it or fails, so an append is checked only without one. It is
@@ -225,6 +230,7 @@ class Writer:
             stored_at=max(now, state.updated),  # a clock that is behind counts as what is stored
             days=_days_allowed(state, last_known, target.retention_days),
             guard=guard,
+            head=0 if target.moves_head else state.head,
         )  # fmt: skip
         store = self._store_first if state.unindexed or self._is_indexed_later(new.turns) else self._store_indexed
         stored, after, closed = await store(state, edge, new, now)
@@ -237,9 +243,14 @@ class Writer:
         if edge is None or new.after != edge.seq:
             edge = await load_edge(self._store, state, new.after)
         built = await self._build(state, edge, new.turns, new.digests, new.stored_at, new.days)
-        await self._store.commit(replace(built.commit, guard=new.guard), now)
         after = built.commit.state
-        self._edges[after.conversation_id] = (after, built.edge)
+        if new.head:
+            after = replace(after, head=new.head, frontier=state.frontier, title=state.title or after.title)
+        await self._store.commit(replace(built.commit, state=after, guard=new.guard), now)
+        if new.head:
+            self.drop(after.conversation_id)
+        else:
+            self._edges[after.conversation_id] = (after, built.edge)
         if self._vectors:
             self._vectors.add(built.commit)
         return built.turns, after, [closing.node.id for closing in built.commit.closings]
@@ -328,6 +339,32 @@ class Writer:
                 except HeadMoved:
                     await _pause_before_retry()
         raise _too_busy(conversation_id)
+
+    async def advance_head(self, conversation_id: str, before: str, turn_id: str) -> bool:
+        """Moves the head from one turn to another; returns False, and moves nothing, if it is elsewhere."""
+
+        async def change(state: State) -> State:
+            ids = IdResolver(self._store, state)
+            if await ids.turn_seq(before) != state.head:
+                return state
+            return await self._move_head(state, await ids.turn_seq(turn_id))
+
+        moved = await self._retry_on_conflict(conversation_id, change)
+        return moved.head == await IdResolver(self._store, moved).turn_seq(turn_id)
+
+    async def extend_retention(self, conversation_id: str, days: int, updated: float, expires: float) -> State:
+        """Keeps a conversation at least as long as another copy of it is kept."""
+
+        async def change(state: State) -> State:
+            longer = replace(
+                state,
+                retention_days=max(days, state.retention_days),
+                updated=max(updated, state.updated),
+                expires=max(expires, state.expires),
+            )
+            return state if longer == state else await self._move_head(longer, state.head)
+
+        return await self._retry_on_conflict(conversation_id, change)
 
     async def set_retention(self, conversation_id: str, days: int) -> State:
         def change(state: State) -> Awaitable[State]:
@@ -487,7 +524,7 @@ def _commit_of_turns(state: State, turns: Sequence[Turn], new: _Addition) -> Com
     after = replace(
         extended(state, new.stored_at, new.days),
         version=state.version + 1,
-        head=last.seq,
+        head=new.head or last.seq,
         next_seq=last.seq + 1,
         runs=(*state.runs, *runs),
         turns=state.turns + len(turns),

@@ -644,6 +644,10 @@ class Store(Protocol):
         """
         ...
 
+    async def is_forgotten(self, conversation_id: str) -> bool:
+        """Returns whether a conversation with this id was forgotten, and not allowed again since."""
+        ...
+
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         """Adds a tombstone for turns that were sent while their conversation was being forgotten."""
         ...

@@ -333,6 +333,9 @@ class InMemoryStore:
     ) -> Sequence[int]:
         return self._tombstones.find_redacted(turns, digests, at_start=at_start)
 
+    async def is_forgotten(self, conversation_id: str) -> bool:
+        return self._tombstones.has_id(conversation_id)
+
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         self._tombstones.add(self._tombstones.records_to_set(conversation_id, [turns]))
 

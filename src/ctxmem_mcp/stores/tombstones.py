@@ -231,6 +231,10 @@ class Tombstones:
         if self._set_of_branches and self._refuse_branch(conversation_id, guard):
             raise ForgottenBranch(conversation_id)
 
+    def has_id(self, conversation_id: str) -> bool:
+        """Returns whether a conversation with this id was forgotten."""
+        return self._mark(_ID, conversation_id.encode()) in self._set
+
     def _check_conversation(self, conversation_id: str, guard: ForgetGuard) -> None:
         forgotten = self._set.get(self._mark(_ID, conversation_id.encode()), 0)
         begin = self._beginning(guard.beginning)

@@ -249,6 +249,9 @@ class SqliteStore:
     ) -> Sequence[int]:
         return self._tombstones.read().find_redacted(turns, digests, at_start=at_start)
 
+    async def is_forgotten(self, conversation_id: str) -> bool:
+        return self._tombstones.read().has_id(conversation_id)
+
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         await self._catalog.run_locked(lambda _: self._tombstones.bury(conversation_id, [turns]))
 
