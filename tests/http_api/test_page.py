@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from typing import Any
 
 import httpx2
 import pytest
 
-from ctxmem_mcp.http_api import page
+from ctxmem_mcp import page_files
 from ctxmem_mcp.http_api.app import build_app
 from ctxmem_mcp.settings import Settings
 from tests.http_api.conftest import client_of, running
 
 pytestmark = pytest.mark.anyio
 
-STATIC = resources.files(page).joinpath("static")
 # Ways to turn a text into markup or code.
 UNSAFE = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function")
 TURNS = [
@@ -45,7 +43,7 @@ async def test_every_file_is_served_without_a_token_under_a_policy_without_inlin
     client = two[0]
     client.headers.pop("Authorization")
     assert (await client.get("/ui")).headers["location"] == "/ui/"
-    names = [file.name for file in STATIC.iterdir() if file.name != "index.html"]
+    names = [name for name in page_files.files() if name != "index.html"]
     for name in ("", *names):
         response = await client.get(f"/ui/{name}")
         assert response.status_code == 200, name
@@ -57,7 +55,7 @@ async def test_every_file_is_served_without_a_token_under_a_policy_without_inlin
 
 
 def test_the_page_asks_nobody_else_and_is_small() -> None:
-    files = {file.name: file.read_text("utf-8") for file in STATIC.iterdir()}
+    files = {name: content.decode() for name, content in page_files.files().items()}
     assert sum(map(len, files.values())) < 300_000
     for name, text in files.items():
         addresses = set(re.findall(r"https?://[^\"'\s<)]+", text))

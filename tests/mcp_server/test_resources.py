@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from typing import Any
 
 import anyio
@@ -17,7 +20,7 @@ from tests.mcp_server.conftest import Caller
 
 pytestmark = pytest.mark.anyio
 
-ROOT = "ctxmem://conversations"
+ROOT, APP = "ctxmem://conversations", "ui://ctxmem/tree.html"
 STORY = ["The build fails with E0308 in limits.py", "I changed the parser to take integers " + "and so on " * 400]
 
 
@@ -59,11 +62,25 @@ async def test_conversations_are_listed_in_pages(call: Caller) -> None:
     first = await call.client.list_resources()
     rest = await call.client.list_resources(cursor=first.next_cursor)
     uris = [str(r.uri) for r in first.resources + rest.resources]
-    assert uris[0] == ROOT
-    assert sorted(uris[1:]) == sorted(f"{ROOT}/c{i}/tree" for i in range(60))
+    assert uris[:2] == [ROOT, APP]
+    assert sorted(uris[2:]) == sorted(f"{ROOT}/c{i}/tree" for i in range(60))
     assert rest.next_cursor is None
     listed = await read_json(call.client, ROOT)
     assert len(listed["conversations"]) == 50
+
+
+async def test_the_app_is_declared_and_allows_only_its_own_code(call: Caller) -> None:
+    tools = {tool.name: tool for tool in (await call.client.list_tools()).tools}
+    assert (tools["get_context"].meta or {})["ui"] == {"resourceUri": APP}
+    (app,) = (await call.client.read_resource(APP)).contents
+    assert isinstance(app, TextResourceContents)
+    assert app.mime_type == "text/html;profile=mcp-app"
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', app.text)
+    for tag in ("script", "style"):
+        (code,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", app.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not re.search(r"^(import|export) ", app.text, re.MULTILINE)
 
 
 async def test_the_tree_covers_every_turn_once_and_its_ids_can_be_read(call: Caller) -> None:

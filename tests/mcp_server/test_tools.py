@@ -472,7 +472,7 @@ async def test_a_memory_that_cannot_be_opened_is_an_error_and_is_tried_again(
         call = Caller(client)
         refused = await call.refusal("list_conversations")
         assert str(settings.data_dir) in refused
-        assert [r.name for r in (await client.list_resources()).resources] == ["conversations"]
+        assert [r.name for r in (await client.list_resources()).resources] == ["conversations", "tree"]
         settings.data_dir.unlink()
         assert (await call.record("list_conversations"))["conversations"] == []
 

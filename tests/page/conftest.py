@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> \u202egnp.exe \x1b]0;title\x07 javascript:alert(3)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Tests wait for what they expect; only a page that hangs takes this long.
-WAIT_MS = 15_000
+WAIT_MS = 60_000
 
 
 def command(data: Path, *arguments: str) -> list[str]:
@@ -72,8 +72,9 @@ def opened(data: Path, *arguments: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=WAIT_MS)
     path = os.environ.get("CTXMEM_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     assert path, f"No browser found. Install one of {', '.join(BROWSERS)}, or name its program in CTXMEM_CHROMIUM."
     with sync_playwright() as playwright:

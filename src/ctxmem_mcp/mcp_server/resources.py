@@ -5,6 +5,7 @@
     ctxmem://conversations/{conversation_id}/nodes/{node_id} text: the result of expand_node
     ctxmem://conversations/{conversation_id}/turns/{turn_id} text: the turn, byte for byte
     ctxmem://conversations/{conversation_id}/usage           JSON: sizes, retention, cost of models and of the gateway
+    ui://ctxmem/tree.html                                    the app in which some hosts show the result of get_context
 
 An agent never needs them, only the tools: in most hosts only the user can attach resources.
 """
@@ -26,8 +27,10 @@ from mcp.types import (
     TextResourceContents,
 )
 
+from ctxmem_mcp import page_files
 from ctxmem_mcp.errors import NotFound
 from ctxmem_mcp.mcp_server.notifications import ROOT_URI, tree_uri
+from ctxmem_mcp.mcp_server.tools import APP_URI
 from ctxmem_mcp.models import ConversationInfo, OutlineNode, iso
 
 if TYPE_CHECKING:
@@ -76,6 +79,19 @@ CONVERSATIONS = Resource(
 )
 
 
+# What the extension `io.modelcontextprotocol/ui` (MCP Apps) calls the type of an app. The app asks no other host.
+APP_TYPE = "text/html;profile=mcp-app"
+_APP_META = {"ui": {"csp": {}, "prefersBorder": True}}
+APP = Resource(
+    uri=APP_URI,
+    name="tree",
+    title="Memory",
+    description="Shows what get_context returned, opens the ids in it, and asks again.",
+    mime_type=APP_TYPE,
+    _meta=_APP_META,
+)
+
+
 class UnknownResource(NotFound):
     def __init__(self, uri: str) -> None:
         super().__init__(f"No resource {uri!r}.", f"Read {ROOT_URI}, or list the resource templates.")
@@ -94,11 +110,14 @@ async def list_resources(memory: Memory, cursor: str | None) -> tuple[list[Resou
         )
         for info in page.conversations
     ]
-    return trees if cursor else [CONVERSATIONS, *trees], page.next_cursor
+    return trees if cursor else [CONVERSATIONS, APP, *trees], page.next_cursor
 
 
 async def read_resource(memory: Memory, uri: str) -> ReadResourceResult:
     """The resource's content. Raises NotFound if there is none at this URI."""
+    if uri == APP_URI:
+        app = TextResourceContents(uri=uri, text=page_files.app_document(), mime_type=APP_TYPE, _meta=_APP_META)
+        return ReadResourceResult(contents=[app])
     text, mime_type = await _content(memory, uri)
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, text=text, mime_type=mime_type)])
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
 NAME = "ctxmem"
+_APPS_EXTENSION = "io.modelcontextprotocol/ui"
 LISTS_FRESH_MS = 3_600_000
 
 # Hosts truncate this at 2 kB; some show only the first 512 characters, which therefore suffice to start with.
@@ -100,7 +101,7 @@ def build_server(
 
     notifier = Notifier()
     lists = CacheHint(ttl_ms=LISTS_FRESH_MS, scope="public")
-    return Server(
+    server = Server(
         NAME,
         version=__version__,
         title="ctxmem: lossless conversation memory",
@@ -120,6 +121,8 @@ def build_server(
         on_get_prompt=functools.partial(_get_prompt, folder),
         on_completion=_complete,
     )
+    server.extensions = {_APPS_EXTENSION: {"mimeTypes": [resources.APP_TYPE]}}
+    return server
 
 
 async def run_server(server: Server[LazyMemory], incoming: IncomingMessages, outgoing: OutgoingMessages) -> None:
@@ -212,7 +215,7 @@ async def _list_resources(ctx: _Context, params: PaginatedRequestParams | None) 
     except CtxmemError as error:
         # Hosts list resources at start: a memory that can't be opened must not make the whole server look broken.
         _log.warning("Resources can't be listed: %s", error)
-        found, cursor = [resources.CONVERSATIONS], None
+        found, cursor = [resources.CONVERSATIONS, resources.APP], None
     return ListResourcesResult(resources=found, next_cursor=cursor)
 
 

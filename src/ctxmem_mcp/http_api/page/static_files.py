@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from ctxmem_mcp import page_files
 from ctxmem_mcp.http_api.page.paths import ROOT
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def routes() -> list[Route]:
@@ -33,15 +31,8 @@ def routes() -> list[Route]:
     return [
         Route(ROOT, _redirect),
         Route(f"{ROOT}/", _index),
-        *(Route(f"{ROOT}/{name}", _file) for name in _files() if name != "index.html"),
+        *(Route(f"{ROOT}/{name}", _file) for name in page_files.files() if name != "index.html"),
     ]
-
-
-@cache
-def _files() -> dict[str, bytes]:
-    """The files by name. They are few and small, so they stay in memory."""
-    folder = resources.files(__package__).joinpath("static")
-    return {file.name: file.read_bytes() for file in folder.iterdir() if f".{file.name.rpartition('.')[2]}" in _TYPES}
 
 
 async def _redirect(_: Request) -> Response:
@@ -57,8 +48,8 @@ async def _file(request: Request) -> Response:
 
 
 def _response(name: str) -> Response:
-    content = _files().get(name)
+    content = page_files.files().get(name)
     if content is None:
         raise HTTPException(404)
     suffix = f".{name.rpartition('.')[2]}"
-    return Response(content, media_type=f"{_TYPES[suffix]}; charset=utf-8", headers=_HEADERS)
+    return Response(content, media_type=f"{page_files.TYPES[suffix]}; charset=utf-8", headers=_HEADERS)

@@ -3,11 +3,9 @@
 import { tabAddress } from "./address.js";
 import { conversationPath, read } from "./api.js";
 import { copy, h, number, tokens } from "./dom.js";
+import { idsIn, viewElement } from "./view_text.js";
 
 const BUDGETS = [500, 1_000, 2_000, 4_000, 8_000, 12_000, 16_000, 20_000, 32_000, 64_000];
-// The line above a quoted turn or section: an id in brackets, and who spoke.
-const HEADING = /^\[(?:… )?([nt]\d+[^\s\]]*)[^\]]*\]/;
-
 export async function askTab(id, info, fields, isBrief = false) {
   const budget = h("input", { type: "range", id: "budget", min: "0", max: String(BUDGETS.length - 1), value: String(nearest(fields.budget ?? (isBrief ? 4_000 : 8_000))) });
   const shown = h("output", { for: "budget" });
@@ -67,7 +65,7 @@ function viewElements(id, view) {
     h("div", { class: "row" },
       h("button", { onclick: copyAll }, "Copy as context"),
       h("button", { onclick: () => copy(idsIn(view.text).join("\n"), "Ids") }, "Copy ids")),
-    h("pre", { class: "view", tabindex: "0", "aria-label": "The view" }, view.text.split("\n").map((line) => viewLine(id, line))),
+    viewElement(view.text, (name, line) => (name.startsWith("t") ? h("a", { href: tabAddress(id, "tree", { open: name }) }, line) : line)),
     view.reasons.length > 0 && reasons(id, view.reasons),
   ].filter(Boolean);
 }
@@ -86,15 +84,6 @@ function meter(view) {
     h("div", { class: "track" }, part("quoted", view.quoted_tokens), part("own", own)),
     h("p", { class: "quiet" }, `${words}, of a budget of ${tokens(view.token_budget)}; the whole history has ${tokens(view.tokens)}.`));
 }
-
-function viewLine(id, line) {
-  const found = HEADING.exec(line);
-  if (!found) return `${line}\n`;
-  const name = found[1];
-  return h("span", { class: "heading" }, name.startsWith("t") ? h("a", { href: tabAddress(id, "tree", { open: name }) }, line) : line, "\n");
-}
-
-const idsIn = (text) => text.split("\n").map((line) => HEADING.exec(line)?.[1]).filter(Boolean);
 
 function reasons(id, list) {
   return h("details", {},
