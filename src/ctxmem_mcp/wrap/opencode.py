@@ -29,14 +29,12 @@ def plan(start: Start) -> Plan:
     Of several providers with the same API and different endpoints, only the one of the chosen model is directed.
     """
     content = _content(start)
-    providers: dict[str, Any] = {}
-    model = ""
-    for config in (*map(read_json, _paths(start)), content):
-        found = config.get("provider")
-        providers |= (
-            {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
-        )
-        model = str(config.get("model") or model)
+    config: dict[str, Any] = {}
+    for one in (*map(read_json, _paths(start)), content):
+        config = _merged(config, one)
+    found = config.get("provider")
+    providers = {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
+    model = str(config.get("model") or "")
     chosen = (_model_argument(start) or model).partition("/")[0]
     names = sorted({*providers, *_BUILT_IN}, key=lambda name: (name != chosen, name not in providers))
     upstreams: dict[str, str] = {}
