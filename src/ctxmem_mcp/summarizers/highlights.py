@@ -242,7 +242,7 @@ def _file_candidates(calls: Sequence[ToolCall]) -> Iterator[Candidate]:
         yield _candidate(5.5, "file", last, "assistant", "Edited " + ", ".join(parts), 5)
         return
     read = list(dict.fromkeys(call.file_name for call in calls if call.kind == "read" and call.file_name))
-    if read:
+    if len(read) > 1:
         first = next(call.index for call in calls if call.file_name == read[0])
         yield _candidate(2.0, "file", first, "assistant", "Read " + ", ".join(read[:6]), 5)
 
