@@ -5,7 +5,19 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("speed", "recall", "outline", "stability", "hook", "gateway", "handoff", "languages", "load", "formats")
+BENCHMARKS = (
+    "speed",
+    "recall",
+    "outline",
+    "stability",
+    "hook",
+    "gateway",
+    "handoff",
+    "languages",
+    "load",
+    "formats",
+    "project",
+)
 
 
 def main() -> None:

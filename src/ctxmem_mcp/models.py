@@ -408,6 +408,7 @@ class ConversationInfo:
         last_activity: when its last turn happened, which for an imported session is before it was stored.
         expires_at: `retention_days` after its last turn was stored.
         agent: the agent whose session it is, if it was captured or imported.
+        ended: the beginning of what the agent said last; None if it said nothing lately.
     """
 
     conversation_id: str
@@ -423,6 +424,7 @@ class ConversationInfo:
     retention_days: int
     bytes: int
     agent: str | None = None
+    ended: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

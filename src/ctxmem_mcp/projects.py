@@ -30,11 +30,13 @@ class Project:
         name: As the user named it: a folder, or a space.
         key: The repository's remote or first commit; None if it is none, or has neither.
         folders: The root of the repository and of each of its worktrees; else the folder.
+        is_all: It has all conversations.
     """
 
     name: str
     key: str | None = None
     folders: tuple[str, ...] = ()
+    is_all: bool = False
 
     def contains(self, space: str | None, key: str | None, root: str | None) -> bool:
         """Returns whether a conversation belongs to the project.
@@ -44,15 +46,20 @@ class Project:
             key: The key of its project when it was captured, if known.
             root: The first folder of that project.
         """
+        if self.is_all:
+            return True
         if self.key is not None and key == self.key:
             return True
-        if root is not None and root != space and root not in self.folders:
+        if key is not None and root is not None and root not in self.folders:
             return space == self.name  # a repository of its own, inside this folder or elsewhere
         return space is not None and (space == self.name or any(_is_below(space, one) for one in self.folders))
 
     def record(self) -> bytes:
         """Returns what is stored with a conversation."""
         return f"{self.key or ''}\n{self.folders[0] if self.folders else ''}".encode("utf-8", "surrogateescape")
+
+
+EVERYTHING = Project("all", is_all=True)
 
 
 def parse_record(record: bytes | None) -> tuple[str | None, str | None]:

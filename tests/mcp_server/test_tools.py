@@ -28,14 +28,14 @@ pytestmark = pytest.mark.anyio
 ARGUMENTS = {
     "append_turn": "conversation_id? role content name? said_at? call_id? parent_id? retention_days?",
     "sync_transcript": "messages conversation_id? after? retention_days?",
-    "get_context": "conversation_id query? token_budget? turn_id? layout?",
+    "get_context": "conversation_id? project? query? token_budget? turn_id? layout?",
     "expand_node": "conversation_id node_id token_budget? cursor?",
-    "search_turns": "query conversation_id? limit? role? since? until?",
+    "search_turns": "query conversation_id? project? limit? role? since? until?",
     "revert_to": "conversation_id turn_id",
     "forget_conversation": "conversation_id confirm turn_id?",
-    "list_conversations": "space? limit? cursor?",
+    "list_conversations": "space? project? limit? cursor?",
     "write_summary": "conversation_id node_id title summary",
-    "hand_off": "conversation_id token_budget? note?",
+    "hand_off": "conversation_id? project? token_budget? note?",
 }
 HEADER = {"conversation_id", "head", "turns", "tokens", "shown_tokens", "token_budget", "encoding", "next_cursor"}
 NASTY = [

@@ -12,6 +12,7 @@ from ctxmem_mcp.capture import archive, cursor_db, opencode_files, program_db
 from ctxmem_mcp.capture.blanked_turns import restore_blanked_turns
 from ctxmem_mcp.capture.file_text import check_not_packed, decode
 from ctxmem_mcp.capture.locations import subagents_of
+from ctxmem_mcp.capture.project_record import record_project
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import ForgottenBranch, InvalidArgument
@@ -262,6 +263,7 @@ async def import_transcript(
         await memory.set_title(conversation, transcript.title)
     if conversation:
         await memory.set_agent(conversation, transcript.agent)
+        await record_project(memory, conversation, transcript.cwd)
     return ImportResult(
         str(file), transcript.agent, conversation or "", len(transcript.turns), known, new, tip,
         title_of(transcript), warnings,

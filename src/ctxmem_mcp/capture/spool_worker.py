@@ -30,6 +30,7 @@ from pathlib import Path
 from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
+from ctxmem_mcp.capture.project_record import record_project
 from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.capture.spool import SpooledEvent
@@ -273,6 +274,7 @@ class _SpoolWorker:
             try:
                 new = await self._store(spooled, turns, conversation, event.cwd)
                 await self._memory.set_agent(conversation, event.agent)
+                await record_project(self._memory, conversation, event.cwd)
             except (Refused, NotFound) as error:
                 if len(batch) > 1:
                     # Only some of them are refused.

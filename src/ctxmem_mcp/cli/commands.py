@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ctxmem_mcp.cli import (
+    blame,
     capture_commands,
     change_commands,
     install,
@@ -71,6 +72,7 @@ PARTS = (
     capture_commands,
     sync_command,
     read_commands,
+    blame,
     change_commands,
     redact_command,
     server_commands,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,17 +28,9 @@ class Listed:
     subagents: int = 0
 
 
-def select(
-    infos: Sequence[ConversationInfo], *, space: str | None, project: Path | None, agent: str | None
-) -> list[ConversationInfo]:
-    """Returns the conversations of a space, of sessions in a folder or below it, and of an agent; None: of any."""
-    return [
-        info
-        for info in infos
-        if space in (None, info.space)
-        and agent in (None, info.agent)
-        and (project is None or (info.space is not None and Path(info.space).is_relative_to(project)))
-    ]
+def select(infos: Sequence[ConversationInfo], *, space: str | None, agent: str | None) -> list[ConversationInfo]:
+    """Returns the conversations of a space and of an agent; None: of any."""
+    return [info for info in infos if space in (None, info.space) and agent in (None, info.agent)]
 
 
 def fold_subagents(infos: Sequence[ConversationInfo]) -> list[Listed]:

@@ -19,5 +19,23 @@ SETUP, CAPTURE, READ, CHANGE, SERVER = "Set up", "Capture and transfer", "Read",
 Conversation = Annotated[
     str, typer.Argument(metavar="ID", help='Conversation id, a unique prefix of one, or "last".', show_default=False)
 ]
+OptionalConversation = Annotated[
+    str | None,
+    typer.Argument(metavar="ID", help='Conversation id, a unique prefix of one, or "last".', show_default=False),
+]
+ConversationOrQuery = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID", help='Conversation id, a unique prefix of one, or "last"; with --project, the query.',
+        show_default=False,
+    ),
+]  # fmt: skip
+InProject = Annotated[
+    str | None,
+    typer.Option(
+        "--project", metavar="DIR", show_default=False,
+        help="All sessions of the project in this folder: its git repository with all worktrees; or a space.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Budget = Annotated[int, typer.Option("--budget", "-b", metavar="TOKENS", min=1, help="Token budget of the output.")]

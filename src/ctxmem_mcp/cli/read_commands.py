@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,13 +16,17 @@ from ctxmem_mcp.cli.options import (
     READ,
     Budget,
     Conversation,
+    ConversationOrQuery,
+    InProject,
     Json,
+    OptionalConversation,
 )
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument, with_name
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import ConversationPage, OutlineNode, SearchResult, View
+from ctxmem_mcp.projects import find_project
 
 commands = typer.Typer()
 
@@ -36,9 +38,7 @@ def list_(
         typer.Option(metavar="COUNT", min=1, help=f"Maximum number to list; default: {conversation_table.LISTED}."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="List all, with those of sub-agents.")] = False,
-    project: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Only sessions in this folder or below it.", show_default=False)
-    ] = None,
+    project: InProject = None,
     space: Annotated[
         str | None, typer.Option(metavar="SPACE", help="Only those in this space.", show_default=False)
     ] = None,
@@ -52,13 +52,13 @@ def list_(
     A session was active when its last turn happened, not when it was imported. Conversations of sub-agents are counted
     at their session's. JSON lists all that fit the options, unless `--limit` is given.
     """
+    in_project = None if project is None else find_project(project)
 
     async def work(memory: Memory) -> tuple[ConversationPage, int]:
-        return await memory.conversations(limit=sys.maxsize), await memory.count_expired()
+        return await memory.conversations(limit=sys.maxsize, project=in_project), await memory.count_expired()
 
     page, expired = with_memory(OPTIONS, work)
-    folder = None if project is None else Path(os.path.abspath(project))
-    found = conversation_table.select(page.conversations, space=space, project=folder, agent=agent)
+    found = conversation_table.select(page.conversations, space=space, agent=agent)
     for path, reason in page.unreadable.items():
         output.write(f"ctxmem-mcp: not listed, because it can't be read: {with_name(path, reason)}", sys.stderr)
     if lost := unrecognised.count(OPTIONS.settings().data_dir):
@@ -78,7 +78,7 @@ def list_(
         conversation_table.print_conversations(output.console(), shown)
         if len(shown) < len(listed):
             typer.echo(f"{len(listed) - len(shown):,} more: --all, or --limit COUNT.")
-    elif page.conversations:
+    elif page.conversations or project is not None:
         typer.echo(f"None of {output.counted(len(page.conversations), 'conversation')} fits these options.")
     elif not page.unreadable and not expired:
         typer.echo("No conversations yet. `ctxmem-mcp import --all` imports your agents' sessions.")
@@ -112,7 +112,7 @@ def show(
 
 @commands.command(rich_help_panel=READ)
 def context(
-    conversation: Conversation,
+    conversation: ConversationOrQuery = None,
     query: Annotated[
         str | None, typer.Argument(metavar="QUERY", help="What you need to know.", show_default=False)
     ] = None,
@@ -122,13 +122,21 @@ def context(
     ] = "tree",
     turn: Annotated[str | None, typer.Option(metavar="TURN", help="Show the view as of this turn.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print why each turn was chosen, to stderr.")] = False,
+    project: InProject = None,
     as_json: Json = False,
 ) -> None:
     """Print the view that an agent gets for a query.
 
     The view is an outline of the whole conversation, in which the sections that matter to the query are expanded to
-    verbatim turns.
+    verbatim turns. With `--project` it is of all conversations in a folder, and the only argument is the query.
     """
+    if project is not None:
+        asked = _only_query(conversation, query, turn=turn, explain=explain, layout=layout)
+        found = find_project(project)
+        print_view(with_memory(OPTIONS, lambda m: m.project_view(found, query=asked, token_budget=budget)), as_json)
+        return
+    if conversation is None:
+        raise InvalidArgument("ID", "is missing", "Name a conversation, or pass --project DIR.")
     if layout not in ("tree", "stable"):
         raise InvalidArgument("--layout", f"must be one of tree, stable; got {layout!r}")
 
@@ -163,6 +171,10 @@ def search(
         str | None, typer.Option("--conversation", "-c", metavar="ID", help="Search only this conversation.")
     ] = None,
     limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=100, help="Maximum number of turns to print.")] = 10,
+    project: InProject = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="AGENT", help=f"Only sessions of this agent: {', '.join(HOOK_AGENTS)}.")
+    ] = None,
     role: Annotated[str | None, typer.Option(metavar="ROLE", help="user, assistant, system or tool.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Earliest time of a turn, in ISO 8601.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Latest time of a turn, in ISO 8601.")] = None,
@@ -174,10 +186,20 @@ def search(
     A turn without a time of its own has the time at which it was stored.
     """
 
+    in_project = None if project is None else find_project(project)
+
     async def work(memory: Memory) -> SearchResult:
         found = None if conversation is None else await resolve_conversation(memory, conversation)
         return await memory.search(
-            query, conversation_id=found, limit=limit, role=role, since=since, until=until, explain=explain
+            query,
+            conversation_id=found,
+            project=in_project,
+            agent=agent,
+            limit=limit,
+            role=role,
+            since=since,
+            until=until,
+            explain=explain,
         )
 
     result = with_memory(OPTIONS, work)
@@ -192,17 +214,34 @@ def search(
         output.print_searched(result)
 
 
+def _only_query(first: str | None, second: str | None, *, turn: str | None, explain: bool, layout: str) -> str | None:
+    """Returns the query of a view of a project, which takes no options of a single conversation."""
+    for option, given in (("QUERY", second), ("--turn", turn), ("--explain", explain), ("--layout", layout != "tree")):
+        if given:
+            raise InvalidArgument(option, "is not for --project", "With --project, the only argument is the query.")
+    return first
+
+
 @commands.command("hand-off", rich_help_panel=READ)
 def hand_off(
-    conversation: Conversation,
+    conversation: OptionalConversation = None,
     budget: Budget = 4_000,
     note: Annotated[str | None, typer.Option(metavar="TEXT", help="Your own note to the next run.")] = None,
+    project: InProject = None,
     as_json: Json = False,
 ) -> None:
     """Print a brief for the next agent run.
 
-    It lists the goal, the user's constraints, decisions, changes, errors and how they ended, and open work.
+    It lists the goal, the user's constraints, decisions, changes, errors and how they ended, and open work. With
+    `--project` it is that of the newest session in a folder, and lists the sessions before.
     """
+    if project is not None:
+        in_project = find_project(project)
+        brief = with_memory(OPTIONS, lambda m: m.project_hand_off(in_project, token_budget=budget, note=note))
+        print_view(brief, as_json)
+        return
+    if conversation is None:
+        raise InvalidArgument("ID", "is missing", "Name a conversation, or pass --project DIR.")
 
     async def work(memory: Memory) -> View:
         found = await resolve_conversation(memory, conversation)

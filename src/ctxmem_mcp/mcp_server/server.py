@@ -45,7 +45,7 @@ from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.mcp_server import prompts, resources
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener
 from ctxmem_mcp.mcp_server.notifications import Notifier, with_progress
-from ctxmem_mcp.mcp_server.tool_arguments import describe_errors
+from ctxmem_mcp.mcp_server.tool_arguments import GetContextArguments, HandOffArguments, describe_errors
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
 from ctxmem_mcp.models import Appended, Receipt, Synced
 
@@ -110,7 +110,7 @@ def build_server(
         lifespan=lifespan,
         cache_hints={"tools/list": lists, "prompts/list": lists, "resources/templates/list": lists},
         on_list_tools=_list_tools,
-        on_call_tool=_ToolCaller(notifier).call,
+        on_call_tool=_ToolCaller(notifier, folder).call,
         on_list_resources=_list_resources,
         on_list_resource_templates=_list_templates,
         on_read_resource=_read_resource,
@@ -158,8 +158,9 @@ def _definition(tool: Tool) -> ToolDefinition:
 class _ToolCaller:
     """Calls tools. An error that the caller can act on becomes an error result in plain words; any other is logged."""
 
-    def __init__(self, notifier: Notifier) -> None:
-        self._notifier = notifier
+    def __init__(self, notifier: Notifier, folder: str | None = None) -> None:
+        """folder: the project to read if a call names neither a conversation nor a project."""
+        self._notifier, self._folder = notifier, folder
         self._tools = {tool.name: tool for tool in TOOLS}
 
     async def call(self, ctx: _Context, params: CallToolRequestParams) -> CallToolResult:
@@ -168,6 +169,8 @@ class _ToolCaller:
             raise MCPError(INVALID_PARAMS, f"No tool {params.name!r}. The tools are {', '.join(self._tools)}.")
         try:
             arguments = tool.arguments.model_validate(params.arguments or {})
+            if isinstance(arguments, GetContextArguments | HandOffArguments) and arguments.conversation_id is None:
+                arguments.project = arguments.project or self._folder
             memory: Memory = await ctx.lifespan_context.get()
             result = await with_progress(ctx, tool.call(memory, arguments))
             if not tool.read_only:

@@ -62,6 +62,7 @@ _MESSAGE: dict[str, Any] = {
 ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID_PATTERN), WithJsonSchema(_STRING)]
 NewConversationId = Annotated[str, Field(pattern=CONVERSATION_ID_PATTERN)]
 TurnOrNodeId = Annotated[str, Field(min_length=1, max_length=64)]
+Project = Annotated[str, Field(min_length=1, max_length=4_096), WithJsonSchema(_STRING)]
 Query = Annotated[str, Field(max_length=QUERY_CHARS_MAX)]
 Days = Annotated[int, Field(ge=RETENTION_DAYS_MIN, le=RETENTION_DAYS_MAX), _NOT_BOOL]
 ViewTokens = Annotated[int, Field(ge=VIEW_TOKENS_MIN, le=VIEW_TOKENS_MAX), _NOT_BOOL]
@@ -114,7 +115,8 @@ class SyncTranscriptArguments(ToolArguments):
 
 
 class GetContextArguments(ToolArguments):
-    conversation_id: ConversationId
+    conversation_id: ConversationId | None = Field(None, description="Default: all of the project.")
+    project: Project | None = Field(None, description="A folder or space; default: this folder.")
     query: Query | None = Field(None, description="What you need to know, in plain words or exact names.")
     token_budget: ViewTokens = 8_000
     turn_id: TurnOrNodeId | None = Field(None, description="The view as of this turn.")
@@ -133,6 +135,7 @@ class ExpandNodeArguments(ToolArguments):
 class SearchTurnsArguments(ToolArguments):
     query: Annotated[Query, Field(min_length=1)]
     conversation_id: ConversationId | None = Field(None, description="Default: all conversations.")
+    project: Project | None = None
     limit: Annotated[int, Field(ge=1, le=HITS_MAX), _NOT_BOOL] = 10
     role: Role | None = None
     since: str | None = Field(None, description="ISO 8601.")
@@ -152,6 +155,7 @@ class ForgetConversationArguments(ToolArguments):
 
 class ListConversationsArguments(ToolArguments):
     space: str | None = None
+    project: Project | None = None
     limit: Annotated[int, Field(ge=1, le=LISTED_MAX), _NOT_BOOL] = 20
     cursor: str | None = Field(None, description=_CURSOR)
 
@@ -166,7 +170,8 @@ class WriteSummaryArguments(ToolArguments):
 
 
 class HandOffArguments(ToolArguments):
-    conversation_id: ConversationId
+    conversation_id: ConversationId | None = None
+    project: Project | None = None
     token_budget: ViewTokens = 4_000
     note: Annotated[str, Field(max_length=NOTE_CHARS_MAX)] | None = Field(
         None, description="Your own note to the next run."

@@ -13,7 +13,7 @@ from ctxmem_mcp.errors import (
     InvalidArgument,
     StoreUnavailable,
 )
-from ctxmem_mcp.memory import expand, handoff, repair, unindexed_view, view
+from ctxmem_mcp.memory import expand, repair, unindexed_view, view
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
@@ -43,7 +43,8 @@ from ctxmem_mcp.models import (
     View,
     iso,
 )
-from ctxmem_mcp.stores.base import AGENT, ORIGIN, RepairableStore, Salvage, Store
+from ctxmem_mcp.projects import Project
+from ctxmem_mcp.stores.base import AGENT, ORIGIN, PROJECT, RepairableStore, Salvage, Store
 from ctxmem_mcp.summarizers.base import is_uninformative
 
 __all__ = ["Memory"]
@@ -271,6 +272,19 @@ class Memory(MemoryRedactions):
             return None
         return found if isinstance(found, dict) else None
 
+    async def set_project(self, conversation_id: str, project: Project) -> None:
+        """Stores which project a session was captured in, unless it is stored already.
+
+        Args:
+            conversation_id: The conversation.
+            project: The project.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        if project.folders and await self._store.extra(conversation_id, PROJECT) is None:
+            await self._store.set_extra(conversation_id, PROJECT, project.record(), self._clock())
+
     @retry_if_replaced
     async def add_summary(self, conversation_id: str, node_id: str, summary: Summary) -> str:
         """Adds a summary to a closed node, beside those of other authors.
@@ -386,30 +400,6 @@ class Memory(MemoryRedactions):
         state = await self._state(conversation_id)
         named, lineage = await IdResolver(self._store, state).resolve(node_id)
         return await expand.expand(BranchReader(self._store, state, lineage), named, token_budget, cursor)
-
-    @retry_if_replaced
-    async def hand_off(
-        self, conversation_id: str, *, token_budget: int = 4_000, note: str | None = None, from_files: bool = True
-    ) -> View:
-        """Returns a brief for the next agent run: goal, terms, decisions, changes, errors and how they ended, open
-        points, where to look.
-
-        Args:
-            conversation_id: The conversation.
-            token_budget: The most that header and text take together.
-            note: A text of the caller's to include, in full.
-            from_files: Include standing instructions of the project's files, which an agent's context has already.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            InvalidArgument: The note is too long.
-            BudgetTooSmall: No brief fits; its `floor` is the smallest budget that does.
-        """
-        branch, unindexed = await self._indexed_reader(conversation_id)
-        if unindexed:
-            request = ViewRequest(None, token_budget)
-            return await unindexed_view.view(branch, unindexed, self._summarizer, request)
-        return await handoff.hand_off(branch, self._summarizer, token_budget, note, from_files=from_files)
 
     async def damaged(self, *, seconds: float) -> dict[str, str]:
         """Looks for damaged conversations, for at most so many seconds. `verify` finds more.

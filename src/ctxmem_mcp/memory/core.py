@@ -93,6 +93,7 @@ class MemoryCore:
         self._redact, self._request_summaries = redact, request_summaries
         self._spend_limits, self._embedder, self._usage_of = spend_limits, embedder, usage_of
         defaults = Defaults(salt, encoding, check_retention_days(retention_days) or RETENTION_DAYS_DEFAULT)
+        self._encoding = encoding
         self._expiry_watch = expiry_watch or ExpiryWatch(monotonic)
         self._caches = ReadCaches()
         self._monotonic = monotonic

@@ -139,7 +139,7 @@ async def _matching(
             matched[conversation_id] = None if found is None else _terms_with(forms, found)
         read += len(batch)
     frequency = Counter(term for terms in matched.values() for term in terms or ())
-    rarity = {term: log(1 + read / frequency[term]) for term in frequency}
+    rarity = {term: log(1 + read / max(1, frequency[term])) for term in forms}
     total = sum(rarity.values())
     shares = {
         conversation_id: 1.0 if terms is None else sum(map(rarity.__getitem__, terms)) / total

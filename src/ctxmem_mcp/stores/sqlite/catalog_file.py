@@ -24,13 +24,13 @@ CREATE TABLE IF NOT EXISTS files (
     turns INTEGER NOT NULL, tokens INTEGER NOT NULL, branches INTEGER NOT NULL, head TEXT, created TEXT NOT NULL,
     active TEXT NOT NULL, happened REAL NOT NULL, updated REAL NOT NULL, expires REAL NOT NULL,
     expires_at TEXT NOT NULL, retention_days INTEGER NOT NULL, bytes INTEGER NOT NULL, agent TEXT,
-    unindexed INTEGER NOT NULL
+    unindexed INTEGER NOT NULL, ended TEXT, project TEXT, root TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS roots (digest BLOB NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spending (day INTEGER PRIMARY KEY, tokens INTEGER NOT NULL);
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 """
-_VERSION = 5
+_VERSION = 6
 
 
 def open_or_recreate(path: Path, recreate: bool = False) -> sqlite3.Connection:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctxmem_mcp.errors import StoreReadOnly
-from ctxmem_mcp.stores.base import BLOCK_BITS
+from ctxmem_mcp.stores.base import BLOCK_BITS, BLOCK_CHUNKS, block_of
 from ctxmem_mcp.stores.sqlite.commits import encode_term
 from ctxmem_mcp.stores.sqlite.connection import is_damage, open_database, transaction
 from ctxmem_mcp.stores.sqlite.conversation_files import inode_of, with_side_files
@@ -28,12 +28,11 @@ from ctxmem_mcp.stores.sqlite.file_open import check_writable
 log = logging.getLogger(__name__)
 
 FILE = "search.db"
-BLOCK_CHUNKS = 8
 # A shard takes no more conversations once it has this many blocks: some two million tokens, read again in seconds.
 SHARD_BLOCKS = 1_024
 # A conversation with more chunks is not indexed but searched on its own: reading it would take seconds.
 CHUNKS_READ_MAX = 20_000
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = f"""
 CREATE TABLE indexed (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, id TEXT NOT NULL, shard INTEGER NOT NULL,
@@ -122,7 +121,8 @@ class SearchIndex:
             )
             file = IndexedFile(number, read.id, shard, seen, read.created, read.last)
             db.execute("INSERT OR REPLACE INTO indexed VALUES (?, ?, ?, ?, ?, ?, ?)", (number, name, *file[1:]))
-            db.execute("UPDATE shards SET blocks = blocks + ? WHERE shard = ?", (len(read.blocks), shard))
+            new = _blocks(read.last) - _blocks(known.chunks if known else 0)
+            db.execute("UPDATE shards SET blocks = blocks + ? WHERE shard = ?", (new, shard))
         self._files[name] = file
 
     def _shard(self, db: sqlite3.Connection, known: IndexedFile | None) -> int:
@@ -254,19 +254,26 @@ def read_blocks(db: sqlite3.Connection, known: IndexedFile | None) -> ReadBlocks
     return ReadBlocks(row[0], row[1], last, _terms_in_blocks(db, after, last))
 
 
+def _blocks(chunks: int) -> int:
+    return -(-chunks // BLOCK_CHUNKS)
+
+
 def _terms_in_blocks(db: sqlite3.Connection, after: int, last: int) -> dict[int, list[str]]:
-    """Reads the terms of the chunks after one up to the last, by the first chunk of each block."""
+    """Reads the terms of the chunks after one up to the last, by the first chunk of each block.
+
+    A block that was indexed when it had fewer chunks is added once more, with the terms of the others: FTS5 returns a
+    row for a term if either has it.
+    """
     blocks: dict[int, list[str]] = {}
     waiting = db.execute("SELECT id, words FROM waiting WHERE id > ?", (after,)).fetchall()
     if len(waiting) < last - after:
         rows = db.execute(
-            "SELECT term, group_concat(DISTINCT (doc - ?) / ?) FROM terms_placed WHERE doc > ? GROUP BY term",
-            (after + 1, BLOCK_CHUNKS, after),
+            "SELECT term, group_concat(DISTINCT (doc - 1) / ?) FROM terms_placed WHERE doc > ? GROUP BY term",
+            (BLOCK_CHUNKS, after),
         )
         for term, places in rows:
             for place in places.split(","):
-                blocks.setdefault(after + 1 + int(place) * BLOCK_CHUNKS, []).append(term)
+                blocks.setdefault(1 + int(place) * BLOCK_CHUNKS, []).append(term)
     for chunk, words in waiting:
-        first = chunk - (chunk - after - 1) % BLOCK_CHUNKS
-        blocks.setdefault(first, []).extend(dict.fromkeys(words.split(" ")))
+        blocks.setdefault(block_of(chunk), []).extend(dict.fromkeys(words.split(" ")))
     return blocks

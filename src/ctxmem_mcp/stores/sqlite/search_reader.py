@@ -43,9 +43,10 @@ def find_blocks(
         log.info("The index over all conversations can't be used: %s", error)
         behind, places, blocks = set(seen), {}, 0
     live: dict[str, str] = dict(
-        db.execute("SELECT name, id FROM files WHERE expires > ? ORDER BY happened DESC", (now,)).fetchall()
+        db.execute("SELECT name, id FROM files WHERE expires > ? ORDER BY happened DESC, id", (now,)).fetchall()
     )
-    ids = {file.number: file.id for name, file in catalog.index.files().items() if name in live}
+    files = catalog.index.files()
+    ids = {files[name].number: one for name, one in live.items() if name in files}
     late = [one for name, one in live.items() if name in behind]
     return BlockHits(places, ids, blocks, late, len(live), dict(catalog.unreadable))
 

@@ -29,6 +29,7 @@ from ctxmem_mcp.errors import (
     UnknownConversation,
 )
 from ctxmem_mcp.models import ConversationInfo, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.projects import Project
 from ctxmem_mcp.stores.base import (
     REDACTED_MARKS,
     BlockHits,
@@ -199,11 +200,16 @@ class SqliteStore:
         return await self._catalog.run(lambda db: self._catalog.find_by_root(db, root, now))
 
     async def conversations(
-        self, now: float, space: str | None = None, limit: int = 20, cursor: str | None = None
+        self,
+        now: float,
+        space: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        project: Project | None = None,
     ) -> ConversationPage:
         def read(db: sqlite3.Connection) -> tuple[list[tuple[float, ConversationInfo]], dict[str, str]]:
             # Both in one go: a sweep's refresh would clear what this one's found.
-            return self._catalog.list_infos(db, now, space), dict(self._catalog.unreadable)
+            return self._catalog.list_infos(db, now, space, project), dict(self._catalog.unreadable)
 
         infos, unreadable = await self._catalog.run(read)
         return replace(paginate(infos, limit, cursor), unreadable=unreadable)

@@ -1,0 +1,151 @@
+"""The view of a project: all its conversations within one budget, each shown one tiled, nothing left out silently."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ctxmem_mcp.errors import BudgetTooSmall, NotFound
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn, View
+from ctxmem_mcp.projects import Project
+from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.stores.sqlite.store import SqliteStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text import tokenizer
+
+pytestmark = pytest.mark.anyio
+
+SHOP = Project("/home/ann/shop", None, ("/home/ann/shop",))
+NOW = 1_800_000_000.0
+_SESSION = re.compile(r"^\[s (\S+) (?:\S+ )?(\S+) (\d+) turns \S+\]", re.MULTILINE)
+_GAP = re.compile(r"^\[… (\d+) sessions? ", re.MULTILINE)
+
+
+@pytest.fixture(params=["in memory", "sqlite"])
+async def memory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memory]:
+    store = InMemoryStore() if request.param == "in memory" else SqliteStore(tmp_path, durability="normal")
+    memory = Memory(store, ExtractiveSummarizer(), clock=lambda: NOW)
+    yield memory
+    await memory.close()
+
+
+async def store_session(memory: Memory, number: int, *texts: str, space: str = "/home/ann/shop") -> None:
+    turns = [
+        NewTurn("assistant" if i % 2 else "user", text, None, f"2026-01-{number + 1:02}T10:{i:02}:00Z")
+        for i, text in enumerate(texts)
+    ]
+    await memory.sync(turns, conversation_id=f"session-{number}", space=space)
+
+
+async def fill(memory: Memory, sessions: int = 12) -> None:
+    for number in range(sessions):
+        texts = [f"Please change part {number} of the shop, step {i}. " + "It is slow today. " * 9 for i in range(30)]
+        if number == 4:
+            texts[20] = "From the zeppelin we decided to keep the JWT for 15 minutes."
+        texts[-1] = f"All tests of part {number} pass."
+        await store_session(memory, number, *texts)
+    await store_session(memory, 27, "The zeppelin of another project.", space="/home/ann/shopping")
+
+
+def check_laws(view: View, sessions: int) -> list[str]:
+    """Returns the ids of the sessions that have a line. Every other one is counted in a gap, in the order of time."""
+    assert view.shown_tokens == tokenizer.count(view.render()) <= view.token_budget
+    shown = _SESSION.findall(view.text)
+    assert len(shown) + sum(int(number) for number in _GAP.findall(view.text)) == sessions
+    assert [day for day, _, _ in shown] == sorted(day for day, _, _ in shown)
+    return [conversation for _, conversation, _ in shown]
+
+
+async def test_the_session_that_answers_is_quoted_and_the_others_are_in_outline(memory: Memory) -> None:
+    await fill(memory)
+    view = await memory.project_view(SHOP, query="how long does the JWT of the zeppelin live?", token_budget=3_000)
+    shown = check_laws(view, 12)
+    assert "From the zeppelin we decided to keep the JWT for 15 minutes." in view.text
+    assert "session-4" in shown
+    assert "another project" not in view.text
+    header = json.loads(view.header)
+    assert (header["project"], header["conversations"], header["conversation_id"]) == (SHOP.name, 12, None)
+
+
+async def test_the_ids_in_it_open_what_they_stand_for(memory: Memory) -> None:
+    await fill(memory)
+    view = await memory.project_view(SHOP, query="JWT of the zeppelin", token_budget=3_000)
+    (part,) = re.findall(r"^\[s \S+ session-4 [^\n]*\n(?: ended[^\n]*\n)?((?:(?!\[s |\[… \d).*\n)+)", view.text, re.M)
+    covered: list[int] = []
+    for first, last in re.findall(r"^\s*\[(?:… )?[tn](\d+)(?:-t?(\d+))?[- \]]", part, re.M):
+        is_turn = re.search(rf"^\s*\[t{first}-{last} (?:user|assistant)", part, re.M) or not last
+        covered += [int(first)] if is_turn else range(int(first), int(last) + 1)
+    assert covered == list(range(30))
+    opened = await memory.expand("session-4", "t20")
+    assert "15 minutes" in opened.text
+
+
+async def test_without_a_question_it_shows_how_the_newest_sessions_ended(memory: Memory) -> None:
+    await fill(memory)
+    view = await memory.project_view(SHOP, token_budget=2_000)
+    check_laws(view, 12)
+    assert "All tests of part 11 pass." in view.text
+    assert "ended: All tests of part" in view.text
+
+
+async def test_copies_of_a_session_are_quoted_once(memory: Memory) -> None:
+    for number in range(3):
+        await store_session(memory, 7, "The zeppelin leaks.", "It is the hull.") if not number else None
+        turns = [
+            NewTurn("user", "The zeppelin leaks.", None, "2026-01-08T10:00:00Z"),
+            NewTurn("user", f"go on {number}"),
+        ]
+        await memory.sync(turns, conversation_id=f"copy-{number}", space="/home/ann/shop")
+    view = await memory.project_view(SHOP, query="zeppelin leaks", token_budget=2_000)
+    assert view.text.count("The zeppelin leaks.") <= 2  # once quoted, once perhaps in a title
+
+
+async def test_a_project_without_conversations_is_named_in_the_error(memory: Memory) -> None:
+    await fill(memory, 2)
+    with pytest.raises(NotFound, match="/home/bob"):
+        await memory.project_view(Project("/home/bob", None, ("/home/bob",)))
+    with pytest.raises(BudgetTooSmall) as error:
+        await memory.project_view(SHOP, token_budget=60)
+    view = await memory.project_view(SHOP, token_budget=error.value.floor)
+    check_laws(view, 2)
+
+
+async def test_a_brief_of_a_project_has_the_newest_session_and_names_the_others(memory: Memory) -> None:
+    await fill(memory)
+    brief = await memory.project_hand_off(SHOP, token_budget=2_000, note="Mind the hull.")
+    assert "Mind the hull." in brief.text
+    assert "session-11" in check_laws(brief, 12)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(("zeppelin", "hull " * 40, "[s 2026 forged 1 turns 2]\n[… 9 sessions", "ok")), min_size=1
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(150, 2_500),
+    st.sampled_from((None, "the zeppelin", "hull", "nothing of it")),
+)
+async def test_no_view_exceeds_its_budget_and_every_session_is_accounted_for(
+    sessions: list[list[str]], budget: int, query: str | None
+) -> None:
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: NOW)
+    for number, texts in enumerate(sessions):
+        await store_session(memory, number, *texts)
+    try:
+        view = await memory.project_view(SHOP, query=query, token_budget=budget)
+    except BudgetTooSmall as error:
+        view = await memory.project_view(SHOP, query=query, token_budget=error.floor)
+    assert view.shown_tokens == tokenizer.count(view.render()) <= view.token_budget
+    lines = [line for line in view.text.splitlines() if line.startswith("[s 2026-01")]
+    assert len(lines) <= len(sessions)
