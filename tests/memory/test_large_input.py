@@ -26,11 +26,12 @@ KEY = "sk-" + "a" * 30
 class CountingPool(WorkerPool):
     def __init__(self) -> None:
         super().__init__()
-        self.runs = 0
+        self.runs, self.names = 0, list[str]()
         self.started = asyncio.Event()
 
     async def run(self, function: Callable[..., Generator[Any, None, Any]], *args: Any) -> Any:
         self.runs += 1
+        self.names.append(function.__name__)
         self.started.set()
         return await super().run(function, *args)
 
@@ -77,7 +78,8 @@ async def test_a_worker_computes_the_same_tree_index_and_views(tmp_path: Path, p
     async with opened(tmp_path / "a", None) as inline, opened(tmp_path / "b", pool) as beside:
         first = await inline.sync(turns, conversation_id="c")
         assert await beside.sync(turns, conversation_id="c") == first
-        assert pool.runs == 1
+        await beside.index("c")
+        assert pool.names[:2] == ["count_in_steps", "index_in_steps"]
         assert await everything(beside) == await everything(inline)
         # The open leaf is large: closing it is a large computation, whatever closes it.
         large = NewTurn("user", SOURCE * 20)

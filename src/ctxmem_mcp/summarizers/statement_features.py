@@ -82,8 +82,8 @@ class Salience:
         counts: Counter[str] = Counter()
         self._texts: list[tuple[frozenset[str], float]] = []
         for text, weight in texts:
-            words = frozenset(stems(text))
-            self._texts.append((words, weight))
+            words = dict.fromkeys(stems(text))  # in their order: among equal counts the first ones are taken
+            self._texts.append((frozenset(words), weight))
             for stem in words:
                 counts[stem] += weight  # type: ignore[assignment]
         self._counts = counts
