@@ -85,7 +85,7 @@ async def merge_conversation(source: Memory, conversation_id: str, target: Memor
         try:
             _, added = await _sync_branch(
                 target, conversation_id, turns, days, state.space,
-                source=Source.MESSAGES, moves_head=before is None,
+                source=Source.MESSAGES, moves_head=before is None, stored_at=state.updated,
             )  # fmt: skip
         except Forgotten as error:
             known = await _digests(target, conversation_id) if isinstance(error, ForgottenBranch) else ()
@@ -98,7 +98,17 @@ async def merge_conversation(source: Memory, conversation_id: str, target: Memor
             await target.advance_head(conversation_id, before, tip.id)
     if await _head(target, conversation_id):
         await target.extend_retention(state)
+        if before is None:
+            await _copy_names(source, conversation_id, target)
     return new, list(forgotten)
+
+
+async def _copy_names(source: Memory, conversation_id: str, target: Memory) -> None:
+    """Gives a new conversation the title and the agent that the copy has."""
+    (there,) = [one for one in await source.all_conversations() if one.conversation_id == conversation_id]
+    await target.set_title(conversation_id, there.title)
+    if there.agent:
+        await target.set_agent(conversation_id, there.agent)
 
 
 async def _tips(source: Memory, conversation_id: str, until: str | None) -> list[Turn]:
@@ -133,6 +143,7 @@ async def _sync_branch(
     *,
     source: Source = Source.TRANSCRIPT,
     moves_head: bool = True,
+    stored_at: float | None = None,
 ) -> tuple[str, int]:
     head, new, new_turns = None, 0, to_new_turns(turns)
     for start in range(0, len(turns), CHUNK_TURNS):
@@ -144,6 +155,7 @@ async def _sync_branch(
             space=space,
             source=source,
             moves_head=moves_head,
+            stored_at=stored_at,
         )
         head, new = done.head, new + done.appended
     return head or "", new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,10 @@ CHARS_MIN, NAMED_CHARS_MIN = 8, 4
 # Of a text in several lines, so many of the longest are searched for too: a program may store them one by one.
 LINES_MAX = 4
 LINE_CHARS_MIN = 24
+# A password or a key is at least so long; so many of a turn's are searched for.
+KEY_CHARS_MIN, WORDS_MAX = 10, 20
+_AROUND_WORDS = ".,;:!?()[]{}<>'\"`"
+_KINDS = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
 # Files are read in another process: closing a database's file in this one would drop SQLite's locks on it.
 _SEARCH = """
 import json, os, sys
@@ -80,6 +85,13 @@ class Texts:
         except (subprocess.CalledProcessError, ValueError) as error:
             raise OSError(f"the search failed: {error}") from error
         return files, found
+
+
+def words_like_keys(text: str) -> list[str]:
+    """Returns the words of a text that look like passwords or keys: long, with letters of both cases and digits."""
+    words = (word.strip(_AROUND_WORDS) for word in text.split())
+    found = {word: None for word in words if len(word) >= KEY_CHARS_MIN and all(kind.search(word) for kind in _KINDS)}
+    return list(found)[:WORDS_MAX]
 
 
 def _parts(text: str) -> Iterable[str]:

@@ -90,6 +90,7 @@ class _Sync:
             await self._forget_gone(conversation)
         names = {name for name in listed if name.endswith(CONVERSATION)}
         await self._receive(names)
+        await self._memory.index_all()
         await self._send(names)
         await asyncio.to_thread(self._folder.write_manifest, self._machine, self._own)
         superfluous = (self._superfluous | self._replaced(names)) - set(self._own.files.values())

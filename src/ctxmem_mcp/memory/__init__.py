@@ -114,6 +114,7 @@ class Memory(MemoryRedactions):
         source: Source = Source.MESSAGES,
         since: int | None = None,
         moves_head: bool = True,
+        stored_at: float | None = None,
     ) -> Synced:
         """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
 
@@ -129,6 +130,7 @@ class Memory(MemoryRedactions):
             since: `count_tombstones` when the turns were said, if that was before this call. What was forgotten since
                 refuses them.
             moves_head: The last turn becomes the head. If not, the head of an existing conversation stays.
+            stored_at: When the turns were stored elsewhere (seconds since 1970), which they are kept from; None: now.
 
         Raises:
             InvalidArgument: An argument breaks its rule.
@@ -147,7 +149,9 @@ class Memory(MemoryRedactions):
             raise InvalidArgument(
                 "after", "needs a conversation_id", "Pass the id of the conversation that the turn belongs to."
             )
-        target = AppendTarget(conversation_id or "", after, False, days, space, since, source, moves_head=moves_head)
+        target = AppendTarget(
+            conversation_id or "", after, False, days, space, since, source, moves_head=moves_head, stored_at=stored_at
+        )
         if conversation_id is not None:
             return await self._sync(turns, replace(target, conversation_id=check_or_create_id(conversation_id)))
         async with self._writer.locked_by_opening(turns):

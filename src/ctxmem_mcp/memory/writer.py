@@ -76,6 +76,7 @@ class AppendTarget:
         source: Where the turns come from; None: one turn is appended as it is said.
         is_found: The conversation was found, or created, by its turns: the caller did not name it.
         moves_head: The last turn becomes the head. If not, an existing head stays.
+        stored_at: When the turns were stored elsewhere, which they are kept from; None: now.
     """
 
     conversation_id: str
@@ -87,6 +88,7 @@ class AppendTarget:
     source: Source | None = None
     is_found: bool = False
     moves_head: bool = True
+    stored_at: float | None = None
 
     def guard(self, turns: Sequence[NewTurn], start: int, known: int, digests: Sequence[bytes]) -> ForgetGuard:
         """Returns what the turns must not bring back, if they follow turn `start` and `known` of them are stored."""
@@ -227,7 +229,8 @@ class Writer:
         forked = bool(children_of(state.runs, state.next_seq, last_known)) and bool(state.head)
         new = _Addition(
             turns[len(known) :], digests[len(known) :], last_known, length + len(known),
-            stored_at=max(now, state.updated),  # a clock that is behind counts as what is stored
+            # A clock that is behind counts as what is stored.
+            stored_at=max(now if target.stored_at is None else target.stored_at, state.updated),
             days=_days_allowed(state, last_known, target.retention_days),
             guard=guard,
             head=0 if target.moves_head else state.head,
@@ -492,14 +495,14 @@ class Writer:
             return cached
         state = await self._store.load(target.conversation_id, ANY_TIME)
         if state is None:
-            return self.new_state(target.conversation_id, target.space), Edge()
+            return self.new_state(target.conversation_id, target.space, target.stored_at), Edge()
         if state.unindexed:
             return state, None
         return state, await load_edge(self._store, state, state.head)
 
-    def new_state(self, conversation_id: str, space: str | None = None) -> State:
+    def new_state(self, conversation_id: str, space: str | None = None, at: float | None = None) -> State:
         """Returns the state that a new conversation's first commit is computed from."""
-        d, now = self._defaults, self._clock()
+        d, now = self._defaults, self._clock() if at is None else at
         return State(
             conversation_id, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0,
             words=0, nodes=0, title="", space=space, salt=d.salt, encoding=d.encoding,
