@@ -146,6 +146,11 @@ class NewTurn:
     def is_redacted(self) -> bool:
         return self.redaction is not None
 
+    @property
+    def redacted_digest(self) -> bytes | None:
+        """The digest of what it was, if it is redacted."""
+        return self.redaction.digest if self.redaction else None
+
 
 @pickled_by_fields
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,11 @@ class Turn:
     @property
     def is_redacted(self) -> bool:
         return bool(self.flags & REDACTED)
+
+    @property
+    def redacted_digest(self) -> bytes | None:
+        """Its digest, if it is redacted."""
+        return self.digest if self.is_redacted else None
 
 
 def to_new_turns(turns: Iterable[Turn], after: bytes = b"") -> list[NewTurn]:

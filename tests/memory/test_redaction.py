@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, Summary
+from ctxmem_mcp.models import NewTurn, Summary, to_new_turns
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import NOW
 from tests.stores.samples import memory_over, raw_files, sample_turns
@@ -160,6 +160,17 @@ async def test_a_forgotten_conversation_with_a_redacted_opening_stays_forgotten(
     await memory.forget(ID, ID)
     with pytest.raises(Forgotten):
         await memory.sync(turns)
+
+
+async def test_another_conversation_with_a_redacted_opening_is_not_taken_for_a_forgotten_one(memory: Memory) -> None:
+    for conversation, text in (("one", "first secret"), ("two", "second secret")):
+        await memory.append(NewTurn("user", text), conversation_id=conversation)
+        await redact(memory, "t0", conversation)
+    await memory.forget("one", "one")
+    kept = to_new_turns(await memory.history("two"))
+    done = await memory.sync(kept, conversation_id="one")
+    assert done.appended == 1
+    assert await memory.verify("one") == []
 
 
 async def test_all_turns_that_match_a_pattern_are_found(memory: Memory) -> None:

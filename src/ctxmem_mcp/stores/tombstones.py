@@ -36,8 +36,6 @@ BRANCHES_MARKED = 32
 _ID, _OPENING, _DISTINCT = b"id", b"opening", b"distinct"
 _HEAD, _DEPARTURE, _TURN = b"head", b"departure", b"turn"
 _REDACTED, _CONTENT, _PAIR = b"redacted", b"content", b"pair"
-# What counts as a redacted turn's content, whichever day it was redacted.
-_REDACTED_CONTENT = "[redacted]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +324,8 @@ def encode_marks(marks: Mapping[bytes, bytes]) -> bytes:
 
 def _content(turn: NewTurn | Turn) -> str:
     """The content as it counts for marks."""
-    if turn.is_redacted:
-        return _REDACTED_CONTENT
+    if (digest := turn.redacted_digest) is not None:  # the notes in place of two redacted turns may be the same
+        return f"[redacted {digest.hex()}]"
     return (canonical_json(turn.content) if is_tool_call(turn) else None) or turn.content
 
 
