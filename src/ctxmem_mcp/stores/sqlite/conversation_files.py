@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -67,8 +66,8 @@ def fingerprints(folder: Path) -> dict[str, str]:
     now, found = time.time_ns(), dict[str, str]()
     for name, entry in entries.items():
         if name.endswith(SUFFIX):
-            files = (entry, entries.get(name + SIDE_FILES[1]))
-            found[name] = _fingerprint((file.stat() for file in files if file), now)
+            files = [entry] if (log := entries.get(name + SIDE_FILES[1])) is None else [entry, log]
+            found[name] = _fingerprint(map(os.DirEntry.stat, files), now)
     return found
 
 
@@ -76,12 +75,15 @@ def _fingerprint(states: Iterator[os.stat_result], now: int) -> str:
     """states: those of the file and of its write-ahead log; reading one may raise OSError, as if there were none."""
     parts: list[str] = []
     for first in (True, False):
-        with contextlib.suppress(OSError, StopIteration):
+        try:
             state = next(states)
-            if state.st_size or first:
-                parts.append(f"{state.st_size}.{state.st_mtime_ns}")
-                if abs(now - state.st_mtime_ns) < _TICK_NS:
-                    parts.append(f"~{now}")
+        except (OSError, StopIteration):
+            continue
+        size, changed = state.st_size, state.st_mtime_ns
+        if size or first:
+            parts.append(f"{size}.{changed}")
+            if abs(now - changed) < _TICK_NS:
+                parts.append(f"~{now}")
     return "/".join(parts)
 
 

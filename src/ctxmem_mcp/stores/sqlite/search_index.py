@@ -28,8 +28,9 @@ from ctxmem_mcp.stores.sqlite.file_open import check_writable
 log = logging.getLogger(__name__)
 
 FILE = "search.db"
-# A shard takes no more conversations once it has this many blocks: some two million tokens, read again in seconds.
-SHARD_BLOCKS = 1_024
+# A shard takes no more conversations once it has this many blocks: some eight million tokens. Each shard adds a look-up
+# for each term, and is read again after one of its conversations was forgotten.
+SHARD_BLOCKS = 4_096
 # A conversation with more chunks is not indexed but searched on its own: reading it would take seconds.
 CHUNKS_READ_MAX = 20_000
 _VERSION = 2
