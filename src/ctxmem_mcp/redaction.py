@@ -13,8 +13,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,10 @@ from ctxmem_mcp.capture.purge import purge_texts
 from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.capture.texts import Texts
 from ctxmem_mcp.errors import CtxmemError, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import FoundTurn, OutlineNode, RedactionReceipt, Turn, iso
-from ctxmem_mcp.private_files import OWN_FILES, OWN_FOLDERS, PRINCIPALS, REDACTIONS, create_folder, open_new, read_file
+from ctxmem_mcp.private_files import OWN_FILES, OWN_FOLDERS, PRINCIPALS, REDACTIONS, open_new, read_file
 from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX
 from ctxmem_mcp.stores.sqlite.snapshot import holds_digest
 
@@ -67,7 +67,7 @@ async def redact(
     by_conversation: dict[str, list[bytes]] = {}
     for found in turns:
         by_conversation.setdefault(found.conversation_id, []).append(found.turn.digest)
-    async with _alone(data_dir, _LOCK_SECONDS) as is_alone:
+    async with lock_file(data_dir / REDACTIONS / _LOCK, _LOCK_SECONDS) as is_alone:
         if not is_alone:
             raise StoreUnavailable("Another process is redacting.", "Try again when it is done.")
         order = _record(data_dir, iso(time.time())[: len("2026-01-01")], by_conversation)
@@ -78,7 +78,7 @@ async def resume(memory: Memory, data_dir: Path) -> None:
     """Carries on with redactions that a killed process has left, unless another process is at it."""
     if not any((data_dir / REDACTIONS).glob(f"*{_RECORD}")):
         return
-    async with _alone(data_dir, 0.0) as is_alone:
+    async with lock_file(data_dir / REDACTIONS / _LOCK, 0.0) as is_alone:
         for order in _orders(data_dir) if is_alone else ():
             try:
                 found = await memory.find_turns({digest for some in order.turns.values() for digest in some})
@@ -211,21 +211,3 @@ def _orders(data_dir: Path) -> Iterable[_Order]:
             yield _Order(path, found["day"], turns)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             _log.error("%s can't be read: %s", path, error)
-
-
-@asynccontextmanager
-async def _alone(data_dir: Path, seconds: float) -> AsyncIterator[bool]:
-    """Holds the lock with which one process at a time redacts. Yields whether it was got in time."""
-    from filelock import AsyncFileLock, Timeout
-
-    create_folder(data_dir / REDACTIONS)
-    lock = AsyncFileLock(data_dir / REDACTIONS / _LOCK, seconds, 0o600, poll_interval=0.02, run_in_executor=False)
-    try:
-        await lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        await lock.release()

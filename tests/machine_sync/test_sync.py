@@ -15,11 +15,14 @@ import pytest
 from ctxmem_mcp import redaction
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument, StoreUnavailable
+from ctxmem_mcp.file_lock import lock_file
+from ctxmem_mcp.machine_sync import sync as sync_module
 from ctxmem_mcp.machine_sync.remote import FolderRemote
 from ctxmem_mcp.machine_sync.shared_folder import SharedFolder
 from ctxmem_mcp.machine_sync.sync import SyncResult, sync
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.private_files import SYNC
 from ctxmem_mcp.settings import Settings
 from tests.stores.samples import raw_files
 
@@ -388,10 +391,8 @@ async def test_a_thousand_interleavings_end_with_the_same_turns(tmp_path: Path) 
 
 
 async def test_another_process_that_syncs_is_waited_for(a: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ctxmem_mcp.machine_sync import sync as module
-
-    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(sync_module, "LOCK_SECONDS", 0.1)
     await a.say("first")
-    async with module._alone(a.data):
+    async with lock_file(a.data / SYNC / "lock", 5.0):
         with pytest.raises(StoreUnavailable, match="Another process"):
             await a.sync()

@@ -37,10 +37,10 @@ from ctxmem_mcp.capture.spool import SpooledEvent
 from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.capture.transcript_sync import SyncResult, TranscriptSync, TranscriptText, read_whole_lines
 from ctxmem_mcp.errors import CtxmemError, Forgotten, NotFound, Refused
+from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.home_folder import expand_user
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Source
-from ctxmem_mcp.private_files import create_folder
 
 # After an event, how long its transcript may take to contain its messages.
 TRANSCRIPT_LAG_SECONDS = 2.0
@@ -91,20 +91,8 @@ async def drain(
 @asynccontextmanager
 async def spool_lock(data_dir: Path, seconds: float) -> AsyncIterator[bool]:
     """Holds the lock that one process at a time stores captured turns with. Yields whether it was got in time."""
-    # Imported only now, for it takes 30 ms and most often nothing is pending.
-    from filelock import AsyncFileLock, Timeout
-
-    create_folder(data_dir / spool.FOLDER)
-    lock = AsyncFileLock(data_dir / spool.FOLDER / _LOCK, seconds, 0o600, poll_interval=0.02, run_in_executor=False)
-    try:
-        await lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        await lock.release()
+    async with lock_file(data_dir / spool.FOLDER / _LOCK, seconds) as is_locked:
+        yield is_locked
 
 
 async def _drain(worker: _SpoolWorker, wait: bool) -> DrainResult:

@@ -11,25 +11,25 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxmem_mcp import redaction
 from ctxmem_mcp.composition import open_folder
 from ctxmem_mcp.errors import CtxmemError, NotFound, StoreUnavailable
+from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.machine_sync.local_record import LocalRecord, machine_id
 from ctxmem_mcp.machine_sync.shared_folder import CONVERSATION, Manifest, SharedFolder
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.private_files import SYNC, create_folder
+from ctxmem_mcp.private_files import SYNC
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name, fingerprint
 from ctxmem_mcp.stores.sqlite.file_lifecycle import REPAIR_PREFIX
 from ctxmem_mcp.stores.sqlite.snapshot import read_conversation_file
 from ctxmem_mcp.transfer import merge_conversation
 
 _CATALOG, _LOCK = "catalog.db", "lock"
-_LOCK_SECONDS = 60.0
+LOCK_SECONDS = 60.0
 # The folder in which a received file is opened; sweeps remove what killed processes leave of it.
 _RECEIVED_PREFIX = f"{REPAIR_PREFIX}sync-"
 _BYTES_AT_ONCE = 32 * 1024 * 1024
@@ -67,7 +67,10 @@ async def sync(memory: Memory, data_dir: Path, folder: SharedFolder) -> SyncResu
     Raises:
         StoreUnavailable: The folder can't be reached, or another process is syncing.
     """
-    async with _alone(data_dir):
+    async with lock_file(data_dir / SYNC / _LOCK, LOCK_SECONDS) as is_alone:
+        if not is_alone:
+            raise StoreUnavailable("Another process is syncing this data folder.", "Try again when it is done.")
+        await asyncio.to_thread(_remove_received, data_dir)
         return await _Sync(memory, data_dir, folder).run()
 
 
@@ -258,21 +261,3 @@ class _Sync:
 def _remove_received(data_dir: Path) -> None:
     for left in data_dir.glob(f"{_RECEIVED_PREFIX}*"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-@asynccontextmanager
-async def _alone(data_dir: Path) -> AsyncIterator[None]:
-    """Holds the lock with which one process at a time syncs a data folder."""
-    from filelock import AsyncFileLock, Timeout
-
-    create_folder(data_dir / SYNC)
-    lock = AsyncFileLock(data_dir / SYNC / _LOCK, _LOCK_SECONDS, 0o600, poll_interval=0.02, run_in_executor=False)
-    try:
-        await lock.acquire()
-    except Timeout:
-        raise StoreUnavailable("Another process is syncing this data folder.", "Try again when it is done.") from None
-    try:
-        await asyncio.to_thread(_remove_received, data_dir)
-        yield
-    finally:
-        await lock.release()
