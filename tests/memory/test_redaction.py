@@ -125,6 +125,8 @@ async def test_written_summaries_and_a_title_that_quote_it_are_removed_and_other
     after = [leaf for root in await memory.outline(ID) for leaf in (root.children or (root,))]
     assert [leaf.summary.title for leaf in after if leaf.summary.author == "agent"] == ["Quite something else"]
     assert "password" not in (await memory.info(ID)).title
+    await memory.set_title(ID, "the password of staging")
+    assert "password" not in (await memory.info(ID)).title, "as an agent's file names it again"
     assert SECRET not in str(after)
 
 

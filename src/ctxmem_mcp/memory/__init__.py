@@ -232,14 +232,14 @@ class Memory(MemoryRedactions):
         Args:
             conversation_id: The conversation.
             title: One line, at most 200 characters: more white space becomes one space, and the rest is cut. A title
-                that says nothing is ignored.
+                that says nothing, or that quotes a turn that was redacted, is ignored.
 
         Raises:
             UnknownConversation: There is no such conversation.
         """
         line = " ".join(title.encode("utf-8", "replace").decode().split())
         line = redact_title(line, self._redact)[:TITLE_CHARS_MAX].rstrip()
-        if is_uninformative(line):
+        if is_uninformative(line) or await self._store.is_redacted_title(line):
             return await self.info(conversation_id)
         return conversation_of(await self._writer.set_title(conversation_id, line))
 

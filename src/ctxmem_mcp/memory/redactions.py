@@ -101,14 +101,18 @@ class MemoryRedactions(MemoryRemovals):
 
     async def _redact_turns(self, state: State, plan: TurnRedaction, day: str) -> None:
         conversation_id, empty = state.conversation_id, self._writer.new_state(state.conversation_id)
+        titles: list[str] = []
 
         async def build(store: Store, salvage: Salvage) -> None:
             found = salvage.state
             if found is None or (found["version"], found["created"]) != (state.version, state.created):
                 raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
-            await turn_redaction.rebuild_redacted(store, salvage, plan, day, empty, self._summarizer, self._embedder)
+            quoting = await turn_redaction.rebuild_redacted(
+                store, salvage, plan, day, empty, self._summarizer, self._embedder
+            )
+            titles.extend(filter(None, [quoting]))
 
-        await self._store.redact(conversation_id, plan.turns, build)
+        await self._store.redact(conversation_id, plan.turns, build, titles)
 
     async def find_turns(self, digests: Collection[bytes]) -> list[FoundTurn]:
         """Returns the turns with these digests in all conversations, without those that are redacted already."""

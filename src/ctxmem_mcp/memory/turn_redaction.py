@@ -85,8 +85,8 @@ async def rebuild_redacted(
     empty: State,
     summarizer: Summarizer,
     embedder: Embedder | None,
-) -> None:
-    """Stores a conversation with redacted turns in an empty store.
+) -> str:
+    """Stores a conversation with redacted turns in an empty store; returns its title if that quoted them, else "".
 
     Raises:
         DamagedConversation: Some of its turns can't be read.
@@ -97,11 +97,13 @@ async def rebuild_redacted(
     for seq in redaction.seqs:
         turns[seq] = replace(turns[seq], content=text, flags=REDACTED, language=None)
     quotations = _Quotations([one.turn.content for one in redaction.turns], (turn.content for turn in turns.values()))
-    title = salvage.state["title"]
-    state = {**salvage.state, "title": "" if quotations.are_in(title) else title}
+    title: str = salvage.state["title"]
+    quoting = title if quotations.are_in(title) else ""
+    state = {**salvage.state, "title": "" if quoting else title}
     summaries = [one for one in salvage.summaries if _stays(one, redaction, quotations)]
     rest = replace(salvage, state=state, turns=turns, summaries=summaries)
     await repair.rebuild(store, rest, empty, summarizer, embedder)
+    return quoting
 
 
 def _stays(one: SalvagedSummary, redaction: TurnRedaction, quotations: _Quotations) -> bool:

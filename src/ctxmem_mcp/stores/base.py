@@ -633,7 +633,11 @@ class Store(Protocol):
         ...
 
     async def redact(
-        self, conversation_id: str, turns: Sequence[RedactedTurn], build: Callable[[Store, Salvage], Awaitable[T]]
+        self,
+        conversation_id: str,
+        turns: Sequence[RedactedTurn],
+        build: Callable[[Store, Salvage], Awaitable[T]],
+        titles: Sequence[str] = (),
     ) -> tuple[T, list[str]]:
         """Replaces a conversation by one in which turns are redacted, and stores the turns' tombstones.
 
@@ -643,6 +647,7 @@ class Store(Protocol):
             conversation_id: The conversation.
             turns: The turns.
             build: Stores the conversation in an empty store. If it fails, nothing is changed.
+            titles: Titles that quote the turns, and must not be set again. Read after `build` is done.
 
         Returns:
             Its result, and a sentence for each place where the turns' words may still be.
@@ -682,6 +687,10 @@ class Store(Protocol):
 
     async def is_forgotten(self, conversation_id: str) -> bool:
         """Returns whether a conversation with this id was forgotten, and not allowed again since."""
+        ...
+
+    async def is_redacted_title(self, title: str) -> bool:
+        """Returns whether a conversation had this title, and it quoted a turn that was redacted."""
         ...
 
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:

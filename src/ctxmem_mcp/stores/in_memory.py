@@ -329,13 +329,17 @@ class InMemoryStore:
         return done, []
 
     async def redact(
-        self, conversation_id: str, turns: Sequence[RedactedTurn], build: Callable[[Store, Salvage], Awaitable[T]]
+        self,
+        conversation_id: str,
+        turns: Sequence[RedactedTurn],
+        build: Callable[[Store, Salvage], Awaitable[T]],
+        titles: Sequence[str] = (),
     ) -> tuple[T, list[str]]:
         marks = decode_marks(self._get(conversation_id).extra.get(REDACTED_MARKS))
         done = await self._rebuild(conversation_id, build)
         after = marks | {one.turn.digest: self._tombstones.mark_of_content(one.turn) for one in turns}
         self._get(conversation_id).extra[REDACTED_MARKS] = encode_marks(after)
-        self._tombstones.add(self._tombstones.records_of_redaction(turns, marks))
+        self._tombstones.add(self._tombstones.records_of_redaction(turns, marks, titles))
         return done, []
 
     async def _rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> T:
@@ -366,6 +370,9 @@ class InMemoryStore:
 
     async def is_forgotten(self, conversation_id: str) -> bool:
         return self._tombstones.has_id(conversation_id)
+
+    async def is_redacted_title(self, title: str) -> bool:
+        return self._tombstones.is_redacted_title(title)
 
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         self._tombstones.add(self._tombstones.records_to_set(conversation_id, [turns]))

@@ -35,7 +35,7 @@ OPENING_MESSAGES, BEGINNING_TURNS = 16, 64
 BRANCHES_MARKED = 32
 _ID, _OPENING, _DISTINCT = b"id", b"opening", b"distinct"
 _HEAD, _DEPARTURE, _TURN = b"head", b"departure", b"turn"
-_REDACTED, _CONTENT, _PAIR = b"redacted", b"content", b"pair"
+_REDACTED, _CONTENT, _PAIR, _TITLE = b"redacted", b"content", b"pair", b"title"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +152,17 @@ class Tombstones:
             marks.append(self._mark(_HEAD, conversation_id.encode()))
         return [bytes([SET_OF_BRANCH]) + mark for mark in marks]
 
-    def records_of_redaction(self, turns: Iterable[RedactedTurn], marks: Mapping[bytes, bytes]) -> list[bytes]:
+    def records_of_redaction(
+        self, turns: Iterable[RedactedTurn], marks: Mapping[bytes, bytes], titles: Iterable[str] = ()
+    ) -> list[bytes]:
         """Returns the records of turns that are being redacted.
 
         Args:
             turns: The turns.
             marks: `mark_of_content` of turns that were redacted earlier, by their digests.
+            titles: Titles that quoted them.
         """
-        found = dict[bytes, None]()
+        found = dict.fromkeys(self._mark(_TITLE, title.encode()) for title in titles)
         for redacted in turns:
             turn, before = redacted.turn, redacted.before
             found[self._mark(_REDACTED, turn.digest)] = None
@@ -169,6 +172,10 @@ class Tombstones:
             if previous is not None and counts(turn):
                 found[self._mark(_PAIR, previous + self.mark_of_content(turn))] = None
         return [bytes([SET_OF_REDACTION]) + mark for mark in found]
+
+    def is_redacted_title(self, title: str) -> bool:
+        """Returns whether a conversation had this title, and it quoted a turn that was redacted."""
+        return bool(self._set_of_redactions) and self._mark(_TITLE, title.encode()) in self._set_of_redactions
 
     def mark_of_content(self, turn: NewTurn | Turn) -> bytes:
         """Returns the keyed hash of a turn's role, name and content, whatever it follows."""

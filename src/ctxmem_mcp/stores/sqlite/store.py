@@ -258,6 +258,9 @@ class SqliteStore:
     async def is_forgotten(self, conversation_id: str) -> bool:
         return self._tombstones.read().has_id(conversation_id)
 
+    async def is_redacted_title(self, title: str) -> bool:
+        return self._tombstones.read().is_redacted_title(title)
+
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         await self._catalog.run_locked(lambda _: self._tombstones.bury(conversation_id, [turns]))
 
@@ -320,7 +323,11 @@ class SqliteStore:
         return await self._rebuild(conversation_id, None, build, before_swap), warnings
 
     async def redact(
-        self, conversation_id: str, turns: Sequence[RedactedTurn], build: Callable[[Store, Salvage], Awaitable[T]]
+        self,
+        conversation_id: str,
+        turns: Sequence[RedactedTurn],
+        build: Callable[[Store, Salvage], Awaitable[T]],
+        titles: Sequence[str] = (),
     ) -> tuple[T, list[str]]:
         path = self._catalog.path_of(conversation_id)
         warnings: list[str] = []
@@ -336,7 +343,7 @@ class SqliteStore:
 
         def before_swap() -> None:
             warnings[:] = file_lifecycle.hard_link_warnings(path)
-            self._tombstones.bury_turns(turns, marks)
+            self._tombstones.bury_turns(turns, marks, titles)
             file_lifecycle.remove_damaged_copies(path)
 
         prefix = file_lifecycle.REDACTION_PREFIX

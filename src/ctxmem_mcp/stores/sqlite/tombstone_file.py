@@ -87,10 +87,10 @@ class TombstoneFile:
         self.reserve()
         self.write(self.read().records_of_branch(conversation_id, branch))
 
-    def bury_turns(self, turns: Iterable[RedactedTurn], marks: Mapping[bytes, bytes]) -> None:
+    def bury_turns(self, turns: Iterable[RedactedTurn], marks: Mapping[bytes, bytes], titles: Iterable[str]) -> None:
         """Adds the marks of redacted turns. The caller holds the catalog's lock. See `records_of_redaction`."""
         self.reserve()
-        self.write(self.read().records_of_redaction(turns, marks))
+        self.write(self.read().records_of_redaction(turns, marks, titles))
 
     def write(self, records: list[bytes]) -> None:
         """Adds records durably. The caller holds the catalog's lock.
