@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ctxmem_mcp.errors import Forgotten
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Summary, to_new_turns
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -154,14 +155,25 @@ async def test_a_second_redaction_and_the_removal_of_a_branch_keep_the_first(mem
 
 
 async def test_a_forgotten_conversation_with_a_redacted_opening_stays_forgotten(memory: Memory) -> None:
-    from ctxmem_mcp.errors import Forgotten
-
     turns = history(30, at=0)
     await memory.sync(turns, conversation_id=ID)
     await redact(memory, "t0")
     await memory.forget(ID, ID)
     with pytest.raises(Forgotten):
         await memory.sync(turns)
+
+
+async def test_a_forgotten_conversation_that_was_redacted_elsewhere_stays_forgotten(memory: Memory) -> None:
+    turns = history(30, at=0)
+    for conversation in (ID, "elsewhere"):
+        await memory.sync(turns, conversation_id=conversation)
+    await memory.forget(ID, ID)
+    await redact(memory, "t0", "elsewhere")
+    redacted = to_new_turns(await memory.history("elsewhere"))
+    with pytest.raises(Forgotten):
+        await memory.sync(redacted, conversation_id=ID)
+    await memory.allow_again(ID, [redacted])
+    assert (await memory.sync(redacted, conversation_id=ID)).appended == 30
 
 
 async def test_another_conversation_with_a_redacted_opening_is_not_taken_for_a_forgotten_one(memory: Memory) -> None:

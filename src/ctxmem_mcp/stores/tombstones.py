@@ -33,7 +33,7 @@ SET, LIFTED, SET_OF_BRANCH, SET_OF_REDACTION = 1, 2, 3, 4
 # How many messages up to the first request are looked at, and how many turns in all.
 OPENING_MESSAGES, BEGINNING_TURNS = 16, 64
 BRANCHES_MARKED = 32
-_ID, _OPENING, _DISTINCT = b"id", b"opening", b"distinct"
+_ID, _OPENING, _DISTINCT, _ROOT = b"id", b"opening", b"distinct", b"root"
 _HEAD, _DEPARTURE, _TURN = b"head", b"departure", b"turn"
 _REDACTED, _CONTENT, _PAIR, _TITLE = b"redacted", b"content", b"pair", b"title"
 
@@ -142,6 +142,8 @@ class Tombstones:
         marks = {self._mark(_ID, conversation_id.encode()): None}
         for turns in branches:
             marks |= dict.fromkeys(self._marks(self._beginning(turns)))
+            if turns and isinstance(turns[0], Turn):
+                marks[self._mark_of_root(conversation_id, turns[0].digest)] = None
         return [bytes([SET]) + mark for mark in marks]
 
     def records_of_branch(self, conversation_id: str, branch: RemovedBranch) -> list[bytes]:
@@ -217,6 +219,8 @@ class Tombstones:
         marks = {mark: None for turns in branches for mark in self._marks(self._beginning(turns))}
         if conversation_id is not None:
             marks[self._mark(_ID, conversation_id.encode())] = None
+            digests = list(digests)
+            marks |= dict.fromkeys(self._mark_of_root(conversation_id, digest) for digest in digests)
         if self._set_of_branches:
             departures = (digest for turns in branches for _, digest in self._messages(turns))
             marks |= dict.fromkeys(self._mark(_DEPARTURE, digest) for digest in departures)
@@ -253,8 +257,18 @@ class Tombstones:
         is_resent = any(self._mark(_DISTINCT, digest) in self._set for digest in new)
         # Nothing but an opening: whether it goes on like the forgotten one is not known yet, and it will be sent again.
         is_only_opening = not guard.has_id and not begin.is_distinct and bool(new) and openings[-1] > 0
-        if is_resent or is_only_opening or (forgotten and any(openings)):
+        if is_resent or is_only_opening or (forgotten and (any(openings) or self._has_root(conversation_id, guard))):
             raise Forgotten(conversation_id)
+
+    def _has_root(self, conversation_id: str, guard: ForgetGuard) -> bool:
+        """Whether turns of which some were redacted elsewhere begin with a forgotten turn: how they began before can't
+        be told from their contents."""
+        if guard.known or not any(turn.is_redacted for turn in guard.beginning):
+            return False
+        return self._mark_of_root(conversation_id, guard.new_digests[0]) in self._set
+
+    def _mark_of_root(self, conversation_id: str, digest: bytes) -> bytes:
+        return self._mark(_ROOT, conversation_id.encode() + b"\0" + digest)
 
     def _refuse_branch(self, conversation_id: str, guard: ForgetGuard) -> bool:
         marks = self._set_of_branches
