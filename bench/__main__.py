@@ -17,6 +17,7 @@ BENCHMARKS = (
     "load",
     "formats",
     "project",
+    "compaction",
 )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 SESSION_STARTS = ("SessionStart", "sessionStart")
 SESSION_ENDS = ("SessionEnd",)
+# The source of a session's start after a compaction.
+COMPACTED = "compact"
 # Cline's transcript, named alike in every task's folder; and that of newer versions, named for its session.
 CLINE_TASK_FILE = "api_conversation_history.json"
 CLINE_SESSION_SUFFIX = ".messages.json"
@@ -49,6 +51,8 @@ class AgentInfo:
     event_names: Claude Code's name of an event with the same fields, by the agent's own name.
     replies: what a hook prints for an event that contains these bytes; nothing unless the agent expects it.
     context_event: the event whose reply brings a session its context, if that is not its start.
+    recap_events: after a compaction, the events that bring what the recap left out, if there is no recap yet when the
+        session starts again.
     context_key: the key of the context in the reply; None: Claude Code's format.
     context_bytes_max: longer contexts are shown to the model as a preview only; None: no limit is known.
     has_transcript: its transcript has everything that its events have.
@@ -57,7 +61,7 @@ class AgentInfo:
 
     __slots__ = (
         "api", "context_bytes_max", "context_event", "context_key", "event_names", "events", "has_transcript", "id",
-        "replies", "sessions", "tested", "title", "wordless_events",
+        "recap_events", "replies", "sessions", "tested", "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +76,7 @@ class AgentInfo:
         event_names: dict[str, str] | None = None,
         replies: dict[bytes, bytes] | None = None,
         context_event: str | None = None,
+        recap_events: tuple[str, ...] = (),
         context_key: str | None = None,
         context_bytes_max: int | None = None,
         has_transcript: bool = False,
@@ -81,7 +86,7 @@ class AgentInfo:
         self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
         self.event_names = event_names or {}
         self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
-        self.has_transcript, self.sessions = has_transcript, sessions
+        self.has_transcript, self.sessions, self.recap_events = has_transcript, sessions, recap_events
 
 
 # A session start of every kind: its context enters the new one, also after a compaction.
@@ -110,6 +115,7 @@ CLAUDE_CODE = AgentInfo(
     api="Anthropic",
     events=_CLAUDE_HOOKS,
     wordless_events=_CLAUDE_WORDLESS,
+    recap_events=("UserPromptSubmit", "PostToolUse"),  # it writes the recap after the hooks
     context_bytes_max=9_900,  # a preview over 10,000 characters
     has_transcript=True,
     sessions=(SessionFiles("CLAUDE_CONFIG_DIR", "~/.claude", "projects", "**/*.jsonl"),),

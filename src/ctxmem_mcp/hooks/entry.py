@@ -14,6 +14,7 @@ import sys
 from ctxmem_mcp.agents import context_events, info_of
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.home_folder import NO_HOME, home_folder
+from ctxmem_mcp.hooks import compactions
 
 # A stdin that stays open is left after so long without anything new.
 READ_SECONDS, _STEP_SECONDS = 2.0, 0.25
@@ -45,10 +46,18 @@ def _handle(given: list[str]) -> None:
     for event, reply in info_of(agent).replies.items():
         if event in raw:
             os.write(1, reply)
-    if any(f'"{event}"'.encode() in raw for event in context_events(agent)):
+    if _names_one(raw, context_events(agent)):
         from ctxmem_mcp.hooks import session_start
 
         session_start.respond(agent, raw, folder)
+    elif _names_one(raw, info_of(agent).recap_events) and compactions.any_noted(folder):
+        from ctxmem_mcp.hooks import session_start
+
+        session_start.respond_after_compaction(agent, raw, folder)
+
+
+def _names_one(raw: bytes, events: tuple[str, ...]) -> bool:
+    return any(f'"{event}"'.encode() in raw for event in events)
 
 
 def _parse_arguments(given: list[str]) -> tuple[str, str, str]:

@@ -14,7 +14,8 @@ import os
 import time
 from typing import Any
 
-from ctxmem_mcp.agents import info_of
+from ctxmem_mcp.agents import COMPACTED, info_of
+from ctxmem_mcp.hooks import compactions
 from ctxmem_mcp.hooks.process_age import process_age
 
 SECONDS_MAX = 5.0
@@ -34,6 +35,28 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
     event = _fields_of(raw)
     if event.get("source") in _SOURCES_WITHOUT or (info_of(agent).context_event and _has_begun(event)):
         return
+    if event.get("source") == COMPACTED and info_of(agent).recap_events:
+        compactions.note(data_dir, str(event.get("session_id")))
+        return
+    _write_context(agent, raw, data_dir)
+
+
+def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> None:
+    """Writes what the recap left out to stdout, if the event is the session's first since it was compacted.
+
+    Args:
+        agent: the agent's id.
+        raw: the event as the agent sent it.
+        data_dir: the data folder.
+    """
+    event = _fields_of(raw)
+    is_main = event.get("hook_event_name") in info_of(agent).recap_events and not event.get("agent_id")
+    if is_main and compactions.take(data_dir, str(event.get("session_id"))):
+        _thread.start_new_thread(_exit_after_time_limit, ())
+        _write_context(agent, raw, data_dir)
+
+
+def _write_context(agent: str, raw: bytes, data_dir: str) -> None:
     gc.disable()  # the process ends before there is much to collect
     from ctxmem_mcp.hooks.session_context import build_response
 

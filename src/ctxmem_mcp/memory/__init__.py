@@ -19,6 +19,7 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import INDEX_SECONDS, conversation_of
 from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.recap import find_recap, left_out
 from ctxmem_mcp.memory.redactions import MemoryRedactions
 from ctxmem_mcp.memory.redactor import redact_summary, redact_title, redact_turns
 from ctxmem_mcp.memory.repair import Repaired
@@ -404,6 +405,30 @@ class Memory(MemoryRedactions):
         state = await self._state(conversation_id)
         named, lineage = await IdResolver(self._store, state).resolve(node_id)
         return await expand.expand(BranchReader(self._store, state, lineage), named, token_budget, cursor)
+
+    @retry_if_replaced
+    async def left_out_of_recap(self, conversation_id: str, *, token_budget: int = 1_300) -> str | None:
+        """Returns what the newest recap, a host's summary of the history that it compacted, leaves out of that history.
+
+        Args:
+            conversation_id: The conversation.
+            token_budget: Maximum tokens of the text.
+
+        Returns:
+            Lines with the ids of their turns; empty if nothing was left out, None if no recap is among the last turns.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+        """
+        branch = await self._reader(conversation_id)
+        recap = await find_recap(branch)
+        if recap is None:
+            return None
+        if recap.index == 0:
+            return ""
+        last = (await branch.metadata(recap.index - 1, recap.index - 1))[0]
+        before, _ = await self._indexed_reader(conversation_id, last.id)
+        return await left_out(before, self._summarizer, recap.content, token_budget)
 
     async def damaged(self, *, seconds: float) -> dict[str, str]:
         """Looks for damaged conversations, for at most so many seconds. `verify` finds more.

@@ -146,6 +146,15 @@ class Settings:
             "Most tokens that a hook adds to the context of a new session, by an estimate; 0 adds nothing.",
         ),
     ] = 2_000
+    compaction_tokens: Annotated[
+        int,
+        Setting(
+            MEMORY,
+            kinds.integer(500, 20_000, or_zero=True),
+            "Most tokens that a hook adds after a compaction, by an estimate: what the agent's summary left out; 0 adds "
+            "nothing.",
+        ),
+    ] = 1_500
     ask_for_summaries: Annotated[
         OnOff,
         Setting(

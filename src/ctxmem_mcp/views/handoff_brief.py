@@ -73,11 +73,11 @@ def build_brief(
     room, last = budget, quotes.last
     parts = brief_parts(sections, quotes.standing)
     while True:
-        taken = _select_lines(parts, room, count)
-        text = _parts_text(parts, taken, note) + _quotes_text(BriefQuotes(last))
+        taken = select_lines(parts, room, round(room * (1 - LAST_MESSAGES_SHARE)), count)
+        text = parts_text(parts, taken, note) + _quotes_text(BriefQuotes(last))
         over = count(text) - budget
         if over <= 0:
-            return _add_quotes(_parts_text(parts, taken, note), replace(quotes, last=last), budget, count)
+            return _add_quotes(parts_text(parts, taken, note), replace(quotes, last=last), budget, count)
         if room > 0:
             room -= over + 1
         elif last:
@@ -109,9 +109,16 @@ def _add_quotes(text: str, quotes: BriefQuotes, budget: int, count: Callable[[st
     return best
 
 
-def _select_lines(parts: Sequence[BriefPart], budget: int, count: Callable[[str], int]) -> list[int]:
-    """The number of lines of each part that fit: first within its share, then from the remainder, part by part."""
-    taken, left = [0] * len(parts), round(budget * (1 - LAST_MESSAGES_SHARE))
+def select_lines(parts: Sequence[BriefPart], budget: int, left: int, count: Callable[[str], int]) -> list[int]:
+    """Returns how many lines of each part fit: first within its share, then from the remainder, part by part.
+
+    Args:
+        parts: The parts.
+        budget: The tokens that the parts' shares are of.
+        left: The tokens that all lines together may take.
+        count: Counts tokens.
+    """
+    taken = [0] * len(parts)
     for i, part in enumerate(parts):
         room = round(budget * part.share)
         while taken[i] < len(part.lines) and (cost := count(part.lines[taken[i]].text + "\n")) <= room:
@@ -125,7 +132,8 @@ def _select_lines(parts: Sequence[BriefPart], budget: int, count: Callable[[str]
     return taken
 
 
-def _parts_text(parts: Sequence[BriefPart], taken: Sequence[int], note: str | None) -> str:
+def parts_text(parts: Sequence[BriefPart], taken: Sequence[int], note: str | None = None) -> str:
+    """Returns the text of the first so many lines of each part."""
     out = [PREFACE]
     if note:
         out += ["", *note_lines(note)]

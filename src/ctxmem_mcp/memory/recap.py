@@ -1,0 +1,38 @@
+"""Finds the recap of a compaction, and what it leaves out of the history that it summarises."""
+
+from __future__ import annotations
+
+from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot
+from ctxmem_mcp.memory.section_summaries import load_sections
+from ctxmem_mcp.memory.standing_instructions import standing_instructions
+from ctxmem_mcp.models import RECAP, Turn
+from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.views.recap_supplement import build_supplement
+
+# The recap of a compaction that has just been is among this many last turns: the agent may have worked on since.
+LAST_TURNS = 40
+_STANDING_SHARE = 0.1
+
+
+async def find_recap(branch: BranchReader) -> Turn | None:
+    """Reads the newest recap among the last turns."""
+    length = branch.lineage.length
+    bare = await branch.metadata(length - LAST_TURNS, length - 1)
+    index = next((turn.index for turn in reversed(bare) if turn.name == RECAP), None)
+    return None if index is None else (await branch.turns([index]))[index]
+
+
+async def left_out(before: BranchReader, summarizer: Summarizer, recap: str, token_budget: int) -> str:
+    """Returns what a recap leaves out, in at most so many tokens; empty if it leaves out nothing.
+
+    Args:
+        before: The branch up to the turn before the recap.
+        summarizer: Summarises its open end.
+        recap: The recap's text.
+        token_budget: Maximum tokens of the text.
+    """
+    count = tokenizer.CachedCounter(before.state.encoding)
+    sections = await load_sections(before, await load_snapshot(before), summarizer)
+    standing = await standing_instructions(before, round(token_budget * _STANDING_SHARE), from_files=False)
+    return build_supplement(sections, [one.quote for one in standing], recap, token_budget, count)

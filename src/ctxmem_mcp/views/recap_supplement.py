@@ -1,0 +1,129 @@
+"""Builds what a recap, a host's summary of the history that it compacted, left out. Pure.
+
+The lines are those of a hand-off brief, without the lines that the recap states already. A recap words things in its
+own way, so a line counts as stated if a few adjacent lines of the recap have most of its words; names and numbers
+count double, because a line is about them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ctxmem_mcp.models import Highlight
+from ctxmem_mcp.text.analyzer import EXACT, Flag, analyze, flags
+from ctxmem_mcp.views.brief_parts import BriefLine, BriefPart, Section, brief_parts
+from ctxmem_mcp.views.handoff_brief import parts_text, select_lines
+from ctxmem_mcp.views.layout import Quote
+
+# A line is stated if adjacent lines of the recap have this share of its words.
+STATED_SHARE = 0.7
+ADJACENT_LINES = 3
+_NAME_WEIGHT = 2.0
+# Each part's share of the tokens. Recaps best report what was requested, and what came of it.
+_SHARES = {
+    "Standing instructions": 0.1,
+    "Goal": 0.05,
+    "Open at the end": 0.1,
+    "What came of it": 0.03,
+    "Causes and findings": 0.16,
+    "The user's terms": 0.12,
+    "Decisions": 0.12,
+    "Changed": 0.06,
+    "Errors, and how each ended": 0.2,
+    "Other requests": 0.1,
+    "Also stated": 0.1,
+    "Where to look (expand_node)": 0.06,
+}
+_LOOK = "Where to look (expand_node)"
+# Sections named there at most: the others are in the outline.
+_SECTIONS_MAX = 8
+# The parts whose lines are facts.
+_STATEMENTS = ("Causes and findings",)
+_TURN_AT_END = re.compile(r" \(t\d[\w-]*(?: \w+)?\)\Z")
+_MARKUP = re.compile(r"^\s*(?:- )?(?:later: |ended: )?")
+
+
+class RecapWords:
+    """The words of a recap, by its lines."""
+
+    def __init__(self, recap: str) -> None:
+        lines = [frozenset(analyze(line)) for line in recap.split("\n") if line.strip()]
+        self._windows = [frozenset().union(*lines[i : i + ADJACENT_LINES]) for i in range(len(lines))]
+
+    def share_of(self, text: str) -> float:
+        """Returns the largest share of the text's words that adjacent lines have; 1 if the text has no words."""
+        weights = {term: _weight(term) for term in analyze(text)}
+        total = sum(weights.values())
+        found = (sum(weight for term, weight in weights.items() if term in window) for window in self._windows)
+        return max(found, default=0.0) / total if total else 1.0
+
+    def state(self, text: str) -> bool:
+        """Returns whether the recap states the text already."""
+        return self.share_of(text) >= STATED_SHARE
+
+
+def build_supplement(
+    sections: Sequence[Section],
+    standing: Sequence[Quote],
+    recap: str,
+    budget: int,
+    count: Callable[[str], int],
+) -> str:
+    """Returns the lines that a recap leaves out, as many as fit; empty if it leaves out nothing.
+
+    Args:
+        sections: The nodes of the compacted history with their summaries, in order.
+        standing: The user's standing instructions, newest first.
+        recap: The host's summary of that history.
+        budget: Maximum tokens of the text.
+        count: Counts tokens.
+    """
+    words = RecapWords(recap)
+    parts = [_left_out(part, words) for part in _with_other_facts(brief_parts(sections, standing), sections)]
+    parts = [part for part in parts if part.lines]
+    room = budget
+    while parts and room > 0:
+        taken = select_lines(parts, room, room, count)
+        text = parts_text(parts, taken)
+        over = count(text) - budget
+        if over <= 0:
+            return text if any(taken) else ""
+        room -= over + 1
+    return ""
+
+
+def _with_other_facts(parts: Sequence[BriefPart], sections: Sequence[Section]) -> Iterator[BriefPart]:
+    """The parts with all other facts before the last one: those with a reason or a decision first, then the newest."""
+    seen = {line.place[0] for part in parts if part.title in _STATEMENTS for line in part.lines}
+    facts = [line for _, summary in sections for line in summary.highlights if line.kind == "fact"]
+    ranked = sorted(enumerate(facts), key=lambda item: (_has_reason(item[1]), item[0]), reverse=True)
+    lines = [
+        BriefLine((fact.index, number), f"- {fact.text} (t{fact.index} {fact.role})")
+        for number, fact in ranked
+        if fact.index not in seen and fact.role in ("user", "assistant")
+    ]
+    yield from (part for part in parts if part.title != _LOOK)
+    yield BriefPart("Also stated", 0.1, lines)
+    yield from (replace(part, lines=part.lines[:_SECTIONS_MAX]) for part in parts if part.title == _LOOK)
+
+
+def _has_reason(fact: Highlight) -> bool:
+    return bool(flags(fact.text, fact.role) & (Flag.REASON | Flag.DECISION))
+
+
+def _left_out(part: BriefPart, words: RecapWords) -> BriefPart:
+    """The part without the lines that the recap states. An error's ending stays or goes with the error."""
+    lines: list[BriefLine] = []
+    is_stated = False
+    for line in part.lines:
+        if not line.text.startswith("  "):
+            is_stated = words.state(_MARKUP.sub("", _TURN_AT_END.sub("", line.text)))
+        if not is_stated:
+            lines.append(line)
+    return replace(part, share=_SHARES.get(part.title, part.share), lines=lines)
+
+
+def _weight(term: str) -> float:
+    return _NAME_WEIGHT if term.startswith(EXACT) or any(map(str.isdigit, term)) else 1.0
