@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 # What this program keeps in a data folder: folders with files of ours only, and the beginnings of files' names.
-OWN_FOLDERS = ("conversations", "followed", "hooks", "redactions", "sessions", "spaces", "spool", "sync", "unrecognised")
+OWN_FOLDERS = (
+    "conversations",
+    "followed",
+    "hooks",
+    "redactions",
+    "sessions",
+    "spaces",
+    "spool",
+    "sync",
+    "unrecognised",
+)
 # Of these, those with the records of redactions that are not done yet, and of folders to sync with.
 REDACTIONS, SYNC = "redactions", "sync"
 OWN_FILES = ("catalog.db", "search.db", "spending.sqlite3", "salt", "tombstones", "forgotten", "backup.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.agents.terminal import ENTER, UP, Terminal
 pytestmark = pytest.mark.anyio
 SESSION = "11111111-2222-4333-8444-555555555555"
 RESTORE, FROM_HERE, UP_TO_HERE = "1", "2", "3"
+LEFT_OUT = "what the summary of this session leaves out"
 CLEAR_LINE = "\x15"
 
 
@@ -120,3 +122,18 @@ def _between(rows: list[Row], first: str, end: str) -> list[Row]:
     """The rows from one prompt to before another."""
     at = [next(i for i, row in enumerate(rows) if prompt in words_of(row)) for prompt in (first, end)]
     return rows[at[0] : at[1]]
+
+
+async def test_what_the_recap_left_out_is_in_the_request_after_a_compaction(tmp_path: Path, model: Model) -> None:
+    home = claude_code.set_up(tmp_path / "home", model)
+    with Terminal(home, [installed(CLAUDE_CODE), "--session-id", SESSION]) as terminal:
+        user = User(home, model, terminal)
+        user.ask("First task", [call("shell", command="echo one; ls /nonexist")], [say("Answer one.")])
+        user.compact()
+        user.ask("Second task", [call("shell", command="echo two")], [say("Answer two.")])
+    texts = [json.dumps(request.body) for request in model.main_requests]
+    added = next(i for i, text in enumerate(texts) if LEFT_OUT in text)
+    assert "Second task" in texts[added]
+    assert "Second task" not in texts[added - 1]
+    assert "- First task (t0 user)" in texts[added].split(LEFT_OUT)[1]
+    assert all(text.count(LEFT_OUT) == 1 for text in texts[added:])

@@ -20,7 +20,7 @@ from ctxmem_mcp.models import INJECTED, NewTurn, Role
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.transcripts import claude_code
-from tests.capture.agents import COMMAND, Agent, drain_spool, environment, fields_of, load_turns, run
+from tests.capture.agents import COMMAND, PATIENT, Agent, drain_spool, environment, fields_of, load_turns, run
 
 EVENT = b'{"session_id": "s-1", "hook_event_name": "Stop", "last_assistant_message": "Done."}'
 
@@ -180,10 +180,19 @@ def test_the_hook_imports_nothing_slow(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the context of a new session
 
 
-def context_of(ran: subprocess.CompletedProcess[bytes]) -> str:
+def context_of(ran: subprocess.CompletedProcess[bytes], event: str = "SessionStart") -> str:
     given = json.loads(ran.stdout)["hookSpecificOutput"]
-    assert given["hookEventName"] == "SessionStart"
+    assert given["hookEventName"] == event
     return str(given["additionalContext"])
+
+
+def compact(agent: Agent, event: str = "UserPromptSubmit", **settings: str) -> subprocess.CompletedProcess[bytes]:
+    """Compacts a session of Claude Code, which has no recap yet when it starts again; then sends the next event."""
+    started = run(agent.data, "hook", "claude-code", given=agent.event("SessionStart", source="compact"), **settings)
+    assert (started.returncode, started.stdout) == (0, b"")
+    command = [*PATIENT, "hook", "claude-code"]
+    given, variables = agent.event(event, prompt="Go on."), environment(agent.data, **settings)
+    return subprocess.run(command, input=given, capture_output=True, env=variables, timeout=100, check=False)
 
 
 @pytest.fixture
@@ -202,7 +211,7 @@ def worked(tmp_path: Path) -> Agent:
 
 
 def test_a_compacted_session_gets_its_own_history(worked: Agent) -> None:
-    context = context_of(worked.hook("SessionStart", source="compact"))
+    context = context_of(compact(worked), "UserPromptSubmit")
     assert context.startswith("[ctxmem-mcp recalls] conversation s-1,")
     assert "The relay listens on 7412." in context
 
@@ -233,7 +242,7 @@ def begins(data: Path, cwd: str, agent: str = "claude-code", **more: str) -> sub
 
 
 def test_the_context_says_whether_it_is_of_this_session(worked: Agent) -> None:
-    own = context_of(worked.hook("SessionStart", source="compact"))
+    own = context_of(compact(worked), "UserPromptSubmit")
     assert own.startswith("[ctxmem-mcp recalls] conversation s-1, this session so far,")
     before = context_of(begins(worked.data, "/w", "codex"))
     assert before.startswith("[ctxmem-mcp recalls] conversation s-1, the last session in this folder,")
@@ -340,7 +349,7 @@ async def test_host_texts_and_earlier_contexts_are_never_recalled(
             asked = f"{HOST_TEXTS['reminder']}\nName the port of relay {i}."
             await memory.append(NewTurn("user", asked), conversation_id="s-1")
             await memory.append(NewTurn("assistant", f"Relay {i} listens on 74{i:02}. " * 9), conversation_id="s-1")
-    for agent, source, session in (("codex", "startup", "s-2"), ("claude-code", "compact", "s-1")):
+    for agent, source, session in (("codex", "startup", "s-2"), ("codex", "compact", "s-1")):
         context = context_of(begins(tmp_path, "/w", agent, source=source, session_id=session))
         assert f"Relay {rounds - 1} listens on 74{rounds - 1:02}." in context
         assert f"Name the port of relay {rounds - 1}." in context
@@ -408,8 +417,8 @@ def test_the_age_of_a_process_is_known() -> None:
 
 def test_there_is_no_context_if_it_is_off_or_the_memory_is_broken(worked: Agent, tmp_path: Path) -> None:
     begins = worked.event("SessionStart", source="compact")
-    off = run(worked.data, "hook", "claude-code", given=begins, CTXMEM_INJECT_TOKENS="0")
-    wrong = run(worked.data, "hook", "claude-code", given=begins, CTXMEM_INJECT_TOKENS="many")
+    off = compact(worked, CTXMEM_INJECT_TOKENS="0")
+    wrong = compact(worked, CTXMEM_INJECT_TOKENS="many")
     os.makedirs(tmp_path / "broken")
     (tmp_path / "broken" / "conversations").write_text("a file", encoding="utf-8")
     broken = run(tmp_path / "broken", "hook", "claude-code", given=begins)
@@ -417,7 +426,7 @@ def test_there_is_no_context_if_it_is_off_or_the_memory_is_broken(worked: Agent,
 
 
 def test_an_injected_context_is_never_stored_as_the_users_words(worked: Agent) -> None:
-    context = context_of(worked.hook("SessionStart", source="compact"))
+    context = context_of(compact(worked), "UserPromptSubmit")
     row = {"type": "user", "uuid": "3", "parentUuid": "2", "sessionId": "s-1"}
     for before in ("", "SessionStart:compact hook success: "):
         rows = [*worked.lines, json.dumps({**row, "message": {"role": "user", "content": before + context}})]

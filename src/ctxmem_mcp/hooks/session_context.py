@@ -22,6 +22,7 @@ from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.recent_session import conversation_exists, last_session_in
 from ctxmem_mcp.capture.session_ids import ID_CHARS_MAX, conversation_id_for
 from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import INJECTED, RECAP, Turn
 from ctxmem_mcp.settings import Settings
@@ -30,6 +31,8 @@ from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START, is_plain, is_rec
 
 # The part of the remaining time that draining the spool may take.
 DRAIN_SHARE = 0.5
+# A recap that is not stored yet is waited for, and the spool drained again and again.
+RECAP_SECONDS, DRAIN_AGAIN_SECONDS = 1.0, 0.2
 # The text around the view.
 FRAME_TOKENS = 200
 VIEW_TOKENS_MIN = 500
@@ -86,17 +89,37 @@ async def _context(settings: Settings, event: Event, drain_seconds: float) -> st
 async def _context_after_compaction(settings: Settings, event: Event, drain_seconds: float) -> str | None:
     """Returns what the recap left out; if no recap is stored, a brief. A session that is not stored gets nothing: it
     would take another session's history for its own."""
+    own = conversation_id_for(event.session_id) or ""
     async with open_memory(settings, background=False) as memory:
         # A prompt is not in the transcript before its hook has ended, so only a session's start waits for messages.
         await _drain(memory, settings, drain_seconds, wait=event.source == COMPACTED)
         tokenizer.estimate_from_now_on()
-        own = conversation_id_for(event.session_id)
-        if own is None or not await conversation_exists(memory, own):
-            return None
-        left_out = await memory.left_out_of_recap(own, token_budget=settings.compaction_tokens - FRAME_TOKENS)
+        token_budget = settings.compaction_tokens - FRAME_TOKENS
+        until = time.monotonic() + (RECAP_SECONDS if event.source != COMPACTED else 0)
+        while (left_out := await _left_out(memory, own, token_budget)) is None and time.monotonic() < until:
+            await asyncio.sleep(DRAIN_AGAIN_SECONDS)  # a server may be draining at the moment
+            await _drain(memory, settings, drain_seconds, wait=False)
         if left_out is None:
-            return await _recall(memory, own, own, settings.inject_tokens, event.agent)
-        return _frame(own, "what the summary of this session leaves out", left_out) if left_out else None
+            is_stored = await conversation_exists(memory, own)
+            return await _recall(memory, own, own, settings.inject_tokens, event.agent) if is_stored else None
+        while left_out:
+            text = _frame(own, "what the summary of this session leaves out", left_out)
+            if len(text.encode()) <= _bytes_max(event.agent):
+                return text
+            token_budget //= 2
+            left_out = await _left_out(memory, own, token_budget)
+        return None
+
+
+async def _left_out(memory: Memory, conversation: str, token_budget: int) -> str | None:
+    """What the recap left out; None if none is stored."""
+    with suppress(NotFound):
+        return await memory.left_out_of_recap(conversation, token_budget=token_budget)
+    return None
+
+
+def _bytes_max(agent: str) -> int:
+    return info_of(agent).context_bytes_max or sys.maxsize
 
 
 async def _drain(memory: Memory, settings: Settings, seconds: float, *, wait: bool = True) -> None:
@@ -109,7 +132,7 @@ async def _drain(memory: Memory, settings: Settings, seconds: float, *, wait: bo
 async def _recall(memory: Memory, conversation: str, own: str | None, token_budget: int, agent: str) -> str:
     """Quotes as much of the conversation as fits the budget and the agent's limit. own: the session's conversation."""
     description = "this session so far" if conversation == own else "the last session in this folder"
-    view_tokens, bytes_max = token_budget - FRAME_TOKENS, info_of(agent).context_bytes_max or sys.maxsize
+    view_tokens, bytes_max = token_budget - FRAME_TOKENS, _bytes_max(agent)
     earlier = await _recalled_at_start(memory, conversation)
     origin = f" It started with a recall of conversation {earlier}." if earlier else ""
     if own not in (None, conversation):

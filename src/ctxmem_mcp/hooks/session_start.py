@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ctxmem_mcp.agents import COMPACTED, info_of
@@ -50,9 +51,11 @@ def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> None:
         data_dir: the data folder.
     """
     event = _fields_of(raw)
+    session = str(event.get("session_id"))
     is_main = event.get("hook_event_name") in info_of(agent).recap_events and not event.get("agent_id")
-    if is_main and compactions.take(data_dir, str(event.get("session_id"))):
-        _thread.start_new_thread(_exit_after_time_limit, ())
+    if is_main and compactions.take(data_dir, session):
+        # Too late now, the next event may bring it.
+        _thread.start_new_thread(_exit_after_time_limit, (lambda: compactions.note(data_dir, session),))
         _write_context(agent, raw, data_dir)
 
 
@@ -79,9 +82,12 @@ def _has_begun(event: dict[str, Any]) -> bool:
     return not isinstance(path, str) or os.path.exists(path)
 
 
-def _exit_after_time_limit() -> None:
+def _exit_after_time_limit(before: Callable[[], None] = lambda: None) -> None:
     time.sleep(max(0.0, _seconds_left()))
-    os._exit(0)
+    try:
+        before()
+    finally:
+        os._exit(0)
 
 
 def _seconds_left() -> float:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot
+from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
-from ctxmem_mcp.models import RECAP, Turn
+from ctxmem_mcp.models import RECAP, Highlight, Turn
 from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.summarizers.sentences import split_sentences
 from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.analyzer import Flag, flags
 from ctxmem_mcp.views.recap_supplement import build_supplement
 
 # The recap of a compaction that has just been is among this many last turns: the agent may have worked on since.
 LAST_TURNS = 40
+# Reasons and decisions are read from this many turns, but not from a turn that is a document.
+REASON_TURNS, TURN_TOKENS_MAX = 600, 2_000
+SENTENCE_CHARS = range(25, 300)
 _STANDING_SHARE = 0.1
 
 
@@ -35,4 +40,17 @@ async def left_out(before: BranchReader, summarizer: Summarizer, recap: str, tok
     count = tokenizer.CachedCounter(before.state.encoding)
     sections = await load_sections(before, await load_snapshot(before), summarizer)
     standing = await standing_instructions(before, round(token_budget * _STANDING_SHARE), from_files=False)
-    return build_supplement(sections, [one.quote for one in standing], recap, token_budget, count)
+    reasons = await _reasons(before)
+    return build_supplement(sections, [one.quote for one in standing], reasons, recap, token_budget, count)
+
+
+async def _reasons(branch: BranchReader) -> list[Highlight]:
+    """The agent's sentences that state a reason or a decision. Summaries have room for the best of them only."""
+    bare = await branch.metadata(branch.lineage.length - REASON_TURNS, branch.lineage.length - 1)
+    turns = await branch.turns(turn.index for turn in spoken_turns(bare, "assistant") if turn.tokens <= TURN_TOKENS_MAX)
+    return [
+        Highlight("fact", index, "assistant", text)
+        for index in sorted(turns)
+        for text in split_sentences(turns[index].content)
+        if len(text) in SENTENCE_CHARS and flags(text, "assistant") & (Flag.REASON | Flag.DECISION)
+    ]

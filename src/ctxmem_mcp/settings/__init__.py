@@ -151,8 +151,8 @@ class Settings:
         Setting(
             MEMORY,
             kinds.integer(500, 20_000, or_zero=True),
-            "Most tokens that a hook adds after a compaction, by an estimate: what the agent's summary left out; 0 adds "
-            "nothing.",
+            "Most tokens that a hook adds after a compaction, by an estimate: what the agent's summary left out; 0 "
+            "adds nothing.",
         ),
     ] = 1_500
     ask_for_summaries: Annotated[

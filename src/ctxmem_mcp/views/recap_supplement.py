@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.models import Highlight
-from ctxmem_mcp.text.analyzer import EXACT, Flag, analyze, flags
+from ctxmem_mcp.text.analyzer import EXACT, analyze
 from ctxmem_mcp.views.brief_parts import BriefLine, BriefPart, Section, brief_parts
 from ctxmem_mcp.views.handoff_brief import parts_text, select_lines
 from ctxmem_mcp.views.layout import Quote
@@ -39,9 +39,8 @@ _SHARES = {
 _LOOK = "Where to look (expand_node)"
 # Sections named there at most: the others are in the outline.
 _SECTIONS_MAX = 8
-# The parts whose lines are facts.
-_STATEMENTS = ("Causes and findings",)
 _TURN_AT_END = re.compile(r" \(t\d[\w-]*(?: \w+)?\)\Z")
+_NOT_WORD = re.compile(r"\W+")
 _MARKUP = re.compile(r"^\s*(?:- )?(?:later: |ended: )?")
 
 
@@ -67,6 +66,7 @@ class RecapWords:
 def build_supplement(
     sections: Sequence[Section],
     standing: Sequence[Quote],
+    reasons: Sequence[Highlight],
     recap: str,
     budget: int,
     count: Callable[[str], int],
@@ -76,12 +76,13 @@ def build_supplement(
     Args:
         sections: The nodes of the compacted history with their summaries, in order.
         standing: The user's standing instructions, newest first.
+        reasons: The agent's statements of a reason or a decision, in order.
         recap: The host's summary of that history.
         budget: Maximum tokens of the text.
         count: Counts tokens.
     """
     words = RecapWords(recap)
-    parts = [_left_out(part, words) for part in _with_other_facts(brief_parts(sections, standing), sections)]
+    parts = [_left_out(part, words) for part in _with_facts(brief_parts(sections, standing), reasons, sections)]
     parts = [part for part in parts if part.lines]
     room = budget
     while parts and room > 0:
@@ -94,23 +95,21 @@ def build_supplement(
     return ""
 
 
-def _with_other_facts(parts: Sequence[BriefPart], sections: Sequence[Section]) -> Iterator[BriefPart]:
-    """The parts with all other facts before the last one: those with a reason or a decision first, then the newest."""
-    seen = {line.place[0] for part in parts if part.title in _STATEMENTS for line in part.lines}
+def _with_facts(
+    parts: Sequence[BriefPart], reasons: Sequence[Highlight], sections: Sequence[Section]
+) -> Iterator[BriefPart]:
+    """The parts with the reasons and all other facts before the last one, the newest first."""
+    seen = {_NOT_WORD.sub("", _bare(line.text)) for part in parts for line in part.lines}
     facts = [line for _, summary in sections for line in summary.highlights if line.kind == "fact"]
-    ranked = sorted(enumerate(facts), key=lambda item: (_has_reason(item[1]), item[0]), reverse=True)
-    lines = [
-        BriefLine((fact.index, number), f"- {fact.text} (t{fact.index} {fact.role})")
-        for number, fact in ranked
-        if fact.index not in seen and fact.role in ("user", "assistant")
-    ]
+    lines: list[BriefLine] = []
+    for number, fact in enumerate([*reversed(reasons), *reversed(facts)]):
+        words = _NOT_WORD.sub("", fact.text)
+        if fact.role in ("user", "assistant") and words not in seen:
+            seen.add(words)
+            lines.append(BriefLine((fact.index, number), f"- {fact.text} (t{fact.index} {fact.role})"))
     yield from (part for part in parts if part.title != _LOOK)
     yield BriefPart("Also stated", 0.1, lines)
     yield from (replace(part, lines=part.lines[:_SECTIONS_MAX]) for part in parts if part.title == _LOOK)
-
-
-def _has_reason(fact: Highlight) -> bool:
-    return bool(flags(fact.text, fact.role) & (Flag.REASON | Flag.DECISION))
 
 
 def _left_out(part: BriefPart, words: RecapWords) -> BriefPart:
@@ -119,10 +118,15 @@ def _left_out(part: BriefPart, words: RecapWords) -> BriefPart:
     is_stated = False
     for line in part.lines:
         if not line.text.startswith("  "):
-            is_stated = words.state(_MARKUP.sub("", _TURN_AT_END.sub("", line.text)))
+            is_stated = words.state(_bare(line.text))
         if not is_stated:
             lines.append(line)
     return replace(part, share=_SHARES.get(part.title, part.share), lines=lines)
+
+
+def _bare(line: str) -> str:
+    """A line's text without what marks it as a line."""
+    return _MARKUP.sub("", _TURN_AT_END.sub("", line))
 
 
 def _weight(term: str) -> float:

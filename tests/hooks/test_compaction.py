@@ -1,0 +1,89 @@
+"""After a compaction, the session's next event brings what the recap left out, once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ctxmem_mcp.hooks import compactions
+from tests.capture.agents import PATIENT, Agent, environment, run
+
+RECAP = (
+    "This session is being continued from a previous conversation that ran out of context.\n"
+    "1. The user asked to move the relay to port 7412.\n2. All tests pass."
+)
+ERROR = "Exit code 1\nrelay.py:88: error: Unsupported operand types for + (port and None)"
+
+
+def row(number: int, role: str, content: object, **more: object) -> dict[str, object]:
+    message = {"role": role, "content": content}
+    parent = str(number - 1) if number else None
+    return {"type": role, "uuid": str(number), "parentUuid": parent, "sessionId": "s-1", "cwd": "/w",
+            "message": message, **more}  # fmt: skip
+
+
+@pytest.fixture
+def compacted(tmp_path: Path) -> Agent:
+    """A session whose recap is written after the hook of its start, as Claude Code does."""
+    call = {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "mypy src"}}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": ERROR, "is_error": True}
+    rows = [
+        row(0, "user", "Move the relay to port 7412. Always keep the old port open for a week."),
+        row(1, "assistant", [call]),
+        row(2, "user", [result]),
+        row(3, "assistant", [{"type": "text", "text": "We decided to keep sqlite because the driver can't do WAL."}]),
+        {"type": "system", "subtype": "compact_boundary", "uuid": "b", "parentUuid": None, "logicalParentUuid": "3",
+         "sessionId": "s-1", "content": "Conversation compacted"},
+        row(5, "user", RECAP, parentUuid="b", isCompactSummary=True),
+    ]  # fmt: skip
+    agent = Agent(tmp_path / "data", tmp_path / "s-1.jsonl", [json.dumps(one) for one in rows])
+    agent.write(4)
+    started = agent.hook("SessionStart", source="compact")
+    assert (started.returncode, started.stdout, started.stderr) == (0, b"", b"")
+    agent.write(6)
+    return agent
+
+
+def send(agent: Agent, event: str = "UserPromptSubmit", **more: str) -> subprocess.CompletedProcess[bytes]:
+    given = agent.event(event, prompt="Go on.", **more)
+    settings = {name: value for name, value in more.items() if name.isupper()}
+    variables = environment(agent.data, **settings)
+    command = [*PATIENT, "hook", "claude-code"]
+    return subprocess.run(command, input=given, capture_output=True, env=variables, timeout=100, check=False)
+
+
+@pytest.mark.parametrize("event", ["UserPromptSubmit", "PostToolUse"])
+def test_the_next_event_brings_what_the_recap_left_out_once(compacted: Agent, event: str) -> None:
+    response = json.loads(send(compacted, event).stdout)["hookSpecificOutput"]
+    context = response["additionalContext"]
+    assert response["hookEventName"] == event
+    assert context.startswith("[ctxmem-mcp recalls] conversation s-1, what the summary of this session leaves out,")
+    assert "relay.py:88: error: Unsupported operand types for + (port and None)" in context
+    assert "keep the old port open for a week" in context
+    assert "keep sqlite because the driver" in context
+    assert "- Move the relay to port 7412" not in context  # the recap states it
+    again = send(compacted, event)
+    assert (again.returncode, again.stdout, again.stderr) == (0, b"", b"")
+
+
+def test_other_sessions_and_sub_agents_get_nothing(compacted: Agent) -> None:
+    other = run(compacted.data, "hook", "claude-code", given=compacted.event("UserPromptSubmit", session_id="s-9"))
+    assert other.stdout == b""
+    assert send(compacted, agent_id="a1").stdout == b""
+    assert b"Unsupported operand" in send(compacted).stdout
+
+
+def test_the_setting_turns_it_off(compacted: Agent) -> None:
+    ran = send(compacted, CTXMEM_COMPACTION_TOKENS="0")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
+def test_a_session_with_an_odd_id_is_noted_in_the_folder(tmp_path: Path) -> None:
+    for session in ("../../x", "", "a/b", "x" * 500):
+        compactions.note(str(tmp_path), session)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["ab", "x", "x" * 128]
+    assert compactions.take(str(tmp_path), "a/b")
+    assert not compactions.take(str(tmp_path), "a/b")
