@@ -216,8 +216,13 @@ async def test_what_was_forgotten_can_be_imported_again(a: Machine, b: Machine) 
     turns = [NewTurn(turn.role, turn.content) for turn in kept]
     await b.memory.allow_again(ID, [turns])
     await b.memory.sync(turns, conversation_id=ID)
-    await b.sync()
-    assert list(await b.turns()) == [ID]
+    for one in (b, a, b, a):
+        await one.sync()
+    assert list(await a.turns()) == list(await b.turns()) == [ID]
+    await a.memory.forget(ID, ID)
+    for one in (a, b, a):
+        await one.sync()
+    assert await a.turns() == await b.turns() == {}
 
 
 async def test_an_encrypted_folder_tells_nothing_without_the_passphrase(a: Machine, b: Machine) -> None:

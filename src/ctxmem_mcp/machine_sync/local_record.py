@@ -24,6 +24,8 @@ class LocalRecord:
         merged: Of each file that was merged, the mark of its conversation.
         applied: The turns that were forgotten here because another machine had forgotten them, and when that became
             known. If such a turn is stored all the same, somebody has imported it again.
+        lifted: The turns that may be stored here again because somebody has imported them again, and when that became
+            known. What is forgotten after that stays forgotten.
         names: Of each conversation's file on this machine, its state when it was last looked at, and the name that the
             shared folder has for that.
         tombstones: How many tombstones there were at the last sync.
@@ -31,6 +33,7 @@ class LocalRecord:
 
     merged: dict[str, str] = field(default_factory=dict)
     applied: dict[str, float] = field(default_factory=dict)
+    lifted: dict[str, float] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     tombstones: int = 0
 

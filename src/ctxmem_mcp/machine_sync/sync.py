@@ -22,6 +22,7 @@ from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.machine_sync.local_record import LocalRecord, machine_id
 from ctxmem_mcp.machine_sync.shared_folder import CONVERSATION, Manifest, SharedFolder
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import to_new_turns
 from ctxmem_mcp.private_files import SYNC
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name, fingerprint
 from ctxmem_mcp.stores.sqlite.file_lifecycle import REPAIR_PREFIX
@@ -115,7 +116,8 @@ class _Sync:
         gone = await self._gone_turns(self._memory, conversation)
         for turn_id, mark in gone:
             if self._record.applied.get(mark) == self._own.gone[mark]:
-                self._own.again[mark] = time.time()  # it was forgotten here too, and somebody has imported it again
+                # It was forgotten here too, and somebody has imported it again.
+                self._own.again[mark] = self._record.lifted[mark] = time.time()
                 continue
             try:
                 await self._memory.forget_from(conversation, turn_id)
@@ -193,6 +195,7 @@ class _Sync:
         if there.expires <= time.time() and await self._memory.stored_head(conversation) is None:
             self._superfluous.add(name)
             return
+        await self._allow_again(conversation, copy)
         new, forgotten = await merge_conversation(copy, conversation, self._memory)
         for turn_id in forgotten:
             self._publish_gone(conversation, [(await copy.turn(conversation, turn_id)).digest])
@@ -201,6 +204,18 @@ class _Sync:
         if new:
             self._result.received[conversation] = self._result.received.get(conversation, 0) + new
         self._record.merged[name] = self._folder.mark_of_conversation(conversation)
+
+    async def _allow_again(self, conversation: str, copy: Memory) -> None:
+        """Lifts this machine's tombstones of turns that somebody has imported again elsewhere, once for each time."""
+        digests = [digest for digest, _ in await copy.turn_digests(conversation)] if self._own.again else []
+        marks = {self._folder.mark_of_turn(conversation, digest) for digest in digests} & self._own.again.keys()
+        due = {mark: self._own.again[mark] for mark in marks if not self._own.is_gone(mark)}
+        if any(self._record.lifted.get(mark) != at for mark, at in due.items()):
+            tips = await copy.branches(conversation)
+            branches = [to_new_turns(await copy.history(conversation, turn_id=tip.id)) for tip in tips]
+            await self._memory.allow_again(conversation, branches)
+            self._record.lifted.update(due)
+            self._record.save(self._data_dir, self._folder.id)
 
     async def _redact_alike(self, conversation: str, copy: Memory) -> None:
         """Redacts the turns that are redacted in the copy."""
