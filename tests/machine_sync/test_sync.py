@@ -1,4 +1,4 @@
-"""Two machines and a shared folder: what each does, and random interleavings of it."""
+"""Two machines, or three, and a shared folder: what each does, and random interleavings of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -274,13 +274,14 @@ class Story:
         self._folder, self._random = folder, randomly
         self.model, self._count, self.said = Model(), 0, list[str]()
 
-    async def tell(self, steps: int) -> None:
-        async with machine(self._folder, "a") as a, machine(self._folder, "b") as b:
+    async def tell(self, steps: int, names: str = "ab") -> None:
+        async with AsyncExitStack() as stack:
+            machines = [await stack.enter_async_context(machine(self._folder, name)) for name in names]
             for _ in range(steps):
-                await self._step(self._random.choice((a, b)))
-            for one in (a, b, a, b, a, b):
+                await self._step(self._random.choice(machines))
+            for one in machines * 3:
                 await one.sync()
-            await self._check(a, b)
+            await self._check(machines)
 
     async def _step(self, one: Machine) -> None:
         do = self._random.choices(
@@ -357,9 +358,9 @@ class Story:
         except Killed:
             self.said[-1] += " (killed)"
 
-    async def _check(self, a: Machine, b: Machine) -> None:
+    async def _check(self, machines: Sequence[Machine]) -> None:
         expected = self.model.expected()
-        for one in (a, b):
+        for one in machines:
             turns = {
                 f"{conversation} {turn}": is_redacted
                 for conversation, some in (await one.turns()).items()
@@ -383,16 +384,16 @@ class Story:
             assert not found & removed, (file, found & removed, self.said)
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_random_interleavings_end_with_the_same_turns_on_both_machines(tmp_path: Path, seed: int) -> None:
-    await Story(tmp_path, random.Random(seed)).tell(25)
+@pytest.mark.parametrize(("seed", "names"), [(0, "ab"), (1, "ab"), (2, "ab"), (3, "abc")])
+async def test_random_interleavings_end_with_the_same_turns_everywhere(tmp_path: Path, seed: int, names: str) -> None:
+    await Story(tmp_path, random.Random(seed)).tell(25, names)
 
 
 @pytest.mark.soak
 async def test_a_thousand_interleavings_end_with_the_same_turns(tmp_path: Path) -> None:
     first = time.time_ns()
     for seed in range(first, first + 1_000):
-        await Story(tmp_path / str(seed), random.Random(seed)).tell(25)
+        await Story(tmp_path / str(seed), random.Random(seed)).tell(25, "abc" if seed % 4 == 0 else "ab")
 
 
 async def test_another_process_that_syncs_is_waited_for(a: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
