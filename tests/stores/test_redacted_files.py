@@ -73,6 +73,7 @@ async def fill(memory: Memory, data: Path) -> list[str]:
     await export_file(memory, ID, data / "export.ctxmem", replace=False)
     path = data / FOLDER / file_name(ID)
     shutil.copy(data / "export.ctxmem", path.with_name(f"{path.name}.damaged-20260101-000000"))
+    assert (await memory.search("vandrubel")).hits  # now the index over all conversations has it
     event = {"session_id": ID, "transcript_path": "/nowhere.jsonl", "cwd": "/w", "hook_event_name": "Mystery"}
     (data / "unrecognised").mkdir()
     unknown = spool.put(str(data), "claude-code", json.dumps({**event, "prompt": SECRET}).encode())
@@ -92,7 +93,7 @@ async def test_the_markers_are_found_as_long_as_the_turn_is_stored(
     await fill(memory, tmp_path / "data")
     await memory.conversations()
     names = " ".join(holding(tmp_path / "data"))
-    places = ("session-", "copy-", "catalog.db", "spool", "unrecognised", "damaged", "export.ctxmem")
+    places = ("session-", "copy-", "catalog.db", "search.db", "spool", "unrecognised", "damaged", "export.ctxmem")
     assert [place for place in places if place not in names] == []
 
 
