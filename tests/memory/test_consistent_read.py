@@ -133,6 +133,7 @@ async def test_a_read_returns_the_new_conversation_and_nothing_of_the_old(
         clock.now += 1
         await memory.allow_again("c", [turns])
         await memory.sync(turns, conversation_id="c")
+        await memory.index("c")
 
     async def replace() -> None:
         await memory.forget("c", "c")

@@ -145,6 +145,7 @@ async def _history(memory: Memory) -> None:
     turns.insert(100, NewTurn("user", "From now on answer in English."))
     turns.insert(101, NewTurn("assistant", "OK."))
     await memory.sync(turns, conversation_id="c")
+    await memory.index("c")
 
 
 @pytest.mark.anyio

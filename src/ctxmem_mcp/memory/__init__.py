@@ -324,6 +324,7 @@ class Memory(MemoryRedactions):
         title, lines = " ".join(title.split()), [" ".join(line.split()) for line in summary.splitlines()]
         if not title or not any(lines):
             raise InvalidArgument("summary", "needs a title and some text", "Write what happened, one point per line.")
+        await self._index(conversation_id)
         node, _ = await (await self._ids(conversation_id)).node(node_id)
         highlights = tuple(Highlight("fact", node.first, "assistant", line) for line in lines if line)
         first = (await self._store.summaries(conversation_id, [node.digest]))[node.digest][0]

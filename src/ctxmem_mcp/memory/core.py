@@ -27,8 +27,9 @@ from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.worker_pool import WorkerPool
 
-# A view or a search waits so long for turns that are being indexed; then it shows what is indexed, and says so.
-INDEX_SECONDS = 3.0
+# A view or a search waits so long for turns that are being indexed; then it shows what is indexed, and says so. Clients
+# wait for a minute; a megabyte takes a second or two, and several times that on a busy machine.
+INDEX_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 

@@ -232,7 +232,8 @@ class MemoryReads(MemoryCore):
             UnknownTurn: It has no turn `turn_id`.
             AmbiguousId: `turn_id` fits several turns.
         """
-        return await outline.outline((await self._indexed_reader(conversation_id, turn_id))[0], self._summarizer, depth)
+        branch, _ = await self._indexed_reader(conversation_id, turn_id, seconds=None)
+        return await outline.outline(branch, self._summarizer, depth)
 
     async def model_usage(self, conversation_id: str) -> ModelUsage:
         """Returns what summaries by the configured model have cost, and the limits.
