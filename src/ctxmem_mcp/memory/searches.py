@@ -59,17 +59,21 @@ class MemorySearches(MemoryReads):
             check_role(role, "")
         request = SearchRequest(query, role, parse_time("since", since), parse_time("until", until), limit, explain)
         if conversation_id is not None:
-            await self._index(conversation_id, INDEX_SECONDS)
-            unindexed = [conversation_id]
-            found = SearchResult(await self._search(conversation_id, request, cached=True))
+            found = await self._search_one(conversation_id, request)
         else:
             unindexed = await self._store.unindexed()
             with anyio.move_on_after(INDEX_SECONDS):
                 for one in unindexed:
                     await self._index(one)
             found = await self._search_many(request, project, agent)
-        found = replace(found, unreadable={**await self._unindexed(unindexed), **found.unreadable})
+            found = replace(found, unreadable={**await self._unindexed(unindexed), **found.unreadable})
         return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
+
+    @retry_if_replaced
+    async def _search_one(self, conversation_id: str, request: SearchRequest) -> SearchResult:
+        branch, _ = await self._indexed_reader(conversation_id, cached=True)
+        hits = await search.search(branch, request) if branch.lineage.length else []
+        return SearchResult(hits, unreadable=await self._unindexed([conversation_id]))
 
     async def _matching(self, conversation_ids: Sequence[str], query: str) -> dict[str, float]:
         """Returns those of the conversations that contain words of the query, best first, and how well they match."""
@@ -102,6 +106,6 @@ class MemorySearches(MemoryReads):
             return []
 
     @retry_if_replaced
-    async def _search(self, conversation_id: str, request: SearchRequest, *, cached: bool = False) -> list[Hit]:
-        branch, _ = await self._indexed_reader(conversation_id, cached=cached, seconds=0.0)
+    async def _search(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
+        branch, _ = await self._indexed_reader(conversation_id, seconds=0.0)
         return await search.search(branch, request) if branch.lineage.length else []
