@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from starlette.routing import Route
 
+from ctxmem_mcp.http_api.errors import UPSTREAM_PATHS
 from ctxmem_mcp.http_api.openapi import DOCUMENT
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
@@ -23,7 +24,7 @@ from tests.http_api.test_sessions import add_message, create
 pytestmark = pytest.mark.anyio
 
 # Handled by the SDK or by an upstream, or read by the page only.
-NOT_OURS = {"/mcp", "/v1/{path}"}
+NOT_OURS = {"/mcp", *(f"{prefix}{{path}}" for prefix in UPSTREAM_PATHS)}
 PAGE = "/ui"
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 

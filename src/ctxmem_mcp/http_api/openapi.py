@@ -126,6 +126,27 @@ def _public(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     return _operation("operation", summary, responses) | {"security": []}
 
 
+def _gemini_paths() -> dict[str, Any]:
+    """Gemini's API in its versions, and the API of Gemini CLI's Google login."""
+    methods = {
+        "generateContent": "Gemini's contents, with memory if requested",
+        "streamGenerateContent": "The same as a stream",
+        "countTokens": "Gemini's token count",
+    }
+    model = _path_parameter("model")
+    return {
+        path: {"post": _gateway(summary, **parameters)}
+        for method, summary in methods.items()
+        for path, parameters in (
+            *(
+                (f"/{version}/models/{{model}}:{method}", {"parameters": [model]})
+                for version in ("v1beta", "v1", "v1alpha")
+            ),
+            (f"/v1internal:{method}", {}),
+        )
+    }
+
+
 _ROLE: _Schema = {"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]}
 # Parts and calls of other kinds than OpenAI's are stored unchanged.
 _PART: _Schema = {"type": ["object", "string"]}
@@ -278,6 +299,7 @@ _PATHS: dict[str, Any] = {
     "/v1/responses": {"post": _gateway("OpenAI's Responses, with memory if requested")},
     "/v1/messages": {"post": _gateway("Anthropic's messages, with memory if requested", "AnthropicError")},
     "/v1/messages/count_tokens": {"post": _gateway("Anthropic's token count", "AnthropicError")},
+    **_gemini_paths(),
     "/v1/models": {"get": _gateway("List the upstream's models")},
     "/v1/usage": {
         "get": _operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
@@ -203,12 +203,6 @@ def _changed_file_lines(lines: Iterable[Highlight]) -> list[BriefLine]:
     ]
 
 
-def _with_next(lines: Sequence[Highlight]) -> Iterator[tuple[int, Highlight, Highlight | None]]:
-    """Each highlight with its number and its successor."""
-    for number, line in enumerate(lines):
-        yield number, line, lines[number + 1] if number + 1 < len(lines) else None
-
-
 def _error_lines(lines: Sequence[Highlight], still_open: Set[str]) -> list[BriefLine]:
     """The first error of each turn with its ending, newest first; then the turns' other errors.
 
@@ -218,7 +212,7 @@ def _error_lines(lines: Sequence[Highlight], still_open: Set[str]) -> list[Brief
     seen = set(still_open)
     firsts: list[BriefLine] = []
     others: list[BriefLine] = []
-    for number, line, after in reversed([*_with_next(lines)]):
+    for number, line in reversed([*enumerate(lines)]):
         if line.kind != "error" or line.text in seen:
             continue
         seen.add(line.text)
@@ -226,9 +220,16 @@ def _error_lines(lines: Sequence[Highlight], still_open: Set[str]) -> list[Brief
             others.append(_brief_line(line, number))
             continue
         firsts.append(_brief_line(line, number))
+        after = _after_errors(lines, number)
         if after is not None and after.kind == "ending" and (text := _ending_line(line, after, good_news)):
             firsts.append(BriefLine((line.index, number + 1), text))
     return firsts + others
+
+
+def _after_errors(lines: Sequence[Highlight], number: int) -> Highlight | None:
+    """The highlight after an error and the other errors of its turn, whose ending is that of all of them."""
+    rest = (line for line in lines[number + 1 :] if line.kind != "error" or line.index != lines[number].index)
+    return next(rest, None)
 
 
 def _ending_line(error: Highlight, ending: Highlight, good_news: Sequence[Highlight]) -> str:
