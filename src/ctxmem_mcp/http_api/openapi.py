@@ -133,18 +133,13 @@ def _gemini_paths() -> dict[str, Any]:
         "streamGenerateContent": "The same as a stream",
         "countTokens": "Gemini's token count",
     }
-    model = _path_parameter("model")
-    return {
-        path: {"post": _gateway(summary, **parameters)}
-        for method, summary in methods.items()
-        for path, parameters in (
-            *(
-                (f"/{version}/models/{{model}}:{method}", {"parameters": [model]})
-                for version in ("v1beta", "v1", "v1alpha")
-            ),
-            (f"/v1internal:{method}", {}),
-        )
-    }
+    found: dict[str, Any] = {}
+    for method, summary in methods.items():
+        for version in ("v1beta", "v1", "v1alpha"):
+            operation = _gateway(summary, parameters=[_path_parameter("model")])
+            found[f"/{version}/models/{{model}}:{method}"] = {"post": operation}
+        found[f"/v1internal:{method}"] = {"post": _gateway(summary)}
+    return found
 
 
 _ROLE: _Schema = {"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]}
