@@ -18,6 +18,7 @@ BENCHMARKS = (
     "formats",
     "project",
     "compaction",
+    "repeats",
 )
 
 

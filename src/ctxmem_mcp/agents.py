@@ -51,6 +51,7 @@ class AgentInfo:
     event_names: Claude Code's name of an event with the same fields, by the agent's own name.
     replies: what a hook prints for an event that contains these bytes; nothing unless the agent expects it.
     context_event: the event whose reply brings a session its context, if that is not its start.
+    call_event: the event before a call, if its reply can add to the context.
     recap_events: after a compaction, the events that bring what the recap left out, if there is no recap yet when the
         session starts again.
     context_key: the key of the context in the reply; None: Claude Code's format.
@@ -60,8 +61,8 @@ class AgentInfo:
     """
 
     __slots__ = (
-        "api", "context_bytes_max", "context_event", "context_key", "event_names", "events", "has_transcript", "id",
-        "recap_events", "replies", "sessions", "tested", "title", "wordless_events",
+        "api", "call_event", "context_bytes_max", "context_event", "context_key", "event_names", "events",
+        "has_transcript", "id", "recap_events", "replies", "sessions", "tested", "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +78,7 @@ class AgentInfo:
         replies: dict[bytes, bytes] | None = None,
         context_event: str | None = None,
         recap_events: tuple[str, ...] = (),
+        call_event: str | None = None,
         context_key: str | None = None,
         context_bytes_max: int | None = None,
         has_transcript: bool = False,
@@ -86,6 +88,7 @@ class AgentInfo:
         self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
         self.event_names = event_names or {}
         self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
+        self.call_event = call_event
         self.has_transcript, self.sessions, self.recap_events = has_transcript, sessions, recap_events
 
 
@@ -113,8 +116,9 @@ CLAUDE_CODE = AgentInfo(
     "Claude Code",
     tested="2.1.332",
     api="Anthropic",
-    events=_CLAUDE_HOOKS,
+    events={**_CLAUDE_HOOKS, "PreToolUse": Hook("Bash|Edit|MultiEdit")},
     wordless_events=_CLAUDE_WORDLESS,
+    call_event="PreToolUse",
     recap_events=("UserPromptSubmit", "PostToolUse"),  # it writes the recap after the hooks
     context_bytes_max=9_900,  # a preview over 10,000 characters
     has_transcript=True,

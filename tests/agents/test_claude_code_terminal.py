@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 SESSION = "11111111-2222-4333-8444-555555555555"
 RESTORE, FROM_HERE, UP_TO_HERE = "1", "2", "3"
 LEFT_OUT = "what the summary of this session leaves out"
+FAILED_BEFORE = "This call failed before"
 CLEAR_LINE = "\x15"
 
 
@@ -137,3 +138,19 @@ async def test_what_the_recap_left_out_is_in_the_request_after_a_compaction(tmp_
     assert "Second task" not in texts[added - 1]
     assert "- First task (t0 user)" in texts[added].split(LEFT_OUT)[1]
     assert all(text.count(LEFT_OUT) == 1 for text in texts[added:])
+
+
+async def test_a_repeated_failure_is_reported_with_the_next_request(tmp_path: Path, model: Model) -> None:
+    home = claude_code.set_up(tmp_path / "home", model)
+    missing = call("shell", command="nosuchprogram --all .")
+    with Terminal(home, [installed(CLAUDE_CODE), "--session-id", SESSION]) as terminal:
+        user = User(home, model, terminal)
+        user.ask("First task", [missing], [say("Answer one.")])
+        home.ctxmem("list")  # drains the spool
+        user.ask("Second task", [call("shell", command="echo two")], [say("Answer two.")])
+        user.ask("Third task", [missing], [say("Answer three.")])
+    texts = [json.dumps(request.body) for request in model.main_requests]
+    added = next(i for i, text in enumerate(texts) if FAILED_BEFORE in text)
+    assert "Third task" in texts[added]
+    assert "nosuchprogram: command not found" in texts[added].split(FAILED_BEFORE)[1]
+    assert all(text.count(FAILED_BEFORE) == 1 for text in texts[added:])

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from ctxmem_mcp.capture import spool, unrecognised
+from ctxmem_mcp.capture import failed_calls, spool, unrecognised
 from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
 from ctxmem_mcp.capture.texts import Texts
 from ctxmem_mcp.private_files import read_file
@@ -26,6 +26,7 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
         _remove_events(data_dir, conversation_ids)
         unrecognised.purge(data_dir, conversation_ids)
         unrecognised.trim(data_dir)
+        failed_calls.purge(str(data_dir), lambda call: call.conversation in conversation_ids)
         if (data_dir / FOLDER).is_dir():
             SyncRecords(data_dir).mark_gone(conversation_ids)
     except OSError as error:
@@ -42,6 +43,7 @@ def purge_events(data_dir: Path, conversation_id: str) -> None:
 
 def purge_texts(data_dir: Path, texts: Texts) -> int:
     """Deletes the captured events that hold one of these texts; returns how many there were."""
+    failed_calls.purge(str(data_dir), lambda call: texts.are_in(f"{call.error}\n{call.ending}".encode()))
     events = [*spool.pending(str(data_dir)), *spool.events_in(str(data_dir / unrecognised.FOLDER))]
     return sum(spooled.remove() for spooled in events if _holds(spooled, texts))
 

@@ -27,7 +27,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
+from ctxmem_mcp.capture import arrivals, failed_calls, locations, spool, unrecognised
+from ctxmem_mcp.capture.call_failures import find_outcomes
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.project_record import record_project
@@ -48,6 +49,8 @@ TRANSCRIPT_LAG_SECONDS = 2.0
 LOCK_SECONDS = 30.0
 # Events that are stored in one commit, and the characters of their turns.
 BATCH_EVENTS, BATCH_CHARS = 200, 200_000
+# Failed calls and what solved them are looked for among this many last turns.
+FAILED_CALL_TURNS = 150
 _LOCK = "lock"
 _log = logging.getLogger(__name__)
 
@@ -194,7 +197,19 @@ class _SpoolWorker:
             group = await asyncio.to_thread(self._recognised, group)
         if file is None:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
-        return await self._store_missing(file, result, group)
+        done = await self._store_missing(file, result, group)
+        if result is not None and result.new and event.cwd:
+            await self._record_failed_calls(result.conversation, event.cwd)
+        return done
+
+    async def _record_failed_calls(self, conversation: str, cwd: str) -> None:
+        """Records the failed calls among the last turns for the hook before a call."""
+        data_dir = str(self._data_dir)
+        secret = failed_calls.load_secret(data_dir, create=True)
+        turns = await self._memory.turns(conversation, last=FAILED_CALL_TURNS)
+        found = await asyncio.to_thread(find_outcomes, turns, conversation, secret)
+        if found.failed or found.succeeded:
+            await asyncio.to_thread(failed_calls.update, data_dir, cwd, found.failed, found.succeeded)
 
     async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:
         """At the first events of a session that is stored from its events: stores the transcript's turns before

@@ -7,24 +7,21 @@ stays until the next event that may add to the context. Imports nothing slow.
 from __future__ import annotations
 
 import os
-import time
 
+from ctxmem_mcp.hooks.session_files import name_of, remove_old
 from ctxmem_mcp.private_files import create_folder, open_new
 
 FOLDER = os.path.join("hooks", "compacted")
-# A session that has had no event for so long has ended.
-_SECONDS_MAX = 7 * 86_400
-_NAME_CHARS_MAX = 128
 
 
 def note(data_dir: str, session_id: str) -> None:
     """Records that the session was compacted. Raises OSError if that can't be written."""
-    name = _name_of(session_id)
+    name = name_of(session_id)
     if not name:
         return
     folder = os.path.join(data_dir, FOLDER)
     create_folder(folder)
-    _remove_old(folder)
+    remove_old(folder)
     try:
         os.close(open_new(os.path.join(folder, name)))
     except FileExistsError:
@@ -42,23 +39,9 @@ def any_noted(data_dir: str) -> bool:
 
 def take(data_dir: str, session_id: str) -> bool:
     """Returns whether the session was compacted, and forgets it: of several events at once, one takes it."""
-    name = _name_of(session_id)
+    name = name_of(session_id)
     try:
         os.unlink(os.path.join(data_dir, FOLDER, name))
     except OSError:
         return False
     return True
-
-
-def _name_of(session_id: str) -> str:
-    return "".join(c for c in session_id if c.isalnum() or c in "-_").strip("-")[:_NAME_CHARS_MAX]
-
-
-def _remove_old(folder: str) -> None:
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        try:
-            if os.stat(path).st_mtime < time.time() - _SECONDS_MAX:
-                os.unlink(path)
-        except OSError:
-            continue

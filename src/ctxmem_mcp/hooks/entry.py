@@ -39,6 +39,8 @@ def _handle(given: list[str]) -> None:
     if not agent or not raw.strip():
         return
     folder = data_dir or find_data_dir()
+    if _is_before_call(agent, raw, folder):
+        return
     try:
         spool.put(folder, agent, _redact(raw) if _redaction_is_on() else raw, whole)
     except OSError as error:
@@ -54,6 +56,29 @@ def _handle(given: list[str]) -> None:
         from ctxmem_mcp.hooks import session_start
 
         session_start.respond_after_compaction(agent, raw, folder)
+
+
+def _is_before_call(agent: str, raw: bytes, folder: str) -> bool:
+    """Whether the event precedes a call, which has nothing to store. Warns if the call failed before."""
+    name = info_of(agent).call_event
+    if name is None or not _names_one(raw, (name,)):
+        return False
+    from ctxmem_mcp.hooks import repeats
+
+    try:
+        return repeats.respond(name, raw, folder, _repeat_warnings_are_on())
+    except (ValueError, AttributeError, OSError) as error:
+        _report(error)
+        return False
+
+
+def _repeat_warnings_are_on() -> bool:
+    value = os.environ.get("CTXMEM_REPEAT_WARNINGS", "").strip()
+    if value or not _config_mentions(b"repeat_warnings"):
+        return value != "off"
+    from ctxmem_mcp.settings import Settings
+
+    return Settings.load().repeat_warnings == "on"
 
 
 def _names_one(raw: bytes, events: tuple[str, ...]) -> bool:

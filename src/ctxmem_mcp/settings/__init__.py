@@ -155,6 +155,14 @@ class Settings:
             "adds nothing.",
         ),
     ] = 1_500
+    repeat_warnings: Annotated[
+        OnOff,
+        Setting(
+            MEMORY,
+            kinds.choice(OnOff),
+            "Whether a hook tells the agent, before a call, that the same call failed before and what solved it.",
+        ),
+    ] = "on"
     ask_for_summaries: Annotated[
         OnOff,
         Setting(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-# These lines enclose the text that ctxmem-mcp itself injects into a session's context (a recall block).
-RECALL_START, RECALL_END = "[ctxmem-mcp recalls]", "[ctxmem-mcp: end of what was recalled]"
+from ctxmem_mcp.text.recall_marks import RECALL_END, RECALL_START
+
 # Hosts put a few words of their own before the block.
 _RECALL_START_WITHIN_CHARS = 200
 
