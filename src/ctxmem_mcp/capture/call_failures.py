@@ -49,12 +49,16 @@ def find_outcomes(turns: Sequence[Turn], conversation: str, secret: bytes) -> Ca
         secret: the secret of the keys.
     """
     results = {turn.call_id: turn for turn in turns if turn.role == "tool" and turn.call_id}
-    calls = [(turn, _arguments(turn)) for turn in turns if turn.role == "assistant" and turn.call_id in results]
+    calls = [
+        (turn, _arguments(turn), results[turn.call_id])
+        for turn in turns
+        if turn.role == "assistant" and turn.call_id is not None and turn.call_id in results
+    ]
     endings: dict[int, str] | None = None
     failed: dict[str, FailedCall] = {}
     succeeded: set[str] = set()
-    for number, (call, arguments) in enumerate(calls):
-        key, result = key_of(call.name or "", arguments, secret), results[call.call_id]
+    for number, (call, arguments, result) in enumerate(calls):
+        key = key_of(call.name or "", arguments, secret)
         if not key or _NOT_TRIED.search(result.content[:500]):
             continue
         failed.pop(key, None)
@@ -63,7 +67,7 @@ def find_outcomes(turns: Sequence[Turn], conversation: str, secret: bytes) -> Ca
             continue
         succeeded.discard(key)
         endings = _endings(turns) if endings is None else endings
-        after = [(turn, args, results[turn.call_id]) for turn, args in calls[number + 1 : number + 1 + _CALLS_AFTER]]
+        after = calls[number + 1 : number + 1 + _CALLS_AFTER]
         ending = _alternative(arguments, after) or endings.get(result.index, "")
         failed[key] = FailedCall(
             key, call.call_id or "", conversation, result.id, (result.said_at or "")[:10],

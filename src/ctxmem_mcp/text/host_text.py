@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from ctxmem_mcp.text.recall_marks import RECALL_END, RECALL_START
+from ctxmem_mcp.text.recall_marks import RECALL_END as RECALL_END
+from ctxmem_mcp.text.recall_marks import RECALL_START as RECALL_START
 
 # Hosts put a few words of their own before the block.
 _RECALL_START_WITHIN_CHARS = 200
