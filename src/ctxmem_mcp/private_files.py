@@ -21,7 +21,9 @@ FILE_MODE, FOLDER_MODE = 0o600, 0o700
 OWN_FOLDERS = (
     "conversations",
     "followed",
-    "hooks",
+    "compacted",
+    "failed_calls",
+    "warned",
     "redactions",
     "sessions",
     "spaces",

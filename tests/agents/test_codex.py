@@ -56,3 +56,17 @@ async def test_tools_an_error_a_resume_and_a_kill_are_captured(tmp_path: Path, m
     home.run(command("resume", session, "Once more."))
     await check_capture(home, session)
     assert home.doctor_faults("codex") == []
+
+
+async def test_what_the_recap_left_out_is_in_the_request_after_a_compaction(tmp_path: Path, model: Model) -> None:
+    home = codex.set_up(tmp_path / "home", model)
+    config = home.path / ".codex" / "config.toml"
+    config.write_text("model_auto_compact_token_limit = 2000\n" + config.read_text("utf-8"), "utf-8")
+    looks = [say("I look first. " + "word " * 3_000), call("shell", command="echo hi; nosuchprogram --all")]
+    model.replies.extend([looks, [say("Seen.")]])
+    home.run(command("Look around."))
+    after = str(model.main_requests[-1].body["input"])
+    assert after.count("what the summary of this session leaves out") == 1
+    added = after.split("what the summary of this session leaves out")[1]
+    assert "word word word" in added
+    assert "Look around." not in added  # Codex keeps what the user said

@@ -89,7 +89,7 @@ async def test_a_failure_that_an_edit_may_have_mended_is_not_reported(tmp_path: 
     ):
         agent.lines[5:] = [json.dumps(change, separators=(",", ":"))]
         agent.write(6)
-        (agent.data / "hooks" / "warned" / "s-1").unlink(missing_ok=True)
+        (agent.data / "warned" / "s-1").unlink(missing_ok=True)
         assert line_for(agent, "Bash", rerun) == ""
 
 
@@ -101,15 +101,25 @@ async def test_a_call_that_succeeded_since_is_not_reported(tmp_path: Path) -> No
 
 async def test_a_forgotten_conversations_failures_are_forgotten(tmp_path: Path) -> None:
     agent = await worked(tmp_path, call(1, "Bash", command=COMMAND), result(2, MISSING))
-    assert [path for path in files(agent.data / "hooks") if b"command not found" in path.read_bytes()]
+    assert [path for path in files(agent.data / "failed_calls") if b"command not found" in path.read_bytes()]
+    assert line_for(agent, "Bash", {"command": COMMAND})
     async with open_memory(Settings(agent.data)) as memory:
         await memory.forget("s-1", confirm="s-1")
+    assert files(agent.data / "warned") == []
     assert [path for path in files(agent.data) if b"command not found" in path.read_bytes()] == []
     assert line_for(agent, "Bash", {"command": COMMAND}, "s-2") == ""
 
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_forgotten_branchs_failures_are_forgotten(tmp_path: Path) -> None:
+    agent = await worked(tmp_path, call(1, "Bash", command=COMMAND), result(2, MISSING))
+    async with open_memory(Settings(agent.data)) as memory:
+        turns = await memory.history("s-1")
+        await memory.forget_from("s-1", turns[1].id)
+    assert [path for path in files(agent.data) if b"command not found" in path.read_bytes()] == []
 
 
 async def test_other_events_that_name_this_one_are_spooled(tmp_path: Path) -> None:
@@ -131,7 +141,7 @@ async def test_worktrees_and_subfolders_are_one_project(tmp_path: Path) -> None:
         assert found is not None
         assert found.error == "broken"
     assert failed_calls.find(str(tmp_path), str(tmp_path), "k") is None
-    assert os.name == "nt" or all(path.stat().st_mode & 0o77 == 0 for path in files(tmp_path / "hooks"))
+    assert os.name == "nt" or all(path.stat().st_mode & 0o77 == 0 for path in files(tmp_path / "failed_calls"))
 
 
 WORDS = st.lists(st.text("abcxyz-./=", min_size=1, max_size=6), min_size=1, max_size=6)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any
 
-FOLDER = os.path.join("hooks", "failed")
+FOLDER = "failed_calls"
 # A project's newest failures.
 RECORDS_MAX = 500
 _SECRET, _SECRET_BYTES, _KEY_BYTES = "key", 32, 12
@@ -178,7 +178,7 @@ def _parse(line: str) -> Iterator[FailedCall]:
 
 def _write(path: str, calls: list[FailedCall]) -> None:
     create_folder(os.path.dirname(path))
-    unfinished = f"{path}.{os.getpid()}"
+    unfinished = f"{path}.{os.urandom(4).hex()}"
     file = open_new(unfinished)
     try:
         remaining = memoryview("".join(call.line for call in calls).encode("utf-8", "replace"))

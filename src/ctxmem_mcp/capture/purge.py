@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from ctxmem_mcp.capture import failed_calls, spool, unrecognised
+from ctxmem_mcp.capture import failed_calls, session_files, spool, unrecognised
 from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
 from ctxmem_mcp.capture.texts import Texts
 from ctxmem_mcp.private_files import read_file
@@ -27,6 +27,7 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
         unrecognised.purge(data_dir, conversation_ids)
         unrecognised.trim(data_dir)
         failed_calls.purge(str(data_dir), lambda call: call.conversation in conversation_ids)
+        session_files.purge(str(data_dir), conversation_ids)
         if (data_dir / FOLDER).is_dir():
             SyncRecords(data_dir).mark_gone(conversation_ids)
     except OSError as error:
@@ -34,9 +35,11 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
 
 
 def purge_events(data_dir: Path, conversation_id: str) -> None:
-    """Deletes a conversation's events from the spool: they followed its head, whose branch was forgotten."""
+    """Deletes a conversation's events from the spool, which followed its head, and its failed calls: a branch of it was
+    forgotten."""
     try:
         _remove_events(data_dir, [conversation_id])
+        failed_calls.purge(str(data_dir), lambda call: call.conversation == conversation_id)
     except OSError as error:
         _log.warning("Events of a forgotten branch may remain in the spool: %s", error)
 

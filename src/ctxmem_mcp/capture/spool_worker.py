@@ -205,11 +205,14 @@ class _SpoolWorker:
     async def _record_failed_calls(self, conversation: str, cwd: str) -> None:
         """Records the failed calls among the last turns for the hook before a call."""
         data_dir = str(self._data_dir)
-        secret = failed_calls.load_secret(data_dir, create=True)
-        turns = await self._memory.turns(conversation, last=FAILED_CALL_TURNS)
-        found = await asyncio.to_thread(find_outcomes, turns, conversation, secret)
-        if found.failed or found.succeeded:
-            await asyncio.to_thread(failed_calls.update, data_dir, cwd, found.failed, found.succeeded)
+        try:
+            secret = failed_calls.load_secret(data_dir, create=True)
+            turns = await self._memory.turns(conversation, last=FAILED_CALL_TURNS)
+            found = await asyncio.to_thread(find_outcomes, turns, conversation, secret)
+            if found.failed or found.succeeded:
+                await asyncio.to_thread(failed_calls.update, data_dir, cwd, found.failed, found.succeeded)
+        except (OSError, NotFound) as error:  # the turns are stored, which matters more
+            _log.warning("Failed calls of %s are not recorded: %s", conversation, error)
 
     async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:
         """At the first events of a session that is stored from its events: stores the transcript's turns before

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 
-from ctxmem_mcp.hooks.session_files import name_of, remove_old
+from ctxmem_mcp.capture.session_files import COMPACTED, name_of, remove_old
 from ctxmem_mcp.private_files import create_folder, open_new
-
-FOLDER = os.path.join("hooks", "compacted")
 
 
 def note(data_dir: str, session_id: str) -> None:
@@ -19,7 +17,7 @@ def note(data_dir: str, session_id: str) -> None:
     name = name_of(session_id)
     if not name:
         return
-    folder = os.path.join(data_dir, FOLDER)
+    folder = os.path.join(data_dir, COMPACTED)
     create_folder(folder)
     remove_old(folder)
     try:
@@ -31,7 +29,7 @@ def note(data_dir: str, session_id: str) -> None:
 def any_noted(data_dir: str) -> bool:
     """Returns whether any session was compacted and has had no event since."""
     try:
-        with os.scandir(os.path.join(data_dir, FOLDER)) as entries:
+        with os.scandir(os.path.join(data_dir, COMPACTED)) as entries:
             return any(True for _ in entries)
     except OSError:
         return False
@@ -41,7 +39,7 @@ def take(data_dir: str, session_id: str) -> bool:
     """Returns whether the session was compacted, and forgets it: of several events at once, one takes it."""
     name = name_of(session_id)
     try:
-        os.unlink(os.path.join(data_dir, FOLDER, name))
+        os.unlink(os.path.join(data_dir, COMPACTED, name))
     except OSError:
         return False
     return True

@@ -12,7 +12,7 @@ import json
 import os
 
 from ctxmem_mcp.capture import failed_calls
-from ctxmem_mcp.hooks.session_files import name_of, remove_old
+from ctxmem_mcp.capture.session_files import WARNED, name_of, remove_old
 from ctxmem_mcp.private_files import create_folder
 from ctxmem_mcp.text.recall_marks import RECALL_END, RECALL_START
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ctxmem_mcp.capture.failed_calls import FailedCall
 
-FOLDER = os.path.join("hooks", "warned")
 # How far back in the transcript the failed call is looked for.
 TAIL_BYTES = 400_000
 _READING_TOOLS = frozenset(
@@ -115,7 +114,7 @@ def _block_changes(block: dict[str, Any], role: str) -> bool:
 
 def _first_time(data_dir: str, session: str, key: str) -> bool:
     """Whether the session has not had this line. Records that it has."""
-    folder = os.path.join(data_dir, FOLDER)
+    folder = os.path.join(data_dir, WARNED)
     create_folder(folder)
     file = os.open(os.path.join(folder, name_of(session) or "-"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -31,6 +31,8 @@ from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START, is_plain, is_rec
 
 # The part of the remaining time that draining the spool may take.
 DRAIN_SHARE = 0.5
+# After a compaction it has to store the recap, and Codex's transcript is read two seconds after its last row.
+DRAIN_SHARE_COMPACTED = 0.75
 # A recap that is not stored yet is waited for, and the spool drained again and again.
 RECAP_SECONDS, DRAIN_AGAIN_SECONDS = 1.0, 0.2
 # The text around the view.
@@ -61,8 +63,10 @@ def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dic
     is_compacted = event.source == COMPACTED or event.name in info_of(agent).recap_events
     if not settings.inject_tokens or (is_compacted and not settings.compaction_tokens):
         return None
-    build = _context_after_compaction if is_compacted else _context
-    text = asyncio.run(build(settings, event, seconds * DRAIN_SHARE))
+    if is_compacted:
+        text = asyncio.run(_context_after_compaction(settings, event, seconds * DRAIN_SHARE_COMPACTED))
+    else:
+        text = asyncio.run(_context(settings, event, seconds * DRAIN_SHARE))
     return _hook_output(event, text) if text else None
 
 

@@ -1,0 +1,43 @@
+"""Small files of the hooks, named after sessions: which were compacted, and the keys of the lines that each has had.
+
+They are deleted when the session has ended long ago, or is forgotten. Imports nothing slow.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+COMPACTED, WARNED = "compacted", "warned"
+SECONDS_MAX = 7 * 86_400
+_NAME_CHARS_MAX = 128
+
+
+def name_of(session_id: str) -> str:
+    """Returns a file's name for a session; empty if nothing of the id can be used."""
+    return "".join(c for c in session_id if c.isalnum() or c in "-_").strip("-")[:_NAME_CHARS_MAX]
+
+
+def remove_old(folder: str) -> None:
+    """Deletes the folder's files that nothing was written to for a week."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        try:
+            if os.stat(path).st_mtime < time.time() - SECONDS_MAX:
+                os.unlink(path)
+        except OSError:
+            continue
+
+
+def purge(data_dir: str, session_ids: Iterable[str]) -> None:
+    """Deletes the files of these sessions."""
+    for name in filter(None, map(name_of, session_ids)):
+        for folder in (COMPACTED, WARNED):
+            try:
+                os.unlink(os.path.join(data_dir, folder, name))
+            except FileNotFoundError:
+                continue
