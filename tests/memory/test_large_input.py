@@ -31,7 +31,7 @@ class CountingPool(WorkerPool):
 
     async def run(self, function: Callable[..., Generator[Any, None, Any]], *args: Any) -> Any:
         self.runs += 1
-        self.names.append(function.__name__)
+        self.names.append(getattr(function, "func", function).__name__)
         self.started.set()
         return await super().run(function, *args)
 

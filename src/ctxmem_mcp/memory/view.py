@@ -31,6 +31,7 @@ from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, cost_weight_of, res
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.analyzer import Flag
 from ctxmem_mcp.views.budget import (
     OUTLINE_SHARE_MAX,
     ExcerptGroup,
@@ -71,6 +72,9 @@ REQUESTS: HighlightKinds = frozenset(("request",))
 HIGHLIGHT_TURNS_MAX, HIGHLIGHT_TURN_TOKENS = 400, 1_000
 # The proposal that the user confirms is looked for in this many turns before.
 PROPOSAL_WITHIN_TURNS = 8
+# Prompts, reminders and skills that an agent's program added to the talk take at most this share, unless they are what
+# the query asks for. They took a fifth to a half of real views.
+HOST_SHARE = 0.05
 LAYOUTS = ("tree", "stable")
 
 
@@ -218,13 +222,25 @@ def by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
     )
     if not ranking.parsed.wants_work:
         rows = with_endings(rows, ranking.table.rows, scores, budget)
-    order, left = [], budget * CANDIDATE_BUDGETS
+    order, left, host_left = [], budget * CANDIDATE_BUDGETS, _host_tokens(ranking, budget)
     for row in rows:
-        order.append(RankedPiece(ranking.table.pieces[row], float(scores[row]), int(ranking.table.rows.ordinal[row])))
-        left -= order[-1].piece.tokens
+        piece = ranking.table.pieces[row]
+        if piece.flags & Flag.HOST:
+            if piece.tokens > host_left:
+                continue
+            host_left -= piece.tokens
+        order.append(RankedPiece(piece, float(scores[row]), int(ranking.table.rows.ordinal[row])))
+        left -= piece.tokens
         if left < 0:
             break
     return order
+
+
+def _host_tokens(ranking: Ranking, budget: int) -> float:
+    """Returns how much of a view the texts of hosts may take: a small share, unless the best chunk is one of them."""
+    best: Sequence[int] = ranking.result.rows[:1].tolist() if ranking.result else []
+    is_best = any(ranking.table.pieces[row].flags & Flag.HOST for row in best)
+    return budget if is_best else budget * HOST_SHARE
 
 
 async def _from_summaries(
