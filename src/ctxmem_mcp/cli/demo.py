@@ -46,6 +46,7 @@ async def _show(settings: Settings, out: Console) -> None:
     turns = registry.parse(session_text(), _SESSION).turns
     async with open_memory(settings) as memory:
         done = await memory.sync(turns, conversation_id="demo")
+        await memory.index("demo")
         info = await memory.info("demo")
         view = await memory.view("demo", query=QUESTION, token_budget=BUDGET_TOKENS)
         roots = await memory.outline("demo")

@@ -54,7 +54,7 @@ def _messages_omitted(section: Section, highlights: Sequence[Highlight]) -> Iter
     if answers:
         yield "the full answer" if len(answers) == 1 else f"{len(answers)} full answers"
     elif hidden := [m for m in section.messages if m.index not in shown and m.tokens > 15]:
-        yield f"{len(hidden)} more messages"
+        yield f"{len(hidden)} more message{'s' if len(hidden) > 1 else ''}"
 
 
 def _long_outputs(section: Section) -> Iterator[str]:
