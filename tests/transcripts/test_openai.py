@@ -118,3 +118,9 @@ def test_a_message_s_time_is_read_whatever_its_field_and_unit(field: str, value:
     assert (
         registry.parse(json.dumps([{"role": "user", "content": "a", field: "soon"}]), "a.json").turns[0].said_at is None
     )
+
+
+@pytest.mark.parametrize("role", [[], {}, 5, None])
+def test_a_role_that_is_no_text_costs_only_its_message(role: object) -> None:
+    rows = json.dumps([{"role": role, "content": "lost"}, {"role": "user", "content": "Hi"}])
+    assert [turn.content for turn in openai.parse(rows, "chat.json").turns] == ["Hi"]

@@ -84,9 +84,10 @@ def parse(text: str, name: str) -> Transcript:
 
 def _known_role(message: object) -> object:
     """Returns a message of a file with the role that a program's own word for it means, such as `bot`."""
-    if not isinstance(message, dict) or message.get("role") in ROLES:
+    own = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(own, str) or own in ROLES:
         return message
-    role = OTHER_ROLES.get(str(message.get("role")).lower())
+    role = OTHER_ROLES.get(own.lower())
     return {**message, "role": role} if role else message
 
 
