@@ -1,4 +1,4 @@
-"""Measures whether an agent is told that a call failed before, and how often it is told so wrongly.
+"""Measures whether an agent is warned of a call that failed before, and how often wrongly.
 
     python -m bench repeats [TRANSCRIPT...] [--planted 60]
 

@@ -1,4 +1,4 @@
-"""Before a call that failed before, the hook says when, with which error, and what solved it."""
+"""Before a call that failed before, the hook reports when, with which error, and what solved it."""
 
 from __future__ import annotations
 

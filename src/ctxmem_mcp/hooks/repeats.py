@@ -2,8 +2,8 @@
 
     [ctxmem-mcp recalls] This call failed before, on 2026-01-09 (...): zsh: command not found: staticcheck ...
 
-A failure that editing can mend is reported only in its own session, and only if nothing was changed and the user said
-nothing since: running the tests again is no mistake. A line is said once in a session.
+A failure that editing can mend is reported only in its own session, and only if nothing was changed and the user sent
+nothing since: running the tests again is no mistake. A line appears once in a session.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Settings:
         Setting(
             MEMORY,
             kinds.choice(OnOff),
-            "Whether a hook tells the agent, before a call, that the same call failed before and what solved it.",
+            "Whether a hook warns the agent before a call that failed before, and names what solved it.",
         ),
     ] = "on"
     ask_for_summaries: Annotated[
