@@ -126,7 +126,7 @@ def _turns(row: Row) -> Iterator[NewTurn]:
         if text := "\n".join(filter(None, (text_at(thought, "subject"), text_at(thought, "description")))):
             yield NewTurn("assistant", text, THINKING, said_at)
     calls = objects(row.get("toolCalls"))
-    own_ids = {call.get("id") for _, call in calls}
+    own_ids = {text_or_none(call.get("id")) for _, call in calls}
     if text_or_none(kind):
         role, name = _FIELDS.author(row)
         for turn in PARTS.turns(role, row.get("content"), said_at, name):
