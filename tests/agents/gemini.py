@@ -42,20 +42,27 @@ def session_of(file: Path) -> str:
 
 
 def words_of(file: Path) -> Iterator[str]:
-    """The texts of a session: what was said, the calls' arguments, the results."""
-    messages: dict[str, Json] = {}
+    """The texts of a session: what was said, the calls' arguments, the results.
+
+    After a resume, messages have their calls and results as parts, some of them twice and under another message's id.
+    """
+    messages: dict[tuple[str, str], Json] = {}
     for line in file.read_text("utf-8").splitlines():
         row = json.loads(line)
         for message in row.get("$set", {}).get("messages", ()) or ([row] if "type" in row else ()):
-            messages[message["id"]] = message
+            messages[message["id"], message["type"]] = message
+    calls, results = set[str](), set[str]()
     for message in messages.values():
         content = message["content"]
-        for part in [{"text": content}] if isinstance(content, str) else content:
+        parts: list[Json] = [{"text": content}] if isinstance(content, str) else content
+        for part in parts:
             yield from _part(part)
+            yield from _call(part.get("functionCall", {}), calls)
+            yield from _result(part.get("functionResponse", {}), results)
         for call in message.get("toolCalls", ()):
-            yield json.dumps(call["args"], separators=(",", ":"), ensure_ascii=False)
+            yield from _call(call, calls)
             for part in call["result"]:
-                yield from _result(part["functionResponse"]["response"])
+                yield from _result(part["functionResponse"], results)
 
 
 def _part(part: Json) -> Iterator[str]:
@@ -66,5 +73,14 @@ def _part(part: Json) -> Iterator[str]:
         yield text
 
 
-def _result(response: Json) -> Iterator[str]:
-    yield response["output"] if "output" in response else response["error"]
+def _call(call: Json, seen: set[str]) -> Iterator[str]:
+    if call and call["id"] not in seen:
+        seen.add(call["id"])
+        yield json.dumps(call["args"], separators=(",", ":"), ensure_ascii=False)
+
+
+def _result(result: Json, seen: set[str]) -> Iterator[str]:
+    if result and result["id"] not in seen:
+        seen.add(result["id"])
+        response = result["response"]
+        yield response["output"] if "output" in response else response["error"]

@@ -29,7 +29,7 @@ PROBE_SECONDS = 30.0
 LAG_SECONDS = 120.0
 # Pending events older than this could have been stored.
 STUCK_SECONDS = 60.0
-_SESSION, _PROMPT = "ctxmem-doctor", "Does this event arrive?"
+_SESSION, _PROMPT, _PROMPT_EVENT = "ctxmem-doctor", "Does this event arrive?", "UserPromptSubmit"
 _DATA_DIR = "--data-dir"
 
 
@@ -109,7 +109,8 @@ async def _store(folder: Path) -> str:
 
 
 def _event(agent: str) -> bytes:
-    event: dict[str, object] = {"session_id": _SESSION, "hook_event_name": "UserPromptSubmit", "prompt": _PROMPT}
+    own_name = next((own for own, name in AGENTS[agent].event_names.items() if name == _PROMPT_EVENT), _PROMPT_EVENT)
+    event: dict[str, object] = {"session_id": _SESSION, "hook_event_name": own_name, "prompt": _PROMPT}
     if agent == CURSOR.id:
         event = {"conversation_id": _SESSION, "hook_event_name": "beforeSubmitPrompt", "prompt": _PROMPT}
     elif agent == CLINE.id:
