@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ctxmem_mcp.agents import CLINE, CURSOR
+from ctxmem_mcp.agents import CLINE, CURSOR, info_of
 from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
 from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.cli.output import counted
@@ -109,7 +109,8 @@ async def _store(folder: Path) -> str:
 
 
 def _event(agent: str) -> bytes:
-    own_name = next((own for own, name in AGENTS[agent].event_names.items() if name == _PROMPT_EVENT), _PROMPT_EVENT)
+    names = info_of(agent).event_names
+    own_name = next((own for own, name in names.items() if name == _PROMPT_EVENT), _PROMPT_EVENT)
     event: dict[str, object] = {"session_id": _SESSION, "hook_event_name": own_name, "prompt": _PROMPT}
     if agent == CURSOR.id:
         event = {"conversation_id": _SESSION, "hook_event_name": "beforeSubmitPrompt", "prompt": _PROMPT}
