@@ -14,6 +14,7 @@ from ctxmem_mcp.errors import (
     StoreUnavailable,
 )
 from ctxmem_mcp.memory import expand, repair, unindexed_view, view
+from ctxmem_mcp.memory.append_target import AppendOutcome, AppendTarget
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
@@ -29,7 +30,6 @@ from ctxmem_mcp.memory.validation import (
     check_turn,
 )
 from ctxmem_mcp.memory.view import ViewRequest
-from ctxmem_mcp.memory.writer import AppendOutcome, AppendTarget
 from ctxmem_mcp.models import (
     TITLE_CHARS_MAX,
     Appended,

@@ -11,7 +11,6 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -19,6 +18,7 @@ import anyio.to_thread
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.lru import LRU
+from ctxmem_mcp.memory.append_target import AppendOutcome, AppendTarget
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.commit_builder import (
     Built,
@@ -34,17 +34,15 @@ from ctxmem_mcp.memory.commit_builder import (
 from ctxmem_mcp.memory.edge_loader import known_prefix, load_edge, load_spine
 from ctxmem_mcp.memory.expiry import ANY_TIME, DAY, extended, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
+from ctxmem_mcp.memory.keyed_lock import KeyedLock
 from ctxmem_mcp.memory.turn_indexer import TurnIndexer
 from ctxmem_mcp.memory.vector_queue import VectorQueue
-from ctxmem_mcp.models import REDACTED, NewTurn, Redaction, Source, Turn, id_digits, iso, redacted_text
+from ctxmem_mcp.models import REDACTED, NewTurn, Redaction, Turn, id_digits, iso, redacted_text
 from ctxmem_mcp.stores.base import Commit, Run, State, Store, children_of
 from ctxmem_mcp.stores.tombstones import ForgetGuard
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import DeferredEmbedder
 from ctxmem_mcp.worker_pool import LARGE_CHARS, WorkerPool, finish
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 # Edges cached between appends; each holds the text of one open leaf.
 EDGES_CACHED = 64
@@ -63,67 +61,6 @@ class Defaults:
     salt: bytes
     encoding: str
     retention_days: int
-
-
-@dataclass(frozen=True, slots=True)
-class AppendTarget:
-    """Where to append.
-
-    Attributes:
-        after: The id of the turn before; if None, the head if on_head, else the start.
-        since: How many tombstone records there were when the turns were said, at the latest when the call began. A
-            younger one of this conversation refuses them.
-        source: Where the turns come from; None: one turn is appended as it is said.
-        is_found: The conversation was found, or created, by its turns: the caller did not name it.
-        moves_head: The last turn becomes the head. If not, an existing head stays.
-        stored_at: When the turns were stored elsewhere, which they are kept from; None: now.
-    """
-
-    conversation_id: str
-    after: str | None = None
-    on_head: bool = True
-    retention_days: int | None = None
-    space: str | None = None
-    since: int = 0
-    source: Source | None = None
-    is_found: bool = False
-    moves_head: bool = True
-    stored_at: float | None = None
-
-    def guard(self, turns: Sequence[NewTurn], start: int, known: int, digests: Sequence[bytes]) -> ForgetGuard:
-        """Returns what the turns must not bring back, if they follow turn `start` and `known` of them are stored."""
-        is_beginning = not start and self.source not in (None, Source.EVENTS)
-        return ForgetGuard(
-            self.since,
-            is_recording=self.source in (Source.TRANSCRIPT, Source.EVENTS),
-            beginning=turns if is_beginning else (),
-            known=known,
-            has_id=not self.is_found,
-            new_digests=digests[known:],
-            may_repeat=self.source is None,
-            follows_head=self.source is Source.EVENTS or (self.source is None and self.after is None),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class AppendOutcome:
-    """What an append did.
-
-    Attributes:
-        before, after: the states of the conversation.
-        start: id of the turn before the first one; None at the start of the conversation.
-        known: seqs of the first turns, which were stored before.
-        turns: the others, as they were stored.
-        closed: ids of the nodes that they have closed; of several turns only if they were indexed at once.
-    """
-
-    before: State
-    after: State
-    start: str | None
-    known: list[int]
-    turns: Sequence[Turn] = ()
-    closed: Sequence[str] = ()
-    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,36 +472,6 @@ def _commit_of_turns(state: State, turns: Sequence[Turn], new: _Addition) -> Com
         unindexed=(*state.unindexed, first.seq),
     )
     return Commit(after, turns, runs=runs, guard=new.guard)
-
-
-class KeyedLock:
-    """A lock per key, which exists only while a caller holds it or waits for it."""
-
-    def __init__(self, locks: dict[str, tuple[anyio.Lock, int]], key: str) -> None:
-        self._locks, self._key = locks, key
-
-    async def __aenter__(self) -> None:
-        # fast_acquire: one round of the event loop costs as much as hashing a turn.
-        lock, users = self._locks.get(self._key) or (anyio.Lock(fast_acquire=True), 0)
-        self._locks[self._key] = (lock, users + 1)
-        try:
-            await lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._locks[self._key][0].release()
-        self._leave()
-
-    def _leave(self) -> None:
-        lock, users = self._locks[self._key]
-        if users == 1:
-            del self._locks[self._key]
-        else:
-            self._locks[self._key] = (lock, users - 1)
 
 
 def _is_large(turns: Iterable[NewTurn | Turn]) -> bool:
