@@ -43,7 +43,7 @@ async def test_an_agent_that_writes_during_a_sync_stays_on_its_line(a: Machine, 
     with start(a) as process:
         while process.poll() is None:
             ours.append(await a.say(f"ours {len(ours)}"))
-            await anyio.sleep(0.005)
+            await anyio.sleep(0.05)  # faster than any agent; without a pause nobody else could commit
         assert process.stdout is not None
         assert "received 30 turns" in process.stdout.read()
     ours.append(await a.say("the last"))
