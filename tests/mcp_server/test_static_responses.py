@@ -148,7 +148,7 @@ _STRAY = st.sampled_from(
 _LINES = st.lists(_INITIALIZE | _REQUESTS | _CALLS | _NOTIFICATIONS | _STRAY, max_size=7)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example([initialize(), INITIALIZED, request(1, "tools/list"), request(1, "tools/call", CALL), request(1, "ping")])
 @example([request(1, "ping"), request(2, "tools/list", modern_params(MODERN)), initialize(), request(3, "tools/list")])
 @example([request(1, "server/discover", modern_params(MODERN)), initialize(), request(2, "tools/list")])

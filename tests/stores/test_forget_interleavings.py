@@ -221,9 +221,9 @@ def _words_in(data: Path) -> set[str]:
 @pytest.mark.timeout(600)
 def test_nothing_that_is_stored_beside_the_forgetting_stays(tmp_path: Path) -> None:
     """The short form of the test below."""
-    counts = run_rounds(tmp_path / "data", 50, seed=7)
-    assert counts["ok"] > 50
-    assert counts["Forgotten"] + counts["ForgottenBranch"] > 10, counts
+    counts = run_rounds(tmp_path / "data", 100, seed=7)
+    assert counts["ok"] > 100
+    assert counts["Forgotten"] + counts["ForgottenBranch"] > 20, counts
 
 
 @pytest.mark.faults

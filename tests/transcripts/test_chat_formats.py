@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn
@@ -18,8 +18,6 @@ from tests.transcripts.chats import ENCODERS, Encoder, Step, lines
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).filter(
     lambda s: s.strip()
 )
-# There are thirty formats. CTXMEM_EXAMPLES=400 is the long form.
-few = settings(max_examples=max(10, settings().max_examples // 3))
 by_format = pytest.mark.parametrize("encoder", ENCODERS, ids=[f"{e.agent}-{e.encode.__name__}" for e in ENCODERS])
 by_lines = pytest.mark.parametrize(
     "encoder", [e for e in ENCODERS if e.suffix == ".jsonl"], ids=lambda e: e.encode.__name__
@@ -59,7 +57,6 @@ def own_turns(transcript: Transcript, encoder: Encoder) -> list[tuple[str, str, 
 
 
 @by_format
-@few
 @given(st.data())
 def test_every_word_is_read_once_and_in_order(encoder: Encoder, data: st.DataObject) -> None:
     steps = data.draw(steps_of(encoder))
@@ -75,7 +72,6 @@ def test_every_word_is_read_once_and_in_order(encoder: Encoder, data: st.DataObj
 
 
 @by_format
-@few
 @given(st.data())
 def test_a_file_that_is_cut_off_gives_what_is_whole(encoder: Encoder, data: st.DataObject) -> None:
     steps = data.draw(steps_of(encoder))
@@ -90,7 +86,6 @@ def test_a_file_that_is_cut_off_gives_what_is_whole(encoder: Encoder, data: st.D
 
 
 @by_lines
-@few
 @given(st.data())
 def test_broken_lines_nul_bytes_and_windows_line_ends_cost_only_themselves(
     encoder: Encoder, data: st.DataObject

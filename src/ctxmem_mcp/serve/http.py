@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
-from socket import socket
+from socket import IPPROTO_TCP, socket
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -56,11 +56,20 @@ def serve_http(
             timeout_graceful_shutdown=settings.http_shutdown_seconds,
         )
     )
-    listening = server.config.bind_socket()
+    listening = as_tcp(server.config.bind_socket())
     listening.listen(QUEUED)  # whoever connects from now on waits until the service has started
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     (on_listen or _log_url)(url)
     server.run(sockets=[listening])
+
+
+def as_tcp(bound: socket) -> socket:
+    """Returns a bound socket as one that is known to be TCP.
+
+    asyncio sets TCP_NODELAY only then. Without it, the kernel holds back the body of each response on a kept connection
+    until the client acknowledges its head, which takes 40 ms. uvicorn leaves the protocol open.
+    """
+    return socket(bound.family, bound.type, IPPROTO_TCP, bound.detach())
 
 
 def _log_url(url: str) -> None:
