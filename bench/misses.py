@@ -11,7 +11,7 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.retrieve import Ranking, rank_branch
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.base import Store
-from ctxmem_mcp.text import chunking, tokenizer
+from ctxmem_mcp.text import chunker, tokenizer
 
 
 async def read_branch(store: Store, name: str) -> BranchReader:
@@ -44,7 +44,7 @@ def _pieces_with(turn: NewTurn, text: str | None) -> list[int]:
     """The start of each chunk of a turn that contains some of the text."""
     start = turn.content.find(text) if text else 0
     stop = start + len(text or turn.content)
-    return [first for first, end in chunking.split(turn.content, turn.role) if first < stop and end > start]
+    return [first for first, end in chunker.split(turn.content, turn.role) if first < stop and end > start]
 
 
 def _rank_of(ranking: Ranking, index: int, containing: list[int]) -> str:

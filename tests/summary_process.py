@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ctxmem_mcp.llm_client import LLMClient, RequestLimits
 from ctxmem_mcp.models import EXTRACTIVE
-from ctxmem_mcp.stores.base import SpendLimits, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import SpendLimits
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.summary_worker import Intervals, SummaryWorker
 

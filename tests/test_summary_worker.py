@@ -22,7 +22,8 @@ from ctxmem_mcp.llm_client import LLMClient, RequestLimits
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Summary, day_of
 from ctxmem_mcp.settings import Settings
-from ctxmem_mcp.stores.base import SpendLimits, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import SpendLimits
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from ctxmem_mcp.summarizers.llm import RESPONSE_TOKENS_MAX

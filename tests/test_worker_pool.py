@@ -16,7 +16,7 @@ import pytest
 from ctxmem_mcp import progress
 from ctxmem_mcp.errors import InvalidArgument, StoreUnavailable
 from ctxmem_mcp.models import Highlight, NewTurn, Node, Summary, Turn
-from ctxmem_mcp.stores.base import Closing
+from ctxmem_mcp.stores.records import Closing
 from ctxmem_mcp.worker_pool import MeasuredSteps, Steps, WorkerPool
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ from ctxmem_mcp.retrieval import compounds
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.retrieval.piece_table import PieceFacts
-from ctxmem_mcp.stores.base import TermHits
-from ctxmem_mcp.text import analyzer, chunking, tokenizer
+from ctxmem_mcp.stores.records import TermHits
+from ctxmem_mcp.text import analyzer, chunker, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import is_mostly_host
 
@@ -110,7 +110,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
             frozenset(analyzer.analyze(content[:TOPIC_CHARS], language)) if role != "tool" else frozenset(),
         )  # fmt: skip
         frontier = tree.grow(frontier, facts).frontier
-        for start, stop in chunking.split(content, role):
+        for start, stop in chunker.split(content, role):
             text = content[start:stop]
             found = analyzer.analyze(text, language)
             held = analyzer.flags(text, role, language)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ctxmem_mcp.composition import open_memory
     from ctxmem_mcp.errors import Conflict, Corrupt, CtxmemError, NotFound, Refused, Unavailable
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.models import Conversation, Hit, NewTurn, Turn, View
+    from ctxmem_mcp.models import NewTurn, Turn
+    from ctxmem_mcp.results import Conversation, Hit, View
     from ctxmem_mcp.settings import Settings
 
 __version__ = "0.1.0"

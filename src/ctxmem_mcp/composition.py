@@ -22,7 +22,8 @@ from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.base import SpendLimits, Store
+    from ctxmem_mcp.stores.base import Store
+    from ctxmem_mcp.stores.records import SpendLimits
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
 
 # How often the spool is checked for new events; checking an empty folder costs nothing. Longer after a failure.
@@ -216,7 +217,7 @@ def _spend_limits(settings: Settings) -> SpendLimits | None:
             _log.warning("No model writes summaries: CTXMEM_LLM_BASE_URL and CTXMEM_LLM_MODEL are both needed.")
         return None
     from ctxmem_mcp.llm_client import RequestLimits
-    from ctxmem_mcp.stores.base import SpendLimits
+    from ctxmem_mcp.stores.records import SpendLimits
 
     lost_after_seconds = RequestLimits().total_seconds + LOST_AFTER_SECONDS
     return SpendLimits(settings.llm_tokens_per_day, settings.llm_tokens_per_conversation, lost_after_seconds)

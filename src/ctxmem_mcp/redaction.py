@@ -23,8 +23,9 @@ from ctxmem_mcp.capture.texts import Texts
 from ctxmem_mcp.errors import CtxmemError, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import FoundTurn, OutlineNode, RedactionReceipt, Turn, iso
+from ctxmem_mcp.models import Turn, iso
 from ctxmem_mcp.private_files import OWN_FILES, OWN_FOLDERS, PRINCIPALS, REDACTIONS, open_new, read_file
+from ctxmem_mcp.results import FoundTurn, OutlineNode, RedactionReceipt
 from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX
 from ctxmem_mcp.stores.sqlite.snapshot import holds_digest
 
@@ -39,7 +40,7 @@ class _Order:
 
     Attributes:
         path: The record's file.
-        day: The day that stands in the turns' place.
+        day: The day in the note that replaces the turns.
         turns: The digests of the turns, by conversation.
     """
 
@@ -118,7 +119,7 @@ async def _carry_out(
 async def _check(
     memory: Memory, data_dir: Path, redacted: Mapping[str, Sequence[Turn]], texts: Texts
 ) -> RedactionReceipt:
-    """Looks for what was redacted in all that is stored, and byte by byte in all files."""
+    """Searches everything that is stored for the redacted words, and all files byte by byte."""
     turns = {conversation: [turn.id for turn in some] for conversation, some in redacted.items()}
     size = sum(len(turn.content.encode()) for some in redacted.values() for turn in some)
     receipt = RedactionReceipt(turns, size)

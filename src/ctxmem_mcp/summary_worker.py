@@ -30,8 +30,10 @@ from ctxmem_mcp.errors import (
 )
 from ctxmem_mcp.llm_client import Completion, LLMClient
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.models import EXTRACTIVE, ConversationInfo, Node, Summary, best_summary, day_of, first_summary
-from ctxmem_mcp.stores.base import KEPT, CallRefusal, ModelCall, SpendLimits, State, Store
+from ctxmem_mcp.models import EXTRACTIVE, Node, Summary, best_summary, day_of, first_summary
+from ctxmem_mcp.results import ConversationInfo
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import KEPT, CallRefusal, ModelCall, SpendLimits, State
 from ctxmem_mcp.summarizers.llm import (
     RESPONSE_TOKENS_MAX,
     Prompt,

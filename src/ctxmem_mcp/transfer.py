@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ctxmem_mcp.errors import Forgotten, ForgottenBranch, NotFound, UnknownNode
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import EXTRACTIVE, OutlineNode, Source, Turn, to_new_turns
+from ctxmem_mcp.models import EXTRACTIVE, Source, Turn, to_new_turns
+from ctxmem_mcp.results import OutlineNode
 
 # Turns per transaction.
 CHUNK_TURNS = 1_000

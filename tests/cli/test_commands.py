@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ctxmem_mcp.__main__ import main
 from ctxmem_mcp.cli import conversation_table, demo
-from ctxmem_mcp.models import ConversationInfo
+from ctxmem_mcp.results import ConversationInfo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 

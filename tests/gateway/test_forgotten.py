@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import Synced
+from ctxmem_mcp.results import Synced
 from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, gateway, upstream_stub
 from tests.stores.samples import raw_files
 

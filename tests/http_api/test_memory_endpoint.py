@@ -12,7 +12,7 @@ import pytest
 
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.http_api.memory_endpoint import view_budget
-from ctxmem_mcp.models import ConversationInfo
+from ctxmem_mcp.results import ConversationInfo
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
 

@@ -16,7 +16,7 @@ from ctxmem_mcp.memory import expiry
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles
 from ctxmem_mcp.settings import Settings
-from ctxmem_mcp.stores.base import Commit
+from ctxmem_mcp.stores.records import Commit
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from tests.http_api.test_sessions import create
 

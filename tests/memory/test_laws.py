@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, OutlineNode
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.results import OutlineNode
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import BudgetTooSmall, NotFound
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, View
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.projects import Project
+from ctxmem_mcp.results import View
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer

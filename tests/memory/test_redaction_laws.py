@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, OutlineNode
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.results import OutlineNode
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import NOW

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, OutlineNode, View
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.results import OutlineNode, View
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer

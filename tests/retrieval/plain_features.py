@@ -9,7 +9,7 @@ from ctxmem_mcp.models import THINKING
 from ctxmem_mcp.retrieval.features import BM25_B, BM25_K, HEAD_TERMS, SECTION_K
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, is_agent_speech, is_user_speech
 from ctxmem_mcp.retrieval.query import ParsedQuery
-from ctxmem_mcp.stores.base import TermHits
+from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text.analyzer import EXACT, Flag
 
 Score = Callable[[int], float]

@@ -32,7 +32,7 @@ from ctxmem_mcp.retrieval.selection import (
     selection_order,
     with_endings,
 )
-from ctxmem_mcp.stores.base import TermHits
+from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text import analyzer
 
 HOUR = 3_600.0

@@ -12,7 +12,7 @@ from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.features import FEATURE_NAMES, SEMANTIC_FEATURES, feature_columns
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.ranker import BranchRanker
-from ctxmem_mcp.stores.base import TermHits
+from ctxmem_mcp.stores.records import TermHits
 from tests.retrieval.plain_features import PlainFeatures
 
 QUERIES = ("When did Ann fix the crash in parseConfig?", "what errors in May 2026?", "which command did I run", "why")

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, OutlineNode, Summary
+from ctxmem_mcp.models import NewTurn, Summary
+from ctxmem_mcp.results import OutlineNode
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import DAY, NOW

@@ -11,7 +11,8 @@ import pytest
 
 from ctxmem_mcp.errors import Forgotten, UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn, Receipt, Summary
+from ctxmem_mcp.models import NewTurn, Summary
+from ctxmem_mcp.results import Receipt
 from ctxmem_mcp.stores.sqlite import SqliteStore, commits, file_lifecycle
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name

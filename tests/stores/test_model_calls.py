@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp.models import EXTRACTIVE, day_of
-from ctxmem_mcp.stores.base import CallRefusal
+from ctxmem_mcp.stores.records import CallRefusal
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.model_call_tests import BETTER, LEAF, LIMITS, OTHER, authors, begin, create, make_call

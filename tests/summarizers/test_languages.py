@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctxmem_mcp.summarizers import sentence_scoring
+from ctxmem_mcp.summarizers import sentence_scores
 from ctxmem_mcp.summarizers.error_extraction import find_pasted_errors
 from ctxmem_mcp.summarizers.highlights import rate_work_sentence
 from ctxmem_mcp.summarizers.sentences import split_sentences
@@ -53,25 +53,25 @@ RULES = [
 
 @pytest.mark.parametrize("sentence", DONE)
 def test_an_ending_is_recognised(sentence: str) -> None:
-    assert sentence_scoring.states_completion(sentence)
-    assert sentence_scoring.score_resolution(sentence) >= 2.0
+    assert sentence_scores.states_completion(sentence)
+    assert sentence_scores.score_resolution(sentence) >= 2.0
     assert rate_work_sentence(sentence, closing=True)[1] == "outcome"
 
 
 @pytest.mark.parametrize("sentence", DECISIONS)
 def test_a_decision_is_recognised(sentence: str) -> None:
-    assert sentence_scoring.states_choice(sentence)
+    assert sentence_scores.states_choice(sentence)
     assert rate_work_sentence(sentence, closing=False)[1] == "decision"
 
 
 @pytest.mark.parametrize("sentence", FINDINGS)
 def test_a_finding_is_recognised(sentence: str) -> None:
-    assert sentence_scoring.states_finding(sentence)
+    assert sentence_scores.states_finding(sentence)
 
 
 @pytest.mark.parametrize("sentence", RULES)
 def test_a_constraint_is_recognised(sentence: str) -> None:
-    assert sentence_scoring.states_rule(sentence)
+    assert sentence_scores.states_rule(sentence)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_an_error_is_recognised(line: str) -> None:
 
 
 def test_no_question_decides_anything() -> None:
-    assert not sentence_scoring.states_choice("Haben wir entschieden, die Daten in SQLite zu speichern?")
-    assert not sentence_scoring.states_rule("生成的文件不要手工修改吗？")
+    assert not sentence_scores.states_choice("Haben wir entschieden, die Daten in SQLite zu speichern?")
+    assert not sentence_scores.states_rule("生成的文件不要手工修改吗？")
 
 
 def test_russian_sentences_are_told_apart() -> None:

@@ -13,7 +13,7 @@ from ctxmem_mcp.models import Summary
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from ctxmem_mcp.summarizers.lead_ins import is_narration, strip_lead_in
-from ctxmem_mcp.summarizers.sentence_scoring import states_correction
+from ctxmem_mcp.summarizers.sentence_scores import states_correction
 from tests.summarizers.sections import turns
 
 NARRATION = [

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ctxmem_mcp.cli.output import DIM, UNTITLED, counted, local_time, printable, short
-from ctxmem_mcp.models import OF_AGENT, ConversationInfo
+from ctxmem_mcp.models import OF_AGENT
+from ctxmem_mcp.results import ConversationInfo
 
 # The conversations that are listed unless the user says otherwise.
 LISTED = 15

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ctxmem_mcp.cli import output
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.models import View
+from ctxmem_mcp.results import View
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.transcripts import registry
 

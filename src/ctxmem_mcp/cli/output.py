@@ -18,7 +18,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ctxmem_mcp.errors import with_name
-from ctxmem_mcp.models import SHORT_DIGITS, Highlight, Hit, OutlineNode, SearchResult, View
+from ctxmem_mcp.models import SHORT_DIGITS, Highlight
+from ctxmem_mcp.results import Hit, OutlineNode, SearchResult, View
 from ctxmem_mcp.text.visible import visible, visible_json
 
 _KIND_STYLES = {

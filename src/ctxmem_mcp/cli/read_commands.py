@@ -25,8 +25,8 @@ from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument, with_name
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import ConversationPage, OutlineNode, SearchResult, View
 from ctxmem_mcp.projects import find_project
+from ctxmem_mcp.results import ConversationPage, OutlineNode, SearchResult, View
 
 commands = typer.Typer()
 

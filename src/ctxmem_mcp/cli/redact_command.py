@@ -18,7 +18,7 @@ from ctxmem_mcp.cli.output import print_json
 from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import FoundTurn, RedactionReceipt
+from ctxmem_mcp.results import FoundTurn, RedactionReceipt
 
 commands = typer.Typer()
 EXCERPT_CHARS = 60

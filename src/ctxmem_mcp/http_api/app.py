@@ -14,16 +14,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import Route
 
-from ctxmem_mcp.errors import CtxmemError, InvalidArgument
+from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.http_api import gateway, health, memory_endpoint, page, sessions, spaces
 from ctxmem_mcp.http_api.auth.principals import Principals
 from ctxmem_mcp.http_api.deps import Deps
-from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exception, handle_unexpected_error
+from ctxmem_mcp.http_api.errors import exception_handlers
 from ctxmem_mcp.http_api.mcp_endpoint import McpEndpoint
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
@@ -88,11 +87,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
             Middleware(AuthenticationMiddleware, principals, tenants, RateLimiter(rate), metrics),
             Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),
         ],
-        exception_handlers={
-            CtxmemError: handle_ctxmem_error,
-            HTTPException: handle_http_exception,
-            Exception: handle_unexpected_error,
-        },
+        exception_handlers=exception_handlers(),
         lifespan=lifespan,
     )
 

@@ -114,7 +114,7 @@ async def _history(
         last = (await memory.turns(conversation_id, first=length - 1, last=length - 1, turn_id=head))[0].id
     frame = _cost(OPENING, encoding)
     query = query or await memory.last_user_query(conversation_id, turn_id=head)
-    await memory.index(conversation_id)  # what stands for the history must not leave out what was just sent
+    await memory.index(conversation_id)  # the summary of the history has to include the messages that were just sent
     view = await memory.view(conversation_id, query=query, token_budget=budget - frame, turn_id=last)
     return OPENING + view.render(), frame + view.shown_tokens
 

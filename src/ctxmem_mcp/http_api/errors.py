@@ -89,3 +89,14 @@ async def handle_unexpected_error(request: Request, _: Exception) -> JSONRespons
     request_id = request.state.request_id
     message = f"Internal error. The server's log has the details, under request {request_id}."
     return error_response(request.url.path, 500, message, headers={"x-request-id": request_id})
+
+
+def exception_handlers() -> dict[Any, Any]:
+    """Returns Starlette's exception handlers of every application that is served."""
+    from starlette.exceptions import HTTPException
+
+    return {
+        CtxmemError: handle_ctxmem_error,
+        HTTPException: handle_http_exception,
+        Exception: handle_unexpected_error,
+    }

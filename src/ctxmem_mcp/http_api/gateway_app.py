@@ -6,14 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api import gateway
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, Deps, RequestUsage
-from ctxmem_mcp.http_api.errors import handle_ctxmem_error, handle_http_exception, handle_unexpected_error
+from ctxmem_mcp.http_api.errors import exception_handlers
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
     ApiPrefixMiddleware,
@@ -52,10 +50,6 @@ def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], Non
             Middleware(HostOriginMiddleware, LOOPBACK, metrics),
             Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),
         ],
-        exception_handlers={
-            CtxmemError: handle_ctxmem_error,
-            HTTPException: handle_http_exception,
-            Exception: handle_unexpected_error,
-        },
+        exception_handlers=exception_handlers(),
         lifespan=lifespan,
     )

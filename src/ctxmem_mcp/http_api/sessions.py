@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from ctxmem_mcp.http_api.deps import Deps
-    from ctxmem_mcp.models import Conversation
+    from ctxmem_mcp.results import Conversation
 
 BUDGET_DEFAULT, BUDGET_MIN, BUDGET_MAX = 8_000, 500, 200_000
 NAME_CHARS_MAX, PROMPT_CHARS_MAX, SPACE_CHARS_MAX, QUERY_CHARS_MAX = 200, 200_000, 100, 10_000

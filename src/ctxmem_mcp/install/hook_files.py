@@ -49,7 +49,7 @@ class _HookFile:
         raise NotImplementedError
 
     def _call(self, text: str) -> tuple[str, ...] | None:
-        """The command line in a file of ours; None if it is not ours."""
+        """Returns the command line in a hook file that this program wrote; None if another program wrote it."""
         raise NotImplementedError
 
 

@@ -18,7 +18,7 @@ _MACHINE = "machine"
 
 @dataclass(slots=True)
 class LocalRecord:
-    """What is remembered of one shared folder.
+    """The state of one shared folder at the last sync.
 
     Attributes:
         merged: Of each file that was merged, the mark of its conversation.

@@ -17,7 +17,7 @@ from ctxmem_mcp.errors import InvalidArgument, StoreUnavailable
 from ctxmem_mcp.private_files import create_folder, is_regular, open_new, read_file
 
 SCHEME = "ssh://"
-# Files of ours; others in the folder are ignored. Nothing in such a name means anything to a shell.
+# The names of the files that a sync writes; it ignores others. No character in them is special to a shell.
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
 _UNFINISHED = ".aside"
 

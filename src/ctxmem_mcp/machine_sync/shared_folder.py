@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from ctxmem_mcp import encryption
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.machine_sync.remote import Remote
-from ctxmem_mcp.models import Conversation
+from ctxmem_mcp.results import Conversation
 
 FORMAT = 1
 MACHINE, CONVERSATION = ".machine", ".conversation"

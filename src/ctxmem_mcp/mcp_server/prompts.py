@@ -12,7 +12,7 @@ from mcp.types import GetPromptResult, Prompt, PromptArgument, PromptMessage, Te
 
 from ctxmem_mcp.capture.recent_session import last_session, last_session_in
 from ctxmem_mcp.errors import InvalidArgument, NotFound
-from ctxmem_mcp.models import View
+from ctxmem_mcp.results import View
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory

@@ -31,7 +31,8 @@ from ctxmem_mcp import page_files
 from ctxmem_mcp.errors import NotFound
 from ctxmem_mcp.mcp_server.notifications import ROOT_URI, tree_uri
 from ctxmem_mcp.mcp_server.tools import APP_URI
-from ctxmem_mcp.models import ConversationInfo, OutlineNode, iso
+from ctxmem_mcp.models import iso
+from ctxmem_mcp.results import ConversationInfo, OutlineNode
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory

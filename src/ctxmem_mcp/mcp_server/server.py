@@ -47,7 +47,7 @@ from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener
 from ctxmem_mcp.mcp_server.notifications import Notifier, with_progress
 from ctxmem_mcp.mcp_server.tool_arguments import GetContextArguments, HandOffArguments, describe_errors
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
-from ctxmem_mcp.models import Appended, Receipt, Synced
+from ctxmem_mcp.results import Appended, Receipt, Synced
 
 if TYPE_CHECKING:
     from ctxmem_mcp.mcp_server.stdio import IncomingMessages, OutgoingMessages

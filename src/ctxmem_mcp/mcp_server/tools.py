@@ -28,8 +28,9 @@ from ctxmem_mcp.mcp_server.tool_arguments import (
     WriteSummaryArguments,
     input_schema,
 )
-from ctxmem_mcp.models import Appended, ConversationInfo, Hit, NewTurn, Receipt, Reverted, Role, Synced
+from ctxmem_mcp.models import NewTurn, Role
 from ctxmem_mcp.projects import EVERYTHING, Project, find_project
+from ctxmem_mcp.results import Appended, ConversationInfo, Hit, Receipt, Reverted, Synced
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 RESULT_CHARS_MAX = 500_000
 # The app in which hosts with the extension MCP Apps show the result of get_context.
 APP_URI = "ui://ctxmem/tree.html"
-# Claude Code loads a tool's schema only when it has searched for the tool, unless the tool asks for more. What is read
-# at any time is loaded at once. `append_turn` is not: in Claude Code hooks capture the turns.
+# Claude Code loads a tool's schema only after a search for the tool, unless the tool sets `alwaysLoad`. The tools that
+# read set it. `append_turn` does not: in Claude Code, hooks capture the turns.
 
 
 @dataclass(frozen=True)

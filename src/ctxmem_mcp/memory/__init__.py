@@ -30,22 +30,11 @@ from ctxmem_mcp.memory.validation import (
     check_turn,
 )
 from ctxmem_mcp.memory.view import ViewRequest
-from ctxmem_mcp.models import (
-    TITLE_CHARS_MAX,
-    Appended,
-    Conversation,
-    Highlight,
-    NewTurn,
-    Node,
-    Reverted,
-    Source,
-    Summary,
-    Synced,
-    View,
-    iso,
-)
+from ctxmem_mcp.models import TITLE_CHARS_MAX, Highlight, NewTurn, Node, Source, Summary, iso
 from ctxmem_mcp.projects import Project
-from ctxmem_mcp.stores.base import AGENT, ORIGIN, PROJECT, RepairableStore, Salvage, Store
+from ctxmem_mcp.results import Appended, Conversation, Reverted, Synced, View
+from ctxmem_mcp.stores.base import RepairableStore, Store
+from ctxmem_mcp.stores.records import AGENT, ORIGIN, PROJECT, Salvage
 from ctxmem_mcp.summarizers.base import is_uninformative
 
 __all__ = ["Memory"]

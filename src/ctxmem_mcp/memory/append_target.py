@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.models import NewTurn, Source, Turn
-from ctxmem_mcp.stores.base import State
+from ctxmem_mcp.stores.records import State
 from ctxmem_mcp.stores.tombstones import ForgetGuard
 
 

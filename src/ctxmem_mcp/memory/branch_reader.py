@@ -12,7 +12,8 @@ from ctxmem_mcp.memory.read_cache import ReadCache
 from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
 from ctxmem_mcp.retrieval.compounds import Vocabulary
-from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import State
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, Omitted, TreeSnapshot
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.errors import DamagedConversation, InvalidArgument
 from ctxmem_mcp.memory import repair
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
-from ctxmem_mcp.stores.base import Run, Salvage, State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Run, Salvage, State
 from ctxmem_mcp.stores.tombstones import RemovedBranch, counts
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder

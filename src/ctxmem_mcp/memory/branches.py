@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.stores.base import Run, State
+from ctxmem_mcp.stores.records import Run, State
 
 
 @dataclass(frozen=True, slots=True)

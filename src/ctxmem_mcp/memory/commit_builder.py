@@ -14,9 +14,9 @@ from typing import overload
 from ctxmem_mcp import tree
 from ctxmem_mcp.memory.expiry import extended
 from ctxmem_mcp.models import INJECTED, REDACTED, NewTurn, Node, Piece, Summary, Turn, parse_iso, to_new_turns
-from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
+from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
-from ctxmem_mcp.text import analyzer, chunking, instructions, language, tokenizer
+from ctxmem_mcp.text import analyzer, chunker, instructions, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
 from ctxmem_mcp.text.media import shown_text
@@ -293,7 +293,7 @@ class CommitBuilder:
         host = host_spans(turn)
         is_standing = turn.flags & instructions.STANDING
         rules = instructions.find_in_turn(turn.content, turn.role, turn.language) if is_standing else []
-        for start, stop in chunking.split(turn.content, turn.role) or [(0, 0)]:
+        for start, stop in chunker.split(turn.content, turn.role) or [(0, 0)]:
             text = shown_text(turn.content, start, stop)
             terms = analyzer.analyze(text, turn.language)
             is_whole = start == 0 and stop == len(turn.content)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation
-from ctxmem_mcp.stores.base import State
+from ctxmem_mcp.stores.records import State
 
 # Give up after this many replacements during a single call.
 TRIES = 5

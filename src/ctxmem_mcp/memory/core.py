@@ -20,8 +20,10 @@ from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.validation import check_retention_days
 from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.memory.writer import Defaults, Writer
-from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, Conversation, Turn
-from ctxmem_mcp.stores.base import SpendLimits, State, Store
+from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, Turn
+from ctxmem_mcp.results import Conversation
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import SpendLimits, State
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder

@@ -10,7 +10,8 @@ from ctxmem_mcp.errors import DamagedConversation, HeadMoved
 from ctxmem_mcp.memory.branches import Lineage, run_end
 from ctxmem_mcp.memory.commit_builder import BEFORE_TURNS, Edge, turn_facts
 from ctxmem_mcp.models import Node, first_summary
-from ctxmem_mcp.stores.base import State, Store, children_of
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import State, children_of
 
 _DIGESTS_AT_ONCE = 5_000
 

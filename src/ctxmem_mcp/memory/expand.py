@@ -9,7 +9,8 @@ from functools import partial
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_checks, with_expanded
 from ctxmem_mcp.memory.id_resolver import Span
-from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Turn, View
+from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Turn
+from ctxmem_mcp.results import View
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.views.budget import FitInput, fit

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ctxmem_mcp.stores.base import State
+from ctxmem_mcp.stores.records import State
 
 DAY = 86_400
 # As the time at which a conversation is loaded: load it even if it has expired.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 
 from ctxmem_mcp.errors import Corrupt, Unavailable
-from ctxmem_mcp.models import Hit, SearchResult
+from ctxmem_mcp.results import Hit, SearchResult
 from ctxmem_mcp.retrieval.conversation_scores import conversation_scores
 from ctxmem_mcp.stores.base import IndexedStore, Store
 

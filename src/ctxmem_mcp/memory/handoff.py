@@ -10,7 +10,8 @@ from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import whole_or_ends
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
 from ctxmem_mcp.memory.view import load_header
-from ctxmem_mcp.models import INJECTED, RECAP, Piece, Role, Turn, View
+from ctxmem_mcp.models import INJECTED, RECAP, Piece, Role, Turn
+from ctxmem_mcp.results import View
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import is_host_text, split_host_text

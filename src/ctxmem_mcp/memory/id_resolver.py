@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.errors import AmbiguousId, HeadMoved, InvalidArgument, UnknownNode, UnknownTurn
 from ctxmem_mcp.memory.branches import Lineage, run_end
 from ctxmem_mcp.models import Node, id_digits
-from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import State
 
 _TURN = re.compile(r"t(\d{1,9})(?:-(\d{1,12}))?")
 _NODE = re.compile(r"n(\d{1,9})-(\d{1,9})(?:-(\d{1,12}))?")

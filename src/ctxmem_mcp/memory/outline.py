@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.edge_loader import load_spine
-from ctxmem_mcp.models import Node, OutlineNode, Summary
+from ctxmem_mcp.models import Node, Summary
+from ctxmem_mcp.results import OutlineNode
 from ctxmem_mcp.summarizers.base import Summarizer
 
 

@@ -15,8 +15,9 @@ from ctxmem_mcp.memory.edits import FileEdit, find_edits, talk_before
 from ctxmem_mcp.memory.project_view import ProjectRequest, project_view, with_sessions
 from ctxmem_mcp.memory.searches import MemorySearches
 from ctxmem_mcp.memory.view import ViewRequest
-from ctxmem_mcp.models import OF_AGENT, ConversationInfo, View
+from ctxmem_mcp.models import OF_AGENT
 from ctxmem_mcp.projects import Project
+from ctxmem_mcp.results import ConversationInfo, View
 
 # The brief of the newest session takes up to this share of a project's.
 BRIEF_SHARE = 0.7

@@ -12,7 +12,7 @@ from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branch_table import BranchTable
 from ctxmem_mcp.models import Node, Piece, Turn
 from ctxmem_mcp.retrieval.compounds import Vocabulary
-from ctxmem_mcp.stores.base import State
+from ctxmem_mcp.stores.records import State
 
 # Each takes up to 10 MB.
 CONVERSATIONS_CACHED = 4
@@ -21,7 +21,7 @@ ENTRIES_CACHED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ReadCache:
-    """What was read of one conversation.
+    """The parts of one conversation that have been read.
 
     Attributes:
         created: When it began, which distinguishes it from a later one of its id.

@@ -14,8 +14,9 @@ from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import MemoryCore, conversation_of
 from ctxmem_mcp.memory.expiry import ANY_TIME
-from ctxmem_mcp.models import Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode, Turn
+from ctxmem_mcp.models import Turn
 from ctxmem_mcp.projects import Project
+from ctxmem_mcp.results import Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking
-from ctxmem_mcp.models import Reason
+from ctxmem_mcp.results import Reason
 from ctxmem_mcp.views.budget import FitResult
 from ctxmem_mcp.views.layout import Quote
 

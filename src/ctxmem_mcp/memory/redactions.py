@@ -14,8 +14,10 @@ from ctxmem_mcp.memory import turn_redaction
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.removals import TRIES, MemoryRemovals
 from ctxmem_mcp.memory.turn_redaction import TurnRedaction
-from ctxmem_mcp.models import FoundTurn, Turn
-from ctxmem_mcp.stores.base import RepairableStore, Salvage, State, Store
+from ctxmem_mcp.models import Turn
+from ctxmem_mcp.results import FoundTurn
+from ctxmem_mcp.stores.base import RepairableStore, Store
+from ctxmem_mcp.stores.records import Salvage, State
 
 _TURNS_AT_ONCE = 500
 
@@ -64,7 +66,7 @@ class MemoryRedactions(MemoryRemovals):
         Args:
             conversation_id: The conversation.
             digests: The turns' digests. Those that it does not have, or that are redacted already, are ignored.
-            day: The day that stands in their place, in ISO 8601.
+            day: The day in the note that replaces them, in ISO 8601.
 
         Returns:
             The turns that were redacted, with their contents.

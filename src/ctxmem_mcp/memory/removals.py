@@ -25,8 +25,10 @@ from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.projects import MemoryProjects
 from ctxmem_mcp.memory.redactor import redact_turns
-from ctxmem_mcp.models import OF_AGENT, NewTurn, Receipt, iso
-from ctxmem_mcp.stores.base import RepairableStore, Salvage, State, Store
+from ctxmem_mcp.models import OF_AGENT, NewTurn, iso
+from ctxmem_mcp.results import Receipt
+from ctxmem_mcp.stores.base import RepairableStore, Store
+from ctxmem_mcp.stores.records import Salvage, State
 
 # A branch is removed by rebuilding its conversation, again and again if others write to it meanwhile.
 TRIES = 20

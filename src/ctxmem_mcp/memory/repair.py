@@ -15,7 +15,8 @@ from ctxmem_mcp.memory.commit_builder import CommitBuilder, Edge, encode_frontie
 from ctxmem_mcp.memory.edge_loader import load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.models import RECAP, Turn, iso, to_new_turns
-from ctxmem_mcp.stores.base import Commit, Salvage, State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Commit, Salvage, State
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
 

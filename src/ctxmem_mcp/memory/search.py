@@ -10,7 +10,8 @@ from functools import partial
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
 from ctxmem_mcp.memory.reasons import explain_piece
 from ctxmem_mcp.memory.retrieve import RankedPiece, rank_branch
-from ctxmem_mcp.models import Hit, Node, Piece, Turn, parse_iso
+from ctxmem_mcp.models import Node, Piece, Turn, parse_iso
+from ctxmem_mcp.results import Hit
 from ctxmem_mcp.retrieval.query import parse
 from ctxmem_mcp.text import analyzer
 from ctxmem_mcp.text.analyzer import LANGUAGE_TERMS

@@ -16,8 +16,8 @@ from ctxmem_mcp.memory.global_search import SECONDS_MAX, match_conversations, se
 from ctxmem_mcp.memory.reads import MemoryReads
 from ctxmem_mcp.memory.search import SearchRequest
 from ctxmem_mcp.memory.validation import check_role, parse_time
-from ctxmem_mcp.models import Hit, SearchResult
 from ctxmem_mcp.projects import Project
+from ctxmem_mcp.results import Hit, SearchResult
 from ctxmem_mcp.stores.base import IndexedStore
 
 

@@ -1,7 +1,7 @@
 """Indexes stored turns after the durable answer: chunks, nodes, summaries, languages and flags, in a second commit.
 
 What it stores is what an append in one commit would have stored, and it is computed from the stored turns alone. So a
-killed process loses nothing: whoever needs the index next, in any process, computes it again. Nobody holds a lock
+killed process loses nothing: the next reader, in any process, computes it again. Nobody holds a lock
 meanwhile: the commit is applied to whatever the state is by then, if the same batch of turns is still the next.
 """
 
@@ -26,7 +26,8 @@ from ctxmem_mcp.memory.edge_loader import load_edge
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import Turn
-from ctxmem_mcp.stores.base import Commit, State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Commit, State
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import DeferredEmbedder
 from ctxmem_mcp.worker_pool import WorkerPool, finish

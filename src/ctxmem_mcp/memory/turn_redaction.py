@@ -15,7 +15,8 @@ from ctxmem_mcp.errors import DamagedConversation
 from ctxmem_mcp.memory import repair
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.models import REDACTED, Summary, Turn, redacted_text
-from ctxmem_mcp.stores.base import Salvage, SalvagedSummary, State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Salvage, SalvagedSummary, State
 from ctxmem_mcp.stores.tombstones import RedactedTurn, counts
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import Embedder
@@ -30,7 +31,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class TurnRedaction:
-    """What is redacted in a conversation.
+    """The turns of a conversation to redact.
 
     Attributes:
         turns: The turns, with their contents and the messages before them.

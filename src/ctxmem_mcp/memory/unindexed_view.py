@@ -11,7 +11,8 @@ from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.recent import newest_within
 from ctxmem_mcp.memory.view import ViewRequest
 from ctxmem_mcp.memory.view import view as view_indexed
-from ctxmem_mcp.models import Turn, View
+from ctxmem_mcp.models import Turn
+from ctxmem_mcp.results import View
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.header import ViewHeader, with_header

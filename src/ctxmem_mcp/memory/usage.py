@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ctxmem_mcp.models import ModelUsage, day_of
-from ctxmem_mcp.stores.base import KEPT, SpendLimits, Store
+from ctxmem_mcp.models import day_of
+from ctxmem_mcp.results import ModelUsage
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import KEPT, SpendLimits
 
 
 async def usage(store: Store, conversation: str, limits: SpendLimits | None, now: float) -> ModelUsage:

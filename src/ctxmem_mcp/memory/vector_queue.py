@@ -18,7 +18,8 @@ import anyio.to_thread
 
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.models import Piece, Turn
-from ctxmem_mcp.stores.base import Commit, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Commit
 from ctxmem_mcp.text.embeddings import VECTOR_DUE, Embedder
 from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.worker_pool import LARGE_CHARS, Steps, WorkerPool

@@ -9,7 +9,8 @@ from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.memory.branches import Lineage, run_end
 from ctxmem_mcp.memory.repair import LOST_TEXT, REPAIRED
 from ctxmem_mcp.models import Turn, id_digits, is_redacted_text
-from ctxmem_mcp.stores.base import Run, State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Run, State
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.media import shown_text
 

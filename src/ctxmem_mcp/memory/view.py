@@ -25,7 +25,8 @@ from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
-from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn, View
+from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn
+from ctxmem_mcp.results import View
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
 from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, cost_weight_of, reserve_of, selection_rows, with_endings
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix

@@ -38,7 +38,8 @@ from ctxmem_mcp.memory.keyed_lock import KeyedLock
 from ctxmem_mcp.memory.turn_indexer import TurnIndexer
 from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import REDACTED, NewTurn, Redaction, Turn, id_digits, iso, redacted_text
-from ctxmem_mcp.stores.base import Commit, Run, State, Store, children_of
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Commit, Run, State, children_of
 from ctxmem_mcp.stores.tombstones import ForgetGuard
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text.embeddings import DeferredEmbedder

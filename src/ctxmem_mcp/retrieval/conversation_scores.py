@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import log
 
-from ctxmem_mcp.stores.base import BLOCK_BITS, BlockHits
+from ctxmem_mcp.stores.records import BLOCK_BITS, BlockHits
 
 # A conversation's score is the norm of its blocks' scores with this exponent: the best blocks decide, more good ones
 # help. Of 160 questions about 68 sessions of one project, the right session is among the first 3 for 54%, among the

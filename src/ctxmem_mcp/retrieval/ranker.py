@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from ctxmem_mcp.retrieval.features import HEAD_TERMS, Columns, Matches, feature_columns
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import SPEAKER_TERMS, ParsedQuery
-from ctxmem_mcp.stores.base import TermHits
+from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text.analyzer import EXACT
 
 # The number of chunks that are scored with all features. A conversation with fewer is scored whole.

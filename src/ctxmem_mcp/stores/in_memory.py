@@ -13,25 +13,17 @@ from functools import partial
 from typing import TypeVar
 
 from ctxmem_mcp.errors import HeadMoved, StoreUnavailable, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import (
-    EXTRACTIVE,
-    ConversationInfo,
-    ConversationPage,
-    NewTurn,
-    Node,
-    Piece,
-    Receipt,
-    Summary,
-    Turn,
-)
+from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project, parse_record
-from ctxmem_mcp.stores.base import (
+from ctxmem_mcp.results import ConversationInfo, ConversationPage, Receipt
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.listing import TIMED_TURNS_MAX, find_last_words, last_happened, paginate, to_info
+from ctxmem_mcp.stores.records import (
     AGENT,
     BLOCK_BITS,
     LOST,
     PROJECT,
     REDACTED_MARKS,
-    TIMED_TURNS_MAX,
     BlockHits,
     CallRefusal,
     Commit,
@@ -40,14 +32,9 @@ from ctxmem_mcp.stores.base import (
     SalvagedSummary,
     SpendLimits,
     State,
-    Store,
     TermHits,
     block_of,
     children_of,
-    find_last_words,
-    last_happened,
-    paginate,
-    to_info,
 )
 from ctxmem_mcp.stores.tombstones import (
     KEY_BYTES,

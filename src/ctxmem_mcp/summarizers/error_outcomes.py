@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ctxmem_mcp.models import Role
-from ctxmem_mcp.summarizers import sentence_scoring
+from ctxmem_mcp.summarizers import sentence_scores
 from ctxmem_mcp.summarizers.base import NOT_REPORTED_AGAIN, UNRESOLVED
 from ctxmem_mcp.summarizers.error_extraction import ErrorLine, ToolResult, find_pasted_errors
 from ctxmem_mcp.summarizers.section_reader import Section
@@ -134,7 +134,7 @@ def _is_open(
         return False
     closing = section.assistant_messages(index + 1, section.last_index)[-1:]
     return not any(
-        sentence_scoring.score_resolution(text) >= 2.0 for message in closing for text in message.sentences[:20]
+        sentence_scores.score_resolution(text) >= 2.0 for message in closing for text in message.sentences[:20]
     )
 
 
@@ -195,13 +195,13 @@ def _resolution_statement(section: Section, index: int, errors: tuple[ErrorLine,
     best_score = 0.0
     for message in section.assistant_messages(index + 1, section.last_index):
         for text in message.sentences[:20]:
-            confidence = sentence_scoring.score_resolution(text)
+            confidence = sentence_scores.score_resolution(text)
             if confidence == 0.0 or len(text) < 18 or text.endswith((":", "?")):
                 continue
             shared = len(error_words & {word.lower() for word in _WORD.findall(text)})
             score = confidence + 0.4 * min(shared, 4)
             if score > best_score and (
-                confidence >= 3.0 or shared or (confidence >= 2.0 and sentence_scoring.states_completion(text))
+                confidence >= 3.0 or shared or (confidence >= 2.0 and sentence_scores.states_completion(text))
             ):
                 best_score, best = score, _Statement(confidence, message.index, text)
     return best

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.models import Highlight, HighlightKind
-from ctxmem_mcp.summarizers import requests, sentence_scoring
+from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.identifiers import find_code_names
@@ -156,7 +156,7 @@ def _rule_candidates(message: Message, request_sentence: str) -> Iterator[Candid
         if (
             text != request_sentence
             and width(text) > 15
-            and sentence_scoring.states_rule(text)
+            and sentence_scores.states_rule(text)
             and not requests.is_weak(text)
         ):
             yield _candidate(5.5, "decision", message.index, "user", requests.strip_politeness(text), 1)
@@ -194,9 +194,9 @@ def _statement_candidates(statements: Sequence[RatedStatement], endings: set[str
 def _kind_of(statement: Statement) -> HighlightKind:
     if statement.source == "thought":
         return "fact"  # what is only thought is not decided
-    if sentence_scoring.states_choice(statement.text):
+    if sentence_scores.states_choice(statement.text):
         return "decision"
-    is_done = statement.source == "closing" and sentence_scoring.states_completion(statement.text)
+    is_done = statement.source == "closing" and sentence_scores.states_completion(statement.text)
     return "outcome" if is_done and not statement.announces else "fact"
 
 
@@ -212,18 +212,18 @@ def rate_work_sentence(text: str, closing: bool) -> tuple[float, HighlightKind]:
     """
     if (
         width(text) < 20
-        or text.endswith((*sentence_scoring.QUESTION_MARKS, ":", "："))
-        or sentence_scoring.states_intent(text)
-        or sentence_scoring.is_filler(text)
+        or text.endswith((*sentence_scores.QUESTION_MARKS, ":", "："))
+        or sentence_scores.states_intent(text)
+        or sentence_scores.is_filler(text)
     ):
         return 0.0, "fact"
     bonus = min(3, len(find_code_names(text[:300]))) * 0.5 + (0.3 if "`" in text else 0.0)
     bonus += 0.4 if text.endswith((".", "!", "。", "！")) else -0.6
-    if sentence_scoring.states_choice(text):
+    if sentence_scores.states_choice(text):
         return 3.5 + bonus, "decision"
-    if closing and sentence_scoring.states_completion(text):
+    if closing and sentence_scores.states_completion(text):
         return 4.5 + bonus, "outcome"
-    if sentence_scoring.states_finding(text):
+    if sentence_scores.states_finding(text):
         return 2.8 + bonus, "fact"
     return (1.8 + bonus if closing else 0.8 + bonus), ("outcome" if closing else "fact")
 
@@ -279,7 +279,7 @@ def _talk_candidates(section: Section) -> Iterator[Candidate]:
     """Informative sentences of a section without tool calls, and what its answers list."""
     for message, position, text, score in section.scored_sentences:
         if score >= (1.0 if section.is_dialogue else 2.0):
-            statement = _with_speaker(message, section, sentence_scoring.strip_opener(text))
+            statement = _with_speaker(message, section, sentence_scores.strip_opener(text))
             yield _candidate(score, "fact", message.index, message.role, statement, 2 + position)
     if section.is_dialogue:
         return

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.sentence_scoring import find_proper_names
+from ctxmem_mcp.summarizers.sentence_scores import find_proper_names
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 from ctxmem_mcp.text import tokenizer
 

@@ -1,6 +1,6 @@
 """Rates what the summaries of an inner node's children contain, as its title and as its lines. Pure.
 
-A title is what one child is called or what was finished in it, or two of these that fit beside each other. The weights
+A title is that of a child, or the result of a child, or two of these that fit beside each other. The weights
 are trained, as for leaves (see `statement_ranker`).
 """
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ctxmem_mcp.models import Turn
-from ctxmem_mcp.summarizers import sentence_scoring
+from ctxmem_mcp.summarizers import sentence_scores
 from ctxmem_mcp.summarizers.error_extraction import ToolResult, read_result
 from ctxmem_mcp.summarizers.requests import Request, find_request
 from ctxmem_mcp.summarizers.sentences import Message, read_message
@@ -70,7 +70,7 @@ class Section:
                 continue
             is_model = message.role == "assistant" and not self.is_dialogue
             for position, text in enumerate(message.sentences[: 12 if is_model else 40]):
-                score = sentence_scoring.score_fact(text, speakers) * (0.45 if is_model else 1.0)
+                score = sentence_scores.score_fact(text, speakers) * (0.45 if is_model else 1.0)
                 found.append(ScoredSentence(message, position, text, score))
         return found
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctxmem_mcp.models import Role
-from ctxmem_mcp.summarizers import requests, sentence_scoring
+from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import ASKED, TO_DO
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in
@@ -184,7 +184,7 @@ def _of_user(message: Message, request: Request | None, place: float) -> Iterato
     for rank, text in enumerate(sentences):
         if (request is None or text != request.sentence) and len(text) > 15 and not requests.is_weak(text):
             core = requests.strip_politeness(text)
-            source: Source = "correction" if sentence_scoring.states_correction(text) else "user"
+            source: Source = "correction" if sentence_scores.states_correction(text) else "user"
             yield Statement(source, message.index, "user", core, place, rank, len(sentences) - rank - 1)
 
 
@@ -199,7 +199,7 @@ def _of_assistant(message: Message, source: Source, place: float, is_done: bool 
     for rank, sentence in enumerate(sentences):
         if rank >= _FIRST_SENTENCES and count - rank > _LAST_SENTENCES:
             continue
-        if len(sentence) < _CHARS_MIN or sentence.endswith("?") or sentence_scoring.is_filler(sentence):
+        if len(sentence) < _CHARS_MIN or sentence.endswith("?") or sentence_scores.is_filler(sentence):
             continue
         stripped = strip_lead_in(sentence)
         text, announces = stripped

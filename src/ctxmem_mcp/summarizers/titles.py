@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ctxmem_mcp.summarizers import requests, sentence_scoring
+from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, UNRESOLVED
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.headlines import makes_title
@@ -117,7 +117,7 @@ def _dialogue_title(section: Section) -> str:
         value -= 0.02 * max(0, len(text) - 50)
         if value > score:
             best, speaker, score = text, message.speaker, value
-    text = sentence_scoring.strip_opener(best).split(" [image")[0]
+    text = sentence_scores.strip_opener(best).split(" [image")[0]
     return f"{speaker}: {shorten(text, TITLE_CHARS - len(speaker) - 2)}" if text and len(speaker) < 30 else ""
 
 
@@ -129,7 +129,7 @@ def _first_sentence(section: Section) -> str:
         for text in message.sentences:
             if (
                 not requests.is_weak(text)
-                and not sentence_scoring.states_intent(text)
+                and not sentence_scores.states_intent(text)
                 and makes_title(shorten(text, TITLE_CHARS), text)
             ):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
@@ -198,7 +198,7 @@ def _best_finding(section: Section) -> str:
                 value = rate_work_sentence(text, closing=True)[0] - 0.01 * len(text)
                 if value > score:
                     best, score = text, value
-    return requests.strip_politeness(sentence_scoring.strip_opener(best)) if best else ""
+    return requests.strip_politeness(sentence_scores.strip_opener(best)) if best else ""
 
 
 def _command_title(section: Section) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW, TO_DO, UNRESOLVED
 from ctxmem_mcp.summarizers.requests import is_weak
-from ctxmem_mcp.summarizers.sentence_scoring import score_resolution, states_finding
+from ctxmem_mcp.summarizers.sentence_scores import score_resolution, states_finding
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import Detail, node_lines
 

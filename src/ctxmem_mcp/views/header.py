@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ctxmem_mcp.models import View
+from ctxmem_mcp.results import View
 
 # Programs that count long texts in slices, as tiktoken requires, count up to two more tokens per cut. The budget must
 # also hold by their count.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from ctxmem_mcp.models import ConversationInfo
+from ctxmem_mcp.results import ConversationInfo
 from ctxmem_mcp.views.render import format_tokens
 
 

@@ -89,7 +89,7 @@ class PageAccess:
 
 
 class PagePrincipals(Principals):
-    """The only principal of a server for one page: whoever has the session of its key."""
+    """Authenticates the requests of one page, by the session that its key was exchanged for."""
 
     def __init__(self, access: PageAccess) -> None:
         super().__init__(Tokens(()), None)

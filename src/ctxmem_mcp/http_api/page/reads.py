@@ -13,7 +13,8 @@ from starlette.routing import Route
 from ctxmem_mcp import usage_ledger
 from ctxmem_mcp.http_api.page.paths import API
 from ctxmem_mcp.http_api.request_fields import integer
-from ctxmem_mcp.models import Highlight, OutlineNode, Turn, View
+from ctxmem_mcp.models import Highlight, Turn
+from ctxmem_mcp.results import OutlineNode, View
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable, with_name
-from ctxmem_mcp.models import ConversationInfo, id_digits
+from ctxmem_mcp.models import id_digits
 from ctxmem_mcp.private_files import is_regular
 from ctxmem_mcp.projects import Project, parse_record
-from ctxmem_mcp.stores.base import (
-    AGENT,
-    PROJECT,
-    TIMED_TURNS_MAX,
-    State,
-    find_last_words,
-    last_happened,
-    to_info,
-)
+from ctxmem_mcp.results import ConversationInfo
+from ctxmem_mcp.stores.listing import TIMED_TURNS_MAX, find_last_words, last_happened, to_info
+from ctxmem_mcp.stores.records import AGENT, PROJECT, State
 from ctxmem_mcp.stores.sqlite import check, queries
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import (

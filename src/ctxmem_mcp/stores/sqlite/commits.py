@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ctxmem_mcp.errors import BrokenHistory, HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import ROLES, Highlight, Node, Summary
-from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
+from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.stores.sqlite.checksums import (
     CONVERSATION_COLUMNS,
     TURN_COLUMNS,

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
-from ctxmem_mcp.models import Receipt, Turn
-from ctxmem_mcp.stores.base import children_of
+from ctxmem_mcp.models import Turn
+from ctxmem_mcp.results import Receipt
+from ctxmem_mcp.stores.records import children_of
 from ctxmem_mcp.stores.sqlite import queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import read_conversation, write_forgotten

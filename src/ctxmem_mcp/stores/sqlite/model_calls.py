@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError
 from ctxmem_mcp.models import EXTRACTIVE, Summary
-from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits
+from ctxmem_mcp.stores.records import LOST, CallRefusal, ModelCall, SpendLimits
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import insert_summary, node_number
 from ctxmem_mcp.stores.sqlite.compression import TextCompression

@@ -10,7 +10,7 @@ from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import DIGEST_BYTES, ROLES, Node, Piece, Role, Summary, Turn
-from ctxmem_mcp.stores.base import ModelCall, Run, State, TermHits
+from ctxmem_mcp.stores.records import ModelCall, Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.checksums import (
     NODE_COLUMNS,
     PIECE_COLUMNS,

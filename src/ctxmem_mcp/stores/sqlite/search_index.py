@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctxmem_mcp.errors import StoreReadOnly
-from ctxmem_mcp.stores.base import BLOCK_BITS, BLOCK_CHUNKS, block_of
+from ctxmem_mcp.stores.records import BLOCK_BITS, BLOCK_CHUNKS, block_of
 from ctxmem_mcp.stores.sqlite.commits import encode_term
 from ctxmem_mcp.stores.sqlite.connection import is_damage, open_database, transaction
 from ctxmem_mcp.stores.sqlite.conversation_files import inode_of, with_side_files
@@ -60,7 +60,7 @@ class IndexedFile(NamedTuple):
 
 
 class ReadBlocks(NamedTuple):
-    """What is read of a conversation for the index.
+    """The parts of a conversation that the index needs.
 
     id: The conversation's.
     created: When it was created.
@@ -104,7 +104,7 @@ class SearchIndex:
         Args:
             name: Its file.
             seen: The file's fingerprint before it was read.
-            read: What was read of it.
+            read: The parts of it that the index needs.
         """
         db = self._open()
         if db is None:

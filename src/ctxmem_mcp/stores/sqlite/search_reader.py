@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from ctxmem_mcp.errors import CtxmemError
-from ctxmem_mcp.stores.base import BlockHits
+from ctxmem_mcp.stores.records import BlockHits
 from ctxmem_mcp.stores.sqlite.catalog_contents import CatalogContents
 from ctxmem_mcp.stores.sqlite.connection import is_damage, transaction
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only

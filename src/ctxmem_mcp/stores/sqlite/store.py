@@ -28,9 +28,12 @@ from ctxmem_mcp.errors import (
     StoreReadOnly,
     UnknownConversation,
 )
-from ctxmem_mcp.models import ConversationInfo, ConversationPage, NewTurn, Node, Piece, Receipt, Summary, Turn
+from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project
-from ctxmem_mcp.stores.base import (
+from ctxmem_mcp.results import ConversationInfo, ConversationPage, Receipt
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.listing import paginate
+from ctxmem_mcp.stores.records import (
     REDACTED_MARKS,
     BlockHits,
     CallRefusal,
@@ -39,9 +42,7 @@ from ctxmem_mcp.stores.base import (
     Salvage,
     SpendLimits,
     State,
-    Store,
     TermHits,
-    paginate,
 )
 from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, file_repair, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ctxmem_mcp.models import EXTRACTIVE, Node, Piece, Summary, Turn
-from ctxmem_mcp.stores.base import Closing, Commit, Run, State, StoredPiece
+from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
 
 # The time of the tests, in seconds since 1970, and a day in seconds.
 NOW = 1_750_000_000.0

@@ -10,7 +10,8 @@ import pytest
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation
 from ctxmem_mcp.models import Turn
-from ctxmem_mcp.stores.base import Commit, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import Commit
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests
 

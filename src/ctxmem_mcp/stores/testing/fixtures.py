@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ctxmem_mcp.stores.base import State, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import State
 from ctxmem_mcp.stores.testing.builders import NOW
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ctxmem_mcp.errors import ForgottenBranch, HeadMoved, StoreUnavailable, UnknownConversation
-from ctxmem_mcp.stores.base import KEPT, ModelCall, Salvage, SpendLimits, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import KEPT, ModelCall, Salvage, SpendLimits
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, make_closing, make_digest, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RemovedBranch

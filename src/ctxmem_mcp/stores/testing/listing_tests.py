@@ -8,7 +8,8 @@ import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import iso
-from ctxmem_mcp.stores.base import AGENT, Commit, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import AGENT, Commit
 from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests, load
 

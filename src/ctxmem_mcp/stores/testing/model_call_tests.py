@@ -10,7 +10,8 @@ import pytest
 
 from ctxmem_mcp.errors import UnknownConversation, UnknownNode
 from ctxmem_mcp.models import EXTRACTIVE, Summary, day_of
-from ctxmem_mcp.stores.base import LOST, CallRefusal, ModelCall, SpendLimits, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import LOST, CallRefusal, ModelCall, SpendLimits
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, make_closing, new_state
 from ctxmem_mcp.stores.testing.fixtures import StoreTests
 

@@ -31,7 +31,7 @@ from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.piece_table import PieceFacts
 from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import REGION_PIECES, BranchRanker, conversation_kinds, load_weights
-from ctxmem_mcp.stores.base import TermHits
+from ctxmem_mcp.stores.records import TermHits
 
 # Of more chunks together only the vectors of those with matching words are compared.
 VECTORS_READ_MAX = 5_000

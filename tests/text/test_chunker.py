@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.models import ROLES
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.chunking import OUTPUT_BYTES, PROSE_BYTES, split
+from ctxmem_mcp.text.chunker import OUTPUT_BYTES, PROSE_BYTES, split
 
 LINES = st.lists(st.text(alphabet="ab {}é世\t", max_size=120), max_size=120).map("\n".join)
 
