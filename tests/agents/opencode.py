@@ -49,7 +49,8 @@ def words_of(home: Home, session: str) -> Iterator[str]:
 
 def _part(part: Json) -> Iterator[str]:
     if part["type"] in ("text", "reasoning") and not part.get("synthetic"):
-        yield part["text"]
+        if part["text"]:  # a killed answer has none
+            yield part["text"]
     elif part["type"] == "tool":
         state = part["state"]
         yield json.dumps(state["input"], separators=(",", ":"), ensure_ascii=False)
