@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import io
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,12 +17,10 @@ from typing import Any
 
 import anyio
 import typer
-from rich._export_format import CONSOLE_SVG_FORMAT
-from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI, TerminalTheme
 
 from ctxmem_mcp.agents import AGENTS, AgentInfo, SessionFiles
-from ctxmem_mcp.cli import demo
+from ctxmem_mcp.cli import demo, drawing
 from ctxmem_mcp.cli.commands import app
 from ctxmem_mcp.install.registry import AGENTS as INSTALLABLE
 from ctxmem_mcp.mcp_server import response_recorder
@@ -199,11 +195,8 @@ def dark_picture() -> str:
 
 
 def _picture(theme: TerminalTheme) -> str:
-    """The demo's output as SVG. It names no font to download: a page that shows it makes no request."""
-    console = Console(record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor", width=110)
-    demo.run(console)
-    template = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return console.export_svg(title="ctxmem-mcp demo", theme=theme, code_format=template, unique_id="demo")
+    """Returns the demo's output as SVG."""
+    return drawing.draw_svg("ctxmem-mcp demo", demo.run, theme=theme)
 
 
 def help_pages() -> str:

@@ -9,6 +9,7 @@ import typer
 
 from ctxmem_mcp.cli import (
     blame,
+    browse,
     capture_commands,
     change_commands,
     install,
@@ -73,6 +74,7 @@ PARTS = (
     sync_command,
     read_commands,
     blame,
+    browse,
     change_commands,
     redact_command,
     server_commands,

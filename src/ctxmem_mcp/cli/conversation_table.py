@@ -54,7 +54,7 @@ def print_conversations(out: Console, listed: Sequence[Listed]) -> None:
         return
     for one in listed:
         info = one.info
-        out.print(Text(_title(one), style="bold"), no_wrap=True, overflow="ellipsis")
+        out.print(Text(title_of(one), style="bold"), no_wrap=True, overflow="ellipsis")
         size = f"  {counted(info.turns, 'turn')} · {short(info.tokens)} · {local_time(info.last_activity)}"
         out.print(Text(f"  {info.conversation_id}"), soft_wrap=True)  # whole, so that it can be copied
         out.print(Text(f"{size} · kept until {local_time(info.expires_at)[:10]}", style=DIM))
@@ -71,12 +71,13 @@ def _table(listed: Sequence[Listed], title_width: int) -> Table:
     for one in listed:
         info = one.info
         table.add_row(
-            escape(info.conversation_id), escape(_title(one)), f"{info.turns:,}", short(info.tokens),
+            escape(info.conversation_id), escape(title_of(one)), f"{info.turns:,}", short(info.tokens),
             str(info.branches), local_time(info.last_activity), local_time(info.expires_at)[:10],
         )  # fmt: skip
     return table
 
 
-def _title(one: Listed) -> str:
+def title_of(one: Listed) -> str:
+    """Returns the title, after the number of sub-agents."""
     folded = f"(+{counted(one.subagents, 'sub-agent')}) " if one.subagents else ""
     return folded + (printable(one.info.title) or UNTITLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,5 +38,9 @@ InProject = Annotated[
         help="All sessions of the project in this folder: its git repository with all worktrees; or a space.",
     ),
 ]  # fmt: skip
+Svg = Annotated[
+    Path | None,
+    typer.Option("--svg", metavar="FILE", help="Write it as an SVG picture to a file.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Budget = Annotated[int, typer.Option("--budget", "-b", metavar="TOKENS", min=1, help="Token budget of the output.")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TextIO
@@ -30,7 +30,7 @@ DIM = "bright_black"
 UNTITLED = "Untitled"
 
 
-class _Console(Console):
+class SafeConsole(Console):
     """A console whose own control codes are the only ones that a terminal gets."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -43,9 +43,9 @@ class _Console(Console):
 
 def console() -> Console:
     """A console with colours on a terminal; piped output is plain and never wrapped."""
-    out = _Console(highlight=False, soft_wrap=False)
+    out = SafeConsole(highlight=False, soft_wrap=False)
     if not out.is_terminal:
-        out = _Console(highlight=False, soft_wrap=True, width=10_000)
+        out = SafeConsole(highlight=False, soft_wrap=True, width=10_000)
     return out
 
 
@@ -83,22 +83,29 @@ def short(tokens: int) -> str:
 
 
 def draw_tree(
-    title: str, roots: Sequence[OutlineNode], *, titles_only: bool = False, kinds: Container[str] = _KIND_STYLES
+    title: str,
+    roots: Sequence[OutlineNode],
+    *,
+    titles_only: bool = False,
+    kinds: Container[str] = _KIND_STYLES,
+    clean: Callable[[str], str] | None = None,
 ) -> Tree:
     """A conversation's tree.
 
     Args:
         titles_only: leave out the highlights of leaves.
         kinds: the kinds of highlights to show.
+        clean: applied to stored text; by default `printable`.
     """
-    tree = Tree(Text(printable(title) or UNTITLED, style="bold"), guide_style=DIM)
+    clean = clean or printable
+    tree = Tree(Text(clean(title) or UNTITLED, style="bold"), guide_style=DIM)
     for root in roots:
-        _add_node(tree, root, () if titles_only else kinds)
+        _add_node(tree, root, () if titles_only else kinds, clean)
     return tree
 
 
-def _add_node(parent: Tree, node: OutlineNode, kinds: Container[str]) -> None:
-    label = Text(printable(node.summary.title), style="bold" if node.children else "default")
+def _add_node(parent: Tree, node: OutlineNode, kinds: Container[str], clean: Callable[[str], str]) -> None:
+    label = Text(clean(node.summary.title), style="bold" if node.children else "default")
     if node.summary.title.startswith("Error"):
         label.stylize("red")
     label.append(
@@ -106,9 +113,9 @@ def _add_node(parent: Tree, node: OutlineNode, kinds: Container[str]) -> None:
     )
     branch = parent.add(label)
     for child in node.children:
-        _add_node(branch, child, kinds)
+        _add_node(branch, child, kinds, clean)
     if not node.children:
-        _add_highlights(branch, [line for line in node.summary.highlights if line.kind in kinds])
+        _add_highlights(branch, [line for line in node.summary.highlights if line.kind in kinds], clean)
 
 
 def _short_id(node: OutlineNode) -> str:
@@ -118,12 +125,12 @@ def _short_id(node: OutlineNode) -> str:
     return f"{place}-{digits[:SHORT_DIGITS]}"
 
 
-def _add_highlights(branch: Tree, highlights: Sequence[Highlight]) -> None:
+def _add_highlights(branch: Tree, highlights: Sequence[Highlight], clean: Callable[[str], str]) -> None:
     """A line each; the ending of an error is below it."""
     under = branch
     for highlight in highlights:
         line = Text(f"{highlight.kind}: " if highlight.kind != "ending" else "", style=DIM)
-        line.append(printable(highlight.text), style=_KIND_STYLES[highlight.kind])
+        line.append(clean(highlight.text), style=_KIND_STYLES[highlight.kind])
         line.append(f"  t{highlight.index} {highlight.role}", style=DIM)
         if highlight.kind == "error":
             under = branch.add(line)

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from ctxmem_mcp.capture import unrecognised
-from ctxmem_mcp.cli import conversation_table, output
+from ctxmem_mcp.cli import conversation_table, drawing, output
 from ctxmem_mcp.cli.options import (
     HOOK_AGENTS,
     OPTIONS,
@@ -20,6 +21,7 @@ from ctxmem_mcp.cli.options import (
     InProject,
     Json,
     OptionalConversation,
+    Svg,
 )
 from ctxmem_mcp.cli.output import print_json, print_view
 from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
@@ -27,6 +29,7 @@ from ctxmem_mcp.errors import CtxmemError, InvalidArgument, with_name
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.projects import find_project
 from ctxmem_mcp.results import ConversationPage, OutlineNode, SearchResult, View
+from ctxmem_mcp.text.visible import visible
 
 commands = typer.Typer()
 
@@ -92,6 +95,7 @@ def show(
     ] = None,
     titles: Annotated[bool, typer.Option("--titles", help="Show only the titles of sections.")] = False,
     turn: Annotated[str | None, typer.Option(metavar="TURN", help="Show the tree as of this turn.")] = None,
+    svg: Svg = None,
     as_json: Json = False,
 ) -> None:
     """Draw the tree of a conversation."""
@@ -104,10 +108,16 @@ def show(
     if as_json:
         print_json({"conversation_id": info.conversation_id, "roots": [asdict(root) for root in roots]})
         return
-    out = output.console()
-    out.print(output.draw_tree(info.title, roots, titles_only=titles))
-    size = f"{output.counted(info.turns, 'turn')} · {output.short(info.tokens)} tokens"
-    out.print(f"{info.conversation_id} · {size}", style="dim")
+
+    def draw(out: Console) -> None:
+        out.print(output.draw_tree(info.title, roots, titles_only=titles, clean=visible if svg else None))
+        size = f"{output.counted(info.turns, 'turn')} · {output.short(info.tokens)} tokens"
+        out.print(f"{info.conversation_id} · {size}", style="dim")
+
+    if svg is not None:
+        drawing.write_svg(svg, f"ctxmem-mcp show {info.conversation_id}", draw)
+    else:
+        draw(output.console())
 
 
 @commands.command(rich_help_panel=READ)

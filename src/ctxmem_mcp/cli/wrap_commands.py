@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ctxmem_mcp.cli import output
-from ctxmem_mcp.cli.options import OPTIONS, SERVER, SETUP, Json
+from ctxmem_mcp.cli.options import OPTIONS, SERVER, SETUP, Json, Svg
 from ctxmem_mcp.cli.output import print_json
 from ctxmem_mcp.settings import SETTINGS
 
@@ -52,30 +52,21 @@ def usage(
     conversation: Annotated[
         str | None, typer.Argument(metavar="ID", help="Default: all conversations.", show_default=False)
     ] = None,
+    svg: Svg = None,
     as_json: Json = False,
 ) -> None:
     """Show the tokens that the gateway sent and saved, and their cost."""
     from ctxmem_mcp import usage_ledger
+    from ctxmem_mcp.cli import drawing, usage_table
 
     settings = OPTIONS.settings()
     report = usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation), settings)
+    out = output.console()
     if as_json:
         print_json(report)
-        return
-    for row in (*report["data"], {"date": "total", "conversation_id": None, **report["total"]}):
-        output.write(_line(row))
-
-
-def _line(row: dict[str, object]) -> str:
-    tokens_in, cached = int(str(row["tokens_in"])), int(str(row["tokens_cached"]))
-    share = f"{cached / tokens_in:.0%}" if tokens_in else "0%"
-    counts = [
-        output.counted(int(str(row["requests"])), "request"),
-        f"{output.short(tokens_in)} sent",
-        f"{share} from cache",
-        f"{output.short(int(str(row['tokens_saved'])))} saved",
-        f"{output.short(int(str(row['tokens_out'])))} received",
-        f"${float(str(row['cost'])):.2f}",
-    ]
-    name = row["conversation_id"] or ("" if row["date"] == "total" else "(forgotten)")
-    return "  ".join(filter(None, [str(row["date"]), " · ".join(counts), str(name)]))
+    elif svg is not None:
+        drawing.write_svg(svg, "ctxmem-mcp usage", lambda console: usage_table.print_table(console, report))
+    elif out.is_terminal:
+        usage_table.print_table(out, report)
+    else:
+        usage_table.print_lines(report)
