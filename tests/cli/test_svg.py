@@ -36,7 +36,7 @@ def test_a_tree_is_drawn_to_a_file_with_no_character_that_is_obeyed(
     file = tmp_path / "tree.svg"
     assert cli.run(["--data-dir", str(data), "show", "c", "--svg", str(file)]) == 0
     assert capsys.readouterr().out == ""
-    assert "\\x1b]0;owned" in words_of(file)
+    assert "]0;owned" in words_of(file)
 
 
 def test_usage_is_drawn_to_a_file(spent: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class ConversationScreen(Screen[None]):
     def __init__(self, memory: Memory, conversation_id: str, turn_id: str | None = None) -> None:
         """turn_id: the turn to show first."""
         super().__init__()
-        self._memory, self._id, self._turn_id = memory, conversation_id, turn_id
+        self._memory, self._conversation_id, self._turn_id = memory, conversation_id, turn_id
 
     def compose(self) -> ComposeResult:
         """Yields the widgets."""
@@ -53,9 +53,9 @@ class ConversationScreen(Screen[None]):
     async def on_mount(self) -> None:
         """Reads the outline."""
         try:
-            info = await self._memory.info(self._id)
-            roots = await self._memory.outline(self._id)
-            facts = f"{counted(info.turns, 'turn')} · {short(info.tokens)} tokens · {one_line(self._id)}"
+            info = await self._memory.info(self._conversation_id)
+            roots = await self._memory.outline(self._conversation_id)
+            facts = f"{counted(info.turns, 'turn')} · {short(info.tokens)} tokens · {one_line(self._conversation_id)}"
             self.query_one("#note", Static).update(f"{one_line(info.title)}\n{facts}")
             for node in roots:
                 self._tree.root.add(node_label(node), node)
@@ -86,7 +86,7 @@ class ConversationScreen(Screen[None]):
         """Shows the section or turn under the cursor."""
         item = event.node.data
         if isinstance(item, Turn):
-            self._show(turn_text(item, self._id))
+            self._show(turn_text(item, self._conversation_id))
         elif item is not None:
             self._show(node_text(item))
 
@@ -97,12 +97,12 @@ class ConversationScreen(Screen[None]):
         for child in node.children:
             branch.add(node_label(child), child)
         if not node.children:
-            for turn in await self._memory.turns(self._id, first=node.first, last=node.last):
+            for turn in await self._memory.turns(self._conversation_id, first=node.first, last=node.last):
                 branch.add_leaf(turn_label(turn), turn)
 
     async def _reveal(self, turn_id: str) -> None:
         """Opens every section down to a turn. One on another branch is shown without its place in the tree."""
-        turn = await self._memory.turn(self._id, turn_id)
+        turn = await self._memory.turn(self._conversation_id, turn_id)
         branch = self._tree.root
         while found := next((one for one in branch.children if _contains(one.data, turn)), None):
             branch = found
@@ -112,7 +112,7 @@ class ConversationScreen(Screen[None]):
             branch.expand()
         if isinstance(branch.data, Turn):
             self.call_after_refresh(self._tree.move_cursor, branch)
-        self._show(turn_text(turn, self._id))
+        self._show(turn_text(turn, self._conversation_id))
 
     # ------------------------------------------------------------ views
 
@@ -120,11 +120,11 @@ class ConversationScreen(Screen[None]):
     def ask(self, event: Input.Submitted) -> None:
         """Shows the view for a question."""
         query = event.value.strip() or None
-        self.show_view(lambda: self._memory.view(self._id, query=query, token_budget=VIEW_TOKENS))
+        self.show_view(lambda: self._memory.view(self._conversation_id, query=query, token_budget=VIEW_TOKENS))
 
     def action_hand_off(self) -> None:
         """Shows the brief for the next agent."""
-        self.show_view(lambda: self._memory.hand_off(self._id, token_budget=BRIEF_TOKENS))
+        self.show_view(lambda: self._memory.hand_off(self._conversation_id, token_budget=BRIEF_TOKENS))
 
     @work(exclusive=True)
     async def show_view(self, read: Callable[[], Awaitable[View]]) -> None:
