@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError
+from ctxmem_mcp.stores.encoding import parse_summary
 from ctxmem_mcp.stores.sqlite import checksums, queries
-from ctxmem_mcp.stores.sqlite.commits import parse_summary, read_conversation
+from ctxmem_mcp.stores.sqlite.commits import read_conversation
 from ctxmem_mcp.stores.sqlite.compression import DICTIONARY_TABLES, TextCompression
 from ctxmem_mcp.stores.sqlite.connection import translate_error
 

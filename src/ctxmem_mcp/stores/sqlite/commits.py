@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from ctxmem_mcp.errors import BrokenHistory, HeadMoved, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import ROLES, Highlight, Node, Summary
+from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
+from ctxmem_mcp.models import Node, Summary
+from ctxmem_mcp.stores.encoding import ROLE_NUMBER, STATE_COLUMNS, WAITING_MAX, encode_terms, serialize_summary
 from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.stores.sqlite.checksums import (
     CONVERSATION_COLUMNS,
@@ -22,25 +22,9 @@ from ctxmem_mcp.stores.sqlite.checksums import (
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import transaction
 
-# Chunks are indexed this many at a time: each insertion into the index writes several pages, and few more per chunk.
-WAITING_MAX = 32
-# ASCII characters that FTS5's tokenizer keeps in a token unchanged; it also keeps everything that is not ASCII.
-_KEPT_BY_TOKENIZER = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"
-# All other ASCII characters are replaced by letters of the private use area.
-_ESCAPES = {code: 0xE000 + code for code in range(128) if chr(code) not in _KEPT_BY_TOKENIZER}
-_EMPTY_TERM = chr(0xE080)
-# Deleting the usual bytes and looking for a rest is many times faster than a regular expression.
-_UNESCAPED_BYTES = f"{_KEPT_BY_TOKENIZER} ".encode() + bytes(range(0x80, 0x100))
-
 # The key of the extra that holds `State.unindexed`, as numbers separated by commas.
 UNINDEXED = "unindexed"
 
-ROLE_NUMBER = {role: number for number, role in enumerate(ROLES)}
-
-STATE_COLUMNS = (
-    "version", "head", "next_seq", "next_piece", "turns", "tokens", "words", "nodes", "title", "space", "salt",
-    "encoding", "retention_days", "created", "updated", "expires", "frontier",
-)  # fmt: skip
 _state_columns = attrgetter(*STATE_COLUMNS)
 _TIMES = slice(STATE_COLUMNS.index("created"), STATE_COLUMNS.index("expires") + 1)
 _SELECT_STATE = f"SELECT {CONVERSATION_COLUMNS}, checksum FROM conversation"
@@ -221,20 +205,6 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
     db.executemany("INSERT INTO terms (rowid, words) VALUES (?, ?)", words)
 
 
-def encode_terms(terms: Sequence[str]) -> str:
-    """Joins terms into one text that the index's tokenizer splits into exactly these terms."""
-    joined = " ".join(terms)
-    to_escape = joined.encode("utf-8", "surrogatepass").translate(None, _UNESCAPED_BYTES)
-    if to_escape or joined.count(" ") != max(0, len(terms) - 1) or not all(terms):
-        return " ".join(map(encode_term, terms))
-    return joined
-
-
-def encode_term(term: str) -> str:
-    """The term as the index stores it: characters that would end a token, or be changed in it, are escaped."""
-    return term.translate(_ESCAPES) if term else _EMPTY_TERM
-
-
 def _write_closings(
     db: sqlite3.Connection, closings: Iterable[Closing], compression: TextCompression, now: float
 ) -> None:
@@ -320,31 +290,3 @@ def insert_summary(
     compression.use_dictionary(db)
     db.execute("DELETE FROM summaries WHERE node = ? AND author = ?", (node, summary.author))
     _write_summary(db, node, summary, compression, now)
-
-
-def serialize_summary(summary: Summary) -> str:
-    """A summary without its author, as JSON: title, highlights, identifiers, open_for."""
-    highlights = [[h.kind, h.index, h.role, h.text] for h in summary.highlights]
-    return json.dumps(
-        [summary.title, highlights, list(summary.identifiers), summary.open_for],
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
-
-
-def parse_summary(author: str, text: str) -> Summary:
-    """Raises BrokenHistory if the text is not what serialize_summary wrote."""
-    try:
-        title, highlights, identifiers, open_for = json.loads(text)
-        summary = Summary(author, title, tuple(Highlight(*h) for h in highlights), tuple(identifiers), open_for)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BrokenHistory(f"A summary has the wrong shape ({type(error).__name__}).") from error
-    strings = [
-        title,
-        open_for,
-        *summary.identifiers,
-        *(t for h in summary.highlights for t in (h.kind, h.role, h.text)),
-    ]
-    if not all(isinstance(s, str) for s in strings) or not all(type(h.index) is int for h in summary.highlights):
-        raise BrokenHistory("A summary has the wrong shape.")
-    return summary

@@ -13,20 +13,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ctxmem_mcp.errors import BrokenHistory
+from ctxmem_mcp.stores.encoding import COMPRESSED_BYTES_MIN, RAW, ZSTD
 from ctxmem_mcp.stores.sqlite.checksums import blob_checksum, is_sound_blob, mismatch
 
 if TYPE_CHECKING:
     import zstandard
 
-# Codecs: uncompressed; Zstandard without a dictionary; from 2 on, Zstandard with dictionary number codec - 1.
-RAW, ZSTD = 0, 1
 DICTIONARY_BYTES = 64 * 1024
 # The first dictionary is made once there are this many bytes of text, and the second.
 DICTIONARY_AT_BYTES = (DICTIONARY_BYTES, 1 << 20)
 # Compression levels by dictionary number. With the trained dictionary a higher one is affordable: 0.03 ms a turn.
 LEVELS = (3, 3, 9)
-# Shorter texts gain nothing without a dictionary.
-COMPRESSED_BYTES_MIN = 64
 SAMPLE_BYTES = 1_000
 # Each dictionary is in both, because many texts are lost with it.
 DICTIONARY_TABLES = ("dictionaries", "dictionary_copies")

@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
-from ctxmem_mcp.models import DIGEST_BYTES, ROLES, Node, Piece, Role, Summary, Turn
+from ctxmem_mcp.models import DIGEST_BYTES, Node, Piece, Turn
+from ctxmem_mcp.stores.encoding import STATE_COLUMNS, LazySummaries, NodeSummaries, encode_term, is_word, role_of
 from ctxmem_mcp.stores.records import ModelCall, Run, State, TermHits
 from ctxmem_mcp.stores.sqlite.checksums import (
     NODE_COLUMNS,
@@ -21,7 +22,7 @@ from ctxmem_mcp.stores.sqlite.checksums import (
     is_sound_blob,
     mismatch,
 )
-from ctxmem_mcp.stores.sqlite.commits import STATE_COLUMNS, UNINDEXED, encode_term, parse_summary, read_conversation
+from ctxmem_mcp.stores.sqlite.commits import UNINDEXED, read_conversation
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
 from ctxmem_mcp.stores.sqlite.connection import snapshot
 
@@ -125,15 +126,8 @@ def _turn(db: sqlite3.Connection, row: Sequence[Any], compression: TextCompressi
     flags, language, stored_at, codec, checksum, _, *body = rest
     content = compression.decompress(db, codec, checksum, body[0], name) if body else ""
     return Turn(
-        seq, index, digest, _role(role, name), content, speaker, said_at, call_id, tokens, stored_at, language, flags
+        seq, index, digest, role_of(role, name), content, speaker, said_at, call_id, tokens, stored_at, language, flags
     )
-
-
-def _role(number: int, name: str) -> Role:
-    try:
-        return ROLES[number]
-    except (IndexError, TypeError):
-        raise BrokenHistory(f"{name.capitalize()} has no role.") from None
 
 
 def digests(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[bytes]:
@@ -179,44 +173,7 @@ def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int,
     return [read_closing(row) for row in rows]
 
 
-class _NodeSummaries:
-    """The summaries of one node as (place, author, text), parsed on first use."""
-
-    __slots__ = ("_parsed", "_rows")
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[int, str, str]] = []
-        self._parsed: list[Summary] | None = None
-
-    def add(self, place: int, author: str, text: str) -> None:
-        self._rows.append((place, author, text))
-
-    def parse(self) -> list[Summary]:
-        if self._parsed is None:
-            self._parsed = [parse_summary(author, text) for _, author, text in sorted(self._rows)]
-        return self._parsed
-
-
-class LazySummaries(Mapping[bytes, list[Summary]]):
-    """Summaries by node, parsed when they are looked up: an outline shows few of the hundreds that it could."""
-
-    def __init__(self, by_node: Mapping[bytes, _NodeSummaries]) -> None:
-        self._by_node = by_node
-
-    def __getitem__(self, digest: bytes) -> list[Summary]:
-        return self._by_node[digest].parse()
-
-    def __contains__(self, digest: object) -> bool:
-        return digest in self._by_node
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._by_node)
-
-    def __len__(self) -> int:
-        return len(self._by_node)
-
-
-class SummaryCache(dict[bytes, _NodeSummaries]):
+class SummaryCache(dict[bytes, NodeSummaries]):
     """The summaries read through one connection, by node. A view reads much the same ones as the view before."""
 
     def __init__(self) -> None:
@@ -249,14 +206,14 @@ def summaries(
             check_row(row, checksum, name)
             place, _, author, _, codec, body_checksum = row
             text = compression.decompress(db, codec, body_checksum, body, name)
-            cache.setdefault(digest, _NodeSummaries()).add(place, author, text)
+            cache.setdefault(digest, NodeSummaries()).add(place, author, text)
     return LazySummaries({digest: cache[digest] for digest in digests if digest in cache})
 
 
 def read_piece(row: Sequence[Any]) -> Piece:
     """row: PIECE_COLUMNS and their checksum."""
     check_row(row[:13], row[13], f"piece number {row[0]}")
-    return Piece._make((*row[:10], _role(row[10], f"turn number {row[1]}"), *row[11:13]))
+    return Piece._make((*row[:10], role_of(row[10], f"turn number {row[1]}"), *row[11:13]))
 
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:
@@ -359,8 +316,7 @@ def vocabulary(db: sqlite3.Connection) -> list[str]:
     with snapshot(db):
         tokens = {token for (token,) in db.execute("SELECT term FROM terms_counted")}
         tokens.update(token for _, words in read_waiting(db) for token in words)
-    # What is escaped is no letter, and an escaped term contains a digit.
-    return [token for token in tokens if token.isalpha() and encode_term(token) == token]
+    return [token for token in tokens if is_word(token)]
 
 
 def _indexed_count(db: sqlite3.Connection, token: str) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import EXTRACTIVE, ROLES, Turn
+from ctxmem_mcp.stores.encoding import RAW, STATE_COLUMNS, ZSTD, parse_summary
 from ctxmem_mcp.stores.records import Run, Salvage, SalvagedSummary
 from ctxmem_mcp.stores.sqlite.checksums import is_sound_blob, row_checksum
-from ctxmem_mcp.stores.sqlite.commits import STATE_COLUMNS, ConversationRow, parse_summary
-from ctxmem_mcp.stores.sqlite.compression import RAW, ZSTD
+from ctxmem_mcp.stores.sqlite.commits import ConversationRow
 from ctxmem_mcp.stores.sqlite.pages import Pages
 
 # REAL columns, in which SQLite stores whole numbers as integers.

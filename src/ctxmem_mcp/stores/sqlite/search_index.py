@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctxmem_mcp.errors import StoreReadOnly
+from ctxmem_mcp.stores.encoding import encode_term
 from ctxmem_mcp.stores.records import BLOCK_BITS, BLOCK_CHUNKS, block_of
-from ctxmem_mcp.stores.sqlite.commits import encode_term
 from ctxmem_mcp.stores.sqlite.connection import is_damage, open_database, transaction
 from ctxmem_mcp.stores.sqlite.conversation_files import inode_of, with_side_files
 from ctxmem_mcp.stores.sqlite.file_open import check_writable
