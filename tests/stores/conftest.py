@@ -10,15 +10,22 @@ import pytest
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.stores.postgres import PostgresStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import NOW
+from tests.postgres_server import new_principal, started_server
 from tests.stores.samples import memory_over
 
 
-@pytest.fixture(params=["in_memory", "sqlite"])
+@pytest.fixture(params=["in_memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    in_memory = request.param == "in_memory"
-    store: Store = InMemoryStore() if in_memory else SqliteStore(tmp_path / "data", durability="normal")
+    store: Store
+    if request.param == "in_memory":
+        store = InMemoryStore()
+    elif request.param == "sqlite":
+        store = SqliteStore(tmp_path / "data", durability="normal")
+    else:
+        store = PostgresStore(started_server().url, new_principal())
     yield store
     await store.close()
 

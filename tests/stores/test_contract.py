@@ -1,4 +1,4 @@
-"""Both stores pass the published contract suite."""
+"""All stores pass the published contract suite."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 import ctxmem_mcp
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.stores.postgres import PostgresStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing import StoreContract
+from tests.postgres_server import new_principal, started_server
 
 
 class TestInMemoryStore(StoreContract):
@@ -27,6 +29,14 @@ class TestSqliteStore(StoreContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "data", durability="normal")
+        yield store
+        await store.close()
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        store = PostgresStore(started_server().url, new_principal())
         yield store
         await store.close()
 

@@ -1,0 +1,154 @@
+"""The connections of one process to one database: a pool that all its stores share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from ctxmem_mcp.cancellation import run_to_completion
+from ctxmem_mcp.stores.postgres.connection_errors import is_passing, server_name, translate
+from ctxmem_mcp.stores.postgres.schema import PRINCIPAL_SETTING, SCHEMA, migrate
+
+T = TypeVar("T")
+
+# A lost connection is tried again for so long: a server restarts in a few seconds.
+RETRY_SECONDS = 15.0
+# A caller waits so long for a free connection, and a new one may take so long.
+WAIT_SECONDS, CONNECT_SECONDS = 20.0, 10
+
+
+class Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection, and the principal whose rows it may see."""
+
+    principal: str | None = None
+
+
+class Database:
+    """A pool, opened on first use. Opening it creates or migrates the tables."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            url: The URL of the database.
+            connections: The most connections that are open at once.
+
+        Raises:
+            InvalidArgument: The URL can't be parsed.
+        """
+        self.url, self.server = url, server_name(url)
+        self._connections = connections
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._lock = asyncio.Lock()
+        self._users = 0
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no store uses it; then it has no connection."""
+        return self._users == 0
+
+    async def run(self, principal: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs `work` with a connection. If the connection is lost, it runs again with another one.
+
+        Args:
+            principal: Whose rows it may see.
+            work: What it does must be in one transaction, or harmless if it is done twice.
+
+        Raises:
+            StoreUnavailable: The server can't be reached, or refuses.
+        """
+        until = time.monotonic() + RETRY_SECONDS
+        pause = 0.0
+        while True:
+            try:
+                async with self._connection(principal) as connection:
+                    return await work(connection)
+            except psycopg.Error as error:
+                if not is_passing(error) or time.monotonic() > until:
+                    raise translate(error, self.server) from error
+            if self._pool is not None:
+                await self._pool.check()  # drops the other connections that were lost with it
+            await asyncio.sleep(pause)
+            pause = min(1.0, 2 * pause + 0.02)
+
+    @asynccontextmanager
+    async def _connection(self, principal: str) -> AsyncIterator[Connection]:
+        pool = self._pool or await self._open()
+        async with pool.connection() as connection:
+            if connection.principal != principal:
+                await set_principal(connection, principal)
+            yield connection
+
+    async def _open(self) -> AsyncConnectionPool[Connection]:
+        async with self._lock:
+            if self._pool is None:
+                # A pool would only say that it waited: why a first connection fails is learnt from one without it.
+                async with await connect(self.url) as first:
+                    await migrate(first, self.server)
+                pool = AsyncConnectionPool(
+                    self.url, connection_class=Connection, open=False, min_size=1, max_size=self._connections,
+                    timeout=WAIT_SECONDS, configure=_configure, name="ctxmem",
+                    kwargs={"autocommit": True, "connect_timeout": CONNECT_SECONDS},
+                )  # fmt: skip
+                await run_to_completion(pool.open())
+                self._pool = pool
+            return self._pool
+
+    def acquire(self) -> None:
+        """Counts one more user."""
+        self._users += 1
+
+    async def release(self) -> None:
+        """Counts one user less; the last one closes all connections. The next use opens them again."""
+        self._users -= 1
+        if self._users > 0:
+            return
+        async with self._lock:
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                await run_to_completion(pool.close())
+
+
+_shared: dict[tuple[str, int, int], Database] = {}
+
+
+def shared_database(url: str, connections: int) -> Database:
+    """Returns the running event loop's pool for this database, which all stores of the process share."""
+    key = (url, connections, id(asyncio.get_running_loop()))
+    database = _shared.get(key)
+    if database is None or database.is_unused:
+        database = _shared[key] = Database(url, connections)
+    database.acquire()
+    return database
+
+
+async def fetch(connection: Connection, sql: str, parameters: Mapping[str, object]) -> list[TupleRow]:
+    """Returns all rows. They are sent in binary, which takes half the time for bytes and numbers."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(sql, parameters)
+        return await cursor.fetchall()
+
+
+async def connect(url: str) -> Connection:
+    """Opens a connection outside the pool, in autocommit mode."""
+    connection = await Connection.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+    await _configure(connection)
+    return connection
+
+
+async def set_principal(connection: Connection, principal: str) -> None:
+    """Lets the connection see the rows of this principal only."""
+    connection.principal = None
+    await connection.execute("SELECT set_config(%s, %s, false)", (PRINCIPAL_SETTING, principal))
+    connection.principal = principal
+
+
+async def _configure(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+    await connection.execute(f"SET search_path TO {SCHEMA}")

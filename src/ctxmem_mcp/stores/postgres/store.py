@@ -1,0 +1,364 @@
+"""The PostgreSQL store: the conversations of one principal in a database that any number of servers share.
+
+Nothing is on this process's disk. Every statement names the principal and the conversation, and the connection's
+principal limits what any statement can see (see `schema`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from ctxmem_mcp.errors import CtxmemError, InvalidArgument, StoreUnavailable, UnknownConversation
+from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.projects import Project
+from ctxmem_mcp.results import ConversationPage, Receipt
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.listing import paginate
+from ctxmem_mcp.stores.postgres import catalog, check, commits, model_calls, queries, removal, term_index
+from ctxmem_mcp.stores.postgres.database import Connection, Database, shared_database
+from ctxmem_mcp.stores.postgres.tombstone_table import TombstoneTable, read_keys
+from ctxmem_mcp.stores.records import (
+    REDACTED_MARKS,
+    BlockHits,
+    CallRefusal,
+    Commit,
+    ModelCall,
+    Salvage,
+    SpendLimits,
+    State,
+    TermHits,
+)
+from ctxmem_mcp.stores.tombstones import (
+    ForgetGuard,
+    RedactedTurn,
+    RemovedBranch,
+    Tombstones,
+    decode_marks,
+    encode_marks,
+)
+
+T = TypeVar("T")
+
+# Commits of more chunks or bytes than these are encoded in a thread: it takes more than a few milliseconds.
+PIECES_ENCODED_HERE, BYTES_ENCODED_HERE = 100, 100_000
+CONNECTIONS = 8
+
+
+class PostgresStore:
+    """Holds conversations in a PostgreSQL database. Implements `ctxmem_mcp.stores.base.Store`."""
+
+    def __init__(self, url: str, principal: str = "", *, connections: int = CONNECTIONS) -> None:
+        """Connects to nothing yet: the first use does, and creates the tables if they are missing.
+
+        Args:
+            url: The database, as `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
+            principal: Whose conversations these are. Others are invisible.
+            connections: The most connections that this process has open at once, for all its stores together.
+        """
+        self._url, self._principal, self._connections = url, principal, connections
+        self._database: Database | None = None
+        self._may_open = True
+        self._tombstones = TombstoneTable(principal)
+
+    # ------------------------------------------------------------ the contract
+
+    async def load(self, conversation_id: str, now: float) -> State | None:
+        return await self._run(lambda c: queries.state(c, self._key(conversation_id), now))
+
+    async def commit(self, commit: Commit, now: float) -> None:
+        encoded = await self._encode(commit, now)
+        attempts = 0
+
+        async def write(connection: Connection) -> None:
+            nonlocal attempts
+            attempts += 1
+            try:
+                async with connection.transaction():
+                    if commit.state.version == 1:
+                        known = await self._tombstones.lock(connection, shared=True)
+                        await self._check_creation(connection, known, commit)
+                    await commits.write(connection, self._principal, encoded)
+            except CtxmemError:
+                # The answer of an earlier attempt was lost with its connection, and this one finds what it stored.
+                if attempts > 1 and await commits.was_stored(connection, self._principal, encoded):
+                    return
+                raise
+
+        await self._run(write)
+
+    async def _check_creation(self, connection: Connection, known: Tombstones, commit: Commit) -> None:
+        """Raises Forgotten if the commit would create a conversation that its guard refuses."""
+        if await queries.state(connection, self._key(commit.state.conversation_id), float("-inf")) is None:
+            known.check(commit.state.conversation_id, commit.guard)
+
+    async def _encode(self, commit: Commit, now: float) -> commits.EncodedCommit:
+        size = 0
+        for turn in commit.turns:
+            size += len(turn.content)
+        if len(commit.pieces) > PIECES_ENCODED_HERE or size > BYTES_ENCODED_HERE:
+            return await asyncio.to_thread(commits.encode, commit, now)
+        return commits.encode(commit, now)
+
+    async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
+        return await self._run(lambda c: queries.turns(c, self._key(conversation_id), seqs, metadata_only))
+
+    async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
+        return await self._run(lambda c: queries.digests(c, self._key(conversation_id), first_seq, last_seq))
+
+    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
+        return await self._run(lambda c: queries.nodes(c, self._key(conversation_id), digests))
+
+    async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
+        return await self._run(lambda c: queries.closings(c, self._key(conversation_id), first_seq, last_seq))
+
+    async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
+        return await self._run(lambda c: queries.nodes_over(c, self._key(conversation_id), first, last))
+
+    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
+        return await self._run(lambda c: queries.summaries(c, self._key(conversation_id), digests))
+
+    async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
+        key = self._key(conversation_id)
+
+        async def add(connection: Connection) -> None:
+            await commits.require_node(connection, key, digest, now)
+            await commits.put_summary(connection, key, digest, summary, now)
+
+        await self._run_in_transaction(add)
+
+    async def begin_call(
+        self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
+    ) -> ModelCall | CallRefusal:
+        key = self._key(conversation_id)
+        return await self._run_in_transaction(lambda c: model_calls.begin(c, key, call, limits, now))
+
+    async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
+        key = self._key(conversation_id)
+        await self._run_in_transaction(lambda c: model_calls.end(c, key, call, summary, now))
+
+    async def model_calls(self, conversation_id: str) -> list[ModelCall]:
+        async def read(connection: Connection) -> list[ModelCall]:
+            await queries.require(connection, self._key(conversation_id))
+            return await model_calls.calls(connection, self._key(conversation_id))
+
+        return await self._run(read)
+
+    async def spent(self, day: int) -> int:
+        return await self._run(lambda c: model_calls.spent(c, self._principal, day))
+
+    async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
+        return await self._run(lambda c: queries.pieces(c, self._key(conversation_id), ids))
+
+    async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
+        return await self._run(lambda c: queries.pieces_of(c, self._key(conversation_id), seqs))
+
+    async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
+        return await self._run(lambda c: queries.vectors(c, self._key(conversation_id), ids))
+
+    async def replace_vectors(
+        self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
+    ) -> None:
+        key = self._key(conversation_id)
+
+        async def replace_old(connection: Connection) -> None:
+            await queries.require(connection, key)
+            await commits.replace_vectors(connection, key, created, old, vectors)
+
+        await self._run_in_transaction(replace_old)
+
+    async def extra(self, conversation_id: str, key: str) -> bytes | None:
+        return await self._run(lambda c: queries.extra(c, self._key(conversation_id), key))
+
+    async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
+        async def put(connection: Connection) -> None:
+            await commits.require_live(connection, self._key(conversation_id), now)
+            await commits.put_extra(connection, self._key(conversation_id), key, value)
+
+        await self._run_in_transaction(put)
+
+    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
+        key = self._key(conversation_id)
+
+        async def read(connection: Connection) -> dict[str, TermHits]:
+            found = await term_index.hits(connection, key, list(dict.fromkeys(terms)), cap)
+            if not found:
+                await queries.require(connection, key)
+            return found
+
+        return await self._run(read)
+
+    async def term_counts(
+        self, conversation_ids: Sequence[str], terms: Sequence[str]
+    ) -> Mapping[str, Mapping[str, int] | None]:
+        return await self._run(lambda c: term_index.counts(c, self._principal, conversation_ids, terms))
+
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
+        async def read(connection: Connection) -> BlockHits:
+            chunks = await catalog.count_chunks(connection, self._principal, now)
+            return await term_index.blocks(connection, self._principal, chunks, terms)
+
+        return await self._run(read)
+
+    async def vocabulary(self, conversation_id: str) -> list[str]:
+        async def read(connection: Connection) -> list[str]:
+            await queries.require(connection, self._key(conversation_id))
+            return await term_index.vocabulary(connection, self._key(conversation_id))
+
+        return await self._run(read)
+
+    async def check(self, conversation_id: str) -> list[str]:
+        return await self._run(lambda c: check.find_faults(c, self._key(conversation_id)))
+
+    async def find(self, root: bytes, now: float) -> list[str]:
+        return await self._run(lambda c: catalog.find_by_root(c, self._principal, root, now))
+
+    async def conversations(
+        self,
+        now: float,
+        space: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        project: Project | None = None,
+    ) -> ConversationPage:
+        infos = await self._run(lambda c: catalog.list_infos(c, self._principal, now, space, project))
+        return paginate(infos, limit, cursor)
+
+    async def forget(self, conversation_id: str) -> Receipt:
+        key = self._key(conversation_id)
+        receipt: Receipt | None = None
+
+        async def remove(connection: Connection) -> None:
+            nonlocal receipt
+            # If the answer of an earlier attempt was lost, there is nothing left to remove.
+            receipt = await removal.forget(connection, key, self._tombstones) or receipt
+
+        await self._run(remove)
+        if receipt is None:
+            raise UnknownConversation(conversation_id)
+        removed = receipt
+        return await self._run(lambda c: removal.verify_removal(c, key, removed))
+
+    async def remove_branch(
+        self, conversation_id: str, branch: RemovedBranch, build: Callable[[Store, Salvage], Awaitable[T]]
+    ) -> tuple[T, list[str]]:
+        def records(known: Tombstones) -> list[bytes]:
+            return known.records_of_branch(conversation_id, branch)
+
+        return await self._rebuild(conversation_id, build, records), []
+
+    async def redact(
+        self,
+        conversation_id: str,
+        turns: Sequence[RedactedTurn],
+        build: Callable[[Store, Salvage], Awaitable[T]],
+        titles: Sequence[str] = (),
+    ) -> tuple[T, list[str]]:
+        marks = decode_marks(await self.extra(conversation_id, REDACTED_MARKS))
+        known = await self._run(self._tombstones.read)
+        after = marks | {one.turn.digest: known.mark_of_content(one.turn) for one in turns}
+
+        def records(known: Tombstones) -> list[bytes]:
+            return known.records_of_redaction(turns, marks, titles)
+
+        return await self._rebuild(conversation_id, build, records, {REDACTED_MARKS: encode_marks(after)}), []
+
+    async def _rebuild(
+        self,
+        conversation_id: str,
+        build: Callable[[Store, Salvage], Awaitable[T]],
+        records: Callable[[Tombstones], list[bytes]],
+        extras: Mapping[str, bytes] | None = None,
+    ) -> T:
+        """Replaces a conversation by what `build` makes of it."""
+        key, built = self._key(conversation_id), removal.RecordingStore()
+        before, salvage = await self._run(lambda c: removal.read_salvage(c, key))
+        done = await build(built, salvage)
+        new = removal.Replacement(before, built, extras or {}, records)
+        await self._run(lambda c: removal.replace_conversation(c, key, self._tombstones, new))
+        return done
+
+    async def count_tombstones(self) -> int:
+        return (await self._run(self._tombstones.read)).count
+
+    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
+        (await self._run(self._tombstones.read)).check(conversation_id, guard)
+
+    async def find_redacted(
+        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
+    ) -> Sequence[int]:
+        return (await self._run(self._tombstones.read)).find_redacted(turns, digests, at_start=at_start)
+
+    async def is_forgotten(self, conversation_id: str) -> bool:
+        return (await self._run(self._tombstones.read)).has_id(conversation_id)
+
+    async def is_redacted_title(self, title: str) -> bool:
+        return (await self._run(self._tombstones.read)).is_redacted_title(title)
+
+    async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
+        await self._add_tombstones(lambda known: known.records_to_set(conversation_id, [turns]))
+
+    async def lift(
+        self, conversation_id: str | None, branches: Sequence[Sequence[NewTurn]], digests: Sequence[bytes] = ()
+    ) -> None:
+        await self._add_tombstones(lambda known: known.records_to_lift(conversation_id, branches, digests))
+
+    async def _add_tombstones(self, records: Callable[[Tombstones], list[bytes]]) -> None:
+        async def add(connection: Connection) -> None:
+            known = await self._tombstones.lock(connection)
+            await self._tombstones.add(connection, records(known))
+
+        await self._run_in_transaction(add)
+
+    async def unindexed(self) -> list[str]:
+        return await self._run(lambda c: catalog.list_unindexed(c, self._principal))
+
+    async def expired(self, now: float) -> dict[str, float]:
+        return await self._run(lambda c: catalog.list_expired(c, self._principal, now))
+
+    async def sweep(self, expired: Mapping[str, float]) -> list[str]:
+        swept = []
+        for conversation_id in sorted(expired):
+            remove = partial(
+                removal.remove_expired, key=self._key(conversation_id), expires=expired[conversation_id]
+            )  # fmt: skip
+            if await self._run(remove):
+                swept.append(conversation_id)
+        return swept
+
+    async def close(self) -> None:
+        """Closes the connections, unless another store uses them. The next use opens them again."""
+        database, self._database = self._database, None
+        if database is not None:
+            await database.release()
+
+    def prevent_reopening(self) -> None:
+        """Makes every use after the next `close` raise StoreUnavailable."""
+        self._may_open = False
+
+    async def salt(self) -> bytes:
+        """Returns the principal's salt, which keys the ids of its conversations; created once."""
+        return (await self._run(lambda c: read_keys(c, self._principal)))[0]
+
+    # ------------------------------------------------------------ connections
+
+    def _key(self, conversation_id: str) -> dict[str, object]:
+        if "\0" in conversation_id:
+            raise InvalidArgument("conversation_id", "contains the character U+0000", "Leave it out.")
+        return {"principal": self._principal, "conversation": conversation_id}
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._database is None:
+            if not self._may_open:
+                raise StoreUnavailable("This memory was closed.", "Open a new one.")
+            self._database = shared_database(self._url, self._connections)
+        return await self._database.run(self._principal, work)
+
+    async def _run_in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async def run(connection: Connection) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self._run(run)

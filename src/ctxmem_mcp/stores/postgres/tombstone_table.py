@@ -1,0 +1,70 @@
+"""The tombstones of one principal: records in a table, read on from the last one that this process knows.
+
+Whoever adds a record locks the principal's row in `keys`, and whoever creates a conversation locks it for sharing: so
+nothing forgotten is created between the check and the commit.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from ctxmem_mcp.stores.postgres.database import Connection, fetch
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, Tombstones
+
+SALT_BYTES = 32
+READ_KEYS = "SELECT salt, tombstone_key FROM keys WHERE principal = %(principal)s"
+ADD_PRINCIPAL = "INSERT INTO principals VALUES (%(principal)s) ON CONFLICT DO NOTHING"
+ADD_KEYS = "INSERT INTO keys VALUES (%(principal)s, %(salt)s, %(tombstone_key)s) ON CONFLICT DO NOTHING"
+LOCK = "SELECT 1 FROM keys WHERE principal = %(principal)s FOR UPDATE"
+LOCK_SHARED = "SELECT 1 FROM keys WHERE principal = %(principal)s FOR SHARE"
+READ = "SELECT number, record FROM tombstones WHERE principal = %(principal)s AND number > %(known)s ORDER BY number"
+ADD = """
+INSERT INTO tombstones SELECT %(principal)s, t.*
+FROM unnest(%(numbers)s::bigint[], %(records)s::bytea[]) AS t
+"""
+
+
+async def read_keys(connection: Connection, principal: str) -> tuple[bytes, bytes]:
+    """Returns the principal's salt and the key of its tombstones, which are created once and never change."""
+    for _ in range(2):
+        rows = await fetch(connection, READ_KEYS, {"principal": principal})
+        if rows:
+            return rows[0][0], rows[0][1]
+        async with connection.transaction():
+            await connection.execute(ADD_PRINCIPAL, {"principal": principal})
+            new = {"salt": secrets.token_bytes(SALT_BYTES), "tombstone_key": secrets.token_bytes(KEY_BYTES)}
+            await connection.execute(ADD_KEYS, {"principal": principal, **new})
+    raise AssertionError("the keys were not stored")
+
+
+class TombstoneTable:
+    """The records as far as they were read."""
+
+    def __init__(self, principal: str) -> None:
+        self._principal = principal
+        self._tombstones: Tombstones | None = None
+
+    async def read(self, connection: Connection) -> Tombstones:
+        """Returns the tombstones, with what other processes have added."""
+        if self._tombstones is None:
+            _, key = await read_keys(connection, self._principal)
+            self._tombstones = self._tombstones or Tombstones(key)
+        known = self._tombstones
+        rows = await fetch(connection, READ, {"principal": self._principal, "known": known.count})
+        # Another task of this process may have added some of them during this statement.
+        known.add(record for number, record in rows if number > known.count)
+        return known
+
+    async def lock(self, connection: Connection, *, shared: bool = False) -> Tombstones:
+        """Locks the tombstones for the running transaction, and returns them."""
+        await self.read(connection)
+        await connection.execute(LOCK_SHARED if shared else LOCK, {"principal": self._principal})
+        return await self.read(connection)
+
+    async def add(self, connection: Connection, records: list[bytes]) -> None:
+        """Adds records, inside a transaction that has locked them."""
+        if not records or self._tombstones is None:
+            return
+        first = self._tombstones.count + 1
+        numbers = list(range(first, first + len(records)))
+        await connection.execute(ADD, {"principal": self._principal, "numbers": numbers, "records": records})
