@@ -28,7 +28,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bench import synthetic
-from ctxmem_mcp.http_api.deps import Deps
+from ctxmem_mcp.http_api.deps import Deps, own_access
 from ctxmem_mcp.http_api.gateway.routes import build_routes
 from ctxmem_mcp.http_api.gateway.upstream import Upstream
 from ctxmem_mcp.memory import Memory
@@ -219,7 +219,7 @@ async def replay(messages: list[Message], options: argparse.Namespace, provider:
     async def open_memory(_: str) -> Memory:
         return memory
 
-    deps = Deps(settings, open_memory, lambda _: "", lambda _: folder)
+    deps = Deps(settings, open_memory, own_access, lambda _: folder)
     system = [{"role": "system", "content": _SYSTEM_WORDS * (options.system // 18)}] if options.system else []
     times: list[float] = []
     folds, conversations, previous = 0, set[str](), None

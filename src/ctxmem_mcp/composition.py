@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import CtxmemError, StoreReadOnly
-from ctxmem_mcp.private_files import REDACTIONS
+from ctxmem_mcp.private_files import REDACTIONS, SALT, read_file
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 async def open_memory(
     settings: Settings | None = None,
     *,
-    salt: bytes = b"",
+    salt: bytes | None = None,
     sweeper: Sweeper | None = None,
     background: bool = True,
 ) -> AsyncIterator[Memory]:
@@ -54,7 +54,7 @@ async def open_memory(
 
     Args:
         settings: By default those of the environment and the config file.
-        salt: Keys the ids of new conversations; one for each principal.
+        salt: Keys the ids of new conversations; one for each principal. By default that of the data folder.
         sweeper: What earlier memories over the folder have seen expire. By default, nothing yet.
         background: Run the background tasks.
 
@@ -80,7 +80,7 @@ async def open_memory(
         ExtractiveSummarizer(),
         encoding=settings.encoding,
         retention_days=settings.retention_days,
-        salt=salt,
+        salt=_salt_of(settings.data_dir) if salt is None else salt,
         expiry_watch=sweeper.conversations,
         on_forgotten=partial(_forget_beside, settings.data_dir),
         on_branch_forgotten=partial(_forget_events, settings.data_dir),
@@ -112,6 +112,14 @@ async def open_memory(
         for drain in tasks[1:]:
             drain.cancel()
         await run_to_completion(_close(memory, store, *tasks))
+
+
+def _salt_of(data_dir: Path) -> bytes:
+    """Returns the salt in a principal's folder; other folders have none."""
+    try:
+        return read_file(data_dir / SALT)
+    except FileNotFoundError:
+        return b""
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ CtxmemError
 ├── NotFound       UnknownConversation · UnknownTurn · UnknownNode
 ├── Refused        Forgotten (ForgottenBranch) · InvalidArgument · BudgetTooSmall · NotConfirmed · AmbiguousId ·
 │                  ConfigRefused
+├── AccessDenied
+├── LimitReached
 ├── Conflict       HeadMoved
 ├── Unavailable    StoreUnavailable (StoreReadOnly) · NewerFormat · ModelUnavailable (ModelMisconfigured) ·
 │                  ModelCallFailed · SummaryRejected
@@ -153,6 +155,27 @@ class ConfigRefused(Refused):
 
     def __init__(self, path: str, why: str, hint: str = "") -> None:
         super().__init__(f"{path} {why}.", hint or "It was not changed; correct it, then run this again.")
+
+
+class AccessDenied(CtxmemError):
+    """A principal may not do this in a space that is shared with it; nothing was changed."""
+
+    def __init__(self, space: str, needed: str, right: str) -> None:
+        super().__init__(
+            f"This needs the right {needed!r} in the space {space!r}; you have the right {right!r}.",
+            "Ask a principal that manages the space.",
+        )
+
+
+class LimitReached(CtxmemError):
+    """A memory is as large as it may be; nothing was stored."""
+
+    def __init__(self, stored: str, setting: str) -> None:
+        """stored: what is stored, in words. setting: the environment variable with the limit."""
+        super().__init__(
+            f"This memory stores {stored}, which is its limit ({setting}); nothing was stored.",
+            "Forget conversations that are no longer needed, or ask the server's operator.",
+        )
 
 
 class Conflict(CtxmemError):

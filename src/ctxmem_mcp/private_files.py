@@ -33,7 +33,18 @@ OWN_FOLDERS = (
 )
 # Of these, those with the records of redactions that are not done yet, and of folders to sync with.
 REDACTIONS, SYNC = "redactions", "sync"
-OWN_FILES = ("catalog.db", "search.db", "spending.sqlite3", "salt", "tombstones", "forgotten", "backup.json")
+OWN_FILES = (
+    "catalog.db",
+    "search.db",
+    "spending.sqlite3",
+    "team.sqlite3",
+    "salt",
+    "tombstones",
+    "forgotten",
+    "backup.json",
+)
+# The file that keys a principal's ids, in its folder.
+SALT = "salt"
 # A folder with a data folder for each principal.
 PRINCIPALS = "principals"
 _HAS_MODES = os.name != "nt"

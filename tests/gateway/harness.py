@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.http_api.deps import Deps
+from ctxmem_mcp.http_api.deps import Deps, own_access
 from ctxmem_mcp.http_api.gateway import build_routes
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Turn
@@ -156,7 +156,7 @@ def gateway(
         memory: Memory = opened["memory"]
         return wrap(memory) if wrap else memory
 
-    deps = Deps(settings, memory_for, lambda _: "", lambda _: folder)
+    deps = Deps(settings, memory_for, own_access, lambda _: folder)
     with served(Starlette(routes=build_routes(deps), lifespan=lifespan)) as url:
         yield RunningGateway(url, opened["memory"], folder, opened["loop"])
 

@@ -14,7 +14,7 @@ from mcp.server import Server
 from mcp.types import CallToolResult, TextContent
 
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
+from ctxmem_mcp.mcp_server.lazy_memory import RequestMemory
 from ctxmem_mcp.mcp_server.server import build_server
 from ctxmem_mcp.settings import Settings
 
@@ -31,12 +31,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def server(settings: Settings) -> Server[LazyMemory]:
+def server(settings: Settings) -> Server[RequestMemory]:
     return build_server(functools.partial(open_memory, settings))
 
 
 @pytest.fixture
-async def client(server: Server[LazyMemory], era: Any) -> AsyncIterator[Client]:
+async def client(server: Server[RequestMemory], era: Any) -> AsyncIterator[Client]:
     async with Client(server, mode=era) as client:
         yield client
 

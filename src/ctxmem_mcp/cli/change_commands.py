@@ -16,7 +16,7 @@ from ctxmem_mcp.cli.options import (
     Json,
 )
 from ctxmem_mcp.cli.output import print_json
-from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
+from ctxmem_mcp.cli.runner import record, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Corrupt, InvalidArgument, NotFound, Unavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.repair import Repaired
@@ -140,6 +140,7 @@ def forget(
         return await memory.forget(found, found, turn)
 
     receipt = with_memory(OPTIONS, work)
+    record(OPTIONS, "forget", conversation=found)
     if as_json:
         print_json(asdict(receipt))
         return

@@ -17,6 +17,7 @@ from ctxmem_mcp.cli import (
     redact_command,
     server_commands,
     sync_command,
+    team_commands,
     wrap_commands,
 )
 from ctxmem_mcp.cli.options import OPTIONS, SETUP
@@ -78,6 +79,7 @@ PARTS = (
     change_commands,
     redact_command,
     server_commands,
+    team_commands,
 )
 for part in PARTS:
     app.add_typer(part.commands)

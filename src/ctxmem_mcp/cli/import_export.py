@@ -19,7 +19,7 @@ from ctxmem_mcp.capture.importer import ImportResult
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
 from ctxmem_mcp.cli import conversation_file, import_files, output, unknown_files
 from ctxmem_mcp.cli.conversation_file import ExportOptions
-from ctxmem_mcp.cli.runner import GlobalOptions, resolve_conversation, with_memory
+from ctxmem_mcp.cli.runner import GlobalOptions, record, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.private_files import read_file
@@ -275,6 +275,7 @@ def export(
         return to, *await conversation_file.export_file(memory, found, to, replace=replace, options=left_out)
 
     to, done, origin = with_memory(options, work)
+    record(options, "export", conversation=done.conversation_id)
     if as_json:
         output.print_json({"file": str(to), **asdict(done), "origin": origin})
         return

@@ -59,6 +59,25 @@ def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[T]]) 
     return asyncio.run(run())
 
 
+def record(
+    options: GlobalOptions,
+    action: str,
+    *,
+    conversation: str | None = None,
+    space: str | None = None,
+    target: str | None = None,
+) -> None:
+    """Adds a line about a command to the audit, if a team uses the data folder."""
+    from ctxmem_mcp.team.audit import record_local
+
+    settings = options.settings()
+    asyncio.run(
+        record_local(
+            settings.data_dir, settings.audit_lines, action, space=space, conversation=conversation, target=target
+        )
+    )
+
+
 @contextmanager
 def exit_at_second_interrupt() -> Iterator[None]:
     """Ends the process at the second Ctrl-C, without cleanup: what was acknowledged is on disk.

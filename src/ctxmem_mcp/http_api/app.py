@@ -3,6 +3,7 @@
 /mcp                                       the MCP server
 /v1/memory  /v1/chat/sessions  /v1/spaces  the APIs of NanoGPT and Tensorheart
 /v1/chat/completions  /v1/responses ...    the gateway
+/spaces                                    shared spaces; below /spaces/NAME, all of this in one
 /ui/                                       the page that shows the memory in a browser
 /health  /ready  /metrics  /openapi.json   for operators
 """
@@ -15,27 +16,29 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.routing import Route
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api import gateway, health, memory_endpoint, page, sessions, spaces
+from ctxmem_mcp.http_api import gateway, health, memory_endpoint, page, sessions, shared_spaces, spaces
+from ctxmem_mcp.http_api.auth.access import AccessControl
 from ctxmem_mcp.http_api.auth.principals import Principals
-from ctxmem_mcp.http_api.deps import Deps
+from ctxmem_mcp.http_api.concurrency import ConcurrencyLimiter
+from ctxmem_mcp.http_api.deps import Deps, access_of
 from ctxmem_mcp.http_api.errors import exception_handlers
 from ctxmem_mcp.http_api.mcp_endpoint import McpEndpoint
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
-    ApiPrefixMiddleware,
     AuthenticationMiddleware,
     HostOriginMiddleware,
     LimitsMiddleware,
+    PathPrefixMiddleware,
     RequestLogMiddleware,
 )
 from ctxmem_mcp.http_api.net import LOOPBACK, is_loopback
 from ctxmem_mcp.http_api.page.access import PageAccess, PagePrincipals
 from ctxmem_mcp.http_api.rate_limit import RateLimiter
 from ctxmem_mcp.http_api.tenants import Tenants
+from ctxmem_mcp.team.sqlite import SqliteTeam
 
 if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
@@ -57,9 +60,13 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
         InvalidArgument: the tokens, the OAuth settings or the allowed hosts are invalid.
     """
     access, metrics = PageAccess(page_key), Metrics()
-    principals = PagePrincipals(access) if page_key else Principals.from_settings(settings)
+    principals = (
+        PagePrincipals(access, SqliteTeam(settings.data_dir)) if page_key else Principals.from_settings(settings)
+    )
+    control = AccessControl(principals.team, settings, is_audited=not principals.open_to_all)
     tenants = Tenants(settings, principals.open_to_all)
-    deps = Deps(settings, tenants.memory_for, principal_of, tenants.folder_of)
+    deps = Deps(settings, tenants.memory_for, access_of, tenants.folder_of)
+    limiter = ConcurrencyLimiter(settings.http_concurrent_requests)
     rate = settings.http_requests_per_minute or (None if principals.open_to_all else REQUESTS_PER_MINUTE)
 
     @asynccontextmanager
@@ -69,34 +76,29 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
                 yield
             finally:
                 await deps.shut_down()
+                await principals.team.close()
 
     return Starlette(
         routes=[
-            Route(MCP_PATH, McpEndpoint(tenants, principal_of)),
+            Route(MCP_PATH, McpEndpoint(tenants)),
             *memory_endpoint.routes(deps),
             *sessions.routes(deps),
             *spaces.routes(deps),
+            *shared_spaces.routes(deps, principals.team),
             *page.build_routes(deps, access),
             *gateway.build_routes(deps),
             *health.routes(settings, tenants, metrics, principals.resource_server),
         ],
         middleware=[
-            Middleware(ApiPrefixMiddleware),
+            Middleware(PathPrefixMiddleware),
             Middleware(RequestLogMiddleware, metrics),
             Middleware(HostOriginMiddleware, allowed_hosts_of(settings, host), metrics),
-            Middleware(AuthenticationMiddleware, principals, tenants, RateLimiter(rate), metrics),
+            Middleware(AuthenticationMiddleware, principals, control, tenants, RateLimiter(rate), limiter, metrics),
             Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),
         ],
         exception_handlers=exception_handlers(),
         lifespan=lifespan,
     )
-
-
-def principal_of(request: Request) -> str:
-    """Returns the request's principal, which AuthenticationMiddleware has set on every request that reaches a route."""
-    principal = request.state.principal
-    assert isinstance(principal, str)
-    return principal
 
 
 def allowed_hosts_of(settings: Settings, host: str) -> list[str]:

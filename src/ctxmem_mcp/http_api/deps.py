@@ -1,4 +1,4 @@
-"""The dependencies of the routes: the settings, the principal of a request, and that principal's memory and folder."""
+"""The dependencies of the routes: the settings, and the access, memory and folder of a request."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctxmem_mcp.team.access import Access, guard
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.settings import Settings
+    from ctxmem_mcp.team.records import Right
 
 # The principal of a server without authentication. Its conversations are in the data folder itself.
 DEFAULT_PRINCIPAL = ""
@@ -46,33 +49,51 @@ class Deps:
 
     Attributes:
         settings: the server's settings.
-        memory_for: the memory of a principal, opened by the first call and shared afterwards. Routes reach
-            conversations through it alone, so no principal sees another's.
-        principal_of: the principal of a request. Requests are authenticated before a route runs.
-        folder_of: a principal's folder, for files that a route keeps beside the memory.
+        memory_for: the memory of a tenant, opened by the first call and shared afterwards.
+        access_of: what a request may do, and in which memory. Requests are authenticated before a route runs.
+        folder_of: a tenant's folder, for files that a route keeps beside the memory.
         on_shutdown: called in order when the app shuts down.
         on_usage: called with the usage of each request that the gateway has stored.
     """
 
     settings: Settings
     memory_for: Callable[[str], Awaitable[Memory]]
-    principal_of: Callable[[Request], str]
+    access_of: Callable[[Request], Access]
     folder_of: Callable[[str], Path]
     on_shutdown: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     on_usage: Callable[[RequestUsage], None] | None = None
 
     async def memory(self, request: Request) -> Memory:
-        """Returns the memory of the request's principal."""
-        return await self.memory_for(self.principal_of(request))
+        """Returns the memory of the request, which does what the request may do and nothing else."""
+        access = self.access_of(request)
+        return guard(await self.memory_for(access.tenant), access)
 
     async def shut_down(self) -> None:
         """Runs the `on_shutdown` callbacks."""
         for callback in self.on_shutdown:
             await callback()
 
-    def folder(self, request: Request) -> Path:
-        """Returns the folder of the request's principal."""
-        return self.folder_of(self.principal_of(request))
+    def folder(self, request: Request, right: Right) -> Path:
+        """Returns the folder of the request's memory, for a use that needs a right.
+
+        Raises:
+            AccessDenied: The principal does not have the right.
+        """
+        access = self.access_of(request)
+        access.require(right)
+        return self.folder_of(access.tenant)
+
+
+def own_access(_: object) -> Access:
+    """Returns the access of the only principal of a server without authentication."""
+    return Access(DEFAULT_PRINCIPAL, DEFAULT_PRINCIPAL)
+
+
+def access_of(request: Request) -> Access:
+    """Returns the request's access, which AuthenticationMiddleware has set on every request that reaches a route."""
+    access = request.state.access
+    assert isinstance(access, Access)
+    return access
 
 
 def credential_headers(request: Request) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from ctxmem_mcp.errors import Conflict, CtxmemError, NotFound, Refused, Unavailable
+from ctxmem_mcp.errors import AccessDenied, Conflict, CtxmemError, LimitReached, NotFound, Refused, Unavailable
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -65,6 +65,10 @@ def status_of(error: CtxmemError) -> int:
         return 404
     if isinstance(error, Refused):
         return 400
+    if isinstance(error, AccessDenied):
+        return 403
+    if isinstance(error, LimitReached):
+        return 413
     if isinstance(error, Conflict):
         return 409
     return 503 if isinstance(error, Unavailable) else 500

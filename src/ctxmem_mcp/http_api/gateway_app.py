@@ -10,13 +10,13 @@ from starlette.middleware import Middleware
 
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.http_api import gateway
-from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, Deps, RequestUsage
+from ctxmem_mcp.http_api.deps import Deps, RequestUsage, own_access
 from ctxmem_mcp.http_api.errors import exception_handlers
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
-    ApiPrefixMiddleware,
     HostOriginMiddleware,
     LimitsMiddleware,
+    PathPrefixMiddleware,
     RequestLogMiddleware,
 )
 from ctxmem_mcp.http_api.net import LOOPBACK
@@ -32,7 +32,7 @@ def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], Non
     async def memory_for(_: str) -> Memory:
         return await memory.get()
 
-    deps = Deps(settings, memory_for, lambda _: DEFAULT_PRINCIPAL, lambda _: settings.data_dir, on_usage=on_usage)
+    deps = Deps(settings, memory_for, own_access, lambda _: settings.data_dir, on_usage=on_usage)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -45,7 +45,7 @@ def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], Non
     return Starlette(
         routes=gateway.build_routes(deps),
         middleware=[
-            Middleware(ApiPrefixMiddleware),
+            Middleware(PathPrefixMiddleware),
             Middleware(RequestLogMiddleware, metrics),
             Middleware(HostOriginMiddleware, LOOPBACK, metrics),
             Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),

@@ -1,4 +1,4 @@
-"""The route to each principal's MCP server.
+"""The route to the MCP server of each principal and shared space.
 
 Messages that the SDK does not respond to as JSON-RPC 2.0 says are rejected here.
 """
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ctxmem_mcp.http_api.deps import access_of
 from ctxmem_mcp.mcp_server.jsonrpc import Rejection, parse_message
 from ctxmem_mcp.mcp_server.stdio_lines import strip_bom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import Message, Receive, Scope, Send
 
     from ctxmem_mcp.http_api.tenants import Tenants
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 class McpEndpoint:
     """A class, because Starlette treats an instance as an ASGI app: the SDK responds to GET, POST and DELETE itself."""
 
-    def __init__(self, tenants: Tenants, principal_of: Callable[[Request], str]) -> None:
-        self._tenants, self._principal_of = tenants, principal_of
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        tenant = await self._tenants.get(self._principal_of(request))
+        tenant = await self._tenants.get(access_of(request).tenant)
         if request.method == "POST":
             body = strip_bom(await request.body())
             parsed = parse_message(body)

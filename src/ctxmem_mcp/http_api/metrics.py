@@ -45,7 +45,7 @@ class Metrics:
         lines = [
             *_metadata("ctxmem_build_info", "gauge", "The running version."),
             f'ctxmem_build_info{{version="{_escaped(version)}"}} 1',
-            *_metadata("ctxmem_principals_open", "gauge", "Principals whose memory is open."),
+            *_metadata("ctxmem_principals_open", "gauge", "Principals and shared spaces whose memory is open."),
             f"ctxmem_principals_open {open_tenants}",
             *_metadata("ctxmem_http_requests_in_progress", "gauge", "Requests that have not finished."),
             f"ctxmem_http_requests_in_progress {self.in_progress}",

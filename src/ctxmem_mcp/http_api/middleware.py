@@ -2,7 +2,7 @@
 
 RequestLogMiddleware      gives it an id, counts it, and logs its outcome (never its content)
 HostOriginMiddleware      rejects foreign Host and Origin headers (DNS rebinding)
-AuthenticationMiddleware  identifies the principal, and applies its rate limit
+AuthenticationMiddleware  identifies the principal, applies its limits of requests, and looks up what it may do
 LimitsMiddleware          limits the size of the body and the time until the response begins
 """
 
@@ -20,23 +20,30 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
+from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.http_api.auth.access import in_space, no_such_space, space_of
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
-from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, UPSTREAM_PATHS, error_response
+from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, UPSTREAM_PATHS, error_response, status_of
 from ctxmem_mcp.http_api.page import paths as page_paths
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from ctxmem_mcp.http_api.auth.principals import Principals
+    from ctxmem_mcp.http_api.auth.access import AccessControl
+    from ctxmem_mcp.http_api.auth.principals import Identity, Principals
+    from ctxmem_mcp.http_api.concurrency import ConcurrencyLimiter
     from ctxmem_mcp.http_api.metrics import Metrics
     from ctxmem_mcp.http_api.rate_limit import RateLimiter
     from ctxmem_mcp.http_api.tenants import Tenants
+    from ctxmem_mcp.team.access import Access
 
 # Served without a token: they show nothing of a conversation.
 PUBLIC_PATHS = ("/health", "/ready", "/openapi.json", METADATA_PATH)
 # Served under any Host: a supervisor's probes use the process's address.
 PROBE_PATHS = ("/health", "/ready")
+# The access of a response that lasts is checked again after so long.
+RECHECK_SECONDS = 1.0
 # What clients of NanoGPT's API put before /v1.
 API_PREFIX = "/api"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -144,13 +151,20 @@ def _shown(value: str) -> str:
 
 
 class AuthenticationMiddleware:
-    """Puts the principal into the request's state, keeps its tenant open, and applies its rate limit."""
+    """Puts the access into the request's state, keeps its tenant open, and applies the principal's limits."""
 
     def __init__(
-        self, app: ASGIApp, principals: Principals, tenants: Tenants, limiter: RateLimiter, metrics: Metrics
+        self,
+        app: ASGIApp,
+        principals: Principals,
+        control: AccessControl,
+        tenants: Tenants,
+        limiter: RateLimiter,
+        concurrency: ConcurrencyLimiter,
+        metrics: Metrics,
     ) -> None:
-        self._app, self._principals, self._tenants, self._limiter = app, principals, tenants, limiter
-        self._metrics = metrics
+        self._app, self._principals, self._control, self._tenants = app, principals, control, tenants
+        self._limiter, self._concurrency, self._metrics = limiter, concurrency, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else ""
@@ -160,14 +174,39 @@ class AuthenticationMiddleware:
             identity = await self._principals.authenticate(Headers(scope=scope))
         except InsufficientScope:
             return await self._reject_scope(path)(scope, receive, send)
+        except CtxmemError as error:
+            return await error_response(path, status_of(error), str(error))(scope, receive, send)
         if identity is None:
             return await self._reject_token(path)(scope, receive, send)
         wait = self._limiter.acquire(identity.principal)
         if wait:
             return await self._reject_rate(path, wait)(scope, receive, send)
-        scope.setdefault("state", {}).update(principal=identity.principal, credential_headers=identity.headers)
-        async with self._tenants.hold(identity.principal):
-            return await self._app(scope, receive, send)
+        with self._concurrency.enter(identity.principal) as admitted:
+            if not admitted:
+                return await self._reject_concurrency(path)(scope, receive, send)
+            return await self._serve(identity, scope, receive, send)
+
+    async def _serve(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves an authenticated request, as far as its access reaches."""
+        path, space = scope["path"], space_of(scope)
+        try:
+            access = await self._control.access_to(identity.principal, space)
+        except CtxmemError as error:
+            return await error_response(path, status_of(error), str(error))(scope, receive, send)
+        if access is None:
+            return await error_response(path, 404, no_such_space(space or ""))(scope, receive, send)
+        scope.setdefault("state", {}).update(access=access, credential_headers=identity.headers)
+        async with self._tenants.hold(access.tenant):
+            response = _RevocableResponse(send, lambda: self._is_valid(scope, access))
+            return await self._app(scope, receive, response)
+
+    async def _is_valid(self, scope: Scope, access: Access) -> bool:
+        """Returns whether a request that is in progress would be admitted now."""
+        try:
+            identity = await self._principals.authenticate(Headers(scope=scope))
+        except InsufficientScope:
+            return False
+        return identity is not None and await self._control.access_to(identity.principal, access.space) == access
 
     def _reject_scope(self, path: str) -> Response:
         self._metrics.rejected["scope"] += 1
@@ -186,9 +225,37 @@ class AuthenticationMiddleware:
         message = f"Rate limit exceeded. Try again in {wait} s."
         return error_response(path, 429, message, headers={"Retry-After": str(wait)})
 
+    def _reject_concurrency(self, path: str) -> Response:
+        self._metrics.rejected["concurrency"] += 1
+        message = (
+            f"{self._concurrency.limit} requests of yours are in progress, which is the limit "
+            "(CTXMEM_HTTP_CONCURRENT_REQUESTS). Try again when one has finished."
+        )
+        return error_response(path, 429, message, headers={"Retry-After": "1"})
+
     def _challenge(self, error: str) -> dict[str, str]:
         server = self._principals.resource_server
         return {"WWW-Authenticate": server.challenge(error) if server else f'Bearer error="{error}"'}
+
+
+class AccessRevoked(Exception):
+    """The access of a request was taken away while its response was sent. The connection is closed."""
+
+
+class _RevocableResponse:
+    """Sends a response. One that lasts is broken off if the request would no longer be admitted: a client that listens
+    to changes receives none after its token was revoked."""
+
+    def __init__(self, send: Send, is_valid: Callable[[], Awaitable[bool]]) -> None:
+        self._send, self._is_valid = send, is_valid
+        self._checked = time.monotonic()
+
+    async def __call__(self, message: Message) -> None:
+        if time.monotonic() - self._checked >= RECHECK_SECONDS:
+            if not await self._is_valid():
+                raise AccessRevoked
+            self._checked = time.monotonic()
+        await self._send(message)
 
 
 def _is_public(path: str) -> bool:
@@ -299,13 +366,15 @@ def _is_proxied(path: str) -> bool:
     return path.startswith(UPSTREAM_PATHS) and not path.startswith(OWN_PATHS)
 
 
-class ApiPrefixMiddleware:
-    """Serves /api/v1/... as /v1/..., for clients of NanoGPT's API."""
+class PathPrefixMiddleware:
+    """Serves /spaces/NAME/... as /... in a shared space, and /api/v1/... as /v1/..., for clients of NanoGPT's API."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = in_space(scope)
         if scope["type"] == "http" and scope["path"].startswith(f"{API_PREFIX}/v1/"):
             path, raw = scope["path"].removeprefix(API_PREFIX), scope.get("raw_path", b"")
             scope = {**scope, "path": path, "raw_path": raw.removeprefix(API_PREFIX.encode())}

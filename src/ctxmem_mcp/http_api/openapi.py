@@ -7,6 +7,7 @@ from typing import Any
 from ctxmem_mcp import __version__
 from ctxmem_mcp.http_api import sessions, spaces
 from ctxmem_mcp.http_api.request_fields import OFFSET_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from ctxmem_mcp.team.records import RIGHT_WORDS
 
 _Schema = dict[str, Any]
 
@@ -67,14 +68,14 @@ def _path_parameter(name: str) -> dict[str, Any]:
 _ERRORS = {
     "400": "The request is invalid; nothing was changed.",
     "401": "The request has no valid token.",
-    "403": "The Origin header is not allowed, or the token lacks a required scope.",
+    "403": "The Origin header is not allowed, the token lacks a required scope, or the principal lacks a right.",
     "404": "The object never existed, has expired or was deleted.",
     "405": "The path does not support this method.",
     "408": "The request body did not arrive in time.",
     "409": "The object was changed concurrently.",
-    "413": "The request body is too large.",
+    "413": "The request body is too large, or the memory has reached its limit.",
     "421": "The Host header is not allowed.",
-    "429": "The principal exceeded its rate limit; Retry-After gives the seconds to wait.",
+    "429": "The principal exceeded its limit of requests; Retry-After gives the seconds to wait.",
     "500": "Internal error; the server's log has the details.",
     "503": "The data folder is not usable at the moment.",
     "504": "There was no response in time.",
@@ -116,6 +117,10 @@ def _spaces(summary: str, schema: _Schema, **fields: Any) -> dict[str, Any]:
     return _operation("spaces", summary, _responses(schema, "EnvelopedError"), **fields)
 
 
+def _shared(summary: str, schema: _Schema, **fields: Any) -> dict[str, Any]:
+    return _operation("shared spaces", summary, _responses(schema, "Error"), **fields)
+
+
 def _gateway(summary: str, error: str = "Error", **fields: Any) -> dict[str, Any]:
     return _operation("gateway", summary, {"default": {"description": "The upstream's response."}}, **fields) | {
         "description": f"The upstream's own API. Errors of this server have the schema {error}."
@@ -142,6 +147,7 @@ def _gemini_paths() -> dict[str, Any]:
     return found
 
 
+_RIGHT: _Schema = {"type": "string", "enum": list(RIGHT_WORDS)}
 _ROLE: _Schema = {"type": "string", "enum": ["user", "assistant", "system", "tool", "function", "developer"]}
 # Parts and calls of other kinds than OpenAI's are stored unchanged.
 _PART: _Schema = {"type": ["object", "string"]}
@@ -215,6 +221,7 @@ _SCHEMAS: dict[str, _Schema] = {
             prompt_tokens_details=_object("cached_tokens", cached_tokens=_COUNT),
         ),
     ),
+    "Member": _object("principal right", principal=_TEXT, right=_or_null(_RIGHT)),
     "PlainError": _closed("error", error=_TEXT),
     "EnvelopedError": _object(
         "success error", success={"type": "boolean", "const": False},
@@ -289,6 +296,25 @@ _PATHS: dict[str, Any] = {
     "/v1/spaces/{space_id}/set-default": {
         "parameters": [_SPACE],
         "post": _spaces("Make this the space of new sessions that name none", _enveloped(_ref("Space"))),
+    },
+    "/spaces": {
+        "get": _shared(
+            "List the shared spaces in which you have a right",
+            _object("spaces", spaces=_list(_object("name right", name=_TEXT, right=_RIGHT))),
+        )
+    },
+    "/spaces/{space}/members": {
+        "parameters": [_path_parameter("space")],
+        "get": _shared("List who has a right in a shared space", _object("members", members=_list(_ref("Member")))),
+    },
+    "/spaces/{space}/members/{principal}": {
+        "parameters": [_path_parameter("space"), _path_parameter("principal")],
+        "put": _shared(
+            "Give a principal a right in a shared space",
+            _ref("Member"),
+            requestBody=_body(_closed("right", right=_RIGHT)),
+        ),
+        "delete": _shared("Take a principal's right in a shared space away", _ref("Member")),
     },
     "/v1/chat/completions": {"post": _gateway("OpenAI's chat completions, with memory if requested")},
     "/v1/responses": {"post": _gateway("OpenAI's Responses, with memory if requested")},

@@ -28,6 +28,7 @@ from ctxmem_mcp.http_api.request_fields import (
 from ctxmem_mcp.http_api.spaces import default_space
 from ctxmem_mcp.models import NewTurn, Turn, iso
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles, new_id
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -58,7 +59,7 @@ def routes(deps: Deps) -> list[Route]:
 
 
 class Sessions:
-    """The route handlers. Each uses only the folder and memory of the request's principal."""
+    """The route handlers. Each uses only the folder and memory that `deps` returns, which check the rights."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -78,13 +79,13 @@ class Sessions:
             EXPIRES: created + self._deps.settings.retention_days * 86_400,
         }
         session_id = new_id("session")
-        await asyncio.to_thread(self._records(request).put, session_id, record)
+        await asyncio.to_thread(self._records(request, Right.CONTINUE).put, session_id, record)
         return enveloped(request, _session_json(session_id, record, None))
 
     async def list(self, request: Request) -> Response:
         limit, offset = page_of(request)
         space = request.query_params.get("space_id")
-        records = await asyncio.to_thread(self._records(request).all)
+        records = await asyncio.to_thread(self._records(request, Right.READ).all)
         records = [(session_id, record) for session_id, record in records if space in (None, record["space_id"])]
         records.sort(key=lambda item: (-item[1]["created"], item[0]))
         listed = []
@@ -102,7 +103,7 @@ class Sessions:
         session_id, _, state = await self._session(request)
         if state is not None:
             await (await self._deps.memory(request)).forget(session_id, session_id)
-        await asyncio.to_thread(self._records(request).remove, session_id)
+        await asyncio.to_thread(self._records(request, Right.MANAGE).remove, session_id)
         return enveloped(request, {"id": session_id, "deleted": True})
 
     async def add_message(self, request: Request) -> Response:
@@ -137,11 +138,11 @@ class Sessions:
         context = await build_context(memory, session_id if state else None, wanted, self._deps.settings.encoding)
         return enveloped(request, {"session_id": session_id, **context})
 
-    def _records(self, request: Request) -> RecordFiles:
-        return RecordFiles(self._deps.folder(request), SESSIONS)
+    def _records(self, request: Request, right: Right) -> RecordFiles:
+        return RecordFiles(self._deps.folder(request, right), SESSIONS)
 
     async def _default_space(self, request: Request) -> str | None:
-        return await asyncio.to_thread(default_space, self._deps.folder(request))
+        return await asyncio.to_thread(default_space, self._deps.folder(request, Right.READ))
 
     async def _session(self, request: Request) -> tuple[str, _Record, Conversation | None]:
         """Returns the session of the path: id, record, and the state of its conversation if it has messages.
@@ -149,7 +150,7 @@ class Sessions:
         Raises NoSuchRecord, also for a session that has expired but is not swept yet.
         """
         session_id = request.path_params["session_id"]
-        record = await asyncio.to_thread(self._records(request).get, session_id)
+        record = await asyncio.to_thread(self._records(request, Right.READ).get, session_id)
         state = await self._state(request, session_id) if record is not None else None
         if record is None or (state is None and record[EXPIRES] <= time.time()):
             raise NoSuchRecord("session", session_id)

@@ -21,6 +21,7 @@ from ctxmem_mcp.http_api.request_fields import (
 )
 from ctxmem_mcp.models import iso
 from ctxmem_mcp.record_files import SESSIONS, SPACES, RecordFiles, new_id
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -53,7 +54,7 @@ def default_space(folder: Path) -> str | None:
 
 
 class Spaces:
-    """The route handlers. Each uses only the folder and memory of the request's principal."""
+    """The route handlers. Each uses only the folder and memory that `deps` returns, which check the rights."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -61,12 +62,12 @@ class Spaces:
     async def create(self, request: Request) -> Response:
         record = _fields(await json_object(request), {"default": False, "created": time.time()})
         space_id = new_id("space")
-        await asyncio.to_thread(self._records(request).put, space_id, record)
+        await asyncio.to_thread(self._records(request, Right.CONTINUE).put, space_id, record)
         return enveloped(request, _space_json(space_id, record))
 
     async def list(self, request: Request) -> Response:
         limit, offset = page_of(request)
-        records = await asyncio.to_thread(self._records(request).all)
+        records = await asyncio.to_thread(self._records(request, Right.READ).all)
         records.sort(key=lambda item: (item[1]["created"], item[0]))
         listed = [_space_json(space_id, record) for space_id, record in records[offset : offset + limit]]
         return enveloped(request, listed, total=len(records), limit=limit, offset=offset)
@@ -78,30 +79,31 @@ class Spaces:
         body = await json_object(request)
         space_id, record = await self._space(request)
         updated = _fields({**{name: record[name] for name in _FIELDS}, **body}, record)
-        await asyncio.to_thread(self._records(request).put, space_id, updated)
+        await asyncio.to_thread(self._records(request, Right.CONTINUE).put, space_id, updated)
         return enveloped(request, _space_json(space_id, updated))
 
     async def set_default(self, request: Request) -> Response:
         space_id, record = await self._space(request)
-        await asyncio.to_thread(_make_default, self._records(request), space_id)
+        await asyncio.to_thread(_make_default, self._records(request, Right.CONTINUE), space_id)
         return enveloped(request, _space_json(space_id, {**record, "default": True}))
 
     async def delete(self, request: Request) -> Response:
         space_id, _ = await self._space(request)
-        await asyncio.to_thread(_unlink_sessions, RecordFiles(self._deps.folder(request), SESSIONS), space_id)
+        sessions = RecordFiles(self._deps.folder(request, Right.MANAGE), SESSIONS)
+        await asyncio.to_thread(_unlink_sessions, sessions, space_id)
         memory = await self._deps.memory(request)
         while batch := (await memory.conversations(space=space_id, limit=MOVE_BATCH)).conversations:
             for conversation in batch:
                 await memory.set_space(conversation.conversation_id, None)
-        await asyncio.to_thread(self._records(request).remove, space_id)
+        await asyncio.to_thread(self._records(request, Right.MANAGE).remove, space_id)
         return enveloped(request, {"id": space_id, "deleted": True})
 
-    def _records(self, request: Request) -> RecordFiles:
-        return RecordFiles(self._deps.folder(request), SPACES)
+    def _records(self, request: Request, right: Right) -> RecordFiles:
+        return RecordFiles(self._deps.folder(request, right), SPACES)
 
     async def _space(self, request: Request) -> tuple[str, _Record]:
         space_id = request.path_params["space_id"]
-        record = await asyncio.to_thread(self._records(request).get, space_id)
+        record = await asyncio.to_thread(self._records(request, Right.READ).get, space_id)
         if record is None:
             raise NoSuchRecord("space", space_id)
         return space_id, record

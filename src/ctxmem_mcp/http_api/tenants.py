@@ -1,17 +1,16 @@
-"""Tenants: each principal has its own data folder, memory and MCP server; nothing is shared.
+"""Tenants: each principal, and each shared space, has a data folder, memory and MCP server of its own.
 
     data_dir/                                the default principal's
-    data_dir/principals/HASH/                another principal's: the same files, and
+    data_dir/principals/HASH/                another tenant's: the same files, and
     data_dir/principals/HASH/salt            the key of its ids
 
-A tenant is opened at its principal's first request and stays open while it is used. Expired data of closed tenants is
-swept too.
+A tenant's key is that of its principal, or `space:ID`. It is opened at the first request and stays open while it is
+used. Expired data of closed tenants is swept too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import secrets
@@ -21,20 +20,22 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ctxmem_mcp.composition import Sweeper, open_memory
-from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
+from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, access_of
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
-from ctxmem_mcp.private_files import create_folder, open_new
+from ctxmem_mcp.private_files import PRINCIPALS, SALT, create_folder, open_new
+from ctxmem_mcp.team.access import guard
+from ctxmem_mcp.team.folders import tenant_folder
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from starlette.requests import Request
 
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.settings import Settings
 
-FOLDER, SALT = "principals", "salt"
 SALT_BYTES = 32
 # With more open tenants than this, those unused for IDLE_SECONDS are closed.
 OPEN_TENANTS_MAX, IDLE_SECONDS = 32, 300.0
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tenant:
-    """One principal's memory and MCP server.
+    """The memory and MCP server of a principal or a shared space.
 
     Attributes:
         users: requests in progress.
@@ -86,14 +87,12 @@ class Tenant:
 
 def _mcp_session_manager(lend_memory: object) -> StreamableHTTPSessionManager:
     """Returns a stateless MCP server. The middleware has already checked host, size and token."""
-    from typing import cast
-
     from mcp.server.transport_security import TransportSecuritySettings
 
     from ctxmem_mcp.mcp_server.lazy_memory import Opener
     from ctxmem_mcp.mcp_server.server import build_server
 
-    server = build_server(cast("Opener", lend_memory), one_client=False)
+    server = build_server(cast("Opener", lend_memory), one_client=False, restrict=_restrict)
     server.streamable_http_app(
         stateless_http=True,
         json_response=False,
@@ -101,6 +100,11 @@ def _mcp_session_manager(lend_memory: object) -> StreamableHTTPSessionManager:
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     return server.session_manager
+
+
+def _restrict(memory: Memory, request: object) -> Memory:
+    """Returns the memory as the request may use it."""
+    return guard(memory, access_of(cast("Request", request)))
 
 
 class Tenants:
@@ -119,33 +123,32 @@ class Tenants:
         """The number of open tenants."""
         return len(self._tenants)
 
-    def folder_of(self, principal: str) -> Path:
-        """Returns the principal's data folder, which may not exist yet."""
-        if principal == DEFAULT_PRINCIPAL:
+    def folder_of(self, key: str) -> Path:
+        """Returns a tenant's data folder, which may not exist yet."""
+        if key == DEFAULT_PRINCIPAL:
             return self._settings.data_dir
-        name = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()[:40]
-        return self._settings.data_dir / FOLDER / name
+        return tenant_folder(self._settings.data_dir, key)
 
-    async def get(self, principal: str) -> Tenant:
-        """Returns the principal's tenant, and opens it if it is closed."""
-        tenant = self._tenants.get(principal)
+    async def get(self, key: str) -> Tenant:
+        """Returns a tenant, and opens it if it is closed."""
+        tenant = self._tenants.get(key)
         if tenant is None:
-            folder = self.folder_of(principal)
-            salt = b"" if principal == DEFAULT_PRINCIPAL else await asyncio.to_thread(load_or_create_salt, folder)
+            folder = self.folder_of(key)
+            salt = b"" if key == DEFAULT_PRINCIPAL else await asyncio.to_thread(load_or_create_salt, folder)
             # Another request may have opened it while this one waited.
-            tenant = self._tenants.get(principal) or Tenant(replace(self._settings, data_dir=folder), salt)
-            self._tenants[principal] = tenant
+            tenant = self._tenants.get(key) or Tenant(replace(self._settings, data_dir=folder), salt)
+            self._tenants[key] = tenant
         tenant.used_at = time.monotonic()
         return tenant
 
-    async def memory_for(self, principal: str) -> Memory:
-        """Returns the principal's memory, and opens it if it is closed."""
-        return await (await self.get(principal)).memory()
+    async def memory_for(self, key: str) -> Memory:
+        """Returns a tenant's memory, and opens it if it is closed."""
+        return await (await self.get(key)).memory()
 
     @asynccontextmanager
-    async def hold(self, principal: str) -> AsyncIterator[None]:
-        """Keeps the principal's tenant open inside the `async with` block."""
-        tenant = await self.get(principal)
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Keeps a tenant open inside the `async with` block."""
+        tenant = await self.get(key)
         tenant.users += 1
         try:
             yield
@@ -176,9 +179,9 @@ class Tenants:
         if len(self._tenants) <= OPEN_TENANTS_MAX:
             return
         idle_since = time.monotonic() - IDLE_SECONDS
-        for principal, tenant in list(self._tenants.items()):
+        for key, tenant in list(self._tenants.items()):
             if tenant.users == 0 and tenant.used_at < idle_since:
-                del self._tenants[principal]
+                del self._tenants[key]
                 await tenant.close()
 
     async def _sweep_closed(self) -> None:
@@ -207,10 +210,10 @@ class Tenants:
 
     def _closed_folders(self) -> list[Path]:
         try:
-            folders = list((self._settings.data_dir / FOLDER).iterdir())
+            folders = list((self._settings.data_dir / PRINCIPALS).iterdir())
         except OSError:
             return []
-        opened = {self.folder_of(principal) for principal in self._tenants}
+        opened = {self.folder_of(key) for key in self._tenants}
         return [folder for folder in folders if folder not in opened and (folder / SALT).is_file()]
 
 

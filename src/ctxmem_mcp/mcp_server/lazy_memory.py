@@ -70,3 +70,19 @@ class LazyMemory:
             await self.get()
         except Exception as error:
             _log.warning("The memory can't be opened: %s", error)
+
+
+def unrestricted(memory: Memory, _: object) -> Memory:
+    """Returns the memory itself: a client over stdio may use all of it."""
+    return memory
+
+
+class RequestMemory:
+    """The memory of a server, as the HTTP request that a message came with may use it."""
+
+    def __init__(self, memory: LazyMemory, restrict: Callable[[Memory, object], Memory]) -> None:
+        self._memory, self._restrict = memory, restrict
+
+    async def of(self, request: object) -> Memory:
+        """Returns the memory for a request; None over stdio."""
+        return self._restrict(await self._memory.get(), request)

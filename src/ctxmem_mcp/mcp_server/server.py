@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -43,7 +43,7 @@ from pydantic_core import to_json, to_jsonable_python
 from ctxmem_mcp import __version__
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.mcp_server import prompts, resources
-from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener
+from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener, RequestMemory, unrestricted
 from ctxmem_mcp.mcp_server.notifications import Notifier, with_progress
 from ctxmem_mcp.mcp_server.tool_arguments import GetContextArguments, HandOffArguments, describe_errors
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
@@ -81,23 +81,28 @@ _T = TypeVar("_T")
 
 
 def build_server(
-    memory: Memory | Opener | LazyMemory, *, one_client: bool = True, folder: str | None = None
-) -> Server[LazyMemory]:
+    memory: Memory | Opener | LazyMemory,
+    *,
+    one_client: bool = True,
+    folder: str | None = None,
+    restrict: Callable[[Memory, object], Memory] = unrestricted,
+) -> Server[RequestMemory]:
     """Builds an MCP server.
 
     Args:
         memory: a memory, an opener that is entered by the first call, or one that its owner enters and leaves.
         one_client: the process serves one connection (stdio), so it can keep the older per-connection subscriptions.
         folder: the folder in which the client's agent works, if known.
+        restrict: returns the memory as the HTTP request that a message came with may use it.
     """
 
     @asynccontextmanager
-    async def lifespan(_: Server[LazyMemory]) -> AsyncIterator[LazyMemory]:
+    async def lifespan(_: Server[RequestMemory]) -> AsyncIterator[RequestMemory]:
         if isinstance(memory, LazyMemory):
-            yield memory
+            yield RequestMemory(memory, restrict)
             return
         async with LazyMemory(memory) as opened:
-            yield opened
+            yield RequestMemory(opened, restrict)
 
     notifier = Notifier()
     lists = CacheHint(ttl_ms=LISTS_FRESH_MS, scope="public")
@@ -125,7 +130,7 @@ def build_server(
     return server
 
 
-async def run_server(server: Server[LazyMemory], incoming: IncomingMessages, outgoing: OutgoingMessages) -> None:
+async def run_server(server: Server[RequestMemory], incoming: IncomingMessages, outgoing: OutgoingMessages) -> None:
     """Serves one connection over stdio until it ends."""
     options = server.create_initialization_options(NotificationOptions(resources_changed=True))
     await server.run(incoming, outgoing, options)
@@ -171,7 +176,7 @@ class _ToolCaller:
             arguments = tool.arguments.model_validate(params.arguments or {})
             if isinstance(arguments, GetContextArguments | HandOffArguments) and arguments.conversation_id is None:
                 arguments.project = arguments.project or self._folder
-            memory: Memory = await ctx.lifespan_context.get()
+            memory: Memory = await ctx.lifespan_context.of(ctx.request)
             result = await with_progress(ctx, tool.call(memory, arguments))
             if not tool.read_only:
                 await self._notify(ctx, result)
@@ -211,7 +216,7 @@ def _error_result(text: str) -> CallToolResult:
 
 async def _list_resources(ctx: _Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
     try:
-        memory = await ctx.lifespan_context.get()
+        memory = await ctx.lifespan_context.of(ctx.request)
         found, cursor = await resources.list_resources(memory, params.cursor if params else None)
     except Refused as error:
         _raise_protocol_error(error)
@@ -232,7 +237,7 @@ async def _read_resource(ctx: _Context, params: ReadResourceRequestParams) -> Re
 
 
 async def _read(ctx: _Context, uri: str) -> ReadResourceResult:
-    return await resources.read_resource(await ctx.lifespan_context.get(), uri)
+    return await resources.read_resource(await ctx.lifespan_context.of(ctx.request), uri)
 
 
 async def _list_prompts(ctx: _Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
@@ -244,7 +249,9 @@ async def _get_prompt(folder: str | None, ctx: _Context, params: GetPromptReques
 
 
 async def _prompt(folder: str | None, ctx: _Context, params: GetPromptRequestParams) -> GetPromptResult:
-    return await prompts.get_prompt(await ctx.lifespan_context.get(), params.name, dict(params.arguments or {}), folder)
+    return await prompts.get_prompt(
+        await ctx.lifespan_context.of(ctx.request), params.name, dict(params.arguments or {}), folder
+    )
 
 
 async def _complete(ctx: _Context, params: CompleteRequestParams) -> CompleteResult:
@@ -252,7 +259,7 @@ async def _complete(ctx: _Context, params: CompleteRequestParams) -> CompleteRes
 
 
 async def _completion(ctx: _Context, params: CompleteRequestParams) -> Completion:
-    return await resources.complete(await ctx.lifespan_context.get(), params.argument, params.context)
+    return await resources.complete(await ctx.lifespan_context.of(ctx.request), params.argument, params.context)
 
 
 async def _with_protocol_errors(work: Awaitable[_T], data: dict[str, str] | None = None) -> _T:

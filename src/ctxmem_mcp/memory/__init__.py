@@ -64,6 +64,7 @@ class Memory(MemoryRedactions):
         parent_id: str | None = None,
         retention_days: int | None = None,
         space: str | None = None,
+        may_shorten_retention: bool = True,
     ) -> Appended:
         """Appends one turn. It is stored durably when this returns.
 
@@ -74,6 +75,7 @@ class Memory(MemoryRedactions):
                 nothing; a parent that is not the head forks.
             retention_days: Days to keep the conversation after its last append (1..365).
             space: The space of a new conversation.
+            may_shorten_retention: Fewer `retention_days` than the conversation has may be set; else they are ignored.
 
         Raises:
             InvalidArgument: An argument breaks its rule.
@@ -84,7 +86,10 @@ class Memory(MemoryRedactions):
         since = await self._store.count_tombstones()
         check_turn(turn, "")
         conversation = check_or_create_id(conversation_id)
-        target = AppendTarget(conversation, parent_id, True, check_retention_days(retention_days), space, since)
+        days = check_retention_days(retention_days)
+        target = AppendTarget(
+            conversation, parent_id, True, days, space, since, may_shorten_retention=may_shorten_retention
+        )
         done = await self._extend(await redact_turns([turn], self._redact, self._workers), target)
         new = done.turns[0] if done.turns else await self._turn_at(conversation, done.known[0])
         head = new if new.seq == done.after.head else await self._turn_at(conversation, done.after.head)
@@ -105,6 +110,7 @@ class Memory(MemoryRedactions):
         since: int | None = None,
         moves_head: bool = True,
         stored_at: float | None = None,
+        may_shorten_retention: bool = True,
     ) -> Synced:
         """Stores a transcript: finds its longest known prefix and appends the rest in one transaction.
 
@@ -121,6 +127,7 @@ class Memory(MemoryRedactions):
                 refuses them.
             moves_head: The last turn becomes the head. If not, the head of an existing conversation stays.
             stored_at: When the turns were stored elsewhere (seconds since 1970), which they are kept from; None: now.
+            may_shorten_retention: Fewer `retention_days` than the conversation has may be set; else they are ignored.
 
         Raises:
             InvalidArgument: An argument breaks its rule.
@@ -140,8 +147,9 @@ class Memory(MemoryRedactions):
                 "after", "needs a conversation_id", "Pass the id of the conversation that the turn belongs to."
             )
         target = AppendTarget(
-            conversation_id or "", after, False, days, space, since, source, moves_head=moves_head, stored_at=stored_at
-        )
+            conversation_id or "", after, False, days, space, since, source, moves_head=moves_head, stored_at=stored_at,
+            may_shorten_retention=may_shorten_retention,
+        )  # fmt: skip
         if conversation_id is not None:
             return await self._sync(turns, replace(target, conversation_id=check_or_create_id(conversation_id)))
         async with self._writer.locked_by_opening(turns):

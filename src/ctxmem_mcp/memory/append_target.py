@@ -22,6 +22,7 @@ class AppendTarget:
         is_found: The conversation was found, or created, by its turns: the caller did not name it.
         moves_head: The last turn becomes the head. If not, an existing head stays.
         stored_at: When the turns were stored elsewhere, which they are kept from; None: now.
+        may_shorten_retention: Fewer `retention_days` than those of the conversation may be set.
     """
 
     conversation_id: str
@@ -34,6 +35,7 @@ class AppendTarget:
     is_found: bool = False
     moves_head: bool = True
     stored_at: float | None = None
+    may_shorten_retention: bool = True
 
     def guard(self, turns: Sequence[NewTurn], start: int, known: int, digests: Sequence[bytes]) -> ForgetGuard:
         """Returns what the turns must not bring back, if they follow turn `start` and `known` of them are stored."""

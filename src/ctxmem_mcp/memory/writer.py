@@ -154,7 +154,7 @@ class Writer:
         if len(known) == len(turns):
             if await self._store.load(target.conversation_id, ANY_TIME) != state:  # no commit checks it
                 raise HeadMoved(target.conversation_id)
-            days = _days_allowed(state, known[-1], target.retention_days)
+            days = _days_allowed(state, known[-1], target)
             at = known[-1] if target.moves_head else state.head
             after = await self._move_head_to_known(state, at, days, now)
             return AppendOutcome(state, after, start_id, known)
@@ -169,7 +169,7 @@ class Writer:
             turns[len(known) :], digests[len(known) :], last_known, length + len(known),
             # A clock that is behind counts as what is stored.
             stored_at=max(now if target.stored_at is None else target.stored_at, state.updated),
-            days=_days_allowed(state, last_known, target.retention_days),
+            days=_days_allowed(state, last_known, target),
             guard=guard,
             head=0 if target.moves_head else state.head,
         )  # fmt: skip
@@ -485,15 +485,16 @@ def _opening_length(turns: Sequence[NewTurn]) -> int:
     return next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), 1)
 
 
-def _days_allowed(state: State, after: int, days: int | None) -> int | None:
+def _days_allowed(state: State, after: int, target: AppendTarget) -> int | None:
     """Returns the retention to set when a branch is continued after the turn `after`, or None.
 
     A conversation is kept as long as its longest branch was promised, so fewer days are set only if no other branch has
-    turns of its own.
+    turns of its own, and by those who may delete what others have stored.
     """
+    days = target.retention_days
     if days is None or days >= state.retention_days or not state.head:
         return days
-    return days if branch_tips(state) == [after] else None
+    return days if target.may_shorten_retention and branch_tips(state) == [after] else None
 
 
 def _too_busy(conversation: str) -> StoreUnavailable:

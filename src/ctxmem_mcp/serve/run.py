@@ -68,7 +68,9 @@ def _serve_http(settings: Settings, host: str, port: int) -> None:
 
 
 def authenticates(settings: Settings) -> bool:
-    return bool(settings.tokens or settings.tokens_file or settings.oauth_issuer)
+    from ctxmem_mcp.team.sqlite import is_configured
+
+    return bool(settings.tokens or settings.tokens_file or settings.oauth_issuer) or is_configured(settings.data_dir)
 
 
 def _check_host(settings: Settings, host: str, name: str, insecure: bool) -> None:
@@ -81,7 +83,8 @@ def _check_host(settings: Settings, host: str, name: str, insecure: bool) -> Non
         raise InvalidArgument(
             name,
             f"{host!r} is reachable from other machines, which requires authentication",
-            f"Set {environment_name('tokens_file')} or {environment_name('oauth_issuer')}, {otherwise}",
+            f"Run `ctxmem-mcp principals add NAME`, or set {environment_name('tokens_file')} or "
+            f"{environment_name('oauth_issuer')}, {otherwise}",
         )
     if not settings.allowed_hosts:
         raise InvalidArgument(

@@ -234,6 +234,31 @@ class Settings:
             "Requests that one principal may send in a minute. Unset: 600 with tokens or OAuth, no limit without.",
         ),
     ] = None
+    http_concurrent_requests: Annotated[
+        int | None,
+        Setting(HTTP, _COUNT, "Requests of one principal that may be in progress, streams included. Unset: no limit."),
+    ] = None
+    stored_bytes_max: Annotated[
+        int | None,
+        Setting(
+            HTTP,
+            kinds.integer(1, 2**63 - 1),
+            "Bytes of files that a principal's memory, or a shared space, may have before it stores no more. Unset: no "
+            "limit.",
+        ),
+    ] = None
+    stored_turns_max: Annotated[
+        int | None,
+        Setting(HTTP, _COUNT, "Turns that such a memory may have before it stores no more. Unset: no limit."),
+    ] = None
+    audit_lines: Annotated[
+        int,
+        Setting(
+            HTTP,
+            kinds.integer(1, 10**8, or_zero=True),
+            "Lines that the audit of a server with principals keeps, the newest; 0 turns it off.",
+        ),
+    ] = 200_000
     http_body_bytes: Annotated[int, Setting(HTTP, _COUNT, "Largest request body accepted, in bytes.")] = 67_108_864
     http_seconds: Annotated[
         int, Setting(HTTP, _SECONDS, "Seconds after which a request without a response is aborted.")

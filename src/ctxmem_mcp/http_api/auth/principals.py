@@ -4,12 +4,14 @@
     Authorization: Bearer TOKEN
     x-api-key: TOKEN
 
-A principal is `token:NAME` or `oauth:ISSUER SUBJECT`, so that neither kind can pose as the other. Without configured
-tokens or OAuth, every request belongs to the default principal.
+A principal is `token:NAME` or `oauth:ISSUER SUBJECT`, so that neither kind can pose as the other. Tokens are those of
+the settings, which are read once, and those of the team store, which is asked at each request. Without any, and without
+OAuth, every request belongs to the default principal.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,11 +19,14 @@ from typing import TYPE_CHECKING
 from ctxmem_mcp.http_api.auth.oauth import InsufficientScope, ResourceServer, TokenVerifier, resource_server_of
 from ctxmem_mcp.http_api.auth.static_tokens import Tokens, read_tokens
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, OWN_TOKEN_HEADER
+from ctxmem_mcp.team.records import OAUTH_KIND, TOKEN_KIND, token_digest
+from ctxmem_mcp.team.sqlite import SqliteTeam, is_configured
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from ctxmem_mcp.settings import Settings
+    from ctxmem_mcp.team.base import TeamStore
 
 _HEADERS = (OWN_TOKEN_HEADER, "authorization", "x-api-key")
 _BEARER = "bearer "
@@ -36,21 +41,26 @@ class Identity:
 
 
 class Principals:
-    """Authenticates requests by static tokens and OAuth access tokens."""
+    """Authenticates requests by tokens and OAuth access tokens.
 
-    def __init__(self, tokens: Tokens, resource_server: ResourceServer | None) -> None:
-        self._tokens, self.resource_server = tokens, resource_server
+    Attributes:
+        team: the store of principals, which may have none.
+        open_to_all: the server has started without authentication.
+    """
+
+    def __init__(
+        self, tokens: Tokens, resource_server: ResourceServer | None, team: TeamStore, has_team: bool = False
+    ) -> None:
+        """has_team: the team store had a principal when the server started."""
+        self._tokens, self.resource_server, self.team = tokens, resource_server, team
+        self.open_to_all = not tokens and resource_server is None and not has_team
         self._verifier = TokenVerifier(resource_server) if resource_server else None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Principals:
         """Raises InvalidArgument for invalid tokens or OAuth settings."""
-        return cls(read_tokens(settings.tokens, settings.tokens_file), resource_server_of(settings))
-
-    @property
-    def open_to_all(self) -> bool:
-        """Whether the server works without authentication."""
-        return not self._tokens and self.resource_server is None
+        tokens, team = read_tokens(settings.tokens, settings.tokens_file), SqliteTeam(settings.data_dir)
+        return cls(tokens, resource_server_of(settings), team, is_configured(settings.data_dir))
 
     async def authenticate(self, headers: Headers) -> Identity | None:
         """Returns the identity that the request's headers prove, or None if no header has a valid token.
@@ -58,7 +68,7 @@ class Principals:
         Raises:
             InsufficientScope: the only valid tokens are OAuth access tokens that lack a required scope.
         """
-        if self.open_to_all:
+        if self.open_to_all and not await self.team.is_configured():
             return Identity(DEFAULT_PRINCIPAL)
         insufficient: InsufficientScope | None = None
         tokens = {name: token for name in _HEADERS if (token := _token(name, headers.get(name, "")))}
@@ -69,25 +79,30 @@ class Principals:
                 insufficient = error
                 continue
             if principal is not None:
-                return Identity(principal, self._credential_headers(tokens, token))
+                return Identity(principal, await self._credential_headers(tokens, token))
         if insufficient is not None:
             raise insufficient
         return None
 
-    def _credential_headers(self, tokens: Mapping[str, str], accepted: str) -> frozenset[str]:
+    async def _credential_headers(self, tokens: Mapping[str, str], accepted: str) -> frozenset[str]:
         """Returns the headers with the accepted token or another of this server's."""
-        return frozenset(
-            name for name, token in tokens.items() if token == accepted or self._tokens.name_of(token) is not None
-        )
+        own = {token for token in set(tokens.values()) if token == accepted or await self._token_principal(token)}
+        return frozenset(name for name, token in tokens.items() if token in own)
 
-    async def _principal(self, token: str) -> str | None:
+    async def _token_principal(self, token: str) -> str | None:
+        """Returns the principal of a token that is not OAuth's."""
         name = self._tokens.name_of(token)
         if name is not None:
-            return f"token:{name}"
+            return TOKEN_KIND + name
+        return await self.team.principal_of(token_digest(token), time.time())
+
+    async def _principal(self, token: str) -> str | None:
+        if (principal := await self._token_principal(token)) is not None:
+            return principal
         if self._verifier is None or self.resource_server is None:
             return None
         subject = await self._verifier.subject_of(token)
-        return None if subject is None else f"oauth:{self.resource_server.issuer} {subject}"
+        return None if subject is None else f"{OAUTH_KIND}{self.resource_server.issuer} {subject}"
 
 
 def _token(header: str, value: str) -> str:

@@ -11,18 +11,17 @@ themselves (`alice:TOKEN,bob:TOKEN`), as containers receive secrets; they are ha
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.team.names import check_principal
+from ctxmem_mcp.team.records import make_token, token_digest
 
 TOKEN_CHARS_MIN = 20
 PREFIX = "sha256:"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _CREATE_ONE = "Create one with: ctxmem-mcp token NAME"
 
@@ -38,7 +37,7 @@ class Tokens:
 
     def name_of(self, token: str) -> str | None:
         """Returns the name of the token's principal, or None for an unknown token. Runs in constant time."""
-        digest = _digest(token)
+        digest = token_digest(token)
         found = None
         for name, known in self._known:
             if hmac.compare_digest(known, digest):
@@ -66,8 +65,8 @@ def read_tokens(listed: str | None, path: Path | None) -> Tokens:
 
 def new_token(name: str) -> tuple[str, str]:
     """Returns a new token for a principal, and its line for the token file. Raises InvalidArgument for a bad name."""
-    token = f"ctxmem_{secrets.token_urlsafe(32)}"
-    return token, f"{_checked_name(name, 'name')} {PREFIX}{_digest(token).hex()}"
+    token = make_token()
+    return token, f"{check_principal(name, 'name')} {PREFIX}{token_digest(token).hex()}"
 
 
 def _parse_entry(entry: str) -> tuple[str, bytes]:
@@ -75,13 +74,13 @@ def _parse_entry(entry: str) -> tuple[str, bytes]:
     if not colon:
         rule = "must be NAME:TOKEN, or several of them separated by commas"
         raise InvalidArgument("CTXMEM_TOKENS", rule, "Put a name before each token.")
-    name, token = _checked_name(name.strip(), "CTXMEM_TOKENS"), token.strip()
+    name, token = check_principal(name.strip(), "CTXMEM_TOKENS"), token.strip()
     if token.startswith(PREFIX):
         return name, _parse_hash(token, "CTXMEM_TOKENS")
     if len(token) < TOKEN_CHARS_MIN or not token.isascii():
         rule = f"the token of {name} is too easy to guess; it needs at least {TOKEN_CHARS_MIN} ASCII characters"
         raise InvalidArgument("CTXMEM_TOKENS", rule, _CREATE_ONE)
-    return name, _digest(token)
+    return name, token_digest(token)
 
 
 def _read_file(path: Path) -> list[tuple[str, bytes]]:
@@ -97,7 +96,7 @@ def _read_file(path: Path) -> list[tuple[str, bytes]]:
             source = f"CTXMEM_TOKENS_FILE {path}, line {number}"
             if len(words) != 2:
                 raise InvalidArgument(source, f"must be NAME {PREFIX}HASH", _CREATE_ONE)
-            known.append((_checked_name(words[0], source), _parse_hash(words[1], source)))
+            known.append((check_principal(words[0], source), _parse_hash(words[1], source)))
     return known
 
 
@@ -107,14 +106,3 @@ def _parse_hash(word: str, source: str) -> bytes:
         rule = f"needs {PREFIX} and 64 hexadecimal digits, not the token itself"
         raise InvalidArgument(source, rule, _CREATE_ONE)
     return bytes.fromhex(digits)
-
-
-def _checked_name(name: str, source: str) -> str:
-    if not _NAME.fullmatch(name):
-        rule = "the name must be 1 to 64 letters, digits and . _ @ -, and start with a letter or digit"
-        raise InvalidArgument(source, rule, "For example: alice.")
-    return name
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import progress, usage_ledger
-from ctxmem_mcp.errors import Forgotten, InvalidArgument
+from ctxmem_mcp.errors import Forgotten, InvalidArgument, LimitReached
 from ctxmem_mcp.http_api.deps import RequestUsage
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
@@ -34,6 +34,7 @@ from ctxmem_mcp.http_api.gateway.sse import ArrayParser, EventParser
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn, day_of
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 RESPONSES_MAX = 256
 HEADER_PREFIX = "x-ctxmem-"
 
-Outcome = Literal["off", "aside", "whole", "folded", "late", "failed", "forgotten"]
+Outcome = Literal["off", "aside", "whole", "folded", "late", "failed", "forgotten", "full"]
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class ProxiedRequest:
                 "tokens-sent": str(self.compacted.tokens_sent),
                 "tokens-saved": str(self.saved),
             }
-        if self.days is not None and self.outcome not in ("off", "aside", "forgotten"):
+        if self.days is not None and self.outcome not in ("off", "aside", "forgotten", "full"):
             report["retention-days"] = str(self.days)
         return [(HEADER_PREFIX + name, value) for name, value in report.items()]
 
@@ -118,8 +119,8 @@ class Gateway:
         self._deps = deps
         self._tracker = ConversationTracker(settings.gateway_tokens, settings.encoding)
         self._upstream = upstream or Upstream(settings.upstream_seconds)
-        # By principal and id: nobody continues another's response.
-        self._responses: LRU[tuple[str, str], tuple[Any, ...]] = LRU(RESPONSES_MAX)
+        # By principal, memory and id: nobody continues another's response.
+        self._responses: LRU[tuple[str, str, str], tuple[Any, ...]] = LRU(RESPONSES_MAX)
         self._bodies = BodyParser()
         self._memory_tasks: set[asyncio.Task[Any]] = set()
         self._ledger_tasks: set[asyncio.Task[None]] = set()
@@ -198,6 +199,7 @@ class Gateway:
         options = parse_options(named, headers, always=True) if always else requested
         proxied.days = options.days
         if options.enabled:
+            self._deps.access_of(proxied.request).require(Right.CONTINUE)
             await self._store_and_compact(proxied, body, options, requested.enabled, counts_only)
         if options.must_strip and proxied.outcome != "folded":
             proxied.replace_content(strip_options(body, options))
@@ -216,6 +218,9 @@ class Gateway:
             proxied.outcome = "late"
         except Forgotten as error:
             proxied.outcome = "forgotten"
+            _log.info("A request was forwarded unchanged: %s", error.message)
+        except LimitReached as error:
+            proxied.outcome = "full"
             _log.info("A request was forwarded unchanged: %s", error.message)
         except Exception as error:
             proxied.outcome = "failed"
@@ -240,7 +245,7 @@ class Gateway:
 
     async def _compact(self, proxied: ProxiedRequest, body: dict[str, Any], options: MemoryOptions) -> Compacted:
         memory = await self._deps.memory(proxied.request)
-        principal = self._deps.principal_of(proxied.request)
+        tenant = self._deps.access_of(proxied.request).tenant
 
         def record(share: float) -> None:
             proxied.share_done = max(proxied.share_done, share)
@@ -248,7 +253,7 @@ class Gateway:
         headers = {name.lower(): value for name, value in proxied.request.headers.items()}
         session = conversation_of_session(body, headers)
         with progress.listen(record):
-            return await self._tracker.compact(memory, principal, proxied.provider, body, options, session)
+            return await self._tracker.compact(memory, tenant, proxied.provider, body, options, session)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._memory_tasks.discard(task)
@@ -310,8 +315,12 @@ class Gateway:
     def _with_messages_before(self, proxied: ProxiedRequest, body: dict[str, Any]) -> dict[str, Any]:
         """Returns a request with what is known of the response that it continues."""
         previous = proxied.provider.previous_response(body)
-        known = self._responses.get((self._deps.principal_of(proxied.request), previous or ""))
+        known = self._responses.get(self._response_key(proxied, previous or ""))
         return body if known is None else proxied.provider.with_messages_before(body, known)
+
+    def _response_key(self, proxied: ProxiedRequest, response_id: str) -> tuple[str, str, str]:
+        access = self._deps.access_of(proxied.request)
+        return access.principal, access.tenant, response_id
 
     def _remember(self, proxied: ProxiedRequest, response: Any) -> None:
         """Keeps a response's messages, for a request that continues it without repeating them."""
@@ -319,7 +328,7 @@ class Gateway:
             found = proxied.provider.messages_after(proxied.body or {}, response)
             if found is not None:
                 id, messages = found
-                self._responses[self._deps.principal_of(proxied.request), id] = messages
+                self._responses[self._response_key(proxied, id)] = messages
 
     async def _store_in_time(self, proxied: ProxiedRequest, answer: Sequence[NewTurn], usage: Usage) -> None:
         """Stores an answer and its usage. Failures are only logged; at the time limit it goes on in the background."""
@@ -332,6 +341,8 @@ class Gateway:
             await asyncio.wait_for(asyncio.shield(task), self._deps.settings.gateway_seconds)
         except TimeoutError:
             _log.warning("Storing an answer exceeds the time limit; it continues in the background.")
+        except LimitReached as error:
+            _log.info("An answer was not stored: %s", error.message)
         except Exception as error:
             _log.warning("An answer was not stored: %s", type(error).__name__, exc_info=True)
 
@@ -353,7 +364,7 @@ class Gateway:
             return
         entry = self._ledger_entry(compacted, proxied.outcome == "folded", answer, usage)
         self._ledger_tasks = {task for task in self._ledger_tasks if not task.done()}
-        writing = _add_to_ledger(self._deps.folder(proxied.request), entry)
+        writing = _add_to_ledger(self._deps.folder(proxied.request, Right.CONTINUE), entry)
         self._ledger_tasks.add(asyncio.create_task(writing, name="ctxmem usage ledger"))
         if self._deps.on_usage is not None:
             cut = compacted.cut if proxied.outcome == "folded" else None

@@ -21,6 +21,7 @@ from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
 from ctxmem_mcp.http_api.gateway.proxy import Gateway, ProxiedRequest
 from ctxmem_mcp.http_api.gateway.responses import Responses
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -125,7 +126,7 @@ class _Handlers:
         """GET /v1/usage: tokens and cost per conversation and day, or those of `?conversation_id=`."""
         await self._gateway.flush_ledger()
         conversation_id = request.query_params.get("conversation_id")
-        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request), conversation_id)
+        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request, Right.READ), conversation_id)
         return JSONResponse(usage_ledger.usage_report(entries, self._settings))
 
 

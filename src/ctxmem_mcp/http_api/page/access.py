@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from ctxmem_mcp.team.base import TeamStore
+
 CHANGE_HEADER = "x-page-token"
 _KEY_CHARS_MAX = 200
 
@@ -91,8 +93,8 @@ class PageAccess:
 class PagePrincipals(Principals):
     """Authenticates the requests of one page, by the session that its key was exchanged for."""
 
-    def __init__(self, access: PageAccess) -> None:
-        super().__init__(Tokens(()), None)
+    def __init__(self, access: PageAccess, team: TeamStore) -> None:
+        super().__init__(Tokens(()), None, team)
         self._access = access
 
     async def authenticate(self, headers: Headers) -> Identity | None:

@@ -15,6 +15,7 @@ from ctxmem_mcp.http_api.page.paths import API
 from ctxmem_mcp.http_api.request_fields import integer
 from ctxmem_mcp.models import Highlight, Turn
 from ctxmem_mcp.results import OutlineNode, View
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,7 +49,7 @@ def routes(deps: Deps) -> list[Route]:
 
 
 class PageReads:
-    """The route handlers. Each uses only the memory and folder of the request's principal."""
+    """The route handlers. Each uses only the memory and folder that `deps` returns, which check the rights."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -115,7 +116,7 @@ class PageReads:
         return JSONResponse(asdict(found))
 
     async def usage(self, request: Request) -> Response:
-        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request))
+        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request, Right.READ))
         return JSONResponse(usage_ledger.usage_report(entries, self._deps.settings))
 
 

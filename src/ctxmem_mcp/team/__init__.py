@@ -1,0 +1,1 @@
+"""Several principals on one server: their tokens, the spaces that they share, limits, and the audit."""
