@@ -142,14 +142,18 @@ def backup(
     keep_forgotten: Annotated[
         bool, typer.Option("--keep-forgotten", help="Keep what was forgotten or has expired since the last backup.")
     ] = False,
+    principal: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only the memory of this principal of the HTTP service.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(metavar="SPACE", help="Only this shared space.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Back up all conversations to a folder, beside running agents.
+    """Back up all conversations to a folder, beside running agents and servers.
 
     Only what changed since the last backup is written, and each file is verified first. `--data-dir DIR` opens the
     backup; `import DIR/conversations/*.ctxmem` restores from it. Exits with code 1 if a file could not be backed up.
     """
-    raise typer.Exit(import_export.back_up(OPTIONS, folder, keep_forgotten, as_json))
+    raise typer.Exit(import_export.back_up(OPTIONS, folder, keep_forgotten, as_json, principal, space))
 
 
 @commands.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CAPTURE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import platform
@@ -306,17 +307,50 @@ def export_options(
 # ---------------------------------------------------------------- backup
 
 
-def back_up(options: GlobalOptions, folder: Path, keep_forgotten: bool, as_json: bool) -> int:
-    """Backs up the data folder. Returns the exit code: 1 if a file could not be backed up."""
+def back_up(
+    options: GlobalOptions,
+    folder: Path,
+    keep_forgotten: bool,
+    as_json: bool,
+    principal: str | None = None,
+    space: str | None = None,
+) -> int:
+    """Backs up the data folder, or the memory of one principal or shared space.
+
+    Returns:
+        The exit code: 1 if a file could not be backed up.
+    """
     from ctxmem_mcp.backup import backup, check_folders
 
-    data_dir = options.settings().data_dir
+    tenant = _tenant_folder(options, principal, space)
+    data_dir = tenant or options.settings().data_dir
     check_folders(data_dir, folder)
+    if tenant is not None:
+        # Its events and expiry are its server's.
+        done = asyncio.run(backup(data_dir, folder, keep_forgotten=keep_forgotten))
+        record(options, "backup", space=space, target=principal)
+        return _print_backup(done, folder, as_json)
 
     async def work(_: Memory) -> BackupResult:
         return await backup(data_dir, folder, keep_forgotten=keep_forgotten)
 
     done = with_memory(options, work)
+    record(options, "backup")
+    return _print_backup(done, folder, as_json)
+
+
+def _tenant_folder(options: GlobalOptions, principal: str | None, space: str | None) -> Path | None:
+    """Returns the folder of a principal or a shared space; None if neither is named."""
+    if principal is not None and space is not None:
+        raise InvalidArgument("--space", "can't be combined with --principal", "Back up one after the other.")
+    if principal is None and space is None:
+        return None
+    from ctxmem_mcp.team import folders
+
+    return asyncio.run(folders.find_folder(options.settings().data_dir, principal, space))
+
+
+def _print_backup(done: BackupResult, folder: Path, as_json: bool) -> int:
     if as_json:
         output.print_json(asdict(done))
     else:

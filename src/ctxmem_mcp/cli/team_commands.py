@@ -16,6 +16,7 @@ from ctxmem_mcp.cli.options import OPTIONS, SERVER, Json
 from ctxmem_mcp.cli.runner import record
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.models import iso, parse_iso
+from ctxmem_mcp.team.folders import tenant_folder
 from ctxmem_mcp.team.names import check_principal, check_space, parse_right, principal_key, principal_name
 from ctxmem_mcp.team.records import (
     RIGHT_WORDS,
@@ -122,6 +123,7 @@ def _list_principals(as_json: bool) -> None:
     for one in found if not as_json else ():
         state = f"removed {iso(one.removed)}" if one.removed else output.counted(len(one.tokens), "token")
         typer.echo(f"{one.name}  added {iso(one.added)}  {state}")
+        typer.echo(f"  {_folder(TOKEN_KIND + one.name)}")
         for token in one.tokens:
             until = "no expiry" if token.expires is None else f"expires {iso(token.expires)}"
             typer.echo(f"  {token.digest.hex()[:DIGEST_DIGITS]}  made {iso(token.added)}  {until}")
@@ -131,6 +133,7 @@ def _principal_json(one: PrincipalInfo) -> dict[str, Any]:
     return {
         "principal": one.name,
         "added_at": iso(one.added),
+        "folder": _folder(TOKEN_KIND + one.name),
         "removed_at": None if one.removed is None else iso(one.removed),
         "tokens": [
             {
@@ -223,7 +226,6 @@ def _change_right(space: str, principal: str, word: str | None, as_json: bool) -
 
 def _remove_space(name: str, as_json: bool) -> None:
     from ctxmem_mcp.composition import open_folder
-    from ctxmem_mcp.team.folders import tenant_folder
 
     async def work(team: SqliteTeam) -> None:
         found = next((one for one in await team.spaces() if one.name == name), None)
@@ -233,7 +235,7 @@ def _remove_space(name: str, as_json: bool) -> None:
                 stored = len(await memory.all_conversations())
             if stored:
                 rule = f"{name} has {output.counted(stored, 'conversation')}"
-                raise InvalidArgument("SPACE", rule, "Forget them first, or take the rights away with `unshare`.")
+                raise InvalidArgument("SPACE", rule, f"Forget them first: ctxmem-mcp --data-dir {folder} forget ID.")
         await team.remove_space(name)
 
     _with_team(work)
@@ -246,7 +248,8 @@ def _list_spaces(as_json: bool) -> None:
         listed = []
         for space in await team.spaces():
             members = {principal_name(who): right.word for who, right in (await team.members(space.name)).items()}
-            listed.append({"space": space.name, "added_at": iso(space.added), "members": members})
+            folder = _folder(space.tenant)
+            listed.append({"space": space.name, "added_at": iso(space.added), "folder": folder, "members": members})
         return listed
 
     found = _with_team(work)
@@ -257,6 +260,7 @@ def _list_spaces(as_json: bool) -> None:
     for one in found if not as_json else ():
         members = ", ".join(f"{who} ({word})" for who, word in one["members"].items())
         typer.echo(f"{one['space']}  added {one['added_at']}  {members or 'shared with nobody'}")
+        typer.echo(f"  {one['folder']}")
 
 
 # ---------------------------------------------------------------- audit
@@ -301,6 +305,10 @@ def _print_lines(lines: Sequence[AuditLine]) -> None:
         words = [f"{name}={value}" for name, value in about.items() if value is not None]
         denied = [] if line.outcome == "done" else [line.outcome]
         output.write("  ".join([iso(line.at), principal_name(line.principal), line.action, *words, *denied]))
+
+
+def _folder(key: str) -> str:
+    return str(tenant_folder(OPTIONS.settings().data_dir, key))
 
 
 def _required(value: str | None, name: str, action: StrEnum) -> str:
