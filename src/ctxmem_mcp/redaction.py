@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ctxmem_mcp.capture.purge import purge_texts
 from ctxmem_mcp.capture.spool_worker import drain
-from ctxmem_mcp.capture.texts import Texts
+from ctxmem_mcp.capture.texts import Texts, words_like_keys
 from ctxmem_mcp.errors import CtxmemError, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.memory import Memory
@@ -147,6 +147,16 @@ async def _check(
     if not holding:
         receipt.checked.append(f"the bytes of all {files:,} files in the data folder do not contain it")
     return receipt
+
+
+async def find_copies(memory: Memory, conversation_id: str, turn_id: str) -> tuple[list[FoundTurn], list[str]]:
+    """Returns the copies of a turn in all conversations, and the other places that quote it."""
+    found = await memory.find_copies(conversation_id, turn_id)
+    contents = [one.turn.content for one in found]
+    keys = [word for content in contents for word in words_like_keys(content)]
+    copies = {one.turn.id for one in found}
+    quoting = await find_quotations(memory, Texts(contents, keys))
+    return found, [place for place in quoting if place.split()[1] not in copies]
 
 
 async def find_quotations(memory: Memory, texts: Texts) -> list[str]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "session.jsonl"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> \u202egnp.exe \x1b]0;title\x07 javascript:alert(3)"
+PROJECT = "/srv/shop"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Tests wait for what they expect; only a page that hangs takes this long.
 WAIT_MS = 60_000
@@ -37,6 +39,21 @@ def rows_of(name: str, count: int) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+def session_rows(number: int) -> str:
+    """A session of Claude Code in the folder PROJECT."""
+    session = f"5e551075-0000-4000-8000-00000000000{number}"
+    words = [f"Choose a port for shop {number}", f"Port 80{number}1 is free, so shop {number} uses it."]
+    rows = []
+    for at, (role, text) in enumerate(zip(("user", "assistant"), words, strict=True)):
+        parent = None if at == 0 else f"{session[:-2]}0{number}"
+        rows.append({
+            "type": role, "uuid": f"{session[:-2]}{at}{number}", "parentUuid": parent, "sessionId": session,
+            "cwd": PROJECT, "timestamp": f"2026-03-0{number + 1}T10:0{at}:00.000Z", "version": "2.1.0",
+            "message": {"role": role, "content": text},
+        })  # fmt: skip
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a real session, a hostile one and a long one."""
@@ -50,8 +67,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (files / "hostile.jsonl").write_text("".join(json.dumps(row) + "\n" for row in hostile), "utf-8")
     (files / "long.jsonl").write_text(rows_of("Long", 10_000), "utf-8")
     shutil.copy(EXAMPLE, files / "example.jsonl")
-    done = subprocess.run(command(folder / "data", "import", str(files)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    captured = folder / "captured"
+    captured.mkdir()
+    for number in range(2):
+        (captured / f"{number}.jsonl").write_text(session_rows(number), "utf-8")
+    for one in (files, captured):
+        done = subprocess.run(command(folder / "data", "import", str(one)), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     return folder / "data"
 
 
@@ -68,6 +90,19 @@ def opened(data: Path, *arguments: str) -> Iterator[str]:
         process.terminate()
         process.wait(60)
         process.stdout.close()
+
+
+def token_of(address: str) -> str:
+    """Exchanges the key of the address for the token of its page."""
+    base, _, key = address.partition("#key=")
+    return str(httpx2.post(f"{base}api/session", json={"key": key}).json()["token"])
+
+
+def signed_in(page: Page, address: str, token: str) -> Page:
+    page.add_init_script(f"sessionStorage.setItem('ctxmem-token', {json.dumps(token)})")
+    page.goto(address.partition("#")[0])
+    page.wait_for_selector("ol.conversations a")
+    return page
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import HOSTILE, command, opened, rows_of
+from tests.page.conftest import HOSTILE, command, opened, rows_of, signed_in, token_of
 
 pytestmark = pytest.mark.browser
 
@@ -28,20 +27,12 @@ def address(data: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def token(address: str) -> str:
-    base, _, key = address.partition("#key=")
-    return str(httpx2.post(f"{base}api/session", json={"key": key}).json()["token"])
+    return token_of(address)
 
 
 @pytest.fixture
 def page(new_page: Callable[..., Page], address: str, token: str) -> Page:
     return signed_in(new_page(), address, token)
-
-
-def signed_in(page: Page, address: str, token: str) -> Page:
-    page.add_init_script(f"sessionStorage.setItem('ctxmem-token', {json.dumps(token)})")
-    page.goto(address.partition("#")[0])
-    page.wait_for_selector("ol.conversations a")
-    return page
 
 
 def open_conversation(page: Page, text: str) -> None:
@@ -209,7 +200,7 @@ def test_no_page_has_a_fault_that_axe_finds(
 
     page = signed_in(new_page(color_scheme=theme), address, token)
     faults = []
-    for step in ("list", "tree", "ask", "branches", "usage"):
+    for step in ("list", "tree", "ask", "branches", "compare", "usage", "projects", "project"):
         if step == "tree":
             open_conversation(page, "Token estimation")
             page.locator("[role=treeitem] > .label").first.click()
@@ -220,9 +211,18 @@ def test_no_page_has_a_fault_that_axe_finds(
         elif step == "branches":
             page.click("text=Branches")
             page.wait_for_selector("ol.branches")
+        elif step == "compare":
+            page.click("text=Compare")
+            page.wait_for_selector("pre.view >> nth=1")
         elif step == "usage":
             page.click("text=Usage")
             page.wait_for_selector("dl.totals")
+        elif step == "projects":
+            page.click("text=Projects")
+            page.wait_for_selector("ol.conversations a")
+        elif step == "project":
+            page.locator("ol.conversations a").first.click()
+            page.wait_for_selector("pre.view")
         found = Axe().run(page).response["violations"]
         faults += [(step, one["id"], [node["html"][:120] for node in one["nodes"]][:3]) for one in found]
     assert faults == []
@@ -234,7 +234,7 @@ def test_nothing_is_wider_than_the_window(new_page: Callable[..., Page], address
     open_conversation(page, "onerror")
     page.locator("[role=treeitem] > .label").first.click()
     page.wait_for_selector("article.turn")
-    for tab in ("Ask", "Branches"):
+    for tab in ("Ask", "Compare", "Branches"):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.click(f"text={tab}")
         page.wait_for_selector("pre.view, ol.branches")

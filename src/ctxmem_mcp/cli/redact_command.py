@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from ctxmem_mcp import redaction
-from ctxmem_mcp.capture.texts import Texts, words_like_keys
 from ctxmem_mcp.cli import output
 from ctxmem_mcp.cli.options import CHANGE, OPTIONS, Json
 from ctxmem_mcp.cli.output import print_json
@@ -61,12 +60,7 @@ def redact(
         named = await resolve_conversation(memory, conversation) if conversation else None
         if compiled is not None:
             return await memory.find_matches(compiled, named), []
-        found = await memory.find_copies(named or "", turn or "")
-        copies = {one.turn.id for one in found}
-        contents = [one.turn.content for one in found]
-        keys = [word for content in contents for word in words_like_keys(content)]
-        quoting = await redaction.find_quotations(memory, Texts(contents, keys))
-        return found, [one for one in quoting if one.split()[1] not in copies]
+        return await redaction.find_copies(memory, named or "", turn or "")
 
     found, quoting = with_memory(OPTIONS, find)
     if not as_json:

@@ -82,12 +82,26 @@ async def _context(settings: Settings, event: Event, drain_seconds: float) -> st
         is_new = event.source in _NEW or event.name not in SESSION_STARTS
         if own is not None and not is_new and await conversation_exists(memory, own):
             return await _recall(memory, own, own, settings.inject_tokens, event.agent)
-        if not event.cwd:
-            return None
-        before = await last_session_in(memory, event.cwd, other_than=own)
-        if before is None:
-            return None
-        return await _recall(memory, before, own, settings.inject_tokens, event.agent)
+        return await context_of_new_session(memory, settings, event.cwd or "", event.agent, own)
+
+
+async def context_of_new_session(
+    memory: Memory, settings: Settings, folder: str, agent: str, own: str | None = None
+) -> str | None:
+    """Returns what a new session gets at its start: the last session in its folder.
+
+    Args:
+        memory: The memory.
+        settings: Its budget.
+        folder: The folder that the session starts in.
+        agent: The agent's id.
+        own: The session's own conversation, if it is known.
+
+    Returns:
+        The text; None if there was no session in the folder, or the setting turns it off.
+    """
+    before = await last_session_in(memory, folder, other_than=own) if folder and settings.inject_tokens else None
+    return await _recall(memory, before, own, settings.inject_tokens, agent) if before else None
 
 
 async def _context_after_compaction(settings: Settings, event: Event, drain_seconds: float) -> str | None:

@@ -1,14 +1,16 @@
-// One conversation: its facts, what can be done with it, and four tabs.
+// One conversation: its facts, what can be done with it, and its tabs.
 
 import { tabAddress } from "./address.js";
 import { change, conversationPath, read } from "./api.js";
 import { askTab } from "./ask.js";
 import { branchesTab } from "./branches.js";
+import { compareTab } from "./compare.js";
+import { askFirst } from "./dialog.js";
 import { count, day, h, say, tokens } from "./dom.js";
 import { inline } from "./markdown.js";
 import { treeTab } from "./tree.js";
 
-const TABS = { tree: "Tree", ask: "Ask", brief: "Hand-off", branches: "Branches" };
+const TABS = { tree: "Tree", ask: "Ask", brief: "Hand-off", compare: "Compare", branches: "Branches" };
 const POLL_MS = 2_000;
 
 export async function conversationPage(id, tab, fields) {
@@ -35,6 +37,7 @@ export async function conversationPage(id, tab, fields) {
 function tabElements(id, info, tab, fields) {
   if (tab === "ask") return askTab(id, info, fields);
   if (tab === "brief") return askTab(id, info, fields, true);
+  if (tab === "compare") return compareTab(id, info, fields);
   if (tab === "branches") return branchesTab(id, info);
   return treeTab(id, info, fields);
 }
@@ -59,31 +62,28 @@ function actions(id, info) {
   );
 }
 
-async function forget(id, info) {
-  const dialog = h("dialog", { class: "ask-first" });
-  const close = () => dialog.close();
+function forget(id, info) {
   const confirm = h("input", { id: "confirm", autocomplete: "off" });
-  const submit = async (event) => {
-    event.preventDefault();
-    const receipt = await change(conversationPath(id, "/forget"), { confirm: confirm.value.trim() });
-    dialog.replaceChildren(
-      h("h2", {}, "Forgotten"),
-      h("p", {}, `${count(receipt.turns, "turn")} and ${count(receipt.nodes, "node")} removed, ${count(receipt.bytes, "byte")}.`),
-      h("ul", {}, [...receipt.checked, ...receipt.warnings].map((line) => h("li", {}, line))),
-      h("button", { onclick: close }, "Close"),
-    );
-    dialog.addEventListener("close", () => (location.hash = "#/"));
-  };
-  dialog.append(
-    h("h2", {}, "Forget this conversation"),
-    h("p", {}, `${count(info.turns, "turn")} of ${info.branches.length > 1 ? `${info.branches.length} branches` : "one branch"} are removed from every file. This can't be undone.`),
-    h("form", { onsubmit: submit },
-      h("label", { for: "confirm" }, "Type the id to confirm: ", h("code", {}, id)), confirm,
-      h("div", { class: "row" }, h("button", { class: "danger" }, "Forget"), h("button", { type: "button", onclick: close }, "Cancel"))),
-  );
-  document.body.append(dialog);
-  dialog.addEventListener("close", () => dialog.remove());
-  dialog.showModal();
+  askFirst({
+    title: "Forget this conversation",
+    button: "Forget",
+    content: [
+      h("p", {}, `${count(info.turns, "turn")} of ${info.branches.length > 1 ? `${info.branches.length} branches` : "one branch"} are removed from every file. This can't be undone.`),
+      h("label", { for: "confirm" }, "Type the id to confirm: ", h("code", {}, id)),
+      confirm,
+    ],
+    act: async () => {
+      const receipt = await change(conversationPath(id, "/forget"), { confirm: confirm.value.trim() });
+      return {
+        title: "Forgotten",
+        content: [
+          h("p", {}, `${count(receipt.turns, "turn")} and ${count(receipt.nodes, "node")} removed, ${count(receipt.bytes, "byte")}.`),
+          h("ul", {}, [...receipt.checked, ...receipt.warnings].map((line) => h("li", {}, line))),
+        ],
+        after: () => (location.hash = "#/"),
+      };
+    },
+  });
 }
 
 async function poll(id, info, news) {

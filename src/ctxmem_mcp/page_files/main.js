@@ -1,9 +1,11 @@
-// Starts the page and shows what the address names: #/, #/c/ID/TAB?turn=..., #/search?query=..., #/usage.
+// Starts the page and shows what the address names: #/, #/c/ID/TAB?turn=..., #/project?folder=...,
+// #/search?query=..., #/usage.
 
 import { ApiError, start, useToken } from "./api.js";
 import { conversationPage } from "./conversation.js";
 import { conversationsPage } from "./conversations.js";
 import { fill, h, say } from "./dom.js";
+import { projectPage } from "./project.js";
 import { searchPage } from "./search.js";
 import { usagePage } from "./usage.js";
 
@@ -25,7 +27,7 @@ async function show() {
     document.title = page.title ? `${page.title} · ctxmem` : "ctxmem";
     fill(main, page.elements);
     for (const link of document.querySelectorAll("nav a"))
-      link.toggleAttribute("aria-current", link.hash === `#/${parts[0] === "usage" ? "usage" : ""}`);
+      link.toggleAttribute("aria-current", link.hash === `#/${["usage", "project"].includes(parts[0]) ? parts[0] : ""}`);
   } catch (error) {
     if (number === shows) fill(main, failure(error));
   }
@@ -34,7 +36,8 @@ async function show() {
 function pageOf([kind, id, tab], fields) {
   if (kind === "c" && id) return conversationPage(id, tab || "tree", fields);
   if (kind === "search") return searchPage(fields);
-  if (kind === "usage") return usagePage();
+  if (kind === "project") return projectPage(fields);
+  if (kind === "usage") return usagePage(fields);
   return conversationsPage(fields);
 }
 

@@ -4,6 +4,7 @@
 import { change, conversationPath, read } from "./api.js";
 import { count, h, number, say, tokens } from "./dom.js";
 import { inline } from "./markdown.js";
+import { redactTurn } from "./redact.js";
 import { turnElement } from "./turn.js";
 
 const KINDS = {
@@ -122,7 +123,7 @@ class Tree {
   async showTurns(node, group, first) {
     const last = Math.min(node.last, first + TURNS_PER_PAGE - 1);
     const { turns } = await read(conversationPath(this.id, "/turns"), { first, last, turn: this.tip });
-    group.append(...turns.map((turn) => h("li", { role: "none" }, turnElement(this.id, turn, { revert: (one) => this.revert(one) }))));
+    group.append(...turns.map((turn) => h("li", { role: "none" }, turnElement(this.id, turn, { revert: (one) => this.revert(one), redact: (one) => redactTurn(this.id, one) }))));
     if (last === node.last) return;
     const more = h("button", { onclick: () => more.parentElement.remove() || this.showTurns(node, group, last + 1) }, `Show turns ${last + 1}–${Math.min(node.last, last + TURNS_PER_PAGE)}`);
     group.append(h("li", { role: "none" }, more));
@@ -147,7 +148,8 @@ class Tree {
     const leaf = leafOf(this.nodes, index);
     if (!leaf) return;
     await this.reveal(leaf);
-    const turn = document.getElementById(turnId);
+    // Views shorten ids.
+    const turn = this.list.querySelector(`article[id^="${CSS.escape(turnId)}"]`);
     turn?.scrollIntoView({ block: "center" });
     turn?.focus();
   }

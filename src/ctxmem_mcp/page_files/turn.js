@@ -7,7 +7,7 @@ import { code, diffLines, markdown } from "./markdown.js";
 const PICTURE = /data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]{64,}/;
 const RAW_PICTURE = /"media_type":\s*"(image\/(?:png|jpeg|gif|webp))",\s*"data":\s*"([A-Za-z0-9+/=]{64,})"/;
 
-/** Returns an article for a turn of a conversation. options.revert: called with the turn to go back to it. */
+/** Returns an article for a turn of a conversation. options.revert, options.redact: called with the turn. */
 export function turnElement(conversationId, turn, options = {}) {
   const body = h("div", { class: "content" }, content(turn));
   const rest = turn.chars - [...turn.content].length;
@@ -21,6 +21,7 @@ export function turnElement(conversationId, turn, options = {}) {
       h("span", { class: "quiet" }, [day(turn.said_at), count(turn.tokens, "token")].filter(Boolean).join(" · ")),
       h("button", { class: "plain", onclick: () => copy(turn.id, "Id") , title: "Copy the id" }, turn.id),
       options.revert && h("button", { class: "plain", onclick: () => options.revert(turn) }, "Go back to here"),
+      options.redact && h("button", { class: "plain", onclick: () => options.redact(turn) }, "Redact…"),
     ),
     body,
     rest > 0 &&

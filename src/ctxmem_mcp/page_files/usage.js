@@ -1,31 +1,56 @@
-// What is stored, and what the gateway sent: totals, a bar per day, and the table as CSV or JSON.
+// What is stored, and what the gateway sent: totals, a bar per day, and tables per day, project or agent, as CSV and JSON.
 
 import { read } from "./api.js";
 import { count, h, number, s, tokens } from "./dom.js";
 
-const COLUMNS = ["date", "conversation_id", "requests", "tokens_in", "tokens_cached", "tokens_saved", "tokens_out", "cost"];
+const SENT = ["requests", "tokens_in", "tokens_cached", "tokens_saved", "tokens_out", "cost"];
+const STORED = ["conversations", "turns", "tokens", "bytes"];
+const KEYS = { date: "Day", project: "Project", agent: "Agent", conversation_id: "Conversation" };
 const DAYS_SHOWN = 60;
 
-export async function usagePage() {
-  const [usage, listed] = await Promise.all([read("usage"), read("conversations", { limit: 500 })]);
-  const stored = listed.conversations.reduce((sum, one) => sum + one.tokens, 0);
-  const bytes = listed.conversations.reduce((sum, one) => sum + one.bytes, 0);
-  const total = usage.total;
+export async function usagePage(fields) {
+  const usage = await read("usage");
+  const stored = usage.stored.map((one) => ({ ...one, conversations: 1 }));
+  const all = total(stored, STORED);
+  const key = KEYS[fields.by] ? fields.by : "date";
+  const by = h("select", { id: "by" }, Object.entries(KEYS).map(([name, title]) => h("option", { value: name, selected: name === key }, title)));
+  by.addEventListener("change", () => (location.hash = `#/usage?by=${by.value}`));
+  const sent = usage.total;
   return {
     title: "Usage",
     elements: [
       h("h1", {}, "Usage"),
       h("dl", { class: "totals" },
-        pair("Stored", tokens(stored), `${count(listed.conversations.length, "conversation")}, ${(bytes / 1e6).toFixed(1)} MB`),
-        pair("Sent by the gateway", tokens(total.tokens_in), count(total.requests, "request")),
-        pair("From the provider's cache", tokens(total.tokens_cached), share(total.tokens_cached, total.tokens_in)),
-        pair("Not sent, kept in memory", tokens(total.tokens_saved), ""),
-        pair("Cost", `$${total.cost.toFixed(2)}`, "at the prices that are set")),
-      h("section", {}, h("h2", {}, "Stored per agent"), table(["agent", "conversations", "turns", "tokens"], byAgent(listed.conversations))),
-      h("section", {}, h("h2", {}, "Gateway, tokens per day"), usage.data.length ? chart(usage.data) : h("p", { class: "quiet" }, "The gateway has sent nothing yet.")),
-      usage.data.length > 0 && h("section", {}, h("div", { class: "row" }, save("usage.csv", csv(usage.data)), save("usage.json", JSON.stringify(usage, null, 1))), table(COLUMNS, usage.data)),
+        pair("Stored", tokens(all.tokens), `${count(all.conversations, "conversation")}, ${(all.bytes / 1e6).toFixed(1)} MB`),
+        pair("Sent by the gateway", tokens(sent.tokens_in), count(sent.requests, "request")),
+        pair("From the provider's cache", tokens(sent.tokens_cached), share(sent.tokens_cached, sent.tokens_in)),
+        pair("Not sent, kept in memory", tokens(sent.tokens_saved), ""),
+        pair("Cost", `$${sent.cost.toFixed(2)}`, "at the prices that are set")),
+      h("div", { class: "row" }, h("label", { for: "by" }, "Per"), by),
+      section("Stored", "stored", key, stored, STORED),
+      usage.data.length ? section("Sent by the gateway", "sent", key, usage.data, SENT, chart(usage.data)) : h("p", { class: "quiet" }, "The gateway has sent nothing yet."),
+      h("div", { class: "row" }, save("usage.json", () => JSON.stringify(usage, null, 1))),
     ],
   };
+}
+
+function section(title, file, key, data, columns, picture) {
+  const rows = grouped(data, key, columns);
+  const names = [key, ...columns];
+  return h("section", {}, h("h2", {}, title), picture, table(names, rows), h("div", { class: "row" }, save(`${file}-per-${key.replace("_id", "")}.csv`, () => csv(names, rows))));
+}
+
+/** Returns a row for each value of the key: days in order, else the largest first. */
+function grouped(data, key, columns) {
+  const groups = new Map();
+  for (const row of data) groups.set(row[key] ?? "other", [...(groups.get(row[key] ?? "other") ?? []), row]);
+  const rows = [...groups].map(([value, some]) => ({ [key]: value, ...total(some, columns) }));
+  return rows.sort(key === "date" ? (a, b) => (a.date < b.date ? 1 : -1) : (a, b) => b[columns[1]] - a[columns[1]]);
+}
+
+function total(rows, columns) {
+  const sum = (name) => rows.reduce((before, row) => before + row[name], 0);
+  return Object.fromEntries(columns.map((name) => [name, name === "cost" ? Number(sum(name).toFixed(6)) : sum(name)]));
 }
 
 function pair(name, value, more) {
@@ -33,18 +58,6 @@ function pair(name, value, more) {
 }
 
 const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "");
-
-function byAgent(conversations) {
-  const rows = new Map();
-  for (const one of conversations) {
-    const row = rows.get(one.agent) ?? { agent: one.agent ?? "other", conversations: 0, turns: 0, tokens: 0 };
-    row.conversations += 1;
-    row.turns += one.turns;
-    row.tokens += one.tokens;
-    rows.set(one.agent, row);
-  }
-  return [...rows.values()].sort((a, b) => b.tokens - a.tokens);
-}
 
 function table(columns, rows) {
   const cell = (value) => (typeof value === "number" ? h("td", { class: "number" }, number(value)) : h("td", {}, value ?? ""));
@@ -77,17 +90,17 @@ function chart(rows) {
 // A spreadsheet would run a cell that begins with one of these.
 const FORMULA = /^[=+\-@\t\r]/;
 
-function csv(rows) {
+function csv(names, rows) {
   const cell = (value) => {
     const text = String(value ?? "");
     return `"${(typeof value === "string" && FORMULA.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
   };
-  return [COLUMNS.join(","), ...rows.map((row) => COLUMNS.map((name) => cell(row[name])).join(","))].join("\r\n");
+  return [names.join(","), ...rows.map((row) => names.map((name) => cell(row[name])).join(","))].join("\r\n");
 }
 
-function save(name, text) {
+function save(name, make) {
   const click = () => {
-    const address = URL.createObjectURL(new Blob([text]));
+    const address = URL.createObjectURL(new Blob([make()]));
     h("a", { href: address, download: name }).click();
     URL.revokeObjectURL(address);
   };

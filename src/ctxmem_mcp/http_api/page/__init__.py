@@ -3,6 +3,7 @@
 /ui/                            the page; public, for it contains no data
 /ui/api/session                 exchanges the one-time key of `ctxmem-mcp open` for the page's token
 /ui/api/conversations...        reads
+/ui/api/project/...             reads of all conversations of a folder
 /ui/api/conversations/ID/...    changes; they need the token of the page
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp.http_api.page import changes, reads, static_files
+from ctxmem_mcp.http_api.page import changes, project_reads, reads, static_files
 from ctxmem_mcp.http_api.page.access import PageAccess
 
 if TYPE_CHECKING:
@@ -26,4 +27,10 @@ def build_routes(deps: Deps, access: PageAccess) -> list[Route]:
         deps: The server's dependencies.
         access: Who may use the page.
     """
-    return [*static_files.routes(), *access.routes(), *reads.routes(deps), *changes.routes(deps, access)]
+    return [
+        *static_files.routes(),
+        *access.routes(),
+        *reads.routes(deps),
+        *project_reads.routes(deps),
+        *changes.routes(deps, access),
+    ]

@@ -1,4 +1,4 @@
-"""What the page changes: retention, the head, and what is forgotten. Each request needs the page's token."""
+"""What the page changes: retention, the head, what is forgotten and redacted. Each request needs the page's token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from ctxmem_mcp import redaction
 from ctxmem_mcp.http_api.page.paths import API
 from ctxmem_mcp.http_api.request_fields import (
     integer,
@@ -36,6 +37,7 @@ def routes(deps: Deps, access: PageAccess) -> list[Route]:
         Route(f"{one}/retention", changes.set_retention, methods=["POST"]),
         Route(f"{one}/revert", changes.revert, methods=["POST"]),
         Route(f"{one}/forget", changes.forget, methods=["POST"]),
+        Route(f"{one}/redact", changes.redact, methods=["POST"]),
     ]
 
 
@@ -66,6 +68,14 @@ class PageChanges:
         confirm = required_text(body, "confirm", _ID_CHARS_MAX)
         turn_id = optional_text(body, "turn_id", _ID_CHARS_MAX)
         return JSONResponse(asdict(await memory.forget(_id(request), confirm, turn_id)))
+
+    async def redact(self, request: Request) -> Response:
+        self._access.check_change(request)
+        body, memory = await json_object(request), await self._deps.memory(request)
+        reject_unknown_fields(body, "turn_id")
+        turn_id = required_text(body, "turn_id", _ID_CHARS_MAX)
+        found = await memory.find_copies(_id(request), turn_id)
+        return JSONResponse(asdict(await redaction.redact(memory, self._deps.folder(request), found)))
 
 
 def _id(request: Request) -> str:

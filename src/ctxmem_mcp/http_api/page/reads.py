@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ctxmem_mcp import usage_ledger
+from ctxmem_mcp import redaction, usage_ledger
 from ctxmem_mcp.http_api.page.paths import API
-from ctxmem_mcp.http_api.request_fields import integer
+from ctxmem_mcp.http_api.page.view_json import budget_of, query_integer, view_json
 from ctxmem_mcp.models import Highlight, Turn
-from ctxmem_mcp.results import OutlineNode, View
+from ctxmem_mcp.results import ConversationInfo, OutlineNode
 from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ PAGE_LIMIT, PAGE_LIMIT_MAX = 100, 500
 TURNS_MAX = 200
 # A list of turns has this much of each; the turn alone has all of it.
 EXCERPT_CHARS = 6_000
-BUDGET, BUDGET_MIN, BUDGET_MAX = 8_000, 200, 200_000
 HITS, HITS_MAX = 20, 100
+_DAY_CHARS = len("2026-01-01")
 
 
 def routes(deps: Deps) -> list[Route]:
@@ -41,6 +41,7 @@ def routes(deps: Deps) -> list[Route]:
         Route(f"{one}/outline", reads.outline),
         Route(f"{one}/turns", reads.turns),
         Route(f"{one}/turns/{{turn_id}}", reads.turn),
+        Route(f"{one}/turns/{{turn_id}}/copies", reads.copies),
         Route(f"{one}/view", reads.view),
         Route(f"{one}/brief", reads.brief),
         Route(f"{API}/search", reads.search),
@@ -56,7 +57,7 @@ class PageReads:
 
     async def conversations(self, request: Request) -> Response:
         memory = await self._deps.memory(request)
-        limit = _integer(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT_MAX)
+        limit = query_integer(request, "limit", PAGE_LIMIT, 1, PAGE_LIMIT_MAX)
         query = request.query_params
         page = await memory.conversations(space=query.get("space") or None, limit=limit, cursor=query.get("cursor"))
         return JSONResponse(asdict(page))
@@ -78,8 +79,8 @@ class PageReads:
 
     async def turns(self, request: Request) -> Response:
         memory, query = await self._deps.memory(request), request.query_params
-        first = _integer(request, "first", 0, 0, 10**9)
-        last = _integer(request, "last", first + TURNS_MAX - 1, first, first + TURNS_MAX - 1)
+        first = query_integer(request, "first", 0, 0, 10**9)
+        last = query_integer(request, "last", first + TURNS_MAX - 1, first, first + TURNS_MAX - 1)
         turns = await memory.turns(_id(request), first=first, last=last, turn_id=query.get("turn"))
         return JSONResponse({"turns": [_turn_json(turn, EXCERPT_CHARS) for turn in turns]})
 
@@ -87,28 +88,35 @@ class PageReads:
         memory = await self._deps.memory(request)
         return JSONResponse(_turn_json(await memory.turn(_id(request), request.path_params["turn_id"])))
 
+    async def copies(self, request: Request) -> Response:
+        """What redacting a turn would remove, and which turns quote it."""
+        memory = await self._deps.memory(request)
+        found, quoting = await redaction.find_copies(memory, _id(request), request.path_params["turn_id"])
+        copies = [{"conversation_id": one.conversation_id, "turn_id": one.turn.id} for one in found]
+        return JSONResponse({"copies": copies, "quoted_in": quoting})
+
     async def view(self, request: Request) -> Response:
         memory, query = await self._deps.memory(request), request.query_params
         view = await memory.view(
             _id(request),
             query=query.get("query") or None,
-            token_budget=_budget(request),
+            token_budget=budget_of(request),
             turn_id=query.get("turn"),
             layout=query.get("layout") or "tree",
             explain=query.get("layout") != "stable",
         )
-        return JSONResponse(_view_json(view))
+        return JSONResponse(view_json(view))
 
     async def brief(self, request: Request) -> Response:
         memory = await self._deps.memory(request)
-        return JSONResponse(_view_json(await memory.hand_off(_id(request), token_budget=_budget(request))))
+        return JSONResponse(view_json(await memory.hand_off(_id(request), token_budget=budget_of(request))))
 
     async def search(self, request: Request) -> Response:
         memory, query = await self._deps.memory(request), request.query_params
         found = await memory.search(
             query.get("query", ""),
             conversation_id=query.get("conversation") or None,
-            limit=_integer(request, "limit", HITS, 1, HITS_MAX),
+            limit=query_integer(request, "limit", HITS, 1, HITS_MAX),
             role=query.get("role") or None,
             since=query.get("since") or None,
             until=query.get("until") or None,
@@ -116,20 +124,25 @@ class PageReads:
         return JSONResponse(asdict(found))
 
     async def usage(self, request: Request) -> Response:
+        memory = await self._deps.memory(request)
         entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request, Right.READ))
-        return JSONResponse(usage_ledger.usage_report(entries, self._deps.settings))
+        report = usage_ledger.usage_report(entries, self._deps.settings)
+        stored = await memory.all_conversations()
+        known = {info.conversation_id: (info.agent, info.space) for info in stored}
+        for row in report["data"]:
+            row["agent"], row["project"] = known.get(row["conversation_id"], (None, None))
+        return JSONResponse({**report, "stored": [_stored_json(info) for info in stored]})
+
+
+def _stored_json(info: ConversationInfo) -> dict[str, Any]:
+    return {
+        "date": info.last_activity[:_DAY_CHARS], "conversation_id": info.conversation_id, "agent": info.agent,
+        "project": info.space, "turns": info.turns, "tokens": info.tokens, "bytes": info.bytes,
+    }  # fmt: skip
 
 
 def _id(request: Request) -> str:
     return str(request.path_params["conversation_id"])
-
-
-def _integer(request: Request, name: str, default: int, low: int, high: int) -> int:
-    return integer(request.query_params.get(name, default), name, low, high)
-
-
-def _budget(request: Request) -> int:
-    return _integer(request, "budget", BUDGET, BUDGET_MIN, BUDGET_MAX)
 
 
 def _node_json(node: OutlineNode) -> dict[str, Any]:
@@ -151,13 +164,4 @@ def _turn_json(turn: Turn, chars: int | None = None) -> dict[str, Any]:
     return {
         "id": turn.id, "index": turn.index, "role": turn.role, "name": turn.name, "said_at": turn.said_at,
         "call_id": turn.call_id, "tokens": turn.tokens, "content": shown, "chars": len(turn.content),
-    }  # fmt: skip
-
-
-def _view_json(view: View) -> dict[str, Any]:
-    quoted = sum(reason.tokens for reason in view.reasons)
-    return {
-        "text": view.text, "header": view.header, "shown_tokens": view.shown_tokens, "token_budget": view.token_budget,
-        "turns": view.turns, "tokens": view.tokens, "quoted_tokens": quoted,
-        "reasons": [asdict(reason) for reason in view.reasons],
     }  # fmt: skip
