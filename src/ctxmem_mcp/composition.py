@@ -184,17 +184,22 @@ def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
 
     record_files.forget_sessions(data_dir, conversation_ids)
     if (data_dir / USAGE_LEDGER_FILE).exists():
-        from ctxmem_mcp import usage_ledger
+        from ctxmem_mcp import sent_requests, usage_ledger
 
         usage_ledger.forget(data_dir, conversation_ids)
+        sent_requests.forget(data_dir, conversation_ids)
     purge_captured(data_dir, conversation_ids)
 
 
 def _forget_events(data_dir: Path, conversation_id: str) -> None:
-    """Removes the pending hook events of a conversation whose head's branch was forgotten."""
+    """Removes the pending hook events of a conversation whose head's branch was forgotten, and what it was sent."""
     from ctxmem_mcp.capture.purge import purge_events
 
     purge_events(data_dir, conversation_id)
+    if (data_dir / USAGE_LEDGER_FILE).exists():
+        from ctxmem_mcp import sent_requests
+
+        sent_requests.forget(data_dir, [conversation_id])
 
 
 def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ class LedgerEntry:
 def add(folder: Path, entry: LedgerEntry) -> None:
     """Adds to the numbers of the entry's conversation and day."""
     create_folder(folder)
-    with _open(folder) as db:
+    with open_ledger(folder) as db:
         db.execute(_ADD, _row(entry))
 
 
@@ -71,7 +71,7 @@ def read(folder: Path, conversation_id: str | None = None) -> list[LedgerEntry]:
     if not (folder / FILE).exists():
         return []
     where, values = (" WHERE conversation = ?", (conversation_id,)) if conversation_id is not None else ("", ())
-    with _open(folder) as db:
+    with open_ledger(folder) as db:
         rows = db.execute(f"SELECT * FROM spent{where} ORDER BY day, conversation", values)
         return [LedgerEntry(*row) for row in rows]
 
@@ -81,7 +81,7 @@ def forget(folder: Path, conversation_ids: Collection[str]) -> None:
     if not conversation_ids or not (folder / FILE).exists():
         return
     try:
-        with _open(folder) as db:
+        with open_ledger(folder) as db:
             for conversation_id in conversation_ids:
                 rows = db.execute("SELECT * FROM spent WHERE conversation = ?", (conversation_id,)).fetchall()
                 db.execute("DELETE FROM spent WHERE conversation = ?", (conversation_id,))
@@ -127,7 +127,7 @@ def _row(entry: LedgerEntry) -> tuple[int | str, ...]:
 
 
 @contextmanager
-def _open(folder: Path) -> Iterator[sqlite3.Connection]:
+def open_ledger(folder: Path) -> Iterator[sqlite3.Connection]:
     """Opens the table for one transaction."""
     create_empty(folder / FILE)
     with closing(sqlite3.connect(folder / FILE, timeout=_BUSY_SECONDS)) as db:

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from ctxmem_mcp import usage_ledger
+from tests.gateway.harness import answers_with, gateway, long_history, upstream_stub
 from tests.page.conftest import PROJECT, command, opened, rows_of, signed_in, token_of
 
 pytestmark = pytest.mark.browser
@@ -142,3 +143,28 @@ def test_usage_is_saved_per_day_project_and_agent(page: Page, data: Path) -> Non
     report = json.loads(Path(saving.value.path()).read_text("utf-8"))
     assert report["data"][0]["project"] == PROJECT
     assert report["data"][0]["agent"] == "claude-code"
+
+
+def test_what_the_model_was_sent_is_shown_with_the_part_that_the_cache_served(
+    new_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    messages = long_history(30)
+    with upstream_stub(answers_with("It is fixed.")) as stub, gateway(tmp_path, stub, gateway_tokens=4_000) as running:
+        for end in (3, len(messages)):
+            body = {"model": "m:memory", "messages": messages[:end]}
+            httpx2.post(f"{running.url}/v1/chat/completions", json=body, timeout=100)
+    with opened(tmp_path) as url:
+        page = signed_in(new_page(), url, token_of(url))
+        page.locator("ol.conversations a").first.click()
+        page.click("text=Sent")
+        expect(page.locator("ol.branches li")).to_have_count(2)
+        newest = page.locator("ol.branches li").first
+        expect(newest).to_contain_text("53 % from the cache")
+        expect(newest).to_contain_text("compacted further here")
+        assert newest.locator(".from-cache").count() >= 1
+        newest.get_by_text("Request 2").click()
+        expect(page.locator("main table")).to_contain_text("Pinned texts and view")
+        page.locator("summary", has_text="The view up to").click()
+        expect(page.locator("pre.view")).to_contain_text("token1")
+        page.locator("summary", has_text="sent unchanged").click()
+        expect(page.locator("article.turn").last).to_contain_text("And now?")

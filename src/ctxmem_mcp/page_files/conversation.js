@@ -8,9 +8,10 @@ import { compareTab } from "./compare.js";
 import { askFirst } from "./dialog.js";
 import { count, day, h, say, tokens } from "./dom.js";
 import { inline } from "./markdown.js";
+import { sentTab } from "./sent.js";
 import { treeTab } from "./tree.js";
 
-const TABS = { tree: "Tree", ask: "Ask", brief: "Hand-off", compare: "Compare", branches: "Branches" };
+const TABS = { tree: "Tree", ask: "Ask", brief: "Hand-off", compare: "Compare", branches: "Branches", sent: "Sent" };
 const POLL_MS = 2_000;
 
 export async function conversationPage(id, tab, fields) {
@@ -38,6 +39,7 @@ function tabElements(id, info, tab, fields) {
   if (tab === "ask") return askTab(id, info, fields);
   if (tab === "brief") return askTab(id, info, fields, true);
   if (tab === "compare") return compareTab(id, info, fields);
+  if (tab === "sent") return sentTab(id);
   if (tab === "branches") return branchesTab(id, info);
   return treeTab(id, info, fields);
 }

@@ -22,10 +22,12 @@ from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedR
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, checked_cut, cut_states
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
+from ctxmem_mcp.http_api.gateway.sent_parts import ends, turn_before
 from ctxmem_mcp.http_api.gateway.session_line import SessionLines
 from ctxmem_mcp.http_api.gateway.stored_lines import Continuation, StoredLine, StoredLines
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import INJECTED, NewTurn
+from ctxmem_mcp.sent_requests import NO_VIEW, SentView, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +83,10 @@ class Compacted:
         tokens_in: tokens of the client's messages.
         tokens_sent: tokens of the messages to send.
         cut: the index of the first message that is sent unchanged; None if all are.
+        system_tokens: tokens of the system prompt, which is always sent unchanged.
+        rest: the turns that are sent unchanged after it.
+        rest_tokens: their tokens.
+        view: the view before them.
     """
 
     conversation: StoredConversation
@@ -88,6 +94,10 @@ class Compacted:
     tokens_in: int
     tokens_sent: int
     cut: int | None = None
+    system_tokens: int = 0
+    rest: tuple[str, str] = ("", "")
+    rest_tokens: int = 0
+    view: SentView = NO_VIEW
 
 
 class ConversationTracker:
@@ -139,10 +149,14 @@ class ConversationTracker:
         budget = options.token_budget(self._budget)
         cut = self._find_cut(request, budget)
         tokens = request.tokens
-        unchanged = Compacted(conversation, None, tokens, tokens)
+        size = request.system_tokens
+        counts = [len(message.turns) for message in request.messages]
+        stored = conversation.turn_ids, conversation.positions
+        whole = ends(*stored, sum(counts))
+        unchanged = Compacted(conversation, None, tokens, tokens, None, size, whole, tokens - size)
         if cut is None or provider.previous_response(body) is not None:
             return unchanged
-        rest = sum(len(message.turns) for message in request.messages[cut.start :])
+        rest = sum(counts[cut.start :])
         before = conversation.positions[: len(conversation.positions) - rest]
         last = next((at for at in reversed(before) if at >= 0), None)
         if last is None:  # the messages before the cut are empty
@@ -157,7 +171,10 @@ class ConversationTracker:
         sent = provider.parse_request(compacted, self.tokens.for_one_request()).tokens
         if sent >= tokens:
             return unchanged
-        return Compacted(conversation, compacted, tokens, sent, cut.start)
+        prompt = "" if cut.prompt is None else turn_before(*stored, sum(counts[cut.prompt + 1 :]))
+        view = SentView(last_turn, prompt, cut.view_tokens, digest_of(text))
+        rest_tokens = sum(fact.tokens for fact in request.facts[cut.start :])
+        return Compacted(conversation, compacted, tokens, sent, cut.start, size, ends(*stored, rest), rest_tokens, view)
 
     def _find_cut(self, request: ParsedRequest, budget: int) -> Cut | None:
         """Returns the request's cut, from where it differs from an earlier request."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.responses import JSONResponse, Response
 
-from ctxmem_mcp import progress, usage_ledger
+from ctxmem_mcp import progress, sent_requests, usage_ledger
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, LimitReached
 from ctxmem_mcp.http_api.deps import RequestUsage
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
@@ -34,6 +34,7 @@ from ctxmem_mcp.http_api.gateway.sse import ArrayParser, EventParser
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import NewTurn, day_of
+from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
 from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ctxmem_mcp.http_api.deps import Deps
+    from ctxmem_mcp.memory import Memory
 
 _log = logging.getLogger(__name__)
 
@@ -364,7 +366,9 @@ class Gateway:
             return
         entry = self._ledger_entry(compacted, proxied.outcome == "folded", answer, usage)
         self._ledger_tasks = {task for task in self._ledger_tasks if not task.done()}
-        writing = _add_to_ledger(self._deps.folder(proxied.request, Right.CONTINUE), entry)
+        sent = _sent_request(compacted, proxied.outcome == "folded", usage)
+        folder = self._deps.folder(proxied.request, Right.CONTINUE)
+        writing = _add_to_ledger(memory, folder, entry, sent)
         self._ledger_tasks.add(asyncio.create_task(writing, name="ctxmem usage ledger"))
         if self._deps.on_usage is not None:
             cut = compacted.cut if proxied.outcome == "folded" else None
@@ -390,10 +394,29 @@ class Gateway:
         )
 
 
-async def _add_to_ledger(folder: Path, entry: usage_ledger.LedgerEntry) -> None:
-    """Adds an entry in the background; no response waits for it."""
+def _sent_request(compacted: Compacted, was_compacted: bool, usage: Usage) -> SentRequest:
+    """Returns the record of what the model was sent: all of it if the compaction was late."""
+    conversation, system = compacted.conversation, compacted.system_tokens
+    first, last = compacted.rest
+    view, head, rest = compacted.view, 0, compacted.tokens_in - system
+    if was_compacted:
+        rest = compacted.rest_tokens
+        head = max(0, compacted.tokens_sent - system - rest)
+    elif view.digest:
+        first, view = conversation.turn_ids[0], NO_VIEW
+    sizes = compacted.tokens_in, system, head, rest
+    return SentRequest(
+        conversation.conversation_id, time.time(), first, last, view, *sizes, usage.tokens_in, usage.cached
+    )
+
+
+async def _add_to_ledger(memory: Memory, folder: Path, entry: usage_ledger.LedgerEntry, sent: SentRequest) -> None:
+    """Adds an entry and the request's record in the background; no response waits for it."""
     try:
         await asyncio.to_thread(usage_ledger.add, folder, entry)
+        await asyncio.to_thread(sent_requests.add, folder, sent)
+        if await memory.is_forgotten(sent.conversation_id):  # since the answer was stored
+            await asyncio.to_thread(sent_requests.forget, folder, [sent.conversation_id])
     except Exception as error:
         _log.warning("The usage of a request was not recorded: %s", error)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp.http_api.page import changes, project_reads, reads, static_files
+from ctxmem_mcp.http_api.page import changes, project_reads, reads, sent_reads, static_files
 from ctxmem_mcp.http_api.page.access import PageAccess
 
 if TYPE_CHECKING:
@@ -32,5 +32,6 @@ def build_routes(deps: Deps, access: PageAccess) -> list[Route]:
         *access.routes(),
         *reads.routes(deps),
         *project_reads.routes(deps),
+        *sent_reads.routes(deps),
         *changes.routes(deps, access),
     ]
