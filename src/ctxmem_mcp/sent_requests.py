@@ -107,7 +107,7 @@ def read(folder: Path, conversation_id: str) -> list[SentRequest]:
     with open_ledger(folder) as db:
         _create(db)
         rows = db.execute("SELECT * FROM sent WHERE conversation = ? ORDER BY rowid", (conversation_id,)).fetchall()
-    return [SentRequest(*row[:4], SentView(*row[4:8]), *row[8:]) for row in rows]
+    return [_from_row(*row) for row in rows]
 
 
 def forget(folder: Path, conversation_ids: Collection[str]) -> None:
@@ -120,6 +120,14 @@ def forget(folder: Path, conversation_ids: Collection[str]) -> None:
             db.executemany("DELETE FROM sent WHERE conversation = ?", [(one,) for one in conversation_ids])
     except sqlite3.Error as error:
         _log.warning("Requests of forgotten conversations may still be recorded: %s", error)
+
+
+def _from_row(
+    conversation: str, at: float, first: str, last: str, end: str, query: str, budget: int, digest: bytes, *sizes: int
+) -> SentRequest:
+    history, system, head, rest, tokens_in, cached = sizes
+    view = SentView(end, query, budget, digest)
+    return SentRequest(conversation, at, first, last, view, history, system, head, rest, tokens_in, cached)
 
 
 def _create(db: sqlite3.Connection) -> None:

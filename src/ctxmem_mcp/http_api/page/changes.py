@@ -17,6 +17,7 @@ from ctxmem_mcp.http_api.request_fields import (
     reject_unknown_fields,
     required_text,
 )
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -71,11 +72,15 @@ class PageChanges:
 
     async def redact(self, request: Request) -> Response:
         self._access.check_change(request)
-        body, memory = await json_object(request), await self._deps.memory(request)
+        access, body = self._deps.access_of(request), await json_object(request)
+        folder = self._deps.folder(request, Right.MANAGE)
         reject_unknown_fields(body, "turn_id")
         turn_id = required_text(body, "turn_id", _ID_CHARS_MAX)
-        found = await memory.find_copies(_id(request), turn_id)
-        return JSONResponse(asdict(await redaction.redact(memory, self._deps.folder(request), found)))
+        # A redaction is of all that the folder holds, so it needs more than a guarded memory does.
+        memory = await self._deps.memory_for(access.tenant)
+        receipt = await redaction.redact(memory, folder, await memory.find_copies(_id(request), turn_id))
+        await access.record("redact", _id(request))
+        return JSONResponse(asdict(receipt))
 
 
 def _id(request: Request) -> str:

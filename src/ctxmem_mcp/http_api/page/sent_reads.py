@@ -14,6 +14,7 @@ from ctxmem_mcp import sent_requests
 from ctxmem_mcp.errors import BudgetTooSmall, NotFound
 from ctxmem_mcp.http_api.page.paths import API
 from ctxmem_mcp.models import iso
+from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -59,7 +60,7 @@ class SentReads:
         return memory
 
     async def _sent(self, request: Request) -> list[SentRequest]:
-        return await asyncio.to_thread(sent_requests.read, self._deps.folder(request), _id(request))
+        return await asyncio.to_thread(sent_requests.read, self._deps.folder(request, Right.READ), _id(request))
 
 
 async def _view_text(memory: Memory, conversation_id: str, view: SentView) -> str:
