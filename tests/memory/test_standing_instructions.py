@@ -182,3 +182,9 @@ async def test_only_those_of_the_branch_hold(tmp_path: Path) -> None:
         brief = (await memory.hand_off("c", token_budget=1_000)).text
         assert "- Always squash commits. (t1-" in brief
         assert "- Never amend commits." not in brief
+
+
+def test_a_quotation_mark_without_its_partner_is_no_part_of_a_rule() -> None:
+    text = '"Look at limiter.py and find out why. Never touch the public API of Limiter."'
+    ((start, stop),) = find_in_turn(text, "user", "en")
+    assert text[start:stop] == "Never touch the public API of Limiter."

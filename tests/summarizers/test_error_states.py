@@ -78,3 +78,35 @@ def test_a_parent_calls_only_the_errors_of_its_last_child_open() -> None:
     first = summarizer.summarize_parent(list(zip(nodes, [broken, quiet, quiet], strict=True)))
     assert endings(last) == [UNRESOLVED]
     assert endings(first) == [OPEN_THERE]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat > test_rows.py <<'EOF'\nassert load() == 1\nEOF\npython3 -m pytest -q",
+        "ls; npm test",
+        "cat rows.py && go test ./...",
+        "for dir in a b; do make -C $dir; done",
+    ],
+)
+def test_an_error_is_read_after_a_command_that_prints_or_writes_first(command: str) -> None:
+    assert endings(summarize(*run(1, command, FAILS))) == [UNRESOLVED]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat rows.log && grep -n 'FAIL; Error' rows.log | head",
+        "for file in *.log; do cat $file; done",
+        "echo '== a ==' && sed -n 1,5p a.log 2>/dev/null; git log -3",
+    ],
+)
+def test_an_error_in_text_that_was_there_before_is_none_of_this_run(command: str) -> None:
+    assert endings(summarize(*run(1, command, FAILS.removeprefix("Exit code 1\n")))) == []
+
+
+def test_a_prompt_in_quotation_marks_is_read_without_them() -> None:
+    rows = turns(("user", '"Find the cause of the burst at midnight. Never change the limiter\'s public interface."'))
+    texts = [line.text for line in ExtractiveSummarizer().summarize_leaf(rows).highlights]
+    assert texts
+    assert not any('"' in text for text in texts)

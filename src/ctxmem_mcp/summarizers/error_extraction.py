@@ -63,11 +63,6 @@ _SUCCESS = re.compile(
 )
 _COMMITTED = re.compile(r"^\[([\w./-]+(?: \(root-commit\))?) ([0-9a-f]{7,40})\] (.{3,120})$", re.M)
 _PULL_REQUEST = re.compile(r"https?://[\w.-]+/[\w./-]+/(?:pull|merge_requests)/\d+")
-# These commands print existing text: an error in their output is not an error of this run.
-_PRINTING_COMMANDS = frozenset(
-    "grep rg ag cat bat head tail less sed awk find ls tree jq diff wc echo printf man".split()
-)
-_PRINTING_GIT_COMMANDS = frozenset("diff log show status blame grep branch ls-files ls-tree config".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +113,7 @@ def read_result(index: int, content: str, tokens: int, call: ToolCall | None) ->
     ran = content.startswith("Exit code") if call is None else call.kind in ("run", "delegate")
     if not ran:
         return ToolResult(index, call, tokens, _refusal_error(index, content, call) if call else ())
-    if call is not None and _only_prints(call.command):
+    if call is not None and call.only_prints:
         return ToolResult(index, call, tokens, _exit_error(index, content))
     text = head_and_tail(content, END_CHARS, END_CHARS)
     marked = list(_marked_lines(content)) if len(text) < len(content) else []
@@ -137,17 +132,6 @@ def _refusal_error(index: int, content: str, call: ToolCall) -> tuple[ErrorLine,
     reason = _clean_line(_TAG.sub("", refusal[0]).strip().split("\n", 1)[0])
     file = call.file_name
     return (ErrorLine(index, f"{file}: {reason}" if file and file not in reason else reason),)
-
-
-def _only_prints(command: str) -> bool:
-    words = command.split()
-    if words[:1] == ["for"] and "do" in words:
-        words = words[words.index("do") + 1 :]
-    if not words:
-        return False
-    return words[0] in _PRINTING_COMMANDS or (
-        words[0] == "git" and len(words) > 1 and words[1] in _PRINTING_GIT_COMMANDS
-    )
 
 
 def _marked_lines(content: str) -> Iterator[str]:

@@ -120,6 +120,9 @@ class ExtractedText:
     pasted_text: str = ""
 
 
+_WHOLLY_QUOTED = re.compile(r"""\s*"([^"]+)"\s*""")
+
+
 def read_message(turn: Turn) -> Message:
     """Parses a turn that is neither a tool call nor a tool result."""
     read = _read_cached if len(turn.content) <= _CACHED_CHARS else _read_content
@@ -141,10 +144,16 @@ def _read_content(content: str, headings: bool) -> tuple[ExtractedText, tuple[st
     """Returns a content's text and its sentences. headings: whether headings are sentences."""
     extracted = extract_text(content)
     if extracted.origin in ("text", "recap"):
-        lines = split_sentences(extracted.text, headings)
+        lines = split_sentences(_without_quotes(extracted.text), headings)
     else:
         lines = [one_line(extracted.text)]
     return extracted, tuple(line for line in lines if line)
+
+
+def _without_quotes(text: str) -> str:
+    """A text without the quotation marks around it as a whole: some agents' commands put them around a prompt."""
+    quoted = _WHOLLY_QUOTED.fullmatch(text)
+    return quoted[1] if quoted else text
 
 
 # The last turns of a leaf are read again for the next leaf.
@@ -306,8 +315,8 @@ def tidy_end(text: str) -> str:
     """Returns a text without what cannot end it: an opening mark, a colon, a comma, an article, "and"."""
     while (found := _DANGLING.search(text, max(0, len(text) - _DANGLING_CHARS))) and found.start():
         text = text[: found.start()]
-    if text.count('"') == 1 and text.endswith('"'):
-        text = text[:-1].rstrip()
+    if text.count('"') == 1:
+        text = text.removesuffix('"').rstrip().removeprefix('"').lstrip()
     return text
 
 

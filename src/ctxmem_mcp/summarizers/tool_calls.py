@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.summarizers.sentences import one_line
+from ctxmem_mcp.summarizers.shell_commands import main_line, only_prints
 
 CallKind = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
 
@@ -56,10 +57,11 @@ class ToolCall:
 
     Attributes:
         path: The file it is about, else ''.
-        command: The first line of the command it runs, without `cd` and environment variables; else ''.
+        command: The first line of its command that runs something, without `cd` and environment variables; else ''.
         subject: Its description, task, pattern, query or URL, else ''.
         text: Old and new text of an edit, from which the names it changes are read.
         is_scratch: Whether a command works in a folder for temporary files.
+        only_prints: Whether a command only prints text that existed before.
     """
 
     index: int
@@ -70,6 +72,7 @@ class ToolCall:
     subject: str = ""
     text: str = ""
     is_scratch: bool = False
+    only_prints: bool = False
 
     @property
     def file_name(self) -> str:
@@ -131,9 +134,16 @@ def _from_arguments(index: int, tool: str, arguments: str) -> ToolCall:
 
 
 def _run_call(index: int, tool: str, command: str, subject: str) -> ToolCall:
-    line = _COMMAND_PREFIXES.sub("", command.strip()).split("\n", 1)[0]
-    is_scratch = _SCRATCH.search(command, 0, PARSE_CHARS) is not None
-    return ToolCall(index, tool, "run", command=line, subject=subject, is_scratch=is_scratch)
+    command = command[:PARSE_CHARS].strip()
+    return ToolCall(
+        index,
+        tool,
+        "run",
+        command=_COMMAND_PREFIXES.sub("", main_line(_COMMAND_PREFIXES.sub("", command))),
+        subject=subject,
+        is_scratch=_SCRATCH.search(command) is not None,
+        only_prints=only_prints(_COMMAND_PREFIXES.sub("", command)),
+    )
 
 
 def _fields_from_json(arguments: str) -> dict[str, Any]:

@@ -163,6 +163,8 @@ def _find_in_file(text: str, offset: int) -> Iterator[tuple[int, int]]:
 
 
 def _trimmed(text: str, start: int, stop: int) -> tuple[int, int]:
-    """The place without the blank space and list marks around it."""
+    """The place without the blank space and list marks around it, nor a quotation mark that has no partner."""
     part = text[start:stop]
-    return start + len(part) - len(part.lstrip(" \t\n-*•>")), stop - len(part) + len(part.rstrip())
+    mark = '"' if part.count('"') == 1 else ""
+    start += len(part) - len(part.lstrip(" \t\n-*•>" + mark))
+    return start, stop - len(part) + len(part.rstrip(" \t\r\n" + mark))
