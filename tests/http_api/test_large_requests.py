@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.http_api.mcp_calls import call_tool
 from tests.http_api.service_process import served
 
 pytestmark = pytest.mark.anyio
@@ -31,17 +32,7 @@ def messages(size: int, seed: int) -> list[dict[str, str]]:
 
 
 async def append(client: httpx2.AsyncClient, conversation: str, content: str) -> None:
-    arguments = {"conversation_id": conversation, "role": "user", "content": content}
-    body = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {"name": "append_turn", "arguments": arguments},
-    }
-    headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
-    response = await client.post("/mcp", json=body, headers=headers)
-    assert response.status_code == 200
-    assert '"isError":true' not in response.text
+    await call_tool(client, "append_turn", conversation_id=conversation, role="user", content=content)
 
 
 async def count_responses(client: httpx2.AsyncClient, large: asyncio.Task[Any]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,9 +105,15 @@ def test_no_file_breaks_a_parser(encoder: Encoder) -> None:
 def test_no_file_breaks_a_parser_for_long() -> None:
     end = time.monotonic() + float(os.environ.get("CTXMEM_FUZZ_SECONDS", "600"))
     sources = [(encoder, texts(encoder)) for encoder in ENCODERS]
-    count = 0
+    count, failures = 0, {}
     while time.monotonic() < end:
         for encoder, variants in sources:
-            parse(next(variants), encoder)
+            text = next(variants)
             count += 1
-    sys.stderr.write(f"{count:,} files\n")
+            try:
+                parse(text, encoder)
+            except Exception as error:  # Goes on, so that one run finds every fault.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                failures.setdefault((encoder.encode.__name__, place.filename, place.lineno), (repr(error), text))
+    sys.stderr.write(f"{count:,} files, {count // len(sources):,} of each of {len(sources)} formats\n")
+    assert not failures

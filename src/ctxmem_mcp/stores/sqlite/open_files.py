@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -36,8 +37,23 @@ from ctxmem_mcp.stores.sqlite.schema import migrate
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Each open file costs a thread and up to 3 MB of cache and dictionary.
-FILES_OPEN_MAX = 16
+# Each open file costs a thread, up to three descriptors and up to 3 MB of cache and dictionary. Beyond the limit each
+# operation opens a file and closes another, 20 ms of disk writes that everyone waits for: with 16 files, calls of 64
+# agents took five times as long as with 96.
+_MOST, _LEAST = 96, 16
+
+
+def _files_open_max() -> int:
+    """Returns how many files are open at most: three eighths of this process's descriptors are theirs."""
+    if sys.platform == "win32":
+        return _MOST
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else max(_LEAST, min(_MOST, soft // 8))
+
+
+FILES_OPEN_MAX = _files_open_max()
 
 
 @dataclass(slots=True)

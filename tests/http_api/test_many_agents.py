@@ -1,0 +1,172 @@
+"""64 agents on one service: no error, none of them starved, and memory and open files return to where they were."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from tests.http_api.mcp_calls import call_tool
+from tests.http_api.service_process import served
+from tests.stores.writer_process import ROOT
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors of a process")]
+
+AGENTS = 64
+HEALTH_P99_MS = 100
+# An agent that is served as the others are makes at least this share of the calls that an agent in the middle makes.
+FAIR_SHARE = 0.7
+# What caches of limited size may add after the first minute. A turn or a view that stayed would be more.
+GROWTH_BYTES_MAX = 32_000_000
+SETTLED_SECONDS_MAX = 120
+CALLS_MIN = 2
+WORDS = Path(__file__).read_text("utf-8").split()
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+@dataclass
+class Usage:
+    """What a service and its workers hold."""
+
+    rss: int
+    files: int
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Usage:
+        everyone = [process, *process.children(recursive=True)]
+        return cls(sum(one.memory_info().rss for one in everyone), process.num_fds())
+
+
+@dataclass
+class Agent:
+    """Works on a conversation of its own, at a pace: mostly appends, and every few turns a view or a search."""
+
+    client: httpx2.AsyncClient
+    number: int
+    pause: float
+    milliseconds: list[float] = field(default_factory=list)
+    turns: int = 0
+
+    async def work(self, until: float) -> None:
+        randomly = random.Random(self.number)
+        while time.monotonic() < until or len(self.milliseconds) < CALLS_MIN:
+            call = self._next(randomly)
+            began = time.perf_counter()
+            await call()
+            self.milliseconds.append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(randomly.uniform(0, 2 * self.pause))
+
+    def _next(self, randomly: random.Random) -> Callable[[], Awaitable[Any]]:
+        mine = {"conversation_id": f"agent-{self.number}"}
+        query = " ".join(randomly.choices(WORDS, k=4))
+        dice = randomly.random() if self.turns else 0
+        if dice < 0.75:
+            role = ("user", "assistant")[self.turns % 2]
+            content = f"{self.turns} " + " ".join(randomly.choices(WORDS, k=int(randomly.lognormvariate(4.5, 1))))
+            self.turns += 1
+            return lambda: call_tool(self.client, "append_turn", **mine, role=role, content=content)
+        if dice < 0.9:
+            return lambda: call_tool(self.client, "get_context", **mine, query=query, token_budget=4_000)
+        if dice < 0.97:
+            return lambda: call_tool(self.client, "search_turns", **mine, query=query)
+        return lambda: call_tool(self.client, "list_conversations")
+
+
+@contextmanager
+def health_probe(base: str) -> Iterator[list[float]]:
+    """Measures /health inside the block; afterwards the list has the milliseconds of each request."""
+    host, _, port = base.removeprefix("http://").partition(":")
+    command = [sys.executable, "-m", "tests.http_api.health_probe", host, port]
+    found: list[float] = []
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield found
+            found.extend(json.loads(process.communicate("\n", timeout=60)[0]))
+        finally:
+            process.kill()
+
+
+async def settled(process: psutil.Process, limit: Usage | None = None) -> Usage:
+    """Waits until the service rests, and holds no more than `limit`. Returns what it holds."""
+    end = time.monotonic() + SETTLED_SECONDS_MAX
+    while True:
+        before = sum(process.cpu_times()[:2])
+        await asyncio.sleep(1)
+        usage = Usage.of(process)
+        rests = sum(process.cpu_times()[:2]) - before < 0.05
+        if (rests and (limit is None or usage.files <= limit.files)) or time.monotonic() > end:
+            return usage
+
+
+async def run_agents(data: Path, seconds: float, pause: float, health_p99_ms: float | None = None) -> str:
+    """Runs the agents on a service of their own. Returns the figures.
+
+    Args:
+        data: The service's folder.
+        seconds: How long they work. Before that they work for a fifth of it, at most a minute, to fill the caches.
+        pause: The mean time, in seconds, between an agent's calls.
+        health_p99_ms: The bound of /health, if the run is long enough for one busy moment of the machine not to count.
+    """
+    with served(data) as base:
+        port = int(base.rpartition(":")[2])
+        process = next(p for p in psutil.Process().children() if any(c.laddr.port == port for c in p.net_connections()))
+        limits = httpx2.Limits(max_connections=AGENTS)
+        async with httpx2.AsyncClient(base_url=base, timeout=100, limits=limits) as client:
+            await work(client, min(60, seconds / 5), pause)
+        before = await settled(process)
+        async with httpx2.AsyncClient(base_url=base, timeout=100, limits=limits) as client:
+            with health_probe(base) as health:
+                agents = await work(client, seconds, pause)
+        after = await settled(process, before)
+    calls = [ms for agent in agents for ms in agent.milliseconds]
+    counts = sorted(len(agent.milliseconds) for agent in agents)
+    medians = sorted(statistics.median(agent.milliseconds) for agent in agents)
+    figures = (
+        f"{AGENTS} agents, {seconds:.0f} s, {len(calls):,} calls ({counts[0]} to {counts[-1]} an agent): p50 "
+        f"{percentile(calls, 0.5):.0f} ms, p99 {percentile(calls, 0.99):.0f} ms, medians of agents {medians[0]:.0f} to "
+        f"{medians[-1]:.0f} ms; /health {len(health):,} times, p50 {percentile(health, 0.5):.1f} ms, p99 "
+        f"{percentile(health, 0.99):.0f} ms, max {max(health):.0f} ms; RSS {before.rss / 1e6:.0f} -> "
+        f"{after.rss / 1e6:.0f} MB, files {before.files} -> {after.files}; load {os.getloadavg()[0]:.0f}"
+    )
+    assert counts[0] >= int(FAIR_SHARE * statistics.median(counts)), figures
+    assert after.files <= before.files, figures
+    assert after.rss <= before.rss + GROWTH_BYTES_MAX, figures
+    assert health_p99_ms is None or percentile(health, 0.99) <= health_p99_ms, figures
+    return figures
+
+
+async def work(client: httpx2.AsyncClient, seconds: float, pause: float) -> list[Agent]:
+    agents = [Agent(client, number, pause) for number in range(AGENTS)]
+    until = time.monotonic() + seconds
+    await asyncio.gather(*(agent.work(until) for agent in agents))
+    return agents
+
+
+@pytest.mark.faults
+async def test_many_agents_are_served_alike(tmp_path: Path) -> None:
+    await run_agents(tmp_path / "data", seconds=20, pause=2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2_000)
+async def test_many_agents_are_served_alike_for_ten_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = await run_agents(tmp_path / "data", seconds=600, pause=2, health_p99_ms=HEALTH_P99_MS)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{figures}\n")
