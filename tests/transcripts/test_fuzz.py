@@ -105,7 +105,7 @@ def test_no_file_breaks_a_parser(encoder: Encoder) -> None:
 def test_no_file_breaks_a_parser_for_long() -> None:
     end = time.monotonic() + float(os.environ.get("CTXMEM_FUZZ_SECONDS", "600"))
     sources = [(encoder, texts(encoder)) for encoder in ENCODERS]
-    count, failures = 0, {}
+    count, failures = 0, dict[tuple[str, str, int | None], tuple[str, str]]()
     while time.monotonic() < end:
         for encoder, variants in sources:
             text = next(variants)
