@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.http_api.mcp_calls import call_tool
