@@ -84,7 +84,7 @@ class Project:
         failed_calls.update(self.data, self.cwd, found.failed, found.succeeded)
 
     def write(self, session: Session, until: int) -> None:
-        rows = "".join(json.dumps(_row(turn)) + "\n" for turn in session.turns[max(0, until - WINDOW) : until])
+        rows = "".join(json.dumps(row_of(turn)) + "\n" for turn in session.turns[max(0, until - WINDOW) : until])
         Path(self.transcript).write_text(rows, "utf-8")
 
     def line(self, tool: str, arguments: dict[str, Any], session: str) -> str:
@@ -92,7 +92,7 @@ class Project:
         return repeats.line_for({**event, "transcript_path": self.transcript}, self.data)
 
 
-def _row(turn: Turn) -> dict[str, Any]:
+def row_of(turn: Turn) -> dict[str, Any]:
     role = turn.role if turn.role in ("user", "assistant") else "user"
     if turn.role == "tool":
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": turn.call_id, "content": turn.content}

@@ -11,7 +11,8 @@ import json
 import os
 import re
 
-from ctxmem_mcp.private_files import create_folder, open_new, read_file
+from ctxmem_mcp.capture import project_files
+from ctxmem_mcp.private_files import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 FOLDER = "failed_calls"
 # A project's newest failures.
 RECORDS_MAX = 500
-_SECRET, _SECRET_BYTES, _KEY_BYTES = "key", 32, 12
-_GIT = ".git"
+_KEY_BYTES = 12
 _CHANGES_FOLDER = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*)+")
 _CUT_OUTPUT = re.compile(r"(?:\s*\|\s*(?:tail|head)(?:\s+-\S+(?:\s+\d+)?)*|\s*2>&1)+\s*\Z")
 _TEMPORARY = re.compile(r"(?:/private)?/(?:tmp|var/folders)/[^\s'\"]*")
@@ -83,21 +83,7 @@ def key_of(tool: str, arguments: dict[str, Any], secret: bytes) -> str:
 
 def load_secret(data_dir: str, *, create: bool = False) -> bytes:
     """Returns the secret of the keys; empty if there is none yet, which is then nobody's."""
-    path = os.path.join(data_dir, FOLDER, _SECRET)
-    try:
-        return read_file(path)
-    except OSError:
-        if not create:
-            return b""
-    create_folder(os.path.dirname(path))
-    try:
-        file = open_new(path)
-    except FileExistsError:  # another process was faster
-        return read_file(path)
-    secret = os.urandom(_SECRET_BYTES)
-    os.write(file, secret)
-    os.close(file)
-    return secret
+    return project_files.load_secret(os.path.join(data_dir, FOLDER), create=create)
 
 
 def find(data_dir: str, cwd: str, key: str) -> FailedCall | None:
@@ -129,43 +115,19 @@ def update(data_dir: str, cwd: str, failed: Iterable[FailedCall], succeeded: Col
 
 def purge(data_dir: str, is_gone: Callable[[FailedCall], bool]) -> None:
     """Removes failures from all projects' records."""
-    folder = os.path.join(data_dir, FOLDER)
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        path = os.path.join(folder, name)
-        calls = _read(path) if name != _SECRET else []
+    for path in project_files.paths_in(os.path.join(data_dir, FOLDER)):
+        calls = _read(path)
         kept = [call for call in calls if not is_gone(call)]
         if len(kept) < len(calls):
             _write(path, kept)
 
 
 def _path(data_dir: str, cwd: str) -> str:
-    root = _project_root(cwd).encode("utf-8", "surrogateescape")
-    return os.path.join(data_dir, FOLDER, hashlib.blake2b(root, digest_size=_KEY_BYTES).hexdigest())
-
-
-def _project_root(cwd: str) -> str:
-    """The main folder of the repository that a folder is in; else the folder."""
-    here = os.path.normpath(cwd)
-    while True:
-        git = os.path.join(here, _GIT)
-        if os.path.isdir(git):
-            return here
-        if os.path.isfile(git):  # a worktree
-            with open(git, encoding="utf-8", errors="replace") as file:
-                linked = file.read(4_096).removeprefix("gitdir:").strip().replace("\\", "/")
-            return linked.partition(f"/{_GIT}/")[0] or here
-        above = os.path.dirname(here)
-        if above == here:
-            return os.path.normpath(cwd)
-        here = above
+    return project_files.path_of(os.path.join(data_dir, FOLDER), cwd)
 
 
 def _read(path: str) -> list[FailedCall]:
-    try:
-        lines = read_file(path).decode("utf-8", "replace").split("\n")
-    except OSError:
-        return []
-    return [call for line in lines for call in _parse(line)]
+    return [call for line in project_files.read_lines(path) for call in _parse(line)]
 
 
 def _parse(line: str) -> Iterator[FailedCall]:
@@ -177,13 +139,4 @@ def _parse(line: str) -> Iterator[FailedCall]:
 
 
 def _write(path: str, calls: list[FailedCall]) -> None:
-    create_folder(os.path.dirname(path))
-    unfinished = f"{path}.{os.urandom(4).hex()}"
-    file = open_new(unfinished)
-    try:
-        remaining = memoryview("".join(call.line for call in calls).encode("utf-8", "replace"))
-        while remaining:
-            remaining = remaining[os.write(file, remaining) :]
-    finally:
-        os.close(file)
-    os.replace(unfinished, path)
+    project_files.write_lines(path, (call.line for call in calls))

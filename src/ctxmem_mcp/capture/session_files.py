@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 
+from ctxmem_mcp.private_files import create_folder
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 COMPACTED, WARNED = "compacted", "warned"
 SECONDS_MAX = 7 * 86_400
 _NAME_CHARS_MAX = 128
+_KEYS_BYTES_MAX = 1 << 20
 
 
 def name_of(session_id: str) -> str:
@@ -31,6 +34,21 @@ def remove_old(folder: str) -> None:
                 os.unlink(path)
         except OSError:
             continue
+
+
+def take_first_time(data_dir: str, session_id: str, key: str) -> bool:
+    """Returns whether the session has not had the line with this key, and records that it has."""
+    folder = os.path.join(data_dir, WARNED)
+    create_folder(folder)
+    file = os.open(os.path.join(folder, name_of(session_id) or "-"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        if key.encode() in os.read(file, _KEYS_BYTES_MAX).split():
+            return False
+        os.write(file, key.encode() + b"\n")
+    finally:
+        os.close(file)
+    remove_old(folder)
+    return True
 
 
 def purge(data_dir: str, session_ids: Iterable[str]) -> None:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 
-from ctxmem_mcp.capture import failed_calls
-from ctxmem_mcp.capture.session_files import WARNED, name_of, remove_old
-from ctxmem_mcp.private_files import create_folder
+from ctxmem_mcp.capture import failed_calls, session_files
 from ctxmem_mcp.text.recall_marks import RECALL_END, RECALL_START
 
 TYPE_CHECKING = False
@@ -62,7 +60,7 @@ def line_for(event: dict[str, Any], data_dir: str) -> str:
     failed = failed_calls.find(data_dir, cwd, key) if key else None
     if failed is None or not (failed.lasts or _nothing_changed(str(event.get("transcript_path")), failed.call_id)):
         return ""
-    return describe(failed) if _first_time(data_dir, session, key) else ""
+    return describe(failed) if session_files.take_first_time(data_dir, session, key) else ""
 
 
 def describe(failed: FailedCall) -> str:
@@ -110,18 +108,3 @@ def _block_changes(block: dict[str, Any], role: str) -> bool:
     if words[0] == "git" and len(words) > 1:
         return not (is_plain and words[1] in _READING_GIT)
     return not (is_plain and words[0] in _READING_COMMANDS)
-
-
-def _first_time(data_dir: str, session: str, key: str) -> bool:
-    """Whether the session has not had this line. Records that it has."""
-    folder = os.path.join(data_dir, WARNED)
-    create_folder(folder)
-    file = os.open(os.path.join(folder, name_of(session) or "-"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        if key.encode() in os.read(file, 1 << 20).split():
-            return False
-        os.write(file, key.encode() + b"\n")
-    finally:
-        os.close(file)
-    remove_old(folder)
-    return True

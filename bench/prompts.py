@@ -1,0 +1,229 @@
+"""Measures whether what is added to a prompt bears on it, and how often something is added without need.
+
+    python -m bench prompts [--verbose]
+
+Real prompts of the sessions in $CTXMEM_EVAL_DIR (people-dev, coding-dev), labelled by hand in data/prompts.json: each
+with the turns of earlier sessions, or of its own session before the last compaction, that bear on it; none if it does
+not need the past. Prompts on which two readers could differ have no label. All sessions are of one project; what was
+said before a prompt, in sessions that began before its own, is its memory.
+
+An answer is *right* if a turn that it quotes is among the labelled ones. Prompts whose id's hash is a multiple of three
+were not looked at while the rule was made (*unseen*).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.data import native
+from bench.data.models import eval_folder
+from bench.repeats import row_of
+from ctxmem_mcp.capture import project_files, session_files, spoken_turns
+from ctxmem_mcp.capture.said_turns import find_spoken_turns
+from ctxmem_mcp.hooks import prompt_recall
+from ctxmem_mcp.models import INJECTED, RECAP, Turn
+
+LABELS = Path(__file__).parent / "data" / "prompts.json"
+DATA = ("people-dev", "coding-dev")
+# coding-dev has calls as text of the agent, and recaps as text of the user.
+_CALL = re.compile(r"(?:Edit|Write|Task) [/{]|[A-Z]\w+ \{|\$ |Base directory for|<task-notification")
+_RECAP_START = "This session is being continued"
+_QUOTED = re.compile(r"^- \w+, .*?conversation (\S+), t(\d+)", re.MULTILINE)
+TIMES = 10
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session. turns: with their indexes in the file's conversation."""
+
+    conversation: str
+    name: str
+    turns: list[Turn]
+
+    @property
+    def id(self) -> str:
+        return f"{self.conversation}:{self.name.replace(' ', '-')}"
+
+    @property
+    def began(self) -> str:
+        return max(turn.said_at or "" for turn in self.turns[:3])
+
+    def said_by(self, index: int) -> str:
+        """When a turn was said."""
+        return self.turns[index - self.turns[0].index].said_at or self.began
+
+
+@dataclass(frozen=True)
+class Label:
+    """A prompt. bears: the first and last turn of what bears on it, in each conversation."""
+
+    prompt: str
+    bears: list[tuple[str, int, int]]
+
+    @property
+    def is_unseen(self) -> bool:
+        return int(hashlib.sha256(self.prompt.encode()).hexdigest(), 16) % 3 == 0
+
+    def has(self, conversation: str, index: int) -> bool:
+        return any(name == conversation and first <= index <= last for name, first, last in self.bears)
+
+
+def read_labels() -> list[Label]:
+    return [Label(one["prompt"], [_range(text) for text in one["bears"]]) for one in json.loads(LABELS.read_text())]
+
+
+def _range(text: str) -> tuple[str, int, int]:
+    conversation, _, turns = text.partition(":")
+    first, last = turns.split("-")
+    return conversation, int(first), int(last)
+
+
+def read_sessions() -> list[Session]:
+    """Reads the sessions, the first to begin first."""
+    sessions: list[Session] = []
+    for name in DATA:
+        with native.open_text(eval_folder() / "data" / f"{name}.jsonl.gz") as lines:
+            for given in map(json.loads, lines):
+                of: dict[str, list[Turn]] = {}
+                for index, turn in enumerate(given["turns"]):
+                    of.setdefault(turn["session"], []).append(_as_captured(index, turn))
+                sessions += [Session(given["id"], label, turns) for label, turns in of.items()]
+    return sorted(sessions, key=lambda session: session.began)
+
+
+def _as_captured(index: int, given: dict[str, Any]) -> Turn:
+    role, name, content = given["role"], given["name"], given["content"]
+    if content.startswith(_RECAP_START):
+        role, name = "system", RECAP
+    elif name is None and role == "assistant" and _CALL.match(content):
+        name = "call"
+    elif name is None and role == "user" and _CALL.match(content):
+        name = INJECTED
+    digest = index.to_bytes(16, "big")
+    return Turn(index, index, digest, role, content, name, given["said_at"], given.get("call_id"), 0)
+
+
+class Project:
+    """A project's folder, as it was when a prompt was sent."""
+
+    def __init__(self, folder: Path, sessions: Sequence[Session]) -> None:
+        self.data, self.cwd, self._folder, self._sessions = str(folder / "data"), str(folder), folder, sessions
+        hasher = spoken_turns.load_hasher(self.data, create=True)
+        assert hasher is not None
+        self._lines = [list(find_spoken_turns(session.turns, session.id, hasher)) for session in sessions]
+
+    def text_for(self, label: Label) -> str:
+        """Returns what the hook adds to a labelled prompt."""
+        conversation, _, number = label.prompt.partition(":")
+        index = int(number)
+        at, session, prompt = next(
+            (at, session, turn)
+            for at, session in enumerate(self._sessions)
+            if session.conversation == conversation
+            for turn in session.turns
+            if turn.index == index
+        )
+        self._record(at, prompt)
+        transcript = self._transcript(session, index)
+        event = {"prompt": prompt.content, "cwd": self.cwd, "session_id": session.id, "transcript_path": transcript}
+        session_files.purge(self.data, [session.id])
+        return prompt_recall.text_for(event, self.data)
+
+    def _record(self, at: int, prompt: Turn) -> None:
+        """Writes the record of what was said before the prompt."""
+        when = prompt.said_at or ""
+        path = project_files.path_of(spoken_turns.folder_in(self.data), self.cwd)
+        lines = [
+            line.line
+            for session, found in zip(self._sessions[:at], self._lines[:at], strict=True)
+            for line in found
+            if session.said_by(line.index) <= when
+        ]
+        lines += [line.line for line in self._lines[at] if line.index < prompt.index]
+        project_files.write_lines(path, lines[-spoken_turns.RECORDS_MAX :])
+
+    def _transcript(self, session: Session, until: int) -> str:
+        path = self._folder / "s.jsonl"
+        rows = [row_of(turn) | ({"isCompactSummary": True} if turn.name == RECAP else {}) for turn in session.turns
+                if turn.index < until]  # fmt: skip
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        return str(path)
+
+
+def measure(verbose: bool) -> None:
+    totals = {name: Counter[str]() for name in ("seen", "unseen", "all")}
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder), read_sessions())
+        for label in read_labels():
+            text = project.text_for(label)
+            quoted = [(name.partition(":")[0], int(index)) for name, index in _QUOTED.findall(text)]
+            is_right = any(label.has(*one) for one in quoted)
+            for key in ("all", "unseen" if label.is_unseen else "seen"):
+                needs = bool(label.bears)
+                totals[key].update(
+                    n=1, needs=needs, said=bool(text), right=is_right, said_in_need=needs and bool(text),
+                    silent=not needs and not text,
+                )  # fmt: skip
+            if verbose and (text or label.bears):
+                mark = "right" if is_right else "WRONG" if text else "silent"
+                print(f"{mark:6s} {'needs' if label.bears else '-':5s} {label.prompt}  {quoted}")
+    for name, t in totals.items():
+        rest = t["n"] - t["needs"]
+        print(
+            f"{name:7s} n={t['n']:4d}, {t['needs']} need the past: something was added to {t['said_in_need']} "
+            f"({_share(t['said_in_need'], t['needs'])}), rightly to {t['right']} ({_share(t['right'], t['needs'])}); "
+            f"right {t['right']} of {t['said']} times ({_share(t['right'], t['said'])}); silent for {t['silent']} of the "
+            f"other {rest} ({_share(t['silent'], rest)})"
+        )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(1, whole):.1f} %"
+
+
+def processor_time() -> None:
+    """Prints what the hook's process takes, with the record of all sessions and the longest context that it reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = read_sessions()
+        project = Project(Path(folder), sessions)
+        longest = max(read_labels(), key=lambda label: (label.prompt.startswith("people-d3"), bool(label.bears)))
+        project.text_for(longest)
+        event = {"hook_event_name": "UserPromptSubmit", "prompt": "why are the integration tests taking so long now, "
+                 "and does the shadow branch of a worktree have the session metadata in entire/sessions?",
+                 "cwd": project.cwd, "session_id": "s", "transcript_path": str(Path(folder) / "s.jsonl")}  # fmt: skip
+        variables = {**os.environ, "CTXMEM_DATA_DIR": project.data}
+        hook = ["-m", "ctxmem_mcp", "hook", "claude-code"]
+        for name, command, settings in (
+            ("bare interpreter", ["-c", "pass"], {}),
+            ("hook, turned off", hook, {"CTXMEM_PROMPT_RECALL": "off"}),
+            ("hook", hook, {}),
+        ):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            for _ in range(TIMES):
+                given = json.dumps(event).encode()
+                subprocess.run([sys.executable, *command], input=given, env=variables | settings, check=True,
+                               stdout=subprocess.DEVNULL)  # fmt: skip
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            print(f"{name:20s} {1000 * spent / TIMES:.1f} ms of processor time")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench prompts", description=__doc__)
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args(arguments)
+    measure(options.verbose)
+    processor_time()

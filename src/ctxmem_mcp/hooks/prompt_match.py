@@ -1,0 +1,144 @@
+"""Scores what was said earlier by how clearly it bears on a prompt. Pure.
+
+The unit is an exchange, a user's prompt with the agent's answers to it: the words of the answer are often those of the
+question. An exchange of a recent session scores higher than an equal one of long ago.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    Pair = tuple[str, str]
+
+# A word that a turn has often counts up to twice; in a turn of so many words it counts half as soon.
+_SATURATION, _LENGTH = 0.8, 60.0
+# Words that are next to each other in both, at most one word apart, say much more than each on its own.
+_PAIR_WEIGHT = 0.6
+_USER_WEIGHT = 1.2
+# What the exchange as a whole has of the prompt's words.
+_COVERAGE_WEIGHT = 0.4
+_AGE_OF_SESSION = 0.06
+_PLACES_MAX = 2
+
+
+class Said:
+    """Something said. words: in their order; names: of several words; source: whose it is, for the caller."""
+
+    __slots__ = ("is_user", "names", "source", "words")
+
+    def __init__(self, words: Sequence[str], names: Iterable[str], is_user: bool, source: object = None) -> None:
+        self.words, self.names, self.is_user, self.source = words, names, is_user, source
+
+
+class Exchange:
+    """A prompt and what was answered. age: how many sessions ago."""
+
+    __slots__ = ("age", "said")
+
+    def __init__(self, age: int) -> None:
+        self.age = age
+        self.said: list[Said] = []
+
+
+class Match:
+    """An exchange that has words of a prompt.
+
+    Attributes:
+        score: by which exchanges are compared.
+        best: the score of what was said in it that has most of the prompt, whenever that was.
+        pairs: the part of `best` that adjacent words make.
+        said: what that is.
+        share: the share of the prompt's words, by weight, that the exchange has.
+        best_share: the share that `said` has.
+    """
+
+    __slots__ = ("best", "best_share", "pairs", "said", "score", "share")
+
+    def __init__(
+        self, score: float, best: float, pairs: float, said: Said, share: float, best_share: float
+    ) -> None:
+        self.score, self.best, self.pairs, self.said = score, best, pairs, said
+        self.share, self.best_share = share, best_share
+
+
+class _Found:
+    """What something said has of a prompt."""
+
+    __slots__ = ("names", "pairs", "said", "words")
+
+    def __init__(self, said: Said, words: set[str], pairs: set[Pair], names: set[str]) -> None:
+        self.said, self.words, self.pairs, self.names = said, words, pairs, names
+
+
+class Prompt:
+    """A prompt's words, weighted by how rare they are among the exchanges that it is compared with."""
+
+    def __init__(self, words: Sequence[str], names: Iterable[str], exchanges: Iterable[Exchange]) -> None:
+        self._words, self._names = set(words), set(names)
+        self._pairs = set(_pairs(list(enumerate(words))))
+        self._found = [(exchange, self._find(exchange)) for exchange in exchanges]
+        counts: Counter[object] = Counter()
+        for _, found in self._found:
+            counts.update({key for one in found for keys in (one.words, one.pairs, one.names) for key in keys})
+        total = len(self._found) + 1
+        self._weights = {
+            key: math.log(1 + (total - counts[key] + 0.5) / (counts[key] + 0.5))
+            for key in (*self._words, *self._pairs, *self._names)
+        }
+
+    def matches(self) -> list[Match]:
+        """Returns the exchanges that have words of the prompt, the best first."""
+        return self._sorted(self._found)
+
+    def matches_elsewhere(self, exchanges: Iterable[Exchange]) -> list[Match]:
+        """Returns the matches among other exchanges, scored with the same weights."""
+        return self._sorted((exchange, self._find(exchange)) for exchange in exchanges)
+
+    def _sorted(self, found: Iterable[tuple[Exchange, Sequence[_Found]]]) -> list[Match]:
+        matches = [self._match(exchange, parts) for exchange, parts in found if parts]
+        return sorted(matches, key=lambda match: -match.score)
+
+    def _find(self, exchange: Exchange) -> list[_Found]:
+        parts: list[_Found] = []
+        for said in exchange.said:
+            words = self._words.intersection(said.words)
+            if words:
+                places = [(at, word) for at, word in enumerate(said.words) if word in words] if len(words) > 1 else []
+                parts.append(_Found(said, words, self._pairs.intersection(_pairs(places)), self._names & set(said.names)))
+        return parts
+
+    def _match(self, exchange: Exchange, parts: Sequence[_Found]) -> Match:
+        scores = [(*self._score(part), part) for part in parts]
+        best, pairs, part = max(scores, key=lambda score: score[0])
+        weight = self._weight(set[str]().union(*(part.words for part in parts)))
+        score = (best + _COVERAGE_WEIGHT * weight) / (1 + _AGE_OF_SESSION * exchange.age)
+        total = self._weight(self._words)
+        return Match(score, best, pairs, part.said, weight / total, self._weight(part.words) / total)
+
+    def _weight(self, words: Iterable[str]) -> float:
+        return sum(self._weights[word] for word in words)
+
+    def _score(self, part: _Found) -> tuple[float, float]:
+        """The score of something said, and the part of it that adjacent words make."""
+        words, weights = part.said.words, self._weights
+        late = _SATURATION * (1 + len(words) / _LENGTH)
+        score = 0.0
+        for word in part.words:
+            count = words.count(word)
+            score += 2 * weights[word] * count / (count + late)
+        pairs = _PAIR_WEIGHT * sum(weights[pair] for pair in part.pairs)
+        score += pairs + sum(weights[name] for name in part.names)
+        return score * (_USER_WEIGHT if part.said.is_user else 1), pairs
+
+
+def _pairs(places: Sequence[tuple[int, str]]) -> Iterator[Pair]:
+    """The pairs of words, of these at their places, that are next to each other or have one word between them."""
+    for number, (at, word) in enumerate(places):
+        for later, other in places[number + 1 : number + 1 + _PLACES_MAX]:
+            if later - at <= _PLACES_MAX:
+                yield word, other

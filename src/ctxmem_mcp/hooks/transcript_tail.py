@@ -1,0 +1,79 @@
+"""Reads from the end of an agent's transcript what its context has: the rows since the last compaction."""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+# How far back the transcript is read.
+TAIL_BYTES = 400_000
+_COMPACTIONS = (b"isCompactSummary", b"compact_boundary", b'"type":"compacted"', b'"type": "compacted"')
+_CONTENT_KEYS = ("text", "content", "output", "thinking", "input", "arguments")
+
+
+class Tail:
+    """What a context has.
+
+    Attributes:
+        text: all of it that was read.
+        spoken: the role and the words of each turn that is no call or result.
+        is_whole: whether that is all since the session's start or its last compaction.
+    """
+
+    __slots__ = ("is_whole", "spoken", "text")
+
+    def __init__(self, text: str, spoken: list[tuple[str, str]], is_whole: bool) -> None:
+        self.text, self.spoken, self.is_whole = text, spoken, is_whole
+
+
+def read_tail(path: str) -> Tail:
+    """Reads the end of a transcript of Claude Code or Codex. No file is an empty context."""
+    try:
+        with open(path, "rb") as file:
+            start = max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES)
+            file.seek(start)
+            rows = file.read(TAIL_BYTES).split(b"\n")[1 if start else 0 :]
+    except OSError:
+        return Tail("", [], True)
+    compacted = max((at for at, row in enumerate(rows) if any(mark in row for mark in _COMPACTIONS)), default=None)
+    texts: list[str] = []
+    spoken: list[tuple[str, str]] = []
+    for row in rows[compacted or 0 :]:
+        for role, text in _texts(row):
+            texts.append(text)
+            if role in ("user", "assistant"):
+                spoken.append((role, text))
+    return Tail("\n".join(texts), spoken, not start or compacted is not None)
+
+
+def _texts(raw: bytes) -> Iterator[tuple[str, str]]:
+    """The texts of a row, each with the role of who said it; with none if it is a call or a result."""
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError):
+        return
+    message = (row.get("message") or row.get("payload") or row.get("attachment")) if isinstance(row, dict) else None
+    if not isinstance(message, dict):
+        return
+    role, content = str(message.get("role", "")), message.get("content", message.get("output", message.get("message")))
+    for block in content if isinstance(content, list) else [content]:
+        if isinstance(block, str):
+            yield role, block
+        elif isinstance(block, dict):
+            is_words = block.get("type") in ("text", "input_text", "output_text")
+            for text in _strings(block):
+                yield role if is_words else "", text
+
+
+def _strings(block: dict[str, Any]) -> Iterator[str]:
+    for key in _CONTENT_KEYS:
+        value = block.get(key)
+        if isinstance(value, str):
+            yield value
+        elif value is not None:
+            yield json.dumps(value, ensure_ascii=False)
