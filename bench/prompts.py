@@ -185,8 +185,8 @@ def measure(verbose: bool) -> None:
         print(
             f"{name:7s} n={t['n']:4d}, {t['needs']} need the past: something was added to {t['said_in_need']} "
             f"({_share(t['said_in_need'], t['needs'])}), rightly to {t['right']} ({_share(t['right'], t['needs'])}); "
-            f"right {t['right']} of {t['said']} times ({_share(t['right'], t['said'])}); silent for {t['silent']} of the "
-            f"other {rest} ({_share(t['silent'], rest)})"
+            f"right {t['right']} of {t['said']} times ({_share(t['right'], t['said'])}); silent for {t['silent']} of "
+            f"the other {rest} ({_share(t['silent'], rest)})"
         )
 
 

@@ -52,6 +52,7 @@ class AgentInfo:
     replies: what a hook prints for an event that contains these bytes; nothing unless the agent expects it.
     context_event: the event whose reply brings a session its context, if that is not its start.
     call_event: the event before a call, if its reply can add to the context.
+    prompt_event: the event of a prompt, if its reply can add to the context in Claude Code's format.
     recap_events: after a compaction, the events that bring what the recap left out, if there is no recap yet when the
         session starts again.
     context_key: the key of the context in the reply; None: Claude Code's format.
@@ -62,7 +63,8 @@ class AgentInfo:
 
     __slots__ = (
         "api", "call_event", "context_bytes_max", "context_event", "context_key", "event_names", "events",
-        "has_transcript", "id", "recap_events", "replies", "sessions", "tested", "title", "wordless_events",
+        "has_transcript", "id", "prompt_event", "recap_events", "replies", "sessions", "tested", "title",
+        "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +81,7 @@ class AgentInfo:
         context_event: str | None = None,
         recap_events: tuple[str, ...] = (),
         call_event: str | None = None,
+        prompt_event: str | None = None,
         context_key: str | None = None,
         context_bytes_max: int | None = None,
         has_transcript: bool = False,
@@ -88,7 +91,7 @@ class AgentInfo:
         self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
         self.event_names = event_names or {}
         self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
-        self.call_event = call_event
+        self.call_event, self.prompt_event = call_event, prompt_event
         self.has_transcript, self.sessions, self.recap_events = has_transcript, sessions, recap_events
 
 
@@ -119,6 +122,7 @@ CLAUDE_CODE = AgentInfo(
     events={**_CLAUDE_HOOKS, "PreToolUse": Hook("Bash|Edit|MultiEdit")},
     wordless_events=_CLAUDE_WORDLESS,
     call_event="PreToolUse",
+    prompt_event="UserPromptSubmit",
     recap_events=("UserPromptSubmit", "PostToolUse"),  # it writes the recap after the hooks
     context_bytes_max=9_900,  # a preview over 10,000 characters
     has_transcript=True,
@@ -194,6 +198,7 @@ CODEX = AgentInfo(
     api="Responses",
     events={**_CLAUDE_HOOKS, "SessionEnd": Hook(timeout_seconds=3)},  # its own limit
     wordless_events=_CLAUDE_WORDLESS,
+    prompt_event="UserPromptSubmit",
     context_bytes_max=9_900,  # a preview over 2,500 tokens of four bytes
     has_transcript=True,
     sessions=(

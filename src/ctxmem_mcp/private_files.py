@@ -27,6 +27,7 @@ OWN_FOLDERS = (
     "redactions",
     "sessions",
     "spaces",
+    "spoken_turns",
     "spool",
     "sync",
     "unrecognised",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from ctxmem_mcp.capture import failed_calls, session_files, spool, unrecognised
+from ctxmem_mcp.capture import failed_calls, session_files, spoken_turns, spool, unrecognised
 from ctxmem_mcp.capture.sync_state import FOLDER, SyncRecords
 from ctxmem_mcp.capture.texts import Texts
 from ctxmem_mcp.private_files import read_file
+from ctxmem_mcp.text.keywords import terms_of
 
 # A drain renames each file at most once.
 PASSES_MAX = 50
@@ -26,7 +27,7 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
         _remove_events(data_dir, conversation_ids)
         unrecognised.purge(data_dir, conversation_ids)
         unrecognised.trim(data_dir)
-        failed_calls.purge(str(data_dir), lambda call: call.conversation in conversation_ids)
+        _purge_records(data_dir, conversation_ids)
         session_files.purge(str(data_dir), conversation_ids)
         if (data_dir / FOLDER).is_dir():
             SyncRecords(data_dir).mark_gone(conversation_ids)
@@ -35,11 +36,11 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
 
 
 def purge_events(data_dir: Path, conversation_id: str) -> None:
-    """Deletes a conversation's events from the spool, which followed its head, and its failed calls: a branch of it was
-    forgotten."""
+    """Deletes a conversation's events from the spool, which followed its head, and what hooks know of it: a
+    branch of it was forgotten."""
     try:
         _remove_events(data_dir, [conversation_id])
-        failed_calls.purge(str(data_dir), lambda call: call.conversation == conversation_id)
+        _purge_records(data_dir, [conversation_id])
     except OSError as error:
         _log.warning("Events of a forgotten branch may remain in the spool: %s", error)
 
@@ -47,8 +48,26 @@ def purge_events(data_dir: Path, conversation_id: str) -> None:
 def purge_texts(data_dir: Path, texts: Texts) -> int:
     """Deletes the captured events that hold one of these texts; returns how many there were."""
     failed_calls.purge(str(data_dir), lambda call: texts.are_in(f"{call.error}\n{call.ending}".encode()))
+    spoken_turns.purge(str(data_dir), _holds_words_of(data_dir, texts))
     events = [*spool.pending(str(data_dir)), *spool.events_in(str(data_dir / unrecognised.FOLDER))]
     return sum(spooled.remove() for spooled in events if _holds(spooled, texts))
+
+
+def _purge_records(data_dir: Path, conversation_ids: Collection[str]) -> None:
+    failed_calls.purge(str(data_dir), lambda call: call.conversation in conversation_ids)
+    spoken_turns.purge(str(data_dir), lambda turn: turn.conversation in conversation_ids)
+
+
+def _holds_words_of(data_dir: Path, texts: Texts) -> Callable[[spoken_turns.SpokenTurn], bool]:
+    """Whether a turn's record quotes one of the texts, or has hashes of all words of one."""
+    hasher = spoken_turns.load_hasher(str(data_dir))
+    hashes = [frozenset(map(hasher, terms_of(part))) for part in texts.parts] if hasher else []
+    hashes = [words for words in hashes if words]
+
+    def holds(turn: spoken_turns.SpokenTurn) -> bool:
+        return texts.are_in(turn.excerpt.encode("utf-8", "replace")) or any(h.issubset(turn.terms) for h in hashes)
+
+    return holds
 
 
 def _holds(spooled: spool.SpooledEvent, texts: Texts) -> bool:

@@ -36,19 +36,37 @@ def remove_old(folder: str) -> None:
             continue
 
 
+def quotation_key(conversation: str, index: int) -> str:
+    """Returns the key of a quotation of a turn."""
+    return f"{conversation}/t{index}"
+
+
+def note_lines(data_dir: str, session_id: str, keys: Iterable[str]) -> None:
+    """Records that a session has had the lines with these keys."""
+    file = _open_keys(data_dir, session_id)
+    try:
+        os.write(file, "".join(f"{key}\n" for key in keys).encode())
+    finally:
+        os.close(file)
+
+
 def take_first_time(data_dir: str, session_id: str, key: str) -> bool:
     """Returns whether the session has not had the line with this key, and records that it has."""
-    folder = os.path.join(data_dir, WARNED)
-    create_folder(folder)
-    file = os.open(os.path.join(folder, name_of(session_id) or "-"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    file = _open_keys(data_dir, session_id)
     try:
         if key.encode() in os.read(file, _KEYS_BYTES_MAX).split():
             return False
         os.write(file, key.encode() + b"\n")
     finally:
         os.close(file)
-    remove_old(folder)
+    remove_old(os.path.join(data_dir, WARNED))
     return True
+
+
+def _open_keys(data_dir: str, session_id: str) -> int:
+    folder = os.path.join(data_dir, WARNED)
+    create_folder(folder)
+    return os.open(os.path.join(folder, name_of(session_id) or "-"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def purge(data_dir: str, session_ids: Iterable[str]) -> None:

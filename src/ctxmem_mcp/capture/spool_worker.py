@@ -27,10 +27,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctxmem_mcp.capture import arrivals, failed_calls, locations, spool, unrecognised
-from ctxmem_mcp.capture.call_failures import find_outcomes
+from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
+from ctxmem_mcp.capture.hook_records import record
 from ctxmem_mcp.capture.project_record import record_project
 from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.session_ids import conversation_id_for
@@ -49,8 +49,6 @@ TRANSCRIPT_LAG_SECONDS = 2.0
 LOCK_SECONDS = 30.0
 # Events that are stored in one commit, and the characters of their turns.
 BATCH_EVENTS, BATCH_CHARS = 200, 200_000
-# Failed calls and what solved them are looked for among this many last turns.
-FAILED_CALL_TURNS = 150
 _LOCK = "lock"
 _log = logging.getLogger(__name__)
 
@@ -199,20 +197,8 @@ class _SpoolWorker:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
         done = await self._store_missing(file, result, group)
         if result is not None and result.new and event.cwd:
-            await self._record_failed_calls(result.conversation, event.cwd)
+            await record(self._memory, self._data_dir, result.conversation, event.cwd)
         return done
-
-    async def _record_failed_calls(self, conversation: str, cwd: str) -> None:
-        """Records the failed calls among the last turns for the hook before a call."""
-        data_dir = str(self._data_dir)
-        try:
-            secret = failed_calls.load_secret(data_dir, create=True)
-            turns = await self._memory.turns(conversation, last=FAILED_CALL_TURNS)
-            found = await asyncio.to_thread(find_outcomes, turns, conversation, secret)
-            if found.failed or found.succeeded:
-                await asyncio.to_thread(failed_calls.update, data_dir, cwd, found.failed, found.succeeded)
-        except (OSError, NotFound) as error:  # the turns are stored, which matters more
-            _log.warning("Failed calls of %s are not recorded: %s", conversation, error)
 
     async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:
         """At the first events of a session that is stored from its events: stores the transcript's turns before

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp import encryption
-from ctxmem_mcp.capture import importer, watcher
+from ctxmem_mcp.capture import hook_records, importer, watcher
 from ctxmem_mcp.capture.importer import ImportResult
+from ctxmem_mcp.capture.spool_worker import LOCK_SECONDS, spool_lock
 from ctxmem_mcp.capture.transcript_sync import TranscriptSync
 from ctxmem_mcp.cli import conversation_file, import_files, output, unknown_files
 from ctxmem_mcp.cli.conversation_file import ExportOptions
@@ -62,16 +63,19 @@ def import_paths(
         with _turns_progress(total, as_json) as advance:
             done: list[ImportResult | None] = []
             imported: list[Path] = []
+            worked_in: dict[str, str] = {}
             for file, one in transcripts:
                 with _refusal(refused, file):
-                    done.append(
-                        await importer.import_transcript(memory, file, one, retention_days, advance, again=again)
-                    )
+                    result = await importer.import_transcript(memory, file, one, retention_days, advance, again=again)
+                    done.append(result)
                     imported.append(file)
+                    if result is not None and result.new and one.cwd:
+                        worked_in[result.conversation_id] = one.cwd
             for path in exported:
                 with _refusal(refused, path):
                     done.append(await _import_exported(memory, path, keys, again))
         importer.forget_sync_records(options.settings().data_dir, imported)
+        await _record_for_hooks(memory, options.settings().data_dir, worked_in)
         await memory.index_all()  # all is stored: a killed import leaves this to the next reader
         found = [one for one in done if one is not None]
         return found, await _retention(memory, [one.conversation_id for one in found])
@@ -117,6 +121,15 @@ class _Keys:
 
     passphrase: str | None = None
     identity: str | None = None
+
+
+async def _record_for_hooks(memory: Memory, data_dir: Path, worked_in: Mapping[str, str]) -> None:
+    """Records what hooks know of imported conversations. worked_in: the folder of each."""
+    if not worked_in:
+        return
+    async with spool_lock(data_dir, LOCK_SECONDS) as is_locked:
+        for conversation, cwd in worked_in.items() if is_locked else ():
+            await hook_records.record(memory, data_dir, conversation, cwd, hook_records.IMPORTED_TURNS)
 
 
 def _keys_for(options: GlobalOptions, paths: Sequence[Path]) -> _Keys:

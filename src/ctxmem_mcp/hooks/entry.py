@@ -52,10 +52,23 @@ def _handle(given: list[str]) -> None:
         from ctxmem_mcp.hooks import session_start
 
         session_start.respond(agent, raw, folder)
-    elif _names_one(raw, info_of(agent).recap_events) and compactions.any_noted(folder):
+        return
+    if _names_one(raw, info_of(agent).recap_events) and compactions.any_noted(folder):
         from ctxmem_mcp.hooks import session_start
 
-        session_start.respond_after_compaction(agent, raw, folder)
+        if session_start.respond_after_compaction(agent, raw, folder):
+            return
+    _recall_for_prompt(agent, raw, folder)
+
+
+def _recall_for_prompt(agent: str, raw: bytes, folder: str) -> None:
+    """Adds what was said earlier about a prompt, if the event is one and the setting is on."""
+    name = info_of(agent).prompt_event
+    if name is None or not _names_one(raw, (name,)) or not _is_on("CTXMEM_PROMPT_RECALL"):
+        return
+    from ctxmem_mcp.hooks import prompt_recall
+
+    prompt_recall.respond(name, raw, folder)
 
 
 def _is_before_call(agent: str, raw: bytes, folder: str) -> bool:
@@ -66,19 +79,20 @@ def _is_before_call(agent: str, raw: bytes, folder: str) -> bool:
     from ctxmem_mcp.hooks import repeats
 
     try:
-        return repeats.respond(name, raw, folder, _repeat_warnings_are_on())
+        return repeats.respond(name, raw, folder, _is_on("CTXMEM_REPEAT_WARNINGS"))
     except (ValueError, AttributeError, OSError) as error:
         _report(error)
         return False
 
 
-def _repeat_warnings_are_on() -> bool:
-    value = os.environ.get("CTXMEM_REPEAT_WARNINGS", "").strip()
-    if value or not _config_mentions(b"repeat_warnings"):
+def _is_on(variable: str) -> bool:
+    """Whether a setting that is on unless it is turned off is on."""
+    value, setting = os.environ.get(variable, "").strip(), variable.removeprefix("CTXMEM_").lower()
+    if value or not _config_mentions(setting.encode()):
         return value != "off"
     from ctxmem_mcp.settings import Settings
 
-    return Settings.load().repeat_warnings == "on"
+    return bool(getattr(Settings.load(), setting) == "on")
 
 
 def _names_one(raw: bytes, events: tuple[str, ...]) -> bool:

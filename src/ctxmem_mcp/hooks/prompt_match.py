@@ -59,9 +59,7 @@ class Match:
 
     __slots__ = ("best", "best_share", "pairs", "said", "score", "share")
 
-    def __init__(
-        self, score: float, best: float, pairs: float, said: Said, share: float, best_share: float
-    ) -> None:
+    def __init__(self, score: float, best: float, pairs: float, said: Said, share: float, best_share: float) -> None:
         self.score, self.best, self.pairs, self.said = score, best, pairs, said
         self.share, self.best_share = share, best_share
 
@@ -109,7 +107,9 @@ class Prompt:
             words = self._words.intersection(said.words)
             if words:
                 places = [(at, word) for at, word in enumerate(said.words) if word in words] if len(words) > 1 else []
-                parts.append(_Found(said, words, self._pairs.intersection(_pairs(places)), self._names & set(said.names)))
+                parts.append(
+                    _Found(said, words, self._pairs.intersection(_pairs(places)), self._names & set(said.names))
+                )
         return parts
 
     def _match(self, exchange: Exchange, parts: Sequence[_Found]) -> Match:

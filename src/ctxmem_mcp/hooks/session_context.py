@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ctxmem_mcp.agents import COMPACTED, SESSION_STARTS, context_events, info_of
-from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture import session_files, spool
 from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.recent_session import conversation_exists, last_session_in
 from ctxmem_mcp.capture.session_ids import ID_CHARS_MAX, conversation_id_for
@@ -44,6 +44,7 @@ _NEW = ("startup", "new")
 _TURN_OVERHEAD_TOKENS = 20
 # An earlier context is among this many turns at a session's start.
 _FIRST_TURNS = 8
+_TURN_ID = re.compile(r"\bt(\d+)(?=[-\s),:]|\Z)")
 _OF_CONVERSATION = re.compile(re.escape(RECALL_START) + rf" conversation ([\w.:@-]{{1,{ID_CHARS_MAX}}}),")
 
 
@@ -67,7 +68,19 @@ def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dic
         text = asyncio.run(_context_after_compaction(settings, event, seconds * DRAIN_SHARE_COMPACTED))
     else:
         text = asyncio.run(_context(settings, event, seconds * DRAIN_SHARE))
-    return _hook_output(event, text) if text else None
+    if not text:
+        return None
+    _note_quotations(data_dir, event.session_id, text)
+    return _hook_output(event, text)
+
+
+def _note_quotations(data_dir: str, session_id: str, text: str) -> None:
+    """Records which turns the session's context quotes, so that no prompt brings them again."""
+    conversation = _OF_CONVERSATION.search(text)
+    if conversation:
+        keys = {session_files.quotation_key(conversation[1], int(index)) for index in _TURN_ID.findall(text)}
+        with suppress(OSError):
+            session_files.note_lines(data_dir, session_id, sorted(keys))
 
 
 async def _context(settings: Settings, event: Event, drain_seconds: float) -> str | None:

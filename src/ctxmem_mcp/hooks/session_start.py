@@ -42,13 +42,16 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
     _write_context(agent, raw, data_dir)
 
 
-def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> None:
+def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> bool:
     """Writes what the recap left out to stdout, if the event is the session's first since it was compacted.
 
     Args:
         agent: the agent's id.
         raw: the event as the agent sent it.
         data_dir: the data folder.
+
+    Returns:
+        Whether it is that event.
     """
     event = _fields_of(raw)
     session = str(event.get("session_id"))
@@ -57,6 +60,8 @@ def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> None:
         # Too late now, the next event may bring it.
         _thread.start_new_thread(_exit_after_time_limit, (lambda: compactions.note(data_dir, session),))
         _write_context(agent, raw, data_dir)
+        return True
+    return False
 
 
 def _write_context(agent: str, raw: bytes, data_dir: str) -> None:

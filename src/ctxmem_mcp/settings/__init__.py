@@ -163,6 +163,14 @@ class Settings:
             "Whether a hook warns the agent before a call that failed before, and names what solved it.",
         ),
     ] = "on"
+    prompt_recall: Annotated[
+        OnOff,
+        Setting(
+            MEMORY,
+            kinds.choice(OnOff),
+            "Whether a hook adds to a prompt what was said earlier in the project, if that clearly bears on it.",
+        ),
+    ] = "on"
     ask_for_summaries: Annotated[
         OnOff,
         Setting(

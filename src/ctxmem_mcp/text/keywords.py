@@ -33,8 +33,8 @@ _COMMON = frozenset(
     step steps follow following context text name names value values type types comment comments feedback bug bugs error
     errors push commit draft open branch main conflict
     aber als auch auf aus bei das dass dem den der des die doch durch ein eine einen einer für hat ich ist kann mit nach
-    nicht noch nur oder sich sind sie und uns von war wenn wie wir zum zur con del el en es la las los no para por que se
-    sin su un una dans des du est et il la le les mais ou par pas pour que qui sur une
+    nicht noch nur oder sich sind sie und uns von war wenn wie wir zum zur con del el en es la las los no para por que
+    se sin su un una dans des du est et il la le les mais ou par pas pour que qui sur une
     """.split()
 )  # fmt: skip
 

@@ -1,0 +1,46 @@
+"""What was said in another session of the project is in the request of the prompt that it bears on, and only then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.agents import claude_code, codex
+from tests.agents.home import Home
+from tests.agents.model import Model, say
+from tests.agents.test_claude_code import ask as ask_claude_code
+from tests.agents.test_codex import command as codex_command
+from tests.hooks.test_prompt_recall import PROMPT, TALK
+
+RECALLED = "Said earlier in this project"
+Ask = Callable[[Home, str], None]
+
+
+def ask_codex(home: Home, prompt: str) -> None:
+    home.run(codex_command(prompt))
+
+
+@pytest.mark.parametrize(
+    ("set_up", "ask"), [(claude_code.set_up, ask_claude_code), (codex.set_up, ask_codex)], ids=["claude-code", "codex"]
+)
+def test_it_is_in_the_request_of_that_prompt_only(
+    tmp_path: Path, model: Model, set_up: Callable[[Path, Model], Home], ask: Ask
+) -> None:
+    home = set_up(tmp_path / "home", model)
+    (_, question), (_, answer), (_, request), (_, done) = TALK
+    for prompt, reply in ((question, answer), (request, done), ("Add a licence file to the repository.", "Added.")):
+        model.replies.append([say(reply)])
+        ask(home, prompt)
+    home.ctxmem("list")  # drains the spool
+    assert not any(RECALLED in json.dumps(one.body) for one in model.main_requests)
+    model.replies.append([say("Because the broker restarts.")])
+    ask(home, PROMPT)
+    text = json.dumps(model.main_requests[-1].body)
+    assert text.count(RECALLED) == 1
+    assert "because the broker restarts every night" in text.split(RECALLED)[1]
+    model.replies.append([say("Sorted.")])
+    ask(home, "Sort the licence's holders by surname.")
+    assert RECALLED not in json.dumps(model.main_requests[-1].body)

@@ -1,0 +1,190 @@
+"""With a prompt, the hook adds what was said earlier in the project about it, and mostly nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxmem_mcp.capture import spoken_turns
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Said
+from ctxmem_mcp.redaction import redact
+from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.text import tokenizer
+from ctxmem_mcp.text.keywords import names_of, terms_of
+from tests.capture.agents import Agent, drain_spool, run
+from tests.hooks.test_repeats import files
+
+pytestmark = pytest.mark.anyio
+Row = dict[str, Any]
+ANSWER = (
+    "The relay keeps its retry queue in memory. We decided on a write-ahead journal, relay.journal, because the broker "
+    "restarts every night and a queue in memory is lost."
+)
+TALK = [
+    ("user", "Where does the relay keep its retry queue? It lost the queue when the broker restarted."),
+    ("assistant", ANSWER),
+    ("user", "Rename the colour tokens of the landing page to semantic ones."),
+    ("assistant", "The colour tokens of the landing page are semantic now: surface, accent, danger."),
+]
+PROMPT = "Why did we decide on a journal for the retry queue of the relay?"
+
+
+def row(number: int, role: str, text: str, session: str, **more: object) -> str:
+    return json.dumps({
+        "type": role, "uuid": f"{session}{number}", "parentUuid": f"{session}{number - 1}" if number else None,
+        "sessionId": session, "cwd": "/w", "timestamp": "2026-01-09T10:50:40Z",
+        "message": {"role": role, "content": text}, **more,
+    })  # fmt: skip
+
+
+async def talked(tmp_path: Path, talk: list[tuple[str, str]], session: str = "s-1") -> Agent:
+    """A session with these turns, stored by a drain."""
+    lines = [row(number, role, text, session) for number, (role, text) in enumerate(talk)]
+    agent = Agent(tmp_path / "data", tmp_path / f"{session}.jsonl", lines)
+    agent.write(len(lines))
+    agent.hook("SessionEnd")
+    await drain_spool(agent.data)
+    return agent
+
+
+def added_to(agent: Agent, prompt: str, session: str = "s-2", agent_id: str = "claude-code", **settings: str) -> str:
+    event = agent.event(
+        "UserPromptSubmit", prompt=prompt, session_id=session,
+        transcript_path=str(agent.file.with_name(f"{session}.jsonl")),
+    )  # fmt: skip
+    ran = run(agent.data, "hook", agent_id, given=event, **settings)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    if not ran.stdout:
+        return ""
+    output = json.loads(ran.stdout)["hookSpecificOutput"]
+    assert output["hookEventName"] == "UserPromptSubmit"
+    return str(output["additionalContext"])
+
+
+@pytest.mark.parametrize("agent_id", ["claude-code", "codex"])
+async def test_what_another_session_said_about_the_prompt_is_added_once(tmp_path: Path, agent_id: str) -> None:
+    agent = await talked(tmp_path, TALK)
+    text = added_to(agent, PROMPT, agent_id=agent_id)
+    assert text.startswith("[ctxmem-mcp recalls] Said earlier in this project")
+    assert "conversation s-1, t1-" in text
+    assert "because the broker restarts every night" in text
+    assert "landing page" not in text
+    assert added_to(agent, PROMPT, agent_id=agent_id) == ""  # nothing is said twice in a session
+    assert added_to(agent, PROMPT, "s-3", CTXMEM_PROMPT_RECALL="off") == ""
+    assert added_to(agent, PROMPT, "s-3") == text
+
+
+@pytest.mark.parametrize(
+    "prompt", ["yes", "Commit this and push.", "Add a dark theme to the settings dialog.", "😅", ""]
+)
+async def test_nothing_is_added_to_other_prompts(tmp_path: Path, prompt: str) -> None:
+    assert added_to(await talked(tmp_path, TALK), prompt) == ""
+
+
+async def test_what_is_in_the_context_is_not_added(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, TALK)
+    assert added_to(agent, PROMPT, "s-1") == ""  # its own session, which was not compacted
+    recall = row(0, "user", f"[ctxmem-mcp recalls] {TALK[1][1]}", "s-2")
+    agent.file.with_name("s-2.jsonl").write_text(recall + "\n", "utf-8")
+    assert "write-ahead" not in added_to(agent, PROMPT, "s-2")
+
+
+async def test_what_the_sessions_start_quoted_is_not_added(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, TALK)
+    started = agent.hook("SessionStart", session_id="s-2", source="startup")
+    assert b"write-ahead journal" in started.stdout
+    assert "write-ahead" not in added_to(agent, PROMPT, "s-2")
+    assert "write-ahead" in added_to(agent, PROMPT, "s-3")
+
+
+async def test_what_was_before_the_last_compaction_is_added(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, TALK)
+    recap = row(5, "user", "This session is being continued. The page is new.", "s-1", isCompactSummary=True)
+    boundary = {"type": "system", "subtype": "compact_boundary", "uuid": "s-14", "parentUuid": None,
+                "logicalParentUuid": "s-13", "sessionId": "s-1", "content": "Conversation compacted"}  # fmt: skip
+    agent.lines += [json.dumps(boundary), recap]
+    agent.write(len(agent.lines))
+    agent.hook("Stop")
+    await drain_spool(agent.data, wait=True)
+    assert "write-ahead journal" in added_to(agent, PROMPT, "s-1")
+
+
+async def test_a_long_record_stays_within_400_tokens(tmp_path: Path) -> None:
+    for unit in ("журнал ", "日誌隊列中繼", "queue_journal.relay "):
+        talk = [("user", f"The retry queue of the relay loses its journal, {unit * 90}") for _ in range(3)]
+        talk += [("user", f"Landing page {n}: a darker palette, softer shadows, larger headings") for n in range(20)]
+        (tmp_path / unit[:2]).mkdir()
+        agent = await talked(tmp_path / unit[:2], talk)
+        text = added_to(agent, "The retry queue of the relay loses its journal?")
+        assert text
+        assert tokenizer.count(text) <= 400
+
+
+async def test_forgotten_and_redacted_words_are_in_no_record(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, TALK)
+    assert [path for path in files(agent.data / "spoken_turns") if b"write-ahead" in path.read_bytes()]
+    assert added_to(agent, PROMPT)
+    async with open_memory(Settings(agent.data)) as memory:
+        await redact(memory, agent.data, await memory.find_copies("s-1", "t1"))
+    assert [path for path in files(agent.data) if b"write-ahead" in path.read_bytes()] == []
+    assert "write-ahead" not in added_to(agent, PROMPT, "s-4")
+    async with open_memory(Settings(agent.data)) as memory:
+        await memory.forget("s-1", confirm="s-1")
+    assert [path for path in files(agent.data / "spoken_turns") if b"s-1" in path.read_bytes()] == []
+    assert added_to(agent, "Are the colour tokens of the landing page semantic?", "s-5") == ""
+
+
+async def test_an_imported_session_is_recorded_with_its_failed_calls(tmp_path: Path) -> None:
+    lines = [row(number, role, text, "s-1") for number, (role, text) in enumerate(TALK)]
+    call = {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "staticcheck ./..."}}
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": "Exit code 127\ncommand not found: staticcheck"}
+    for number, (role, block) in enumerate([("assistant", call), ("user", result)], start=len(TALK)):
+        lines.append(row(number, role, "", "s-1", message={"role": role, "content": [block]}))
+    agent = Agent(tmp_path / "data", tmp_path / "s-1.jsonl", lines)
+    agent.write(len(lines))
+    assert run(agent.data, "import", str(agent.file)).returncode == 0
+    assert "write-ahead journal" in added_to(agent, PROMPT)
+    before = agent.event("PreToolUse", tool_name="Bash", tool_input={"command": "staticcheck ./..."}, session_id="s-2")
+    assert b"command not found: staticcheck" in run(agent.data, "hook", "claude-code", given=before).stdout
+
+
+def test_a_full_record_is_cut_to_the_newest(tmp_path: Path) -> None:
+    hasher = spoken_turns.load_hasher(str(tmp_path), create=True)
+    assert hasher is not None
+    most = spoken_turns.RECORDS_MAX
+    for start in range(0, most * 2, most // 2):
+        turns = [
+            spoken_turns.SpokenTurn("c", f"t{n}-1", n, "", "user", hasher.terms(f"relay number{n}"), '"relay"')
+            for n in range(start, start + most // 2 + 1)
+        ]
+        spoken_turns.add(str(tmp_path), "/w", turns)
+    found = [turn.index for turn in spoken_turns.read(str(tmp_path), "/w")]
+    assert most <= len(found) <= most * 5 // 4
+    assert found == list(range(found[0], most * 2 + 1))  # each once, the newest last
+    assert all(path.stat().st_mode & 0o77 == 0 for path in files(tmp_path))
+
+
+TEXTS = st.text(max_size=60)
+
+
+@given(TEXTS, TEXTS)
+def test_every_text_has_words_and_case_and_underscores_make_no_difference(one: str, other: str) -> None:
+    assert terms_of(f"{one} \n {other}") == terms_of(one) + terms_of(other)
+    assert names_of("session_id") == names_of("sessionId") == names_of("SESSION_ID") == {"=sessionid"}
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), st.integers(0, 5))
+def test_the_same_words_score_highest_and_age_lowers_the_score(words: list[str], age: int) -> None:
+    exchanges = [Exchange(age), Exchange(0), Exchange(0)]
+    for exchange, said in zip(exchanges, (words, words, ["x", "y"]), strict=True):
+        exchange.said.append(Said(said, (), False))
+    matches = Prompt(words, (), exchanges).matches()
+    assert len(matches) == 2
+    assert matches[0].score >= matches[1].score
+    assert all(0 <= match.best_share <= match.share <= 1.0001 for match in matches)
