@@ -195,10 +195,10 @@ class _SpoolWorker:
             group = await asyncio.to_thread(self._recognised, group)
         if file is None:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
-        done = await self._store_missing(file, result, group)
-        if result is not None and result.new and event.cwd:
+        if result is not None and result.conversation and event.cwd:
+            # As long as the events are in the spool: a drain that is cancelled here is repeated.
             await record(self._memory, self._data_dir, result.conversation, event.cwd)
-        return done
+        return await self._store_missing(file, result, group)
 
     async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:
         """At the first events of a session that is stored from its events: stores the transcript's turns before

@@ -78,7 +78,7 @@ def text_for(event: dict[str, Any], data_dir: str) -> str:
 
 
 def _bears(match: Match, prompt: Prompt, tail: Tail, hasher: Hasher) -> bool:
-    if tail.is_whole and len(tail.text) < NEW_CONTEXT_CHARS:
+    if tail.is_whole and tail.chars < NEW_CONTEXT_CHARS:
         return match.pairs >= PAIRS_MIN and match.share >= SHARE_MIN
     if match.best < SCORE_MIN_LATER or match.best_share < SHARE_MIN_LATER:
         return False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # How far back the transcript is read.
 TAIL_BYTES = 400_000
 _COMPACTIONS = (b"isCompactSummary", b"compact_boundary", b'"type":"compacted"', b'"type": "compacted"')
+_HOST_ROLES = ("developer", "system")
 _CONTENT_KEYS = ("text", "content", "output", "thinking", "input", "arguments")
 
 
@@ -22,13 +23,17 @@ class Tail:
     Attributes:
         text: all of it that was read.
         spoken: the role and the words of each turn that is no call or result.
+        chars: the characters of what the host did not write.
         is_whole: whether that is all since the session's start or its last compaction.
     """
 
-    __slots__ = ("is_whole", "spoken", "text")
+    __slots__ = ("chars", "is_whole", "spoken", "text")
 
-    def __init__(self, text: str, spoken: list[tuple[str, str]], is_whole: bool) -> None:
-        self.text, self.spoken, self.is_whole = text, spoken, is_whole
+    def __init__(self, texts: list[tuple[str, str]], is_whole: bool) -> None:
+        self.text = "\n".join(text for _, text in texts)
+        self.spoken = [(role, text) for role, text in texts if role in ("user", "assistant")]
+        self.chars = sum(len(text) for role, text in texts if role not in _HOST_ROLES)
+        self.is_whole = is_whole
 
 
 def read_tail(path: str) -> Tail:
@@ -39,16 +44,10 @@ def read_tail(path: str) -> Tail:
             file.seek(start)
             rows = file.read(TAIL_BYTES).split(b"\n")[1 if start else 0 :]
     except OSError:
-        return Tail("", [], True)
+        return Tail([], True)
     compacted = max((at for at, row in enumerate(rows) if any(mark in row for mark in _COMPACTIONS)), default=None)
-    texts: list[str] = []
-    spoken: list[tuple[str, str]] = []
-    for row in rows[compacted or 0 :]:
-        for role, text in _texts(row):
-            texts.append(text)
-            if role in ("user", "assistant"):
-                spoken.append((role, text))
-    return Tail("\n".join(texts), spoken, not start or compacted is not None)
+    texts = [text for row in rows[compacted or 0 :] for text in _texts(row)]
+    return Tail(texts, not start or compacted is not None)
 
 
 def _texts(raw: bytes) -> Iterator[tuple[str, str]]:
