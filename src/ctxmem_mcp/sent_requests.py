@@ -30,7 +30,7 @@ _COLUMNS = 14
 
 @dataclass(frozen=True, slots=True)
 class SentView:
-    """The view in a compacted request.
+    """The view in a compacted request, without the parts that were added to it since.
 
     Attributes:
         end: the id of the last turn that it covers.

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
 from ctxmem_mcp.http_api.gateway.conversation import Head, TokenCounter
-from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts, Pin, find_cut, keeps_pairs_together
+from ctxmem_mcp.http_api.gateway.cut_point import (
+    HEAD_SHARE,
+    MessageFacts,
+    Pin,
+    cut_states,
+    find_cut,
+    keeps_pairs_together,
+)
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 
 BUDGET = 4_000
@@ -119,6 +126,31 @@ def test_the_pins_leave_room_for_the_view_and_the_rest(blocks: list[MessageFacts
         assert cut.view_tokens >= 0.14 * budget
         assert [pin.message for pin in cut.pins] == sorted(pin.message for pin in cut.pins)
         assert all(pin.message < cut.start for pin in cut.pins)
+
+
+@given(histories(), st.sampled_from((2_000, 4_000, 8_000)))
+def test_a_moved_cut_adds_a_part_or_begins_a_new_view(blocks: list[MessageFacts], budget: int) -> None:
+    cuts = [cut for end in range(1, len(blocks) + 1) if (cut := cut_states(blocks[:end], budget, ())[-1].cut)]
+    for before, after in pairwise(cuts):
+        assert len(after.parts) == 1 or after.parts[: len(before.parts)] == before.parts
+        assert [part.end for part in after.parts] == sorted({part.end for part in after.parts})
+        if len(after.parts) > 1:
+            assert after.head_tokens <= HEAD_SHARE * budget
+
+
+def test_most_moves_add_a_part() -> None:
+    blocks = _session(600)
+    cuts = [find_cut(blocks[:end], 16_000) for end in range(1, len(blocks) + 1, 2)]
+    moves = [after for before, after in pairwise(cuts) if before != after]
+    assert sum(len(cut.parts) > 1 for cut in moves if cut) >= 3 * sum(len(cut.parts) == 1 for cut in moves if cut)
+
+
+def test_instructions_that_appear_later_begin_a_new_view() -> None:
+    late = MessageFacts(300, is_prompt=True, prompt_tokens=20, instructions_tokens=200)
+    blocks = [*_session(60), late, *_session(60)[1:]]
+    cut = find_cut(blocks, 16_000)
+    assert cut is not None
+    assert Pin(len(_session(60)), 200, is_instructions=True) in cut.parts[0].pins
 
 
 # ---------------------------------------------------------------- in both APIs' formats

@@ -96,6 +96,18 @@ def test_the_task_and_the_instructions_are_in_every_compacted_request() -> None:
         assert one.tokens_sent <= 12_000 + 600  # the system prompt is on top of the budget
 
 
+def test_a_moved_cut_leaves_what_was_sent_before_the_messages() -> None:
+    found = compacted_requests(session(80), 12_000, system=SYSTEM)
+    heads = [[block["text"] for block in one.body["messages"][0]["content"]] for one in found if one.body]
+    moves = [(before, after) for before, after in pairwise(heads) if before != after]
+    kept = [after[: len(before)] == before for before, after in moves]
+    assert len(moves) >= 6
+    assert sum(kept) >= 2 / 3 * len(moves)
+    for one in found:
+        assert one.body is not None
+        assert one.tokens_sent <= 12_000 + 1_000  # with the system prompt
+
+
 def test_the_view_repeats_neither_the_system_prompt_nor_what_the_host_wrote() -> None:
     for one in compacted_requests(session(40), 12_000, system=SYSTEM):
         assert one.body is not None

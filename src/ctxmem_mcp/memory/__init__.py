@@ -30,6 +30,7 @@ from ctxmem_mcp.memory.validation import (
     check_turn,
 )
 from ctxmem_mcp.memory.view import ViewRequest
+from ctxmem_mcp.memory.view_continuation import ContinuationRequest, continue_view
 from ctxmem_mcp.models import TITLE_CHARS_MAX, Highlight, NewTurn, Node, Source, Summary, iso
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Appended, Conversation, Reverted, Synced, View
@@ -378,6 +379,39 @@ class Memory(MemoryRedactions):
         if unindexed:
             return await unindexed_view.view(branch, unindexed, self._summarizer, request)
         return await view.view(branch, self._summarizer, request)
+
+    @retry_if_replaced
+    async def continue_view(
+        self,
+        conversation_id: str,
+        *,
+        after: str,
+        query: str | None = None,
+        token_budget: int = 1_000,
+        turn_id: str | None = None,
+        omitted_turns: Collection[int] = (),
+        looks_back: bool = False,
+    ) -> str:
+        """Returns a text that continues a view which ended with a turn: about the turns since then.
+
+        Args:
+            conversation_id: The conversation.
+            after: The last turn of the view.
+            query: What the reader wants to know.
+            token_budget: The most that the text takes.
+            turn_id: The text as of that turn (default: the head).
+            omitted_turns: Indexes of turns that the reader has already: they are not quoted.
+            looks_back: Turns from before may be quoted for the query too.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
+            UnknownTurn: It has no such turn.
+            AmbiguousId: An id fits several turns.
+        """
+        first = (await self.turn(conversation_id, after)).index + 1
+        branch, _ = await self._indexed_reader(conversation_id, turn_id, cached=True, seconds=None)
+        wanted = ContinuationRequest(first, query, token_budget, frozenset(omitted_turns), looks_back)
+        return await continue_view(branch, wanted)
 
     @retry_if_replaced
     async def expand(

@@ -57,7 +57,7 @@ async def stable_view(
     room = budget - header.cost(count) - HEADER_SLACK - count(prefix.text)
     if room < 0:
         raise BudgetTooSmall(budget, budget - room)
-    suffix = await _Suffix.read(branch, prefix, groups, room, omitted)
+    suffix = await ViewSuffix.read(branch, prefix, groups, room, omitted)
     while True:
         view = with_header(header, prefix.text + suffix.text(), count)
         if view.shown_tokens <= budget:
@@ -138,7 +138,7 @@ def _cost(turn: Turn) -> int:
 
 
 @dataclass(slots=True)
-class _Suffix:
+class ViewSuffix:
     """What follows the prefix. It is shortened by the worst excerpts first, then by the oldest recent turns.
 
     Attributes:
@@ -163,7 +163,7 @@ class _Suffix:
         candidates: Sequence[ExcerptGroup],
         room: int,
         omitted: Collection[int],
-    ) -> _Suffix:
+    ) -> ViewSuffix:
         bare = await branch.metadata(prefix.next_turn, branch.lineage.length - 1)
 
         def cost_of(turn: Turn) -> int:

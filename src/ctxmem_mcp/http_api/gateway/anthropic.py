@@ -45,12 +45,12 @@ class Anthropic(RepeatsConversation):
         """The head ends with a cache mark if the request has fewer than the API accepts."""
         messages = messages_of(body)
         verbatim = [*self._found_tools.in_messages(messages[: cut.start]), *messages[cut.start :]]
-        blocks: list[dict[str, Any]] = [*head.media, *({"type": "text", "text": text} for text in head.texts)]
+        blocks = head.blocks(lambda text: {"type": "text", "text": text})
         # A mark on the request itself counts as one on its last message.
         following = [*_cache_marks(verbatim), *_cache_marks({"cache_control": body.get("cache_control")})]
         marks = [*_cache_marks([body.get("tools"), body.get("system")]), *following]
         if len(marks) < CACHE_MARKS_MAX:
-            blocks[-1]["cache_control"] = _cache_mark_before(following)
+            blocks[-1] = {**blocks[-1], "cache_control": _cache_mark_before(following)}
         sent = self._with_joined_users(messages, [{"role": "user", "content": blocks}, *verbatim])
         return {**body, "messages": sent}
 

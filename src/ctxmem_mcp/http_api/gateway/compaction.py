@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownConversation, UnknownTurn
 from ctxmem_mcp.http_api.gateway.agent_session import NOT_STORED
 from ctxmem_mcp.http_api.gateway.alignment import align
-from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Head, ParsedRequest, TokenCounter, is_media
-from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, checked_cut, cut_states
+from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Added, Head, ParsedRequest, TokenCounter, is_media
+from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, Part, Pin, checked_cut, cut_states
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.http_api.gateway.sent_parts import ends, turn_before
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, bytes]
 # Turns stored per step; system prompts and views that are remembered.
-STEP_TURNS, SYSTEM_PROMPTS_MAX, VIEWS_MAX = 200, 2_000, 64
+STEP_TURNS, SYSTEM_PROMPTS_MAX, VIEWS_MAX = 200, 2_000, 512
 # Budgets for which cuts are remembered: clients state different windows of their models.
 BUDGETS_MAX = 8
 QUERY_CHARS_MAX = 2_000
@@ -112,7 +112,7 @@ class ConversationTracker:
         self._lines = StoredLines()
         self._cuts: LRU[int, PrefixCache[CutState]] = LRU(BUDGETS_MAX)
         self._sessions = SessionLines()
-        self._views: LRU[tuple[str, str, int, str], str] = LRU(VIEWS_MAX)
+        self._views: LRU[tuple[str, str, str | None, int, str], str] = LRU(VIEWS_MAX)
 
     async def compact(
         self,
@@ -156,25 +156,31 @@ class ConversationTracker:
         unchanged = Compacted(conversation, None, tokens, tokens, None, size, whole, tokens - size)
         if cut is None or provider.previous_response(body) is not None:
             return unchanged
-        rest = sum(counts[cut.start :])
-        before = conversation.positions[: len(conversation.positions) - rest]
-        last = next((at for at in reversed(before) if at >= 0), None)
-        if last is None:  # the messages before the cut are empty
-            return unchanged
-        query = request.messages[cut.prompt].prompt[:QUERY_CHARS_MAX] if cut.prompt is not None else ""
-        last_turn = conversation.turn_ids[last]
         try:
-            text = await self._view(memory, conversation, request, cut, last_turn, query)
+            head = await self._head(memory, conversation, request, cut)
         except UnknownConversation as error:
             raise Forgotten(conversation.conversation_id, during_call=True) from error
-        compacted = provider.compact_request(body, cut, self._head(request, cut, text, query))
+        if head is None:  # the messages before the cut are empty
+            return unchanged
+        compacted = provider.compact_request(body, cut, head)
         sent = provider.parse_request(compacted, self.tokens.for_one_request()).tokens
         if sent >= tokens:
             return unchanged
-        prompt = "" if cut.prompt is None else turn_before(*stored, sum(counts[cut.prompt + 1 :]))
-        view = SentView(last_turn, prompt, cut.view_tokens, digest_of(text))
+        part = cut.parts[0]
+        prompt = "" if part.prompt is None else turn_before(*stored, sum(counts[part.prompt + 1 :]))
+        view = SentView(_last_turn(conversation, request, part.end) or "", prompt, part.tokens, digest_of(head.view))
         rest_tokens = sum(fact.tokens for fact in request.facts[cut.start :])
-        return Compacted(conversation, compacted, tokens, sent, cut.start, size, ends(*stored, rest), rest_tokens, view)
+        return Compacted(
+            conversation,
+            compacted,
+            tokens,
+            sent,
+            cut.start,
+            size,
+            ends(*stored, sum(counts[cut.start :])),
+            rest_tokens,
+            view,
+        )
 
     def _find_cut(self, request: ParsedRequest, budget: int) -> Cut | None:
         """Returns the request's cut, from where it differs from an earlier request."""
@@ -184,15 +190,32 @@ class ConversationTracker:
         states = cache.keep(facts, cut_states(facts, budget, known))
         return checked_cut(facts, states[-1].cut if states else None, budget)
 
-    def _head(self, request: ParsedRequest, cut: Cut, view: str, query: str) -> Head:
-        """Returns the pins, in excerpts if they are long, and the view."""
-        recent = request.messages[max(0, cut.start - WORK_MESSAGES) : cut.last + 1]
+    async def _head(
+        self, memory: Memory, conversation: StoredConversation, request: ParsedRequest, cut: Cut
+    ) -> Head | None:
+        """Returns the parts of what replaces the messages before the cut; None if nothing of them is stored."""
+        before: str | None = None
+        drawn: list[Head] = []
+        for i, part in enumerate(cut.parts):
+            last_turn = _last_turn(conversation, request, part.end)
+            if last_turn is None:
+                return None
+            query = request.messages[part.prompt].prompt[:QUERY_CHARS_MAX] if part.prompt is not None else ""
+            pins = [pin for one in cut.parts[: i + 1] for pin in one.pins]
+            omitted = _turns_sent_otherwise(request, part.end, pins, conversation.positions)
+            text = await self._view(memory, conversation.conversation_id, part, before, last_turn, query, omitted)
+            drawn.append(self._with_pins(request, part, text, query, has_task=bool(drawn)))
+            before = last_turn
+        return replace(drawn[0], added=tuple(Added(one.view, one.prompts, one.media) for one in drawn[1:]))
+
+    def _with_pins(self, request: ParsedRequest, part: Part, view: str, query: str, *, has_task: bool) -> Head:
+        """Returns the pins of a part, in excerpts if they are long, and its view. has_task: an earlier part has it."""
+        recent = request.messages[max(0, part.end - WORK_MESSAGES) : part.last + 1]
         work = "\n".join([query, *(turn.content[:WORK_CHARS_MAX] for message in recent for turn in message.turns)])
         opening: list[str] = []
         prompts: list[str] = []
         media: list[dict[str, Any]] = []
-        has_task = False
-        for pin in cut.pins:
+        for pin in part.pins:
             message = request.messages[pin.message]
             if pin.is_instructions:
                 opening.append(excerpt(message.instructions, pin.tokens, work, self.tokens.count))
@@ -314,25 +337,38 @@ class ConversationTracker:
     async def _view(
         self,
         memory: Memory,
-        conversation: StoredConversation,
-        request: ParsedRequest,
-        cut: Cut,
+        conversation_id: str,
+        part: Part,
+        before: str | None,
         turn_id: str,
         query: str,
+        omitted: frozenset[int],
     ) -> str:
-        """Returns the view up to a turn. It stays the same until the cut moves."""
-        key = (conversation.conversation_id, turn_id, cut.view_tokens, query)
+        """Returns the view up to a turn, or only what follows the turn `before`."""
+        key = (conversation_id, turn_id, before, part.tokens, query)
         found = self._views.get(key)
         if found is None:
-            view = await memory.view(
-                conversation.conversation_id,
-                query=query or None,
-                token_budget=cut.view_tokens,
-                turn_id=turn_id,
-                layout="stable",
-                omitted_turns=_turns_sent_otherwise(request, cut, conversation.positions),
-            )
-            found = self._views[key] = view.text
+            if before is None:
+                view = await memory.view(
+                    conversation_id,
+                    query=query or None,
+                    token_budget=part.tokens,
+                    turn_id=turn_id,
+                    layout="stable",
+                    omitted_turns=omitted,
+                )
+                found = view.text
+            else:
+                found = await memory.continue_view(
+                    conversation_id,
+                    after=before,
+                    query=query or None,
+                    token_budget=part.tokens,
+                    turn_id=turn_id,
+                    omitted_turns=omitted,
+                    looks_back=part.looks_back,
+                )
+            self._views[key] = found
         return found
 
 
@@ -357,16 +393,26 @@ async def _sync_continuation(
     return StoredLine(line.conversation_id, found.turns, ids, sent, found.positions)
 
 
-def _turns_sent_otherwise(request: ParsedRequest, cut: Cut, positions: Sequence[int]) -> frozenset[int]:
-    """Returns the indexes of the turns that a view leaves out.
+def _last_turn(conversation: StoredConversation, request: ParsedRequest, end: int) -> str | None:
+    """Returns the id of the last stored turn before a message; None if there is none."""
+    rest = sum(len(message.turns) for message in request.messages[end:])
+    before = conversation.positions[: len(conversation.positions) - rest]
+    last = next((at for at in reversed(before) if at >= 0), None)
+    return None if last is None else conversation.turn_ids[last]
+
+
+def _turns_sent_otherwise(
+    request: ParsedRequest, end: int, pins: Sequence[Pin], positions: Sequence[int]
+) -> frozenset[int]:
+    """Returns the indexes of the turns before a message that a view leaves out.
 
     They are the system prompt, which is sent unchanged, the pins, the host's text, and images and files, which are no
     text.
     """
-    pinned = {pin.message for pin in cut.pins if not pin.is_instructions}
+    pinned = {pin.message for pin in pins if not pin.is_instructions}
     at = len(positions) - sum(len(message.turns) for message in request.messages)
     omitted = set(positions[:at])
-    for i, message in enumerate(request.messages[: cut.start]):
+    for i, message in enumerate(request.messages[:end]):
         for turn in message.turns:
             if turn.name == INJECTED or is_media(turn.content) or (i in pinned and turn.role == "user"):
                 omitted.add(positions[at])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -68,6 +68,21 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """What was added to a head when its cut moved.
+
+    Attributes:
+        view: the view of the messages since the part before.
+        prompts: the pinned prompts among them.
+        media: their images and files.
+    """
+
+    view: str
+    prompts: tuple[str, ...] = ()
+    media: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What a compacted request has in place of the messages before its cut.
 
@@ -76,18 +91,26 @@ class Head:
         media: the images and files of the pinned prompts.
         view: the view of the history.
         prompts: the later prompts.
+        added: what was added since the view was drawn.
     """
 
     opening: tuple[str, ...]
     media: tuple[dict[str, Any], ...]
     view: str
     prompts: tuple[str, ...] = ()
+    added: tuple[Added, ...] = ()
 
-    @property
-    def texts(self) -> list[str]:
-        """All texts in the order in which they are sent."""
-        later = [f"{LATER_PROMPT}\n{prompt}" for prompt in self.prompts]
-        return [*self.opening, mark_as_recalled(self.view), *later]
+    def parts(self) -> list[str | dict[str, Any]]:
+        """Returns all texts, images and files in the order in which they are sent. What is added is at the end."""
+        found: list[str | dict[str, Any]] = [*self.media, *self.opening]
+        for part in (Added(self.view, self.prompts), *self.added):
+            found += [mark_as_recalled(part.view), *(f"{LATER_PROMPT}\n{prompt}" for prompt in part.prompts)]
+            found += part.media
+        return found
+
+    def blocks(self, as_text: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+        """Returns the parts as an API has them. as_text: returns the API's form of a text."""
+        return [as_text(part) if isinstance(part, str) else part for part in self.parts()]
 
 
 @dataclass(frozen=True, slots=True)

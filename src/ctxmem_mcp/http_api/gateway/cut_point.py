@@ -8,6 +8,10 @@ far that only a small rest remains, and then stays until they again do not fit. 
 with the same bytes, after a restart too, and an edit changes only the cuts after it. A call and its results are always
 on the same side.
 
+When the cut moves, the view is not drawn again: a short part about the messages since the last part is added to it, so
+that a provider's cache keeps what was sent before. Only when the parts leave too little room are they replaced by one
+new view.
+
 Some texts from before the cut go along in every request, whole or in excerpts: the pins. They are the project's
 instructions, the task (the first prompt), the prompt that the rest works on, and other long prompts, which are often
 pasted specifications.
@@ -17,9 +21,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 # Shares of the budget: for the view, and for the rest right after the cut has moved.
 VIEW_SHARE, REST_SHARE = 0.35, 0.12
+# Shares of the budget: for a part that is added to the view; for one that also looks back for a new prompt; for the
+# view with all its parts and the pins; and for what must fit after the messages when a part is added. Of five sessions
+# of Claude Code, replayed in 16,000 tokens, 84.2% of the tokens sent came from the cache, and 81.9% with a new view at
+# every move; parts of half or twice this size made no difference.
+ADDED_SHARE, ADDED_SHARE_NEW_PROMPT, HEAD_SHARE, GROWTH_SHARE = 0.04, 0.06, 0.75, 0.03
+# A part is at most half as long as its messages, but may have this many tokens.
+ADDED_TOKENS_MIN = 100
 # The most tokens, and the largest share of the budget, that a pinned task, the instructions and the other prompts take.
 TASK_TOKENS, TASK_SHARE = 3_000, 0.375
 INSTRUCTIONS_TOKENS, INSTRUCTIONS_SHARE = 2_000, 0.25
@@ -69,27 +81,66 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """A cut, as indexes of messages.
+class Part:
+    """A part of what replaces the messages before a cut: the view, or what was added to it when the cut moved.
 
     Attributes:
-        start: the first message that is sent unchanged.
-        prompt: the user's prompt when the cut moved here: the view's query.
-        pins: the texts before the cut that are sent beside the view, in order.
+        end: the first message after it.
+        prompt: the user's prompt when the cut moved here: the query.
+        pins: texts of its messages that are sent beside it, in order.
         last: the last message when the cut moved here.
-        view_tokens: the budget of the view.
+        tokens: its budget.
+        looks_back: an added part for a new prompt, which may quote messages from before it.
     """
 
-    start: int
+    end: int
     prompt: int | None
     pins: tuple[Pin, ...]
     last: int
-    view_tokens: int
+    tokens: int
+    looks_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A cut, as indexes of messages. parts: the view, and what was added to it."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def start(self) -> int:
+        """The first message that is sent unchanged."""
+        return self.parts[-1].end
+
+    @property
+    def prompt(self) -> int | None:
+        """The user's prompt when the cut moved here."""
+        return self.parts[-1].prompt
+
+    @property
+    def last(self) -> int:
+        """The last message when the cut moved here."""
+        return self.parts[-1].last
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The texts before the cut that are sent beside the parts, in order."""
+        return tuple(chain.from_iterable(part.pins for part in self.parts))
+
+    @property
+    def view_tokens(self) -> int:
+        """The most tokens that the parts take together."""
+        return sum(part.tokens for part in self.parts)
 
     @property
     def pinned_tokens(self) -> int:
         """The most tokens that the pins take together."""
         return sum(pin.tokens for pin in self.pins)
+
+    @property
+    def head_tokens(self) -> int:
+        """The most tokens that everything before the unchanged messages takes."""
+        return self.view_tokens + self.pinned_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +169,12 @@ def cut_states(messages: Sequence[MessageFacts], budget: int, known: Sequence[Cu
     state = states[-1] if states else CutState()
     for i in range(len(states), len(messages)):
         cut, size = state.cut, state.tokens + messages[i].tokens
-        limit = budget if cut is None else budget - cut.view_tokens - cut.pinned_tokens
+        limit = budget if cut is None else budget - cut.head_tokens
         if size > limit:
             start = _choose_start(messages[: i + 1], cut.start if cut else 0, round(budget * REST_SHARE))
             if start and (cut is None or start > cut.start):
-                cut = _cut_at(messages, start, i, budget)
                 size = _tokens(messages, range(start, i + 1))
+                cut = (cut and _added_to(cut, messages, start, i, size, budget)) or _cut_at(messages, start, i, budget)
         state = CutState(cut, size)
         states.append(state)
     return states
@@ -169,11 +220,61 @@ def _choose_start(messages: Sequence[MessageFacts], low: int, rest: int) -> int:
 
 
 def _cut_at(messages: Sequence[MessageFacts], start: int, last: int, budget: int) -> Cut:
-    """Returns the cut at `start`, chosen when message `last` no longer fitted."""
-    prompt = next((i for i in range(max(last, start - 1), -1, -1) if messages[i].is_prompt), None)
+    """Returns the cut at `start` with a new view, chosen when message `last` no longer fitted."""
     pins = tuple(_pins(messages, start, budget))
     left = budget - sum(pin.tokens for pin in pins)
-    return Cut(start, prompt, pins, last, min(round(budget * VIEW_SHARE), left // 2))
+    tokens = min(round(budget * VIEW_SHARE), left // 2)
+    return Cut((Part(start, _prompt_at(messages, start, last), pins, last, tokens),))
+
+
+def _added_to(cut: Cut, messages: Sequence[MessageFacts], start: int, last: int, size: int, budget: int) -> Cut | None:
+    """Returns a cut moved to `start` by adding a part; None if a new view must be drawn.
+
+    Args:
+        cut: where it was.
+        messages: the messages.
+        start: where it moves.
+        last: the message that no longer fitted.
+        size: the tokens of the messages from `start` on.
+        budget: tokens.
+    """
+    pins = _added_pins(cut, messages, start, budget)
+    if pins is None:
+        return None
+    prompt = _prompt_at(messages, start, last)
+    looks_back = prompt != cut.prompt
+    share = round(budget * (ADDED_SHARE_NEW_PROMPT if looks_back else ADDED_SHARE))
+    covered = _tokens(messages, range(cut.start, start))
+    tokens = min(share, max(ADDED_TOKENS_MIN, covered // 2))
+    moved = Cut((*cut.parts, Part(start, prompt, pins, last, tokens, looks_back)))
+    fits = moved.head_tokens <= budget * HEAD_SHARE and moved.head_tokens + size <= budget * (1 - GROWTH_SHARE)
+    return moved if fits else None
+
+
+def _prompt_at(messages: Sequence[MessageFacts], start: int, last: int) -> int | None:
+    return next((i for i in range(max(last, start - 1), -1, -1) if messages[i].is_prompt), None)
+
+
+def _added_pins(cut: Cut, messages: Sequence[MessageFacts], start: int, budget: int) -> tuple[Pin, ...] | None:
+    """Returns the pins of the messages from the old cut to the new one; None if the pins must be chosen anew.
+
+    They must if the instructions or the task are among these messages, or if there is no room for the last prompt.
+    """
+    added = range(cut.start, start)
+    prompts = [i for i in added if messages[i].is_prompt]
+    has_instructions = any(pin.is_instructions for pin in cut.pins)
+    if not has_instructions and any(messages[i].instructions_tokens for i in added):
+        return None
+    later = [pin for pin in cut.pins if not pin.is_instructions][1:]
+    if prompts and not any(not pin.is_instructions for pin in cut.pins):
+        return None
+    left = min(PROMPTS_TOKENS, budget * PROMPTS_SHARE) - sum(pin.tokens for pin in later)
+    left = min(left, budget * PINS_SHARE - cut.pinned_tokens)
+    pins = sorted(_later_pins(messages, prompts, start, round(left)), key=lambda pin: pin.message)
+    is_complete = all(
+        any(pin.message == i for pin in pins) for i in prompts if _must_be_pinned(messages, prompts, i, start)
+    )
+    return tuple(pins) if is_complete else None
 
 
 def _pins(messages: Sequence[MessageFacts], start: int, budget: int) -> Iterable[Pin]:
@@ -198,14 +299,19 @@ def _later_pins(messages: Sequence[MessageFacts], prompts: Sequence[int], start:
     """Yields the pins of the prompts after the first: the last if the rest works on it, and the long ones that fit."""
     for i in reversed(prompts):
         size = _prompt_tokens(messages[i])
-        is_current = i == prompts[-1] and not messages[start].is_prompt
-        if not is_current and size < LONG_PROMPT_TOKENS:
+        if not _must_be_pinned(messages, prompts, i, start):
             continue
         tokens = min(size, left)
         if tokens < min(size, LONG_PROMPT_TOKENS):
             break
         left -= tokens
         yield Pin(i, tokens)
+
+
+def _must_be_pinned(messages: Sequence[MessageFacts], prompts: Sequence[int], i: int, start: int) -> bool:
+    """Whether a prompt is the one that the messages from `start` on work on, or a long one."""
+    is_current = i == prompts[-1] and not messages[start].is_prompt
+    return is_current or _prompt_tokens(messages[i]) >= LONG_PROMPT_TOKENS
 
 
 def _prompt_tokens(message: MessageFacts) -> int:

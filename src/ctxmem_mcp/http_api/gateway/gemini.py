@@ -50,7 +50,7 @@ class Gemini(RepeatsConversation):
         contents = self.messages(body)
         groups = self._groups.split(contents, _joins)
         after = [content for group in groups[cut.start :] for content in group]
-        parts = [*head.media, *({"text": text} for text in head.texts)]
+        parts = head.blocks(lambda text: {"text": text})
         # Like the client's own list, this one has no two contents of the user in a row if that has none.
         users = self._users.map(contents, lambda i: _is_user(contents[i]))
         if after and _is_user(after[0]) and not any(map(and_, users, users[1:])):

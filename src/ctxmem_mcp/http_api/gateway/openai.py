@@ -45,9 +45,11 @@ class OpenAI(RepeatsConversation):
     def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
         messages = messages_of(body)
         split = _system_length(messages)
-        content: Any = "\n\n".join(head.texts)
-        if head.media:
-            content = [*({"type": "text", "text": text} for text in head.texts), *head.media]
+        parts = head.parts()
+        texts = [part for part in parts if isinstance(part, str)]
+        content: Any = "\n\n".join(texts)
+        if len(texts) < len(parts):
+            content = head.blocks(lambda text: {"type": "text", "text": text})
         sent = self._with_joined_users(messages, [{"role": "user", "content": content}, *messages[split + cut.start :]])
         return {**body, "messages": [*messages[:split], *sent]}
 

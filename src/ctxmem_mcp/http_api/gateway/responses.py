@@ -56,7 +56,7 @@ class Responses(TopLevelTools):
         split = _system_length(items)
         groups = self._groups.split(items[split:], _joins)
         after = [item for group in groups[cut.start :] for item in group]
-        content = [*head.media, *({"type": "input_text", "text": text} for text in head.texts)]
+        content = head.blocks(lambda text: {"type": "input_text", "text": text})
         first = {"type": "message", "role": "user", "content": content}
         return {**body, "input": [*items[:split], first, *after]}
 
