@@ -33,7 +33,9 @@ NO_SETTINGS = ROOT / "tests" / "data" / "empty.toml"
 SHOW, TEST = "pip install . && ctxmem-mcp demo", 'pip install -e ".[dev]" && pytest'
 # A stdio server listens on no port.
 HTTP_SETTINGS = {"allowed_hosts", "tokens", "tokens_file"} | {
-    name for name in SETTINGS if name.startswith(("http_", "oauth_", "upstream_", "gateway_", "price_"))
+    name
+    for name in SETTINGS
+    if name.startswith(("http_", "oauth_", "upstream_", "gateway_", "price_", "audit_", "stored_"))
 }
 
 INITIALIZE = {

@@ -24,6 +24,7 @@ from ctxmem_mcp.private_files import (
     PRINCIPALS,
     REDACTIONS,
     SYNC,
+    TEAM,
     create_folder,
     is_regular,
     open_new,
@@ -92,7 +93,7 @@ def check_folders(data_dir: Path, target: Path) -> None:
     data_dir, target = Path(os.path.realpath(data_dir)), Path(os.path.realpath(target))
     if target.is_relative_to(data_dir) or data_dir.is_relative_to(target):
         raise InvalidArgument(f"DIR {target}", "is in the data folder, or contains it", "Name a folder elsewhere.")
-    if not (data_dir / FOLDER).is_dir() and not (data_dir / PRINCIPALS).is_dir():
+    if not any((data_dir / name).exists() for name in (FOLDER, PRINCIPALS, TEAM)):
         raise InvalidArgument("--data-dir", f"{data_dir} holds no conversations", "Name the folder to back up.")
 
 

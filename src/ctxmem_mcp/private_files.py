@@ -44,8 +44,8 @@ OWN_FILES = (
     "forgotten",
     "backup.json",
 )
-# The file that keys a principal's ids, in its folder.
-SALT = "salt"
+# The file that keys a principal's ids, in its folder; and the file with principals, tokens, spaces and the audit.
+SALT, TEAM = "salt", "team.sqlite3"
 # A folder with a data folder for each principal.
 PRINCIPALS = "principals"
 _HAS_MODES = os.name != "nt"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.team.sqlite import FILE
+from ctxmem_mcp.private_files import TEAM
 from tests.cli.test_commands import EXAMPLE, Ran, run
 
 __all__ = ["run"]
@@ -75,7 +75,7 @@ def test_commands_on_a_folder_without_a_team_leave_no_audit(run: Run, tmp_path: 
     run("import", str(EXAMPLE))
     run("forget", "last", "--yes")
     assert run("audit").out == ""
-    assert list(tmp_path.rglob(FILE)) == []
+    assert list(tmp_path.rglob(TEAM)) == []
 
 
 def test_forgetting_and_exporting_by_command_is_in_the_audit(run: Run, tmp_path: Path) -> None:

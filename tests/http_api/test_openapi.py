@@ -85,7 +85,7 @@ def test_schemathesis_finds_no_failure(tmp_path: Path, phase: str) -> None:
             [
                 SCHEMATHESIS, "run", f"{base}/openapi.json", "--wait-for-schema", "20", "--max-examples", "6",
                 "--seed", "1", "--no-color", "--phases", phase, "--workers", "4", "--suppress-health-check", "too_slow",
-                "--include-path-regex", "^/(v1/(memory|chat/sessions|spaces)|health|ready)",
+                "--include-path-regex", "^/(v1/(memory|chat/sessions|spaces)|spaces|health|ready)",
             ],
             capture_output=True, text=True, cwd=tmp_path, check=False,
         )  # fmt: skip

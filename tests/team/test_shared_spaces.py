@@ -129,6 +129,11 @@ async def test_a_stranger_gets_the_response_of_a_space_that_does_not_exist(team:
     assert (await team[STRANGER].get(SPACES)).json() == {"spaces": []}
 
 
+async def test_the_page_of_a_space_stays_in_the_space(team: Clients) -> None:
+    response = await team["reader"].get("/ui", follow_redirects=True)
+    assert (response.status_code, response.url.path) == (200, "/spaces/web/ui/")
+
+
 async def test_own_memories_and_spaces_are_apart(team: Clients, settings: Settings) -> None:
     await share(settings.data_dir, "api", {"manager": Right.MANAGE})
     other = in_space(team["manager"], "api")

@@ -15,9 +15,10 @@ import httpx2
 import pytest
 
 from ctxmem_mcp.http_api import middleware
+from ctxmem_mcp.private_files import TEAM
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.team.records import DENIED, TOKEN_KIND, AuditLine, Right, Token, make_token, token_digest
-from ctxmem_mcp.team.sqlite import FILE, SqliteTeam
+from ctxmem_mcp.team.sqlite import SqliteTeam
 from tests.http_api.test_principals import SECRET, call, create_data
 from tests.team.teams import in_space, served_team, share
 
@@ -140,7 +141,7 @@ async def test_a_response_in_progress_ends_when_its_token_is_revoked(
 async def test_a_damaged_team_store_admits_nobody(settings: Settings) -> None:
     async with served_team(settings, "alice") as clients:
         await status(clients["alice"])
-        with closing(sqlite3.connect(settings.data_dir / FILE)) as db:
+        with closing(sqlite3.connect(settings.data_dir / TEAM)) as db:
             db.execute("DROP TABLE tokens")
         assert await status(clients["alice"]) == 503
 
@@ -235,7 +236,7 @@ async def test_the_audit_has_who_did_what_and_no_words(settings: Settings, team:
     assert [one.at for one in found] == sorted(one.at for one in found)
     assert len([one for one in found if one.action == "append" and one.space == "web"]) == 1  # of 61 in a minute
     assert "QUAGGA" not in repr(found)
-    assert b"QUAGGA" not in (settings.data_dir / FILE).read_bytes()
+    assert b"QUAGGA" not in (settings.data_dir / TEAM).read_bytes()
     assert facts(await team.audit(principal="token:bob", action="forget")) == {
         ("token:bob", "forget", "web", ids.session, DENIED)
     }
@@ -248,7 +249,7 @@ async def test_the_audit_is_bounded(team: SqliteTeam, settings: Settings) -> Non
     found = await team.audit(limit=1_000)
     assert 200 <= len(found) <= 300
     assert found[-1].at == 449
-    with closing(sqlite3.connect(settings.data_dir / FILE)) as db:
+    with closing(sqlite3.connect(settings.data_dir / TEAM)) as db:
         assert db.execute("SELECT count(*) FROM audit").fetchone()[0] == len(found)
 
 

@@ -206,7 +206,10 @@ class AuthenticationMiddleware:
             identity = await self._principals.authenticate(Headers(scope=scope))
         except InsufficientScope:
             return False
-        return identity is not None and await self._control.access_to(identity.principal, access.space) == access
+        if identity is None or identity.principal != access.principal:
+            return False
+        now = await self._control.access_to(identity.principal, access.space)
+        return now is not None and now.tenant == access.tenant and now.right >= access.right
 
     def _reject_scope(self, path: str) -> Response:
         self._metrics.rejected["scope"] += 1

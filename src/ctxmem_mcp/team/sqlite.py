@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 import anyio.to_thread
 
 from ctxmem_mcp.errors import InvalidArgument, NewerFormat, NotFound, StoreUnavailable
-from ctxmem_mcp.private_files import create_empty, create_folder
+from ctxmem_mcp.private_files import TEAM, create_empty, create_folder
 from ctxmem_mcp.team.records import TOKEN_KIND, AuditLine, PrincipalInfo, Right, Space, Token
 
-FILE = "team.sqlite3"
 FORMAT = 1
 BUSY_SECONDS = 10.0
 # Old lines of the audit are removed each time that so many were added.
@@ -42,7 +41,7 @@ class SqliteTeam:
     """A team store for all processes that use one data folder. Reading creates no file."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / FILE
+        self._path = data_dir / TEAM
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._recorded = 0
@@ -252,7 +251,7 @@ def is_configured(data_dir: Path) -> bool:
     Raises:
         StoreUnavailable: the file can't be read.
     """
-    path = data_dir / FILE
+    path = data_dir / TEAM
     if not path.exists():
         return False
     with _translated(path), contextlib.closing(_connect(path)) as db:

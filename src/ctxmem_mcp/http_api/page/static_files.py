@@ -36,7 +36,8 @@ def routes() -> list[Route]:
 
 
 async def _redirect(_: Request) -> Response:
-    return RedirectResponse(f"{ROOT}/", headers=_HEADERS)
+    # Relative, because the page is also served below /spaces/NAME.
+    return RedirectResponse(f"{ROOT.removeprefix('/')}/", headers=_HEADERS)
 
 
 async def _index(_: Request) -> Response:
