@@ -53,6 +53,12 @@ def space_of(scope: Scope) -> str | None:
     return space if isinstance(space, str) else None
 
 
+def space_prefix(scope: Scope) -> str:
+    """Returns what the client's paths begin with in the space of this request; "" in the principal's own memory."""
+    space = space_of(scope)
+    return "" if space is None else f"{SPACES}/{space}"
+
+
 def in_space(scope: Scope) -> Scope:
     """Returns the scope of a path below /spaces/NAME as that of the path without it, in that space.
 

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from ctxmem_mcp import page_files
+from ctxmem_mcp.http_api.auth.access import space_prefix
 from ctxmem_mcp.http_api.page.paths import ROOT
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def routes() -> list[Route]:
     ]
 
 
-async def _redirect(_: Request) -> Response:
-    # Relative, because the page is also served below /spaces/NAME.
-    return RedirectResponse(f"{ROOT.removeprefix('/')}/", headers=_HEADERS)
+async def _redirect(request: Request) -> Response:
+    return RedirectResponse(f"{space_prefix(request.scope)}{ROOT}/", headers=_HEADERS)
 
 
 async def _index(_: Request) -> Response:
