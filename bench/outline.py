@@ -38,7 +38,7 @@ from bench.data.models import Conversation, Question
 from bench.misses import read_branch
 from bench.recall import Settings, fresh_memory, sample_conversations, store_conversation
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, outline_nodes, with_expanded
-from ctxmem_mcp.memory.view import HIGHLIGHT_LINE_TOKENS
+from ctxmem_mcp.memory.excerpts import HIGHLIGHT_LINE_TOKENS
 from ctxmem_mcp.models import Summary
 from ctxmem_mcp.text import analyzer, tokenizer
 from ctxmem_mcp.views.budget import FitInput, fit

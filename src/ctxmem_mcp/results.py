@@ -246,6 +246,7 @@ class View:
     Attributes:
         turns, tokens: those of the branch, node or turn viewed; `shown_tokens` are those of header and text together.
         header: one line of JSON that states the above.
+        confidence: the estimated probability that the text holds the answer to the query; None without an estimate.
         next_cursor: where the next page starts; None on the last.
         reasons: why each excerpt was chosen, if requested.
     """
@@ -261,6 +262,7 @@ class View:
     next_cursor: str | None = None
     header: str = ""
     reasons: tuple[Reason, ...] = ()
+    confidence: float | None = None
 
     def render(self) -> str:
         """Returns the header line and the text, as a caller receives it."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from bench.misses import read_branch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.branch_reader import load_snapshot, with_paths_to
 from ctxmem_mcp.models import NewTurn, Node, Turn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -18,10 +22,13 @@ from ctxmem_mcp.views.layout import (
     Expanded,
     Gap,
     Item,
+    OmittedCache,
     Quote,
     covered_turns,
     merge_collapsed,
     merge_omitted,
+    tile,
+    tile_compactly,
 )
 from tests.view_parser import parse_view, turns_in
 
@@ -66,6 +73,30 @@ def test_a_compact_view_has_one_item_for_all_turns_between_two_quotes(items: lis
     assert not any(isinstance(item, Expanded) for item in fewer)
     assert not any(not isinstance(a, Quote) and not isinstance(b, Quote) for a, b in pairwise(fewer))
     assert _tokens(fewer) == _tokens(items)
+
+
+@pytest.mark.anyio
+async def test_a_compact_layout_is_the_layout_of_the_tree_with_the_omitted_turns_merged() -> None:
+    store, rng = InMemoryStore(), random.Random(11)
+    memory = Memory(store, ExtractiveSummarizer())
+    words = [f"word{i}" for i in range(200)]
+    history = [
+        NewTurn("user" if rng.random() < 0.3 else "assistant", " ".join(rng.choices(words, k=rng.choice((5, 90, 700)))))
+        for _ in range(260)
+    ]
+    await memory.sync(history, conversation_id="c")
+    branch = await read_branch(store, "c")
+    whole = await load_snapshot(branch)
+    assert any(node.level > 1 for node in whole.roots)
+    for quoted in (0, 1, 2, 5, 40, 200) * 4:
+        chosen = sorted(rng.sample(range(whole.length), quoted))
+        snapshot, turns = await with_paths_to(branch, whole, chosen), await branch.turns(chosen)
+        inner = [node.digest for node in snapshot.nodes.values() if all(one in snapshot.nodes for one in node.children)]
+        snapshot = replace(snapshot, expanded=frozenset(d for d in inner if snapshot.nodes[d].level and quoted % 2))
+        shown = {index: Quote.all_of(turns[index]) for index in chosen}
+        expected, cache = merge_omitted(tile(snapshot, shown)), OmittedCache()
+        assert tile_compactly(snapshot, shown, cache) == tile_compactly(snapshot, shown, cache) == expected
+    await memory.close()
 
 
 def _tokens(items: list[Item]) -> int:

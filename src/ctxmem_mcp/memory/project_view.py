@@ -16,9 +16,10 @@ from math import log
 
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot
+from ctxmem_mcp.memory.excerpts import Selection, excerpt_group, fit_selection
 from ctxmem_mcp.memory.project_ranker import ProjectRanking, rank_project
 from ctxmem_mcp.memory.retrieve import RankedPiece
-from ctxmem_mcp.memory.view import CANDIDATE_BUDGETS, Selection, excerpt_group, fit_selection, recent_groups
+from ctxmem_mcp.memory.view import CANDIDATE_BUDGETS, recent_groups
 from ctxmem_mcp.results import ConversationInfo, View
 from ctxmem_mcp.retrieval.conversation_scores import NORM
 from ctxmem_mcp.retrieval.selection import Candidate, Reserve, cost_weight_of, selection_order

@@ -5,49 +5,33 @@ query -> ranked chunks -> excerpts that fit (by estimate) -> the tree above them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.branch_reader import (
-    BranchReader,
-    load_snapshot,
-    outline_nodes,
-    span_checks,
-    spoken_turns,
-    with_expanded,
-    with_paths_to,
-)
+from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
+from ctxmem_mcp.memory.excerpts import Selection, excerpt, excerpt_group, fit_selection, indexes_of
 from ctxmem_mcp.memory.reasons import view_reasons
 from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
-from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn
+from ctxmem_mcp.models import HighlightKinds, Piece
 from ctxmem_mcp.results import View
+from ctxmem_mcp.retrieval.confidence import CONFIDENCE_MAX, confidence
 from ctxmem_mcp.retrieval.query import OVERVIEW_KINDS, asks_for_status
 from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, cost_weight_of, reserve_of, selection_rows, with_endings
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.analyzer import Flag
-from ctxmem_mcp.views.budget import (
-    OUTLINE_SHARE_MAX,
-    ExcerptGroup,
-    ExcerptRef,
-    FitInput,
-    FitResult,
-    clip,
-    fit,
-    greedy_fit,
-    quotes_by_turn,
-)
+from ctxmem_mcp.views.budget import OUTLINE_SHARE_MAX, ExcerptGroup, ExcerptRef, FitResult
 from ctxmem_mcp.views.header import ViewHeader, with_header
-from ctxmem_mcp.views.layout import CharSpan, TileCache, TreeSnapshot, tile
+from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot
 from ctxmem_mcp.views.render import NO_KIND_FILTER
-from ctxmem_mcp.views.summary_requests import nodes_to_summarize, summary_request_tokens, with_summary_requests
+from ctxmem_mcp.views.summary_requests import summary_request_tokens, with_summary_requests
 
 # The last turns are shown with any query, in this share of the budget; in the larger one if there is no query.
 RECENT_SHARE, RECENT_SHARE_NO_QUERY = 0.03, 0.35
@@ -55,14 +39,8 @@ RECENT_TURNS_MAX = 60
 # What the user asked for once and for all is part of every view. Measured in a simulation on long chats: 3 percent find
 # such instructions in 65 / 81 / 96 of 100 cases with 4,000 / 8,000 / 16,000 tokens, up from 56 / 79 / 81.
 STANDING_SHARE = 0.03
-# Excerpts are selected by estimate for this many budgets, so that the exact fit has spare ones.
-ESTIMATE_SLACK, ESTIMATE_SLACK_TOKENS = 1.25, 1_000
 # The best ranked chunks are considered, as many as fill this many budgets.
 CANDIDATE_BUDGETS = 3
-# A call of up to this size is shown with its result; a longer one only if it is chosen itself.
-CALL_TOKENS_MAX = 200
-# A line of the outline on its own, and with its highlights.
-OUTLINE_LINE_TOKENS, HIGHLIGHT_LINE_TOKENS = 24, 70
 # In plain conversation the turns themselves are hardly longer than lines about them.
 OUTLINE_SHARE_OF_TALK = 0.06
 # The outline answers a question about the whole history, better than more quotes would.
@@ -77,27 +55,6 @@ PROPOSAL_WITHIN_TURNS = 8
 # the query asks for. They took a fifth to a half of real views.
 HOST_SHARE = 0.05
 LAYOUTS = ("tree", "stable")
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What a view should show.
-
-    Attributes:
-        groups: excerpts, best first.
-        leaf_of: by index of a turn, the first index of its leaf.
-        outline_share: the largest share of the budget that the outline may take.
-        kinds: of highlights in the outline; any that fit if empty.
-        fillers: excerpts for the room that is left at the end, best first.
-        compact: the outline has one line for all turns between two quotes.
-    """
-
-    groups: list[ExcerptGroup]
-    leaf_of: dict[int, int]
-    outline_share: float = OUTLINE_SHARE_MAX
-    kinds: HighlightKinds = NO_KIND_FILTER
-    fillers: Sequence[ExcerptGroup] = ()
-    compact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +97,11 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         ranking = await rank_branch(branch, query) if query and query.strip() else None
         groups = [excerpt_group(f) for f in by_value_per_token(ranking, token_budget)] if ranking else []
         return await stable_view(branch, snapshot, header, groups, count, request.omitted)
-    budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     if query and (not query.strip() or asks_for_status(query)):
         query = None
+    if query:
+        header = header.with_field("confidence", CONFIDENCE_MAX)
+    budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     standing = await _standing(branch, round(budget * STANDING_SHARE))
     recent = await recent_groups(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     topic = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
@@ -152,7 +111,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     selection = await _from_summaries(branch, snapshot, summarizer, kinds, ranked) if kinds else None
     if selection:
         # The highlights lead; what ranking found fills the room that they leave, however few they are.
-        known = _indexes(selection.groups)
+        known = indexes_of(selection.groups)
         others = [f for f in ranked if f.piece.index not in known]
         leaf_of = {f.piece.index: f.piece.leaf for f in others} | selection.leaf_of
         selection = replace(
@@ -169,10 +128,29 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     result = await fit_selection(branch, snapshot, selection, budget, count)
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))
+    estimate = _confidence(ranking, result) if query and ranking and selection.compact else None
+    header = header.with_field("confidence", estimate)
     if request.request_summaries:
         header = with_summary_requests(header, result.summary_requests, count)
-    shown = with_header(header, result.text, count)
+    shown = replace(with_header(header, result.text, count), confidence=estimate)
     return replace(shown, reasons=view_reasons(ranking, ranked, result)) if request.explain and ranking else shown
+
+
+def _confidence(ranking: Ranking, result: FitResult) -> float | None:
+    """Returns how likely the view shows the answer; None if the query has no word to rank by."""
+    if ranking.result is None:
+        return None
+    spans = {item.turn.index: item.spans for item in result.items if isinstance(item, Quote)}
+    rows = [
+        row
+        for row, turn in enumerate(ranking.table.rows.turn.tolist())
+        if turn in spans and _is_within(ranking.table.pieces[row], spans[turn])
+    ]
+    return confidence(ranking.result, rows)
+
+
+def _is_within(piece: Piece, spans: Iterable[CharSpan]) -> bool:
+    return any(span.start <= piece.start and piece.stop <= span.stop for span in spans)
 
 
 async def load_header(branch: BranchReader, snapshot: TreeSnapshot, token_budget: int) -> ViewHeader:
@@ -196,9 +174,9 @@ async def recent_groups(branch: BranchReader, budget: int) -> list[ExcerptGroup]
     pieces = await branch.store.pieces_of(branch.id, seqs)
     fitting = newest_within(seqs, budget, lambda seq: sum(piece.tokens for piece in pieces[seq]))
     if fitting or not seqs:
-        return [ExcerptGroup(tuple(map(_excerpt, pieces[seq]))) for seq in reversed(fitting)]
+        return [ExcerptGroup(tuple(map(excerpt, pieces[seq]))) for seq in reversed(fitting)]
     end = pieces[seqs[-1]][-1]
-    return [ExcerptGroup((_excerpt(end),))] if end.tokens <= budget else []
+    return [ExcerptGroup((excerpt(end),))] if end.tokens <= budget else []
 
 
 def _outline_share(ranking: Ranking) -> float:
@@ -273,7 +251,7 @@ async def _from_summaries(
         ordered = by_index[index][::-1] if index in proposals else by_index[index]
         return _within(ordered, HIGHLIGHT_TURN_TOKENS)
 
-    groups = [ExcerptGroup(tuple(map(_excerpt, shown(index)))) for index in indexes if index in by_index]
+    groups = [ExcerptGroup(tuple(map(excerpt, shown(index)))) for index in indexes if index in by_index]
     leaves = {piece.index: piece.leaf for turn_pieces in pieces.values() for piece in turn_pieces}
     error_leaves = set(leaves.values()) if "error" in kinds_shown else set()
     extra = [f for f in ranked if f.piece.leaf in error_leaves and f.piece.index not in leaves]
@@ -295,109 +273,3 @@ async def _last_agent_turns_before(branch: BranchReader, indexes: Sequence[int])
         before = await branch.metadata(index - PROPOSAL_WITHIN_TURNS, index - 1)
         found += [turn.index for turn in spoken_turns(before, "assistant")[-1:]]
     return found
-
-
-async def fit_selection(
-    branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
-) -> FitResult | int:
-    groups, leaf_of = [*selection.groups, *selection.fillers], selection.leaf_of
-    leaf_first = None if selection.compact else lambda index: leaf_of.get(index, snapshot.tail_first)
-    chosen = greedy_fit(groups, leaf_first, round(budget * ESTIMATE_SLACK) + ESTIMATE_SLACK_TOKENS)
-    groups = [groups[i] for i in chosen]
-    snapshot = await with_paths_to(branch, snapshot, _indexes(groups))
-    groups = _with_calls(groups, snapshot)
-    turns = await branch.turns(_indexes(groups))
-    groups = _without_repeats(groups, turns)
-    filling = _indexes(selection.fillers) - _indexes(selection.groups)
-    groups.sort(key=lambda group: group.excerpts[-1].index in filling)
-    leading = sum(group.excerpts[-1].index not in filling for group in groups)
-    line_tokens = HIGHLIGHT_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS
-    lines = 0 if selection.compact else round(budget * selection.outline_share / line_tokens)
-    snapshot, summaries = await _expand_outline(branch, snapshot, groups, leading, turns, lines)
-    fit_input = FitInput(
-        snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
-        selection.kinds, checks=await span_checks(branch, snapshot), leading=leading, compact=selection.compact,
-    )  # fmt: skip
-    result = fit(fit_input, budget)
-    if not isinstance(result, int):
-        result.summary_requests = nodes_to_summarize(result.items, fit_input.summary_of)
-    return result
-
-
-def excerpt_group(found: RankedPiece) -> ExcerptGroup:
-    return ExcerptGroup((_excerpt(found.piece),))
-
-
-def _excerpt(piece: Piece) -> ExcerptRef:
-    return ExcerptRef(piece.index, CharSpan(piece.start, piece.stop, piece.tokens))
-
-
-def _indexes(groups: Iterable[ExcerptGroup]) -> set[int]:
-    return {excerpt.index for group in groups for excerpt in group.excerpts}
-
-
-def _with_calls(groups: Sequence[ExcerptGroup], snapshot: TreeSnapshot) -> list[ExcerptGroup]:
-    """Adds to each result the call that it answers, if that is short."""
-    call_of: dict[int, Turn] = {}
-    for turns in snapshot.leaves.values():
-        call_of |= _calls(turns)
-    return [
-        ExcerptGroup((ExcerptRef(call.index, CharSpan(0, _ALL, call.tokens)), *group.excerpts))
-        if (call := call_of.get(group.excerpts[0].index)) and call.tokens <= CALL_TOKENS_MAX
-        else group
-        for group in groups
-    ]
-
-
-# Beyond the end of any turn, for one whose length was not read yet.
-_ALL = 1 << 40
-
-
-def _calls(turns: Sequence[Turn]) -> dict[int, Turn]:
-    """Returns the call of each result, by the result's index: the one with its call id, else the turn before."""
-    found: dict[int, Turn] = {}
-    by_id: dict[str, Turn] = {}
-    for before, turn in zip([None, *turns], turns, strict=False):
-        if turn.role != "tool":
-            if turn.call_id:
-                by_id[turn.call_id] = turn
-        elif turn.call_id in by_id:
-            found[turn.index] = by_id[turn.call_id]
-        elif before is not None and before.role == "assistant":
-            found[turn.index] = before
-    return found
-
-
-def _without_repeats(groups: Sequence[ExcerptGroup], turns: dict[int, Turn]) -> list[ExcerptGroup]:
-    """Drops all but the newest of excerpts with the same text; it takes the rank of the best."""
-    newest: dict[str, int] = {}
-    keys: list[str] = []
-    for group in groups:
-        excerpt = group.excerpts[-1]
-        text = turns[excerpt.index].content[excerpt.span.start : excerpt.span.stop].strip()
-        keys.append(text if len(text) >= REPEAT_CHARS_MIN else f"{excerpt.index}:{excerpt.span.start}")
-        newest[keys[-1]] = max(newest.get(keys[-1], -1), excerpt.index)
-    by_key = {key: group for key, group in zip(keys, groups, strict=True) if group.excerpts[-1].index == newest[key]}
-    return [clip(by_key[key], turns) for key in dict.fromkeys(keys)]
-
-
-# Shorter ones ("ok", "yes") cost little to repeat, and their place matters.
-REPEAT_CHARS_MIN = 200
-
-
-async def _expand_outline(
-    branch: BranchReader,
-    snapshot: TreeSnapshot,
-    groups: Sequence[ExcerptGroup],
-    leading: int,
-    turns: dict[int, Turn],
-    lines: int,
-) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
-    """Expands the outline beside the leading groups to about this many lines; reads the summaries that it may show."""
-    shown, tiled = quotes_by_turn(groups[:leading], turns), TileCache()
-    if lines:
-        snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
-    nodes = outline_nodes(tile(snapshot, shown, tiled))
-    if leading < len(groups):
-        nodes += outline_nodes(tile(snapshot, quotes_by_turn(groups, turns)))
-    return snapshot, await branch.summaries(nodes)

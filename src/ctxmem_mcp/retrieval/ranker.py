@@ -122,6 +122,19 @@ class RankResult:
     def pieces(self) -> tuple[ScoredPiece, ...]:
         return tuple(map(ScoredPiece, self.ordinals.tolist(), self.scores.tolist()))
 
+    @functools.cached_property
+    def probabilities(self) -> Any:
+        """By row of the table, the probability that the chunk holds the evidence, if one of them does."""
+        import numpy as np
+
+        found = np.exp(self.by_row - self.by_row.max(initial=0.0))
+        return found / (found.sum() or 1.0)
+
+    @property
+    def coverage(self) -> Any:
+        """By row of the table, the share of the query's words, by idf, in the chunk and the two beside it."""
+        return self._columns["window"]
+
     def why(self, ordinal: int, most: int = 6) -> list[tuple[str, float]]:
         """Explains a chunk's score.
 

@@ -19,13 +19,14 @@ from ctxmem_mcp.views.layout import (
     Gap,
     Item,
     Omitted,
+    OmittedCache,
     Quote,
     TileCache,
     TreeSnapshot,
     join_spans,
     merge_collapsed,
-    merge_omitted,
     tile,
+    tile_compactly,
 )
 from ctxmem_mcp.views.render import (
     NO_KIND_FILTER,
@@ -116,6 +117,7 @@ class FitInput:
             head's, where the range needs them.
         render_cache: Items rendered before. The attempts at one view have nearly all of their items in common.
         tile_cache: Leaves tiled before.
+        omitted_cache: What is between two quotes of a compact view, found before.
     """
 
     snapshot: TreeSnapshot
@@ -131,6 +133,7 @@ class FitInput:
     leading: int | None = None
     render_cache: dict[object, RenderedItem] = field(default_factory=dict)
     tile_cache: TileCache = field(default_factory=dict)
+    omitted_cache: OmittedCache = field(default_factory=dict)
 
     @property
     def leaf_first(self) -> Callable[[int], int] | None:
@@ -252,7 +255,7 @@ def _fill_once(layout: _PageLayout, spec: FitInput, budget: int, tokens: int) ->
 def _outline_only(spec: FitInput, budget: int) -> FitResult | int:
     """A view without excerpts, with the coarsest outline; or the smallest budget if even that does not fit."""
     coarse = replace(spec.snapshot, expanded=frozenset())
-    layout = _PageLayout(replace(spec, snapshot=coarse, groups=(), tile_cache={}), [])
+    layout = _PageLayout(replace(spec, snapshot=coarse, groups=(), tile_cache={}, omitted_cache={}), [])
     smallest = spec.count(layout.text())
     if smallest > budget:
         return smallest
@@ -283,10 +286,11 @@ class _PageLayout:
         self._spec = spec
         self.taken = list(taken)
         self._shown = quotes_by_turn([spec.groups[i] for i in taken], spec.turns) if shown is None else shown
-        self.items = tile(spec.snapshot, self._shown, spec.tile_cache)
         if spec.compact:
-            self.items = merge_omitted(self.items)
-        elif spec.merge_neighbours:
+            self.items = tile_compactly(spec.snapshot, self._shown, spec.omitted_cache)
+        else:
+            self.items = tile(spec.snapshot, self._shown, spec.tile_cache)
+        if spec.merge_neighbours:
             self.items = merge_collapsed(self.items)
         # Of outline items only.
         self._details: dict[int, Detail] = {}

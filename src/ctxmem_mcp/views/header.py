@@ -35,7 +35,12 @@ class ViewHeader:
     token_budget: int
     encoding: str
     next_cursor: str | None = None
-    extra: Mapping[str, str | int | list[str] | None] = field(default_factory=dict)
+    extra: Mapping[str, str | int | float | list[str] | None] = field(default_factory=dict)
+
+    def with_field(self, name: str, value: str | int | float | list[str] | None) -> ViewHeader:
+        """Returns the header with a further field, or without it if the value is None."""
+        others = {key: known for key, known in self.extra.items() if key != name}
+        return replace(self, extra=others if value is None else {**others, name: value})
 
     def line(self, shown_tokens: int) -> str:
         """Renders the header line, without its line end."""

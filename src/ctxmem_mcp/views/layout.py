@@ -283,6 +283,79 @@ def _nodes_of(item: Item) -> tuple[Node, ...]:
     return item.nodes if isinstance(item, (Collapsed, Omitted)) else ()
 
 
+# By the first and the last of the turns between two quotes: the items that cover them.
+OmittedCache = dict[tuple[int, int], list[Item]]
+
+
+def tile_compactly(
+    snapshot: TreeSnapshot, shown: Mapping[int, Quote], omitted_cache: OmittedCache | None = None
+) -> list[Item]:
+    """Lays out a compact view that shows these turns.
+
+    The items are those of `merge_omitted(tile(snapshot, shown))`, found without laying out the tree: a view is laid out
+    several times with nearly the same quotes, and what is between two of them depends on nothing else.
+
+    Args:
+        snapshot: The branch's tree.
+        shown: The quotes to show, by turn index. Each turn is in one of `snapshot.leaves`.
+        omitted_cache: What was found before on the same snapshot; new entries are added.
+    """
+    items: list[Item] = []
+    cache, at = {} if omitted_cache is None else omitted_cache, 0
+    for index in sorted(shown):
+        if at < index:
+            items += _between_quotes(snapshot, at, index - 1, cache)
+        items.append(shown[index])
+        at = index + 1
+    if at < snapshot.length:
+        items += _between_quotes(snapshot, at, snapshot.length - 1, cache)
+    return items
+
+
+def _between_quotes(snapshot: TreeSnapshot, first: int, last: int, cache: OmittedCache) -> list[Item]:
+    if (known := cache.get((first, last))) is None:
+        run: list[Collapsed | Gap | Omitted] = []
+        _cover(snapshot, snapshot.roots, (first, last), 0, run)
+        if snapshot.tail_first <= last:
+            run.append(_gap(snapshot, snapshot.tail_first, (first, last)))
+        known = cache[first, last] = _merged(run)
+    return known
+
+
+def _cover(
+    snapshot: TreeSnapshot,
+    siblings: Iterable[Node],
+    turns: tuple[int, int],
+    depth: int,
+    run: list[Collapsed | Gap | Omitted],
+) -> None:
+    """Adds the largest nodes that cover only turns from the first to the last, and gaps for the turns beside them."""
+    first, last = turns
+    collapsed: list[Node] = []
+    for node in siblings:
+        if node.last < first or node.first > last:
+            continue
+        if first <= node.first and node.last <= last and node.digest not in snapshot.expanded:
+            collapsed.append(node)
+            continue
+        if collapsed:
+            run.append(Collapsed(tuple(collapsed), depth))
+            collapsed = []
+        if node.level == 0:
+            run.append(_gap(snapshot, node.first, turns))
+        else:
+            _cover(snapshot, [snapshot.nodes[digest] for digest in node.children], turns, depth + 1, run)
+    if collapsed:
+        run.append(Collapsed(tuple(collapsed), depth))
+
+
+def _gap(snapshot: TreeSnapshot, leaf_first: int, turns: tuple[int, int]) -> Gap:
+    """Those of the turns that are in a leaf."""
+    leaf = snapshot.leaves[leaf_first]
+    within = leaf[max(0, turns[0] - leaf_first) : turns[1] + 1 - leaf_first]
+    return Gap(within[0].index, within[-1].index, sum(turn.tokens for turn in within))
+
+
 def covered_turns(items: Iterable[Item]) -> list[int]:
     """Returns the indexes of the turns that the items cover, in order: 0, 1, 2, ... for a correct tiling."""
     indexes: list[int] = []
