@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
+from ctxmem_mcp.memory.excerpts import excerpt_group
 from ctxmem_mcp.memory.retrieve import rank_branch
 from ctxmem_mcp.memory.stable_view import ViewSuffix
-from ctxmem_mcp.memory.view import by_value_per_token, excerpt_group
+from ctxmem_mcp.memory.view import by_value_per_token
 from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Summary
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.layout import Gap

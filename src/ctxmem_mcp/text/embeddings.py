@@ -216,7 +216,8 @@ def _dots(rows: NDArray[np.float32], one: NDArray[np.float32]) -> NDArray[np.flo
     """
     import numpy as np
 
-    return np.einsum("ij,j->i", rows, one).astype(np.float64)
+    dots: NDArray[np.float32] = np.einsum("ij,j->i", rows, one)
+    return dots.astype(np.float64)
 
 
 def _scaled(total: NDArray[np.float64]) -> bytes:
