@@ -20,6 +20,7 @@ BENCHMARKS = (
     "compaction",
     "repeats",
     "prompts",
+    "stores",
 )
 
 

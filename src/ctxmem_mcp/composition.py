@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import CtxmemError, StoreReadOnly
+from ctxmem_mcp.errors import CtxmemError, InvalidArgument, StoreReadOnly
 from ctxmem_mcp.private_files import REDACTIONS, SALT, read_file
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.base import Store
+    from ctxmem_mcp.stores.postgres import PostgresStore
     from ctxmem_mcp.stores.records import SpendLimits
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
 
@@ -44,10 +45,11 @@ async def open_memory(
     settings: Settings | None = None,
     *,
     salt: bytes | None = None,
+    principal: str = "",
     sweeper: Sweeper | None = None,
     background: bool = True,
 ) -> AsyncIterator[Memory]:
-    """Opens a memory over the SQLite store.
+    """Opens a memory over the store that the settings name: SQLite files, or a PostgreSQL database.
 
     While it is open, background tasks sweep expired conversations (at once, then every `sweep_seconds`), import the
     events that agents' hooks leave in the spool, and, if a model is configured, have it write better summaries.
@@ -55,16 +57,17 @@ async def open_memory(
     Args:
         settings: By default those of the environment and the config file.
         salt: Keys the ids of new conversations; one for each principal. By default that of the data folder.
+        principal: Whose conversations they are, in a PostgreSQL database; in files, the folder tells.
         sweeper: What earlier memories over the folder have seen expire. By default, nothing yet.
         background: Run the background tasks.
 
     Raises:
+        InvalidArgument: The store's URL can't be parsed, or its package is not installed.
         StoreUnavailable: The data folder can't be used.
         NewerFormat: A newer version of ctxmem-mcp wrote its catalog.
     """
     from ctxmem_mcp import worker_pool
     from ctxmem_mcp.memory import Memory
-    from ctxmem_mcp.stores.sqlite.store import SqliteStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
     from ctxmem_mcp.text.embeddings import load_embedder
 
@@ -74,7 +77,7 @@ async def open_memory(
     async def store_pending(conversation_id: str) -> None:
         await _store_events_of(memory, settings.data_dir, conversation_id)
 
-    store, limits = SqliteStore(settings.data_dir, durability=settings.durability), _spend_limits(settings)
+    store, limits = _store(settings, principal), _spend_limits(settings)
     memory = Memory(
         store,
         ExtractiveSummarizer(),
@@ -122,6 +125,45 @@ def _salt_of(data_dir: Path) -> bytes:
         return b""
 
 
+def _store(settings: Settings, principal: str) -> SqliteStore | PostgresStore:
+    if settings.store_url is not None:
+        return _postgres_store(settings, principal)
+    from ctxmem_mcp.stores.sqlite.store import SqliteStore
+
+    return SqliteStore(settings.data_dir, durability=settings.durability)
+
+
+def _postgres_store(settings: Settings, principal: str) -> PostgresStore:
+    try:
+        from ctxmem_mcp.stores.postgres import PostgresStore
+    except ImportError as error:
+        raise InvalidArgument(
+            settings.spelling("store_url"),
+            f"names a PostgreSQL database, but {error.name or 'psycopg'} can't be imported",
+            "Install the extra: pip install 'ctxmem-mcp[postgres]'.",
+        ) from error
+    assert settings.store_url is not None
+    return PostgresStore(settings.store_url, principal, connections=settings.store_connections)
+
+
+async def database_salt(settings: Settings, principal: str) -> bytes:
+    """Returns the salt of a principal's ids in the PostgreSQL database, which is created with the first call."""
+    store = _postgres_store(settings, principal)
+    try:
+        return await store.salt()
+    finally:
+        await store.close()
+
+
+async def database_principals(settings: Settings) -> list[str]:
+    """Returns the principals that have used the PostgreSQL database."""
+    store = _postgres_store(settings, "")
+    try:
+        return await store.principals()
+    finally:
+        await store.close()
+
+
 @asynccontextmanager
 async def open_transient(encoding: str) -> AsyncIterator[Memory]:
     """Opens a memory that writes nothing to a disk and is gone when it is closed. encoding: the token encoding."""
@@ -137,7 +179,7 @@ async def open_transient(encoding: str) -> AsyncIterator[Memory]:
         await memory.close()
 
 
-async def _close(memory: Memory, store: SqliteStore, *tasks: asyncio.Task[None]) -> None:
+async def _close(memory: Memory, store: SqliteStore | PostgresStore, *tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     store.prevent_reopening()
     await memory.close()

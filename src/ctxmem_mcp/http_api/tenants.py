@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ctxmem_mcp.composition import Sweeper, open_memory
+from ctxmem_mcp.composition import Sweeper, database_principals, database_salt, open_memory
+from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, access_of
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.private_files import PRINCIPALS, SALT, create_folder, open_new
@@ -51,8 +52,9 @@ class Tenant:
         used_at: time.monotonic() of the last use.
     """
 
-    def __init__(self, settings: Settings, salt: bytes) -> None:
-        self._memory = LazyMemory(partial(open_memory, settings, salt=salt))
+    def __init__(self, settings: Settings, salt: bytes, principal: str) -> None:
+        """principal: the name of its rows in a PostgreSQL database."""
+        self._memory = LazyMemory(partial(open_memory, settings, salt=salt, principal=principal))
         self._closing = asyncio.Event()
         self._ready = asyncio.Event()
         self._sessions = _mcp_session_manager(self._lend_memory)
@@ -129,14 +131,24 @@ class Tenants:
             return self._settings.data_dir
         return tenant_folder(self._settings.data_dir, key)
 
+    def _rows_of(self, key: str) -> str:
+        """Returns the principal of a tenant's rows in a PostgreSQL database: the name of its folder."""
+        return key if key == DEFAULT_PRINCIPAL else self.folder_of(key).name
+
+    async def _salt(self, key: str) -> bytes:
+        if key == DEFAULT_PRINCIPAL:
+            return b""
+        if self._settings.store_url is not None:
+            return await database_salt(self._settings, self._rows_of(key))
+        return await asyncio.to_thread(load_or_create_salt, self.folder_of(key))
+
     async def get(self, key: str) -> Tenant:
         """Returns a tenant, and opens it if it is closed."""
         tenant = self._tenants.get(key)
         if tenant is None:
-            folder = self.folder_of(key)
-            salt = b"" if key == DEFAULT_PRINCIPAL else await asyncio.to_thread(load_or_create_salt, folder)
+            settings, salt = replace(self._settings, data_dir=self.folder_of(key)), await self._salt(key)
             # Another request may have opened it while this one waited.
-            tenant = self._tenants.get(key) or Tenant(replace(self._settings, data_dir=folder), salt)
+            tenant = self._tenants.get(key) or Tenant(settings, salt, self._rows_of(key))
             self._tenants[key] = tenant
         tenant.used_at = time.monotonic()
         return tenant
@@ -193,14 +205,14 @@ class Tenants:
             is_round = time.monotonic() >= next_round
             if is_round:
                 next_round = time.monotonic() + self._settings.sweep_seconds
-            for folder in await asyncio.to_thread(self._closed_folders):
+            for folder in await self._closed_folders():
                 sweeper = self._sweepers.setdefault(folder, Sweeper(folder))
                 if not (is_round or sweeper.is_waiting):
                     continue
                 try:
                     # Without a model: a sweep only removes expired data and must not cost anything.
                     settings = replace(self._settings, data_dir=folder, llm_base_url=None, llm_model=None)
-                    async with open_memory(settings, sweeper=sweeper) as memory:
+                    async with open_memory(settings, sweeper=sweeper, principal=folder.name) as memory:
                         await sweeper.sweep(memory)
                 except Exception:
                     _log.exception("Sweeping a principal's folder failed.")
@@ -208,13 +220,27 @@ class Tenants:
             is_waiting = any(sweeper.is_waiting for sweeper in self._sweepers.values())
             await asyncio.sleep(min(seconds, CONFIRM_SECONDS) if is_waiting else seconds)
 
-    def _closed_folders(self) -> list[Path]:
+    async def _closed_folders(self) -> list[Path]:
+        opened = {self.folder_of(key) for key in self._tenants}
+        return [folder for folder in await self._folders() if folder not in opened]
+
+    async def _folders(self) -> list[Path]:
+        """Returns the folders of all principals but the default one. With a database, they need not exist."""
+        if self._settings.store_url is not None:
+            try:
+                names = await database_principals(self._settings)
+            except CtxmemError as error:
+                _log.warning("The principals to sweep can't be read: %s", error)
+                return []
+            return [self._settings.data_dir / PRINCIPALS / name for name in names if name != DEFAULT_PRINCIPAL]
+        return await asyncio.to_thread(self._folders_on_disk)
+
+    def _folders_on_disk(self) -> list[Path]:
         try:
             folders = list((self._settings.data_dir / PRINCIPALS).iterdir())
         except OSError:
             return []
-        opened = {self.folder_of(key) for key in self._tenants}
-        return [folder for folder in folders if folder not in opened and (folder / SALT).is_file()]
+        return [folder for folder in folders if (folder / SALT).is_file()]
 
 
 def load_or_create_salt(folder: Path) -> bytes:

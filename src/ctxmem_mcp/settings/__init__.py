@@ -90,6 +90,19 @@ class Settings:
     """The settings of one process; immutable. `SETTINGS` describes each of them."""
 
     data_dir: Annotated[Path, Setting(MEMORY, kinds.FOLDER, "Folder of the conversation files.", "--data-dir")]
+    store_url: Annotated[
+        str | None,
+        Setting(
+            MEMORY,
+            kinds.STORE_URL,
+            "PostgreSQL database of the conversations, in place of the folder: `postgresql://USER:PASSWORD@HOST/NAME`. "
+            "Requires the extra `postgres`.",
+        ),
+    ] = field(default=None, repr=False, kw_only=True)
+    store_connections: Annotated[
+        int,
+        Setting(MEMORY, kinds.integer(1, 1_000), "Most connections that a process has to the PostgreSQL database."),
+    ] = field(default=8, kw_only=True)
     retention_days: Annotated[
         int,
         Setting(

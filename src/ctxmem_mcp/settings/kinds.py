@@ -130,6 +130,13 @@ def _parse_url(value: object) -> str:
     return text
 
 
+def _parse_store_url(value: object) -> str:
+    text = _parse_secret(value)
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError
+    return text
+
+
 def _parse_scopes(value: object) -> str:
     """Scopes as RFC 6749 spells them, because they are sent in a header."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
@@ -149,6 +156,7 @@ FILE = Kind("the path of a file", _parse_file)
 TEXT = Kind("text", _parse_text)
 URL = Kind("a URL such as http://localhost:11434/v1", _parse_url)
 SECRET = Kind("printable ASCII on one line", _parse_secret, secret=True)
+STORE_URL = Kind("a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE", _parse_store_url, secret=True)
 SCOPES = Kind("OAuth scopes separated by spaces", _parse_scopes)
 ENCODING = Kind(f"{', '.join(ENCODINGS)} or a model that uses one of them", _parse_encoding)
 PRICE = Kind(f"a number from 0 to {PRICE_MAX}", _parse_price)

@@ -71,7 +71,8 @@ class Database:
                 async with self._connection(principal) as connection:
                     return await work(connection)
             except psycopg.Error as error:
-                if not is_passing(error) or time.monotonic() > until:
+                # A server that never was reached is not waited for.
+                if self._pool is None or not is_passing(error) or time.monotonic() > until:
                     raise translate(error, self.server) from error
             if self._pool is not None:
                 await self._pool.check()  # drops the other connections that were lost with it

@@ -19,7 +19,7 @@ from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.listing import paginate
 from ctxmem_mcp.stores.postgres import catalog, check, commits, model_calls, queries, removal, term_index
 from ctxmem_mcp.stores.postgres.database import Connection, Database, shared_database
-from ctxmem_mcp.stores.postgres.tombstone_table import TombstoneTable, read_keys
+from ctxmem_mcp.stores.postgres.tombstone_table import TombstoneTable, read_keys, read_principals
 from ctxmem_mcp.stores.records import (
     REDACTED_MARKS,
     BlockHits,
@@ -341,6 +341,10 @@ class PostgresStore:
     async def salt(self) -> bytes:
         """Returns the principal's salt, which keys the ids of its conversations; created once."""
         return (await self._run(lambda c: read_keys(c, self._principal)))[0]
+
+    async def principals(self) -> list[str]:
+        """Returns all principals that have used the database."""
+        return await self._run(read_principals)
 
     # ------------------------------------------------------------ connections
 

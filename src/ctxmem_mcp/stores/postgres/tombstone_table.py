@@ -12,6 +12,7 @@ from ctxmem_mcp.stores.postgres.database import Connection, fetch
 from ctxmem_mcp.stores.tombstones import KEY_BYTES, Tombstones
 
 SALT_BYTES = 32
+PRINCIPALS = "SELECT principal FROM principals ORDER BY principal"
 READ_KEYS = "SELECT salt, tombstone_key FROM keys WHERE principal = %(principal)s"
 ADD_PRINCIPAL = "INSERT INTO principals VALUES (%(principal)s) ON CONFLICT DO NOTHING"
 ADD_KEYS = "INSERT INTO keys VALUES (%(principal)s, %(salt)s, %(tombstone_key)s) ON CONFLICT DO NOTHING"
@@ -35,6 +36,11 @@ async def read_keys(connection: Connection, principal: str) -> tuple[bytes, byte
             new = {"salt": secrets.token_bytes(SALT_BYTES), "tombstone_key": secrets.token_bytes(KEY_BYTES)}
             await connection.execute(ADD_KEYS, {"principal": principal, **new})
     raise AssertionError("the keys were not stored")
+
+
+async def read_principals(connection: Connection) -> list[str]:
+    """Returns all principals; their names are the only rows that every principal may see."""
+    return [principal for (principal,) in await fetch(connection, PRINCIPALS, {})]
 
 
 class TombstoneTable:
