@@ -94,6 +94,8 @@ async def run(data: list[Path], questions: int) -> int:
                 await comparison.run(conversation, questions)
                 print(f"{conversation.id}: {len(conversation.turns):,} turns", flush=True)
         await comparison.compare("listing", lambda memory: _listing(memory))
+        for _ in range(20):  # SQLite indexes over all conversations for a moment in each search, until it has read all
+            await comparison.memories["sqlite"].search("tests")
         await comparison.compare("search of all", lambda memory: memory.search("what did we decide about the tests?"))
         for memory in comparison.memories.values():
             await memory.close()

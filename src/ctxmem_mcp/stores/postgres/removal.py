@@ -51,16 +51,15 @@ async def _first_turns(connection: Connection, key: Key, state: State) -> list[l
 
 
 async def forget(connection: Connection, key: Key, tombstones: TombstoneTable) -> Receipt | None:
-    """Removes a conversation, with its tombstone. Returns None if there is none."""
-    async with connection.transaction():
-        known = await tombstones.lock(connection)
-        counts = await fetch(connection, COUNTS, key)
-        state = await queries.state(connection, key, float("-inf"))
-        if not counts or state is None:
-            return None
-        branches = await _first_turns(connection, key, state)
-        await tombstones.add(connection, known.records_to_set(state.conversation_id, branches))
-        await _remove(connection, key)
+    """Removes a conversation, with its tombstone, inside a transaction. Returns None if there is none."""
+    known = await tombstones.lock(connection)
+    counts = await fetch(connection, COUNTS, key)
+    state = await queries.state(connection, key, float("-inf"))
+    if not counts or state is None:
+        return None
+    branches = await _first_turns(connection, key, state)
+    await tombstones.add(connection, known.records_to_set(state.conversation_id, branches))
+    await _remove(connection, key)
     turns, nodes, size, _ = counts[0]
     return Receipt(state.conversation_id, turns, nodes, size)
 

@@ -235,7 +235,7 @@ class PostgresStore:
             # If the answer of an earlier attempt was lost, there is nothing left to remove.
             receipt = await removal.forget(connection, key, self._tombstones) or receipt
 
-        await self._run(remove)
+        await self._run_in_transaction(remove)
         if receipt is None:
             raise UnknownConversation(conversation_id)
         removed = receipt

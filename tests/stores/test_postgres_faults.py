@@ -1,0 +1,213 @@
+"""Two writers in every order, connections that are cut, a server that restarts: nothing is lost and nothing doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import psycopg
+import pytest
+
+from ctxmem_mcp.errors import HeadMoved, StoreUnavailable
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.stores.postgres import PostgresStore, commits, queries, term_index
+from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
+from ctxmem_mcp.stores.testing.fixtures import load
+from tests.postgres_server import new_principal, started_server
+from tests.stores.samples import memory_over
+
+pytestmark = pytest.mark.anyio
+
+WRITER: ContextVar[str] = ContextVar("writer", default="")
+# The statements before which a writer stops: it reads, swaps the version, writes the turn, writes the index.
+STOPS = (queries.STATE_QUERY, commits.SWAP, commits.ADD_TURNS, term_index.ADD_WAITING)
+# A writer that has not come to its next stop by then waits for the other one's transaction.
+BLOCKED_SECONDS = 0.05
+
+
+def orders(steps: int) -> Iterator[str]:
+    """Yields every order of the steps of two writers."""
+    for places in itertools.combinations(range(2 * steps), steps):
+        yield "".join("A" if place in places else "B" for place in range(2 * steps))
+
+
+class Stepper:
+    """Lets a writer go on to its next stop, or to its end."""
+
+    def __init__(self) -> None:
+        self._gates = {name: asyncio.Event() for name in "AB"}
+        self._arrived = {name: asyncio.Event() for name in "AB"}
+        self.is_over = False
+
+    async def stop(self) -> None:
+        name = WRITER.get()
+        if name and not self.is_over:
+            self._arrived[name].set()
+            await self._gates[name].wait()
+            self._gates[name].clear()
+
+    async def step(self, name: str, writer: asyncio.Task[None]) -> None:
+        if writer.done() or not self._arrived[name].is_set():  # it is done, or waits for the other one
+            return
+        self._arrived[name].clear()
+        self._gates[name].set()
+        arrival = asyncio.ensure_future(self._arrived[name].wait())
+        await asyncio.wait([arrival, writer], timeout=BLOCKED_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        arrival.cancel()
+
+    def finish(self) -> None:
+        self.is_over = True
+        for gate in self._gates.values():
+            gate.set()
+
+
+async def append(store: PostgresStore, conversation_id: str, name: str) -> None:
+    """Appends a turn to the head as a memory does: reads, commits, and starts again if another was faster."""
+    WRITER.set(name)
+    while True:
+        state = await load(store, conversation_id)
+        try:
+            return await store.commit(extend(state, [f"by {name}"], terms=[["by", name.lower()]]), NOW)
+        except HeadMoved:
+            continue
+
+
+async def test_two_writers_in_every_order_of_one_append(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper: Stepper | None = None
+    execute = psycopg.AsyncCursor.execute
+
+    async def execute_stopping(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        if stepper is not None and query in STOPS:
+            await stepper.stop()
+        return await execute(self, query, params, **options)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", execute_stopping)
+    store = PostgresStore(started_server().url, new_principal())
+    for order in orders(len(STOPS)):
+        await store.commit(extend(new_state(order), ["first"], terms=[["first"]]), NOW)
+        stepper = Stepper()
+        writers = {name: asyncio.create_task(append(store, order, name)) for name in "AB"}
+        for name in order:
+            await asyncio.sleep(0)
+            await stepper.step(name, writers[name])
+        stepper.finish()
+        await asyncio.gather(*writers.values())
+        stepper = None
+        state = await load(store, order)
+        assert (state.version, state.turns, len(state.runs)) == (3, 3, 1), order
+        assert sorted(turn.content for turn in await store.turns(order, [1, 2, 3])) == ["by A", "by B", "first"], order
+        hits = await store.term_hits(order, ["by", "a", "b"], 10)
+        assert {term: list(hit.pieces) for term, hit in hits.items()}["by"] == [2, 3], order
+        assert await store.check(order) == []
+    await store.close()
+
+
+class Proxy:
+    """Forwards to the server's socket, and cuts connections at a commit: before the server gets it, or after."""
+
+    def __init__(self) -> None:
+        self.cut_before, self.cut_after = 0, 0
+        self.port = 0
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        url = started_server().url.partition("?")
+        async with server:
+            yield url[0].replace("@/", f"@127.0.0.1:{self.port}/")
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        path = f"{started_server().folder}/data/.s.PGSQL.5432"
+        upstream_reader, upstream = await asyncio.open_unix_connection(path)
+        is_cut = False
+
+        async def back() -> None:
+            while (data := await upstream_reader.read(65_536)) and not is_cut:
+                writer.write(data)
+
+        answers = asyncio.create_task(back())
+        try:
+            while data := await reader.read(65_536):
+                if b"COMMIT" in data and self.cut_before:
+                    self.cut_before -= 1
+                    break
+                is_cut = b"COMMIT" in data and self.cut_after > 0
+                upstream.write(data)
+                if is_cut:
+                    self.cut_after -= 1
+                    await answers  # the server has answered, and nobody hears it
+                    break
+        except ConnectionError:
+            pass
+        finally:
+            answers.cancel()
+            upstream.close()
+            writer.close()
+            await asyncio.gather(answers, upstream.wait_closed(), writer.wait_closed(), return_exceptions=True)
+
+
+async def contents(memory: Memory) -> list[str]:
+    return [turn.content for turn in await memory.history("c")]
+
+
+async def test_a_commit_whose_answer_is_lost_is_stored_once() -> None:
+    proxy = Proxy()
+    async with proxy.run() as url:
+        memory = memory_over(PostgresStore(url, new_principal()), lambda: NOW)
+        await memory.append(NewTurn("user", "x"), conversation_id="other")  # creates the tables and the keys
+        said = [f"turn {i}" for i in range(12)]
+        for i, text in enumerate(said):
+            if i in (0, 3, 7):
+                proxy.cut_after = 1
+            elif i in (1, 5, 9):
+                proxy.cut_before = 1
+            await memory.append(NewTurn("user", text), conversation_id="c")
+            assert (proxy.cut_before, proxy.cut_after) == (0, 0), "it was cut"
+        assert await contents(memory) == said
+        assert await memory.verify("c") == []
+        proxy.cut_after = 1
+        receipt = await memory.forget("c", "c")
+        assert (receipt.turns, proxy.cut_after) == (12, 0)
+        await memory.close()
+
+
+async def test_appends_go_on_while_connections_are_terminated_and_the_server_restarts() -> None:
+    server, principal = started_server(), new_principal()
+    memory = memory_over(PostgresStore(server.url, principal), lambda: NOW)
+    said = [f"turn {i}" for i in range(40)]
+
+    def terminate() -> None:
+        with server.connect() as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'ctxmem_test'")
+
+    parent: str | None = None
+    for i, text in enumerate(said):
+        disturbance = None
+        if i % 4 == 3:  # while the turn is appended; the server restarts once
+            disturbance = asyncio.create_task(asyncio.to_thread(server.restart if i == 23 else terminate))
+        while True:
+            try:
+                turn = NewTurn("user", text)
+                parent = (await memory.append(turn, conversation_id="c", parent_id=parent)).turn_id
+                break
+            except StoreUnavailable:
+                continue  # refused: the caller sends it again
+        if disturbance is not None:
+            await disturbance
+    assert await contents(memory) == said
+    assert await memory.verify("c") == []
+    assert (await memory.info("c")).turns == len(said)
+    await memory.close()
