@@ -182,12 +182,13 @@ def _folder_of(users: list[AgentReport], path: Path, options: GlobalOptions) -> 
 def _folder(options: GlobalOptions, remedy: str) -> DataFolder:
     """Checks the folder of these options. remedy: how to choose another one."""
     try:
-        path = options.settings().data_dir
+        settings = options.settings()
     except CtxmemError as error:
         return DataFolder("", faults=[Fault(error.message.rstrip("."), error.hint)])
+    path = settings.data_dir
     folder = DataFolder(str(path))
     _check_disk(folder, path, remedy)
-    if path.is_dir() and folder.writable:
+    if settings.store_url is not None or (path.is_dir() and folder.writable):
         try:
             folder.conversations, damaged = with_memory(options, _conversations)
         except CtxmemError as error:

@@ -335,6 +335,7 @@ def back_up(
     """
     from ctxmem_mcp.backup import backup, check_folders
 
+    options.require_files("Back up the database with pg_dump; see docs/postgresql.md.")
     tenant = _tenant_folder(options, principal, space)
     data_dir = tenant or options.settings().data_dir
     check_folders(data_dir, folder)

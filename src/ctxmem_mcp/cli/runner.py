@@ -19,7 +19,7 @@ from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.recent_session import last_session
 from ctxmem_mcp.cli.output import hidden_by_expiry
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.errors import AmbiguousId, NotFound, UnknownConversation
+from ctxmem_mcp.errors import AmbiguousId, InvalidArgument, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import OF_AGENT
 from ctxmem_mcp.serve.logs import log_to_stderr
@@ -43,6 +43,17 @@ class GlobalOptions:
 
     def settings(self) -> Settings:
         return Settings.load({"data_dir": self.data_dir}, config_path=self.config)
+
+    def require_files(self, remedy: str) -> None:
+        """Refuses a command that reads the conversations' files, if they are in a database.
+
+        Raises:
+            InvalidArgument: They are.
+        """
+        settings = self.settings()
+        if settings.store_url is not None:
+            name = settings.spelling("store_url")
+            raise InvalidArgument(name, "is set, and this command copies the files of a data folder", remedy)
 
 
 def with_memory(options: GlobalOptions, work: Callable[[Memory], Awaitable[T]]) -> T:

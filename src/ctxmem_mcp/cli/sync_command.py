@@ -37,6 +37,7 @@ def sync(
     on all of them. Run it on each machine, as often as you like, also while agents are running. Exits with code 1 if
     something could not be received.
     """
+    OPTIONS.require_files("The machines that use one database need no shared folder.")
     settings, remote = OPTIONS.settings(), open_remote(target)
     if isinstance(remote, FolderRemote):
         remote.check_apart(settings.data_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ctxmem_mcp import __version__
+from ctxmem_mcp.composition import database_principals
+from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH
 from ctxmem_mcp.http_api.metrics import CONTENT_TYPE
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from ctxmem_mcp.http_api.metrics import Metrics
     from ctxmem_mcp.http_api.tenants import Tenants
     from ctxmem_mcp.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def routes(
@@ -34,6 +39,8 @@ def routes(
     async def ready(_: Request) -> Response:
         if not tenants.serving:
             return JSONResponse({"status": "stopping"}, 503)
+        if settings.store_url is not None:
+            return await _ready_database(settings)
         writable = await asyncio.to_thread(_is_writable, settings.data_dir)
         return JSONResponse(
             {"status": "ready"} if writable else {"status": "data_dir is not writable"}, 200 if writable else 503
@@ -63,6 +70,16 @@ def routes(
             Route(f"{METADATA_PATH}/{{path:path}}", resource_metadata),
         ]
     return found
+
+
+async def _ready_database(settings: Settings) -> Response:
+    """Responds whether the database can be reached. It does not say why not: anybody may ask."""
+    try:
+        await database_principals(settings)
+    except CtxmemError as error:
+        _log.warning("Not ready: %s", error)
+        return JSONResponse({"status": "the database can't be reached"}, 503)
+    return JSONResponse({"status": "ready"})
 
 
 def _is_writable(folder: Path) -> bool:
