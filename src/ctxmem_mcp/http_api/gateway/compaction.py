@@ -21,6 +21,7 @@ from ctxmem_mcp.http_api.gateway.alignment import align
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Added, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, Part, Pin, checked_cut, cut_states
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
+from ctxmem_mcp.http_api.gateway.long_outputs import OutputShortener
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.http_api.gateway.sent_parts import ends, turn_before
 from ctxmem_mcp.http_api.gateway.session_line import SessionLines
@@ -79,7 +80,7 @@ class Compacted:
 
     Attributes:
         conversation: where its messages are stored.
-        body: the compacted body, or None if the conversation fits and is sent unchanged.
+        body: the compacted body, or that with long results shortened; None if the client's is sent unchanged.
         tokens_in: tokens of the client's messages.
         tokens_sent: tokens of the messages to send.
         cut: the index of the first message that is sent unchanged; None if all are.
@@ -103,9 +104,10 @@ class Compacted:
 class ConversationTracker:
     """Stores and compacts requests. What it remembers between requests can be lost without harm."""
 
-    def __init__(self, budget: int, encoding: str) -> None:
-        """budget: the configured tokens per request."""
+    def __init__(self, budget: int, encoding: str, output_tokens: int = 0) -> None:
+        """budget: the configured tokens per request. output_tokens: those of a tool's result; 0: any."""
         self.tokens = TokenCounter(encoding)
+        self._outputs = OutputShortener(output_tokens, self.tokens.count)
         self._budget = budget
         self._system_prompts: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
         self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
@@ -147,14 +149,19 @@ class ConversationTracker:
         if conversation is None:
             conversation = await self._store(memory, principal, request, options.days, since)
         budget = options.token_budget(self._budget)
+        tokens_in = request.tokens
+        continues = provider.previous_response(body) is not None
+        shortened = None if continues else self._shorten_outputs(provider, body, request, conversation)
+        if shortened is not None:
+            body, request = shortened, provider.parse_request(shortened, self.tokens)
         cut = self._find_cut(request, budget)
         tokens = request.tokens
         size = request.system_tokens
         counts = [len(message.turns) for message in request.messages]
         stored = conversation.turn_ids, conversation.positions
         whole = ends(*stored, sum(counts))
-        unchanged = Compacted(conversation, None, tokens, tokens, None, size, whole, tokens - size)
-        if cut is None or provider.previous_response(body) is not None:
+        unchanged = Compacted(conversation, shortened, tokens_in, tokens, None, size, whole, tokens - size)
+        if cut is None or continues:
             return unchanged
         try:
             head = await self._head(memory, conversation, request, cut)
@@ -173,7 +180,7 @@ class ConversationTracker:
         return Compacted(
             conversation,
             compacted,
-            tokens,
+            tokens_in,
             sent,
             cut.start,
             size,
@@ -181,6 +188,20 @@ class ConversationTracker:
             rest_tokens,
             view,
         )
+
+    def _shorten_outputs(
+        self, provider: Provider, body: Mapping[str, Any], request: ParsedRequest, conversation: StoredConversation
+    ) -> dict[str, Any] | None:
+        """Returns the request with long results of tools shortened; None if it has none."""
+
+        def place_of(index: int) -> str | None:
+            at = conversation.positions[index - len(turns)]
+            turn = None if at < 0 else conversation.turn_ids[at]
+            return turn and f"conversation {conversation.conversation_id} and id {turn}"
+
+        turns = request.all_turns(())
+        messages = self._outputs.shorten(provider.messages(body), turns, place_of)
+        return None if messages is None else provider.with_messages(body, messages)
 
     def _find_cut(self, request: ParsedRequest, budget: int) -> Cut | None:
         """Returns the request's cut, from where it differs from an earlier request."""

@@ -70,6 +70,9 @@ class Gemini(RepeatsConversation):
                 raise InvalidArgument(f"contents[{i}]", f"must be an object; got {type(content).__name__}")
         return found
 
+    def with_messages(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        return {**body, "contents": list(messages)}
+
     def parse_response(self, response: Any) -> list[NewTurn]:
         return _answer([response])
 

@@ -92,6 +92,10 @@ class Provider(Protocol):
         """Returns the messages of a request as the API has them. Raises InvalidArgument if there are none."""
         ...
 
+    def with_messages(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        """Returns the request with these messages in place of its own."""
+        ...
+
     def messages_after(self, body: Mapping[str, Any], response: Any) -> tuple[str, tuple[Any, ...]] | None:
         """Returns a response's id and all messages up to it, if a request may refer to it instead of repeating it."""
         ...
@@ -140,6 +144,9 @@ class RepeatsConversation(TopLevelTools):
 
     def messages(self, body: Mapping[str, Any]) -> list[Any]:
         return messages_of(body)
+
+    def with_messages(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        return {**body, "messages": list(messages)}
 
     def messages_after(self, body: Mapping[str, Any], response: Any) -> None:
         return None

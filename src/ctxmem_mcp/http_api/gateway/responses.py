@@ -69,6 +69,9 @@ class Responses(TopLevelTools):
     def messages(self, body: Mapping[str, Any]) -> list[Any]:
         return _input_items(body)
 
+    def with_messages(self, body: Mapping[str, Any], messages: Sequence[Any]) -> dict[str, Any]:
+        return {**body, "input": list(messages)}
+
     def parse_response(self, response: Any) -> list[NewTurn]:
         output = response.get("output") if isinstance(response, dict) else None
         if not isinstance(output, list) or response.get("status") in ("failed", "cancelled", "in_progress", "queued"):
