@@ -140,9 +140,10 @@ async def test_a_repeated_call_gets_the_whole(provider: type[Provider], request_
 def test_nothing_is_shortened_by_default(tmp_path: Path) -> None:
     body = anthropic([BUILD]) | {"memory": True, "max_tokens": 9}
     for settings, is_whole in (({}, True), ({"gateway_output_tokens": 1_000}, False)):
+        changed: dict[str, Any] = settings
         with (
             upstream_stub(answers_with()) as stub,
-            gateway(tmp_path / str(is_whole), stub, **settings) as running,
+            gateway(tmp_path / str(is_whole), stub, **changed) as running,
         ):
             response = httpx.post(f"{running.url}/v1/messages", json=body, timeout=60)
             assert response.status_code == 200
