@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from hypothesis import given
@@ -11,27 +12,36 @@ from ctxmem_mcp import tree
 from ctxmem_mcp.models import Node
 from ctxmem_mcp.tree import Frontier, TurnFacts
 
+# One draw per turn instead of five: each costs more than growing the tree by the turn.
+_TURNS = list(
+    itertools.product(
+        ["user", "assistant", "assistant", "call", "tool", "tool", "system"],
+        [1.0, 20.0, 300.0, 5_000.0],
+        [0, 3, 40, 200, 900, 2_500, 600_000],
+        [frozenset[str](), frozenset("abcdef"), frozenset("abcxyz"), frozenset("uvwxyz")],
+        range(10),
+    )
+)
+
 
 @st.composite
 def histories(draw: st.DrawFn, most: int = 400) -> list[TurnFacts]:
     """Turns with calls and results, pauses and topics, tiny and huge."""
     history: list[TurnFacts] = []
+    turns = st.sampled_from(_TURNS)
     at, open_calls, previous = 0.0, list[str](), b""
     for index in range(draw(st.integers(0, most))):
-        kind = draw(st.sampled_from(["user", "assistant", "assistant", "call", "tool", "tool", "system"]))
+        kind, pause, tokens, topic, dated = draw(turns)
         call_id = None
         if kind == "call":
             call_id = f"c{index}"
             open_calls.append(call_id)
         elif kind == "tool" and open_calls and draw(st.booleans()):
             call_id = open_calls.pop(draw(st.integers(0, len(open_calls) - 1)))
-        at += draw(st.sampled_from([1.0, 20.0, 300.0, 5_000.0]))
+        at += pause
         role = "assistant" if kind == "call" else kind
-        tokens = draw(st.sampled_from([0, 3, 40, 200, 900, 2_500, 600_000]))
-        topic = frozenset(draw(st.sampled_from(["", "abcdef", "abcxyz", "uvwxyz"])))
         previous = tree.turn_digest(previous, role, None, call_id, str(tokens))
-        dated = at if draw(st.integers(0, 9)) else None
-        history.append(TurnFacts(previous, index, role, tokens, call_id, dated, topic))
+        history.append(TurnFacts(previous, index, role, tokens, call_id, at if dated else None, topic))
     return history
 
 
