@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import strategies as st
 
 from ctxmem_mcp.models import NewTurn
@@ -32,22 +34,36 @@ texts = st.one_of(
 )
 
 
+_NAMES = ("Ann", "a ] b", "[t1-000 system]", "zwei\nzeilen", "a · 9 lines", "x" * 300)
+# One draw for all of a turn but its text: each draw costs more than storing a short turn.
+_KINDS = list(
+    itertools.product(
+        ("user", "assistant", "assistant", "tool", "system"),
+        (True, False, False),  # an assistant's turn calls a tool
+        (*((True, name) for name in _NAMES), *((False, name) for name in _NAMES * 3)),
+        (0, 0, 0, 5),
+        (True, False),
+    )
+)
+_kinds = st.sampled_from(_KINDS)
+
+
 @st.composite
 def turns(draw: st.DrawFn, most: int = 60) -> list[NewTurn]:
     made: list[NewTurn] = []
     calls: list[str] = []
     hour = 0
     for _ in range(draw(st.integers(1, most))):
-        role = draw(st.sampled_from(["user", "assistant", "assistant", "tool", "system"]))
+        role, calls_tool, (is_named, own_name), hours, is_dated = draw(_kinds)
         call_id = name = None
-        if role == "assistant" and draw(st.integers(0, 2)) == 0:
+        if role == "assistant" and calls_tool:
             name, call_id = "Bash", f"call_{len(made)}"
             calls.append(call_id)
         elif role == "tool" and calls:
             call_id = calls.pop()
-        elif draw(st.integers(0, 3)) == 0:
-            name = draw(st.sampled_from(["Ann", "a ] b", "[t1-000 system]", "zwei\nzeilen", "a · 9 lines", "x" * 300]))
-        hour += draw(st.sampled_from([0, 0, 0, 5]))
-        said_at = draw(st.sampled_from([None, f"2026-01-{1 + hour // 24 % 27:02d}T{hour % 24:02d}:00:00Z"]))
+        elif is_named:
+            name = own_name
+        hour += hours
+        said_at = f"2026-01-{1 + hour // 24 % 27:02d}T{hour % 24:02d}:00:00Z" if is_dated else None
         made.append(NewTurn(role, draw(texts), name, said_at, call_id))  # type: ignore[arg-type]
     return made
