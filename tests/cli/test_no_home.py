@@ -24,7 +24,25 @@ pwd.getpwuid = pwd.getpwnam = unknown
 from ctxmem_mcp.hooks import session_start
 session_start.SECONDS_MAX = 90.0
 from ctxmem_mcp.__main__ import main
-sys.exit(main())
+"""
+RUN_ONE = f"{NO_HOME}sys.exit(main())"
+# Each command is a process of its own, forked from one that has loaded the commands: loading them takes a second.
+RUN_EACH = f"""{NO_HOME}
+import json
+from ctxmem_mcp.cli import commands
+for number, words in enumerate(json.load(sys.stdin)):
+    child = os.fork()
+    if not child:
+        for descriptor in (1, 2):
+            os.dup2(os.open(f"{{sys.argv[1]}}/{{number}}.{{descriptor}}", os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
+        code = 70
+        try:
+            code = main(words)
+            sys.stdout.flush()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 START = {"session_id": "s-2", "hook_event_name": "SessionStart", "source": "startup", "cwd": "/w"}
 STOP = {"session_id": "s-1", "hook_event_name": "Stop", "last_assistant_message": "Done.", "cwd": "/w"}
@@ -35,24 +53,31 @@ INITIALIZE = {
 CALL = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "list_conversations", "arguments": {}}}
 
 
-def run(folder: Path, *words: str, given: bytes = b"", data: str = "data") -> subprocess.CompletedProcess[bytes]:
+def run(
+    folder: Path, *words: str, given: bytes = b"", data: str = "data", script: str = RUN_ONE
+) -> subprocess.CompletedProcess[bytes]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     if data:
         environment["CTXMEM_DATA_DIR"] = str(folder / data)
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", NO_HOME, *words]
+    command = [sys.executable, "-c", script, *words]
     return subprocess.run(
         command, input=given, capture_output=True, env=environment, cwd=folder, timeout=100, check=False
     )
 
 
-def test_every_command_works_without_a_home_folder(tmp_path: Path) -> None:
-    for words in (
+def test_every_command_works_without_a_home_folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    commands = (
         ["import", str(EXAMPLE)], ["import", "--all"], ["list"], ["doctor"], ["show", "last"], ["verify"],
         ["context", "last", "errors"], ["backup", str(tmp_path / "backup")], ["token", "me"],
-    ):  # fmt: skip
-        ran = run(tmp_path, *words)
-        assert (ran.returncode, b"Traceback" in ran.stderr) == (0, False), (words, ran.stdout, ran.stderr)
+    )  # fmt: skip
+    printed = tmp_path_factory.mktemp("printed")
+    ran = run(tmp_path, str(printed), given=json.dumps(commands).encode(), script=RUN_EACH)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    codes = [int(line) for line in ran.stdout.splitlines()]
+    for number, (words, code) in enumerate(zip(commands, codes, strict=True)):
+        out, errors = ((printed / f"{number}.{descriptor}").read_bytes() for descriptor in (1, 2))
+        assert (code, b"Traceback" in errors) == (0, False), (words, out, errors)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "data"]
 
 
