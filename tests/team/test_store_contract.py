@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from ctxmem_mcp.team.sqlite import SqliteTeam
 pytestmark = pytest.mark.anyio
 
 Open = Callable[[], TeamStore]
+ACTIONS = ("read", "forget", "share")
 ALICE, BOB = "token:alice", "token:bob"
 
 
@@ -42,7 +44,7 @@ async def test_reading_an_empty_store_creates_nothing(open_team: Open, tmp_path:
     assert await team.principal_of(b"x", 0) is None
     assert (await team.principals(), await team.spaces(), await team.audit()) == ([], [], [])
     assert await team.right_in("web", ALICE) is None
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 async def test_what_one_has_changed_another_sees_at_once(open_team: Open) -> None:
@@ -124,9 +126,9 @@ async def test_a_space_made_again_is_another(open_team: Open) -> None:
 async def test_the_audit_returns_the_newest_lines_that_fit(open_team: Open) -> None:
     team = open_team()
     lines = [
-        AuditLine(float(i), (ALICE, BOB)[i % 2], ("read", "forget", "share")[i % 3], "web" if i % 4 else None, f"c{i % 5}")
+        AuditLine(float(i), (ALICE, BOB)[i % 2], ACTIONS[i % 3], "web" if i % 4 else None, f"c{i % 5}")
         for i in range(30)
-    ]  # fmt: skip
+    ]
     for line in lines:
         await team.record(line, 1_000)
     assert await team.audit() == lines
