@@ -163,12 +163,14 @@ class MemoryCore:
     async def _ids(self, conversation_id: str) -> IdResolver:
         return IdResolver(self._store, await self._state(conversation_id))
 
-    async def _reader(self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False) -> BranchReader:
-        """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call, which a
-        search over all conversations must not do."""
+    async def _reader(
+        self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False, of_many: bool = False
+    ) -> BranchReader:
+        """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call. of_many: it
+        is read beside others, and must not take the place of a conversation that is read again and again."""
         state = await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
-        return self._branch(state, Lineage.of(state.runs, seq), cached=cached)
+        return self._branch(state, Lineage.of(state.runs, seq), cached=cached, of_many=of_many)
 
     async def _indexed_reader(
         self,
@@ -176,24 +178,25 @@ class MemoryCore:
         turn_id: str | None = None,
         *,
         cached: bool = False,
+        of_many: bool = False,
         seconds: float | None = INDEX_SECONDS,
     ) -> tuple[BranchReader, list[int]]:
         """Opens the branch up to a turn as far as it is indexed, after up to so many seconds (None: without limit) of
         indexing; returns also the seqs of the turns after that."""
         if seconds != 0:
             await self._index(conversation_id, seconds)
-        branch = await self._reader(conversation_id, turn_id, cached=cached)
+        branch = await self._reader(conversation_id, turn_id, cached=cached, of_many=of_many)
         state, lineage = branch.state, branch.lineage
         if lineage.last_seq < state.next_unindexed:
             return branch, []
         seqs = lineage.seqs(0, lineage.length)
         unindexed = [seq for seq in seqs if seq >= state.next_unindexed]
         last = seqs[len(seqs) - len(unindexed) - 1] if len(unindexed) < len(seqs) else 0
-        return self._branch(state, Lineage.of(state.runs, last), cached=cached), unindexed
+        return self._branch(state, Lineage.of(state.runs, last), cached=cached, of_many=of_many), unindexed
 
-    def _branch(self, state: State, lineage: Lineage, *, cached: bool) -> BranchReader:
+    def _branch(self, state: State, lineage: Lineage, *, cached: bool, of_many: bool) -> BranchReader:
         # What is cached must not change: language and flags of a turn that is not indexed yet do.
-        cache = self._caches.at(state) if cached and not state.unindexed else ReadCache()
+        cache = self._caches.at(state, of_many=of_many) if cached and not state.unindexed else ReadCache()
         return BranchReader(self._store, state, lineage, self._embedder, cache, self._vectors)
 
     async def index(self, conversation_id: str) -> None:

@@ -7,14 +7,28 @@ have none, their own indexes do, without opening each for long. Only the best ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log
+from typing import Protocol, TypeVar
 
 from ctxmem_mcp.errors import Corrupt, Unavailable
 from ctxmem_mcp.results import Hit, SearchResult
 from ctxmem_mcp.retrieval.conversation_scores import conversation_scores
 from ctxmem_mcp.stores.base import IndexedStore, Store
+
+
+class _Found(Protocol):
+    """A turn that was found in a conversation."""
+
+    @property
+    def turn_id(self) -> str: ...
+
+    @property
+    def score(self) -> float | None: ...
+
+
+F = TypeVar("F", bound=_Found)
 
 SECONDS_MAX = 20.0
 # The indexes of this many conversations are read at a time. So many conversations are searched whatever the time.
@@ -51,6 +65,8 @@ async def match_conversations(
     now: float,
     monotonic: Callable[[], float],
     seconds: float = SECONDS_MAX,
+    *,
+    listed: bool = False,
 ) -> Matches:
     """Finds the conversations that contain words of a query.
 
@@ -61,13 +77,14 @@ async def match_conversations(
         now: Seconds since 1970.
         monotonic: Returns seconds that only ever increase.
         seconds: For how long.
+        listed: The caller has listed the conversations just now.
     """
     until = monotonic() + seconds
     scores: dict[str, float] = {}
     unreadable: Mapping[str, str] = {}
     if forms and isinstance(store, IndexedStore):
         all_forms = list(dict.fromkeys(form for those in forms.values() for form in those))
-        hits = await store.find_blocks(all_forms, now, UPDATE_SECONDS)
+        hits = await store.find_blocks(all_forms, now, UPDATE_SECONDS, listed=listed)
         scores, unreadable = conversation_scores(forms, hits), hits.unreadable
         if conversation_ids is None:
             others, total = hits.behind, hits.conversations
@@ -85,7 +102,8 @@ async def match_conversations(
 async def search_everything(
     matches: Matches,
     limit: int,
-    search_one: Callable[[str], Awaitable[list[Hit]]],
+    find: Callable[[str], Awaitable[Sequence[F]]],
+    load: Callable[[str, Sequence[F]], Awaitable[Sequence[Hit]]],
     is_late: Callable[[], bool],
 ) -> SearchResult:
     """Searches the conversations that match best, until there are enough hits or the time is up.
@@ -93,10 +111,11 @@ async def search_everything(
     Args:
         matches: The conversations.
         limit: The most hits to return.
-        search_one: Searches one conversation. If it can't be read, the result says so.
+        find: Finds turns in one conversation. If it can't be read, the result says so.
+        load: Reads turns that were found in a conversation.
         is_late: Whether the time is up.
     """
-    found: list[tuple[float, Hit]] = []
+    found: list[tuple[float, str, F]] = []
     searched, unreadable = matches.looked_at - len(matches.scores), dict(matches.unreadable)
     total = matches.conversations
     # Sorting keeps the order of activity among conversations that match equally.
@@ -104,20 +123,33 @@ async def search_everything(
     for number, conversation_id in enumerate(best_first):
         if number >= CONVERSATIONS_READ and is_late():
             break
-        if number >= BEST_SEARCHED and len({hit.turn_id for _, hit in found}) >= limit:
+        if number >= BEST_SEARCHED and len({turn.turn_id for _, _, turn in found}) >= limit:
             searched += len(best_first) - number  # the index has looked at them: they match less
             break
         try:
-            hits = await search_one(conversation_id)
+            turns = await find(conversation_id)
         except (Corrupt, Unavailable) as error:
             unreadable[conversation_id] = error.message
             total -= 1
             continue
         # A score is a log-probability within its conversation, which does not know what its words are worth elsewhere.
-        found += [((hit.score or 0.0) + log(matches.scores[conversation_id]), hit) for hit in hits]
+        found += [((turn.score or 0.0) + log(matches.scores[conversation_id]), conversation_id, turn) for turn in turns]
         searched += 1
-    best = _without_copies(hit for _, hit in sorted(found, key=lambda pair: -pair[0]))
-    return SearchResult(best[:limit], searched, total, unreadable)
+    copies = Counter(turn.turn_id for _, _, turn in found)
+    best: dict[str, tuple[str, F]] = {}
+    for _, conversation_id, turn in sorted(found, key=lambda one: -one[0]):
+        best.setdefault(turn.turn_id, (conversation_id, turn))
+    chosen = list(best.values())[:limit]
+    hits: dict[str, Hit] = {}
+    for conversation_id in dict.fromkeys(one for one, _ in chosen):
+        try:
+            loaded = await load(conversation_id, [turn for one, turn in chosen if one == conversation_id])
+        except (Corrupt, Unavailable) as error:
+            unreadable[conversation_id] = error.message
+            continue
+        hits |= {hit.turn_id: replace(hit, conversations=copies[hit.turn_id]) for hit in loaded}
+    ordered = [hits[turn.turn_id] for _, turn in chosen if turn.turn_id in hits]
+    return SearchResult(ordered, searched, total, unreadable)
 
 
 async def _matching(
@@ -151,13 +183,3 @@ async def _matching(
 def _terms_with(forms: Mapping[str, Sequence[str]], found: Container[str]) -> set[str]:
     """Returns the terms of which a form was found."""
     return {term for term, those in forms.items() if any(form in found for form in those)}
-
-
-def _without_copies(hits: Iterable[Hit]) -> list[Hit]:
-    """Returns each turn once, with the number of conversations that it was found in."""
-    best: dict[str, Hit] = {}
-    copies = Counter[str]()
-    for hit in hits:
-        best.setdefault(hit.turn_id, hit)
-        copies[hit.turn_id] += 1
-    return [replace(hit, conversations=copies[hit.turn_id]) for hit in best.values()]

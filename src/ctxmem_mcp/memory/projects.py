@@ -131,7 +131,7 @@ class MemoryProjects(MemorySearches):
 
     async def _open_if_present(self, conversation_id: str) -> BranchReader | None:
         try:
-            branch, _ = await self._indexed_reader(conversation_id, cached=True)
+            branch, _ = await self._indexed_reader(conversation_id, cached=True, of_many=True)
         except (UnknownConversation, HeadMoved):
             return None
         return branch if branch.lineage.length else None

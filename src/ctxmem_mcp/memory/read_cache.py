@@ -16,6 +16,8 @@ from ctxmem_mcp.stores.records import State
 
 # Each takes up to 10 MB.
 CONVERSATIONS_CACHED = 4
+# Of conversations that a search or the view of a project reads beside others; they take the place of each other only.
+CONVERSATIONS_CACHED_OF_MANY = 24
 ENTRIES_CACHED = 10_000
 
 
@@ -48,17 +50,21 @@ class ReadCaches:
 
     def __init__(self) -> None:
         self._caches: LRU[str, ReadCache] = LRU(CONVERSATIONS_CACHED)
+        self._of_many: LRU[str, ReadCache] = LRU(CONVERSATIONS_CACHED_OF_MANY)
 
-    def at(self, state: State) -> ReadCache:
-        """Returns the conversation's cache, which readers add to."""
-        cache = self._caches.get(state.conversation_id)
+    def at(self, state: State, *, of_many: bool = False) -> ReadCache:
+        """Returns the conversation's cache, which readers add to. of_many: it is read beside others."""
+        caches = self._of_many if of_many and state.conversation_id not in self._caches else self._caches
+        cache = caches.get(state.conversation_id)
         if cache is None or cache.created != state.created:
-            cache = self._caches[state.conversation_id] = ReadCache(state.created)
+            cache = caches[state.conversation_id] = ReadCache(state.created)
         cache.bound()
         return cache
 
     def drop(self, conversation_id: str) -> None:
-        self._caches.pop(conversation_id, None)
+        for caches in (self._caches, self._of_many):
+            caches.pop(conversation_id, None)
 
     def clear(self) -> None:
-        self._caches.clear()
+        for caches in (self._caches, self._of_many):
+            caches.clear()

@@ -7,7 +7,7 @@ two differ by one in a conversation that never forked.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
@@ -89,9 +89,12 @@ class Ranking:
     @property
     def matching(self) -> list[RankedPiece]:
         """The chunks that contain terms of the query, best first."""
-        if self.result is None:
-            return []
-        return [self.piece(rank) for rank in self.matched[self.result.ordinals].nonzero()[0].tolist()]
+        return list(self.iter_matching())
+
+    def iter_matching(self) -> Iterator[RankedPiece]:
+        """Yields the chunks that contain terms of the query, best first."""
+        if self.result is not None:
+            yield from map(self.piece, self.matched[self.result.ordinals].nonzero()[0].tolist())
 
 
 @dataclass(frozen=True, slots=True)

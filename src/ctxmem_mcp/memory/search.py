@@ -9,7 +9,7 @@ from functools import partial
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, with_paths_to
 from ctxmem_mcp.memory.reasons import explain_piece
-from ctxmem_mcp.memory.retrieve import RankedPiece, rank_branch
+from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.models import Node, Piece, Turn, parse_iso
 from ctxmem_mcp.results import Hit
 from ctxmem_mcp.retrieval.query import parse
@@ -71,35 +71,70 @@ class SearchRequest:
         return self.role in (None, role) and in_period
 
 
+@dataclass(frozen=True, slots=True)
+class FoundTurn:
+    """A turn that was found; its text and its place in the tree are not read yet."""
+
+    branch: BranchReader
+    turn_id: str
+    best: RankedPiece
+    ranking: Ranking
+
+    @property
+    def score(self) -> float:
+        return round(self.best.score, 3)
+
+
 async def search(branch: BranchReader, request: SearchRequest) -> list[Hit]:
     """Returns the best turns of a branch that contain words of the query, best first.
 
     All have a score, none if the query's text itself was searched for: then the newest are first.
     """
     if request.is_literal:
-        return await _search_literally(branch, request)
+        return await search_literally(branch, request)
+    return await load_hits(await find_turns(branch, request), request)
+
+
+async def find_turns(branch: BranchReader, request: SearchRequest) -> list[FoundTurn]:
+    """Returns the best turns of a branch that contain words of the query, best first."""
     accepted_pieces = partial(_accepted, branch, request)
     ranking = await rank_branch(
         branch, request.query, require_match=True, predicate=accepted_pieces if request.has_filter else None
     )
-    matching = ranking.matching
-    accepted = await accepted_pieces([ranked.piece for ranked in matching])
     best: dict[int, RankedPiece] = {}
-    for ranked in matching:
-        if ranked.piece.id in accepted:
+    if request.has_filter:
+        matching = ranking.matching
+        accepted = await accepted_pieces([ranked.piece for ranked in matching])
+        for ranked in matching:
+            if ranked.piece.id in accepted:
+                best.setdefault(ranked.piece.index, ranked)
+    else:
+        for ranked in ranking.iter_matching():
             best.setdefault(ranked.piece.index, ranked)
-    chosen = list(best)[: request.limit]
-    turns, titles, terms = await branch.turns(chosen), await _load_paths(branch, chosen), set(ranking.parsed.forms)
+            if len(best) == request.limit:
+                break
+    chosen = list(best.values())[: request.limit]
+    ids = {turn.seq: turn.id for turn in await branch.metadata_of([one.piece.seq for one in chosen])}
+    return [FoundTurn(branch, ids[one.piece.seq], one, ranking) for one in chosen]
+
+
+async def load_hits(found: Sequence[FoundTurn], request: SearchRequest) -> list[Hit]:
+    """Reads the turns that were found in one branch."""
+    if not found:
+        return []
+    branch, terms = found[0].branch, set(found[0].ranking.parsed.forms)
+    indexes = [one.best.piece.index for one in found]
+    turns, titles = await branch.turns(indexes), await _load_paths(branch, indexes)
     return [
         _hit(
             branch.id,
-            turns[i],
-            _snippet(turns[i], best[i].piece, terms),
-            titles[i],
-            round(best[i].score, 3),
-            explain_piece(ranking, best[i]) if request.explain else (),
+            turns[index],
+            _snippet(turns[index], one.best.piece, terms),
+            titles[index],
+            one.score,
+            explain_piece(one.ranking, one.best) if request.explain else (),
         )
-        for i in chosen
+        for index, one in zip(indexes, found, strict=True)
     ]
 
 
@@ -114,7 +149,7 @@ async def _accepted(branch: BranchReader, request: SearchRequest, pieces: Sequen
     return {piece.id for piece in pieces if request.accepts(piece.role, times[piece.id])}
 
 
-async def _search_literally(branch: BranchReader, request: SearchRequest) -> list[Hit]:
+async def search_literally(branch: BranchReader, request: SearchRequest) -> list[Hit]:
     """Returns the newest turns that contain the query's text, whatever its case."""
     if not (text := request.query.strip()):
         return []

@@ -14,7 +14,7 @@ from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import INDEX_SECONDS
 from ctxmem_mcp.memory.global_search import SECONDS_MAX, match_conversations, search_everything
 from ctxmem_mcp.memory.reads import MemoryReads
-from ctxmem_mcp.memory.search import SearchRequest
+from ctxmem_mcp.memory.search import FoundTurn, SearchRequest
 from ctxmem_mcp.memory.validation import check_role, parse_time
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Hit, SearchResult
@@ -65,7 +65,7 @@ class MemorySearches(MemoryReads):
             with anyio.move_on_after(INDEX_SECONDS):
                 for one in unindexed:
                     await self._index(one)
-            found = await self._search_many(request, project, agent)
+            found = await self._search_many(request, project, agent, listed=not unindexed)
             found = replace(found, unreadable={**await self._unindexed(unindexed), **found.unreadable})
         return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
 
@@ -76,36 +76,70 @@ class MemorySearches(MemoryReads):
         return SearchResult(hits, unreadable=await self._unindexed([conversation_id]))
 
     async def _matching(self, conversation_ids: Sequence[str], query: str) -> dict[str, float]:
-        """Returns those of the conversations that contain words of the query, best first, and how well they match."""
+        """Returns those of the conversations, which were listed just now, that contain words of the query, best first,
+        and how well they match."""
         forms = SearchRequest(query).forms
         if not forms:
             return {}
-        matches = await match_conversations(self._store, conversation_ids, forms, self._clock(), self._monotonic)
+        matches = await match_conversations(
+            self._store, conversation_ids, forms, self._clock(), self._monotonic, listed=True
+        )
         return dict(sorted(matches.scores.items(), key=lambda pair: -pair[1]))
 
-    async def _search_many(self, request: SearchRequest, project: Project | None, agent: str | None) -> SearchResult:
+    async def _search_many(
+        self, request: SearchRequest, project: Project | None, agent: str | None, *, listed: bool
+    ) -> SearchResult:
+        """listed: the conversations were listed just now."""
         until = self._monotonic() + SECONDS_MAX
         forms = {} if request.is_literal else request.forms
         ids: Sequence[str] | None = None
         unreadable: Mapping[str, str] = {}
         if project or agent or not (forms and isinstance(self._store, IndexedStore)):
-            page = await self.conversations(limit=sys.maxsize, project=project)
+            page = await self._store.conversations(self._clock(), limit=sys.maxsize, project=project, listed=listed)
             ids = [info.conversation_id for info in page.conversations if agent in (None, info.agent)]
             unreadable = page.unreadable
-        matches = await match_conversations(self._store, ids, forms, self._clock(), self._monotonic)
+        matches = await match_conversations(
+            self._store, ids, forms, self._clock(), self._monotonic, listed=listed or ids is not None
+        )
         matches = replace(matches, unreadable={**unreadable, **matches.unreadable})
         return await search_everything(
-            matches, request.limit, lambda one: self._search_if_present(one, request), lambda: self._monotonic() > until
+            matches,
+            request.limit,
+            lambda one: self._find_if_present(one, request),
+            lambda one, found: self._load_if_present(one, found, request),
+            lambda: self._monotonic() > until,
         )
 
-    async def _search_if_present(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
+    async def _find_if_present(self, conversation_id: str, request: SearchRequest) -> Sequence[FoundTurn | Hit]:
         """Searches one of many conversations. One that is gone has no hits."""
         try:
-            return await self._search(conversation_id, request)
+            return await self._find(conversation_id, request)
         except (UnknownConversation, HeadMoved):
             return []
 
     @retry_if_replaced
-    async def _search(self, conversation_id: str, request: SearchRequest) -> list[Hit]:
-        branch, _ = await self._indexed_reader(conversation_id, seconds=0.0)
-        return await search.search(branch, request) if branch.lineage.length else []
+    async def _find(self, conversation_id: str, request: SearchRequest) -> Sequence[FoundTurn | Hit]:
+        branch, _ = await self._indexed_reader(conversation_id, cached=True, of_many=True, seconds=0.0)
+        if not branch.lineage.length:
+            return []
+        return await (search.search_literally if request.is_literal else search.find_turns)(branch, request)
+
+    async def _load_if_present(
+        self, conversation_id: str, found: Sequence[FoundTurn | Hit], request: SearchRequest
+    ) -> Sequence[Hit]:
+        """Reads the text of turns that were found in a conversation; nothing if it was replaced since."""
+        try:
+            return await self._load(conversation_id, found, request)
+        except (UnknownConversation, HeadMoved):
+            return []
+
+    @retry_if_replaced
+    async def _load(
+        self, conversation_id: str, found: Sequence[FoundTurn | Hit], request: SearchRequest
+    ) -> Sequence[Hit]:
+        turns = [one for one in found if isinstance(one, FoundTurn)]
+        if not turns:
+            return [one for one in found if isinstance(one, Hit)]
+        if (await self._state(conversation_id)).created != turns[0].branch.state.created:
+            return []
+        return await search.load_hits(turns, request)

@@ -193,6 +193,8 @@ class Store(Protocol):
         limit: int = 20,
         cursor: str | None = None,
         project: Project | None = None,
+        *,
+        listed: bool = False,
     ) -> ConversationPage:
         """Lists conversations that have not expired, the most recently active first: those whose last turn happened
         last, see `last_happened`.
@@ -202,6 +204,7 @@ class Store(Protocol):
             limit: The most that a page holds.
             cursor: `next_cursor` of the previous page.
             project: Only those of this project; None for all.
+            listed: The caller has listed them just now (`unindexed`): what changed since may be missing.
 
         Raises:
             InvalidArgument: The cursor is malformed.
@@ -342,8 +345,11 @@ class Store(Protocol):
 class IndexedStore(Protocol):
     """A store with an index over all its conversations."""
 
-    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
-        """Returns where terms occur, after reading the conversations that changed for at most so many seconds."""
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float, *, listed: bool = False) -> BlockHits:
+        """Returns where terms occur, after reading the conversations that changed for at most so many seconds.
+
+        listed: The caller has listed the conversations just now: what changed since may be missing.
+        """
         ...
 
 

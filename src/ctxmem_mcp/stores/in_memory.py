@@ -256,7 +256,7 @@ class InMemoryStore:
         self._get(conversation_id)
         return []
 
-    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float, *, listed: bool = False) -> BlockHits:
         places: dict[str, list[int]] = {}
         blocks = 0
         for number, conversation in enumerate(self._conversations.values()):
@@ -290,6 +290,8 @@ class InMemoryStore:
         limit: int = 20,
         cursor: str | None = None,
         project: Project | None = None,
+        *,
+        listed: bool = False,
     ) -> ConversationPage:
         infos = [
             (at := _last_happened(c), _info(c, at))

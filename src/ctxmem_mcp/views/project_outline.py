@@ -17,6 +17,9 @@ from itertools import accumulate
 from ctxmem_mcp.results import ConversationInfo
 from ctxmem_mcp.views.render import format_tokens
 
+# A session's line has at least about so many tokens: more lines than fit are not tried.
+LINE_TOKENS_MIN = 20
+
 
 @dataclass(frozen=True, slots=True)
 class OutlinedSession:
@@ -44,16 +47,17 @@ def outline_project(
     by_id = {session.info.conversation_id: session for session in sessions}
     quoted = [one for one in first if by_id[one].text]
     others = [one for one in reversed(by_id) if one not in quoted]
-    while count(text := _render(sessions, quoted, quoted)) > budget:
+    timeline = _Timeline(sessions)
+    while count(text := timeline.render(quoted, quoted)) > budget:
         if not quoted:
             return count(text)
         quoted.pop()
     shown, left = list(quoted), share
     most = min(budget, count(text) + share)
-    step = max(1, len(others))
+    step = max(1, min(len(others), share // LINE_TOKENS_MIN))
     while step and others:
         more = others[:step]
-        tokens = count(extended := _render(sessions, [*shown, *more], quoted))
+        tokens = count(extended := timeline.render([*shown, *more], quoted))
         if tokens <= most:
             shown += more
             others, text, left = others[len(more) :], extended, most - tokens
@@ -63,33 +67,41 @@ def outline_project(
     ended = [one for one in shown if by_id[one].info.ended]
     left -= 2 * len(ended)
     costs = accumulate(count(_ended_line(by_id[one].info)) for one in ended)
-    extended = _render(sessions, shown, quoted, [one for one, cost in zip(ended, costs, strict=True) if cost <= left])
+    extended = timeline.render(shown, quoted, [one for one, cost in zip(ended, costs, strict=True) if cost <= left])
     return extended if count(extended) <= budget else text
 
 
-def _render(
-    sessions: Sequence[OutlinedSession],
-    shown: Collection[str],
-    quoted: Collection[str],
-    ended: Collection[str] = (),
-) -> str:
-    """ended: the sessions of which it is shown how they ended."""
-    lines: list[str] = []
-    omitted: list[ConversationInfo] = []
-    shown, quoted, ended = set(shown), set(quoted), set(ended)
-    for session in sessions:
-        info = session.info
-        if info.conversation_id not in shown:
-            omitted.append(info)
-            continue
-        lines += _gap(omitted)
-        omitted.clear()
-        lines.append(session_line(info))
-        if info.ended and info.conversation_id in ended:
-            lines.append(_ended_line(info))
-        if info.conversation_id in quoted:
-            lines.append(session.text)
-    return "".join([*lines, *_gap(omitted)])
+class _Timeline:
+    """The sessions of a project in the order of time. Rendering takes as long as there are sessions shown."""
+
+    def __init__(self, sessions: Sequence[OutlinedSession]) -> None:
+        self._sessions = sessions
+        self._positions = {session.info.conversation_id: position for position, session in enumerate(sessions)}
+        # The tokens of all sessions before each position.
+        self._tokens = list(accumulate((session.info.tokens for session in sessions), initial=0))
+
+    def render(self, shown: Collection[str], quoted: Collection[str], ended: Collection[str] = ()) -> str:
+        """Renders the timeline. ended: the sessions of which it is shown how they ended."""
+        lines: list[str] = []
+        after = 0
+        for position in sorted(self._positions[one] for one in shown):
+            session = self._sessions[position]
+            lines += [self._gap(after, position), session_line(session.info)]
+            if session.info.ended and session.info.conversation_id in ended:
+                lines.append(_ended_line(session.info))
+            if session.info.conversation_id in quoted:
+                lines.append(session.text)
+            after = position + 1
+        return "".join([*lines, self._gap(after, len(self._sessions))])
+
+    def _gap(self, first: int, after: int) -> str:
+        """Renders the line that stands for the sessions from the first up to one that is shown."""
+        if first == after:
+            return ""
+        days = [self._sessions[position].info.last_activity[:10] for position in (first, after - 1)]
+        period = days[0] if days[0] == days[1] else f"{days[0]} to {days[1]}"
+        tokens = format_tokens(self._tokens[after] - self._tokens[first])
+        return f"[… {after - first} session{'s' if after - first > 1 else ''} {period} {tokens}]\n"
 
 
 def session_line(info: ConversationInfo) -> str:
@@ -102,14 +114,3 @@ def session_line(info: ConversationInfo) -> str:
 
 def _ended_line(info: ConversationInfo) -> str:
     return f" ended: {info.ended}\n"
-
-
-def _gap(omitted: Sequence[ConversationInfo]) -> list[str]:
-    """Renders the line that stands for sessions that are not shown."""
-    if not omitted:
-        return []
-    first, last = omitted[0].last_activity[:10], omitted[-1].last_activity[:10]
-    days = first if first == last else f"{first} to {last}"
-    tokens = format_tokens(sum(info.tokens for info in omitted))
-    sessions = f"{len(omitted)} session{'s' if len(omitted) > 1 else ''}"
-    return [f"[… {sessions} {days} {tokens}]\n"]

@@ -179,6 +179,7 @@ class Catalog(CatalogContents):
             if connection is not None:
                 await run_to_completion(connection.close())
         self._connection = self._in_memory = None
+        self.forget_reads()
 
     def _is_current(self) -> bool:
         """Whether the open catalog is still the one in the folder: anybody may delete it at any time."""

@@ -65,9 +65,21 @@ def fingerprints(folder: Path) -> dict[str, str]:
     entries = {entry.name: entry for entry in os.scandir(folder)}
     now, found = time.time_ns(), dict[str, str]()
     for name, entry in entries.items():
-        if name.endswith(SUFFIX):
-            files = [entry] if (log := entries.get(name + SIDE_FILES[1])) is None else [entry, log]
-            found[name] = _fingerprint(map(os.DirEntry.stat, files), now)
+        if not name.endswith(SUFFIX):
+            continue
+        if (log := entries.get(name + SIDE_FILES[1])) is not None:
+            found[name] = _fingerprint(map(os.DirEntry.stat, (entry, log)), now)
+            continue
+        try:
+            state = entry.stat()
+        except OSError:
+            found[name] = ""
+            continue
+        changed = state.st_mtime_ns
+        if abs(now - changed) < _TICK_NS:
+            found[name] = f"{state.st_size}.{changed}/~{now}"
+        else:  # nearly all, so this loop takes half the time that a call of _fingerprint for each takes
+            found[name] = f"{state.st_size}.{changed}"
     return found
 
 

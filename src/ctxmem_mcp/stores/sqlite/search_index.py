@@ -10,15 +10,16 @@ Everything runs on the catalog's thread. Writes happen under the catalog's lock,
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ctxmem_mcp.errors import StoreReadOnly
+from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.stores.encoding import encode_term
 from ctxmem_mcp.stores.records import BLOCK_BITS, BLOCK_CHUNKS, block_of
 from ctxmem_mcp.stores.sqlite.connection import is_damage, open_database, transaction
@@ -33,6 +34,9 @@ FILE = "search.db"
 SHARD_BLOCKS = 4_096
 # A conversation with more chunks is not indexed but searched on its own: reading it would take seconds.
 CHUNKS_READ_MAX = 20_000
+# The blocks of so many terms of a shard are cached: some 10 MB. Common terms, whose blocks take long to read, are in
+# nearly every query.
+PLACES_CACHED = 2_048
 _VERSION = 2
 _SCHEMA = f"""
 CREATE TABLE indexed (
@@ -85,6 +89,10 @@ class SearchIndex:
         self._inode: int | None = None
         self._version = 0
         self._files: dict[str, IndexedFile] = {}
+        self._additions = 0
+        self._marked: tuple[Mapping[str, IndexedFile], int, Mapping[int, int]] | None = None
+        # The blocks of a term in a shard, with the shard's mark of that moment.
+        self._places: LRU[tuple[int, str], tuple[int, Any]] = LRU(PLACES_CACHED)
 
     def files(self) -> Mapping[str, IndexedFile]:
         """Returns what is indexed, by file name. Empty if the index can't be used."""
@@ -125,6 +133,7 @@ class SearchIndex:
             new = _blocks(read.last) - _blocks(known.chunks if known else 0)
             db.execute("UPDATE shards SET blocks = blocks + ? WHERE shard = ?", (new, shard))
         self._files[name] = file
+        self._additions += 1
 
     def _shard(self, db: sqlite3.Connection, known: IndexedFile | None) -> int:
         """Returns the shard to add to: that of the conversation, else the newest with room, else a new one."""
@@ -166,24 +175,45 @@ class SearchIndex:
         db.execute("PRAGMA synchronous = OFF")
         self._files = {name: file for name, file in self._files.items() if file.shard not in shards}
 
-    def find(self, terms: Sequence[str]) -> tuple[dict[str, list[int]], int]:
-        """Returns the row ids of the blocks that contain each term, and how many blocks there are."""
+    def find(self, terms: Sequence[str]) -> tuple[dict[str, Any], int]:
+        """Returns the row ids of the blocks that contain each term, as arrays, and how many blocks there are."""
+        import numpy as np
+
         db = self._open()
         if db is None:
             return {}, 0
         shards = db.execute("SELECT shard, blocks FROM shards").fetchall()
-        found: dict[str, list[int]] = {}
+        marks = self._marks()
+        found = {}
         for term in terms:
-            match = f'"{encode_term(term)}"'
-            rows: list[int] = []
-            for shard, _ in shards:
-                (joined,) = db.execute(
-                    f"SELECT group_concat(rowid) FROM blocks_{shard} WHERE blocks_{shard} MATCH ?", (match,)
-                ).fetchone()
-                rows += json.loads(f"[{joined or ''}]")
-            if rows:
-                found[term] = rows
+            places = [self._blocks_of(db, shard, marks[shard], term) for shard, _ in shards]
+            if any(map(len, places)):
+                found[term] = np.concatenate(places)
         return found, sum(blocks for _, blocks in shards)
+
+    def _blocks_of(self, db: sqlite3.Connection, shard: int, mark: int, term: str) -> Any:
+        """Returns the row ids of a shard's blocks that contain a term; from the cache if the shard is as it was."""
+        import numpy as np
+
+        cached = self._places.get((shard, term))
+        if cached is not None and cached[0] == mark:
+            return cached[1]
+        (joined,) = db.execute(
+            f"SELECT group_concat(rowid) FROM blocks_{shard} WHERE blocks_{shard} MATCH ?", (f'"{encode_term(term)}"',)
+        ).fetchone()
+        places = np.fromstring(joined or "", np.int64, sep=",")
+        self._places[shard, term] = mark, places
+        return places
+
+    def _marks(self) -> Mapping[int, int]:
+        """Returns a number for each shard that changes with what is indexed in it."""
+        files = self.files()
+        if self._marked is None or self._marked[0] is not files or self._marked[1] != self._additions:
+            marks: defaultdict[int, int] = defaultdict(int)
+            for file in files.values():
+                marks[file.shard] ^= hash(file)
+            self._marked = files, self._additions, marks
+        return self._marked[2]
 
     def delete(self) -> None:
         """Deletes the index: it is made again from the conversations."""
@@ -195,6 +225,7 @@ class SearchIndex:
         if self._db is not None:
             self._db.close()
         self._db, self._files, self._version = None, {}, 0
+        self._places.clear()
 
     def _open(self) -> sqlite3.Connection | None:
         """Returns the open index; None if it can't be written, so that it may be out of date."""

@@ -21,7 +21,13 @@ FILES_AT_ONCE = 8
 
 
 def find_blocks(
-    catalog: CatalogContents, db: sqlite3.Connection, terms: Sequence[str], now: float, seconds: float
+    catalog: CatalogContents,
+    db: sqlite3.Connection,
+    terms: Sequence[str],
+    now: float,
+    seconds: float,
+    *,
+    listed: bool = False,
 ) -> BlockHits:
     """Returns where terms occur in all conversations; see `IndexedStore`.
 
@@ -31,9 +37,10 @@ def find_blocks(
         terms: The terms.
         now: Seconds since 1970. Conversations that have expired by then are not named.
         seconds: For how long conversations that changed are read.
+        listed: The caller has listed the conversations just now.
     """
     until = time.monotonic() + seconds
-    seen = catalog.refresh(db)
+    seen = catalog.refresh(db, listed=listed)
     try:
         behind = _update(catalog, db, seen, until)
         places, blocks = catalog.index.find(terms)
@@ -42,9 +49,7 @@ def find_blocks(
             catalog.index.delete()
         log.info("The index over all conversations can't be used: %s", error)
         behind, places, blocks = set(seen), {}, 0
-    live: dict[str, str] = dict(
-        db.execute("SELECT name, id FROM files WHERE expires > ? ORDER BY happened DESC, id", (now,)).fetchall()
-    )
+    live = {file.name: file.info.conversation_id for file in catalog.list_files(db) if file.expires > now}
     files = catalog.index.files()
     ids = {files[name].number: one for name, one in live.items() if name in files}
     late = [one for name, one in live.items() if name in behind]

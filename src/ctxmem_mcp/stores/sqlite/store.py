@@ -184,8 +184,8 @@ class SqliteStore:
     ) -> Mapping[str, Mapping[str, int] | None]:
         return await self._catalog.run(lambda db: self._catalog.count_terms(db, conversation_ids, terms))
 
-    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
-        return await self._catalog.run(lambda db: find_blocks(self._catalog, db, terms, now, seconds))
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float, *, listed: bool = False) -> BlockHits:
+        return await self._catalog.run(lambda db: find_blocks(self._catalog, db, terms, now, seconds, listed=listed))
 
     async def vocabulary(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, queries.vocabulary)
@@ -207,10 +207,12 @@ class SqliteStore:
         limit: int = 20,
         cursor: str | None = None,
         project: Project | None = None,
+        *,
+        listed: bool = False,
     ) -> ConversationPage:
         def read(db: sqlite3.Connection) -> tuple[list[tuple[float, ConversationInfo]], dict[str, str]]:
             # Both in one go: a sweep's refresh would clear what this one's found.
-            return self._catalog.list_infos(db, now, space, project), dict(self._catalog.unreadable)
+            return self._catalog.list_infos(db, now, space, project, listed=listed), dict(self._catalog.unreadable)
 
         infos, unreadable = await self._catalog.run(read)
         return replace(paginate(infos, limit, cursor), unreadable=unreadable)
