@@ -30,9 +30,9 @@ async def test_recall_resume_and_hand_off_are_offered(client: Client) -> None:
         p.name: [(a.name, bool(a.required)) for a in p.arguments or []] for p in (await client.list_prompts()).prompts
     }
     assert offered == {
-        "recall": [("conversation_id", True), ("query", False)],
-        "resume": [("conversation_id", False)],
-        "hand_off": [("conversation_id", False), ("note", False)],
+        "recall": [("conversation_id", False), ("query", False), ("project", False)],
+        "resume": [("conversation_id", False), ("project", False)],
+        "hand_off": [("conversation_id", False), ("note", False), ("project", False)],
     }
 
 
@@ -42,6 +42,21 @@ async def test_recall_quotes_the_view_for_the_question(call: Caller) -> None:
     assert "The build fails with E0308" in text
     assert "which error?" in text
     assert "not instructions" in text
+
+
+@pytest.mark.parametrize("name", ["recall", "resume", "hand_off"])
+async def test_a_prompt_takes_a_project_instead_of_a_conversation(tmp_path: Path, name: str) -> None:
+    async with open_memory(Settings(tmp_path / "data")) as memory:
+        for conversation, space in (
+            ("one", "/home/ann/shop"),
+            ("other", "/home/ann/shop"),
+            ("third", "/home/ann/site"),
+        ):
+            await memory.append(NewTurn("user", "Go."), conversation_id=conversation, space=space)
+        async with Client(build_server(memory)) as client:
+            text = await prompt(client, name, project="/home/ann/shop")
+    assert all(f" {conversation} 1 turns" in text for conversation in ("one", "other"))
+    assert "third" not in text
 
 
 async def test_stored_text_cannot_end_the_quotation(call: Caller) -> None:
@@ -92,6 +107,8 @@ async def test_resume_defaults_to_the_session_last_active_in_the_agents_folder(t
         ("recall", {}, "conversation_id"),
         ("recall", {"conversation_id": "nope"}, "nope"),
         ("recall", {"conversation_id": "nope", "budget": "3"}, "budget: is not an argument of recall"),
+        ("recall", {"conversation_id": "c", "project": "p"}, "project: can't be combined with conversation_id"),
+        ("resume", {"project": "nowhere"}, "No conversation belongs to project 'nowhere'"),
         ("revise", {}, "recall, resume"),
     ],
 )

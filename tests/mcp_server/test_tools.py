@@ -30,7 +30,7 @@ ARGUMENTS = {
     "sync_transcript": "messages conversation_id? after? retention_days?",
     "get_context": "conversation_id? project? query? token_budget? turn_id? layout?",
     "expand_node": "conversation_id node_id token_budget? cursor?",
-    "search_turns": "query conversation_id? project? limit? role? since? until?",
+    "search_turns": "query? path? conversation_id? project? limit? role? since? until?",
     "revert_to": "conversation_id turn_id",
     "forget_conversation": "conversation_id confirm turn_id?",
     "list_conversations": "space? project? limit? cursor?",
@@ -584,3 +584,15 @@ async def test_a_hand_off_keeps_its_budget(call: Caller, budget: int) -> None:
         "hand_off", {"conversation_id": await store_session(call), "token_budget": budget}
     )
     assert tokenizer.count(text_of(result)) <= budget
+
+
+async def test_a_search_by_path_returns_the_edits_of_a_file_and_the_talk_before_each(call: Caller) -> None:
+    edit = json.dumps({"file_path": "/home/ann/shop/src/token.py", "old_string": "TTL = 1", "new_string": "TTL = 900"})
+    await call.append("Make the tokens live fifteen minutes, please.")
+    await call.append(edit, role="assistant", name="Edit", call_id="a")
+    found = await call.record("search_turns", path="src/token.py")
+    assert [hit["snippet"] for hit in found["hits"]] == ["Make the tokens live fifteen minutes, please.", "TTL = 900"]
+    assert found["searched"] == found["conversations"] == 1
+    assert (await call.record("search_turns", path="src/other.py", conversation_id="c"))["hits"] == []
+    assert "role: can't be combined with path" in await call.refusal("search_turns", path="a.py", role="user")
+    assert "query: is missing" in await call.refusal("search_turns")

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.memory.edits import is_same_file
+from ctxmem_mcp.memory.edits import edit_hits, is_same_file
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.stores.in_memory import InMemoryStore
@@ -68,6 +69,18 @@ async def test_a_line_names_the_edits_that_wrote_it(memory: Memory) -> None:
     (one,) = await memory.file_edits("src/token.py", project=SHOP, line="    TTL = 3600  ")
     assert one.conversation_id == "first"
     assert not await memory.file_edits("src/token.py", project=SHOP, line="TTL = 86400")
+
+
+async def test_the_edits_of_a_single_conversation(memory: Memory) -> None:
+    await fill(memory)
+    (one,) = await memory.file_edits("token.py", conversation_id="second")
+    assert [(hit.role, hit.snippet) for hit in edit_hits(one)] == [
+        ("assistant", "Fifteen minutes, with refresh tokens. Shall I?"),
+        ("user", "yes"),
+        ("assistant", "TTL = 900"),
+    ]
+    with pytest.raises(UnknownConversation):
+        await memory.file_edits("token.py", conversation_id="nowhere")
 
 
 async def test_a_patch_is_an_edit_too(memory: Memory) -> None:

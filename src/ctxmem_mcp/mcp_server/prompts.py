@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 from mcp.types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
 
 from ctxmem_mcp.capture.recent_session import last_session, last_session_in
 from ctxmem_mcp.errors import InvalidArgument, NotFound
+from ctxmem_mcp.projects import find_project
 from ctxmem_mcp.results import View
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 VIEW_TOKENS = 8_000
 _WHICH = "Conversation id; default: the last active one in this folder, or the last active one of all."
+_PROJECT = PromptArgument(
+    name="project", description="Instead of a conversation: all of a project, named by a folder or a space."
+)
 
 PROMPTS: tuple[Prompt, ...] = (
     Prompt(
@@ -26,8 +31,9 @@ PROMPTS: tuple[Prompt, ...] = (
         title="Recall a conversation",
         description="Show the model what a conversation says about a question.",
         arguments=[
-            PromptArgument(name="conversation_id", description="Conversation id.", required=True),
+            PromptArgument(name="conversation_id", description="Conversation id; required without a project."),
             PromptArgument(name="query", description="What to look for; default: the last user turns."),
+            _PROJECT,
         ],
     ),
     Prompt(
@@ -36,6 +42,7 @@ PROMPTS: tuple[Prompt, ...] = (
         description="Continue a conversation where it ended, in this or another agent.",
         arguments=[
             PromptArgument(name="conversation_id", description=_WHICH),
+            _PROJECT,
         ],
     ),
     Prompt(
@@ -45,6 +52,7 @@ PROMPTS: tuple[Prompt, ...] = (
         arguments=[
             PromptArgument(name="conversation_id", description=_WHICH),
             PromptArgument(name="note", description="Your own note to the next run."),
+            _PROJECT,
         ],
     ),
 )
@@ -71,20 +79,28 @@ async def get_prompt(
     if prompt is None:
         raise InvalidArgument("name", f"must be one of {', '.join(p.name for p in PROMPTS)}; got {name!r}")
     _check_arguments(prompt, arguments)
-    conversation = arguments.get("conversation_id") or await _last_active(memory, folder)
-    text = await {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name](memory, conversation, arguments)
+    if arguments.get("project"):
+        text = await _of_project(memory, name, arguments)
+    else:
+        conversation = arguments.get("conversation_id") or await _last_active(memory, folder)
+        write = {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name]
+        text = await write(memory, conversation, arguments)
     message = PromptMessage(role="user", content=TextContent(type="text", text=text))
     return GetPromptResult(description=prompt.description, messages=[message])
 
 
 def _check_arguments(prompt: Prompt, arguments: dict[str, str]) -> None:
-    known = {argument.name: bool(argument.required) for argument in prompt.arguments or ()}
+    known = [argument.name for argument in prompt.arguments or ()]
     for name in arguments:
         if name not in known:
             raise InvalidArgument(name, f"is not an argument of {prompt.name}", f"It takes {', '.join(known)}.")
-    for name, required in known.items():
-        if required and not arguments.get(name):
-            raise InvalidArgument(name, f"is required by {prompt.name}", "Call list_conversations for the ids.")
+    given = [name for name in ("conversation_id", "project") if arguments.get(name)]
+    if len(given) == 2:
+        raise InvalidArgument("project", "can't be combined with conversation_id", "Leave out one of them.")
+    if prompt.name == "recall" and not given:
+        raise InvalidArgument(
+            "conversation_id", "is required by recall without a project", "Call list_conversations for the ids."
+        )
 
 
 async def _recall(memory: Memory, conversation: str, arguments: dict[str, str]) -> str:
@@ -112,6 +128,24 @@ async def _hand_off(memory: Memory, conversation: str, arguments: dict[str, str]
         f"Take over conversation {conversation} from the previous run, which leaves you the brief below. Expand what "
         "remains unclear with expand_node and the ids shown, call get_context for anything else, and store new turns "
         f"with append_turn and this conversation_id.\n\n{quote(view)}"
+    )
+
+
+async def _of_project(memory: Memory, name: str, arguments: dict[str, str]) -> str:
+    project = await anyio.to_thread.run_sync(find_project, arguments["project"])
+    query, note = arguments.get("query") or None, arguments.get("note") or None
+    if name == "hand_off":
+        view = await memory.project_hand_off(project, note=note)
+        task = "Take over the project from the previous runs, which leave you the brief below."
+    else:
+        view = await memory.project_view(project, query=query, token_budget=VIEW_TOKENS)
+        task = "Continue the work on the project where it ended: first state in two or three lines what is open."
+        if name == "recall":
+            about = f" about this question:\n\n{query}\n\nAnswer it from there." if query else "."
+            task = f"Here is what the memory holds of the project{about}"
+    return (
+        f"{task} Its sessions are named with their ids; expand what remains unclear with expand_node, a session's id "
+        f"as conversation_id, and the ids shown.\n\n{quote(view)}"
     )
 
 

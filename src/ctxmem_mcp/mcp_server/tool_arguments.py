@@ -133,8 +133,9 @@ class ExpandNodeArguments(ToolArguments):
 
 
 class SearchTurnsArguments(ToolArguments):
-    query: Annotated[Query, Field(min_length=1)]
-    conversation_id: ConversationId | None = Field(None, description="Default: all conversations.")
+    query: Annotated[Query, Field(min_length=1)] | None = None
+    path: str | None = Field(None, description="Instead: a file, for its edits and the talk before each.")
+    conversation_id: ConversationId | None = Field(None, description="Default: all.")
     project: Project | None = None
     limit: Annotated[int, Field(ge=1, le=HITS_MAX), _NOT_BOOL] = 10
     role: Role | None = None

@@ -6,6 +6,7 @@ channel and prose in the other: hosts differ in which of the two they show.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -176,6 +177,10 @@ async def _expand_node(memory: Memory, args: ExpandNodeArguments) -> str:
 
 
 async def _search_turns(memory: Memory, args: SearchTurnsArguments) -> SearchResult:
+    if args.path is not None:
+        return await _search_edits(memory, args, args.path)
+    if args.query is None:
+        raise InvalidArgument("query", "is missing", "Pass words to search for, or the path of a file.")
     found = await memory.search(
         args.query,
         conversation_id=args.conversation_id,
@@ -187,6 +192,23 @@ async def _search_turns(memory: Memory, args: SearchTurnsArguments) -> SearchRes
     )
     unreadable = [with_name(*item) for item in found.unreadable.items()]
     return SearchResult([_found_turn(hit) for hit in found], found.searched, found.conversations, unreadable)
+
+
+async def _search_edits(memory: Memory, args: SearchTurnsArguments, path: str) -> SearchResult:
+    from ctxmem_mcp.memory.edits import edit_hits
+
+    for name, value in (("query", args.query), ("role", args.role), ("since", args.since), ("until", args.until)):
+        if value is not None:
+            raise InvalidArgument(name, "can't be combined with path", "Leave out one of them.")
+    project = None if args.project is None else await _project(args.project)
+    edits = await memory.file_edits(path, project=project, conversation_id=args.conversation_id, limit=args.limit)
+    hits = [_found_turn(hit) for edit in edits for hit in edit_hits(edit)]
+    searched = (
+        1
+        if args.conversation_id
+        else len((await memory.conversations(limit=sys.maxsize, project=project)).conversations)
+    )
+    return SearchResult(hits[: args.limit], searched, searched, [])
 
 
 def _found_turn(hit: Hit) -> FoundTurn:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, spoken_turns
+from ctxmem_mcp.memory.search import SNIPPET_CHARS
 from ctxmem_mcp.models import INJECTED, RECAP, Turn, parse_iso
+from ctxmem_mcp.results import Hit
 from ctxmem_mcp.summarizers.tool_calls import read_call
 from ctxmem_mcp.text import analyzer
 from ctxmem_mcp.text.analyzer import EXACT
 from ctxmem_mcp.text.host_text import is_host_text
+from ctxmem_mcp.text.media import shown_text
+from ctxmem_mcp.views.render import shorten_name
 
 # A request of fewer words ("yes", "go on") means what the agent proposed before it.
 WORDS_ALONE_MIN = 5
@@ -47,6 +51,19 @@ class FileEdit:
         """Whether it put this line there."""
         text = line.strip()
         return len(text) >= LINE_CHARS_MIN and text in self.new and text not in self.old
+
+
+def edit_hits(edit: FileEdit) -> list[Hit]:
+    """Returns the turns that decided an edit, and the edit, as a search returns turns."""
+    return [_hit(edit, turn, turn.content) for turn in edit.talk] + [_hit(edit, edit.turn, edit.new)]
+
+
+def _hit(edit: FileEdit, turn: Turn, text: str) -> Hit:
+    words = " ".join(shown_text(text).split())
+    snippet = words if len(words) <= SNIPPET_CHARS else words[:SNIPPET_CHARS].rstrip() + "…"
+    return Hit(
+        turn.id, edit.conversation_id, turn.role, shorten_name(turn.name), turn.said_at, snippet, [], turn.tokens
+    )
 
 
 async def find_edits(branch: BranchReader, path: str) -> list[FileEdit]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.errors import HeadMoved, NotFound, UnknownConversation
@@ -99,18 +99,32 @@ class MemoryProjects(MemorySearches):
         return await handoff.hand_off(branch, self._summarizer, token_budget, note, from_files=from_files)
 
     async def file_edits(
-        self, path: str, *, project: Project | None = None, line: str | None = None, limit: int = 10
+        self,
+        path: str,
+        *,
+        project: Project | None = None,
+        conversation_id: str | None = None,
+        line: str | None = None,
+        limit: int = 10,
     ) -> list[FileEdit]:
         """Returns the edits of a file that agents made, newest first, each with the talk that decided it.
 
         Args:
             path: The file, or the last parts of its path.
             project: Only in conversations of this project.
+            conversation_id: Only in this conversation.
             line: Only edits that wrote this line.
             limit: The most to return.
+
+        Raises:
+            UnknownConversation: There is no such conversation.
         """
-        infos = (await self.conversations(limit=sys.maxsize, project=project)).conversations
-        matching = await self._matching([info.conversation_id for info in infos], os.path.basename(path))
+        if conversation_id is not None:
+            await self._state(conversation_id)
+            matching: Collection[str] = [conversation_id]
+        else:
+            infos = (await self.conversations(limit=sys.maxsize, project=project)).conversations
+            matching = await self._matching([info.conversation_id for info in infos], os.path.basename(path))
         found: list[FileEdit] = []
         for conversation_id in matching:
             if branch := await self._open_if_present(conversation_id):

@@ -229,10 +229,13 @@ class CatalogContents:
             rows = db.execute(
                 f"SELECT happened, expires, name, project, root, {_INFO} FROM files ORDER BY happened DESC, id"
             )
-            self._listed = state, [
-                ListedFile(happened, expires, name, project, root, _info(columns))
-                for happened, expires, name, project, root, *columns in rows
-            ]
+            self._listed = (
+                state,
+                [
+                    ListedFile(happened, expires, name, project, root, _info(columns))
+                    for happened, expires, name, project, root, *columns in rows
+                ],
+            )
         return self._listed[1]
 
     def find_by_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
