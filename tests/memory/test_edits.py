@@ -83,6 +83,20 @@ async def test_the_edits_of_a_single_conversation(memory: Memory) -> None:
         await memory.file_edits("token.py", conversation_id="nowhere")
 
 
+async def test_a_longer_reply_comes_with_what_the_agent_had_proposed(memory: Memory) -> None:
+    turns = [
+        NewTurn("assistant", "We could keep the tokens in Redis."),
+        NewTurn("user", "yeah, let's give that a try then"),
+        *edit("src/token.py", "", "import redis", "2026-02-05T10:03:00Z", "c"),
+        NewTurn("user", "Now name the file for what it holds, and tell me the name."),
+        *edit("src/store.py", "", "import redis", "2026-02-05T10:04:00Z", "e"),
+    ]
+    await memory.sync(turns, conversation_id="one")
+    (first,), (second,) = [await memory.file_edits(name) for name in ("token.py", "store.py")]
+    assert [turn.index for turn in first.talk] == [0, 1]
+    assert [turn.index for turn in second.talk] == [4]
+
+
 async def test_a_patch_is_an_edit_too(memory: Memory) -> None:
     patch = "*** Begin Patch\n*** Update File: src/token.py\n@@\n-TTL = 900\n+TTL = 600\n*** End Patch"
     turns = [

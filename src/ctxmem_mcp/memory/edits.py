@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,14 @@ from ctxmem_mcp.views.render import shorten_name
 
 # A request of fewer words ("yes", "go on") means what the agent proposed before it.
 WORDS_ALONE_MIN = 5
+# So does a reply of up to so many words: "yeah, let's give it a try". Of ten files of a real session, the talk says for
+# nine what was decided; without this rule for five.
+REPLY_WORDS_MAX = 20
+_REPLY = re.compile(
+    r"\W*(?:yes|yeah|yep|yup|ok|okay|sure|no|nope|right|exactly|agreed|correct|go ahead|let'?s|sounds|looks|perfect|"
+    r"great|good|fine|both|ja|nein|genau|oui|d'accord|s[ií]|vale|sim|да|нет|хорошо)\b",
+    re.IGNORECASE,
+)
 # A shorter line is in too many edits to tell which wrote it.
 LINE_CHARS_MIN = 4
 _NEW_FIELDS = ("new_string", "new_str", "content", "newText", "file_text", "insert_text", "code_edit", "new_source")
@@ -136,7 +145,13 @@ async def talk_before(branch: BranchReader, index: int) -> list[Turn]:
         if is_host_text(request.content):
             continue
         wanted = [turn.index for turn in agents if turn.index > at][-1:]
-        if len(request.content.split()) < WORDS_ALONE_MIN:
+        if _is_reply(request.content):
             wanted += [turn.index for turn in agents if turn.index < at][-1:]
         chosen = [request, *(await branch.turns(wanted)).values()]
     return sorted(chosen, key=lambda turn: turn.index)
+
+
+def _is_reply(text: str) -> bool:
+    """Whether a request means little without what the agent said before it."""
+    words = len(text.split())
+    return words < WORDS_ALONE_MIN or (words <= REPLY_WORDS_MAX and _REPLY.match(text) is not None)
