@@ -195,7 +195,7 @@ class PostgresStore:
     ) -> Mapping[str, Mapping[str, int] | None]:
         return await self._run(lambda c: term_index.counts(c, self._principal, conversation_ids, terms))
 
-    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float) -> BlockHits:
+    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float, *, listed: bool = False) -> BlockHits:
         async def read(connection: Connection) -> BlockHits:
             chunks = await catalog.count_chunks(connection, self._principal, now)
             return await term_index.blocks(connection, self._principal, chunks, terms)
@@ -222,6 +222,8 @@ class PostgresStore:
         limit: int = 20,
         cursor: str | None = None,
         project: Project | None = None,
+        *,
+        listed: bool = False,
     ) -> ConversationPage:
         infos = await self._run(lambda c: catalog.list_infos(c, self._principal, now, space, project))
         return paginate(infos, limit, cursor)
