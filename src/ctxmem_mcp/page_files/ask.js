@@ -20,7 +20,7 @@ export async function askTab(id, info, fields, isBrief = false) {
   const query = h("input", { type: "text", id: "query", value: fields.query ?? "", placeholder: "What do you want to know?", autocomplete: "off" });
   const layout = h("select", { id: "layout" }, h("option", { value: "tree" }, "In order"), h("option", { value: "stable" }, "For prompt caches"));
   const budget = budgetControl(fields.budget ?? (isBrief ? 4_000 : 8_000), ask);
-  const moment = momentControl(id, branchOf(info, fields.turn), "moment", "As of", ask, fields.turn ?? "");
+  const moment = momentControl(id, branchOf(info, fields.turn), "moment", "As of", ask, { tip: fields.turn ?? "" });
   layout.addEventListener("change", ask);
   ask();
   const form = h("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); ask(); } },

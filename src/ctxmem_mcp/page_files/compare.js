@@ -19,7 +19,7 @@ export async function compareTab(id, info, fields) {
   const budget = budgetControl(fields.budget ?? 4_000, compare);
   const current = info.branches.find((branch) => branch.turn_id === info.head) ?? info.branches[0];
   const other = info.branches.find((branch) => branch !== current) ?? current;
-  const sides = [side(id, info, "Left", other, compare), side(id, info, "Right", current, compare)];
+  const sides = [side(id, info, "Left", other, compare, other === current ? 0.5 : 1), side(id, info, "Right", current, compare)];
   compare();
   const form = h("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); compare(); } },
     h("div", { class: "row" }, h("label", { for: "query" }, "Question"), query, h("button", {}, "Compare")),
@@ -28,7 +28,8 @@ export async function compareTab(id, info, fields) {
   return [form, result.element];
 }
 
-function side(id, info, label, branch, onChange) {
+/** share: where the moment is at first; a branch compared with itself would show no difference. */
+function side(id, info, label, branch, onChange, share = 1) {
   const name = label.toLowerCase();
   const element = h("div", { class: "row" });
   const select = h("select", { id: `${name}-branch` }, info.branches.map((one) =>
@@ -36,7 +37,7 @@ function side(id, info, label, branch, onChange) {
   let moment;
   const draw = () => {
     const chosen = info.branches.find((one) => one.turn_id === select.value);
-    moment = momentControl(id, chosen, `${name}-moment`, "as of", onChange, chosen.turn_id);
+    moment = momentControl(id, chosen, `${name}-moment`, "as of", onChange, { tip: chosen.turn_id, share });
     element.replaceChildren(h("label", { for: `${name}-branch` }, label), select, ...moment.elements);
   };
   select.addEventListener("change", () => { draw(); onChange(); });
@@ -47,12 +48,14 @@ function side(id, info, label, branch, onChange) {
 function difference(id, titles, texts) {
   const lines = texts.map((text) => new Set(text.split("\n")));
   const named = texts.map((text) => new Set(idsIn(text)));
-  const link = (name, line) => (name.startsWith("t") ? h("a", { href: tabAddress(id, "tree", { open: name }) }, line) : line);
+  const link = (name, text) => h("a", { href: tabAddress(id, "tree", { open: name }) }, text);
   return h("div", { class: "compared" }, texts.map((text, at) => {
     const own = [...named[at]].filter((name) => !named[1 - at].has(name));
     return h("section", { "aria-label": titles[at] },
       h("h2", {}, titles[at]),
-      h("p", { class: "quiet" }, own.length ? `Only here: ${own.join(", ")}` : "Nothing that the other lacks."),
+      own.length
+        ? h("details", { class: "quiet" }, h("summary", {}, `Only here: ${own.length} turns and sections`), h("p", {}, own.join(", ")))
+        : h("p", { class: "quiet" }, "Nothing that the other lacks."),
       viewElement(text, link, (line) => (line && !lines[1 - at].has(line) ? "only-here" : "")));
   }));
 }

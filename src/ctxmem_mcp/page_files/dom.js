@@ -39,6 +39,7 @@ export function count(value, noun) {
 }
 
 export function tokens(value) {
+  if (value >= 1_000_000) return `${(value / 1e6).toFixed(1)}M tokens`;
   return value < 10_000 ? `${number(value)} tokens` : `${number(Math.round(value / 1_000))}k tokens`;
 }
 

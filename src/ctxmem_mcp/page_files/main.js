@@ -26,7 +26,7 @@ async function show() {
     leave = page.leave ?? leave;
     document.title = page.title ? `${page.title} · ctxmem` : "ctxmem";
     fill(main, page.elements);
-    for (const link of document.querySelectorAll("nav a"))
+    for (const link of document.querySelectorAll(".bar nav a"))
       link.toggleAttribute("aria-current", link.hash === `#/${["usage", "project"].includes(parts[0]) ? parts[0] : ""}`);
   } catch (error) {
     if (number === shows) fill(main, failure(error));

@@ -6,10 +6,11 @@ import { h, number } from "./dom.js";
 /** Returns the control's elements; `turnId` answers with the turn as of which to read, empty for now.
  *
  * branch: the branch's `turn_id` and its number of `turns`. tip: what `turnId` answers for the branch's end.
+ * share: where the slider is at first, 0 to 1.
  */
-export function momentControl(id, branch, name, label, onChange, tip = "") {
+export function momentControl(id, branch, name, label, onChange, { tip = "", share = 1 } = {}) {
   const last = branch.turns - 1;
-  const slider = h("input", { type: "range", id: name, min: "0", max: String(last), value: String(last) });
+  const slider = h("input", { type: "range", id: name, min: "0", max: String(last), value: String(Math.round(share * last)) });
   const shown = h("output", { for: name });
   const isNow = () => Number(slider.value) === last;
   const draw = () => {

@@ -66,7 +66,7 @@ async function startTab(folder) {
   if (!budget) return [h("p", { class: "notice" }, "Nothing: the setting CTXMEM_INJECT_TOKENS is 0.")];
   if (!text) return [h("p", { class: "notice" }, "Nothing: no session was captured in this folder.")];
   const id = OF_CONVERSATION.exec(text)?.[1];
-  const link = (name, line) => (id && name.startsWith("t") ? h("a", { href: tabAddress(id, "tree", { open: name }) }, line) : line);
+  const link = (name, text) => (id ? h("a", { href: tabAddress(id, "tree", { open: name }) }, text) : text);
   return [
     h("p", { class: "quiet" }, `What the hook of a session that starts here adds to its context, in at most ${tokens(budget)}.`),
     viewElement(text, link),

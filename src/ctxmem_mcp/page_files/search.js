@@ -27,7 +27,7 @@ export async function searchPage(fields) {
 }
 
 function hit(one) {
-  const facts = [one.role, one.name, day(one.said_at), one.path.at(-1), one.conversations > 1 && `in ${one.conversations} conversations`];
+  const facts = [one.role, one.name, day(one.said_at), one.path.at(-1)?.replaceAll("`", ""), one.conversation_id, one.conversations > 1 && `in ${one.conversations} conversations`];
   return h("li", {},
     h("a", { href: tabAddress(one.conversation_id, "tree", { open: one.turn_id }) }, one.snippet),
     h("span", { class: "quiet" }, facts.filter(Boolean).join(" · ")));

@@ -69,11 +69,11 @@ async function open(id, one, at, detail) {
     left.tokens -= cached;
     return h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "number" }, number(part)), h("td", { class: "number" }, number(cached)));
   });
-  const link = (name, text) => (name.startsWith("t") ? h("a", { href: tabAddress(id, "tree", { open: name }) }, text) : text);
+  const link = (name, text) => h("a", { href: tabAddress(id, "tree", { open: name }) }, text);
   const view = one.view && (await read(conversationPath(id, `/sent/${at}/view`)));
   detail.replaceChildren(...[
     h("h2", {}, `Request ${at + 1}`),
-    h("table", {}, h("thead", {}, h("tr", {}, ["Part", "Tokens", "From the cache"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows)),
+    h("table", {}, h("thead", {}, h("tr", {}, ["Part", "Tokens", "From the cache"].map((name, at) => h("th", { scope: "col", class: at ? "number" : null }, name)))), h("tbody", {}, rows)),
     view && h("details", {},
       h("summary", {}, `The view up to ${one.view.end}`),
       h("p", { class: "quiet" }, view.is_same ? "Exactly as it was sent." : "Computed again without what was sent beside it, so it may show more than the view that was sent."),

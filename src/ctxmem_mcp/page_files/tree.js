@@ -115,7 +115,7 @@ class Tree {
     const { node } = item;
     if (node.children.length) group.append(...node.children.map((child) => this.item(child)));
     else {
-      group.append(...node.lines.map((line) => h("li", { role: "none", class: `fact ${line.kind}` }, lineText(line))));
+      group.append(...node.lines.map((line) => h("li", { role: "none", class: `summary-line ${line.kind}` }, lineText(line))));
       await this.showTurns(node, group, node.first);
     }
   }
@@ -144,7 +144,9 @@ class Tree {
   }
 
   async openTurn(turnId) {
-    const index = Number(/^t(\d+)/.exec(turnId)?.[1] ?? 0);
+    const index = Number(/^[nt](\d+)/.exec(turnId)?.[1] ?? 0);
+    const node = turnId.startsWith("n") && nodeWith(this.nodes, turnId);
+    if (node) return this.reveal(node);
     const leaf = leafOf(this.nodes, index);
     if (!leaf) return;
     await this.reveal(leaf);
@@ -199,7 +201,7 @@ class Tree {
     const lines = [...leaves(this.nodes)].flatMap((leaf) => leaf.lines.filter((line) => this.kinds.has(line.kind)));
     this.lines.hidden = !this.kinds.size;
     this.lines.replaceChildren(
-      ...lines.slice(0, LINES_SHOWN).map((line) => h("li", { class: `fact ${line.kind}` }, h("button", { class: "plain", onclick: () => this.openLine(line) }, lineText(line)))),
+      ...lines.slice(0, LINES_SHOWN).map((line) => h("li", { class: `summary-line ${line.kind}` }, h("button", { class: "plain", onclick: () => this.openLine(line) }, lineText(line)))),
     );
     if (lines.length > LINES_SHOWN) this.lines.append(h("li", { class: "quiet" }, `${count(lines.length - LINES_SHOWN, "more line")}; search finds them.`));
   }
@@ -236,6 +238,15 @@ function leafOf(nodes, index) {
   return [...leaves(nodes)].find((leaf) => leaf.first <= index && index <= leaf.last);
 }
 
+/** Returns the node whose id begins so. */
+function nodeWith(nodes, id) {
+  for (const node of nodes) {
+    const found = node.id?.startsWith(id) ? node : nodeWith(node.children, id);
+    if (found) return found;
+  }
+  return null;
+}
+
 function pathTo(nodes, node) {
   for (const one of nodes) {
     if (one === node) return [one];
@@ -247,4 +258,4 @@ function pathTo(nodes, node) {
   return [];
 }
 
-const lineText = (line) => `${line.text} (t${line.index})`;
+const lineText = (line) => [inline(line.text), h("span", { class: "quiet" }, ` ${line.kind}, t${line.index}`)];

@@ -7,6 +7,9 @@ import { code, diffLines, markdown } from "./markdown.js";
 const PICTURE = /data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]{64,}/;
 const RAW_PICTURE = /"media_type":\s*"(image\/(?:png|jpeg|gif|webp))",\s*"data":\s*"([A-Za-z0-9+/=]{64,})"/;
 
+// How agents name the text before and after an edit.
+const EDITS = [["old_string", "new_string"], ["oldText", "newText"], ["old_str", "new_str"], ["oldString", "newString"]];
+
 /** Returns an article for a turn of a conversation. options.revert, options.redact: called with the turn. */
 export function turnElement(conversationId, turn, options = {}) {
   const body = h("div", { class: "content" }, content(turn));
@@ -61,9 +64,9 @@ function call(text) {
     return [code(text)];
   }
   if (fields === null || typeof fields !== "object" || Array.isArray(fields)) return [code(text)];
-  const { old_string: before, new_string: after, ...others } = fields;
-  const parts = Object.entries(others).map(([name, value]) => argument(name, value));
-  if (typeof before === "string" && typeof after === "string") parts.push(difference(before, after));
+  const edit = EDITS.find((names) => names.every((name) => typeof fields[name] === "string"));
+  const parts = Object.entries(fields).filter(([name]) => !edit?.includes(name)).map(([name, value]) => argument(name, value));
+  if (edit) parts.push(difference(...edit.map((name) => fields[name])));
   return parts.length ? parts : [code(text)];
 }
 

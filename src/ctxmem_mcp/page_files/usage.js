@@ -62,7 +62,7 @@ const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` 
 function table(columns, rows) {
   const cell = (value) => (typeof value === "number" ? h("td", { class: "number" }, number(value)) : h("td", {}, value ?? ""));
   return h("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": "Table" }, h("table", {},
-    h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name.replaceAll("_", " "))))),
+    h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col", class: typeof rows[0]?.[name] === "number" ? "number" : null }, name.replaceAll("_", " "))))),
     h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => cell(row[name])))))));
 }
 

@@ -3,11 +3,11 @@
 import { copy, h, number, tokens } from "./dom.js";
 import { idsIn, viewElement } from "./view_text.js";
 
-/** Returns the elements of a view. address: returns the address of a turn; its second argument is the session's id, in a project. */
+/** Returns the elements of a view. address: returns the address of a turn or section; its second argument is the session's id, in a project. */
 export function viewElements(view, address) {
-  const link = (name, line, session) => {
-    const target = name.startsWith("t") && address(name, session);
-    return target ? h("a", { href: target }, line) : line;
+  const link = (name, text, session) => {
+    const target = address(name, session);
+    return target ? h("a", { href: target }, text) : text;
   };
   return [
     meter(view),
