@@ -2,6 +2,7 @@
 
 import { tabAddress } from "./address.js";
 import { conversationPath, read } from "./api.js";
+import { branchOf } from "./ask.js";
 import { budgetControl } from "./budget.js";
 import { count, day, h } from "./dom.js";
 import { latest } from "./latest.js";
@@ -17,9 +18,11 @@ export async function compareTab(id, info, fields) {
     return [difference(id, sides.map((one) => one.text()), views.map((view) => view.text))];
   });
   const budget = budgetControl(fields.budget ?? 4_000, compare);
-  const current = info.branches.find((branch) => branch.turn_id === info.head) ?? info.branches[0];
-  const other = info.branches.find((branch) => branch !== current) ?? current;
-  const sides = [side(id, info, "Left", other, compare, other === current ? 0.5 : 1), side(id, info, "Right", current, compare)];
+  const current = branchOf(info);
+  // After going back, the head is within a branch.
+  const branches = [current, ...info.branches.filter((branch) => branch.turn_id !== info.head)];
+  const other = branches[1] ?? current;
+  const sides = [side(id, branches, "Left", other, compare, other === current ? 0.5 : 1), side(id, branches, "Right", current, compare)];
   compare();
   const form = h("form", { class: "ask", onsubmit: (event) => { event.preventDefault(); compare(); } },
     h("div", { class: "row" }, h("label", { for: "query" }, "Question"), query, h("button", {}, "Compare")),
@@ -29,14 +32,14 @@ export async function compareTab(id, info, fields) {
 }
 
 /** share: where the moment is at first; a branch compared with itself would show no difference. */
-function side(id, info, label, branch, onChange, share = 1) {
+function side(id, branches, label, branch, onChange, share = 1) {
   const name = label.toLowerCase();
   const element = h("div", { class: "row" });
-  const select = h("select", { id: `${name}-branch` }, info.branches.map((one) =>
-    h("option", { value: one.turn_id, selected: one === branch }, [one.turn_id === info.head ? "current" : one.turn_id, count(one.turns, "turn"), day(one.said_at)].filter(Boolean).join(" · "))));
+  const select = h("select", { id: `${name}-branch` }, branches.map((one) =>
+    h("option", { value: one.turn_id, selected: one === branch }, [one === branches[0] ? "current" : one.turn_id, count(one.turns, "turn"), day(one.said_at)].filter(Boolean).join(" · "))));
   let moment;
   const draw = () => {
-    const chosen = info.branches.find((one) => one.turn_id === select.value);
+    const chosen = branches.find((one) => one.turn_id === select.value);
     moment = momentControl(id, chosen, `${name}-moment`, "as of", onChange, { tip: chosen.turn_id, share });
     element.replaceChildren(h("label", { for: `${name}-branch` }, label), select, ...moment.elements);
   };
