@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from ctxmem_mcp.http_api import middleware
+from ctxmem_mcp.http_api.page.access import CHANGE_HEADER
 from ctxmem_mcp.private_files import TEAM
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.team.records import DENIED, TOKEN_KIND, AuditLine, Right, Token, make_token, token_digest
@@ -82,8 +83,11 @@ async def test_the_first_principal_closes_a_server_that_was_open(serve: Any, set
     secret, added = token()
     store = SqliteTeam(settings.data_dir)
     await store.add_principal("alice", added)
-    await store.close()
     assert (await status(http), await status(http, secret)) == (401, 200)
+    http.headers["Authorization"] = f"Bearer {secret}"
+    await call(http, "append_turn", role="user", content="hi", conversation_id="c")
+    assert [(line.principal, line.action) for line in await store.audit()] == [("token:alice", "append")]
+    await store.close()
 
 
 async def test_only_hashes_of_tokens_are_stored(settings: Settings) -> None:
@@ -220,6 +224,9 @@ async def test_the_audit_has_who_did_what_and_no_words(settings: Settings, team:
         ids = await create_data(alice)
         await call(bob, "get_context", conversation_id=ids.session, query="QUAGGA")
         await call(bob, "forget_conversation", conversation_id=ids.session, confirm=ids.session)
+        page = {CHANGE_HEADER: (await bob.get("/ui/api/start")).json()["page_token"]}
+        refused = await bob.post(f"/ui/api/conversations/{SECRET}/forget", json={"confirm": SECRET}, headers=page)
+        assert refused.status_code == 403
         await alice.put("/members/token:carol", json={"right": "continue"})
         await call(alice, "forget_conversation", conversation_id=ids.session, confirm=ids.session)
         await call(clients["bob"], "append_turn", role="user", content=SECRET, conversation_id="own")
@@ -238,7 +245,8 @@ async def test_the_audit_has_who_did_what_and_no_words(settings: Settings, team:
     assert "QUAGGA" not in repr(found)
     assert b"QUAGGA" not in (settings.data_dir / TEAM).read_bytes()
     assert facts(await team.audit(principal="token:bob", action="forget")) == {
-        ("token:bob", "forget", "web", ids.session, DENIED)
+        ("token:bob", "forget", "web", ids.session, DENIED),
+        ("token:bob", "forget", "web", None, DENIED),
     }
     assert await team.audit(since=time.time() + 9) == []
 

@@ -63,7 +63,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
     principals = (
         PagePrincipals(access, SqliteTeam(settings.data_dir)) if page_key else Principals.from_settings(settings)
     )
-    control = AccessControl(principals.team, settings, is_audited=not principals.open_to_all)
+    control = AccessControl(principals.team, settings)
     tenants = Tenants(settings, principals.open_to_all)
     deps = Deps(settings, tenants.memory_for, access_of, tenants.folder_of)
     limiter = ConcurrencyLimiter(settings.http_concurrent_requests)

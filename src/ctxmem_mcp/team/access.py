@@ -142,8 +142,10 @@ _APPENDING = ("append", "sync")
 
 
 def _conversation_of(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Returns the conversation that a call is about, if it names one."""
+    """Returns the conversation that a call is about, if it names one. What is no id may be words, and is left out."""
+    from ctxmem_mcp.memory.id_resolver import CONVERSATION_ID
+
     found = kwargs.get("conversation_id")
     if found is None and args and next(iter(inspect.signature(method).parameters), None) == "conversation_id":
         found = args[0]
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and CONVERSATION_ID.fullmatch(found) else None

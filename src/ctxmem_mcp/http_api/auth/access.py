@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
 from ctxmem_mcp.team.access import Access
 from ctxmem_mcp.team.audit import Audit
 from ctxmem_mcp.team.stored_limits import StoredLimits
@@ -22,9 +23,9 @@ _SPACE_KEY = "ctxmem.space"
 class AccessControl:
     """Looks up the access of each request, so that what was taken away is gone at once."""
 
-    def __init__(self, team: TeamStore, settings: Settings, *, is_audited: bool) -> None:
+    def __init__(self, team: TeamStore, settings: Settings) -> None:
         self.team = team
-        self.audit = Audit(team, settings.audit_lines) if is_audited and settings.audit_lines else None
+        self._audit = Audit(team, settings.audit_lines) if settings.audit_lines else None
         limits = StoredLimits(settings.stored_bytes_max, settings.stored_turns_max)
         self._limits = limits if limits.are_set else None
 
@@ -34,12 +35,13 @@ class AccessControl:
         Returns None if there is no such space, or the principal has no right in it: nobody can tell which.
         """
         if space is None:
-            return Access(principal, principal, audit=self.audit, limits=self._limits)
+            audit = None if principal == DEFAULT_PRINCIPAL else self._audit
+            return Access(principal, principal, audit=audit, limits=self._limits)
         found = await self.team.right_in(space, principal)
         if found is None:
             return None
         known, right = found
-        return Access(principal, known.tenant, known.name, right, self.audit, self._limits)
+        return Access(principal, known.tenant, known.name, right, self._audit, self._limits)
 
 
 def no_such_space(space: str) -> str:
