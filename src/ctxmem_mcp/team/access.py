@@ -69,8 +69,8 @@ _SUMMARY, _NOTE = Rule(Right.CONTINUE, "summary"), Rule(Right.CONTINUE)
 _FORGET, _REDACT = Rule(Right.MANAGE, "forget"), Rule(Right.MANAGE, "redact")
 _RETENTION, _CHANGE = Rule(Right.MANAGE, "retention"), Rule(Right.MANAGE, "change")
 _METHODS = {
-    _READ: """view expand hand_off turn turns history last_turns last_user_query outline search project_view
-        project_hand_off file_edits left_out_of_recap find_copies find_matches find_turns""",
+    _READ: """view continue_view expand hand_off turn turns history last_turns last_user_query outline search
+        project_view project_hand_off file_edits left_out_of_recap find_copies find_matches find_turns""",
     _LIST: "conversations all_conversations",
     _SIZES: """info head stored_head turn_sizes turn_digests branches branches_with_parting model_usage gateway_usage
         origin is_forgotten count_tombstones count_expired verify lost_turns has_damaged_copy damaged index index_all
