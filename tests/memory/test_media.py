@@ -23,6 +23,8 @@ BYTES = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + RANDOM.randbytes(200_000)
 PICTURE = base64.b64encode(BYTES).decode()
 LINE = "[picture: image/png, 200 kB]"
 NUMBERS = [round(RANDOM.uniform(-1, 1), 6) for _ in range(1_536)]
+WIDTHS = [RANDOM.randint(100, 299) for _ in range(80)]
+UNEQUAL = "\n".join(PICTURE[10_000 + 300 * at :][:width] for at, width in enumerate(WIDTHS))
 CONTENTS = {
     "a block of Anthropic's": (
         json.dumps({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PICTURE}}),
@@ -41,6 +43,7 @@ CONTENTS = {
         f"screen.b64:\n{base64.encodebytes(BYTES).decode()}done",
         "screen.b64:\n[picture: image/png, 203 kB]\ndone",
     ),
+    "unequal lines": (f"dump:\n{UNEQUAL}\nend", "dump:\n[data: base64, 12 kB]\nend"),
     "hexadecimal": (f"dump {BYTES[-20_000:].hex()} end", "dump [data: hex, 20 kB] end"),
     "minified script": (
         f"app.js:\n{'!function(e,t){var n=r(3);return n.map(a=>a.b+1)}(window,document);' * 200}\nend",

@@ -29,9 +29,13 @@ _SHELL_CHARS_MAX = 600
 _DATA_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=-\\\r\n")
 _NUMBER_CHARS = frozenset("0123456789.,+-eE \r\n")
 _AFTER_DATA, _AFTER_NUMBERS = re.compile(r"[^A-Za-z0-9+/_=\\\r\n-]"), re.compile(r"[^0-9.,+eE \r\n-]")
-# On one line, or on lines of equal length.
+_LETTERS = r"[A-Za-z0-9+/_\\-]"
+# A short last line may be a word, unless it is padded or has more than small letters.
+_LAST = rf"(?:\r?\n(?:{_LETTERS}{{20,299}}={{0,2}}|{_LETTERS}{{1,19}}={{1,2}}|(?=[a-z]*[A-Z0-9+/]){_LETTERS}{{1,19}}))?"
+# On one line, or on several: four that may be short, or two that are long. They begin where a word may.
 _DATA = re.compile(
-    r"(?:[A-Za-z0-9+/_\\-]{60,100}\r?\n){4,}(?:[A-Za-z0-9+/_\\-]{1,100}={0,2})?|[A-Za-z0-9+/_\\-]{300,}={0,2}"
+    rf"(?<!{_LETTERS})(?:{_LETTERS}{{60,299}}(?:\r?\n{_LETTERS}{{60,299}}){{3,}}{_LAST}|"
+    rf"{_LETTERS}{{100,299}}\r?\n{_LETTERS}{{100,299}}{_LAST})|{_LETTERS}{{300,}}={{0,2}}"
 )
 _URL_MARK = ";base64,"
 _URL = re.compile(rf"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*{_URL_MARK}([A-Za-z0-9+/_\\-]{{32,}}={{0,2}})")
