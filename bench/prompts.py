@@ -32,7 +32,7 @@ from bench.data import native
 from bench.data.models import eval_folder
 from bench.repeats import row_of
 from ctxmem_mcp.capture import project_files, session_files, spoken_turns
-from ctxmem_mcp.capture.said_turns import find_spoken_turns
+from ctxmem_mcp.capture.hook_records import find_spoken_turns
 from ctxmem_mcp.hooks import prompt_recall
 from ctxmem_mcp.models import INJECTED, RECAP, Turn
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.capture import spoken_turns
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Said
+from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Utterance
 from ctxmem_mcp.redaction import redact
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
@@ -183,7 +183,7 @@ def test_every_text_has_words_and_case_and_underscores_make_no_difference(one: s
 def test_the_same_words_score_highest_and_age_lowers_the_score(words: list[str], age: int) -> None:
     exchanges = [Exchange(age), Exchange(0), Exchange(0)]
     for exchange, said in zip(exchanges, (words, words, ["x", "y"]), strict=True):
-        exchange.said.append(Said(said, (), False))
+        exchange.utterances.append(Utterance(said, (), False))
     matches = Prompt(words, (), exchanges).matches()
     assert len(matches) == 2
     assert matches[0].score >= matches[1].score

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ctxmem_mcp.capture import failed_calls, spoken_turns
 from ctxmem_mcp.capture.call_failures import find_outcomes
-from ctxmem_mcp.capture.said_turns import find_spoken_turns
+from ctxmem_mcp.capture.spoken_turns import EXCERPT_CHARS, RECAP, Hasher, SpokenTurn
 from ctxmem_mcp.errors import NotFound
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import RECAP as RECAP_NAME
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.text.host_text import is_host_text
+from ctxmem_mcp.text.media import media_spans
 
 # After a drain, so many last turns are read; after an import, so many. Older ones have little to say to a hook.
 DRAINED_TURNS, IMPORTED_TURNS = 150, 5_000
+# A turn with fewer words says too little to be recognised.
+WORDS_MIN = 4
 _log = logging.getLogger(__name__)
 
 
@@ -45,3 +51,25 @@ def _record(data_dir: str, turns: Sequence[Turn], conversation: str, cwd: str) -
     hasher = spoken_turns.load_hasher(data_dir, create=True)
     if hasher is not None:
         spoken_turns.add(data_dir, cwd, find_spoken_turns(turns, conversation, hasher))
+
+
+def find_spoken_turns(turns: Iterable[Turn], conversation: str, hasher: Hasher) -> Iterator[SpokenTurn]:
+    """Yields the record's lines: what the user and the agent wrote, and where a recap ends the context.
+
+    Args:
+        turns: the turns.
+        conversation: their conversation's id.
+        hasher: hashes their words.
+    """
+    for turn in turns:
+        day = (turn.said_at or "")[:10]
+        if turn.name == RECAP_NAME:
+            yield SpokenTurn(conversation, turn.short, turn.index, day, RECAP, [], '""')
+        elif turn.name is None and turn.call_id is None and turn.role in ("user", "assistant"):
+            text = turn.content
+            if turn.is_redacted or media_spans(text) or (turn.role == "user" and is_host_text(text)):
+                continue
+            terms = hasher.terms(text)
+            if terms.index("|") >= WORDS_MIN:
+                excerpt = json.dumps(text[:EXCERPT_CHARS], ensure_ascii=False)
+                yield SpokenTurn(conversation, turn.short, turn.index, day, turn.role, terms, excerpt)

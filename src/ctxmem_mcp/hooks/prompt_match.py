@@ -26,7 +26,7 @@ _AGE_OF_SESSION = 0.06
 _PLACES_MAX = 2
 
 
-class Said:
+class Utterance:
     """Something said. words: in their order; names: of several words; source: whose it is, for the caller."""
 
     __slots__ = ("is_user", "names", "source", "words")
@@ -38,11 +38,11 @@ class Said:
 class Exchange:
     """A prompt and what was answered. age: how many sessions ago."""
 
-    __slots__ = ("age", "said")
+    __slots__ = ("age", "utterances")
 
     def __init__(self, age: int) -> None:
         self.age = age
-        self.said: list[Said] = []
+        self.utterances: list[Utterance] = []
 
 
 class Match:
@@ -57,20 +57,22 @@ class Match:
         best_share: the share that `said` has.
     """
 
-    __slots__ = ("best", "best_share", "pairs", "said", "score", "share")
+    __slots__ = ("best", "best_share", "pairs", "score", "share", "utterance")
 
-    def __init__(self, score: float, best: float, pairs: float, said: Said, share: float, best_share: float) -> None:
-        self.score, self.best, self.pairs, self.said = score, best, pairs, said
+    def __init__(
+        self, score: float, best: float, pairs: float, utterance: Utterance, share: float, best_share: float
+    ) -> None:
+        self.score, self.best, self.pairs, self.utterance = score, best, pairs, utterance
         self.share, self.best_share = share, best_share
 
 
 class _Found:
     """What something said has of a prompt."""
 
-    __slots__ = ("names", "pairs", "said", "words")
+    __slots__ = ("names", "pairs", "utterance", "words")
 
-    def __init__(self, said: Said, words: set[str], pairs: set[Pair], names: set[str]) -> None:
-        self.said, self.words, self.pairs, self.names = said, words, pairs, names
+    def __init__(self, utterance: Utterance, words: set[str], pairs: set[Pair], names: set[str]) -> None:
+        self.utterance, self.words, self.pairs, self.names = utterance, words, pairs, names
 
 
 class Prompt:
@@ -103,12 +105,16 @@ class Prompt:
 
     def _find(self, exchange: Exchange) -> list[_Found]:
         parts: list[_Found] = []
-        for said in exchange.said:
-            words = self._words.intersection(said.words)
+        for utterance in exchange.utterances:
+            words = self._words.intersection(utterance.words)
             if words:
-                places = [(at, word) for at, word in enumerate(said.words) if word in words] if len(words) > 1 else []
+                places = (
+                    [(at, word) for at, word in enumerate(utterance.words) if word in words] if len(words) > 1 else []
+                )
                 parts.append(
-                    _Found(said, words, self._pairs.intersection(_pairs(places)), self._names & set(said.names))
+                    _Found(
+                        utterance, words, self._pairs.intersection(_pairs(places)), self._names & set(utterance.names)
+                    )
                 )
         return parts
 
@@ -118,14 +124,14 @@ class Prompt:
         weight = self._weight(set[str]().union(*(part.words for part in parts)))
         score = (best + _COVERAGE_WEIGHT * weight) / (1 + _AGE_OF_SESSION * exchange.age)
         total = self._weight(self._words)
-        return Match(score, best, pairs, part.said, weight / total, self._weight(part.words) / total)
+        return Match(score, best, pairs, part.utterance, weight / total, self._weight(part.words) / total)
 
     def _weight(self, words: Iterable[str]) -> float:
         return sum(self._weights[word] for word in words)
 
     def _score(self, part: _Found) -> tuple[float, float]:
         """The score of something said, and the part of it that adjacent words make."""
-        words, weights = part.said.words, self._weights
+        words, weights = part.utterance.words, self._weights
         late = _SATURATION * (1 + len(words) / _LENGTH)
         score = 0.0
         for word in part.words:
@@ -133,7 +139,7 @@ class Prompt:
             score += 2 * weights[word] * count / (count + late)
         pairs = _PAIR_WEIGHT * sum(weights[pair] for pair in part.pairs)
         score += pairs + sum(weights[name] for name in part.names)
-        return score * (_USER_WEIGHT if part.said.is_user else 1), pairs
+        return score * (_USER_WEIGHT if part.utterance.is_user else 1), pairs
 
 
 def _pairs(places: Sequence[tuple[int, str]]) -> Iterator[Pair]:

@@ -12,7 +12,7 @@ import os
 
 from ctxmem_mcp.capture import session_files, spoken_turns
 from ctxmem_mcp.capture.session_ids import conversation_id_for
-from ctxmem_mcp.hooks.prompt_match import Exchange, Match, Prompt, Said
+from ctxmem_mcp.hooks.prompt_match import Exchange, Match, Prompt, Utterance
 from ctxmem_mcp.hooks.transcript_tail import Tail, read_tail
 from ctxmem_mcp.text.keywords import names_of, terms_of
 from ctxmem_mcp.text.recall_marks import RECALL_END, RECALL_START
@@ -102,7 +102,7 @@ def _exchanges(turns: Sequence[SpokenTurn], own: str) -> list[Exchange]:
         if exchange is None or is_user:
             exchange = latest[turn.conversation] = Exchange(ages[turn.conversation])
             exchanges.append(exchange)
-        exchange.said.append(Said(*turn.words_and_names(), is_user, turn))
+        exchange.utterances.append(Utterance(*turn.words_and_names(), is_user, turn))
     return exchanges
 
 
@@ -110,12 +110,12 @@ def _exchanges_of_context(tail: Tail, hasher: Hasher) -> Iterable[Exchange]:
     for role, text in tail.spoken:
         exchange = Exchange(0)
         words = [hasher(word) for word in terms_of(text[: spoken_turns.CHARS_MAX])]
-        exchange.said.append(Said(words, {hasher(name) for name in names_of(text)}, role == "user"))
+        exchange.utterances.append(Utterance(words, {hasher(name) for name in names_of(text)}, role == "user"))
         yield exchange
 
 
 def _turn_of(match: Match) -> SpokenTurn:
-    turn = match.said.source
+    turn = match.utterance.source
     assert isinstance(turn, spoken_turns.SpokenTurn)
     return turn
 
