@@ -27,7 +27,7 @@ _PLACES_MAX = 2
 
 
 class Utterance:
-    """Something said. words: in their order; names: of several words; source: whose it is, for the caller."""
+    """What somebody said. words: in their order; names: of several words; source: whose it is, for the caller."""
 
     __slots__ = ("is_user", "names", "source", "words")
 
@@ -52,9 +52,9 @@ class Match:
         score: by which exchanges are compared.
         best: the score of what was said in it that has most of the prompt, whenever that was.
         pairs: the part of `best` that adjacent words make.
-        said: what that is.
+        utterance: what that is.
         share: the share of the prompt's words, by weight, that the exchange has.
-        best_share: the share that `said` has.
+        best_share: the share that `utterance` has.
     """
 
     __slots__ = ("best", "best_share", "pairs", "score", "share", "utterance")
@@ -67,7 +67,7 @@ class Match:
 
 
 class _Found:
-    """What something said has of a prompt."""
+    """What an utterance has of a prompt."""
 
     __slots__ = ("names", "pairs", "utterance", "words")
 
@@ -130,7 +130,7 @@ class Prompt:
         return sum(self._weights[word] for word in words)
 
     def _score(self, part: _Found) -> tuple[float, float]:
-        """The score of something said, and the part of it that adjacent words make."""
+        """The score of an utterance, and the part of it that adjacent words make."""
         words, weights = part.utterance.words, self._weights
         late = _SATURATION * (1 + len(words) / _LENGTH)
         score = 0.0
