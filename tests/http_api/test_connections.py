@@ -105,6 +105,15 @@ def test_a_connection_without_a_request_is_closed_after_a_while(tmp_path: Path, 
         assert httpx2.get(f"{running.base}/health", timeout=100).status_code == 200
 
 
+@pytest.mark.faults
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(tmp_path: Path) -> None:
+    """httpx gives one up after 5 seconds; a request that is sent while the service closes it is lost."""
+    with service(tmp_path) as running, running.connect() as one:
+        one.sendall(GET)
+        assert one.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert not _is_closed(one, seconds=7)
+
+
 def test_a_head_that_trickles_in_is_not_waited_for_longer(tmp_path: Path) -> None:
     with service(tmp_path, http_head_seconds=1) as running, running.connect() as one:
         one.sendall(HALF_HEAD)

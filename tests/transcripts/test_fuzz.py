@@ -13,23 +13,19 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
+from tests.fuzz.values import damage
 from tests.transcripts.chats import ENCODERS, Encoder, Step
 
 STEPS = [
     Step("user", "Hello there."), Step("thinking", "Hm."), Step("call", '{"command": "ls"}', "a.py"),
     Step("assistant", "Two files."), Step("user", "Thanks."), Step("call", "ls", "b"), Step("assistant", "Done."),
 ]  # fmt: skip
-ODD: tuple[Any, ...] = (
-    None, True, 0, -1, 1e308, 10**30, "", "x", "\ud800", "\0", [], {}, [None], [[]], [{}], {"": None}, {"text": 5},
-    {"type": []}, {"role": {}}, [{"type": "text"}], "9" * 5_000,
-)  # fmt: skip
 # A file of this size that takes longer is a file that grows without limit for somebody.
 SECONDS_MAX = 30
 
@@ -42,37 +38,13 @@ def texts(encoder: Encoder) -> Iterator[str]:
     while True:
         if encoder.suffix == ".jsonl":
             rows = [json.loads(line) for line in text.splitlines() if line]
-            _damage(rows, dice)
+            damage(rows, dice)
             found = "\n".join(map(json.dumps, rows))
         else:
             holder = [json.loads(text)]
-            _damage(holder, dice)
+            damage(holder, dice)
             found = json.dumps(holder[0] if holder else None)
         yield _broken(found, dice) if dice.random() < 0.3 else found
-
-
-def _damage(root: list[Any], dice: random.Random) -> None:
-    places = [*_places(root)]
-    for _ in range(dice.choice((1, 1, 2, 5))):
-        holder, key = dice.choice(places)
-        action = dice.random()
-        try:
-            if action < 0.6:
-                holder[key] = dice.choice(ODD)
-            elif action < 0.8:
-                del holder[key]
-            else:
-                other, other_key = dice.choice(places)
-                holder[key] = json.loads(json.dumps(other[other_key]))
-        except (LookupError, TypeError):
-            continue
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    keys = range(len(value)) if isinstance(value, list) else list(value) if isinstance(value, dict) else ()
-    for key in keys:
-        yield value, key
-        yield from _places(value[key])
 
 
 def _broken(text: str, dice: random.Random) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import sys
 from collections.abc import Callable
 from socket import IPPROTO_TCP, socket
@@ -53,6 +54,9 @@ def serve_http(
             log_config=None,
             access_log=False,
             server_header=False,
+            # The limit above closes idle connections. After uvicorn's own, 5 seconds, many clients give an idle one up
+            # too: a request that is sent at that moment is lost.
+            timeout_keep_alive=math.ceil(settings.http_head_seconds) + 1,
             timeout_graceful_shutdown=settings.http_shutdown_seconds,
         )
     )

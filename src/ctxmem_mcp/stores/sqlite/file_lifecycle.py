@@ -267,6 +267,15 @@ def _wipe(path: Path) -> None:
         file.close()
 
 
+def _create_empty(path: Path) -> None:
+    created = open_database(path, "full", create=True)
+    try:
+        migrate(created)
+        created.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        created.close()
+
+
 def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, path: Path) -> None:
     """Creates the conversation's file if there is none. The caller holds the catalog's lock.
 
@@ -279,12 +288,15 @@ def ensure_file(catalog: Catalog, db: sqlite3.Connection, conversation_id: str, 
     _delete_files(path)  # SQLite would take a write-ahead log left by an earlier file for the new one's
     unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
     _delete_files(unfinished)
-    created = open_database(unfinished, "full", create=True)
     try:
-        migrate(created)
-        created.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        created.close()
+        _create_empty(unfinished)
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        raise StoreUnavailable(  # not BrokenHistory: there is nothing yet that could be restored
+            f"A new file was not read back as it was written ({error}); nothing was stored.",
+            "The disk or the file system fails; check them, and try again.",
+        ) from error
     os.replace(unfinished, path)
     sync_folder(path.parent)
 

@@ -1,0 +1,201 @@
+"""Every tool, route and hook event, with wrong values and broken bytes: a result or a refusal, never a failure.
+
+The long form takes `CTXMEM_FUZZ_SECONDS` for all targets together, and says how many inputs each had.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import ValidationError
+
+from ctxmem_mcp.agents import AGENTS
+from ctxmem_mcp.capture.events import parse_event
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.mcp_server.jsonrpc import parse_message
+from ctxmem_mcp.mcp_server.tool_arguments import describe_errors
+from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.serve.run import http_app
+from ctxmem_mcp.settings import Settings
+from tests.fuzz.values import broken, damaged
+from tests.http_api.conftest import client_of, running
+
+pytestmark = pytest.mark.anyio
+
+Target = Callable[[random.Random], Awaitable[None]]
+CONVERSATION = "c"
+# An input that takes longer is taken for a hang: the longest takes a tenth of a second on an idle machine.
+SECONDS_MAX = 60
+MESSAGE = {
+    "role": "user",
+    "content": [{"type": "text", "text": "hello"}],
+    "name": "n",
+    "said_at": "2026-01-01T00:00:00Z",
+}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "append_turn": {
+        **MESSAGE,
+        "content": "hello",
+        "conversation_id": CONVERSATION,
+        "retention_days": 30,
+        "parent_id": "t0",
+    },
+    "sync_transcript": {"messages": [MESSAGE, {"role": "tool", "content": "x", "tool_call_id": "1"}], "after": "t0"},
+    "get_context": {"conversation_id": CONVERSATION, "query": "hello", "token_budget": 600, "layout": "stable"},
+    "expand_node": {"conversation_id": CONVERSATION, "node_id": "t0", "token_budget": 100, "cursor": "1"},
+    "search_turns": {
+        "query": "hello",
+        "conversation_id": CONVERSATION,
+        "limit": 3,
+        "role": "user",
+        "since": "2026-01-01",
+    },
+    "revert_to": {"conversation_id": CONVERSATION, "turn_id": "t0"},
+    "forget_conversation": {"conversation_id": "other", "confirm": "other", "turn_id": "t0"},
+    "list_conversations": {"space": "s", "limit": 3, "cursor": "x"},
+    "write_summary": {"conversation_id": CONVERSATION, "node_id": "n0-1-2", "title": "t", "summary": "s"},
+    "hand_off": {"conversation_id": CONVERSATION, "token_budget": 600, "note": "n"},
+}
+EVENT = {
+    "session_id": "s", "hook_event_name": "PostToolUse", "transcript_path": "/nowhere/x.jsonl", "cwd": "/w",
+    "tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_response": {"stdout": "a"}, "prompt": "hello",
+    "last_assistant_message": "Done.", "conversation_id": "s", "text": "x", "taskId": "1", "hookName": "TaskStart",
+}  # fmt: skip
+EVENT_NAMES = ("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SessionEnd", "PreCompact")
+REQUEST = {
+    "messages": [MESSAGE, {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}],
+    "model": "m", "name": "n", "role": "user", "content": "hello", "context_budget": 500, "space_id": "s",
+    "system_prompt": None, "input": "x", "contents": [{"role": "user", "parts": [{"text": "x"}]}], "max_tokens": 5,
+}  # fmt: skip
+BODY_ROUTES = (
+    "/mcp", "/v1/memory", "/v1/chat/sessions", "/v1/chat/sessions/{id}/messages", "/v1/chat/sessions/{id}",
+    "/v1/spaces",
+    "/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens",
+)  # fmt: skip
+QUERY_ROUTES = (
+    "/v1/chat/sessions", "/v1/chat/sessions/{id}/context", "/v1/chat/sessions/{id}/messages", "/v1/spaces/{id}",
+    "/health", "/ready", "/metrics", "/v1/usage", "/openapi.json",
+)  # fmt: skip
+
+
+def tool_target(memory: Memory, tool: Tool) -> Target:
+    async def call(randomly: random.Random) -> None:
+        given = damaged(ARGUMENTS[tool.name], randomly)
+        try:
+            await tool.call(memory, tool.arguments.model_validate(given if isinstance(given, dict) else {}))
+        except ValidationError as error:
+            describe_errors(error, tool.name, tool.input_schema)
+        except CtxmemError as error:
+            str(error)
+
+    return call
+
+
+def route_target(client: httpx2.AsyncClient, method: str, route: str) -> Target:
+    async def send(randomly: random.Random) -> None:
+        path = route.replace("{id}", randomly.choice(("x", "..", "%00", "a" * 300, "%ff", "-")))
+        if method == "GET":
+            query = {randomly.choice(("limit", "query", "q", "budget", "order", "x")): str(damaged("5", randomly))}
+            response = await client.get(path, params={k: v.encode("utf-8", "replace") for k, v in query.items()})
+        else:
+            raw = json.dumps(damaged(REQUEST, randomly)).encode()
+            headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+            body = broken(raw, randomly) if randomly.random() < 0.3 else raw
+            response = await client.request(method, path, content=body, headers=headers)
+        assert response.status_code not in (500, 501), (method, path, response.text)
+
+    return send
+
+
+def event_target(agent: str) -> Target:
+    async def parse(randomly: random.Random) -> None:
+        event = {**EVENT, "hook_event_name": randomly.choice(EVENT_NAMES)}
+        raw = json.dumps(damaged(event, randomly)).encode()
+        parse_event(agent, broken(raw, randomly) if randomly.random() < 0.3 else raw, 1.0)
+
+    return parse
+
+
+async def message_target(randomly: random.Random) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x", "arguments": {"a": [1]}}}
+    raw = json.dumps(damaged(call, randomly)).encode()
+    parse_message(broken(raw, randomly) if randomly.random() < 0.5 else raw)
+
+
+@asynccontextmanager
+async def targets(folder: Path) -> AsyncIterator[dict[str, Target]]:
+    """Opens a memory and a service, and yields what can be given wrong inputs."""
+    async with AsyncExitStack() as stack:
+        memory = await stack.enter_async_context(open_memory(Settings(folder / "tools", durability="normal")))
+        app = await stack.enter_async_context(
+            running(http_app(Settings(folder / "http", durability="normal"), "127.0.0.1"))
+        )
+        client = await stack.enter_async_context(client_of(app))
+        found = {f"tool {tool.name}": tool_target(memory, tool) for tool in TOOLS}
+        found |= {f"POST {route}": route_target(client, "POST", route) for route in BODY_ROUTES}
+        found |= {f"GET {route}": route_target(client, "GET", route) for route in QUERY_ROUTES}
+        found |= {
+            f"{how} /v1/chat/sessions/{{id}}": route_target(client, how, "/v1/chat/sessions/{id}")
+            for how in ("PATCH", "DELETE")
+        }
+        found |= {f"event of {agent}": event_target(agent) for agent in AGENTS}
+        found["message over stdio"] = message_target
+        yield found
+
+
+async def fuzz(named: dict[str, Target], seed: int, rounds: int, seconds: float) -> tuple[Counter[str], dict[str, str]]:
+    """Gives each target an input in turn. Returns the number of inputs of each, and what failed."""
+    randomly, counts, failures = random.Random(seed), Counter[str](), dict[str, str]()
+    end = time.monotonic() + seconds
+    for _ in range(rounds):
+        for name, target in named.items():
+            began = time.monotonic()
+            try:
+                await target(randomly)
+            except Exception:  # Goes on, so that one run finds every fault.
+                place = traceback.format_exc()
+                failures.setdefault(f"{name}: {place.splitlines()[-1]:.200}", place)
+            counts[name] += 1
+            if time.monotonic() - began > SECONDS_MAX:
+                failures.setdefault(f"{name} hangs", "")
+        if time.monotonic() > end:
+            break
+    return counts, failures
+
+
+async def test_no_input_fails_a_tool_a_route_or_an_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with targets(tmp_path) as named:
+        counts, failures = await fuzz(named, seed=1, rounds=12, seconds=600)
+    assert not failures, failures
+    assert min(counts.values()) == 12
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], caplog.text
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_no_input_fails_a_tool_a_route_or_an_event_for_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = float(os.environ.get("CTXMEM_FUZZ_SECONDS", "600"))
+    async with targets(tmp_path) as named:
+        counts, failures = await fuzz(named, random.randrange(10**6), 10**9, seconds)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{sum(counts.values()):,} inputs, {min(counts.values()):,} of each of {len(counts)} targets\n"
+        )
+    assert not failures, "\n".join(failures.values())
