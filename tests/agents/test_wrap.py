@@ -28,8 +28,8 @@ def rounds() -> list[list[Json]]:
     return [*calls, [say("All lines were seen.")]]
 
 
-def run_wrapped(home: Home, words: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    command = [str(word) for word in (COMMAND, "wrap", "--budget", BUDGET, *words)]
+def run_wrapped(home: Home, words: list[str | Path], budget: str = BUDGET) -> subprocess.CompletedProcess[str]:
+    command = [str(word) for word in (COMMAND, "wrap", "--budget", budget, *words)]
     return subprocess.run(
         command, cwd=home.project, env=home.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=SECONDS * 2, check=False,

@@ -239,7 +239,7 @@ async def test_requests_without_a_valid_token_are_rejected_everywhere(
     assert not (settings.data_dir / "principals").exists()
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/openapi.json", "/.well-known/mcp.json"])
 async def test_public_paths_need_no_token(serve: Any, path: str) -> None:
     http = await serve(tokens=TOKENS)
     assert (await http.get(path)).status_code == 200

@@ -87,7 +87,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
             *shared_spaces.routes(deps, principals.team),
             *page.build_routes(deps, access),
             *gateway.build_routes(deps),
-            *health.routes(settings, tenants, metrics, principals.resource_server),
+            *health.routes(settings, tenants, metrics, principals.resource_server, MCP_PATH),
         ],
         middleware=[
             Middleware(PathPrefixMiddleware),

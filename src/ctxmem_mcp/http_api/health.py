@@ -1,4 +1,4 @@
-"""Operations routes: liveness, readiness, metrics, the OpenAPI document and OAuth's resource metadata."""
+"""Operations routes: liveness, readiness, metrics, the OpenAPI document, OAuth's resource metadata, the card."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ctxmem_mcp.composition import database_principals
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH
 from ctxmem_mcp.http_api.metrics import CONTENT_TYPE
+from ctxmem_mcp.mcp_server.identity import CARD_PATH, server_card
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,9 +30,12 @@ _log = logging.getLogger(__name__)
 
 
 def routes(
-    settings: Settings, tenants: Tenants, metrics: Metrics, resource_server: ResourceServer | None
+    settings: Settings, tenants: Tenants, metrics: Metrics, resource_server: ResourceServer | None, mcp_path: str
 ) -> list[Route]:
-    """Returns the routes; those of the resource metadata only if there is a `resource_server`."""
+    """Returns the routes; those of the resource metadata only if there is a `resource_server`.
+
+    mcp_path: the path of the MCP endpoint.
+    """
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__})
@@ -54,6 +58,9 @@ def routes(
 
         return JSONResponse(DOCUMENT)
 
+    async def card(_: Request) -> Response:
+        return JSONResponse(server_card(mcp_path), headers={"Access-Control-Allow-Origin": "*"})
+
     async def resource_metadata(_: Request) -> Response:
         assert resource_server is not None
         return JSONResponse(resource_server.metadata, headers={"Access-Control-Allow-Origin": "*"})
@@ -63,6 +70,7 @@ def routes(
         Route("/ready", ready),
         Route("/metrics", prometheus),
         Route("/openapi.json", openapi),
+        Route(CARD_PATH, card),
     ]
     if resource_server is not None:
         found += [

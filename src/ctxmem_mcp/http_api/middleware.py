@@ -25,6 +25,7 @@ from ctxmem_mcp.http_api.auth.access import in_space, no_such_space, space_of
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, UPSTREAM_PATHS, error_response, status_of
 from ctxmem_mcp.http_api.page import paths as page_paths
+from ctxmem_mcp.mcp_server.identity import CARD_PATH
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.team.access import Access
 
 # Served without a token: they show nothing of a conversation.
-PUBLIC_PATHS = ("/health", "/ready", "/openapi.json", METADATA_PATH)
+PUBLIC_PATHS = ("/health", "/ready", "/openapi.json", CARD_PATH, METADATA_PATH)
 # Served under any Host: a supervisor's probes use the process's address.
 PROBE_PATHS = ("/health", "/ready")
 # The access of a response that lasts is checked again after so long.

@@ -360,6 +360,12 @@ _PATHS: dict[str, Any] = {
     "/openapi.json": {
         "get": _public("Get this document", {"200": {"description": "Success.", "content": _json(_OBJECT)}})
     },
+    "/.well-known/mcp.json": {
+        "get": _public(
+            "Get what MCP clients need to find the server",
+            {"200": {"description": "Success.", "content": _json(_OBJECT)}},
+        )
+    },
 }
 
 DOCUMENT: dict[str, Any] = {

@@ -26,6 +26,7 @@ from mcp.types import (
     Completion,
     GetPromptRequestParams,
     GetPromptResult,
+    Icon,
     ListPromptsResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
@@ -43,6 +44,7 @@ from pydantic_core import to_json, to_jsonable_python
 from ctxmem_mcp import __version__
 from ctxmem_mcp.errors import CtxmemError, NotFound, Refused
 from ctxmem_mcp.mcp_server import prompts, resources
+from ctxmem_mcp.mcp_server.identity import DESCRIPTION, ICON, NAME, TITLE, WEBSITE
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener, RequestMemory, unrestricted
 from ctxmem_mcp.mcp_server.notifications import Notifier, with_progress
 from ctxmem_mcp.mcp_server.tool_arguments import GetContextArguments, HandOffArguments, describe_errors
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from ctxmem_mcp.mcp_server.stdio import IncomingMessages, OutgoingMessages
     from ctxmem_mcp.memory import Memory
 
-NAME = "ctxmem"
 _APPS_EXTENSION = "io.modelcontextprotocol/ui"
 LISTS_FRESH_MS = 3_600_000
 
@@ -109,8 +110,10 @@ def build_server(
     server = Server(
         NAME,
         version=__version__,
-        title="ctxmem: lossless conversation memory",
-        description="Lossless hierarchical conversation memory for agents.",
+        title=TITLE,
+        description=DESCRIPTION,
+        website_url=WEBSITE,
+        icons=[Icon.model_validate(ICON)],
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         cache_hints={"tools/list": lists, "prompts/list": lists, "resources/templates/list": lists},

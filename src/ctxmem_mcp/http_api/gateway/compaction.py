@@ -114,6 +114,8 @@ class ConversationTracker:
         self._lines = StoredLines()
         self._cuts: LRU[int, PrefixCache[CutState]] = LRU(BUDGETS_MAX)
         self._sessions = SessionLines()
+        # The tokens of what is sent in place of the messages before a cut: they are the same until it moves.
+        self._head_tokens: LRU[tuple[str, str, Cut, str | None], int] = LRU(VIEWS_MAX)
         self._views: LRU[tuple[str, str, str | None, int, str], str] = LRU(VIEWS_MAX)
 
     async def compact(
@@ -170,13 +172,23 @@ class ConversationTracker:
         if head is None:  # the messages before the cut are empty
             return unchanged
         compacted = provider.compact_request(body, cut, head)
-        sent = provider.parse_request(compacted, self.tokens.for_one_request()).tokens
+        rest_tokens = sum(fact.tokens for fact in request.facts[cut.start :])
+        before = (
+            conversation.conversation_id,
+            type(provider).__name__,
+            cut,
+            _last_turn(conversation, request, cut.start),
+        )
+        head_tokens = self._head_tokens.get(before)
+        if head_tokens is None:
+            parsed = provider.parse_request(compacted, self.tokens.for_one_request())
+            head_tokens = self._head_tokens[before] = parsed.tokens - size - rest_tokens
+        sent = size + head_tokens + rest_tokens
         if sent >= tokens:
             return unchanged
         part = cut.parts[0]
         prompt = "" if part.prompt is None else turn_before(*stored, sum(counts[part.prompt + 1 :]))
         view = SentView(_last_turn(conversation, request, part.end) or "", prompt, part.tokens, digest_of(head.view))
-        rest_tokens = sum(fact.tokens for fact in request.facts[cut.start :])
         return Compacted(
             conversation,
             compacted,
@@ -222,9 +234,7 @@ class ConversationTracker:
             if last_turn is None:
                 return None
             query = request.messages[part.prompt].prompt[:QUERY_CHARS_MAX] if part.prompt is not None else ""
-            pins = [pin for one in cut.parts[: i + 1] for pin in one.pins]
-            omitted = _turns_sent_otherwise(request, part.end, pins, conversation.positions)
-            text = await self._view(memory, conversation.conversation_id, part, before, last_turn, query, omitted)
+            text = await self._view(memory, conversation, request, cut.parts[: i + 1], before, last_turn, query)
             drawn.append(self._with_pins(request, part, text, query, has_task=bool(drawn)))
             before = last_turn
         return replace(drawn[0], added=tuple(Added(one.view, one.prompts, one.media) for one in drawn[1:]))
@@ -358,17 +368,20 @@ class ConversationTracker:
     async def _view(
         self,
         memory: Memory,
-        conversation_id: str,
-        part: Part,
+        conversation: StoredConversation,
+        request: ParsedRequest,
+        parts: Sequence[Part],
         before: str | None,
         turn_id: str,
         query: str,
-        omitted: frozenset[int],
     ) -> str:
-        """Returns the view up to a turn, or only what follows the turn `before`."""
+        """Returns the text of the last of these parts: the view up to a turn, or what follows the turn `before`."""
+        conversation_id, part = conversation.conversation_id, parts[-1]
         key = (conversation_id, turn_id, before, part.tokens, query)
         found = self._views.get(key)
         if found is None:
+            pins = [pin for one in parts for pin in one.pins]
+            omitted = _turns_sent_otherwise(request, part.end, pins, conversation.positions)
             if before is None:
                 view = await memory.view(
                     conversation_id,
@@ -416,9 +429,9 @@ async def _sync_continuation(
 
 def _last_turn(conversation: StoredConversation, request: ParsedRequest, end: int) -> str | None:
     """Returns the id of the last stored turn before a message; None if there is none."""
-    rest = sum(len(message.turns) for message in request.messages[end:])
-    before = conversation.positions[: len(conversation.positions) - rest]
-    last = next((at for at in reversed(before) if at >= 0), None)
+    positions = conversation.positions
+    at = len(positions) - sum(len(message.turns) for message in request.messages[end:])
+    last = next((positions[i] for i in range(at - 1, -1, -1) if positions[i] >= 0), None)
     return None if last is None else conversation.turn_ids[last]
 
 
