@@ -54,13 +54,15 @@ async def test_the_header_states_the_confidence_of_a_view_for_a_query(tmp_path: 
         found = await memory.view("c", query="In which batch was firebrick 31 glazed?", token_budget=1_000)
         other = await memory.view("c", query="Who won the regatta at Cowes?", token_budget=1_000)
         assert found.confidence is not None
-        assert f'"confidence":{found.confidence},' in found.header
+        assert "confidence" not in found.header  # no room
+        large = await memory.view("c", query="In which batch was firebrick 31 glazed?", token_budget=4_000)
+        assert f'"confidence":{large.confidence},' in large.header
         assert (other.confidence or 0) < 0.4 < found.confidence
         for query in (None, "What is left to do?", "What did we do so far?"):
-            without = await memory.view("c", query=query, token_budget=1_000)
+            without = await memory.view("c", query=query, token_budget=4_000)
             assert without.confidence is None
             assert "confidence" not in without.header
-        for budget in (300, 500, 5_000):
+        for budget in (300, 500, 4_000, 5_000):
             view = await memory.view("c", query="the kiln's firebricks", token_budget=budget)
             assert view.shown_tokens == tokenizer.count(view.render()) <= budget
             assert parse_view(view.text)

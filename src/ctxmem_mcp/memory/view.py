@@ -54,6 +54,9 @@ PROPOSAL_WITHIN_TURNS = 8
 # Prompts, reminders and skills that an agent's program added to the talk take at most this share, unless they are what
 # the query asks for. They took a fifth to a half of real views.
 HOST_SHARE = 0.05
+# The header of a smaller view has no room for the confidence: its five tokens cost two of 90 answers in 1,000 and one in
+# 2,000.
+CONFIDENCE_FROM = 4_000
 LAYOUTS = ("tree", "stable")
 
 
@@ -99,7 +102,8 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         return await stable_view(branch, snapshot, header, groups, count, request.omitted)
     if query and (not query.strip() or asks_for_status(query)):
         query = None
-    if query:
+    states_confidence = bool(query) and token_budget >= CONFIDENCE_FROM
+    if states_confidence:
         header = header.with_field("confidence", CONFIDENCE_MAX)
     budget = token_budget - header.cost(count) - (summary_request_tokens(header) if request.request_summaries else 0)
     standing = await _standing(branch, round(budget * STANDING_SHARE))
@@ -129,7 +133,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))
     estimate = _confidence(ranking, result) if query and ranking and selection.compact else None
-    header = header.with_field("confidence", estimate)
+    header = header.with_field("confidence", estimate if states_confidence else None)
     if request.request_summaries:
         header = with_summary_requests(header, result.summary_requests, count)
     shown = replace(with_header(header, result.text, count), confidence=estimate)
