@@ -54,8 +54,8 @@ PROPOSAL_WITHIN_TURNS = 8
 # Prompts, reminders and skills that an agent's program added to the talk take at most this share, unless they are what
 # the query asks for. They took a fifth to a half of real views.
 HOST_SHARE = 0.05
-# A smaller view has no room for the confidence in its header: its five tokens cost two of 90 answers in 1,000 tokens, and
-# one in 2,000.
+# A smaller view has no room for the confidence in its header: its five tokens cost two of 90 answers in 1,000
+# tokens, and one in 2,000.
 CONFIDENCE_FROM = 4_000
 LAYOUTS = ("tree", "stable")
 
