@@ -168,3 +168,4 @@ def test_what_the_model_was_sent_is_shown_with_the_part_that_the_cache_served(
         expect(page.locator("pre.view")).to_contain_text("token1")
         page.locator("summary", has_text="sent unchanged").click()
         expect(page.locator("article.turn").last).to_contain_text("And now?")
+        page.close()  # it would ask for new turns after the server has ended
