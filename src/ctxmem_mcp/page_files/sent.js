@@ -76,7 +76,7 @@ async function open(id, one, at, detail) {
     h("table", {}, h("thead", {}, h("tr", {}, ["Part", "Tokens", "From the cache"].map((name, at) => h("th", { scope: "col", class: at ? "number" : null }, name)))), h("tbody", {}, rows)),
     view && h("details", {},
       h("summary", {}, `The view up to ${one.view.end}`),
-      h("p", { class: "quiet" }, view.is_same ? "Exactly as it was sent." : "Computed again without what was sent beside it, so it may show more than the view that was sent."),
+      h("p", { class: "quiet" }, view.is_same ? "Exactly as it was sent." : "Computed again from the whole history, so it differs from the one that was sent."),
       viewElement(view.text, link)),
     await turnsSent(id, one),
   ].filter(Boolean));
