@@ -77,7 +77,7 @@ async def open_memory(
     async def store_pending(conversation_id: str) -> None:
         await _store_events_of(memory, settings.data_dir, conversation_id)
 
-    store, limits = _store(settings, principal), _spend_limits(settings)
+    store, limits = open_store(settings, principal), _spend_limits(settings)
     memory = Memory(
         store,
         ExtractiveSummarizer(),
@@ -125,7 +125,8 @@ def _salt_of(data_dir: Path) -> bytes:
         return b""
 
 
-def _store(settings: Settings, principal: str) -> SqliteStore | PostgresStore:
+def open_store(settings: Settings, principal: str) -> SqliteStore | PostgresStore:
+    """Returns the store that the settings name. It opens on first use."""
     if settings.store_url is not None:
         return _postgres_store(settings, principal)
     from ctxmem_mcp.stores.sqlite.store import SqliteStore

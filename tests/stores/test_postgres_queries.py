@@ -27,6 +27,7 @@ from ctxmem_mcp.stores.postgres import (
 )
 from ctxmem_mcp.stores.records import KEPT, Commit, ModelCall, SpendLimits
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
+from ctxmem_mcp.stores.tombstones import TombstoneRecords
 from tests.postgres_server import ROLE, PostgresServer, started_server
 from tests.stores.samples import memory_over, sample_turns, sweep
 
@@ -52,6 +53,8 @@ def statements_of(module: ModuleType) -> Iterator[str]:
 
 async def use_everything(store: PostgresStore, memory: Memory) -> None:
     """Calls every operation that has a statement of its own."""
+    await store.set_salt(await store.salt())
+    await store.adopt_tombstones(TombstoneRecords(bytes(32), []))
     done = await memory.sync(sample_turns(120), conversation_id="c")
     await memory.append(NewTurn("user", "another way"), conversation_id="c", parent_id=done.turn_ids[50])
     await memory.append(NewTurn("user", "one more"), conversation_id="c")

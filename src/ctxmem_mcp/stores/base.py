@@ -18,7 +18,7 @@ from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import ConversationPage, Receipt
 from ctxmem_mcp.stores.records import BlockHits, CallRefusal, Commit, ModelCall, Salvage, SpendLimits, State, TermHits
-from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch, TombstoneRecords
 
 T = TypeVar("T")
 
@@ -349,6 +349,23 @@ class IndexedStore(Protocol):
         """Returns where terms occur, after reading the conversations that changed for at most so many seconds.
 
         listed: The caller has listed the conversations just now: what changed since may be missing.
+        """
+        ...
+
+
+@runtime_checkable
+class MovableStore(Store, Protocol):
+    """A store whose tombstones can be moved to another one, with the key that they are made with."""
+
+    async def tombstone_records(self) -> TombstoneRecords:
+        """Returns all tombstones."""
+        ...
+
+    async def adopt_tombstones(self, given: TombstoneRecords) -> None:
+        """Takes over another store's tombstones and their key. Those that were taken over earlier are not added again.
+
+        Raises:
+            StoreUnavailable: This store has tombstones of its own.
         """
         ...
 

@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.errors import Forgotten, ForgottenBranch
+from ctxmem_mcp.errors import Forgotten, ForgottenBranch, StoreUnavailable
 from ctxmem_mcp.models import THINKING, NewTurn, Turn, is_tool_call
 from ctxmem_mcp.text.json_values import canonical_json
 from ctxmem_mcp.tree import turn_digest
@@ -89,6 +89,26 @@ class RedactedTurn:
 
     turn: Turn
     before: Turn | None
+
+
+@dataclass(frozen=True, slots=True)
+class TombstoneRecords:
+    """All tombstones of a store, as they are moved to another one. key: empty if the store has none yet."""
+
+    key: bytes
+    records: Sequence[bytes]
+
+    def missing_in(self, key: bytes, count: int, where: str) -> list[bytes]:
+        """Returns the records to add to a store that has `count` of them, or of its own.
+
+        Raises:
+            StoreUnavailable: It has forgotten conversations on its own, so that the two can't be one.
+        """
+        if count and key != self.key:
+            raise StoreUnavailable(
+                f"{where} has forgotten conversations on its own.", "Name a new folder, or a principal without any."
+            )
+        return list(self.records[count:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.listing import paginate
 from ctxmem_mcp.stores.postgres import catalog, check, commits, model_calls, queries, removal, term_index
 from ctxmem_mcp.stores.postgres.database import Connection, Database, shared_database
-from ctxmem_mcp.stores.postgres.tombstone_table import TombstoneTable, read_keys, read_principals
+from ctxmem_mcp.stores.postgres.tombstone_table import SET_SALT, TombstoneTable, read_keys, read_principals
 from ctxmem_mcp.stores.records import (
     REDACTED_MARKS,
     BlockHits,
@@ -35,6 +35,7 @@ from ctxmem_mcp.stores.tombstones import (
     ForgetGuard,
     RedactedTurn,
     RemovedBranch,
+    TombstoneRecords,
     Tombstones,
     decode_marks,
     encode_marks,
@@ -314,6 +315,12 @@ class PostgresStore:
 
         await self._run_in_transaction(add)
 
+    async def tombstone_records(self) -> TombstoneRecords:
+        return await self._run(self._tombstones.records)
+
+    async def adopt_tombstones(self, given: TombstoneRecords) -> None:
+        await self._run_in_transaction(lambda c: self._tombstones.adopt(c, given))
+
     async def unindexed(self) -> list[str]:
         return await self._run(lambda c: catalog.list_unindexed(c, self._principal))
 
@@ -343,6 +350,15 @@ class PostgresStore:
     async def salt(self) -> bytes:
         """Returns the principal's salt, which keys the ids of its conversations; created once."""
         return (await self._run(lambda c: read_keys(c, self._principal)))[0]
+
+    async def set_salt(self, salt: bytes) -> None:
+        """Sets the principal's salt, before it has conversations that are keyed with another one."""
+
+        async def set_it(connection: Connection) -> None:
+            await read_keys(connection, self._principal)
+            await connection.execute(SET_SALT, {"principal": self._principal, "salt": salt})
+
+        await self._run(set_it)
 
     async def principals(self) -> list[str]:
         """Returns all principals that have used the database."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import secrets
 
 from ctxmem_mcp.stores.postgres.database import Connection, fetch
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, Tombstones
+from ctxmem_mcp.stores.tombstones import KEY_BYTES, TombstoneRecords, Tombstones
 
 SALT_BYTES = 32
 PRINCIPALS = "SELECT principal FROM principals ORDER BY principal"
 READ_KEYS = "SELECT salt, tombstone_key FROM keys WHERE principal = %(principal)s"
 ADD_PRINCIPAL = "INSERT INTO principals VALUES (%(principal)s) ON CONFLICT DO NOTHING"
 ADD_KEYS = "INSERT INTO keys VALUES (%(principal)s, %(salt)s, %(tombstone_key)s) ON CONFLICT DO NOTHING"
+SET_TOMBSTONE_KEY = "UPDATE keys SET tombstone_key = %(tombstone_key)s WHERE principal = %(principal)s"
+SET_SALT = "UPDATE keys SET salt = %(salt)s WHERE principal = %(principal)s"
 LOCK = "SELECT 1 FROM keys WHERE principal = %(principal)s FOR UPDATE"
 LOCK_SHARED = "SELECT 1 FROM keys WHERE principal = %(principal)s FOR SHARE"
 READ = "SELECT number, record FROM tombstones WHERE principal = %(principal)s AND number > %(known)s ORDER BY number"
@@ -66,6 +68,22 @@ class TombstoneTable:
         await self.read(connection)
         await connection.execute(LOCK_SHARED if shared else LOCK, {"principal": self._principal})
         return await self.read(connection)
+
+    async def records(self, connection: Connection) -> TombstoneRecords:
+        """Returns all records, and their key."""
+        _, key = await read_keys(connection, self._principal)
+        rows = await fetch(connection, READ, {"principal": self._principal, "known": 0})
+        return TombstoneRecords(key, [record for _, record in rows])
+
+    async def adopt(self, connection: Connection, given: TombstoneRecords) -> None:
+        """Takes over the records and the key of another store, inside a transaction."""
+        await self.lock(connection)
+        own = await self.records(connection)
+        missing = given.missing_in(own.key, len(own.records), "The database")
+        if own.key != given.key:
+            await connection.execute(SET_TOMBSTONE_KEY, {"principal": self._principal, "tombstone_key": given.key})
+            self._tombstones = Tombstones(given.key)
+        await self.add(connection, missing)
 
     async def add(self, connection: Connection, records: list[bytes]) -> None:
         """Adds records, inside a transaction that has locked them."""

@@ -53,7 +53,14 @@ from ctxmem_mcp.stores.sqlite.salvage import salvage
 from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
-from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch, decode_marks, encode_marks
+from ctxmem_mcp.stores.tombstones import (
+    ForgetGuard,
+    RedactedTurn,
+    RemovedBranch,
+    TombstoneRecords,
+    decode_marks,
+    encode_marks,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -274,6 +281,12 @@ class SqliteStore:
         await self._catalog.run_locked(
             lambda _: tombstones.write(tombstones.read().records_to_lift(conversation_id, branches, digests))
         )
+
+    async def tombstone_records(self) -> TombstoneRecords:
+        return await self._catalog.run_locked(lambda _: self._tombstones.records())
+
+    async def adopt_tombstones(self, given: TombstoneRecords) -> None:
+        await self._catalog.run_locked(lambda _: self._tombstones.adopt(given))
 
     async def unindexed(self) -> list[str]:
         return await self._catalog.run(self._catalog.list_unindexed)

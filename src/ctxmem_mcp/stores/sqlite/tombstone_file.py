@@ -17,7 +17,14 @@ from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.private_files import open_new
 from ctxmem_mcp.stores.sqlite.file_lifecycle import sync_folder
-from ctxmem_mcp.stores.tombstones import KEY_BYTES, RECORD_BYTES, RedactedTurn, RemovedBranch, Tombstones
+from ctxmem_mcp.stores.tombstones import (
+    KEY_BYTES,
+    RECORD_BYTES,
+    RedactedTurn,
+    RemovedBranch,
+    TombstoneRecords,
+    Tombstones,
+)
 
 FILE = "tombstones"
 _MAGIC = b"ctxmem tombstones 1".ljust(32, b"\n")
@@ -77,6 +84,24 @@ class TombstoneFile:
                 return self._tombstones
             size = _CHUNK_SLOTS * RECORD_BYTES
 
+    def records(self) -> TombstoneRecords:
+        """Returns all records, and the file's key."""
+        count = self.read().count
+        if self._inode is None:
+            return TombstoneRecords(b"", [])
+        raw = self._path.read_bytes()
+        slots = raw[_HEADER_BYTES : _HEADER_BYTES + count * RECORD_BYTES]
+        found = [slots[i : i + RECORD_BYTES] for i in range(0, len(slots), RECORD_BYTES)]
+        return TombstoneRecords(raw[len(_MAGIC) : _HEADER_BYTES], found)
+
+    def adopt(self, given: TombstoneRecords) -> None:
+        """Takes over the records and the key of another store. The caller holds the catalog's lock."""
+        own = self.records()
+        missing = given.missing_in(own.key, len(own.records), str(self._path))
+        if own.key != given.key:
+            self._create(given.key)
+        self.write(missing)
+
     def bury(self, conversation_id: str, branches: Iterable[Sequence[NewTurn | Turn]]) -> None:
         """Adds a conversation's tombstone. The caller holds the catalog's lock. branches: the first turns of each."""
         self.reserve()
@@ -132,13 +157,13 @@ class TombstoneFile:
                     raise self._unwritable(error) from error
         return None
 
-    def _create(self) -> None:
+    def _create(self, key: bytes = b"") -> None:
         unfinished = self._path.with_name(f"{FILE}.new")
         try:
             unfinished.unlink(missing_ok=True)
             handle = open_new(unfinished)
             try:
-                key = secrets.token_bytes(KEY_BYTES)
+                key = key or secrets.token_bytes(KEY_BYTES)
                 _write_all(handle, 0, _MAGIC + key + bytes(RESERVE_SLOTS * RECORD_BYTES))
             finally:
                 os.close(handle)

@@ -1,0 +1,248 @@
+"""Copies all conversations from one store to another: files to a database, or back.
+
+A conversation is built from its turns in the target, as a repair does: same ids, branches, head, times and written
+summaries. Then both are compared turn by turn. What is complete in the target is skipped, so that a migration which was
+stopped or killed goes on where it was; what a killed one left unfinished is removed and copied again.
+
+The source is not changed; what was not indexed yet is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ctxmem_mcp.composition import database_principals, open_memory, open_store
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, InvalidArgument
+from ctxmem_mcp.memory.expiry import ANY_TIME
+from ctxmem_mcp.memory.repair import REPAIRED, rebuild
+from ctxmem_mcp.models import EXTRACTIVE, Turn
+from ctxmem_mcp.private_files import PRINCIPALS, SALT, create_folder, open_new, read_file
+from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.records import AGENT, ORIGIN, PROJECT, REDACTED_MARKS, Commit, Salvage, SalvagedSummary, State
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.text.embeddings import Embedder, load_embedder
+
+_EXTRAS = (ORIGIN, REDACTED_MARKS, AGENT, PROJECT, REPAIRED)
+# The extra of a copy that is not complete yet.
+_UNFINISHED = "migration"
+# So many turns are read and compared at once.
+_BATCH = 200
+_STATE_FIELDS = (
+    "head", "next_seq", "turns", "tokens", "title", "space", "salt", "encoding", "retention_days", "updated", "expires",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class MigrationResult:
+    """What was done with each conversation. Those of principals are named PRINCIPAL/ID.
+
+    Attributes:
+        copied: Copied and compared turn by turn.
+        present: Complete in the target already.
+        failed: Not copied, each with the reason.
+    """
+
+    copied: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+async def migrate(source: Settings, target: Settings, report: Callable[[str], None]) -> MigrationResult:
+    """Copies everything. report: called with the name of each conversation that was copied.
+
+    Raises:
+        InvalidArgument: Source and target are the same.
+        StoreUnavailable: One of them can't be used, or the target has forgotten conversations on its own.
+    """
+    if (source.store_url, source.data_dir) == (target.store_url, target.data_dir):
+        raise InvalidArgument("TARGET", "is where the conversations are", "Name another folder or database.")
+    result = MigrationResult()
+    for principal in await _principals(source):
+        await _migrate_principal(_of(source, principal), _of(target, principal), principal, result, report)
+    return result
+
+
+def _of(settings: Settings, principal: str) -> Settings:
+    return replace(settings, data_dir=settings.data_dir / PRINCIPALS / principal) if principal else settings
+
+
+async def _principals(settings: Settings) -> list[str]:
+    """Returns the names of the principals' folders, which are also those of their rows; "" is the default one."""
+    if settings.store_url is not None:
+        return ["", *(name for name in await database_principals(settings) if name)]
+    folders = await asyncio.to_thread(lambda: sorted((settings.data_dir / PRINCIPALS).glob(f"*/{SALT}")))
+    return ["", *(path.parent.name for path in folders)]
+
+
+async def _migrate_principal(
+    source: Settings, target: Settings, principal: str, result: MigrationResult, report: Callable[[str], None]
+) -> None:
+    async with open_memory(source, principal=principal, background=False) as memory:
+        await memory.index_all()  # a copy is always indexed, and the two are compared
+    old, new = open_store(source, principal), open_store(target, principal)
+    embedder = load_embedder(source.embeddings)
+    try:
+        if principal:
+            await _move_salt(source, target, old, new)
+        await new.adopt_tombstones(await old.tombstone_records())
+        page = await old.conversations(float("-inf"), limit=2**31)
+        result.failed |= page.unreadable
+        for conversation_id in sorted(info.conversation_id for info in page.conversations):
+            name = f"{principal}/{conversation_id}" if principal else conversation_id
+            try:
+                if await _copy(old, new, conversation_id, embedder):
+                    result.copied.append(name)
+                    report(name)
+                else:
+                    result.present.append(name)
+            except CtxmemError as error:
+                result.failed[name] = str(error)
+    finally:
+        await old.close()
+        await new.close()
+
+
+async def _move_salt(source: Settings, target: Settings, old: object, new: object) -> None:
+    """Gives the target the principal's salt, with which the ids of further conversations are keyed."""
+    from ctxmem_mcp.stores.postgres import PostgresStore
+
+    salt = await old.salt() if isinstance(old, PostgresStore) else await asyncio.to_thread(_read_salt, source.data_dir)
+    if isinstance(new, PostgresStore):
+        await new.set_salt(salt)
+    else:
+        await asyncio.to_thread(_write_salt, target.data_dir, salt)
+
+
+def _read_salt(folder: Path) -> bytes:
+    return read_file(folder / SALT)
+
+
+def _write_salt(folder: Path, salt: bytes) -> None:
+    if not (folder / SALT).exists():
+        create_folder(folder)
+        with open(open_new(folder / SALT), "wb") as file:
+            file.write(salt)
+
+
+async def _copy(source: Store, target: Store, conversation_id: str, embedder: Embedder | None) -> bool:
+    """Copies a conversation. Returns False if the target has it already.
+
+    Raises:
+        CtxmemError: It can't be copied, or the target has another one of this id.
+    """
+    state = await source.load(conversation_id, ANY_TIME)
+    if state is None:
+        return False
+    if (there := await target.load(conversation_id, ANY_TIME)) is not None:
+        if await _difference(source, state, target, there) is None:
+            return False
+        await _remove_unfinished(source, state, target, there)
+    salvage = await _read(source, state)
+    await rebuild(_marking(target), salvage, _empty(state), ExtractiveSummarizer(), embedder)
+    for key in _EXTRAS:
+        if (value := await source.extra(conversation_id, key)) is not None:
+            await target.set_extra(conversation_id, key, value, ANY_TIME)
+    await target.set_extra(conversation_id, _UNFINISHED, None, ANY_TIME)
+    copied = await target.load(conversation_id, ANY_TIME)
+    difference = "it is missing" if copied is None else await _difference(source, state, target, copied)
+    if difference is not None:
+        raise BrokenHistory(f"The copy of {conversation_id!r} is not equal: {difference}.", "Run the command again.")
+    return True
+
+
+def _empty(state: State) -> State:
+    """Returns the conversation's state before its first turn."""
+    return replace(
+        state, version=0, head=0, next_seq=1, next_piece=1, runs=(), turns=0, tokens=0, words=0, nodes=0, frontier=b"",
+        unindexed=(),
+    )  # fmt: skip
+
+
+def _marking(target: Store) -> Store:
+    """Returns the store, with a mark on the conversation from its first commit on: it is not complete yet."""
+
+    class Marking:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(target, name)
+
+        async def commit(self, commit: Commit, now: float) -> None:
+            await target.commit(commit, now)
+            if commit.state.version == 1:
+                await target.set_extra(commit.state.conversation_id, _UNFINISHED, b"1", ANY_TIME)
+
+    return cast("Store", Marking())
+
+
+async def _remove_unfinished(source: Store, state: State, target: Store, there: State) -> None:
+    """Removes what a killed migration has left: the first turns of the conversation.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    last = there.next_seq - 1
+    conversation_id = state.conversation_id
+    here = await source.digests(conversation_id, 1, min(last, state.next_seq - 1))
+    # One that was killed before it could set the mark has made a single commit.
+    is_ours = there.version == 1 or await target.extra(conversation_id, _UNFINISHED) is not None
+    if not is_ours or last >= state.next_seq or here != await target.digests(conversation_id, 1, last):
+        raise InvalidArgument(
+            "TARGET", f"has another conversation {conversation_id!r}", "Forget one of the two, or export it."
+        )
+    await target.sweep({conversation_id: there.expires})
+
+
+async def _read(source: Store, state: State) -> Salvage:
+    """Reads what a conversation is built from."""
+    conversation_id = state.conversation_id
+    turns: dict[int, Turn] = {}
+    for first in range(1, state.next_seq, _BATCH):
+        seqs = range(first, min(first + _BATCH, state.next_seq))
+        turns |= {turn.seq: turn for turn in await source.turns(conversation_id, seqs)}
+    nodes = [node.digest for _, node in await source.closings(conversation_id, 1, state.next_seq - 1)]
+    summaries = [
+        SalvagedSummary(digest, summary)
+        for digest, those in (await source.summaries(conversation_id, nodes)).items()
+        for summary in those
+        if summary.author != EXTRACTIVE
+    ]
+    named = {name: getattr(state, name) for name in (*_STATE_FIELDS, "created")}
+    runs = {run.first_seq: run for run in state.runs}
+    return Salvage(conversation_id, False, named, turns, {}, runs, summaries)
+
+
+async def _difference(source: Store, state: State, target: Store, there: State) -> str | None:
+    """Returns how two conversations differ; None if they are equal, turn by turn and node by node."""
+    conversation_id, last = state.conversation_id, state.next_seq - 1
+    for name in _STATE_FIELDS:
+        if getattr(state, name) != getattr(there, name):
+            return f"its {name.replace('_', ' ')} is {getattr(there, name)!r} instead of {getattr(state, name)!r}"
+    if (turn := await _different_turn(source, state, target)) is not None:
+        return f"turn number {turn} differs"
+    if not state.unindexed and not there.unindexed:
+        closings = await source.closings(conversation_id, 1, last)
+        if closings != await target.closings(conversation_id, 1, last):
+            return "its tree differs"
+        nodes = [node.digest for _, node in closings]
+        if dict(await source.summaries(conversation_id, nodes)) != dict(await target.summaries(conversation_id, nodes)):
+            return "its summaries differ"
+    for key in (*_EXTRAS, _UNFINISHED):
+        if await source.extra(conversation_id, key) != await target.extra(conversation_id, key):
+            return f"its {key} differs"
+    return None
+
+
+async def _different_turn(source: Store, state: State, target: Store) -> int | None:
+    """Returns the number of the first turn that differs, with its content, or is missing in one of the two."""
+    for first in range(1, state.next_seq, _BATCH):
+        seqs = range(first, min(first + _BATCH, state.next_seq))
+        ours = {turn.seq: turn for turn in await source.turns(state.conversation_id, seqs)}
+        theirs = {turn.seq: turn for turn in await target.turns(state.conversation_id, seqs)}
+        for seq in seqs:
+            if ours.get(seq) != theirs.get(seq):
+                return seq
+    return None

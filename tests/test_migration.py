@@ -1,0 +1,127 @@
+"""Copies a data folder to a database and back: everything arrives, also if it is killed again and again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import Forgotten
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.migration import MigrationResult, migrate
+from ctxmem_mcp.models import NewTurn, Source, Summary
+from ctxmem_mcp.private_files import PRINCIPALS, SALT
+from ctxmem_mcp.settings import Settings
+from tests.postgres_server import started_server
+from tests.stores.samples import sample_turns
+
+pytestmark = pytest.mark.anyio
+
+SECOND = "a" * 40
+
+
+async def fill(settings: Settings) -> None:
+    """Stores a forked conversation with a summary, and a long one; forgets one; gives a second principal another."""
+    async with open_memory(settings, background=False) as memory:
+        done = await memory.sync(sample_turns(80), conversation_id="forked", retention_days=90)
+        await memory.append(NewTurn("user", "another"), conversation_id="forked", parent_id=done.turn_ids[40])
+        node = next(one.id for one in await memory.outline("forked") if one.id)
+        await memory.add_summary("forked", node, Summary("agent", "better"))
+        await memory.revert("forked", done.turn_ids[60])
+        await memory.set_title("forked", "A title")
+        await memory.set_agent("forked", "codex")
+        await memory.sync(sample_turns(250, "the trip"), conversation_id="long")
+        await memory.sync(sample_turns(4, "a secret"), conversation_id="forgotten")
+        await memory.forget("forgotten", "forgotten")
+    folder = settings.data_dir / PRINCIPALS / SECOND
+    folder.mkdir(parents=True)
+    (folder / SALT).write_bytes(bytes(range(32)))
+    async with open_memory(of_second(settings), principal=SECOND, background=False) as memory:
+        await memory.sync(sample_turns(6, "their own"), conversation_id="theirs")
+
+
+def of_second(settings: Settings) -> Settings:
+    return Settings(settings.data_dir / PRINCIPALS / SECOND, store_url=settings.store_url)
+
+
+async def contents(settings: Settings) -> object:
+    async with open_memory(settings, background=False) as memory:
+        first = [await _contents(memory, name) for name in ("forked", "long")]
+        with pytest.raises(Forgotten):
+            await memory.sync(sample_turns(4, "a secret"), conversation_id="forgotten", source=Source.TRANSCRIPT)
+    async with open_memory(of_second(settings), principal=SECOND, background=False) as memory:
+        return [*first, await _contents(memory, "theirs")]
+
+
+async def _contents(memory: Memory, name: str) -> object:
+    await memory.index_all()
+    (info,) = [one for one in await memory.all_conversations() if one.conversation_id == name]
+    branches = [await memory.history(name, turn_id=tip.id) for tip in await memory.branches(name)]
+    views = [await memory.view(name, query=query, token_budget=2_000) for query in (None, "word5 about the parser")]
+    assert await memory.verify(name) == []
+    return info.title, info.agent, info.head, info.expires_at, branches, views, await memory.outline(name)
+
+
+async def run(source: Settings, target: Settings) -> MigrationResult:
+    return await migrate(source, target, lambda _: None)
+
+
+async def test_everything_is_copied_to_a_database_and_back(tmp_path: Path) -> None:
+    files = Settings(tmp_path / "files")
+    await fill(files)
+    database = Settings(tmp_path / "none", store_url=started_server().create_database())
+    back = Settings(tmp_path / "back")
+    before = await contents(files)
+    for source, target in ((files, database), (database, back)):
+        done = await run(source, target)
+        assert (sorted(done.copied), done.failed) == (sorted(["forked", "long", f"{SECOND}/theirs"]), {})
+        again = await run(source, target)
+        assert (again.copied, len(again.present), again.failed) == ([], 3, {})
+        assert await contents(target) == before
+    assert (back.data_dir / PRINCIPALS / SECOND / SALT).read_bytes() == bytes(range(32))
+
+
+async def test_a_conversation_that_went_on_in_the_target_is_left_alone(tmp_path: Path) -> None:
+    source, target = Settings(tmp_path / "a"), Settings(tmp_path / "b")
+    async with open_memory(source, background=False) as memory:
+        await memory.sync(sample_turns(6), conversation_id="c")
+    assert (await run(source, target)).copied == ["c"]
+    async with open_memory(target, background=False) as memory:
+        await memory.append(NewTurn("user", "more"), conversation_id="c")
+    done = await run(source, target)
+    assert "TARGET: has another conversation 'c'" in done.failed["c"]
+    async with open_memory(target, background=False) as memory:
+        assert (await memory.head("c")).content == "more"
+
+
+async def test_a_migration_that_is_killed_goes_on(tmp_path: Path) -> None:
+    files = Settings(tmp_path / "files")
+    await fill(files)
+    url = started_server().create_database()
+    environ = {**os.environ, "CTXMEM_DATA_DIR": str(files.data_dir)}
+    environ.pop("CTXMEM_STORE_URL", None)
+    await anyio.to_thread.run_sync(kill_and_finish, url, environ)
+    assert await contents(Settings(tmp_path / "none", store_url=url)) == await contents(files)
+
+
+def kill_and_finish(url: str, environ: dict[str, str]) -> None:
+    """Kills the command three times, later each time, and then lets it finish."""
+    command = [sys.executable, "-m", "ctxmem_mcp", "migrate"]
+    start = time.monotonic()
+    subprocess.run([*command, started_server().create_database()], env=environ, check=True)
+    whole = time.monotonic() - start
+    for share in (0.4, 0.7, 0.85):
+        process = subprocess.Popen([*command, url], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(whole * share)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    done = subprocess.run([*command, url], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
