@@ -186,6 +186,12 @@ async def test_no_input_fails_a_tool_a_route_or_an_event(tmp_path: Path, caplog:
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR], caplog.text
 
 
+def test_a_space_that_is_not_valid_unicode_is_refused() -> None:
+    tool = next(tool for tool in TOOLS if tool.name == "list_conversations")
+    with pytest.raises(ValidationError):
+        tool.arguments.model_validate({"space": "\ud800"})
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 async def test_no_input_fails_a_tool_a_route_or_an_event_for_long(

@@ -63,6 +63,8 @@ ConversationId = Annotated[str, Field(pattern=CONVERSATION_ID_PATTERN), WithJson
 NewConversationId = Annotated[str, Field(pattern=CONVERSATION_ID_PATTERN)]
 TurnOrNodeId = Annotated[str, Field(min_length=1, max_length=64)]
 Project = Annotated[str, Field(min_length=1, max_length=4_096), WithJsonSchema(_STRING)]
+# With a bound, a text that is not valid Unicode is refused here and not by SQLite.
+Space = Annotated[str, Field(max_length=4_096), WithJsonSchema(_STRING)]
 Query = Annotated[str, Field(max_length=QUERY_CHARS_MAX)]
 Days = Annotated[int, Field(ge=RETENTION_DAYS_MIN, le=RETENTION_DAYS_MAX), _NOT_BOOL]
 ViewTokens = Annotated[int, Field(ge=VIEW_TOKENS_MIN, le=VIEW_TOKENS_MAX), _NOT_BOOL]
@@ -155,7 +157,7 @@ class ForgetConversationArguments(ToolArguments):
 
 
 class ListConversationsArguments(ToolArguments):
-    space: str | None = None
+    space: Space | None = None
     project: Project | None = None
     limit: Annotated[int, Field(ge=1, le=LISTED_MAX), _NOT_BOOL] = 20
     cursor: str | None = Field(None, description=_CURSOR)
