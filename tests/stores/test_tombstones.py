@@ -14,10 +14,12 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import THINKING, NewTurn, Source
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.stores.postgres import PostgresStore
 from ctxmem_mcp.stores.sqlite import SqliteStore, tombstone_file
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE, RESERVE_SLOTS, TombstoneFile
 from ctxmem_mcp.stores.testing.builders import NOW
 from ctxmem_mcp.stores.tombstones import RECORD_BYTES
+from tests.postgres_server import new_principal, started_server
 from tests.stores.samples import memory_over, raw_files
 
 pytestmark = pytest.mark.anyio
@@ -32,8 +34,10 @@ OLD = [
 NEW = [NewTurn("user", "hi"), NewTurn("assistant", "Good morning."), NewTurn("user", "Something else.")]
 
 
-@pytest.fixture(params=["sqlite", "in memory"])
+@pytest.fixture(params=["sqlite", "in memory", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "postgres":
+        return PostgresStore(started_server().url, new_principal())
     return SqliteStore(tmp_path, durability="normal") if request.param == "sqlite" else InMemoryStore()
 
 
