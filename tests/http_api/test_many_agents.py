@@ -71,7 +71,7 @@ class Agent:
             began = time.perf_counter()
             await call()
             self.milliseconds.append((time.perf_counter() - began) * 1000)
-            await asyncio.sleep(randomly.uniform(0, 2 * self.pause))
+            await asyncio.sleep(randomly.uniform(0.8, 1.2) * self.pause)  # alike, so that counts show who is served
 
     def _next(self, randomly: random.Random) -> Callable[[], Awaitable[Any]]:
         mine = {"conversation_id": f"agent-{self.number}"}
@@ -115,14 +115,15 @@ async def settled(process: psutil.Process, limit: Usage | None = None) -> Usage:
             return usage
 
 
-async def run_agents(data: Path, seconds: float, pause: float, health_p99_ms: float | None = None) -> str:
+async def run_agents(data: Path, seconds: float, pause: float, is_long: bool = False) -> str:
     """Runs the agents on a service of their own. Returns the figures.
 
     Args:
         data: The service's folder.
         seconds: How long they work. Before that they work for a fifth of it, at most a minute, to fill the caches.
         pause: The mean time, in seconds, between an agent's calls.
-        health_p99_ms: The bound of /health, if the run is long enough for one busy moment of the machine not to count.
+        is_long: Also check the memory and /health: in a short run caches still fill, and one busy moment of the machine
+            counts.
     """
     with served(data) as base:
         port = int(base.rpartition(":")[2])
@@ -147,8 +148,8 @@ async def run_agents(data: Path, seconds: float, pause: float, health_p99_ms: fl
     )
     assert counts[0] >= int(FAIR_SHARE * statistics.median(counts)), figures
     assert after.files <= before.files, figures
-    assert after.rss <= before.rss + GROWTH_BYTES_MAX, figures
-    assert health_p99_ms is None or percentile(health, 0.99) <= health_p99_ms, figures
+    assert not is_long or after.rss <= before.rss + GROWTH_BYTES_MAX, figures
+    assert not is_long or percentile(health, 0.99) <= HEALTH_P99_MS, figures
     return figures
 
 
@@ -161,12 +162,12 @@ async def work(client: httpx2.AsyncClient, seconds: float, pause: float) -> list
 
 @pytest.mark.faults
 async def test_many_agents_are_served_alike(tmp_path: Path) -> None:
-    await run_agents(tmp_path / "data", seconds=20, pause=2)
+    sys.stdout.write(await run_agents(tmp_path / "data", seconds=20, pause=2))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(2_000)
 async def test_many_agents_are_served_alike_for_ten_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = await run_agents(tmp_path / "data", seconds=600, pause=2, health_p99_ms=HEALTH_P99_MS)
+    figures = await run_agents(tmp_path / "data", seconds=600, pause=2, is_long=True)
     with capsys.disabled():
         sys.stdout.write(f"\n{figures}\n")
