@@ -239,3 +239,13 @@ async def test_a_query_without_the_principal_sees_nothing(server: PostgresServer
     assert await stranger.load("c", NOW) is None
     for opened in (store, stranger):
         await opened.close()
+
+
+@pytest.mark.parametrize("role", [ROLE, "postgres"])
+async def test_a_role_that_no_policy_binds_is_warned_of(
+    server: PostgresServer, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = PostgresStore(server.create_database().replace(f"{ROLE}@", f"{role}@"))
+    await store.load("c", NOW)
+    await store.close()
+    assert ("BYPASSRLS" in caplog.text) == (role == "postgres")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.stores.postgres.connection_errors import is_passing, server_name, translate
+from ctxmem_mcp.stores.postgres.connection_errors import SETTING, is_passing, server_name, translate
 from ctxmem_mcp.stores.postgres.schema import PRINCIPAL_SETTING, SCHEMA, migrate
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 # A lost connection is tried again for so long: a server restarts in a few seconds.
 RETRY_SECONDS = 15.0
@@ -93,6 +95,7 @@ class Database:
                 # A pool would only say that it waited: why a first connection fails is learnt from one without it.
                 async with await connect(self.url) as first:
                     await migrate(first, self.server)
+                    await _warn_of_unbound_role(first)
                 pool = AsyncConnectionPool(
                     self.url, connection_class=Connection, open=False, min_size=1, max_size=self._connections,
                     timeout=WAIT_SECONDS, configure=_configure, name="ctxmem",
@@ -135,6 +138,19 @@ async def fetch(connection: Connection, sql: str, parameters: Mapping[str, objec
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(sql, parameters)
         return await cursor.fetchall()
+
+
+async def _warn_of_unbound_role(connection: Connection) -> None:
+    """Logs a warning if the policies of the rows do not hold for the connection's role."""
+    roles = await fetch(connection, "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = user", {})
+    for role, is_unbound in roles:
+        if is_unbound:
+            _log.warning(
+                "%s: row-level security does not hold for the role %s, so only the statements keep principals "
+                "apart. Use a role that is no superuser and has no BYPASSRLS.",
+                SETTING,
+                role,
+            )
 
 
 async def connect(url: str) -> Connection:
