@@ -1,31 +1,21 @@
-"""Stores the messages of a request in memory, and compacts the request if it is long.
-
-A conversation is identified by the agent's session, if the request names it, and otherwise by its messages. Concurrent
-requests of one conversation are stored one after the other, so that only the first creates it. A long new history is
-stored in steps, so that other requests are not blocked.
-"""
+"""Stores the messages of a request in memory, and compacts the request if it is long."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
-from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownConversation, UnknownTurn
+from ctxmem_mcp.errors import Forgotten, UnknownConversation
 from ctxmem_mcp.http_api.gateway.agent_session import NOT_STORED
-from ctxmem_mcp.http_api.gateway.alignment import align
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Added, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, Part, Pin, checked_cut, cut_states
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
 from ctxmem_mcp.http_api.gateway.long_outputs import OutputShortener
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
+from ctxmem_mcp.http_api.gateway.request_storage import RequestStorage, StoredConversation
 from ctxmem_mcp.http_api.gateway.sent_parts import ends, turn_before
-from ctxmem_mcp.http_api.gateway.session_line import SessionLines
-from ctxmem_mcp.http_api.gateway.stored_lines import Continuation, StoredLine, StoredLines
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import INJECTED, NewTurn
 from ctxmem_mcp.sent_requests import NO_VIEW, SentView, digest_of
@@ -37,41 +27,14 @@ if TYPE_CHECKING:
     from ctxmem_mcp.http_api.gateway.provider import Provider
     from ctxmem_mcp.memory import Memory
 
-Key = tuple[str, bytes]
-# Turns stored per step; system prompts and views that are remembered.
-STEP_TURNS, SYSTEM_PROMPTS_MAX, VIEWS_MAX = 200, 2_000, 512
+# Views that are remembered.
+VIEWS_MAX = 512
 # Budgets for which cuts are remembered: clients state different windows of their models.
 BUDGETS_MAX = 8
 QUERY_CHARS_MAX = 2_000
 # The work that a long text's excerpts are chosen for: this many messages before the cut and those after it, and this
 # much of each turn.
 WORK_MESSAGES, WORK_CHARS_MAX = 6, 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredConversation:
-    """The stored conversation of a request.
-
-    Attributes:
-        conversation_id: its id.
-        turn_ids: the ids of the system prompt's turns and of all messages' turns, in order, with the reasoning that the
-            client dropped.
-        positions: the index in `turn_ids` of each turn of the request; below 0 for one that is not stored.
-        key: identifies it in the tracker.
-        turns: the stored turns.
-        since: the memory's `count_tombstones` when the request arrived.
-        session: the request's turns, if it is a session's.
-        days: the days to keep the conversation.
-    """
-
-    conversation_id: str
-    turn_ids: tuple[str, ...]
-    positions: tuple[int, ...] = ()
-    key: tuple[str, bytes] = ("", b"")
-    turns: tuple[NewTurn, ...] = ()
-    since: int = 0
-    session: tuple[NewTurn, ...] = ()
-    days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +72,8 @@ class ConversationTracker:
         self.tokens = TokenCounter(encoding)
         self._outputs = OutputShortener(output_tokens, self.tokens.count)
         self._budget = budget
-        self._system_prompts: OrderedDict[tuple[str, bytes], tuple[NewTurn, ...]] = OrderedDict()
-        self._locks: WeakValueDictionary[tuple[str, bytes], asyncio.Lock] = WeakValueDictionary()
-        self._lines = StoredLines()
+        self._storage = RequestStorage()
         self._cuts: LRU[int, PrefixCache[CutState]] = LRU(BUDGETS_MAX)
-        self._sessions = SessionLines()
         # The tokens of what is sent in place of the messages before a cut: they are the same until it moves.
         self._head_tokens: LRU[tuple[str, str, Cut, str | None], int] = LRU(VIEWS_MAX)
         self._views: LRU[tuple[str, str, str | None, int, str], str] = LRU(VIEWS_MAX)
@@ -147,9 +107,11 @@ class ConversationTracker:
         conversation = None
         if session is not None:
             tools = provider.has_tools(body)
-            conversation = await self._store_session(memory, principal, session, request, options.days, since, tools)
+            conversation = await self._storage.store_session(
+                memory, principal, session, request, options.days, since, tools
+            )
         if conversation is None:
-            conversation = await self._store(memory, principal, request, options.days, since)
+            conversation = await self._storage.store(memory, principal, request, options.days, since)
         budget = options.token_budget(self._budget)
         tokens_in = request.tokens
         continues = provider.previous_response(body) is not None
@@ -261,17 +223,7 @@ class ConversationTracker:
 
     async def store_answer(self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]) -> None:
         """Stores the model's answer to a request. If the conversation was forgotten since, the answer is too."""
-        stored = conversation.conversation_id
-        try:
-            if conversation.session:
-                await self._store_session_answer(memory, conversation, answer)
-                return
-            last = conversation.turn_ids[-1]
-            done = await memory.sync(answer, conversation_id=stored, after=last, since=conversation.since)
-        except Forgotten:
-            await memory.forget_also(stored, [*conversation.turns, *answer])
-            raise
-        self._lines.extend(conversation.key, last, answer, done.turn_ids)
+        await self._storage.store_answer(memory, conversation, answer)
 
     async def forget_answer(
         self,
@@ -284,86 +236,6 @@ class ConversationTracker:
         """Keeps a request and its answer from being stored later: the conversation was forgotten during the request."""
         request = provider.parse_request(body, self.tokens)
         await memory.forget_also(conversation_id, [*request.all_turns(request.system), *answer])
-
-    async def _store_session(
-        self,
-        memory: Memory,
-        principal: str,
-        session: str,
-        request: ParsedRequest,
-        days: int | None,
-        since: int,
-        has_tools: bool,
-    ) -> StoredConversation | None:
-        """Stores what its session's conversation lacks; returns None if the request is not the session's own."""
-        key = (principal, session.encode())
-        turns = request.all_turns(request.system)
-        async with self._lock(key):
-            stored = await self._sessions.store(memory, principal, session, turns, days, since, may_begin=has_tools)
-        if stored is None:
-            return None
-        line, positions = stored
-        ids, line_turns = tuple(map(attrgetter("id"), line)), tuple(map(attrgetter("turn"), line))
-        return StoredConversation(session, ids, positions, key, line_turns, since, tuple(turns), days)
-
-    async def _store_session_answer(
-        self, memory: Memory, conversation: StoredConversation, answer: Sequence[NewTurn]
-    ) -> None:
-        """Stores an answer where the session is now: hooks may have added to it since the request."""
-        turns = [*conversation.session, *answer]
-        async with self._lock(conversation.key):
-            await self._sessions.store(
-                memory,
-                conversation.key[0],
-                conversation.conversation_id,
-                turns,
-                conversation.days,
-                conversation.since,
-                may_begin=True,
-            )
-
-    def _lock(self, key: tuple[str, bytes]) -> asyncio.Lock:
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        return lock
-
-    async def _store(
-        self, memory: Memory, principal: str, request: ParsedRequest, days: int | None, since: int
-    ) -> StoredConversation:
-        key = (principal, request.fingerprint())
-        async with self._lock(key):
-            # A system prompt with the time in it differs in every request; the first one is stored.
-            system = self._system_prompts.setdefault(key, request.system)
-            self._system_prompts.move_to_end(key)
-            while len(self._system_prompts) > SYSTEM_PROMPTS_MAX:
-                self._system_prompts.popitem(last=False)
-            turns = request.all_turns(system)
-            try:
-                return await self._store_line(memory, key, turns, days, since)
-            except Forgotten:
-                self._lines.remove(key)
-                raise
-
-    async def _store_line(
-        self, memory: Memory, key: Key, turns: list[NewTurn], days: int | None, since: int
-    ) -> StoredConversation:
-        """Stores what a known branch lacks, or all turns if none is known."""
-        found = self._lines.continuation(key, turns)
-        if found is not None:
-            try:
-                line = await _sync_continuation(memory, found, turns, days, since)
-            except (UnknownConversation, UnknownTurn, InvalidArgument):  # expired or forgotten: to find out which
-                self._lines.remove(key)
-            else:
-                is_longer = found.known == len(found.line.turns) or not found.new
-                self._lines.add(key, line, found.line if is_longer else None)
-                return _stored(line, key, found.turns, since)
-        aligned = align(turns, await _read_history(memory, turns, since))
-        conversation_id, ids = await _sync_in_steps(memory, aligned.turns, days, since)
-        line = StoredLine(conversation_id, list(aligned.turns), ids, turns, list(aligned.positions))
-        self._lines.add(key, line)
-        return _stored(line, key, line.turns, since)
 
     async def _view(
         self,
@@ -406,27 +278,6 @@ class ConversationTracker:
         return found
 
 
-def _stored(line: StoredLine, key: Key, turns: Sequence[NewTurn], since: int) -> StoredConversation:
-    """Returns the conversation of a request, which has these turns of the line."""
-    ids = tuple(line.ids[: len(turns)])
-    return StoredConversation(line.conversation_id, ids, tuple(line.positions), key, tuple(turns), since)
-
-
-async def _sync_continuation(
-    memory: Memory, found: Continuation, sent: list[NewTurn], days: int | None, since: int
-) -> StoredLine:
-    """Stores the new turns, and returns the branch that the request is on now.
-
-    The last known turn is stored once more, so that an expired or forgotten conversation is noticed.
-    """
-    line, known = found.line, found.known
-    again = [line.turns[known - 1], *found.new]
-    ids = await _sync_after(memory, line.conversation_id, line.ids[: known - 1], again, days, since)
-    if not found.new:  # what follows the request's turns on the branch stays known
-        return StoredLine(line.conversation_id, line.turns, line.ids, sent, found.positions)
-    return StoredLine(line.conversation_id, found.turns, ids, sent, found.positions)
-
-
 def _last_turn(conversation: StoredConversation, request: ParsedRequest, end: int) -> str | None:
     """Returns the id of the last stored turn before a message; None if there is none."""
     positions = conversation.positions
@@ -452,46 +303,3 @@ def _turns_sent_otherwise(
                 omitted.add(positions[at])
             at += 1
     return frozenset(omitted - {NOT_STORED})
-
-
-async def _read_history(memory: Memory, turns: Sequence[NewTurn], since: int) -> Sequence[NewTurn]:
-    """Reads the stored conversation that begins like these turns; a new one begins with the first of them.
-
-    A forgotten conversation may have begun with the same words. Then there is no history: storing all of the turns
-    decides whether they are that conversation's or new.
-    """
-    opening = next((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), len(turns))
-    try:
-        found = await memory.sync(turns[: min(opening, STEP_TURNS)], since=since)
-        stored = await memory.turns(found.conversation_id)
-    except UnknownConversation:  # forgotten since
-        return ()
-    except Forgotten as error:
-        if error.during_call:
-            raise
-        return ()
-    return [NewTurn(turn.role, turn.content, turn.name, call_id=turn.call_id) for turn in stored]
-
-
-async def _sync_in_steps(
-    memory: Memory, turns: Sequence[NewTurn], days: int | None, since: int
-) -> tuple[str, list[str]]:
-    """Stores all turns of a conversation, from the first on. Returns its id and theirs."""
-    synced = await memory.sync(turns[:STEP_TURNS], retention_days=days, since=since)
-    return synced.conversation_id, await _sync_after(
-        memory, synced.conversation_id, list(synced.turn_ids), turns[STEP_TURNS:], days, since
-    )
-
-
-async def _sync_after(
-    memory: Memory, conversation_id: str, ids: list[str], turns: Sequence[NewTurn], days: int | None, since: int
-) -> list[str]:
-    """Stores turns after the last of these ids, in steps. Returns all ids."""
-    for at in range(0, len(turns), STEP_TURNS):
-        await asyncio.sleep(0)
-        step = turns[at : at + STEP_TURNS]
-        synced = await memory.sync(
-            step, conversation_id=conversation_id, after=ids[-1], retention_days=days, since=since
-        )
-        ids += synced.turn_ids
-    return ids

@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from ctxmem_mcp import progress, sent_requests, usage_ledger
+from ctxmem_mcp import progress
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, LimitReached
-from ctxmem_mcp.http_api.deps import RequestUsage
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
@@ -28,89 +25,26 @@ from ctxmem_mcp.http_api.gateway.endpoints import STREAMED_ARRAY_METHOD, Endpoin
 from ctxmem_mcp.http_api.gateway.incremental_json import BodyParser
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
 from ctxmem_mcp.http_api.gateway.provider import Provider, StreamRecorder, Usage
+from ctxmem_mcp.http_api.gateway.proxied_request import ProxiedRequest, dump
 from ctxmem_mcp.http_api.gateway.relay import RelayedStream, unless_disconnected, with_headers
 from ctxmem_mcp.http_api.gateway.side_request import is_side_request
 from ctxmem_mcp.http_api.gateway.sse import ArrayParser, EventParser
 from ctxmem_mcp.http_api.gateway.upstream import Upstream, request_headers, response_headers
+from ctxmem_mcp.http_api.gateway.usage_recorder import UsageRecorder
 from ctxmem_mcp.lru import LRU
-from ctxmem_mcp.models import NewTurn, day_of
-from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import httpx2
     from starlette.requests import Request
 
     from ctxmem_mcp.http_api.deps import Deps
-    from ctxmem_mcp.memory import Memory
 
 _log = logging.getLogger(__name__)
 
 # Responses that are remembered, for requests that continue one without repeating it.
 RESPONSES_MAX = 256
-HEADER_PREFIX = "x-ctxmem-"
-
-Outcome = Literal["off", "aside", "whole", "folded", "late", "failed", "forgotten", "full"]
-
-
-@dataclass(slots=True)
-class ProxiedRequest:
-    """A request on its way through the gateway.
-
-    Attributes:
-        request: the client's request.
-        provider: the API that it uses.
-        endpoint: where it is forwarded.
-        content: the body to forward.
-        outcome: what memory did, as reported in `x-ctxmem-memory`.
-        days: the requested retention.
-        compacted: the result of the compaction.
-        compaction: the task that stores and compacts the request; it may outlast the time limit.
-        body: the client's body, if memory is on.
-        share_done: how much of a long request's computation is done, 0..1.
-        is_replaced: the content is not the client's own bytes.
-        model: the model that the path names, with its options, or None.
-    """
-
-    request: Request
-    provider: Provider
-    endpoint: Endpoint
-    content: bytes
-    outcome: Outcome = "off"
-    days: int | None = None
-    compacted: Compacted | None = None
-    compaction: asyncio.Task[Compacted] | None = None
-    body: dict[str, Any] | None = None
-    share_done: float = 0.0
-    is_replaced: bool = False
-    model: str | None = None
-
-    def replace_content(self, body: Mapping[str, Any]) -> None:
-        """Forwards this body, not compressed, instead of the client's."""
-        self.content, self.is_replaced = _dump(body), True
-
-    def headers(self) -> list[tuple[str, str]]:
-        """Returns the response headers that report what memory did."""
-        report: dict[str, str] = {"memory": self.outcome}
-        if self.outcome == "late" and self.share_done:
-            report["memory"] += f"; {self.share_done:.0%}"
-        if self.compacted is not None:
-            report |= {
-                "conversation": self.compacted.conversation.conversation_id,
-                "tokens-in": str(self.compacted.tokens_in),
-                "tokens-sent": str(self.compacted.tokens_sent),
-                "tokens-saved": str(self.saved),
-            }
-        if self.days is not None and self.outcome not in ("off", "aside", "forgotten", "full"):
-            report["retention-days"] = str(self.days)
-        return [(HEADER_PREFIX + name, value) for name, value in report.items()]
-
-    @property
-    def saved(self) -> int:
-        """The tokens that compaction saved."""
-        return self.compacted.tokens_in - self.compacted.tokens_sent if self.compacted else 0
 
 
 class Gateway:
@@ -125,7 +59,7 @@ class Gateway:
         self._responses: LRU[tuple[str, str, str], tuple[Any, ...]] = LRU(RESPONSES_MAX)
         self._bodies = BodyParser()
         self._memory_tasks: set[asyncio.Task[Any]] = set()
-        self._ledger_tasks: set[asyncio.Task[None]] = set()
+        self._usage = UsageRecorder(deps, self._tracker.tokens)
 
     async def handle(
         self,
@@ -184,7 +118,7 @@ class Gateway:
 
     async def flush_ledger(self) -> None:
         """Waits until the usage of all finished requests is in the ledger."""
-        await asyncio.gather(*self._ledger_tasks)
+        await self._usage.flush()
 
     # ------------------------------------------------------------ memory
 
@@ -292,7 +226,7 @@ class Gateway:
         self._remember(proxied, response)
         await self._store_in_time(proxied, provider.parse_response(response), provider.parse_usage(response))
         if proxied.outcome == "folded" and response is not None and provider.annotate_usage(response, proxied.saved):
-            return _dump(response)
+            return dump(response)
         return content
 
     async def _stream(self, proxied: ProxiedRequest, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
@@ -364,61 +298,7 @@ class Gateway:
         except Forgotten as error:
             _log.info("An answer was not stored: %s", error.message)
             return
-        entry = self._ledger_entry(compacted, proxied.outcome == "folded", answer, usage)
-        self._ledger_tasks = {task for task in self._ledger_tasks if not task.done()}
-        sent = _sent_request(compacted, proxied.outcome == "folded", usage)
-        folder = self._deps.folder(proxied.request, Right.CONTINUE)
-        writing = _add_to_ledger(memory, folder, entry, sent)
-        self._ledger_tasks.add(asyncio.create_task(writing, name="ctxmem usage ledger"))
-        if self._deps.on_usage is not None:
-            cut = compacted.cut if proxied.outcome == "folded" else None
-            sizes = compacted.tokens_in, compacted.tokens_sent
-            self._deps.on_usage(RequestUsage(entry.conversation_id, *sizes, cut, usage.tokens_in, usage.cached))
-
-    def _ledger_entry(
-        self, compacted: Compacted, was_compacted: bool, answer: Sequence[NewTurn], usage: Usage
-    ) -> usage_ledger.LedgerEntry:
-        """Returns the usage of one request: as the upstream reported it, else as counted here."""
-        sent = compacted.tokens_sent if was_compacted else compacted.tokens_in
-        out = usage.tokens_out
-        if out is None:
-            out = sum(self._tracker.tokens.count(turn.content) for turn in answer)
-        return usage_ledger.LedgerEntry(
-            day_of(time.time()),
-            compacted.conversation.conversation_id,
-            requests=1,
-            tokens_in=sent if usage.tokens_in is None else usage.tokens_in,
-            tokens_out=out,
-            tokens_cached=usage.cached or 0,
-            tokens_saved=compacted.tokens_in - sent,
-        )
-
-
-def _sent_request(compacted: Compacted, was_compacted: bool, usage: Usage) -> SentRequest:
-    """Returns the record of what the model was sent: all of it if the compaction was late."""
-    conversation, system = compacted.conversation, compacted.system_tokens
-    first, last = compacted.rest
-    view, head, rest = compacted.view, 0, compacted.tokens_in - system
-    if was_compacted:
-        rest = compacted.rest_tokens
-        head = max(0, compacted.tokens_sent - system - rest)
-    elif view.digest:
-        first, view = conversation.turn_ids[0], NO_VIEW
-    sizes = compacted.tokens_in, system, head, rest
-    return SentRequest(
-        conversation.conversation_id, time.time(), first, last, view, *sizes, usage.tokens_in, usage.cached
-    )
-
-
-async def _add_to_ledger(memory: Memory, folder: Path, entry: usage_ledger.LedgerEntry, sent: SentRequest) -> None:
-    """Adds an entry and the request's record in the background; no response waits for it."""
-    try:
-        await asyncio.to_thread(usage_ledger.add, folder, entry)
-        await asyncio.to_thread(sent_requests.add, folder, sent)
-        if await memory.is_forgotten(sent.conversation_id):  # since the answer was stored
-            await asyncio.to_thread(sent_requests.forget, folder, [sent.conversation_id])
-    except Exception as error:
-        _log.warning("The usage of a request was not recorded: %s", error)
+        self._usage.record(memory, proxied, compacted, answer, usage)
 
 
 def _has_events(response: httpx2.Response) -> bool:
@@ -442,11 +322,3 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _dump(body: Mapping[str, Any]) -> bytes:
-    """Returns JSON in UTF-8. A lone surrogate, which UTF-8 can't encode, is left as an escape."""
-    try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        return json.dumps(body, separators=(",", ":")).encode()

@@ -19,7 +19,8 @@ from ctxmem_mcp.http_api.gateway.gemini import CodeAssist, Gemini
 from ctxmem_mcp.http_api.gateway.memory_options import plain_model
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
-from ctxmem_mcp.http_api.gateway.proxy import Gateway, ProxiedRequest
+from ctxmem_mcp.http_api.gateway.proxied_request import ProxiedRequest
+from ctxmem_mcp.http_api.gateway.proxy import Gateway
 from ctxmem_mcp.http_api.gateway.responses import Responses
 from ctxmem_mcp.team.records import Right
 
