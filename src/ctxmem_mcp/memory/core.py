@@ -19,7 +19,8 @@ from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
 from ctxmem_mcp.memory.validation import check_retention_days
 from ctxmem_mcp.memory.vector_queue import VectorQueue
-from ctxmem_mcp.memory.writer import Defaults, Writer
+from ctxmem_mcp.memory.writer import Writer
+from ctxmem_mcp.memory.writer_core import Defaults
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, Turn
 from ctxmem_mcp.results import Conversation
 from ctxmem_mcp.stores.base import Store
