@@ -18,7 +18,9 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 import ctxmem_mcp
 from ctxmem_mcp.mcp_server.tools import TOOLS
-from ctxmem_mcp.settings import CONFIG_ENV, SETTINGS, Settings, environment_name
+from ctxmem_mcp.settings import SETTINGS, Settings
+from ctxmem_mcp.settings.setting import environment_name
+from ctxmem_mcp.settings.sources import CONFIG_ENV
 from ctxmem_mcp.transcripts import registry
 
 ROOT = Path(__file__).parents[1]

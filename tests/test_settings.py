@@ -8,7 +8,8 @@ import platformdirs
 import pytest
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.settings import SETTINGS, Settings, environment_name
+from ctxmem_mcp.settings import SETTINGS, Settings
+from ctxmem_mcp.settings.setting import environment_name
 
 
 @pytest.fixture

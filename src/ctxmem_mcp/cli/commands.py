@@ -22,7 +22,8 @@ from ctxmem_mcp.cli import (
     wrap_commands,
 )
 from ctxmem_mcp.cli.options import OPTIONS, SETUP
-from ctxmem_mcp.settings import CONFIG_HELP, SETTINGS
+from ctxmem_mcp.settings import SETTINGS
+from ctxmem_mcp.settings.sources import CONFIG_HELP
 
 app = typer.Typer(
     name="ctxmem-mcp",

@@ -10,7 +10,9 @@ import sys
 
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.serve.run import serve
-from ctxmem_mcp.settings import CONFIG_HELP, SETTINGS, Setting, Settings
+from ctxmem_mcp.settings import SETTINGS, Settings
+from ctxmem_mcp.settings.setting import Setting
+from ctxmem_mcp.settings.sources import CONFIG_HELP
 
 _FLAGS = [setting for setting in SETTINGS.values() if setting.flag]
 

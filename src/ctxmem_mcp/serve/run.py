@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.serve.logs import log_to_stderr
-from ctxmem_mcp.settings import Settings, environment_name
+from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.settings.setting import environment_name
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

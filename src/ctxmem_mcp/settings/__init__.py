@@ -1,4 +1,4 @@
-"""Every setting once: its name, type, default, accepted values and help. The only module that reads the environment.
+"""Every setting once: its name, type, default, accepted values and help. The only package that reads the environment.
 
 A value is taken from the first of these that has one:
 
@@ -19,11 +19,10 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.home_folder import NO_HOME
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 from ctxmem_mcp.settings import kinds
-from ctxmem_mcp.settings.kinds import BrokenRule, Kind
+from ctxmem_mcp.settings.setting import Setting, environment_name
+from ctxmem_mcp.settings.sources import default_data_dir, read_config_file, read_environment, read_flags
 from ctxmem_mcp.text.tokenizer import DEFAULT_ENCODING
 
 Durability = Literal["full", "normal"]
@@ -33,9 +32,6 @@ Embeddings = Literal["auto", "on", "off"]
 OnOff = Literal["on", "off"]
 GatewayMemory = Literal["request", "always"]
 
-CONFIG_ENV = "CTXMEM_CONFIG"
-CONFIG_HELP = "Config file to read instead of the platform's config.toml."
-PLATFORM_FOLDER = "the platform's data folder"
 PORT_MAX = 65_535
 
 _SECONDS = kinds.integer(1, 3_600)
@@ -44,45 +40,6 @@ _TOKEN_LIMIT = kinds.integer(0, 10**12)
 
 # The sections of docs/settings.md, in its order.
 MEMORY, SERVER, HTTP, MODEL, GATEWAY = "Memory", "Server", "HTTP service", "Summaries by a model", "Gateway"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting. flag: its flag on the command line, if it has one."""
-
-    section: str
-    kind: Kind
-    help: str
-    flag: str = ""
-    name: str = ""
-    default: Any = None
-
-    @property
-    def environment(self) -> str:
-        return environment_name(self.name)
-
-    @property
-    def default_text(self) -> str:
-        """The default in words; "" if the setting is unset by default."""
-        return PLATFORM_FOLDER if self.name == "data_dir" else "" if self.default is None else str(self.default)
-
-    def parse(self, value: object, source: str) -> Any:
-        """The value in the setting's type.
-
-        Args:
-            source: where the value was given, as the user spelled it: `--port`, `CTXMEM_HTTP_PORT`.
-
-        Raises:
-            InvalidArgument: names the source, the rule and the remedy.
-        """
-        try:
-            return self.kind.parse(value)
-        except BrokenRule as error:
-            raise InvalidArgument(source, error.rule, error.remedy) from error
-        except ValueError as error:
-            got = "" if self.kind.secret else f"; got {value!r}"
-            remedy = f"Leave it out for {self.default_text}." if self.default_text else "Leave it out if not needed."
-            raise InvalidArgument(source, f"must be {self.kind.accepts}{got}", remedy) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +363,7 @@ class Settings:
         environ: Mapping[str, str] | None = None,
         config_path: Path | str | None = None,
     ) -> Self:
-        """The settings of a process.
+        """Loads the settings of a process.
 
         Args:
             flags: values by name; None counts as not given.
@@ -419,20 +376,17 @@ class Settings:
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         sources: dict[str, str] = {}
-        for given in (_from_file(config_path, environ), _from_environment(environ), _from_flags(flags or {})):
+        from_file = read_config_file(SETTINGS, config_path, environ)
+        for given in (from_file, read_environment(SETTINGS, environ), read_flags(SETTINGS, flags or {})):
             values |= {name: SETTINGS[name].parse(value, source) for name, (value, source) in given.items()}
             sources |= {name: source for name, (_, source) in given.items()}
         if "data_dir" not in values:
-            values["data_dir"] = _default_data_dir()
+            values["data_dir"] = default_data_dir()
         return cls(**values, sources=sources)
 
     def spelling(self, name: str) -> str:
-        """The setting's name as the user gave it: a flag, an environment variable or a line of the config file."""
+        """Returns the setting's name as the user gave it: a flag, an environment variable or a config file's line."""
         return self.sources.get(name, environment_name(name))
-
-
-def environment_name(name: str) -> str:
-    return f"CTXMEM_{name.upper()}"
 
 
 def _described() -> dict[str, Setting]:
@@ -449,86 +403,3 @@ def _described() -> dict[str, Setting]:
 
 
 SETTINGS: Mapping[str, Setting] = _described()
-
-
-# ---------------------------------------------------------------- sources
-
-# A value and where it was given, by the setting's name.
-_Given = dict[str, tuple[object, str]]
-
-
-def _from_flags(flags: Mapping[str, object]) -> _Given:
-    for name in flags:
-        _check_known(name, name)
-    return {name: (value, SETTINGS[name].flag or name) for name, value in flags.items() if value is not None}
-
-
-def _from_environment(environ: Mapping[str, str]) -> _Given:
-    names = {name: environment_name(name) for name in SETTINGS}
-    return {name: (environ[env], env) for name, env in names.items() if environ.get(env, "").strip()}
-
-
-def _from_file(config_path: Path | str | None, environ: Mapping[str, str]) -> _Given:
-    named = config_path or environ.get(CONFIG_ENV, "").strip() or None
-    path = _config_path(Path(named), "--config" if config_path else CONFIG_ENV) if named else _default_config_path()
-    if named is None and not path.is_file():
-        return {}
-    given: _Given = {}
-    for name, value in _read_toml(path).items():
-        source = f"{name} in {path}"
-        _check_known(name, source)
-        if SETTINGS[name].kind in (kinds.FOLDER, kinds.FILE) and isinstance(value, str) and value.strip():
-            value = path.parent / _config_path(Path(value), source)  # relative to the config file
-        given[name] = (value, source)
-    return given
-
-
-def _check_known(name: str, source: str) -> None:
-    if name not in SETTINGS:
-        raise InvalidArgument(source, "is not a setting", f"Settings are {', '.join(SETTINGS)}.")
-
-
-def _config_path(path: Path, source: str) -> Path:
-    try:
-        return kinds.expand_home(path)
-    except BrokenRule as error:
-        raise InvalidArgument(source, error.rule, error.remedy) from error
-
-
-def _default_config_path() -> Path:
-    import platformdirs
-
-    try:
-        return Path(platformdirs.user_config_dir("ctxmem", appauthor=False)) / "config.toml"
-    except RuntimeError:  # the user has no home folder
-        return Path(NO_HOME) / "config.toml"
-
-
-def _default_data_dir() -> Path:
-    import platformdirs
-
-    try:
-        path = Path(platformdirs.user_data_dir("ctxmem", appauthor=False))
-    except RuntimeError:
-        path = Path("~")
-    if path.parts[0] == "~":
-        name = environment_name("data_dir")
-        raise InvalidArgument(
-            name, "is not set, and this user has no home folder", f"Set {name} to the folder for the conversations."
-        )
-    return path
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidArgument(
-            f"config file {path}", f"can't be read: {error.strerror}", f"Correct the path, or unset {CONFIG_ENV}."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(
-            f"config file {path}", f"is not TOML: {error}", "A line looks like: retention_days = 30"
-        ) from error
