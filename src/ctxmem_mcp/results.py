@@ -47,6 +47,19 @@ class Reverted:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A change that is stored.
+
+    Attributes:
+        conversation_id: The conversation; None: any may have changed.
+        list_changed: A conversation was created or removed.
+    """
+
+    conversation_id: str | None
+    list_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What was removed, and what was checked afterwards.
 

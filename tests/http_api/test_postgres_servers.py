@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.subscriptions import ResourceUpdated
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.http_api.conftest import ALICE, BOB, TOKENS
 from tests.http_api.service_process import served
@@ -19,20 +25,27 @@ from tests.postgres_server import started_server
 pytestmark = pytest.mark.anyio
 
 TURNS = 12
+CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') AND datname = %s"
 
 
 def files_below(folder: Path) -> list[Path]:
     return list(folder.rglob("*.ctxmem"))
 
 
+@asynccontextmanager
+async def client_of(base: str, token: str) -> AsyncIterator[Client]:
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
+        Client(streamable_http_client(f"{base}/mcp", http_client=http)) as client,
+    ):
+        yield client
+
+
 async def append_alternately(bases: list[str], token: str, word: str) -> list[str]:
     """Two agents append to one conversation, each through a server of its own, at the same time."""
 
     async def agent(base: str, name: str) -> None:
-        async with (
-            httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
-            Client(streamable_http_client(f"{base}/mcp", http_client=http)) as client,
-        ):
+        async with client_of(base, token) as client:
             call = Caller(client)
             for i in range(TURNS):
                 await call.append(f"{word} {name}{i}", "same")
@@ -41,22 +54,72 @@ async def append_alternately(bases: list[str], token: str, word: str) -> list[st
     return [f"{word} {name}{i}" for name in "ab" for i in range(TURNS)]
 
 
-async def test_two_servers_share_conversations_and_keep_principals_apart(tmp_path: Path) -> None:
-    url = started_server().create_database()
+@dataclass(frozen=True)
+class Servers:
+    """Two running servers, and what they have in common."""
+
+    folder: Path
+    url: str
+    one: str
+    two: str
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder, url = tmp_path_factory.mktemp("servers"), started_server().create_database()
     with (
-        served(tmp_path / "one", tokens=TOKENS, store_url=url) as one,
-        served(tmp_path / "two", tokens=TOKENS, store_url=url) as two,
+        served(folder / "one", tokens=TOKENS, store_url=url) as one,
+        served(folder / "two", tokens=TOKENS, store_url=url) as two,
     ):
-        for base in (one, two):
-            await wait_until_ready(base)
-        said = {token: await append_alternately([one, two], token, word) for token, word in ((ALICE, "A"), (BOB, "B"))}
-        for base in (one, two):
-            for token, words in said.items():
-                async with (
-                    httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=120) as http,
-                    Client(streamable_http_client(f"{base}/mcp", http_client=http)) as client,
-                ):
-                    header, text = await Caller(client).text("get_context", conversation_id="same")
-                    assert header["turns"] == 2 * TURNS, "none is lost, and none is doubled"
-                    assert all(text.count(f"{word}\n") == 1 for word in words)
-    assert files_below(tmp_path) == []
+        yield Servers(folder, url, one, two)
+
+
+async def test_two_servers_share_conversations_and_keep_principals_apart(servers: Servers) -> None:
+    one, two = servers.one, servers.two
+    for base in (one, two):
+        await wait_until_ready(base)
+    said = {token: await append_alternately([one, two], token, word) for token, word in ((ALICE, "A"), (BOB, "B"))}
+    for base in (one, two):
+        for token, words in said.items():
+            async with client_of(base, token) as client:
+                header, text = await Caller(client).text("get_context", conversation_id="same")
+                assert header["turns"] == 2 * TURNS, "none is lost, and none is doubled"
+                assert all(text.count(f"{word}\n") == 1 for word in words)
+    assert files_below(servers.folder) == []
+
+
+async def next_uri(events: AsyncIterator[object]) -> str:
+    """Returns the resource that the next notification of an update names."""
+    async with asyncio.timeout(60):
+        event = await anext(events)
+    assert isinstance(event, ResourceUpdated)
+    return event.uri
+
+
+async def test_a_listener_is_notified_of_what_another_server_stores(servers: Servers) -> None:
+    """Also after the connection that listens was cut; of other principals' changes never."""
+    for base in (servers.one, servers.two):
+        await wait_until_ready(base)
+    tree = "ctxmem://conversations/watched/tree"
+    async with (
+        client_of(servers.one, ALICE) as listener,
+        client_of(servers.two, ALICE) as alice,
+        client_of(servers.two, BOB) as bob,
+        listener.listen(resource_subscriptions=[tree]) as stream,
+    ):
+        events = aiter(stream)
+        await Caller(bob).append("bob's", "watched")
+        first = await Caller(alice).append("one", "watched")
+        assert await next_uri(events) == tree
+        await Caller(listener).append("by itself", "watched")
+        assert await next_uri(events) == tree
+        await Caller(alice).record("revert_to", conversation_id="watched", turn_id=first["turn_id"])
+        assert await next_uri(events) == tree
+        with anyio.move_on_after(0.1) as quiet:
+            await anext(events)
+        assert quiet.cancelled_caught, "one notification for each change"
+        with started_server().connect() as connection:
+            connection.execute(CUT, (conninfo_to_dict(servers.url)["dbname"],))
+        assert await next_uri(events) == tree, "what happened while it was gone is not known"
+        await Caller(alice).record("forget_conversation", conversation_id="watched", confirm="watched")
+        assert await next_uri(events) == tree

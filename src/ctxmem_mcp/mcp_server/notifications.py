@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 from mcp.server import ServerRequestContext
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated
-from mcp.types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourcesListChanged, ResourceUpdated
+from mcp.types import (
+    EmptyResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
+)
 
 from ctxmem_mcp import progress
+from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.results import Change
 
 ROOT_URI = "ctxmem://conversations"
 # Subscriptions of one client; the oldest is dropped beyond this.
@@ -18,6 +28,7 @@ SUBSCRIPTIONS_MAX = 1_000
 # A client gets at most one notification of progress in this time.
 PROGRESS_SECONDS = 0.2
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -31,13 +42,35 @@ def usage_uri(conversation_id: str) -> str:
 
 class Notifier:
     """Since 2026-07-28, clients listen on a stream that the bus feeds. Before, they subscribed to single resources on
-    their connection; those subscriptions are kept here, for the one client that a stdio server has."""
+    their connection; those subscriptions are kept here, for the one client that a stdio server has.
+
+    If the store notices the commits of all processes, clients are notified of these. Otherwise, of this server's tools.
+    """
 
     def __init__(self) -> None:
-        self.bus = InMemorySubscriptionBus()
+        self._bus = InMemorySubscriptionBus()
+        self._handler = ListenHandler(self._bus)
+        self._listened: Counter[str] = Counter()
         self._subscribed: dict[str, None] = {}
+        self._session: Any = None
+        self._lock = asyncio.Lock()
+        self._is_watching = False
+
+    async def listen(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """Serves one stream."""
+        await self._watch(ctx)
+        uris = Counter(str(uri) for uri in params.notifications.resource_subscriptions or ())
+        self._listened += uris
+        try:
+            return await self._handler(ctx, params)
+        finally:
+            self._listened -= uris
 
     async def subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+        await self._watch(ctx)
+        self._session = ctx.session
         self._subscribed[str(params.uri)] = None
         while len(self._subscribed) > SUBSCRIPTIONS_MAX:
             del self._subscribed[next(iter(self._subscribed))]
@@ -47,14 +80,34 @@ class Notifier:
         self._subscribed.pop(str(params.uri), None)
         return EmptyResult()
 
-    async def notify(self, ctx: ServerRequestContext[Any, Any], conversation_id: str, *, list_changed: bool) -> None:
-        """Notifies of a change of the conversation; list_changed: also of one of the list of conversations."""
-        for uri in (tree_uri(conversation_id), usage_uri(conversation_id), ROOT_URI):
-            await self.bus.publish(ResourceUpdated(uri=uri))
+    async def notify(self, change: Change) -> None:
+        """Notifies of a change by a tool, if the store does not report it."""
+        if not self._is_watching:
+            await self._publish(change)
+
+    async def _watch(self, ctx: ServerRequestContext[Any, Any]) -> None:
+        """Watches the store until the memory closes, if the store offers that. Called by each subscription."""
+        async with self._lock:
+            if self._is_watching:
+                return
+            try:
+                memory = await ctx.lifespan_context.of(ctx.request)
+                self._is_watching = await memory.watch(self._publish) is not None
+            except CtxmemError as error:  # the next subscription tries again
+                _log.warning("Changes by other servers are not noticed: %s", error)
+
+    async def _publish(self, change: Change) -> None:
+        uris: Iterable[str]
+        if change.conversation_id is None:
+            uris = dict.fromkeys([*self._listened, *self._subscribed])
+        else:
+            uris = (tree_uri(change.conversation_id), usage_uri(change.conversation_id), ROOT_URI)
+        for uri in uris:
+            await self._bus.publish(ResourceUpdated(uri=uri))
             if uri in self._subscribed:
-                await ctx.session.send_resource_updated(uri)
-        if list_changed:
-            await self.bus.publish(ResourcesListChanged())
+                await self._session.send_resource_updated(uri)
+        if change.list_changed:
+            await self._bus.publish(ResourcesListChanged())
 
 
 async def with_progress(ctx: ServerRequestContext[Any, Any], work: Awaitable[_T]) -> _T:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mcp import MCPError
 from mcp.server import CacheHint, NotificationOptions, Server, ServerRequestContext
-from mcp.server.subscriptions import ListenHandler
 from mcp.types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -49,7 +48,7 @@ from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory, Opener, RequestMemory,
 from ctxmem_mcp.mcp_server.notifications import Notifier, with_progress
 from ctxmem_mcp.mcp_server.tool_arguments import GetContextArguments, HandOffArguments, describe_errors
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
-from ctxmem_mcp.results import Appended, Receipt, Synced
+from ctxmem_mcp.results import Appended, Change, Receipt, Synced
 
 if TYPE_CHECKING:
     from ctxmem_mcp.mcp_server.stdio import IncomingMessages, OutgoingMessages
@@ -124,7 +123,7 @@ def build_server(
         on_read_resource=_read_resource,
         on_subscribe_resource=notifier.subscribe if one_client else None,
         on_unsubscribe_resource=notifier.unsubscribe if one_client else None,
-        on_subscriptions_listen=ListenHandler(notifier.bus),
+        on_subscriptions_listen=notifier.listen,
         on_list_prompts=_list_prompts,
         on_get_prompt=functools.partial(_get_prompt, folder),
         on_completion=_complete,
@@ -182,7 +181,7 @@ class _ToolCaller:
             memory: Memory = await ctx.lifespan_context.of(ctx.request)
             result = await with_progress(ctx, tool.call(memory, arguments))
             if not tool.read_only:
-                await self._notify(ctx, result)
+                await self._notify(result)
         except ValidationError as error:
             return _error_result(describe_errors(error, tool.name, tool.input_schema))
         except CtxmemError as error:
@@ -192,13 +191,13 @@ class _ToolCaller:
             return _error_result(f"{tool.name} failed in the server; see the server's log. Retrying may help.")
         return _result(result)
 
-    async def _notify(self, ctx: _Context, result: Any) -> None:
+    async def _notify(self, result: Any) -> None:
         if isinstance(result, Synced) and not result.appended:
             return
         new = isinstance(result, Appended) and result.index == 0
         new = new or (isinstance(result, Synced) and not result.known)
         forgotten = isinstance(result, Receipt)
-        await self._notifier.notify(ctx, result.conversation_id, list_changed=new or forgotten)
+        await self._notifier.notify(Change(result.conversation_id, list_changed=new or forgotten))
 
 
 def _result(result: object) -> CallToolResult:

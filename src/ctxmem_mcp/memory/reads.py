@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from ctxmem_mcp.memory.core import MemoryCore, conversation_of
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.projects import Project
-from ctxmem_mcp.results import Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode
+from ctxmem_mcp.results import Change, Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode
+from ctxmem_mcp.stores.base import WatchableStore
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 
@@ -48,6 +49,14 @@ class MemoryReads(MemoryCore):
         """
         page = await self._store.conversations(self._clock(), space, limit, cursor, project)
         return replace(page, events_pending=self._count_pending())
+
+    async def watch(self, listener: Callable[[Change], Awaitable[None]]) -> Callable[[], None] | None:
+        """Calls a listener after each change by any process; see `WatchableStore`.
+
+        Returns:
+            Ends that when it is called, as closing the memory does. None: the store notices no changes.
+        """
+        return await self._store.watch(listener) if isinstance(self._store, WatchableStore) else None
 
     async def count_expired(self) -> int:
         """Returns how many conversations have expired by this clock, and are therefore hidden, but are not deleted."""

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project
-from ctxmem_mcp.results import ConversationPage, Receipt
+from ctxmem_mcp.results import Change, ConversationPage, Receipt
 from ctxmem_mcp.stores.records import BlockHits, CallRefusal, Commit, ModelCall, Salvage, SpendLimits, State, TermHits
 from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch, TombstoneRecords
 
@@ -366,6 +366,20 @@ class MovableStore(Store, Protocol):
 
         Raises:
             StoreUnavailable: This store has tombstones of its own.
+        """
+        ...
+
+
+@runtime_checkable
+class WatchableStore(Protocol):
+    """A store that notices the commits of all processes that use it."""
+
+    async def watch(self, listener: Callable[[Change], Awaitable[None]]) -> Callable[[], None]:
+        """Calls `listener` after each change, this process's own too, until the returned function is called.
+
+        After a gap, for instance a restart of the server, it is called with a change of no single conversation. A
+        change may be reported more than once, and later than it can be read. An unreachable server raises nothing: it
+        is watched as soon as it is back.
         """
         ...
 

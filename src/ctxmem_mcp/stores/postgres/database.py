@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from ctxmem_mcp.cancellation import run_to_completion
+from ctxmem_mcp.stores.postgres.changes import ChangeFeed
 from ctxmem_mcp.stores.postgres.connection_errors import SETTING, is_passing, server_name, translate
 from ctxmem_mcp.stores.postgres.schema import PRINCIPAL_SETTING, SCHEMA, migrate
 
@@ -24,6 +26,8 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS = 15.0
 # A caller waits so long for a free connection, and a new one may take so long.
 WAIT_SECONDS, CONNECT_SECONDS = 20.0, 10
+# A connection that only listens notices in about half a minute that its server is gone without a word.
+_KEEPALIVES = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class Connection(psycopg.AsyncConnection[TupleRow]):
@@ -33,7 +37,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
 
 
 class Database:
-    """A pool, opened on first use. Opening it creates or migrates the tables."""
+    """A pool, opened on first use. Opening it creates or migrates the tables.
+
+    Attributes:
+        changes: Listens for commits of all processes.
+    """
 
     def __init__(self, url: str, connections: int) -> None:
         """Connects to nothing yet.
@@ -50,6 +58,7 @@ class Database:
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._lock = asyncio.Lock()
         self._users = 0
+        self.changes = ChangeFeed(lambda: connect(make_conninfo(url, **_KEEPALIVES)))
 
     @property
     def is_unused(self) -> bool:
@@ -114,6 +123,7 @@ class Database:
         self._users -= 1
         if self._users > 0:
             return
+        await self.changes.close()
         async with self._lock:
             pool, self._pool = self._pool, None
             if pool is not None:

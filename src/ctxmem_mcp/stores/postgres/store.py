@@ -14,10 +14,11 @@ from typing import TypeVar
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project
-from ctxmem_mcp.results import ConversationPage, Receipt
+from ctxmem_mcp.results import Change, ConversationPage, Receipt
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.listing import paginate
 from ctxmem_mcp.stores.postgres import catalog, check, commits, model_calls, queries, removal, term_index
+from ctxmem_mcp.stores.postgres.changes import announce
 from ctxmem_mcp.stores.postgres.database import Connection, Database, shared_database
 from ctxmem_mcp.stores.postgres.tombstone_table import SET_SALT, TombstoneTable, read_keys, read_principals
 from ctxmem_mcp.stores.records import (
@@ -63,6 +64,7 @@ class PostgresStore:
         self._database: Database | None = None
         self._may_open = True
         self._tombstones = TombstoneTable(principal)
+        self._stop_watching: list[Callable[[], None]] = []
 
     # ------------------------------------------------------------ the contract
 
@@ -71,6 +73,7 @@ class PostgresStore:
 
     async def commit(self, commit: Commit, now: float) -> None:
         encoded = await self._encode(commit, now)
+        change = Change(commit.state.conversation_id, list_changed=commit.state.version == 1)
         attempts = 0
 
         async def write(connection: Connection) -> None:
@@ -84,9 +87,9 @@ class PostgresStore:
                     await commits.write(connection, self._principal, encoded)
             except CtxmemError:
                 # The answer of an earlier attempt was lost with its connection, and this one finds what it stored.
-                if attempts > 1 and await commits.was_stored(connection, self._principal, encoded):
-                    return
-                raise
+                if attempts == 1 or not await commits.was_stored(connection, self._principal, encoded):
+                    raise
+            await announce(connection, self._principal, change)
 
         await self._run(write)
 
@@ -128,7 +131,7 @@ class PostgresStore:
             await commits.require_node(connection, key, digest, now)
             await commits.put_summary(connection, key, digest, summary, now)
 
-        await self._run_in_transaction(add)
+        await self._run_in_transaction(add, Change(conversation_id))
 
     async def begin_call(
         self, conversation_id: str, call: ModelCall, limits: SpendLimits, now: float
@@ -138,7 +141,8 @@ class PostgresStore:
 
     async def end_call(self, conversation_id: str, call: ModelCall, summary: Summary | None, now: float) -> None:
         key = self._key(conversation_id)
-        await self._run_in_transaction(lambda c: model_calls.end(c, key, call, summary, now))
+        change = None if summary is None else Change(conversation_id)
+        await self._run_in_transaction(lambda c: model_calls.end(c, key, call, summary, now), change)
 
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
         async def read(connection: Connection) -> list[ModelCall]:
@@ -238,7 +242,7 @@ class PostgresStore:
             # If the answer of an earlier attempt was lost, there is nothing left to remove.
             receipt = await removal.forget(connection, key, self._tombstones) or receipt
 
-        await self._run_in_transaction(remove)
+        await self._run_in_transaction(remove, Change(conversation_id, list_changed=True))
         if receipt is None:
             raise UnknownConversation(conversation_id)
         removed = receipt
@@ -280,7 +284,12 @@ class PostgresStore:
         before, salvage = await self._run(lambda c: removal.read_salvage(c, key))
         done = await build(built, salvage)
         new = removal.Replacement(before, built, extras or {}, records)
-        await self._run(lambda c: removal.replace_conversation(c, key, self._tombstones, new))
+
+        async def replace(connection: Connection) -> None:
+            await removal.replace_conversation(connection, key, self._tombstones, new)
+            await announce(connection, self._principal, Change(conversation_id, list_changed=True))
+
+        await self._run(replace)
         return done
 
     async def count_tombstones(self) -> int:
@@ -328,18 +337,29 @@ class PostgresStore:
         return await self._run(lambda c: catalog.list_expired(c, self._principal, now))
 
     async def sweep(self, expired: Mapping[str, float]) -> list[str]:
-        swept = []
-        for conversation_id in sorted(expired):
-            remove = partial(
-                removal.remove_expired, key=self._key(conversation_id), expires=expired[conversation_id]
-            )  # fmt: skip
-            if await self._run(remove):
-                swept.append(conversation_id)
-        return swept
+        return [
+            conversation_id
+            for conversation_id in sorted(expired)
+            if await self._run(partial(self._remove_expired, conversation_id, expired[conversation_id]))
+        ]
+
+    async def _remove_expired(self, conversation_id: str, expires: float, connection: Connection) -> bool:
+        is_removed = await removal.remove_expired(connection, self._key(conversation_id), expires)
+        if is_removed:
+            await announce(connection, self._principal, Change(conversation_id, list_changed=True))
+        return is_removed
+
+    async def watch(self, listener: Callable[[Change], Awaitable[None]]) -> Callable[[], None]:
+        """Calls `listener` after each change by any process; see `WatchableStore`."""
+        stop = await self._opened_database().changes.watch(self._principal, listener)
+        self._stop_watching.append(stop)
+        return stop
 
     async def close(self) -> None:
         """Closes the connections, unless another store uses them. The next use opens them again."""
         database, self._database = self._database, None
+        while self._stop_watching:
+            self._stop_watching.pop()()
         if database is not None:
             await database.release()
 
@@ -371,16 +391,24 @@ class PostgresStore:
             raise InvalidArgument("conversation_id", "contains the character U+0000", "Leave it out.")
         return {"principal": self._principal, "conversation": conversation_id}
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    def _opened_database(self) -> Database:
         if self._database is None:
             if not self._may_open:
                 raise StoreUnavailable("This memory was closed.", "Open a new one.")
             self._database = shared_database(self._url, self._connections)
-        return await self._database.run(self._principal, work)
+        return self._database
 
-    async def _run_in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._opened_database().run(self._principal, work)
+
+    async def _run_in_transaction(self, work: Callable[[Connection], Awaitable[T]], change: Change | None = None) -> T:
+        """Runs work in one transaction. change: what it changes, which all processes are notified of."""
+
         async def run(connection: Connection) -> T:
             async with connection.transaction():
-                return await work(connection)
+                done = await work(connection)
+            if change is not None:
+                await announce(connection, self._principal, change)
+            return done
 
         return await self._run(run)
