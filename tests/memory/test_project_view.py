@@ -96,6 +96,25 @@ async def test_without_a_question_it_shows_how_the_newest_sessions_ended(memory:
     assert "ended: All tests of part" in view.text
 
 
+async def test_without_a_question_it_quotes_requests_and_outcomes_not_the_output_of_tools(memory: Memory) -> None:
+    fixture = "".join(f'{{"id": {i}, "fixture": "row {i} of the table"}}\n' for i in range(400))
+    turns = [
+        NewTurn("user", "Make the zeppelin's import accept rows without a date."),
+        NewTurn("assistant", "cat rows.json", call_id="1", name="Bash"),
+        NewTurn("tool", fixture, call_id="1", name="Bash"),
+        NewTurn("assistant", "The import accepts rows without a date now; the tests pass."),
+        NewTurn("user", "thanks"),
+        NewTurn("assistant", "cat rows.json", call_id="2", name="Bash"),
+        NewTurn("tool", fixture[:3_000], call_id="2", name="Bash"),
+    ]
+    await memory.sync(turns, conversation_id="imports", space="/home/ann/shop")
+    view = await memory.project_view(SHOP, token_budget=2_000)
+    check_laws(view, 1)
+    assert "user]\nMake the zeppelin's import accept rows" in view.text
+    assert "the tests pass." in view.text
+    assert "row 7 of the table" not in view.text
+
+
 async def test_copies_of_a_session_are_quoted_once(memory: Memory) -> None:
     for number in range(3):
         await store_session(memory, 7, "The zeppelin leaks.", "It is the hull.") if not number else None

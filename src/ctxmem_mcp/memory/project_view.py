@@ -8,18 +8,17 @@ there, verbatim or under an id. Conversations that are not shown are counted in 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import log
 
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot
+from ctxmem_mcp.memory.candidates import take_candidates
 from ctxmem_mcp.memory.excerpts import Selection, excerpt_group, fit_selection
+from ctxmem_mcp.memory.last_words import ending_groups
 from ctxmem_mcp.memory.project_ranker import ProjectRanking, rank_project
 from ctxmem_mcp.memory.retrieve import RankedPiece
-from ctxmem_mcp.memory.view import CANDIDATE_BUDGETS, recent_groups
 from ctxmem_mcp.results import ConversationInfo, View
 from ctxmem_mcp.retrieval.conversation_scores import NORM
 from ctxmem_mcp.retrieval.selection import Candidate, Reserve, cost_weight_of, selection_order
@@ -182,9 +181,8 @@ def _by_value_per_token(kinds: Mapping[str, float], pieces: Sequence[RankedPiece
     order = selection_order(
         candidates, room, coding=kinds.get("coding", 0.0), cost_weight=cost_weight_of(kinds), reserve=RESERVE
     )
-    chosen = [by_ordinal[ordinal] for ordinal in order]
-    tokens = list(accumulate(found.piece.tokens for found in chosen))
-    return chosen[: bisect_left(tokens, room * CANDIDATE_BUDGETS) + 1]
+    best = max(pieces, key=lambda found: found.score, default=None)
+    return take_candidates((by_ordinal[ordinal] for ordinal in order), best.piece if best else None, room)
 
 
 def _weighted(ranked: ProjectRanking, scores: Sequence[float]) -> list[RankedPiece]:
@@ -202,12 +200,12 @@ def _weighted(ranked: ProjectRanking, scores: Sequence[float]) -> list[RankedPie
 
 
 async def _newest(branches: Mapping[str, BranchReader], newest: Sequence[str], room: int) -> dict[str, _Share]:
-    """Divides the room among the ends of the newest conversations."""
+    """Divides the room among what ended the newest conversations: their last requests and what the agent said."""
     found: dict[str, _Share] = {}
     for conversation_id in [one for one in newest if one in branches][:NEWEST_QUOTED]:
         tokens = room // 2
         room -= tokens
-        found[conversation_id] = _Share(await recent_groups(branches[conversation_id], tokens), [], {}, tokens)
+        found[conversation_id] = _Share(await ending_groups(branches[conversation_id], tokens), [], {}, tokens)
     return found
 
 

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
+from ctxmem_mcp.memory.candidates import take_candidates
 from ctxmem_mcp.memory.excerpts import Selection, excerpt, excerpt_group, fit_selection, indexes_of
 from ctxmem_mcp.memory.reasons import view_reasons
 from ctxmem_mcp.memory.recent import last_user_query, newest_within
@@ -26,7 +27,6 @@ from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, cost_weight_of, res
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.analyzer import Flag
 from ctxmem_mcp.views.budget import OUTLINE_SHARE_MAX, ExcerptGroup, ExcerptRef, FitResult
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot
@@ -39,8 +39,6 @@ RECENT_TURNS_MAX = 60
 # What the user asked for once and for all is part of every view. Measured in a simulation on long chats: 3 percent find
 # such instructions in 65 / 81 / 96 of 100 cases with 4,000 / 8,000 / 16,000 tokens, up from 56 / 79 / 81.
 STANDING_SHARE = 0.03
-# The best ranked chunks are considered, as many as fill this many budgets.
-CANDIDATE_BUDGETS = 3
 # In plain conversation the turns themselves are hardly longer than lines about them.
 OUTLINE_SHARE_OF_TALK = 0.06
 # The outline answers a question about the whole history, better than more quotes would.
@@ -51,9 +49,6 @@ REQUESTS: HighlightKinds = frozenset(("request",))
 HIGHLIGHT_TURNS_MAX, HIGHLIGHT_TURN_TOKENS = 400, 1_000
 # The proposal that the user confirms is looked for in this many turns before.
 PROPOSAL_WITHIN_TURNS = 8
-# Prompts, reminders and skills that an agent's program added to the talk take at most this share, unless they are what
-# the query asks for. They took a fifth to a half of real views.
-HOST_SHARE = 0.05
 # A smaller view has no room for the confidence in its header: its five tokens cost two of 90 answers in 1,000
 # tokens, and one in 2,000.
 CONFIDENCE_FROM = 4_000
@@ -205,25 +200,10 @@ def by_value_per_token(ranking: Ranking, budget: int) -> list[RankedPiece]:
     )
     if not ranking.parsed.wants_work:
         rows = with_endings(rows, ranking.table.rows, scores, budget)
-    order, left, host_left = [], budget * CANDIDATE_BUDGETS, _host_tokens(ranking, budget)
-    for row in rows:
-        piece = ranking.table.pieces[row]
-        if piece.flags & Flag.HOST:
-            if piece.tokens > host_left:
-                continue
-            host_left -= piece.tokens
-        order.append(RankedPiece(piece, float(scores[row]), int(ranking.table.rows.ordinal[row])))
-        left -= piece.tokens
-        if left < 0:
-            break
-    return order
-
-
-def _host_tokens(ranking: Ranking, budget: int) -> float:
-    """Returns how much of a view the texts of hosts may take: a small share, unless the best chunk is one of them."""
-    best: Sequence[int] = ranking.result.rows[:1].tolist() if ranking.result else []
-    is_best = any(ranking.table.pieces[row].flags & Flag.HOST for row in best)
-    return budget if is_best else budget * HOST_SHARE
+    pieces, ordinals = ranking.table.pieces, ranking.table.rows.ordinal
+    best = next((pieces[row] for row in ranking.result.rows[:1].tolist()), None)
+    ordered = (RankedPiece(pieces[row], float(scores[row]), int(ordinals[row])) for row in rows)
+    return take_candidates(ordered, best, budget)
 
 
 async def _from_summaries(
