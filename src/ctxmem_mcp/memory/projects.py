@@ -39,7 +39,7 @@ class MemoryProjects(MemorySearches):
 
         Args:
             project: The project.
-            query: What the reader wants to know. By default the last requests and responses of the newest sessions are quoted.
+            query: What the reader wants to know. By default what ended the newest sessions is quoted.
             token_budget: The most that header and text take together.
 
         Raises:
