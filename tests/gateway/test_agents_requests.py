@@ -14,15 +14,9 @@ import zstandard
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, gateway, long_history, upstream_stub
+from tests.gateway.harness import RunningGateway, UpstreamStub, gateway, long_history
 
 PATHS = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
-
-
-@pytest.fixture
-def stub() -> Iterator[UpstreamStub]:
-    with upstream_stub(answers_with("It is fixed.")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,11 @@ from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp.text.host_text import RECALL_START
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
-from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, anthropic_events, gateway, upstream_stub
+from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, anthropic_events, gateway
 
 Message = dict[str, Any]
 SYSTEM: Any = [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}]
 USE = {"type": "tool_use", "id": "toolu_9", "name": "Bash", "input": {"command": "ls  -l", "n": 1.5, "é": None}}
-
-
-@pytest.fixture
-def stub() -> Iterator[UpstreamStub]:
-    with upstream_stub(answers_with("It is fixed.")) as found:
-        yield found
-
-
-@pytest.fixture
-def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
-    with gateway(tmp_path, stub, gateway_tokens=4_000) as found:
-        yield found
 
 
 def history(requests: int) -> Any:

@@ -84,12 +84,6 @@ def stub() -> Iterator[UpstreamStub]:
         yield found
 
 
-@pytest.fixture
-def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
-    with gateway(tmp_path, stub, gateway_tokens=4_000) as found:
-        yield found
-
-
 def user(text: str) -> Json:
     return {"role": "user", "parts": [{"text": text}]}
 

@@ -29,18 +29,11 @@ from tests.gateway.harness import (
     gateway,
     long_history,
     openai_events,
-    upstream_stub,
 )
 
 Message = dict[str, Any]
 SMALL: dict[str, Any] = {"gateway_tokens": 4_000}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,x"}}
-
-
-@pytest.fixture
-def stub() -> Iterator[UpstreamStub]:
-    with upstream_stub(answers_with("It is fixed.")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,7 +23,7 @@ from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text.host_text import RECALL_START
 from ctxmem_mcp.transcripts.responses import item_turns
-from tests.gateway.harness import RunningGateway, UpstreamStub, gateway, upstream_stub
+from tests.gateway.harness import RunningGateway, UpstreamStub, upstream_stub
 
 Item = dict[str, Any]
 REASONING = {"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_content": "gAAA"}
@@ -80,12 +79,6 @@ def answer() -> Any:
 @pytest.fixture
 def stub() -> Iterator[UpstreamStub]:
     with upstream_stub(answer()) as found:
-        yield found
-
-
-@pytest.fixture
-def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
-    with gateway(tmp_path, stub, gateway_tokens=4_000) as found:
         yield found
 
 

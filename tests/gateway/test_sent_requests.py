@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,9 @@ import pytest
 from ctxmem_mcp import sent_requests
 from ctxmem_mcp.sent_requests import NO_VIEW, REQUESTS_MAX, SentRequest
 from ctxmem_mcp.usage_ledger import FILE
-from tests.gateway.harness import RunningGateway, UpstreamStub, answers_with, gateway, long_history, upstream_stub
+from tests.gateway.harness import RunningGateway, UpstreamStub, long_history
 
 WHOLE = SentRequest("c", 1.0, "t0-1", "t2-3", NO_VIEW, 30, 10, 0, 20)
-
-
-@pytest.fixture
-def stub() -> Iterator[UpstreamStub]:
-    with upstream_stub(answers_with("It is fixed.")) as found:
-        yield found
-
-
-@pytest.fixture
-def running(tmp_path: Path, stub: UpstreamStub) -> Iterator[RunningGateway]:
-    with gateway(tmp_path, stub, gateway_tokens=4_000) as found:
-        yield found
 
 
 def ask(running: RunningGateway, messages: list[dict[str, Any]]) -> dict[str, str]:

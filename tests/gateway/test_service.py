@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
-from tests.gateway.harness import UpstreamStub, answers_with, long_history, upstream_stub
+from tests.gateway.harness import UpstreamStub, long_history
 
 ALICE, BOB = (f"{name}-{secrets.token_hex(16)}" for name in ("alice", "bob"))
-
-
-@pytest.fixture
-def stub() -> Iterator[UpstreamStub]:
-    with upstream_stub(answers_with("It is fixed.")) as found:
-        yield found
 
 
 @pytest.fixture

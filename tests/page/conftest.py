@@ -105,6 +105,19 @@ def signed_in(page: Page, address: str, token: str) -> Page:
     return page
 
 
+@pytest.fixture(scope="module")
+def address(data: Path) -> Iterator[str]:
+    """Runs a server, and yields the address of its page with the key."""
+    with opened(data) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def token(address: str) -> str:
+    """Returns the token of the page's session, which other pages use too."""
+    return token_of(address)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import expect, sync_playwright

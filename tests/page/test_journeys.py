@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import HOSTILE, command, opened, rows_of, signed_in, token_of
+from tests.page.conftest import HOSTILE, command, opened, rows_of, signed_in
 
 pytestmark = pytest.mark.browser
 
 THEMES = ["light", "dark"]
 WIDTHS = [360, 800, 1_280]
-
-
-@pytest.fixture(scope="module")
-def address(data: Path) -> Iterator[str]:
-    """A server whose page has a session already; its address without the key, and the token for other pages."""
-    with opened(data) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def token(address: str) -> str:
-    return token_of(address)
 
 
 @pytest.fixture

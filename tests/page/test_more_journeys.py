@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -17,17 +17,6 @@ from tests.gateway.harness import answers_with, gateway, long_history, upstream_
 from tests.page.conftest import PROJECT, command, opened, rows_of, signed_in, token_of
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def address(data: Path) -> Iterator[str]:
-    with opened(data) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def token(address: str) -> str:
-    return token_of(address)
 
 
 @pytest.fixture

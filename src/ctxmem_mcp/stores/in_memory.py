@@ -1,4 +1,4 @@
-"""A store in dicts: the whole contract on one page, and the reference that other stores are tested against.
+"""A store in dicts: the whole contract, and the reference that other stores are tested against.
 
 Nothing outlives the process. Use it in tests and in programs that need a memory for a moment.
 """
@@ -8,20 +8,19 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from ctxmem_mcp.errors import HeadMoved, StoreUnavailable, UnknownConversation, UnknownNode
-from ctxmem_mcp.models import EXTRACTIVE, NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project, parse_record
-from ctxmem_mcp.results import ConversationInfo, ConversationPage, Receipt
+from ctxmem_mcp.results import ConversationPage, Receipt
 from ctxmem_mcp.stores.base import Store
-from ctxmem_mcp.stores.listing import TIMED_TURNS_MAX, find_last_words, last_happened, paginate, to_info
+from ctxmem_mcp.stores.in_memory_conversation import Conversation
+from ctxmem_mcp.stores.listing import paginate
 from ctxmem_mcp.stores.records import (
-    AGENT,
     BLOCK_BITS,
-    LOST,
     PROJECT,
     REDACTED_MARKS,
     BlockHits,
@@ -29,16 +28,15 @@ from ctxmem_mcp.stores.records import (
     Commit,
     ModelCall,
     Salvage,
-    SalvagedSummary,
     SpendLimits,
     State,
     TermHits,
     block_of,
     children_of,
 )
+from ctxmem_mcp.stores.tombstone_reads import TombstoneReads
 from ctxmem_mcp.stores.tombstones import (
     KEY_BYTES,
-    ForgetGuard,
     RedactedTurn,
     RemovedBranch,
     Tombstones,
@@ -50,63 +48,6 @@ from ctxmem_mcp.stores.tombstones import (
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Conversation:
-    state: State
-    turns: dict[int, Turn] = field(default_factory=dict)
-    pieces: dict[int, Piece] = field(default_factory=dict)
-    pieces_of: dict[int, list[Piece]] = field(default_factory=dict)
-    terms: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    vectors: dict[int, bytes] = field(default_factory=dict)
-    nodes: dict[bytes, Node] = field(default_factory=dict)
-    closings: list[tuple[int, Node]] = field(default_factory=list)
-    summaries: dict[bytes, dict[str, Summary]] = field(default_factory=dict)
-    calls: dict[int, ModelCall] = field(default_factory=dict)
-    extra: dict[str, bytes] = field(default_factory=dict)
-
-    def apply(self, commit: Commit) -> None:
-        for turn in (*commit.turns, *commit.indexed):
-            self.turns[turn.seq] = turn
-            self.pieces_of[turn.seq] = []
-        for stored in commit.pieces:
-            piece = stored.piece
-            self.pieces[piece.id] = piece
-            self.pieces_of[piece.seq].append(piece)
-            if stored.vector:
-                self.vectors[piece.id] = stored.vector
-            for position, term in enumerate(stored.terms):
-                self.terms.setdefault(term, []).append((piece.id, position))
-        for closing in commit.closings:
-            self.nodes[closing.node.digest] = closing.node
-            self.closings.append((closing.closer, closing.node))
-            self.summaries.setdefault(closing.node.digest, {}).setdefault(closing.summary.author, closing.summary)
-        self.state = commit.state
-
-    def begin_call(self, call: ModelCall, limits: SpendLimits, now: float) -> ModelCall | CallRefusal:
-        if call.digest not in self.nodes:
-            raise UnknownNode(call.digest.hex(), self.state.conversation_id)
-        for other in self.calls.values():
-            if not other.outcome and other.started + limits.lost_after_seconds <= now:
-                self.calls[other.number] = replace(other, outcome=LOST)
-        if any(not other.outcome for other in self.calls.values()):
-            return CallRefusal.BUSY
-        if any(author != EXTRACTIVE for author in self.summaries[call.digest]):
-            return CallRefusal.ALREADY_WRITTEN
-        if sum(other.tokens for other in self.calls.values()) + call.tokens > limits.tokens_per_conversation:
-            return CallRefusal.CONVERSATION_LIMIT
-        return replace(call, number=max(self.calls, default=0) + 1)
-
-    def end_call(self, call: ModelCall, summary: Summary | None) -> None:
-        if call.outcome:
-            self.calls[call.number] = call
-        else:
-            del self.calls[call.number]
-        by_author = self.summaries[call.digest]
-        if summary is not None and all(author in (EXTRACTIVE, summary.author) for author in by_author):
-            by_author.pop(summary.author, None)
-            by_author[summary.author] = summary
-
-
 def _materialize(commit: Commit) -> Commit:
     """Reads the commit's sequences to the end, so that one that fails does so before anything is stored."""
     pieces = [replace(stored, terms=tuple(stored.terms)) for stored in commit.pieces]
@@ -116,11 +57,11 @@ def _materialize(commit: Commit) -> Commit:
     )  # fmt: skip
 
 
-class InMemoryStore:
+class InMemoryStore(TombstoneReads):
     """Holds conversations in memory. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self) -> None:
-        self._conversations: dict[str, _Conversation] = {}
+        self._conversations: dict[str, Conversation] = {}
         self._spent: Counter[int] = Counter()
         self._tombstones = Tombstones(secrets.token_bytes(KEY_BYTES))
 
@@ -138,7 +79,7 @@ class InMemoryStore:
             raise HeadMoved(state.conversation_id)
         commit = _materialize(commit)
         if conversation is None:
-            conversation = self._conversations[state.conversation_id] = _Conversation(state)
+            conversation = self._conversations[state.conversation_id] = Conversation(state)
         conversation.apply(commit)
 
     async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
@@ -266,7 +207,7 @@ class InMemoryStore:
                 found = {block_of(piece) for piece, _ in conversation.terms.get(term, ())}
                 places.setdefault(term, []).extend(number << BLOCK_BITS | first for first in sorted(found))
         active = {
-            name: _last_happened(conversation)
+            name: conversation.last_happened()
             for name, conversation in self._conversations.items()
             if conversation.state.expires > now
         }
@@ -294,7 +235,7 @@ class InMemoryStore:
         listed: bool = False,
     ) -> ConversationPage:
         infos = [
-            (at := _last_happened(c), _info(c, at))
+            (at := c.last_happened(), c.info(at))
             for c in self._conversations.values()
             if c.state.expires > now and space in (None, c.state.space)
             if project is None or project.contains(c.state.space, *parse_record(c.extra.get(PROJECT)))
@@ -303,7 +244,7 @@ class InMemoryStore:
 
     async def forget(self, conversation_id: str) -> Receipt:
         conversation = self._get(conversation_id)
-        turns, nodes, size = len(conversation.turns), len(conversation.nodes), _text_bytes(conversation)
+        turns, nodes, size = len(conversation.turns), len(conversation.nodes), conversation.text_bytes()
         state, by_seq = conversation.state, conversation.turns
         branches = list(first_turns(partial(children_of, state.runs, state.next_seq), by_seq.__getitem__))
         self._tombstones.add(self._tombstones.records_to_set(conversation_id, branches))
@@ -334,7 +275,7 @@ class InMemoryStore:
     async def _rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> T:
         replaced = self._get(conversation_id)
         before, empty = replaced.state, InMemoryStore()
-        done = await build(empty, _salvage(replaced))
+        done = await build(empty, replaced.salvage())
         if self._conversations.get(conversation_id) is not replaced or replaced.state is not before:
             raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
         rebuilt = empty._get(conversation_id)
@@ -346,22 +287,8 @@ class InMemoryStore:
         self._conversations[conversation_id] = rebuilt
         return done
 
-    async def count_tombstones(self) -> int:
-        return self._tombstones.count
-
-    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
-        self._tombstones.check(conversation_id, guard)
-
-    async def find_redacted(
-        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
-    ) -> Sequence[int]:
-        return self._tombstones.find_redacted(turns, digests, at_start=at_start)
-
-    async def is_forgotten(self, conversation_id: str) -> bool:
-        return self._tombstones.has_id(conversation_id)
-
-    async def is_redacted_title(self, title: str) -> bool:
-        return self._tombstones.is_redacted_title(title)
+    async def _known_tombstones(self) -> Tombstones:
+        return self._tombstones
 
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         self._tombstones.add(self._tombstones.records_to_set(conversation_id, [turns]))
@@ -387,45 +314,14 @@ class InMemoryStore:
     async def close(self) -> None:
         self._conversations.clear()
 
-    def _get_live(self, conversation_id: str, now: float) -> _Conversation:
+    def _get_live(self, conversation_id: str, now: float) -> Conversation:
         conversation = self._get(conversation_id)
         if conversation.state.expires <= now:
             raise UnknownConversation(conversation_id)
         return conversation
 
-    def _get(self, conversation_id: str) -> _Conversation:
+    def _get(self, conversation_id: str) -> Conversation:
         conversation = self._conversations.get(conversation_id)
         if conversation is None:
             raise UnknownConversation(conversation_id)
         return conversation
-
-
-def _salvage(conversation: _Conversation) -> Salvage:
-    state = conversation.state
-    named = {one.name: getattr(state, one.name) for one in fields(state) if one.name not in ("conversation_id", "runs")}
-    written = [
-        SalvagedSummary(digest, summary)
-        for digest, by_author in conversation.summaries.items()
-        for summary in by_author.values()
-        if summary.author != EXTRACTIVE
-    ]
-    runs = {run.first_seq: run for run in state.runs}
-    return Salvage(state.conversation_id, False, named, dict(conversation.turns), {}, runs, written)
-
-
-def _last_happened(conversation: _Conversation) -> float:
-    last = conversation.state.next_seq - 1
-    turns = (conversation.turns[seq] for seq in range(last, max(0, last - TIMED_TURNS_MAX), -1))
-    return last_happened(conversation.state, ((turn.said_at, turn.stored_at) for turn in turns))
-
-
-def _info(conversation: _Conversation, happened: float) -> ConversationInfo:
-    head = conversation.turns[conversation.state.head].id
-    last = sorted(conversation.turns.values(), key=lambda turn: -turn.seq)[:TIMED_TURNS_MAX]
-    words = find_last_words(last)
-    ended = words.content if words else None
-    return to_info(conversation.state, head, _text_bytes(conversation), happened, conversation.extra.get(AGENT), ended)
-
-
-def _text_bytes(conversation: _Conversation) -> int:
-    return sum(len(turn.content.encode()) for turn in conversation.turns.values())

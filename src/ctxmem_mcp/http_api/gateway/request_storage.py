@@ -19,13 +19,12 @@ from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownConversation, U
 from ctxmem_mcp.http_api.gateway.alignment import align
 from ctxmem_mcp.http_api.gateway.conversation import ParsedRequest
 from ctxmem_mcp.http_api.gateway.session_line import SessionLines
-from ctxmem_mcp.http_api.gateway.stored_lines import Continuation, StoredLine, StoredLines
+from ctxmem_mcp.http_api.gateway.stored_lines import Continuation, Key, StoredLine, StoredLines
 from ctxmem_mcp.models import NewTurn
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
-Key = tuple[str, bytes]
 # Turns stored per step; system prompts that are remembered.
 STEP_TURNS, SYSTEM_PROMPTS_MAX = 200, 2_000
 

@@ -32,8 +32,8 @@ from ctxmem_mcp.stores.records import (
     State,
     TermHits,
 )
+from ctxmem_mcp.stores.tombstone_reads import TombstoneReads
 from ctxmem_mcp.stores.tombstones import (
-    ForgetGuard,
     RedactedTurn,
     RemovedBranch,
     TombstoneRecords,
@@ -49,7 +49,7 @@ PIECES_ENCODED_HERE, BYTES_ENCODED_HERE = 100, 100_000
 CONNECTIONS = 8
 
 
-class PostgresStore:
+class PostgresStore(TombstoneReads):
     """Holds conversations in a PostgreSQL database. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self, url: str, principal: str = "", *, connections: int = CONNECTIONS) -> None:
@@ -292,22 +292,8 @@ class PostgresStore:
         await self._run(replace)
         return done
 
-    async def count_tombstones(self) -> int:
-        return (await self._run(self._tombstones.read)).count
-
-    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
-        (await self._run(self._tombstones.read)).check(conversation_id, guard)
-
-    async def find_redacted(
-        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
-    ) -> Sequence[int]:
-        return (await self._run(self._tombstones.read)).find_redacted(turns, digests, at_start=at_start)
-
-    async def is_forgotten(self, conversation_id: str) -> bool:
-        return (await self._run(self._tombstones.read)).has_id(conversation_id)
-
-    async def is_redacted_title(self, title: str) -> bool:
-        return (await self._run(self._tombstones.read)).is_redacted_title(title)
+    async def _known_tombstones(self) -> Tombstones:
+        return await self._run(self._tombstones.read)
 
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         await self._add_tombstones(lambda known: known.records_to_set(conversation_id, [turns]))

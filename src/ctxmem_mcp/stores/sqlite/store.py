@@ -53,11 +53,13 @@ from ctxmem_mcp.stores.sqlite.salvage import salvage
 from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
+from ctxmem_mcp.stores.tombstone_reads import TombstoneReads
 from ctxmem_mcp.stores.tombstones import (
     ForgetGuard,
     RedactedTurn,
     RemovedBranch,
     TombstoneRecords,
+    Tombstones,
     decode_marks,
     encode_marks,
 )
@@ -66,7 +68,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class SqliteStore:
+class SqliteStore(TombstoneReads):
     """Holds conversations in files under `data_dir`. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self, data_dir: Path, *, durability: Durability = "full") -> None:
@@ -254,22 +256,8 @@ class SqliteStore:
                 log.error("Conversation %s may be captured again: %s", conversation_id, error)
         return receipt
 
-    async def count_tombstones(self) -> int:
-        return self._tombstones.read().count
-
-    async def check_forgotten(self, conversation_id: str, guard: ForgetGuard) -> None:
-        self._tombstones.read().check(conversation_id, guard)
-
-    async def find_redacted(
-        self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool
-    ) -> Sequence[int]:
-        return self._tombstones.read().find_redacted(turns, digests, at_start=at_start)
-
-    async def is_forgotten(self, conversation_id: str) -> bool:
-        return self._tombstones.read().has_id(conversation_id)
-
-    async def is_redacted_title(self, title: str) -> bool:
-        return self._tombstones.read().is_redacted_title(title)
+    async def _known_tombstones(self) -> Tombstones:
+        return self._tombstones.read()
 
     async def bury(self, conversation_id: str, turns: Sequence[NewTurn]) -> None:
         await self._catalog.run_locked(lambda _: self._tombstones.bury(conversation_id, [turns]))
