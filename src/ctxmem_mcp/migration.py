@@ -108,7 +108,7 @@ async def _migrate_principal(
 
 
 async def _move_salt(source: Settings, target: Settings, old: object, new: object) -> None:
-    """Gives the target the principal's salt, with which the ids of further conversations are keyed."""
+    """Sets the target's salt to the principal's: it keys the ids of further conversations."""
     from ctxmem_mcp.stores.postgres import PostgresStore
 
     salt = await old.salt() if isinstance(old, PostgresStore) else await asyncio.to_thread(_read_salt, source.data_dir)

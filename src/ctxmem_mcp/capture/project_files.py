@@ -73,7 +73,7 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
 
 
 def _project_root(cwd: str) -> str:
-    """The main folder of the repository that a folder is in; else the folder."""
+    """Returns the main folder of the repository that a folder is in; else the folder."""
     here = os.path.normpath(cwd)
     while True:
         git = os.path.join(here, _GIT)

@@ -59,7 +59,7 @@ def _purge_records(data_dir: Path, conversation_ids: Collection[str]) -> None:
 
 
 def _holds_words_of(data_dir: Path, texts: Texts) -> Callable[[spoken_turns.SpokenTurn], bool]:
-    """Whether a turn's record quotes one of the texts, or has hashes of all words of one."""
+    """Returns whether a turn's record quotes one of the texts, or has hashes of all words of one."""
     hasher = spoken_turns.load_hasher(str(data_dir))
     hashes = [frozenset(map(hasher, terms_of(part))) for part in texts.parts] if hasher else []
     hashes = [words for words in hashes if words]

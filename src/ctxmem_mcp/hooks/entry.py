@@ -86,7 +86,7 @@ def _is_before_call(agent: str, raw: bytes, folder: str) -> bool:
 
 
 def _is_on(variable: str) -> bool:
-    """Whether a setting that is on unless it is turned off is on."""
+    """Returns whether a setting that is on unless it is turned off is on."""
     value, setting = os.environ.get(variable, "").strip(), variable.removeprefix("CTXMEM_").lower()
     if value or not _config_mentions(setting.encode()):
         return value != "off"

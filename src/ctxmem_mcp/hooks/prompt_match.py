@@ -130,7 +130,7 @@ class Prompt:
         return sum(self._weights[word] for word in words)
 
     def _score(self, part: _Found) -> tuple[float, float]:
-        """The score of an utterance, and the part of it that adjacent words make."""
+        """Returns the score of an utterance, and the part of it that adjacent words make."""
         words, weights = part.utterance.words, self._weights
         late = _SATURATION * (1 + len(words) / _LENGTH)
         score = 0.0
@@ -143,7 +143,7 @@ class Prompt:
 
 
 def _pairs(places: Sequence[tuple[int, str]]) -> Iterator[Pair]:
-    """The pairs of words, of these at their places, that are next to each other or have one word between them."""
+    """Yields the pairs of these words that are next to each other or have one word between them."""
     for number, (at, word) in enumerate(places):
         for later, other in places[number + 1 : number + 1 + _PLACES_MAX]:
             if later - at <= _PLACES_MAX:

@@ -87,7 +87,7 @@ def _bears(match: Match, prompt: Prompt, tail: Tail, hasher: Hasher) -> bool:
 
 
 def _exchanges(turns: Sequence[SpokenTurn], own: str) -> list[Exchange]:
-    """The exchanges that the agent can't see: its own session's only before its last recap."""
+    """Returns the exchanges that the agent can't see: its own session's only before its last recap."""
     sessions = list(dict.fromkeys(turn.conversation for turn in turns))
     now = sessions.index(own) if own in sessions else len(sessions)
     recap = max((t.index for t in turns if t.conversation == own and t.role == spoken_turns.RECAP), default=-1)
@@ -144,7 +144,7 @@ def _text(turns: Sequence[SpokenTurn], words: set[str]) -> str:
 
 
 def _quote(text: str, words: set[str]) -> str:
-    """The part of a text that has most of these words."""
+    """Returns the part of a text that has most of these words."""
     text = " ".join(text.split())
     if len(text) <= QUOTE_CHARS:
         return text

@@ -51,7 +51,7 @@ def read_tail(path: str) -> Tail:
 
 
 def _texts(raw: bytes) -> Iterator[tuple[str, str]]:
-    """The texts of a row, each with the role of who said it; with none if it is a call or a result."""
+    """Yields the texts of a row, each with its speaker's role; without one if it is a call or a result."""
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError):

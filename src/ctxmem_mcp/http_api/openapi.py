@@ -75,7 +75,7 @@ _ERRORS = {
     "409": "The object was changed concurrently.",
     "413": "The request body is too large, or the memory has reached its limit.",
     "421": "The Host header is not allowed.",
-    "429": "The principal exceeded its limit of requests; Retry-After gives the seconds to wait.",
+    "429": "The principal exceeded its limit of requests; Retry-After is the seconds to wait.",
     "500": "Internal error; the server's log has the details.",
     "503": "The data folder is not usable at the moment.",
     "504": "There was no response in time.",

@@ -152,6 +152,6 @@ async def talk_before(branch: BranchReader, index: int) -> list[Turn]:
 
 
 def _is_reply(text: str) -> bool:
-    """Whether a request means little without what the agent said before it."""
+    """Returns whether a request means little without what the agent said before it."""
     words = len(text.split())
     return words < WORDS_ALONE_MIN or (words <= REPLY_WORDS_MAX and _REPLY.match(text) is not None)

@@ -3,9 +3,9 @@
 import { conversationPath, read } from "./api.js";
 import { h, number } from "./dom.js";
 
-/** Returns the control's elements; `turnId` answers with the turn as of which to read, empty for now.
+/** Returns the control's elements; `turnId` returns the turn up to which to read, empty for now.
  *
- * branch: the branch's `turn_id` and its number of `turns`. tip: what `turnId` answers for the branch's end.
+ * branch: the branch's `turn_id` and its number of `turns`. tip: what `turnId` returns for the branch's end.
  * share: where the slider is at first, 0 to 1.
  */
 export function momentControl(id, branch, name, label, onChange, { tip = "", share = 1 } = {}) {

@@ -235,7 +235,7 @@ class Store(Protocol):
 
         Raises:
             UnknownConversation: There is no such conversation.
-            StoreUnavailable: The conversation was changed meanwhile.
+            StoreUnavailable: The conversation was changed during the call.
             StoreReadOnly: There is no room for the tombstone.
         """
         ...
@@ -262,7 +262,7 @@ class Store(Protocol):
 
         Raises:
             UnknownConversation: There is no such conversation.
-            StoreUnavailable: The conversation was changed meanwhile.
+            StoreUnavailable: The conversation was changed during the call.
             StoreReadOnly: There is no room for the tombstones.
         """
         ...
@@ -410,7 +410,7 @@ class RepairableStore(Protocol):
 
         Raises:
             UnknownConversation: There is no such conversation.
-            StoreUnavailable: The conversation was changed meanwhile.
+            StoreUnavailable: The conversation was changed during the call.
         """
         ...
 

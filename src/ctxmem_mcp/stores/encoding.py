@@ -55,17 +55,17 @@ def encode_terms(terms: Sequence[str]) -> str:
 
 
 def encode_term(term: str) -> str:
-    """The term as an index stores it: characters that would end a token, or be changed in it, are escaped."""
+    """Returns the term as an index stores it: characters that would end a token, or be changed in it, are escaped."""
     return term.translate(_ESCAPES) if term else _EMPTY_TERM
 
 
 def is_word(token: str) -> bool:
-    """Whether an encoded term consists of letters only: what is escaped is no letter, and such a term has a digit."""
+    """Returns whether an encoded term consists of letters only. An escape contains a digit, and no letter is escaped."""
     return token.isalpha() and encode_term(token) == token
 
 
 def serialize_summary(summary: Summary) -> str:
-    """A summary without its author, as JSON: title, highlights, identifiers, open_for."""
+    """Returns a summary without its author, as JSON: title, highlights, identifiers, open_for."""
     highlights = [[h.kind, h.index, h.role, h.text] for h in summary.highlights]
     return json.dumps(
         [summary.title, highlights, list(summary.identifiers), summary.open_for],

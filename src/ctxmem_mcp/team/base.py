@@ -68,7 +68,7 @@ class TeamStore(Protocol):
         """Returns all spaces by name."""
 
     async def set_right(self, name: str, principal: str, right: Right | None) -> bool:
-        """Gives a principal a right in a space, in place of one that it had; None takes it away.
+        """Sets the right of a principal in a space, in place of an earlier one; None removes it.
 
         Returns:
             Whether this changed anything.

@@ -33,7 +33,7 @@ RIGHT_WORDS = tuple(right.word for right in Right)
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of which only the hash is stored.
+    """A token. Only its hash is stored.
 
     Attributes:
         digest: its SHA-256.

@@ -47,7 +47,7 @@ def shorten_output(text: str, chars: int, note: str) -> str:
 
 
 def _cut(line: str) -> str:
-    """A line that is too long, without its middle."""
+    """Returns a line that is too long, without its middle."""
     if len(line) <= LINE_CHARS_MAX:
         return line
     half = LINE_CHARS_MAX // 2
@@ -71,7 +71,7 @@ def _take(order: Iterable[int], lines: Sequence[str], room: int, kept: set[int],
 
 
 def _distinct(errors: Sequence[int], lines: Sequence[str]) -> Iterator[int]:
-    """The errors, those first that differ from all before in more than numbers."""
+    """Yields the errors, those first that differ from all before in more than numbers."""
     seen: set[str] = set()
     repeated: list[int] = []
     for at in errors:

@@ -309,7 +309,7 @@ def _later_pins(messages: Sequence[MessageFacts], prompts: Sequence[int], start:
 
 
 def _must_be_pinned(messages: Sequence[MessageFacts], prompts: Sequence[int], i: int, start: int) -> bool:
-    """Whether a prompt is the one that the messages from `start` on work on, or a long one."""
+    """Returns whether a prompt is the one that the messages from `start` on work on, or a long one."""
     is_current = i == prompts[-1] and not messages[start].is_prompt
     return is_current or _prompt_tokens(messages[i]) >= LONG_PROMPT_TOKENS
 

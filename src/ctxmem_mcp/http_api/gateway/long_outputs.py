@@ -56,7 +56,7 @@ class OutputShortener:
         return None if all(map(_is_same, messages, results)) else list(results)
 
     def _short_texts(self, turns: Sequence[NewTurn], id_of: Callable[[int], str | None]) -> dict[Key, str]:
-        """The shortened results, by the call's id and the whole text."""
+        """Returns the shortened results, by the call's id and the whole text."""
         found: dict[Key, str] = {}
         wanted = _calls_for_all(turns)
         for index, turn in enumerate(turns):
@@ -73,7 +73,7 @@ class OutputShortener:
 
 
 def _calls_for_all(turns: Sequence[NewTurn]) -> set[str]:
-    """The ids of calls that ask for what they get: of a part, of this server, or for the second time."""
+    """Returns the ids of calls that ask for what they get: of a part, of this server, or for the second time."""
     before: set[tuple[str | None, str]] = set()
     wanted: set[str] = set()
     for turn in turns:
@@ -114,7 +114,7 @@ def _replaced(value: Any, short: Mapping[Key, str], call_id: str) -> Any:
 
 
 def _call_of_result(value: Mapping[str, Any]) -> str:
-    """The id of the call that an object is the result of; empty if it is none."""
+    """Returns the id of the call that an object is the result of; empty if it is none."""
     kind = str(value.get("type", ""))
     if kind.endswith(("tool_result", "_output")) or value.get("role") in ("tool", "function"):
         return next((str(value[key]) for key in _CALL_ID_KEYS if isinstance(value.get(key), str)), "")
@@ -122,7 +122,7 @@ def _call_of_result(value: Mapping[str, Any]) -> str:
 
 
 def _call_below(key: str, value: Any) -> str:
-    """The id of the call that Gemini's field is the result of."""
+    """Returns the id of the call that Gemini's field is the result of."""
     return str(value.get("id") or "") if key in _RESULT_KEYS and isinstance(value, dict) else ""
 
 

@@ -89,7 +89,7 @@ class PageReads:
         return JSONResponse(_turn_json(await memory.turn(_id(request), request.path_params["turn_id"])))
 
     async def copies(self, request: Request) -> Response:
-        """What redacting a turn would remove, and which turns quote it."""
+        """Returns what redacting a turn would remove, and which turns quote it."""
         memory = await self._deps.memory(request)
         found, quoting = await redaction.find_copies(memory, _id(request), request.path_params["turn_id"])
         copies = [{"conversation_id": one.conversation_id, "turn_id": one.turn.id} for one in found]

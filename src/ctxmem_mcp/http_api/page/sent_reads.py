@@ -46,7 +46,7 @@ class SentReads:
         return JSONResponse({"requests": [_request_json(one) for one in await self._sent(request)]})
 
     async def view(self, request: Request) -> Response:
-        """The view of a request, computed again; `is_same` says whether it is what was sent."""
+        """Returns the view of a request, computed again; `is_same` says whether it is what was sent."""
         memory, sent, number = await self._memory(request), await self._sent(request), request.path_params["number"]
         if number >= len(sent) or not sent[number].view.digest:
             raise HTTPException(404)

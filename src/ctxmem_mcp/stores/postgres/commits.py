@@ -4,8 +4,8 @@ The first statement compares and swaps the version in the conversation's row. An
 row until this transaction ends, and then finds another version. All that takes time (compressing, encoding) is done
 before, so that a transaction is two exchanges with the server.
 
-Each commit has a random number, of which the row holds the last ones. If the connection is lost before the server has
-confirmed a commit, the number tells afterwards whether it was stored.
+Each commit has a random number, and the row holds the last ones. If the connection is lost before the server has
+confirmed a commit, the number shows afterwards whether it was stored.
 """
 
 from __future__ import annotations
@@ -239,10 +239,10 @@ async def add_rows(
 
 
 async def was_stored(connection: Connection, principal: str, commit: EncodedCommit) -> bool:
-    """Whether a commit was stored whose answer was lost.
+    """Returns whether a commit was stored although the response to it was lost.
 
     Raises:
-        StoreUnavailable: So many others came after it that this can't be told.
+        StoreUnavailable: So many others followed that it is not known.
     """
     key = {"principal": principal, "conversation": commit.conversation_id}
     for version, created, commits in await fetch(connection, KNOWN_COMMITS, key):

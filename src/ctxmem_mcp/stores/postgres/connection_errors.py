@@ -46,7 +46,7 @@ def server_name(url: str) -> str:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the operation may succeed if it is tried again: the connection was lost, or others were in the way."""
+    """Returns whether a retry may succeed: the connection was lost, or other transactions were in the way."""
     if isinstance(error, _PASSING):
         return True
     if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolTimeout | TooManyRequests):
@@ -78,7 +78,7 @@ def translate(error: psycopg.Error, server: str) -> CtxmemError:
 
 
 def _without_prefix(text: str) -> str:
-    """The last line of libpq's message, which names each address that was tried, without the address."""
+    """Returns the last line of libpq's message, which names each address that was tried, without the address."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     line = next((line for line in lines if "failed:" in line), lines[0] if lines else "no reason was given")
     return line.rpartition("failed: ")[2].removeprefix("FATAL:").strip().rstrip(".")

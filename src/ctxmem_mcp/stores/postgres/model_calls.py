@@ -95,7 +95,7 @@ async def end(connection: Connection, key: Key, call: ModelCall, summary: Summar
 
 
 async def _has_other_author(connection: Connection, key: Key, digest: bytes, *authors: str) -> bool:
-    """Whether somebody but these authors wrote a summary of the node."""
+    """Returns whether somebody but these authors wrote a summary of the node."""
     names = [to_bytes(author) for author in authors]
     return bool(await fetch(connection, OTHER_AUTHOR, {**key, "digest": digest, "authors": names}))
 

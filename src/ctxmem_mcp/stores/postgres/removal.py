@@ -156,7 +156,7 @@ async def replace_conversation(connection: Connection, key: Key, tombstones: Tom
     """Replaces a conversation, in one transaction. Its model calls and extras are kept.
 
     Raises:
-        StoreUnavailable: It was changed meanwhile.
+        StoreUnavailable: It was changed during the call.
     """
     conversation_id = new.before.conversation_id
     async with connection.transaction():

@@ -1,7 +1,7 @@
 """The tombstones of one principal: records in a table, read on from the last one that this process knows.
 
-Whoever adds a record locks the principal's row in `keys`, and whoever creates a conversation locks it for sharing: so
-nothing forgotten is created between the check and the commit.
+Adding a record locks the principal's row in `keys`, and creating a conversation locks it for sharing, so that nothing
+forgotten is created between the check and the commit.
 """
 
 from __future__ import annotations
