@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -49,7 +48,7 @@ from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.open_files import OpenFiles
-from ctxmem_mcp.stores.sqlite.salvage import salvage
+from ctxmem_mcp.stores.sqlite.replacement import replace_conversation
 from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE as TOMBSTONES
 from ctxmem_mcp.stores.sqlite.tombstone_file import TombstoneFile
@@ -365,39 +364,17 @@ class SqliteStore(TombstoneReads):
         before_swap: Callable[[], None] = lambda: None,
         prefix: str = file_lifecycle.REPAIR_PREFIX,
     ) -> T:
-        """Replaces a conversation by what `build` makes of a copy of it.
+        """Replaces a conversation by what `build` stores of a copy of it; see `replace_conversation`."""
 
-        Args:
-            conversation_id: The conversation.
-            copy: Where the copy is kept. If None, it is removed.
-            build: Stores the conversation in an empty store.
-            before_swap: Called under the catalog's lock, if the conversation has not changed since.
-            prefix: Of the name of the folder in which it is built.
-        """
-        await self._files.close(conversation_id)
-        path = self._catalog.path_of(conversation_id)
-        parent = self._catalog.path.parent
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
-            copied = copy or Path(folder) / "replaced"
+        async def build_in(folder: Path, salvaged: Salvage) -> tuple[T, Path]:
+            store = SqliteStore(folder, durability=self._durability)
             try:
-                await self._catalog.run_locked(lambda _: file_repair.copy_files(path, copied))
-            except UnknownConversation:
-                raise UnknownConversation(conversation_id) from None
-            store = SqliteStore(Path(folder), durability=self._durability)
-            try:
-                log_copy = with_side_files(copied)[1]
-                done = await build(store, await anyio.to_thread.run_sync(salvage, copied, log_copy))
+                return await build(store, salvaged), store._catalog.path_of(conversation_id)
             finally:
                 await store.close()
-            rebuilt = store._catalog.path_of(conversation_id)
-            if copy is not None and not rebuilt.exists():
-                await self._catalog.run_locked(lambda db: file_repair.set_aside(self._catalog, db, path, copied))
-                return done
-            await anyio.to_thread.run_sync(file_repair.copy_extras_and_calls, copied, rebuilt)
-            await self._catalog.run_locked(
-                lambda db: file_repair.swap(self._catalog, db, path, copied, rebuilt, before_swap)
-            )
-        return done
+
+        await self._files.close(conversation_id)
+        return await replace_conversation(self._catalog, conversation_id, copy, build_in, before_swap, prefix)
 
     def _remove_expired(
         self, conversation_id: str, path: Path, expires: float | None, db: sqlite3.Connection
