@@ -60,7 +60,7 @@ def encode_term(term: str) -> str:
 
 
 def is_word(token: str) -> bool:
-    """Returns whether an encoded term consists of letters only. An escape contains a digit, and no letter is escaped."""
+    """Returns whether an encoded term consists of letters only. An escape contains a digit; letters have none."""
     return token.isalpha() and encode_term(token) == token
 
 
