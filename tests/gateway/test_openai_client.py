@@ -405,7 +405,7 @@ def test_a_request_is_forwarded_unchanged_if_memory_is_late_and_memory_finishes(
         release.set()
         # On a busy machine the rest may take another time limit or two.
         outcomes = (ask(running, long_history(30)).headers["x-ctxmem-memory"] for _ in range(30))
-        assert next(outcome for outcome in outcomes if outcome != "late") == "folded"
+        assert next(outcome for outcome in outcomes if not outcome.startswith("late")) == "folded"
         assert len(running.conversations()) == 1
 
 
