@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import CtxmemError, InvalidArgument, StoreReadOnly
+from ctxmem_mcp.errors import CtxmemError, StoreReadOnly
 from ctxmem_mcp.private_files import REDACTIONS, SALT, read_file
 from ctxmem_mcp.settings import Settings
 
@@ -138,11 +138,7 @@ def _postgres_store(settings: Settings, principal: str) -> PostgresStore:
     try:
         from ctxmem_mcp.stores.postgres import PostgresStore
     except ImportError as error:
-        raise InvalidArgument(
-            settings.spelling("store_url"),
-            f"names a PostgreSQL database, but {error.name or 'psycopg'} can't be imported",
-            "Install the extra: pip install 'ctxmem-mcp[postgres]'.",
-        ) from error
+        raise settings.missing_extra(error) from error
     assert settings.store_url is not None
     return PostgresStore(settings.store_url, principal, connections=settings.store_connections)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +20,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.subscriptions import ResourceUpdated
 from psycopg.conninfo import conninfo_to_dict
 
+from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.team.records import Right
+from ctxmem_mcp.team.stores import open_team
 from tests.http_api.conftest import ALICE, BOB, TOKENS
 from tests.http_api.service_process import served
 from tests.http_api.test_process import wait_until_ready
@@ -123,3 +130,37 @@ async def test_a_listener_is_notified_of_what_another_server_stores(servers: Ser
         assert await next_uri(events) == tree, "what happened while it was gone is not known"
         await Caller(alice).record("forget_conversation", conversation_id="watched", confirm="watched")
         assert await next_uri(events) == tree
+
+
+async def test_servers_share_the_team_in_the_database(servers: Servers) -> None:
+    """Principals, tokens, spaces and the audit are those of the database."""
+    for base in (servers.one, servers.two):
+        await wait_until_ready(base)
+    settings = Settings(servers.folder / "admin", store_url=servers.url)
+    token = await asyncio.to_thread(add_principal, settings, "carol")
+    team = open_team(settings)
+    await team.add_space("web", 1.0)
+    await team.set_right("web", "token:carol", Right.CONTINUE)
+    for number, base in enumerate((servers.one, servers.two)):
+        async with client_of(f"{base}/spaces/web", token) as client:
+            appended = await Caller(client).append(f"turn {number}", "shared")
+            assert appended["index"] == number
+    lines = [(line.principal, line.action, line.space) for line in await team.audit()]
+    # The same within a minute is one line of each server.
+    assert lines.count(("token:carol", "append", "web")) == 2
+    await team.remove_principal("carol", 2.0)
+    for base in (servers.one, servers.two):
+        async with httpx2.AsyncClient() as http:
+            found = await http.get(f"{base}/spaces", headers={"Authorization": f"Bearer {token}"})
+            assert found.status_code == 401
+    await team.close()
+    assert list(servers.folder.rglob("*.sqlite3")) == []
+
+
+def add_principal(settings: Settings, name: str) -> str:
+    """Adds a principal by the command. Returns its token."""
+    environ = {**os.environ, "CTXMEM_STORE_URL": str(settings.store_url), "CTXMEM_DATA_DIR": str(settings.data_dir)}
+    command = [sys.executable, "-m", "ctxmem_mcp", "principals", "add", name, "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, check=True)
+    token: str = json.loads(done.stdout)["token"]
+    return token

@@ -15,9 +15,10 @@ import pytest
 from ctxmem_mcp.errors import HeadMoved, StoreUnavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.stores.postgres import PostgresStore, commits, queries, term_index
+from ctxmem_mcp.stores.postgres import PostgresStore, commits, queries, schema, term_index
 from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import load
+from ctxmem_mcp.team.postgres import PostgresTeam
 from tests.postgres_server import new_principal, started_server
 from tests.stores.samples import memory_over
 
@@ -211,3 +212,19 @@ async def test_appends_go_on_while_connections_are_terminated_and_the_server_res
     assert await memory.verify("c") == []
     assert (await memory.info("c")).turns == len(said)
     await memory.close()
+
+
+async def test_a_database_of_an_earlier_version_is_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = started_server().create_database()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        earlier.setattr(schema, "FORMAT", 1)
+        store = PostgresStore(url)
+        await memory_over(store, lambda: NOW).append(NewTurn("user", "before"), conversation_id="c")
+        await store.close()
+    team = PostgresTeam(url, 1)
+    assert not await team.is_configured()
+    store = PostgresStore(url)
+    assert (await memory_over(store, lambda: NOW).head("c")).content == "before"
+    await store.close()
+    await team.close()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.team.base import TeamStore
+from ctxmem_mcp.team.postgres import PostgresTeam
 from ctxmem_mcp.team.records import AuditLine, Right, Token
 from ctxmem_mcp.team.sqlite import SqliteTeam
+from tests.postgres_server import started_server
 
 pytestmark = pytest.mark.anyio
 
@@ -21,13 +25,29 @@ ACTIONS = ("read", "forget", "share")
 ALICE, BOB = "token:alice", "token:bob"
 
 
-@pytest.fixture(params=["sqlite"])
-async def open_team(tmp_path: Path) -> AsyncIterator[Open]:
+@pytest.fixture(scope="module")
+def database() -> str:
+    return started_server().create_database()
+
+
+@pytest.fixture
+def empty_database(database: str) -> Iterator[str]:
+    """A database whose team store is emptied after the test."""
+    yield database
+    with psycopg.connect(database, autocommit=True) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE starts_with(tablename, 'team_')")
+        for (table,) in tables.fetchall():
+            connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("ctxmem", table)))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def open_team(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens the same store again and again, as several processes do."""
+    url = request.getfixturevalue("empty_database") if request.param == "postgres" else None
     async with AsyncExitStack() as stack:
 
         def open_one() -> TeamStore:
-            store = SqliteTeam(tmp_path)
+            store = SqliteTeam(tmp_path) if url is None else PostgresTeam(url, 2)
             stack.push_async_callback(store.close)
             return store
 

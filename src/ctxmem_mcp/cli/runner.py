@@ -78,15 +78,10 @@ def record(
     space: str | None = None,
     target: str | None = None,
 ) -> None:
-    """Adds a line about a command to the audit, if a team uses the data folder."""
+    """Adds a line about a command to the audit, if a team uses the data folder or the database."""
     from ctxmem_mcp.team.audit import record_local
 
-    settings = options.settings()
-    asyncio.run(
-        record_local(
-            settings.data_dir, settings.audit_lines, action, space=space, conversation=conversation, target=target
-        )
-    )
+    asyncio.run(record_local(options.settings(), action, space=space, conversation=conversation, target=target))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -16,6 +17,8 @@ from ctxmem_mcp.cli.options import OPTIONS, SERVER, Json
 from ctxmem_mcp.cli.runner import record
 from ctxmem_mcp.errors import InvalidArgument, NotFound
 from ctxmem_mcp.models import iso, parse_iso
+from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.team.base import TeamStore
 from ctxmem_mcp.team.folders import tenant_folder
 from ctxmem_mcp.team.names import check_principal, check_space, parse_right, principal_key, principal_name
 from ctxmem_mcp.team.records import (
@@ -27,7 +30,7 @@ from ctxmem_mcp.team.records import (
     make_token,
     token_digest,
 )
-from ctxmem_mcp.team.sqlite import SqliteTeam
+from ctxmem_mcp.team.stores import open_team
 
 commands = typer.Typer()
 
@@ -53,9 +56,9 @@ class SpaceAction(StrEnum):
     REMOVE = "remove"
 
 
-def _with_team(work: Callable[[SqliteTeam], Awaitable[_T]]) -> _T:
+def _with_team(work: Callable[[TeamStore], Awaitable[_T]]) -> _T:
     async def run() -> _T:
-        team = SqliteTeam(OPTIONS.settings().data_dir)
+        team = open_team(OPTIONS.settings())
         try:
             return await work(team)
         finally:
@@ -197,7 +200,7 @@ def _change_right(space: str, principal: str, word: str | None, as_json: bool) -
     right = None if word is None else parse_right(word, "--right")
     key = principal_key(principal, "NAME")
 
-    async def work(team: SqliteTeam) -> bool:
+    async def work(team: TeamStore) -> bool:
         known = {one.name for one in await team.principals() if one.removed is None}
         if right is not None and principal not in known and principal != key:
             raise NotFound(
@@ -225,17 +228,20 @@ def _change_right(space: str, principal: str, word: str | None, as_json: bool) -
 
 
 def _remove_space(name: str, as_json: bool) -> None:
-    from ctxmem_mcp.composition import open_folder
+    settings = OPTIONS.settings()
 
-    async def work(team: SqliteTeam) -> None:
+    async def work(team: TeamStore) -> None:
         found = next((one for one in await team.spaces() if one.name == name), None)
-        folder = None if found is None else tenant_folder(OPTIONS.settings().data_dir, found.tenant)
-        if folder is not None and folder.is_dir():
-            async with open_folder(folder) as memory:
-                stored = len(await memory.all_conversations())
-            if stored:
-                rule = f"{name} has {output.counted(stored, 'conversation')}"
-                raise InvalidArgument("SPACE", rule, f"Forget them first: ctxmem-mcp --data-dir {folder} forget ID.")
+        folder = None if found is None else tenant_folder(settings.data_dir, found.tenant)
+        stored = 0 if folder is None else await _count_conversations(settings, folder)
+        if stored:
+            how = (
+                "as a principal with the right manage"
+                if settings.store_url
+                else f"ctxmem-mcp --data-dir {folder} forget ID"
+            )
+            rule = f"{name} has {output.counted(stored, 'conversation')}"
+            raise InvalidArgument("SPACE", rule, f"Forget them first: {how}.")
         await team.remove_space(name)
 
     _with_team(work)
@@ -243,8 +249,21 @@ def _remove_space(name: str, as_json: bool) -> None:
     _print_done({"removed": name}, f"Removed the space {name}.", as_json)
 
 
+async def _count_conversations(settings: Settings, folder: Path) -> int:
+    """Returns how many conversations a tenant has, by its data folder."""
+    from ctxmem_mcp.composition import open_folder, open_memory
+
+    if settings.store_url is not None:
+        async with open_memory(settings, principal=folder.name, background=False) as memory:
+            return len(await memory.all_conversations())
+    if not await asyncio.to_thread(folder.is_dir):
+        return 0
+    async with open_folder(folder) as memory:
+        return len(await memory.all_conversations())
+
+
 def _list_spaces(as_json: bool) -> None:
-    async def work(team: SqliteTeam) -> list[dict[str, Any]]:
+    async def work(team: TeamStore) -> list[dict[str, Any]]:
         listed = []
         for space in await team.spaces():
             members = {principal_name(who): right.word for who, right in (await team.members(space.name)).items()}

@@ -38,7 +38,7 @@ from ctxmem_mcp.http_api.net import LOOPBACK, is_loopback
 from ctxmem_mcp.http_api.page.access import PageAccess, PagePrincipals
 from ctxmem_mcp.http_api.rate_limit import RateLimiter
 from ctxmem_mcp.http_api.tenants import Tenants
-from ctxmem_mcp.team.sqlite import SqliteTeam
+from ctxmem_mcp.team.stores import open_team
 
 if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
@@ -60,9 +60,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
         InvalidArgument: the tokens, the OAuth settings or the allowed hosts are invalid.
     """
     access, metrics = PageAccess(page_key), Metrics()
-    principals = (
-        PagePrincipals(access, SqliteTeam(settings.data_dir)) if page_key else Principals.from_settings(settings)
-    )
+    principals = PagePrincipals(access, open_team(settings)) if page_key else Principals.from_settings(settings)
     control = AccessControl(principals.team, settings)
     tenants = Tenants(settings, principals.open_to_all)
     deps = Deps(settings, tenants.memory_for, access_of, tenants.folder_of)

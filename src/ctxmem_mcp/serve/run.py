@@ -69,9 +69,9 @@ def _serve_http(settings: Settings, host: str, port: int) -> None:
 
 
 def authenticates(settings: Settings) -> bool:
-    from ctxmem_mcp.team.sqlite import is_configured
+    from ctxmem_mcp.team.stores import is_configured
 
-    return bool(settings.tokens or settings.tokens_file or settings.oauth_issuer) or is_configured(settings.data_dir)
+    return bool(settings.tokens or settings.tokens_file or settings.oauth_issuer) or is_configured(settings)
 
 
 def _check_host(settings: Settings, host: str, name: str, insecure: bool) -> None:

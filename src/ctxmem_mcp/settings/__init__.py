@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 from ctxmem_mcp.settings import kinds
 from ctxmem_mcp.settings.setting import Setting, environment_name
@@ -387,6 +388,14 @@ class Settings:
     def spelling(self, name: str) -> str:
         """Returns the setting's name as the user gave it: a flag, an environment variable or a config file's line."""
         return self.sources.get(name, environment_name(name))
+
+    def missing_extra(self, error: ImportError) -> InvalidArgument:
+        """Returns the error for a `store_url` whose package is not installed."""
+        return InvalidArgument(
+            self.spelling("store_url"),
+            f"names a PostgreSQL database, but {error.name or 'psycopg'} can't be imported",
+            "Install the extra: pip install 'ctxmem-mcp[postgres]'.",
+        )
 
 
 def _described() -> dict[str, Setting]:

@@ -12,8 +12,7 @@ from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.team.records import DENIED, LOCAL, AuditLine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from ctxmem_mcp.settings import Settings
     from ctxmem_mcp.team.base import TeamStore
 
 # An agent reads and appends again and again: of the same kind, one line in this time is enough.
@@ -65,27 +64,27 @@ class Audit:
 
 
 async def record_local(
-    data_dir: Path,
-    keep: int,
+    settings: Settings,
     action: str,
     *,
     space: str | None = None,
     conversation: str | None = None,
     target: str | None = None,
 ) -> None:
-    """Adds a line about a command on this machine, if a team uses its data folder.
+    """Adds a line about a command on this machine, if a team uses its data folder or its database.
 
     Args:
-        data_dir: the data folder.
-        keep: how many lines are kept.
+        settings: where the team store is, and how many lines are kept.
         action: what was done.
         space, conversation, target: what it was about.
     """
-    from ctxmem_mcp.team.sqlite import SqliteTeam
+    from ctxmem_mcp.team.stores import open_team
 
-    store = SqliteTeam(data_dir)
+    store = open_team(settings)
     try:
-        if keep and await store.is_configured():
-            await Audit(store, keep).record(LOCAL, action, space=space, conversation=conversation, target=target)
+        if settings.audit_lines and await store.is_configured():
+            await Audit(store, settings.audit_lines).record(
+                LOCAL, action, space=space, conversation=conversation, target=target
+            )
     finally:
         await store.close()

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-from ctxmem_mcp.errors import InvalidArgument, NewerFormat, NotFound, StoreUnavailable
+from ctxmem_mcp.errors import NewerFormat, StoreUnavailable
 from ctxmem_mcp.private_files import TEAM, create_empty, create_folder
 from ctxmem_mcp.team.records import TOKEN_KIND, AuditLine, PrincipalInfo, Right, Space, Token
+from ctxmem_mcp.team.refusals import check_addition, known_space_name, unknown_principal, unknown_space
 
 FORMAT = 1
 BUSY_SECONDS = 10.0
@@ -52,13 +53,7 @@ class SqliteTeam:
     async def add_principal(self, name: str, token: Token, *, restore: bool = False) -> None:
         def add(db: sqlite3.Connection) -> None:
             known = db.execute("SELECT removed FROM principals WHERE name = ?", (name,)).fetchone()
-            if known is not None and known[0] is None:
-                raise InvalidArgument(
-                    "NAME", f"{name} exists already", f"Make a new token: ctxmem-mcp principals rotate {name}."
-                )
-            if known is not None and not restore:
-                rule = f"{name} was removed, and the memory of that principal is still there"
-                raise InvalidArgument("NAME", rule, "Add --restore to give it back, or take another name.")
+            check_addition(name, known is not None, known is not None and known[0] is not None, restore)
             db.execute("INSERT OR REPLACE INTO principals VALUES (?, ?, NULL)", (name, token.added))
             _add_token(db, name, token)
 
@@ -104,7 +99,7 @@ class SqliteTeam:
     async def add_space(self, name: str, now: float) -> Space:
         def add(db: sqlite3.Connection) -> Space:
             if _space(db, name) is not None:
-                raise InvalidArgument("SPACE", f"{name} exists already", "Take another name.")
+                raise known_space_name(name)
             space = Space(name, secrets.token_hex(8), now)
             db.execute("INSERT INTO spaces VALUES (?, ?, ?)", (space.name, space.id, space.added))
             return space
@@ -148,7 +143,7 @@ class SqliteTeam:
 
         found = await self._read(read, None)
         if found is None:
-            raise _unknown_space(name)
+            raise unknown_space(name)
         return found
 
     async def spaces_of(self, principal: str) -> Sequence[tuple[Space, Right]]:
@@ -287,7 +282,7 @@ def _add_token(db: sqlite3.Connection, name: str, token: Token) -> None:
 
 def _check_principal(db: sqlite3.Connection, name: str) -> None:
     if db.execute("SELECT 1 FROM principals WHERE name = ? AND removed IS NULL", (name,)).fetchone() is None:
-        raise NotFound(f"No principal {name!r}.", "`ctxmem-mcp principals list` prints them.")
+        raise unknown_principal(name)
 
 
 def _space(db: sqlite3.Connection, name: str) -> Space | None:
@@ -298,9 +293,5 @@ def _space(db: sqlite3.Connection, name: str) -> Space | None:
 def _known_space(db: sqlite3.Connection, name: str) -> Space:
     space = _space(db, name)
     if space is None:
-        raise _unknown_space(name)
+        raise unknown_space(name)
     return space
-
-
-def _unknown_space(name: str) -> NotFound:
-    return NotFound(f"No space {name!r}.", "`ctxmem-mcp spaces list` prints them.")

@@ -20,7 +20,7 @@ from ctxmem_mcp.http_api.auth.oauth import InsufficientScope, ResourceServer, To
 from ctxmem_mcp.http_api.auth.static_tokens import Tokens, read_tokens
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, OWN_TOKEN_HEADER
 from ctxmem_mcp.team.records import OAUTH_KIND, TOKEN_KIND, token_digest
-from ctxmem_mcp.team.sqlite import SqliteTeam, is_configured
+from ctxmem_mcp.team.stores import is_configured, open_team
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -58,9 +58,14 @@ class Principals:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Principals:
-        """Raises InvalidArgument for invalid tokens or OAuth settings."""
-        tokens, team = read_tokens(settings.tokens, settings.tokens_file), SqliteTeam(settings.data_dir)
-        return cls(tokens, resource_server_of(settings), team, is_configured(settings.data_dir))
+        """Reads the settings, and whether there is a team.
+
+        Raises:
+            InvalidArgument: tokens, OAuth settings or the store's URL are invalid.
+            StoreUnavailable: the team store can't be read.
+        """
+        tokens, team = read_tokens(settings.tokens, settings.tokens_file), open_team(settings)
+        return cls(tokens, resource_server_of(settings), team, is_configured(settings))
 
     async def authenticate(self, headers: Headers) -> Identity | None:
         """Returns the identity that the request's headers prove, or None if no header has a valid token.

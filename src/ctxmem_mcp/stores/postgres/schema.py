@@ -102,6 +102,23 @@ CREATE TABLE tombstones ({_OWNER}, number bigint NOT NULL, record bytea NOT NULL
 CREATE TABLE spending ({_OWNER}, day bigint NOT NULL, tokens bigint NOT NULL, PRIMARY KEY (principal, day));
 """
 
+# What a team's servers share. Names are those of principals, not of their rows, so that no policy holds for them.
+_TEAM_TABLES = """
+CREATE TABLE team_principals (name bytea PRIMARY KEY, added float8 NOT NULL, removed float8);
+CREATE TABLE team_tokens (
+    digest bytea PRIMARY KEY, name bytea NOT NULL, added float8 NOT NULL, expires float8
+);
+CREATE TABLE team_spaces (name bytea PRIMARY KEY, id text NOT NULL UNIQUE, added float8 NOT NULL);
+CREATE TABLE team_rights (
+    space text NOT NULL, principal bytea NOT NULL, level smallint NOT NULL, PRIMARY KEY (space, principal)
+);
+CREATE INDEX team_rights_of ON team_rights (principal);
+CREATE TABLE team_audit (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at float8 NOT NULL, principal bytea NOT NULL,
+    action text NOT NULL, space bytea, conversation bytea, target bytea, outcome text NOT NULL
+);
+"""
+
 # A conversation's rows are in these, the conversation's own row last.
 CONVERSATION_TABLES = (
     "runs", "roots", "turns", "pieces", "vectors", "nodes", "closings", "summaries", "model_calls", "extra", "waiting",
@@ -127,7 +144,7 @@ def _policies(tables: tuple[str, ...]) -> str:
 
 
 # Only ever added to.
-MIGRATIONS = (f"{_TABLES}\n{_policies(_GUARDED)}",)
+MIGRATIONS = (f"{_TABLES}\n{_policies(_GUARDED)}", _TEAM_TABLES)
 FORMAT = len(MIGRATIONS)
 
 
