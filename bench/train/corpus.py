@@ -20,7 +20,7 @@ from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.retrieval.piece_table import PieceFacts
 from ctxmem_mcp.stores.records import TermHits
-from ctxmem_mcp.text import analyzer, chunker, tokenizer
+from ctxmem_mcp.text import analyzer, chunk_flags, chunker, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import is_mostly_host
 
@@ -113,9 +113,9 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
         for start, stop in chunker.split(content, role):
             text = content[start:stop]
             found = analyzer.analyze(text, language)
-            held = analyzer.flags(text, role, language)
+            held = chunk_flags.flags(text, role, language)
             if is_mostly_host(host, start, stop):
-                held |= analyzer.Flag.HOST
+                held |= chunk_flags.Flag.HOST
             ordinal = len(made.facts)
             made.facts.append(PieceFacts(
                 ordinal, i, start, tokenizer.count(text), len(found), int(held),
@@ -123,7 +123,7 @@ def prepare(conversation: dict[str, Any]) -> Prepared:
             ))  # fmt: skip
             made.texts.append(text)
             words += len(found)
-            for position, term in enumerate([*found, *analyzer.speaker_terms(held, role)]):
+            for position, term in enumerate([*found, *chunk_flags.speaker_terms(held, role)]):
                 index[term][0].append(ordinal)
                 index[term][1].append(position)
     made.languages = [name for name, _ in languages.most_common() if name != "en"]

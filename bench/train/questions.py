@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.train.corpus import Prepared, prepare
-from ctxmem_mcp.text import analyzer
-from ctxmem_mcp.text.analyzer import Flag
+from ctxmem_mcp.text import analyzer, chunk_flags
+from ctxmem_mcp.text.chunk_flags import Flag
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'_.-]*[A-Za-z]|\d[\d.,]*")
@@ -67,7 +67,7 @@ def _sentence(text: str, rng: random.Random) -> str | None:
 
 
 def _form(forms: dict[Flag, tuple[str, ...]], sentence: str, rng: random.Random) -> str:
-    held = analyzer.flags(sentence, "user")
+    held = chunk_flags.flags(sentence, "user")
     fitting = [flag for flag in forms if flag & held] + [Flag(0)]
     return rng.choice(forms[rng.choice(fitting)])
 

@@ -261,7 +261,7 @@ class Piece(NamedTuple):
         id: 1, 2, ... in store order.
         seq, index, role, name, said_at: those of its turn.
         words: the number of analysed terms in it.
-        flags: see analyzer.Flag.
+        flags: see chunk_flags.Flag.
         leaf, sitting: index of the first turn of its section, and of its sitting.
     """
 

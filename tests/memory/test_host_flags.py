@@ -10,7 +10,7 @@ from ctxmem_mcp.models import INJECTED, NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.testing.builders import new_state
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.text.analyzer import Flag
+from ctxmem_mcp.text.chunk_flags import Flag
 
 SKILL = "Base directory for this skill: /home/dev/.claude/skills/review\n\n# Review\n\nRead every file first."
 

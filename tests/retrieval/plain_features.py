@@ -10,7 +10,8 @@ from ctxmem_mcp.retrieval.features import BM25_B, BM25_K, HEAD_TERMS, SECTION_K
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, is_agent_speech, is_user_speech
 from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.stores.records import TermHits
-from ctxmem_mcp.text.analyzer import EXACT, Flag
+from ctxmem_mcp.text.analyzer import EXACT
+from ctxmem_mcp.text.chunk_flags import Flag
 
 Score = Callable[[int], float]
 

@@ -33,7 +33,7 @@ from ctxmem_mcp.retrieval.selection import (
     with_endings,
 )
 from ctxmem_mcp.stores.records import TermHits
-from ctxmem_mcp.text import analyzer
+from ctxmem_mcp.text import analyzer, chunk_flags
 
 HOUR = 3_600.0
 Message = tuple[str, str]
@@ -42,7 +42,7 @@ Message = tuple[str, str]
 def facts_of(turns: Sequence[Message], session_turns: int = 50, names: Sequence[str] = ()) -> list[PieceFacts]:
     return [
         PieceFacts(
-            i, i, 0, 10 + len(text) // 4, len(analyzer.analyze(text)), int(analyzer.flags(text, role)),
+            i, i, 0, 10 + len(text) // 4, len(analyzer.analyze(text)), int(chunk_flags.flags(text, role)),
             i - i % 10, i - i % session_turns, role, names[i % len(names)] if names else None, i * HOUR,
         )
         for i, (role, text) in enumerate(turns)
@@ -52,7 +52,7 @@ def facts_of(turns: Sequence[Message], session_turns: int = 50, names: Sequence[
 def hits_of(turns: Sequence[Message], terms: Sequence[str]) -> dict[str, TermHits]:
     places: dict[str, list[tuple[int, int]]] = {}
     for i, (role, text) in enumerate(turns):
-        found = [*analyzer.analyze(text), *analyzer.speaker_terms(analyzer.flags(text, role), role)]
+        found = [*analyzer.analyze(text), *chunk_flags.speaker_terms(chunk_flags.flags(text, role), role)]
         for position, term in enumerate(found):
             places.setdefault(term, []).append((i, position))
     return {
@@ -235,7 +235,7 @@ def test_several_small_pieces_precede_a_large_one() -> None:
 
 
 def test_part_of_a_coding_view_is_reserved_for_prose_of_the_agent_but_not_for_its_calls() -> None:
-    call = int(analyzer.Flag.CALL)
+    call = int(chunk_flags.Flag.CALL)
     output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
     # Names in backticks make no prose of it by its symbols, so the flag PROSE is not required.
     said = [Candidate(100 + i, 0.0, 100, 0, "assistant", None if i % 2 else "thinking") for i in range(20)]
@@ -261,7 +261,7 @@ def test_the_reserve_depends_on_what_the_query_asks_for(query: str, reserve: Res
 
 
 def test_part_of_a_coding_view_is_reserved_for_prose_of_the_user() -> None:
-    prose = int(analyzer.Flag.PROSE)
+    prose = int(chunk_flags.Flag.PROSE)
     output = [Candidate(i, 5.0, 100, 0, "tool") for i in range(50)]
     prose_pieces = [Candidate(100 + i, 0.0, 100, prose, "user") for i in range(50)]
     order = selection_order([*output, *prose_pieces], 2_000, coding=1.0, reserve=Reserve(0.3, 0.0))
@@ -271,7 +271,7 @@ def test_part_of_a_coding_view_is_reserved_for_prose_of_the_user() -> None:
 
 
 def chunk(ordinal: int, turn: int, role: str, tokens: int = 40) -> PieceFacts:
-    return PieceFacts(ordinal, turn, 0, tokens, 9, int(analyzer.Flag.PROSE), 0, 0, role)
+    return PieceFacts(ordinal, turn, 0, tokens, 9, int(chunk_flags.Flag.PROSE), 0, 0, role)
 
 
 def test_the_agents_last_words_on_a_request_follow_a_hit_in_it() -> None:

@@ -6,17 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxmem_mcp.text.analyzer import (
-    EXACT,
-    SAID_BY_USER,
-    STOP_WORDS,
-    TERM_CHARS_MAX,
-    Flag,
-    analyze,
-    flags,
-    is_prose,
-    speaker_terms,
-)
+from ctxmem_mcp.text.analyzer import EXACT, STOP_WORDS, TERM_CHARS_MAX, analyze
+from ctxmem_mcp.text.chunk_flags import SAID_BY_USER, Flag, flags, is_prose, speaker_terms
 
 
 @pytest.mark.parametrize(

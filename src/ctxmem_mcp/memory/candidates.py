@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ctxmem_mcp.memory.retrieve import RankedPiece
 from ctxmem_mcp.models import Piece
-from ctxmem_mcp.text.analyzer import Flag
+from ctxmem_mcp.text.chunk_flags import Flag
 
 # The best ranked chunks are considered, as many as fill this many budgets.
 CANDIDATE_BUDGETS = 3

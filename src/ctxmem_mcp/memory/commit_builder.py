@@ -16,7 +16,7 @@ from ctxmem_mcp.memory.expiry import extended
 from ctxmem_mcp.models import INJECTED, REDACTED, NewTurn, Node, Piece, Summary, Turn, parse_iso, to_new_turns
 from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
-from ctxmem_mcp.text import analyzer, chunker, instructions, language, tokenizer
+from ctxmem_mcp.text import analyzer, chunk_flags, chunker, instructions, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
 from ctxmem_mcp.text.media import shown_text
@@ -61,7 +61,7 @@ def turn_facts(turn: Turn) -> tree.TurnFacts:
 
 def language_of(turn: NewTurn) -> str | None:
     """The language of a turn that is prose; calls and output have none."""
-    if turn.call_id is not None or not analyzer.is_prose(turn.content[: language.SAMPLE_CHARS], turn.role):
+    if turn.call_id is not None or not chunk_flags.is_prose(turn.content[: language.SAMPLE_CHARS], turn.role):
         return None
     return language.detect(turn.content)
 
@@ -298,17 +298,17 @@ class CommitBuilder:
             terms = analyzer.analyze(text, turn.language)
             is_whole = start == 0 and stop == len(turn.content)
             size = turn.tokens if is_whole else tokenizer.count(text, self._state.encoding)
-            flags = analyzer.flags(text, turn.role, turn.language)
+            flags = chunk_flags.flags(text, turn.role, turn.language)
             if is_mostly_host(host, start, stop):
-                flags |= analyzer.Flag.HOST
+                flags |= chunk_flags.Flag.HOST
             if any(start <= at < stop for at, _ in rules):
-                flags |= analyzer.Flag.STANDING
+                flags |= chunk_flags.Flag.STANDING
             piece = Piece(
                 self._next_piece, turn.seq, turn.index, start, stop, size, len(terms),
                 flags, leaf, sitting, turn.role, turn.name, turn.said_at,
             )  # fmt: skip
             vector = self._embedder.embed([text])[0] if self._embedder else b""
-            marks = analyzer.mark_terms(flags, turn.role, turn.language)
+            marks = chunk_flags.mark_terms(flags, turn.role, turn.language)
             self._pieces.append(StoredPiece(piece, [*terms, *marks], vector))
             self._words += len(terms)
             self._next_piece += 1

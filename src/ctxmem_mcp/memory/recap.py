@@ -9,7 +9,7 @@ from ctxmem_mcp.models import RECAP, Highlight, Turn
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.summarizers.sentences import split_sentences
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.text.analyzer import Flag, flags
+from ctxmem_mcp.text.chunk_flags import Flag, flags
 from ctxmem_mcp.views.recap_supplement import build_supplement
 
 # The recap of a compaction that has just been is among this many last turns: the agent may have worked on since.

@@ -24,7 +24,7 @@ from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, conversation_kinds, load_weights
 from ctxmem_mcp.stores.records import TermHits
-from ctxmem_mcp.text.analyzer import LANGUAGE_TERMS
+from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
 
 # Terms in more chunks than this distinguish few chunks, and their occurrences take long to read.
 TERM_CAP = 4_000

@@ -14,7 +14,7 @@ from ctxmem_mcp.models import Node, Piece, Turn, parse_iso
 from ctxmem_mcp.results import Hit
 from ctxmem_mcp.retrieval.query import parse
 from ctxmem_mcp.text import analyzer
-from ctxmem_mcp.text.analyzer import LANGUAGE_TERMS
+from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
 from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.views.layout import TreeSnapshot
 from ctxmem_mcp.views.render import shorten_name

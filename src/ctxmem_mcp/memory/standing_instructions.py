@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.models import INJECTED, RECAP, Turn
-from ctxmem_mcp.text.analyzer import STANDING_TERM
+from ctxmem_mcp.text.chunk_flags import STANDING_TERM
 from ctxmem_mcp.text.host_text import split_host_text
 from ctxmem_mcp.text.instructions import find_in_turn, kind_of, same_kind
 from ctxmem_mcp.views.layout import CharSpan, Quote

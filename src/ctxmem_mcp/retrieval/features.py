@@ -29,7 +29,7 @@ from typing import Any
 
 from ctxmem_mcp.retrieval.piece_table import NOWHERE, PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import Intent, ParsedQuery, utc_datetime
-from ctxmem_mcp.text.analyzer import Flag
+from ctxmem_mcp.text.chunk_flags import Flag
 
 # BM25: each further occurrence of a term counts less; chunks longer than the mean are discounted.
 BM25_K, BM25_B = 1.2, 0.6

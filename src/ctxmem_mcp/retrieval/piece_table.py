@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ctxmem_mcp.models import THINKING
-from ctxmem_mcp.text.analyzer import Flag
+from ctxmem_mcp.text.chunk_flags import Flag
 
 # As plain ints: a Flag's own operators are many times slower.
 _PROSE, _QUESTION, _CALL = int(Flag.PROSE), int(Flag.QUESTION), int(Flag.CALL)
@@ -34,7 +34,7 @@ class PieceFacts(NamedTuple):
         start: Offset of the chunk in its turn, in characters.
         tokens: Length in LLM tokens.
         words: Number of index terms.
-        flags: Properties of the text (`analyzer.Flag`), as an int.
+        flags: Properties of the text (`chunk_flags.Flag`), as an int.
         leaf: Index of the first turn of the chunk's section.
         sitting: Index of the first turn of the chunk's sitting (the turns between two long pauses).
         role: Role of the turn.

@@ -18,13 +18,13 @@ from itertools import pairwise
 
 from ctxmem_mcp.models import HighlightKind
 from ctxmem_mcp.retrieval.compounds import Vocabulary, compound_forms
-from ctxmem_mcp.text import analyzer, cues
+from ctxmem_mcp.text import analyzer, chunk_flags, cues
 from ctxmem_mcp.text.language import detect
 
 # A query with more terms than this is pasted text; its first terms suffice.
 TERMS_MAX = 48
 # Looked up with every query to list what the user and the agent said. They do not contribute to the match.
-SPEAKER_TERMS = (analyzer.SAID_BY_USER, analyzer.SAID_BY_AGENT)
+SPEAKER_TERMS = (chunk_flags.SAID_BY_USER, chunk_flags.SAID_BY_AGENT)
 
 
 class Intent(StrEnum):

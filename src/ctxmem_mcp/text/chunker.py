@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from ctxmem_mcp.text.analyzer import is_prose
+from ctxmem_mcp.text.chunk_flags import is_prose
 from ctxmem_mcp.text.media import media_spans
 
 # About 400 tokens: a hit in a log or a file shows a screenful, not the whole file.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from ctxmem_mcp.text import analyzer, cues
+from ctxmem_mcp.text import analyzer, chunk_flags, cues
 from ctxmem_mcp.text.host_text import is_plain, split_host_text
 from ctxmem_mcp.text.language import detect
 
@@ -88,7 +88,7 @@ def find_in_turn(content: str, role: str, language: str | None) -> list[tuple[in
 
 def find(text: str, language: str | None) -> list[tuple[int, int]]:
     """Finds the standing instructions in a user's own words; see `find_in_turn`."""
-    if not analyzer.is_prose(text, "user"):
+    if not chunk_flags.is_prose(text, "user"):
         return []
     folded = cues.fold(text, language)
     candidates = _SHORT_IN if language is None else cues.relatives(language)
