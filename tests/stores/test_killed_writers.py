@@ -15,11 +15,12 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.stores.killed_writer import Acknowledged, Writers, digest_of, writers
-from tests.stores.locations import open_store
+from tests.stores.locations import new_location, open_store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="fork and SIGKILL of POSIX")]
 
 WRITERS = 3
+KINDS = ("sqlite", "postgres")
 # A conversation is written to in so many rounds and then checked; its first writers are killed while they create it.
 ROUNDS_PER_CONVERSATION = 10
 # A writer is killed at a random instant of so many seconds after its start, or after it was acknowledged so many calls.
@@ -117,18 +118,21 @@ async def test_writers_killed_at_any_instant_lose_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.faults
-async def test_writers_killed_in_twenty_rounds_lose_nothing(tmp_path: Path) -> None:
-    figures = await run_rounds(str(tmp_path / "data"), tmp_path, 20, random.randrange(10**6))
+@pytest.mark.parametrize("kind", KINDS)
+async def test_writers_killed_in_twenty_rounds_lose_nothing(tmp_path: Path, kind: str) -> None:
+    figures = await run_rounds(new_location(kind, tmp_path), tmp_path, 20, random.randrange(10**6))
     assert figures.acknowledged > 20, figures
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_writers_killed_in_a_thousand_rounds_lose_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    seed = random.randrange(10**6)
-    figures = await run_rounds(str(tmp_path / "data"), tmp_path, 1_000, seed)
+    """CTXMEM_KILL_ROUNDS: how many, instead of a thousand."""
+    seed, rounds = random.randrange(10**6), int(os.environ.get("CTXMEM_KILL_ROUNDS", "1000"))
+    figures = await run_rounds(new_location(kind, tmp_path), tmp_path, rounds, seed)
     with capsys.disabled():
-        sys.stdout.write(f"\nseed {seed}: {figures}\n")
-    assert figures.acknowledged > 1_000
+        sys.stdout.write(f"\n{kind}, seed {seed}: {figures}\n")
+    assert figures.acknowledged > rounds

@@ -24,7 +24,7 @@ from ctxmem_mcp.stores.sqlite import SqliteStore, schema
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import WAL_BYTES_MAX, Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
-from ctxmem_mcp.stores.sqlite.open_files import FILES_OPEN_MAX
+from ctxmem_mcp.stores.sqlite.open_files import FILES_OPEN_MAX, FILES_WITH_CONTEXTS_MAX, OpenFile
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.testing.listing_tests import ODD_IDS
 from tests.stores.samples import memory_over, sample_turns, sweep
@@ -442,6 +442,21 @@ def open_files(folder: Path) -> set[str]:
         except OSError:
             continue
     return {name for name in found if name.startswith(str(folder))}
+
+
+async def test_only_the_files_used_last_keep_contexts_of_compression(tmp_path: Path) -> None:
+    memory, count = open_memory(tmp_path), FILES_WITH_CONTEXTS_MAX + 8
+    known = {id(one) for one in gc.get_objects() if isinstance(one, OpenFile)}
+    for round_ in range(2):
+        for i in range(count):
+            turn = NewTurn("user", f"{round_} " + "the parser fails again and again. " * 20)
+            await memory.append(turn, conversation_id=f"c{i}")
+    files = [one for one in gc.get_objects() if isinstance(one, OpenFile) and id(one) not in known]
+    assert len(files) == count
+    assert 0 < sum(file.compression.contexts > 0 for file in files) <= FILES_WITH_CONTEXTS_MAX
+    for i in range(count):
+        assert [turn.content[:2] for turn in await memory.history(f"c{i}")] == ["0 ", "1 "]
+    await memory.close()
 
 
 async def test_idle_files_are_closed_and_nothing_is_left_open_at_the_end(

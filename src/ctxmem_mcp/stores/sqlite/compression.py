@@ -108,6 +108,19 @@ class TextCompression:
             self._newest = due
             self._compressors.clear()  # nothing is compressed with an older one again
 
+    @property
+    def contexts(self) -> int:
+        """How many contexts of Zstandard it holds."""
+        return len(self._compressors) + len(self._decompressors)
+
+    def release_contexts(self) -> None:
+        """Frees the contexts of Zstandard; the next text makes new ones.
+
+        May be called on any thread: a text that is being compressed or decompressed keeps its context until it is done.
+        """
+        self._compressors.clear()
+        self._decompressors.clear()
+
     def forget_dictionaries(self) -> None:
         """To be called after a rollback: a dictionary made in that transaction is not in the file."""
         self._newest = 0
