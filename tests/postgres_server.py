@@ -37,6 +37,10 @@ class PostgresServer:
         """Connects as a superuser, in autocommit mode."""
         return psycopg.connect(f"postgresql://postgres@/{database}?host={self.folder / 'data'}", autocommit=True)
 
+    @property
+    def psql(self) -> Path:
+        return Path(self._server.bin_path) / "psql"
+
     def create_database(self) -> str:
         """Creates an empty database. Returns its URL, as the role of the tests."""
         name = f"d{secrets.token_hex(6)}"

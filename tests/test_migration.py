@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
@@ -68,22 +70,34 @@ async def _contents(memory: Memory, name: str) -> object:
     return info.title, info.agent, info.head, info.expires_at, branches, views, await memory.outline(name)
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A filled data folder, which no test changes, and what is in it."""
+
+    settings: Settings
+    contents: object
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    settings = Settings(tmp_path_factory.mktemp("filled") / "files")
+    asyncio.run(fill(settings))
+    return Filled(settings, asyncio.run(contents(settings)))
+
+
 async def run(source: Settings, target: Settings) -> MigrationResult:
     return await migrate(source, target, lambda _: None)
 
 
-async def test_everything_is_copied_to_a_database_and_back(tmp_path: Path) -> None:
-    files = Settings(tmp_path / "files")
-    await fill(files)
+async def test_everything_is_copied_to_a_database_and_back(filled: Filled, tmp_path: Path) -> None:
     database = Settings(tmp_path / "none", store_url=started_server().create_database())
     back = Settings(tmp_path / "back")
-    before = await contents(files)
-    for source, target in ((files, database), (database, back)):
+    for source, target in ((filled.settings, database), (database, back)):
         done = await run(source, target)
         assert (sorted(done.copied), done.failed) == (sorted(["forked", "long", f"{SECOND}/theirs"]), {})
         again = await run(source, target)
         assert (again.copied, len(again.present), again.failed) == ([], 3, {})
-        assert await contents(target) == before
+        assert await contents(target) == filled.contents
     assert (back.data_dir / PRINCIPALS / SECOND / SALT).read_bytes() == bytes(range(32))
 
 
@@ -100,14 +114,12 @@ async def test_a_conversation_that_went_on_in_the_target_is_left_alone(tmp_path:
         assert (await memory.head("c")).content == "more"
 
 
-async def test_a_migration_that_is_killed_goes_on(tmp_path: Path) -> None:
-    files = Settings(tmp_path / "files")
-    await fill(files)
+async def test_a_migration_that_is_killed_goes_on(filled: Filled, tmp_path: Path) -> None:
     url = started_server().create_database()
-    environ = {**os.environ, "CTXMEM_DATA_DIR": str(files.data_dir)}
+    environ = {**os.environ, "CTXMEM_DATA_DIR": str(filled.settings.data_dir)}
     environ.pop("CTXMEM_STORE_URL", None)
     await anyio.to_thread.run_sync(kill_and_finish, url, environ)
-    assert await contents(Settings(tmp_path / "none", store_url=url)) == await contents(files)
+    assert await contents(Settings(tmp_path / "none", store_url=url)) == filled.contents
 
 
 def kill_and_finish(url: str, environ: dict[str, str]) -> None:

@@ -33,6 +33,19 @@ def test_commands_use_the_database_and_no_file_of_a_conversation(tmp_path: Path)
     assert "pg_dump" in refused.stderr
 
 
+def test_the_compose_file_creates_a_role_that_row_level_security_binds() -> None:
+    server, script = started_server(), Path(__file__).parents[2] / "packages" / "docker" / "role.sql"
+    address = f"postgresql://postgres@/postgres?host={server.folder / 'data'}"
+    command = [str(server.psql), "--set", "ON_ERROR_STOP=1", "--file", str(script), address]
+    environ = {"PATH": "/usr/bin", "CTXMEM_DATABASE_PASSWORD": "it's; a $password"}
+    subprocess.run(command, env=environ, capture_output=True, check=True, timeout=120)
+    with server.connect() as connection:
+        role = "SELECT rolsuper OR rolbypassrls OR rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = 'ctxmem'"
+        assert connection.execute(role).fetchone() == (False, True)
+        owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'ctxmem'"
+        assert connection.execute(owner).fetchone() == ("ctxmem",)
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "remedy"),
     [
