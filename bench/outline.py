@@ -41,8 +41,9 @@ from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, outline
 from ctxmem_mcp.memory.excerpts import HIGHLIGHT_LINE_TOKENS
 from ctxmem_mcp.models import Summary
 from ctxmem_mcp.text import analyzer, tokenizer
-from ctxmem_mcp.views.budget import FitInput, fit
+from ctxmem_mcp.views.budget import fit
 from ctxmem_mcp.views.layout import tile
+from ctxmem_mcp.views.page_layout import FitInput
 from ctxmem_mcp.views.render import PREFACE
 
 TOKENS = 2_000

@@ -8,18 +8,10 @@ from dataclasses import dataclass
 from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_checks, with_expanded, with_paths_to
 from ctxmem_mcp.memory.retrieve import RankedPiece
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn
-from ctxmem_mcp.views.budget import (
-    OUTLINE_SHARE_MAX,
-    ExcerptGroup,
-    ExcerptRef,
-    FitInput,
-    FitResult,
-    clip,
-    fit,
-    greedy_fit,
-    quotes_by_turn,
-)
+from ctxmem_mcp.views.budget import FitResult, fit, greedy_fit
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef, clip, quotes_by_turn
 from ctxmem_mcp.views.layout import CharSpan, TileCache, TreeSnapshot, tile, tile_compactly
+from ctxmem_mcp.views.page_layout import OUTLINE_SHARE_MAX, FitInput
 from ctxmem_mcp.views.render import NO_KIND_FILTER
 from ctxmem_mcp.views.summary_requests import nodes_to_summarize
 

@@ -13,9 +13,10 @@ from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Turn
 from ctxmem_mcp.results import View
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.media import shown_text
-from ctxmem_mcp.views.budget import FitInput, fit
+from ctxmem_mcp.views.budget import fit
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot, tile
+from ctxmem_mcp.views.page_layout import FitInput
 from ctxmem_mcp.views.render import PREFACE, Detail, TimestampPrinter, node_lines, quote_text, shorten_name
 
 # A page of a turn ends at a line end, if there is one in its last third.

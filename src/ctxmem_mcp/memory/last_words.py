@@ -9,7 +9,8 @@ from ctxmem_mcp.memory.stable_view import whole_or_ends
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, Piece, Role, Turn
 from ctxmem_mcp.summarizers.requests import is_weak
 from ctxmem_mcp.text.host_text import is_host_text, split_host_text
-from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS, ExcerptGroup, ExcerptRef
+from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef
 from ctxmem_mcp.views.layout import CharSpan, Quote
 
 # The last words of user and agent are looked for among this many last turns.

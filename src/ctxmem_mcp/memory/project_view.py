@@ -23,7 +23,7 @@ from ctxmem_mcp.results import ConversationInfo, View
 from ctxmem_mcp.retrieval.conversation_scores import NORM
 from ctxmem_mcp.retrieval.selection import Candidate, Reserve, cost_weight_of, selection_order
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.views.budget import ExcerptGroup
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.project_outline import OutlinedSession, outline_project
 from ctxmem_mcp.views.render import PREFACE

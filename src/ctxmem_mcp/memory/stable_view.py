@@ -10,7 +10,8 @@ from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.recent import newest_within
 from ctxmem_mcp.models import EMPTY_SUMMARY, Node, Piece, Summary, Turn
 from ctxmem_mcp.results import View
-from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS, ExcerptGroup, clip, quotes_by_turn
+from ctxmem_mcp.views.budget import TURN_HEADER_TOKENS
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, clip, quotes_by_turn
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Gap, Quote, TreeSnapshot, join_spans
 from ctxmem_mcp.views.render import PREFACE

@@ -27,9 +27,11 @@ from ctxmem_mcp.retrieval.selection import RESERVE_OF_ORDER, cost_weight_of, res
 from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, turns_between_error_and_fix
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
-from ctxmem_mcp.views.budget import OUTLINE_SHARE_MAX, ExcerptGroup, ExcerptRef, FitResult
+from ctxmem_mcp.views.budget import FitResult
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot
+from ctxmem_mcp.views.page_layout import OUTLINE_SHARE_MAX
 from ctxmem_mcp.views.render import NO_KIND_FILTER
 from ctxmem_mcp.views.summary_requests import summary_request_tokens, with_summary_requests
 

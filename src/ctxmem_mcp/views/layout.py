@@ -32,7 +32,7 @@ from ctxmem_mcp.models import Node, Turn
 class CharSpan(NamedTuple):
     """The characters start..stop of a turn's content and their number of tokens.
 
-    A tuple, like everything that is created by the hundred for each view (Gap, Quote, budget.ExcerptRef): a frozen
+    A tuple, like everything that is created by the hundred for each view (Gap, Quote, ExcerptRef): a frozen
     dataclass takes several times as long to create.
     """
 
