@@ -19,6 +19,7 @@ BENCHMARKS = (
     "project",
     "compaction",
     "repeats",
+    "replaced",
     "wheels",
     "prompts",
     "stores",

@@ -244,3 +244,20 @@ async def test_a_request_that_names_a_long_command_is_not_taken_for_pasted_outpu
     turns = [NewTurn("user", f"{request}\n{script}"), NewTurn("assistant", "It ended with code 0.")]
     turns += [NewTurn("user", "Now add a timeout to the uploader."), NewTurn("assistant", "Added.")]
     assert "Run ./a/b.sh" in (await brief_of(turns)).split("Goal\n")[1].split("\n\n")[0]
+
+
+async def test_what_a_later_turn_replaced_is_followed_by_what_holds() -> None:
+    turns = [
+        NewTurn("user", "JWTs must stay valid for 1 h."),
+        NewTurn("assistant", "So they are."),
+        NewTurn("user", "Refresh tokens must stay valid for 30 days."),
+        NewTurn("assistant", "The login is written, and JWTs are valid for 1 h."),
+        NewTurn("user", "The JWTs must be valid for 15 min instead of 1 h."),
+        NewTurn("assistant", "They are valid for 15 min."),
+        NewTurn("user", "Now write its tests."),
+        NewTurn("assistant", "The tests of the login are written."),
+    ]
+    brief = await brief_of(turns, 2_000)
+    line = next(line for line in brief.splitlines() if line.startswith("- JWTs must stay valid for 1 h"))
+    assert line.endswith("(t0 user) → The JWTs must be valid for 15 min instead of 1 h. (t4 user)")
+    assert not any("→" in line for line in brief.splitlines() if "Refresh tokens" in line)

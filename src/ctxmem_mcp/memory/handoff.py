@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
-from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot
+from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
 from ctxmem_mcp.memory.last_words import load_last_words, own_words, quote_last_words
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
 from ctxmem_mcp.memory.view import load_header
+from ctxmem_mcp.models import Highlight, Turn
 from ctxmem_mcp.results import View
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
@@ -23,9 +24,12 @@ from ctxmem_mcp.views.handoff_brief import (
 )
 from ctxmem_mcp.views.header import with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote
+from ctxmem_mcp.views.replaced import STATEMENTS_MAX, replaced_highlights
 
 NOTE_CHARS_MAX = 4_000
 BRIEF_TOKENS_MIN = 200
+# What replaced an earlier statement is looked for among the user's short turns, of so many last ones.
+STATEMENT_TURNS, STATEMENT_TOKENS_MAX = 2_000, 100
 # The first request is read if its turn has up to this many tokens: a host may have put thousands of its own in it.
 FIRST_REQUEST_TOKENS_MAX = 20_000
 # At most this many of the newest errors are quoted.
@@ -66,8 +70,29 @@ async def hand_off(
     requests = await _quote_requests(branch, request_turns(sections), room, shown)
     errors = await _quote_errors(branch, error_turns(sections)[:ERRORS_READ_MAX], shown)
     standing = await standing_instructions(branch, round(room * STANDING_SHARE), from_files=from_files)
-    quotes = BriefQuotes(last, longer, requests, errors, [one.quote for one in standing])
+    instructions = [one.quote for one in standing]
+    short = await _short_user_turns(branch)
+    pairs = replaced_highlights((summary for _, summary in sections), instructions, short)
+    replaced = await _verbatim(branch, pairs)
+    quotes = BriefQuotes(last, longer, requests, errors, instructions, replaced)
     return with_header(header, build_brief(sections, quotes, note, token_budget - header.cost(count), count), count)
+
+
+async def _short_user_turns(branch: BranchReader) -> list[Turn]:
+    length = branch.lineage.length
+    bare = spoken_turns(await branch.metadata(length - STATEMENT_TURNS, length - 1), "user")
+    short = [turn.index for turn in bare if turn.tokens <= STATEMENT_TOKENS_MAX][-STATEMENTS_MAX:]
+    return list((await branch.turns(short)).values())
+
+
+async def _verbatim(branch: BranchReader, replaced: dict[Highlight, Highlight]) -> dict[Highlight, Highlight]:
+    """Keeps the pairs whose later statement is in its turn word for word: a model may have written the highlight."""
+    turns = await branch.turns(later.index for later in replaced.values())
+    return {
+        earlier: later
+        for earlier, later in replaced.items()
+        if later.text.strip(" .…").casefold()[1:] in " ".join(turns[later.index].content.split()).casefold()
+    }
 
 
 async def _quote_requests(

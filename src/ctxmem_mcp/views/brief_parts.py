@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
@@ -13,8 +13,11 @@ from ctxmem_mcp.summarizers.requests import is_weak
 from ctxmem_mcp.summarizers.sentence_scores import score_resolution, states_finding
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import Detail, node_lines
+from ctxmem_mcp.views.replaced import standing_highlights
 
 Section = tuple[Node, Summary]
+Replaced = Mapping[Highlight, Highlight]
+NOTHING_REPLACED: Replaced = {}
 # An error without an ending counts as open only in the last sections: later turns may have fixed an earlier one.
 OPEN_SECTIONS = 2
 _EDITED = re.compile(r"([\w./@-]*\w)(?: \(([^)]*)\))?(?:, |$)")
@@ -77,33 +80,37 @@ def _lines(sections: Sequence[Section]) -> list[Highlight]:
     return [line for _, summary in sections for line in summary.highlights]
 
 
-def _standing_part(quotes: Sequence[Quote]) -> BriefPart:
+def _standing_part(quotes: Sequence[Quote], replaced: Replaced) -> BriefPart:
     """The user's standing instructions, each in the user's own words with its turn's id."""
     lines = [
         BriefLine(
             (quote.turn.index, span.start),
-            f"- {quote.turn.content[span.start : span.stop]} ({quote.turn.short} {quote.turn.role})",
+            f"- {line.text} ({quote.turn.short} {line.role}){_replacement(line, replaced)}",
         )
         for quote in quotes
-        for span in quote.spans
+        for span, line in zip(quote.spans, standing_highlights(quote), strict=True)
     ]
     return BriefPart("Standing instructions", STANDING_SHARE, lines)
 
 
-def brief_parts(sections: Sequence[Section], standing: Sequence[Quote]) -> list[BriefPart]:
+def brief_parts(
+    sections: Sequence[Section], standing: Sequence[Quote], replaced: Replaced = NOTHING_REPLACED
+) -> list[BriefPart]:
     """Returns the parts of a brief that have lines, without repetitions.
 
     Args:
         sections: The nodes of the branch with their summaries, in order.
         standing: The user's standing instructions, newest first.
+        replaced: Requests, decisions and instructions that a later turn replaced, each with what replaced it.
     """
-    return _without_repetitions([_standing_part(standing), *_parts(sections)])
+    return _without_repetitions([_standing_part(standing, replaced), *_parts(sections, replaced)])
 
 
-def _parts(sections: Sequence[Section]) -> list[BriefPart]:
+def _parts(sections: Sequence[Section], replaced: Replaced) -> list[BriefPart]:
     lines = _lines(sections)
     requests = [line for line in _of_kind(lines, "request") if _says_something(line.text)]
-    first, others = list(map(_brief_line, requests[:1], [0])), _newest_first(requests[1:])
+    first = [_brief_line(line, 0, replaced) for line in requests[:1]]
+    others = _newest_first(requests[1:], replaced)
     still_open = _open_errors(sections[-OPEN_SECTIONS:])
     to_do = [line for line in _lines(sections[-OPEN_SECTIONS:]) if line.text.startswith(TO_DO)]
     outcomes = [line for line in _of_kind(lines, "outcome") if not line.text.startswith(TO_DO)]
@@ -112,7 +119,7 @@ def _parts(sections: Sequence[Section]) -> list[BriefPart]:
         BriefPart("Open at the end", 0.06, _newest_first([*to_do, *still_open])),
         BriefPart("What came of it", 0.05, _newest_first(outcomes)),
         BriefPart("Causes and findings", 0.06, _newest_first(_findings(lines))),
-        BriefPart("The user's terms", 0.1, _newest_first(_terms(lines))),
+        BriefPart("The user's terms", 0.1, _newest_first(_terms(lines), replaced)),
         BriefPart("Decisions", 0.08, _newest_first(_decisions(lines))),
         BriefPart("Changed", 0.08, _changed_file_lines(lines)),
         BriefPart("Errors, and how each ended", 0.18, _error_lines(lines, {line.text for line in still_open})),
@@ -151,15 +158,22 @@ def _of_kind(lines: Sequence[Highlight], kind: HighlightKind) -> list[Highlight]
     return [line for line in lines if line.kind == kind]
 
 
-def _brief_line(highlight: Highlight, number: int) -> BriefLine:
-    return BriefLine((highlight.index, number), f"- {highlight.text} (t{highlight.index} {highlight.role})")
+def _brief_line(highlight: Highlight, number: int, replaced: Replaced = NOTHING_REPLACED) -> BriefLine:
+    text = f"- {highlight.text} (t{highlight.index} {highlight.role}){_replacement(highlight, replaced)}"
+    return BriefLine((highlight.index, number), text)
 
 
-def _newest_first(lines: Iterable[Highlight]) -> list[BriefLine]:
+def _replacement(highlight: Highlight, replaced: Replaced) -> str:
+    """What holds instead of a statement that was replaced; empty for another."""
+    later = replaced.get(highlight)
+    return f" → {later.text} (t{later.index} {later.role})" if later else ""
+
+
+def _newest_first(lines: Iterable[Highlight], replaced: Replaced = NOTHING_REPLACED) -> list[BriefLine]:
     """The newest first; of highlights with the same text only the newest."""
     numbered = list(enumerate(lines))
     last = {line.text: number for number, line in numbered}
-    return [_brief_line(line, number) for number, line in reversed(numbered) if last[line.text] == number]
+    return [_brief_line(line, number, replaced) for number, line in reversed(numbered) if last[line.text] == number]
 
 
 def _terms(lines: Iterable[Highlight]) -> list[Highlight]:

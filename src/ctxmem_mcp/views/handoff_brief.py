@@ -15,17 +15,18 @@
     Errors word for word    the newest errors, verbatim
     The last words          the last message of the user and of the agent, verbatim
 
-Each line names its turn, and nothing is said twice. What is true at the end stands before how it came about and where
-to look. The parts share the budget. Tokens that a part does not need are available to the others; the
+Each line names its turn, and nothing is said twice. A request, a term or a standing instruction that a later turn
+replaced is followed by what replaced it, with that turn. What is true at the end stands before how it came about and
+where to look. The parts share the budget. Tokens that a part does not need are available to the others; the
 remainder is for quotes of the user's requests and then of the errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from ctxmem_mcp.views.brief_parts import BriefPart, Section, brief_parts
+from ctxmem_mcp.views.brief_parts import BriefPart, Replaced, Section, brief_parts
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import PREFACE, TimestampPrinter, quote_text
 
@@ -46,6 +47,7 @@ class BriefQuotes:
         requests: The user's requests, most important first, shown if there is room.
         errors: Errors, most important first, shown if there is room after the requests.
         standing: The user's standing instructions, newest first; the first part of the brief.
+        replaced: Requests, decisions and instructions that a later turn replaced, each with what replaced it.
     """
 
     last: Sequence[Quote] = ()
@@ -53,6 +55,7 @@ class BriefQuotes:
     requests: Sequence[Quote] = ()
     errors: Sequence[Quote] = ()
     standing: Sequence[Quote] = ()
+    replaced: Replaced = field(default_factory=dict)
 
 
 def build_brief(
@@ -71,7 +74,7 @@ def build_brief(
         As much of each part as fits.
     """
     room, last = budget, quotes.last
-    parts = brief_parts(sections, quotes.standing)
+    parts = brief_parts(sections, quotes.standing, quotes.replaced)
     while True:
         taken = select_lines(parts, room, round(room * (1 - LAST_MESSAGES_SHARE)), count)
         text = parts_text(parts, taken, note) + _quotes_text(BriefQuotes(last))

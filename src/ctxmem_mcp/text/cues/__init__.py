@@ -14,6 +14,8 @@ modules that use them; its file holds only what these do not cover.
     filler              words that a question which names nothing may contain
     error_line          what a program prints before a colon and the message of an error
     request, done, finding, rule, correction                the highlights of a summary
+    change, addition, denial    that something holds no longer, holds too, or does not hold
+    replaced_after      what precedes the name of that which is replaced
     narration           openings that tell of looking at something
     ask                                                     by intent, the wordings of a question
 """
