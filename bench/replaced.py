@@ -45,10 +45,14 @@ class Pair(NamedTuple):
 
 def load_pairs() -> Iterator[Pair]:
     for pair in json.loads(PAIRS.read_text("utf-8")):
-        texts = [pair[side] if isinstance(pair[side], str) else _at(**pair[side]) for side in ("earlier", "later")]
-        if None not in texts:
-            languages = pair.get("language") or [detect(text) for text in texts]
-            yield Pair(pair["id"], *texts, tuple(languages), pair["replaced"])
+        earlier, later = _text(pair["earlier"]), _text(pair["later"])
+        if earlier is not None and later is not None:
+            languages = pair.get("language") or (detect(earlier), detect(later))
+            yield Pair(pair["id"], earlier, later, tuple(languages), pair["replaced"])
+
+
+def _text(place: str | dict[str, Any]) -> str | None:
+    return place if isinstance(place, str) else _at(**place)
 
 
 def _at(data: str, conversation: str, turn: int, start: int, stop: int) -> str | None:
