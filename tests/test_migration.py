@@ -20,6 +20,8 @@ from ctxmem_mcp.migration import MigrationResult, migrate
 from ctxmem_mcp.models import NewTurn, Source, Summary
 from ctxmem_mcp.private_files import PRINCIPALS, SALT
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.team.records import Right, Token
+from ctxmem_mcp.team.stores import open_team
 from tests.postgres_server import started_server
 from tests.stores.samples import sample_turns
 
@@ -41,6 +43,10 @@ async def fill(settings: Settings) -> None:
         await memory.sync(sample_turns(250, "the trip"), conversation_id="long")
         await memory.sync(sample_turns(4, "a secret"), conversation_id="forgotten")
         await memory.forget("forgotten", "forgotten")
+    team = open_team(settings)
+    await team.add_principal("alice", Token(b"digest", 1.0, None))
+    await team.set_right((await team.add_space("web", 2.0)).name, "token:alice", Right.READ)
+    await team.close()
     folder = settings.data_dir / PRINCIPALS / SECOND
     folder.mkdir(parents=True)
     (folder / SALT).write_bytes(bytes(range(32)))
@@ -85,6 +91,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     return Filled(settings, asyncio.run(contents(settings)))
 
 
+async def team_of(settings: Settings) -> object:
+    team = open_team(settings)
+    found = await team.principals(), await team.spaces(), await team.members("web")
+    await team.close()
+    return found
+
+
 async def run(source: Settings, target: Settings) -> MigrationResult:
     return await migrate(source, target, lambda _: None)
 
@@ -98,6 +111,7 @@ async def test_everything_is_copied_to_a_database_and_back(filled: Filled, tmp_p
         again = await run(source, target)
         assert (again.copied, len(again.present), again.failed) == ([], 3, {})
         assert await contents(target) == filled.contents
+        assert await team_of(target) == await team_of(filled.settings)
     assert (back.data_dir / PRINCIPALS / SECOND / SALT).read_bytes() == bytes(range(32))
 
 

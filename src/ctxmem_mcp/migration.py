@@ -25,6 +25,7 @@ from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.records import AGENT, ORIGIN, PROJECT, REDACTED_MARKS, Commit, Salvage, SalvagedSummary, State
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.team.stores import open_team
 from ctxmem_mcp.text.embeddings import Embedder, load_embedder
 
 _EXTRAS = (ORIGIN, REDACTED_MARKS, AGENT, PROJECT, REPAIRED)
@@ -61,10 +62,24 @@ async def migrate(source: Settings, target: Settings, report: Callable[[str], No
     """
     if (source.store_url, source.data_dir) == (target.store_url, target.data_dir):
         raise InvalidArgument("TARGET", "is where the conversations are", "Name another folder or database.")
+    await _copy_team(source, target)
     result = MigrationResult()
     for principal in await _principals(source):
         await _migrate_principal(_of(source, principal), _of(target, principal), principal, result, report)
     return result
+
+
+async def _copy_team(source: Settings, target: Settings) -> None:
+    """Copies principals, their tokens, spaces and rights; not the audit."""
+    old, new = open_team(source), open_team(target)
+    try:
+        principals = await old.principals()
+        spaces = {space: await old.members(space.name) for space in await old.spaces()}
+        if principals or spaces:
+            await new.adopt(principals, spaces)
+    finally:
+        await old.close()
+        await new.close()
 
 
 def _of(settings: Settings, principal: str) -> Settings:

@@ -143,6 +143,29 @@ async def test_a_space_made_again_is_another(open_team: Open) -> None:
         await team.remove_space("web")
 
 
+async def test_what_another_store_has_is_adopted_and_revives_nothing(open_team: Open, tmp_path: Path) -> None:
+    other, team = SqliteTeam(tmp_path / "other"), open_team()
+    for number, name in enumerate(("alice", "bob", "carol")):
+        await other.add_principal(name, token(number))
+    await other.remove_principal("bob", 20.0)
+    web, api = await other.add_space("web", 1.0), await other.add_space("api", 2.0)
+    await other.set_right("web", ALICE, Right.MANAGE)
+    await other.set_right("api", ALICE, Right.READ)
+    here = await team.add_space("api", 3.0)
+    principals = await other.principals()
+    spaces = {web: await other.members("web"), api: await other.members("api")}
+    await other.close()
+    await team.adopt(principals, spaces)
+    assert await team.principals() == principals
+    assert (await team.spaces(), await team.members("api")) == ([here, web], {})
+    assert await team.right_in("web", ALICE) == (web, Right.MANAGE)
+    await team.remove_principal("carol", 30.0)
+    await team.set_right("web", ALICE, None)
+    await team.adopt(principals, spaces)
+    assert await team.principal_of(token(2).digest, 20) is None
+    assert await team.members("web") == {}
+
+
 async def test_the_audit_returns_the_newest_lines_that_fit(open_team: Open) -> None:
     team = open_team()
     lines = [

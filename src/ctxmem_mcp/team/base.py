@@ -90,6 +90,12 @@ class TeamStore(Protocol):
     async def right_in(self, name: str, principal: str) -> tuple[Space, Right] | None:
         """Returns a space with the principal's right in it; None if there is no such space, or no right."""
 
+    async def adopt(self, principals: Sequence[PrincipalInfo], spaces: Mapping[Space, Mapping[str, Right]]) -> None:
+        """Adds the principals and spaces of another store, with the same tokens, ids and rights.
+
+        What this store has or had under the same name stays as it is, so that no revoked token is valid again.
+        """
+
     async def record(self, line: AuditLine, keep: int) -> None:
         """Adds a line to the audit, and removes the oldest beyond `keep`, or a few lines later.
 

@@ -33,12 +33,13 @@ REMOVE_TOKENS = "DELETE FROM team_tokens WHERE name = %(name)s"
 REMOVE_RIGHTS = "DELETE FROM team_rights WHERE principal = %(principal)s"
 LIMIT_TOKENS = "UPDATE team_tokens SET expires = least(%(until)s, expires) WHERE name = %(name)s"
 REMOVE_EXPIRED = "DELETE FROM team_tokens WHERE expires <= %(now)s"
+ADOPT_PRINCIPAL = "INSERT INTO team_principals VALUES (%(name)s, %(now)s, %(removed)s) ON CONFLICT DO NOTHING"
 TOKENS = "SELECT digest, name, added, expires FROM team_tokens ORDER BY added, digest"
 PRINCIPALS = "SELECT name, added, removed FROM team_principals ORDER BY name"
 PRINCIPAL_OF = "SELECT name FROM team_tokens WHERE digest = %(digest)s AND (expires IS NULL OR expires > %(now)s)"
 SPACE = "SELECT name, id, added FROM team_spaces WHERE name = %(name)s"
 SPACES = "SELECT name, id, added FROM team_spaces ORDER BY name"
-ADD_SPACE = "INSERT INTO team_spaces VALUES (%(name)s, %(id)s, %(now)s)"
+ADD_SPACE = "INSERT INTO team_spaces VALUES (%(name)s, %(id)s, %(now)s) ON CONFLICT DO NOTHING"
 REMOVE_SPACE = "DELETE FROM team_spaces WHERE id = %(id)s"
 REMOVE_SPACE_RIGHTS = "DELETE FROM team_rights WHERE space = %(id)s"
 RIGHT = "SELECT level FROM team_rights WHERE space = %(id)s AND principal = %(principal)s"
@@ -180,6 +181,22 @@ class PostgresTeam:
     async def right_in(self, name: str, principal: str) -> tuple[Space, Right] | None:
         rows = await self._read(RIGHT_IN, name=to_bytes(name), principal=to_bytes(principal))
         return (_space(rows[0]), Right(rows[0][3])) if rows else None
+
+    async def adopt(self, principals: Sequence[PrincipalInfo], spaces: Mapping[Space, Mapping[str, Right]]) -> None:
+        async def add(connection: Connection) -> None:
+            for one in principals:
+                values: dict[str, object] = {"name": to_bytes(one.name), "now": one.added, "removed": one.removed}
+                if (await connection.execute(ADOPT_PRINCIPAL, values)).rowcount:
+                    for token in one.tokens:
+                        await _add_token(connection, one.name, token)
+            for space, rights in spaces.items():
+                values = {"name": to_bytes(space.name), "id": space.id, "now": space.added}
+                if (await connection.execute(ADD_SPACE, values)).rowcount:
+                    for principal, right in rights.items():
+                        values = {"id": space.id, "principal": to_bytes(principal), "level": int(right)}
+                        await connection.execute(SET_RIGHT, values)
+
+        await self._write(add)
 
     async def record(self, line: AuditLine, keep: int) -> None:
         values = {

@@ -163,6 +163,21 @@ class SqliteTeam:
 
         return await self._read(read, None)
 
+    async def adopt(self, principals: Sequence[PrincipalInfo], spaces: Mapping[Space, Mapping[str, Right]]) -> None:
+        def add(db: sqlite3.Connection) -> None:
+            for one in principals:
+                values = (one.name, one.added, one.removed)
+                if db.execute("INSERT OR IGNORE INTO principals VALUES (?, ?, ?)", values).rowcount:
+                    for token in one.tokens:
+                        _add_token(db, one.name, token)
+            for space, rights in spaces.items():
+                row = (space.name, space.id, space.added)
+                if db.execute("INSERT OR IGNORE INTO spaces VALUES (?, ?, ?)", row).rowcount:
+                    rows = [(space.id, principal, int(right)) for principal, right in rights.items()]
+                    db.executemany("INSERT INTO rights VALUES (?, ?, ?)", rows)
+
+        await self._write(add)
+
     async def record(self, line: AuditLine, keep: int) -> None:
         values = (line.at, line.principal, line.action, line.space, line.conversation, line.target, line.outcome)
 
