@@ -57,7 +57,7 @@ WEIGHTS = Path(next(iter(summarizers.__path__))) / "weights.json"
 OWN_TITLES = Path(__file__).parents[1] / "data" / "section_titles.json"
 TOLD_SHARE = 0.6
 # How strongly the weights are drawn to those they start from.
-PULL = {"title": 25.0, "line": 3.0, "parent_title": 40.0, "parent_line": 20.0}
+PULL = {"title": 25.0, "line": 3.0, "parent_title": 80.0, "parent_line": 20.0}
 STEPS = 300
 START: Mapping[str, Mapping[str, float]] = {
     "title": {
@@ -67,7 +67,8 @@ START: Mapping[str, Mapping[str, float]] = {
         "salience": 2, "top": 1.5, "names": 0.6, "announces": -0.5, "rank": -0.5, "pointing": -2,
         "vague": -3, "first_person": -2, "cut": -2.5, "short": -1,
         "looking:first": -1.5, "housekeeping": -1, "task": 0.8, "chore": -2, "colon": -0.3, "digits": -0.5, "pair": 0.5,
-        "state": 1, "kept": 1.5, "coverage": 1,
+        "state": 1, "kept": 1.5, "coverage": 1, "one_edit": -1, "description": -1, "item": -0.7,
+        "only_tests": -2,
     },
     "line": {
         "bias": -4, "request": 2, "user": 1, "refusal": 2, "commit": 2, "plan": 1.5, "closing": 0.8, "text": 0.3,
@@ -77,13 +78,13 @@ START: Mapping[str, Mapping[str, float]] = {
         "short": -1,
     },
     "parent_title": {
-        "title": 1.5, "common": 1.3, "commit": 3, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
+        "title": 1.5, "common": 1.3, "commit": 5, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
         "file": -1.5,
         "share": 2, "salience": 2, "top": 1.6, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 1,
-        "change": -0.8, "change:first": -0.8,
         "result": 0.8,
         "cut": -2.5, "kept": 1.5, "coverage": 1, "state": 0.5, "vague": -3,
         "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1, "chore": -2, "short": -1,
+        "one_edit": -1.5, "description": -1, "item": -1.5, "only_tests": -2,
     },
     "parent_line": {
         "bias": -4, "users": 2, "commit": 2, "outcome": 1, "request": 1, "decision": 0.5, "fact": 0.3, "file": -0.5,
@@ -199,7 +200,7 @@ def leaf_options(closed: Closed, gold: Mapping[str, Any], use: str) -> Iterator[
             text = one_line(statement.text)
             yield features, worth_of_line(gold, text), text
         return
-    titled = [entry for entry in described if entry[0].source != "recap"]
+    titled = [entry for entry in described if entry[0].may_be_title]
     titled.sort(key=lambda entry: -score(entry[1], START["title"]))
     for option in leaf_title_options(titled, salience, state_at_end(section)):
         yield option.features, worth_of_title(gold, option.title), option.title

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from ctxmem_mcp.summarizers.base import is_uninformative
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
-from tests.summarizers.sections import turn, turns
+from tests.summarizers.sections import summarize_sections, turn, turns
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,114 @@ def test_what_a_user_said_in_refusing_a_call_is_a_decision_of_the_users() -> Non
     section = turns(("user", "plan the tests"), ("assistant", call, "Bash", "c1"), ("tool", refused, "", "c1"))
     lines = ExtractiveSummarizer().summarize_leaf(section).highlights
     assert [line.text for line in lines if line.kind == "decision"] == ["we don't need the auto strategy test"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Want me to implement the lock in the writer?",
+        "Should I add the tests for the uploader now?",
+        "User wants to continue from where we left off",
+        "I was in the middle of updating the plan for the watch command",
+        "manual_commit_rewind.go:758:9: error returned from external package is unwrapped",
+        "uploader_logs.go: 52, 195- uploader_reset.go: 32",
+        "Branch: `anna/move-clean-to-session`",
+        "Committed as `22c57db7` on `anna/clean-fixes`",
+        "The key changes",
+    ],
+)
+def test_questions_recaps_places_and_hashes_are_no_titles(text: str) -> None:
+    assert not makes_title(as_title(text, 60), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("The key insight is: `WriteSession` uses the full path", "`WriteSession` uses the full path"),
+        ("Root cause: the lock is released before the write", "The lock is released before the write"),
+        ("Key finding: retries count the first attempt", "Retries count the first attempt"),
+    ],
+)
+def test_a_title_leaves_out_what_announces_it(text: str, title: str) -> None:
+    assert as_title(text, 60) == title
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        (
+            "The bundled theme has been removed and error handling for themes that are missing was added to the loader",
+            "The bundled theme has been removed",
+        ),
+        ('Resume tests are failing with "you have uncommitted changes',
+         "Resume tests are failing with you have uncommitted changes"),
+    ],
+)  # fmt: skip
+def test_a_title_is_not_cut_within_a_phrase(text: str, title: str) -> None:
+    assert as_title(text, 60) == title
+
+
+def test_an_assent_is_called_by_what_was_proposed() -> None:
+    section = turns(
+        ("assistant", "Two writers may lose data. Want me to add a lock around the metadata writer?"), ("user", "yes")
+    )
+    assert ExtractiveSummarizer().summarize_leaf(section).title == "Add a lock around the metadata writer"
+    vague = turns(("assistant", "Two writers may lose each other's data. Want me to implement it?"), ("user", "yes"))
+    assert ExtractiveSummarizer().summarize_leaf(vague).title == "Two writers may lose each other's data"
+
+
+def test_an_error_that_was_mended_is_no_title() -> None:
+    lint, edit = json.dumps({"command": "make lint"}), json.dumps({"file_path": "/p/rewind.go", "old_string": "a"})
+    section = turns(
+        ("assistant", lint, "Bash", "c1"),
+        ("tool", "Exit code 1\nTestRewind: Error: the error of the reader is returned without a wrapper", "", "c1"),
+        ("assistant", "Wrap the error that the reader of the session returns."),
+        ("assistant", edit, "Edit", "c2"),
+        ("tool", "The file was updated.", "", "c2"),
+    )
+    assert ExtractiveSummarizer().summarize_leaf(section).title.startswith("Wrap the error that the reader")
+
+
+@pytest.mark.parametrize(
+    ("content", "title"),
+    [
+        (
+            '<task-notification>\n<summary>Agent "Review reindex" finished</summary>\n</task-notification>',
+            'Host: Agent "Review reindex" finished',
+        ),
+        ("# Review Command\n\nPerform exhaustive reviews.", "Host: Review Command"),
+        ("You are an autonomous programmer.", "Host: system prompt"),
+    ],
+)
+def test_a_section_of_the_host_alone_says_what_it_is(content: str, title: str) -> None:
+    summary = ExtractiveSummarizer().summarize_leaf(turns(("system", content, "injected")))
+    assert summary.title == title
+    assert is_uninformative(summary.title)
+
+
+def test_a_section_whose_texts_are_redacted_is_called_by_its_tools() -> None:
+    hidden = "[REDACTED_ARGUMENTS len=132 sha=3dbb24e9]"
+    section = turns(("assistant", "[REDACTED_TEXT len=180 sha=cfd]"), ("assistant", hidden, "exec_command", "c1"))
+    assert ExtractiveSummarizer().summarize_leaf(section).title == "Calls of exec_command"
+
+
+def test_a_parent_is_called_by_its_commit_without_the_commits_type() -> None:
+    call = json.dumps({"command": "git commit -qm x"})
+    edit = json.dumps({"file_path": "/p/login.py", "old_string": "a", "new_string": "b"})
+    commit = "[main 1a2b3c4] fix(login): reject an empty password in the login form"
+    first = turns(("assistant", "Now let me update login.py."), ("assistant", edit, "Edit", "c1"))
+    second = turns(
+        ("assistant", call, "Bash", "c1"), ("tool", commit, "", "c1"), ("assistant", "Committed as 1a2b3c4.")
+    )
+    assert ExtractiveSummarizer().title_of_parent(summarize_sections([first, second])) == (
+        "Reject an empty password in the login form"
+    )
+
+
+@pytest.mark.parametrize("value", ["SCRIPT=[[{}]]", 'LOG: """{}"""', "Prompt = {{{{{}}}}}"])
+def test_the_request_is_the_users_sentence_and_not_the_text_pasted_with_it(value: str) -> None:
+    text = "Please can you create a scene where the captain should help me fix the ship? It must show the storm."
+    pasted = value.format("\n".join([text] * 3))
+    section = turns(("user", f"Turn the script below into a list of shots.\n\n{pasted}"), ("assistant", "Here it is."))
+    lines = ExtractiveSummarizer().summarize_leaf(section).highlights
+    assert [line.text for line in lines if line.kind == "request"] == ["Turn the script below into a list of shots"]

@@ -26,11 +26,15 @@ TOPIC_SEPARATOR = "; "
 COMMITTED = "Committed "
 # The title of a section that contains nothing to name it after.
 FALLBACK_TITLE = "Short exchange"
+# The beginning of the title of a section that only the agent's host wrote.
+HOST_PREFIX = "Host: "
 
 
 def is_uninformative(title: str) -> bool:
-    """Whether a title says nothing: it is empty, the fallback, or only a slash command of the host (/mode)."""
-    return title in ("", FALLBACK_TITLE) or (title.startswith("/") and " " not in title)
+    """Whether a title says nothing: it is empty, the fallback, of the host, or only a slash command (/mode)."""
+    return (
+        title in ("", FALLBACK_TITLE) or title.startswith(HOST_PREFIX) or (title.startswith("/") and " " not in title)
+    )
 
 
 class Summarizer(Protocol):

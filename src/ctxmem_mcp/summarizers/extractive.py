@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 from ctxmem_mcp.models import EXTRACTIVE, Node, Summary, Turn
 from ctxmem_mcp.summarizers import highlights, parents
+from ctxmem_mcp.summarizers.base import FALLBACK_TITLE
 from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
+from ctxmem_mcp.summarizers.host_titles import host_title
 from ctxmem_mcp.summarizers.identifiers import find_identifiers
 from ctxmem_mcp.summarizers.open_hints import build_open_hint
 from ctxmem_mcp.summarizers.section_reader import read_section
@@ -36,6 +38,8 @@ class ExtractiveSummarizer:
         candidates = highlights.find_candidates(section, outcomes, preceding, statements.lines)
         selected = highlights.select_best(candidates, highlights.highlight_budget(section, outcomes))
         title = title_of(section, outcomes, preceding, statements.title)
+        if title == FALLBACK_TITLE:
+            title = host_title(turns) or title
         open_for = build_open_hint(section, outcomes, selected)
         return Summary(EXTRACTIVE, title, selected, find_identifiers(section), open_for)
 

@@ -15,6 +15,18 @@ _FILLER_WORDS = re.compile(
 
 _ISSUE = re.compile(r"\Athe (?:\w+ )?(?:issue|problem) (?:is|was) that (?=\S)", re.I)
 _ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
+# What announces the statement that a title is made of: "Key insight is:", "Root cause: ", "Test: ".
+_LABEL = re.compile(
+    r"\A(?:(?:the |my |our |one |an? )?(?:(?:key|main|important|critical|core|real|final|overall|other|only) )?"
+    r"(?:insight|takeaway|observation|finding|point|conclusion|verdict|thing|difference)(?: here)? "
+    r"(?:is|was)(?: that\b|:)?|(?:(?:the |my |our )?(?:(?:key|main|important|critical|core|real|final|overall|short) )?"
+    r"(?:insight|takeaway|observation|finding|point|conclusion|verdict|summary|result|answer|note|important|update|"
+    r"fix|solution|root cause|cause|test|tests|status|tl;dr|simplest (?:correct )?approach|cleanest approach|"
+    r"best approach)|fyi|nb)(?: is| was)?\s?[:–—])\s+(?=\S.{11})",
+    re.I,
+)
+# The remainder of a list of which the rest was cut off: "and error" of "and error handling was added".
+_CUT_COORDINATE = re.compile(r",?\s+(?:and|or)\s+(?:[^\s`_.()]+\s?){1,2}\Z", re.I)
 
 
 # Texts that are never a title: what was pasted, asked by a program or put in the place of something else.
@@ -23,7 +35,18 @@ _NO_TITLE = re.compile(
     r"\ALines? \d|\[REDACTED|;base64,|"
     r"\A[^\w\s`'\"#(<@.*-]|\A\*\w|\bI'm using \S+ skill\b|"
     r"\AI (?:now )?have (?:a|the) [^.]*\b(?:understanding|picture)\b|"
-    r"\A(?:implement|execute) (?:the following|this) plan\W*\Z",
+    r"\A(?:implement|execute) (?:the following|this) plan\W*\Z|"
+    # A list of places, the first half of a comparison, where something is.
+    r"\A\S+\.\w{1,5}(?::\d+){1,2}\b|\A\S+\.\w{1,5}: ?\d|"
+    r"\A(?:before|after|branch|from|to|date|author|commit|files?|where|what|when|how|example|usage|output|input|"
+    r"location|line|type|url|path|current|expected|got|actual): |"
+    r"\A(?:committed|pushed)\b.{0,20}\b`?[0-9a-f]{7,40}\b|"
+    # The words of a recap, and questions of the assistant.
+    r"\bfrom where (?:we|you|it|they) (?:\w+ )?(?:left|stopped)\b|"
+    r"\Acontinue (?:with )?(?:the |our |this )?(?:conversation|session|last task)\b|"
+    r"\AI was (?:\w+ )?(?:in (?:the )?middle of|about to|working on)\b|"
+    r"\A(?:(?:do |would )?you (?:want|like) me to|want me to|should I|shall I|would you like|do you want)\b|"
+    r"\A(?:the |key |main |these |following )*(?:changes|summary|steps|results?|options|findings)\W*\Z",
     re.I,
 )
 _SUBORDINATE = re.compile(
@@ -37,7 +60,7 @@ _VERB = re.compile(
 _BASE_FORM = re.compile(r"[A-Z][a-z]+(?:e|[^sd\W])\b(?! (?:is|are|was|has)\b)")
 # A title that ends so was cut from its object; "log in" was not.
 _OPEN_END = re.compile(
-    r"(?<!\blog)(?<!\bsign)(?<!\bcheck)(?<!\bplug)(?<!\bopt)(?<!\bbuilt)\s+(?:to|with|from|by|as|at|for|of|than|into|in|that)\Z",
+    r"(?<!\blog)(?<!\bsign)(?<!\bcheck)(?<!\bplug)(?<!\bopt)(?<!\bbuilt)\s+(?:to|with|from|by|as|at|for|of|than|into|in|that|which|each|every|when|where|via|between|about|without|using|through|during)\Z",
     re.I,
 )
 _LETTER_SHARE_MIN = 0.72
@@ -92,7 +115,7 @@ def headline(text: str) -> str:
 @functools.lru_cache(maxsize=4_096)
 def as_title(text: str, limit: int) -> str:
     """Returns a statement in at most `limit` characters, without a final mark: whole, or as a headline, or cut."""
-    text = tidy_end(_OPEN_END.sub("", text.rstrip(" .:;,!")))
+    text = _without_open_quote(tidy_end(_OPEN_END.sub("", without_label(text).rstrip(" .:;,!"))))
     if len(text) <= limit:
         return text
     short = tidy_end(headline(text))
@@ -101,4 +124,26 @@ def as_title(text: str, limit: int) -> str:
     cut = shorten(text, limit)
     if cut.endswith("…") or len(cut) < 0.45 * len(text):
         cut = shorten(short, limit)
-    return cut if cut.endswith("…") else tidy_end(_OPEN_END.sub("", cut))
+    return cut if cut.endswith("…") else _close_cut(tidy_end(_OPEN_END.sub("", cut)), limit)
+
+
+def _close_cut(cut: str, limit: int) -> str:
+    """A cut text without a second object that lost its end."""
+    coordinate = _CUT_COORDINATE.search(cut, limit * 2 // 5)
+    if coordinate:
+        cut = cut[: coordinate.start()].rstrip(" ,;:")
+    return _without_open_quote(cut)
+
+
+def _without_open_quote(text: str) -> str:
+    """A text without its quotation marks if one of them is open."""
+    return text.replace('"', "") if text.count('"') % 2 else text
+
+
+def without_label(text: str) -> str:
+    """'Claude writes it' of 'Key insight is: Claude writes it'."""
+    found = _LABEL.match(text)
+    if not found:
+        return text
+    rest = text[found.end() :]
+    return rest[:1].upper() + rest[1:] if rest.split(" ", 1)[0].isalpha() else rest

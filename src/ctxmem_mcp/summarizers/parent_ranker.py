@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ctxmem_mcp.models import Highlight, Node, Summary
-from ctxmem_mcp.summarizers.base import COMMITTED, FALLBACK_TITLE, TOPIC_SEPARATOR
+from ctxmem_mcp.summarizers.base import COMMITTED, TOPIC_SEPARATOR, is_uninformative
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from ctxmem_mcp.summarizers.section_states import STATES
 from ctxmem_mcp.summarizers.statement_features import (
@@ -21,7 +21,7 @@ from ctxmem_mcp.summarizers.statement_features import (
     title_features,
 )
 from ctxmem_mcp.summarizers.statement_ranker import load_weights
-from ctxmem_mcp.summarizers.statements import Source, Statement
+from ctxmem_mcp.summarizers.statements import Source, Statement, commit_subject
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS, Single, TitleOption, pair_options, part_of, with_state
 from ctxmem_mcp.summarizers.topics import common_topic
 
@@ -100,11 +100,11 @@ class ParentRanker:
         """The children's titles and lines that may be titles, with the child's number."""
         last = max(1, len(self._children) - 1)
         for child, (node, summary) in enumerate(self._children):
-            if summary.title != FALLBACK_TITLE:
+            if not is_uninformative(summary.title):
                 yield child, _title_statement(node, summary, child / last)
             for rank, line in enumerate(summary.highlights):
                 if (line.kind in _TITLE_KINDS and line.role != "tool") or line.text.startswith(COMMITTED):
-                    text = _without_hash(line.text)
+                    text = commit_subject(line.text) if line.text.startswith(COMMITTED) else line.text
                     yield child, Statement(_source(line), line.index, line.role, text, child / last, rank)
 
     def _features(self, statement: Statement, child: int) -> Features:
@@ -126,16 +126,17 @@ def _texts(children: Children) -> Iterator[tuple[str, float]]:
 def _title_statement(node: Node, summary: Summary, place: float) -> Statement:
     is_error = summary.title.startswith(_ERROR_TITLE)
     source: Source = "file" if summary.title.startswith(_WORK_TITLES) else "error" if is_error else "title"
+    if any(as_title(commit_subject(line.text), TITLE_CHARS) == summary.title for line in _commits(summary)):
+        source = "commit"
     return Statement(source, node.first, "assistant", summary.title, place)
+
+
+def _commits(summary: Summary) -> list[Highlight]:
+    return [line for line in summary.highlights if line.text.startswith(COMMITTED)]
 
 
 def _source(line: Highlight) -> Source:
     return "commit" if line.text.startswith(COMMITTED) else line.kind
-
-
-def _without_hash(text: str) -> str:
-    """'Close files' of 'Committed 1a2b3c4: Close files'."""
-    return text.split(": ", 1)[-1] if text.startswith(COMMITTED) else text
 
 
 def _part(statement: Statement) -> str:

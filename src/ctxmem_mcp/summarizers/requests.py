@@ -16,7 +16,7 @@ _LEADING_FILLER = re.compile(
     r"right|sure|sorry|"
     r"just|but|\d{1,2},? and(?= i\b)|i see|got it|makes sense|last thing|one more thing|another thing|next|"
     r"first|finally|"
-    r"for now|quick question|(?:question|task|q)(?=:))\b[\s,.!:;–—-]*"
+    r"for now|quick question|(?:question|task|check|q)(?=:))\b[\s,.!:;–—-]*"
     r"|(?:can|could|would|will) (?:you|we)(?: please| also| just| maybe)* "
     r"|(?:i(?:'d| would) (?:really )?(?:like|love)|i (?:want|need)|we (?:want|need)) (?:you )?(?:also )?to "
     r"|i(?:'d| would) (?:like|love) (?=(?:some|more|help)\b)"
@@ -83,6 +83,12 @@ _RULE = re.compile(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoi
 _GERUND = re.compile(r"\A(?:\S+ ){0,4}\w+ing\b")
 _PROPOSAL = re.compile(
     r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I
+)
+# How an assistant offers to do something.
+_PROPOSED = re.compile(
+    r"\A(?:so,? |now,? |ok(?:ay)?,? )?(?:(?:do you |would you )?(?:want|like) me to|should i|shall i|may i|can i|"
+    r"would you like me to|do you want me to|ready to|should we|shall we) +(?:also |now |go ahead and |just )*",
+    re.I,
 )
 _STATEMENT_THEN_REQUEST = re.compile(
     r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|"
@@ -233,6 +239,15 @@ def find_choice(answer: str, question: Message | None) -> str:
     open_questions = [sentence for sentence in question.sentences[-8:] if sentence.endswith("?") and len(sentence) > 14]
     proposals = [sentence for sentence in open_questions if _PROPOSAL.search(sentence)]
     return (proposals or open_questions or [""])[-1]
+
+
+def proposed_action(question: str) -> str:
+    """'Add a test' of 'Want me to add a test?'; empty if the question names no object ("Want me to do it?")."""
+    found = _PROPOSED.match(question)
+    if not found:
+        return question
+    action = question[found.end() :].rstrip("?？ ")
+    return "" if _PRONOUNS.intersection(action.lower().split()[:4]) else capitalize(action)
 
 
 def _option_text(label: str, question: Message) -> str:

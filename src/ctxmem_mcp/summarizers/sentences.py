@@ -30,6 +30,11 @@ _HOST_COMMANDS = frozenset(
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*\n.*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.S | re.M)
 _INLINE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
+# A value that a user pasted between marks of their own: SCRIPT=[[ ... ]], LOG: """ ... """.
+_PASTED_VALUE = re.compile(
+    r"(?:^|(?<=\s))[A-Z][\w -]{0,30}?\s?[=:]\s?(?:\[\[.*?\]\]|\{\{.*?\}\}|<<<.*?>>>|\"{3}.*?\"{3}|'{3}.*?'{3})",
+    re.S | re.M,
+)
 _MARKUP = re.compile(r"^[ \t]*(?:[#>]+[ \t]+|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)+|^[-=*_]{3,}[ \t]*$", re.M)
 _HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]{1,80}\*\*:?[ \t]*)$", re.M)
 _EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
@@ -205,6 +210,8 @@ def _split_pasted(text: str) -> ExtractedText:
 
     if "```" in text or "~~~" in text:
         text = _INLINE_FENCE.sub(take, _FENCE.sub(take, text))
+    if _PASTED_VALUE.search(text) and any(map(str.isalpha, _PASTED_VALUE.sub("", text))):
+        text = _PASTED_VALUE.sub(take, text)
     typed: list[str] = []
     for line in text.split("\n"):
         (pasted if _is_pasted(line) else typed).append(line)

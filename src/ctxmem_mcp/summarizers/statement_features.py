@@ -59,10 +59,35 @@ _CUES: Mapping[str, frozenset[str]] = {
     ),
     "tests": frozenset("test tests lint pass passes passed passing compile build builds".split()),
 }
-_CHORES = frozenset("commit push run rerun fetch reply proceed try open".split())
+_CHORES = frozenset("commit push run rerun fetch reply proceed try open do".split())
 # Features of the wording that are absent where they are 0.
 _WORDING = tuple(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first"))
-_POINTING = frozenset("this that it these those there they here he she which what".split())
+# The intention of one edit: a file or a small part of one is all that it names.
+_ONE_EDIT = re.compile(
+    r"\A(?:to do: )?(?:update|fix|add|change|modify|edit|remove|create|check)(?:ing|s|d)?\b(?:"
+    r"(?: the| a| an)? `?[\w./-]+\.\w{1,5}`?(?: file)?(?: and `?[\w./-]+\.\w{1,5}`?)?\Z|"
+    r".*\b(?:callers?|call sites?|calls?|imports?|comments?|usages?|references?|interface|helper|variable|lines?|"
+    r"implementation)\b)",
+    re.I,
+)
+# A sentence about how the code is, not about what was done: its verb is in the present tense, near its beginning.
+_DESCRIPTION = re.compile(
+    r"\A(?:\S+ ){0,4}(?:is|are|has|have|uses|creates|calls|reads|stores|contains|returns|needs|expects|exists?|"
+    r"already|does|doesn't|gets|takes|writes|checks|provides|handles|only)\b"
+)
+# The item of a list about one part of the code: "`model.go` - Data structures".
+_ITEM = re.compile(
+    r"\A(?:`[^`]+`|[\w./-]+\.\w{1,5})(?: \w+){0,2}(?: [-–—]|:) (?!add|updat|remov|fix|renam|replac|new\b)", re.I
+)
+# What says of tests and checks that they pass, and nothing else.
+_ONLY_TESTS = re.compile(
+    r"(?:(?:all|the|\d+|now|tests?|unit|integration|existing|and|lint\w*|checks?|is|are|clean|green|pass\w*|still|"
+    r"everything|full|test suite|build|builds|compiles?|failing|resume|previously)\b\W*)+\Z",
+    re.I,
+)
+_POINTING = frozenset(
+    "this that it these those there they here he she which what they're there's it's that's we're".split()
+)
 _VAGUE = frozenset("it this that these those them they one ones both something everything".split())
 
 
@@ -108,6 +133,11 @@ class Salience:
         known = [counts[word] for word in words if word in counts]
         mean = math.fsum(count / (count + 2.0) for count in known) / len(words)
         return mean, min(1.0, math.fsum(known) / self._top)
+
+
+def is_detail(text: str) -> bool:
+    """Whether a text is about one edit or one part of the code, or describes how the code is."""
+    return any(pattern.match(text) for pattern in (_ONE_EDIT, _ITEM, _DESCRIPTION))
 
 
 def section_salience(section: Section) -> Salience:
@@ -175,6 +205,10 @@ def _wording(text: str, source: Source, salience: Salience) -> Features:
         "pointing": 1.0 if first in _POINTING else 0.0,
         "chore": 1.0 if first in _CHORES else 0.0,
         "first_person": 0.0 if distinct.isdisjoint(_FIRST_PERSON) else 1.0,
+        "description": 1.0 if _DESCRIPTION.match(text) else 0.0,
+        "only_tests": 1.0 if _ONLY_TESTS.match(text) else 0.0,
+        "item": 1.0 if _ITEM.match(text) else 0.0,
+        "one_edit": 1.0 if _ONE_EDIT.match(text) else 0.0,
         "digits": 1.0 if _DIGIT.search(text) else 0.0,
     }
     for cue, cues in _CUES.items():

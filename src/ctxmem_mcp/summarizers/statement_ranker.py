@@ -40,8 +40,6 @@ from ctxmem_mcp.summarizers.title_options import (
 _TITLES_TRIED = 8
 # Only if no statement reaches this score is a section called by the files that were edited.
 _STATED_SCORE_MIN = 1.0
-# A recap tells what happened before its section.
-_NO_TITLES = frozenset(("recap",))
 # What a section is about and what came of it: a title of two parts has one of each, of the best statements.
 _TOPICS = frozenset(("request", "plan", "task", "user", "correction"))
 _OUTCOMES = frozenset(("closing", "commit", "refusal", "text", "before_edit"))
@@ -86,7 +84,7 @@ def rate_statements(
 
 def _best_title(described: Sequence[tuple[Statement, Features]], salience: Salience, state: str) -> str:
     weights = load_weights("title")
-    described = [entry for entry in described if entry[0].source not in _NO_TITLES]
+    described = [entry for entry in described if entry[0].may_be_title]
     promising = sorted(described, key=lambda entry: -score(entry[1], weights))[:_TITLES_TRIED]
     scored = [(score(o.features, weights), o) for o in leaf_title_options(promising, salience, state)]
     stated = [entry for entry in scored if "edit" not in entry[1].features and entry[0] > _STATED_SCORE_MIN]

@@ -57,6 +57,7 @@ class Statement:
         weight: How clear a request is.
         is_narration: Whether it only tells that the assistant looks at something.
         is_pending: Whether nothing in the section follows a request.
+        is_settled: Whether something was done about an error after it.
     """
 
     source: Source
@@ -70,11 +71,22 @@ class Statement:
     weight: float = 0.0
     is_narration: bool = False
     is_pending: bool = False
+    is_settled: bool = False
+
+    @property
+    def may_be_title(self) -> bool:
+        """Whether the statement is of its section: a recap tells what happened before, a settled error is past."""
+        return self.source != "recap" and not self.is_settled
 
     @property
     def title_text(self) -> str:
         """The text that a title is made of."""
         return ASKED + self.text if self.is_pending else self.text
+
+
+def commit_subject(line: str) -> str:
+    """'Close files' of 'Committed 1a2b3c4: fix(io): close files'."""
+    return requests.capitalize(_COMMIT_TYPE.sub("", line.split(": ", 1)[-1]))
 
 
 def find_statements(
@@ -149,14 +161,17 @@ def _all_statements(
 def _of_tools(section: Section, outcomes: Sequence[ErrorOutcome], place: Callable[[int], float]) -> Iterator[Statement]:
     for result in section.results:
         for text in () if result.call is not None and result.call.is_scratch else result.commits:
-            subject = _COMMIT_TYPE.sub("", text.split(": ", 1)[-1])
-            yield Statement("commit", result.index, "tool", requests.capitalize(subject), place(result.index))
+            yield Statement("commit", result.index, "tool", commit_subject(text), place(result.index))
         if result.refusal:
             yield Statement("refusal", result.index, "tool", one_line(result.refusal), place(result.index))
+    last_edit = max((call.index for call in section.calls if call.kind == "edit"), default=-1)
     for outcome in outcomes:
         if outcome.weight >= 1.0:
             for error in outcome.errors[:2]:
-                yield Statement("error", error.index, outcome.role, error.text, place(error.index))
+                is_settled = outcome.is_resolved or error.index < last_edit
+                yield Statement(
+                    "error", error.index, outcome.role, error.text, place(error.index), is_settled=is_settled
+                )
 
 
 def _before_border(preceding: Sequence[Message], source: Source) -> Iterator[Statement]:

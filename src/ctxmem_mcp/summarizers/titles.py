@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, UNRESOLVED
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
-from ctxmem_mcp.summarizers.headlines import makes_title
+from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from ctxmem_mcp.summarizers.highlights import rate_work_sentence
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
@@ -65,8 +65,10 @@ def _title_without_request(section: Section, outcomes: Sequence[ErrorOutcome], p
         return _work_title(section, outcomes)
     for request in section.requests:
         question = requests.last_assistant_message(section.messages, request.index) or preceding
-        if choice := requests.find_choice(request.sentence, question):
-            return shorten(requests.strip_politeness(choice), TITLE_CHARS)
+        choice = requests.find_choice(request.sentence, question)
+        action = requests.strip_politeness(requests.proposed_action(choice))
+        if action and makes_title(title := as_title(action, TITLE_CHARS), action):
+            return title
     if finding := _best_finding(section):
         return shorten(finding, TITLE_CHARS)
     if any(message.origin == "recap" for message in section.messages):
@@ -130,6 +132,7 @@ def _first_sentence(section: Section) -> str:
             if (
                 not requests.is_weak(text)
                 and not sentence_scores.states_intent(text)
+                and not (message.role == "assistant" and text.endswith(sentence_scores.QUESTION_MARKS))
                 and makes_title(shorten(text, TITLE_CHARS), text)
             ):
                 return shorten(requests.strip_politeness(text), TITLE_CHARS)
@@ -211,4 +214,8 @@ def _command_title(section: Section) -> str:
         if call.subject:
             subject = shorten(one_line(call.subject), 44)
             return f"Searching for `{subject}`" if call.kind == "find" else subject
-    return _first_sentence(section) if section.messages else f"Calls of {one_line(section.calls[0].tool) or 'tools'}"
+    title = _first_sentence(section)
+    if title != FALLBACK_TITLE:
+        return title
+    tools = list(dict.fromkeys(one_line(call.tool) for call in section.calls if call.tool))
+    return shorten(f"Calls of {' and '.join(tools[:2]) or 'tools'}", TITLE_CHARS)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.models import Node, Summary
-from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, TOPIC_SEPARATOR
+from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, HOST_PREFIX, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
+from ctxmem_mcp.summarizers.statement_features import is_detail
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 
 _TOPIC_CHARS = 34
@@ -27,7 +28,18 @@ _ACTIVITY_NAMES = {
     "document": "documentation", "implement": "implementation", "benchmark": "benchmarking", "test": "testing",
 }  # fmt: skip
 # How titles of sections without a request begin.
-_WORK_PREFIXES = ("Editing", "Edited", "Reading", "Running", "Searching", "Calls of", FALLBACK_TITLE, "Recap")
+_WORK_PREFIXES = (
+    "Editing",
+    "Edited",
+    "Reading",
+    "Looking",
+    "Running",
+    "Searching",
+    "Calls of",
+    FALLBACK_TITLE,
+    HOST_PREFIX,
+    "Recap",
+)
 _SUFFIX = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
 _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
@@ -70,6 +82,8 @@ def _coverage(title: str, word_sets: Sequence[frozenset[str]]) -> float:
         share -= 0.15
     elif title.startswith(_WORK_PREFIXES):
         share -= 0.3
+    elif is_detail(title):
+        share -= 0.25
     return share - (0.1 if "…" in title else 0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -14,6 +15,7 @@ from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.transcripts import claude_code
 from ctxmem_mcp.transcripts.base import Format, ParseState, ResumableFormat, Transcript, head_of
+from ctxmem_mcp.transcripts.host_titles import plain_title
 
 # The modules (`base.Format`) in the order they are tried. The last ones are general: they would also accept files that
 # a format before them reads better.
@@ -57,7 +59,13 @@ def parse(text: str, name: str) -> Transcript:
             f"is in none of the known formats ({', '.join(known.replace('_', ' ') for known in FORMATS)})",
             'JSON Lines of turns always work: one {"role": "user", "content": "..."} per line.',
         )
-    return _not_empty(found.parse(text, name), name)
+    return _not_empty(_with_plain_titles(found.parse(text, name)), name)
+
+
+def _with_plain_titles(transcript: Transcript) -> Transcript:
+    """A transcript without a model's raw output in the place of its title or of a thread's."""
+    threads = tuple(map(_with_plain_titles, transcript.threads))
+    return replace(transcript, title=plain_title(transcript.title), threads=threads)
 
 
 def _not_empty(transcript: Transcript, name: str) -> Transcript:
@@ -108,7 +116,7 @@ def parse_resumable(text: str, name: str) -> tuple[Transcript, ParseState | None
     """
     if _RESUMABLE.looks_like(name, head_of(text)):
         transcript, state = _RESUMABLE.parse_resumable(text, name)
-        return _not_empty(transcript, name), state
+        return _not_empty(_with_plain_titles(transcript), name), state
     return parse(text, name), None
 
 

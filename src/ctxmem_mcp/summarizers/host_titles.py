@@ -1,0 +1,29 @@
+"""The title of a section that holds nothing but what the agent's host wrote: it names what that is. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ctxmem_mcp.models import Turn
+from ctxmem_mcp.summarizers.base import HOST_PREFIX
+from ctxmem_mcp.summarizers.headlines import as_title
+from ctxmem_mcp.summarizers.sentences import HEAD_CHARS, one_line
+from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
+
+# What a notification says, a heading, or the lead of a hook's note.
+_SUMMARY = re.compile(r"<summary>\s*(\S.{3,200}?)\s*</summary>", re.S)
+_HEADING = re.compile(r"^#{1,3} +(\S.{3,160})$", re.M)
+_HOOK = re.compile(r"\b([A-Z]\w+:\w+ hook) additional context:\s*(\[[^\]\n]{1,40}\])?")
+_PATTERNS = (_SUMMARY, _HEADING, _HOOK)
+
+
+def host_title(turns: Sequence[Turn]) -> str:
+    """Returns a title made of what a host wrote, with its prefix; empty if the turns name nothing."""
+    own = [turn.content[:HEAD_CHARS] for turn in turns if turn.role == "system"]
+    for pattern in _PATTERNS:
+        for content in own:
+            if found := pattern.search(content):
+                text = one_line(" ".join(part for part in found.groups() if part))
+                return HOST_PREFIX + as_title(text, TITLE_CHARS - len(HOST_PREFIX))
+    return f"{HOST_PREFIX}system prompt" if own and not any(turn.role != "system" for turn in turns) else ""
