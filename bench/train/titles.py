@@ -1,4 +1,4 @@
-"""python -m bench.train.titles GOLD DATA [--write]
+"""python -m bench.train.titles GOLD DATA [--use USE] [--write]
 
 Trains the weights by which summaries choose titles and lines (summarizers/weights.json), and measures them by leaving
 one history out at a time.
@@ -317,10 +317,12 @@ def main() -> None:
     parser.add_argument("gold", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--write", action="store_true", help="write the weights into the package")
+    parser.add_argument("--use", choices=[*START], action="append", help="weights to train; all of them by default")
     options = parser.parse_args()
     gold = [*json.loads(options.gold.read_text(encoding="utf-8")), *json.loads(OWN_TITLES.read_text(encoding="utf-8"))]
+    only = "".join(f" --use {use}" for use in options.use or ())
     stored = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    for use in START:
+    for use in options.use or START:
         sections = read_sections(gold, options.data, use)
         trainer = Trainer(sections, use)
         histories = list(dict.fromkeys(section.history for section in sections))
@@ -333,7 +335,7 @@ def main() -> None:
         )
         stored["weights"][use] = {name: round(float(w), 3) for name, w in zip(trainer.names, weights, strict=True)}
         stored["provenance"][use] = (
-            f"{date.today()}: python -m bench.train.titles {options.gold.name} {options.data.name} --write"
+            f"{date.today()}: python -m bench.train.titles {options.gold.name} {options.data.name}{only} --write"
         )
         if options.write:  # the next use is trained on what these weights make of the leaves
             WEIGHTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")

@@ -137,7 +137,7 @@ def _close_cut(cut: str, limit: int) -> str:
 
 def _without_open_quote(text: str) -> str:
     """A text without its quotation marks if one of them is open."""
-    return text.replace('"', "") if text.count('"') % 2 else text
+    return tidy_end(text.replace('"', "")) if text.count('"') % 2 else text
 
 
 def without_label(text: str) -> str:
