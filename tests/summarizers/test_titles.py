@@ -107,6 +107,7 @@ def test_questions_recaps_places_and_hashes_are_no_titles(text: str) -> None:
         ("The key insight is: `WriteSession` uses the full path", "`WriteSession` uses the full path"),
         ("Root cause: the lock is released before the write", "The lock is released before the write"),
         ("Key finding: retries count the first attempt", "Retries count the first attempt"),
+        ("Fix the remaining files:- upload_logs.go: 52, 195", "Fix the remaining files"),
     ],
 )
 def test_a_title_leaves_out_what_announces_it(text: str, title: str) -> None:

@@ -25,6 +25,8 @@ _LABEL = re.compile(
     r"best approach)|fyi|nb)(?: is| was)?\s?[:–—])\s+(?=\S.{11})",
     re.I,
 )
+# The first mark of a list that was joined to the sentence before it: "in clean.go to:1", "the files:- a.go".
+_JOINED_LIST = re.compile(r":(?:\d{1,2}\Z|[-*–] .*\Z)")
 # The remainder of a list of which the rest was cut off: "and error" of "and error handling was added".
 _CUT_COORDINATE = re.compile(r",?\s+(?:and|or)\s+(?:[^\s`_.()]+\s?){1,2}\Z", re.I)
 
@@ -115,7 +117,7 @@ def headline(text: str) -> str:
 @functools.lru_cache(maxsize=4_096)
 def as_title(text: str, limit: int) -> str:
     """Returns a statement in at most `limit` characters, without a final mark: whole, or as a headline, or cut."""
-    text = _without_open_quote(tidy_end(_OPEN_END.sub("", without_label(text).rstrip(" .:;,!"))))
+    text = _without_open_quote(tidy_end(_OPEN_END.sub("", _JOINED_LIST.sub("", without_label(text)).rstrip(" .:;,!"))))
     if len(text) <= limit:
         return text
     short = tidy_end(headline(text))
