@@ -261,3 +261,14 @@ async def test_what_a_later_turn_replaced_is_followed_by_what_holds() -> None:
     line = next(line for line in brief.splitlines() if line.startswith("- JWTs must stay valid for 1 h"))
     assert line.endswith("(t0 user) → The JWTs must be valid for 15 min instead of 1 h. (t4 user)")
     assert not any("→" in line for line in brief.splitlines() if "Refresh tokens" in line)
+
+
+async def test_a_standing_instruction_that_was_taken_back_is_followed_by_the_turn_that_did_so() -> None:
+    turns = [
+        NewTurn("user", "Never amend commits."),
+        NewTurn("assistant", "Understood."),
+        NewTurn("user", "You may amend commits now."),
+        NewTurn("assistant", "Good."),
+    ]
+    assert "amend commits. (t0-" in (brief := await brief_of(turns, 2_000))
+    assert " user) → You may amend commits now. (t2 user)\n" in brief

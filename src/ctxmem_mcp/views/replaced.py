@@ -1,4 +1,4 @@
-"""Finds statements of the user that a later one replaced, and marks them where they are shown. Pure.
+"""Finds statements of the user that a later one replaced. Pure.
 
     - JWTs stay valid for 1 h. (t84 user) → Make the JWTs valid for 15 min. (t412 user)
 
@@ -8,7 +8,7 @@ decisions of seven real histories that agents stated, at most one was right).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ctxmem_mcp.models import INJECTED, RECAP, Highlight, Summary, Turn
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW
@@ -46,20 +46,6 @@ def standing_highlights(quote: Quote) -> list[Highlight]:
     """Returns the quoted instructions of a turn as lines."""
     turn = quote.turn
     return [Highlight("decision", turn.index, turn.role, turn.content[span.start : span.stop]) for span in quote.spans]
-
-
-def replaced_turns(turns: Mapping[int, Turn]) -> dict[int, Turn]:
-    """Returns, by index, those of some turns that others of them replaced, each with the one that did.
-
-    A turn counts if it is one short statement in the user's own words.
-    """
-    stated = [
-        (turn, found)
-        for index in sorted(turns)
-        if _is_statement(turn := turns[index]) and (found := statement(turn.content, turn.language))
-    ][-STATEMENTS_MAX:]
-    pairs = find_replaced([(turn.index, found) for turn, found in stated])
-    return {stated[i][0].index: stated[j][0] for i, j in pairs.items()}
 
 
 def _one_line(turn: Turn) -> str:
