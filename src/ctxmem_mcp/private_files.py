@@ -25,6 +25,7 @@ OWN_FOLDERS = (
     "failed_calls",
     "warned",
     "redactions",
+    "runs",
     "sessions",
     "spaces",
     "spoken_turns",

@@ -34,6 +34,7 @@ async def test_gemini_cli_is_compacted_three_times(tmp_path: Path, model: Model)
     home = gemini.set_up(tmp_path / "home", model)
     check_requests(home, model, test_gemini.command(TASK), "x-goog-api-key", "not-a-real-key")
     (file,) = gemini.transcripts(home)
+    assert await home.conversations() == [gemini.session_of(file)]
     assert_in_order(gemini.words_of(file), await home.turns(gemini.session_of(file)))
 
 
@@ -41,6 +42,7 @@ async def test_opencode_is_compacted_three_times(tmp_path: Path, model: Model) -
     home = opencode.set_up(tmp_path / "home", model)
     check_requests(home, model, test_opencode.command(TASK), "authorization", "Bearer not-a-real-key")
     (session,) = opencode.sessions(home)
+    assert await home.conversations() == [session]
     assert_in_order(opencode.words_of(home, session), await home.turns(session))
 
 
@@ -48,6 +50,7 @@ async def test_copilot_cli_is_compacted_three_times(tmp_path: Path, model: Model
     home = copilot.set_up(tmp_path / "home", model)
     check_requests(home, model, test_copilot.command(TASK), "authorization", "Bearer not-a-real-key")
     (file,) = copilot.transcripts(home)
+    assert await home.conversations() == [copilot.session_of(file)]
     assert_in_order(copilot.words_of(file), await home.turns(copilot.session_of(file)))
 
 
@@ -55,4 +58,5 @@ async def test_qwen_code_is_compacted_three_times(tmp_path: Path, model: Model) 
     home = qwen_code.set_up(tmp_path / "home", model)
     check_requests(home, model, test_qwen_code.command(TASK), "authorization", "Bearer not-a-real-key")
     (file,) = qwen_code.transcripts(home)
+    assert await home.conversations() == [file.stem]
     assert_in_order(qwen_code.words_of(file), await home.turns(file.stem))

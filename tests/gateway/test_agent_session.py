@@ -65,7 +65,7 @@ class Session:
         """Sends a request through the gateway, which stores it and the answer."""
         provider = Anthropic()
         body = {"model": "m", "tools": [{"name": "Bash"}], "system": system, "messages": messages or self.messages}
-        sent = await self.tracker.compact(self.memory, "", provider, body, OPTIONS, SESSION)
+        sent = await self.tracker.compact(self.memory, "", provider, body, OPTIONS, [SESSION])
         answered = provider.parse_response({"role": "assistant", "content": list(answer)})
         await self.tracker.store_answer(self.memory, sent.conversation, answered)
 
@@ -194,6 +194,7 @@ async def test_a_sub_agents_request_is_not_the_sessions(tmp_path: Path) -> None:
         (None, {"x-claude-code-session-id": SESSION}, SESSION),
         (None, {"session_id": SESSION}, SESSION),
         (None, {"session-id": "  "}, None),
+        (None, {"x-session-affinity": SESSION}, SESSION),
         ("no object", {}, None),
     ],
 )

@@ -41,6 +41,7 @@ def _handle(given: list[str]) -> None:
     folder = data_dir or find_data_dir()
     if _is_before_call(agent, raw, folder):
         return
+    _note_run(agent, raw, folder)
     try:
         spool.put(folder, agent, _redact(raw) if _redaction_is_on() else raw, whole)
     except OSError as error:
@@ -59,6 +60,19 @@ def _handle(given: list[str]) -> None:
         if session_start.respond_after_compaction(agent, raw, folder):
             return
     _recall_for_prompt(agent, raw, folder)
+
+
+def _note_run(agent: str, raw: bytes, folder: str) -> None:
+    """Records the session for the gateway of the run of `ctxmem-mcp wrap`, if the agent was started by it."""
+    run = os.environ.get("CTXMEM_RUN", "")
+    if not run:
+        return
+    from ctxmem_mcp.capture import run_sessions
+
+    try:
+        run_sessions.note(folder, run, agent, raw)
+    except (ValueError, AttributeError, OSError) as error:
+        _report(error)
 
 
 def _recall_for_prompt(agent: str, raw: bytes, folder: str) -> None:

@@ -54,6 +54,7 @@ class Deps:
         folder_of: a tenant's folder, for files that a route keeps beside the memory.
         on_shutdown: called in order when the app shuts down.
         on_usage: called with the usage of each request that the gateway has stored.
+        run: the id of the run of `ctxmem-mcp wrap` that the gateway belongs to; empty if it belongs to none.
     """
 
     settings: Settings
@@ -62,6 +63,7 @@ class Deps:
     folder_of: Callable[[str], Path]
     on_shutdown: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     on_usage: Callable[[RequestUsage], None] | None = None
+    run: str = ""
 
     async def memory(self, request: Request) -> Memory:
         """Returns the memory of the request, which does what the request may do and nothing else."""

@@ -25,14 +25,20 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.settings import Settings
 
 
-def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], None]) -> Starlette:
-    """Returns the application of a server on a loopback address. There is one principal, and no authentication."""
+def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], None], run: str = "") -> Starlette:
+    """Returns the application of a server on a loopback address. There is one principal, and no authentication.
+
+    Args:
+        settings: the server's settings.
+        on_usage: called with the usage of each request that was stored.
+        run: the id of the run of `ctxmem-mcp wrap`; empty if there is none.
+    """
     memory, metrics = LazyMemory(lambda: open_memory(settings), idle_seconds=0), Metrics()
 
     async def memory_for(_: str) -> Memory:
         return await memory.get()
 
-    deps = Deps(settings, memory_for, own_access, lambda _: settings.data_dir, on_usage=on_usage)
+    deps = Deps(settings, memory_for, own_access, lambda _: settings.data_dir, on_usage=on_usage, run=run)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -53,7 +53,7 @@ _HOST_PREFIXES = (
     "caveat: the messages below", "[request interrupted by user", "operation stopped by hook: ",
     "sessionstart hook ", "sessionstart:", "userpromptsubmit hook ", "stop hook feedback:", "[image: source:",
     "warning: the maximum number of unified exec", "warning: apply_patch was requested via exec",
-    "this is the gemini cli. we are setting up the context",
+    "this is the gemini cli. we are setting up the context", "this is the qwen code. we are setting up the context",
 )  # fmt: skip
 _SKILL_PREFIX = "base directory for this skill: "
 _SKILL_CALL = re.compile(r"invoke the \S+ skill and follow it exactly as presented to you\s*(?:ARGUMENTS:)?", re.I)

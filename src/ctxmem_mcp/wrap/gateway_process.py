@@ -31,6 +31,7 @@ class Order:
         tokens: the budget, or None for the configured one.
         socket: the file descriptor of the listening socket; None to listen on `port`.
         port: the port.
+        run: the run's id, under which the agent's hooks record its sessions.
     """
 
     data_dir: str | None
@@ -39,6 +40,7 @@ class Order:
     tokens: int | None
     socket: int | None
     port: int
+    run: str = ""
 
     def settings(self) -> Settings:
         """Returns the settings. The user's keys and upstreams for `serve` are not the agent's."""
@@ -76,7 +78,7 @@ def _serve(settings: Settings, order: Order) -> None:
 
     from ctxmem_mcp.http_api.gateway_app import build_gateway_app
 
-    app = build_gateway_app(settings, lambda usage: _write(asdict(usage)))
+    app = build_gateway_app(settings, lambda usage: _write(asdict(usage)), order.run)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=order.port, http="h11", ws="none", backlog=BACKLOG, log_config=None,
         access_log=False, server_header=False, timeout_graceful_shutdown=settings.http_shutdown_seconds,

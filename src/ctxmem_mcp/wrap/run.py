@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxmem_mcp.capture import run_sessions
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.home_folder import home_folder
 from ctxmem_mcp.text.visible import visible
@@ -73,7 +75,8 @@ def wrap(words: Sequence[str], options: Options) -> int:
     start = Start(words[0], words[1:], os.environ, Path(_folder()), Path(home_folder()))
     try:
         plan = plan_for(start)
-        order = Order(options.data_dir, options.config, dict(plan.upstreams), options.budget, None, 0)
+        run = secrets.token_hex(8)
+        order = Order(options.data_dir, options.config, dict(plan.upstreams), options.budget, None, 0, run)
         order.settings()
     except NotWrappable as error:
         return _run_plain(path, start, str(error))
@@ -91,7 +94,9 @@ def _run_wrapped(path: str, start: Start, plan: Plan, order: Order) -> int:
     with supervisor:
         if not supervisor.wait_until_ready():
             return _run_plain(path, start, f"the gateway did not start ({supervisor.reason})")
-        code = _run([path, *plan.arguments(start, supervisor.url)], plan.variables(start, supervisor.url))
+        environ = plan.variables(start, supervisor.url) | {run_sessions.VARIABLE: order.run}
+        code = _run([path, *plan.arguments(start, supervisor.url)], environ)
+    run_sessions.remove(str(order.settings().data_dir), order.run)
     lines.flush()
     return code
 

@@ -16,13 +16,15 @@ from typing import Any
 from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.models import RECAP, THINKING, NewTurn
+from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn
 
-# Headers of Claude Code and Codex.
-_HEADERS = ("x-claude-code-session-id", "session_id", "session-id")
+# Headers of Claude Code, Codex and opencode.
+_HEADERS = ("x-claude-code-session-id", "session_id", "session-id", "x-session-affinity")
 # Older versions of Claude Code put the session's id at the end of the user's.
 _USER_ID = re.compile(r"_session_([0-9a-f-]{36})\Z")
 NOT_STORED = -1
+# Qwen Code answers its own description of the folder in the model's place, in its requests only.
+_ACKNOWLEDGEMENT = "Got it. Thanks for the context!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def align_session(
         start: those that are aligned already.
     """
     begin = len(start.positions) if start else 0
-    words = [i for i in range(begin, len(sent)) if sent[i].role != "system"]
+    words = [i for i in range(begin, len(sent)) if sent[i].role != "system" and not _is_acknowledgement(sent, i)]
     known = max(start.positions) + 1 if start else _start(sent, words, line)
     if known is None:
         return None
@@ -150,8 +152,8 @@ def _start(sent: Sequence[NewTurn], words: Sequence[int], line: Sequence[LineTur
     """Returns the index of the stored turn that the request begins with. A recap replaces all turns before it."""
     if not words:
         return None
-    if not line:
-        return 0
+    if all(one.turn.role == "system" for one in line):  # an agent may write its context before the prompt
+        return len(line)
     found = [at for at, one in enumerate(line) if _is_same(sent[words[0]], one.turn)]
     if any(turn.name == RECAP for turn in sent[: words[0]]):
         return found[-1] if found else len(line)
@@ -182,6 +184,11 @@ def _redacted(text: str) -> str:
         return load_redactor()(text)
     except InvalidArgument:  # the redactor is not installed any more
         return text
+
+
+def _is_acknowledgement(sent: Sequence[NewTurn], at: int) -> bool:
+    turn = sent[at]
+    return at > 0 and turn.role == "assistant" and turn.content == _ACKNOWLEDGEMENT and sent[at - 1].name == INJECTED
 
 
 def _may_be_left_out(turn: NewTurn) -> bool:

@@ -74,6 +74,7 @@ class ConversationTracker:
         self._budget = budget
         self._storage = RequestStorage()
         self._cuts: LRU[int, PrefixCache[CutState]] = LRU(BUDGETS_MAX)
+        self._transcribed: PrefixCache[NewTurn] = PrefixCache()
         # The tokens of what is sent in place of the messages before a cut: they are the same until it moves.
         self._head_tokens: LRU[tuple[str, str, Cut, str | None], int] = LRU(VIEWS_MAX)
         self._views: LRU[tuple[str, str, str | None, int, str], str] = LRU(VIEWS_MAX)
@@ -85,7 +86,7 @@ class ConversationTracker:
         provider: Provider,
         body: Mapping[str, Any],
         options: MemoryOptions,
-        session: str | None = None,
+        sessions: Sequence[str] = (),
     ) -> Compacted:
         """Stores a request's messages, and compacts the request if they exceed the budget.
 
@@ -95,7 +96,8 @@ class ConversationTracker:
             provider: the API of the request.
             body: the request.
             options: the request's options.
-            session: the conversation of the agent's session that the request names.
+            sessions: the conversation of the agent's session that the request names; if it names none, those of the
+                sessions of the agent's run, the latest first.
 
         Raises:
             InvalidArgument: the messages are malformed.
@@ -105,10 +107,11 @@ class ConversationTracker:
         await asyncio.sleep(0)
         request = provider.parse_request(body, self.tokens)
         conversation = None
-        if session is not None:
+        if sessions:
+            turns = self._as_in_transcript(provider, request.all_turns(request.system))
             tools = provider.has_tools(body)
             conversation = await self._storage.store_session(
-                memory, principal, session, request, options.days, since, tools
+                memory, principal, sessions, turns, options.days, since, tools
             )
         if conversation is None:
             conversation = await self._storage.store(memory, principal, request, options.days, since)
@@ -236,6 +239,9 @@ class ConversationTracker:
         """Keeps a request and its answer from being stored later: the conversation was forgotten during the request."""
         request = provider.parse_request(body, self.tokens)
         await memory.forget_also(conversation_id, [*request.all_turns(request.system), *answer])
+
+    def _as_in_transcript(self, provider: Provider, turns: Sequence[NewTurn]) -> list[NewTurn]:
+        return self._transcribed.map(turns, lambda at: provider.as_in_transcript(turns[at]))
 
     async def _view(
         self,

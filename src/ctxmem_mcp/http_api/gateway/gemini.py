@@ -97,6 +97,13 @@ class Gemini(RepeatsConversation):
     def assembler(self) -> AnswerAssembler:
         return _Assembler()
 
+    def as_in_transcript(self, turn: NewTurn) -> NewTurn:
+        """Gemini CLI puts the tool's name before a call's id in its transcript."""
+        prefix = f"{turn.name}__"
+        if not turn.call_id or not turn.name or turn.call_id.startswith(prefix):
+            return turn
+        return replace(turn, call_id=prefix + turn.call_id)
+
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
         config = body.get("generationConfig")
         return count_or_none(config.get("maxOutputTokens")) if isinstance(config, dict) else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
@@ -26,10 +28,13 @@ from ctxmem_mcp.http_api.gateway.provider import (
     openai_error,
 )
 from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.transcripts.base import compact_json
 from ctxmem_mcp.transcripts.openai import THOUGHT_FIELDS, turns_from_message
 
 _SYSTEM_ROLES = ("system", "developer")
 _RESULT_ROLES = ("tool", "function")
+# Copilot CLI writes it before a prompt; its transcript has it beside the prompt.
+_CURRENT_TIME = re.compile(r"\A<current_datetime>[^<]*</current_datetime>\n\n")
 
 
 class OpenAI(RepeatsConversation):
@@ -82,6 +87,16 @@ class OpenAI(RepeatsConversation):
 
     def assembler(self) -> AnswerAssembler:
         return _Assembler()
+
+    def as_in_transcript(self, turn: NewTurn) -> NewTurn:
+        if turn.role == "user":
+            return replace(turn, content=_CURRENT_TIME.sub("", turn.content))
+        if turn.role != "assistant" or turn.call_id is None:
+            return turn
+        try:
+            return replace(turn, content=compact_json(json.loads(turn.content)))
+        except (ValueError, RecursionError):
+            return turn
 
     def max_output_tokens(self, body: Mapping[str, Any]) -> int | None:
         return count_or_none(body.get("max_completion_tokens", body.get("max_tokens")))

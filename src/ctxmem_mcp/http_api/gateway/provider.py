@@ -108,13 +108,20 @@ class Provider(Protocol):
         """Returns whether the request offers tools."""
         ...
 
+    def as_in_transcript(self, turn: NewTurn) -> NewTurn:
+        """Returns a turn of a request as the transcripts of the agents that use this API have it."""
+        ...
+
     def error_body(self, status: int, message: str) -> dict[str, Any]:
         """Returns the body of an error response of this server, in the provider's format."""
         ...
 
 
 class TopLevelTools:
-    """The method of an API whose requests have their tools in `tools`."""
+    """The methods of an API whose requests have their tools in `tools`, and whose turns are those of transcripts."""
+
+    def as_in_transcript(self, turn: NewTurn) -> NewTurn:
+        return turn
 
     def has_tools(self, body: Mapping[str, Any]) -> bool:
         return bool(body.get("tools"))

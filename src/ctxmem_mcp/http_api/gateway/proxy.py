@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from ctxmem_mcp import progress
+from ctxmem_mcp.capture import run_sessions
+from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, LimitReached
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
@@ -187,9 +189,17 @@ class Gateway:
             proxied.share_done = max(proxied.share_done, share)
 
         headers = {name.lower(): value for name, value in proxied.request.headers.items()}
-        session = conversation_of_session(body, headers)
+        named = conversation_of_session(body, headers)
+        sessions = [named] if named else self._sessions_of_run()
         with progress.listen(record):
-            return await self._tracker.compact(memory, tenant, proxied.provider, body, options, session)
+            return await self._tracker.compact(memory, tenant, proxied.provider, body, options, sessions)
+
+    def _sessions_of_run(self) -> list[str]:
+        """Returns the conversations of the sessions that the hooks of the agent's run have recorded."""
+        if not self._deps.run:
+            return []
+        found = run_sessions.read(str(self._deps.settings.data_dir), self._deps.run)
+        return [id for id in map(conversation_id_for, found) if id]
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._memory_tasks.discard(task)
@@ -292,6 +302,8 @@ class Gateway:
                 body = proxied.body or {}
                 await self._tracker.forget_answer(memory, proxied.provider, body, error.conversation_id, answer)
             return
+        if compacted.conversation.session:
+            answer = list(map(proxied.provider.as_in_transcript, answer))
         try:
             if answer:
                 await self._tracker.store_answer(memory, compacted.conversation, answer)

@@ -68,22 +68,26 @@ class RequestStorage:
         self,
         memory: Memory,
         principal: str,
-        session: str,
-        request: ParsedRequest,
+        sessions: Sequence[str],
+        turns: Sequence[NewTurn],
         days: int | None,
         since: int,
         has_tools: bool,
     ) -> StoredConversation | None:
-        """Stores what its session's conversation lacks; returns None if the request is not the session's own."""
-        key = (principal, session.encode())
-        turns = request.all_turns(request.system)
-        async with self._lock(key):
-            stored = await self._sessions.store(memory, principal, session, turns, days, since, may_begin=has_tools)
-        if stored is None:
-            return None
-        line, positions = stored
-        ids, line_turns = tuple(map(attrgetter("id"), line)), tuple(map(attrgetter("turn"), line))
-        return StoredConversation(session, ids, positions, key, line_turns, since, tuple(turns), days)
+        """Stores what its session's conversation lacks; returns None if the request is no session's own.
+
+        Of several sessions, only the latest may begin with it.
+        """
+        for session in self._sessions.in_order(principal, sessions, turns):
+            key = (principal, session.encode())
+            may_begin = has_tools and session == sessions[0]
+            async with self._lock(key):
+                stored = await self._sessions.store(memory, principal, session, turns, days, since, may_begin=may_begin)
+            if stored is not None:
+                line, positions = stored
+                ids, line_turns = tuple(map(attrgetter("id"), line)), tuple(map(attrgetter("turn"), line))
+                return StoredConversation(session, ids, positions, key, line_turns, since, tuple(turns), days)
+        return None
 
     async def store(
         self, memory: Memory, principal: str, request: ParsedRequest, days: int | None, since: int

@@ -71,6 +71,18 @@ class SessionLines:
     def __init__(self) -> None:
         self._sessions: LRU[tuple[str, str], _Session] = LRU(LINES_MAX)
 
+    def in_order(self, principal: str, conversations: Sequence[str], sent: Sequence[NewTurn]) -> list[str]:
+        """Returns the conversations of a run's sessions in the order in which a request is compared with them.
+
+        First those whose last request and answer it repeats and continues, then the others as they are.
+        """
+
+        def is_continued(conversation: str) -> bool:
+            session = self._sessions.get((principal, conversation))
+            return session is not None and len(session.sent) < len(sent) and session.sent == sent[: len(session.sent)]
+
+        return sorted(conversations, key=lambda conversation: not is_continued(conversation))
+
     async def store(
         self,
         memory: Memory,

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # A request with a single message and at most this many output tokens is a probe or asks for a title.
 SIDE_REQUEST_TOKENS_MAX = 128
+# The beginning of the system prompt with which opencode asks for a session's title.
+_TITLE = "You are a title generator."
 # Where the APIs state the format of the answer.
 _FORMATS = (("response_format",), ("text", "format"), ("output_format",), ("output_config", "format"))
 _MIME_TYPES = (("generationConfig", "responseMimeType"), ("request", "generationConfig", "responseMimeType"))
@@ -23,8 +25,9 @@ def is_side_request(body: Mapping[str, Any], provider: Provider, *, requested: b
     Args:
         body: the request.
         provider: its API.
-        requested: the request itself asks for memory. One that does not, has no tools and demands JSON is an agent's
-            own, beside the conversation: a title, a choice of the model, who speaks next.
+        requested: the request itself asks for memory. One that does not, has no tools and demands JSON, or a title in
+            opencode's words, is an agent's own, beside the conversation: a title, a choice of the model, who speaks
+            next.
     """
     if provider.has_tools(body):
         return False
@@ -34,6 +37,10 @@ def is_side_request(body: Mapping[str, Any], provider: Provider, *, requested: b
         messages = provider.messages(body)
     except InvalidArgument:
         messages = []
+    if not requested and _TITLE in str(
+        [body.get("system"), body.get("instructions"), body.get("systemInstruction"), *messages[:1]]
+    ):
+        return True
     limit = provider.max_output_tokens(body)
     if limit is None or limit > SIDE_REQUEST_TOKENS_MAX:
         return False

@@ -1,0 +1,169 @@
+"""Requests that name no session, in a run of `wrap` whose hooks record the sessions: which conversation has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxmem_mcp.capture import run_sessions
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.http_api.gateway.compaction import ConversationTracker
+from ctxmem_mcp.http_api.gateway.gemini import Gemini
+from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions
+from ctxmem_mcp.http_api.gateway.openai import OpenAI
+from ctxmem_mcp.http_api.gateway.provider import Provider
+from ctxmem_mcp.http_api.gateway.side_request import is_side_request
+from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+OPTIONS = MemoryOptions(True, "m")
+SYSTEM = {"role": "system", "content": "You are a coding agent."}
+Json = dict[str, Any]
+
+
+def user(words: str) -> Json:
+    return {"role": "user", "content": words}
+
+
+class Agent:
+    """An agent whose requests name no session."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory, self.tracker = memory, ConversationTracker(4_000, "o200k_base")
+
+    async def request(self, sessions: Sequence[str], messages: list[Json], answer: str, system: Json = SYSTEM) -> str:
+        """Sends a request, adds the answer to its messages, and returns the conversation."""
+        provider = OpenAI()
+        body = {"model": "m", "tools": [{"type": "function"}], "messages": [system, *messages]}
+        sent = await self.tracker.compact(self.memory, "", provider, body, OPTIONS, sessions)
+        await self.tracker.store_answer(self.memory, sent.conversation, [NewTurn("assistant", answer)])
+        messages.append({"role": "assistant", "content": answer})
+        return sent.conversation.conversation_id
+
+    async def words(self, conversation: str) -> list[str]:
+        return [turn.content for turn in await self.memory.turns(conversation)]
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    async with open_memory(Settings(tmp_path, durability="normal")) as memory:
+        yield Agent(memory)
+
+
+async def test_a_cleared_session_with_the_same_prompt_is_another_conversation(agent: Agent) -> None:
+    first, second = [user("Hello.")], [user("Hello.")]
+    assert await agent.request(["a"], first, "One.") == "a"
+    first.append(user("Go on."))
+    assert await agent.request(["a"], first, "Two.") == "a"
+    assert await agent.request(["b", "a"], second, "Three.") == "b"
+    second.append(user("Go on."))
+    assert await agent.request(["b", "a"], second, "Four.") == "b"
+    first.append(user("Once more."))  # resumed: its hook makes it the latest
+    assert await agent.request(["a", "b"], first, "Five.") == "a"
+    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two.", "Once more.", "Five."]
+    assert await agent.words("b") == ["Hello.", "Three.", "Go on.", "Four."]
+
+
+async def test_a_session_without_requests_takes_none_of_anothers(agent: Agent) -> None:
+    messages = [user("Hello.")]
+    await agent.request(["a"], messages, "One.")
+    messages.append(user("Go on."))
+    assert await agent.request(["inner", "a"], messages, "Two.") == "a"
+    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two."]
+
+
+async def test_a_sub_agent_is_a_conversation_of_its_own(agent: Agent) -> None:
+    await agent.request(["a"], [user("Hello.")], "One.")
+    searcher = {"role": "system", "content": "You search."}
+    assert await agent.request(["a"], [user("Search.")], "Found.", searcher) != "a"
+    assert await agent.words("a") == ["Hello.", "One."]
+
+
+async def test_a_request_before_the_first_hook_is_stored_and_the_next_has_all_of_it(agent: Agent) -> None:
+    messages = [user("Hello.")]
+    before = await agent.request([], messages, "One.")
+    assert await agent.words(before) == [SYSTEM["content"], "Hello.", "One."]
+    messages.append(user("Go on."))
+    assert await agent.request(["a"], messages, "Two.") == "a"
+    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two."]
+
+
+async def test_a_context_that_is_stored_before_the_prompt_begins_the_session(agent: Agent) -> None:
+    context = NewTurn("system", "<session_context>\nThe folder.\n</session_context>", "injected")
+    await agent.memory.sync([context], conversation_id="a")
+    assert await agent.request(["a"], [user("Hello.")], "One.") == "a"
+    assert await agent.words("a") == [context.content, "Hello.", "One."]
+
+
+@pytest.mark.parametrize(
+    ("provider", "turn", "expected"),
+    [
+        (OpenAI(), NewTurn("user", "<current_datetime>now</current_datetime>\n\nGo."), NewTurn("user", "Go.")),
+        (OpenAI(), NewTurn("user", "It is <current_datetime>."), NewTurn("user", "It is <current_datetime>.")),
+        (
+            OpenAI(),
+            NewTurn("assistant", '{"a": [1, 2]}', "ls", call_id="c"),
+            NewTurn("assistant", '{"a":[1,2]}', "ls", call_id="c"),
+        ),
+        (
+            OpenAI(),
+            NewTurn("assistant", '{"a": 1', "ls", call_id="c"),
+            NewTurn("assistant", '{"a": 1', "ls", call_id="c"),
+        ),
+        (OpenAI(), NewTurn("assistant", '{"a": 1}'), NewTurn("assistant", '{"a": 1}')),
+        (Gemini(), NewTurn("tool", "x", "ls", call_id="c"), NewTurn("tool", "x", "ls", call_id="ls__c")),
+        (Gemini(), NewTurn("tool", "x", "ls", call_id="ls__c"), NewTurn("tool", "x", "ls", call_id="ls__c")),
+        (Gemini(), NewTurn("user", "x"), NewTurn("user", "x")),
+    ],
+)
+async def test_turns_are_as_in_the_agents_transcripts(provider: Provider, turn: NewTurn, expected: NewTurn) -> None:
+    assert provider.as_in_transcript(turn) == expected
+
+
+async def test_what_qwen_code_says_about_the_folder_is_not_the_users(agent: Agent) -> None:
+    context = user("This is the Qwen Code. We are setting up the context for our chat.\nThe folder is empty.")
+    messages = [context, {"role": "assistant", "content": "Got it. Thanks for the context!"}, user("Hello.")]
+    await agent.request(["a"], messages, "One.")
+    messages.append(user("Go on."))
+    await agent.request(["a"], messages, "Two.")
+    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two."]
+
+
+async def test_opencodes_request_for_a_title_is_no_conversation() -> None:
+    system = {"role": "system", "content": "You are a title generator. You output ONLY a thread title."}
+    messages = [system, user("Generate a title for this conversation:\n"), user("Hello.")]
+    assert is_side_request({"messages": messages}, OpenAI(), requested=False)
+    assert not is_side_request({"messages": messages}, OpenAI(), requested=True)
+    assert not is_side_request({"messages": [SYSTEM, *messages[1:]]}, OpenAI(), requested=False)
+
+
+def run_hook(data: Path, event: Json, run: str | None) -> None:
+    command = [sys.executable, "-m", "ctxmem_mcp", "hook", "qwen-code", "--data-dir", str(data)]
+    environ = {**os.environ, "CTXMEM_RUN": run or ""}
+    done = subprocess.run(command, input=json.dumps(event), env=environ, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+async def test_hooks_record_the_sessions_of_a_run(tmp_path: Path) -> None:
+    prompt = {"hook_event_name": "UserPromptSubmit", "prompt": "Hello."}
+    run_hook(tmp_path, {**prompt, "session_id": "a"}, None)
+    assert not (tmp_path / run_sessions.FOLDER).exists()
+    run_hook(tmp_path, {**prompt, "session_id": "a"}, "r1")
+    run_hook(tmp_path, {**prompt, "session_id": "b"}, "r1")
+    run_hook(tmp_path, {"hook_event_name": "Stop", "session_id": "a"}, "r1")
+    run_hook(tmp_path, {**prompt, "session_id": "inner", "agent_id": "s"}, "r1")
+    assert run_sessions.read(str(tmp_path), "r1") == ["b", "a"]
+    run_hook(tmp_path, {**prompt, "session_id": "a"}, "r1")
+    assert run_sessions.read(str(tmp_path), "r1") == ["a", "b"]
+    assert run_sessions.read(str(tmp_path), "r2") == []
+    run_sessions.remove(str(tmp_path), "r1")
+    assert run_sessions.read(str(tmp_path), "r1") == []
