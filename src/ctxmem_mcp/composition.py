@@ -121,7 +121,7 @@ def _salt_of(data_dir: Path) -> bytes:
     """Returns the salt in a principal's folder; other folders have none."""
     try:
         return read_file(data_dir / SALT)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
 
 

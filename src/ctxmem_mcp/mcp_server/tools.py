@@ -180,7 +180,7 @@ async def _search_turns(memory: Memory, args: SearchTurnsArguments) -> SearchRes
     if args.path is not None:
         return await _search_edits(memory, args, args.path)
     if args.query is None:
-        raise InvalidArgument("query", "is missing", "Pass words to search for, or the path of a file.")
+        raise InvalidArgument("query", "is missing", "Pass at least one character to search for, or a `path`.")
     found = await memory.search(
         args.query,
         conversation_id=args.conversation_id,

@@ -142,8 +142,15 @@ async def search_everything(
     chosen = list(best.values())[:limit]
     hits: dict[str, Hit] = {}
     for conversation_id in dict.fromkeys(one for one, _ in chosen):
+        these = [turn for one, turn in chosen if one == conversation_id]
         try:
-            loaded = await load(conversation_id, [turn for one, turn in chosen if one == conversation_id])
+            loaded = await load(conversation_id, these)
+            if len(loaded) < len(these):  # the conversation was replaced since it was searched
+                these = list(await find(conversation_id))
+                loaded = await load(conversation_id, these)
+                copies.update(turn.turn_id for turn in these)
+                chosen = [pair for pair in chosen if pair[0] != conversation_id]
+                chosen = [*chosen, *((conversation_id, turn) for turn in these)][:limit]
         except (Corrupt, Unavailable) as error:
             unreadable[conversation_id] = error.message
             continue
