@@ -37,7 +37,7 @@ export async function usagePage(fields) {
 function section(title, file, key, data, columns, picture) {
   const rows = grouped(data, key, columns);
   const names = [key, ...columns];
-  return h("section", {}, h("h2", {}, title), picture, table(names, rows), h("div", { class: "row" }, save(`${file}-per-${key.replace("_id", "")}.csv`, () => csv(names, rows))));
+  return h("section", {}, h("h2", {}, title), picture, table(title, names, rows), h("div", { class: "row" }, save(`${file}-per-${key.replace("_id", "")}.csv`, () => csv(names, rows))));
 }
 
 /** Returns a row for each value of the key: days in order, else the largest first. */
@@ -59,9 +59,9 @@ function pair(name, value, more) {
 
 const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "");
 
-function table(columns, rows) {
+function table(title, columns, rows) {
   const cell = (value) => (typeof value === "number" ? h("td", { class: "number" }, number(value)) : h("td", {}, value ?? ""));
-  return h("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": "Table" }, h("table", {},
+  return h("div", { class: "scrolled", tabindex: "0", role: "region", "aria-label": `Table: ${title}` }, h("table", {},
     h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col", class: typeof rows[0]?.[name] === "number" ? "number" : null }, name.replaceAll("_", " "))))),
     h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => cell(row[name])))))));
 }

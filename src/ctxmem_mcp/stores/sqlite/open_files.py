@@ -42,8 +42,8 @@ T = TypeVar("T")
 # operation opens a file and closes another, 20 ms of disk writes that everyone waits for: with 16 files, calls of 64
 # agents took five times as long as with 96.
 _MOST, _LEAST = 96, 16
-# Of the other open files, the contexts of Zstandard are freed: up to 2.3 MB a file, which grow with its longest text. New
-# ones take 0.4 ms, at the next text.
+# Of the other open files, the contexts of Zstandard are freed: up to 2.3 MB a file, which grow with its longest text.
+# New ones take 0.4 ms, at the next text.
 FILES_WITH_CONTEXTS_MAX = 16
 
 
