@@ -67,6 +67,7 @@ def test_a_turn_is_redacted_after_a_question_and_the_receipt_is_shown(page: Page
     page.wait_for_selector("dialog h2:has-text('Redacted')")
     assert "1 turn in 1 conversation" in page.locator("dialog").inner_text()
     page.locator("dialog button").click()
+    expect(page.locator("article.turn")).to_have_count(0)  # the conversation is drawn again, closed
     page.locator("[role=treeitem] > .label").first.click()
     expect(page.locator("article.turn").first).to_contain_text("[redacted")
     assert not [file for file in data.rglob("*") if file.is_file() and b"zanzibar" in file.read_bytes()]
