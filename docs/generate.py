@@ -25,8 +25,8 @@ from ctxmem_mcp.cli.commands import app
 from ctxmem_mcp.install.registry import AGENTS as INSTALLABLE
 from ctxmem_mcp.mcp_server import response_recorder
 from ctxmem_mcp.serve.args import parser
-from ctxmem_mcp.settings import MEMORY, MODEL, SETTINGS, kinds
-from ctxmem_mcp.settings.setting import Setting
+from ctxmem_mcp.settings import SETTINGS, kinds
+from ctxmem_mcp.settings.setting import MEMORY, MODEL, Setting
 from ctxmem_mcp.settings.sources import CONFIG_ENV, CONFIG_HELP
 
 ROOT = Path(__file__).parents[1]

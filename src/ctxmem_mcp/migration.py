@@ -23,6 +23,7 @@ from ctxmem_mcp.models import EXTRACTIVE, Turn
 from ctxmem_mcp.private_files import PRINCIPALS, SALT, create_folder, open_new, read_file
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.extensions import MovableStore
 from ctxmem_mcp.stores.records import AGENT, ORIGIN, PROJECT, REDACTED_MARKS, Commit, Salvage, SalvagedSummary, State
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.team.stores import open_team
@@ -99,7 +100,8 @@ async def _migrate_principal(
 ) -> None:
     async with open_memory(source, principal=principal, background=False) as memory:
         await memory.index_all()  # a copy is always indexed, and the two are compared
-    old, new = open_store(source, principal), open_store(target, principal)
+    old: MovableStore = open_store(source, principal)
+    new: MovableStore = open_store(target, principal)
     embedder = load_embedder(source.embeddings)
     try:
         if principal:

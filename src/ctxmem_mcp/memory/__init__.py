@@ -21,7 +21,8 @@ from ctxmem_mcp.memory.views import MemoryViews
 from ctxmem_mcp.models import TITLE_CHARS_MAX, Highlight, NewTurn, Node, Source, Summary, iso
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Appended, Conversation, Reverted, Synced
-from ctxmem_mcp.stores.base import RepairableStore, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.extensions import RepairableStore
 from ctxmem_mcp.stores.records import AGENT, ORIGIN, PROJECT, Salvage
 from ctxmem_mcp.summarizers.base import is_uninformative
 

@@ -15,7 +15,8 @@ from typing import Protocol, TypeVar
 from ctxmem_mcp.errors import Corrupt, Unavailable
 from ctxmem_mcp.results import Hit, SearchResult
 from ctxmem_mcp.retrieval.conversation_scores import conversation_scores
-from ctxmem_mcp.stores.base import IndexedStore, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.extensions import IndexedStore
 
 
 class _Found(Protocol):

@@ -17,7 +17,7 @@ from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Change, Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode
-from ctxmem_mcp.stores.base import WatchableStore
+from ctxmem_mcp.stores.extensions import WatchableStore
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 

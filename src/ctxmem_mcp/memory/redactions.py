@@ -16,7 +16,8 @@ from ctxmem_mcp.memory.removals import TRIES, MemoryRemovals
 from ctxmem_mcp.memory.turn_redaction import TurnRedaction
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.results import FoundTurn
-from ctxmem_mcp.stores.base import RepairableStore, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.extensions import RepairableStore
 from ctxmem_mcp.stores.records import Salvage, State
 
 _TURNS_AT_ONCE = 500

@@ -27,7 +27,8 @@ from ctxmem_mcp.memory.projects import MemoryProjects
 from ctxmem_mcp.memory.redactor import redact_turns
 from ctxmem_mcp.models import OF_AGENT, NewTurn, iso
 from ctxmem_mcp.results import Receipt
-from ctxmem_mcp.stores.base import RepairableStore, Store
+from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.extensions import RepairableStore
 from ctxmem_mcp.stores.records import Salvage, State
 
 # A branch is removed by rebuilding its conversation, again and again if others write to it meanwhile.

@@ -18,7 +18,7 @@ from ctxmem_mcp.memory.search import FoundTurn, SearchRequest
 from ctxmem_mcp.memory.validation import check_role, parse_time
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Hit, SearchResult
-from ctxmem_mcp.stores.base import IndexedStore
+from ctxmem_mcp.stores.extensions import IndexedStore
 
 
 class MemorySearches(MemoryReads):

@@ -22,7 +22,16 @@ from typing import Annotated, Any, Literal, Self
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
 from ctxmem_mcp.settings import kinds
-from ctxmem_mcp.settings.setting import Setting, environment_name
+from ctxmem_mcp.settings.gateway import GatewaySettings
+from ctxmem_mcp.settings.setting import (
+    HTTP,
+    MEMORY,
+    MODEL,
+    SECONDS,
+    SERVER,
+    Setting,
+    environment_name,
+)
 from ctxmem_mcp.settings.sources import default_data_dir, read_config_file, read_environment, read_flags
 from ctxmem_mcp.text.tokenizer import DEFAULT_ENCODING
 
@@ -31,20 +40,15 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 Redaction = Literal["nothing", "secrets"]
 Embeddings = Literal["auto", "on", "off"]
 OnOff = Literal["on", "off"]
-GatewayMemory = Literal["request", "always"]
 
 PORT_MAX = 65_535
 
-_SECONDS = kinds.integer(1, 3_600)
 _COUNT = kinds.integer(1, 2**31 - 1)
 _TOKEN_LIMIT = kinds.integer(0, 10**12)
 
-# The sections of docs/settings.md, in its order.
-MEMORY, SERVER, HTTP, MODEL, GATEWAY = "Memory", "Server", "HTTP service", "Summaries by a model", "Gateway"
-
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(GatewaySettings):
     """The settings of one process; immutable. `SETTINGS` describes each of them."""
 
     data_dir: Annotated[Path, Setting(MEMORY, kinds.FOLDER, "Folder of the conversation files.", "--data-dir")]
@@ -240,10 +244,10 @@ class Settings:
     ] = 200_000
     http_body_bytes: Annotated[int, Setting(HTTP, _COUNT, "Largest request body accepted, in bytes.")] = 67_108_864
     http_seconds: Annotated[
-        int, Setting(HTTP, _SECONDS, "Seconds after which a request without a response is aborted.")
+        int, Setting(HTTP, SECONDS, "Seconds after which a request without a response is aborted.")
     ] = 60
     http_head_seconds: Annotated[
-        int, Setting(HTTP, _SECONDS, "Seconds that a connection may take to send the head of its next request.")
+        int, Setting(HTTP, SECONDS, "Seconds that a connection may take to send the head of its next request.")
     ] = 10
     http_connections_per_address: Annotated[
         int,
@@ -254,7 +258,7 @@ class Settings:
         ),
     ] = 200
     http_shutdown_seconds: Annotated[
-        int, Setting(HTTP, _SECONDS, "Seconds that running requests have to finish when the server is stopped.")
+        int, Setting(HTTP, SECONDS, "Seconds that running requests have to finish when the server is stopped.")
     ] = 30
 
     llm_base_url: Annotated[
@@ -282,77 +286,6 @@ class Settings:
         int,
         Setting(MODEL, _TOKEN_LIMIT, "Most tokens, input and output, spent on the summaries of one conversation."),
     ] = 300_000
-
-    upstream_base_url: Annotated[
-        str | None,
-        Setting(
-            GATEWAY, kinds.URL, "OpenAI-compatible API to which the gateway forwards, without `/chat/completions`."
-        ),
-    ] = None
-    upstream_api_key: Annotated[
-        str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
-    ] = field(default=None, repr=False)
-    upstream_anthropic_url: Annotated[
-        str | None,
-        Setting(GATEWAY, kinds.URL, "Anthropic-compatible API to which the gateway forwards, without `/v1/messages`."),
-    ] = None
-    upstream_anthropic_api_key: Annotated[
-        str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
-    ] = field(default=None, repr=False)
-    upstream_gemini_url: Annotated[
-        str | None,
-        Setting(GATEWAY, kinds.URL, "Gemini-compatible API to which the gateway forwards, without `/v1beta`."),
-    ] = None
-    upstream_gemini_api_key: Annotated[
-        str | None, Setting(GATEWAY, kinds.SECRET, "Key sent to it instead of the client's own.")
-    ] = field(default=None, repr=False)
-    upstream_code_assist_url: Annotated[
-        str | None,
-        Setting(GATEWAY, kinds.URL, "API for requests of Gemini CLI's Google login, without `/v1internal`."),
-    ] = None
-    upstream_chatgpt_url: Annotated[
-        str | None,
-        Setting(GATEWAY, kinds.URL, "API for requests of Codex's ChatGPT login, without `/responses`."),
-    ] = None
-    upstream_seconds: Annotated[
-        int, Setting(GATEWAY, _SECONDS, "Seconds that an upstream may send nothing before the request fails.")
-    ] = 600
-    gateway_memory: Annotated[
-        GatewayMemory,
-        Setting(
-            GATEWAY,
-            kinds.choice(GatewayMemory),
-            "`request`: a request has memory if it asks for it. `always`: every request has, unless it declines it.",
-        ),
-    ] = "request"
-    gateway_tokens: Annotated[
-        int, Setting(GATEWAY, kinds.integer(4_000, 1_000_000), "Tokens to which the gateway compacts a conversation.")
-    ] = 16_000
-    gateway_output_tokens: Annotated[
-        int,
-        Setting(
-            GATEWAY,
-            kinds.integer(200, 100_000, or_zero=True),
-            "Tokens over which the gateway shortens a tool's result to its beginning, its end and the lines that "
-            "report errors, with the id that returns all of it; 0 shortens none.",
-        ),
-    ] = 0
-    gateway_seconds: Annotated[
-        int,
-        Setting(
-            GATEWAY,
-            _SECONDS,
-            "Seconds that memory may take per request; after that the request is forwarded unchanged.",
-        ),
-    ] = 10
-    price_in: Annotated[
-        float,
-        Setting(GATEWAY, kinds.PRICE, "Dollars per million input tokens, for `/v1/usage` and the resource `usage`."),
-    ] = 5.0
-    price_cached: Annotated[
-        float, Setting(GATEWAY, kinds.PRICE, "Dollars per million input tokens read from a cache.")
-    ] = 2.5
-    price_out: Annotated[float, Setting(GATEWAY, kinds.PRICE, "Dollars per million output tokens.")] = 10.0
 
     # Where each value that is no default was given, as the user spelled it.
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -399,15 +332,12 @@ class Settings:
 
 
 def _described() -> dict[str, Setting]:
-    hints: dict[str, Any] = Settings.__annotations__
+    hints: dict[str, Any] = Settings.__annotations__ | GatewaySettings.__annotations__
+    defaults = {known.name: known.default for known in fields(Settings)}
     return {
-        known.name: replace(
-            hints[known.name].__metadata__[0],
-            name=known.name,
-            default=None if known.default is MISSING else known.default,
-        )
-        for known in fields(Settings)
-        if known.name != "sources"
+        name: replace(hint.__metadata__[0], name=name, default=None if defaults[name] is MISSING else defaults[name])
+        for name, hint in hints.items()
+        if name != "sources"
     }
 
 

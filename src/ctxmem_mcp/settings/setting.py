@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.settings.kinds import BrokenRule, Kind
+from ctxmem_mcp.settings.kinds import BrokenRule, Kind, integer
 
+# The sections of docs/settings.md, in its order.
+MEMORY, SERVER, HTTP, MODEL, GATEWAY = "Memory", "Server", "HTTP service", "Summaries by a model", "Gateway"
+SECONDS = integer(1, 3_600)
 PLATFORM_FOLDER = "the platform's data folder"
 
 

@@ -12,13 +12,13 @@ A store decides nothing: it takes values and returns values. To write one, imple
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
 from ctxmem_mcp.projects import Project
-from ctxmem_mcp.results import Change, ConversationPage, Receipt
-from ctxmem_mcp.stores.records import BlockHits, CallRefusal, Commit, ModelCall, Salvage, SpendLimits, State, TermHits
-from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch, TombstoneRecords
+from ctxmem_mcp.results import ConversationPage, Receipt
+from ctxmem_mcp.stores.records import CallRefusal, Commit, ModelCall, Salvage, SpendLimits, State, TermHits
+from ctxmem_mcp.stores.tombstones import ForgetGuard, RedactedTurn, RemovedBranch
 
 T = TypeVar("T")
 
@@ -338,86 +338,4 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Releases what the store holds open: files, threads, connections."""
-        ...
-
-
-@runtime_checkable
-class IndexedStore(Protocol):
-    """A store with an index over all its conversations."""
-
-    async def find_blocks(self, terms: Sequence[str], now: float, seconds: float, *, listed: bool = False) -> BlockHits:
-        """Returns where terms occur, after reading the conversations that changed for at most so many seconds.
-
-        listed: The caller has listed the conversations just now: what changed since may be missing.
-        """
-        ...
-
-
-@runtime_checkable
-class MovableStore(Store, Protocol):
-    """A store whose tombstones can be moved to another one, with the key that they are made with."""
-
-    async def tombstone_records(self) -> TombstoneRecords:
-        """Returns all tombstones."""
-        ...
-
-    async def adopt_tombstones(self, given: TombstoneRecords) -> None:
-        """Takes over another store's tombstones and their key. Those that were taken over earlier are not added again.
-
-        Raises:
-            StoreUnavailable: This store has tombstones of its own.
-        """
-        ...
-
-
-@runtime_checkable
-class WatchableStore(Protocol):
-    """A store that notices the commits of all processes that use it."""
-
-    async def watch(self, listener: Callable[[Change], Awaitable[None]]) -> Callable[[], None]:
-        """Calls `listener` after each change, this process's own too, until the returned function is called.
-
-        After a gap, for instance a restart of the server, it is called with a change of no single conversation. A
-        change may be reported more than once, and later than it can be read. An unreachable server raises nothing: it
-        is watched as soon as it is back.
-        """
-        ...
-
-
-@runtime_checkable
-class RepairableStore(Protocol):
-    """A store of files, which may be damaged and rebuilt."""
-
-    async def damaged(self, seconds: float) -> dict[str, str]:
-        """Checks the files' structure and state, for at most so many seconds.
-
-        Returns:
-            What is wrong with each damaged conversation, by its id; by its file's path, with the remedy, if the id is
-            lost or the file is not one of this store.
-        """
-        ...
-
-    async def rebuild(self, conversation_id: str, build: Callable[[Store, Salvage], Awaitable[T]]) -> tuple[T, str]:
-        """Replaces a conversation by one that `build` makes of what can be read of it.
-
-        Args:
-            conversation_id: The conversation.
-            build: Stores it in an empty store. If it fails, nothing is changed. If it stores nothing, the damaged files
-                are moved aside, and there is no such conversation any more.
-
-        Returns:
-            Its result, and where the damaged files are kept.
-
-        Raises:
-            UnknownConversation: There is no such conversation.
-            StoreUnavailable: The conversation was changed during the call.
-        """
-        ...
-
-    async def has_damaged_copy(self, conversation_id: str) -> bool:
-        """Whether a repair has kept damaged files of the conversation."""
-        ...
-
-    async def remove_unfinished_redactions(self) -> None:
-        """Removes what killed processes left of a redaction. No redaction may be running."""
         ...

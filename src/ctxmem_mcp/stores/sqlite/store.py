@@ -27,7 +27,7 @@ from ctxmem_mcp.errors import (
     StoreReadOnly,
     UnknownConversation,
 )
-from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.models import NewTurn, Summary, Turn
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import ConversationInfo, ConversationPage, Receipt
 from ctxmem_mcp.stores.base import Store
@@ -41,12 +41,12 @@ from ctxmem_mcp.stores.records import (
     Salvage,
     SpendLimits,
     State,
-    TermHits,
 )
-from ctxmem_mcp.stores.sqlite import check, commits, file_lifecycle, file_repair, model_calls, queries
+from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, file_repair, model_calls, queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
+from ctxmem_mcp.stores.sqlite.conversation_reads import ConversationReads
 from ctxmem_mcp.stores.sqlite.open_files import OpenFiles
 from ctxmem_mcp.stores.sqlite.replacement import replace_conversation
 from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
@@ -67,7 +67,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class SqliteStore(TombstoneReads):
+class SqliteStore(ConversationReads, TombstoneReads):
     """Holds conversations in files under `data_dir`. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self, data_dir: Path, *, durability: Durability = "full") -> None:
@@ -111,18 +111,6 @@ class SqliteStore(TombstoneReads):
             read = partial(queries.turns, seqs=seqs, compression=file.compression, metadata_only=metadata_only)
             return await file.connection.run(read)
 
-    async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
-        return await self._run(conversation_id, partial(queries.digests, first_seq=first_seq, last_seq=last_seq))
-
-    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
-        return await self._run(conversation_id, partial(queries.nodes, digests=digests))
-
-    async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-        return await self._run(conversation_id, partial(queries.closings, first_seq=first_seq, last_seq=last_seq))
-
-    async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
-        return await self._run(conversation_id, partial(queries.nodes_over, first=first, last=last))
-
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         async with self._files.use(conversation_id) as file:
             read = partial(queries.summaries, digests=digests, compression=file.compression, cache=file.summaries)
@@ -156,20 +144,8 @@ class SqliteStore(TombstoneReads):
                 if difference := await file.connection.run(partial(file.write_summaries, work)):
                     await self._catalog.run_locked(partial(model_calls.adjust, call.day, difference))
 
-    async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        return await self._run(conversation_id, queries.model_calls)
-
     async def spent(self, day: int) -> int:
         return await self._catalog.run(partial(model_calls.spent, self._catalog, day))
-
-    async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        return await self._run(conversation_id, partial(queries.pieces, ids=ids))
-
-    async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        return await self._run(conversation_id, partial(queries.pieces_of, seqs=seqs))
-
-    async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        return await self._run(conversation_id, partial(queries.vectors, ids=ids))
 
     async def replace_vectors(
         self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
@@ -177,15 +153,9 @@ class SqliteStore(TombstoneReads):
         async with self._files.use(conversation_id, write=True) as file:
             await file.connection.run(partial(commits.replace_vectors, created, old, vectors))
 
-    async def extra(self, conversation_id: str, key: str) -> bytes | None:
-        return await self._run(conversation_id, partial(queries.extra, key=key))
-
     async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
         async with self._files.use(conversation_id, write=True) as file:
             await file.connection.run(partial(commits.set_extra, conversation_id, key, value, now))
-
-    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
 
     async def term_counts(
         self, conversation_ids: Sequence[str], terms: Sequence[str]
@@ -194,12 +164,6 @@ class SqliteStore(TombstoneReads):
 
     async def find_blocks(self, terms: Sequence[str], now: float, seconds: float, *, listed: bool = False) -> BlockHits:
         return await self._catalog.run(lambda db: find_blocks(self._catalog, db, terms, now, seconds, listed=listed))
-
-    async def vocabulary(self, conversation_id: str) -> list[str]:
-        return await self._run(conversation_id, queries.vocabulary)
-
-    async def check(self, conversation_id: str) -> list[str]:
-        return await self._run(conversation_id, check.find_faults)
 
     async def damaged(self, seconds: float) -> dict[str, str]:
         until = time.monotonic() + seconds
