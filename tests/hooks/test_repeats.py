@@ -99,6 +99,20 @@ async def test_a_call_that_succeeded_since_is_not_reported(tmp_path: Path) -> No
     assert line_for(agent, "Bash", {"command": COMMAND}, "s-2") == ""
 
 
+async def test_a_drain_writes_the_record_only_if_the_session_has_new_turns(tmp_path: Path) -> None:
+    agent = await worked(tmp_path, call(1, "Bash", command=COMMAND), result(2, MISSING))
+    (record,) = [path for path in files(agent.data / "failed_calls") if b"command not found" in path.read_bytes()]
+    written = record.stat().st_mtime_ns
+    agent.hook("Stop")
+    await drain_spool(agent.data)
+    assert record.stat().st_mtime_ns == written
+    agent.lines += [json.dumps(one) for one in (call(3, "Bash", command="make"), result(4, "Exit code 2\nno rule"))]
+    agent.write(len(agent.lines))
+    agent.hook("SessionEnd")
+    await drain_spool(agent.data)
+    assert b"no rule" in record.read_bytes()
+
+
 async def test_a_forgotten_conversations_failures_are_forgotten(tmp_path: Path) -> None:
     agent = await worked(tmp_path, call(1, "Bash", command=COMMAND), result(2, MISSING))
     assert [path for path in files(agent.data / "failed_calls") if b"command not found" in path.read_bytes()]

@@ -30,7 +30,7 @@ from pathlib import Path
 from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
-from ctxmem_mcp.capture.hook_records import record
+from ctxmem_mcp.capture.hook_records import record_new
 from ctxmem_mcp.capture.project_record import record_project
 from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.session_ids import conversation_id_for
@@ -197,7 +197,7 @@ class _SpoolWorker:
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
         if result is not None and result.conversation and event.cwd:
             # As long as the events are in the spool: a drain that is cancelled here is repeated.
-            await record(self._memory, self._data_dir, result.conversation, event.cwd)
+            await record_new(self._memory, self._data_dir, result.conversation, event.cwd)
         return await self._store_missing(file, result, group)
 
     async def _start_from_events(self, event: Event, group: list[_Pending]) -> None:

@@ -92,7 +92,7 @@ class MemoryProjects(MemorySearches):
             InvalidArgument: The note is too long.
             BudgetTooSmall: No brief fits; its `floor` is the smallest budget that does.
         """
-        branch, unindexed = await self._indexed_reader(conversation_id)
+        branch, unindexed = await self._indexed_reader(conversation_id, cached=True)
         if unindexed:
             request = ViewRequest(None, token_budget)
             return await unindexed_view.view(branch, unindexed, self._summarizer, request)

@@ -9,6 +9,7 @@ decisions of seven real histories that agents stated, at most one was right).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from ctxmem_mcp.models import INJECTED, RECAP, Highlight, Summary, Turn
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW
@@ -72,5 +73,6 @@ def _is_users(line: Highlight) -> bool:
     return line.role in _ROLES_OF_USER and line.kind in ("decision", "request") and CHOICE_ARROW not in line.text
 
 
+@lru_cache(maxsize=1_024)
 def _statement_of(text: str) -> Statement | None:
     return None if text.rstrip().endswith(("?", "？")) else statement(text, detect(text))
