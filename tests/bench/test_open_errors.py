@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 
-import pytest
 from bench.train.titles import build_tree, nearest, summarize
 
 from ctxmem_mcp.models import Summary
@@ -28,9 +26,8 @@ def open_errors(summary: Summary) -> list[str]:
     return found
 
 
-@pytest.mark.skipif("CTXMEM_EVAL_DIR" not in os.environ, reason="needs the evaluation data")
-def test_errors_called_open_are_open_and_most_open_errors_are_named() -> None:
-    data = Path(os.environ["CTXMEM_EVAL_DIR"]) / "data"
+def test_errors_called_open_are_open_and_most_open_errors_are_named(eval_dir: Path) -> None:
+    data = eval_dir / "data"
     labels = {
         (entry["history"], entry["first"], entry["last"]): entry["open"] for entry in json.loads(LABELS.read_text())
     }

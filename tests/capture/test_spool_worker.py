@@ -295,9 +295,12 @@ async def test_a_failed_drain_keeps_the_events_and_logs_why(
 
 # ------------------------------------------------------------ odd files
 
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "missing"])
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param("pipe", marks=POSIX), "folder", pytest.param("device", marks=POSIX), "missing"]
+)
 async def test_an_event_whose_transcript_is_no_file_is_stored_from_its_messages(agent: Agent, kind: str) -> None:
     named = agent.file
     if kind == "pipe":
@@ -313,7 +316,7 @@ async def test_an_event_whose_transcript_is_no_file_is_stored_from_its_messages(
     assert (await contents(agent))[0] == ["It is 7412."]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@POSIX
 async def test_pipes_folders_and_links_in_the_spool_are_ignored(agent: Agent) -> None:
     agent.write(3)
     leave(agent, "Stop")

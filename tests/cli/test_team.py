@@ -74,7 +74,8 @@ def test_a_wrong_call_says_what_to_do(run: Run, words: list[str], problem: str) 
 def test_commands_on_a_folder_without_a_team_leave_no_audit(run: Run, tmp_path: Path) -> None:
     run("import", str(EXAMPLE))
     run("forget", "last", "--yes")
-    assert run("audit").out == ""
+    assert run("audit", "--json").json == []
+    assert run("audit").out.startswith("No such line.")
     assert list(tmp_path.rglob(TEAM)) == []
 
 

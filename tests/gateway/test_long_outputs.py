@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from ctxmem_mcp.http_api.gateway.anthropic import Anthropic
@@ -145,7 +145,7 @@ def test_nothing_is_shortened_by_default(tmp_path: Path) -> None:
             upstream_stub(answers_with()) as stub,
             gateway(tmp_path / str(is_whole), stub, **changed) as running,
         ):
-            response = httpx.post(f"{running.url}/v1/messages", json=body, timeout=60)
+            response = httpx2.post(f"{running.url}/v1/messages", json=body, timeout=60)
             assert response.status_code == 200
             assert (stub.bodies[-1]["messages"] == body["messages"]) is is_whole
             (conversation,) = running.conversations()

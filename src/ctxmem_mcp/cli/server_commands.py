@@ -33,9 +33,11 @@ def serve(context: typer.Context) -> None:
 def open_page(
     conversation: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help='Conversation to show first: its id, a prefix of it, or "last".'),
+        typer.Argument(metavar="ID", help='Conversation to show first: its id, a prefix of it, or "last".'),
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port of the page; 0 for a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65_535, help="Port of the page; 0 for a free one.")
+    ] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
 ) -> None:
     """Show the memory in the browser: sessions, their tree, and what an agent gets for a question.

@@ -97,7 +97,7 @@ def principals(
     if action is PrincipalAction.LIST:
         _list_principals(as_json)
         return
-    name = check_principal(_required(name, "NAME", action), "NAME")
+    name = check_principal(_required(name, "NAME", action, f"principals {action} alice"), "NAME")
     if action is PrincipalAction.REMOVE:
         _with_team(lambda team: team.remove_principal(name, time.time()))
         record(OPTIONS, "remove-principal", target=name)
@@ -181,7 +181,7 @@ def spaces(
     if action is SpaceAction.LIST:
         _list_spaces(as_json)
         return
-    name = check_space(_required(space, "SPACE", action), "SPACE")
+    name = check_space(_required(space, "SPACE", action, f"spaces {action} web"), "SPACE")
     if action is SpaceAction.ADD:
         _with_team(lambda team: team.add_space(name, time.time()))
         record(OPTIONS, "add-space", space=name)
@@ -192,7 +192,10 @@ def spaces(
         _remove_space(name, as_json)
     else:
         _change_right(
-            name, _required(principal, "NAME", action), right if action is SpaceAction.SHARE else None, as_json
+            name,
+            _required(principal, "NAME", action, f"spaces {action} {name} alice"),
+            right if action is SpaceAction.SHARE else None,
+            as_json,
         )
 
 
@@ -319,6 +322,8 @@ def audit(
 
 
 def _print_lines(lines: Sequence[AuditLine]) -> None:
+    if not lines:
+        output.write("No such line. The audit begins with the first principal or shared space.")
     for line in lines:
         about = {"space": line.space, "conversation": line.conversation, "target": line.target}
         words = [f"{name}={value}" for name, value in about.items() if value is not None]
@@ -330,9 +335,9 @@ def _folder(key: str) -> str:
     return str(tenant_folder(OPTIONS.settings().data_dir, key))
 
 
-def _required(value: str | None, name: str, action: StrEnum) -> str:
+def _required(value: str | None, name: str, action: StrEnum, example: str) -> str:
     if value is None:
-        raise InvalidArgument(name, f"is required to {action}", f"For example: {action} example.")
+        raise InvalidArgument(name, f"is required to {action}", f"For example: `ctxmem-mcp {example}`.")
     return value
 
 

@@ -22,7 +22,7 @@ def wrap(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="AGENT...",
+            metavar="AGENT",
             help="claude, codex, copilot, gemini, opencode, qwen or any program, and its own arguments.",
             show_default=False,
         ),

@@ -22,7 +22,7 @@ commands = typer.Typer()
 def browse(
     conversation: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help='Conversation to show first: its id, a prefix of it, or "last".'),
+        typer.Argument(metavar="ID", help='Conversation to show first: its id, a prefix of it, or "last".'),
     ] = None,
 ) -> None:
     """Show the memory in the terminal: sessions, search, their tree, views and hand-offs.
