@@ -1,4 +1,4 @@
-"""With a prompt, the hook adds what was said earlier in the project about it, and mostly nothing."""
+"""With a prompt, the hook quotes earlier turns of the project that bear on it; to most prompts it adds nothing."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_an_empty_ranking_has_no_confidence_to_speak_of() -> None:
 async def test_the_header_states_the_confidence_of_a_view_for_a_query(tmp_path: Path) -> None:
     talk = [
         text
-        for i in range(120)
+        for i in range(300)
         for text in (f"What about part {i} of the kiln?", f"Part {i} is a firebrick, glazed in batch {i * 7}. " * 6)
     ]
     async with open_memory(Settings(tmp_path)) as memory:
@@ -55,14 +55,14 @@ async def test_the_header_states_the_confidence_of_a_view_for_a_query(tmp_path: 
         other = await memory.view("c", query="Who won the regatta at Cowes?", token_budget=1_000)
         assert found.confidence is not None
         assert "confidence" not in found.header  # no room
-        large = await memory.view("c", query="In which batch was firebrick 31 glazed?", token_budget=4_000)
+        large = await memory.view("c", query="In which batch was firebrick 31 glazed?", token_budget=16_000)
         assert f'"confidence":{large.confidence},' in large.header
         assert (other.confidence or 0) < 0.4 < found.confidence
         for query in (None, "What is left to do?", "What did we do so far?"):
-            without = await memory.view("c", query=query, token_budget=4_000)
+            without = await memory.view("c", query=query, token_budget=16_000)
             assert without.confidence is None
             assert "confidence" not in without.header
-        for budget in (300, 500, 4_000, 5_000):
+        for budget in (300, 500, 5_000, 16_000, 17_000):
             view = await memory.view("c", query="the kiln's firebricks", token_budget=budget)
             assert view.shown_tokens == tokenizer.count(view.render()) <= budget
             assert parse_view(view.text)

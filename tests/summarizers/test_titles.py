@@ -143,11 +143,11 @@ def test_an_error_that_was_mended_is_no_title() -> None:
     section = turns(
         ("assistant", lint, "Bash", "c1"),
         ("tool", "Exit code 1\nTestRewind: Error: the error of the reader is returned without a wrapper", "", "c1"),
-        ("assistant", "Wrap the error that the reader of the session returns."),
+        ("assistant", "That is fixed; the lint is green."),
         ("assistant", edit, "Edit", "c2"),
         ("tool", "The file was updated.", "", "c2"),
     )
-    assert ExtractiveSummarizer().summarize_leaf(section).title.startswith("Wrap the error that the reader")
+    assert ExtractiveSummarizer().summarize_leaf(section).title == "Edited rewind.go"
 
 
 @pytest.mark.parametrize(

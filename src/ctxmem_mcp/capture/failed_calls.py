@@ -97,7 +97,9 @@ def find(data_dir: str, cwd: str, key: str) -> FailedCall | None:
 
 
 def update(data_dir: str, cwd: str, failed: Iterable[FailedCall], succeeded: Collection[str]) -> None:
-    """Adds failures to a project's record, and removes those of calls that succeeded since. Not for two at once.
+    """Adds failures to a project's record, and removes those of calls that succeeded since.
+
+    The caller holds the spool's lock: two writers at once would lose lines.
 
     Args:
         data_dir: the data folder.

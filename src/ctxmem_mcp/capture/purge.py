@@ -36,8 +36,8 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
 
 
 def purge_events(data_dir: Path, conversation_id: str) -> None:
-    """Deletes a conversation's events from the spool, which followed its head, and what hooks know of it: a
-    branch of it was forgotten."""
+    """Deletes a conversation's events from the spool, which followed its head, and its records for the
+    hooks: a branch of it was forgotten."""
     try:
         _remove_events(data_dir, [conversation_id])
         _purge_records(data_dir, [conversation_id])

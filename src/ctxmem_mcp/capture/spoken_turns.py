@@ -1,4 +1,4 @@
-"""The record of what users and agents said: a file for each project, which a hook searches for what a prompt is about.
+"""The record of the turns of users and agents: a file for each project, which a hook searches for a prompt's words.
 
 A line is a turn: where it is, keyed hashes of its telling words in their order, and an excerpt. Imports little: a hook
 has milliseconds.
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 FOLDER = "spoken_turns"
 # A project's newest turns. A file is cut to them when it has a quarter more.
 RECORDS_MAX = 2_500
-# The role of a recap, which ends what a context still has of the turns before it.
+# The role of a recap: an agent's context has no turn before it.
 RECAP = "recap"
-# What is read of a turn, and how many of its words count.
+# Only this many characters of a turn are read, and of those only this many words and names count.
 CHARS_MAX, TERMS_MAX, NAMES_MAX = 6_000, 250, 40
 EXCERPT_CHARS = 500
 _HASH_DIGITS = 6
@@ -36,7 +36,7 @@ class SpokenTurn:
     Attributes:
         conversation, turn: where it is.
         index: its place in its conversation.
-        day: when it was said (ISO 8601); may be empty.
+        day: its day (ISO 8601); may be empty.
         role: the role, or RECAP.
         terms: hashes of its words in order, then a mark, then those of its names.
         json_excerpt: its beginning, as JSON.
@@ -106,7 +106,10 @@ def read(data_dir: str, cwd: str) -> Iterator[SpokenTurn]:
 
 
 def add(data_dir: str, cwd: str, turns: Iterable[SpokenTurn]) -> None:
-    """Adds turns to a project's record, except those that it has. Not for two at once."""
+    """Adds turns to a project's record, except those that it has.
+
+    The caller holds the spool's lock: two writers at once would lose lines.
+    """
     path = project_files.path_of(folder_in(data_dir), cwd)
     lines = [line for line in project_files.read_lines(path) if line]
     known = {tuple(line.split("\t", 2)[:2]) for line in lines}

@@ -124,7 +124,7 @@ class _Keys:
 
 
 async def _record_for_hooks(memory: Memory, data_dir: Path, worked_in: Mapping[str, str]) -> None:
-    """Records what hooks know of imported conversations. worked_in: the folder of each."""
+    """Records imported conversations for the hooks. worked_in: the folder of each."""
     if not worked_in:
         return
     async with spool_lock(data_dir, LOCK_SECONDS) as is_locked:

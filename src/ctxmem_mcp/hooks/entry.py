@@ -76,7 +76,7 @@ def _note_run(agent: str, raw: bytes, folder: str) -> None:
 
 
 def _recall_for_prompt(agent: str, raw: bytes, folder: str) -> None:
-    """Adds what was said earlier about a prompt, if the event is one and the setting is on."""
+    """Quotes earlier turns that a prompt is about, if the event is a prompt and the setting is on."""
     name = info_of(agent).prompt_event
     if name is None or not _names_one(raw, (name,)) or not _is_on("CTXMEM_PROMPT_RECALL"):
         return

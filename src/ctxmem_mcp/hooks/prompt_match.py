@@ -1,4 +1,4 @@
-"""Scores what was said earlier by how clearly it bears on a prompt. Pure.
+"""Scores earlier exchanges by how clearly they bear on a prompt. Pure.
 
 The unit is an exchange, a user's prompt with the agent's answers to it: the words of the answer are often those of the
 question. An exchange of a recent session scores higher than an equal one of long ago.
@@ -20,14 +20,14 @@ _SATURATION, _LENGTH = 0.8, 60.0
 # Words that are next to each other in both, at most one word apart, say much more than each on its own.
 _PAIR_WEIGHT = 0.6
 _USER_WEIGHT = 1.2
-# What the exchange as a whole has of the prompt's words.
+# The weight of the prompt's words that the exchange has, in any of its turns.
 _COVERAGE_WEIGHT = 0.4
 _AGE_OF_SESSION = 0.06
 _PLACES_MAX = 2
 
 
 class Utterance:
-    """What somebody said. words: in their order; names: of several words; source: whose it is, for the caller."""
+    """A turn's words. words: in their order; names: of several words; source: the caller's object for the turn."""
 
     __slots__ = ("is_user", "names", "source", "words")
 
@@ -36,7 +36,7 @@ class Utterance:
 
 
 class Exchange:
-    """A prompt and what was answered. age: how many sessions ago."""
+    """A prompt with its answers. age: how many sessions ago."""
 
     __slots__ = ("age", "utterances")
 
@@ -50,9 +50,9 @@ class Match:
 
     Attributes:
         score: by which exchanges are compared.
-        best: the score of what was said in it that has most of the prompt, whenever that was.
+        best: the highest score of an utterance in it, whatever its age.
         pairs: the part of `best` that adjacent words make.
-        utterance: what that is.
+        utterance: the utterance with that score.
         share: the share of the prompt's words, by weight, that the exchange has.
         best_share: the share that `utterance` has.
     """
@@ -67,7 +67,7 @@ class Match:
 
 
 class _Found:
-    """What an utterance has of a prompt."""
+    """The words of a prompt that an utterance has."""
 
     __slots__ = ("names", "pairs", "utterance", "words")
 

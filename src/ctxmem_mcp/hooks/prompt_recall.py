@@ -1,7 +1,7 @@
-"""Adds to a prompt what was said earlier about it, if that clearly bears on it: mostly, nothing.
+"""Adds earlier turns of the project to a prompt if they clearly bear on it; to most prompts it adds nothing.
 
-What counts is what the agent can't see: other sessions of the project, and this one before its last compaction. A
-prompt in the middle of a session mostly is about what is in the context, so there it takes much more. A turn is quoted
+It looks for turns that the agent can't see: those of other sessions, and of this one before its last compaction. A
+prompt in the middle of a session mostly is about the context, so there it takes much more. A turn is quoted
 once in a session.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 PROMPT_CHARS_MAX = 2_500
 # A context with less text than this is a session's or a compaction's beginning: it can't have the answer.
 NEW_CONTEXT_CHARS = 20_000
-# What the best match must score there, what its adjacent words must, and the share of the prompt that it must have.
+# There, the best match must have this score, its adjacent words this part of it, and this share of the prompt's words.
 SCORE_MIN, PAIRS_MIN, SHARE_MIN = 5.0, 1.0, 0.25
-# What it must score later, the share of the prompt in one turn, and its score as a share of the context's own.
+# Later it must have this score, this share of the prompt's words in one turn, and this share of the context's score.
 SCORE_MIN_LATER, SHARE_MIN_LATER, CONTEXT_SHARE = 12.0, 0.25, 0.8
 # Exchanges that are quoted, and the share of the best one's score that they must have.
 QUOTES_MAX, SCORE_SHARE = 3, 0.6
@@ -40,7 +40,7 @@ _FIRST_CHARS = 60
 
 
 def respond(event_name: str, raw: bytes, data_dir: str) -> None:
-    """Writes what was said about a prompt to stdout in Claude Code's format, if there is anything.
+    """Writes quotations for a prompt to stdout in Claude Code's format, if there are any.
 
     Args:
         event_name: the name of the agent's event of a prompt; any other event is ignored.
@@ -54,7 +54,7 @@ def respond(event_name: str, raw: bytes, data_dir: str) -> None:
 
 
 def text_for(event: dict[str, Any], data_dir: str) -> str:
-    """Returns what was said about an event's prompt; empty if nothing clearly bears on it or all was added before."""
+    """Returns the quotations for an event's prompt; empty if no turn clearly bears on it or all were added before."""
     prompt, cwd, session = event.get("prompt"), event.get("cwd"), event.get("session_id")
     hasher = spoken_turns.load_hasher(data_dir)
     if hasher is None or not (isinstance(prompt, str) and isinstance(cwd, str) and isinstance(session, str)):

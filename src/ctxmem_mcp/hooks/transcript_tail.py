@@ -1,4 +1,4 @@
-"""Reads from the end of an agent's transcript what its context has: the rows since the last compaction."""
+"""Reads an agent's context from the end of its transcript: the rows since the last compaction."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CONTENT_KEYS = ("text", "content", "output", "thinking", "input", "arguments")
 
 
 class Tail:
-    """What a context has.
+    """The texts of a context.
 
     Attributes:
         text: all of it that was read.
         spoken: the role and the words of each turn that is no call or result.
-        chars: the characters of what the host did not write.
-        is_whole: whether that is all since the session's start or its last compaction.
+        chars: the characters of the texts that the host did not write.
+        is_whole: whether the texts reach back to the session's start or its last compaction.
     """
 
     __slots__ = ("chars", "is_whole", "spoken", "text")

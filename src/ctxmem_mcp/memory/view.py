@@ -51,9 +51,9 @@ REQUESTS: HighlightKinds = frozenset(("request",))
 HIGHLIGHT_TURNS_MAX, HIGHLIGHT_TURN_TOKENS = 400, 1_000
 # The proposal that the user confirms is looked for in this many turns before.
 PROPOSAL_WITHIN_TURNS = 8
-# A smaller view has no room for the confidence in its header: its five tokens cost two of 90 answers in 1,000
-# tokens, and one in 2,000.
-CONFIDENCE_FROM = 4_000
+# A smaller view has no room for the confidence in its header: its five tokens cost two of 90 answers in 1,000 tokens,
+# one in 2,000, and a part of one of 447 in 8,000 and in 12,000.
+CONFIDENCE_FROM = 16_000
 LAYOUTS = ("tree", "stable")
 
 

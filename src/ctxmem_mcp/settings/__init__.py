@@ -143,7 +143,7 @@ class Settings(GatewaySettings):
         Setting(
             MEMORY,
             kinds.choice(OnOff),
-            "Whether a hook adds to a prompt what was said earlier in the project, if that clearly bears on it.",
+            "Whether a hook adds earlier turns of the project to a prompt, if they clearly bear on it.",
         ),
     ] = "on"
     ask_for_summaries: Annotated[
