@@ -18,6 +18,8 @@ from ctxmem_mcp.usage_ledger import FILE, open_ledger
 
 # The newest of each conversation are kept.
 REQUESTS_MAX = 1_000
+# A view is for the beginning of a prompt, which has so many characters.
+QUERY_CHARS_MAX = 2_000
 _DIGEST_BYTES = 16
 _log = logging.getLogger(__name__)
 _TABLE = """CREATE TABLE IF NOT EXISTS sent (

@@ -15,10 +15,9 @@ from ctxmem_mcp.http_api.gateway.excerpt import excerpt
 from ctxmem_mcp.http_api.gateway.long_outputs import OutputShortener
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.http_api.gateway.request_storage import RequestStorage, StoredConversation
-from ctxmem_mcp.http_api.gateway.sent_parts import ends, turn_before
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.models import INJECTED, NewTurn
-from ctxmem_mcp.sent_requests import NO_VIEW, SentView, digest_of
+from ctxmem_mcp.sent_requests import NO_VIEW, QUERY_CHARS_MAX, SentView, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 VIEWS_MAX = 512
 # Budgets for which cuts are remembered: clients state different windows of their models.
 BUDGETS_MAX = 8
-QUERY_CHARS_MAX = 2_000
 # The work that a long text's excerpts are chosen for: this many messages before the cut and those after it, and this
 # much of each turn.
 WORK_MESSAGES, WORK_CHARS_MAX = 6, 2_000
@@ -106,29 +104,18 @@ class ConversationTracker:
         since = await memory.count_tombstones()
         await asyncio.sleep(0)
         request = provider.parse_request(body, self.tokens)
-        conversation = None
-        if sessions:
-            turns = self._as_in_transcript(provider, request.all_turns(request.system))
-            tools = provider.has_tools(body)
-            conversation = await self._storage.store_session(
-                memory, principal, sessions, turns, options.days, since, tools
-            )
-        if conversation is None:
-            conversation = await self._storage.store(memory, principal, request, options.days, since)
-        budget = options.token_budget(self._budget)
-        tokens_in = request.tokens
-        continues = provider.previous_response(body) is not None
-        shortened = None if continues else self._shorten_outputs(provider, body, request, conversation)
-        if shortened is not None:
+        conversation = await self._store(memory, principal, provider, body, request, options.days, since, sessions)
+        if provider.previous_response(body) is not None:
+            return _unchanged(conversation, request)
+        shortened = self._shorten_outputs(provider, body, request, conversation)
+        if shortened is None:
+            unchanged = _unchanged(conversation, request)
+        else:
+            tokens_in = request.tokens
             body, request = shortened, provider.parse_request(shortened, self.tokens)
-        cut = self._find_cut(request, budget)
-        tokens = request.tokens
-        size = request.system_tokens
-        counts = [len(message.turns) for message in request.messages]
-        stored = conversation.turn_ids, conversation.positions
-        whole = ends(*stored, sum(counts))
-        unchanged = Compacted(conversation, shortened, tokens_in, tokens, None, size, whole, tokens - size)
-        if cut is None or continues:
+            unchanged = replace(_unchanged(conversation, request), body=shortened, tokens_in=tokens_in)
+        cut = self._find_cut(request, options.token_budget(self._budget))
+        if cut is None:
             return unchanged
         try:
             head = await self._head(memory, conversation, request, cut)
@@ -136,34 +123,55 @@ class ConversationTracker:
             raise Forgotten(conversation.conversation_id, during_call=True) from error
         if head is None:  # the messages before the cut are empty
             return unchanged
+        compacted = self._with_head(unchanged, provider, body, request, cut, head)
+        return compacted if compacted.tokens_sent < unchanged.tokens_sent else unchanged
+
+    async def _store(
+        self,
+        memory: Memory,
+        principal: str,
+        provider: Provider,
+        body: Mapping[str, Any],
+        request: ParsedRequest,
+        days: int | None,
+        since: int,
+        sessions: Sequence[str],
+    ) -> StoredConversation:
+        """Stores a request in the conversation of its session, or else in the one that its messages identify."""
+        if sessions:
+            turns = self._as_in_transcript(provider, request.all_turns(request.system))
+            tools = provider.has_tools(body)
+            found = await self._storage.store_session(memory, principal, sessions, turns, days, since, tools)
+            if found is not None:
+                return found
+        return await self._storage.store(memory, principal, request, days, since)
+
+    def _with_head(
+        self,
+        unchanged: Compacted,
+        provider: Provider,
+        body: Mapping[str, Any],
+        request: ParsedRequest,
+        cut: Cut,
+        head: Head,
+    ) -> Compacted:
+        """Returns the request with a head in place of the messages before the cut."""
+        conversation = unchanged.conversation
         compacted = provider.compact_request(body, cut, head)
-        rest_tokens = sum(fact.tokens for fact in request.facts[cut.start :])
-        before = (
-            conversation.conversation_id,
-            type(provider).__name__,
-            cut,
-            _last_turn(conversation, request, cut.start),
-        )
+        rest, rest_tokens = _turns_from(request, cut.start), sum(fact.tokens for fact in request.facts[cut.start :])
+        before = (conversation.conversation_id, type(provider).__name__, cut, conversation.last_before(rest))
         head_tokens = self._head_tokens.get(before)
         if head_tokens is None:
             parsed = provider.parse_request(compacted, self.tokens.for_one_request())
-            head_tokens = self._head_tokens[before] = parsed.tokens - size - rest_tokens
-        sent = size + head_tokens + rest_tokens
-        if sent >= tokens:
-            return unchanged
-        part = cut.parts[0]
-        prompt = "" if part.prompt is None else turn_before(*stored, sum(counts[part.prompt + 1 :]))
-        view = SentView(_last_turn(conversation, request, part.end) or "", prompt, part.tokens, digest_of(head.view))
-        return Compacted(
-            conversation,
-            compacted,
-            tokens_in,
-            sent,
-            cut.start,
-            size,
-            ends(*stored, sum(counts[cut.start :])),
-            rest_tokens,
-            view,
+            head_tokens = self._head_tokens[before] = parsed.tokens - request.system_tokens - rest_tokens
+        return replace(
+            unchanged,
+            body=compacted,
+            tokens_sent=request.system_tokens + head_tokens + rest_tokens,
+            cut=cut.start,
+            rest=conversation.ends(rest),
+            rest_tokens=rest_tokens,
+            view=_sent_view(conversation, request, cut.parts[0], head.view),
         )
 
     def _shorten_outputs(
@@ -195,7 +203,7 @@ class ConversationTracker:
         before: str | None = None
         drawn: list[Head] = []
         for i, part in enumerate(cut.parts):
-            last_turn = _last_turn(conversation, request, part.end)
+            last_turn = conversation.last_before(_turns_from(request, part.end))
             if last_turn is None:
                 return None
             query = request.messages[part.prompt].prompt[:QUERY_CHARS_MAX] if part.prompt is not None else ""
@@ -284,12 +292,23 @@ class ConversationTracker:
         return found
 
 
-def _last_turn(conversation: StoredConversation, request: ParsedRequest, end: int) -> str | None:
-    """Returns the id of the last stored turn before a message; None if there is none."""
-    positions = conversation.positions
-    at = len(positions) - sum(len(message.turns) for message in request.messages[end:])
-    last = next((positions[i] for i in range(at - 1, -1, -1) if positions[i] >= 0), None)
-    return None if last is None else conversation.turn_ids[last]
+def _turns_from(request: ParsedRequest, message: int) -> int:
+    """Returns the number of turns of the messages from one on."""
+    return sum(len(one.turns) for one in request.messages[message:])
+
+
+def _unchanged(conversation: StoredConversation, request: ParsedRequest) -> Compacted:
+    """Returns a request whose messages are all sent."""
+    tokens, system = request.tokens, request.system_tokens
+    whole = conversation.ends(_turns_from(request, 0))
+    return Compacted(conversation, None, tokens, tokens, None, system, whole, tokens - system)
+
+
+def _sent_view(conversation: StoredConversation, request: ParsedRequest, part: Part, text: str) -> SentView:
+    """Returns the record of a view that is sent."""
+    prompt = "" if part.prompt is None else conversation.turn_before(_turns_from(request, part.prompt + 1))
+    end = conversation.last_before(_turns_from(request, part.end)) or ""
+    return SentView(end, prompt, part.tokens, digest_of(text))
 
 
 def _turns_sent_otherwise(
@@ -301,7 +320,7 @@ def _turns_sent_otherwise(
     text.
     """
     pinned = {pin.message for pin in pins if not pin.is_instructions}
-    at = len(positions) - sum(len(message.turns) for message in request.messages)
+    at = len(positions) - _turns_from(request, 0)
     omitted = set(positions[:at])
     for i, message in enumerate(request.messages[:end]):
         for turn in message.turns:

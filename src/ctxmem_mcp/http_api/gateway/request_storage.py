@@ -54,6 +54,21 @@ class StoredConversation:
     session: tuple[NewTurn, ...] = ()
     days: int | None = None
 
+    def ends(self, turns: int) -> tuple[str, str]:
+        """Returns the first and the last stored turn of the request's last `turns`; empty texts if there is none."""
+        stored = [at for at in self.positions[len(self.positions) - turns :] if at >= 0]
+        return (self.turn_ids[stored[0]], self.turn_ids[stored[-1]]) if stored else ("", "")
+
+    def turn_before(self, turns: int) -> str:
+        """Returns the turn before the request's last `turns`; an empty text if it is not stored."""
+        at = self.positions[len(self.positions) - turns - 1]
+        return self.turn_ids[at] if at >= 0 else ""
+
+    def last_before(self, turns: int) -> str | None:
+        """Returns the last stored turn before the request's last `turns`; None if there is none."""
+        before = reversed(self.positions[: len(self.positions) - turns])
+        return next((self.turn_ids[at] for at in before if at >= 0), None)
+
 
 class RequestStorage:
     """Stores requests. What it remembers between them can be lost without harm."""

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.sent_requests import SentRequest, SentView
 
-# The gateway asks for a view with the beginning of a prompt.
-_QUERY_CHARS = 2_000
-
 
 def routes(deps: Deps) -> list[Route]:
     """Returns the routes that read what was sent."""
@@ -64,7 +61,11 @@ class SentReads:
 
 
 async def _view_text(memory: Memory, conversation_id: str, view: SentView) -> str:
-    query = (await memory.turn(conversation_id, view.query)).content[:_QUERY_CHARS] if view.query else None
+    query = (
+        (await memory.turn(conversation_id, view.query)).content[: sent_requests.QUERY_CHARS_MAX]
+        if view.query
+        else None
+    )
     try:
         found = await memory.view(
             conversation_id, query=query, token_budget=view.budget, turn_id=view.end, layout="stable"
