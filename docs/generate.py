@@ -20,8 +20,9 @@ import typer
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI, TerminalTheme
 
 from ctxmem_mcp.agents import AGENTS, AgentInfo, SessionFiles
-from ctxmem_mcp.cli import demo, drawing
+from ctxmem_mcp.cli import demo
 from ctxmem_mcp.cli.commands import app
+from ctxmem_mcp.cli.svg import draw_svg
 from ctxmem_mcp.install.registry import AGENTS as INSTALLABLE
 from ctxmem_mcp.mcp_server import response_recorder
 from ctxmem_mcp.serve.args import parser
@@ -198,7 +199,7 @@ def dark_picture() -> str:
 
 def _picture(theme: TerminalTheme) -> str:
     """Returns the demo's output as SVG."""
-    return drawing.draw_svg("ctxmem-mcp demo", demo.run, theme=theme)
+    return draw_svg("ctxmem-mcp demo", demo.run, theme=theme)
 
 
 def help_pages() -> str:

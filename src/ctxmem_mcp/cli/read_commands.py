@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ctxmem_mcp.capture import unrecognised
-from ctxmem_mcp.cli import conversation_table, drawing, output
+from ctxmem_mcp.cli import conversation_table, output
 from ctxmem_mcp.cli.options import (
     HOOK_AGENTS,
     OPTIONS,
@@ -115,7 +115,9 @@ def show(
         out.print(f"{info.conversation_id} · {size}", style="dim")
 
     if svg is not None:
-        drawing.write_svg(svg, f"ctxmem-mcp show {info.conversation_id}", draw)
+        from ctxmem_mcp.cli.svg import write_svg
+
+        write_svg(svg, f"ctxmem-mcp show {info.conversation_id}", draw)
     else:
         draw(output.console())
 

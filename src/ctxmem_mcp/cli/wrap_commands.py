@@ -57,7 +57,8 @@ def usage(
 ) -> None:
     """Show the tokens that the gateway sent and saved, and their cost."""
     from ctxmem_mcp import usage_ledger
-    from ctxmem_mcp.cli import drawing, usage_table
+    from ctxmem_mcp.cli import usage_table
+    from ctxmem_mcp.cli.svg import write_svg
 
     settings = OPTIONS.settings()
     report = usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation), settings)
@@ -65,7 +66,7 @@ def usage(
     if as_json:
         print_json(report)
     elif svg is not None:
-        drawing.write_svg(svg, "ctxmem-mcp usage", lambda console: usage_table.print_table(console, report))
+        write_svg(svg, "ctxmem-mcp usage", lambda console: usage_table.print_table(console, report))
     elif out.is_terminal:
         usage_table.print_table(out, report)
     else:

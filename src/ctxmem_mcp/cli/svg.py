@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, TerminalTheme
 
 from ctxmem_mcp.cli.output import SafeConsole
 
 WIDTH = 110
+_RICH_TEMPLATE: str = inspect.signature(Console.export_svg).parameters["code_format"].default
 # It names no font to download: a page that shows the picture makes no request.
-_TEMPLATE = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+_TEMPLATE = re.sub(r"@font-face \{\{.*?\}\}\s*", "", _RICH_TEMPLATE, flags=re.DOTALL)
 
 
 def draw_svg(
     title: str, draw: Callable[[Console], None], *, theme: TerminalTheme = DEFAULT_TERMINAL_THEME, width: int = WIDTH
 ) -> str:
-    """Returns what is printed to a console, as SVG.
+    """Draws the output of a function as SVG.
 
     Args:
         title: The title of the window around it.
@@ -36,5 +37,5 @@ def draw_svg(
 
 
 def write_svg(path: Path, title: str, draw: Callable[[Console], None]) -> None:
-    """Writes what is printed to a console to a file."""
+    """Writes the picture of `draw_svg` to a file."""
     path.write_text(draw_svg(title, draw), encoding="utf-8")
