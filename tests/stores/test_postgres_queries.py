@@ -1,9 +1,12 @@
-"""Every statement of the PostgreSQL store reads rows of its conversation only, and sees no other principal's."""
+"""Every statement of the PostgreSQL store reads rows of its conversation only, and sees no other principal's.
+
+Every statement of its team store that a request executes reads by an index.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -16,6 +19,7 @@ from ctxmem_mcp.models import NewTurn, Summary
 from ctxmem_mcp.stores.postgres import (
     PostgresStore,
     catalog,
+    changes,
     check,
     commits,
     model_calls,
@@ -28,19 +32,31 @@ from ctxmem_mcp.stores.postgres import (
 from ctxmem_mcp.stores.records import KEPT, Commit, ModelCall, SpendLimits
 from ctxmem_mcp.stores.testing.builders import DAY, NOW, extend, new_state
 from ctxmem_mcp.stores.tombstones import TombstoneRecords
+from ctxmem_mcp.team import postgres as team_postgres
+from ctxmem_mcp.team.postgres import PostgresTeam
+from ctxmem_mcp.team.records import AuditLine, Right, Token
 from tests.postgres_server import ROLE, PostgresServer, started_server
 from tests.stores.samples import memory_over, sample_turns, sweep
 
 pytestmark = pytest.mark.anyio
 
 PRINCIPAL, ROWS = "ours", 100_000
+TEAM_ROWS = 10_000
 LIMITS = SpendLimits(tokens_per_day=10_000, tokens_per_conversation=5_000, lost_after_seconds=60)
-MODULES = (catalog, check, commits, model_calls, queries, removal, term_index, tombstone_table)
-VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "(SELECT")
+MODULES = (catalog, changes, check, commits, model_calls, queries, removal, term_index, tombstone_table)
+VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "(SELECT", "WITH")
 # Read whole: it has a row per principal.
 SHARED = {"principals"}
 # Tables of which a principal's rows are read together. Many rows of one principal are many reads there.
 OF_PRINCIPALS = ("conversations", "listings", "extra", "roots", "tombstones", "spending", "keys", "waiting")
+TEAM_TABLES = ("team_principals", "team_tokens", "team_spaces", "team_rights", "team_audit")
+# Statements of commands, which read a whole table of the team. A request executes none of them.
+OF_COMMANDS = {
+    team_postgres.PRINCIPALS, team_postgres.TOKENS, team_postgres.SPACES, team_postgres.REMOVE_TOKENS,
+    team_postgres.LIMIT_TOKENS, team_postgres.REMOVE_EXPIRED,
+}  # fmt: skip
+# These read the first rows of a table, or those at an index's end.
+LIMITED = {team_postgres.IS_CONFIGURED, team_postgres.TRIM, team_postgres.AUDIT}
 
 
 def statements_of(module: ModuleType) -> Iterator[str]:
@@ -87,6 +103,26 @@ async def use_everything(store: PostgresStore, memory: Memory) -> None:
     await commit_in_two_parts(store)
 
 
+async def use_team(team: PostgresTeam) -> None:
+    """Calls every operation of a team store that has a statement of its own."""
+    await team.is_configured()
+    await team.add_principal("alice", Token(b"1", NOW, None))
+    await team.replace_tokens("alice", Token(b"2", 0, None), NOW)
+    await team.principal_of(b"2", NOW)
+    await team.add_space("web", NOW)
+    await team.set_right("web", "token:alice", Right.READ)
+    await team.right_in("web", "token:alice")
+    await team.spaces_of("token:alice")
+    await team.members("web")
+    await team.adopt([*await team.principals()][:1], {})
+    await team.spaces()
+    await team.record(AuditLine(NOW, "token:alice", "read"), 2 * ROWS)
+    await team.audit(limit=1)
+    await team.set_right("web", "token:alice", None)
+    await team.remove_space("web")
+    await team.remove_principal("alice", NOW)
+
+
 async def commit_in_two_parts(store: PostgresStore) -> None:
     """Stores a turn first, and what indexing finds of it later; then looks whether the last commit was stored."""
     whole = extend(new_state("v"), ["one"], terms=[["one"]])
@@ -118,28 +154,29 @@ def filled(server: PostgresServer) -> str:
             connection.execute(script)
         connection.execute("RESET ROLE")
         connection.execute("SET search_path TO ctxmem")
-        for table in (*schema.CONVERSATION_TABLES, "tombstones", "spending", "keys"):
+        for table in (*schema.CONVERSATION_TABLES, "tombstones", "spending", "keys", *TEAM_TABLES):
             fill(connection, table)
         connection.execute("ANALYZE")
     return url
 
 
 def fill(connection: psycopg.Connection[Any], table: str) -> None:
-    """Adds ROWS rows, of one other conversation of this principal, or of many other principals.
+    """Adds ROWS rows, of one other conversation of this principal, or of many other principals; TEAM_ROWS of a team.
 
     The log and the indexes are left out meanwhile, for that takes a fifth of the time.
     """
-    ((name, key),) = connection.execute(
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'",
+    keys = connection.execute(
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE conrelid = %s::regclass AND contype IN ('p', 'u')",
         (table,),
     ).fetchall()
-    connection.execute(f"ALTER TABLE {table} SET UNLOGGED, DROP CONSTRAINT {name}")
+    connection.execute(f"ALTER TABLE {table} SET UNLOGGED, {', '.join(f'DROP CONSTRAINT {name}' for name, _ in keys)}")
     found = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'ctxmem' AND tablename = %s"
     indexes = connection.execute(found, (table,)).fetchall()
     for index, _ in indexes:
         connection.execute(f"DROP INDEX {index}")
     connection.execute(filling(connection, table))
-    connection.execute(f"ALTER TABLE {table} ADD {key}")
+    connection.execute(f"ALTER TABLE {table} {', '.join(f'ADD {key}' for _, key in keys)}")
     for _, definition in indexes:
         connection.execute(definition)
 
@@ -156,12 +193,21 @@ def filling(connection: psycopg.Connection[Any], table: str) -> str:
         "text": "'t' || i", "ARRAY": "'{}'",
     }  # fmt: skip
     named = {name: values[kind] for name, kind, identity in columns if identity == "NO"}
+    if table in TEAM_TABLES:  # names, as bytes
+        return _insert(
+            table, {name: v.replace("int8send(i)", "convert_to('t' || i, 'UTF8')") for name, v in named.items()}
+        )
     named["principal"] = "'p' || i" if table in OF_PRINCIPALS else f"'{PRINCIPAL}'"
     if "conversation" in named:
         named["conversation"] = "'c'" if table in OF_PRINCIPALS else "'other'"
+    return _insert(table, named)
+
+
+def _insert(table: str, named: Mapping[str, str]) -> str:
+    rows = TEAM_ROWS if table in TEAM_TABLES else ROWS
     return (
         f"INSERT INTO {table} ({', '.join(named)}) "
-        f"SELECT {', '.join(named.values())} FROM generate_series(1, {ROWS}) AS i"
+        f"SELECT {', '.join(named.values())} FROM generate_series(1, {rows}) AS i"
     )
 
 
@@ -184,19 +230,24 @@ async def recorded(filled: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await memory.append(NewTurn("user", "to be forgotten"), conversation_id="d")
     assert sorted(await sweep(memory)) == ["c", "v"]
     await memory.forget("d", "d")
+    team = PostgresTeam(filled, 1)
+    await use_team(team)
+    await team.close()
     yield found
     await memory.close()
 
 
 async def test_no_statement_reads_rows_of_other_conversations(filled: str, recorded: dict[str, Any]) -> None:
     ours = {text for module in MODULES for text in statements_of(module)}
+    teams = set(statements_of(team_postgres))
     assert len(ours) > 60
-    never = ours - recorded.keys()
+    assert len(teams) > 20
+    never = (ours | teams) - recorded.keys()
     assert never == set(), "each statement is executed by some operation"
     async with await psycopg.AsyncConnection.connect(filled, autocommit=True) as connection:
         await connection.execute("SET search_path TO ctxmem")
         await connection.execute("SELECT set_config('ctxmem.principal', %s, false)", (PRINCIPAL,))
-        for text in sorted(ours):
+        for text in sorted(ours | teams - OF_COMMANDS - LIMITED):
             cursor = await connection.execute(f"EXPLAIN (FORMAT JSON) {text}", recorded[text])
             (plan,) = await cursor.fetchone() or ([],)
             shown = f"{text}\n{json.dumps(plan, indent=1)[:3000]}"
@@ -204,7 +255,7 @@ async def test_no_statement_reads_rows_of_other_conversations(filled: str, recor
                 if node["Node Type"] == "Seq Scan":
                     assert node["Relation Name"] in SHARED, shown
                 elif "Index Name" in node:
-                    assert "principal = " in node.get("Index Cond", ""), shown
+                    assert "Index Cond" in node if text in teams else "principal = " in node["Index Cond"], shown
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
