@@ -16,12 +16,12 @@ import pytest
 
 from ctxmem_mcp.backup import RECORD_FILE, backup
 from ctxmem_mcp.errors import InvalidArgument
-from ctxmem_mcp.http_api.tenants import load_or_create_salt
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_files import SESSIONS, RecordFiles, new_id
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
+from ctxmem_mcp.team.folders import load_or_create_salt
 from ctxmem_mcp.usage_ledger import LedgerEntry, add, read
 from tests.stores.samples import memory_over, sample_turns
 from tests.stores.writer_process import acknowledged, writers

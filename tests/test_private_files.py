@@ -13,9 +13,9 @@ from ctxmem_mcp import private_files, record_files, usage_ledger
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.sync_state import SyncRecord, SyncRecords
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.http_api.tenants import load_or_create_salt
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.team.folders import load_or_create_salt
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")]
 

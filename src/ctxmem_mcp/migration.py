@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 from ctxmem_mcp.composition import database_principals, open_memory, open_store
@@ -20,12 +19,13 @@ from ctxmem_mcp.errors import BrokenHistory, CtxmemError, InvalidArgument
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.repair import REPAIRED, rebuild
 from ctxmem_mcp.models import EXTRACTIVE, Turn
-from ctxmem_mcp.private_files import PRINCIPALS, SALT, create_folder, open_new, read_file
+from ctxmem_mcp.private_files import PRINCIPALS, SALT, read_file
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.extensions import MovableStore
 from ctxmem_mcp.stores.records import AGENT, ORIGIN, PROJECT, REDACTED_MARKS, Commit, Salvage, SalvagedSummary, State
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.team.folders import load_or_create_salt
 from ctxmem_mcp.team.stores import open_team
 from ctxmem_mcp.text.embeddings import Embedder, load_embedder
 
@@ -105,7 +105,7 @@ async def _migrate_principal(
     embedder = load_embedder(source.embeddings)
     try:
         if principal:
-            await _move_salt(source, target, old, new)
+            await _copy_salt(source, target, old, new)
         await new.adopt_tombstones(await old.tombstone_records())
         page = await old.conversations(float("-inf"), limit=2**31)
         result.failed |= page.unreadable
@@ -124,26 +124,18 @@ async def _migrate_principal(
         await new.close()
 
 
-async def _move_salt(source: Settings, target: Settings, old: object, new: object) -> None:
-    """Sets the target's salt to the principal's: it keys the ids of further conversations."""
+async def _copy_salt(source: Settings, target: Settings, old: object, new: object) -> None:
+    """Copies the principal's salt, which keys the ids of further conversations."""
     from ctxmem_mcp.stores.postgres import PostgresStore
 
-    salt = await old.salt() if isinstance(old, PostgresStore) else await asyncio.to_thread(_read_salt, source.data_dir)
+    if isinstance(old, PostgresStore):
+        salt = await old.salt()
+    else:
+        salt = await asyncio.to_thread(read_file, source.data_dir / SALT)
     if isinstance(new, PostgresStore):
         await new.set_salt(salt)
     else:
-        await asyncio.to_thread(_write_salt, target.data_dir, salt)
-
-
-def _read_salt(folder: Path) -> bytes:
-    return read_file(folder / SALT)
-
-
-def _write_salt(folder: Path, salt: bytes) -> None:
-    if not (folder / SALT).exists():
-        create_folder(folder)
-        with open(open_new(folder / SALT), "wb") as file:
-            file.write(salt)
+        await asyncio.to_thread(load_or_create_salt, target.data_dir, salt)
 
 
 async def _copy(source: Store, target: Store, conversation_id: str, embedder: Embedder | None) -> bool:

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from ctxmem_mcp.http_api.openapi import DOCUMENT
-from ctxmem_mcp.http_api.tenants import load_or_create_salt
 from ctxmem_mcp.mcp_server.tools import TOOLS
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.team.folders import load_or_create_salt
 from tests.http_api.conftest import ALICE, BOB, TOKENS
 from tests.http_api.test_sessions import add_message, create
 

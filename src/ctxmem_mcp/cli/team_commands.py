@@ -22,6 +22,8 @@ from ctxmem_mcp.team.base import TeamStore
 from ctxmem_mcp.team.folders import tenant_folder
 from ctxmem_mcp.team.names import check_principal, check_space, parse_right, principal_key, principal_name
 from ctxmem_mcp.team.records import (
+    DENIED,
+    LOCAL,
     RIGHT_WORDS,
     TOKEN_KIND,
     AuditLine,
@@ -309,7 +311,7 @@ def audit(
     start = 0.0 if since is None else parse_iso(since)
     if start is None:
         raise InvalidArgument("--since", "must be ISO 8601", "For example: 2026-01-31.")
-    key = None if principal is None else principal if principal == "local" else principal_key(principal, "--principal")
+    key = None if principal is None else principal if principal == LOCAL else principal_key(principal, "--principal")
     lines = _with_team(
         lambda team: team.audit(
             principal=key, space=space, conversation=conversation, action=action, since=start, limit=limit
@@ -327,7 +329,7 @@ def _print_lines(lines: Sequence[AuditLine]) -> None:
     for line in lines:
         about = {"space": line.space, "conversation": line.conversation, "target": line.target}
         words = [f"{name}={value}" for name, value in about.items() if value is not None]
-        denied = [] if line.outcome == "done" else [line.outcome]
+        denied = [line.outcome] if line.outcome == DENIED else []
         output.write("  ".join([iso(line.at), principal_name(line.principal), line.action, *words, *denied]))
 
 

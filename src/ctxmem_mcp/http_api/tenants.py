@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -26,9 +24,9 @@ from ctxmem_mcp.composition import Sweeper, database_principals, database_salt, 
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, access_of
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
-from ctxmem_mcp.private_files import PRINCIPALS, SALT, create_folder, open_new
+from ctxmem_mcp.private_files import PRINCIPALS, SALT
 from ctxmem_mcp.team.access import guard
-from ctxmem_mcp.team.folders import tenant_folder
+from ctxmem_mcp.team.folders import load_or_create_salt, tenant_folder
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.settings import Settings
 
-SALT_BYTES = 32
 # With more open tenants than this, those unused for IDLE_SECONDS are closed.
 OPEN_TENANTS_MAX, IDLE_SECONDS = 32, 300.0
 
@@ -241,21 +238,3 @@ class Tenants:
         except OSError:
             return []
         return [folder for folder in folders if (folder / SALT).is_file()]
-
-
-def load_or_create_salt(folder: Path) -> bytes:
-    """Returns the salt of a principal's folder, created with the folder. It never changes, since ids depend on it."""
-    path = folder / SALT
-    with suppress(FileNotFoundError):
-        return path.read_bytes()
-    create_folder(folder)
-    new = folder / f"{SALT}.{secrets.token_hex(8)}"
-    with os.fdopen(open_new(new), "wb") as file:
-        file.write(secrets.token_bytes(SALT_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    # The link fails if another process was first; its salt is used then.
-    with suppress(FileExistsError):
-        os.link(new, path)
-    new.unlink()
-    return path.read_bytes()

@@ -215,12 +215,13 @@ class SqliteTeam:
     # ------------------------------------------------------------ the file
 
     async def _read(self, query: Callable[[sqlite3.Connection], _T], absent: _T) -> _T:
-        """Runs a query in a thread; returns `absent` if there is no file."""
+        """Runs a query in a thread; returns `absent` if there is no file, which takes no thread: a server without
+        principals looks for the file at each request."""
+        if self._db is None and not self._path.exists():
+            return absent
 
         def run() -> _T:
             with self._lock, _translated(self._path):
-                if self._db is None and not self._path.exists():
-                    return absent
                 return query(self._open())
 
         return await anyio.to_thread.run_sync(run)
