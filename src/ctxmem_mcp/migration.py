@@ -208,10 +208,10 @@ async def _remove_unfinished(source: Store, state: State, target: Store, there: 
 async def _read(source: Store, state: State) -> Salvage:
     """Reads what a conversation is built from."""
     conversation_id = state.conversation_id
-    turns: dict[int, Turn] = {}
+    turns: list[Turn] = []
     for first in range(1, state.next_seq, _BATCH):
         seqs = range(first, min(first + _BATCH, state.next_seq))
-        turns |= {turn.seq: turn for turn in await source.turns(conversation_id, seqs)}
+        turns += await source.turns(conversation_id, seqs)
     nodes = [node.digest for _, node in await source.closings(conversation_id, 1, state.next_seq - 1)]
     summaries = [
         SalvagedSummary(digest, summary)
@@ -219,9 +219,7 @@ async def _read(source: Store, state: State) -> Salvage:
         for summary in those
         if summary.author != EXTRACTIVE
     ]
-    named = {name: getattr(state, name) for name in (*_STATE_FIELDS, "created")}
-    runs = {run.first_seq: run for run in state.runs}
-    return Salvage(conversation_id, False, named, turns, {}, runs, summaries)
+    return Salvage.of_undamaged(state, turns, summaries)
 
 
 async def _difference(source: Store, state: State, target: Store, there: State) -> str | None:

@@ -41,7 +41,6 @@ from ctxmem_mcp.stores.tombstones import (
     RemovedBranch,
     Tombstones,
     decode_marks,
-    encode_marks,
     first_turns,
 )
 
@@ -267,8 +266,7 @@ class InMemoryStore(TombstoneReads):
     ) -> tuple[T, list[str]]:
         marks = decode_marks(self._get(conversation_id).extra.get(REDACTED_MARKS))
         done = await self._rebuild(conversation_id, build)
-        after = marks | {one.turn.digest: self._tombstones.mark_of_content(one.turn) for one in turns}
-        self._get(conversation_id).extra[REDACTED_MARKS] = encode_marks(after)
+        self._get(conversation_id).extra[REDACTED_MARKS] = self._tombstones.encode_marks(marks, turns)
         self._tombstones.add(self._tombstones.records_of_redaction(turns, marks, titles))
         return done, []
 

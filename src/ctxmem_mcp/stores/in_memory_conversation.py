@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.errors import UnknownNode
 from ctxmem_mcp.models import EXTRACTIVE, Node, Piece, Summary, Turn
@@ -81,18 +81,13 @@ class Conversation:
 
     def salvage(self) -> Salvage:
         """Returns all of the conversation that a rebuild uses."""
-        state = self.state
-        named = {
-            one.name: getattr(state, one.name) for one in fields(state) if one.name not in ("conversation_id", "runs")
-        }
         written = [
             SalvagedSummary(digest, summary)
             for digest, by_author in self.summaries.items()
             for summary in by_author.values()
             if summary.author != EXTRACTIVE
         ]
-        runs = {run.first_seq: run for run in state.runs}
-        return Salvage(state.conversation_id, False, named, dict(self.turns), {}, runs, written)
+        return Salvage.of_undamaged(self.state, self.turns.values(), written)
 
     def last_happened(self) -> float:
         """Returns when the last turn was said or stored, in seconds since 1970."""

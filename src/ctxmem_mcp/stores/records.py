@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -275,7 +275,7 @@ class SalvagedSummary:
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """What could be read of a damaged conversation.
+    """The readable parts of a conversation, from which it is built again.
 
     Attributes:
         conversation_id: None if its state is lost.
@@ -294,3 +294,12 @@ class Salvage:
     lost: Mapping[int, Turn]
     runs: Mapping[int, Run]
     summaries: Sequence[SalvagedSummary]
+
+    @classmethod
+    def of_undamaged(cls, state: State, turns: Iterable[Turn], summaries: Sequence[SalvagedSummary]) -> Salvage:
+        """Returns all of a conversation that can be read whole."""
+        named = {
+            one.name: getattr(state, one.name) for one in fields(state) if one.name not in ("conversation_id", "runs")
+        }
+        runs = {run.first_seq: run for run in state.runs}
+        return cls(state.conversation_id, False, named, {turn.seq: turn for turn in turns}, {}, runs, summaries)

@@ -203,6 +203,17 @@ class Tombstones:
         """Returns the keyed hash of a turn's role, name and content, whatever it follows."""
         return turn_digest(_CONTENT, turn.role, turn.name, None, _content(turn), self._key)
 
+    def encode_marks(self, earlier: Mapping[bytes, bytes], turns: Iterable[RedactedTurn]) -> bytes:
+        """Returns the marks to store with a conversation after these turns are redacted.
+
+        Args:
+            earlier: `mark_of_content` of turns that were redacted earlier, by their digests.
+            turns: The turns.
+        """
+        marks = {**earlier, **{one.turn.digest: self.mark_of_content(one.turn) for one in turns}}
+        pairs = {digest.hex(): mark.hex() for digest, mark in marks.items()}
+        return json.dumps(pairs, separators=(",", ":")).encode()
+
     def find_redacted(self, turns: Sequence[NewTurn], digests: Sequence[bytes], *, at_start: bool) -> list[int]:
         """Returns the indexes of those turns that were redacted and are sent again.
 
@@ -353,14 +364,9 @@ def counts(turn: NewTurn | Turn) -> bool:
 
 
 def decode_marks(encoded: bytes | None) -> dict[bytes, bytes]:
-    """Returns the marks of contents that were stored with their conversation, by the turns' digests."""
+    """Returns the marks that `Tombstones.encode_marks` has encoded, by the turns' digests."""
     pairs = json.loads(encoded) if encoded else {}
     return {bytes.fromhex(digest): bytes.fromhex(mark) for digest, mark in pairs.items()}
-
-
-def encode_marks(marks: Mapping[bytes, bytes]) -> bytes:
-    """Returns marks of contents as they are stored with their conversation."""
-    return json.dumps({digest.hex(): mark.hex() for digest, mark in marks.items()}, separators=(",", ":")).encode()
 
 
 def _content(turn: NewTurn | Turn) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ctxmem_mcp.errors import StoreUnavailable, UnknownConversation
@@ -143,13 +143,11 @@ async def read_salvage(connection: Connection, key: Key) -> tuple[State, Salvage
     if state is None:
         raise UnknownConversation(str(key["conversation"]))
     turns = await queries.turns(connection, key, range(1, state.next_seq), metadata_only=False)
-    named = {one.name: getattr(state, one.name) for one in fields(state) if one.name not in ("conversation_id", "runs")}
     written = [
         SalvagedSummary(digest, parse_summary(to_text(author) or "", decompress(codec, body, "a summary")))
         for digest, author, codec, body in await fetch(connection, WRITTEN, {**key, "author": EXTRACTIVE.encode()})
     ]
-    runs = {run.first_seq: run for run in state.runs}
-    return state, Salvage(state.conversation_id, False, named, {turn.seq: turn for turn in turns}, {}, runs, written)
+    return state, Salvage.of_undamaged(state, turns, written)
 
 
 async def replace_conversation(connection: Connection, key: Key, tombstones: TombstoneTable, new: Replacement) -> None:

@@ -39,7 +39,6 @@ from ctxmem_mcp.stores.tombstones import (
     TombstoneRecords,
     Tombstones,
     decode_marks,
-    encode_marks,
 )
 
 T = TypeVar("T")
@@ -265,12 +264,12 @@ class PostgresStore(TombstoneReads):
     ) -> tuple[T, list[str]]:
         marks = decode_marks(await self.extra(conversation_id, REDACTED_MARKS))
         known = await self._run(self._tombstones.read)
-        after = marks | {one.turn.digest: known.mark_of_content(one.turn) for one in turns}
+        extras = {REDACTED_MARKS: known.encode_marks(marks, turns)}
 
         def records(known: Tombstones) -> list[bytes]:
             return known.records_of_redaction(turns, marks, titles)
 
-        return await self._rebuild(conversation_id, build, records, {REDACTED_MARKS: encode_marks(after)}), []
+        return await self._rebuild(conversation_id, build, records, extras), []
 
     async def _rebuild(
         self,

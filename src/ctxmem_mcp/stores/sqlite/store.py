@@ -60,7 +60,6 @@ from ctxmem_mcp.stores.tombstones import (
     TombstoneRecords,
     Tombstones,
     decode_marks,
-    encode_marks,
 )
 
 log = logging.getLogger(__name__)
@@ -304,8 +303,7 @@ class SqliteStore(ConversationReads, TombstoneReads):
 
         async def build_with_marks(store: Store, salvage: Salvage) -> T:
             done = await build(store, salvage)
-            after = marks | {one.turn.digest: known.mark_of_content(one.turn) for one in turns}
-            await store.set_extra(conversation_id, REDACTED_MARKS, encode_marks(after), float("-inf"))
+            await store.set_extra(conversation_id, REDACTED_MARKS, known.encode_marks(marks, turns), float("-inf"))
             return done
 
         def before_swap() -> None:
