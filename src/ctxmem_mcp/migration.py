@@ -1,10 +1,10 @@
 """Copies all conversations from one store to another: files to a database, or back.
 
 A conversation is built from its turns in the target, as a repair does: same ids, branches, head, times and written
-summaries. Then both are compared turn by turn. What is complete in the target is skipped, so that a migration which was
-stopped or killed goes on where it was; what a killed one left unfinished is removed and copied again.
+summaries. Then both are compared turn by turn. Conversations that are complete in the target are skipped, so that a
+migration which was stopped or killed goes on where it was; one that it left unfinished is removed and copied again.
 
-The source is not changed; what was not indexed yet is.
+The source is not changed, except that turns which were not indexed yet are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STATE_FIELDS = (
 
 @dataclass(slots=True)
 class MigrationResult:
-    """What was done with each conversation. Those of principals are named PRINCIPAL/ID.
+    """The conversations of a migration. Those of principals are named PRINCIPAL/ID.
 
     Attributes:
         copied: Copied and compared turn by turn.
@@ -188,7 +188,7 @@ def _marking(target: Store) -> Store:
 
 
 async def _remove_unfinished(source: Store, state: State, target: Store, there: State) -> None:
-    """Removes what a killed migration has left: the first turns of the conversation.
+    """Removes the first turns of the conversation, which a killed migration has left.
 
     Raises:
         InvalidArgument: It is something else.
@@ -206,7 +206,7 @@ async def _remove_unfinished(source: Store, state: State, target: Store, there: 
 
 
 async def _read(source: Store, state: State) -> Salvage:
-    """Reads what a conversation is built from."""
+    """Reads all from which a conversation is built."""
     conversation_id = state.conversation_id
     turns: list[Turn] = []
     for first in range(1, state.next_seq, _BATCH):

@@ -1,4 +1,4 @@
-"""What one principal may do in one memory, and the memory that checks it.
+"""The rights of a principal in a memory, and the memory that checks them.
 
 Every adapter reaches conversations through the memory that `guard` returns, so this module alone decides what a right
 permits. A method that RULES does not name can't be called.
@@ -30,7 +30,7 @@ class Access:
         tenant: the key of the memory: the principal's own, or that of a shared space.
         space: the name of the shared space; None: the memory is the principal's own.
         right: what the principal may do.
-        audit: where it is recorded; None: nowhere.
+        audit: records each action; None: nothing is recorded.
         limits: what the memory may store; None: no limit.
     """
 
@@ -142,7 +142,7 @@ _APPENDING = ("append", "sync")
 
 
 def _conversation_of(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Returns the conversation that a call is about, if it names one. What is no id may be words, and is left out."""
+    """Returns the conversation that a call names. Anything but an id may be words, and is left out."""
     from ctxmem_mcp.memory.id_resolver import CONVERSATION_ID
 
     found = kwargs.get("conversation_id")

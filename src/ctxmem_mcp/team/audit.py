@@ -74,9 +74,9 @@ async def record_local(
     """Adds a line about a command on this machine, if a team uses its data folder or its database.
 
     Args:
-        settings: where the team store is, and how many lines are kept.
-        action: what was done.
-        space, conversation, target: what it was about.
+        settings: name the team store, and how many lines are kept.
+        action: the command, as a word.
+        space, conversation, target: the objects of the command.
     """
     from ctxmem_mcp.team.stores import open_team
 

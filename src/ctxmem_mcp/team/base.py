@@ -1,6 +1,6 @@
 """The contract of a team store: principals and their tokens, shared spaces and the rights in them, and the audit.
 
-What a method has changed is durable when it returns, and all processes on the store see it at once. Times are seconds
+A change is durable when its method returns, and all processes on the store see it at once. Times are seconds
 since 1970. A principal is named by its key: `token:NAME`, or `oauth:ISSUER SUBJECT`.
 """
 
@@ -93,7 +93,8 @@ class TeamStore(Protocol):
     async def adopt(self, principals: Sequence[PrincipalInfo], spaces: Mapping[Space, Mapping[str, Right]]) -> None:
         """Adds the principals and spaces of another store, with the same tokens, ids and rights.
 
-        What this store has or had under the same name stays as it is, so that no revoked token is valid again.
+        A principal or space that this store has or had under the same name stays as it is, so that no revoked token is
+        valid again.
         """
 
     async def record(self, line: AuditLine, keep: int) -> None:

@@ -7,13 +7,13 @@ import secrets
 from dataclasses import dataclass
 from enum import IntEnum
 
-# What a token of the team store or of a token file proves is a principal of this kind.
+# The kinds of principals: those with a token of the team store or a token file, and those of OAuth.
 TOKEN_KIND = "token:"
 OAUTH_KIND = "oauth:"
 
 
 class Right(IntEnum):
-    """What a principal may do in a memory; each right includes those before it.
+    """A right of a principal in a memory; each includes those before it.
 
     READ: see everything. CONTINUE: append, go back, write summaries. MANAGE: forget, change retention, share.
     """

@@ -1,4 +1,4 @@
-"""Limits of what a memory stores: bytes of its files, and turns."""
+"""Limits of a memory: the bytes of its files, and its turns."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Stored:
 
 
 class StoredLimits:
-    """Refuses what is appended to a full memory. A request that begins below the limits is stored whole.
+    """Refuses to append to a full memory. A request that begins below the limits is stored whole.
 
-    What a memory stores is read when it is first needed, and again before anything is refused. In between it is
-    estimated from what was sent since.
+    The size of a memory is read when it is first needed, and again before anything is refused. In between it is
+    estimated from the requests since.
     """
 
     def __init__(self, bytes_max: int | None, turns_max: int | None) -> None:
@@ -46,14 +46,14 @@ class StoredLimits:
             raise LimitReached(*excess)
 
     def add(self, tenant: str, characters: int, turns: int) -> None:
-        """Counts what was sent to a memory."""
+        """Counts turns that were sent to a memory."""
         stored = self._stored.get(tenant)
         if stored is not None:
             stored.bytes += 4 * characters  # the most that UTF-8 takes
             stored.turns += turns
 
     def _excess(self, stored: _Stored) -> tuple[str, str] | None:
-        """Returns what is too much, in words, and the setting."""
+        """Returns the size that is too large, in words, and the setting that limits it."""
         if self._bytes_max is not None and stored.bytes >= self._bytes_max:
             return f"{stored.bytes:,} bytes", BYTES_SETTING
         if self._turns_max is not None and stored.turns >= self._turns_max:

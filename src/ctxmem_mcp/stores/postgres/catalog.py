@@ -1,4 +1,4 @@
-"""What there is: the listing, which conversations begin with a turn, which have expired or are not indexed.
+"""Finds conversations: all for a listing, those that begin with a turn, expired ones, and those not indexed yet.
 
 A listing shows three things that take several reads: when the last turn happened, the head's id, and the agent's last
 words. They are computed when a listing finds that a conversation has another version than they are of, not at each

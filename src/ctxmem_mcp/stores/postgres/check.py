@@ -1,6 +1,6 @@
 """Reads every row of a conversation as the readers do, and reports each fault instead of the first.
 
-PostgreSQL checks its pages itself; what this finds is a row that is missing, or one that something else has changed.
+PostgreSQL checks its pages itself; this finds rows that are missing, or that another program has changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Translates the database's errors into ours, and tells which of them pass."""
+"""Translates the database's errors into ours, and recognises those that a retry may avoid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PASSING = (
     errors.DeadlockDetected, errors.IdleSessionTimeout, errors.IdleInTransactionSessionTimeout,
 )  # fmt: skip
 _NO_ROOM = (errors.DiskFull, errors.ReadOnlySqlTransaction, errors.OutOfMemory)
-# What the server says about a login, by a part of the message: libpq has no code for errors while connecting.
+# The remedy for a failed login, by a part of the message: libpq has no code for errors while connecting.
 _LOGIN_HINTS = (
     ("password authentication failed", "Correct the user and the password in it."),
     ("no password supplied", "Add the password to it, or set PGPASSWORD or a password file."),

@@ -70,7 +70,7 @@ class Database:
 
         Args:
             principal: Whose rows it may see.
-            work: What it does must be in one transaction, or harmless if it is done twice.
+            work: Changes in one transaction, or does nothing that is harmful twice.
 
         Raises:
             StoreUnavailable: The server can't be reached, or refuses.
@@ -101,7 +101,7 @@ class Database:
     async def _open(self) -> AsyncConnectionPool[Connection]:
         async with self._lock:
             if self._pool is None:
-                # A pool would only say that it waited: why a first connection fails is learnt from one without it.
+                # A pool would report only that it waited; a connection outside it reports why it fails.
                 async with await connect(self.url) as first:
                     await migrate(first, self.server)
                     await _warn_of_unbound_role(first)

@@ -1,4 +1,4 @@
-"""Removes conversations, and replaces one by what was built of it. Each in one transaction, with its tombstone."""
+"""Removes conversations, and replaces one by another built from it, each in one transaction, with its tombstone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def forget(connection: Connection, key: Key, tombstones: TombstoneTable) -
 
 
 async def verify_removal(connection: Connection, key: Key, receipt: Receipt) -> Receipt:
-    """Adds to a receipt what was checked after the removal."""
+    """Adds the checks after the removal to a receipt."""
     remains = [table for (table,) in await fetch(connection, REMAINS, key)]
     if remains:  # it was created again since
         return replace(receipt, warnings=[f"a new conversation of this id has rows in {', '.join(remains)}"])
@@ -92,7 +92,7 @@ async def _remove(connection: Connection, key: Key) -> None:
 
 
 class RecordingStore(InMemoryStore):
-    """An empty store in memory that records what is written to it, to be written to the database at once."""
+    """An empty store in memory that records its writes, for writing them to the database at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,11 +118,11 @@ class RecordingStore(InMemoryStore):
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What a conversation is replaced by.
+    """The conversation that replaces another.
 
     Attributes:
-        before: The state of what it was built of.
-        built: What was built.
+        before: The state of the one from which it was built.
+        built: The store in which it was built.
         extras: Further extras.
         records: Returns the records to add to the tombstones.
     """

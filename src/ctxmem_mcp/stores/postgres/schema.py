@@ -102,7 +102,7 @@ CREATE TABLE tombstones ({_OWNER}, number bigint NOT NULL, record bytea NOT NULL
 CREATE TABLE spending ({_OWNER}, day bigint NOT NULL, tokens bigint NOT NULL, PRIMARY KEY (principal, day));
 """
 
-# What a team's servers share. Names are those of principals, not of their rows, so that no policy holds for them.
+# Shared by all servers of a team. The names are those of principals, not of their rows, so no policy holds for them.
 _TEAM_TABLES = """
 CREATE TABLE team_principals (name bytea PRIMARY KEY, added float8 NOT NULL, removed float8);
 CREATE TABLE team_tokens (
