@@ -28,7 +28,7 @@ from ctxmem_mcp.views.replaced import STATEMENTS_MAX, replaced_highlights
 
 NOTE_CHARS_MAX = 4_000
 BRIEF_TOKENS_MIN = 200
-# What replaced an earlier statement is looked for among the user's short turns, of so many last ones.
+# Replacements of earlier statements are looked for among the user's short turns, of so many last turns.
 STATEMENT_TURNS, STATEMENT_TOKENS_MAX = 2_000, 100
 # The first request is read if its turn has up to this many tokens: a host may have put thousands of its own in it.
 FIRST_REQUEST_TOKENS_MAX = 20_000

@@ -31,7 +31,7 @@ _UNITS = {
     "share": "% percent prozent",
 }
 _KIND_OF_UNIT = {unit: kind for kind, units in _UNITS.items() for unit in units.split()}
-# Verbs that say nothing about what a statement is about.
+# Verbs that say nothing about the subject of a statement.
 _GENERAL_WORDS = """
     make set use let go keep put have get take be do please want need should stay become live run call wir nehmen machen
     benutzen verwenden setzen sein laufen bitte utiliser usar utilizar использовать"""
@@ -44,14 +44,14 @@ _OBJECT = re.compile(r"\W*((?:(?!(?:for|in|on|at|to|with|but|and|or|we|für|und|
 
 
 class Statement(NamedTuple):
-    """What tells whether a statement replaces another.
+    """The properties of a statement that decide whether it replaces another.
 
     Attributes:
-        terms: What it is about.
+        terms: The terms of its subject.
         values: Numbers by the kind of their unit.
-        dropped: The terms of what it says is no longer so.
+        dropped: The terms of the thing that it says holds no longer.
         changes: Whether it contains a cue of change.
-        adds: Whether it adds to what holds ("too").
+        adds: Whether it adds to earlier statements ("too").
         denies: Whether it forbids or denies.
         answers: Whether it is a rule for the language of answers.
     """
@@ -157,7 +157,7 @@ def _without(kind: str, folded: str, language: str) -> tuple[bool, str]:
 
 
 def _dropped(folded: str, language: str) -> tuple[frozenset[str], str]:
-    """Returns the terms of what is said to hold no longer, and the text without it."""
+    """Returns the terms of the thing that a text says holds no longer, and the text without it."""
     found = cues.pattern("replaced_after", language)
     cue = found.search(folded) if found else None
     named = _OBJECT.match(folded, cue.end()) if cue else None

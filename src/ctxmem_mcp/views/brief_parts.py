@@ -164,7 +164,7 @@ def _brief_line(highlight: Highlight, number: int, replaced: Replaced = NOTHING_
 
 
 def _replacement(highlight: Highlight, replaced: Replaced) -> str:
-    """What holds instead of a statement that was replaced; empty for another."""
+    """The statement that replaced a highlight, with its turn; empty if none did."""
     later = replaced.get(highlight)
     return f" → {later.text} (t{later.index} {later.role})" if later else ""
 

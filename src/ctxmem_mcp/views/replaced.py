@@ -2,8 +2,9 @@
 
     - JWTs stay valid for 1 h. (t84 user) → Make the JWTs valid for 15 min. (t412 user)
 
-Only the user's own words count: agents' "X instead of Y" tells of an edit, not of a decision (of 18 pairs among the
-decisions of seven real histories that agents stated, at most one was right).
+Only the user's own words count: agents' "X instead of Y" reports an edit, not a decision. Of 18 pairs that an earlier
+version of the rules found among agents' decisions in seven real histories, at most one was right. Among the user's
+statements in these histories the rules find no pair; they were tightened on them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ctxmem_mcp.text.language import detect
 from ctxmem_mcp.text.replacements import CHARS_MAX, Statement, find_replaced, statement
 from ctxmem_mcp.views.layout import Quote
 
-# Of more statements only the newest are compared: their number counts twice.
+# Only this many of the newest statements are compared: the time grows with the square of their number.
 STATEMENTS_MAX = 200
 _ROLES_OF_USER = ("user", "tool")
 
@@ -27,7 +28,7 @@ _ROLES_OF_USER = ("user", "tool")
 def replaced_highlights(
     summaries: Iterable[Summary], standing: Sequence[Quote], turns: Iterable[Turn]
 ) -> dict[Highlight, Highlight]:
-    """Returns the user's requests, decisions and standing instructions that were replaced, with what replaced each.
+    """Returns the user's requests, decisions and standing instructions that were replaced, each with its replacement.
 
     Args:
         summaries: Those of the sections, in order.
