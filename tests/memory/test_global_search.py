@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.memory.global_search import SECONDS_MAX
+from ctxmem_mcp.memory.global_search import SECONDS_MAX, Matches, search_everything
 from ctxmem_mcp.models import NewTurn, iso
+from ctxmem_mcp.results import Hit
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -132,3 +133,28 @@ async def test_words_of_other_languages_are_found_everywhere(memory: Memory, que
     await memory.append(NewTurn("user", text), conversation_id="c")
     await memory.append(NewTurn("user", "Please water the garden."), conversation_id="other")
     assert [hit.conversation_id for hit in await memory.search(query)] == ["c"]
+
+
+def hit(conversation: str, turn: str, score: float) -> Hit:
+    return Hit(turn, conversation, "user", None, None, turn, [], 1, score=score)
+
+
+async def test_a_conversation_that_is_replaced_before_its_hits_are_read_is_searched_again() -> None:
+    """It has a turn in common with its former self, and now also with the other conversation."""
+    former = [hit("a", "t0-1", -1.0), hit("a", "t1-1", -2.0)]
+    a, b = [hit("a", "t0-1", -0.5), hit("a", "t2-2", -4.0)], [hit("b", "t2-2", -3.0), hit("b", "t3-1", -9.0)]
+    searches: list[str] = []
+
+    async def find(conversation: str) -> Sequence[Hit]:
+        searches.append(conversation)
+        return b if conversation == "b" else former if searches.count("a") == 1 else a
+
+    async def load(conversation: str, found: Sequence[Hit]) -> Sequence[Hit]:
+        return [] if any(one in former for one in found) else found
+
+    matches = Matches({"a": 1.0, "b": 1.0}, 2, 2)
+    result = await search_everything(matches, 3, find, load, lambda: False)
+    assert [(one.conversation_id, one.turn_id, one.conversations) for one in result.hits] == [
+        ("a", "t0-1", 1), ("b", "t2-2", 2), ("b", "t3-1", 1),
+    ]  # fmt: skip
+    assert searches == ["a", "b", "a"]

@@ -34,12 +34,12 @@ F = TypeVar("F", bound=_Found)
 SECONDS_MAX = 20.0
 # The indexes of this many conversations are read at a time. So many conversations are searched whatever the time.
 CONVERSATIONS_READ = 64
-
-
 # For so long, the index over all conversations is brought up to date before a search.
 UPDATE_SECONDS = 2.0
 # At least so many of the best conversations are searched; more until there are as many hits as wanted.
 BEST_SEARCHED = 8
+# Conversations that are replaced between their search and the reading of their hits are searched again so often.
+LOAD_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ async def search_everything(
         load: Reads turns that were found in a conversation.
         is_late: Whether the time is up.
     """
-    found: list[tuple[float, str, F]] = []
+    found: dict[str, Sequence[F]] = {}
     searched, unreadable = matches.looked_at - len(matches.scores), dict(matches.unreadable)
     total = matches.conversations
     # Sorting keeps the order of activity among conversations that match equally.
@@ -124,40 +124,52 @@ async def search_everything(
     for number, conversation_id in enumerate(best_first):
         if number >= CONVERSATIONS_READ and is_late():
             break
-        if number >= BEST_SEARCHED and len({turn.turn_id for _, _, turn in found}) >= limit:
+        if number >= BEST_SEARCHED and len({turn.turn_id for turns in found.values() for turn in turns}) >= limit:
             searched += len(best_first) - number  # the index has looked at them: they match less
             break
         try:
-            turns = await find(conversation_id)
+            found[conversation_id] = await find(conversation_id)
         except (Corrupt, Unavailable) as error:
             unreadable[conversation_id] = error.message
             total -= 1
             continue
-        # A score is a log-probability within its conversation, which does not know what its words are worth elsewhere.
-        found += [((turn.score or 0.0) + log(matches.scores[conversation_id]), conversation_id, turn) for turn in turns]
         searched += 1
-    copies = Counter(turn.turn_id for _, _, turn in found)
-    best: dict[str, tuple[str, F]] = {}
-    for _, conversation_id, turn in sorted(found, key=lambda one: -one[0]):
-        best.setdefault(turn.turn_id, (conversation_id, turn))
-    chosen = list(best.values())[:limit]
-    hits: dict[str, Hit] = {}
-    for conversation_id in dict.fromkeys(one for one, _ in chosen):
-        these = [turn for one, turn in chosen if one == conversation_id]
-        try:
-            loaded = await load(conversation_id, these)
-            if len(loaded) < len(these):  # the conversation was replaced since it was searched
-                these = list(await find(conversation_id))
+    hits: dict[tuple[str, str], Hit] = {}
+    for _ in range(LOAD_TRIES):
+        unread = [place for place in _best_places(found, matches.scores, limit) if place not in hits]
+        for conversation_id in dict.fromkeys(one for one, _ in unread):
+            these = [turn for turn in found[conversation_id] if (conversation_id, turn.turn_id) in unread]
+            try:
                 loaded = await load(conversation_id, these)
-                copies.update(turn.turn_id for turn in these)
-                chosen = [pair for pair in chosen if pair[0] != conversation_id]
-                chosen = [*chosen, *((conversation_id, turn) for turn in these)][:limit]
-        except (Corrupt, Unavailable) as error:
-            unreadable[conversation_id] = error.message
-            continue
-        hits |= {hit.turn_id: replace(hit, conversations=copies[hit.turn_id]) for hit in loaded}
-    ordered = [hits[turn.turn_id] for _, turn in chosen if turn.turn_id in hits]
-    return SearchResult(ordered, searched, total, unreadable)
+                if len(loaded) < len(these):  # the conversation was replaced since it was searched
+                    found[conversation_id] = await find(conversation_id)
+            except (Corrupt, Unavailable) as error:
+                unreadable[conversation_id] = error.message
+                del found[conversation_id]
+                continue
+            hits |= {(conversation_id, hit.turn_id): hit for hit in loaded}
+    copies = Counter(turn.turn_id for turns in found.values() for turn in turns)
+    read = [hits[place] for place in _best_places(found, matches.scores, limit) if place in hits]
+    return SearchResult([replace(hit, conversations=copies[hit.turn_id]) for hit in read], searched, total, unreadable)
+
+
+def _best_places(
+    found: Mapping[str, Sequence[_Found]], scores: Mapping[str, float], limit: int
+) -> list[tuple[str, str]]:
+    """Returns the conversation and the id of the best turns, best first. Of copies of a turn the best counts.
+
+    A turn's score is a log-probability within its conversation, which does not know what its words are worth elsewhere:
+    how much of the query the conversation has is added.
+    """
+    scored = [
+        ((turn.score or 0.0) + log(scores[conversation_id]), conversation_id, turn.turn_id)
+        for conversation_id, turns in found.items()
+        for turn in turns
+    ]
+    best: dict[str, tuple[str, str]] = {}
+    for _, conversation_id, turn_id in sorted(scored, key=lambda one: -one[0]):
+        best.setdefault(turn_id, (conversation_id, turn_id))
+    return list(best.values())[:limit]
 
 
 async def _matching(
