@@ -1,4 +1,4 @@
-"""What the model was sent at each request of the gateway: sizes, ids and a digest, in the file of the usage ledger.
+"""Records each request that the gateway sent, by sizes, ids and a digest, in the file of the usage ledger.
 
 No text is stored a second time: the turns are in the conversation, and a view can be computed again. Forgetting a
 conversation, or one of its branches, removes its records. Functions are short and blocking, as those of the ledger.

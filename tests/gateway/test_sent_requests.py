@@ -10,9 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from ctxmem_mcp import sent_requests
+from ctxmem_mcp import sent_requests, usage_ledger
+from ctxmem_mcp.http_api.gateway import usage_recorder
 from ctxmem_mcp.sent_requests import NO_VIEW, REQUESTS_MAX, SentRequest
-from ctxmem_mcp.usage_ledger import FILE
+from ctxmem_mcp.usage_ledger import FILE, FORGOTTEN, LedgerEntry
 from tests.gateway.harness import RunningGateway, UpstreamStub, long_history
 
 WHOLE = SentRequest("c", 1.0, "t0-1", "t2-3", NO_VIEW, 30, 10, 0, 20)
@@ -66,6 +67,20 @@ def test_the_records_hold_no_text_and_are_removed_with_the_conversation(running:
     assert b"token1" not in (running.folder / FILE).read_bytes()
     running.do(running.memory.forget(conversation, conversation))
     assert sent_requests.read(running.folder, conversation) == []
+    assert conversation.encode() not in (running.folder / FILE).read_bytes()
+
+
+def test_a_conversation_that_is_forgotten_before_its_request_is_recorded_leaves_only_the_cost(
+    running: RunningGateway,
+) -> None:
+    conversation = ask(running, long_history(3))["x-ctxmem-conversation"]
+    recorded(running, conversation, 1)
+    running.do(running.memory.forget(conversation, conversation))
+    entry = LedgerEntry(7, conversation, 1, 10, 2, 5, 90)
+    sent = replace(WHOLE, conversation_id=conversation)
+    running.do(usage_recorder._add_to_ledger(running.memory, running.folder, entry, sent))
+    assert sent_requests.read(running.folder, conversation) == []
+    assert {one.conversation_id for one in usage_ledger.read(running.folder)} == {FORGOTTEN}
     assert conversation.encode() not in (running.folder / FILE).read_bytes()
 
 

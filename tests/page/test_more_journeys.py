@@ -140,19 +140,23 @@ def test_what_the_model_was_sent_is_shown_with_the_part_that_the_cache_served(
 ) -> None:
     messages = long_history(30)
     with upstream_stub(answers_with("It is fixed.")) as stub, gateway(tmp_path, stub, gateway_tokens=4_000) as running:
-        for end in (3, len(messages)):
+        for end in (3, 35, 51, len(messages)):
             body = {"model": "m:memory", "messages": messages[:end]}
             httpx2.post(f"{running.url}/v1/chat/completions", json=body, timeout=100)
     with opened(tmp_path) as url:
         page = signed_in(new_page(), url, token_of(url))
         page.locator("ol.conversations a").first.click()
         page.click("text=Sent")
-        expect(page.locator("ol.branches li")).to_have_count(2)
+        expect(page.locator("ol.branches li")).to_have_count(4)
         newest = page.locator("ol.branches li").first
         expect(newest).to_contain_text("53 % from the cache")
         expect(newest).to_contain_text("compacted further here")
         assert newest.locator(".from-cache").count() >= 1
-        newest.get_by_text("Request 2").click()
+        added = page.locator("ol.branches li").nth(1)
+        expect(added).to_contain_text("compacted further here")  # with a part that was added to the view of request 2
+        added.get_by_text("Request 3").click()
+        expect(page.locator("main")).to_contain_text("For the turns 30–45 the gateway added short parts to this view")
+        newest.get_by_text("Request 4").click()
         expect(page.locator("main table")).to_contain_text("Pinned texts and view")
         page.locator("summary", has_text="The view up to").click()
         expect(page.locator("pre.view")).to_contain_text("token1")

@@ -1,4 +1,4 @@
-// What the model was sent at each request of the gateway: a bar of its parts, with the prefix that the provider's cache served.
+// Shows each request that the gateway sent as a bar of its parts, with the prefix that the provider's cache served.
 
 import { tabAddress } from "./address.js";
 import { conversationPath, read } from "./api.js";
@@ -36,7 +36,7 @@ function partsOf(one) {
 }
 
 function line(id, one, at, before, most, detail) {
-  const hasMoved = before && before.view?.end !== one.view?.end;
+  const hasMoved = before && one.view && indexOf(before.first) < indexOf(one.first);
   const share = one.cached === null ? "cache not reported" : `${Math.round((100 * one.cached) / Math.max(1, size(one)))} % from the cache`;
   const facts = [day(one.at), `${tokens(size(one))} of ${tokens(one.history)}`, share, hasMoved && "compacted further here"];
   return h("li", {},
@@ -78,13 +78,22 @@ async function open(id, one, at, detail) {
       h("summary", {}, `The view up to ${one.view.end}`),
       h("p", { class: "quiet" }, view.is_same ? "Exactly as it was sent." : "Computed again from the whole history, so it differs from the one that was sent."),
       viewElement(view.text, link)),
+    view && addedParts(one),
     await turnsSent(id, one),
   ].filter(Boolean));
   detail.scrollIntoView({ block: "nearest" });
 }
 
+const indexOf = (turn) => Number(/^t(\d+)/.exec(turn)?.[1] ?? -1);
+
+/** Says which turns the parts are for that the gateway added to the view. They are not recorded. */
+function addedParts(one) {
+  const [from, to] = [indexOf(one.view.end) + 1, indexOf(one.first) - 1];
+  return from > 0 && from <= to && h("p", { class: "quiet" }, `For the turns ${number(from)}–${number(to)} the gateway added short parts to this view, which are not shown here.`);
+}
+
 async function turnsSent(id, one) {
-  const [first, last] = [one.first, one.last].map((turn) => Number(/^t(\d+)/.exec(turn)?.[1] ?? -1));
+  const [first, last] = [indexOf(one.first), indexOf(one.last)];
   if (first < 0) return null;
   const from = Math.max(first, last - TURNS + 1);
   const { turns } = await read(conversationPath(id, "/turns"), { first: from, last, turn: one.last });

@@ -95,8 +95,10 @@ def _run_wrapped(path: str, start: Start, plan: Plan, order: Order) -> int:
         if not supervisor.wait_until_ready():
             return _run_plain(path, start, f"the gateway did not start ({supervisor.reason})")
         environ = plan.variables(start, supervisor.url) | {run_sessions.VARIABLE: order.run}
-        code = _run([path, *plan.arguments(start, supervisor.url)], environ)
-    run_sessions.remove(str(order.settings().data_dir), order.run)
+        try:
+            code = _run([path, *plan.arguments(start, supervisor.url)], environ)
+        finally:
+            run_sessions.remove(str(order.settings().data_dir), order.run)
     lines.flush()
     return code
 

@@ -1,4 +1,4 @@
-"""Records the usage of each request, and what the model was sent, once the answer is stored."""
+"""Records the usage of each request, and which turns and view it had, once the answer is stored."""
 
 from __future__ import annotations
 
@@ -94,6 +94,7 @@ async def _add_to_ledger(memory: Memory, folder: Path, entry: usage_ledger.Ledge
         await asyncio.to_thread(usage_ledger.add, folder, entry)
         await asyncio.to_thread(sent_requests.add, folder, sent)
         if await memory.is_forgotten(sent.conversation_id):  # since the answer was stored
-            await asyncio.to_thread(sent_requests.forget, folder, [sent.conversation_id])
+            for forget in (usage_ledger.forget, sent_requests.forget):
+                await asyncio.to_thread(forget, folder, [sent.conversation_id])
     except Exception as error:
         _log.warning("The usage of a request was not recorded: %s", error)

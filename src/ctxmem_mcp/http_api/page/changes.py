@@ -1,4 +1,4 @@
-"""What the page changes: retention, the head, what is forgotten and redacted. Each request needs the page's token."""
+"""The routes that set retention, move the head, forget and redact. Each request needs the page's token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page reads of a project: its view, its brief, and what a session that starts there gets."""
+"""The routes by which the page reads a project: its view, its brief, and the text that a new session there gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page reads about the requests of the gateway: what the model was sent, and what of it the cache served."""
+"""The routes by which the page reads the requests that the gateway sent, and the view of each."""
 
 from __future__ import annotations
 
