@@ -1,11 +1,11 @@
-"""Measures whether what is added to a prompt bears on it, and how often something is added without need.
+"""Measures whether the quotations added to a prompt bear on it, and how often some are added without need.
 
     python -m bench prompts [--verbose]
 
 Real prompts of the sessions in $CTXMEM_EVAL_DIR (people-dev, coding-dev), labelled by hand in data/prompts.json: each
 with the turns of earlier sessions, or of its own session before the last compaction, that bear on it; none if it does
-not need the past. Prompts on which two readers could differ have no label. All sessions are of one project; what was
-said before a prompt, in sessions that began before its own, is its memory.
+not need the past. Prompts on which two readers could differ have no label. All sessions are of one project; the memory
+of a prompt is the turns before it, of sessions that began before its own.
 
 An answer is *right* if a turn that it quotes is among the labelled ones. Prompts whose id's hash is a multiple of three
 were not looked at while the rule was made (*unseen*).
@@ -62,13 +62,13 @@ class Session:
         return max(turn.said_at or "" for turn in self.turns[:3])
 
     def said_by(self, index: int) -> str:
-        """When a turn was said."""
+        """Returns the time of a turn."""
         return self.turns[index - self.turns[0].index].said_at or self.began
 
 
 @dataclass(frozen=True)
 class Label:
-    """A prompt. bears: the first and last turn of what bears on it, in each conversation."""
+    """A prompt. bears: first and last turn of each span that bears on it, with the conversation."""
 
     prompt: str
     bears: list[tuple[str, int, int]]
@@ -143,7 +143,7 @@ class Project:
         return prompt_recall.text_for(event, self.data)
 
     def _record(self, at: int, prompt: Turn) -> None:
-        """Writes the record of what was said before the prompt."""
+        """Writes the record of the turns before the prompt."""
         when = prompt.said_at or ""
         path = project_files.path_of(spoken_turns.folder_in(self.data), self.cwd)
         lines = [
@@ -195,7 +195,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def processor_time() -> None:
-    """Prints what the hook's process takes, with the record of all sessions and the longest context that it reads."""
+    """Prints the processor time of the hook, with the record of all sessions and the longest context that it reads."""
     with tempfile.TemporaryDirectory() as folder:
         sessions = read_sessions()
         project = Project(Path(folder), sessions)

@@ -1,4 +1,4 @@
-"""Quotes what ended a session: the last words of user and agent, and the requests before with the agent's responses."""
+"""Quotes the end of a session: the last words of user and agent, and the requests before with the agent's responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIDES: tuple[Role, ...] = ("assistant", "user")
 
 async def ending_groups(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
     """Returns excerpts of the agent's last words, of the last request, and of the requests and responses before, the
-    newest first, as many as fit. Calls, results and what an agent said between them are not among them."""
+    newest first, as many as fit; no calls or results, and no words of the agent between them."""
     length = branch.lineage.length
     talk = [turn for turn in await branch.metadata(length - ENDING_TURNS, length - 1) if _is_talk(turn)]
     ends = [
@@ -95,7 +95,7 @@ def _quote_words(turn: Turn, pieces: Sequence[Piece], room: int) -> Quote:
 
 
 def own_words(turn: Turn) -> Quote:
-    """Quotes a turn; of a user's turn what the host did not write."""
+    """Quotes a turn; of a user's turn the parts that the host did not write."""
     if turn.role != "user":
         return Quote.all_of(turn)
     own = [span for span in split_host_text(turn.content) if span.kind == "user"]

@@ -200,7 +200,7 @@ def _weighted(ranked: ProjectRanking, scores: Sequence[float]) -> list[RankedPie
 
 
 async def _newest(branches: Mapping[str, BranchReader], newest: Sequence[str], room: int) -> dict[str, _Share]:
-    """Divides the room among what ended the newest conversations: their last requests and what the agent said."""
+    """Divides the room among the ends of the newest conversations: their last requests and the agent's responses."""
     found: dict[str, _Share] = {}
     for conversation_id in [one for one in newest if one in branches][:NEWEST_QUOTED]:
         tokens = room // 2

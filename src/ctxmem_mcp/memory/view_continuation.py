@@ -35,7 +35,7 @@ OUTLINE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ContinuationRequest:
-    """What a caller wants to see.
+    """The arguments of a continuation.
 
     Attributes:
         first: index of the first turn after the view.
@@ -72,7 +72,7 @@ async def continue_view(branch: BranchReader, request: ContinuationRequest) -> s
 
 
 async def _outline(branch: BranchReader, request: ContinuationRequest, count: Callable[[str], int]) -> StablePrefix:
-    """Returns a line for what is left of the leaf that the view has begun, and the leaves that have closed since."""
+    """Returns a line for the rest of the leaf that the view has begun, and the leaves that have closed since."""
     first, last = request.first, branch.lineage.length - 1
     snapshot = await with_paths_to(branch, await load_snapshot(branch), range(first, last + 1))
     nodes = {node.digest: node for node in (*snapshot.roots, *snapshot.nodes.values())}

@@ -1,4 +1,4 @@
-"""Views of a conversation within a token budget, and what is shown of it in full."""
+"""Views of a conversation within a token budget, and parts of it in full."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _FILLER_WORDS = re.compile(
 
 _ISSUE = re.compile(r"\Athe (?:\w+ )?(?:issue|problem) (?:is|was) that (?=\S)", re.I)
 _ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
-# What announces the statement that a title is made of: "Key insight is:", "Root cause: ", "Test: ".
+# Lead-ins of the statement that a title is made of: "Key insight is:", "Root cause: ", "Test: ".
 _LABEL = re.compile(
     r"\A(?:(?:the |my |our |one |an? )?(?:(?:key|main|important|critical|core|real|final|overall|other|only) )?"
     r"(?:insight|takeaway|observation|finding|point|conclusion|verdict|thing|difference)(?: here)? "
@@ -27,7 +27,7 @@ _LABEL = re.compile(
 )
 # The first mark of a list that was joined to the sentence before it: "in clean.go to:1", "the files:- a.go".
 _JOINED_LIST = re.compile(r":(?:\d{1,2}\Z|[-*–] .*\Z)")
-# The remainder of a list of which the rest was cut off: "and error" of "and error handling was added".
+# The beginning of a second object whose end was cut off: "and error" of "and error handling was added".
 _CUT_COORDINATE = re.compile(r",?\s+(?:and|or)\s+(?:[^\s`_.()]+\s?){1,2}\Z", re.I)
 
 

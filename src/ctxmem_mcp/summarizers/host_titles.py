@@ -1,4 +1,4 @@
-"""The title of a section that holds nothing but what the agent's host wrote: it names what that is. Pure."""
+"""Titles of sections that only the agent's host wrote: they name its text. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctxmem_mcp.summarizers.headlines import as_title
 from ctxmem_mcp.summarizers.sentences import HEAD_CHARS, one_line
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 
-# What a notification says, a heading, or the lead of a hook's note.
+# The text of a notification, a heading, or the lead of a hook's note.
 _SUMMARY = re.compile(r"<summary>\s*(\S.{3,200}?)\s*</summary>", re.S)
 _HEADING = re.compile(r"^#{1,3} +(\S.{3,160})$", re.M)
 _HOOK = re.compile(r"\b([A-Z]\w+:\w+ hook) additional context:\s*(\[[^\]\n]{1,40}\])?")
@@ -19,7 +19,7 @@ _PATTERNS = (_SUMMARY, _HEADING, _HOOK)
 
 
 def host_title(turns: Sequence[Turn]) -> str:
-    """Returns a title made of what a host wrote, with its prefix; empty if the turns name nothing."""
+    """Returns a title made of the host's text, with its prefix; empty if the turns name nothing."""
     own = [turn.content[:HEAD_CHARS] for turn in turns if turn.role == "system"]
     for pattern in _PATTERNS:
         for content in own:

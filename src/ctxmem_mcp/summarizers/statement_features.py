@@ -79,7 +79,7 @@ _DESCRIPTION = re.compile(
 _ITEM = re.compile(
     r"\A(?:`[^`]+`|[\w./-]+\.\w{1,5})(?: \w+){0,2}(?: [-–—]|:) (?!add|updat|remov|fix|renam|replac|new\b)", re.I
 )
-# What says of tests and checks that they pass, and nothing else.
+# A statement that tests and checks pass, and nothing else.
 _ONLY_TESTS = re.compile(
     r"(?:(?:all|the|\d+|now|tests?|unit|integration|existing|and|lint\w*|checks?|is|are|clean|green|pass\w*|still|"
     r"everything|full|test suite|build|builds|compiles?|failing|resume|previously)\b\W*)+\Z",

@@ -1,4 +1,4 @@
-"""The words of a text that say what it is about, found fast enough for a hook.
+"""The words of a text that tell its subject, found fast enough for a hook.
 
 The index's own terms (`analyzer`) know languages and stems, but loading them takes half of the time that a hook has.
 """
@@ -40,7 +40,7 @@ _COMMON = frozenset(
 
 
 def terms_of(text: str) -> list[str]:
-    """Returns the text's telling words, in order, shortened to what their forms have in common.
+    """Returns the text's telling words, in order, each shortened to the part that its forms share.
 
     Of a path, only the last part counts: two paths on one machine begin alike.
     """

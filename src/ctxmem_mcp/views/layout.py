@@ -293,12 +293,12 @@ def tile_compactly(
     """Lays out a compact view that shows these turns.
 
     The items are those of `merge_omitted(tile(snapshot, shown))`, found without laying out the tree: a view is laid out
-    several times with nearly the same quotes, and what is between two of them depends on nothing else.
+    several times with nearly the same quotes, and the items between two of them depend on nothing else.
 
     Args:
         snapshot: The branch's tree.
         shown: The quotes to show, by turn index. Each turn is in one of `snapshot.leaves`.
-        omitted_cache: What was found before on the same snapshot; new entries are added.
+        omitted_cache: Entries found before on the same snapshot; new ones are added.
     """
     items: list[Item] = []
     cache, at = {} if omitted_cache is None else omitted_cache, 0
