@@ -49,7 +49,7 @@ def session_of(file: Path) -> str:
 
 
 def words_of(file: Path) -> Iterator[str]:
-    """The texts of a session: what was said, the calls' arguments, the results."""
+    """The texts of a session: messages, the calls' arguments, the results."""
     for message in json.loads(file.read_text("utf-8"))["messages"]:
         for block in message["content"]:
             yield from _block(block)

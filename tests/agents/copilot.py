@@ -33,7 +33,7 @@ def session_of(file: Path) -> str:
 
 
 def words_of(file: Path) -> Iterator[str]:
-    """The texts of a session: what was said, the calls' arguments, the results."""
+    """The texts of a session: messages, the calls' arguments, the results."""
     for line in file.read_text("utf-8").splitlines():
         row = json.loads(line)
         yield from _row(row["type"], row["data"])

@@ -42,7 +42,7 @@ def session_of(file: Path) -> str:
 
 
 def words_of(file: Path) -> Iterator[str]:
-    """The texts of a session: what was said, the calls' arguments, the results.
+    """The texts of a session: messages, the calls' arguments, the results.
 
     After a resume, messages have their calls and results as parts, some of them twice and under another message's id.
     """

@@ -41,7 +41,7 @@ def sessions(home: Home) -> list[str]:
 
 
 def words_of(home: Home, session: str) -> Iterator[str]:
-    """The texts of a session: what was said, the calls' arguments, the results."""
+    """The texts of a session: messages, the calls' arguments, the results."""
     query = "SELECT data FROM part WHERE session_id = ? ORDER BY message_id, id"
     for (data,) in _rows(home, query, session):
         yield from _part(json.loads(data))

@@ -31,7 +31,7 @@ def transcripts(home: Home) -> list[Path]:
 
 
 def words_of(file: Path) -> Iterator[str]:
-    """The texts of a session: what was said, the calls' arguments, the results."""
+    """The texts of a session: messages, the calls' arguments, the results."""
     for line in file.read_text("utf-8").splitlines():
         for part in json.loads(line).get("message", {}).get("parts", ()):
             yield from _part(part)

@@ -1,4 +1,4 @@
-"""What was said in another session of the project is in the request of the prompt that it bears on, and only then."""
+"""A hook quotes a turn of another session in the request of the prompt that it bears on, and in no other."""
 
 from __future__ import annotations
 

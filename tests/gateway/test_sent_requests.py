@@ -1,4 +1,4 @@
-"""What the model was sent at each request is recorded by sizes and ids, and removed with the conversation."""
+"""The gateway records each request by sizes and ids, and removes the records with the conversation."""
 
 from __future__ import annotations
 

@@ -105,10 +105,15 @@ def reject_unknown_fields(body: dict[str, Any], *names: str) -> None:
             raise InvalidArgument(repr(name)[:80], "is an unknown field", f"The fields are {', '.join(names)}.")
 
 
+def query_integer(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """Returns a whole number among the query parameters."""
+    return integer(request.query_params.get(name, default), name, low, high)
+
+
 def page_of(request: Request) -> tuple[int, int]:
     """Returns the query parameters `limit` and `offset` of a list request."""
-    limit = integer(request.query_params.get("limit", PAGE_LIMIT_DEFAULT), "limit", 1, PAGE_LIMIT_MAX)
-    return limit, integer(request.query_params.get("offset", 0), "offset", 0, OFFSET_MAX)
+    limit = query_integer(request, "limit", PAGE_LIMIT_DEFAULT, 1, PAGE_LIMIT_MAX)
+    return limit, query_integer(request, "offset", 0, 0, OFFSET_MAX)
 
 
 def _reject_constant(name: str) -> float:

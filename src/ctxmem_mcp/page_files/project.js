@@ -1,4 +1,4 @@
-// Projects: what an agent gets for a question to all sessions of a folder, its hand-off, and what a new session there is given.
+// The projects, and for each the view for a question to all its sessions, its hand-off, and the text that a new session gets.
 
 import { tabAddress } from "./address.js";
 import { read } from "./api.js";

@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from ctxmem_mcp import redaction, usage_ledger
 from ctxmem_mcp.http_api.page.paths import API
-from ctxmem_mcp.http_api.page.view_json import budget_of, query_integer, view_json
+from ctxmem_mcp.http_api.page.view_json import budget_of, view_json
+from ctxmem_mcp.http_api.request_fields import query_integer
 from ctxmem_mcp.models import Highlight, Turn
 from ctxmem_mcp.results import ConversationInfo, OutlineNode
 from ctxmem_mcp.team.records import Right

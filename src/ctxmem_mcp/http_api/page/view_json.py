@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ctxmem_mcp.http_api.request_fields import integer
+from ctxmem_mcp.http_api.request_fields import query_integer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from ctxmem_mcp.results import View
 
 BUDGET, BUDGET_MIN, BUDGET_MAX = 8_000, 200, 200_000
-
-
-def query_integer(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """Returns a whole number among the query parameters."""
-    return integer(request.query_params.get(name, default), name, low, high)
 
 
 def budget_of(request: Request) -> int:
