@@ -79,10 +79,13 @@ def test_commands_on_a_folder_without_a_team_leave_no_audit(run: Run, tmp_path: 
     assert list(tmp_path.rglob(TEAM)) == []
 
 
-def test_forgetting_and_exporting_by_command_is_in_the_audit(run: Run, tmp_path: Path) -> None:
+def test_forgetting_redacting_and_exporting_by_command_is_in_the_audit(run: Run, tmp_path: Path) -> None:
     run("principals", "add", "alice")
     conversation = run("import", str(EXAMPLE), "--json").json[0]["conversation_id"]
     run("export", conversation, str(tmp_path / "one.ctxmem"))
+    assert run("redact", conversation, "--pattern", "LimitError", "--yes").code == 0
     run("forget", conversation, "--yes")
     lines = run("audit", "--conversation", conversation, "--json").json
-    assert [(line["principal"], line["action"]) for line in lines] == [("local", "export"), ("local", "forget")]
+    assert [(line["principal"], line["action"]) for line in lines] == [
+        ("local", "export"), ("local", "redact"), ("local", "forget"),
+    ]  # fmt: skip

@@ -14,7 +14,7 @@ from ctxmem_mcp import redaction
 from ctxmem_mcp.cli import output
 from ctxmem_mcp.cli.options import CHANGE, OPTIONS, Json
 from ctxmem_mcp.cli.output import print_json
-from ctxmem_mcp.cli.runner import resolve_conversation, with_memory
+from ctxmem_mcp.cli.runner import record, resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.results import FoundTurn, RedactionReceipt
@@ -79,6 +79,8 @@ def redact(
         return await redaction.redact(memory, OPTIONS.settings().data_dir, found, named)
 
     receipt = with_memory(OPTIONS, work)
+    for redacted in receipt.turns:
+        record(OPTIONS, "redact", conversation=redacted)
     if as_json:
         print_json(asdict(receipt))
     else:
