@@ -70,9 +70,7 @@ def redact(
             print_json({"turns": [{"conversation_id": one.conversation_id, "turn_id": one.turn.id} for one in found]})
         return
     if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidArgument("--yes", "is required if stdin is not a terminal", "It redacts without asking.")
-        typer.confirm(f"Redact {output.counted(len(found), 'turn')}? This can't be undone.", abort=True)
+        _confirm(len(found))
 
     async def work(memory: Memory) -> RedactionReceipt:
         named = {match[0] for one in found for match in compiled.finditer(one.turn.content)} if compiled else ()
@@ -92,6 +90,12 @@ def _check(conversation: str | None, turn: str | None, pattern: str | None) -> N
         raise InvalidArgument("TURN", "can't be combined with --pattern", "Give one of them.")
     if turn is None and pattern is None:
         raise InvalidArgument("TURN", "or --pattern is required", "For example: ctxmem-mcp redact last t41-837")
+
+
+def _confirm(turns: int) -> None:
+    if not sys.stdin.isatty():
+        raise InvalidArgument("--yes", "is required if stdin is not a terminal", "It redacts without asking.")
+    typer.confirm(f"Redact {output.counted(turns, 'turn')}? This can't be undone.", abort=True)
 
 
 def _compile(pattern: str | None) -> re.Pattern[str] | None:
