@@ -1,11 +1,16 @@
-"""Takes ranked chunks as candidates for a view, few of them texts that an agent's program added to the talk."""
+"""Takes ranked chunks as candidates for a view.
+
+Few of them are texts that an agent's program added to the talk, and of equal outputs only the best ranked is early.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.retrieve import RankedPiece
 from ctxmem_mcp.models import Piece
+from ctxmem_mcp.retrieval.repeats import repeats, similar_in_size
 from ctxmem_mcp.text.chunk_flags import Flag
 
 # The best ranked chunks are considered, as many as fill this many budgets.
@@ -36,3 +41,21 @@ def take_candidates(ordered: Iterable[RankedPiece], best: Piece | None, budget: 
         if left < 0:
             break
     return taken
+
+
+async def with_repeats_last(branch: BranchReader, ordered: list[RankedPiece]) -> list[RankedPiece]:
+    """Moves outputs that repeat an earlier one, but for numbers, behind all other chunks.
+
+    Args:
+        branch: The branch of the chunks.
+        ordered: The chunks in the order in which the view takes them.
+    """
+    pieces = [found.piece for found in ordered]
+    groups = similar_in_size(pieces)
+    if not groups:
+        return ordered
+    positions = [position for group in groups for position in group]
+    turns = await branch.turns(pieces[position].index for position in positions)
+    texts = {at: turns[pieces[at].index].content[pieces[at].start : pieces[at].stop] for at in positions}
+    repeated = repeats(groups, texts)
+    return [f for at, f in enumerate(ordered) if at not in repeated] + [ordered[at] for at in sorted(repeated)]

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from ctxmem_mcp.errors import BudgetTooSmall, InvalidArgument
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot, spoken_turns
-from ctxmem_mcp.memory.candidates import take_candidates
+from ctxmem_mcp.memory.candidates import take_candidates, with_repeats_last
 from ctxmem_mcp.memory.excerpts import Selection, excerpt, excerpt_group, fit_selection, indexes_of
 from ctxmem_mcp.memory.reasons import view_reasons
 from ctxmem_mcp.memory.recent import last_user_query, newest_within
@@ -107,7 +107,7 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
     recent = await recent_groups(branch, round(budget * (RECENT_SHARE if query else RECENT_SHARE_NO_QUERY)))
     topic = query or await last_user_query(branch, within=RECENT_TURNS_MAX)
     ranking = await rank_branch(branch, topic) if topic else None
-    ranked = by_value_per_token(ranking, budget) if ranking else []
+    ranked = await with_repeats_last(branch, by_value_per_token(ranking, budget)) if ranking else []
     kinds = ranking.parsed.summary_kinds if ranking and query else NO_KIND_FILTER
     selection = await _from_summaries(branch, snapshot, summarizer, kinds, ranked) if kinds else None
     if selection:
