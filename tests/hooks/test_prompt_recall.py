@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ctxmem_mcp.capture import spoken_turns
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Utterance
+from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
 from ctxmem_mcp.redaction import redact
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
@@ -93,6 +94,46 @@ async def test_what_is_in_the_context_is_not_added(tmp_path: Path) -> None:
     recall = row(0, "user", f"[ctxmem-mcp recalls] {TALK[1][1]}", "s-2")
     agent.file.with_name("s-2.jsonl").write_text(recall + "\n", "utf-8")
     assert "write-ahead" not in added_to(agent, PROMPT, "s-2")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "context", "is_added"),
+    [
+        ("Where does the relay keep its retry queue?", "The headings are larger.", True),
+        ("Wo ist die retry queue des relay?", "The headings are larger.", True),
+        ("Move the retry queue of the relay to a file.", "The headings are larger.", False),
+        ("Why is the change to the retry queue of the relay needed?", "The headings are larger.", False),
+        ("Wo ist die retry queue des relay?", "The relay has its retry queue in memory.", False),
+    ],
+)
+async def test_in_a_long_context_a_question_about_other_things_is_answered(
+    tmp_path: Path, prompt: str, context: str, is_added: bool
+) -> None:
+    others = [("user", f"Page {n}: softer shadows, larger headings and a darker palette") for n in range(8)]
+    agent = await talked(tmp_path, TALK + others)
+    rows = [row(0, "assistant", context, "s-2")]
+    rows += [row(number, "assistant", "The palette is darker now. " * 40, "s-2") for number in range(1, 30)]
+    agent.file.with_name("s-2.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
+    assert ("retry queue" in added_to(agent, prompt)) is is_added
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "why is the worktree not available when we create the partial state?", "do we have a test for two sessions?",
+        "Warum ist der Test so langsam?", "Pourquoi le cache est-il vide ?", "¿Por qué está vacío el caché?",
+    ],
+)  # fmt: skip
+def test_questions_how_things_are_are_recognised(prompt: str) -> None:
+    assert asks_how_things_are(prompt)
+    assert not asks_how_things_are(prompt + "\n+ a line of a diff" * 60)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Can you add a test?", "what would you propose?", "does this mean we can remove it?", "Fix it."]
+)
+def test_requests_are_no_such_questions(prompt: str) -> None:
+    assert not asks_how_things_are(prompt)
 
 
 async def test_what_the_sessions_start_quoted_is_not_added(tmp_path: Path) -> None:

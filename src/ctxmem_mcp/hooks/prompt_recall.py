@@ -13,6 +13,7 @@ import os
 from ctxmem_mcp.capture import session_files, spoken_turns
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.hooks.prompt_match import Exchange, Match, Prompt, Utterance
+from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
 from ctxmem_mcp.hooks.transcript_tail import Tail, read_tail
 from ctxmem_mcp.text.keywords import names_of, terms_of
 from ctxmem_mcp.text.recall_marks import RECALL_END, RECALL_START
@@ -31,6 +32,9 @@ NEW_CONTEXT_CHARS = 20_000
 SCORE_MIN, PAIRS_MIN, SHARE_MIN = 5.0, 1.0, 0.25
 # Later it must have this score, this share of the prompt's words in one turn, and this share of the context's score.
 SCORE_MIN_LATER, SHARE_MIN_LATER, CONTEXT_SHARE = 12.0, 0.25, 0.8
+# A question of how things are has its answer in the context or in the past: for it, a lower score is enough if the
+# context's best match has less than half of it.
+SCORE_MIN_QUESTION, CONTEXT_SHARE_QUESTION = 4.0, 2.0
 # Exchanges that are quoted, and the share of the best one's score that they must have.
 QUOTES_MAX, SCORE_SHARE = 3, 0.6
 QUOTE_CHARS = 240
@@ -66,10 +70,10 @@ def text_for(event: dict[str, Any], data_dir: str) -> str:
         return ""
     matcher = Prompt(words, names, _exchanges(list(spoken_turns.read(data_dir, cwd)), own))
     matches = matcher.matches()
-    if not matches or matches[0].best < SCORE_MIN:
+    if not matches or matches[0].best < SCORE_MIN_QUESTION:
         return ""
     tail = read_tail(str(event.get("transcript_path")))
-    if not _bears(matches[0], matcher, tail, hasher):
+    if not _bears(matches[0], matcher, tail, hasher, is_question=asks_how_things_are(prompt)):
         return ""
     least = matches[0].score * SCORE_SHARE
     turns = [_turn_of(match) for match in matches[:QUOTES_MAX] if match.score >= least]
@@ -77,13 +81,17 @@ def text_for(event: dict[str, Any], data_dir: str) -> str:
     return _text([turn for turn in new if _first_time(data_dir, session, turn)], set(terms_of(prompt)))
 
 
-def _bears(match: Match, prompt: Prompt, tail: Tail, hasher: Hasher) -> bool:
+def _bears(match: Match, prompt: Prompt, tail: Tail, hasher: Hasher, *, is_question: bool) -> bool:
     if tail.is_whole and tail.chars < NEW_CONTEXT_CHARS:
-        return match.pairs >= PAIRS_MIN and match.share >= SHARE_MIN
-    if match.best < SCORE_MIN_LATER or match.best_share < SHARE_MIN_LATER:
+        return match.best >= SCORE_MIN and match.pairs >= PAIRS_MIN and match.share >= SHARE_MIN
+    is_clear = match.best >= SCORE_MIN_LATER
+    if match.best_share < SHARE_MIN_LATER or not (is_clear or is_question):
         return False
     here = prompt.matches_elsewhere(_exchanges_of_context(tail, hasher))
-    return match.best >= CONTEXT_SHARE * max((other.best for other in here), default=0.0)
+    least = max((other.best for other in here), default=0.0)
+    return (is_clear and match.best >= CONTEXT_SHARE * least) or (
+        is_question and match.best >= CONTEXT_SHARE_QUESTION * least
+    )
 
 
 def _exchanges(turns: Sequence[SpokenTurn], own: str) -> list[Exchange]:
