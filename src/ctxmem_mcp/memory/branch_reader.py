@@ -65,6 +65,13 @@ class BranchReader:
             cache.update(await self.store.pieces(self.id, missing))
         return [cache[i] for i in ids]
 
+    async def pieces_of(self, seqs: Sequence[int]) -> dict[int, list[Piece]]:
+        """Returns the chunks of each of these turns; reads those that are not cached."""
+        cache = self.cache.pieces_of
+        if missing := [seq for seq in seqs if seq not in cache]:
+            cache.update(await self.store.pieces_of(self.id, missing))
+        return {seq: cache[seq] for seq in seqs if seq in cache}
+
     async def vocabulary(self) -> Vocabulary:
         """Returns the terms of the conversation."""
         cache, key = self.cache.vocabulary, self.state.next_piece

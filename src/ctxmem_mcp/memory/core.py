@@ -184,9 +184,10 @@ class MemoryCore:
     ) -> tuple[BranchReader, list[int]]:
         """Opens the branch up to a turn as far as it is indexed, after up to so many seconds (None: without limit) of
         indexing; returns also the seqs of the turns after that."""
-        if seconds != 0:
-            await self._index(conversation_id, seconds)
         branch = await self._reader(conversation_id, turn_id, cached=cached, of_many=of_many)
+        if branch.state.unindexed and seconds != 0:
+            await self._index(conversation_id, seconds)
+            branch = await self._reader(conversation_id, turn_id, cached=cached, of_many=of_many)
         state, lineage = branch.state, branch.lineage
         if lineage.last_seq < state.next_unindexed:
             return branch, []

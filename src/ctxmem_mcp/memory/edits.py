@@ -88,7 +88,7 @@ async def find_edits(branch: BranchReader, path: str) -> list[FileEdit]:
     hits = await branch.store.term_hits(branch.id, terms, branch.state.next_piece)
     if not terms or any(term not in hits for term in terms):
         return []
-    ids = set.intersection(*(set(hit.pieces) for hit in hits.values()))
+    ids = set.intersection(*(set(hit.chunks) for hit in hits.values()))
     pieces = [piece for piece in await branch.pieces(sorted(ids)) if piece.role == "assistant"]
     turns = await branch.turns(piece.index for piece in pieces if branch.lineage.seq_at(piece.index) == piece.seq)
     found = []

@@ -10,7 +10,7 @@ from ctxmem_mcp.memory.retrieve import RankedPiece
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn
 from ctxmem_mcp.views.budget import FitResult, fit, greedy_fit
 from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef, clip, quotes_by_turn
-from ctxmem_mcp.views.layout import CharSpan, TileCache, TreeSnapshot, tile, tile_compactly
+from ctxmem_mcp.views.layout import CharSpan, OmittedCache, TileCache, TreeSnapshot, tile, tile_compactly
 from ctxmem_mcp.views.page_layout import OUTLINE_SHARE_MAX, FitInput
 from ctxmem_mcp.views.render import NO_KIND_FILTER
 from ctxmem_mcp.views.summary_requests import nodes_to_summarize
@@ -64,13 +64,16 @@ async def fit_selection(
     leading = sum(group.excerpts[-1].index not in filling for group in groups)
     line_tokens = HIGHLIGHT_LINE_TOKENS if selection.kinds else OUTLINE_LINE_TOKENS
     lines = round(budget * selection.outline_share / line_tokens)
+    omitted = OmittedCache()
     if selection.compact:
-        summaries = await branch.summaries(outline_nodes(tile_compactly(snapshot, quotes_by_turn(groups, turns))))
+        items = tile_compactly(snapshot, quotes_by_turn(groups, turns), omitted)
+        summaries = await branch.summaries(outline_nodes(items))
     else:
         snapshot, summaries = await _expand_outline(branch, snapshot, groups, leading, turns, lines)
     fit_input = FitInput(
         snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
         selection.kinds, checks=await span_checks(branch, snapshot), leading=leading, compact=selection.compact,
+        omitted_cache=omitted,
     )  # fmt: skip
     result = fit(fit_input, budget)
     if not isinstance(result, int):

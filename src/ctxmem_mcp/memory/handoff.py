@@ -119,7 +119,7 @@ async def _quote_requests(
 async def _quote_errors(branch: BranchReader, errors: list[tuple[int, str]], except_for: set[int]) -> list[Quote]:
     """Quotes, of each turn that reports an error, the chunk that contains the line."""
     turns = await branch.turns(index for index, _ in errors if index not in except_for)
-    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
+    pieces = await branch.pieces_of([turn.seq for turn in turns.values()])
     found: list[Quote] = []
     for index, line in errors:
         if index in turns and len(turns[index].content) > len(line) + OMITTED_CHARS_MIN:

@@ -35,7 +35,7 @@ async def ending_groups(branch: BranchReader, budget: int) -> list[ExcerptGroup]
         if turn.role == "user" or after is None or after.role == "user"
     ][-ENDING_TURNS_READ_MAX:]
     turns = await branch.turns(turn.index for turn in ends)
-    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns.values()])
+    pieces = await branch.pieces_of([turn.seq for turn in turns.values()])
     found: list[ExcerptGroup] = []
     for index in sorted(turns, reverse=True):
         turn = turns[index]
@@ -59,7 +59,7 @@ async def load_last_words(branch: BranchReader) -> list[tuple[Turn, Sequence[Pie
     bare = await branch.metadata(length - LAST_TURNS, length - 1)
     own = [turn for turn in bare if turn.name not in (INJECTED, RECAP)]
     turns = [turn for role in _SIDES if (turn := await _last_own(branch, spoken_turns(own, role)))]
-    pieces = await branch.store.pieces_of(branch.id, [turn.seq for turn in turns])
+    pieces = await branch.pieces_of([turn.seq for turn in turns])
     return [(turn, pieces.get(turn.seq, ())) for turn in turns]
 
 

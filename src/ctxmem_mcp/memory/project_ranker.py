@@ -7,10 +7,11 @@ weights apply, and scores of different conversations can be compared.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from heapq import nlargest
 from itertools import accumulate
+from typing import Any
 
 import anyio.to_thread
 
@@ -120,11 +121,14 @@ async def _hits(part: _Part, parsed: ParsedQuery) -> dict[str, TermHits]:
 
 
 def _moved(hit: TermHits, first: int) -> TermHits:
-    return TermHits(hit.df, [first + ordinal for ordinal in hit.pieces], hit.positions, hit.capped)
+    pieces: Any = hit.pieces  # an array: they were translated
+    return replace(hit, pieces=pieces + first)
 
 
 def _joined(found: Sequence[dict[str, TermHits]]) -> dict[str, TermHits]:
     """Returns the hits of each term in all conversations. Its places count if it is not too common in any of them."""
+    import numpy as np
+
     joined: dict[str, TermHits] = {}
     for term in dict.fromkeys(term for hits in found for term in hits):
         of_term = [hits[term] for hits in found if term in hits]
@@ -134,8 +138,8 @@ def _joined(found: Sequence[dict[str, TermHits]]) -> dict[str, TermHits]:
         else:
             joined[term] = TermHits(
                 df,
-                [place for hit in of_term for place in hit.pieces],
-                [position for hit in of_term for position in hit.positions],
+                np.concatenate([hit.pieces for hit in of_term]),  # type: ignore[arg-type]
+                np.concatenate([hit.positions for hit in of_term]),  # type: ignore[arg-type]
             )
     return joined
 

@@ -13,6 +13,7 @@ from ctxmem_mcp.memory.branch_table import BranchTable
 from ctxmem_mcp.models import Node, Piece, Turn
 from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.stores.records import State
+from ctxmem_mcp.views.excerpt_groups import ExcerptRef
 
 # Each takes up to 10 MB.
 CONVERSATIONS_CACHED = 4
@@ -29,6 +30,10 @@ class ReadCache:
         created: When it began, which distinguishes it from a later one of its id.
         vocabulary: Its terms, by the number of its next chunk; at most one entry.
         tables: The chunks of a branch, by the chunks' ranges of ids; at most one entry.
+        languages: The languages that its words are stemmed in, by the version of its state; at most one entry.
+        pieces_of: The chunks of a turn, by the turn's seq.
+        standing: Where the standing instructions are, by the version of its state and the seq of a branch's last turn;
+            at most one entry.
     """
 
     created: float = 0.0
@@ -37,10 +42,13 @@ class ReadCache:
     nodes: dict[bytes, Node] = field(default_factory=dict)
     vocabulary: dict[int, Vocabulary] = field(default_factory=dict)
     tables: dict[object, BranchTable] = field(default_factory=dict)
+    languages: dict[int, list[str]] = field(default_factory=dict)
+    pieces_of: dict[int, list[Piece]] = field(default_factory=dict)
+    standing: dict[tuple[int, int], list[ExcerptRef]] = field(default_factory=dict)
 
     def bound(self) -> None:
         """Clears each part that has grown too large."""
-        for entries in (self.turns, self.pieces, self.nodes):
+        for entries in (self.turns, self.pieces, self.nodes, self.pieces_of):
             if len(entries) > ENTRIES_CACHED:
                 entries.clear()
 

@@ -41,6 +41,8 @@ LANGUAGES_WITH_VECTORS = ("en", None)
 MATCHES_RANKED_MAX = 400
 # Speakers' names are taken from the last turns, this many.
 SPEAKERS_FROM_TURNS = 64
+# A chunk and a position in it as one number.
+_POSITION_BITS = 32
 # With more pieces on a branch, they are matched and ranked in a thread: a tenth of a second for some thousands.
 PIECES_INLINE_MAX = 500
 
@@ -125,13 +127,16 @@ class OrdinalMap:
         return first + ordinal - offset
 
     def translated(self, hit: TermHits) -> TermHits:
-        """Returns the hits by ordinal, without those on other branches."""
-        if len(self.ranges) == 1:
-            first, end, _ = self.ranges[0]
-            if hit.pieces and hit.pieces[-1] < end and hit.pieces[0] >= first:
-                return TermHits(hit.df, [p - first for p in hit.pieces], hit.positions, hit.capped)
-        pairs = [(o, at) for p, at in zip(hit.pieces, hit.positions, strict=True) if (o := self.ordinal(p)) is not None]
-        return TermHits(hit.df, [o for o, _ in pairs], [at for _, at in pairs], hit.capped)
+        """Returns the hits by ordinal, without those on other branches, as arrays."""
+        import numpy as np
+
+        pieces, positions = _places(hit)
+        if not self.ranges:
+            return TermHits(hit.df, pieces[:0], positions[:0], hit.capped)
+        firsts, ends, offsets = (np.array(column, dtype=np.int64) for column in zip(*self.ranges, strict=True))
+        at = np.searchsorted(firsts, pieces, side="right") - 1
+        own = (at >= 0) & (pieces < ends[at])
+        return TermHits(hit.df, (pieces - firsts[at] + offsets[at])[own], positions[own], hit.capped)
 
 
 async def rank_branch(
@@ -245,10 +250,14 @@ async def speakers_of(branch: BranchReader) -> list[str]:
 
 async def languages_of(branch: BranchReader) -> list[str]:
     """The languages of the conversation that words are stemmed in, besides English; the most common first."""
-    # A cap of 0 returns the counts without reading the occurrences.
-    hits = await branch.store.term_hits(branch.id, list(LANGUAGE_TERMS.values()), 0)
-    counts = {language: hits[term].df for language, term in LANGUAGE_TERMS.items() if term in hits}
-    return sorted(counts, key=lambda language: (-counts[language], language))
+    cache, key = branch.cache.languages, branch.state.version
+    if key not in cache:
+        # A cap of 0 returns the counts without reading the occurrences.
+        hits = await branch.store.term_hits(branch.id, list(LANGUAGE_TERMS.values()), 0)
+        counts = {language: hits[term].df for language, term in LANGUAGE_TERMS.items() if term in hits}
+        cache.clear()
+        cache[key] = sorted(counts, key=lambda language: (-counts[language], language))
+    return cache[key]
 
 
 def merge_forms(parsed: ParsedQuery, hits: Mapping[str, TermHits]) -> dict[str, TermHits]:
@@ -265,8 +274,18 @@ def _united(hits: Sequence[TermHits]) -> TermHits | None:
         return hits[0] if hits else None
     if any(hit.capped for hit in hits):
         return TermHits(max(hit.df for hit in hits), capped=True)
-    places = sorted({pair for hit in hits for pair in zip(hit.pieces, hit.positions, strict=True)})
-    return TermHits(len({piece for piece, _ in places}), [piece for piece, _ in places], [at for _, at in places])
+    import numpy as np
+
+    pieces, positions = (np.concatenate(columns) for columns in zip(*map(_places, hits), strict=True))
+    places: Any = np.unique(pieces << _POSITION_BITS | positions)
+    found: Any = places >> _POSITION_BITS
+    return TermHits(len(np.unique(found)), found, places & ((1 << _POSITION_BITS) - 1))
+
+
+def _places(hit: TermHits) -> tuple[Any, Any]:
+    import numpy as np
+
+    return np.asarray(hit.pieces, dtype=np.int64), np.asarray(hit.positions, dtype=np.int64)
 
 
 async def ordinal_map(branch: BranchReader) -> OrdinalMap:

@@ -92,7 +92,7 @@ async def _prefix(
     bare = _first_turns(bare, allowance, token_budget, omitted)
     turns = await branch.turns([turn.index for turn in bare if turn.index not in omitted])
     long = [turn.seq for turn in bare if turn.tokens > allowance and turn.index not in omitted]
-    pieces = await branch.store.pieces_of(branch.id, long)
+    pieces = await branch.pieces_of(long)
     summaries = await branch.first_summaries(roots)  # a better one added later would change the prefix
 
     def summary_of(node: Node) -> Summary:

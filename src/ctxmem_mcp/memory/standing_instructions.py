@@ -13,6 +13,7 @@ from ctxmem_mcp.models import INJECTED, RECAP, Turn
 from ctxmem_mcp.text.chunk_flags import STANDING_TERM
 from ctxmem_mcp.text.host_text import split_host_text
 from ctxmem_mcp.text.instructions import find_in_turn, kind_of, same_kind
+from ctxmem_mcp.views.excerpt_groups import ExcerptRef
 from ctxmem_mcp.views.layout import CharSpan, Quote
 
 # Of more chunks with instructions only the newest are read.
@@ -48,19 +49,40 @@ async def standing_instructions(
     Returns:
         The newest first, as many as fit.
     """
-    hits = (await branch.store.term_hits(branch.id, [STANDING_TERM], CHUNKS_LISTED_MAX)).get(STANDING_TERM)
-    if hits is None or hits.capped:
-        return []
-    pieces = await branch.pieces(sorted(set(hits.pieces))[-CHUNKS_READ_MAX:])
-    own = {piece.index for piece in pieces if branch.lineage.seq_at(piece.index) == piece.seq}
-    turns = await branch.turns(own)
     found: list[Instruction] = []
-    for one in _newest_of_each_kind([turns[index] for index in sorted(turns, reverse=True)]):
+    for one in await _load_instructions(branch):
         cost = one.span.tokens + OVERHEAD_TOKENS
         if cost <= token_budget and (from_files or _is_users_own(one)):
             found.append(one)
             token_budget -= cost
     return found
+
+
+async def standing_excerpts(branch: BranchReader, token_budget: int) -> list[ExcerptRef]:
+    """Returns where `standing_instructions` are; of a branch that is as it was before, without reading them again."""
+    cache, key = branch.cache.standing, (branch.state.version, branch.lineage.last_seq)
+    if key not in cache:
+        found = [ExcerptRef(one.turn.index, one.span) for one in await _load_instructions(branch)]
+        cache.clear()
+        cache[key] = found
+    fitting: list[ExcerptRef] = []
+    for excerpt in cache[key]:
+        cost = excerpt.span.tokens + OVERHEAD_TOKENS
+        if cost <= token_budget:
+            fitting.append(excerpt)
+            token_budget -= cost
+    return fitting
+
+
+async def _load_instructions(branch: BranchReader) -> list[Instruction]:
+    """Reads all instructions that hold, the newest first."""
+    hits = (await branch.store.term_hits(branch.id, [STANDING_TERM], CHUNKS_LISTED_MAX)).get(STANDING_TERM)
+    if hits is None or hits.capped:
+        return []
+    pieces = await branch.pieces(hits.chunks[-CHUNKS_READ_MAX:])
+    own = {piece.index for piece in pieces if branch.lineage.seq_at(piece.index) == piece.seq}
+    turns = await branch.turns(own)
+    return _newest_of_each_kind([turns[index] for index in sorted(turns, reverse=True)])
 
 
 def _is_users_own(instruction: Instruction) -> bool:

@@ -18,7 +18,7 @@ from ctxmem_mcp.memory.recent import last_user_query, newest_within
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
-from ctxmem_mcp.memory.standing_instructions import standing_instructions
+from ctxmem_mcp.memory.standing_instructions import standing_excerpts
 from ctxmem_mcp.models import HighlightKinds, Piece
 from ctxmem_mcp.results import View
 from ctxmem_mcp.retrieval.confidence import CONFIDENCE_MAX, confidence
@@ -28,7 +28,7 @@ from ctxmem_mcp.retrieval.summary_hits import confirmations, highlight_turns, tu
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.views.budget import FitResult
-from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup
 from ctxmem_mcp.views.header import ViewHeader, with_header
 from ctxmem_mcp.views.layout import CharSpan, Quote, TreeSnapshot
 from ctxmem_mcp.views.page_layout import OUTLINE_SHARE_MAX
@@ -141,12 +141,12 @@ def _confidence(ranking: Ranking, result: FitResult) -> float | None:
     """Returns how likely the view shows the answer; None if the query has no word to rank by."""
     if ranking.result is None:
         return None
+    import numpy as np
+
     spans = {item.turn.index: item.spans for item in result.items if isinstance(item, Quote)}
-    rows = [
-        row
-        for row, turn in enumerate(ranking.table.rows.turn.tolist())
-        if turn in spans and _is_within(ranking.table.pieces[row], spans[turn])
-    ]
+    quoted = np.flatnonzero(np.isin(ranking.table.rows.turn, list(spans)))
+    pieces = ranking.table.pieces
+    rows = [row for row in quoted.tolist() if _is_within(pieces[row], spans[pieces[row].index])]
     return confidence(ranking.result, rows)
 
 
@@ -164,15 +164,14 @@ async def load_header(branch: BranchReader, snapshot: TreeSnapshot, token_budget
 
 async def _standing(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
     """Returns the user's standing instructions that fit, word for word."""
-    found = await standing_instructions(branch, budget)
-    return [ExcerptGroup((ExcerptRef(one.turn.index, one.span),)) for one in found]
+    return [ExcerptGroup((one,)) for one in await standing_excerpts(branch, budget)]
 
 
 async def recent_groups(branch: BranchReader, budget: int) -> list[ExcerptGroup]:
     """Returns as many of the last turns as fit, newest first; if the very last is too long, its end."""
     length = branch.lineage.length
     seqs = branch.lineage.seqs(length - RECENT_TURNS_MAX, length - 1)
-    pieces = await branch.store.pieces_of(branch.id, seqs)
+    pieces = await branch.pieces_of(seqs)
     fitting = newest_within(seqs, budget, lambda seq: sum(piece.tokens for piece in pieces[seq]))
     if fitting or not seqs:
         return [ExcerptGroup(tuple(map(excerpt, pieces[seq]))) for seq in reversed(fitting)]
@@ -229,7 +228,7 @@ async def _from_summaries(
         proposals = await _last_agent_turns_before(branch, confirmations(sections))
         indexes += [*proposals, *(index for turns in highlight_turns(sections, REQUESTS) for index in turns)]
     indexes = list(dict.fromkeys(indexes))[:HIGHLIGHT_TURNS_MAX]
-    pieces = await branch.store.pieces_of(branch.id, [branch.lineage.seq_at(i) or 0 for i in indexes])
+    pieces = await branch.pieces_of([branch.lineage.seq_at(i) or 0 for i in indexes])
     by_index = {turn_pieces[0].index: turn_pieces for turn_pieces in pieces.values()}
 
     def shown(index: int) -> list[Piece]:

@@ -65,7 +65,7 @@ def is_agent_speech(role: str, name: str | None, flags: int) -> bool:
     return role == "assistant" and name in _SPEECH_NAMES and not flags & _CALL
 
 
-_ARRAYS = ("ordinal", "turn", "start", "tokens", "words", "flags", "leaf", "sitting", "role")
+_ARRAYS = ("ordinal", "turn", "start", "tokens", "words", "flags", "leaf", "sitting", "role", "name")
 
 
 class PieceTable:
@@ -84,7 +84,9 @@ class PieceTable:
         numbers = [np.array(column, dtype=np.int64) for column in columns[:8]]
         self.ordinal, self.turn, self.start, self.tokens, self.words, self.flags, self.leaf, self.sitting = numbers
         self.role = np.array([_ROLES.get(role, 3) for role in columns[8]], dtype=np.int64)
-        self.names: Sequence[str | None] = columns[9]
+        self.distinct_names: Sequence[str | None] = list(dict.fromkeys(columns[9]))
+        number = {name: i for i, name in enumerate(self.distinct_names)}
+        self.name = np.array([number[name] for name in columns[9]], dtype=np.int64)
         self._times = times or (lambda: columns[10])
         self._runs: dict[str, tuple[Any, Any]] = {}
 
@@ -93,7 +95,7 @@ class PieceTable:
         taken = PieceTable.__new__(PieceTable)
         for name in _ARRAYS:
             setattr(taken, name, getattr(self, name)[rows])
-        taken.names = [self.names[row] for row in rows.tolist()]
+        taken.distinct_names = self.distinct_names
         taken._times, taken._runs = lambda: [self.said_at[row] for row in rows.tolist()], {}
         return taken
 
@@ -117,8 +119,8 @@ class PieceTable:
         """Returns which chunks have a speaker's name that the function accepts, which is called once per name."""
         import numpy as np
 
-        known: Mapping[str | None, bool] = {name: accepts(name) for name in set(self.names)}
-        return np.array([known[name] for name in self.names], dtype=bool)
+        accepted = np.array([accepts(name) for name in self.distinct_names], dtype=bool)
+        return accepted[self.name] if len(self) else np.zeros(0, dtype=bool)
 
     @cached_property
     def prose(self) -> Any:
@@ -183,32 +185,27 @@ class PieceTable:
         """The rows of the last speech of an earlier turn and of the next speech, in the same sitting; or NOWHERE."""
         import numpy as np
 
-        count = len(self)
-        before, after, last, following = [NOWHERE] * count, [NOWHERE] * count, NOWHERE, NOWHERE
-        turns, sittings, spoken = self.turn.tolist(), self.sitting.tolist(), self.speech.tolist()
-        for i in range(count):
-            if last >= 0 and sittings[last] == sittings[i]:
-                before[i] = before[last] if turns[last] == turns[i] else last
-            if spoken[i]:
-                last = i
-        for i in range(count - 1, -1, -1):
-            if following >= 0 and sittings[following] == sittings[i]:
-                after[i] = following
-            if spoken[i]:
-                following = i
-        return np.array(before, dtype=np.int64), np.array(after, dtype=np.int64)
+        rows, none = np.arange(len(self)), [NOWHERE]
+        last = np.maximum.accumulate(np.where(self.speech, rows, NOWHERE))
+        following = np.minimum.accumulate(np.where(self.speech, rows, len(self))[::-1])[::-1]
+        first, group = self.runs("turn")
+        before = np.concatenate((none, last))[:-1][first][group]
+        after = np.concatenate((following, [len(self)]))[1:]
+        after = np.where(after < len(self), after, NOWHERE)
+        before, after = (np.where(self.sitting[at] == self.sitting, at, NOWHERE) for at in (before, after))
+        return before, after
 
     @cached_property
     def closing(self) -> Any:
         """Which chunks are the agent's last words before the user speaks again, or at the end."""
         import numpy as np
 
-        found, turn, by_user = np.zeros(len(self), dtype=bool), NOWHERE, True
-        roles, turns = self.role.tolist(), self.turn.tolist()
-        for i in np.flatnonzero(self.speech & ~self.thinking)[::-1].tolist():
-            if roles[i] == _ROLES["assistant"] and (by_user or turns[i] == turn):
-                found[i], turn = True, turns[i]
-            by_user = roles[i] == _ROLES["user"]
+        found, said = np.zeros(len(self), dtype=bool), np.flatnonzero(self.speech & ~self.thinking)
+        turn, role = self.turn[said], self.role[said]
+        # Whether the last words of a turn are followed by the user's, or by none, holds for all words of the turn.
+        ends = np.flatnonzero(np.concatenate((turn[1:] != turn[:-1], [True]))[: len(said)])
+        by_user = np.concatenate((role[1:] == _ROLES["user"], [True]))[: len(said)]
+        found[said] = (role == _ROLES["assistant"]) & by_user[ends][np.searchsorted(ends, np.arange(len(said)))]
         return found
 
     def runs(self, name: str) -> tuple[Any, Any]:

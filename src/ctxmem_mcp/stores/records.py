@@ -135,7 +135,8 @@ class TermHits:
 
     Attributes:
         df: Document frequency: how many chunks of the conversation contain the term, on all branches.
-        pieces: The chunk id of each occurrence, ascending.
+        pieces: The chunk id of each occurrence, ascending: a sequence or an array of integers. A store that returns an
+            array saves its reader from making one of some thousand numbers.
         positions: Parallel to `pieces`: the position of the occurrence among the chunk's terms (0, 1, ...).
         capped: True if the term is too common to read its occurrences; then `pieces` and `positions` are empty.
     """
@@ -144,6 +145,11 @@ class TermHits:
     pieces: Sequence[int] = ()
     positions: Sequence[int] = ()
     capped: bool = False
+
+    @property
+    def chunks(self) -> list[int]:
+        """The ids of the chunks, each once, ascending."""
+        return sorted(set(map(int, self.pieces)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ctxmem_mcp.lru import LRU
+
 DEFAULT_ENCODING = "o200k_base"
 ENCODINGS = ("o200k_base", "cl100k_base")
 
@@ -51,6 +53,11 @@ _ESTIMATED = re.compile(r"([A-Za-z]+)|([0-9]+)|([^\x00-\x7f]+)|(([^\sA-Za-z0-9])
 _WORD, _NUMBER, _OTHER_SCRIPT, _SIGN = 1, 2, 3, 4
 _TOKENS_OF = (0.0, 1.0, 0.0, 0.0, 0.72, 0.0, 0.8, 0.5)
 _ESTIMATE_MARGIN = 1.15
+
+# Counting a shorter text takes little longer than computing its hash. About 250 bytes each.
+REMEMBERED_CHARS_MIN, REMEMBERED_MAX = 80, 10_000
+# The numbers of tokens of texts, by encoding and hash: no text is kept.
+_remembered: LRU[tuple[str, bytes], int] = LRU(REMEMBERED_MAX)
 
 _estimates = False
 _log = logging.getLogger(__name__)
@@ -218,22 +225,47 @@ class CachedCounter:
     """Counts texts that share most of their lines, such as the attempts at one view, and caches the counts of parts.
 
     In the patterns of both encodings a new token begins at a line that begins with '[', indented or not. So texts are
-    split at these lines, and the counts of the parts add up to the count of the whole.
+    split at these lines, and the counts of the parts add up to the count of the whole. Longer parts without their first
+    line, which are what a view quotes, are remembered beyond it: the next view quotes many of them again.
     """
 
     def __init__(self, encoding: str = DEFAULT_ENCODING) -> None:
         self._encoding = encoding
+        self._adds_up = _load_method(encoding).name != ESTIMATE
         self._counts: dict[str, int] = {}
 
     def __call__(self, text: str) -> int:
-        counts, total = self._counts, 0
-        parts = _BRACKETED.split(text)
-        for part in [*(part + "\n" for part in parts[:-1]), parts[-1]]:
-            tokens = counts.get(part)
-            if tokens is None:
-                tokens = counts[part] = count(part, self._encoding)
-            total += tokens
-        return total
+        tokens = self._counts.get(text)
+        if tokens is None:
+            first, *others = _BRACKETED.split(text)
+            if not others:
+                tokens = self._count_part(text)
+            else:
+                parts = [first, *others]
+                tokens = sum(self._cached_part(part + "\n") for part in parts[:-1]) + self._cached_part(parts[-1])
+            self._counts[text] = tokens
+        return tokens
+
+    def _cached_part(self, part: str) -> int:
+        tokens = self._counts.get(part)
+        if tokens is None:
+            tokens = self._counts[part] = self._count_part(part)
+        return tokens
+
+    def _count_part(self, part: str) -> int:
+        at = part.find("\n") + 1
+        if len(part) - at < REMEMBERED_CHARS_MIN or not self._adds_up or not _SLICE_POINT.match(part, at - 1):
+            return count(part, self._encoding)
+        return count(part[:at], self._encoding) + _remembered_count(part[at:], self._encoding)
+
+
+def _remembered_count(text: str, encoding: str) -> int:
+    """Returns the number of tokens of a text; counts it only if it is none of those counted last."""
+    key = encoding, hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    tokens = _remembered.get(key)
+    if tokens is None:
+        tokens = _remembered[key] = count(text, encoding)
+    return tokens
 
 
 def _slices(text: str) -> Iterator[str]:

@@ -369,6 +369,9 @@ def covered_turns(items: Iterable[Item]) -> list[int]:
 
 def join_spans(spans: Iterable[CharSpan]) -> tuple[CharSpan, ...]:
     """Returns the same characters as sorted spans, with adjacent and overlapping spans joined."""
+    spans = tuple(spans)
+    if len(spans) == 1:
+        return spans
     joined: list[CharSpan] = []
     for span in sorted(spans, key=lambda s: (s.start, -s.stop)):
         if joined and span.start <= joined[-1].stop:

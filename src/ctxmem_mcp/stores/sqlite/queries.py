@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -291,12 +290,13 @@ def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[s
         if df > cap:
             found[term] = TermHits(df, capped=True)
         elif df:
-            pieces, positions = _postings(db, token) if indexed else ([], [])
-            for piece, words in not_indexed:
-                occurrences = [i for i, word in enumerate(words) if word == token]
-                pieces += [piece] * len(occurrences)
-                positions += occurrences
-            found[term] = TermHits(df, pieces, positions)
+            places = [_postings(db, token)] if indexed else []
+            places += [
+                ([piece] * len(at), at)
+                for piece, words in not_indexed
+                if (at := [i for i, word in enumerate(words) if word == token])
+            ]
+            found[term] = TermHits(df, *(places[0] if len(places) == 1 else map(_joined, zip(*places, strict=True))))
     return found
 
 
@@ -335,13 +335,22 @@ def read_waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
     return found
 
 
-def _postings(db: sqlite3.Connection, token: str) -> tuple[list[int], list[int]]:
+def _postings(db: sqlite3.Connection, token: str) -> tuple[Any, Any]:
+    """Returns where a token occurs in the index, as arrays."""
+    import numpy as np
+
     # Reading one row with two long texts is over three times faster than reading a row per occurrence.
     docs, offsets = db.execute(
         "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
     ).fetchone()
-    # Parsing them as JSON takes two thirds of the time that splitting takes.
-    found, places = json.loads(f"[{docs or ''}]"), json.loads(f"[{offsets or ''}]")
+    # Arrays take a fifth of the time that lists made by parsing JSON and then arrays of them take.
+    found, places = (np.fromstring(joined or "", np.int64, sep=",") for joined in (docs, offsets))
     if len(found) != len(places):
         raise BrokenHistory("The index has places without pieces.")
     return found, places
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    import numpy as np
+
+    return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
