@@ -93,3 +93,24 @@ async def test_the_task_and_the_instructions_are_in_every_request_through_the_ga
         assert TASK in text
         assert "Call the port of the relay 7412, never 7413." in text
     await check_capture(home)
+
+
+async def test_a_sub_agent_through_the_gateway_and_hooks_is_one_conversation(tmp_path: Path, model: Model) -> None:
+    home = claude_code.set_up(tmp_path / "home", model)
+    task = {"description": "look", "subagent_type": "general-purpose", "run_in_background": False}
+    with Gateway(home, model) as gateway:
+        home.variables |= {"ANTHROPIC_BASE_URL": gateway.url, "ANTHROPIC_CUSTOM_HEADERS": "memory: true"}
+        model.replies.extend([
+            [say("I delegate."), call("Agent", prompt="Count the relays.", **task)],
+            [say("I count."), call("shell", command="echo seven")],
+            [say("Seven relays.")],
+            [say("There are seven.")],
+        ])  # fmt: skip
+        ask(home, TASK, "--session-id", SESSION)
+    main = claude_code.transcript_of(home, SESSION)
+    (file,) = (main.parent / SESSION / "subagents").glob("agent-*.jsonl")
+    subagent = f"{SESSION}:{file.stem.removeprefix('agent-')}"
+    assert sorted(await home.conversations()) == sorted([SESSION, subagent])
+    for conversation, transcript in ((SESSION, main), (subagent, file)):
+        words = [word for row in rows_of(transcript) for word in words_of(row)]
+        assert_in_order(words, await home.turns(conversation))

@@ -2,7 +2,7 @@
 
 The agent's hooks store the session from its transcript, which has neither the system prompt nor the host's reminders,
 and may be behind the request or ahead of it. So only what the user, the model and the tools say is compared. A request
-that begins with neither the session's words nor a recap is a sub-agent's or asks for a title: it is not the session's.
+that begins with neither the session's words nor a recap is another agent's or asks for a title: it is not the session's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn
 
 # Headers of Claude Code, Codex and opencode.
 _HEADERS = ("x-claude-code-session-id", "session_id", "session-id", "x-session-affinity")
+# Claude Code's header with the id of the sub-agent whose request it is. Its transcript has the same id.
+_SUBAGENT_HEADER = "x-claude-code-agent-id"
 # Older versions of Claude Code put the session's id at the end of the user's.
 _USER_ID = re.compile(r"_session_([0-9a-f-]{36})\Z")
 NOT_STORED = -1
@@ -53,13 +55,18 @@ class SessionAlignment:
 def conversation_of_session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
     """Returns the id of the conversation of the session that a request names; None if it names none.
 
+    A sub-agent that the request names has a conversation of its own, as in the session's transcripts.
+
     Args:
         body: the request's body.
         headers: its headers, by lower-case name.
     """
     named = next((value for name in _HEADERS if (value := headers.get(name, "").strip())), None)
     session = named or _session_in_user_id(body.get("metadata")) or _session_in_request(body.get("request"))
-    return conversation_id_for(session) if session else None
+    if not session:
+        return None
+    subagent = headers.get(_SUBAGENT_HEADER, "").strip()
+    return conversation_id_for(f"{session}:{subagent}" if subagent else session)
 
 
 def _session_in_user_id(metadata: object) -> str | None:
