@@ -23,8 +23,6 @@ SITE = "https://github.com/ctxmem/ctxmem-mcp"
 SUMMARY = "Memory of every session, kept whole: capture by hooks, recall by tools."
 AUTHOR = {"name": "The ctxmem-mcp authors", "url": SITE}
 SERVERS = {NAME: {"command": PROGRAM, "args": []}}
-# The agent waits for the replies of these, or ends right after them; it need not wait for the others.
-_AWAITED = ("SessionStart", "UserPromptSubmit", "PreCompact", "Stop", "SessionEnd")
 
 SKILL = """\
 ---
@@ -84,7 +82,7 @@ def _hooks(agent: AgentInfo, entry: Any) -> str:
 def _claude_hook(event: str, hook: Hook) -> dict[str, Any]:
     """A hook in exec form, which no shell reads."""
     entry = {"type": "command", "command": PROGRAM, "args": ["hook", CLAUDE_CODE.id], "timeout": hook.timeout_seconds}
-    return entry if event in _AWAITED else {**entry, "async": True}
+    return {**entry, "async": True} if hook.in_background else entry
 
 
 def _codex_hook(event: str, hook: Hook) -> dict[str, Any]:

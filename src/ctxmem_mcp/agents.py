@@ -19,12 +19,22 @@ class Hook:
 
     matcher: the kinds of the event it is called for; None: all.
     timeout_seconds: how long the agent waits for it; the hook itself takes milliseconds.
+    since: the first version of the agent that is known to have the event; None: all have it.
+    in_background: the agent goes on while the hook runs; versions that can't do that wait for it.
     """
 
-    __slots__ = ("matcher", "timeout_seconds")
+    __slots__ = ("in_background", "matcher", "since", "timeout_seconds")
 
-    def __init__(self, matcher: str | None = None, timeout_seconds: int = 10) -> None:
+    def __init__(
+        self,
+        matcher: str | None = None,
+        timeout_seconds: int = 10,
+        *,
+        since: tuple[int, ...] | None = None,
+        in_background: bool = False,
+    ) -> None:
         self.matcher, self.timeout_seconds = matcher, timeout_seconds
+        self.since, self.in_background = since, in_background
 
 
 class SessionFiles:
@@ -47,6 +57,7 @@ class AgentInfo:
     tested: the version that the tests drive; empty: none.
     api: the API that it calls its model by, if the gateway serves that one.
     events: those that a hook is registered for.
+    arguments_since: the first version known to run a hook from a list of arguments, without a shell; None: none is.
     wordless_events: those of them, and others that it may send, which carry no words.
     event_names: Claude Code's name of an event with the same fields, by the agent's own name.
     replies: what a hook prints for an event that contains these bytes; nothing unless the agent expects it.
@@ -62,9 +73,9 @@ class AgentInfo:
     """
 
     __slots__ = (
-        "api", "call_event", "context_bytes_max", "context_event", "context_key", "event_names", "events",
-        "has_transcript", "id", "prompt_event", "recap_events", "replies", "sessions", "tested", "title",
-        "wordless_events",
+        "api", "arguments_since", "call_event", "context_bytes_max", "context_event", "context_key",
+        "event_names", "events", "has_transcript", "id", "prompt_event", "recap_events", "replies",
+        "sessions", "tested", "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +86,7 @@ class AgentInfo:
         tested: str = "",
         api: str = "",
         events: dict[str, Hook] | None = None,
+        arguments_since: tuple[int, ...] | None = None,
         wordless_events: tuple[str, ...] = (),
         event_names: dict[str, str] | None = None,
         replies: dict[bytes, bytes] | None = None,
@@ -89,6 +101,7 @@ class AgentInfo:
     ) -> None:
         self.id, self.title, self.tested, self.api = id, title, tested, api
         self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
+        self.arguments_since = arguments_since
         self.event_names = event_names or {}
         self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
         self.call_event, self.prompt_event = call_event, prompt_event
@@ -119,8 +132,17 @@ CLAUDE_CODE = AgentInfo(
     "Claude Code",
     tested="2.1.332",
     api="Anthropic",
-    events={**_CLAUDE_HOOKS, "PreToolUse": Hook("Bash|Edit|MultiEdit")},
+    # In the background only what the agent need not wait for: print mode kills hooks that run when it ends.
+    events={
+        **_CLAUDE_HOOKS,
+        "PostToolUse": Hook(in_background=True),
+        "SubagentStop": Hook(in_background=True),
+        "PreToolUse": Hook("Bash|Edit|MultiEdit"),
+        "PostToolUseFailure": Hook(since=(2, 1, 0), in_background=True),
+        "StopFailure": Hook(since=(2, 1, 97)),
+    },
     wordless_events=_CLAUDE_WORDLESS,
+    arguments_since=(2, 1, 332),
     call_event="PreToolUse",
     prompt_event="UserPromptSubmit",
     recap_events=("UserPromptSubmit", "PostToolUse"),  # it writes the recap after the hooks

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.agents.home import Home
 from tests.agents.model import Model
+from tests.agents.packages import CLAUDE_CODE, installed
 
 KEY = "sk-ant-api03-not-a-real-key-0123456789"
 Row = dict[str, Any]
@@ -20,6 +22,7 @@ def set_up(path: Path, model: Model) -> Home:
     home.variables |= {
         "ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY, "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_TELEMETRY": "1",
+        "PATH": os.pathsep.join([home.environment["PATH"], str(installed(CLAUDE_CODE).parent)]),  # for its version
     }  # fmt: skip
     trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True, "allowedTools": []}
     state = {

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.agents.answers import Answer, Anthropic, Chat, Gemini, Json, Responses, text_of
 
-__all__ = ["Json", "Model", "Request", "call", "hold", "say", "text_of"]
+__all__ = ["Json", "Model", "Request", "call", "hold", "refuse", "say", "text_of"]
 SUMMARY = "1. Primary request: the work that the user asked for.\n2. Pending tasks: none."
 # The beginnings of what Claude Code and Codex send for a compaction.
 _SUMMARY_REQUEST = re.compile(r"create a detailed summary|TEXT ONLY|CONTEXT CHECKPOINT COMPACTION|handoff summary")
@@ -46,6 +46,11 @@ def call(tool: str, **arguments: Any) -> Json:
 def hold() -> Json:
     """A pause until `Model.release` is set: the agent is in the middle of an answer."""
     return {"hold": True}
+
+
+def refuse(status: int) -> Json:
+    """An error in place of an answer."""
+    return {"refuse": status}
 
 
 @dataclass
@@ -169,6 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({}, 404)
 
     def _send(self, request: Request, answer: Answer) -> None:
+        if refused := [block["refuse"] for block in answer.blocks if "refuse" in block]:
+            error = {"type": "invalid_request_error", "message": "The request was refused."}
+            self._json({"type": "error", "error": error}, refused[0])
+            return
         if not (request.body.get("stream") or request.path.endswith(":streamGenerateContent")):
             self._json(answer.whole())
             return

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from ctxmem_mcp.agents import CLAUDE_CODE as CLAUDE
+from ctxmem_mcp.install.hook_edits import JsonHooks
+from ctxmem_mcp.install.server_entry import ServerCommand
 from ctxmem_mcp.text.host_text import RECALL_START
 from tests.agents import claude_code
 from tests.agents.claude_code import rows_of, words_of
 from tests.agents.gateway import Gateway
-from tests.agents.home import Home, assert_in_order, wait_for
-from tests.agents.model import Model, Request, call, hold, say
+from tests.agents.home import COMMAND, Home, assert_in_order, wait_for
+from tests.agents.model import Model, Request, call, hold, refuse, say
 from tests.agents.packages import CLAUDE_CODE, installed
 
 pytestmark = pytest.mark.anyio
@@ -114,3 +117,28 @@ async def test_a_sub_agent_through_the_gateway_and_hooks_is_one_conversation(tmp
     for conversation, transcript in ((SESSION, main), (subagent, file)):
         words = [word for row in rows_of(transcript) for word in words_of(row)]
         assert_in_order(words, await home.turns(conversation))
+
+
+async def test_failures_are_captured_by_hooks_that_need_no_shell(tmp_path: Path, model: Model) -> None:
+    """Of all hooks only those of failures are left, and they are called as on Windows."""
+    home = claude_code.set_up(tmp_path / "a $HOME 'of' mine", model)
+    file = home.path / ".claude" / "settings.json"
+    edit = JsonHooks(file, CLAUDE, agent_version=(2, 1, 332))
+    settings = json.loads(edit.put(file.read_text("utf-8"), ServerCommand(str(COMMAND), str(home.data), "windows")))
+    settings["hooks"] = {event: settings["hooks"][event] for event in ("PostToolUseFailure", "StopFailure")}
+    assert settings["hooks"]["StopFailure"][0]["hooks"][0]["args"] == [
+        "hook",
+        "claude-code",
+        "--data-dir",
+        str(home.data),
+    ]
+    file.write_text(json.dumps(settings), "utf-8")
+    model.replies.extend([[say("I try."), call("shell", command="nosuchprogram")], *[[refuse(400)]] * 9])
+    done = home.run([installed(CLAUDE_CODE), "-p", "--session-id", SESSION, TASK], check=False)
+    assert "refused" in done
+    spooled = b"".join(one.read_bytes() for one in (home.data / "spool").iterdir())
+    assert {name for name in settings["hooks"] if name.encode() in spooled} == set(settings["hooks"])
+    assert home.ctxmem("list").count(SESSION[:8]) == 1
+    turns = [turn.content for turn in await home.turns(SESSION)]
+    assert TASK in turns
+    assert any("nosuchprogram: command not found" in content for content in turns)

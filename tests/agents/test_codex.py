@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from ctxmem_mcp.text.host_text import RECALL_START
 from tests.agents import codex
+from tests.agents.gateway import Gateway
 from tests.agents.home import Home, assert_in_order, wait_for
 from tests.agents.model import Model, call, hold, say
 from tests.agents.packages import CODEX, installed
+from tests.agents.test_wrap import TASK, rounds, texts
 
 pytestmark = pytest.mark.anyio
+# The requests of a session through the gateway, and its budget in tokens.
+STEPS, TOKENS = 15, 8_000
 # The hooks are run without a trust that only a person can give.
 OPTIONS = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"]
 
@@ -70,3 +77,24 @@ async def test_what_the_recap_left_out_is_in_the_request_after_a_compaction(tmp_
     added = after.split("what the summary of this session leaves out")[1]
     assert "word word word" in added
     assert "Look around." not in added  # Codex keeps what the user said
+
+
+async def test_the_documented_provider_is_compacted_three_times_and_stored_once(tmp_path: Path, model: Model) -> None:
+    home = codex.set_up(tmp_path / "home", model)
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text("utf-8")
+    (provider,) = re.findall(r"```toml\n(model_provider.*?)```", page, re.DOTALL)
+    config = home.path / ".codex" / "config.toml"
+    plain = config.read_text("utf-8").replace('model_provider = "stub"\n', "")
+    home.variables["OPENAI_API_KEY"] = "not-a-real-key"
+    model.replies.extend(rounds()[-STEPS:])
+    with Gateway(home, model, TOKENS) as gateway:
+        config.write_text(
+            provider.replace("http://127.0.0.1:8377", gateway.url).replace("\n\n", f"\n{plain}\n", 1), "utf-8"
+        )
+        assert "All lines were seen." in home.run(command(TASK))
+    requests = model.main_requests
+    assert len(requests) == STEPS
+    assert all(TASK in texts(request.body["input"]) for request in requests)
+    items = [item for request in requests for item in request.body["input"]]
+    assert len({json.dumps(item) for item in items if RECALL_START in texts(item)}) >= 3
+    await check_capture(home, requests[0].headers["session-id"])

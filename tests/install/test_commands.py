@@ -20,6 +20,7 @@ from ctxmem_mcp.capture import spool
 from ctxmem_mcp.cli import server_check
 from ctxmem_mcp.install import apply, inspect, probe
 from ctxmem_mcp.install.config_edits import FoundEntry
+from ctxmem_mcp.install.hook_edits import JsonHooks
 from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.probe import ProbeResult
 from ctxmem_mcp.install.registry import AGENTS
@@ -223,7 +224,9 @@ def test_doctor_starts_the_registered_servers_and_finds_no_problems(
     (server,) = agent["servers"]
     assert (server["command"], server["file"]) == ([str(command)], str(home / ".claude.json"))
     assert (server["starts"], server["name"], server["version"]) == (True, "ctxmem", "0.1.0")
-    assert {hook["event"] for hook in agent["hooks"]} == AGENTS["claude-code"].hooks(_host(home))[0].agent.events.keys()  # type: ignore[attr-defined]
+    (edit,) = AGENTS["claude-code"].hooks(_host(home))
+    assert isinstance(edit, JsonHooks)
+    assert {hook["event"] for hook in agent["hooks"]} == set(edit.events)
     assert (agent["present"], agent["faults"], agent["remarks"]) == (True, [], [])
     data = report["data"]
     assert (data["path"], data["writable"]) == (str(tmp_path / "data"), True)

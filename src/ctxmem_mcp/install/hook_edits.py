@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from ctxmem_mcp.agents import AgentInfo, Hook
 from ctxmem_mcp.install import json_edit
+from ctxmem_mcp.install.agent_version import Version
 from ctxmem_mcp.install.config_edits import FoundEntry, Role, json_object
 from ctxmem_mcp.install.errors import CannotEdit
-from ctxmem_mcp.install.server_entry import ServerCommand, find_our_call, is_our_hook
+from ctxmem_mcp.install.server_entry import ServerCommand, find_our_call, is_our_call, is_our_hook
 
-_HOOKS = "hooks"
+_HOOKS, _ARGUMENTS = "hooks", "args"
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class JsonHooks:
         flat: an event has a list of hooks; else a list of groups, each with a matcher and its hooks.
         typed: a hook has `type`.
         milliseconds: the agent takes a hook's `timeout` for milliseconds.
-        by_bash: the agent runs hooks in a bash, on Windows too.
+        by_bash: the agent runs hooks in a bash, on Windows too, unless it runs them without a shell.
         version: the file's format version, added if it is missing.
+        agent_version: the agent's version, if it is known. Without it, only what all versions have is registered.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class JsonHooks:
     milliseconds: bool = False
     by_bash: bool = False
     version: int | None = None
+    agent_version: Version | None = None
 
     role: ClassVar[Role] = "hooks"
     mode: ClassVar[int] = 0o666
@@ -43,10 +46,21 @@ class JsonHooks:
         text = self._with_version(text)
         self._refuse_mixed(text)
         for name, hook in self.agent.events.items():
-            text = self._put_event(text, name, hook, server.hook_line(self.agent.id, by_bash=self.by_bash))
+            if name in self.events or (self.agent_version is None and self._our_hooks(text, name)):
+                text = self._put_event(text, name, hook, server)
+            else:
+                text = self._remove_event(text, name)
         for name in [name for name in _events(text) if name not in self.agent.events]:
             text = self._remove_event(text, name)
         return text
+
+    @property
+    def events(self) -> list[str]:
+        """The events that the agent's version is known to have."""
+        return [name for name, hook in self.agent.events.items() if not hook.since or self._has(hook.since)]
+
+    def _has(self, since: Version | None) -> bool:
+        return since is not None and self.agent_version is not None and self.agent_version >= since
 
     def find(self, text: str | None) -> list[FoundEntry]:
         off = json_object(text).get("disableAllHooks") is True
@@ -54,7 +68,7 @@ class JsonHooks:
             FoundEntry(name, tuple(call), off=off)
             for name, entries in _events(text).items()
             for hook in self._hooks(entries)
-            if (call := find_our_call(hook.get("command")))
+            if (call := _find_our_call(hook))
         ]
 
     def copy(self, text: str | None, source: str) -> str:
@@ -77,25 +91,36 @@ class JsonHooks:
 
     # ------------------------------------------------------------ one event
 
-    def _put_event(self, text: str, name: str, hook: Hook, line: str) -> str:
+    def _put_event(self, text: str, name: str, hook: Hook, server: ServerCommand) -> str:
+        call, options = self._call(server), self._options(hook)
         paths_to_ours = self._our_hooks(text, name)
         if not paths_to_ours:
-            entry = {**({"type": "command"} if self.typed else {}), "command": line, "timeout": self._timeout(hook)}
+            entry = {**({"type": "command"} if self.typed else {}), **call, **options}
             matcher = {"matcher": hook.matcher} if hook.matcher else {}
             new = entry if self.flat else {**matcher, _HOOKS: [entry]}
             return json_edit.put(text, (_HOOKS, name, len(_events(text).get(name, []))), new)
         text = self._remove_event(text, name, keep=1)
         keys = self._our_hooks(text, name)[0]
-        text = _set(text, (*keys, "command"), line)
-        if "timeout" not in _get(json_object(text), keys):
-            text = json_edit.put(text, (*keys, "timeout"), self._timeout(hook))
+        present = _get(json_object(text), keys)
+        for key, value in {**call, **{key: options[key] for key in options if key not in present}}.items():
+            text = _set(text, (*keys, key), value)
+        if _ARGUMENTS in present and _ARGUMENTS not in call:
+            text = json_edit.drop(text, (*keys, _ARGUMENTS))
         group = _events(text)[name][keys[2]]
         if hook.matcher and not self.flat and len(group[_HOOKS]) == 1:
             text = _set(text, (*keys[:3], "matcher"), hook.matcher)
         return text
 
-    def _timeout(self, hook: Hook) -> int:
-        return hook.timeout_seconds * (1_000 if self.milliseconds else 1)
+    def _call(self, server: ServerCommand) -> dict[str, Any]:
+        """The members of a hook that call this program. On Windows without a shell, if the agent can do that: which
+        shell it takes differs between machines, and so do their rules for quotes and backslashes."""
+        if server.system == "windows" and self._has(self.agent.arguments_since):
+            return {"command": server.command, _ARGUMENTS: server.hook_arguments(self.agent.id)}
+        return {"command": server.hook_line(self.agent.id, by_bash=self.by_bash)}
+
+    def _options(self, hook: Hook) -> dict[str, Any]:
+        timeout = hook.timeout_seconds * (1_000 if self.milliseconds else 1)
+        return {"timeout": timeout, **({"async": True} if hook.in_background else {})}
 
     def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:
         """The text without our hooks of an event, except the first `keep`, and without containers that are then
@@ -127,8 +152,8 @@ class JsonHooks:
         """Raises CannotEdit if a command line does more than call ours: the rest is the user's, and can't be kept when
         ours is changed or removed."""
         for name, entries in _events(text).items():
-            for line in (hook.get("command") for hook in self._hooks(entries)):
-                if find_our_call(line) and not is_our_hook(line):
+            for line in (hook.get("command") for hook in self._hooks(entries) if not _is_ours(hook)):
+                if find_our_call(line):
                     raise CannotEdit(
                         f"has a hook for {name} that does more than call this program, `{line}`; "
                         "put the call and the rest into separate hooks"
@@ -164,7 +189,19 @@ def _hooks_of(group: Any) -> list[Any]:
 
 
 def _is_ours(hook: Any) -> bool:
-    return isinstance(hook, dict) and is_our_hook(hook.get("command"))
+    return isinstance(hook, dict) and (bool(_call_without_shell(hook)) or is_our_hook(hook.get("command")))
+
+
+def _find_our_call(hook: dict[str, Any]) -> list[str]:
+    return _call_without_shell(hook) or find_our_call(hook.get("command"))
+
+
+def _call_without_shell(hook: dict[str, Any]) -> list[str]:
+    """The words of our hook's call, if the hook is a program with a list of arguments."""
+    arguments = hook.get(_ARGUMENTS)
+    words = [hook.get("command"), *arguments] if isinstance(arguments, list) else []
+    texts = [word for word in words if isinstance(word, str)]
+    return texts if len(texts) == len(words) and is_our_call(texts) else []
 
 
 def _set(text: str, keys: tuple[Any, ...], value: Any) -> str:

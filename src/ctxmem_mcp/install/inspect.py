@@ -252,7 +252,7 @@ def _events(edits: Iterable[ConfigEdit]) -> list[str]:
     names: dict[str, None] = {}
     for edit in edits:
         if edit.role == "hooks":
-            names |= dict.fromkeys(edit.agent.events if isinstance(edit, JsonHooks) else [edit.path.name])
+            names |= dict.fromkeys(edit.events if isinstance(edit, JsonHooks) else [edit.path.name])
     return list(names)
 
 

@@ -41,10 +41,14 @@ class ServerCommand:
     def arguments(self) -> list[str]:
         return [_DATA_DIR, self.data_dir] if self.data_dir else []
 
+    def hook_arguments(self, agent: str) -> list[str]:
+        """Returns the arguments of an agent's hook."""
+        return ["hook", agent, *self.arguments]
+
     def hook_line(self, agent: str, *, by_bash: bool = False) -> str:
         """Returns the command line of an agent's hook. by_bash: a bash runs it, on Windows too, and strips
         backslashes."""
-        words = [self.command, "hook", agent, *self.arguments]
+        words = [self.command, *self.hook_arguments(agent)]
         if self.system != "windows":
             return shlex.join(words)
         return " ".join(_quote_for_windows(word.replace("\\", "/") if by_bash else word) for word in words)
@@ -79,19 +83,20 @@ def is_our_server(entry: Any) -> bool:
 def is_our_hook(line: Any) -> bool:
     """Whether a hook's command line calls this program's hook and does nothing else."""
     first, *rest = _commands(line) or [[]]
-    return _is_our_call(first) and all(command in _NO_OPS for command in rest)
+    return is_our_call(first) and all(command in _NO_OPS for command in rest)
 
 
 def find_our_call(line: Any) -> list[str]:
     """Returns the words of our hook's call in a command line, also if a person added other commands; else nothing."""
     for words in _commands(line):
         call = words[next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), 0) :]
-        if _is_our_call(call):
+        if is_our_call(call):
             return call
     return []
 
 
-def _is_our_call(words: Sequence[str]) -> bool:
+def is_our_call(words: Sequence[str]) -> bool:
+    """Whether these words of a command call this program's hook."""
     return "hook" in words and _starts_this_program(words)
 
 

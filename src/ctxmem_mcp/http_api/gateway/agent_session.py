@@ -2,7 +2,7 @@
 
 The agent's hooks store the session from its transcript, which has neither the system prompt nor the host's reminders,
 and may be behind the request or ahead of it. So only what the user, the model and the tools say is compared. A request
-that begins with neither the session's words nor a recap is another agent's or asks for a title: it is not the session's.
+that begins with neither the session's words nor a recap asks for a title, or the like: it is not the session's.
 """
 
 from __future__ import annotations
