@@ -9,6 +9,8 @@ SESSION_STARTS = ("SessionStart", "sessionStart")
 SESSION_ENDS = ("SessionEnd",)
 # The source of a session's start after a compaction.
 COMPACTED = "compact"
+# Separates a session's id from the name of an output that a hook shortened; its whole is a conversation of its own.
+OF_OUTPUT = ":output-"
 # Cline's transcript, named alike in every task's folder; and that of newer versions, named for its session.
 CLINE_TASK_FILE = "api_conversation_history.json"
 CLINE_SESSION_SUFFIX = ".messages.json"
@@ -64,6 +66,7 @@ class AgentInfo:
     context_event: the event whose reply brings a session its context, if that is not its start.
     call_event: the event before a call, if its reply can add to the context.
     prompt_event: the event of a prompt, if its reply can add to the context in Claude Code's format.
+    replaces_outputs: the reply to the event after a call can replace the call's output.
     recap_events: after a compaction, the events that bring what the recap left out, if there is no recap yet when the
         session starts again.
     context_key: the key of the context in the reply; None: Claude Code's format.
@@ -74,8 +77,9 @@ class AgentInfo:
 
     __slots__ = (
         "api", "arguments_since", "call_event", "context_bytes_max", "context_event", "context_key",
-        "event_names", "events", "has_transcript", "id", "prompt_event", "recap_events", "replies",
-        "sessions", "tested", "title", "wordless_events",
+        "event_names", "events", "has_transcript", "id", "prompt_event", "recap_events", "replaces_outputs", "replies",
+        "sessions", "tested",
+        "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +98,7 @@ class AgentInfo:
         recap_events: tuple[str, ...] = (),
         call_event: str | None = None,
         prompt_event: str | None = None,
+        replaces_outputs: bool = False,
         context_key: str | None = None,
         context_bytes_max: int | None = None,
         has_transcript: bool = False,
@@ -104,7 +109,7 @@ class AgentInfo:
         self.arguments_since = arguments_since
         self.event_names = event_names or {}
         self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
-        self.call_event, self.prompt_event = call_event, prompt_event
+        self.call_event, self.prompt_event, self.replaces_outputs = call_event, prompt_event, replaces_outputs
         self.has_transcript, self.sessions, self.recap_events = has_transcript, sessions, recap_events
 
 
@@ -145,6 +150,7 @@ CLAUDE_CODE = AgentInfo(
     arguments_since=(2, 1, 332),
     call_event="PreToolUse",
     prompt_event="UserPromptSubmit",
+    replaces_outputs=True,
     recap_events=("UserPromptSubmit", "PostToolUse"),  # it writes the recap after the hooks
     context_bytes_max=9_900,  # a preview over 10,000 characters
     has_transcript=True,
@@ -284,6 +290,7 @@ COPILOT_CLI = AgentInfo(
     # Under these names its events have Claude Code's fields; under its own (`sessionStart`) they don't name themselves.
     events={name: Hook() for name in ("SessionStart", "UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd")},
     wordless_events=("Stop", "PostToolUse", *_CLAUDE_WORDLESS),
+    replaces_outputs=True,
     context_key="additionalContext",
     has_transcript=True,
     sessions=(

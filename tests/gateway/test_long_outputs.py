@@ -139,7 +139,7 @@ async def test_a_repeated_call_gets_the_whole(provider: type[Provider], request_
 
 def test_nothing_is_shortened_by_default(tmp_path: Path) -> None:
     body = anthropic([BUILD]) | {"memory": True, "max_tokens": 9}
-    for settings, is_whole in (({}, True), ({"gateway_output_tokens": 1_000}, False)):
+    for settings, is_whole in (({}, True), ({"output_tokens": 1_000}, False)):
         changed: dict[str, Any] = settings
         with (
             upstream_stub(answers_with()) as stub,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.agents import CLAUDE_CODE, CLINE, CURSOR, SESSION_ENDS, info_of
+from ctxmem_mcp.capture import whole_outputs
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn, iso
 from ctxmem_mcp.text.host_text import split_hook_context
 from ctxmem_mcp.transcripts.base import ParseLog, compact_json
@@ -69,7 +70,7 @@ class Event:
     @property
     def has_transcript(self) -> bool:
         """Whether the agent's transcript contains everything that its events do."""
-        return info_of(self.agent).has_transcript
+        return info_of(self.agent).has_transcript and self.name != whole_outputs.EVENT
 
 
 def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
@@ -121,7 +122,7 @@ def _is_known(agent: str, name: str) -> bool:
     known = info_of(agent)
     if not known.events:
         known = CLAUDE_CODE
-    return name in known.events or name in known.wordless_events or name == _NOTIFICATION
+    return name in known.events or name in known.wordless_events or name in (_NOTIFICATION, whole_outputs.EVENT)
 
 
 def _read_turns(agent: str, name: str, fields: _Fields, said_at: str) -> tuple[tuple[NewTurn, ...], bool]:
@@ -168,6 +169,8 @@ def _turns(agent: str, name: str, fields: _Fields, said_at: str) -> Iterator[New
     known = info_of(agent)
     if name in known.wordless_events:
         return iter(())
+    if name == whole_outputs.EVENT:
+        return _claude("PostToolUse", fields, said_at)
     read = {CURSOR.id: _cursor, CLINE.id: _cline}.get(agent, _claude)
     return read(known.event_names.get(name, name), fields, said_at)
 

@@ -27,7 +27,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised
+from ctxmem_mcp.capture import arrivals, locations, spool, unrecognised, whole_outputs
 from ctxmem_mcp.capture.cursor_backfill import backfill
 from ctxmem_mcp.capture.events import Event, parse_event
 from ctxmem_mcp.capture.hook_records import record_new
@@ -156,11 +156,16 @@ class _SpoolWorker:
             if event is None:
                 self._keep(spooled, f"An event of {agent} names no session")
                 continue
-            if self._conversation_id not in (None, conversation_id_for(event.session_id)):
+            if not self._is_of_conversation(event):
                 continue
             transcript = event.transcript if event.has_transcript else None
             groups.setdefault((agent, event.session_id, transcript), []).append((spooled, event))
         return dict(sorted(groups.items(), key=lambda item: item[1][-1][0].at))
+
+    def _is_of_conversation(self, event: Event) -> bool:
+        """Whether an event is of the conversation that is drained, if only one is; so are its outputs."""
+        found = conversation_id_for(event.session_id) or ""
+        return self._conversation_id in (None, found, whole_outputs.session_of(found))
 
     def _keep(self, spooled: SpooledEvent, why: str) -> None:
         _log.warning("%s; it is kept, and `ctxmem-mcp doctor` reports it.", why)
@@ -178,7 +183,11 @@ class _SpoolWorker:
         event = group[0][1]
         if not event.has_transcript:
             group = await asyncio.to_thread(self._recognised, group)
-            await self._start_from_events(event, group)
+            if event.name != whole_outputs.EVENT:
+                await self._start_from_events(event, group)
+            elif await self._memory.is_forgotten(whole_outputs.session_of(event.session_id)):
+                await asyncio.to_thread(_remove, [spooled for spooled, _ in group])
+                return 0, []
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
         file = _transcript_file(event)
         ended = any(each.ends_session for _, each in group)

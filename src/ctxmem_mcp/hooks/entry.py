@@ -43,7 +43,7 @@ def _handle(given: list[str]) -> None:
         return
     _note_run(agent, raw, folder)
     try:
-        spool.put(folder, agent, _redact(raw) if _redaction_is_on() else raw, whole)
+        _put(folder, agent, raw, whole)
     except OSError as error:
         _report(error)
     for event, reply in info_of(agent).replies.items():
@@ -59,7 +59,12 @@ def _handle(given: list[str]) -> None:
 
         if session_start.respond_after_compaction(agent, raw, folder):
             return
+    _shorten_output(agent, raw, folder)
     _recall_for_prompt(agent, raw, folder)
+
+
+def _put(folder: str, agent: str, raw: bytes, whole: bool = True) -> None:
+    spool.put(folder, agent, _redact(raw) if _redaction_is_on() else raw, whole)
 
 
 def _note_run(agent: str, raw: bytes, folder: str) -> None:
@@ -73,6 +78,26 @@ def _note_run(agent: str, raw: bytes, folder: str) -> None:
         run_sessions.note(folder, run, agent, raw)
     except (ValueError, AttributeError, OSError) as error:
         _report(error)
+
+
+def _shorten_output(agent: str, raw: bytes, folder: str) -> None:
+    """Replaces a call's long output by a shorter one, if the agent lets a hook do so and the setting says so."""
+    if not info_of(agent).replaces_outputs or not _names_one(raw, ("PostToolUse",)):
+        return
+    tokens_max = _output_tokens()
+    if 0 < tokens_max < len(raw):
+        from ctxmem_mcp.hooks import long_outputs
+
+        long_outputs.respond(raw, folder, tokens_max, lambda event: _put(folder, agent, event))
+
+
+def _output_tokens() -> int:
+    value = os.environ.get("CTXMEM_OUTPUT_TOKENS", "").strip()
+    if value.isdigit() or not _config_mentions(b"output_tokens"):
+        return int(value) if value.isdigit() else 0
+    from ctxmem_mcp.settings import Settings
+
+    return Settings.load().output_tokens
 
 
 def _recall_for_prompt(agent: str, raw: bytes, folder: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from ctxmem_mcp.agents import OF_OUTPUT
 from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
 from ctxmem_mcp.memory import verify
 from ctxmem_mcp.memory.branch_reader import BranchReader
@@ -156,6 +157,9 @@ class MemoryCore:
 
     async def _state(self, conversation_id: str) -> State:
         state = await self._store.load(conversation_id, self._clock())
+        if state is None and OF_OUTPUT in conversation_id:
+            await self._store_pending(conversation_id)  # a hook may have spooled it just now
+            state = await self._store.load(conversation_id, self._clock())
         if state is None:
             self._caches.drop(conversation_id)
             raise UnknownConversation(conversation_id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio.to_thread
 
+from ctxmem_mcp.agents import OF_OUTPUT
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import (
     Corrupt,
@@ -68,7 +70,17 @@ class MemoryRemovals(MemoryProjects):
         async with self._writer.locked(conversation_id):
             self._drop(conversation_id)
             receipt = await run_to_completion(self._forget(conversation_id))
+        for output in [one for one in others if one.startswith(conversation_id + OF_OUTPUT)]:
+            others.remove(output)
+            await self._forget_output(output)
         return replace(receipt, others=others, other_branches=other_branches)
+
+    async def _forget_output(self, conversation_id: str) -> None:
+        """Forgets the whole of an output that a hook shortened, which was stored beside its session."""
+        async with self._writer.locked(conversation_id):
+            self._drop(conversation_id)
+            with suppress(UnknownConversation):
+                await run_to_completion(self._forget(conversation_id))
 
     async def _count_other_branches(self, conversation_id: str) -> int:
         """Returns how many branches there are besides the head's; 0 if that can't be read."""

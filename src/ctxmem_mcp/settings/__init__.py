@@ -146,6 +146,15 @@ class Settings(GatewaySettings):
             "Whether a hook adds earlier turns of the project to a prompt, if they clearly bear on it.",
         ),
     ] = "on"
+    output_tokens: Annotated[
+        int,
+        Setting(
+            MEMORY,
+            kinds.integer(200, 100_000, or_zero=True),
+            "Tokens over which hooks and the gateway shorten a tool's result to its beginning, its end and the lines "
+            "that report errors, with the id that returns all of it; 0 shortens none.",
+        ),
+    ] = 0
     ask_for_summaries: Annotated[
         OnOff,
         Setting(

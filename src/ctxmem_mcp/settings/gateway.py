@@ -60,15 +60,6 @@ class GatewaySettings:
     gateway_tokens: Annotated[
         int, Setting(GATEWAY, kinds.integer(4_000, 1_000_000), "Tokens to which the gateway compacts a conversation.")
     ] = 16_000
-    gateway_output_tokens: Annotated[
-        int,
-        Setting(
-            GATEWAY,
-            kinds.integer(200, 100_000, or_zero=True),
-            "Tokens over which the gateway shortens a tool's result to its beginning, its end and the lines that "
-            "report errors, with the id that returns all of it; 0 shortens none.",
-        ),
-    ] = 0
     gateway_seconds: Annotated[
         int,
         Setting(

@@ -21,6 +21,7 @@ _ERROR = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _NUMBER = re.compile(r"\d+")
+_NOTE_START = "[ctxmem-mcp: "
 
 
 def shorten_output(text: str, chars: int, note: str) -> str:
@@ -42,8 +43,13 @@ def shorten_output(text: str, chars: int, note: str) -> str:
     around = (at for error in errors for at in range(error - _BEFORE, error + _AFTER + 1) if 0 <= at < count)
     _take(around, lines, left, kept, skip=True)
     hidden = sum(at not in kept for at in errors)
-    short = "\n".join([*_with_gaps(lines, kept), f"[{_counts(len(kept), count, hidden)} {note}]"])
+    short = "\n".join([*_with_gaps(lines, kept), f"{_NOTE_START}{_counts(len(kept), count, hidden)} {note}]"])
     return short if len(short) <= SHARE_MAX * len(text) else text
+
+
+def is_shortened(text: str) -> bool:
+    """Returns whether a text is what `shorten_output` made of a longer one."""
+    return text.rstrip().rpartition("\n")[2].startswith(_NOTE_START)
 
 
 def _cut(line: str) -> str:
@@ -96,4 +102,4 @@ def _with_gaps(lines: Sequence[str], kept: set[int]) -> Iterator[str]:
 
 def _counts(shown: int, count: int, hidden: int) -> str:
     errors = f", without {hidden} lines that may report errors" if hidden else ""
-    return f"ctxmem-mcp: {shown} of {count} lines{errors}."
+    return f"{shown} of {count} lines{errors}."

@@ -6,22 +6,14 @@ The agent can open the whole by its id.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.text.long_output import shorten_output
+from ctxmem_mcp.text.long_output import is_shortened, shorten_output
+from ctxmem_mcp.text.output_requests import asks_for_all
 
-# A call with one of these arguments names the part that it wants.
-_RANGE_ARGUMENTS = frozenset(
-    "offset limit start end start_line end_line line_start line_end view_range range lines head_limit".split()
-)
-_PART_COMMAND = re.compile(r"(?:\A|[|;&]\s*)(?:sed\s+-n|head|tail)\b")
-# This server's tools, which return what was asked for.
-_OWN_TOOLS = ("expand_node", "get_context", "search_turns", "hand_off")
 _CALL_ID_KEYS = ("tool_use_id", "tool_call_id", "call_id", "id")
 _RESULT_KEYS = ("functionResponse", "function_response")
 
@@ -60,7 +52,7 @@ class OutputShortener:
         found: dict[Key, str] = {}
         wanted = _calls_for_all(turns)
         for index, turn in enumerate(turns):
-            if turn.role != "tool" or not turn.call_id or turn.call_id in wanted:
+            if turn.role != "tool" or not turn.call_id or turn.call_id in wanted or is_shortened(turn.content):
                 continue
             if len(turn.content) <= self._tokens_max or (size := self._count(turn.content)) <= self._tokens_max:
                 continue  # a token has a character at least
@@ -80,23 +72,10 @@ def _calls_for_all(turns: Sequence[NewTurn]) -> set[str]:
         if turn.role != "assistant" or not turn.call_id:
             continue
         call = (turn.name, turn.content)
-        if call in before or str(turn.name).endswith(_OWN_TOOLS) or _names_a_part(turn.content):
+        if call in before or asks_for_all(str(turn.name), turn.content):
             wanted.add(turn.call_id)
         before.add(call)
     return wanted
-
-
-def _names_a_part(arguments: str) -> bool:
-    try:
-        given = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(given, dict):
-        return False
-    command = given.get("command", given.get("cmd"))
-    command = " ".join(map(str, command)) if isinstance(command, list) else command
-    is_part = isinstance(command, str) and _PART_COMMAND.search(command) is not None
-    return is_part or any(given.get(name) is not None for name in _RANGE_ARGUMENTS)
 
 
 def _replaced(value: Any, short: Mapping[Key, str], call_id: str) -> Any:

@@ -55,7 +55,7 @@ class Gateway:
     def __init__(self, deps: Deps, upstream: Upstream | None = None) -> None:
         settings = deps.settings
         self._deps = deps
-        self._tracker = ConversationTracker(settings.gateway_tokens, settings.encoding, settings.gateway_output_tokens)
+        self._tracker = ConversationTracker(settings.gateway_tokens, settings.encoding, settings.output_tokens)
         self._upstream = upstream or Upstream(settings.upstream_seconds)
         # By principal, memory and id: nobody continues another's response.
         self._responses: LRU[tuple[str, str, str], tuple[Any, ...]] = LRU(RESPONSES_MAX)
