@@ -22,10 +22,12 @@ from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.memory.dense_queue import DenseQueue
     from ctxmem_mcp.stores.base import Store
     from ctxmem_mcp.stores.postgres import PostgresStore
     from ctxmem_mcp.stores.records import SpendLimits
     from ctxmem_mcp.stores.sqlite.store import SqliteStore
+    from ctxmem_mcp.text.dense import DenseEmbedder
 
 # How often the spool is checked for new events; checking an empty folder costs nothing. Longer after a failure.
 DRAIN_SECONDS = 2.0
@@ -90,6 +92,7 @@ async def open_memory(
         redact=_redaction(settings),
         spend_limits=limits,
         embedder=load_embedder(settings.embeddings),
+        dense=_dense_queue(settings, store),
         usage_of=partial(_gateway_usage, settings),
         workers=worker_pool.shared,
         count_pending=partial(spool.count_pending, str(settings.data_dir)),
@@ -260,6 +263,34 @@ def _redaction(settings: Settings) -> Callable[[str], str] | None:
     from ctxmem_mcp.capture.redaction import load_redactor
 
     return load_redactor()
+
+
+def dense_embedder(settings: Settings) -> DenseEmbedder | None:
+    """Returns the neural model that the settings name, or None. It loads or connects with the first text.
+
+    Raises:
+        InvalidArgument: Its package is not installed.
+    """
+    if settings.embeddings_url and settings.embeddings_model:
+        from ctxmem_mcp.embeddings_client import EndpointEmbedder
+
+        return EndpointEmbedder(settings.embeddings_url, settings.embeddings_model, settings.embeddings_api_key)
+    if settings.embeddings_url or settings.embeddings_model:
+        _log.warning("No endpoint embeds: CTXMEM_EMBEDDINGS_URL and CTXMEM_EMBEDDINGS_MODEL are both needed.")
+    if settings.neural == "off":
+        return None
+    from ctxmem_mcp import worker_pool
+    from ctxmem_mcp.text.dense import load_local
+
+    return load_local(worker_pool.shared)
+
+
+def _dense_queue(settings: Settings, store: SqliteStore | PostgresStore) -> DenseQueue | None:
+    if (embedder := dense_embedder(settings)) is None:
+        return None
+    from ctxmem_mcp.memory.dense_queue import DenseQueue
+
+    return DenseQueue(store, embedder, chunks_max=settings.neural_chunks, seconds_max=settings.neural_seconds)
 
 
 def _spend_limits(settings: Settings) -> SpendLimits | None:

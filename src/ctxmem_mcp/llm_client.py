@@ -152,8 +152,8 @@ class LLMClient:
 
     def _learn_refused_parameters(self, body: bytes) -> bool:
         """Remembers the optional parameters that an error response names; whether one of them is new."""
-        error_text = _error_text(body)
-        newly_refused = {name for name in _PARAMETER_FALLBACKS if name in error_text} - self._refused_parameters
+        error = error_text(body)
+        newly_refused = {name for name in _PARAMETER_FALLBACKS if name in error} - self._refused_parameters
         self._refused_parameters |= newly_refused
         return bool(newly_refused)
 
@@ -197,27 +197,37 @@ class LLMClient:
 
     async def _get_http_client(self) -> httpx2.AsyncClient:
         if self._http_client is None:
-            self._http_client = await asyncio.to_thread(self._build_http_client)
+            self._http_client = await asyncio.to_thread(
+                build_http_client, self.base_url, self.api_key, self.limits.attempt_seconds
+            )
         return self._http_client
-
-    def _build_http_client(self) -> httpx2.AsyncClient:
-        import httpx2
-
-        headers = {"Accept": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        # Redirects are not followed: the key and the history are for the configured address only. Connections are not
-        # kept: one that the endpoint has closed looks the same as a response that was billed and lost.
-        return httpx2.AsyncClient(
-            headers=headers,
-            timeout=self.limits.attempt_seconds,
-            follow_redirects=False,
-            verify=self.base_url.startswith("https:") or _empty_ssl_context(),
-            limits=httpx2.Limits(max_keepalive_connections=0),
-        )
 
     def _endpoint_label(self) -> str:
         return f"The model's endpoint {self.base_url}"
+
+
+def build_http_client(base_url: str, api_key: str | None, seconds: float) -> httpx2.AsyncClient:
+    """Returns a client for an endpoint. It blocks: run it in a thread.
+
+    Args:
+        base_url: The endpoint's address.
+        api_key: Sent as a bearer token, if set.
+        seconds: After these without progress, a request fails.
+    """
+    import httpx2
+
+    headers = {"Accept": "application/json"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    # Redirects are not followed: the key and the history are for the configured address only. Connections are not
+    # kept: one that the endpoint has closed looks the same as a response that was billed and lost.
+    return httpx2.AsyncClient(
+        headers=headers,
+        timeout=seconds,
+        follow_redirects=False,
+        verify=base_url.startswith("https:") or _empty_ssl_context(),
+        limits=httpx2.Limits(max_keepalive_connections=0),
+    )
 
 
 def _empty_ssl_context() -> ssl.SSLContext:
@@ -231,12 +241,12 @@ def _parse_completion(status: int, headers: Mapping[str, str], body: bytes) -> C
     """Turns a response into a completion, or raises the matching error."""
     if status in _RETRY_STATUSES or status >= 500:
         raise ModelUnavailable(
-            f"The model's endpoint responded with {status}: {_error_text(body)}",
+            f"The model's endpoint responded with {status}: {error_text(body)}",
             retry_after=_parse_retry_after(headers.get("retry-after")),
         )
     if status != 200:
         raise ModelMisconfigured(
-            f"The model's endpoint responded with {status}: {_error_text(body)}",
+            f"The model's endpoint responded with {status}: {error_text(body)}",
             "Check CTXMEM_LLM_BASE_URL, CTXMEM_LLM_MODEL and CTXMEM_LLM_API_KEY.",
         )
     try:
@@ -247,7 +257,7 @@ def _parse_completion(status: int, headers: Mapping[str, str], body: bytes) -> C
         finish = choice.get("finish_reason")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise ModelCallFailed(
-            f"The model's endpoint did not respond with a chat completion: {_error_text(body)}"
+            f"The model's endpoint did not respond with a chat completion: {error_text(body)}"
         ) from None
     usage = found.get("usage")
     return Completion(
@@ -264,8 +274,8 @@ def _token_count(usage: object, name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _error_text(body: bytes) -> str:
-    """The beginning of a response body, on one line."""
+def error_text(body: bytes) -> str:
+    """Returns the beginning of a response body, on one line."""
     text = " ".join(body[: 8 * _ERROR_TEXT_CHARS].decode("utf-8", "replace").split())
     return "".join(letter for letter in text if letter.isprintable())[:_ERROR_TEXT_CHARS]
 

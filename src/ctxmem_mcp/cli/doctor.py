@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.cli import hook_check, output, server_check
+from ctxmem_mcp.cli import hook_check, neural_check, output, server_check
 from ctxmem_mcp.cli.output import counted
 from ctxmem_mcp.cli.runner import GlobalOptions, with_memory
 from ctxmem_mcp.errors import CtxmemError
@@ -52,12 +52,13 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
     hang_faults, slow_starts = server_check.hang_faults(reports), server_check.slow_starts(reports)
     faults += len(counting_faults) + len(hang_faults)
     without_meaning = _without_meaning(options)
+    neural = neural_check.check(options)
     if as_json:
         output.print_json({
             "agents": [_as_dict(report) for report in reports],
             "data": asdict(default), "other_data": [asdict(folder) for folder in others],
             "tokens": {"counted_by": counting.name, "faults": [asdict(fault) for fault in counting_faults]},
-            "search": {"by_meaning": not without_meaning, "reason": without_meaning},
+            "search": {"by_meaning": not without_meaning, "reason": without_meaning, "neural": asdict(neural)},
             "starts": {"faults": [asdict(fault) for fault in hang_faults], "remarks": slow_starts},
             "faults": faults,
         })  # fmt: skip
@@ -76,6 +77,8 @@ def run(host: HostPaths, options: GlobalOptions, as_json: bool) -> int:
         _print_faults(counting_faults)
         if without_meaning:
             _print(f"Search: by words only, {without_meaning}")
+        if neural.model:
+            _print(f"Search: {neural}")
         _print(f"{counted(faults, 'problem')} found." if faults else "No problems found.")
     return 1 if faults else 0
 

@@ -152,12 +152,15 @@ class Memory(MemoryRedactions, MemoryViews):
 
     async def _extend(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
         try:
-            return await self._writer.extend(turns, target)
+            done = await self._writer.extend(turns, target)
         except CtxmemError:
             raise
         except Exception as error:
             await self._diagnose(target.conversation_id, error)
             raise
+        if self._dense:
+            self._dense.add(target.conversation_id)
+        return done
 
     async def revert(self, conversation_id: str, turn_id: str) -> Reverted:
         """Moves the head to a turn. Deletes nothing: reverting to `previous_head` undoes it.
@@ -357,6 +360,8 @@ class Memory(MemoryRedactions, MemoryViews):
         await self._writer.indexer.close()
         if self._vectors:
             await self._vectors.close()
+        if self._dense:
+            await self._dense.close()
         self._writer.clear()
         self._caches.clear()
         await self._store.close()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.dense_queue import DenseQueue
 from ctxmem_mcp.memory.edge_loader import load_spine
 from ctxmem_mcp.memory.read_cache import ReadCache
 from ctxmem_mcp.memory.vector_queue import VectorQueue
@@ -29,6 +30,7 @@ class BranchReader:
         embedder: None if no vectors are used.
         queue: computes the vectors that are due.
         cache: what was read of the conversation before.
+        dense: computes the vectors of a neural model; None if none is used.
     """
 
     store: Store
@@ -37,6 +39,7 @@ class BranchReader:
     embedder: Embedder | None = None
     cache: ReadCache = field(default_factory=ReadCache)
     queue: VectorQueue | None = None
+    dense: DenseQueue | None = None
 
     @property
     def id(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctxmem_mcp.memory.dense_queue import DenseQueue
+from ctxmem_mcp.memory.dense_table import DenseTable
 from ctxmem_mcp.models import Piece, parse_iso
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.text.embeddings import Embedder, VectorTable
@@ -19,11 +21,13 @@ class BranchTable:
         pieces: The chunks, by ascending ordinal.
         rows: The same as a table.
         vectors: Their vectors; None until they are read, and while some are missing.
+        dense: Those of a neural model; None until they are read.
     """
 
     pieces: Sequence[Piece]
     rows: PieceTable
     vectors: VectorTable | None = None
+    dense: DenseTable | None = None
 
     @classmethod
     def of(cls, ordinals: Sequence[int], pieces: Sequence[Piece]) -> BranchTable:
@@ -46,6 +50,14 @@ class BranchTable:
     def similarities(self, embedder: Embedder, query: str) -> Any:
         """Returns the similarity of each chunk to the query; empty without vectors."""
         return embedder.similarities(query, self.vectors) if self.vectors is not None else ()
+
+    async def dense_cosines(self, queue: DenseQueue, conversation_id: str, question: bytes) -> Any:
+        """Returns the cosine similarity of each chunk to a question; NaN for those without a dense vector, None if
+        few have one."""
+        if self.dense is None:
+            self.dense = DenseTable.of(self.pieces)
+        await self.dense.load(queue, conversation_id)
+        return self.dense.cosines(question, len(self.pieces))
 
 
 def _times_of(pieces: Sequence[Piece]) -> Callable[[], list[float | None]]:

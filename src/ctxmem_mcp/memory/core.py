@@ -15,6 +15,7 @@ from ctxmem_mcp.memory import verify
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.dense_queue import DenseQueue
 from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.read_cache import ReadCache, ReadCaches
@@ -63,6 +64,7 @@ class MemoryCore:
         embedder: Embedder | None = None,
         request_summaries: bool = False,
         usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        dense: DenseQueue | None = None,
         workers: WorkerPool | None = None,
         count_pending: Callable[[], int] = lambda: 0,
         store_pending: Callable[[str], Awaitable[None]] = _store_nothing,
@@ -87,6 +89,7 @@ class MemoryCore:
             embedder: Computes the vectors of new turns and of queries, if ranking uses meaning.
             request_summaries: Views may list nodes that need a better summary.
             usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
+            dense: Computes the vectors of a neural model, if ranking uses one. Closed with the memory.
             workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
             index_later_chars: Turns of more characters in one call are stored first and indexed afterwards. By default
                 those that are large, if there are workers.
@@ -103,6 +106,7 @@ class MemoryCore:
         self._caches = ReadCaches()
         self._monotonic = monotonic
         self._workers, self._count_pending, self._store_pending = workers, count_pending, store_pending
+        self._dense = dense
         self._vectors = VectorQueue(store, embedder, workers) if embedder else None
         self._writer = Writer(store, summarizer, defaults, clock, self._vectors, workers, index_later_chars)
 
@@ -154,6 +158,8 @@ class MemoryCore:
         self._caches.drop(conversation_id)
         if self._vectors:
             self._vectors.drop(conversation_id)
+        if self._dense:
+            self._dense.drop(conversation_id)
 
     async def _state(self, conversation_id: str) -> State:
         state = await self._store.load(conversation_id, self._clock())
@@ -203,7 +209,7 @@ class MemoryCore:
     def _branch(self, state: State, lineage: Lineage, *, cached: bool, of_many: bool) -> BranchReader:
         # What is cached must not change: language and flags of a turn that is not indexed yet do.
         cache = self._caches.at(state, of_many=of_many) if cached and not state.unindexed else ReadCache()
-        return BranchReader(self._store, state, lineage, self._embedder, cache, self._vectors)
+        return BranchReader(self._store, state, lineage, self._embedder, cache, self._vectors, self._dense)
 
     async def index(self, conversation_id: str) -> None:
         """Returns once all stored turns are indexed, so that views and searches have them.

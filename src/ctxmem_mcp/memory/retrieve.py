@@ -21,8 +21,9 @@ from ctxmem_mcp.memory.branches import run_end
 from ctxmem_mcp.models import Piece
 from ctxmem_mcp.retrieval import compounds
 from ctxmem_mcp.retrieval import query as queries
+from ctxmem_mcp.retrieval.dense_features import load_dense_weights
 from ctxmem_mcp.retrieval.query import ParsedQuery
-from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, conversation_kinds, load_weights
+from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, Weights, conversation_kinds, load_weights
 from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
 
@@ -168,25 +169,41 @@ async def rank_branch(
     if ordinals.n <= TABLE_CHUNKS_MAX:
         whole = await _whole_table(branch, ordinals, with_vectors=with_vectors)
         similarities = whole.similarities(branch.embedder, query) if branch.embedder and with_vectors else ()
-        table = whole.take(_with_nearest(candidates, similarities))
+        cosines = await _dense_cosines(branch, parsed, whole)
+        rows = _with_nearest(_with_nearest(candidates, similarities), cosines)
+        table, cosines = whole.take(rows), cosines[rows] if cosines is not None else None
     else:
         similarities = await _similarities(branch, ordinals, query, candidates) if with_vectors else {}
         table = BranchTable.of(candidates, await branch.pieces(ordinals.pieces(candidates)))
+        cosines = await _dense_cosines(branch, parsed, table)
     kinds = conversation_kinds(table.rows)
     weights = load_weights(semantic=len(similarities) > 0).blend(kinds)
-    rank = partial(ranker.rank, table.rows, weights, similarities)
+    if cosines is not None:
+        weights |= Weights(load_dense_weights()).blend(kinds)
+    rank = partial(ranker.rank, table.rows, weights, similarities, cosines)
     result = await anyio.to_thread.run_sync(rank) if ordinals.n > PIECES_INLINE_MAX else rank()
     return Ranking(parsed, table, result, kinds, ranker.matches.matched)
 
 
-def _with_nearest(candidates: Sequence[int], similarities: Any) -> Any:
-    """Adds the candidates nearest to the query in meaning."""
+async def _dense_cosines(branch: BranchReader, parsed: ParsedQuery, table: BranchTable) -> Any:
+    """Returns the similarity of each chunk to the query by the vectors of a neural model, NaN for one that has none.
+
+    None if no model is used, or too few vectors are computed yet.
+    """
+    if branch.dense is None or (question := await branch.dense.embed_question(parsed.text, parsed.language)) is None:
+        return None
+    return await table.dense_cosines(branch.dense, branch.id, question)
+
+
+def _with_nearest(candidates: Sequence[int] | Any, similarities: Any) -> Any:
+    """Adds the candidates nearest to the query in meaning. similarities: of all chunks, NaN if not known."""
     import numpy as np
 
     found = np.asarray(candidates, dtype=np.int64)
-    if not len(similarities):
+    if similarities is None or not len(similarities):
         return found
-    return np.union1d(found, np.argsort(-similarities, kind="stable")[:NEAREST_RANKED_MAX])
+    nearest = np.argsort(-similarities, kind="stable")[:NEAREST_RANKED_MAX]
+    return np.union1d(found, nearest[~np.isnan(similarities[nearest])])
 
 
 async def _whole_table(branch: BranchReader, ordinals: OrdinalMap, *, with_vectors: bool) -> BranchTable:

@@ -22,6 +22,7 @@ from importlib import resources
 from math import log
 from typing import Any, NamedTuple
 
+from ctxmem_mcp.retrieval.dense_features import dense_columns
 from ctxmem_mcp.retrieval.features import HEAD_TERMS, Columns, Matches, feature_columns
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import SPEAKER_TERMS, ParsedQuery
@@ -190,6 +191,7 @@ class BranchRanker:
         facts: Iterable[PieceFacts] | PieceTable,
         weights: Mapping[str, float],
         similarities: Any = None,
+        cosines: Any = None,
     ) -> RankResult:
         """Scores chunks.
 
@@ -198,6 +200,8 @@ class BranchRanker:
             weights: The weight of each feature.
             similarities: Cosine similarity to the query by ordinal: a mapping, or an array of all chunks of the branch.
                 None or empty if embeddings are not used.
+            cosines: By row of a table, the similarity to the query by the vectors of a neural model, NaN for a chunk
+                without one; None if no such model is used.
 
         Returns:
             The chunks, best first; of equal scores the newer chunk first.
@@ -207,6 +211,8 @@ class BranchRanker:
         table = facts if isinstance(facts, PieceTable) else PieceTable(sorted(facts, key=lambda f: f.ordinal))
         near = similarities if similarities is not None and len(similarities) else {}
         columns = feature_columns(self._parsed, replace(self.matches, similarities=near), table, self._mean_words)
+        if cosines is not None:
+            columns |= dense_columns(cosines)
         scores = np.zeros(len(table))
         for name, column in columns.items():
             if weight := weights.get(name, 0.0):

@@ -110,6 +110,35 @@ class Settings(GatewaySettings):
             "`auto`: if there is a wheel of them for this platform. `off`: none are loaded or stored.",
         ),
     ] = "auto"
+    neural: Annotated[
+        OnOff,
+        Setting(
+            MEMORY,
+            kinds.choice(OnOff),
+            "Whether English questions are also compared with what both sides wrote by a neural model, MiniLM. "
+            "It runs on this machine, in the background. Requires the extra `neural`.",
+        ),
+    ] = "off"
+    embeddings_url: Annotated[
+        str | None,
+        Setting(
+            MEMORY,
+            kinds.URL,
+            "OpenAI-compatible endpoint that embeds what both sides wrote, and questions, in place of MiniLM; without "
+            "`/embeddings`. Nothing is sent unless it and the model are both set.",
+        ),
+    ] = None
+    embeddings_model: Annotated[str | None, Setting(MEMORY, kinds.TEXT, "Model to embed with there.")] = None
+    embeddings_api_key: Annotated[
+        str | None, Setting(MEMORY, kinds.SECRET, "Key of that endpoint, sent as a bearer token.")
+    ] = field(default=None, repr=False)
+    neural_chunks: Annotated[
+        int,
+        Setting(MEMORY, _COUNT, "Most parts of one conversation that either model embeds, the newest."),
+    ] = 5_000
+    neural_seconds: Annotated[
+        int, Setting(MEMORY, _COUNT, "Most seconds that a process spends on embedding one conversation.")
+    ] = 600
     sweep_seconds: Annotated[
         int, Setting(MEMORY, kinds.integer(1, 86_400), "Seconds between two removals of expired conversations.")
     ] = 3_600

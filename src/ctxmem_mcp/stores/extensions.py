@@ -1,10 +1,10 @@
 """What a store may offer beyond the contract of `base`: an index over all conversations, a move of its tombstones to
-another store, news of other processes' commits, and repair. Callers look with `isinstance`.
+another store, news of other processes' commits, vectors of a neural model, and repair. Callers look with `isinstance`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 from ctxmem_mcp.results import Change
@@ -24,6 +24,28 @@ class IndexedStore(Protocol):
 
         listed: The caller has listed the conversations just now: what changed since may be missing.
         """
+        ...
+
+
+@runtime_checkable
+class DenseVectorStore(Store, Protocol):
+    """A store that keeps vectors of a neural model beside a conversation's chunks.
+
+    They are gone with the conversation, and with every rebuild of it: when a branch is forgotten, a turn is redacted or
+    the conversation is repaired. Each rebuild begins another generation, so that vectors which somebody computes of the
+    old texts are not stored with the new ones.
+    """
+
+    async def dense_generation(self, conversation_id: str) -> bytes:
+        """Returns the generation of the conversation's vectors."""
+        ...
+
+    async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
+        """Returns those vectors of these chunks that begin with the tag, which names a model."""
+        ...
+
+    async def add_dense_vectors(self, conversation_id: str, generation: bytes, vectors: Mapping[int, bytes]) -> None:
+        """Adds vectors by chunk, in place of those of other models; does nothing if the generation is another one."""
         ...
 
 

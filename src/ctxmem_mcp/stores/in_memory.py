@@ -21,6 +21,9 @@ from ctxmem_mcp.stores.in_memory_conversation import Conversation
 from ctxmem_mcp.stores.listing import paginate
 from ctxmem_mcp.stores.records import (
     BLOCK_BITS,
+    DENSE_GENERATION,
+    DENSE_PREFIX,
+    GENERATION_BYTES,
     PROJECT,
     REDACTED_MARKS,
     BlockHits,
@@ -33,6 +36,7 @@ from ctxmem_mcp.stores.records import (
     TermHits,
     block_of,
     children_of,
+    dense_key,
 )
 from ctxmem_mcp.stores.tombstone_reads import TombstoneReads
 from ctxmem_mcp.stores.tombstones import (
@@ -166,6 +170,18 @@ class InMemoryStore(TombstoneReads):
         if value is not None:
             extra[key] = value
 
+    async def dense_generation(self, conversation_id: str) -> bytes:
+        return self._get(conversation_id).extra.setdefault(DENSE_GENERATION, secrets.token_bytes(GENERATION_BYTES))
+
+    async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
+        extra = self._get(conversation_id).extra
+        return {i: found for i in ids if (found := extra.get(dense_key(i), b"")).startswith(tag)}
+
+    async def add_dense_vectors(self, conversation_id: str, generation: bytes, vectors: Mapping[int, bytes]) -> None:
+        extra = self._get(conversation_id).extra
+        if extra.get(DENSE_GENERATION) == generation:
+            extra.update({dense_key(i): vector for i, vector in vectors.items()})
+
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         index, found = self._get(conversation_id).terms, dict[str, TermHits]()
         for term in terms:
@@ -277,7 +293,8 @@ class InMemoryStore(TombstoneReads):
         if self._conversations.get(conversation_id) is not replaced or replaced.state is not before:
             raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
         rebuilt = empty._get(conversation_id)
-        rebuilt.extra = {**replaced.extra, **rebuilt.extra}
+        outlasting = {key: value for key, value in replaced.extra.items() if not key.startswith(DENSE_PREFIX)}
+        rebuilt.extra = {**outlasting, **rebuilt.extra}
         rebuilt.calls = {
             number: call if call.digest in rebuilt.nodes else replace(call, digest=b"")
             for number, call in replaced.calls.items()

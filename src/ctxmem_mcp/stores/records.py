@@ -269,6 +269,16 @@ AGENT = "agent"
 
 # The key under which the project that it was captured in is stored; see `Project.record`.
 PROJECT = "project"
+# The keys of extras that hold the generation of the dense vectors, and the vector of a chunk. They do not outlive a
+# rebuild of the conversation.
+DENSE_PREFIX = "dense:"
+DENSE_GENERATION = DENSE_PREFIX + "generation"
+GENERATION_BYTES = 8
+
+
+def dense_key(piece: int) -> str:
+    """Returns the key of the extra that holds a chunk's dense vector."""
+    return f"{DENSE_PREFIX}{piece}"
 
 
 @dataclass(frozen=True, slots=True)

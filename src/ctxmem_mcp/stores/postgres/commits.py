@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from ctxmem_mcp.errors import HeadMoved, StoreUnavailable, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import Summary, Turn
 from ctxmem_mcp.stores.encoding import ROLE_NUMBER, STATE_COLUMNS, serialize_summary
-from ctxmem_mcp.stores.postgres import term_index
+from ctxmem_mcp.stores.postgres import queries, term_index
 from ctxmem_mcp.stores.postgres.database import Connection, fetch
 from ctxmem_mcp.stores.postgres.rows import compress, to_bytes
-from ctxmem_mcp.stores.records import Closing, Commit, StoredPiece
+from ctxmem_mcp.stores.records import DENSE_GENERATION, GENERATION_BYTES, Closing, Commit, StoredPiece, dense_key
 
 # A commit whose answer was lost is recognised among so many later ones.
 COMMITS_KNOWN = 32
@@ -93,6 +93,11 @@ LIVE = f"SELECT expires FROM conversations WHERE {_KEY} FOR UPDATE"
 HAS_NODE = f"SELECT 1 FROM nodes WHERE {_KEY} AND digest = %(digest)s"
 DROP_EXTRA = f"DELETE FROM extra WHERE {_KEY} AND key = %(key)s"
 ADD_EXTRA = "INSERT INTO extra VALUES (%(principal)s, %(conversation)s, %(key)s, %(value)s)"
+REPLACE_EXTRAS = """
+INSERT INTO extra SELECT %(principal)s, %(conversation)s, e.*
+FROM unnest(%(keys)s::text[], %(values)s::bytea[]) AS e (key, value)
+ON CONFLICT (principal, conversation, key) DO UPDATE SET value = excluded.value
+"""
 REPLACE_VECTORS = f"""
 UPDATE vectors SET body = n.body FROM unnest(%(ids)s::bigint[], %(bodies)s::bytea[]) AS n (id, body)
 WHERE {_KEY} AND vectors.id = n.id AND vectors.body = %(old)s
@@ -295,6 +300,26 @@ async def put_extra(connection: Connection, key: Mapping[str, object], name: str
     await connection.execute(DROP_EXTRA, {**key, "key": name})
     if value is not None:
         await connection.execute(ADD_EXTRA, {**key, "key": name, "value": value})
+
+
+async def begin_dense_generation(connection: Connection, key: Mapping[str, object]) -> bytes:
+    """Returns the generation of the dense vectors, which the first call chooses, inside a transaction."""
+    await require_live(connection, key, float("-inf"))
+    if (known := await queries.extra(connection, key, DENSE_GENERATION)) is not None:
+        return known
+    generation = secrets.token_bytes(GENERATION_BYTES)
+    await put_extra(connection, key, DENSE_GENERATION, generation)
+    return generation
+
+
+async def add_dense_vectors(
+    connection: Connection, key: Mapping[str, object], generation: bytes, vectors: Mapping[int, bytes]
+) -> None:
+    """Adds vectors if the generation is this one, inside a transaction; the lock keeps a rebuild out."""
+    await require_live(connection, key, float("-inf"))
+    if await queries.extra(connection, key, DENSE_GENERATION) == generation:
+        values = {"keys": [dense_key(i) for i in vectors], "values": list(vectors.values())}
+        await connection.execute(REPLACE_EXTRAS, {**key, **values})
 
 
 async def replace_vectors(

@@ -23,7 +23,7 @@ from ctxmem_mcp.stores.postgres.rows import (
     read_turn,
     to_text,
 )
-from ctxmem_mcp.stores.records import State
+from ctxmem_mcp.stores.records import State, dense_key
 
 # Bodies of more bytes together are decompressed in a thread.
 BYTES_READ_HERE = 256 * 1024
@@ -60,6 +60,7 @@ WHERE t.principal = %(principal)s AND t.conversation = %(conversation)s AND t.se
 ORDER BY p.id
 """
 VECTORS = f"SELECT id, body FROM vectors WHERE {_KEY} AND id = ANY(%(ids)s::bigint[])"
+DENSE_VECTORS = f"SELECT key, value FROM extra WHERE {_KEY} AND key = ANY(%(keys)s::text[])"
 EXTRA = f"SELECT value FROM extra WHERE {_KEY} AND key = %(key)s"
 
 
@@ -175,6 +176,14 @@ async def vectors(connection: Connection, key: Key, ids: Sequence[int]) -> dict[
     if not found:
         await require(connection, key)
     return {i: found[i] for i in ids if i in found}
+
+
+async def dense_vectors(connection: Connection, key: Key, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
+    values = {**key, "keys": [dense_key(i) for i in ids]}
+    found: dict[str, bytes] = dict(await fetch(connection, DENSE_VECTORS, values))
+    if not found:
+        await require(connection, key)
+    return {i: value for i in ids if (value := found.get(dense_key(i), b"")).startswith(tag)}
 
 
 async def extra(connection: Connection, key: Key, name: str) -> bytes | None:

@@ -16,7 +16,15 @@ from ctxmem_mcp.stores.postgres.database import Connection, fetch
 from ctxmem_mcp.stores.postgres.rows import decompress, to_text
 from ctxmem_mcp.stores.postgres.schema import CONVERSATION_TABLES
 from ctxmem_mcp.stores.postgres.tombstone_table import TombstoneTable
-from ctxmem_mcp.stores.records import Commit, ModelCall, Salvage, SalvagedSummary, State, children_of
+from ctxmem_mcp.stores.records import (
+    DENSE_PREFIX,
+    Commit,
+    ModelCall,
+    Salvage,
+    SalvagedSummary,
+    State,
+    children_of,
+)
 from ctxmem_mcp.stores.tombstones import BEGINNING_TURNS, Tombstones, first_turns
 
 Key = Mapping[str, object]
@@ -163,7 +171,8 @@ async def replace_conversation(connection: Connection, key: Key, tombstones: Tom
         if not await fetch(connection, UNCHANGED, {**key, **version}):
             raise StoreUnavailable(f"Conversation {conversation_id!r} was changed during this call.", "Try again.")
         calls = await model_calls.calls(connection, key)
-        extras: dict[str, bytes] = dict(await fetch(connection, EXTRAS, key))
+        every: dict[str, bytes] = dict(await fetch(connection, EXTRAS, key))
+        extras = {name: value for name, value in every.items() if not name.startswith(DENSE_PREFIX)}
         await tombstones.add(connection, new.records(known))
         await _remove(connection, key)
         for commit, now in new.built.commits:

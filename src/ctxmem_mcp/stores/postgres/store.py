@@ -173,6 +173,17 @@ class PostgresStore(TombstoneReads):
 
         await self._run_in_transaction(replace_old)
 
+    async def dense_generation(self, conversation_id: str) -> bytes:
+        key = self._key(conversation_id)
+        return await self._run_in_transaction(lambda c: commits.begin_dense_generation(c, key))
+
+    async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
+        return await self._run(lambda c: queries.dense_vectors(c, self._key(conversation_id), tag, ids))
+
+    async def add_dense_vectors(self, conversation_id: str, generation: bytes, vectors: Mapping[int, bytes]) -> None:
+        key = self._key(conversation_id)
+        await self._run_in_transaction(lambda c: commits.add_dense_vectors(c, key, generation, vectors))
+
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
         return await self._run(lambda c: queries.extra(c, self._key(conversation_id), key))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -10,7 +11,16 @@ from typing import NamedTuple
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import Node, Summary
 from ctxmem_mcp.stores.encoding import ROLE_NUMBER, STATE_COLUMNS, WAITING_MAX, encode_terms, serialize_summary
-from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
+from ctxmem_mcp.stores.records import (
+    DENSE_GENERATION,
+    GENERATION_BYTES,
+    Closing,
+    Commit,
+    Run,
+    State,
+    StoredPiece,
+    dense_key,
+)
 from ctxmem_mcp.stores.sqlite.checksums import (
     CONVERSATION_COLUMNS,
     TURN_COLUMNS,
@@ -253,6 +263,28 @@ def set_extra(conversation_id: str, key: str, value: bytes | None, now: float, d
         db.execute("DELETE FROM extra WHERE key = ?", (key,))
         if value is not None:
             db.execute("INSERT INTO extra VALUES (?, ?, ?)", (key, blob_checksum(key, value), value))
+
+
+def begin_dense_generation(db: sqlite3.Connection) -> bytes:
+    """Returns the generation of the dense vectors, which the first call chooses."""
+    with transaction(db):
+        known = db.execute("SELECT value FROM extra WHERE key = ?", (DENSE_GENERATION,)).fetchone()
+        generation: bytes = known[0] if known else secrets.token_bytes(GENERATION_BYTES)
+        if not known:
+            _add_extras(db, {DENSE_GENERATION: generation})
+    return generation
+
+
+def add_dense_vectors(generation: bytes, vectors: Mapping[int, bytes], db: sqlite3.Connection) -> None:
+    with transaction(db):
+        known = db.execute("SELECT value FROM extra WHERE key = ?", (DENSE_GENERATION,)).fetchone()
+        if known == (generation,) and db.execute("SELECT 1 FROM conversation WHERE NOT forgotten").fetchone():
+            _add_extras(db, {dense_key(i): vector for i, vector in vectors.items()})
+
+
+def _add_extras(db: sqlite3.Connection, extras: Mapping[str, bytes]) -> None:
+    rows = [(key, blob_checksum(key, value), value) for key, value in extras.items()]
+    db.executemany("INSERT OR REPLACE INTO extra VALUES (?, ?, ?)", rows)
 
 
 def replace_vectors(created: float, old: bytes, vectors: Mapping[int, bytes], db: sqlite3.Connection) -> None:

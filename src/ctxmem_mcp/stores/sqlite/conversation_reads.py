@@ -49,6 +49,9 @@ class ConversationReads(ABC):
     async def extra(self, conversation_id: str, key: str) -> bytes | None:
         return await self._run(conversation_id, partial(queries.extra, key=key))
 
+    async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
+        return await self._run(conversation_id, partial(queries.dense_vectors, tag=tag, ids=ids))
+
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
         return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.private_files import read_file
+from ctxmem_mcp.stores.records import DENSE_PREFIX
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.commits import UNINDEXED, write_forgotten
 from ctxmem_mcp.stores.sqlite.connection import open_plain, transaction
@@ -60,7 +61,11 @@ def copy_extras_and_calls(copy: Path, rebuilt: Path) -> None:
     try:
         old, _ = load_image(copy)  # opening the copy itself would change it
         with contextlib.closing(old):
-            extras = _read(old, f"SELECT key, checksum, value FROM extra WHERE key != '{UNINDEXED}'")
+            extras = [
+                row
+                for row in _read(old, f"SELECT key, checksum, value FROM extra WHERE key != '{UNINDEXED}'")
+                if not str(row[0]).startswith(DENSE_PREFIX)
+            ]
             calls = _read(
                 old,
                 f"SELECT coalesce(digest, x''), {_CALL_COLUMNS}, number FROM model_calls LEFT JOIN nodes USING (node)",

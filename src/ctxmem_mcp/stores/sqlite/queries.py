@@ -10,7 +10,7 @@ from typing import Any
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import DIGEST_BYTES, Node, Piece, Turn
 from ctxmem_mcp.stores.encoding import STATE_COLUMNS, LazySummaries, NodeSummaries, encode_term, is_word, role_of
-from ctxmem_mcp.stores.records import ModelCall, Run, State, TermHits
+from ctxmem_mcp.stores.records import ModelCall, Run, State, TermHits, dense_key
 from ctxmem_mcp.stores.sqlite.checksums import (
     NODE_COLUMNS,
     PIECE_COLUMNS,
@@ -262,6 +262,17 @@ def _call(row: Sequence[Any]) -> ModelCall:
     if not all(map(isinstance, row, CALL_TYPES)):
         raise BrokenHistory(f"Model call number {row[-1]} has a field of the wrong type.")
     return ModelCall(*row)
+
+
+def dense_vectors(db: sqlite3.Connection, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
+    found: dict[str, bytes] = {}
+    for marks, batch in _batches([dense_key(i) for i in ids]):
+        select = f"SELECT key, checksum, value FROM extra WHERE key IN ({marks})"
+        for key, checksum, value in db.execute(select, batch):
+            if not is_sound_blob(key, checksum, value):
+                raise mismatch(f"the extra {key!r}")
+            found[key] = value
+    return {i: value for i in ids if (value := found.get(dense_key(i), b"")).startswith(tag)}
 
 
 def extra(db: sqlite3.Connection, key: str) -> bytes | None:

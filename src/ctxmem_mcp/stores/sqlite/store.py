@@ -33,6 +33,7 @@ from ctxmem_mcp.results import ConversationInfo, ConversationPage, Receipt
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.listing import paginate
 from ctxmem_mcp.stores.records import (
+    DENSE_GENERATION,
     REDACTED_MARKS,
     BlockHits,
     CallRefusal,
@@ -151,6 +152,16 @@ class SqliteStore(ConversationReads, TombstoneReads):
     ) -> None:
         async with self._files.use(conversation_id, write=True) as file:
             await file.connection.run(partial(commits.replace_vectors, created, old, vectors))
+
+    async def dense_generation(self, conversation_id: str) -> bytes:
+        if known := await self.extra(conversation_id, DENSE_GENERATION):
+            return known
+        async with self._files.use(conversation_id, write=True) as file:
+            return await file.connection.run(commits.begin_dense_generation)
+
+    async def add_dense_vectors(self, conversation_id: str, generation: bytes, vectors: Mapping[int, bytes]) -> None:
+        async with self._files.use(conversation_id, write=True) as file:
+            await file.connection.run(partial(commits.add_dense_vectors, generation, vectors))
 
     async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
         async with self._files.use(conversation_id, write=True) as file:
