@@ -136,8 +136,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("at_once")
 async def test_a_turn_is_found_by_the_vectors_of_an_endpoint(tmp_path: Path) -> None:
     with serve_llm(embed_words) as endpoint:
-        sent = lambda: sum(len(request["input"]) for request in endpoint.requests)  # noqa: E731
-        found = await view_with(tmp_path / "a", endpoint.url, lambda: sent() >= len(TEXTS))
+
+        def are_all_sent() -> bool:
+            return sum(len(request["input"]) for request in endpoint.requests) >= len(TEXTS)
+
+        found = await view_with(tmp_path / "a", endpoint.url, are_all_sent)
         assert TEXTS[7] in found
         assert TEXTS[7] not in await view_with(tmp_path / "b", None)
 

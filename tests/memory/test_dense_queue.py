@@ -160,7 +160,7 @@ async def test_without_vectors_every_view_is_unchanged(texts: list[str], query: 
     memory = memory_with(embedder, chunks=0)
     for one in (memory, plain):
         await one.sync(turns(texts), conversation_id="c")
-    for one in ("", query):
-        assert await text_of(memory, one) == await text_of(plain, one)
+    for asked in ("", query):
+        assert await text_of(memory, asked) == await text_of(plain, asked)
     assert embedder.texts == []
     await memory.close()
