@@ -39,6 +39,8 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _ERROR_LINE = re.compile(r".*(?:\b[Ee]rror\b|\bFAIL|undefined|denied|not found|No such|cannot ).*")
 _REASON = re.compile(r"\b(?:because|since|so that|instead|rather than|decided|avoid|won't|don't)\b")
 _EDITED = re.compile(r'"file_path"\s*:\s*"([^"]+)"')
+# How long a test took is no part of what failed.
+_DURATION = re.compile(r"\s+\(?\d+(?:\.\d+)?m?s\)?$")
 _RECAP_START = "This session is being continued"
 
 
@@ -115,7 +117,7 @@ def _statements(turn: NewTurn) -> Iterator[tuple[str, str]]:
     elif turn.role == "assistant" and turn.name in ("Edit", "Write", "MultiEdit"):
         yield from (("file", Path(path).name) for path in _EDITED.findall(turn.content)[:1])
     elif turn.role == "tool" and turn.name == "Bash":
-        lines = [line.strip() for line in turn.content.splitlines() if _ERROR_LINE.fullmatch(line)]
+        lines = [_DURATION.sub("", line.strip()) for line in turn.content.splitlines() if _ERROR_LINE.fullmatch(line)]
         failed = turn.content.startswith("Exit code") or "FAIL" in turn.content
         yield from (("error", line) for line in lines[:2] if failed and 20 < len(line) < 300)
 

@@ -7,6 +7,7 @@ from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.standing_instructions import standing_instructions
 from ctxmem_mcp.models import RECAP, Highlight, Turn
 from ctxmem_mcp.summarizers.base import Summarizer
+from ctxmem_mcp.summarizers.error_extraction import find_failed_tests
 from ctxmem_mcp.summarizers.sentences import split_sentences
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.chunk_flags import Flag, flags
@@ -17,6 +18,8 @@ LAST_TURNS = 40
 # Reasons and decisions are read from this many turns, but not from a turn that is a document.
 REASON_TURNS, TURN_TOKENS_MAX = 600, 2_000
 SENTENCE_CHARS = range(25, 300)
+# Failed tests are read from the outputs among this many turns. A recap tells how the tests ended, not which had failed.
+FAILED_TURNS, OUTPUT_TOKENS = 600, range(20, 20_000)
 _STANDING_SHARE = 0.1
 
 
@@ -40,8 +43,17 @@ async def left_out(before: BranchReader, summarizer: Summarizer, recap: str, tok
     count = tokenizer.CachedCounter(before.state.encoding)
     sections = await load_sections(before, await load_snapshot(before), summarizer)
     standing = await standing_instructions(before, round(token_budget * _STANDING_SHARE), from_files=False)
-    reasons = await _reasons(before)
-    return build_supplement(sections, [one.quote for one in standing], reasons, recap, token_budget, count)
+    quotes, reasons, failed = [one.quote for one in standing], await _reasons(before), await _failed_tests(before)
+    return build_supplement(sections, quotes, reasons, failed, recap, token_budget, count)
+
+
+async def _failed_tests(branch: BranchReader) -> list[Highlight]:
+    """The names of the tests that failed, each with the last turn that reports it."""
+    length = branch.lineage.length
+    bare = await branch.metadata(length - FAILED_TURNS, length - 1)
+    turns = await branch.turns(turn.index for turn in bare if turn.role == "tool" and turn.tokens in OUTPUT_TOKENS)
+    last = {name: index for index in sorted(turns) for name in find_failed_tests(turns[index].content)}
+    return [Highlight("error", index, "tool", name) for name, index in last.items()]
 
 
 async def _reasons(branch: BranchReader) -> list[Highlight]:

@@ -20,12 +20,16 @@ END_CHARS = 12_000
 MIDDLE_CHARS = 4_000_000
 ERRORS_MAX = 12
 LINE_CHARS = 300
+TEST_CHARS_MAX = 120
 
 _MARKERS = ("\nFAILED ", "--- FAIL: ", "\nE   ", "Error: ", "error: ", "\nfatal: ", "\npanic: ")
 _ERROR_HINT = re.compile(
     r"rror|FAIL|xception|fatal|panic|✕|✗|×|:\d+|not found|No such|denied|ERR!|failed|rejected|Exit code"
 )
 _TEST_FAILED = re.compile(r"^\s*(?:--- FAIL: |FAILED |FAIL: |[✕✗×]\s+)(\S.*?)(?:\s+\([\d.]+\s?m?s\))?$")
+# As cargo and TAP report them.
+_TEST_FAILED_ELSEWHERE = re.compile(r"^\s*(?:test (\S+) \.\.\. FAILED|not ok \d+ - (\S.*))$")
+_TEST_HINT = re.compile(r"FAIL|not ok |[✕✗×]")
 _PARAMETERS = re.compile(r"\[[^\]\n]{40,}\]")
 _STACK_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
 _PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
@@ -216,6 +220,19 @@ def _commits(text: str) -> Iterator[str]:
 
 def _clean_line(line: str) -> str:
     return one_line(line)[:LINE_CHARS]
+
+
+def find_failed_tests(content: str) -> list[str]:
+    """Returns the names of the tests that an output reports as failed, each once."""
+    found: dict[str, None] = {}
+    if not _TEST_HINT.search(content):
+        return []
+    for line in head_and_tail(content, END_CHARS, END_CHARS).splitlines():
+        match = _TEST_FAILED.match(line) or _TEST_FAILED_ELSEWHERE.match(line)
+        name = next(filter(None, match.groups()), "").partition(" - ")[0] if match else ""
+        if 0 < len(name) <= TEST_CHARS_MAX:
+            found[name] = None
+    return list(found)
 
 
 def find_pasted_errors(index: int, text: str) -> list[ErrorLine]:

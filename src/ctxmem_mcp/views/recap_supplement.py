@@ -32,10 +32,13 @@ _SHARES = {
     "Decisions": 0.12,
     "Changed": 0.06,
     "Errors, and how each ended": 0.2,
+    "Tests that failed": 0.1,
     "Other requests": 0.1,
     "Also stated": 0.1,
     "Where to look (expand_node)": 0.06,
 }
+_FAILED = "Tests that failed"
+_TESTS_PER_LINE = 3
 _LOOK = "Where to look (expand_node)"
 # Sections named there at most: the others are in the outline.
 _SECTIONS_MAX = 8
@@ -67,6 +70,7 @@ def build_supplement(
     sections: Sequence[Section],
     standing: Sequence[Quote],
     reasons: Sequence[Highlight],
+    failed_tests: Sequence[Highlight],
     recap: str,
     budget: int,
     count: Callable[[str], int],
@@ -77,12 +81,15 @@ def build_supplement(
         sections: The nodes of the compacted history with their summaries, in order.
         standing: The user's standing instructions, newest first.
         reasons: The agent's statements of a reason or a decision, in order.
+        failed_tests: The names of tests that failed, each with the turn that reports it.
         recap: The host's summary of that history.
         budget: Maximum tokens of the text.
         count: Counts tokens.
     """
     words = RecapWords(recap)
     parts = [_left_out(part, words) for part in _with_facts(brief_parts(sections, standing), reasons, sections)]
+    reported = {_bare(line.text) for part in parts for line in part.lines}
+    parts.insert(-1, _failed_part([test for test in failed_tests if test.text not in reported], words))
     parts = [part for part in parts if part.lines]
     room = budget
     while parts and room > 0:
@@ -110,6 +117,20 @@ def _with_facts(
     yield from (part for part in parts if part.title != _LOOK)
     yield BriefPart("Also stated", 0.1, lines)
     yield from (replace(part, lines=part.lines[:_SECTIONS_MAX]) for part in parts if part.title == _LOOK)
+
+
+def _failed_part(failed_tests: Sequence[Highlight], words: RecapWords) -> BriefPart:
+    """A line for each turn that reports failed tests, the newest first, without those that the recap names."""
+    names: dict[int, list[str]] = {}
+    for test in sorted(failed_tests, key=lambda test: -test.index):
+        if not words.state(test.text):
+            names.setdefault(test.index, []).append(test.text)
+    lines = [
+        BriefLine((index, number), f"- {', '.join(tests[at : at + _TESTS_PER_LINE])} (t{index} tool)")
+        for index, tests in names.items()
+        for number, at in enumerate(range(0, len(tests), _TESTS_PER_LINE))
+    ]
+    return BriefPart(_FAILED, _SHARES[_FAILED], lines)
 
 
 def _left_out(part: BriefPart, words: RecapWords) -> BriefPart:
