@@ -12,6 +12,10 @@ from ctxmem_mcp.models import Piece, parse_iso
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.text.embeddings import Embedder, VectorTable
 
+# The attributes of a chunk that are facts about it, by their names as facts.
+_NAMES_OF_FACTS = {"turn": "index"}
+_FACTS = [_NAMES_OF_FACTS.get(name, name) for name in PieceFacts._fields[1:-1]]
+
 
 @dataclass(slots=True)
 class BranchTable:
@@ -32,11 +36,9 @@ class BranchTable:
     @classmethod
     def of(cls, ordinals: Sequence[int], pieces: Sequence[Piece]) -> BranchTable:
         """Creates the table of these chunks."""
-        facts = [
-            PieceFacts(o, p.index, p.start, p.tokens, p.words, p.flags, p.leaf, p.sitting, p.role, p.name)
-            for o, p in zip(ordinals, pieces, strict=True)
-        ]
-        return cls(pieces, PieceTable(facts, _times_of(pieces)))
+        columns = dict(zip(Piece._fields, zip(*pieces, strict=True), strict=True)) if pieces else {}
+        facts = [ordinals, *(columns.get(name, ()) for name in _FACTS)]
+        return cls(pieces, PieceTable.of_columns(facts, _times_of(pieces)))
 
     def take(self, rows: Any) -> BranchTable:
         """Returns a table of some rows, given by ascending number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation
@@ -11,6 +12,8 @@ from ctxmem_mcp.stores.records import State
 
 # Give up after this many replacements during a single call.
 TRIES = 5
+
+_loaded: ContextVar[State | None] = ContextVar("_loaded", default=None)
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 
@@ -35,6 +38,7 @@ def retry_if_replaced(method: Method) -> Method:
     async def wrapper(self: _HasState, conversation_id: str, *args: Any, **kwargs: Any) -> Any:
         for _ in range(TRIES):
             before = await self._state(conversation_id)
+            _loaded.set(before)
             try:
                 result = await method(self, conversation_id, *args, **kwargs)
             except Exception as error:
@@ -44,9 +48,19 @@ def retry_if_replaced(method: Method) -> Method:
             else:
                 if await _is_same(self, before):
                     return result
+            finally:
+                _loaded.set(None)
         raise HeadMoved(conversation_id)
 
     return cast("Method", wrapper)
+
+
+def take_loaded(conversation_id: str) -> State | None:
+    """Returns the state that the running call loaded just before it began; once, so that later reads are as late as
+    they are written."""
+    state = _loaded.get()
+    _loaded.set(None)
+    return state if state is not None and state.conversation_id == conversation_id else None
 
 
 async def _is_same(memory: _HasState, before: State) -> bool:

@@ -14,7 +14,7 @@ from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMov
 from ctxmem_mcp.memory import verify
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
-from ctxmem_mcp.memory.consistent_read import retry_if_replaced
+from ctxmem_mcp.memory.consistent_read import retry_if_replaced, take_loaded
 from ctxmem_mcp.memory.dense_queue import DenseQueue
 from ctxmem_mcp.memory.expiry import ANY_TIME, ExpiryWatch
 from ctxmem_mcp.memory.id_resolver import IdResolver
@@ -175,11 +175,18 @@ class MemoryCore:
         return IdResolver(self._store, await self._state(conversation_id))
 
     async def _reader(
-        self, conversation_id: str, turn_id: str | None = None, *, cached: bool = False, of_many: bool = False
+        self,
+        conversation_id: str,
+        turn_id: str | None = None,
+        *,
+        cached: bool = False,
+        of_many: bool = False,
+        state: State | None = None,
     ) -> BranchReader:
         """Opens the branch up to a turn (default: the head). cached: keep what is read for the next call. of_many: it
-        is read beside others, and must not take the place of a conversation that is read again and again."""
-        state = await self._state(conversation_id)
+        is read beside others, and must not take the place of a conversation that is read again and again. state: the
+        conversation's, if it was loaded just now."""
+        state = state or await self._state(conversation_id)
         seq = state.head if turn_id is None else await IdResolver(self._store, state).turn_seq(turn_id)
         return self._branch(state, Lineage.of(state.runs, seq), cached=cached, of_many=of_many)
 
@@ -194,7 +201,8 @@ class MemoryCore:
     ) -> tuple[BranchReader, list[int]]:
         """Opens the branch up to a turn as far as it is indexed, after up to so many seconds (None: without limit) of
         indexing; returns also the seqs of the turns after that."""
-        branch = await self._reader(conversation_id, turn_id, cached=cached, of_many=of_many)
+        state = take_loaded(conversation_id)
+        branch = await self._reader(conversation_id, turn_id, cached=cached, of_many=of_many, state=state)
         if branch.state.unindexed and seconds != 0:
             await self._index(conversation_id, seconds)
             branch = await self._reader(conversation_id, turn_id, cached=cached, of_many=of_many)

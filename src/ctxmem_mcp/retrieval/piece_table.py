@@ -78,9 +78,20 @@ class PieceTable:
             facts: The chunks.
             times: Returns when each of them was said, if that takes time to read; else the facts' own times count.
         """
+        self._fill(list(zip(*facts, strict=True)) or [()] * len(PieceFacts._fields), times)
+
+    @classmethod
+    def of_columns(
+        cls, columns: Sequence[Sequence[Any]], times: Callable[[], Sequence[float | None]] | None = None
+    ) -> PieceTable:
+        """Creates a table of the values of each attribute, in the order of `PieceFacts`; times: see `__init__`."""
+        table = cls.__new__(cls)
+        table._fill(columns, times)
+        return table
+
+    def _fill(self, columns: Sequence[Sequence[Any]], times: Callable[[], Sequence[float | None]] | None) -> None:
         import numpy as np
 
-        columns: Sequence[Sequence[Any]] = list(zip(*facts, strict=True)) or [()] * len(PieceFacts._fields)
         numbers = [np.array(column, dtype=np.int64) for column in columns[:8]]
         self.ordinal, self.turn, self.start, self.tokens, self.words, self.flags, self.leaf, self.sitting = numbers
         self.role = np.array([_ROLES.get(role, 3) for role in columns[8]], dtype=np.int64)

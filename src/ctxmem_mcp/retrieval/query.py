@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
 
 from ctxmem_mcp.models import HighlightKind
@@ -258,6 +259,12 @@ def parse(text: str, speakers: Sequence[str] = (), languages: Sequence[str] = ()
     Returns:
         The parsed query. `terms` has at most `TERMS_MAX` terms of the query's own.
     """
+    return _parse(text, tuple(speakers), tuple(languages))
+
+
+# A search over several conversations parses its query for each of them.
+@lru_cache(maxsize=64)
+def _parse(text: str, speakers: Sequence[str], languages: Sequence[str]) -> ParsedQuery:
     language = detect(text)
     analyzed = analyzer.analyze_query(text, list(dict.fromkeys((language or "en", *languages, "en"))))[: 4 * TERMS_MAX]
     sequence = [forms[0] for forms in analyzed]

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from ctxmem_mcp.stores.sqlite.connection import (
 from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprints, with_side_files
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
 from ctxmem_mcp.stores.sqlite.schema import FORMAT
-from ctxmem_mcp.stores.sqlite.search_index import FILE, SearchIndex
+from ctxmem_mcp.stores.sqlite.search_index import FILE, IndexedFile, SearchIndex
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,18 @@ def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
     return [queries.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
 
 
+class _Numbered(NamedTuple):
+    """What `CatalogContents.numbered` returned, and as of what: it holds from `since` until `until`."""
+
+    listed: list[ListedFile]
+    files: Mapping[str, IndexedFile]
+    additions: int
+    since: float
+    until: float
+    ids: Mapping[int, str]
+    live: int
+
+
 class CatalogContents:
     """What the catalog holds, read on its thread with its connection."""
 
@@ -127,10 +139,18 @@ class CatalogContents:
         # What the catalog held when it was last listed: who has written to it until then, and its rows.
         self._changes = 0
         self._listed: tuple[tuple[int, int, int], list[ListedFile]] | None = None
+        # The fingerprints that the index agrees with, and the index's state at that time.
+        self._indexed: tuple[Mapping[str, str], Mapping[str, IndexedFile], int] | None = None
+        self._numbered: _Numbered | None = None
+        # The conversations with turns that are not indexed, and the catalog's state at that time.
+        self._unindexed: tuple[tuple[int, int, int], list[str]] | None = None
+        # As of which of its states the catalog agrees with the fingerprints of the last refresh.
+        self._current: tuple[int, int, int] | None = None
 
     def forget_reads(self) -> None:
         """Drops what was read with a connection that is closed now."""
-        self._seen, self._listed = {}, None
+        self._seen, self._listed, self._current = {}, None, None
+        self._indexed = self._numbered = self._unindexed = None
 
     def path_of(self, conversation_id: str) -> Path:
         return self.folder / file_name(conversation_id)
@@ -145,13 +165,16 @@ class CatalogContents:
         """
         if listed and (last := self._seen.get(id(db))) is not None:
             return last
+        seen, last = fingerprints(self.folder), self._seen.get(id(db))
+        if self._current == self._state(db) and seen == last:
+            return last
         known = dict(db.execute("SELECT name, fingerprint FROM files"))
-        seen = fingerprints(self.folder)
         changed = [(name, now) for name, now in seen.items() if now != known.get(name)]
         removed = [name for name in known if name not in seen]
         self.unreadable = {}
         self._seen = {id(db): seen}
         if not changed and not removed:
+            self._current = self._state(db)
             return seen
         with transaction(db):  # the lock covers the reading: files are opened and closed
             self.remove(db, removed)
@@ -223,8 +246,7 @@ class CatalogContents:
 
     def list_files(self, db: sqlite3.Connection) -> list[ListedFile]:
         """Returns all rows, the most recently active first; from memory if nobody has written to the catalog since."""
-        (version,) = db.execute("PRAGMA data_version").fetchone()
-        state = (id(db), version, self._changes)
+        state = self._state(db)
         if self._listed is None or self._listed[0] != state:
             rows = db.execute(
                 f"SELECT happened, expires, name, project, root, {_INFO} FROM files ORDER BY happened DESC, id"
@@ -237,6 +259,37 @@ class CatalogContents:
                 ],
             )
         return self._listed[1]
+
+    def _state(self, db: sqlite3.Connection) -> tuple[int, int, int]:
+        """Returns what changes when somebody writes to the catalog."""
+        (version,) = db.execute("PRAGMA data_version").fetchone()
+        return id(db), version, self._changes
+
+    def is_indexed(self, seen: Mapping[str, str]) -> bool:
+        """Whether nothing has changed since all files were in the index. seen: what the last refresh returned."""
+        (files, additions), known = self.index.state, self._indexed
+        return known is not None and known[0] is seen and known[1] is files and known[2] == additions
+
+    def note_indexed(self, seen: Mapping[str, str]) -> None:
+        """Records that all files are in the index."""
+        self._indexed = (seen, *self.index.state)
+
+    def numbered(self, db: sqlite3.Connection, now: float) -> tuple[Mapping[int, str], int]:
+        """Returns the conversations that have not expired by their numbers in the index, the most recently active
+        first; and how many have not expired, with those that are not in it."""
+        listed, (files, additions), known = self.list_files(db), self.index.state, self._numbered
+        if (
+            known is None
+            or known.listed is not listed
+            or known.files is not files
+            or known.additions != additions
+            or not known.since <= now < known.until
+        ):
+            live = [file for file in listed if file.expires > now]
+            ids = {files[file.name].number: file.info.conversation_id for file in live if file.name in files}
+            until = min((file.expires for file in live), default=now)
+            known = self._numbered = _Numbered(listed, files, additions, now, until, ids, len(live))
+        return known.ids, known.live
 
     def find_by_root(self, db: sqlite3.Connection, root: bytes, now: float) -> list[str]:
         self.refresh(db)
@@ -252,7 +305,11 @@ class CatalogContents:
 
     def list_unindexed(self, db: sqlite3.Connection) -> list[str]:
         self.refresh(db)
-        return [row[0] for row in db.execute("SELECT id FROM files WHERE unindexed ORDER BY updated")]
+        state = self._state(db)
+        if self._unindexed is None or self._unindexed[0] != state:
+            rows = db.execute("SELECT id FROM files WHERE unindexed ORDER BY updated")
+            self._unindexed = state, [row[0] for row in rows]
+        return list(self._unindexed[1])
 
     def list_orphans(self, db: sqlite3.Connection) -> list[Path]:
         """Files without a conversation: the process that created or removed them was killed."""

@@ -115,8 +115,9 @@ class OpenFiles:
             file = self._files.get(conversation_id)
             if file is None or not file.is_suitable(write):
                 file = await self._get_or_open(conversation_id, write)
-            self._files.move_to_end(conversation_id)
-            self._release_contexts()
+            if next(reversed(self._files)) != conversation_id:
+                self._files.move_to_end(conversation_id)
+                self._release_contexts()
             file.users += 1
             try:
                 yield file
@@ -144,6 +145,7 @@ class OpenFiles:
             log.info("%s is read into memory: %s", path, error.message)
             file = await self._open_image(conversation_id, path)
         self._files[conversation_id] = file
+        self._release_contexts()
         return file
 
     async def _open_image(self, conversation_id: str, path: Path) -> OpenFile:

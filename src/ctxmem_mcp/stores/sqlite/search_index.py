@@ -106,6 +106,11 @@ class SearchIndex:
             self._files = {row[0]: IndexedFile(*row[1:]) for row in rows}
         return self._files
 
+    @property
+    def state(self) -> tuple[Mapping[str, IndexedFile], int]:
+        """What `files` returns, and what grows with each conversation that is added to it."""
+        return self.files(), self._additions
+
     def add(self, name: str, seen: str, read: ReadBlocks) -> None:
         """Adds blocks of a conversation. The caller holds the catalog's lock.
 

@@ -49,16 +49,16 @@ def find_blocks(
             catalog.index.delete()
         log.info("The index over all conversations can't be used: %s", error)
         behind, places, blocks = set(seen), {}, 0
-    live = {file.name: file.info.conversation_id for file in catalog.list_files(db) if file.expires > now}
-    files = catalog.index.files()
-    ids = {files[name].number: one for name, one in live.items() if name in files}
-    late = [one for name, one in live.items() if name in behind]
-    return BlockHits(places, ids, blocks, late, len(live), dict(catalog.unreadable))
+    ids, total = catalog.numbered(db, now)
+    late = [file.info.conversation_id for file in catalog.list_files(db) if file.name in behind and file.expires > now]
+    return BlockHits(places, ids, blocks, late, total, dict(catalog.unreadable))
 
 
 def _update(catalog: CatalogContents, db: sqlite3.Connection, seen: Mapping[str, str], until: float) -> set[str]:
     """Indexes the files that changed until the time is up. Returns the names of those that are not up to date."""
     index = catalog.index
+    if catalog.is_indexed(seen):
+        return set()
     if gone := [name for name in index.files() if name not in seen]:
         with transaction(db):
             index.remove(gone)
@@ -75,7 +75,10 @@ def _update(catalog: CatalogContents, db: sqlite3.Connection, seen: Mapping[str,
             for name in changed[start : start + FILES_AT_ONCE]:
                 if _index_file(catalog, name, seen[name]):
                     behind.discard(name)
-    return {name for name in behind | (seen.keys() - index.files().keys()) if name in seen}
+    late = {name for name in behind | (seen.keys() - index.files().keys()) if name in seen}
+    if not late:
+        catalog.note_indexed(seen)
+    return late
 
 
 def _index_file(catalog: CatalogContents, name: str, seen: str) -> bool:
