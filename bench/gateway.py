@@ -33,6 +33,7 @@ from ctxmem_mcp.http_api.gateway.routes import build_routes
 from ctxmem_mcp.http_api.gateway.upstream import Upstream
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -219,7 +220,7 @@ async def replay(messages: list[Message], options: argparse.Namespace, provider:
     async def open_memory(_: str) -> Memory:
         return memory
 
-    deps = Deps(settings, open_memory, own_access, lambda _: folder)
+    deps = Deps(settings, open_memory, own_access, lambda _: FileRecordStore(folder), lambda _: folder)
     system = [{"role": "system", "content": _SYSTEM_WORDS * (options.system // 18)}] if options.system else []
     times: list[float] = []
     folds, conversations, previous = 0, set[str](), None

@@ -19,9 +19,13 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.migration import MigrationResult, migrate
 from ctxmem_mcp.models import NewTurn, Source, Summary
 from ctxmem_mcp.private_files import PRINCIPALS, SALT
+from ctxmem_mcp.record_files import EXPIRES, SESSIONS, SPACES
+from ctxmem_mcp.record_stores import open_record_store
+from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.team.records import Right, Token
 from ctxmem_mcp.team.stores import open_team
+from ctxmem_mcp.usage_ledger import FORGOTTEN, LedgerEntry
 from tests.postgres_server import started_server
 from tests.stores.samples import sample_turns
 
@@ -43,6 +47,7 @@ async def fill(settings: Settings) -> None:
         await memory.sync(sample_turns(250, "the trip"), conversation_id="long")
         await memory.sync(sample_turns(4, "a secret"), conversation_id="forgotten")
         await memory.forget("forgotten", "forgotten")
+    await fill_records(settings)
     team = open_team(settings)
     await team.add_principal("alice", Token(b"digest", 1.0, None))
     await team.set_right((await team.add_space("web", 2.0)).name, "token:alice", Right.READ)
@@ -52,6 +57,26 @@ async def fill(settings: Settings) -> None:
     (folder / SALT).write_bytes(bytes(range(32)))
     async with open_memory(of_second(settings), principal=SECOND, background=False) as memory:
         await memory.sync(sample_turns(6, "their own"), conversation_id="theirs")
+
+
+async def fill_records(settings: Settings) -> None:
+    """Stores a session and a group, and usage and requests of the gateway."""
+    records = open_record_store(settings, "")
+    await records.put(SESSIONS, "session_0123456789abcdef", {"name": "One", EXPIRES: 9e9})
+    await records.put(SPACES, "space_0123456789abcdef", {"name": "All", "default": True})
+    for name in ("long", FORGOTTEN):
+        await records.add_usage(LedgerEntry(20_000, name, 2, 9_000, 100, 6_000, 50_000))
+    await records.add_sent(SentRequest("long", 1.5, "t0-1", "t2-3", NO_VIEW, 30, 10, 0, 20))
+    await records.close()
+
+
+async def records_of(settings: Settings) -> object:
+    records = open_record_store(settings, "")
+    usage, sent = list(await records.usage()), list(await records.sent("long"))
+    found = usage, sent, await records.all(SESSIONS), await records.all(SPACES)
+    assert all(found)
+    await records.close()
+    return found
 
 
 def of_second(settings: Settings) -> Settings:
@@ -112,6 +137,7 @@ async def test_everything_is_copied_to_a_database_and_back(filled: Filled, tmp_p
         assert (again.copied, len(again.present), again.failed) == ([], 3, {})
         assert await contents(target) == filled.contents
         assert await team_of(target) == await team_of(filled.settings)
+        assert await records_of(target) == await records_of(filled.settings)
     assert (back.data_dir / PRINCIPALS / SECOND / SALT).read_bytes() == bytes(range(32))
 
 

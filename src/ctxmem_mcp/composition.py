@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import CtxmemError, StoreReadOnly
+from ctxmem_mcp.errors import CtxmemError, StoreReadOnly, StoreUnavailable
 from ctxmem_mcp.private_files import REDACTIONS, SALT, read_file
 from ctxmem_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.memory.dense_queue import DenseQueue
+    from ctxmem_mcp.record_stores.base import RecordStore, RedactionOrders
     from ctxmem_mcp.stores.base import Store
     from ctxmem_mcp.stores.postgres import PostgresStore
     from ctxmem_mcp.stores.records import SpendLimits
@@ -70,11 +71,13 @@ async def open_memory(
     """
     from ctxmem_mcp import worker_pool
     from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.record_stores import open_record_store
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
     from ctxmem_mcp.text.embeddings import load_embedder
 
     settings = settings or Settings.load()
-    sweeper = sweeper or Sweeper(settings.data_dir)
+    records = open_record_store(settings, principal)
+    sweeper = sweeper or Sweeper()
 
     async def store_pending(conversation_id: str) -> None:
         await _store_events_of(memory, settings.data_dir, conversation_id)
@@ -87,13 +90,13 @@ async def open_memory(
         retention_days=settings.retention_days,
         salt=_salt_of(settings.data_dir) if salt is None else salt,
         expiry_watch=sweeper.conversations,
-        on_forgotten=partial(_forget_beside, settings.data_dir),
-        on_branch_forgotten=partial(_forget_events, settings.data_dir),
+        on_forgotten=partial(_forget_beside, settings),
+        on_branch_forgotten=partial(_forget_events, settings),
         redact=_redaction(settings),
         spend_limits=limits,
         embedder=load_embedder(settings.embeddings),
         dense=_dense_queue(settings, store),
-        usage_of=partial(_gateway_usage, settings),
+        usage_of=partial(_gateway_usage, settings, records),
         workers=worker_pool.shared,
         count_pending=partial(spool.count_pending, str(settings.data_dir)),
         store_pending=store_pending,
@@ -104,10 +107,13 @@ async def open_memory(
     closing = asyncio.Event()
     tasks: list[asyncio.Task[None]] = []
     if background:
-        sweeps = _sweep(memory, sweeper, settings.sweep_seconds, closing)
+        sweeps = _sweep(memory, records, sweeper, settings.sweep_seconds, closing)
         tasks.append(asyncio.create_task(sweeps, name="ctxmem sweep"))
         tasks.append(asyncio.create_task(_index(memory), name="ctxmem index"))
         tasks.append(asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain"))
+        if settings.store_url is not None:
+            resuming = _resume_redactions(memory, settings.data_dir, records.redactions)
+            tasks.append(asyncio.create_task(resuming, name="ctxmem redactions"))
     try:
         async with _summary_worker(settings, store, limits if background else None):
             yield memory
@@ -117,7 +123,7 @@ async def open_memory(
         # Events left in the spool stay there; a commit in progress is completed.
         for drain in tasks[1:]:
             drain.cancel()
-        await run_to_completion(_close(memory, store, *tasks))
+        await run_to_completion(_close(memory, store, records, *tasks))
 
 
 def _salt_of(data_dir: Path) -> bytes:
@@ -179,10 +185,13 @@ async def open_transient(encoding: str) -> AsyncIterator[Memory]:
         await memory.close()
 
 
-async def _close(memory: Memory, store: SqliteStore | PostgresStore, *tasks: asyncio.Task[None]) -> None:
+async def _close(
+    memory: Memory, store: SqliteStore | PostgresStore, records: RecordStore, *tasks: asyncio.Task[None]
+) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     store.prevent_reopening()
     await memory.close()
+    await records.close()
 
 
 @asynccontextmanager
@@ -210,49 +219,49 @@ async def open_folder(
         await memory.close()
 
 
-async def _resume_redactions(memory: Memory, data_dir: Path) -> None:
+async def _resume_redactions(memory: Memory, data_dir: Path, orders: RedactionOrders | None = None) -> None:
     from ctxmem_mcp import redaction
 
     try:
-        await redaction.resume(memory, data_dir)
+        await redaction.resume(memory, data_dir, orders)
     except Exception:  # it is tried again at the next start
         _log.exception("A redaction could not be finished.")
 
 
-def _forget_beside(data_dir: Path, conversation_ids: list[str]) -> None:
-    """Removes the records beside these conversations, and stops their transcripts from being captured again."""
-    from ctxmem_mcp import record_files
+def _forget_beside(settings: Settings, conversation_ids: list[str]) -> None:
+    """Removes the files beside these conversations, and stops their transcripts from being captured again.
+
+    A database has removed what is beside them already.
+    """
     from ctxmem_mcp.capture.purge import purge_captured
 
-    record_files.forget_sessions(data_dir, conversation_ids)
-    if (data_dir / USAGE_LEDGER_FILE).exists():
-        from ctxmem_mcp import sent_requests, usage_ledger
+    if settings.store_url is None:
+        from ctxmem_mcp.record_stores.files import forget_files
 
-        usage_ledger.forget(data_dir, conversation_ids)
-        sent_requests.forget(data_dir, conversation_ids)
-    purge_captured(data_dir, conversation_ids)
+        forget_files(settings.data_dir, conversation_ids)
+    purge_captured(settings.data_dir, conversation_ids)
 
 
-def _forget_events(data_dir: Path, conversation_id: str) -> None:
+def _forget_events(settings: Settings, conversation_id: str) -> None:
     """Removes the pending hook events of a conversation whose head's branch was forgotten, and what it was sent."""
     from ctxmem_mcp.capture.purge import purge_events
 
-    purge_events(data_dir, conversation_id)
-    if (data_dir / USAGE_LEDGER_FILE).exists():
+    purge_events(settings.data_dir, conversation_id)
+    if settings.store_url is None and (settings.data_dir / USAGE_LEDGER_FILE).exists():
         from ctxmem_mcp import sent_requests
 
-        sent_requests.forget(data_dir, [conversation_id])
+        sent_requests.forget(settings.data_dir, [conversation_id])
 
 
-def _gateway_usage(settings: Settings, conversation_id: str) -> dict[str, Any] | None:
+async def _gateway_usage(settings: Settings, records: RecordStore, conversation_id: str) -> dict[str, Any] | None:
     """Returns the gateway's usage for a conversation; None if its table can't be read."""
     import sqlite3
 
-    from ctxmem_mcp import usage_ledger
+    from ctxmem_mcp.usage_ledger import usage_report
 
     try:
-        return usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation_id), settings)
-    except sqlite3.Error as error:
+        return usage_report(await records.usage(conversation_id), settings)
+    except (sqlite3.Error, StoreUnavailable) as error:
         _log.warning("The gateway's usage can't be read: %s", error)
         return None
 
@@ -327,16 +336,14 @@ async def _summary_worker(settings: Settings, store: Store, limits: SpendLimits 
 
 
 class Sweeper:
-    """Deletes what has expired in a data folder: what two sweeps, a minute or more apart, both find expired.
+    """Deletes what has expired of one principal: what two sweeps, a minute or more apart, both find expired.
 
-    It outlives the memories that it sweeps, so that a folder may be closed between its two sweeps.
+    It outlives the memories that it sweeps, so that a memory may be closed between its two sweeps.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        """Creates a sweeper for a folder that may not exist yet."""
+    def __init__(self) -> None:
         from ctxmem_mcp.memory.expiry import ExpiryWatch
 
-        self._data_dir = data_dir
         self.conversations, self._sessions = ExpiryWatch(), ExpiryWatch()
 
     @property
@@ -349,34 +356,31 @@ class Sweeper:
         """Whether the last sweep was to delete something."""
         return self.conversations.is_due or self._sessions.is_due
 
-    async def sweep(self, memory: Memory) -> list[str]:
+    async def sweep(self, memory: Memory, records: RecordStore) -> list[str]:
         """Deletes expired conversations, and expired sessions without messages.
 
         Args:
-            memory: A memory over the folder that was opened with this sweeper.
+            memory: The principal's memory, which was opened with this sweeper.
+            records: The principal's records.
 
         Returns:
             The ids of the conversations.
         """
-        from ctxmem_mcp import record_files
-
         gone = await memory.sweep()
-        if (self._data_dir / record_files.SESSIONS).is_dir():
-            expired = await asyncio.to_thread(record_files.expired_sessions, self._data_dir, time.time())
-            for session in self._sessions.confirm(expired):
-                if await memory.stored_head(session) is None:
-                    _log.info("Deleted session %s, which has expired.", session)
-                    record_files.forget_sessions(self._data_dir, [session])
+        for session in self._sessions.confirm(await records.expired_sessions(time.time())):
+            if await memory.stored_head(session) is None:
+                _log.info("Deleted session %s, which has expired.", session)
+                await records.forget([session])
         return gone
 
 
-async def _sweep(memory: Memory, sweeper: Sweeper, every: float, closing: asyncio.Event) -> None:
+async def _sweep(memory: Memory, records: RecordStore, sweeper: Sweeper, every: float, closing: asyncio.Event) -> None:
     """Sweeps at once and then every `every` seconds, until the memory closes; sooner if that may delete something."""
     from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS
 
     while not closing.is_set():
         try:
-            gone = await sweeper.sweep(memory)
+            gone = await sweeper.sweep(memory, records)
             if gone:
                 _log.info("Swept %d expired conversations.", len(gone))
         # The next sweep tries again; until then, what has expired is invisible.

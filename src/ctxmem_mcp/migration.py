@@ -20,6 +20,8 @@ from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.repair import REPAIRED, rebuild
 from ctxmem_mcp.models import EXTRACTIVE, Turn
 from ctxmem_mcp.private_files import PRINCIPALS, SALT, read_file
+from ctxmem_mcp.record_files import SESSIONS, SPACES
+from ctxmem_mcp.record_stores import open_record_store
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.extensions import MovableStore
@@ -107,6 +109,7 @@ async def _migrate_principal(
         if principal:
             await _copy_salt(source, target, old, new)
         await new.adopt_tombstones(await old.tombstone_records())
+        await _copy_records(source, target, principal)
         page = await old.conversations(float("-inf"), limit=2**31)
         result.failed |= page.unreadable
         for conversation_id in sorted(info.conversation_id for info in page.conversations):
@@ -136,6 +139,20 @@ async def _copy_salt(source: Settings, target: Settings, old: object, new: objec
         await new.set_salt(salt)
     else:
         await asyncio.to_thread(load_or_create_salt, target.data_dir, salt)
+
+
+async def _copy_records(source: Settings, target: Settings, principal: str) -> None:
+    """Copies sessions and their groups, and the gateway's usage and requests; what the target has stays."""
+    old, new = open_record_store(source, principal), open_record_store(target, principal)
+    try:
+        usage = await old.usage()
+        sent = [one for name in sorted({one.conversation_id for one in usage}) for one in await old.sent(name)]
+        records = {kind: dict(await old.all(kind)) for kind in (SESSIONS, SPACES)}
+        if usage or any(records.values()):
+            await new.adopt(usage, sent, records)
+    finally:
+        await old.close()
+        await new.close()
 
 
 async def _copy(source: Store, target: Store, conversation_id: str, embedder: Embedder | None) -> bool:

@@ -31,6 +31,11 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(8)}"
 
 
+def is_record_id(text: str) -> bool:
+    """Returns whether a text may be the id of a record."""
+    return _ID.fullmatch(text) is not None
+
+
 class RecordFiles:
     """The records of one kind. Methods do short, blocking file I/O."""
 
@@ -54,7 +59,7 @@ class RecordFiles:
 
     def get(self, record_id: str) -> _Record | None:
         """Returns a record, or None if there is none. Any text is safe as an id."""
-        if not _ID.fullmatch(record_id):
+        if not is_record_id(record_id):
             return None
         try:
             record = json.loads(read_file(self._path(record_id)))
@@ -73,7 +78,7 @@ class RecordFiles:
 
     def remove(self, record_id: str) -> bool:
         """Removes a record. Returns whether it existed."""
-        if not _ID.fullmatch(record_id):
+        if not is_record_id(record_id):
             return False
         # An unfinished file of a killed process holds the same data.
         files = [self._path(record_id), *self._folder.glob(f"{record_id}.*.unfinished")]

@@ -7,50 +7,35 @@ carries on.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import re
-import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ctxmem_mcp.capture.purge import purge_texts
 from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.capture.texts import Texts, words_like_keys
 from ctxmem_mcp.errors import CtxmemError, StoreUnavailable, UnknownConversation
-from ctxmem_mcp.file_lock import lock_file
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Turn, iso
-from ctxmem_mcp.private_files import OWN_FILES, OWN_FOLDERS, PRINCIPALS, REDACTIONS, open_new, read_file
+from ctxmem_mcp.private_files import OWN_FILES, OWN_FOLDERS, PRINCIPALS
+from ctxmem_mcp.record_stores.base import RedactionOrder, RedactionOrders
+from ctxmem_mcp.record_stores.file_orders import FileOrders
 from ctxmem_mcp.results import FoundTurn, OutlineNode, RedactionReceipt
 from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX
 from ctxmem_mcp.stores.sqlite.snapshot import holds_digest
 
-_LOCK, _RECORD = "lock", ".json"
 _LOCK_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """A recorded redaction.
-
-    Attributes:
-        path: The record's file.
-        day: The day in the note that replaces the turns.
-        turns: The digests of the turns, by conversation.
-    """
-
-    path: Path
-    day: str
-    turns: Mapping[str, Collection[bytes]]
-
-
 async def redact(
-    memory: Memory, data_dir: Path, turns: Sequence[FoundTurn], named: Collection[str] = ()
+    memory: Memory,
+    data_dir: Path,
+    turns: Sequence[FoundTurn],
+    named: Collection[str] = (),
+    orders: RedactionOrders | None = None,
 ) -> RedactionReceipt:
     """Redacts turns, and removes their contents from all files of the data folder.
 
@@ -59,6 +44,7 @@ async def redact(
         data_dir: The folder.
         turns: As `Memory.find_copies` or `Memory.find_matches` returns them.
         named: Parts of their contents for which somebody has searched.
+        orders: Where redactions in progress are recorded. By default, in the folder.
 
     Raises:
         StoreUnavailable: Another process has been redacting for minutes, or others keep changing a conversation. What
@@ -68,29 +54,34 @@ async def redact(
     by_conversation: dict[str, list[bytes]] = {}
     for found in turns:
         by_conversation.setdefault(found.conversation_id, []).append(found.turn.digest)
-    async with lock_file(data_dir / REDACTIONS / _LOCK, _LOCK_SECONDS) as is_alone:
+    orders = orders or FileOrders(data_dir)
+    async with orders.lock(_LOCK_SECONDS) as is_alone:
         if not is_alone:
             raise StoreUnavailable("Another process is redacting.", "Try again when it is done.")
-        order = _record(data_dir, iso(time.time())[: len("2026-01-01")], by_conversation)
-        return await _carry_out(memory, data_dir, order, [found.turn for found in turns], named)
+        order = await orders.add(iso(time.time())[: len("2026-01-01")], by_conversation)
+        receipt = await _carry_out(memory, data_dir, order, [found.turn for found in turns], named)
+        await orders.remove(order)
+        return receipt
 
 
-async def resume(memory: Memory, data_dir: Path) -> None:
+async def resume(memory: Memory, data_dir: Path, orders: RedactionOrders | None = None) -> None:
     """Carries on with redactions that a killed process has left, unless another process is at it."""
-    if not any((data_dir / REDACTIONS).glob(f"*{_RECORD}")):
+    orders = orders or FileOrders(data_dir)
+    if not await orders.all():
         return
-    async with lock_file(data_dir / REDACTIONS / _LOCK, 0.0) as is_alone:
-        for order in _orders(data_dir) if is_alone else ():
+    async with orders.lock(0.0) as is_alone:
+        for order in await orders.all() if is_alone else ():
             try:
                 found = await memory.find_turns({digest for some in order.turns.values() for digest in some})
                 await _carry_out(memory, data_dir, order, [one.turn for one in found])
+                await orders.remove(order)
                 _log.warning("Finished a redaction in %d conversations.", len(order.turns))
             except CtxmemError as error:
                 _log.error("A redaction can't be finished: %s", error)
 
 
 async def _carry_out(
-    memory: Memory, data_dir: Path, order: _Order, found: Sequence[Turn], named: Collection[str] = ()
+    memory: Memory, data_dir: Path, order: RedactionOrder, found: Sequence[Turn], named: Collection[str] = ()
 ) -> RedactionReceipt:
     await memory.remove_unfinished_redactions()
     digests_of_all = {digest for some in order.turns.values() for digest in some}
@@ -112,7 +103,6 @@ async def _carry_out(
     purge_texts(data_dir, texts)
     receipt = await _check(memory, data_dir, redacted, texts)
     receipt.checked.extend(f"the export {name} in the data folder held it and was deleted" for name in removed)
-    order.path.unlink(missing_ok=True)
     return receipt
 
 
@@ -196,29 +186,3 @@ def _remove_exports(data_dir: Path, digests: Collection[bytes]) -> list[str]:
         path.unlink(missing_ok=True)
         removed.append(str(path.relative_to(data_dir)))
     return removed
-
-
-# ---------------------------------------------------------------- the record
-
-
-def _record(data_dir: Path, day: str, turns: Mapping[str, Collection[bytes]]) -> _Order:
-    folder = data_dir / REDACTIONS
-    path = folder / f"{secrets.token_hex(8)}{_RECORD}"
-    unfinished = path.with_suffix(".aside")
-    as_json = {"day": day, "turns": {one: [digest.hex() for digest in some] for one, some in turns.items()}}
-    with os.fdopen(open_new(unfinished), "w", encoding="utf-8") as file:
-        json.dump(as_json, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    return _Order(path, day, turns)
-
-
-def _orders(data_dir: Path) -> Iterable[_Order]:
-    for path in sorted((data_dir / REDACTIONS).glob(f"*{_RECORD}")):
-        try:
-            found = json.loads(read_file(path))
-            turns = {one: {bytes.fromhex(digest) for digest in some} for one, some in found["turns"].items()}
-            yield _Order(path, found["day"], turns)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.error("%s can't be read: %s", path, error)

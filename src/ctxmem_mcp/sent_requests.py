@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS sent (
     view_query TEXT NOT NULL, view_budget INTEGER NOT NULL, view_digest BLOB NOT NULL, history INTEGER NOT NULL,
     system INTEGER NOT NULL, head INTEGER NOT NULL, rest INTEGER NOT NULL, tokens_in INTEGER, cached INTEGER)"""
 _INDEX = "CREATE INDEX IF NOT EXISTS sent_by_conversation ON sent (conversation)"
-_COLUMNS = 14
+_ADD = f"INSERT INTO sent VALUES ({', '.join('?' * 14)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,23 @@ def digest_of(text: str) -> bytes:
 def add(folder: Path, sent: SentRequest) -> None:
     """Records a request, and removes the oldest of its conversation if there are too many."""
     create_folder(folder)
-    row = (sent.conversation_id, sent.at, sent.first, sent.last, *astuple(sent.view), sent.history, sent.system,
-           sent.head, sent.rest, sent.tokens_in, sent.cached)  # fmt: skip
     with open_ledger(folder) as db:
         _create(db)
-        db.execute(f"INSERT INTO sent VALUES ({', '.join('?' * _COLUMNS)})", row)
+        db.execute(_ADD, _row(sent))
         db.execute(
             "DELETE FROM sent WHERE conversation = ? AND rowid <= (SELECT rowid FROM sent WHERE conversation = ? "
             "ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
             (sent.conversation_id, sent.conversation_id, REQUESTS_MAX),
         )
+
+
+def adopt(folder: Path, requests: Sequence[SentRequest]) -> None:
+    """Takes over another folder's records of one conversation, unless there are some here."""
+    create_folder(folder)
+    with open_ledger(folder) as db:
+        _create(db)
+        if db.execute("SELECT 1 FROM sent WHERE conversation = ?", (requests[0].conversation_id,)).fetchone() is None:
+            db.executemany(_ADD, map(_row, requests))
 
 
 def read(folder: Path, conversation_id: str) -> list[SentRequest]:
@@ -122,6 +129,11 @@ def forget(folder: Path, conversation_ids: Collection[str]) -> None:
             db.executemany("DELETE FROM sent WHERE conversation = ?", [(one,) for one in conversation_ids])
     except sqlite3.Error as error:
         _log.warning("Requests of forgotten conversations may still be recorded: %s", error)
+
+
+def _row(sent: SentRequest) -> tuple[object, ...]:
+    return (sent.conversation_id, sent.at, sent.first, sent.last, *astuple(sent.view), sent.history, sent.system,
+            sent.head, sent.rest, sent.tokens_in, sent.cached)  # fmt: skip
 
 
 def _from_row(

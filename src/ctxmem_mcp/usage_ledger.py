@@ -35,6 +35,11 @@ _ADD = """INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, conve
     tokens_out = tokens_out + excluded.tokens_out, tokens_cached = tokens_cached + excluded.tokens_cached,
     tokens_saved = tokens_saved + excluded.tokens_saved"""
 
+_ADOPT = """INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, conversation) DO UPDATE SET
+    requests = max(requests, excluded.requests), tokens_in = max(tokens_in, excluded.tokens_in),
+    tokens_out = max(tokens_out, excluded.tokens_out), tokens_cached = max(tokens_cached, excluded.tokens_cached),
+    tokens_saved = max(tokens_saved, excluded.tokens_saved)"""
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
@@ -64,6 +69,13 @@ def add(folder: Path, entry: LedgerEntry) -> None:
     create_folder(folder)
     with open_ledger(folder) as db:
         db.execute(_ADD, _row(entry))
+
+
+def adopt(folder: Path, entries: Sequence[LedgerEntry]) -> None:
+    """Takes over the entries of another ledger. Of one that is here too, each number is the greater of the two."""
+    create_folder(folder)
+    with open_ledger(folder) as db:
+        db.executemany(_ADOPT, map(_row, entries))
 
 
 def read(folder: Path, conversation_id: str | None = None) -> list[LedgerEntry]:

@@ -23,6 +23,7 @@ from ctxmem_mcp.http_api.deps import Deps, own_access
 from ctxmem_mcp.http_api.gateway import build_routes
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.settings import Settings
 
 T = TypeVar("T")
@@ -156,7 +157,7 @@ def gateway(
         memory: Memory = opened["memory"]
         return wrap(memory) if wrap else memory
 
-    deps = Deps(settings, memory_for, own_access, lambda _: folder)
+    deps = Deps(settings, memory_for, own_access, lambda _: FileRecordStore(folder), lambda _: folder)
     with served(Starlette(routes=build_routes(deps), lifespan=lifespan)) as url:
         yield RunningGateway(url, opened["memory"], folder, opened["loop"])
 

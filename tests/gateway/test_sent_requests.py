@@ -12,6 +12,7 @@ import pytest
 
 from ctxmem_mcp import sent_requests, usage_ledger
 from ctxmem_mcp.http_api.gateway import usage_recorder
+from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.sent_requests import NO_VIEW, REQUESTS_MAX, SentRequest
 from ctxmem_mcp.usage_ledger import FILE, FORGOTTEN, LedgerEntry
 from tests.gateway.harness import RunningGateway, UpstreamStub, long_history
@@ -78,7 +79,7 @@ def test_a_conversation_that_is_forgotten_before_its_request_is_recorded_leaves_
     running.do(running.memory.forget(conversation, conversation))
     entry = LedgerEntry(7, conversation, 1, 10, 2, 5, 90)
     sent = replace(WHOLE, conversation_id=conversation)
-    running.do(usage_recorder._add_to_ledger(running.memory, running.folder, entry, sent))
+    running.do(usage_recorder._add_to_records(running.memory, FileRecordStore(running.folder), entry, sent))
     assert sent_requests.read(running.folder, conversation) == []
     assert {one.conversation_id for one in usage_ledger.read(running.folder)} == {FORGOTTEN}
     assert conversation.encode() not in (running.folder / FILE).read_bytes()

@@ -192,7 +192,7 @@ async def test_a_sweep_that_a_read_only_folder_prevents_is_reported_once_somethi
 ) -> None:
     data = tmp_path / "data"
     await fill(data, "alpha")  # in the past: it has expired, and the second reading, a minute later, confirms it
-    sweeper, readings = Sweeper(data), count(step=CONFIRM_SECONDS)
+    sweeper, readings = Sweeper(), count(step=CONFIRM_SECONDS)
     sweeper.conversations = ExpiryWatch(lambda: next(readings))
     with mounted_read_only(data):
         for is_due in (False, True):

@@ -16,6 +16,9 @@ import pytest
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Summary
+from ctxmem_mcp.record_files import SESSIONS
+from ctxmem_mcp.record_stores.postgres import PostgresRecordStore
+from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
 from ctxmem_mcp.stores.postgres import (
     PostgresStore,
     catalog,
@@ -24,6 +27,7 @@ from ctxmem_mcp.stores.postgres import (
     commits,
     model_calls,
     queries,
+    record_tables,
     removal,
     schema,
     term_index,
@@ -35,6 +39,7 @@ from ctxmem_mcp.stores.tombstones import TombstoneRecords
 from ctxmem_mcp.team import postgres as team_postgres
 from ctxmem_mcp.team.postgres import PostgresTeam
 from ctxmem_mcp.team.records import AuditLine, Right, Token
+from ctxmem_mcp.usage_ledger import LedgerEntry
 from tests.postgres_server import ROLE, PostgresServer, started_server
 from tests.stores.samples import memory_over, sample_turns, sweep
 
@@ -43,12 +48,14 @@ pytestmark = pytest.mark.anyio
 PRINCIPAL, ROWS = "ours", 100_000
 TEAM_ROWS = 10_000
 LIMITS = SpendLimits(tokens_per_day=10_000, tokens_per_conversation=5_000, lost_after_seconds=60)
-MODULES = (catalog, changes, check, commits, model_calls, queries, removal, term_index, tombstone_table)
+MODULES = (catalog, changes, check, commits, model_calls, queries, record_tables, removal, term_index, tombstone_table)
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "(SELECT", "WITH")
 # Read whole: it has a row per principal.
 SHARED = {"principals"}
 # Tables of which a principal's rows are read together. Many rows of one principal are many reads there.
-OF_PRINCIPALS = ("conversations", "listings", "extra", "roots", "tombstones", "spending", "keys", "waiting")
+OF_PRINCIPALS = (
+    "conversations", "listings", "extra", "roots", "tombstones", "spending", "keys", "waiting", *record_tables.NAMES,
+)  # fmt: skip
 TEAM_TABLES = ("team_principals", "team_tokens", "team_spaces", "team_rights", "team_audit")
 # Statements of commands, which read a whole table of the team. A request executes none of them.
 OF_COMMANDS = {
@@ -103,6 +110,26 @@ async def use_everything(store: PostgresStore, memory: Memory) -> None:
     await commit_in_two_parts(store)
 
 
+async def use_records(records: PostgresRecordStore) -> None:
+    """Calls every operation of a record store that has a statement of its own."""
+    session = "session_0123456789abcdef"
+    await records.put(SESSIONS, session, {})
+    await records.get(SESSIONS, session)
+    await records.all(SESSIONS)
+    await records.expired_sessions(NOW)
+    await records.add_usage(LedgerEntry(1, "c", 1, 1, 1, 1, 1))
+    await records.usage()
+    sent = SentRequest("c", NOW, "t0-1", "t0-1", NO_VIEW, 1, 1, 1, 1)
+    await records.add_sent(sent)
+    await records.adopt(await records.usage("c"), [sent], {SESSIONS: {session: {}}})
+    await records.forget(["c"])
+    await records.remove(SESSIONS, session)
+    async with records.redactions.lock(0):
+        order = await records.redactions.add("2026-01-01", {"c": [b"1"]})
+        await records.redactions.all()
+        await records.redactions.remove(order)
+
+
 async def use_team(team: PostgresTeam) -> None:
     """Calls every operation of a team store that has a statement of its own."""
     await team.is_configured()
@@ -154,7 +181,8 @@ def filled(server: PostgresServer) -> str:
             connection.execute(script)
         connection.execute("RESET ROLE")
         connection.execute("SET search_path TO ctxmem")
-        for table in (*schema.CONVERSATION_TABLES, "tombstones", "spending", "keys", *TEAM_TABLES):
+        others = ("tombstones", "spending", "keys", *record_tables.NAMES)
+        for table in (*schema.CONVERSATION_TABLES, *others, *TEAM_TABLES):
             fill(connection, table)
         connection.execute("ANALYZE")
     return url
@@ -230,6 +258,9 @@ async def recorded(filled: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await memory.append(NewTurn("user", "to be forgotten"), conversation_id="d")
     assert sorted(await sweep(memory)) == ["c", "v"]
     await memory.forget("d", "d")
+    records = PostgresRecordStore(filled, PRINCIPAL, 1)
+    await use_records(records)
+    await records.close()
     team = PostgresTeam(filled, 1)
     await use_team(team)
     await team.close()
@@ -276,7 +307,7 @@ async def test_a_query_without_the_principal_sees_nothing(server: PostgresServer
         for principal in (None, "other", "one"):
             if principal is not None:
                 await connection.execute("SELECT set_config('ctxmem.principal', %s, false)", (principal,))
-            for table in (*schema.CONVERSATION_TABLES, "keys"):
+            for table in (*schema.CONVERSATION_TABLES, *record_tables.NAMES, "keys"):
                 cursor = await connection.execute(f"SELECT count(*) FROM {table}")
                 counts[principal, table] = (await cursor.fetchone() or (0,))[0]
         assert {count for (principal, _), count in counts.items() if principal != "one"} == {0}

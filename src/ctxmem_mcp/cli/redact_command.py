@@ -17,6 +17,7 @@ from ctxmem_mcp.cli.output import print_json
 from ctxmem_mcp.cli.runner import record, resolve_conversation, with_memory
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.record_stores import open_record_store
 from ctxmem_mcp.results import FoundTurn, RedactionReceipt
 
 commands = typer.Typer()
@@ -74,7 +75,12 @@ def redact(
 
     async def work(memory: Memory) -> RedactionReceipt:
         named = {match[0] for one in found for match in compiled.finditer(one.turn.content)} if compiled else ()
-        return await redaction.redact(memory, OPTIONS.settings().data_dir, found, named)
+        settings = OPTIONS.settings()
+        records = open_record_store(settings, "")
+        try:
+            return await redaction.redact(memory, settings.data_dir, found, named, records.redactions)
+        finally:
+            await records.close()
 
     receipt = with_memory(OPTIONS, work)
     for redacted in receipt.turns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from ctxmem_mcp.cli import output
 from ctxmem_mcp.cli.options import OPTIONS, SERVER, SETUP, Json, Svg
 from ctxmem_mcp.cli.output import print_json
 from ctxmem_mcp.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from ctxmem_mcp.settings import Settings
+    from ctxmem_mcp.usage_ledger import LedgerEntry
 
 commands = typer.Typer()
 _BUDGET = "--budget"
@@ -56,12 +61,14 @@ def usage(
     as_json: Json = False,
 ) -> None:
     """Show the tokens that the gateway sent and saved, and their cost."""
+    import asyncio
+
     from ctxmem_mcp import usage_ledger
     from ctxmem_mcp.cli import usage_table
     from ctxmem_mcp.cli.svg import write_svg
 
     settings = OPTIONS.settings()
-    report = usage_ledger.usage_report(usage_ledger.read(settings.data_dir, conversation), settings)
+    report = usage_ledger.usage_report(asyncio.run(_read_usage(settings, conversation)), settings)
     out = output.console()
     if as_json:
         print_json(report)
@@ -71,3 +78,13 @@ def usage(
         usage_table.print_table(out, report)
     else:
         usage_table.print_lines(report)
+
+
+async def _read_usage(settings: Settings, conversation: str | None) -> Sequence[LedgerEntry]:
+    from ctxmem_mcp.record_stores import open_record_store
+
+    records = open_record_store(settings, "")
+    try:
+        return await records.usage(conversation)
+    finally:
+        await records.close()

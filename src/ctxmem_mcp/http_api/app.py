@@ -63,7 +63,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
     principals = PagePrincipals(access, open_team(settings)) if page_key else Principals.from_settings(settings)
     control = AccessControl(principals.team, settings)
     tenants = Tenants(settings, principals.open_to_all)
-    deps = Deps(settings, tenants.memory_for, access_of, tenants.folder_of)
+    deps = Deps(settings, tenants.memory_for, access_of, tenants.records_of, tenants.folder_of)
     limiter = ConcurrencyLimiter(settings.http_concurrent_requests)
     rate = settings.http_requests_per_minute or (None if principals.open_to_all else REQUESTS_PER_MINUTE)
 
@@ -74,6 +74,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
                 yield
             finally:
                 await deps.shut_down()
+                await tenants.close_records()
                 await principals.team.close()
 
     return Starlette(

@@ -1,4 +1,4 @@
-"""The dependencies of the routes: the settings, and the access, memory and folder of a request."""
+"""The dependencies of the routes: the settings, and the access, memory, records and folder of a request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.record_stores.base import RecordStore
     from ctxmem_mcp.settings import Settings
     from ctxmem_mcp.team.records import Right
 
@@ -51,7 +52,8 @@ class Deps:
         settings: the server's settings.
         memory_for: the memory of a tenant, opened by the first call and shared afterwards.
         access_of: what a request may do, and in which memory. Requests are authenticated before a route runs.
-        folder_of: a tenant's folder, for files that a route keeps beside the memory.
+        records_of: a tenant's records, which are stored beside the memory.
+        folder_of: a tenant's folder, which may not exist.
         on_shutdown: called in order when the app shuts down.
         on_usage: called with the usage of each request that the gateway has stored.
         run: the id of the run of `ctxmem-mcp wrap` that the gateway belongs to; empty if it belongs to none.
@@ -60,6 +62,7 @@ class Deps:
     settings: Settings
     memory_for: Callable[[str], Awaitable[Memory]]
     access_of: Callable[[Request], Access]
+    records_of: Callable[[str], RecordStore]
     folder_of: Callable[[str], Path]
     on_shutdown: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     on_usage: Callable[[RequestUsage], None] | None = None
@@ -74,6 +77,16 @@ class Deps:
         """Runs the `on_shutdown` callbacks."""
         for callback in self.on_shutdown:
             await callback()
+
+    def records(self, request: Request, right: Right) -> RecordStore:
+        """Returns the records beside the request's memory, for a use that needs a right.
+
+        Raises:
+            AccessDenied: The principal does not have the right.
+        """
+        access = self.access_of(request)
+        access.require(right)
+        return self.records_of(access.tenant)
 
     def folder(self, request: Request, right: Right) -> Path:
         """Returns the folder of the request's memory, for a use that needs a right.

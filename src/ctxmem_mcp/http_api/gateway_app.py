@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.http_api import gateway
-from ctxmem_mcp.http_api.deps import Deps, RequestUsage, own_access
+from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, Deps, RequestUsage, own_access
 from ctxmem_mcp.http_api.errors import exception_handlers
 from ctxmem_mcp.http_api.metrics import Metrics
 from ctxmem_mcp.http_api.middleware import (
@@ -22,6 +22,7 @@ from ctxmem_mcp.http_api.middleware import (
 from ctxmem_mcp.http_api.net import LOOPBACK
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.record_stores import open_record_store
 from ctxmem_mcp.settings import Settings
 
 
@@ -38,7 +39,10 @@ def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], Non
     async def memory_for(_: str) -> Memory:
         return await memory.get()
 
-    deps = Deps(settings, memory_for, own_access, lambda _: settings.data_dir, on_usage=on_usage, run=run)
+    records = open_record_store(settings, DEFAULT_PRINCIPAL)
+    deps = Deps(
+        settings, memory_for, own_access, lambda _: records, lambda _: settings.data_dir, on_usage=on_usage, run=run
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -47,6 +51,7 @@ def build_gateway_app(settings: Settings, on_usage: Callable[[RequestUsage], Non
                 yield
             finally:
                 await deps.shut_down()
+                await records.close()
 
     return Starlette(
         routes=gateway.build_routes(deps),

@@ -10,7 +10,6 @@ A session's id is the id of its conversation, so MCP tools accept it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from ctxmem_mcp.http_api.request_fields import (
 )
 from ctxmem_mcp.http_api.spaces import default_space
 from ctxmem_mcp.models import NewTurn, Turn, iso
-from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles, new_id
+from ctxmem_mcp.record_files import EXPIRES, SESSIONS, new_id
 from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def routes(deps: Deps) -> list[Route]:
 
 
 class Sessions:
-    """The route handlers. Each uses only the folder and memory that `deps` returns, which check the rights."""
+    """The route handlers. Each uses only the records and the memory that `deps` returns, which check the rights."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -74,18 +73,18 @@ class Sessions:
             "system_prompt": optional_text(body, "system_prompt", PROMPT_CHARS_MAX),
             "context_budget": BUDGET_DEFAULT if budget is None else _budget(budget),
             "space_id": optional_text(body, "space_id", SPACE_CHARS_MAX, min_chars=1)
-            or await self._default_space(request),
+            or await default_space(self._deps.records(request, Right.READ)),
             "created": created,
             EXPIRES: created + self._deps.settings.retention_days * 86_400,
         }
         session_id = new_id("session")
-        await asyncio.to_thread(self._records(request, Right.CONTINUE).put, session_id, record)
+        await self._deps.records(request, Right.CONTINUE).put(SESSIONS, session_id, record)
         return enveloped(request, _session_json(session_id, record, None))
 
     async def list(self, request: Request) -> Response:
         limit, offset = page_of(request)
         space = request.query_params.get("space_id")
-        records = await asyncio.to_thread(self._records(request, Right.READ).all)
+        records = await self._deps.records(request, Right.READ).all(SESSIONS)
         records = [(session_id, record) for session_id, record in records if space in (None, record["space_id"])]
         records.sort(key=lambda item: (-item[1]["created"], item[0]))
         listed = []
@@ -103,7 +102,7 @@ class Sessions:
         session_id, _, state = await self._session(request)
         if state is not None:
             await (await self._deps.memory(request)).forget(session_id, session_id)
-        await asyncio.to_thread(self._records(request, Right.MANAGE).remove, session_id)
+        await self._deps.records(request, Right.MANAGE).remove(SESSIONS, session_id)
         return enveloped(request, {"id": session_id, "deleted": True})
 
     async def add_message(self, request: Request) -> Response:
@@ -138,19 +137,13 @@ class Sessions:
         context = await build_context(memory, session_id if state else None, wanted, self._deps.settings.encoding)
         return enveloped(request, {"session_id": session_id, **context})
 
-    def _records(self, request: Request, right: Right) -> RecordFiles:
-        return RecordFiles(self._deps.folder(request, right), SESSIONS)
-
-    async def _default_space(self, request: Request) -> str | None:
-        return await asyncio.to_thread(default_space, self._deps.folder(request, Right.READ))
-
     async def _session(self, request: Request) -> tuple[str, _Record, Conversation | None]:
         """Returns the session of the path: id, record, and the state of its conversation if it has messages.
 
         Raises NoSuchRecord, also for a session that has expired but is not swept yet.
         """
         session_id = request.path_params["session_id"]
-        record = await asyncio.to_thread(self._records(request, Right.READ).get, session_id)
+        record = await self._deps.records(request, Right.READ).get(SESSIONS, session_id)
         state = await self._state(request, session_id) if record is not None else None
         if record is None or (state is None and record[EXPIRES] <= time.time()):
             raise NoSuchRecord("session", session_id)

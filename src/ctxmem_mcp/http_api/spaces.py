@@ -5,9 +5,7 @@ A space_id need not belong to a space that was created here: any text groups the
 
 from __future__ import annotations
 
-import asyncio
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.errors import InvalidArgument
@@ -20,7 +18,7 @@ from ctxmem_mcp.http_api.request_fields import (
     required_text,
 )
 from ctxmem_mcp.models import iso
-from ctxmem_mcp.record_files import SESSIONS, SPACES, RecordFiles, new_id
+from ctxmem_mcp.record_files import SESSIONS, SPACES, new_id
 from ctxmem_mcp.team.records import Right
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from ctxmem_mcp.http_api.deps import Deps
+    from ctxmem_mcp.record_stores import RecordStore
 
 NAME_CHARS_MAX, DESCRIPTION_CHARS_MAX = 100, 10_000
 PATH = "/v1/spaces"
@@ -48,13 +47,13 @@ def routes(deps: Deps) -> list[Route]:
     ]
 
 
-def default_space(folder: Path) -> str | None:
+async def default_space(records: RecordStore) -> str | None:
     """Returns the id of the space for sessions that name none, or None."""
-    return next((space_id for space_id, record in RecordFiles(folder, SPACES).all() if record["default"]), None)
+    return next((space_id for space_id, record in await records.all(SPACES) if record["default"]), None)
 
 
 class Spaces:
-    """The route handlers. Each uses only the folder and memory that `deps` returns, which check the rights."""
+    """The route handlers. Each uses only the records and the memory that `deps` returns, which check the rights."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -62,12 +61,12 @@ class Spaces:
     async def create(self, request: Request) -> Response:
         record = _fields(await json_object(request), {"default": False, "created": time.time()})
         space_id = new_id("space")
-        await asyncio.to_thread(self._records(request, Right.CONTINUE).put, space_id, record)
+        await self._deps.records(request, Right.CONTINUE).put(SPACES, space_id, record)
         return enveloped(request, _space_json(space_id, record))
 
     async def list(self, request: Request) -> Response:
         limit, offset = page_of(request)
-        records = await asyncio.to_thread(self._records(request, Right.READ).all)
+        records = await self._deps.records(request, Right.READ).all(SPACES)
         records.sort(key=lambda item: (item[1]["created"], item[0]))
         listed = [_space_json(space_id, record) for space_id, record in records[offset : offset + limit]]
         return enveloped(request, listed, total=len(records), limit=limit, offset=offset)
@@ -79,31 +78,28 @@ class Spaces:
         body = await json_object(request)
         space_id, record = await self._space(request)
         updated = _fields({**{name: record[name] for name in _FIELDS}, **body}, record)
-        await asyncio.to_thread(self._records(request, Right.CONTINUE).put, space_id, updated)
+        await self._deps.records(request, Right.CONTINUE).put(SPACES, space_id, updated)
         return enveloped(request, _space_json(space_id, updated))
 
     async def set_default(self, request: Request) -> Response:
         space_id, record = await self._space(request)
-        await asyncio.to_thread(_make_default, self._records(request, Right.CONTINUE), space_id)
+        await _make_default(self._deps.records(request, Right.CONTINUE), space_id)
         return enveloped(request, _space_json(space_id, {**record, "default": True}))
 
     async def delete(self, request: Request) -> Response:
         space_id, _ = await self._space(request)
-        sessions = RecordFiles(self._deps.folder(request, Right.MANAGE), SESSIONS)
-        await asyncio.to_thread(_unlink_sessions, sessions, space_id)
+        records = self._deps.records(request, Right.MANAGE)
+        await _unlink_sessions(records, space_id)
         memory = await self._deps.memory(request)
         while batch := (await memory.conversations(space=space_id, limit=MOVE_BATCH)).conversations:
             for conversation in batch:
                 await memory.set_space(conversation.conversation_id, None)
-        await asyncio.to_thread(self._records(request, Right.MANAGE).remove, space_id)
+        await records.remove(SPACES, space_id)
         return enveloped(request, {"id": space_id, "deleted": True})
-
-    def _records(self, request: Request, right: Right) -> RecordFiles:
-        return RecordFiles(self._deps.folder(request, right), SPACES)
 
     async def _space(self, request: Request) -> tuple[str, _Record]:
         space_id = request.path_params["space_id"]
-        record = await asyncio.to_thread(self._records(request, Right.READ).get, space_id)
+        record = await self._deps.records(request, Right.READ).get(SPACES, space_id)
         if record is None:
             raise NoSuchRecord("space", space_id)
         return space_id, record
@@ -126,16 +122,16 @@ def _fields(body: _Record, record: _Record) -> _Record:
     }
 
 
-def _make_default(records: RecordFiles, space_id: str) -> None:
-    for record_id, record in records.all():
+async def _make_default(records: RecordStore, space_id: str) -> None:
+    for record_id, record in await records.all(SPACES):
         if record["default"] != (record_id == space_id):
-            records.put(record_id, {**record, "default": record_id == space_id})
+            await records.put(SPACES, record_id, {**record, "default": record_id == space_id})
 
 
-def _unlink_sessions(sessions: RecordFiles, space_id: str) -> None:
-    for session_id, record in sessions.all():
+async def _unlink_sessions(records: RecordStore, space_id: str) -> None:
+    for session_id, record in await records.all(SESSIONS):
         if record["space_id"] == space_id:
-            sessions.put(session_id, {**record, "space_id": None})
+            await records.put(SESSIONS, session_id, {**record, "space_id": None})
 
 
 def _space_json(space_id: str, record: _Record) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, access_of
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.private_files import PRINCIPALS, SALT
+from ctxmem_mcp.record_stores import RecordStore, open_record_store
 from ctxmem_mcp.team.access import guard
 from ctxmem_mcp.team.folders import load_or_create_salt, tenant_folder
 
@@ -106,6 +107,15 @@ def _restrict(memory: Memory, request: object) -> Memory:
     return guard(memory, access_of(cast("Request", request)))
 
 
+async def _sweep_tenant(settings: Settings, sweeper: Sweeper, principal: str) -> None:
+    records = open_record_store(settings, principal)
+    try:
+        async with open_memory(settings, sweeper=sweeper, principal=principal) as memory:
+            await sweeper.sweep(memory, records)
+    finally:
+        await records.close()
+
+
 class Tenants:
     """All tenants. An async context manager, entered once while the service runs."""
 
@@ -113,6 +123,7 @@ class Tenants:
         """single_tenant: the default principal is the only one."""
         self._settings, self._single_tenant = settings, single_tenant
         self._tenants: dict[str, Tenant] = {}
+        self._records: dict[str, RecordStore] = {}
         self._sweepers: dict[Path, Sweeper] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self.serving = False
@@ -127,6 +138,14 @@ class Tenants:
         if key == DEFAULT_PRINCIPAL:
             return self._settings.data_dir
         return tenant_folder(self._settings.data_dir, key)
+
+    def records_of(self, key: str) -> RecordStore:
+        """Returns what is stored beside a tenant's memory, which need not be open."""
+        records = self._records.get(key)
+        if records is None:
+            settings = replace(self._settings, data_dir=self.folder_of(key))
+            records = self._records[key] = open_record_store(settings, self._rows_of(key))
+        return records
 
     def _rows_of(self, key: str) -> str:
         """Returns the principal of a tenant's rows in a PostgreSQL database: the name of its folder."""
@@ -184,6 +203,11 @@ class Tenants:
         self._tenants.clear()
         await asyncio.gather(*(tenant.close() for tenant in tenants))
 
+    async def close_records(self) -> None:
+        """Closes the records of all tenants, after the last route has written to them."""
+        while self._records:
+            await self._records.popitem()[1].close()
+
     async def _close_idle(self) -> None:
         if len(self._tenants) <= OPEN_TENANTS_MAX:
             return
@@ -192,6 +216,8 @@ class Tenants:
             if tenant.users == 0 and tenant.used_at < idle_since:
                 del self._tenants[key]
                 await tenant.close()
+                if (records := self._records.pop(key, None)) is not None:
+                    await records.close()
 
     async def _sweep_closed(self) -> None:
         """Sweeps closed tenants' folders every `sweep_seconds`; one again in a minute if that may delete something."""
@@ -203,14 +229,13 @@ class Tenants:
             if is_round:
                 next_round = time.monotonic() + self._settings.sweep_seconds
             for folder in await self._closed_folders():
-                sweeper = self._sweepers.setdefault(folder, Sweeper(folder))
+                sweeper = self._sweepers.setdefault(folder, Sweeper())
                 if not (is_round or sweeper.is_waiting):
                     continue
                 try:
                     # Without a model: a sweep only removes expired data and must not cost anything.
                     settings = replace(self._settings, data_dir=folder, llm_base_url=None, llm_model=None)
-                    async with open_memory(settings, sweeper=sweeper, principal=folder.name) as memory:
-                        await sweeper.sweep(memory)
+                    await _sweep_tenant(settings, sweeper, folder.name)
                 except Exception:
                     _log.exception("Sweeping a principal's folder failed.")
             seconds = max(0.0, next_round - time.monotonic())

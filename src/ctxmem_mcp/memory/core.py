@@ -43,6 +43,10 @@ async def _store_nothing(conversation_id: str) -> None:
     pass
 
 
+async def _no_usage(conversation_id: str) -> Mapping[str, Any] | None:
+    return None
+
+
 class MemoryCore:
     """A store with all that an open memory needs beside it."""
 
@@ -63,7 +67,7 @@ class MemoryCore:
         spend_limits: SpendLimits | None = None,
         embedder: Embedder | None = None,
         request_summaries: bool = False,
-        usage_of: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
+        usage_of: Callable[[str], Awaitable[Mapping[str, Any] | None]] = _no_usage,
         dense: DenseQueue | None = None,
         workers: WorkerPool | None = None,
         count_pending: Callable[[], int] = lambda: 0,
@@ -88,7 +92,7 @@ class MemoryCore:
                 a model.
             embedder: Computes the vectors of new turns and of queries, if ranking uses meaning.
             request_summaries: Views may list nodes that need a better summary.
-            usage_of: Returns the gateway's usage of a conversation. It may block: it runs in a thread.
+            usage_of: Returns the gateway's usage of a conversation.
             dense: Computes the vectors of a neural model, if ranking uses one. Closed with the memory.
             workers: Compute what is large, so that the event loop goes on. By default it is computed in the loop.
             index_later_chars: Turns of more characters in one call are stored first and indexed afterwards. By default

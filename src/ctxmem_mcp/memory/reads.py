@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import anyio.to_thread
-
 from ctxmem_mcp.memory import outline, recent, usage
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
@@ -261,4 +259,4 @@ class MemoryReads(MemoryCore):
             UnknownConversation: There is no such conversation.
         """
         await self._state(conversation_id)
-        return await anyio.to_thread.run_sync(self._usage_of, conversation_id)
+        return await self._usage_of(conversation_id)

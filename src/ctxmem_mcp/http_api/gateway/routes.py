@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -127,7 +126,7 @@ class _Handlers:
         """GET /v1/usage: tokens and cost per conversation and day, or those of `?conversation_id=`."""
         await self._gateway.flush_ledger()
         conversation_id = request.query_params.get("conversation_id")
-        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request, Right.READ), conversation_id)
+        entries = await self._deps.records(request, Right.READ).usage(conversation_id)
         return JSONResponse(usage_ledger.usage_report(entries, self._settings))
 
 

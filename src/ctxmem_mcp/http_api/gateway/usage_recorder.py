@@ -8,21 +8,20 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctxmem_mcp import sent_requests, usage_ledger
 from ctxmem_mcp.http_api.deps import RequestUsage
 from ctxmem_mcp.models import NewTurn, day_of
 from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
 from ctxmem_mcp.team.records import Right
+from ctxmem_mcp.usage_ledger import LedgerEntry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ctxmem_mcp.http_api.deps import Deps
     from ctxmem_mcp.http_api.gateway.compaction import Compacted
     from ctxmem_mcp.http_api.gateway.conversation import TokenCounter
     from ctxmem_mcp.http_api.gateway.provider import Usage
     from ctxmem_mcp.http_api.gateway.proxied_request import ProxiedRequest
     from ctxmem_mcp.memory import Memory
+    from ctxmem_mcp.record_stores import RecordStore
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +40,8 @@ class UsageRecorder:
         entry = self._ledger_entry(compacted, proxied.outcome == "folded", answer, usage)
         self._tasks = {task for task in self._tasks if not task.done()}
         sent = _sent_request(compacted, proxied.outcome == "folded", usage)
-        folder = self._deps.folder(proxied.request, Right.CONTINUE)
-        writing = _add_to_ledger(memory, folder, entry, sent)
+        records = self._deps.records(proxied.request, Right.CONTINUE)
+        writing = _add_to_records(memory, records, entry, sent)
         self._tasks.add(asyncio.create_task(writing, name="ctxmem usage ledger"))
         if self._deps.on_usage is not None:
             cut = compacted.cut if proxied.outcome == "folded" else None
@@ -55,13 +54,13 @@ class UsageRecorder:
 
     def _ledger_entry(
         self, compacted: Compacted, was_compacted: bool, answer: Sequence[NewTurn], usage: Usage
-    ) -> usage_ledger.LedgerEntry:
+    ) -> LedgerEntry:
         """Returns the usage of one request: as the upstream reported it, else as counted here."""
         sent = compacted.tokens_sent if was_compacted else compacted.tokens_in
         out = usage.tokens_out
         if out is None:
             out = sum(self._tokens.count(turn.content) for turn in answer)
-        return usage_ledger.LedgerEntry(
+        return LedgerEntry(
             day_of(time.time()),
             compacted.conversation.conversation_id,
             requests=1,
@@ -88,13 +87,12 @@ def _sent_request(compacted: Compacted, was_compacted: bool, usage: Usage) -> Se
     )
 
 
-async def _add_to_ledger(memory: Memory, folder: Path, entry: usage_ledger.LedgerEntry, sent: SentRequest) -> None:
+async def _add_to_records(memory: Memory, records: RecordStore, entry: LedgerEntry, sent: SentRequest) -> None:
     """Adds an entry and the request's record in the background; no response waits for it."""
     try:
-        await asyncio.to_thread(usage_ledger.add, folder, entry)
-        await asyncio.to_thread(sent_requests.add, folder, sent)
+        await records.add_usage(entry)
+        await records.add_sent(sent)
         if await memory.is_forgotten(sent.conversation_id):  # since the answer was stored
-            for forget in (usage_ledger.forget, sent_requests.forget):
-                await asyncio.to_thread(forget, folder, [sent.conversation_id])
+            await records.forget([sent.conversation_id])
     except Exception as error:
         _log.warning("The usage of a request was not recorded: %s", error)

@@ -78,7 +78,9 @@ class PageChanges:
         turn_id = required_text(body, "turn_id", _ID_CHARS_MAX)
         # A redaction is of all that the folder holds, so it needs more than a guarded memory does.
         memory = await self._deps.memory_for(access.tenant)
-        receipt = await redaction.redact(memory, folder, await memory.find_copies(_id(request), turn_id))
+        found = await memory.find_copies(_id(request), turn_id)
+        orders = self._deps.records(request, Right.MANAGE).redactions
+        receipt = await redaction.redact(memory, folder, found, orders=orders)
         await access.record("redact", _id(request))
         return JSONResponse(asdict(receipt))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ def routes(deps: Deps) -> list[Route]:
 
 
 class PageReads:
-    """The route handlers. Each uses only the memory and folder that `deps` returns, which check the rights."""
+    """The route handlers. Each uses only the memory and the records that `deps` returns, which check the rights."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -126,7 +125,7 @@ class PageReads:
 
     async def usage(self, request: Request) -> Response:
         memory = await self._deps.memory(request)
-        entries = await asyncio.to_thread(usage_ledger.read, self._deps.folder(request, Right.READ))
+        entries = await self._deps.records(request, Right.READ).usage()
         report = usage_ledger.usage_report(entries, self._deps.settings)
         stored = await memory.all_conversations()
         known = {info.conversation_id: (info.agent, info.space) for info in stored}

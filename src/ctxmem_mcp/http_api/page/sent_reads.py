@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,8 @@ class SentReads:
         await memory.info(_id(request))
         return memory
 
-    async def _sent(self, request: Request) -> list[SentRequest]:
-        return await asyncio.to_thread(sent_requests.read, self._deps.folder(request, Right.READ), _id(request))
+    async def _sent(self, request: Request) -> Sequence[SentRequest]:
+        return await self._deps.records(request, Right.READ).sent(_id(request))
 
 
 async def _view_text(memory: Memory, conversation_id: str, view: SentView) -> str:

@@ -11,7 +11,7 @@ from ctxmem_mcp.models import EXTRACTIVE, Summary, Turn
 from ctxmem_mcp.results import Receipt
 from ctxmem_mcp.stores.encoding import parse_summary
 from ctxmem_mcp.stores.in_memory import InMemoryStore
-from ctxmem_mcp.stores.postgres import commits, model_calls, queries
+from ctxmem_mcp.stores.postgres import commits, model_calls, queries, record_tables
 from ctxmem_mcp.stores.postgres.database import Connection, fetch
 from ctxmem_mcp.stores.postgres.rows import decompress, to_text
 from ctxmem_mcp.stores.postgres.schema import CONVERSATION_TABLES
@@ -35,9 +35,10 @@ UNCHANGED = f"""
 SELECT 1 FROM conversations WHERE {_KEY} AND version = %(version)s AND created = %(created)s FOR UPDATE
 """
 REMOVE = tuple(f"DELETE FROM {table} WHERE {_KEY}" for table in CONVERSATION_TABLES)
+_CHECKED = {**dict.fromkeys(CONVERSATION_TABLES, _KEY), **record_tables.CONDITIONS}
 REMAINS = " UNION ALL ".join(
-    f"(SELECT '{table}' FROM {table} WHERE {_KEY} LIMIT 1)" for table in CONVERSATION_TABLES
-)  # fmt: skip
+    f"(SELECT '{table}' FROM {table} WHERE {condition} LIMIT 1)" for table, condition in _CHECKED.items()
+)
 EXTRAS = f"SELECT key, value FROM extra WHERE {_KEY}"
 WRITTEN = f"SELECT digest, author, codec, body FROM summaries WHERE {_KEY} AND author <> %(author)s ORDER BY place"
 NODE_DIGESTS = f"SELECT digest FROM nodes WHERE {_KEY}"
@@ -59,8 +60,12 @@ async def _first_turns(connection: Connection, key: Key, state: State) -> list[l
 
 
 async def forget(connection: Connection, key: Key, tombstones: TombstoneTable) -> Receipt | None:
-    """Removes a conversation, with its tombstone, inside a transaction. Returns None if there is none."""
+    """Removes a conversation, with its tombstone and the records beside it, inside a transaction.
+
+    Returns None if there is none; then there may have been records.
+    """
     known = await tombstones.lock(connection)
+    await record_tables.forget(connection, key)
     counts = await fetch(connection, COUNTS, key)
     state = await queries.state(connection, key, float("-inf"))
     if not counts or state is None:
@@ -77,7 +82,7 @@ async def verify_removal(connection: Connection, key: Key, receipt: Receipt) -> 
     remains = [table for (table,) in await fetch(connection, REMAINS, key)]
     if remains:  # it was created again since
         return replace(receipt, warnings=[f"a new conversation of this id has rows in {', '.join(remains)}"])
-    return replace(receipt, checked=[f"none of the {len(CONVERSATION_TABLES)} tables has a row of it"])
+    return replace(receipt, checked=[f"none of the {len(_CHECKED)} tables has a row of it"])
 
 
 async def remove_expired(connection: Connection, key: Key, expires: float) -> bool:
@@ -89,6 +94,7 @@ async def remove_expired(connection: Connection, key: Key, expires: float) -> bo
         counts = await fetch(connection, COUNTS, key)
         if not counts or counts[0][3] != expires:
             return False
+        await record_tables.forget(connection, key)
         await _remove(connection, key)
     return True
 
@@ -133,12 +139,14 @@ class Replacement:
         built: The store in which it was built.
         extras: Further extras.
         records: Returns the records to add to the tombstones.
+        had_head: Whether it lacks the branch that the head was on.
     """
 
     before: State
     built: RecordingStore
     extras: Mapping[str, bytes]
     records: Callable[[Tombstones], list[bytes]]
+    had_head: bool = False
 
 
 async def read_salvage(connection: Connection, key: Key) -> tuple[State, Salvage]:
@@ -174,6 +182,8 @@ async def replace_conversation(connection: Connection, key: Key, tombstones: Tom
         every: dict[str, bytes] = dict(await fetch(connection, EXTRAS, key))
         extras = {name: value for name, value in every.items() if not name.startswith(DENSE_PREFIX)}
         await tombstones.add(connection, new.records(known))
+        if new.had_head:
+            await record_tables.forget_sent(connection, key)
         await _remove(connection, key)
         for commit, now in new.built.commits:
             await commits.write(connection, str(key["principal"]), commits.encode(commit, now))

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ctxmem_mcp.errors import NewerFormat
+from ctxmem_mcp.stores.postgres.record_tables import NAMES, TABLES
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -144,7 +145,7 @@ def _policies(tables: tuple[str, ...]) -> str:
 
 
 # Only ever added to.
-MIGRATIONS = (f"{_TABLES}\n{_policies(_GUARDED)}", _TEAM_TABLES)
+MIGRATIONS = (f"{_TABLES}\n{_policies(_GUARDED)}", _TEAM_TABLES, f"{TABLES}\n{_policies(NAMES)}")
 FORMAT = len(MIGRATIONS)
 
 
