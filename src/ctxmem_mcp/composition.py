@@ -171,14 +171,26 @@ async def database_principals(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def open_transient(encoding: str) -> AsyncIterator[Memory]:
-    """Opens a memory that writes nothing to a disk and is gone when it is closed. encoding: the token encoding."""
+async def open_transient(encoding: str, embeddings: str = "off") -> AsyncIterator[Memory]:
+    """Opens a memory that writes nothing to a disk and is gone when it is closed.
+
+    Args:
+        encoding: The token encoding.
+        embeddings: As in the settings.
+    """
     from ctxmem_mcp import worker_pool
     from ctxmem_mcp.memory import Memory
     from ctxmem_mcp.stores.in_memory import InMemoryStore
     from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+    from ctxmem_mcp.text.embeddings import load_embedder
 
-    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), encoding=encoding, workers=worker_pool.shared)
+    memory = Memory(
+        InMemoryStore(),
+        ExtractiveSummarizer(),
+        encoding=encoding,
+        embedder=load_embedder(embeddings),
+        workers=worker_pool.shared,
+    )
     try:
         yield memory
     finally:

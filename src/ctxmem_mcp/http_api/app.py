@@ -37,7 +37,9 @@ from ctxmem_mcp.http_api.middleware import (
 from ctxmem_mcp.http_api.net import LOOPBACK, is_loopback
 from ctxmem_mcp.http_api.page.access import PageAccess, PagePrincipals
 from ctxmem_mcp.http_api.rate_limit import RateLimiter
+from ctxmem_mcp.http_api.request_queue import QueueMiddleware
 from ctxmem_mcp.http_api.tenants import Tenants
+from ctxmem_mcp.http_api.warm_up import warm_up
 from ctxmem_mcp.team.stores import open_team
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await warm_up(settings)
         async with tenants:
             try:
                 yield
@@ -94,6 +97,7 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
             Middleware(HostOriginMiddleware, allowed_hosts_of(settings, host), metrics),
             Middleware(AuthenticationMiddleware, principals, control, tenants, RateLimiter(rate), limiter, metrics),
             Middleware(LimitsMiddleware, settings.http_body_bytes, settings.http_seconds),
+            Middleware(QueueMiddleware),
         ],
         exception_handlers=exception_handlers(),
         lifespan=lifespan,

@@ -43,6 +43,11 @@ CLIENT_CLOSED = 499
 _INTERNAL = ("internal_error", "api_error")
 
 
+def is_proxied(path: str) -> bool:
+    """Returns whether a path waits for an upstream, which has a time limit of its own."""
+    return path.startswith(UPSTREAM_PATHS) and not path.startswith(OWN_PATHS)
+
+
 def error_response(path: str, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Returns the error response to a request for this path."""
     code, type_ = _CODES.get(status, _INTERNAL)

@@ -4,6 +4,7 @@ RequestLogMiddleware      gives it an id, counts it, and logs its outcome (never
 HostOriginMiddleware      rejects foreign Host and Origin headers (DNS rebinding)
 AuthenticationMiddleware  identifies the principal, applies its limits of requests, and looks up what it may do
 LimitsMiddleware          limits the size of the body and the time until the response begins
+QueueMiddleware           lets a few requests work at once (request_queue.py)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.auth.access import in_space, no_such_space, space_of
 from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
-from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, OWN_PATHS, UPSTREAM_PATHS, error_response, status_of
+from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, error_response, is_proxied, status_of
 from ctxmem_mcp.http_api.page import paths as page_paths
 from ctxmem_mcp.mcp_server.identity import CARD_PATH
 
@@ -287,7 +288,7 @@ class LimitsMiddleware:
         if _content_length(scope) > self._bytes:
             return await self._too_large(path)(scope, receive, send)
         body = _LimitedBody(receive, self._bytes, self._seconds)
-        deadline = asyncio.timeout(None if _is_proxied(path) else self._seconds)
+        deadline = asyncio.timeout(None if is_proxied(path) else self._seconds)
         response = _Response(send, body, deadline)
         try:
             async with deadline:
@@ -363,11 +364,6 @@ class _LimitedBody:
             raise _BodyTooLate from None
         self.too_late = False
         return message
-
-
-def _is_proxied(path: str) -> bool:
-    """Whether a path waits for an upstream, which has a time limit of its own."""
-    return path.startswith(UPSTREAM_PATHS) and not path.startswith(OWN_PATHS)
 
 
 class PathPrefixMiddleware:
