@@ -6,7 +6,6 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import BudgetTooSmall
@@ -17,6 +16,7 @@ from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from tests.histories import FORGERIES, turns
+from tests.memory.laws import Opener, law
 from tests.view_parser import parse_view, turns_in
 
 pytestmark = pytest.mark.anyio
@@ -53,8 +53,8 @@ async def whole_turn(memory: Memory, conversation: str, turn_id: str) -> str:
     return "".join(pages)
 
 
-@given(turns(30))
-async def test_lossless_every_turn_reads_back_byte_for_byte(history: list[NewTurn]) -> None:
+@law(history=turns(30))
+async def test_lossless_every_turn_reads_back_byte_for_byte(new_memory: Opener, history: list[NewTurn]) -> None:
     memory = new_memory()
     ids = [(await memory.append(turn, conversation_id="c")).turn_id for turn in history]
     for turn_id, turn in zip(ids, history, strict=True):
@@ -63,8 +63,12 @@ async def test_lossless_every_turn_reads_back_byte_for_byte(history: list[NewTur
     assert await memory.verify("c") == []
 
 
-@given(turns(), st.integers(150, 6_000), st.sampled_from([None, "what failed in limits.py?", "Lisbon", "🙂"]))
-async def test_the_budget_holds(history: list[NewTurn], budget: int, query: str | None) -> None:
+@law(
+    history=turns(),
+    budget=st.integers(150, 6_000),
+    query=st.sampled_from([None, "what failed in limits.py?", "Lisbon", "🙂"]),
+)
+async def test_the_budget_holds(new_memory: Opener, history: list[NewTurn], budget: int, query: str | None) -> None:
     memory = new_memory()
     await memory.sync(history, conversation_id="c")
     try:
@@ -82,8 +86,12 @@ async def test_the_budget_holds(history: list[NewTurn], budget: int, query: str 
     assert counted <= budget
 
 
-@given(turns(), st.integers(300, 6_000), st.sampled_from([None, "what failed in limits.py?", "Lisbon May"]))
-async def test_tiling_and_quoting(history: list[NewTurn], budget: int, query: str | None) -> None:
+@law(
+    history=turns(),
+    budget=st.integers(300, 6_000),
+    query=st.sampled_from([None, "what failed in limits.py?", "Lisbon May"]),
+)
+async def test_tiling_and_quoting(new_memory: Opener, history: list[NewTurn], budget: int, query: str | None) -> None:
     """A view's tiling and format, checked on the text by its grammar alone: each turn appears once, in order, with its
     own text; nothing stored passes for a marker."""
     memory = new_memory()
@@ -101,23 +109,27 @@ async def test_tiling_and_quoting(history: list[NewTurn], budget: int, query: st
             assert "\n".join(part.lines) in (content, content.removesuffix("\n"))
 
 
-@given(turns(50), st.lists(st.integers(1, 50), max_size=4))
-async def test_same_prefix_same_nodes_in_one_step_or_in_many(history: list[NewTurn], cuts: list[int]) -> None:
+@law(history=turns(50), cuts=st.lists(st.integers(1, 50), max_size=4))
+async def test_same_prefix_same_nodes_in_one_step_or_in_many(
+    new_memory: Opener, history: list[NewTurn], cuts: list[int]
+) -> None:
     """Also in another process, which knows only what is stored: a new Memory on the same store."""
     at_once = new_memory()
     await at_once.sync(history, conversation_id="c")
-    store = InMemoryStore()
+    store = new_memory.new_store()
     borders = sorted({0, len(history), *(min(cut, len(history)) for cut in cuts)})
     for a, b in itertools.pairwise(borders):
-        memory = Memory(store, ExtractiveSummarizer(), clock=lambda: 1_750_000_000.0)
+        memory = new_memory(store)
         for turn in history[a:b]:
             await memory.append(turn, conversation_id="c")
     assert await memory.outline("c") == await at_once.outline("c")
     assert (await memory.view("c", query="Lisbon")).render() == (await at_once.view("c", query="Lisbon")).render()
 
 
-@given(turns(40), turns(20), st.integers(0, 39))
-async def test_branches_share_nodes_and_keep_each_other(a: list[NewTurn], b: list[NewTurn], at: int) -> None:
+@law(a=turns(40), b=turns(20), at=st.integers(0, 39))
+async def test_branches_share_nodes_and_keep_each_other(
+    new_memory: Opener, a: list[NewTurn], b: list[NewTurn], at: int
+) -> None:
     memory = new_memory()
     at = min(at, len(a) - 1)
     ids = (await memory.sync(a, conversation_id="c")).turn_ids
@@ -135,9 +147,8 @@ async def test_branches_share_nodes_and_keep_each_other(a: list[NewTurn], b: lis
         assert (await memory.turn("c", turn_id)).content == turn.content
 
 
-@given(turns(40))
-@settings(max_examples=25)
-async def test_closed_never_changes(history: list[NewTurn]) -> None:
+@law(max_examples=25, history=turns(40))
+async def test_closed_never_changes(new_memory: Opener, history: list[NewTurn]) -> None:
     memory = new_memory()
     seen: dict[str, tuple[int, int, int, str]] = {}
 
@@ -154,8 +165,10 @@ async def test_closed_never_changes(history: list[NewTurn]) -> None:
             check(root)
 
 
-@given(turns(30), st.data())
-async def test_an_append_with_its_parent_is_idempotent(history: list[NewTurn], data: st.DataObject) -> None:
+@law(history=turns(30), data=st.data())
+async def test_an_append_with_its_parent_is_idempotent(
+    new_memory: Opener, history: list[NewTurn], data: st.DataObject
+) -> None:
     memory = new_memory()
     parent: str | None = None
     for turn in history:

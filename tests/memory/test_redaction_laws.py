@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.results import OutlineNode
 from ctxmem_mcp.stores.in_memory import InMemoryStore
-from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import NOW
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.transfer import transfer_conversation
 from tests.histories import turns
-from tests.stores.samples import memory_over
+from tests.memory.laws import Opener, law
 from tests.view_parser import parse_view, turns_in
 
 pytestmark = pytest.mark.anyio
@@ -59,18 +55,13 @@ async def take(memory: Memory, model: Model, step: tuple[str, int], turn: NewTur
             model.contents[done.turn_id], model.parents[done.turn_id] = turn, parent
 
 
-@given(turns(24), STEPS, turns(12))
-@settings(max_examples=15)
+@law(max_examples=15, kind="sqlite", history=turns(24), steps=STEPS, more=turns(12))
 async def test_redaction_is_the_one_exception_to_lossless_and_closed(
-    history: list[NewTurn], steps: list[tuple[str, int]], more: list[NewTurn]
+    new_memory: Opener, history: list[NewTurn], steps: list[tuple[str, int]], more: list[NewTurn]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        memory = memory_over(SqliteStore(Path(folder)), lambda: NOW)
-        try:
-            model = await carry_out(memory, history, steps, more)
-            await check(memory, model)
-        finally:
-            await memory.close()
+    memory = new_memory()
+    model = await carry_out(memory, history, steps, more)
+    await check(memory, model)
 
 
 async def carry_out(memory: Memory, history: list[NewTurn], steps: list[tuple[str, int]], more: list[NewTurn]) -> Model:

@@ -140,7 +140,10 @@ async def test_adopting_twice_changes_nothing_and_replaces_nothing(open_records:
     await records.put(SESSIONS, ONE, {"name": "here"})
     await records.add_sent(replace(WHOLE, conversation_id="d"))
     usage = [LedgerEntry(7, "c", 1, 10, 2, 5, 90), LedgerEntry(7, FORGOTTEN, 3, 3, 3, 3, 3)]
-    there: dict[str, dict[str, dict[str, object]]] = {SESSIONS: {ONE: {"name": "there"}, TWO: {"name": "new"}}, SPACES: {SPACE: {"default": False}}}
+    there: dict[str, dict[str, dict[str, object]]] = {
+        SESSIONS: {ONE: {"name": "there"}, TWO: {"name": "new"}},
+        SPACES: {SPACE: {"default": False}},
+    }
     for _ in range(2):
         await records.adopt(usage, [WHOLE, COMPACTED, replace(COMPACTED, conversation_id="d")], there)
     assert sorted(await records.all(SESSIONS)) == [(ONE, {"name": "here"}), (TWO, {"name": "new"})]

@@ -19,9 +19,11 @@ from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS, ExpiryWatch
 from ctxmem_mcp.models import NewTurn, iso
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.stores.postgres import PostgresStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.testing.builders import DAY, NOW
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from tests.postgres_server import new_principal, started_server
 
 MEMORIES = st.integers(0, 2)
 NAMES = st.sampled_from(["a", "b"])
@@ -50,14 +52,13 @@ class Clocks:
 class Processes(RuleBasedStateMachine):
     """Several processes, each with clocks of its own, on one folder."""
 
-    @initialize(sqlite=st.booleans())
-    def begin(self, sqlite: bool) -> None:
+    kinds: tuple[str, ...] = ("in memory", "sqlite")
+
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="ctxmem-"))
-        shared = InMemoryStore()
-        self.stores: list[Store] = [
-            SqliteStore(self.folder, durability="normal") if sqlite else shared for _ in range(4)
-        ]
+        self.stores = self.open_stores(data.draw(st.sampled_from(self.kinds)), 4)
         self.clocks = [Clocks() for _ in range(3)]
         self.memories = [clocks.open(store) for clocks, store in zip(self.clocks, self.stores, strict=False)]
         # Its clock stands still: nothing ever expires for it.
@@ -65,6 +66,15 @@ class Processes(RuleBasedStateMachine):
         self.acknowledged: dict[str, list[str]] = {}
         self.expires: dict[str, float] = {}
         self.count = 0
+
+    def open_stores(self, kind: str, count: int) -> list[Store]:
+        """Opens the same store several times."""
+        if kind == "sqlite":
+            return [SqliteStore(self.folder, durability="normal") for _ in range(count)]
+        if kind == "postgres":
+            principal = new_principal()
+            return [PostgresStore(started_server().url, principal) for _ in range(count)]
+        return [InMemoryStore()] * count
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):
@@ -148,13 +158,31 @@ class Processes(RuleBasedStateMachine):
                 assert [turn.content for turn in self.runner.run(self.reader.history(name))] == texts
 
 
-Processes.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+class ProcessesOnPostgres(Processes):
+    """On one database."""
+
+    kinds = ("postgres",)
+
+
+class ProcessesOnPostgresLong(ProcessesOnPostgres):
+    """With as many examples as the others."""
+
+
+def clock_settings(max_examples: int) -> settings:
+    return settings(
+        max_examples=max_examples,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+
+
+Processes.TestCase.settings = clock_settings(25)
 TestNoClockMovesAnExpiryEarlier = Processes.TestCase
+ProcessesOnPostgres.TestCase.settings = clock_settings(3)
+TestNoClockMovesAnExpiryEarlierOnPostgres = ProcessesOnPostgres.TestCase
+ProcessesOnPostgresLong.TestCase.settings = clock_settings(25)
+TestNoClockMovesAnExpiryEarlierOnPostgresLong = pytest.mark.soak(ProcessesOnPostgresLong.TestCase)
 
 
 @pytest.fixture
@@ -162,8 +190,10 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-@pytest.fixture(params=["sqlite", "in memory"])
+@pytest.fixture(params=["sqlite", "in memory", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "postgres":
+        return PostgresStore(started_server().url, new_principal())
     return SqliteStore(tmp_path) if request.param == "sqlite" else InMemoryStore()
 
 

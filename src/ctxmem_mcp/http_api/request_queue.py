@@ -1,8 +1,8 @@
 """Lets a few requests work at once, and queues the others.
 
-The event loop executes all that is ready before it looks for new requests. With 64 requests in progress, each a slice of
-work, a new one waited for all slices twice; on a busy machine, /health took over a second. With few in progress it waits
-for a few.
+The event loop executes all that is ready before it looks for new requests. With 64 requests in progress, each a slice
+of work, a new one waited for all slices twice; on a busy machine, /health took over a second. With few in progress it
+waits for a few.
 """
 
 from __future__ import annotations

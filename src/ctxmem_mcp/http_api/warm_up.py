@@ -1,4 +1,4 @@
-"""Loads, before the service responds, what its first requests would load: they would hold up all others for that long."""
+"""Loads, before the service responds, what its first requests would load, while all others wait."""
 
 from __future__ import annotations
 

@@ -42,10 +42,19 @@ class _Rows:
             self._database = shared_database(self.url, self._connections)
         return await self._database.run(self.principal, work)
 
-    async def execute(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+    async def read(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """Executes one statement. Returns its rows."""
         parameters = {"principal": self.principal, **values}
         return await self.run(lambda connection: fetch(connection, statement, parameters))
+
+    async def write(self, statement: str, **values: object) -> None:
+        """Executes one statement that returns no rows."""
+        parameters = {"principal": self.principal, **values}
+
+        async def execute(connection: Connection) -> None:
+            await connection.execute(statement, parameters)
+
+        await self.run(execute)
 
     async def close(self) -> None:
         database, self._database = self._database, None
@@ -62,31 +71,31 @@ class PostgresRecordStore:
         self.redactions = _Orders(self._rows)
 
     async def put(self, kind: str, record_id: str, record: Record) -> None:
-        await self._rows.execute(sql.PUT_RECORD, **_record_values(kind, record_id, record))
+        await self._rows.write(sql.PUT_RECORD, **_record_values(kind, record_id, record))
 
     async def get(self, kind: str, record_id: str) -> Record | None:
         if not is_record_id(record_id):
             return None
-        rows = await self._rows.execute(sql.RECORD, kind=kind, id=record_id)
+        rows = await self._rows.read(sql.RECORD, kind=kind, id=record_id)
         return json.loads(rows[0][0]) if rows else None
 
     async def all(self, kind: str) -> list[tuple[str, Record]]:
-        return [(record_id, json.loads(body)) for record_id, body in await self._rows.execute(sql.RECORDS, kind=kind)]
+        return [(record_id, json.loads(body)) for record_id, body in await self._rows.read(sql.RECORDS, kind=kind)]
 
     async def remove(self, kind: str, record_id: str) -> bool:
-        return is_record_id(record_id) and bool(await self._rows.execute(sql.REMOVE_RECORD, kind=kind, id=record_id))
+        return is_record_id(record_id) and bool(await self._rows.read(sql.REMOVE_RECORD, kind=kind, id=record_id))
 
     async def expired_sessions(self, now: float) -> Mapping[str, float]:
-        return dict(await self._rows.execute(sql.EXPIRED_RECORDS, kind=SESSIONS, now=now))
+        return dict(await self._rows.read(sql.EXPIRED_RECORDS, kind=SESSIONS, now=now))
 
     async def add_usage(self, entry: LedgerEntry) -> None:
-        await self._rows.execute(sql.ADD_USAGE, **_usage_values(entry))
+        await self._rows.write(sql.ADD_USAGE, **_usage_values(entry))
 
     async def usage(self, conversation_id: str | None = None) -> Sequence[LedgerEntry]:
         if conversation_id is None:
-            rows = await self._rows.execute(sql.USAGE)
+            rows = await self._rows.read(sql.USAGE)
         else:
-            rows = await self._rows.execute(sql.USAGE_OF, conversation=conversation_id)
+            rows = await self._rows.read(sql.USAGE_OF, conversation=conversation_id)
         return [LedgerEntry(*row) for row in rows]
 
     async def add_sent(self, sent: SentRequest) -> None:
@@ -97,12 +106,12 @@ class PostgresRecordStore:
         await self._rows.run(add)
 
     async def _add_sent(self, connection: Connection, sent: SentRequest) -> None:
-        await fetch(connection, sql.ADD_SENT, {"principal": self._rows.principal, **_sent_values(sent)})
+        await connection.execute(sql.ADD_SENT, {"principal": self._rows.principal, **_sent_values(sent)})
         which = {"principal": self._rows.principal, "conversation": sent.conversation_id, "keep": REQUESTS_MAX}
-        await fetch(connection, sql.TRIM_SENT, which)
+        await connection.execute(sql.TRIM_SENT, which)
 
     async def sent(self, conversation_id: str) -> Sequence[SentRequest]:
-        rows = await self._rows.execute(sql.SENT, conversation=conversation_id)
+        rows = await self._rows.read(sql.SENT, conversation=conversation_id)
         return [
             SentRequest(conversation_id, at, first, last, SentView(*sizes[:4]), *sizes[4:])
             for at, first, last, *sizes in rows
@@ -124,14 +133,14 @@ class PostgresRecordStore:
             own = {"principal": self._rows.principal}
             async with connection.transaction():
                 for entry in usage:
-                    await fetch(connection, sql.ADOPT_USAGE, {**own, **_usage_values(entry)})
+                    await connection.execute(sql.ADOPT_USAGE, {**own, **_usage_values(entry)})
                 for conversation_id, requests in groupby(sent, lambda one: one.conversation_id):
                     if not await fetch(connection, sql.SENT, {**own, "conversation": conversation_id}):
                         for one in requests:
                             await self._add_sent(connection, one)
                 for kind, some in records.items():
                     for record_id, record in some.items():
-                        await fetch(connection, sql.ADOPT_RECORD, {**own, **_record_values(kind, record_id, record)})
+                        await connection.execute(sql.ADOPT_RECORD, {**own, **_record_values(kind, record_id, record)})
 
         await self._rows.run(add)
 
@@ -166,14 +175,14 @@ class _Orders:
 
     async def add(self, day: str, turns: Mapping[str, Collection[bytes]]) -> RedactionOrder:
         order = RedactionOrder(secrets.token_hex(8), day, turns)
-        await self._rows.execute(sql.ADD_REDACTION, id=order.id, body=encode_turns(day, turns))
+        await self._rows.write(sql.ADD_REDACTION, id=order.id, body=encode_turns(day, turns))
         return order
 
     async def all(self) -> Sequence[RedactionOrder]:
-        return [decode_order(order_id, body) for order_id, body in await self._rows.execute(sql.REDACTIONS)]
+        return [decode_order(order_id, body) for order_id, body in await self._rows.read(sql.REDACTIONS)]
 
     async def remove(self, order: RedactionOrder) -> None:
-        await self._rows.execute(sql.REMOVE_REDACTION, id=order.id)
+        await self._rows.write(sql.REMOVE_REDACTION, id=order.id)
 
 
 def _record_values(kind: str, record_id: str, record: Record) -> dict[str, object]:

@@ -144,10 +144,10 @@ def shared_database(url: str, connections: int) -> Database:
 
 
 async def fetch(connection: Connection, sql: str, parameters: Mapping[str, object]) -> list[TupleRow]:
-    """Returns all rows, if the statement has any. They are sent in binary: half the time for bytes and numbers."""
+    """Returns all rows. They are sent in binary, which takes half the time for bytes and numbers."""
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(sql, parameters)
-        return await cursor.fetchall() if cursor.description else []
+        return await cursor.fetchall()
 
 
 async def _warn_of_unbound_role(connection: Connection) -> None:
