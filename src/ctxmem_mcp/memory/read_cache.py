@@ -1,12 +1,15 @@
-"""Caches what never changes of recently read conversations: turns without their content, chunks, nodes.
+"""Caches what never changes of recently read conversations: turns without their content, chunks, nodes, and where
+turns contain standing instructions.
 
 An agent asks about one conversation again and again, and each view reads much the same chunks. No content of a turn and
-no summary is cached.
+no summary is cached, only terms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branch_table import BranchTable
@@ -22,6 +25,15 @@ CONVERSATIONS_CACHED_OF_MANY = 24
 ENTRIES_CACHED = 10_000
 
 
+class InstructionPlace(NamedTuple):
+    """Where a turn of so many characters contains a standing instruction, and the terms that tell what it is about."""
+
+    start: int
+    stop: int
+    chars: int
+    kind: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadCache:
     """The parts of one conversation that have been read.
@@ -34,6 +46,7 @@ class ReadCache:
         pieces_of: The chunks of a turn, by the turn's seq.
         standing: Where the standing instructions are, by the version of its state and the seq of a branch's last turn;
             at most one entry.
+        instructions: Those in a turn, by its digest, flags (a redacted turn keeps its digest) and language.
     """
 
     created: float = 0.0
@@ -45,10 +58,11 @@ class ReadCache:
     languages: dict[int, list[str]] = field(default_factory=dict)
     pieces_of: dict[int, list[Piece]] = field(default_factory=dict)
     standing: dict[tuple[int, int], list[ExcerptRef]] = field(default_factory=dict)
+    instructions: dict[tuple[bytes, int, str | None], Sequence[InstructionPlace]] = field(default_factory=dict)
 
     def bound(self) -> None:
         """Clears each part that has grown too large."""
-        for entries in (self.turns, self.pieces, self.nodes, self.pieces_of):
+        for entries in (self.turns, self.pieces, self.nodes, self.pieces_of, self.instructions):
             if len(entries) > ENTRIES_CACHED:
                 entries.clear()
 

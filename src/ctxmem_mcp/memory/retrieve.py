@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import anyio.to_thread
@@ -22,6 +23,7 @@ from ctxmem_mcp.models import Piece
 from ctxmem_mcp.retrieval import compounds
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.dense_features import load_dense_weights
+from ctxmem_mcp.retrieval.features import Matches
 from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, Weights, conversation_kinds, load_weights
 from ctxmem_mcp.stores.records import TermHits
@@ -69,14 +71,14 @@ class Ranking:
         table: the chunks that were ranked.
         result: their order.
         kinds: the kinds of conversation this is, as shares.
-        matched: by ordinal, whether the chunk contains terms of the query; the others were found by their surroundings.
+        matches: where the terms of the query occur; chunks without any were found by their surroundings.
     """
 
     parsed: ParsedQuery
     table: BranchTable
     result: RankResult | None = None
     kinds: Mapping[str, float] | None = None
-    matched: Any = ()
+    matches: Matches | None = None
 
     def piece(self, rank: int) -> RankedPiece:
         """Returns the chunk at a rank, of which 0 is the best."""
@@ -96,8 +98,8 @@ class Ranking:
 
     def iter_matching(self) -> Iterator[RankedPiece]:
         """Yields the chunks that contain terms of the query, best first."""
-        if self.result is not None:
-            yield from map(self.piece, self.matched[self.result.ordinals].nonzero()[0].tolist())
+        if self.result is not None and self.matches is not None:
+            yield from map(self.piece, self.matches.contain_terms(self.result.ordinals).nonzero()[0].tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ async def rank_branch(
     if not parsed.terms or not ordinals.n:
         return Ranking(parsed, BranchTable.of((), ()))
     ranker = await _match(branch, ordinals, parsed, TERM_CAP)
-    if require_match and not ranker.matches.matched.any():
+    if require_match and not len(ranker.matches.ordinals):
         ranker = await _match(branch, ordinals, parsed, branch.state.next_piece)
     candidates = ranker.candidates
     if predicate and len(candidates) < ordinals.n:
@@ -182,7 +184,7 @@ async def rank_branch(
         weights |= Weights(load_dense_weights()).blend(kinds)
     rank = partial(ranker.rank, table.rows, weights, similarities, cosines)
     result = await anyio.to_thread.run_sync(rank) if ordinals.n > PIECES_INLINE_MAX else rank()
-    return Ranking(parsed, table, result, kinds, ranker.matches.matched)
+    return Ranking(parsed, table, result, kinds, ranker.matches)
 
 
 async def _dense_cosines(branch: BranchReader, parsed: ParsedQuery, table: BranchTable) -> Any:
@@ -235,11 +237,13 @@ async def _best_matching(
     branch: BranchReader, ordinals: OrdinalMap, ranker: BranchRanker, predicate: Predicate
 ) -> list[int]:
     """Returns the ordinals of the best chunks that contain words of the query and fit the predicate."""
-    at = ranker.matches.matched.nonzero()[0].tolist()
+    matches = ranker.matches
+    at = matches.ordinals.tolist()
     pieces = await branch.pieces(ordinals.pieces(at))
     accepted = await predicate(pieces)
-    fitting = (ordinal for ordinal, piece in zip(at, pieces, strict=True) if piece.id in accepted)
-    return nlargest(MATCHES_RANKED_MAX, fitting, key=lambda ordinal: float(ranker.matches.rough_scores[ordinal]))
+    scored = zip(at, matches.rough_scores[:-1].tolist(), pieces, strict=True)
+    fitting = ((score, ordinal) for ordinal, score, piece in scored if piece.id in accepted)
+    return [ordinal for _, ordinal in nlargest(MATCHES_RANKED_MAX, fitting, key=itemgetter(0))]
 
 
 async def _similarities(

@@ -41,9 +41,14 @@ SECTION_K = 2.5
 
 @dataclass(slots=True)
 class Matches:
-    """Where the query's own terms occur: arrays over all chunks of the branch, by ordinal.
+    """Where the query's own terms occur: arrays over the chunks that contain any of them.
+
+    A conversation may have a million chunks, of which few contain a term. So all others share one last column, which is
+    zero; `columns` finds the columns of chunks.
 
     Attributes:
+        n: The number of chunks on the branch.
+        ordinals: The ordinals of the chunks that contain any of the terms, ascending.
         idf: Inverse document frequency of each term.
         counts: A row per term: the number of its occurrences in each chunk.
         heads: A row per term: whether it is among the first `HEAD_TERMS` terms of each chunk.
@@ -53,6 +58,8 @@ class Matches:
         similarities: Ordinal -> cosine similarity of the chunk to the query, or an array; empty if there are none.
     """
 
+    n: int
+    ordinals: Any
     idf: Any
     counts: Any
     heads: Any
@@ -62,19 +69,17 @@ class Matches:
     similarities: Any = field(default_factory=dict)
 
     @property
-    def n(self) -> int:
-        """The number of chunks on the branch."""
-        return len(self.pairs)
-
-    @property
     def total_weight(self) -> float:
         """The summed idf of all terms; never 0."""
         return float(self.idf.sum()) or 1.0
 
-    @property
-    def matched(self) -> Any:
-        """Which chunks contain any of the terms."""
-        return self.counts.any(axis=0)
+    def columns(self, ordinals: Any) -> Any:
+        """Returns the columns of the chunks at these ordinals."""
+        return position_in(self.ordinals, ordinals)
+
+    def contain_terms(self, ordinals: Any) -> Any:
+        """Returns which of the chunks at these ordinals contain any of the terms."""
+        return self.columns(ordinals) < len(self.ordinals)
 
     def similarities_of(self, table: PieceTable) -> Any:
         """Returns the similarity of each chunk of the table, 0 or above."""
@@ -84,6 +89,16 @@ class Matches:
         if isinstance(near, Mapping):
             return np.maximum([near.get(ordinal, 0.0) for ordinal in table.ordinal.tolist()], 0.0)
         return np.maximum(near[table.ordinal], 0.0)
+
+
+def position_in(ascending: Any, values: Any) -> Any:
+    """Returns where each of the values is in an ascending array; its length for those that are not in it."""
+    import numpy as np
+
+    at = np.searchsorted(ascending, values)
+    if not len(ascending):
+        return at
+    return np.where(ascending[np.minimum(at, len(ascending) - 1)] == values, at, len(ascending))
 
 
 # A feature's value per chunk.
@@ -122,9 +137,11 @@ class _Occurrences:
 
     def __init__(self, matches: Matches, table: PieceTable, mean_words: float) -> None:
         self.matches, self.table, self._mean_words = matches, table, mean_words
-        self.counts = matches.counts[:, table.ordinal].astype(float)
+        self.columns = matches.columns(table.ordinal)
+        self.counts = matches.counts[:, self.columns].astype(float)
         self.present = self.counts > 0
         self.best_rough = float(matches.rough_scores.max(initial=0.0)) or 1.0
+        self._beside: dict[int, Any] = {}
 
     @cached_property
     def bm25(self) -> Any:
@@ -135,7 +152,7 @@ class _Occurrences:
     @cached_property
     def rough(self) -> Any:
         """The rough score of each chunk, relative to the best."""
-        return self.matches.rough_scores[self.table.ordinal] / self.best_rough
+        return self.matches.rough_scores[self.columns] / self.best_rough
 
     def beside(self, values: Any, offset: int) -> Any:
         """Returns an array's values for the chunks at an offset from each chunk; 0 in another sitting or nowhere."""
@@ -143,7 +160,12 @@ class _Occurrences:
 
         at = self.table.ordinal + offset
         valid = (at >= 0) & (at < self.matches.n) & self.table.reachable[offset]
-        return np.where(valid, values[..., np.clip(at, 0, self.matches.n - 1)], 0)
+        return np.where(valid, values[..., self._columns_beside(offset)], 0)
+
+    def _columns_beside(self, offset: int) -> Any:
+        if offset not in self._beside:
+            self._beside[offset] = self.matches.columns(self.table.ordinal + offset)
+        return self._beside[offset]
 
     def cover(self, present: Any) -> Any:
         """Returns the share of the query's total idf of the terms that are present, per column."""
@@ -187,7 +209,7 @@ def _lexical(occurrences: _Occurrences) -> Columns:
         "cover": occurrences.cover(present),
         "exact": matches.idf[matches.exact] @ present[matches.exact] / exact_weight,
         "rare": (matches.idf[:, None] * present).max(axis=0, initial=0.0) / rarest,
-        "pair": matches.pairs[occurrences.table.ordinal],
+        "pair": matches.pairs[occurrences.columns],
         "any": present.any(axis=0).astype(float),
     }
 

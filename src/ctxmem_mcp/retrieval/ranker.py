@@ -23,7 +23,7 @@ from math import log
 from typing import Any, NamedTuple
 
 from ctxmem_mcp.retrieval.dense_features import dense_columns
-from ctxmem_mcp.retrieval.features import HEAD_TERMS, Columns, Matches, feature_columns
+from ctxmem_mcp.retrieval.features import HEAD_TERMS, Columns, Matches, feature_columns, position_in
 from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import SPEAKER_TERMS, ParsedQuery
 from ctxmem_mcp.stores.records import TermHits
@@ -168,20 +168,21 @@ class BranchRanker:
         n = self._n
         if n <= CANDIDATES:
             return list(range(n))
-        rough = self.matches.rough_scores
-        matched = np.flatnonzero(self.matches.matched)
-        best = matched[np.argsort(-rough[matched], kind="stable")[:BEST]]
+        matched, rough = self.matches.ordinals, self.matches.rough_scores[:-1]
+        best = matched[np.argsort(-rough, kind="stable")[:BEST]]
         found = set(best.tolist())
         for at in best[:BEST_WITH_NEIGHBOURS].tolist():
             found.update(range(max(0, at - NEIGHBOUR_REACH), min(n, at + NEIGHBOUR_REACH + 1)))
-        # The sum of the squared scores in each region.
-        regions = np.bincount(np.arange(n) // REGION_PIECES, weights=rough * rough)
-        for region in np.argsort(-regions, kind="stable")[:REGIONS_MAX].tolist():
-            if regions[region]:
-                found.update(range(region * REGION_PIECES, min(n, (region + 1) * REGION_PIECES)))
-        for spoken in self._spoken:
-            at = np.unique(np.asarray(spoken, dtype=np.int64))
-            found.update(at[np.lexsort((-at, -regions[at // REGION_PIECES]))[:SPOKEN_MAX]].tolist())
+        # The regions that contain terms, and the sum of the squared scores in each; that of all others is zero.
+        regions, group = np.unique(matched // REGION_PIECES, return_inverse=True)
+        sums = np.append(np.bincount(group, weights=rough * rough, minlength=len(regions)), 0.0)
+        for at in np.argsort(-sums, kind="stable")[:REGIONS_MAX].tolist():
+            if sums[at]:
+                found.update(range(int(regions[at]) * REGION_PIECES, min(n, (int(regions[at]) + 1) * REGION_PIECES)))
+        for pieces in self._spoken:
+            spoken = np.unique(np.asarray(pieces, dtype=np.int64))
+            sum_of = sums[position_in(regions, spoken // REGION_PIECES)]
+            found.update(spoken[np.lexsort((-spoken, -sum_of))[:SPOKEN_MAX]].tolist())
         if len(found) < CANDIDATES:
             found.update(range(max(0, n - (CANDIDATES - len(found))), n))
         return sorted(found)
@@ -226,22 +227,25 @@ def _match_terms(parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int) -> M
     own = [i for i, weight in enumerate(parsed.weights) if weight >= 1.0]
     found = [hits.get(parsed.terms[i]) for i in own]
     idf = np.array([_idf(hit, n) for hit in found])
-    counts, heads = np.zeros((len(own), n), dtype=np.int32), np.zeros((len(own), n), dtype=bool)
+    pieces = [np.asarray(hit.pieces if hit else (), dtype=np.int64) for hit in found]
+    ordinals = np.unique(np.concatenate(pieces)) if pieces else np.zeros(0, dtype=np.int64)
+    size = len(ordinals) + 1
+    counts, heads = np.zeros((len(own), size), dtype=np.int32), np.zeros((len(own), size), dtype=bool)
     places: list[Any] = [None] * len(own)
-    for j, hit in enumerate(found):
-        if hit is None or not len(hit.pieces):
+    for j, (hit, at) in enumerate(zip(found, pieces, strict=True)):
+        if hit is None or not len(at):
             continue
-        at = np.asarray(hit.pieces, dtype=np.int64)
-        counts[j] = np.bincount(at, minlength=n)
+        columns = np.searchsorted(ordinals, at)
+        counts[j] = np.bincount(columns, minlength=size)
         if len(at) <= OCCURRENCES_READ_MAX:
             positions = np.asarray(hit.positions, dtype=np.int64)
-            heads[j, at[positions < HEAD_TERMS]] = True
-            places[j] = (at << _POSITION_BITS) + positions
-    rough_scores = np.zeros(n)
+            heads[j, columns[positions < HEAD_TERMS]] = True
+            places[j] = (columns << _POSITION_BITS) + positions
+    rough_scores = np.zeros(size)
     for weight, count in zip(idf.tolist(), counts, strict=True):
         rough_scores += weight * 2.2 * count / (count + 1.2)
     exact = np.array([parsed.terms[i].startswith(EXACT) for i in own], dtype=bool)
-    return Matches(idf, counts, heads, _pairs(parsed, places, idf, n), exact, rough_scores)
+    return Matches(n, ordinals, idf, counts, heads, _pairs(parsed, places, idf, size), exact, rough_scores)
 
 
 def _idf(hit: TermHits | None, n: int) -> float:
@@ -249,15 +253,15 @@ def _idf(hit: TermHits | None, n: int) -> float:
     return log(1 + (max(n, df) - df + 0.5) / (df + 0.5))
 
 
-def _pairs(parsed: ParsedQuery, places: Sequence[Any], idf: Any, n: int) -> Any:
-    """Per chunk, the share of the query's adjacent term pairs that are adjacent in it too, by idf.
+def _pairs(parsed: ParsedQuery, places: Sequence[Any], idf: Any, size: int) -> Any:
+    """Per column of the matches, the share of the query's adjacent term pairs that are adjacent in it too, by idf.
 
-    places: per term, where it occurs: chunk and position as one number; None for a term that is not read.
+    places: per term, where it occurs: column and position as one number; None for a term that is not read.
     """
     import numpy as np
 
     whole = float(sum(idf[a] + idf[b] for a, b in parsed.pairs)) or 1.0
-    found = np.zeros(n)
+    found = np.zeros(size)
     for a, b in parsed.pairs:
         if places[a] is not None and places[b] is not None:
             together = np.intersect1d(places[a], places[b] - 1) >> _POSITION_BITS
