@@ -28,7 +28,7 @@ from bench.scale.stores import POSTGRES, SQLITE, Place
 
 UNITS = {"k": 1_000, "M": 1_000_000}
 # The conversation that is measured beside many short ones.
-MEASURED, MEASURED_TOKENS = "measured", 50_000
+MEASURED, MEASURED_TOKENS = "measured", 200_000
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def main(arguments: Sequence[str]) -> None:
     contents = [Content(report.TOKENS, size) for size in options.sizes]
     contents += [Content(report.CONVERSATIONS, size) for size in options.conversations]
     with contextlib.ExitStack() as stack:
-        temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        folder = options.folder or Path(stack.enter_context(temporary))
+        folder = options.folder
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(folder, options.stores.split(","), contents, options.operations)

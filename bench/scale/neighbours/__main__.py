@@ -23,7 +23,7 @@ from bench.scale import text
 from bench.scale.command import number
 from ctxmem_mcp.text import tokenizer
 
-APPENDED, QUERIES = 100, 40
+APPENDED, QUERIES = 40, 40
 
 
 def work(tokens: int) -> dict[str, Any]:
