@@ -78,7 +78,7 @@ async def fill_in(place: Place, conversation_id: str | None, size: int) -> None:
 
 
 def measured(folder: Path, kind: str, content: Content, operations: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.scale.measure", folder, kind, content.name, content.measured]
+    command = [sys.executable, "-m", "bench.scale.measure", str(folder), kind, content.name, content.measured]
     done = subprocess.run([*command, "--operations", str(operations)], check=True, stdout=subprocess.PIPE)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
