@@ -218,7 +218,14 @@ CLINE = AgentInfo(
         SessionFiles("CLINE_DATA_DIR", "~/.cline/data", "sessions", *_SESSIONS),
     ),
 )
-VSCODE = AgentInfo("vscode", "VS Code")
+VSCODE = AgentInfo(
+    "vscode",
+    "VS Code",
+    # It runs the hooks of Copilot CLI and of Claude Code, and sends them events of its own.
+    events={name: Hook() for name in ("SessionStart", "UserPromptSubmit", "PostToolUse", "Stop")},
+    wordless_events=("Stop", *_CLAUDE_WORDLESS),
+    has_transcript=True,
+)
 CODEX = AgentInfo(
     "codex",
     "Codex",

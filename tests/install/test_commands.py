@@ -147,10 +147,12 @@ def test_a_project_gets_its_own_files(run: Callable[..., Ran], home: Path) -> No
     assert {name for name in contents(home) if name.startswith("project/")} == set(contents(home)) == {
         "project/.mcp.json", "project/.claude/settings.local.json", "project/.cursor/mcp.json",
         "project/.cursor/hooks.json", "project/.vscode/mcp.json", "project/.codex/config.toml",
-        "project/.codex/hooks.json",
+        "project/.codex/hooks.json", "project/.github/hooks/ctxmem.json",
     }  # fmt: skip
     assert run("uninstall", "--all", "--project").code == 0
-    assert "project/.vscode/mcp.json" in contents(home)  # VS Code is not installed, so --all leaves it out
+    assert {"project/.vscode/mcp.json", "project/.github/hooks/ctxmem.json"} == contents(
+        home
+    ).keys()  # VS Code is not installed, so --all leaves it out
     assert run("uninstall", "vscode", "--project").code == 0
     assert contents(home) == {}
 

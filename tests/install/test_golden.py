@@ -34,6 +34,7 @@ FILES = [
     ("cursor", "hooks.{}.json", ".cursor/hooks.json"),
     ("cline", "servers.{}.json", CLINE),
     ("vscode", "servers.{}.json", ".config/Code/User/mcp.json"),
+    ("vscode", "hooks.{}.json", ".copilot/hooks/ctxmem.json"),
     ("codex", "servers.{}.toml", ".codex/config.toml"),
     ("codex", "hooks.{}.json", ".codex/hooks.json"),
     ("gemini", "settings.{}.json", ".gemini/settings.json"),
@@ -45,6 +46,7 @@ FILES = [
     ("jetbrains", "servers.{}.json", ".junie/mcp/mcp.json"),
     ("kiro", "servers.{}.json", ".kiro/settings/mcp.json"),
     ("amp", "settings.{}.json", ".config/amp/settings.json"),
+    ("goose", "config.{}.yaml", ".config/goose/config.yaml"),
     ("roo", "servers.{}.json", ROO),
     ("kilo", "servers.{}.json", ".config/kilo/kilo.json"),
 ]
@@ -246,7 +248,12 @@ def test_a_file_edited_since_keeps_the_edits_and_a_copy_is_kept(host: HostPaths,
 # ---------------------------------------------------------------- refusing
 
 
-BROKEN = {"json": b'{"mcpServers": {"a": 1 "b": 2}, "hooks": {}}', "toml": b"[mcp_servers\n", "bytes": b'{"a": "\xff"}'}
+BROKEN = {
+    "yaml": b"extensions: {developer: {enabled: true}\n",
+    "json": b'{"mcpServers": {"a": 1 "b": 2}, "hooks": {}}',
+    "toml": b"[mcp_servers\n",
+    "bytes": b'{"a": "\xff"}',
+}
 
 
 @pytest.mark.parametrize("kind", ["broken", "bytes"])

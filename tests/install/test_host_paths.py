@@ -46,7 +46,8 @@ def test_servers_are_registered_where_the_examples_page_says(system: System) -> 
         # The page has one path for macOS and Linux for Codex and Cursor.
         assert f"`{path}`" in PAGE, agent
     code = f"{APPDATA[system]}/Code/User".replace("/", slash)
-    assert places("vscode", system) == [f"{code}{slash}mcp.json"]
+    hooks = slash.join((HOME[system], ".copilot", "hooks", "ctxmem.json"))
+    assert places("vscode", system) == [f"{code}{slash}mcp.json", hooks]
     assert f"{code}{slash}globalStorage" in PAGE
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ctxmem_mcp.agents import CLAUDE_CODE, CLINE, CURSOR, SESSION_ENDS, info_of
+from ctxmem_mcp.agents import CLAUDE_CODE, CLINE, COPILOT_CLI, CURSOR, SESSION_ENDS, VSCODE, info_of
 from ctxmem_mcp.capture import whole_outputs
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn, iso
 from ctxmem_mcp.text.host_text import split_hook_context
@@ -25,6 +25,8 @@ _NOTIFICATION = "agent-turn-complete"
 _COMMAND = "/"
 # May come before the JSON; the first is the byte order mark.
 _BLANK = "\ufeff \t\r\n"
+# VS Code's names of the session and of the event. It runs the hooks of these agents.
+_VSCODE_SESSION, _VSCODE_NAME, _RUN_BY_VSCODE = "sessionId", "hookEventName", (CLAUDE_CODE.id, COPILOT_CLI.id)
 # The events of Cline's CLI, by the names of their hooks, which the extension's events have.
 _CLINE_NAMES = {
     "prompt_submit": "UserPromptSubmit", "tool_call": "PreToolUse", "tool_result": "PostToolUse",
@@ -77,7 +79,8 @@ def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
     """Parses what a hook received.
 
     Args:
-        agent: the agent's id. An agent that is not in the table is read like Claude Code.
+        agent: the id of the agent that the hook is registered for, which VS Code runs too. An agent that is not in the
+            table is read like Claude Code.
         raw: the event's JSON; it may be cut off.
         at: when it was received, in seconds since 1970.
 
@@ -85,6 +88,8 @@ def parse_event(agent: str, raw: bytes, at: float) -> Event | None:
         The event; None if it is not JSON or names no session.
     """
     fields, whole = _object(raw)
+    if agent in _RUN_BY_VSCODE and _VSCODE_NAME in fields:
+        agent = VSCODE.id
     session, name = _session_of(agent, fields), _name_of(agent, fields)
     if session is None:
         return None
@@ -110,11 +115,11 @@ def _session_of(agent: str, fields: _Fields) -> str | None:
     """The session's id. Cline's CLI names a run's conversation beside the session, after which the file is named."""
     context = fields.get("sessionContext")
     root = text_or_none(context.get("rootSessionId")) if agent == CLINE.id and isinstance(context, dict) else None
-    return root or _first(fields, "session_id", "conversation_id", "thread-id", "taskId")
+    return root or _first(fields, "session_id", "conversation_id", "thread-id", "taskId", _VSCODE_SESSION)
 
 
 def _name_of(agent: str, fields: _Fields) -> str:
-    name = _first(fields, "hook_event_name", "hookName", "type") or ""
+    name = _first(fields, "hook_event_name", "hookName", "type", _VSCODE_NAME) or ""
     return _CLINE_NAMES.get(name, name) if agent == CLINE.id else name
 
 
@@ -155,7 +160,7 @@ def _object(raw: bytes) -> tuple[_Fields, bool]:
 def _from_truncated(text: str) -> _Fields:
     """The session and the transcript that an event names at its start, if it was cut off."""
     found: _Fields = {}
-    for key in ("session_id", "transcript_path", "cwd", "hook_event_name"):
+    for key in ("session_id", "transcript_path", "cwd", "hook_event_name", _VSCODE_SESSION, _VSCODE_NAME):
         match = re.search(rf'"{key}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
         if match:
             try:

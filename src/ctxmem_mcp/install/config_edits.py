@@ -69,7 +69,7 @@ class ConfigEdit(Protocol):
         ...
 
 
-class _Servers:
+class Servers:
     """Servers under one key of a file, in any file format."""
 
     key: str
@@ -80,17 +80,17 @@ class _Servers:
 
     def find(self, text: str | None) -> list[FoundEntry]:
         servers = self._servers(text)
-        return [_found_server(name, servers[name]) for name in _our_names(servers)]
+        return [_found_server(name, servers[name]) for name in our_names(servers)]
 
     def copy(self, text: str | None, source: str) -> str:
         servers, text = self._servers(source), text or ""
-        for name in _our_names(servers):
+        for name in our_names(servers):
             text = self._put(text, (self.key, name), servers[name])
         return text
 
     def data_dir(self, text: str | None) -> str | None:
         servers = self._servers(text)
-        known = _our_name(servers)
+        known = our_name(servers)
         return None if known is None else data_dir_of(servers[known])
 
     def _servers(self, text: str | None) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class _Servers:
 
 
 @dataclass(frozen=True)
-class JsonServers(_Servers):
+class JsonServers(Servers):
     """Servers in JSON, under one key of the file, or of the object at `within`.
 
     A new entry has the members of `leading` before the command, and those of `trailing` after it.
@@ -125,7 +125,7 @@ class JsonServers(_Servers):
 
     def put(self, text: str | None, server: ServerCommand) -> str:
         servers = self._servers(text)
-        known = _our_name(servers)
+        known = our_name(servers)
         text = text or ""
         if known is None:
             return self._put(text, (self.key, NAME), {**self.leading, **self._command(server), **self.trailing})
@@ -135,7 +135,7 @@ class JsonServers(_Servers):
         return text
 
     def remove(self, text: str, *, prune: bool) -> str | None:
-        for name in _our_names(self._servers(text)):
+        for name in our_names(self._servers(text)):
             text = json_edit.drop(text, (*self.within, self.key, name))
             if prune and not self._servers(text):
                 text = json_edit.drop(text, (*self.within, self.key))
@@ -157,7 +157,7 @@ class JsonServers(_Servers):
 
 
 @dataclass(frozen=True)
-class TomlServers(_Servers):
+class TomlServers(Servers):
     """Servers in TOML, as tables under one key. A new one has the values of `trailing` after the command."""
 
     path: Path
@@ -167,12 +167,12 @@ class TomlServers(_Servers):
     kind: ClassVar[str] = "a table"
 
     def put(self, text: str | None, server: ServerCommand) -> str:
-        known = _our_name(self._servers(text))
+        known = our_name(self._servers(text))
         new = {"command": server.command, "args": server.arguments, **({} if known else self.trailing)}
         return self._put(text or "", (self.key, known or NAME), new)
 
     def remove(self, text: str, *, prune: bool) -> str | None:
-        for name in _our_names(self._servers(text)):
+        for name in our_names(self._servers(text)):
             text = toml_edit.drop(text, (self.key, name))
         return text
 
@@ -196,15 +196,19 @@ def json_object(text: str | None) -> dict[str, Any]:
     return value
 
 
-def _our_names(servers: Mapping[str, Any]) -> list[str]:
+def our_names(servers: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the entries that start this program."""
     return [name for name, entry in servers.items() if is_our_server(entry)]
 
 
-def _our_name(servers: Mapping[str, Any]) -> str | None:
-    """The name of the entry to update; None to add one. Raises CannotEdit if our name is taken by another server."""
+def our_name(servers: Mapping[str, Any]) -> str | None:
+    """Returns the name of the entry to update; None to add one.
+
+    Raises CannotEdit if our name is taken by another server.
+    """
     if NAME in servers and not is_our_server(servers[NAME]):
         raise CannotEdit(f"has a server named {NAME!r} that does not start this program; rename or remove it first")
-    known = _our_names(servers)
+    known = our_names(servers)
     return NAME if NAME in servers else known[0] if len(known) == 1 else None
 
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ctxmem_mcp.agents import AMP, JETBRAINS, KILO, KIRO, ROO, WINDSURF, ZED, AgentInfo
+from ctxmem_mcp.agents import AMP, GOOSE, JETBRAINS, KILO, KIRO, ROO, WINDSURF, ZED, AgentInfo
 from ctxmem_mcp.capture.locations import EDITORS, KILO_EXTENSION, ROO_EXTENSION, extension_folder
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import ConfigEdit, JsonServers
 from ctxmem_mcp.install.host_paths import HostPaths
 from ctxmem_mcp.install.terminal_agents import opencode_servers
+from ctxmem_mcp.install.yaml_servers import YamlServers
 
 _USUAL = "mcpServers"
+_DESCRIPTION = "Memory of every session: recall by tools"
 _EXTENSION_FILE = Path("settings") / "mcp_settings.json"
 Edit = Callable[[Path], ConfigEdit]
 
@@ -60,6 +62,17 @@ def _amp_folder(host: HostPaths) -> Path:
     return (host.env_path("XDG_CONFIG_HOME") or host.home / ".config") / "amp"
 
 
+def _goose_folder(host: HostPaths) -> Path:
+    if host.system == "windows":
+        return host.config / "Block" / "goose" / "config"
+    # On macOS too.
+    return (host.env_path("XDG_CONFIG_HOME") or host.home / ".config") / "goose"
+
+
+def _goose(path: Path) -> ConfigEdit:
+    return YamlServers(path, "extensions", {"description": _DESCRIPTION, "envs": {}, "env_keys": [], "timeout": 300})
+
+
 def _amp(path: Path) -> ConfigEdit:
     return JsonServers(path, "amp.mcpServers")
 
@@ -91,6 +104,13 @@ KIRO_AGENT = _agent(
     "settings/mcp.json",
     "Kiro's MCP panel lists ctxmem as connected; in the CLI, `/mcp`.",
     project=".kiro/settings/mcp.json",
+)
+GOOSE_AGENT = _agent(
+    GOOSE,
+    _goose_folder,
+    "config.yaml",
+    "Start a new session. `goose info -v` lists ctxmem among the extensions.",
+    edit=_goose,
 )
 AMP_AGENT = _agent(AMP, _amp_folder, "settings.json", "`amp mcp doctor` shows ctxmem.", edit=_amp)
 

@@ -45,7 +45,8 @@ GEMINI_AGENT = _gemini_like(GEMINI, ".gemini", "GEMINI_CLI_HOME")
 QWEN_CODE_AGENT = _gemini_like(QWEN_CODE, ".qwen", "")
 
 
-def _copilot_folder(host: HostPaths) -> Path:
+def copilot_folder(host: HostPaths) -> Path:
+    """Returns the folder of Copilot CLI's own files."""
     return host.env_path("COPILOT_HOME") or host.home / ".copilot"
 
 
@@ -56,11 +57,11 @@ def copilot_hooks(folder: Path) -> Sequence[JsonHooks]:
 
 COPILOT_AGENT = Agent(
     COPILOT_CLI,
-    markers=lambda host: [_copilot_folder(host)],
+    markers=lambda host: [copilot_folder(host)],
     servers=lambda host: [
-        JsonServers(_copilot_folder(host) / "mcp-config.json", "mcpServers", {"type": "local"}, {"tools": ["*"]})
+        JsonServers(copilot_folder(host) / "mcp-config.json", "mcpServers", {"type": "local"}, {"tools": ["*"]})
     ],
-    hooks=lambda host: copilot_hooks(_copilot_folder(host)),
+    hooks=lambda host: copilot_hooks(copilot_folder(host)),
     project_hooks=lambda host: copilot_hooks(host.project / ".github"),
     after="Start a new session. `/mcp show` lists ctxmem.",
     after_hooks="VS Code runs the hooks as well.",

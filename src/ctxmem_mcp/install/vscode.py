@@ -1,6 +1,6 @@
 """VS Code (Copilot): servers in the user's mcp.json, or in a project's .vscode/mcp.json, under `servers`.
 
-No hooks are registered for it: it runs those in ~/.claude/settings.json.
+Its hooks are those of Copilot CLI, in a file that both read. It runs those in ~/.claude/settings.json, too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ctxmem_mcp.agents import VSCODE
 from ctxmem_mcp.install.agent import Agent
 from ctxmem_mcp.install.config_edits import JsonServers
 from ctxmem_mcp.install.host_paths import HostPaths
+from ctxmem_mcp.install.terminal_agents import copilot_folder, copilot_hooks
 
 EDITIONS = ("Code", "Code - Insiders")
 
@@ -33,6 +34,9 @@ AGENT = Agent(
     VSCODE,
     markers=_folders,
     servers=_servers,
+    hooks=lambda host: copilot_hooks(copilot_folder(host)),
     project_servers=lambda host: [_edit(host.project / ".vscode")],
+    project_hooks=lambda host: copilot_hooks(host.project / ".github"),
     after="Run `MCP: List Servers`, choose ctxmem, Start Server, and trust it once.",
+    after_hooks="The output channel `GitHub Copilot Chat Hooks` shows each run. Copilot CLI runs them as well.",
 )
