@@ -152,8 +152,8 @@ def _members(lines: Sequence[str], block: _Block) -> dict[str, Any]:
         if not value and items:
             members[member.name] = [_scalar(_COMMENT.sub("", item).strip()) for item in items]
         elif not value and inner:
-            found = _blocks(lines, member.start + 1, member.stop)
-            members[member.name] = {one.name: _scalar(_value_of(lines[one.start])) for one in found}
+            within = _blocks(lines, member.start + 1, member.stop)
+            members[member.name] = {one.name: _scalar(_value_of(lines[one.start])) for one in within}
         else:
             members[member.name] = _scalar(value)
     return members
