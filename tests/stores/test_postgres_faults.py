@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
 
-from ctxmem_mcp.errors import HeadMoved, StoreUnavailable
+from ctxmem_mcp.errors import HeadMoved, InvalidArgument, StoreUnavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.record_stores.postgres import PostgresRecordStore
+from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
 from ctxmem_mcp.stores.postgres import PostgresStore, commits, queries, schema, term_index
 from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import load
 from ctxmem_mcp.team.postgres import PostgresTeam
+from ctxmem_mcp.team.records import Right, Token
+from ctxmem_mcp.usage_ledger import LedgerEntry
 from tests.postgres_server import new_principal, started_server
 from tests.stores.samples import memory_over
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 WRITER: ContextVar[str] = ContextVar("writer", default="")
 # The statements before which a writer stops: it reads, swaps the version, writes the turn, writes the index.
@@ -183,6 +189,46 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once() -> None:
         receipt = await memory.forget("c", "c")
         assert (receipt.turns, proxy.cut_after) == (12, 0)
         await memory.close()
+
+
+async def test_a_change_of_the_team_whose_answer_is_lost_is_made_once() -> None:
+    proxy = Proxy()
+    async with proxy.run() as url:
+        team, name = PostgresTeam(url, 2), new_principal()
+        await team.is_configured()  # creates the tables
+
+        async def lose(change: Awaitable[T]) -> T:
+            proxy.cut_after = 1
+            done = await change
+            assert proxy.cut_after == 0, "it was cut"
+            return done
+
+        token = Token(name.encode(), 1.0, None)
+        await lose(team.add_principal(name, token))
+        assert await team.principal_of(token.digest, 2.0) == f"token:{name}"
+        space = await lose(team.add_space(name, 1.0))
+        assert space in await team.spaces()
+        assert await lose(team.set_right(name, f"token:{name}", Right.READ))
+        await lose(team.replace_tokens(name, Token(b"2" + token.digest, 2.0, None), 2.0))
+        assert await lose(team.remove_space(name)) == space
+        await lose(team.remove_principal(name, 3.0))
+        with pytest.raises(InvalidArgument, match="was removed"):
+            await team.add_principal(name, token)
+        await team.close()
+
+
+async def test_usage_whose_answer_is_lost_is_added_once() -> None:
+    proxy = Proxy()
+    async with proxy.run() as url:
+        records, entry = PostgresRecordStore(url, new_principal(), 2), LedgerEntry(7, "c", 1, 10, 2, 5, 90)
+        sent = SentRequest("c", 1.0, "t0-1", "t2-3", NO_VIEW, 30, 10, 0, 20)
+        assert await records.usage() == []
+        for change in (records.add_usage(entry), records.add_sent(sent)):
+            proxy.cut_after = 1
+            await change
+            assert proxy.cut_after == 0, "it was cut"
+        assert (list(await records.usage()), list(await records.sent("c"))) == ([entry], [sent])
+        await records.close()
 
 
 async def test_appends_go_on_while_connections_are_terminated_and_the_server_restarts() -> None:

@@ -37,15 +37,19 @@ class _Rows:
         self.url, self.principal, self._connections = url, principal, connections
         self._database: Database | None = None
 
-    async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        if self._database is None:
-            self._database = shared_database(self.url, self._connections)
-        return await self._database.run(self.principal, work)
+    async def change(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Runs work in one transaction, which is stored once."""
+        return await self._opened().run_once(self.principal, work)
 
     async def read(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         """Executes one statement. Returns its rows."""
         parameters = {"principal": self.principal, **values}
-        return await self.run(lambda connection: fetch(connection, statement, parameters))
+        return await self._opened().run(self.principal, lambda connection: fetch(connection, statement, parameters))
+
+    def _opened(self) -> Database:
+        if self._database is None:
+            self._database = shared_database(self.url, self._connections)
+        return self._database
 
     async def write(self, statement: str, **values: object) -> None:
         """Executes one statement that returns no rows."""
@@ -54,7 +58,7 @@ class _Rows:
         async def execute(connection: Connection) -> None:
             await connection.execute(statement, parameters)
 
-        await self.run(execute)
+        await self.change(execute)
 
     async def close(self) -> None:
         database, self._database = self._database, None
@@ -83,7 +87,10 @@ class PostgresRecordStore:
         return [(record_id, json.loads(body)) for record_id, body in await self._rows.read(sql.RECORDS, kind=kind)]
 
     async def remove(self, kind: str, record_id: str) -> bool:
-        return is_record_id(record_id) and bool(await self._rows.read(sql.REMOVE_RECORD, kind=kind, id=record_id))
+        if not is_record_id(record_id):
+            return False
+        values = {"principal": self._rows.principal, "kind": kind, "id": record_id}
+        return bool(await self._rows.change(lambda connection: fetch(connection, sql.REMOVE_RECORD, values)))
 
     async def expired_sessions(self, now: float) -> Mapping[str, float]:
         return dict(await self._rows.read(sql.EXPIRED_RECORDS, kind=SESSIONS, now=now))
@@ -99,11 +106,7 @@ class PostgresRecordStore:
         return [LedgerEntry(*row) for row in rows]
 
     async def add_sent(self, sent: SentRequest) -> None:
-        async def add(connection: Connection) -> None:
-            async with connection.transaction():
-                await self._add_sent(connection, sent)
-
-        await self._rows.run(add)
+        await self._rows.change(lambda connection: self._add_sent(connection, sent))
 
     async def _add_sent(self, connection: Connection, sent: SentRequest) -> None:
         await connection.execute(sql.ADD_SENT, {"principal": self._rows.principal, **_sent_values(sent)})
@@ -119,30 +122,28 @@ class PostgresRecordStore:
 
     async def forget(self, conversation_ids: Collection[str]) -> None:
         async def remove(connection: Connection) -> None:
-            async with connection.transaction():
-                for conversation_id in sorted(conversation_ids):
-                    await sql.forget(connection, {"principal": self._rows.principal, "conversation": conversation_id})
+            for conversation_id in sorted(conversation_ids):
+                await sql.forget(connection, {"principal": self._rows.principal, "conversation": conversation_id})
 
         if conversation_ids:
-            await self._rows.run(remove)
+            await self._rows.change(remove)
 
     async def adopt(
         self, usage: Sequence[LedgerEntry], sent: Sequence[SentRequest], records: Mapping[str, Mapping[str, Record]]
     ) -> None:
         async def add(connection: Connection) -> None:
             own = {"principal": self._rows.principal}
-            async with connection.transaction():
-                for entry in usage:
-                    await connection.execute(sql.ADOPT_USAGE, {**own, **_usage_values(entry)})
-                for conversation_id, requests in groupby(sent, lambda one: one.conversation_id):
-                    if not await fetch(connection, sql.SENT, {**own, "conversation": conversation_id}):
-                        for one in requests:
-                            await self._add_sent(connection, one)
-                for kind, some in records.items():
-                    for record_id, record in some.items():
-                        await connection.execute(sql.ADOPT_RECORD, {**own, **_record_values(kind, record_id, record)})
+            for entry in usage:
+                await connection.execute(sql.ADOPT_USAGE, {**own, **_usage_values(entry)})
+            for conversation_id, requests in groupby(sent, lambda one: one.conversation_id):
+                if not await fetch(connection, sql.SENT, {**own, "conversation": conversation_id}):
+                    for one in requests:
+                        await self._add_sent(connection, one)
+            for kind, some in records.items():
+                for record_id, record in some.items():
+                    await connection.execute(sql.ADOPT_RECORD, {**own, **_record_values(kind, record_id, record)})
 
-        await self._rows.run(add)
+        await self._rows.change(add)
 
     async def close(self) -> None:
         await self._rows.close()

@@ -241,20 +241,22 @@ class PostgresTeam:
     # ------------------------------------------------------------ the database
 
     async def _run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        return await self._opened().run("", work)
+
+    def _opened(self) -> Database:
         if self._database is None:
             self._database = shared_database(self._url, self._connections)
-        return await self._database.run("", work)
+        return self._database
 
     async def _read(self, query: str, **values: object) -> list[tuple[Any, ...]]:
         return await self._run(lambda connection: fetch(connection, query, values))
 
     async def _write(self, change: Callable[[Connection], Awaitable[_T]]) -> _T:
         async def run(connection: Connection) -> _T:
-            async with connection.transaction():
-                await connection.execute(LOCK, {"lock": _LOCK})
-                return await change(connection)
+            await connection.execute(LOCK, {"lock": _LOCK})
+            return await change(connection)
 
-        return await self._run(run)
+        return await self._opened().run_once("", run)
 
 
 def is_configured(url: str) -> bool:

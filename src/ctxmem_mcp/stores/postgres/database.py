@@ -29,6 +29,10 @@ WAIT_SECONDS, CONNECT_SECONDS = 20.0, 10
 # A connection that only listens notices in about half a minute that its server is gone without a word.
 _KEEPALIVES = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 
+_TRANSACTION = "SELECT pg_current_xact_id()::text"
+_STATUS = "SELECT pg_xact_status(%(transaction)s::text::xid8)"
+_POLL_SECONDS = 0.02
+
 
 class Connection(psycopg.AsyncConnection[TupleRow]):
     """A connection, and the principal whose rows it may see."""
@@ -90,6 +94,25 @@ class Database:
             await asyncio.sleep(pause)
             pause = min(1.0, 2 * pause + 0.02)
 
+    async def run_once(self, principal: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs `work` in one transaction, which is stored once, also if the answer to its commit is lost.
+
+        Raises:
+            StoreUnavailable: The server can't be reached, or refuses.
+        """
+        earlier: tuple[str, T] | None = None
+
+        async def run(connection: Connection) -> T:
+            nonlocal earlier
+            if earlier is not None and await _was_committed(connection, earlier[0]):
+                return earlier[1]
+            async with connection.transaction():
+                done = await work(connection)
+                earlier = (await fetch(connection, _TRANSACTION, {}))[0][0], done
+            return done
+
+        return await self.run(principal, run)
+
     @asynccontextmanager
     async def _connection(self, principal: str) -> AsyncIterator[Connection]:
         pool = self._pool or await self._open()
@@ -148,6 +171,15 @@ async def fetch(connection: Connection, sql: str, parameters: Mapping[str, objec
     async with connection.cursor(binary=True) as cursor:
         await cursor.execute(sql, parameters)
         return await cursor.fetchall()
+
+
+async def _was_committed(connection: Connection, transaction: str) -> bool:
+    """Returns whether a transaction of a lost connection was committed, once the server has ended it."""
+    while True:
+        ((status,),) = await fetch(connection, _STATUS, {"transaction": transaction})
+        if status != "in progress":
+            return bool(status == "committed")
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _warn_of_unbound_role(connection: Connection) -> None:
