@@ -1,8 +1,9 @@
-"""64 agents on one service: no error, none of them starved, and memory and open files return to where they were."""
+"""64 agents on one service, or two on one database: no error, none of them starved, and memory and open files return to where they were."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -10,8 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 
 from tests.http_api.mcp_calls import call_tool
 from tests.http_api.service_process import served
+from tests.postgres_server import started_server
 from tests.stores.writer_process import ROOT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors of a process")]
@@ -51,9 +53,9 @@ class Usage:
     files: int
 
     @classmethod
-    def of(cls, process: psutil.Process) -> Usage:
-        everyone = [process, *process.children(recursive=True)]
-        return cls(sum(one.memory_info().rss for one in everyone), process.num_fds())
+    def of(cls, processes: list[psutil.Process]) -> Usage:
+        everyone = [one for process in processes for one in (process, *process.children(recursive=True))]
+        return cls(sum(one.memory_info().rss for one in everyone), sum(process.num_fds() for process in processes))
 
 
 @dataclass
@@ -92,6 +94,16 @@ class Agent:
 
 
 @contextmanager
+def health_probes(bases: list[str]) -> Iterator[list[float]]:
+    """Measures /health of each service inside the block; afterwards the list has the milliseconds of each request."""
+    found: list[float] = []
+    with ExitStack() as stack:
+        each = [stack.enter_context(health_probe(base)) for base in bases]
+        yield found
+    found.extend(itertools.chain(*each))
+
+
+@contextmanager
 def health_probe(base: str) -> Iterator[list[float]]:
     """Measures /health inside the block; afterwards the list has the milliseconds of each request."""
     host, _, port = base.removeprefix("http://").partition(":")
@@ -105,45 +117,58 @@ def health_probe(base: str) -> Iterator[list[float]]:
             process.kill()
 
 
-async def settled(process: psutil.Process, limit: Usage | None = None) -> Usage:
-    """Waits until the service rests, and holds no more than `limit`. Returns what it holds."""
+async def settled(processes: list[psutil.Process], limit: Usage | None = None) -> Usage:
+    """Waits until the services rest, and hold no more than `limit`. Returns what they hold."""
     end = time.monotonic() + SETTLED_SECONDS_MAX
     while True:
-        before = sum(process.cpu_times()[:2])
+        before = cpu_seconds(processes)
         await asyncio.sleep(1)
-        usage = Usage.of(process)
-        rests = sum(process.cpu_times()[:2]) - before < 0.05
+        usage = Usage.of(processes)
+        rests = cpu_seconds(processes) - before < 0.05 * len(processes)
         if (rests and (limit is None or usage.files <= limit.files)) or time.monotonic() > end:
             return usage
 
 
-async def run_agents(data: Path, seconds: float, pause: float, is_long: bool = False) -> str:
-    """Runs the agents on a service of their own. Returns the figures.
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+
+def process_of(base: str) -> psutil.Process:
+    """Returns the process that listens at a URL."""
+    port = int(base.rpartition(":")[2])
+    return next(p for p in psutil.Process().children() if any(c.laddr.port == port for c in p.net_connections()))
+
+
+async def run_agents(
+    data: Path, seconds: float, pause: float, is_long: bool = False, databases: Sequence[str] = ("",)
+) -> str:
+    """Runs the agents on services of their own. Returns the figures.
 
     Args:
-        data: The service's folder.
+        data: The services' folders are below it.
         seconds: How long they work. Before that they work for a fifth of it, at most a minute, to fill the caches.
         pause: The mean time, in seconds, between an agent's calls.
         is_long: Check memory and /health against fixed limits. In a short run caches still fill, and one busy moment of
             the machine counts: it is compared with its own first seconds.
+        databases: The database of each service; empty for files.
     """
-    with served(data) as base:
-        port = int(base.rpartition(":")[2])
-        process = next(p for p in psutil.Process().children() if any(c.laddr.port == port for c in p.net_connections()))
-        limits = httpx2.Limits(max_connections=AGENTS)
-        async with httpx2.AsyncClient(base_url=base, timeout=100, limits=limits) as client:
-            with health_probe(base) as health_before:
-                await work(client, min(60, seconds / 5), pause)
-        before = await settled(process)
-        async with httpx2.AsyncClient(base_url=base, timeout=100, limits=limits) as client:
-            with health_probe(base) as health:
-                agents = await work(client, seconds, pause)
-        after = await settled(process, before)
+    with ExitStack() as stack:
+        bases = [
+            stack.enter_context(served(data / str(number), **({"store_url": url} if url else {})))
+            for number, url in enumerate(databases)
+        ]
+        processes = [process_of(base) for base in bases]
+        with health_probes(bases) as health_before:
+            await work(bases, min(60, seconds / 5), pause)
+        before = await settled(processes)
+        with health_probes(bases) as health:
+            agents = await work(bases, seconds, pause)
+        after = await settled(processes, before)
     calls = [ms for agent in agents for ms in agent.milliseconds]
     counts = sorted(len(agent.milliseconds) for agent in agents)
     medians = sorted(statistics.median(agent.milliseconds) for agent in agents)
     figures = (
-        f"{AGENTS} agents, {seconds:.0f} s, {len(calls):,} calls ({counts[0]} to {counts[-1]} an agent): p50 "
+        f"{AGENTS} agents, {len(bases)} services, {seconds:.0f} s, {len(calls):,} calls ({counts[0]} to {counts[-1]} an agent): p50 "
         f"{percentile(calls, 0.5):.0f} ms, p99 {percentile(calls, 0.99):.0f} ms, medians of agents {medians[0]:.0f} to "
         f"{medians[-1]:.0f} ms; /health {len(health):,} times, p50 {percentile(health, 0.5):.1f} ms, p99 "
         f"{percentile(health, 0.99):.0f} ms, max {max(health):.0f} ms; RSS {before.rss / 1e6:.0f} -> "
@@ -160,10 +185,16 @@ async def run_agents(data: Path, seconds: float, pause: float, is_long: bool = F
     return figures
 
 
-async def work(client: httpx2.AsyncClient, seconds: float, pause: float) -> list[Agent]:
-    agents = [Agent(client, number, pause) for number in range(AGENTS)]
-    until = time.monotonic() + seconds
-    await asyncio.gather(*(agent.work(until) for agent in agents))
+async def work(bases: list[str], seconds: float, pause: float) -> list[Agent]:
+    limits = httpx2.Limits(max_connections=AGENTS)
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx2.AsyncClient(base_url=base, timeout=100, limits=limits))
+            for base in bases
+        ]
+        agents = [Agent(clients[number % len(clients)], number, pause) for number in range(AGENTS)]
+        until = time.monotonic() + seconds
+        await asyncio.gather(*(agent.work(until) for agent in agents))
     return agents
 
 
@@ -172,9 +203,19 @@ async def test_many_agents_are_served_alike(tmp_path: Path) -> None:
     sys.stdout.write(await run_agents(tmp_path / "data", seconds=20, pause=2))
 
 
+@pytest.mark.faults
+async def test_many_agents_are_served_alike_by_two_services(tmp_path: Path) -> None:
+    url = started_server().create_database()
+    sys.stdout.write(await run_agents(tmp_path / "data", seconds=20, pause=2, databases=(url, url)))
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(2_000)
-async def test_many_agents_are_served_alike_for_ten_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = await run_agents(tmp_path / "data", seconds=600, pause=2, is_long=True)
+@pytest.mark.parametrize("services", [1, 2])
+async def test_many_agents_are_served_alike_for_ten_minutes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], services: int
+) -> None:
+    databases = (started_server().create_database(),) * 2 if services == 2 else ("",)
+    figures = await run_agents(tmp_path / "data", seconds=600, pause=2, is_long=True, databases=databases)
     with capsys.disabled():
         sys.stdout.write(f"\n{figures}\n")

@@ -82,10 +82,8 @@ async def verify_removal(connection: Connection, key: Key, receipt: Receipt) -> 
     remains = [table for (table,) in await fetch(connection, REMAINS, key)]
     if remains:  # it was created again since
         return replace(receipt, warnings=[f"a new conversation of this id has rows in {', '.join(remains)}"])
-    checked = (
-        f"none of the {len(_CHECKED)} tables has a row of it; PostgreSQL's files hold deleted rows until VACUUM FULL"
-    )
-    return replace(receipt, checked=[checked])
+    checked = f"none of the {len(_CHECKED)} tables has a row of it"
+    return replace(receipt, checked=[f"{checked}; PostgreSQL's files hold deleted rows until VACUUM FULL"])
 
 
 async def remove_expired(connection: Connection, key: Key, expires: float) -> bool:
