@@ -44,7 +44,7 @@ async def fill(settings: Settings) -> None:
         await memory.revert("forked", done.turn_ids[60])
         await memory.set_title("forked", "A title")
         await memory.set_agent("forked", "codex")
-        await memory.sync(sample_turns(250, "the trip"), conversation_id="long")
+        await memory.sync(sample_turns(250, "the trip", sentences=8), conversation_id="long")
         await memory.sync(sample_turns(4, "a secret"), conversation_id="forgotten")
         await memory.forget("forgotten", "forgotten")
     await fill_records(settings)

@@ -26,10 +26,12 @@ async def sweep(memory: Memory) -> list[str]:
     return [*await memory.sweep(), *await memory.sweep()]
 
 
-def sample_turns(count: int, topic: str = "the parser") -> list[NewTurn]:
+def sample_turns(count: int, topic: str = "the parser", sentences: int = 30) -> list[NewTurn]:
     """Requests and responses, long enough that sections close."""
     return [
-        NewTurn("user" if i % 2 == 0 else "assistant", f"Turn {i} about {topic}: " + f"word{i} is said here. " * 30)
+        NewTurn(
+            "user" if i % 2 == 0 else "assistant", f"Turn {i} about {topic}: " + f"word{i} is said here. " * sentences
+        )
         for i in range(count)
     ]
 
