@@ -169,7 +169,7 @@ async def run_agents(
     medians = sorted(statistics.median(agent.milliseconds) for agent in agents)
     figures = (
         f"{AGENTS} agents, {len(bases)} services, {seconds:.0f} s, {len(calls):,} calls ({counts[0]} to {counts[-1]}): "
-        f"p50 {percentile(calls, 0.5):.0f} ms, p99 {percentile(calls, 0.99):.0f} ms, agents' medians {medians[0]:.0f} to "
+        f"p50 {percentile(calls, 0.5):.0f} ms, p99 {percentile(calls, 0.99):.0f} ms, medians {medians[0]:.0f} to "
         f"{medians[-1]:.0f} ms; /health {len(health):,} times, p50 {percentile(health, 0.5):.1f} ms, p99 "
         f"{percentile(health, 0.99):.0f} ms, max {max(health):.0f} ms; RSS {before.rss / 1e6:.0f} -> "
         f"{after.rss / 1e6:.0f} MB, files {before.files} -> {after.files}; load {os.getloadavg()[0]:.0f}"
