@@ -11,6 +11,8 @@ SESSION_ENDS = ("SessionEnd",)
 COMPACTED = "compact"
 # Separates a session's id from the name of an output that a hook shortened; its whole is a conversation of its own.
 OF_OUTPUT = ":output-"
+# The event after a call, whose reply can replace the call's output.
+OUTPUT_EVENT = "PostToolUse"
 # Cline's transcript, named alike in every task's folder; and that of newer versions, named for its session.
 CLINE_TASK_FILE = "api_conversation_history.json"
 CLINE_SESSION_SUFFIX = ".messages.json"
@@ -78,8 +80,7 @@ class AgentInfo:
     __slots__ = (
         "api", "arguments_since", "call_event", "context_bytes_max", "context_event", "context_key",
         "event_names", "events", "has_transcript", "id", "prompt_event", "recap_events", "replaces_outputs", "replies",
-        "sessions", "tested",
-        "title", "wordless_events",
+        "sessions", "tested", "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(

@@ -28,15 +28,15 @@ def ask_copilot(home: Home, prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("set_up", "ask"),
-    [(claude_code.set_up, ask_claude_code), (copilot.set_up, ask_copilot)],
-    ids=["claude-code", "copilot-cli"],
+    ("agent", "set_up", "ask"),
+    [("claude-code", claude_code.set_up, ask_claude_code), ("copilot-cli", copilot.set_up, ask_copilot)],
 )
 async def test_the_model_gets_the_short_output_unless_it_asks_again(
-    tmp_path: Path, model: Model, set_up: Callable[[Path, Model], Home], ask: Callable[[Home, str], None]
+    tmp_path: Path, model: Model, agent: str, set_up: Callable[[Path, Model], Home], ask: Callable[[Home, str], None]
 ) -> None:
     home = set_up(tmp_path / "home", model)
     home.variables["CTXMEM_OUTPUT_TOKENS"] = "1000"
+    home.ctxmem("install", agent)  # Claude Code waits for the hook only then
     (home.project / "build.log").write_text(OUTPUT, "utf-8")
     commands = ("cat build.log", "head -n 400 build.log", "cat build.log")
     model.replies.extend([*([call("shell", command=one)] for one in commands), [say("Four tests fail.")]])

@@ -120,3 +120,15 @@ def test_hooks_on_windows_need_no_shell_if_the_version_can_do_that(host: HostPat
     for change in apply.plan_uninstall(edits):
         apply.apply_change(change, datetime(2026, 11, 12))
     assert not (host.home / ".claude" / "settings.json").exists()
+
+
+def test_claude_code_waits_for_the_hook_after_a_call_only_if_that_shortens_outputs(
+    host: HostPaths, server: ServerCommand
+) -> None:
+    host = with_claude(host, PRESENT)
+    for shortens_outputs in (False, True, False):
+        settings = settings_after_install(replace(host, shortens_outputs=shortens_outputs), server)
+        ((hook,),) = (group["hooks"] for group in settings["hooks"]["PostToolUse"])
+        assert hook.get("async", False) is not shortens_outputs
+        ((other,),) = (group["hooks"] for group in settings["hooks"]["SubagentStop"])
+        assert other["async"] is True

@@ -26,7 +26,7 @@ from ctxmem_mcp.install.host_paths import HostPaths, system_of
 from ctxmem_mcp.install.registry import AGENTS
 from ctxmem_mcp.install.server_entry import PROGRAM, ServerCommand
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT
-from ctxmem_mcp.settings import SETTINGS
+from ctxmem_mcp.settings import SETTINGS, Settings
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="AGENT", help=f"{', '.join(AGENTS)}.", show_default=False)]
 All = Annotated[bool, typer.Option("--all", help="Every agent found on this machine.")]
@@ -117,7 +117,14 @@ def host() -> HostPaths:
         here = Path.cwd()
     except FileNotFoundError as error:
         raise InvalidArgument("the current folder", "no longer exists", "Change to one that does.") from error
-    return HostPaths(system_of(sys.platform), Path(home_folder()), here, dict(os.environ))
+    return HostPaths(system_of(sys.platform), Path(home_folder()), here, dict(os.environ), _shortens_outputs())
+
+
+def _shortens_outputs() -> bool:
+    try:
+        return Settings.load().output_tokens > 0
+    except InvalidArgument:  # `doctor` reports it
+        return False
 
 
 def _chosen_agents(names: list[str] | None, every: bool, project: bool) -> list[Agent]:

@@ -11,7 +11,7 @@ import _thread
 import os
 import sys
 
-from ctxmem_mcp.agents import context_events, info_of
+from ctxmem_mcp.agents import OUTPUT_EVENT, context_events, info_of
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.home_folder import NO_HOME, home_folder
 from ctxmem_mcp.hooks import compactions
@@ -82,7 +82,7 @@ def _note_run(agent: str, raw: bytes, folder: str) -> None:
 
 def _shorten_output(agent: str, raw: bytes, folder: str) -> None:
     """Replaces a call's long output by a shorter one, if the agent lets a hook do so and the setting says so."""
-    if not info_of(agent).replaces_outputs or not _names_one(raw, ("PostToolUse",)):
+    if not info_of(agent).replaces_outputs or not _names_one(raw, (OUTPUT_EVENT,)):
         return
     tokens_max = _output_tokens()
     if 0 < tokens_max < len(raw):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 
+from ctxmem_mcp.agents import OUTPUT_EVENT
 from ctxmem_mcp.capture import session_files
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.capture.whole_outputs import SESSION_CHARS_MAX, event_for, output_id
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-EVENT = "PostToolUse"
 # Where the results have the text. Of a file that was read, the model gets line numbers too, which would be wrong.
 _FIELDS = {"Bash": "stdout", "Grep": "content"}
 _COPILOT_TEXT, _COPILOT_TYPE = "text_result_for_llm", "result_type"
@@ -40,7 +40,7 @@ def respond(raw: bytes, data_dir: str, tokens_max: int, spool: Callable[[bytes],
     event = json.loads(raw.decode("utf-8-sig", "replace"))
     text, tool = text_of(event), str(event.get("tool_name"))
     session = conversation_id_for(str(event.get("session_id") or ""))
-    if not session or len(session) > SESSION_CHARS_MAX or event.get("hook_event_name") != EVENT or not text:
+    if not session or len(session) > SESSION_CHARS_MAX or event.get("hook_event_name") != OUTPUT_EVENT or not text:
         return
     if len(text) <= tokens_max or asks_for_all(tool, event.get("tool_input")):
         return
@@ -82,6 +82,6 @@ def _replaced(event: dict[str, Any], short: str) -> dict[str, Any]:
     result = event.get("tool_response")
     if isinstance(result, dict):
         updated = {**result, _FIELDS[event["tool_name"]]: short}
-        return {"hookSpecificOutput": {"hookEventName": EVENT, "updatedToolOutput": updated}}
+        return {"hookSpecificOutput": {"hookEventName": OUTPUT_EVENT, "updatedToolOutput": updated}}
     kind = event["tool_result"].get(_COPILOT_TYPE, "success")
     return {"modifiedResult": {"resultType": kind, "textResultForLlm": short}}

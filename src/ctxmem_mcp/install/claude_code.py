@@ -35,7 +35,8 @@ def _servers(path: Path) -> Sequence[JsonServers]:
 
 
 def _hooks(host: HostPaths, path: Path) -> Sequence[JsonHooks]:
-    return [JsonHooks(path, CLAUDE_CODE, by_bash=True, agent_version=installed_version("claude", host))]
+    version = installed_version("claude", host)
+    return [JsonHooks(path, CLAUDE_CODE, by_bash=True, agent_version=version, shortens_outputs=host.shortens_outputs)]
 
 
 AGENT = Agent(

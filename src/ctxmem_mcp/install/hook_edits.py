@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ctxmem_mcp.agents import AgentInfo, Hook
+from ctxmem_mcp.agents import OUTPUT_EVENT, AgentInfo, Hook
 from ctxmem_mcp.install import json_edit
 from ctxmem_mcp.install.agent_version import Version
 from ctxmem_mcp.install.config_edits import FoundEntry, Role, json_object
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.server_entry import ServerCommand, find_our_call, is_our_call, is_our_hook
 
-_HOOKS, _ARGUMENTS = "hooks", "args"
+_HOOKS, _ARGUMENTS, _BACKGROUND = "hooks", "args", "async"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class JsonHooks:
         by_bash: the agent runs hooks in a bash, on Windows too, unless it runs them without a shell.
         version: the file's format version, added if it is missing.
         agent_version: the agent's version, if it is known. Without it, only what all versions have is registered.
+        shortens_outputs: the agent waits for the hook after a call, because the reply may replace the call's output.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class JsonHooks:
     by_bash: bool = False
     version: int | None = None
     agent_version: Version | None = None
+    shortens_outputs: bool = False
 
     role: ClassVar[Role] = "hooks"
     mode: ClassVar[int] = 0o666
@@ -92,7 +94,7 @@ class JsonHooks:
     # ------------------------------------------------------------ one event
 
     def _put_event(self, text: str, name: str, hook: Hook, server: ServerCommand) -> str:
-        call, options = self._call(server), self._options(hook)
+        call, options = self._call(server), self._options(name, hook)
         paths_to_ours = self._our_hooks(text, name)
         if not paths_to_ours:
             entry = {**({"type": "command"} if self.typed else {}), **call, **options}
@@ -106,6 +108,8 @@ class JsonHooks:
             text = _set(text, (*keys, key), value)
         if _ARGUMENTS in present and _ARGUMENTS not in call:
             text = json_edit.drop(text, (*keys, _ARGUMENTS))
+        if hook.in_background and _BACKGROUND in present and _BACKGROUND not in options:
+            text = json_edit.drop(text, (*keys, _BACKGROUND))
         group = _events(text)[name][keys[2]]
         if hook.matcher and not self.flat and len(group[_HOOKS]) == 1:
             text = _set(text, (*keys[:3], "matcher"), hook.matcher)
@@ -118,9 +122,10 @@ class JsonHooks:
             return {"command": server.command, _ARGUMENTS: server.hook_arguments(self.agent.id)}
         return {"command": server.hook_line(self.agent.id, by_bash=self.by_bash)}
 
-    def _options(self, hook: Hook) -> dict[str, Any]:
+    def _options(self, name: str, hook: Hook) -> dict[str, Any]:
         timeout = hook.timeout_seconds * (1_000 if self.milliseconds else 1)
-        return {"timeout": timeout, **({"async": True} if hook.in_background else {})}
+        in_background = hook.in_background and not (self.shortens_outputs and name == OUTPUT_EVENT)
+        return {"timeout": timeout, **({_BACKGROUND: True} if in_background else {})}
 
     def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:
         """The text without our hooks of an event, except the first `keep`, and without containers that are then

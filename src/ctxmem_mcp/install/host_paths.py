@@ -23,12 +23,14 @@ class HostPaths:
         home: the user's home folder.
         project: the current folder, taken for the project's.
         environ: the environment variables.
+        shortens_outputs: hooks are to shorten tools' outputs.
     """
 
     system: System
     home: Path
     project: Path
     environ: Mapping[str, str] = field(default_factory=dict)
+    shortens_outputs: bool = False
 
     def env_path(self, variable: str) -> Path | None:
         """Returns the folder or file that an environment variable names; None if it is unset or empty."""
