@@ -83,7 +83,7 @@ def examples_of(conversation: Prepared, cache: Path | None) -> list[Example]:
 
 def _example(conversation: Prepared, question: dict[str, Any], cosines: np.ndarray) -> Example | None:
     parsed = conversation.parse(question["query"])
-    if parsed.language not in LANGUAGES:
+    if parsed.language not in LANGUAGES or parsed.wants_work:
         return None
     ranker = BranchRanker(parsed, conversation.hits(parsed), len(conversation.facts), conversation.mean_words)
     similarities = conversation.similarities(parsed)

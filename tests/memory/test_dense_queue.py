@@ -85,6 +85,20 @@ async def test_the_newest_chunks_are_embedded_up_to_the_limit() -> None:
     await text_of(memory)
     await anyio.sleep(0.02)
     assert embedder.texts == TEXTS[:23:-1]
+    await memory.append(NewTurn("user", "And now the tests."), conversation_id="c")
+    await wait_for(embedder, 17)
+    assert embedder.texts[16:] == ["And now the tests."]
+    await memory.close()
+
+
+async def test_a_query_for_code_is_ranked_without_the_model() -> None:
+    embedder, plain = WordEmbedder(), memory_with(None)
+    memory = memory_with(embedder)
+    for one in (memory, plain):
+        await one.sync(turns(), conversation_id="c")
+    await wait_for(embedder, len(TEXTS))
+    asked = "What did we change in repair_vehicle() of vehicle.py?"
+    assert await text_of(memory, asked) == await text_of(plain, asked)
     await memory.close()
 
 

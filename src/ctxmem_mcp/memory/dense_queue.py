@@ -45,13 +45,11 @@ class _Progress:
     Attributes:
         generation: That of its vectors in the store.
         first_new: The first chunk that was not looked at yet.
-        chunks: How many have vectors.
         seconds: Spent on computing them.
     """
 
     generation: bytes = b""
     first_new: int = 1
-    chunks: int = 0
     seconds: float = 0.0
 
 
@@ -66,7 +64,8 @@ class DenseQueue:
         Args:
             store: Keeps the vectors.
             embedder: Closed with the queue.
-            chunks_max: Most chunks of a conversation that get a vector, the newest.
+            chunks_max: Of what is stored when a conversation is first worked on, so many chunks get a vector at most,
+                the newest. What is appended later gets one too.
             seconds_max: Seconds spent on a conversation at most, until the process ends.
         """
         self._store, self._embedder = store, embedder
@@ -163,7 +162,7 @@ class DenseQueue:
 
     def _is_exhausted(self, conversation_id: str) -> bool:
         progress = self._progress.get(conversation_id)
-        return progress is not None and (progress.chunks >= self._chunks_max or progress.seconds >= self._seconds_max)
+        return progress is not None and progress.seconds >= self._seconds_max
 
     async def _work_on(self, conversation_id: str) -> None:
         """Computes the vectors of the chunks that were not looked at yet, and after these the older ones'."""
@@ -174,20 +173,22 @@ class DenseQueue:
         progress = self._progress.get(conversation_id)
         if progress is None or progress.generation != generation:
             progress = self._progress[conversation_id] = _Progress(generation)
-        last = state.next_piece - 1
+        last, left = state.next_piece - 1, self._chunks_max
         for end in range(last, progress.first_new - 1, -_SCANNED_CHUNKS):
             ids = range(max(progress.first_new, end - _SCANNED_CHUNKS + 1), end + 1)
             pieces = await self._store.pieces(conversation_id, ids)
-            spoken = [piece for _, piece in sorted(pieces.items(), reverse=True) if is_embedded(piece)]
+            spoken = [piece for _, piece in sorted(pieces.items(), reverse=True) if is_embedded(piece)][:left]
+            left -= len(spoken)
             stored = await self._store.dense_vectors(
                 conversation_id, self._embedder.tag, [piece.id for piece in spoken]
             )
-            progress.chunks += len(stored)
             due = [piece for piece in spoken if piece.id not in stored]
             for first in range(0, len(due), self._embedder.batch):
-                if self._is_exhausted(conversation_id):
+                if progress.seconds >= self._seconds_max:
                     return
                 await self._embed(conversation_id, progress, due[first : first + self._embedder.batch])
+            if not left:
+                break
         progress.first_new = last + 1
 
     async def _embed(self, conversation_id: str, progress: _Progress, pieces: Sequence[Piece]) -> None:
@@ -197,7 +198,6 @@ class DenseQueue:
         began = time.monotonic()
         vectors = await self._embedder.embed_chunks(texts)
         progress.seconds += time.monotonic() - began
-        progress.chunks += len(vectors)
         rows = dict(zip([piece.id for piece in pieces], vectors, strict=True))
         await self._store.add_dense_vectors(conversation_id, progress.generation, rows)
 

@@ -190,9 +190,12 @@ async def rank_branch(
 async def _dense_cosines(branch: BranchReader, parsed: ParsedQuery, table: BranchTable) -> Any:
     """Returns the similarity of each chunk to the query by the vectors of a neural model, NaN for one that has none.
 
-    None if no model is used, or too few vectors are computed yet.
+    None if no model is used, if too few vectors are computed yet, or if the query asks for code, a command or its
+    output, which have no vectors: what was said would displace a twentieth of the evidence in 2,000 tokens.
     """
-    if branch.dense is None or (question := await branch.dense.embed_question(parsed.text, parsed.language)) is None:
+    if branch.dense is None or parsed.wants_work:
+        return None
+    if (question := await branch.dense.embed_question(parsed.text, parsed.language)) is None:
         return None
     return await table.dense_cosines(branch.dense, branch.id, question)
 

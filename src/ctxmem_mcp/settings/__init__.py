@@ -134,7 +134,11 @@ class Settings(GatewaySettings):
     ] = field(default=None, repr=False)
     neural_chunks: Annotated[
         int,
-        Setting(MEMORY, _COUNT, "Most parts of one conversation that either model embeds, the newest."),
+        Setting(
+            MEMORY,
+            _COUNT,
+            "Most parts that either model embeds of a conversation stored earlier, the newest; and what is appended.",
+        ),
     ] = 5_000
     neural_seconds: Annotated[
         int, Setting(MEMORY, _COUNT, "Most seconds that a process spends on embedding one conversation.")
