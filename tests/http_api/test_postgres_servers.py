@@ -95,6 +95,19 @@ async def test_two_servers_share_conversations_and_keep_principals_apart(servers
     assert files_below(servers.folder) == []
 
 
+async def test_the_pages_token_of_one_server_is_valid_on_the_other(servers: Servers) -> None:
+    for base in (servers.one, servers.two):
+        await wait_until_ready(base)
+    headers = {"Authorization": f"Bearer {ALICE}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=120) as http:
+        headers = {"x-page-token": (await http.get(f"{servers.one}/ui/api/start")).json()["page_token"]}
+        path = "/ui/api/conversations/none/retention"
+        changed = await http.post(f"{servers.two}{path}", json={"days": 3}, headers=headers)
+        assert changed.status_code == 404, "the conversation is looked for, so the token was accepted"
+        refused = await http.post(f"{servers.two}{path}", json={"days": 3}, headers={"x-page-token": "x"})
+        assert refused.status_code == 403
+
+
 async def next_uri(events: AsyncIterator[object]) -> str:
     """Returns the resource that the next notification of an update names."""
     async with asyncio.timeout(60):

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -18,12 +19,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.composition import database_salt
+from ctxmem_mcp.errors import CtxmemError, InvalidArgument
 from ctxmem_mcp.http_api import gateway, health, memory_endpoint, page, sessions, shared_spaces, spaces
 from ctxmem_mcp.http_api.auth.access import AccessControl
 from ctxmem_mcp.http_api.auth.principals import Principals
 from ctxmem_mcp.http_api.concurrency import ConcurrencyLimiter
-from ctxmem_mcp.http_api.deps import Deps, access_of
+from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, Deps, access_of
 from ctxmem_mcp.http_api.errors import exception_handlers
 from ctxmem_mcp.http_api.mcp_endpoint import McpEndpoint
 from ctxmem_mcp.http_api.metrics import Metrics
@@ -44,6 +46,8 @@ from ctxmem_mcp.team.stores import open_team
 
 if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 MCP_PATH = "/mcp"
 # Default rate limit per principal. Without authentication there is none.
@@ -72,6 +76,8 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await warm_up(settings)
+        if settings.store_url is not None:
+            await _share_page_token(settings, access)
         async with tenants:
             try:
                 yield
@@ -102,6 +108,13 @@ def build_app(settings: Settings, host: str, page_key: str | None = None) -> Sta
         exception_handlers=exception_handlers(),
         lifespan=lifespan,
     )
+
+
+async def _share_page_token(settings: Settings, access: PageAccess) -> None:
+    try:
+        access.share(await database_salt(settings, DEFAULT_PRINCIPAL))
+    except CtxmemError as error:  # requests report it
+        _log.warning("The page's changes work on this server only: %s", error)
 
 
 def allowed_hosts_of(settings: Settings, host: str) -> list[str]:

@@ -9,6 +9,7 @@ header without asking first.
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,10 @@ class PageAccess:
         self.key = key
         self._session = secrets.token_urlsafe(32) if key else None
         self._change_token = secrets.token_urlsafe(32)
+
+    def share(self, secret: bytes) -> None:
+        """Makes the page's token the same on all servers that have this secret: a proxy may send a change to any."""
+        self._change_token = hmac.digest(secret, b"the page's token", "sha256").hex()
 
     def routes(self) -> list[Route]:
         """Returns the routes that hand out tokens."""
