@@ -44,3 +44,43 @@ def test_it_is_in_the_request_of_that_prompt_only(
     model.replies.append([say("Sorted.")])
     ask(home, "Sort the licence's holders by surname.")
     assert RECALLED not in json.dumps(model.main_requests[-1].body)
+
+
+def continue_claude_code(home: Home, prompt: str, session: str) -> None:
+    ask_claude_code(home, prompt, "--resume", session)
+
+
+def continue_codex(home: Home, prompt: str, session: str) -> None:
+    home.run(codex_command("resume", session, prompt))
+
+
+@pytest.mark.parametrize(
+    ("set_up", "ask", "ask_again"),
+    [
+        (claude_code.set_up, ask_claude_code, continue_claude_code),
+        (codex.set_up, ask_codex, continue_codex),
+    ],
+    ids=["claude-code", "codex"],
+)
+def test_in_a_long_session_a_question_is_answered_and_a_request_is_not(
+    tmp_path: Path,
+    model: Model,
+    set_up: Callable[[Path, Model], Home],
+    ask: Ask,
+    ask_again: Callable[[Home, str, str], None],
+) -> None:
+    home = set_up(tmp_path / "home", model)
+    (_, question), (_, answer), *_ = TALK
+    model.replies.append([say(answer)])
+    ask(home, question)
+    model.replies.append([say("The headings are larger, the shadows softer. " * 600)])
+    ask(home, "Make the landing page calmer.")
+    headers = model.main_requests[-1].headers
+    session = headers.get("x-claude-code-session-id") or headers["session-id"]
+    home.ctxmem("list")  # drains the spool
+    for prompt in (PROMPT, "Put the retry queue of the relay into a file."):
+        model.replies.append([say("Done.")])
+        ask_again(home, prompt, session)
+        assert json.dumps(model.main_requests[-1].body).count(RECALLED) == 1, (
+            prompt
+        )  # the second request has the first's

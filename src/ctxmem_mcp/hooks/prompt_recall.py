@@ -88,9 +88,9 @@ def _bears(match: Match, prompt: Prompt, tail: Tail, hasher: Hasher, *, is_quest
     if match.best_share < SHARE_MIN_LATER or not (is_clear or is_question):
         return False
     here = prompt.matches_elsewhere(_exchanges_of_context(tail, hasher))
-    least = max((other.best for other in here), default=0.0)
-    return (is_clear and match.best >= CONTEXT_SHARE * least) or (
-        is_question and match.best >= CONTEXT_SHARE_QUESTION * least
+    best_here = max((other.best for other in here), default=0.0)
+    return (is_clear and match.best >= CONTEXT_SHARE * best_here) or (
+        is_question and match.best >= CONTEXT_SHARE_QUESTION * best_here
     )
 
 
