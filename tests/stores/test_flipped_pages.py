@@ -46,6 +46,14 @@ async def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return made
 
 
+async def test_a_schema_that_is_not_utf_8_is_damage_that_repair_mends(sample: Sample, tmp_path: Path) -> None:
+    path = sample.copy(tmp_path / "data")
+    whole = path.read_bytes()
+    assert b"CREATE TABLE turns" in whole
+    path.write_bytes(whole.replace(b"CREATE TABLE turns", b"CREATE TABL\xac turns"))
+    assert await read_and_repair(sample, tmp_path / "data") == "repaired"
+
+
 def pages_of(content: bytes) -> dict[str, list[range]]:
     """Returns the ranges of bytes of a database's pages by their kind."""
     size = int.from_bytes(content[16:18], "big")

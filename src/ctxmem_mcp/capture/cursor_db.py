@@ -34,7 +34,7 @@ def read_document(file: Path) -> str:
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
             return json.dumps({CONVERSATIONS_KEY: [*_conversations(store)]}, ensure_ascii=False)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise InvalidArgument(
             f"file {file}",
             f"can't be read as Cursor's database ({error})",

@@ -59,7 +59,7 @@ def read_documents(file: Path) -> list[str]:
             for needed, read in _PROGRAMS:
                 if needed <= tables and session is None:
                     return [*read(store)]
-    except (sqlite3.Error, KeyError) as error:
+    except (sqlite3.Error, UnicodeDecodeError, KeyError) as error:
         raise InvalidArgument(
             f"file {file}", f"can't be read as a database ({error})", "Copy it while its program is closed."
         ) from error

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from ctxmem_mcp.stores.sqlite.connection import (
+    Database,
     open_database,
     transaction,
 )
@@ -57,14 +58,14 @@ def _move_odd_file(path: Path) -> None:
 
 def copy_into_memory(path: Path) -> sqlite3.Connection:
     """Returns a copy of the catalog in memory; an empty one if the catalog can't be read."""
-    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Database)
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as disk:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, factory=Database)) as disk:
             disk.backup(db)
         return _with_schema(db)
     except sqlite3.Error:
         db.close()
-    return _with_schema(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+    return _with_schema(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Database))
 
 
 def _open_with_schema(path: Path) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiosqlite
 
@@ -120,6 +120,19 @@ def is_damage(error: sqlite3.Error) -> bool:
     )
 
 
+class Database(sqlite3.Connection):
+    """A connection whose errors are SQLite's even if one quotes a damaged schema that is not valid UTF-8.
+
+    Python would raise `UnicodeDecodeError` for the message.
+    """
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError("could not decode an error about the schema") from error
+
+
 def open_plain(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """Opens a database with SQLite's default settings.
 
@@ -135,7 +148,9 @@ def open_plain(path: Path, *, create: bool = False) -> sqlite3.Connection:
     if create:
         create_empty(path)  # SQLite would create it with the umask's mode; its side files get the database's
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Database
+    )
 
 
 def _check_length(path: Path) -> None:

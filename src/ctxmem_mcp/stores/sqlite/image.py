@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ctxmem_mcp.errors import BrokenHistory, StoreUnavailable
 from ctxmem_mcp.private_files import read_file
+from ctxmem_mcp.stores.sqlite.connection import Database
 
 _LOG_HEADER, _FRAME_HEADER = struct.Struct(">8I"), struct.Struct(">6I")
 _LITTLE_ENDIAN, _BIG_ENDIAN = 0x377F0682, 0x377F0683
@@ -47,7 +48,7 @@ def load_image(path: Path) -> tuple[sqlite3.Connection, FileState]:
         raise StoreUnavailable(f"{path} was changed while it was read.", "Try again.")
     apply_log(raw, log)
     raw[18:20] = b"\1\1"  # not in write-ahead mode: a database in memory has no log
-    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=Database)
     try:
         db.deserialize(bytes(raw))
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()

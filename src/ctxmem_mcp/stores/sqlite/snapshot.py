@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ctxmem_mcp.models import REDACTED
-from ctxmem_mcp.stores.sqlite.connection import translate_error
+from ctxmem_mcp.stores.sqlite.connection import Database, translate_error
 from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, open_read_only
 
 
@@ -46,7 +46,9 @@ def read_database(path: Path) -> bytes:
         CtxmemError: It can't be read.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, factory=Database)
+        ) as db:
             db.execute("BEGIN")
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             return db.serialize()
@@ -58,7 +60,7 @@ def holds_digest(path: Path, digests: Collection[bytes]) -> bool:
     """Returns whether a conversation's file that no process has open holds one of these turns, not redacted."""
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, factory=Database)) as db:
             rows = db.execute("SELECT digest, flags FROM turns")
             return any(digest in digests and not flags & REDACTED for digest, flags in rows)
     except sqlite3.Error:
