@@ -40,6 +40,9 @@ async def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     ]
     made = Sample(tmp_path_factory.mktemp("pages"), turns)
     await made.fill()
+    memory = open_memory(made.folder)
+    await check_others(memory, made)  # a search makes search.db
+    await memory.close()
     with closing(sqlite3.connect(made.folder / FOLDER / file_name(DAMAGED))) as db:
         db.execute("CREATE TABLE dropped AS SELECT zeroblob(20000)")
         db.execute("DROP TABLE dropped")
