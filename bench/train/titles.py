@@ -78,6 +78,7 @@ START: Mapping[str, Mapping[str, float]] = {
         "short": -1,
     },
     "parent_title": {
+        "governs": 4.0,
         "title": 1.5, "common": 1.3, "commit": 5, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
         "file": -1.5,
         "share": 2, "salience": 2, "top": 1.6, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 1,

@@ -26,7 +26,7 @@ _LABEL = re.compile(
     re.I,
 )
 # The first mark of a list that was joined to the sentence before it: "in clean.go to:1", "the files:- a.go".
-_JOINED_LIST = re.compile(r":(?:\d{1,2}\Z|[-*–] .*\Z)")
+_JOINED_LIST = re.compile(r":(?:\d{1,2}\W?\Z|[-*–] .*\Z)")
 # The beginning of a second object whose end was cut off: "and error" of "and error handling was added".
 _CUT_COORDINATE = re.compile(r",?\s+(?:and|or)\s+(?:[^\s`_.()]+\s?){1,2}\Z", re.I)
 
@@ -46,6 +46,7 @@ _NO_TITLE = re.compile(
     # The words of a recap, and questions of the assistant.
     r"\bfrom where (?:we|you|it|they) (?:\w+ )?(?:left|stopped)\b|"
     r"\Acontinue (?:with )?(?:the |our |this )?(?:conversation|session|last task)\b|"
+    r"\Abased on (?:the|my|this) (?:\w+ )?(?:summary|recap)\b|"
     r"\AI was (?:\w+ )?(?:in (?:the )?middle of|about to|working on)\b|"
     r"\A(?:(?:do |would )?you (?:want|like) me to|want me to|should I|shall I|would you like|do you want)\b|"
     r"\A(?:the |key |main |these |following )*(?:changes|summary|steps|results?|options|findings)\W*\Z",
@@ -98,7 +99,12 @@ def _says_something(title: str, text: str) -> bool:
     """Whether a clause that was cut from a text stands for it: it has a verb, and is no part of a question."""
     if _SUBORDINATE.match(title) or (text.endswith(("?", "？")) and title.isascii()):
         return False
-    return not title.isascii() or bool(_BASE_FORM.match(title) or _VERB.search(title))
+    return has_verb(title)
+
+
+def has_verb(text: str) -> bool:
+    """Whether a text has a verb, as far as its English words show; other scripts count as having one."""
+    return not text.isascii() or bool(_BASE_FORM.match(text) or _VERB.search(text))
 
 
 def _is_secret(word: str) -> bool:

@@ -69,7 +69,7 @@ _SELF_TALK = re.compile(
     r"\A(?:i(?: now| can| still)* (?:have (?:a |an |the |all |enough |everything)|understand\b|think i\b|"
     r"know (?:how|what|where)\b)|"
     r"i(?:'m| am) (?:not sure|going|now|ready|using|checking|looking|reading|trying|running)\b|"
-    r"let me\b|give me\b|(?:wait|hold on|hmm+)\b|ready to\b|back to\b|"
+    r"let me\b|give me\b|(?:wait|hold on|hmm+|continuing)\b|ready to\b|back to\b|"
     r"that'?s (?:great|good|fine|it|all|a good|helpful|interesting|everything)\b|"
     r"(?:the|this) (?:looks|seems) (?:good|right|fine|correct)\b|"
     r"(?:you'?re|you are) (?:absolutely |completely |totally )?(?:right|correct)\b)",
@@ -78,7 +78,8 @@ _SELF_TALK = re.compile(
 # What stands before a list and says nothing without it: "Here's what I changed", "Key changes".
 _LIST_HEAD = re.compile(
     r"\A(?:here(?:'s| is| are)\b.{0,60}|what (?:i|we|was|were|changed|to)\b.{0,20}|"
-    r"(?:the |key |main |all |these |following |files? |code |test |next |summary of |list of )*"
+    r"(?:the |key |main |all |these |following |files? |code |test |next |summary of |list of |"
+    r"two |three |four |five |\d+ )*"
     r"(?:changes|summary|files|steps|results?|notes?|options?|output|example|usage|details|benefits|overview|findings|"
     r"status|fixes|improvements|features|highlights|verification|tests|todos?|tasks|usage|following)"
     r"(?: (?:made|changed|modified|created|summary|complete[d]?|include|are|is|i made))?)\W*\Z",

@@ -16,6 +16,7 @@ from ctxmem_mcp.summarizers.section_states import STATES
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
     Salience,
+    is_order,
     score,
     statement_features,
     title_features,
@@ -28,6 +29,7 @@ from ctxmem_mcp.summarizers.topics import common_topic
 Children = Sequence[tuple[Node, Summary]]
 
 _PART_SOURCES = frozenset(("title", "commit", "outcome", "request"))
+_REQUEST_SOURCES = frozenset(("request", "title"))
 _TITLE_CHARS_MIN = 8
 # Only the statements that promise the best titles are tried as such.
 _TITLES_TRIED = 12
@@ -47,6 +49,7 @@ class ParentRanker:
         self._children = children
         self._total = max(1, sum(node.tokens for node, _ in children))
         self._salience = Salience(_texts(children))
+        self._governed = _governed_shares(children, self._total)
         # A line is described once, whether as a line or as a title.
         self._described: dict[tuple[int, int, str], Features] = {}
 
@@ -111,8 +114,25 @@ class ParentRanker:
         key = (child, statement.rank, statement.text)
         if key not in self._described:
             size = self._children[child][0].tokens / self._total
-            self._described[key] = statement_features(statement, self._salience) | {"size": size}
+            found = statement_features(statement, self._salience) | {"size": size}
+            if statement.source in _REQUEST_SOURCES and (share := self._governed.get(statement.index)):
+                found["governs"] = share
+            self._described[key] = found
         return self._described[key]
+
+
+def _governed_shares(children: Children, total: int) -> dict[int, float]:
+    """The share of the children's tokens that follows each request, up to the next one, by the request's turn."""
+    starts: dict[int, float] = {}
+    before = 0
+    for node, summary in children:
+        for line in summary.highlights:
+            if line.kind == "request" and line.role == "user" and is_order(line.text):
+                passed = (line.index - node.first) / (node.last - node.first + 1)
+                starts[line.index] = before + node.tokens * max(0.0, min(1.0, passed))
+        before += node.tokens
+    ends = [*[*starts.values()][1:], float(before)]
+    return {index: (end - start) / total for (index, start), end in zip(starts.items(), ends, strict=False)}
 
 
 def _texts(children: Children) -> Iterator[tuple[str, float]]:
@@ -128,7 +148,11 @@ def _title_statement(node: Node, summary: Summary, place: float) -> Statement:
     source: Source = "file" if summary.title.startswith(_WORK_TITLES) else "error" if is_error else "title"
     if any(as_title(commit_subject(line.text), TITLE_CHARS) == summary.title for line in _commits(summary)):
         source = "commit"
-    return Statement(source, node.first, "assistant", summary.title, place)
+    index = node.first
+    for line in summary.highlights:
+        if line.kind == "request" and as_title(line.text, TITLE_CHARS) == summary.title:
+            index = line.index
+    return Statement(source, index, "assistant", summary.title, place)
 
 
 def _commits(summary: Summary) -> list[Highlight]:

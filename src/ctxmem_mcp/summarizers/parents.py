@@ -17,7 +17,7 @@ from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 from ctxmem_mcp.summarizers.topics import common_topic, join_topics
 
-HIGHLIGHT_TOKENS, NAMES_TOKENS = 120, 24
+HIGHLIGHT_TOKENS, NAMES_TOKENS = 165, 24
 # A parent's line is a headline of its child's, so that more of them fit.
 LINE_CHARS = 90
 _LINE_VALUE_SCALE = 20.0

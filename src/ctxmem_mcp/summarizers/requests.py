@@ -72,6 +72,8 @@ _IMPERATIVE = re.compile(
     r"verify|write)\b",
     re.I,
 )
+# A message that begins so begins with its request: a verb and its object.
+_ORDER = re.compile(rf"(?:please |now |ok,? )*{_IMPERATIVE.pattern}(?: \S+){{3}}", re.I)
 _QUESTION_WORDS = frozenset(
     """what why how where when who which whose is are was were do does did should can could would will has have had
     am in any""".split()
@@ -98,6 +100,8 @@ _STATEMENT_THEN_REQUEST = re.compile(
 )
 # "Here's the issue text:" is not what is asked for.
 _INTRODUCES = re.compile(r"\A\W*(?:here(?:'s| is| are)|this is|see|below (?:is|are))\b.{0,60}:\Z", re.I)
+# The line above the title of a pasted issue.
+_ISSUE_LABEL = re.compile(r"\A\W*(?:issue|bug|feature|problem|title|task|story|ticket)(?: title)?\W*:\Z", re.I)
 _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
 
 
@@ -194,6 +198,10 @@ def find_request(message: Message) -> Request | None:
         score = _score(sentence) - 0.25 * min(position, 6)
         if position < 2 and message.pasted_text and sentence.endswith(":"):
             score += 3.0  # introduces pasted text
+        if position == 0 and _ORDER.match(sentence):
+            score += 1.5  # what follows says how to do it
+        if position and _ISSUE_LABEL.match(message.sentences[position - 1]):
+            score += 5.0
         if score > weight:
             best, weight = sentence, score
     if not best:

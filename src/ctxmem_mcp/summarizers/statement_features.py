@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from ctxmem_mcp.summarizers.base import TO_DO
+from ctxmem_mcp.summarizers.headlines import has_verb
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.statements import Source, Statement
 
@@ -60,8 +62,12 @@ _CUES: Mapping[str, frozenset[str]] = {
     "tests": frozenset("test tests lint pass passes passed passing compile build builds".split()),
 }
 _CHORES = frozenset("commit push run rerun fetch reply proceed try open do".split())
+_ORDER_STEMS_MIN = 3
+_FORMS = ("question", "to_do", "verbless")
+# What the assistant says may lack a verb: "Now the scroll helpers:" names what it is about to change.
+_OF_ASSISTANT = frozenset(("closing", "before_edit", "before_call", "text", "thought", "title", "fact"))
 # Features of the wording that are absent where they are 0.
-_WORDING = tuple(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first"))
+_WORDING = (*(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first")), *_FORMS)
 # The intention of one edit: a file or a small part of one is all that it names.
 _ONE_EDIT = re.compile(
     r"\A(?:to do: )?(?:update|fix|add|change|modify|edit|remove|create|check)(?:ing|s|d)?\b(?:"
@@ -140,6 +146,14 @@ def is_detail(text: str) -> bool:
     return any(pattern.match(text) for pattern in (_ONE_EDIT, _ITEM, _DESCRIPTION))
 
 
+def is_order(text: str) -> bool:
+    """Whether a request names the work that it asks for: no question, no "Commit this", no "Try it again"."""
+    first = text.split(" ", 1)[0].lower().strip(_MARKS)
+    words = {word.strip(_MARKS) for word in text.lower().split()[:8]}
+    is_vague = first in _CHORES or not words.isdisjoint(_VAGUE) or text.endswith("?")
+    return not is_vague and len(stems(text)) >= _ORDER_STEMS_MIN
+
+
 def section_salience(section: Section) -> Salience:
     """The salience of a section's words: the user's count most, then files and messages, then thoughts."""
 
@@ -211,6 +225,12 @@ def _wording(text: str, source: Source, salience: Salience) -> Features:
         "one_edit": 1.0 if _ONE_EDIT.match(text) else 0.0,
         "digits": 1.0 if _DIGIT.search(text) else 0.0,
     }
+    if text.endswith("?"):
+        found["question"] = 1.0
+    if text.startswith(TO_DO):
+        found["to_do"] = 1.0
+    if source in _OF_ASSISTANT and not has_verb(text):
+        found["verbless"] = 1.0
     for cue, cues in _CUES.items():
         if not cues.isdisjoint(distinct):
             found[cue] = 1.0

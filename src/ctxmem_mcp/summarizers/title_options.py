@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.headlines import as_title, headline
+from ctxmem_mcp.summarizers.sentence_scores import QUESTION_MARKS
 from ctxmem_mcp.summarizers.statement_features import Features, Salience, stems
 from ctxmem_mcp.summarizers.statements import Statement
 
@@ -68,6 +69,7 @@ def _pair_features(title: str, words: frozenset[str], first: Single, second: Sin
         "coverage": (one["coverage"] + other["coverage"]) / 2,
         "chars": len(title) / TITLE_CHARS,
         "size": one.get("size", 0.0) + other.get("size", 0.0),
+        "governs": one.get("governs", 0.0) + other.get("governs", 0.0),
     }
 
 
@@ -77,7 +79,7 @@ def with_state(single: Single, state: str) -> TitleOption | None:
     title = single.option.title
     if len(title) > room:
         title = part_of(single.statement.text, min(room, _PART_CHARS_MAX))
-    if not title or not frozenset(stems(state)).isdisjoint(stems(title)):
+    if not title or title.endswith(QUESTION_MARKS) or not frozenset(stems(state)).isdisjoint(stems(title)):
         return None
     return TitleOption(
         f"{title}{TOPIC_SEPARATOR}{state}", single.option.features | {"state": 1.0, f"state:{state}": 1.0}

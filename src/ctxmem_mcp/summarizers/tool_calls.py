@@ -34,7 +34,7 @@ _DEFINITION = re.compile(
 )
 _COMMAND_PREFIXES = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
-_SCRATCH = re.compile(r"(?:\A|[\s=\"'])/(?:private/)?(?:tmp|var/folders)/|\bmktemp\b")
+_SCRATCH = re.compile(r"(?:\A|[\s=\"'])/(?:private/)?(?:tmp|var/folders)(?![\w.-])|\bmktemp\b")
 
 _KINDS: tuple[tuple[CallKind, re.Pattern[str]], ...] = (
     ("plan", re.compile(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
