@@ -22,6 +22,7 @@ from ctxmem_mcp.summarizers.open_hints import build_open_hint
 from ctxmem_mcp.summarizers.section_reader import read_section
 from ctxmem_mcp.summarizers.sentences import Message, read_message
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatements, rate_statements
+from ctxmem_mcp.summarizers.title_options import with_name
 from ctxmem_mcp.summarizers.titles import title_of
 from ctxmem_mcp.summarizers.tool_calls import read_call
 
@@ -40,8 +41,11 @@ class ExtractiveSummarizer:
         title = title_of(section, outcomes, preceding, statements.title)
         if title == FALLBACK_TITLE:
             title = host_title(turns) or title
+        identifiers = find_identifiers(section)
+        if title == statements.title:
+            title = with_name(title, identifiers)
         open_for = build_open_hint(section, outcomes, selected)
-        return Summary(EXTRACTIVE, title, selected, find_identifiers(section), open_for)
+        return Summary(EXTRACTIVE, title, selected, identifiers, open_for)
 
     def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         return parents.summarize_parent(children)

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 
 from ctxmem_mcp.models import Highlight, Node, Summary
 from ctxmem_mcp.summarizers.base import COMMITTED, TOPIC_SEPARATOR, is_uninformative
-from ctxmem_mcp.summarizers.headlines import as_title, makes_title
+from ctxmem_mcp.summarizers.headlines import as_title, has_verb, makes_title
 from ctxmem_mcp.summarizers.section_states import STATES
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
     Salience,
+    is_detail,
     is_order,
     score,
     statement_features,
@@ -164,7 +165,12 @@ def _source(line: Highlight) -> Source:
 
 
 def _part(statement: Statement) -> str:
-    return part_of(statement.text) if statement.source in _PART_SOURCES else ""
+    if statement.source not in _PART_SOURCES:
+        return ""
+    text, _, state = statement.text.rpartition(TOPIC_SEPARATOR)
+    text = text if state in STATES else statement.text
+    is_clear = "…" not in text and TOPIC_SEPARATOR not in text and has_verb(text) and not is_detail(text)
+    return part_of(text) if is_clear else ""
 
 
 def _last_state(children: Children) -> str:

@@ -141,6 +141,11 @@ class Salience:
         return mean, min(1.0, math.fsum(known) / self._top)
 
 
+def is_code(text: str) -> bool:
+    """Whether a text contains a name of the code, a path or a flag."""
+    return _CODE_SIGN.search(text) is not None
+
+
 def is_detail(text: str) -> bool:
     """Whether a text is about one edit or one part of the code, or describes how the code is."""
     return any(pattern.match(text) for pattern in (_ONE_EDIT, _ITEM, _DESCRIPTION))

@@ -7,19 +7,25 @@ Uploader retries; `max_tries` counted the first attempt   what it was about, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.headlines import as_title, headline
+from ctxmem_mcp.summarizers.section_states import STATES
 from ctxmem_mcp.summarizers.sentence_scores import QUESTION_MARKS
-from ctxmem_mcp.summarizers.statement_features import Features, Salience, stems
+from ctxmem_mcp.summarizers.statement_features import Features, Salience, is_code, stems
 from ctxmem_mcp.summarizers.statements import Statement
 
 TITLE_CHARS = 60
 # A title of two parts has parts of at most this many characters each, of which at most two fifths are cut off.
 _PART_CHARS_MIN, _PART_CHARS_MAX, _PART_SHARE_MIN = 14, 40, 0.6
+
+# A title of more words than these says enough without a name; only the most frequent names are what a section is about.
+_NAMED_STEMS_MAX, _NAMES_TRIED = 6, 5
+_FILE_NAME = re.compile(r"\.\w{1,4}\Z")
 
 
 class TitleOption(NamedTuple):
@@ -71,6 +77,26 @@ def _pair_features(title: str, words: frozenset[str], first: Single, second: Sin
         "size": one.get("size", 0.0) + other.get("size", 0.0),
         "governs": one.get("governs", 0.0) + other.get("governs", 0.0),
     }
+
+
+def with_name(title: str, names: Sequence[str]) -> str:
+    """Returns a title that names nothing of the code, with the name that its section is most about, if there is room.
+
+    Args:
+        title: The title, with or without a state.
+        names: The section's names, most frequent first.
+    """
+    text, separator, state = title.rpartition(TOPIC_SEPARATOR)
+    if state not in STATES:
+        text, separator, state = title, "", ""
+    if is_code(text) or text.endswith(QUESTION_MARKS) or len(stems(text)) > _NAMED_STEMS_MAX:
+        return title
+    for name in names[:_NAMES_TRIED]:
+        is_file = _FILE_NAME.search(name) is not None or name.startswith("-") or name.isupper()
+        named = f"{text} ({name}){separator}{state}"
+        if is_code(name) and not is_file and len(named) <= TITLE_CHARS and not set(stems(name)) <= set(stems(text)):
+            return named
+    return title
 
 
 def with_state(single: Single, state: str) -> TitleOption | None:
