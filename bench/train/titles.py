@@ -68,7 +68,7 @@ START: Mapping[str, Mapping[str, float]] = {
         "vague": -3, "first_person": -2, "cut": -2.5, "short": -1,
         "looking:first": -1.5, "housekeeping": -1, "task": 0.8, "chore": -2, "colon": -0.3, "digits": -0.5, "pair": 0.5,
         "state": 1, "kept": 1.5, "coverage": 1, "one_edit": -1, "description": -1, "item": -0.7,
-        "only_tests": -2,
+        "only_tests": -2, "verbless": -1, "question": -0.5,
     },
     "line": {
         "bias": -4, "request": 2, "user": 1, "refusal": 2, "commit": 2, "plan": 1.5, "closing": 0.8, "text": 0.3,
@@ -78,14 +78,13 @@ START: Mapping[str, Mapping[str, float]] = {
         "short": -1,
     },
     "parent_title": {
-        "governs": 4.0,
-        "title": 1.5, "common": 1.3, "commit": 5, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
+        "title": 1.5, "common": 1.3, "commit": 5, "outcome": 2, "request": 1.5, "decision": -0.3, "error": -1,
         "file": -1.5,
-        "share": 2, "salience": 2, "top": 1.6, "size": 1, "place": 0.5, "chars": 1, "pair": 1, "names": 1,
+        "share": 2.5, "salience": 2, "top": 2.5, "size": 1, "place": 1, "governs": 2, "chars": 1, "pair": 1, "names": 1,
         "result": 0.8,
         "cut": -2.5, "kept": 1.5, "coverage": 1, "state": 0.5, "vague": -3,
         "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1, "chore": -2, "short": -1,
-        "one_edit": -1.5, "description": -1, "item": -1.5, "only_tests": -2,
+        "one_edit": -1.5, "description": -1, "item": -1.5, "only_tests": -2, "verbless": -1.5, "to_do": -1.5,
     },
     "parent_line": {
         "bias": -4, "users": 2, "commit": 2, "outcome": 1, "request": 1, "decision": 0.5, "fact": 0.3, "file": -0.5,

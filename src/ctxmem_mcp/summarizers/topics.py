@@ -13,6 +13,7 @@ from ctxmem_mcp.summarizers.statement_features import is_detail
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 
 _TOPIC_CHARS = 34
+_CUT = "…"
 _WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
 _COMMON = frozenset(
     """the and for with that this from into have has are was were what how why when where which who not all any can
@@ -84,7 +85,7 @@ def _coverage(title: str, word_sets: Sequence[frozenset[str]]) -> float:
         share -= 0.3
     elif is_detail(title):
         share -= 0.25
-    return share - (0.1 if "…" in title else 0.0)
+    return share - (0.1 if _CUT in title else 0.0)
 
 
 def _as_activity(title: str) -> str:
@@ -109,4 +110,5 @@ def join_topics(children: Sequence[tuple[Node, Summary]]) -> str:
     for i in order:
         if sum(len(titles[j]) + 2 for j in [*selected, i]) <= TITLE_CHARS + 2:
             selected.append(i)
-    return TOPIC_SEPARATOR.join(titles[i] for i in sorted(selected)) or children[0][1].title
+    joined = TOPIC_SEPARATOR.join(titles[i] for i in sorted(selected)) or children[0][1].title
+    return children[order[0]][1].title if _CUT in joined else joined
