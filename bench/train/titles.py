@@ -78,10 +78,10 @@ START: Mapping[str, Mapping[str, float]] = {
         "short": -1,
     },
     "parent_title": {
-        "title": 1.5, "common": 1.3, "commit": 5, "outcome": 2, "request": 1.5, "decision": -0.3, "error": -1,
+        "title": 1.5, "common": 1.7, "commit": 5, "outcome": 1, "request": 1.5, "decision": -0.3, "error": -1,
         "file": -1.5,
-        "share": 2.5, "salience": 2, "top": 2.5, "size": 1, "place": 1, "governs": 2, "chars": 1, "pair": 1, "names": 1,
-        "result": 0.8,
+        "share": 2.5, "salience": 2, "top": 2.5, "size": 1, "place": 0.5, "governs": 2, "chars": 1, "pair": 1,
+        "names": 1, "result": 0.8,
         "cut": -2.5, "kept": 1.5, "coverage": 1, "state": 0.5, "vague": -3,
         "pointing": -2, "first_person": -2, "looking:first": -1.5, "housekeeping": -1, "chore": -2, "short": -1,
         "one_edit": -1.5, "description": -1, "item": -1.5, "only_tests": -2, "verbless": -1.5, "to_do": -1.5,

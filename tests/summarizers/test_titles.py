@@ -6,9 +6,16 @@ import json
 
 import pytest
 
+from ctxmem_mcp.models import Highlight, Node, Summary
 from ctxmem_mcp.summarizers.base import is_uninformative
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
+from ctxmem_mcp.summarizers.lead_ins import is_narration, strip_lead_in
+from ctxmem_mcp.summarizers.parent_ranker import ParentRanker
+from ctxmem_mcp.summarizers.statement_features import Salience, statement_features
+from ctxmem_mcp.summarizers.statement_ranker import load_weights
+from ctxmem_mcp.summarizers.statements import Statement
+from ctxmem_mcp.summarizers.title_options import with_name
 from tests.summarizers.sections import summarize_sections, turn, turns
 
 
@@ -193,3 +200,90 @@ def test_the_request_is_the_users_sentence_and_not_the_text_pasted_with_it(value
     section = turns(("user", f"Turn the script below into a list of shots.\n\n{pasted}"), ("assistant", "Here it is."))
     lines = ExtractiveSummarizer().summarize_leaf(section).highlights
     assert [line.text for line in lines if line.kind == "request"] == ["Turn the script below into a list of shots"]
+
+
+def test_the_order_that_begins_a_message_is_its_request() -> None:
+    text = (
+        "add markdown file rules to CONVENTIONS.md\nEnsure each sentence or long phrase is on its own line of the file."
+    )
+    section = turns(("user", text), ("assistant", "I added them."))
+    assert ExtractiveSummarizer().summarize_leaf(section).title == "Add markdown file rules to CONVENTIONS.md"
+
+
+def test_the_title_of_a_pasted_issue_is_the_request() -> None:
+    text = (
+        "We're solving the following issue within our repository. Here's the issue text:\nISSUE:\n"
+        "TimeDelta serialization loses precision\nHi there!\n\nINSTRUCTIONS:\n"
+        "Edit all the files you need to and run any checks or tests that you want."
+    )
+    ls = json.dumps({"command": "ls -F"})
+    section = turns(("user", text), ("assistant", ls, "Bash", "c1"), ("tool", "setup.py", "", "c1"))
+    assert ExtractiveSummarizer().summarize_leaf(section).title == "TimeDelta serialization loses precision"
+
+
+def test_a_commit_in_a_folder_for_temporary_files_is_no_state() -> None:
+    probe = json.dumps({"command": "cd /tmp && git init moved && cd moved && git commit -m init"})
+    section = turns(
+        ("user", "Is there a git command to move a worktree?"),
+        ("assistant", probe, "Bash", "c1"),
+        ("tool", "[main (root-commit) 3f91520] init", "", "c1"),
+        ("assistant", "`git worktree move` does it and keeps the internal name."),
+    )
+    assert "committed" not in ExtractiveSummarizer().summarize_leaf(section).title
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Preserve what was there; tests pass", "Preserve what was there (AgentType); tests pass"),
+        ("Run the strategy tests", "Run the strategy tests (AgentType)"),
+        ("Keep `BaseCommit` as it was", "Keep `BaseCommit` as it was"),
+        ("Why was it empty before?", "Why was it empty before?"),
+        ("Set the agent type once", "Set the agent type once"),
+        ("Preserve what was there in each of the strategies before the agent starts", None),
+    ],
+)
+def test_a_title_without_a_name_gets_the_most_frequent_one(title: str, expected: str | None) -> None:
+    assert with_name(title, ["git.go", "--force", "HEAD", "AgentType", "BaseCommit"][:4]) == (expected or title)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_verbless"),
+    [
+        ("The scroll helper and the budget function", True),
+        ("Rename the budget function of the scroll helper", False),
+        ("The budget function was renamed", False),
+    ],
+)
+def test_what_only_names_something_counts_less_as_a_title(text: str, is_verbless: bool) -> None:
+    statement = Statement("before_edit", 0, "assistant", text, 0.5)
+    assert ("verbless" in statement_features(statement, Salience([]))) == is_verbless
+    assert load_weights("title")["verbless"] < 0
+
+
+def test_the_mark_of_a_joined_list_is_cut_before_a_full_stop() -> None:
+    assert as_title("Update `ListAllItems` in clean.go to:1.", 60) == "Update `ListAllItems` in clean.go"
+
+
+@pytest.mark.parametrize(
+    "text", ["Three changes made", "Continuing with Task 3", "Based on the summary, I was planning"]
+)
+def test_narration_is_no_title(text: str) -> None:
+    assert is_narration(strip_lead_in(text)) or not makes_title(as_title(text, 60), text)
+
+
+def test_a_request_counts_by_the_share_of_the_work_that_follows_it() -> None:
+    def child(first: int, size: int, title: str, *requests: str) -> tuple[Node, Summary]:
+        lines = [Highlight("request", first, "user", text) for text in requests]
+        lines += [Highlight("file", first + 1, "assistant", f"Edited watch{first}.go")]
+        return Node(b"", 0, first, first + 9, size, 1), Summary("extractive", title, tuple(lines), (), "")
+
+    children = [
+        child(0, 500, "Explore config loader options", "Explore config loader options"),
+        child(10, 3_000, "Print readable watch output", "Print readable watch output"),
+        *(child(20 + 10 * n, 3_000, f"Edited watch{n}.go") for n in range(4)),
+        child(60, 300, "Compare release notes wording", "Compare release notes wording"),
+    ]
+    governs = {option.title: option.features.get("governs", 0.0) for option in ParentRanker(children).title_options()}
+    assert governs["Print readable watch output"] > 0.8
+    assert 0 < governs["Compare release notes wording"] < 0.05

@@ -19,8 +19,9 @@ from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
 from ctxmem_mcp.summarizers.host_titles import host_title
 from ctxmem_mcp.summarizers.identifiers import find_identifiers
 from ctxmem_mcp.summarizers.open_hints import build_open_hint
-from ctxmem_mcp.summarizers.section_reader import read_section
+from ctxmem_mcp.summarizers.section_reader import Section, read_section
 from ctxmem_mcp.summarizers.sentences import Message, read_message
+from ctxmem_mcp.summarizers.statement_features import is_pointing
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatements, rate_statements
 from ctxmem_mcp.summarizers.title_options import with_name
 from ctxmem_mcp.summarizers.titles import title_of
@@ -42,7 +43,7 @@ class ExtractiveSummarizer:
         if title == FALLBACK_TITLE:
             title = host_title(turns) or title
         identifiers = find_identifiers(section)
-        if title == statements.title:
+        if title == statements.title and not _is_clear_request(title, section):
             title = with_name(title, identifiers)
         open_for = build_open_hint(section, outcomes, selected)
         return Summary(EXTRACTIVE, title, selected, identifiers, open_for)
@@ -52,6 +53,11 @@ class ExtractiveSummarizer:
 
     def title_of_parent(self, children: Sequence[tuple[Node, Summary]]) -> str:
         return parents.title_of_parent(children)
+
+
+def _is_clear_request(title: str, section: Section) -> bool:
+    """Whether a title is the user's own words, which need no name beside them unless they point to something."""
+    return any(title.startswith(request.core) and not is_pointing(request.core) for request in section.requests)
 
 
 def assistant_messages(turns: Sequence[Turn]) -> list[Message]:

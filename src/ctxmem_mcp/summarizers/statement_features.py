@@ -85,6 +85,7 @@ _DESCRIPTION = re.compile(
 _ITEM = re.compile(
     r"\A(?:`[^`]+`|[\w./-]+\.\w{1,5})(?: \w+){0,2}(?: [-–—]|:) (?!add|updat|remov|fix|renam|replac|new\b)", re.I
 )
+_FIRST_ARTICLE = re.compile(r"\A(?:the|an?|these|those|this) ", re.I)
 # A statement that tests and checks pass, and nothing else.
 _ONLY_TESTS = re.compile(
     r"(?:(?:all|the|\d+|now|tests?|unit|integration|existing|and|lint\w*|checks?|is|are|clean|green|pass\w*|still|"
@@ -144,6 +145,12 @@ class Salience:
 def is_code(text: str) -> bool:
     """Whether a text contains a name of the code, a path or a flag."""
     return _CODE_SIGN.search(text) is not None
+
+
+def is_pointing(text: str) -> bool:
+    """Whether a text points to what another one names: "Preserve what was there"."""
+    words = {word.strip(_MARKS) for word in text.lower().split()}
+    return not words.isdisjoint(_VAGUE | _POINTING)
 
 
 def is_detail(text: str) -> bool:
@@ -234,7 +241,7 @@ def _wording(text: str, source: Source, salience: Salience) -> Features:
         found["question"] = 1.0
     if text.startswith(TO_DO):
         found["to_do"] = 1.0
-    if source in _OF_ASSISTANT and not has_verb(text):
+    if source in _OF_ASSISTANT and not has_verb(_FIRST_ARTICLE.sub("", text)):
         found["verbless"] = 1.0
     for cue, cues in _CUES.items():
         if not cues.isdisjoint(distinct):

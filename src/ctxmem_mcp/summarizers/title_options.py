@@ -16,7 +16,7 @@ from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.headlines import as_title, headline
 from ctxmem_mcp.summarizers.section_states import STATES
 from ctxmem_mcp.summarizers.sentence_scores import QUESTION_MARKS
-from ctxmem_mcp.summarizers.statement_features import Features, Salience, is_code, stems
+from ctxmem_mcp.summarizers.statement_features import Features, Salience, is_code, is_pointing, stems
 from ctxmem_mcp.summarizers.statements import Statement
 
 TITLE_CHARS = 60
@@ -24,7 +24,7 @@ TITLE_CHARS = 60
 _PART_CHARS_MIN, _PART_CHARS_MAX, _PART_SHARE_MIN = 14, 40, 0.6
 
 # A title of more words than these says enough without a name; only the most frequent names are what a section is about.
-_NAMED_STEMS_MAX, _NAMES_TRIED = 6, 5
+_NAMED_STEMS_MAX, _NAMES_TRIED = 3, 5
 _FILE_NAME = re.compile(r"\.\w{1,4}\Z")
 
 
@@ -89,7 +89,11 @@ def with_name(title: str, names: Sequence[str]) -> str:
     text, separator, state = title.rpartition(TOPIC_SEPARATOR)
     if state not in STATES:
         text, separator, state = title, "", ""
-    if is_code(text) or text.endswith(QUESTION_MARKS) or len(stems(text)) > _NAMED_STEMS_MAX:
+    if (
+        is_code(text)
+        or text.endswith(QUESTION_MARKS)
+        or (len(stems(text)) > _NAMED_STEMS_MAX and not is_pointing(text))
+    ):
         return title
     for name in names[:_NAMES_TRIED]:
         is_file = _FILE_NAME.search(name) is not None or name.startswith("-") or name.isupper()
