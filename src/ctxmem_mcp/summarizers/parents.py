@@ -19,10 +19,10 @@ from ctxmem_mcp.summarizers.topics import common_topic, join_topics
 
 HIGHLIGHT_TOKENS, NAMES_TOKENS = 126, 24
 # A parent's line is a headline of its child's, so that more of them fit.
-LINE_CHARS = 75
-_LINE_VALUE_SCALE = 45.0
+LINE_CHARS = 85
+_LINE_VALUE_SCALE = 70.0
 # How an error ended is asked for later whatever the rest of the section is about.
-_ENDED_VALUE = 32.0
+_ENDED_VALUE = 40.0
 # What the user rejected or ruled holds for all that follows.
 _USERS_DECISION_VALUE = 4.0
 _VALUES = {"request": 6.0, "error": 7.0, "decision": 5.5, "outcome": 4.5, "file": 2.5, "fact": 3.5, "ending": 1.0}
