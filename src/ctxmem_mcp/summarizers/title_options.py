@@ -89,11 +89,8 @@ def with_name(title: str, names: Sequence[str]) -> str:
     text, separator, state = title.rpartition(TOPIC_SEPARATOR)
     if state not in STATES:
         text, separator, state = title, "", ""
-    if (
-        is_code(text)
-        or text.endswith(QUESTION_MARKS)
-        or (len(stems(text)) > _NAMED_STEMS_MAX and not is_pointing(text))
-    ):
+    says_enough = len(stems(text)) > _NAMED_STEMS_MAX and not is_pointing(text)
+    if says_enough or is_code(text) or text.endswith(QUESTION_MARKS):
         return title
     for name in names[:_NAMES_TRIED]:
         is_file = _FILE_NAME.search(name) is not None or name.startswith("-") or name.isupper()
