@@ -105,7 +105,7 @@ async def test_the_pages_token_of_one_server_is_valid_on_the_other(servers: Serv
         changed = await http.post(f"{servers.two}{path}", json={"days": 3}, headers=headers)
         assert changed.status_code == 404, "the conversation is looked for, so the token was accepted"
         refused = await http.post(f"{servers.two}{path}", json={"days": 3}, headers={"x-page-token": "x"})
-        assert refused.status_code == 403
+        assert (refused.status_code, "x-page-token" in refused.text) == (400, True)
 
 
 async def next_uri(events: AsyncIterator[object]) -> str:
