@@ -81,6 +81,5 @@ def test_in_a_long_session_a_question_is_answered_and_a_request_is_not(
     for prompt in (PROMPT, "Put the retry queue of the relay into a file."):
         model.replies.append([say("Done.")])
         ask_again(home, prompt, session)
-        assert json.dumps(model.main_requests[-1].body).count(RECALLED) == 1, (
-            prompt
-        )  # the second request has the first's
+        # The second request has the first one's.
+        assert json.dumps(model.main_requests[-1].body).count(RECALLED) == 1, prompt
