@@ -158,7 +158,7 @@ class ConversationTracker:
         """Returns the request with a head in place of the messages before the cut."""
         conversation = unchanged.conversation
         compacted = provider.compact_request(body, cut, head)
-        rest, rest_tokens = _turns_from(request, cut.start), sum(fact.tokens for fact in request.facts[cut.start :])
+        rest, rest_tokens = request.turns_from(cut.start), sum(fact.tokens for fact in request.facts[cut.start :])
         before = (conversation.conversation_id, type(provider).__name__, cut, conversation.last_before(rest))
         head_tokens = self._head_tokens.get(before)
         if head_tokens is None:
@@ -203,7 +203,7 @@ class ConversationTracker:
         before: str | None = None
         drawn: list[Head] = []
         for i, part in enumerate(cut.parts):
-            last_turn = conversation.last_before(_turns_from(request, part.end))
+            last_turn = conversation.last_before(request.turns_from(part.end))
             if last_turn is None:
                 return None
             query = request.messages[part.prompt].prompt[:QUERY_CHARS_MAX] if part.prompt is not None else ""
@@ -292,22 +292,17 @@ class ConversationTracker:
         return found
 
 
-def _turns_from(request: ParsedRequest, message: int) -> int:
-    """Returns the number of turns of the messages from one on."""
-    return sum(len(one.turns) for one in request.messages[message:])
-
-
 def _unchanged(conversation: StoredConversation, request: ParsedRequest) -> Compacted:
     """Returns a request whose messages are all sent."""
     tokens, system = request.tokens, request.system_tokens
-    whole = conversation.ends(_turns_from(request, 0))
+    whole = conversation.ends(request.turns_from(0))
     return Compacted(conversation, None, tokens, tokens, None, system, whole, tokens - system)
 
 
 def _sent_view(conversation: StoredConversation, request: ParsedRequest, part: Part, text: str) -> SentView:
     """Returns the record of a view that is sent."""
-    prompt = "" if part.prompt is None else conversation.turn_before(_turns_from(request, part.prompt + 1))
-    end = conversation.last_before(_turns_from(request, part.end)) or ""
+    prompt = "" if part.prompt is None else conversation.turn_before(request.turns_from(part.prompt + 1))
+    end = conversation.last_before(request.turns_from(part.end)) or ""
     return SentView(end, prompt, part.tokens, digest_of(text))
 
 
@@ -320,7 +315,7 @@ def _turns_sent_otherwise(
     text.
     """
     pinned = {pin.message for pin in pins if not pin.is_instructions}
-    at = len(positions) - _turns_from(request, 0)
+    at = len(positions) - request.turns_from(0)
     omitted = set(positions[:at])
     for i, message in enumerate(request.messages[:end]):
         for turn in message.turns:

@@ -7,8 +7,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import chain
+from functools import cached_property, lru_cache
+from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any
 
@@ -113,9 +113,9 @@ class Head:
         return [as_text(part) if isinstance(part, str) else part for part in self.parts()]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ParsedRequest:
-    """The conversation of a request.
+    """The conversation of a request. What is computed of all messages is computed once: there may be thousands.
 
     Attributes:
         system: the system prompt before all messages. It is stored, and always sent unchanged.
@@ -127,16 +127,26 @@ class ParsedRequest:
     system_tokens: int
     messages: tuple[Message, ...]
 
-    @property
+    @cached_property
     def facts(self) -> list[MessageFacts]:
         """The facts of all messages."""
         return list(map(attrgetter("facts"), self.messages))
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """The size of the conversation."""
-        messages: int = sum(map(attrgetter("facts.tokens"), self.messages))
+        messages: int = sum(map(attrgetter("tokens"), self.facts))
         return self.system_tokens + messages
+
+    @cached_property
+    def _turns(self) -> tuple[NewTurn, ...]:
+        """The turns of all messages."""
+        return tuple(chain.from_iterable(map(attrgetter("turns"), self.messages)))
+
+    @cached_property
+    def _first_turns(self) -> list[int]:
+        """How many turns are before each message, and before the end."""
+        return list(accumulate(map(len, map(attrgetter("turns"), self.messages)), initial=0))
 
     def fingerprint(self) -> bytes:
         """Returns a hash that distinguishes conversations before they are looked up.
@@ -155,7 +165,11 @@ class ParsedRequest:
 
     def all_turns(self, system: Sequence[NewTurn]) -> list[NewTurn]:
         """Returns all turns of the conversation, with this system prompt."""
-        return [*system, *chain.from_iterable(map(attrgetter("turns"), self.messages))]
+        return [*system, *self._turns]
+
+    def turns_from(self, message: int) -> int:
+        """Returns the number of turns of the messages from one on."""
+        return len(self._turns) - self._first_turns[min(message, len(self.messages))]
 
 
 class TokenCounter:

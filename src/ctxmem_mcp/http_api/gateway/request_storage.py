@@ -56,8 +56,11 @@ class StoredConversation:
 
     def ends(self, turns: int) -> tuple[str, str]:
         """Returns the first and the last stored turn of the request's last `turns`; empty texts if there is none."""
-        stored = [at for at in self.positions[len(self.positions) - turns :] if at >= 0]
-        return (self.turn_ids[stored[0]], self.turn_ids[stored[-1]]) if stored else ("", "")
+        last = self.positions[len(self.positions) - turns :]
+        first = next((at for at in last if at >= 0), None)
+        if first is None:
+            return "", ""
+        return self.turn_ids[first], self.turn_ids[next(at for at in reversed(last) if at >= 0)]
 
     def turn_before(self, turns: int) -> str:
         """Returns the turn before the request's last `turns`; an empty text if it is not stored."""
