@@ -91,7 +91,9 @@ def _example(conversation: Prepared, question: dict[str, Any], cosines: np.ndarr
     nearest = [np.argsort(-values, kind="stable")[:NEAREST_RANKED_MAX] for values in (*near, cosines)]
     candidates = sorted({*ranker.candidates, *np.concatenate(nearest).tolist()})
     table = PieceTable([conversation.facts[o] for o in candidates])
-    weights = load_weights(semantic=len(similarities) > 0).blend(conversation_kinds(table))
+    weights = load_weights(semantic=len(similarities) > 0).blend(
+        conversation_kinds(table), wants_work=parsed.wants_work
+    )
     place = {ordinal: row for row, ordinal in enumerate(candidates)}
     groups = [[place[o] for o in group if o in place] for group in answering_pieces(conversation, question)]
     rows = [np.array(group) for group in groups if group]

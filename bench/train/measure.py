@@ -10,11 +10,19 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.train.corpus import Prepared, load
 from bench.train.evidence import recall
 from ctxmem_mcp.retrieval import query as queries
-from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, Weights, conversation_kinds, load_weights
+from ctxmem_mcp.retrieval.ranker import (
+    WEIGHT_SETS,
+    BranchRanker,
+    RankResult,
+    Weights,
+    conversation_kinds,
+    load_weights,
+)
 from ctxmem_mcp.retrieval.selection import OVERHEAD_TOKENS, Candidate, selection_order
 from ctxmem_mcp.text import embeddings
 
@@ -30,18 +38,19 @@ def ranker(weights: Weights) -> Ranker:
 
     def rank(conversation: Prepared, text: str) -> RankResult:
         if conversation.id not in kinds:
-            kinds[conversation.id] = weights.blend(conversation_kinds(conversation.facts))
+            kinds[conversation.id] = conversation_kinds(conversation.facts)
         parsed = conversation.parse(text)
+        blended = weights.blend(kinds[conversation.id], wants_work=parsed.wants_work)
         search = BranchRanker(parsed, conversation.hits(parsed), len(conversation.facts), conversation.mean_words)
         facts = [conversation.facts[o] for o in search.candidates]
-        return search.rank(facts, kinds[conversation.id], conversation.similarities(parsed))
+        return search.rank(facts, blended, conversation.similarities(parsed))
 
     return rank
 
 
 def plain_bm25(conversation: Prepared, text: str) -> RankResult:
     """Ranks by BM25 alone."""
-    return ranker(Weights({kind: {"bm25": 1.0} for kind in ("coding", "chat", "dialogue")}))(conversation, text)
+    return ranker(Weights({name: {"bm25": 1.0} for name in WEIGHT_SETS}))(conversation, text)
 
 
 def view(conversation: Prepared, order: Sequence[int], budget: int) -> str:
@@ -116,15 +125,12 @@ def without_rarest(conversation: Prepared, text: str) -> str:
     return " ".join(w for w in text.split() if w != rarest)
 
 
-def paraphrased(conversations: Sequence[Prepared]) -> list[Prepared]:
-    """Returns the coding conversations with the paraphrased questions, which were written by hand."""
-    paraphrases = json.loads((Path(__file__).parent / "paraphrases.json").read_text("utf-8"))["questions"]
+def paraphrases(conversation: str) -> list[dict[str, Any]]:
+    """Returns the questions about a coding conversation that were written by hand, in other words than the text's."""
+    asked = json.loads((Path(__file__).parent / "paraphrases.json").read_text("utf-8"))["questions"]
     return [
-        replace(conversation, questions=[
-            {"query": query, "category": "in other words", "evidence": [{"turn": turn, "text": None}]}
-            for number, turn, query in paraphrases if number == i
-        ])
-        for i, conversation in enumerate(conversations)
+        {"query": query, "category": "in other words", "evidence": [{"turn": turn, "text": None}]}
+        for about, turn, query in asked if about == conversation
     ]  # fmt: skip
 
 
@@ -147,7 +153,7 @@ def main() -> None:
         print(f"{name}: recall in % at {BUDGETS}; {spent:.0f} ms a question\n{shown(rows)}")
         print("bm25\n" + shown({"ALL": measure(conversations, plain_bm25, plain=True)["ALL"]}))
         if name == "coding-dev":
-            other = measure(paraphrased(conversations), ranker(weights))
+            other = measure([replace(c, questions=paraphrases(c.id)) for c in conversations], ranker(weights))
             print("in other words\n" + shown({"ALL": other["ALL"]}))
         print("without the rarest word\n" + shown(measure(conversations, ranker(weights), asks=without_rarest)))
 

@@ -16,9 +16,10 @@ from ctxmem_mcp.retrieval.piece_table import PieceFacts, PieceTable
 from ctxmem_mcp.retrieval.query import Intent, Period
 from ctxmem_mcp.retrieval.ranker import (
     CANDIDATES,
-    CONVERSATION_KINDS,
+    WEIGHT_SETS,
     BranchRanker,
     RankResult,
+    Weights,
     conversation_kinds,
     load_weights,
 )
@@ -168,10 +169,16 @@ def test_every_candidate_is_scored_once_and_in_order(turns: list[Message], query
 
 def test_the_weights_in_the_package_name_known_features_for_every_kind() -> None:
     weights = load_weights().by_kind
-    assert set(weights) == set(CONVERSATION_KINDS)
-    for kind in CONVERSATION_KINDS:
+    assert set(weights) == set(WEIGHT_SETS)
+    for kind in WEIGHT_SETS:
         assert set(weights[kind]) <= set(FEATURE_NAMES)
         assert weights[kind]["rel"] > 0
+
+
+def test_a_question_about_coding_work_has_weights_of_its_own() -> None:
+    weights = Weights({"coding": {"rel": 1.0}, "work": {"rel": 3.0}, "chat": {"rel": 5.0}})
+    assert weights.blend({"coding": 0.5, "chat": 0.5}) == {"rel": 3.0}
+    assert weights.blend({"coding": 0.5, "chat": 0.5}, wants_work=True) == {"rel": 4.0}
 
 
 def test_the_kind_of_a_conversation_is_recognised_from_its_turns() -> None:
@@ -286,6 +293,9 @@ def test_the_agents_last_words_on_a_request_follow_a_hit_in_it() -> None:
 def test_a_long_ending_does_not_follow_a_hit() -> None:
     table = PieceTable([chunk(0, 0, "assistant"), chunk(1, 1, "assistant", 900), chunk(2, 2, "user")])
     assert list(with_endings([0, 2, 1], table, np.zeros(3), 2_000)) == [0, 2, 1]
+    report = PieceTable([chunk(0, 0, "assistant"), chunk(1, 1, "assistant", 280), chunk(2, 2, "user")])
+    assert list(with_endings([0, 2, 1], report, np.zeros(3), 2_000)) == [0, 2, 1]
+    assert list(with_endings([0, 2, 1], report, np.zeros(3), 4_000)) == [0, 1, 2]
 
 
 @given(st.lists(st.sampled_from(["user", "assistant", "tool"]), min_size=1, max_size=30), st.randoms())

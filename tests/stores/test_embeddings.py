@@ -9,7 +9,7 @@ import pytest
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.retrieval.features import FEATURE_NAMES, SEMANTIC_FEATURES
-from ctxmem_mcp.retrieval.ranker import CONVERSATION_KINDS, load_weights
+from ctxmem_mcp.retrieval.ranker import WEIGHT_SETS, load_weights
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -41,8 +41,8 @@ async def selection(memory: Memory, name: str = "c") -> list[tuple[str, str]]:
 
 def test_the_semantic_weights_extend_the_others() -> None:
     lexical, semantic = load_weights().by_kind, load_weights(semantic=True).by_kind
-    assert set(semantic) == set(CONVERSATION_KINDS)
-    for kind in CONVERSATION_KINDS:
+    assert set(semantic) == set(WEIGHT_SETS)
+    for kind in WEIGHT_SETS:
         assert not set(SEMANTIC_FEATURES) & set(lexical[kind])
         assert set(semantic[kind]) <= {*FEATURE_NAMES, *SEMANTIC_FEATURES}
         assert semantic[kind]["meaning_leaf"] > 0

@@ -100,7 +100,7 @@ async def rank_project(branches: Sequence[BranchReader], query: str) -> ProjectR
                 )._replace(said_at=said)
             )  # fmt: skip
     kinds = conversation_kinds(facts)
-    weights = load_weights(semantic=bool(similarities)).blend(kinds)
+    weights = load_weights(semantic=bool(similarities)).blend(kinds, wants_work=parsed.wants_work)
     result = await anyio.to_thread.run_sync(partial(ranker.rank, facts, weights, similarities))
     ranked = [RankedPiece(pieces[ordinal], score, ordinal) for ordinal, score in result.pieces]
     return ProjectRanking(ranked, kinds, firsts)

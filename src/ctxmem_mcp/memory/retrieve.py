@@ -179,7 +179,7 @@ async def rank_branch(
         table = BranchTable.of(candidates, await branch.pieces(ordinals.pieces(candidates)))
         cosines = await _dense_cosines(branch, parsed, table)
     kinds = conversation_kinds(table.rows)
-    weights = load_weights(semantic=len(similarities) > 0).blend(kinds)
+    weights = load_weights(semantic=len(similarities) > 0).blend(kinds, wants_work=parsed.wants_work)
     if cosines is not None:
         weights |= Weights(load_dense_weights()).blend(kinds)
     rank = partial(ranker.rank, table.rows, weights, similarities, cosines)

@@ -45,23 +45,29 @@ OCCURRENCES_READ_MAX = 2_000
 _POSITION_BITS = 20
 
 CONVERSATION_KINDS = ("coding", "chat", "dialogue")
+# Coding conversations have two sets of weights: questions that ask for code, a command or its output (`wants_work`) are
+# answered by other chunks than those about what was said, found or decided.
+WORK = "work"
+WEIGHT_SETS = (*CONVERSATION_KINDS, WORK)
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weight of each feature, per kind of conversation."""
+    """The weight of each feature, per kind of conversation, and as `WORK` those of questions about coding work."""
 
     by_kind: Mapping[str, Mapping[str, float]]
 
-    def blend(self, kinds: Mapping[str, float]) -> dict[str, float]:
-        """Returns the weights for a conversation.
+    def blend(self, kinds: Mapping[str, float], *, wants_work: bool = False) -> dict[str, float]:
+        """Returns the weights for a query about a conversation.
 
         Args:
             kinds: Share of each kind in the conversation; the shares sum to 1.
+            wants_work: Whether the query asks for code, a command or its output (`ParsedQuery.wants_work`).
         """
         mixed: dict[str, float] = defaultdict(float)
         for kind, share in kinds.items():
-            for name, weight in self.by_kind[kind].items():
+            weights = self.by_kind[WORK if wants_work and kind == "coding" else kind]
+            for name, weight in weights.items():
                 mixed[name] += share * weight
         return dict(mixed)
 
