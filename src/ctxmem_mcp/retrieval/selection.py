@@ -31,9 +31,9 @@ OVERHEAD_TOKENS = 12
 # on), on role-play 54 instead of 50; in 4,000 as much as without, and 64 instead of 61. In 1,000 tokens there is no
 # room for them: 53 instead of 58.
 ENDINGS_FROM, ENDINGS_FOR, ENDING_TOKENS_MAX = 1_500, 6, 200
-# A larger budget has room for longer ones, in which agents report at the end: with these, 81 instead of 79 percent of the
-# evidence of people's questions are found in 4,000 tokens, and 90 as before in 8,000 (a simulation, histories not trained
-# on), and of 17 questions of our own about other sessions 17 instead of 14 in each.
+# A larger budget has room for longer ones, in which agents report at the end: with these, 81 instead of 79 percent of
+# the evidence of people's questions are found in 4,000 tokens, and 90 as before in 8,000 (a simulation, histories not
+# trained on), and of 17 questions of our own about other sessions 17 instead of 14 in each.
 LONG_ENDINGS_FROM, LONG_ENDING_TOKENS_MAX = 3_000, 300
 
 
