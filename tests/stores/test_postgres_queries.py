@@ -93,6 +93,8 @@ async def use_everything(store: PostgresStore, memory: Memory) -> None:
     await store.term_counts(["c"], ["parser"])
     await store.vocabulary("c")
     await store.set_extra("c", "agent", b"codex", NOW)
+    await store.add_dense_vectors("c", await store.dense_generation("c"), {1: b"x"})
+    await store.dense_vectors("c", b"x", [1])
     (closing, *_) = await store.closings("c", 1, 120)
     for digest in (closing[1].digest, (await store.closings("c", 1, 120))[1][1].digest):
         call = await store.begin_call("c", ModelCall(digest, "model:m", NOW, 10, 10), LIMITS, NOW)

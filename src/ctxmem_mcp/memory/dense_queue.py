@@ -140,9 +140,10 @@ class DenseQueue:
         try:
             await self._work_on(conversation_id)
         except (CtxmemError, sqlite3.Error) as error:
-            self._note_failure(error)
             if await self._is_gone(conversation_id):
                 self.drop(conversation_id)
+            else:
+                self._note_failure(error)
             return
         self._pause = 0.0
         if added == self._added:
@@ -194,6 +195,7 @@ class DenseQueue:
     async def _embed(self, conversation_id: str, progress: _Progress, pieces: Sequence[Piece]) -> None:
         turns = await self._store.turns(conversation_id, sorted({piece.seq for piece in pieces}))
         contents = {turn.seq: turn.content for turn in turns}
+        pieces = [piece for piece in pieces if piece.seq in contents]  # the others' branch was forgotten since
         texts = [shown_text(contents[piece.seq], piece.start, piece.stop) for piece in pieces]
         began = time.monotonic()
         vectors = await self._embedder.embed_chunks(texts)
