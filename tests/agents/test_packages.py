@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from ctxmem_mcp.install.probe import probe_server
 from tests.agents import claude_code
 from tests.agents.claude_code import rows_of, words_of
-from tests.agents.home import Home, assert_in_order
+from tests.agents.home import SECONDS, Home, assert_in_order
 from tests.agents.model import Model, call, say
-from tests.agents.packages import CLAUDE_CODE, CODEX, GEMINI, MCPB, installed
+from tests.agents.packages import CLAUDE_CODE, CODEX, GEMINI, MCPB, installed, uv, wheels
 
 pytestmark = pytest.mark.anyio
 PACKAGES = Path(__file__).parents[2] / "packages"
@@ -52,3 +55,18 @@ def test_the_bundle_is_valid_and_can_be_packed(tmp_path: Path) -> None:
     home.run([mcpb, "unpack", tmp_path / "ctxmem.mcpb", tmp_path / "unpacked"])
     names = sorted(file.name for file in (tmp_path / "unpacked").iterdir())
     assert names == ["icon.png", "main.py", "manifest.json", "pyproject.toml"]
+
+
+def test_the_bundle_with_wheels_installs_in_an_empty_folder_without_a_network(tmp_path: Path) -> None:
+    home, mcpb = Home(tmp_path / "home"), installed(MCPB)
+    home.run([sys.executable, PACKAGES / "offline_bundle.py", tmp_path / "bundle", "--wheels", wheels()])
+    home.run([mcpb, "validate", tmp_path / "bundle" / "manifest.json"])
+    home.run([mcpb, "pack", tmp_path / "bundle", tmp_path / "ctxmem.mcpb"])
+    shutil.rmtree(tmp_path / "bundle")
+    home.run([mcpb, "unpack", tmp_path / "ctxmem.mcpb", tmp_path / "unpacked"])
+    server = json.loads((tmp_path / "unpacked" / "manifest.json").read_text("utf-8"))["server"]["mcp_config"]
+    arguments = [word.replace("${__dirname}", str(tmp_path / "unpacked")) for word in server["args"]]
+    dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    environment = home.environment | dead | {"UV_PYTHON": sys.executable}
+    found = probe_server([str(uv()), *arguments], environment, seconds=SECONDS)
+    assert (found.name, found.fault) == ("ctxmem", "")
