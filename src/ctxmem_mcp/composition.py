@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
-from ctxmem_mcp.errors import CtxmemError, StoreReadOnly, StoreUnavailable
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.private_files import REDACTIONS, SALT, read_file
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.sweeper import Sweeper, sweep_repeatedly
 
 if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
@@ -107,7 +107,7 @@ async def open_memory(
     closing = asyncio.Event()
     tasks: list[asyncio.Task[None]] = []
     if background:
-        sweeps = _sweep(memory, records, sweeper, settings.sweep_seconds, closing)
+        sweeps = sweep_repeatedly(memory, records, sweeper, settings.sweep_seconds, closing)
         tasks.append(asyncio.create_task(sweeps, name="ctxmem sweep"))
         tasks.append(asyncio.create_task(_index(memory), name="ctxmem index"))
         tasks.append(asyncio.create_task(_drain(memory, settings.data_dir), name="ctxmem drain"))
@@ -345,66 +345,6 @@ async def _summary_worker(settings: Settings, store: Store, limits: SpendLimits 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await client.close()
-
-
-class Sweeper:
-    """Deletes what has expired of one principal: what two sweeps, a minute or more apart, both find expired.
-
-    It outlives the memories that it sweeps, so that a memory may be closed between its two sweeps.
-    """
-
-    def __init__(self) -> None:
-        from ctxmem_mcp.memory.expiry import ExpiryWatch
-
-        self.conversations, self._sessions = ExpiryWatch(), ExpiryWatch()
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether another sweep in CONFIRM_SECONDS may delete something."""
-        return self.conversations.is_waiting or self._sessions.is_waiting
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the last sweep was to delete something."""
-        return self.conversations.is_due or self._sessions.is_due
-
-    async def sweep(self, memory: Memory, records: RecordStore) -> list[str]:
-        """Deletes expired conversations, and expired sessions without messages.
-
-        Args:
-            memory: The principal's memory, which was opened with this sweeper.
-            records: The principal's records.
-
-        Returns:
-            The ids of the conversations.
-        """
-        gone = await memory.sweep()
-        for session in self._sessions.confirm(await records.expired_sessions(time.time())):
-            if await memory.stored_head(session) is None:
-                _log.info("Deleted session %s, which has expired.", session)
-                await records.forget([session])
-        return gone
-
-
-async def _sweep(memory: Memory, records: RecordStore, sweeper: Sweeper, every: float, closing: asyncio.Event) -> None:
-    """Sweeps at once and then every `every` seconds, until the memory closes; sooner if that may delete something."""
-    from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS
-
-    while not closing.is_set():
-        try:
-            gone = await sweeper.sweep(memory, records)
-            if gone:
-                _log.info("Swept %d expired conversations.", len(gone))
-        # The next sweep tries again; until then, what has expired is invisible.
-        except CtxmemError as error:
-            # A folder that can't be written matters only if something in it is due to be deleted.
-            matters = sweeper.is_due or not isinstance(error, StoreReadOnly)
-            level = logging.WARNING if matters else logging.INFO
-            _log.log(level, "The sweep of expired conversations failed: %s", error)
-        except Exception:
-            _log.exception("The sweep of expired conversations failed.")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(closing.wait(), min(every, CONFIRM_SECONDS) if sweeper.is_waiting else every)
 
 
 async def _store_events_of(memory: Memory, data_dir: Path, conversation_id: str) -> None:

@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp import Settings, composition
-from ctxmem_mcp.composition import Sweeper
 from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS, ExpiryWatch
@@ -28,6 +27,7 @@ from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.stores.sqlite.image import apply_log, load_image
 from ctxmem_mcp.stores.testing.builders import NOW
+from ctxmem_mcp.sweeper import Sweeper
 from tests.stores.disks import fill_disk, mounted_read_only, small_disk
 from tests.stores.samples import memory_over, sample_turns
 

@@ -20,12 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ctxmem_mcp.composition import Sweeper, database_principals, database_salt, open_memory
+from ctxmem_mcp.composition import database_principals, database_salt, open_memory
 from ctxmem_mcp.errors import CtxmemError
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL, access_of
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.private_files import PRINCIPALS, SALT
 from ctxmem_mcp.record_stores import RecordStore, open_record_store
+from ctxmem_mcp.sweeper import Sweeper
 from ctxmem_mcp.team.access import guard
 from ctxmem_mcp.team.folders import load_or_create_salt, tenant_folder
 
