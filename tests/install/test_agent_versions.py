@@ -132,3 +132,14 @@ def test_claude_code_waits_for_the_hook_after_a_call_only_if_that_shortens_outpu
         assert hook.get("async", False) is not shortens_outputs
         ((other,),) = (group["hooks"] for group in settings["hooks"]["SubagentStop"])
         assert other["async"] is True
+
+
+def test_doctor_names_a_hook_that_is_too_early_to_shorten_outputs(host: HostPaths, server: ServerCommand) -> None:
+    host = with_claude(host, PRESENT)
+    settings_after_install(host, server)
+    early = "outputs are not shortened: the agent does not wait for the hook for PostToolUse"
+    assert early not in faults(host)
+    host = replace(host, shortens_outputs=True)
+    assert early in faults(host)
+    settings_after_install(host, server)
+    assert early not in faults(host)

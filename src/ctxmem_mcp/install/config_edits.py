@@ -23,12 +23,14 @@ class FoundEntry:
         command: the command line that it runs.
         environment: the environment variables that it sets.
         off: whether the file disables it.
+        in_background: whether the agent goes on while the hook runs, though it has to wait for its reply.
     """
 
     where: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     off: bool = False
+    in_background: bool = False
 
 
 class ConfigEdit(Protocol):

@@ -64,10 +64,16 @@ class JsonHooks:
     def _has(self, since: Version | None) -> bool:
         return since is not None and self.agent_version is not None and self.agent_version >= since
 
+    def _has_to_wait(self, event: str) -> bool:
+        """Whether the agent has to wait for the hook, which replaces a call's output."""
+        return self.shortens_outputs and event == OUTPUT_EVENT
+
     def find(self, text: str | None) -> list[FoundEntry]:
         off = json_object(text).get("disableAllHooks") is True
         return [
-            FoundEntry(name, tuple(call), off=off)
+            FoundEntry(
+                name, tuple(call), off=off, in_background=self._has_to_wait(name) and hook.get(_BACKGROUND) is True
+            )
             for name, entries in _events(text).items()
             for hook in self._hooks(entries)
             if (call := _find_our_call(hook))
@@ -124,7 +130,7 @@ class JsonHooks:
 
     def _options(self, name: str, hook: Hook) -> dict[str, Any]:
         timeout = hook.timeout_seconds * (1_000 if self.milliseconds else 1)
-        in_background = hook.in_background and not (self.shortens_outputs and name == OUTPUT_EVENT)
+        in_background = hook.in_background and not self._has_to_wait(name)
         return {"timeout": timeout, **({_BACKGROUND: True} if in_background else {})}
 
     def _remove_event(self, text: str, name: str, *, keep: int = 0) -> str:

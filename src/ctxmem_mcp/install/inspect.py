@@ -209,6 +209,9 @@ def _check_hooks(report: AgentReport, edits: Iterable[ConfigEdit], install: str)
         report.faults.append(
             Fault(f"no hook for {', '.join(missing)}", f"Run `{_reinstall_command(install, report.hooks)}`.")
         )
+    if early := [hook for hook in report.hooks if hook.entry.in_background]:
+        what = f"outputs are not shortened: the agent does not wait for the hook for {early[0].entry.where}"
+        report.faults.append(Fault(what, f"Run `{_reinstall_command(install, early)}`."))
     for program in sorted({hook.program for hook in report.hooks}):
         if shutil.which(program) is None:
             remedy = f"Run `{_reinstall_command(install, [hook for hook in report.hooks if hook.program == program])}`."
