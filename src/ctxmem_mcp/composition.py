@@ -91,7 +91,7 @@ async def open_memory(
         salt=_salt_of(settings.data_dir) if salt is None else salt,
         expiry_watch=sweeper.conversations,
         on_forgotten=partial(_forget_beside, settings),
-        on_branch_forgotten=partial(_forget_events, settings),
+        on_branch_forgotten=partial(_forget_branch, settings),
         redact=_redaction(settings),
         spend_limits=limits,
         embedder=load_embedder(settings.embeddings),
@@ -254,11 +254,11 @@ def _forget_beside(settings: Settings, conversation_ids: list[str]) -> None:
     purge_captured(settings.data_dir, conversation_ids)
 
 
-def _forget_events(settings: Settings, conversation_id: str) -> None:
-    """Removes the pending hook events of a conversation whose head's branch was forgotten, and what it was sent."""
-    from ctxmem_mcp.capture.purge import purge_events
+def _forget_branch(settings: Settings, conversation_id: str, had_head: bool) -> None:
+    """Removes what is beside a conversation of which a branch was forgotten, and what it was sent."""
+    from ctxmem_mcp.capture.purge import purge_branch
 
-    purge_events(settings.data_dir, conversation_id)
+    purge_branch(settings.data_dir, conversation_id, had_head=had_head)
     if settings.store_url is None and (settings.data_dir / USAGE_LEDGER_FILE).exists():
         from ctxmem_mcp import sent_requests
 

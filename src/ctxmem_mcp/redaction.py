@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ctxmem_mcp.capture.purge import purge_texts
+from ctxmem_mcp.capture.purge import purge_redacted, purge_texts
 from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.capture.texts import Texts, words_like_keys
 from ctxmem_mcp.errors import CtxmemError, StoreUnavailable, UnknownConversation
@@ -101,6 +101,8 @@ async def _carry_out(
     await drain(memory, data_dir, wait=True)
     texts = Texts(contents.values(), named)
     purge_texts(data_dir, texts)
+    shorts = {turn.short for some in (found, *redacted.values()) for turn in some}
+    purge_redacted(data_dir, order.turns, shorts)
     receipt = await _check(memory, data_dir, redacted, texts)
     receipt.checked.extend(f"the export {name} in the data folder held it and was deleted" for name in removed)
     return receipt

@@ -35,11 +35,19 @@ def purge_captured(data_dir: Path, conversation_ids: Collection[str]) -> None:
         _log.warning("Events of forgotten conversations may remain in the spool: %s", error)
 
 
-def purge_events(data_dir: Path, conversation_id: str) -> None:
-    """Deletes a conversation's events from the spool, which followed its head, and its records for the
-    hooks: a branch of it was forgotten."""
+def purge_branch(data_dir: Path, conversation_id: str, *, had_head: bool) -> None:
+    """Deletes what is beside a conversation of which a branch was forgotten: unrecognised events, and its records for
+    the hooks, which do not tell branches apart.
+
+    Args:
+        data_dir: The data folder.
+        conversation_id: The conversation.
+        had_head: Whether the head was on the branch. Then the events in the spool, which follow it, are deleted too.
+    """
     try:
-        _remove_events(data_dir, [conversation_id])
+        if had_head:
+            _remove_events(data_dir, [conversation_id])
+        unrecognised.purge(data_dir, [conversation_id])
         _purge_records(data_dir, [conversation_id])
     except OSError as error:
         _log.warning("Events of a forgotten branch may remain in the spool: %s", error)
@@ -51,6 +59,19 @@ def purge_texts(data_dir: Path, texts: Texts) -> int:
     spoken_turns.purge(str(data_dir), _holds_words_of(data_dir, texts))
     events = [*spool.pending(str(data_dir)), *spool.events_in(str(data_dir / unrecognised.FOLDER))]
     return sum(spooled.remove() for spooled in events if _holds(spooled, texts))
+
+
+def purge_redacted(data_dir: Path, conversations: Collection[str], turns: Collection[str]) -> None:
+    """Deletes the hooks' records of redacted turns, which may quote less of them than a search for their texts finds.
+
+    Args:
+        data_dir: The data folder.
+        conversations: The conversations that hold them. All their failed calls are deleted: a record quotes a result,
+            and the call that worked afterwards.
+        turns: Their short ids.
+    """
+    failed_calls.purge(str(data_dir), lambda call: call.conversation in conversations)
+    spoken_turns.purge(str(data_dir), lambda turn: turn.conversation in conversations and turn.turn in turns)
 
 
 def _purge_records(data_dir: Path, conversation_ids: Collection[str]) -> None:

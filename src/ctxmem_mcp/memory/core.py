@@ -62,7 +62,7 @@ class MemoryCore:
         monotonic: Callable[[], float] = time.monotonic,
         expiry_watch: ExpiryWatch | None = None,
         on_forgotten: Callable[[list[str]], None] = lambda _: None,
-        on_branch_forgotten: Callable[[str], None] = lambda _: None,
+        on_branch_forgotten: Callable[[str, bool], None] = lambda _, __: None,
         redact: Callable[[str], str] | None = None,
         spend_limits: SpendLimits | None = None,
         embedder: Embedder | None = None,
@@ -86,7 +86,8 @@ class MemoryCore:
             monotonic: Returns seconds that only ever increase.
             expiry_watch: The expired conversations that sweeps of earlier memories over the same store have found.
             on_forgotten: Called with the ids of conversations that were forgotten or have expired.
-            on_branch_forgotten: Called with the id of a conversation whose head's branch was forgotten.
+            on_branch_forgotten: Called with the id of a conversation of which a branch was forgotten, and whether
+                the head was on it.
             redact: Removes secrets from a text: from turns before they are hashed, and from written summaries.
             spend_limits: Those of the configured summary model, which `model_usage` reports. Memory itself never calls
                 a model.

@@ -155,8 +155,7 @@ class MemoryRemovals(MemoryProjects):
             return after.nodes if after else 0
 
         nodes, warnings = await self._store.remove_branch(conversation_id, branch, build)
-        if branch.had_head:
-            self._on_branch_forgotten(conversation_id)
+        self._on_branch_forgotten(conversation_id, branch.had_head)
         size = sum(len(turn.content.encode()) for turn in removed)
         checked = ["the conversation's file was built anew without the branch, and the replaced file is gone"]
         return Receipt(conversation_id, len(removed), max(0, state.nodes - nodes), size, checked, warnings=warnings)
