@@ -45,10 +45,10 @@ WORDS = (PROMPT, CALL, ERROR, SOLUTION, ANSWER)
 TEXTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("user", {"type": "text", "text": LONG_PROMPT}),
     ("assistant", {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "vandrubel --check staging"}}),
-    ("user", {"type": "tool_result", "tool_use_id": "c1", "content": "Exit code 1\nerror: mizzentorp\n" + "at x\n" * 9}),
+    ("user", {"type": "tool_result", "tool_use_id": "c1", "content": "Exit code 1\nerror: mizzentorp\n" + "at x\n"}),
     ("assistant", {"type": "tool_use", "id": "c2", "name": "Bash", "input": {"command": "jabberkin  --check staging"}}),
     ("user", {"type": "tool_result", "tool_use_id": "c2", "content": "All is well."}),
-    ("assistant", {"type": "text", "text": "The oxyclamp of staging is shut, and its valves, lamps and gauges are fine."}),
+    ("assistant", {"type": "text", "text": "The oxyclamp of staging is shut, its valves and lamps are fine."}),
 )  # fmt: skip
 BEGINNING = ("user", {"type": "text", "text": "Good morning, here is some work for you."})
 OTHER = ("user", {"type": "text", "text": "No, do something else with the other project."})
