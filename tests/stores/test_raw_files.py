@@ -18,7 +18,7 @@ import pytest
 from ctxmem_mcp import redaction, sent_requests, usage_ledger
 from ctxmem_mcp.capture import session_files, spool, unrecognised
 from ctxmem_mcp.capture.spool_worker import drain
-from ctxmem_mcp.composition import Sweeper, open_memory
+from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.expiry import CONFIRM_SECONDS
 from ctxmem_mcp.private_files import PRINCIPALS
@@ -26,6 +26,7 @@ from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.testing.builders import DAY
+from ctxmem_mcp.sweeper import Sweeper
 from ctxmem_mcp.team.audit import Audit
 from ctxmem_mcp.team.folders import tenant_folder
 from ctxmem_mcp.team.sqlite import SqliteTeam
