@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_checks, with_expanded, with_paths_to
+from ctxmem_mcp.memory.replaced_turns import Replacement, replaced_by
 from ctxmem_mcp.memory.retrieve import RankedPiece
 from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn
 from ctxmem_mcp.views.budget import FitResult, fit, greedy_fit
-from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef, clip, quotes_by_turn
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef, clip, quotes_by_turn, with_replacements
 from ctxmem_mcp.views.layout import CharSpan, OmittedCache, TileCache, TreeSnapshot, tile, tile_compactly
 from ctxmem_mcp.views.page_layout import OUTLINE_SHARE_MAX, FitInput
 from ctxmem_mcp.views.render import NO_KIND_FILTER
@@ -38,6 +39,7 @@ class Selection:
         kinds: of highlights in the outline; any that fit if empty.
         fillers: excerpts for the room that is left at the end, best first.
         compact: the outline has one line for all turns between two quotes.
+        replaced: id of the turn that replaced another, by the index of the replaced one.
     """
 
     groups: list[ExcerptGroup]
@@ -46,6 +48,20 @@ class Selection:
     kinds: HighlightKinds = NO_KIND_FILTER
     fillers: Sequence[ExcerptGroup] = ()
     compact: bool = False
+    replaced: Mapping[int, str] = field(default_factory=dict)
+
+    def with_replacements(self, found: Mapping[int, Replacement]) -> Selection:
+        """Marks the turns that later ones replaced, and selects with each of them the later one."""
+        if not found:
+            return self
+        later = {index: ExcerptGroup((excerpt(one.piece),)) for index, one in found.items()}
+        return replace(
+            self,
+            groups=with_replacements(self.groups, later),
+            fillers=with_replacements(self.fillers, later),
+            leaf_of=self.leaf_of | {one.piece.index: one.piece.leaf for one in found.values()},
+            replaced=replaced_by(found),
+        )
 
 
 async def fit_selection(
@@ -73,7 +89,7 @@ async def fit_selection(
     fit_input = FitInput(
         snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
         selection.kinds, checks=await span_checks(branch, snapshot), leading=leading, compact=selection.compact,
-        omitted_cache=omitted,
+        omitted_cache=omitted, replaced=selection.replaced,
     )  # fmt: skip
     result = fit(fit_input, budget)
     if not isinstance(result, int):

@@ -6,6 +6,7 @@ weights apply, and scores of different conversations can be compared.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,7 +65,7 @@ class ProjectRanking:
 
     def owner(self, found: RankedPiece) -> int:
         """Returns the position of the conversation that a chunk belongs to."""
-        return max(i for i, first in enumerate(self.firsts) if first <= found.ordinal)
+        return bisect_right(self.firsts, found.ordinal) - 1
 
 
 async def rank_project(branches: Sequence[BranchReader], query: str) -> ProjectRanking:

@@ -18,7 +18,9 @@ from ctxmem_mcp.memory.candidates import take_candidates
 from ctxmem_mcp.memory.excerpts import Selection, excerpt_group, fit_selection
 from ctxmem_mcp.memory.last_words import ending_groups
 from ctxmem_mcp.memory.project_ranker import ProjectRanking, rank_project
+from ctxmem_mcp.memory.replaced_turns import find_replacements, may_state
 from ctxmem_mcp.memory.retrieve import RankedPiece
+from ctxmem_mcp.models import Piece
 from ctxmem_mcp.results import ConversationInfo, View
 from ctxmem_mcp.retrieval.conversation_scores import NORM
 from ctxmem_mcp.retrieval.selection import Candidate, Reserve, cost_weight_of, selection_order
@@ -64,12 +66,21 @@ class ProjectRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """A conversation's part of the view: its excerpts, best first, those that only fill its room, and the room."""
+    """A conversation's part of the view.
+
+    Attributes:
+        groups: its excerpts, best first.
+        fillers: those that only fill its room.
+        leaf_of: by index of a turn, the first index of its leaf.
+        tokens: its room.
+        statements: chunks that may be statements of the user, best first.
+    """
 
     groups: list[ExcerptGroup]
     fillers: list[ExcerptGroup]
     leaf_of: Mapping[int, int]
     tokens: int
+    statements: Sequence[Piece] = ()
 
 
 async def project_view(
@@ -155,7 +166,12 @@ def _divide(ranked: ProjectRanking, matching: Mapping[str, float], room: int) ->
     leaves: dict[str, dict[int, int]] = {}
     spent: dict[str, int] = {}
     left, ids = room, list(matching)
-    for found in _by_value_per_token(ranked.kinds, _weighted(ranked, list(matching.values())), room):
+    weighted = _weighted(ranked, list(matching.values()))
+    statements: dict[str, list[Piece]] = {}
+    for found in weighted:
+        if may_state(found.piece):
+            statements.setdefault(ids[ranked.owner(found)], []).append(found.piece)
+    for found in _by_value_per_token(ranked.kinds, weighted, room):
         owner = ids[ranked.owner(found)]
         leaves.setdefault(owner, {})[found.piece.index] = found.piece.leaf
         cost = found.piece.tokens + OVERHEAD_TOKENS + (0 if owner in chosen else TOKENS_EACH_MIN)
@@ -167,7 +183,9 @@ def _divide(ranked: ProjectRanking, matching: Mapping[str, float], room: int) ->
             others.setdefault(owner, []).append(excerpt_group(found))
     total = sum(spent.values()) or 1
     return {
-        owner: _Share(groups, others.get(owner, []), leaves[owner], spent[owner] * room // total)
+        owner: _Share(
+            groups, others.get(owner, []), leaves[owner], spent[owner] * room // total, statements.get(owner, ())
+        )
         for owner, groups in chosen.items()
     }
 
@@ -213,6 +231,7 @@ async def _part(branch: BranchReader, part: _Share, more: int, count: Callable[[
     """Returns the text of a conversation's part and its tokens; none if nothing fits."""
     snapshot = await load_snapshot(branch)
     selection = Selection(part.groups, dict(part.leaf_of), TITLES_SHARE, fillers=part.fillers, compact=True)
+    selection = selection.with_replacements(await find_replacements(branch, part.statements))
     result = await fit_selection(branch, snapshot, selection, part.tokens + more, count)
     if isinstance(result, int) or not result.taken:
         return "", 0

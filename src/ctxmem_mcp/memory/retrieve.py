@@ -91,6 +91,11 @@ class Ranking:
         """All chunks that were ranked, best first. A view reads few of them."""
         return [self.piece(rank) for rank in range(len(self.result.ordinals))] if self.result else []
 
+    def iter_pieces(self) -> Iterator[Piece]:
+        """Yields the chunks that were ranked, best first, without their scores."""
+        if self.result is not None:
+            yield from map(self.table.pieces.__getitem__, self.result.rows.tolist())
+
     @property
     def matching(self) -> list[RankedPiece]:
         """The chunks that contain terms of the query, best first."""

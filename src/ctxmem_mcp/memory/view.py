@@ -15,6 +15,7 @@ from ctxmem_mcp.memory.candidates import take_candidates, with_repeats_last
 from ctxmem_mcp.memory.excerpts import Selection, excerpt, excerpt_group, fit_selection, indexes_of
 from ctxmem_mcp.memory.reasons import view_reasons
 from ctxmem_mcp.memory.recent import last_user_query, newest_within
+from ctxmem_mcp.memory.replaced_turns import find_replacements
 from ctxmem_mcp.memory.retrieve import RankedPiece, Ranking, rank_branch
 from ctxmem_mcp.memory.section_summaries import load_sections
 from ctxmem_mcp.memory.stable_view import stable_view
@@ -126,6 +127,8 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         leaf_of = {f.piece.index: f.piece.leaf for f in ranked}
         compact = bool(ranking and query and not ranking.parsed.wants_whole_history)
         selection = Selection([*standing, *recent, *map(excerpt_group, ranked)], leaf_of, share, compact=compact)
+    if ranking:
+        selection = selection.with_replacements(await find_replacements(branch, ranking.iter_pieces()))
     result = await fit_selection(branch, snapshot, selection, budget, count)
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))

@@ -23,7 +23,8 @@ _SHARED_TERMS_MIN = 2
 _SHARED_SHARE_MIN = 0.6
 # A cue of change alone is enough only if no more terms than this differ.
 _EXTRA_MAX = 2
-_NUMBER = re.compile(r"(?<![\w.-])(\d+(?:[.,:-]\d+)*)\s?([^\W\d_]+|%)?")
+# In Chinese and Japanese no space precedes a number.
+_NUMBER = re.compile(r"(?:(?<![\w.-])|(?<=[\u3040-\u30ff\u4e00-\u9fff]))(\d+(?:[.,:-]\d+)*)\s?([^\W\d_]+|%)?")
 _UNITS = {
     "time": "ms millisecond second sec s minute min m hour h day d week month year sekunde stunde tag woche monat jahr "
     "秒 分 小 天 周 月 年 時",
@@ -66,8 +67,8 @@ class Statement(NamedTuple):
 
 
 def statement(text: str, language: str | None) -> Statement | None:
-    """Analyses a statement; returns None for a text too long to be one."""
-    if len(text) > CHARS_MAX:
+    """Analyses a statement; returns None for a question and for a text too long to be one."""
+    if len(text) > CHARS_MAX or text.rstrip().endswith(("?", "？")):
         return None
     language = language or "en"
     folded = cues.fold(text, language)

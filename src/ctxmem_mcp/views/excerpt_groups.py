@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ctxmem_mcp.models import Turn
@@ -26,6 +26,22 @@ class ExcerptGroup(NamedTuple):
         if len(self.excerpts) == 1:
             return self.excerpts[0].span.tokens
         return sum(excerpt.span.tokens for excerpt in self.excerpts)
+
+
+def with_replacements(groups: Iterable[ExcerptGroup], replacements: Mapping[int, ExcerptGroup]) -> list[ExcerptGroup]:
+    """Puts behind each group with a replaced turn the turn that replaced it, unless that is before it already.
+
+    Args:
+        groups: Groups, best first.
+        replacements: The turn that replaced another, by the index of the replaced one.
+    """
+    ordered: dict[ExcerptGroup, None] = {}
+    for group in groups:
+        ordered.setdefault(group)
+        for excerpt in group.excerpts:
+            if (later := replacements.get(excerpt.index)) is not None:
+                ordered.setdefault(later)
+    return list(ordered)
 
 
 def clip(group: ExcerptGroup, turns: Mapping[int, Turn]) -> ExcerptGroup:

@@ -70,6 +70,7 @@ class FitInput:
         compact: Whether all turns between two quotes share a line, for as many quotes as possible.
         checks: Check digits by turn index, for turns at which a displayed range ends; only for a branch other than the
             head's, where the range needs them.
+        replaced: Id of the turn that replaced another, by the index of the replaced one.
         render_cache: Items rendered before. The attempts at one view have nearly all of their items in common.
         tile_cache: Leaves tiled before.
         omitted_cache: What is between two quotes of a compact view, found before.
@@ -86,6 +87,7 @@ class FitInput:
     compact: bool = False
     checks: Mapping[int, str] = field(default_factory=dict)
     leading: int | None = None
+    replaced: Mapping[int, str] = field(default_factory=dict)
     render_cache: dict[object, RenderedItem] = field(default_factory=dict)
     tile_cache: TileCache = field(default_factory=dict)
     omitted_cache: OmittedCache = field(default_factory=dict)
@@ -157,7 +159,7 @@ class PageLayout:
         key = (item.turn.index, item.spans, timestamps.last)
         lines = self._spec.render_cache.get(key)
         if lines is None:
-            text = quote_text(item, timestamps)
+            text = quote_text(item, timestamps, replaced_by=self._spec.replaced.get(item.turn.index, ""))
             lines = self._remember(key, text, timestamps.last)
         timestamps.last = lines.last_time
         return lines

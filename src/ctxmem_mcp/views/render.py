@@ -4,6 +4,7 @@
     [n10-21-881] Title               an expanded node
     [t13-118 user Ann 2026-01-05 10:02]    a turn: id, role, name, and the time if it differs from the last one shown
     [t14-118 user injected]                a text that a host wrote in the user's place
+    [t84-111 user · replaced by t412-805]  a statement of the user that a later turn replaced
     the turn's text, verbatim; a line in place of a picture or other data
     [… t14-t21 812]                  omitted turns and their tokens
     [t14-t97 9100] Title; Title      in a compact view, the turns between two quotes and some of their titles
@@ -151,7 +152,9 @@ class TimestampPrinter:
         return " " + (minute[11:] if same_day and len(minute) > 11 else minute)
 
 
-def turn_header(turn: Turn, timestamps: TimestampPrinter, text: str = "", *, always_count: bool = False) -> str:
+def turn_header(
+    turn: Turn, timestamps: TimestampPrinter, text: str = "", *, always_count: bool = False, replaced_by: str = ""
+) -> str:
     """Renders the line above a turn's text.
 
     Args:
@@ -159,9 +162,12 @@ def turn_header(turn: Turn, timestamps: TimestampPrinter, text: str = "", *, alw
         timestamps: Prints the time.
         text: The text that directly follows the line.
         always_count: See `quote_text`.
+        replaced_by: See `quote_text`.
     """
+    replaced = f" · replaced by {replaced_by}" if replaced_by else ""
+    time = timestamps.format(turn.said_at)
     name = f" {_header_name(name)}" if (name := turn.name or _host_name(turn)) else ""
-    return f"[{turn.short} {turn.role}{name}{timestamps.format(turn.said_at)}{_line_count(text, always_count)}]\n"
+    return f"[{turn.short} {turn.role}{name}{time}{replaced}{_line_count(text, always_count)}]\n"
 
 
 def _host_name(turn: Turn) -> str:
@@ -201,7 +207,7 @@ def _with_newline(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
-def quote_text(item: Quote, timestamps: TimestampPrinter, *, always_count: bool = False) -> str:
+def quote_text(item: Quote, timestamps: TimestampPrinter, *, always_count: bool = False, replaced_by: str = "") -> str:
     """Renders a quote: the header, the spans, and a line for each omission. One without spans is a line.
 
     Args:
@@ -209,12 +215,13 @@ def quote_text(item: Quote, timestamps: TimestampPrinter, *, always_count: bool 
         timestamps: Prints the time.
         always_count: Whether to always state the line count, because the document also contains headings that are not
             part of this grammar.
+        replaced_by: Id of the turn that replaced what this one states, if any.
     """
     if not item.spans:
         return f"[… {item.turn.short} {format_tokens(item.turn.tokens)}]\n"
     content, first = item.turn.content, item.spans[0]
     opening = shown_text(content, first.start, first.stop) if first.start == 0 else ""
-    parts = [turn_header(item.turn, timestamps, opening, always_count=always_count)]
+    parts = [turn_header(item.turn, timestamps, opening, always_count=always_count, replaced_by=replaced_by)]
     at = 0
     for span in item.spans:
         text = shown_text(content, span.start, span.stop)

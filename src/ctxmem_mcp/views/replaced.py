@@ -44,6 +44,12 @@ def replaced_highlights(
     return {stated[i][0]: stated[j][0] for i, j in pairs.items() if not _is_order(stated[i][0]) or stated[j][1].changes}
 
 
+def replaced_turns(turns: Iterable[Turn]) -> dict[int, int]:
+    """Returns, by the index of each turn that is a statement which a later one replaced, the index of the later."""
+    pairs = replaced_highlights((), (), turns)
+    return {earlier.index: later.index for earlier, later in pairs.items()}
+
+
 def standing_highlights(quote: Quote) -> list[Highlight]:
     """Returns the quoted instructions of a turn as lines."""
     turn = quote.turn
@@ -60,7 +66,6 @@ def _is_statement(turn: Turn) -> bool:
         turn.role == "user"
         and len(content) <= CHARS_MAX
         and turn.name not in (INJECTED, RECAP)
-        and not content.rstrip().endswith(("?", "？"))
         and not is_host_text(content)
     )
 
@@ -76,4 +81,4 @@ def _is_users(line: Highlight) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _statement_of(text: str) -> Statement | None:
-    return None if text.rstrip().endswith(("?", "？")) else statement(text, detect(text))
+    return statement(text, detect(text))
