@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ctxmem_mcp.errors import CtxmemError, UnknownConversation
+from ctxmem_mcp.errors import CtxmemError, DamagedConversation, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.stores.sqlite import SqliteStore
@@ -274,6 +274,19 @@ async def test_whatever_many_cells_hold_every_verb_works_or_names_a_remedy(
     sample: Sample, tmp_path: Path, seed: int
 ) -> None:
     await test_whatever_a_cell_holds_every_verb_works_or_names_a_remedy(sample, tmp_path, seed)
+
+
+async def test_a_revert_over_a_missing_node_is_an_error(tmp_path: Path) -> None:
+    sample = Sample(tmp_path / "sample", sample_turns(60, sentences=120))
+    await sample.fill()
+    with closing(sqlite3.connect(sample.copy(tmp_path / "data"))) as db, db:
+        db.execute("DELETE FROM nodes WHERE first = 0 AND level > 0")
+    memory = open_memory(tmp_path / "data")
+    try:
+        with pytest.raises(DamagedConversation):
+            await memory.revert(DAMAGED, next(turn for turn in sample.turns if turn.startswith("t50-")))
+    finally:
+        await memory.close()
 
 
 async def test_a_search_over_everything_names_what_it_could_not_read(sample: Sample, tmp_path: Path) -> None:

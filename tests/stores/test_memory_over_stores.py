@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from ctxmem_mcp import tree
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory.branches import Lineage
+from ctxmem_mcp.memory.edge_loader import load_spine
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.testing.builders import NOW
@@ -35,6 +40,21 @@ async def test_pieces_by_id_and_by_turn(store: Store, memory: Memory) -> None:
     assert [(a.stop, a.id + 1) for a in found[2][:-1]] == [(b.start, b.id) for b in found[2][1:]]
     ids = [piece.id for piece in found[2]]
     assert await store.pieces("c", [*ids, 0, 999]) == {piece.id: piece for piece in found[2]}
+
+
+async def test_the_spine_at_every_turn_is_that_of_all_nodes_closed_on_its_branch(store: Store, memory: Memory) -> None:
+    ids = (await memory.sync(sample_turns(66, sentences=120), conversation_id="c")).turn_ids
+    for at in (20, 41):
+        await memory.sync(sample_turns(16, f"turn {at}", sentences=120), conversation_id="c", after=ids[at])
+    state = await load(store)
+    depth = 0
+    for seq in range(1, state.next_seq):
+        lineage = Lineage.of(state.runs, seq)
+        closings = [await store.closings("c", *turns) for turns in lineage.ranges(0, lineage.length)]
+        spine = tree.rebuild_spine(node for closed in closings for _, node in closed)
+        assert await load_spine(store, replace(state, head=0), lineage) == spine
+        depth = max(depth, len(spine))
+    assert depth > 2
 
 
 async def test_forgetting_returns_a_receipt_once(store: Store, memory: Memory) -> None:

@@ -88,6 +88,7 @@ async def use_everything(store: PostgresStore, memory: Memory) -> None:
     await memory.add_summary("c", node.id, Summary("agent", "better"))
     await store.pieces("c", [1, 2])
     await store.nodes_over("c", 0, 1)
+    await store.branch_roots("c", [(1, 120)])
     await store.vectors("c", [1])
     await store.replace_vectors("c", NOW, b"", {1: b"x"})
     await store.term_counts(["c"], ["parser"])

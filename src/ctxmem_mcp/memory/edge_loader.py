@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.errors import DamagedConversation, HeadMoved
@@ -24,7 +25,7 @@ async def load_spine(
 ) -> tuple[tuple[Node, ...], ...]:
     """Reads the spine of a branch: per level, the closed nodes that have no parent as of its last turn.
 
-    The head's spine is stored with the state; another turn's follows from the nodes closed on the way to it.
+    The head's spine is stored with the state; another turn's is made of the roots of its branch.
 
     Args:
         store: The store.
@@ -38,10 +39,16 @@ async def load_spine(
         nodes = await (read(digests) if read else store.nodes(state.conversation_id, digests))
         await _require(store, state, len(nodes) == len(digests))
         return tuple(tuple(nodes[digest] for digest in level) for level in stored)
-    closed: list[tuple[int, Node]] = []
-    for first_seq, last_seq in lineage.ranges(0, lineage.length):
-        closed += await store.closings(state.conversation_id, first_seq, last_seq)
-    return tree.rebuild_spine(node for _, node in closed)
+    roots = await store.branch_roots(state.conversation_id, list(lineage.ranges(0, lineage.length)))
+    await _require(store, state, _is_spine(roots, state, lineage))
+    return tree.rebuild_spine(sorted(roots, key=lambda node: node.level))
+
+
+def _is_spine(roots: Sequence[Node], state: State, lineage: Lineage) -> bool:
+    """Whether the roots can be all of a branch: if a node's row is missing, they end too early or their levels rise."""
+    open_turns = lineage.length - (roots[-1].last + 1 if roots else 0)
+    is_descending = all(before.level >= after.level for before, after in pairwise(roots))
+    return is_descending and (open_turns <= tree.LEAF_TURNS_MAX or bool(state.unindexed))
 
 
 def _decode_frontier(state: State) -> list[list[bytes]]:

@@ -81,6 +81,18 @@ class Store(Protocol):
         """Returns (closer, node) for every closed node that spans exactly first..last (indexes), on any branch."""
         ...
 
+    async def branch_roots(self, conversation_id: str, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+        """Returns the closed nodes of a branch that have no parent there, in the branch's order.
+
+        Costs a few rows for each of them, however many nodes have closed on the branch: the longest node that begins
+        with the first turn, the longest that begins after its end, and so on.
+
+        Args:
+            ranges: The turns of the branch, as (first_seq, last_seq), both included, in order. Nodes that other turns
+                closed do not count.
+        """
+        ...
+
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         """Returns all summaries of these nodes, oldest first; the extractive one is created with the node."""
         ...

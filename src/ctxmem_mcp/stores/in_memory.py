@@ -106,6 +106,9 @@ class InMemoryStore(TombstoneReads):
         closings = self._get(conversation_id).closings
         return sorted(((c, n) for c, n in closings if (n.first, n.last) == (first, last)), key=lambda pair: pair[0])
 
+    async def branch_roots(self, conversation_id: str, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+        return self._get(conversation_id).branch_roots(ranges)
+
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         summaries = self._get(conversation_id).summaries
         return {digest: list(summaries[digest].values()) for digest in digests if digest in summaries}

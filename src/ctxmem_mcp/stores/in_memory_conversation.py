@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxmem_mcp.errors import UnknownNode
@@ -33,6 +34,7 @@ class Conversation:
     vectors: dict[int, bytes] = field(default_factory=dict)
     nodes: dict[bytes, Node] = field(default_factory=dict)
     closings: list[tuple[int, Node]] = field(default_factory=list)
+    closings_from: dict[int, list[tuple[int, Node]]] = field(default_factory=dict)
     summaries: dict[bytes, dict[str, Summary]] = field(default_factory=dict)
     calls: dict[int, ModelCall] = field(default_factory=dict)
     extra: dict[str, bytes] = field(default_factory=dict)
@@ -52,8 +54,22 @@ class Conversation:
         for closing in commit.closings:
             self.nodes[closing.node.digest] = closing.node
             self.closings.append((closing.closer, closing.node))
+            self.closings_from.setdefault(closing.node.first, []).append((closing.closer, closing.node))
             self.summaries.setdefault(closing.node.digest, {}).setdefault(closing.summary.author, closing.summary)
         self.state = commit.state
+
+    def branch_roots(self, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+        """Returns the nodes closed by turns in these ranges that have no parent among them."""
+        roots: list[Node] = []
+        first = 0
+        while closed := [
+            node
+            for closer, node in self.closings_from.get(first, ())
+            if any(first_seq <= closer <= last_seq for first_seq, last_seq in ranges)
+        ]:
+            roots.append(max(closed, key=lambda node: node.last))
+            first = roots[-1].last + 1
+        return roots
 
     def begin_call(self, call: ModelCall, limits: SpendLimits, now: float) -> ModelCall | CallRefusal:
         if call.digest not in self.nodes:

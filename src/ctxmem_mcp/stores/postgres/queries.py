@@ -47,6 +47,23 @@ NODES_OVER = f"""
 SELECT c.closer, {NODE_COLUMNS.replace("level", "n.level")} FROM nodes n JOIN closings c {_JOIN}
 WHERE {_KEY} AND first = %(first)s AND last = %(last)s ORDER BY c.closer
 """
+# From each root, one look into the index nodes_over finds the next: the longest node that begins after it.
+BRANCH_ROOTS = f"""
+WITH RECURSIVE root AS (
+    SELECT NULL::bytea AS digest, -1::bigint AS ended
+    UNION ALL
+    SELECT longest.digest, longest.last FROM root CROSS JOIN LATERAL (
+        SELECT n.digest, n.last FROM nodes n
+        WHERE {_KEY} AND n.first = root.ended + 1 AND EXISTS (
+            SELECT FROM closings c JOIN unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS branch (first_seq, last_seq)
+                ON c.closer BETWEEN branch.first_seq AND branch.last_seq
+            WHERE {_KEY} AND c.digest = n.digest
+        )
+        ORDER BY n.last DESC LIMIT 1
+    ) longest
+)
+SELECT {NODE_COLUMNS} FROM root JOIN nodes USING (digest) WHERE {_KEY} ORDER BY first
+"""
 SUMMARIES = (
     f"SELECT digest, place, author, codec, body FROM summaries WHERE {_KEY} AND digest = ANY(%(digests)s::bytea[])"
 )
@@ -142,6 +159,14 @@ async def _closings(connection: Connection, key: Key, sql: str, first: int, last
     if not rows:
         await require(connection, key)
     return [(closer, read_node(node)) for closer, *node in rows]
+
+
+async def branch_roots(connection: Connection, key: Key, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+    firsts, lasts = [first for first, _ in ranges], [last for _, last in ranges]
+    rows = await fetch(connection, BRANCH_ROOTS, {**key, "firsts": firsts, "lasts": lasts})
+    if not rows:
+        await require(connection, key)
+    return [read_node(row) for row in rows]
 
 
 async def summaries(connection: Connection, key: Key, digests: Sequence[bytes]) -> LazySummaries:

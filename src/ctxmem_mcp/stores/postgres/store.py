@@ -120,6 +120,9 @@ class PostgresStore(TombstoneReads):
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
         return await self._run(lambda c: queries.nodes_over(c, self._key(conversation_id), first, last))
 
+    async def branch_roots(self, conversation_id: str, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+        return await self._run(lambda c: queries.branch_roots(c, self._key(conversation_id), ranges))
+
     async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
         return await self._run(lambda c: queries.summaries(c, self._key(conversation_id), digests))
 

@@ -34,6 +34,9 @@ class ConversationReads(ABC):
     async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
         return await self._run(conversation_id, partial(queries.nodes_over, first=first, last=last))
 
+    async def branch_roots(self, conversation_id: str, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+        return await self._run(conversation_id, partial(queries.branch_roots, ranges=ranges))
+
     async def model_calls(self, conversation_id: str) -> list[ModelCall]:
         return await self._run(conversation_id, queries.model_calls)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -37,9 +38,28 @@ _SUMMARY = ", ".join(f"s.{column}" for column in SUMMARY_COLUMNS.split(", "))
 CALL_TYPES = (bytes, str, float, int, int, str, int)
 # The node of a call whose node was removed with its branch.
 GONE = 0
-CLOSINGS = (
-    f"SELECT c.closer, c.level, c.node, c.checksum, {_NODE}, n.checksum FROM nodes n JOIN closings c USING (node)"
+_CLOSING = f"c.closer, c.level, c.node, c.checksum, {_NODE}, n.checksum"
+CLOSINGS = f"SELECT {_CLOSING} FROM nodes n JOIN closings c USING (node)"
+
+# From each root, one look into the index nodes_over finds the next: the longest node that begins after it.
+BRANCH_ROOTS = f"""
+WITH RECURSIVE branch (first_seq, last_seq) AS (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+), root (node, next) AS (
+    SELECT 0, 0
+    UNION ALL
+    SELECT n.node, n.last + 1 FROM root r CROSS JOIN nodes n ON n.node = (
+        SELECT m.node FROM nodes m
+        WHERE m.first = r.next AND EXISTS (
+            SELECT 1 FROM closings c JOIN branch b ON c.closer BETWEEN b.first_seq AND b.last_seq WHERE c.node = m.node
+        )
+        ORDER BY m.last DESC LIMIT 1
+    )
 )
+SELECT {_CLOSING} FROM root CROSS JOIN nodes n USING (node) CROSS JOIN closings c USING (node)
+    JOIN branch b ON c.closer BETWEEN b.first_seq AND b.last_seq
+ORDER BY n.first
+"""
 
 
 def _batches(values: Sequence[object]) -> Iterator[tuple[str, list[object]]]:
@@ -170,6 +190,10 @@ def closings(db: sqlite3.Connection, first_seq: int, last_seq: int) -> list[tupl
 def nodes_over(db: sqlite3.Connection, first: int, last: int) -> list[tuple[int, Node]]:
     rows = db.execute(f"{CLOSINGS} WHERE n.first = ? AND n.last = ? ORDER BY c.closer", (first, last))
     return [read_closing(row) for row in rows]
+
+
+def branch_roots(db: sqlite3.Connection, ranges: Sequence[tuple[int, int]]) -> list[Node]:
+    return [read_closing(row)[1] for row in db.execute(BRANCH_ROOTS, (json.dumps(ranges),))]
 
 
 class SummaryCache(dict[bytes, NodeSummaries]):

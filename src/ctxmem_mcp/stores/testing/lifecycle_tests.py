@@ -37,6 +37,7 @@ class UnknownTests(StoreTests):
             store.nodes(nobody, []),
             store.closings(nobody, 1, 2),
             store.nodes_over(nobody, 0, 1),
+            store.branch_roots(nobody, [(1, 2)]),
             store.summaries(nobody, digests),
             store.summaries(nobody, []),
             store.pieces(nobody, [1]),

@@ -37,6 +37,23 @@ class NodeTests(StoreTests):
         (summary,) = (await store.summaries("c", [node.digest]))[node.digest]
         assert summary.title == "first"
 
+    async def test_the_roots_of_a_branch_are_its_longest_nodes(self, store: Store) -> None:
+        trunk = extend(new_state(), list("abcdefgh"))
+        pair, next_pair, parent = make_closing(0, 1, 3), make_closing(2, 3, 5), make_closing(0, 3, 7, level=1)
+        closed = [pair, next_pair, make_closing(4, 5, 7), parent]
+        await store.commit(replace(trunk, closings=closed), NOW)
+        # Turns 9..13 follow turn 6: the last node of the trunk, and its parent, are not of their branch.
+        branch = extend(trunk.state, list("ghijk"), parent=6)
+        leaf, others = make_closing(4, 6, 10), make_closing(2, 6, 12, level=1)
+        await store.commit(replace(branch, closings=[leaf, others]), NOW)
+        assert await store.branch_roots("c", [(1, 8)]) == [parent.node, closed[2].node]
+        assert await store.branch_roots("c", [(1, 6)]) == [pair.node, next_pair.node]
+        assert await store.branch_roots("c", [(1, 4)]) == [pair.node]
+        assert await store.branch_roots("c", [(1, 6), (9, 11)]) == [pair.node, next_pair.node, leaf.node]
+        assert await store.branch_roots("c", [(1, 6), (9, 13)]) == [pair.node, others.node]
+        assert await store.branch_roots("c", [(1, 2)]) == []
+        assert await store.branch_roots("c", []) == []
+
     async def test_nodes_are_returned_with_their_children_and_without_unknown_ones(self, store: Store) -> None:
         commit = extend(new_state(), list("abcd"))
         leaf = make_closing(0, 1, 3)
