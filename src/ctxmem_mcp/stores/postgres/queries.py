@@ -55,7 +55,8 @@ WITH RECURSIVE root AS (
     SELECT longest.digest, longest.last FROM root CROSS JOIN LATERAL (
         SELECT n.digest, n.last FROM nodes n
         WHERE {_KEY} AND n.first = root.ended + 1 AND EXISTS (
-            SELECT FROM closings c JOIN unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS branch (first_seq, last_seq)
+            SELECT FROM closings c
+                JOIN unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS branch (first_seq, last_seq)
                 ON c.closer BETWEEN branch.first_seq AND branch.last_seq
             WHERE {_KEY} AND c.digest = n.digest
         )
