@@ -17,10 +17,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlencode
 
-import httpx2
+import anyio
 import pytest
 from pydantic import ValidationError
+from starlette.types import ASGIApp, Message
 
 from ctxmem_mcp.agents import AGENTS
 from ctxmem_mcp.capture.events import parse_event
@@ -33,7 +35,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
 from tests.fuzz.values import broken, damaged
-from tests.http_api.conftest import client_of, running
+from tests.http_api.conftest import running
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +43,8 @@ Target = Callable[[random.Random], Awaitable[None]]
 CONVERSATION = "c"
 # An input that takes longer is taken for a hang: the longest takes a tenth of a second on an idle machine.
 SECONDS_MAX = 60
+# How many inputs the long form gives at a time.
+LANES = 8
 MESSAGE = {
     "role": "user",
     "content": [{"type": "text", "text": "hello"}],
@@ -106,20 +110,52 @@ def tool_target(memory: Memory, tool: Tool) -> Target:
     return call
 
 
-def route_target(client: httpx2.AsyncClient, method: str, route: str) -> Target:
-    async def send(randomly: random.Random) -> None:
+async def respond(app: ASGIApp, method: str, path: str, query: str = "", body: bytes = b"") -> tuple[int, bytes]:
+    """Calls an app without a client, which would take longer than the app. Returns the status and the body."""
+    given, status, raw = [{"type": "http.request", "body": body}], 0, b""
+    ended = anyio.Event()
+
+    async def receive() -> Message:
+        if given:
+            return given.pop()
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal status, raw
+        status, raw = message.get("status", status), raw + message.get("body", b"")
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()
+
+    headers = [
+        (b"host", b"127.0.0.1:8377"), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
+        (b"accept", b"application/json, text/event-stream"),
+    ]  # fmt: skip
+    await app(
+        {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+            "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
+            "headers": headers, "server": ("127.0.0.1", 8377), "client": ("127.0.0.1", 123),
+        },
+        receive,
+        send,
+    )  # fmt: skip
+    return status, raw
+
+
+def route_target(app: ASGIApp, method: str, route: str) -> Target:
+    async def call(randomly: random.Random) -> None:
         path = route.replace("{id}", randomly.choice(("x", "..", "%00", "a" * 300, "%ff", "-")))
         if method == "GET":
             query = {randomly.choice(("limit", "query", "q", "budget", "order", "x")): str(damaged("5", randomly))}
-            response = await client.get(path, params={k: v.encode("utf-8", "replace") for k, v in query.items()})
+            status, text = await respond(app, method, path, urlencode(query, errors="replace"))
         else:
             raw = json.dumps(damaged(REQUEST, randomly)).encode()
-            headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
             body = broken(raw, randomly) if randomly.random() < 0.3 else raw
-            response = await client.request(method, path, content=body, headers=headers)
-        assert response.status_code not in (500, 501), (method, path, response.text)
+            status, text = await respond(app, method, path, body=body)
+        assert status not in (0, 500, 501), (method, path, text)
 
-    return send
+    return call
 
 
 def event_target(agent: str) -> Target:
@@ -145,12 +181,11 @@ async def targets(folder: Path) -> AsyncIterator[dict[str, Target]]:
         app = await stack.enter_async_context(
             running(http_app(Settings(folder / "http", durability="normal"), "127.0.0.1"))
         )
-        client = await stack.enter_async_context(client_of(app))
         found = {f"tool {tool.name}": tool_target(memory, tool) for tool in TOOLS}
-        found |= {f"POST {route}": route_target(client, "POST", route) for route in BODY_ROUTES}
-        found |= {f"GET {route}": route_target(client, "GET", route) for route in QUERY_ROUTES}
+        found |= {f"POST {route}": route_target(app, "POST", route) for route in BODY_ROUTES}
+        found |= {f"GET {route}": route_target(app, "GET", route) for route in QUERY_ROUTES}
         found |= {
-            f"{how} /v1/chat/sessions/{{id}}": route_target(client, how, "/v1/chat/sessions/{id}")
+            f"{how} /v1/chat/sessions/{{id}}": route_target(app, how, "/v1/chat/sessions/{id}")
             for how in ("PATCH", "DELETE")
         }
         found |= {f"event of {agent}": event_target(agent) for agent in AGENTS}
@@ -158,23 +193,42 @@ async def targets(folder: Path) -> AsyncIterator[dict[str, Target]]:
         yield found
 
 
-async def fuzz(named: dict[str, Target], seed: int, rounds: int, seconds: float) -> tuple[Counter[str], dict[str, str]]:
-    """Gives each target an input in turn. Returns the number of inputs of each, and what failed."""
-    randomly, counts, failures = random.Random(seed), Counter[str](), dict[str, str]()
+async def fuzz(
+    named: dict[str, Target], seed: int, rounds: int, seconds: float, lanes: int = 1
+) -> tuple[Counter[str], dict[str, str]]:
+    """Gives each target an input in turn. Returns the number of inputs of each, and what failed.
+
+    Args:
+        named: The targets.
+        seed: Of the random inputs.
+        rounds: How many inputs each gets.
+        seconds: No round begins later than this.
+        lanes: How many rounds run at a time: most of a call is waiting, for a thread or another task.
+    """
+    counts, failures, left = Counter[str](), dict[str, str](), iter(range(rounds))
     end = time.monotonic() + seconds
-    for _ in range(rounds):
-        for name, target in named.items():
-            began = time.monotonic()
-            try:
-                await target(randomly)
-            except Exception:  # Goes on, so that one run finds every fault.
-                place = traceback.format_exc()
-                failures.setdefault(f"{name}: {place.splitlines()[-1]:.200}", place)
-            counts[name] += 1
-            if time.monotonic() - began > SECONDS_MAX:
-                failures.setdefault(f"{name} hangs", "")
-        if time.monotonic() > end:
-            break
+
+    async def run_lane(randomly: random.Random) -> None:
+        for _ in left:
+            for name, target in named.items():
+                await give(name, target, randomly)
+            if time.monotonic() > end:
+                break
+
+    async def give(name: str, target: Target, randomly: random.Random) -> None:
+        began = time.monotonic()
+        try:
+            await target(randomly)
+        except Exception:  # Goes on, so that one run finds every fault.
+            place = traceback.format_exc()
+            failures.setdefault(f"{name}: {place.splitlines()[-1]:.200}", place)
+        counts[name] += 1
+        if time.monotonic() - began > SECONDS_MAX:
+            failures.setdefault(f"{name} hangs", "")
+
+    async with anyio.create_task_group() as group:
+        for lane in range(lanes):
+            group.start_soon(run_lane, random.Random(seed + lane))
     return counts, failures
 
 
@@ -199,7 +253,7 @@ async def test_no_input_fails_a_tool_a_route_or_an_event_for_long(
 ) -> None:
     seconds = float(os.environ.get("CTXMEM_FUZZ_SECONDS", "600"))
     async with targets(tmp_path) as named:
-        counts, failures = await fuzz(named, random.randrange(10**6), 10**9, seconds)
+        counts, failures = await fuzz(named, random.randrange(10**6), 10**9, seconds, LANES)
     with capsys.disabled():
         sys.stdout.write(
             f"\n{sum(counts.values()):,} inputs, {min(counts.values()):,} of each of {len(counts)} targets\n"

@@ -168,6 +168,10 @@ class ProcessesOnPostgresLong(ProcessesOnPostgres):
     """With as many examples as the others."""
 
 
+class ProcessesLong(Processes):
+    """With a thousand examples."""
+
+
 def clock_settings(max_examples: int) -> settings:
     return settings(
         max_examples=max_examples,
@@ -179,6 +183,8 @@ def clock_settings(max_examples: int) -> settings:
 
 Processes.TestCase.settings = clock_settings(25)
 TestNoClockMovesAnExpiryEarlier = Processes.TestCase
+ProcessesLong.TestCase.settings = clock_settings(1_000)
+TestNoClockMovesAnExpiryEarlierLong = pytest.mark.soak(pytest.mark.timeout(7_200)(ProcessesLong.TestCase))
 ProcessesOnPostgres.TestCase.settings = clock_settings(3)
 TestNoClockMovesAnExpiryEarlierOnPostgres = ProcessesOnPostgres.TestCase
 ProcessesOnPostgresLong.TestCase.settings = clock_settings(25)
