@@ -32,6 +32,7 @@ from ctxmem_mcp.mcp_server.jsonrpc import parse_message
 from ctxmem_mcp.mcp_server.tool_arguments import describe_errors
 from ctxmem_mcp.mcp_server.tools import TOOLS, Tool
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.serve.run import http_app
 from ctxmem_mcp.settings import Settings
 from tests.fuzz.values import broken, damaged
@@ -244,6 +245,13 @@ def test_a_space_that_is_not_valid_unicode_is_refused() -> None:
     tool = next(tool for tool in TOOLS if tool.name == "list_conversations")
     with pytest.raises(ValidationError):
         tool.arguments.model_validate({"space": "\ud800"})
+
+
+async def test_a_project_s_view_of_a_conversation_in_which_nobody_speaks(tmp_path: Path) -> None:
+    async with open_memory(Settings(tmp_path), background=False) as memory:
+        await memory.sync([NewTurn("tool", "x", call_id="1")], conversation_id="c", space="s")
+        tool = next(tool for tool in TOOLS if tool.name == "get_context")
+        assert "c" in str(await tool.call(memory, tool.arguments.model_validate({"project": "s"})))
 
 
 @pytest.mark.soak

@@ -31,7 +31,7 @@ async def ending_groups(branch: BranchReader, budget: int) -> list[ExcerptGroup]
     talk = [turn for turn in await branch.metadata(length - ENDING_TURNS, length - 1) if _is_talk(turn)]
     ends = [
         turn
-        for turn, after in zip(talk, [*talk[1:], None], strict=True)
+        for turn, after in zip(talk, [*talk[1:], None], strict=False)
         if turn.role == "user" or after is None or after.role == "user"
     ][-ENDING_TURNS_READ_MAX:]
     turns = await branch.turns(turn.index for turn in ends)
