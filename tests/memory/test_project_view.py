@@ -127,6 +127,25 @@ async def test_copies_of_a_session_are_quoted_once(memory: Memory) -> None:
     assert view.text.count("The zeppelin leaks.") <= 2  # once quoted, once perhaps in a title
 
 
+async def test_a_file_that_every_session_read_is_quoted_once_unless_there_is_room(memory: Memory) -> None:
+    source = "".join(
+        f"def part_{word}(zeppelin): return zeppelin.{word}\n" for word in ("hull", "keel", "mast", "rope")
+    )
+    for number in range(6):
+        turns = [
+            NewTurn("user", f"Change part {number}.", None, f"2026-01-{number + 1:02}T10:00:00Z"),
+            NewTurn("tool", source * 2 + f"# read {number}\n", "Read", call_id="1"),
+            NewTurn("assistant", f"The zeppelin's hull has rivet {'abcdef'[number]} now. " + "It holds. " * 40),
+        ]
+        await memory.sync(turns, conversation_id=f"session-{number}", space="/home/ann/shop")
+    view = await memory.project_view(
+        SHOP, query="the parts of the zeppelin: hull, keel, mast, rope", token_budget=1_200
+    )
+    check_laws(view, 6)
+    assert view.text.count("def part_keel") <= 4
+    assert view.text.count("hull has rivet") >= 4
+
+
 async def test_a_project_without_conversations_is_named_in_the_error(memory: Memory) -> None:
     await fill(memory, 2)
     with pytest.raises(NotFound, match="/home/bob"):

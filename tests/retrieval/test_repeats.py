@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.models import Piece
-from ctxmem_mcp.retrieval.repeats import TOKENS_MIN, repeats, similar_in_size
+from ctxmem_mcp.retrieval.repeats import TOKENS_MIN, covered, repeats, similar_in_size
 from ctxmem_mcp.text.chunk_flags import Flag
 
 BUILD = "Compiling 14 files\nerror: undefined name 'x' in app.py:{line}\n1 error in {seconds} s\n"
@@ -53,3 +53,20 @@ def test_no_chunk_is_in_two_groups(pieces: list[Piece]) -> None:
     assert len(members) == len(set(members))
     assert all(len(group) > 1 and group == sorted(group) for group in groups)
     assert all(len({(pieces[at].role, pieces[at].name) for at in group}) == 1 for group in groups)
+
+
+RULES = "Never amend a commit that was pushed.\nKeep functions short, at most 40 lines.\nRun the linter first.\n"
+
+
+def test_text_that_others_have_before_is_covered_also_in_parts() -> None:
+    build = BUILD.format(line=3, seconds=12)
+    output, prose = piece(100), piece(100, role="user", name=None, flags=Flag.PROSE)
+    assert covered([(prose, RULES), (output, build), (output, build + "}\n"), (prose, RULES[:38])]) == {2, 3}
+    assert covered([(prose, RULES[:38]), (prose, RULES)]) == set()
+
+
+def test_numbers_distinguish_prose_but_not_output() -> None:
+    output, prose = piece(100), piece(100, role="user", name=None, flags=Flag.PROSE)
+    texts = ("The logs stay for 30 days.", "The logs stay for 14 days.")
+    assert covered((prose, text) for text in texts) == set()
+    assert covered((output, text) for text in texts) == {1}

@@ -14,7 +14,7 @@ from math import log
 
 from ctxmem_mcp.errors import BudgetTooSmall
 from ctxmem_mcp.memory.branch_reader import BranchReader, load_snapshot
-from ctxmem_mcp.memory.candidates import take_candidates
+from ctxmem_mcp.memory.candidates import take_candidates, with_copies_last
 from ctxmem_mcp.memory.excerpts import Selection, excerpt_group, fit_selection
 from ctxmem_mcp.memory.last_words import ending_groups
 from ctxmem_mcp.memory.project_ranker import ProjectRanking, rank_project
@@ -32,10 +32,10 @@ from ctxmem_mcp.views.render import PREFACE
 
 # So many conversations are ranked together.
 RANKED_MAX = 15
-# The outline takes up to this share of the budget; more if nothing is asked.
-OUTLINE_SHARE, OUTLINE_SHARE_NO_QUERY = 0.1, 0.4
+# The outline takes up to this share of the budget. If something is asked, only sessions that are quoted have a line.
+OUTLINE_SHARE, OUTLINE_SHARE_NO_QUERY = 0.06, 0.4
 # Of the room of a conversation that is quoted, the titles of what is omitted take up to this share.
-TITLES_SHARE = 0.05
+TITLES_SHARE = 0.02
 # The reserves for prose of a single conversation would be spent on small talk of all of them. In a simulation on 75
 # questions they find 40 / 62 percent of the evidence of people's questions in 2,000 / 8,000 tokens, none 42 / 69.
 RESERVE = Reserve(0.0, 0.0)
@@ -108,8 +108,7 @@ async def project_view(
     branches = await _open(infos, list(matching)[:RANKED_MAX], open_branch)
     room = round(budget * (1 - share))
     if request.query and branches:
-        ranked = await rank_project(list(branches.values()), request.query)
-        shares = _divide(ranked, {one: matching[one] for one in branches}, room)
+        shares = await _matching(branches, {one: matching[one] for one in branches}, request.query, room)
     else:
         shares = await _newest(branches, list(matching), room)
     texts, left = {}, 0
@@ -119,7 +118,8 @@ async def project_view(
         if text:
             texts[conversation_id] = text
     sessions = [OutlinedSession(info, texts.get(info.conversation_id, "")) for info in reversed(infos)]
-    outlined = outline_project(sessions, list(shares), budget, round(budget * share), count)
+    only_quoted = bool(request.query and texts)
+    outlined = outline_project(sessions, list(shares), budget, round(budget * share), count, only_quoted=only_quoted)
     if isinstance(outlined, int):
         raise BudgetTooSmall(request.token_budget, header.floor(outlined + count(PREFACE + "\n"), count))
     return with_header(header, f"{PREFACE}\n{outlined}", count)
@@ -159,19 +159,36 @@ async def _open(
     return found
 
 
-def _divide(ranked: ProjectRanking, matching: Mapping[str, float], room: int) -> dict[str, _Share]:
+async def _matching(
+    branches: Mapping[str, BranchReader], matching: Mapping[str, float], query: str, room: int
+) -> dict[str, _Share]:
+    """Divides the room among the conversations by how well their chunks match."""
+    opened = list(branches.values())
+    ranked = await rank_project(opened, query)
+    weighted = _weighted(ranked, list(matching.values()))
+    ordered = _by_value_per_token(ranked.kinds, weighted, room)
+    ordered = await with_copies_last(ordered, lambda found: opened[ranked.owner(found)])
+    return _divide(ranked, weighted, ordered, list(matching), room)
+
+
+def _divide(
+    ranked: ProjectRanking,
+    weighted: Sequence[RankedPiece],
+    ordered: Sequence[RankedPiece],
+    ids: Sequence[str],
+    room: int,
+) -> dict[str, _Share]:
     """Divides the room among the conversations by the best chunks of all. The one with the best chunk is first."""
     chosen: dict[str, list[ExcerptGroup]] = {}
     others: dict[str, list[ExcerptGroup]] = {}
     leaves: dict[str, dict[int, int]] = {}
     spent: dict[str, int] = {}
-    left, ids = room, list(matching)
-    weighted = _weighted(ranked, list(matching.values()))
+    left = room
     statements: dict[str, list[Piece]] = {}
     for found in weighted:
         if may_state(found.piece):
             statements.setdefault(ids[ranked.owner(found)], []).append(found.piece)
-    for found in _by_value_per_token(ranked.kinds, weighted, room):
+    for found in ordered:
         owner = ids[ranked.owner(found)]
         leaves.setdefault(owner, {})[found.piece.index] = found.piece.leaf
         cost = found.piece.tokens + OVERHEAD_TOKENS + (0 if owner in chosen else TOKENS_EACH_MIN)

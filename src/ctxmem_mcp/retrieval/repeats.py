@@ -1,7 +1,8 @@
 """Finds chunks of output that say the same as others, such as a build that fails three times in the same way. Pure.
 
 A view that quotes each of them spends its budget on one text. In a real session of 658 turns, a question about its
-build spent 40% of 4,000 tokens on four runs of one check.
+build spent 40% of 4,000 tokens on four runs of one check. In a project, sessions read the same files and are given the
+same rules: a tenth of what views of 2,000 and 8,000 tokens quoted was in another of their quotes too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ TOKENS_MIN = 80
 LENGTH_DIFFERENCE_MAX = 0.1
 # Share of a chunk's lines that another one must have.
 SHARED_LINES_MIN = 0.9
+
+# Of several sessions: this share of the text of a chunk must be in lines of others, and shorter chunks are not read.
+COVERED_SHARE_MIN, COVERED_TOKENS_MIN = 0.8, 40
+# A shorter line ("}", "yes") says nothing about what it is part of.
+LINE_CHARS_MIN = 12
 
 _PROSE = int(Flag.PROSE)
 _NUMBER = re.compile(r"\d+")
@@ -68,10 +74,26 @@ def repeats(groups: Iterable[Sequence[int]], texts: Mapping[int, str]) -> set[in
     return found
 
 
+def covered(chunks: Iterable[tuple[Piece, str]]) -> set[int]:
+    """Returns the positions of chunks whose lines nearly all are in chunks before them; in output, but for numbers.
+
+    Chunks that are covered themselves do not count.
+    """
+    found: set[int] = set()
+    known: set[str] = set()
+    for position, (piece, text) in enumerate(chunks):
+        lines = [line for line in _lines(text, numbers=bool(piece.flags & _PROSE)) if len(line) >= LINE_CHARS_MIN]
+        if lines and sum(len(line) for line in lines if line in known) >= COVERED_SHARE_MIN * sum(map(len, lines)):
+            found.add(position)
+        else:
+            known.update(lines)
+    return found
+
+
 def _near(shorter: int, longer: int) -> bool:
     return longer - shorter <= LENGTH_DIFFERENCE_MAX * longer
 
 
-def _lines(text: str) -> frozenset[str]:
-    """The distinct lines of a text, without numbers and indentation."""
-    return frozenset(_NUMBER.sub("#", line).strip() for line in text.splitlines())
+def _lines(text: str, *, numbers: bool = False) -> frozenset[str]:
+    """The distinct lines of a text, without indentation and, unless they matter, without numbers."""
+    return frozenset((line if numbers else _NUMBER.sub("#", line)).strip() for line in text.splitlines())

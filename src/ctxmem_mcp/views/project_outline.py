@@ -30,7 +30,13 @@ class OutlinedSession:
 
 
 def outline_project(
-    sessions: Sequence[OutlinedSession], first: Sequence[str], budget: int, share: int, count: Callable[[str], int]
+    sessions: Sequence[OutlinedSession],
+    first: Sequence[str],
+    budget: int,
+    share: int,
+    count: Callable[[str], int],
+    *,
+    only_quoted: bool = False,
 ) -> str | int:
     """Renders the sessions within a budget.
 
@@ -40,13 +46,14 @@ def outline_project(
         budget: Tokens.
         share: The tokens that lines about sessions may take.
         count: Counts tokens.
+        only_quoted: Whether only sessions that are quoted have a line.
 
     Returns:
         The text, or the smallest budget that fits any.
     """
     by_id = {session.info.conversation_id: session for session in sessions}
     quoted = [one for one in first if by_id[one].text]
-    others = [one for one in reversed(by_id) if one not in quoted]
+    others = [] if only_quoted else [one for one in reversed(by_id) if one not in quoted]
     timeline = _Timeline(sessions)
     while count(text := timeline.render(quoted, quoted)) > budget:
         if not quoted:
