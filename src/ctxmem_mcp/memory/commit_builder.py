@@ -15,7 +15,8 @@ from ctxmem_mcp import tree
 from ctxmem_mcp.memory.expiry import extended
 from ctxmem_mcp.models import INJECTED, REDACTED, NewTurn, Node, Piece, Summary, Turn, parse_iso, to_new_turns
 from ctxmem_mcp.stores.records import Closing, Commit, Run, State, StoredPiece
-from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR, Summarizer, is_uninformative
+from ctxmem_mcp.summarizers.base import Summarizer, is_uninformative, names_calls
+from ctxmem_mcp.summarizers.conversation_titles import is_provisional, title_after
 from ctxmem_mcp.text import analyzer, chunk_flags, chunker, instructions, language, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
 from ctxmem_mcp.text.host_text import Span, is_mostly_host, is_plain, split_host_text
@@ -28,8 +29,6 @@ STEP_CHARS = 32_000
 BEFORE_TURNS = 3
 # The topic is taken from the beginning of a turn; the rest of a long one adds nothing.
 TOPIC_CHARS = 1_000
-# Commands to the host and greetings may precede the first request.
-REQUESTS_CHECKED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,29 +338,21 @@ class CommitBuilder:
             tokens=state.tokens + sum(turn.tokens for turn in self._turns),
             words=state.words + self._words,
             nodes=state.nodes + len(self._closings),
-            title=self._title(edge) or state.title,
+            title=self._title(edge),
             frontier=encode_frontier(edge.frontier),
         )
         commit = Commit(state, turns, self._pieces, self._closings, new_runs)
         return Built(commit, edge, turns)
 
     def _title(self, edge: Edge) -> str:
-        """Returns the conversation's title: the topic of its closed sections, if they have only one, else its first
-        request. Empty: the title stays."""
+        """Returns the conversation's title after the added turns; the topic of its closed sections until a turn
+        names it."""
+        title = self._state.title
+        for turn in self._turns:
+            title = title_after(title, turn)
         roots = edge.frontier.roots
-        topic = ""
-        if self._closings and roots:
+        if self._closings and roots and is_provisional(title):
             known = [(node, edge.summaries[node.digest]) for node in roots]
             topic = known[0][1].title if len(known) == 1 else self._summarizer.title_of_parent(known)
-            if TOPIC_SEPARATOR not in topic and not is_uninformative(topic):
-                return topic
-        return self._first_request() or topic if is_uninformative(self._state.title) else ""
-
-    def _first_request(self) -> str:
-        """Returns the first informative request among the first user turns."""
-        user_turns = [i for i, turn in enumerate(self._turns) if turn.role == "user"]
-        for i in user_turns[:REQUESTS_CHECKED]:
-            summary = self._summarizer.summarize_leaf(self._turns[i : i + 2])
-            if any(line.kind == "request" for line in summary.highlights) and not is_uninformative(summary.title):
-                return summary.title
-        return ""
+            return title if is_uninformative(topic) or names_calls(topic) else topic
+        return title

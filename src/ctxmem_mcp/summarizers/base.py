@@ -6,6 +6,7 @@ its own. Implementations are pure: no I/O, no clock; the same input gives the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -26,15 +27,34 @@ TOPIC_SEPARATOR = "; "
 COMMITTED = "Committed "
 # The title of a section that contains nothing to name it after.
 FALLBACK_TITLE = "Short exchange"
+# The beginnings of the title of a section that has only calls.
+CALLS_OF, RUNNING = "Calls of ", "Running `"
 # The beginning of the title of a section that only the agent's host wrote.
 HOST_PREFIX = "Host: "
 
 
+# Text that a program put in the place of a title or a request: "[REDACTED_TEXT len=12]".
+_PLACEHOLDER = re.compile(r"\[[^\]\[]*\]\s*")
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text is only a remark in brackets, which a program put in the place of what was there."""
+    return _PLACEHOLDER.fullmatch(text) is not None
+
+
 def is_uninformative(title: str) -> bool:
-    """Whether a title says nothing: it is empty, the fallback, of the host, or only a slash command (/mode)."""
+    """Whether a title says nothing: it is empty, the fallback, of the host, a placeholder or only a slash command."""
     return (
-        title in ("", FALLBACK_TITLE) or title.startswith(HOST_PREFIX) or (title.startswith("/") and " " not in title)
+        title in ("", FALLBACK_TITLE)
+        or title.startswith(HOST_PREFIX)
+        or (title.startswith("/") and " " not in title)
+        or is_placeholder(title)
     )
+
+
+def names_calls(title: str) -> bool:
+    """Whether a title names only the calls of its section."""
+    return title.startswith((CALLS_OF, RUNNING))
 
 
 class Summarizer(Protocol):

@@ -125,7 +125,8 @@ def read_result(index: int, content: str, tokens: int, call: ToolCall | None) ->
     in_english = _find_errors(index, [*marked, *text.split("\n")]) if has_failure else ()
     errors = tuple(_distinct_errors(chain(in_english, _find_translated_errors(index, text))))
     success_line = "" if errors else _success_line(text)
-    return ToolResult(index, call, tokens, errors or _exit_error(index, content), success_line, tuple(_commits(text)))
+    errors = errors or _exit_error(index, content)
+    return ToolResult(index, call, tokens, errors, success_line, tuple(read_commits(text)))
 
 
 def _refusal_error(index: int, content: str, call: ToolCall) -> tuple[ErrorLine, ...]:
@@ -211,7 +212,8 @@ def _success_line(text: str) -> str:
     return one_line(best)
 
 
-def _commits(text: str) -> Iterator[str]:
+def read_commits(text: str) -> Iterator[str]:
+    """Yields the commits and the pull request that an output reports, each as a line."""
     for found in _COMMITTED.finditer(text):
         yield f"{COMMITTED}{found[2]}: {one_line(found[3])}"
     if pull := _PULL_REQUEST.search(text):

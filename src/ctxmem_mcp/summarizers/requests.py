@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten
+from ctxmem_mcp.summarizers.request_templates import template_title
+from ctxmem_mcp.summarizers.sentences import Message, shorten
 from ctxmem_mcp.text.cues import sentence_states
 
 _LEADING_FILLER = re.compile(
@@ -105,11 +106,8 @@ _ISSUE_LABEL = re.compile(r"\A\W*(?:issue|bug|feature|problem|title|task|story|t
 _OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
 
 
-# A plan to carry out is certainly what the user asks for.
-PLAN_WEIGHT = 8.0
-_PLAN_REQUEST = re.compile(r"\A\s*(?:please )?(?:implement|execute|carry out|follow) (?:the following|this) plan", re.I)
-_HEADING = re.compile(r"^#{1,3} +(\S.{3,160})$", re.M)
-_PLAN_LABEL = re.compile(r"\A(?:(?:implementation )?plan|task|goal)\s*[:–—-]\s*", re.I)
+# The title of a plan to carry out, or of an issue, is certainly what the user asks for.
+TEMPLATE_WEIGHT = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +189,8 @@ def find_request(message: Message) -> Request | None:
     if message.origin != "text":
         text = message.sentences[0]
         return Request(message.index, shorten(text, 60), shorten(text, 160), True, 0.5)
-    if heading := plan_heading(message):
-        return Request(message.index, heading, message.sentences[0], False, PLAN_WEIGHT)
+    if title := template_title(message.text):
+        return Request(message.index, title, message.sentences[0], False, TEMPLATE_WEIGHT)
     best, weight = "", -9.0
     for position, sentence in enumerate(message.sentences[:14]):
         score = _score(sentence) - 0.25 * min(position, 6)
@@ -207,14 +205,6 @@ def find_request(message: Message) -> Request | None:
     if not best:
         return None
     return Request(message.index, strip_politeness(best), best, is_weak(best), weight)
-
-
-def plan_heading(message: Message) -> str:
-    """Returns the heading of a plan that the user pasted to be carried out, without its label; else ''."""
-    if not _PLAN_REQUEST.match(message.text[:200]):
-        return ""
-    heading = _HEADING.search(message.text[:2_000])
-    return one_line(_PLAN_LABEL.sub("", heading[1])) if heading else ""
 
 
 def _score(sentence: str) -> float:

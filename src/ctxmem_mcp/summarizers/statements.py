@@ -18,6 +18,7 @@ from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import ASKED, TO_DO
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in
+from ctxmem_mcp.summarizers.request_templates import template_title
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, one_line
@@ -191,7 +192,7 @@ def _source_before(calls: Mapping[int, str], message: Message) -> Source:
 def _of_user(message: Message, request: Request | None, place: float) -> Iterator[Statement]:
     if message.origin != "text":
         return
-    if heading := requests.plan_heading(message):
+    if heading := template_title(message.text):
         yield Statement("plan", message.index, "user", heading, place)
     if request is not None:
         yield Statement("request", message.index, "user", request.core, place, weight=request.weight)

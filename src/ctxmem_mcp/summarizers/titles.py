@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.summarizers import requests, sentence_scores
-from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, UNRESOLVED
+from ctxmem_mcp.summarizers.base import CALLS_OF, FALLBACK_TITLE, RUNNING, UNRESOLVED
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from ctxmem_mcp.summarizers.highlights import rate_work_sentence
@@ -209,7 +209,7 @@ def _command_title(section: Section) -> str:
         if call.command and call.subject:
             return shorten(one_line(call.subject), TITLE_CHARS)
         if call.command:
-            return f"Running `{shorten(one_line(call.command), 46)}`"
+            return f"{RUNNING}{shorten(one_line(call.command), 46)}`"
     for call in section.calls:
         if call.subject:
             subject = shorten(one_line(call.subject), 44)
@@ -218,4 +218,4 @@ def _command_title(section: Section) -> str:
     if title != FALLBACK_TITLE:
         return title
     tools = list(dict.fromkeys(one_line(call.tool) for call in section.calls if call.tool))
-    return shorten(f"Calls of {' and '.join(tools[:2]) or 'tools'}", TITLE_CHARS)
+    return shorten(f"{CALLS_OF}{' and '.join(tools[:2]) or 'tools'}", TITLE_CHARS)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.models import Node, Summary
-from ctxmem_mcp.summarizers.base import FALLBACK_TITLE, HOST_PREFIX, TOPIC_SEPARATOR
+from ctxmem_mcp.summarizers.base import CALLS_OF, FALLBACK_TITLE, HOST_PREFIX, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.statement_features import is_detail
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
@@ -36,7 +36,7 @@ _WORK_PREFIXES = (
     "Looking",
     "Running",
     "Searching",
-    "Calls of",
+    CALLS_OF,
     FALLBACK_TITLE,
     HOST_PREFIX,
     "Recap",
@@ -46,6 +46,11 @@ _OBJECT_END = re.compile(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
     r"which)\b|[,;:.(]"
 )
+
+
+def is_work_title(title: str) -> bool:
+    """Whether a title names only calls or files, as that of a section without a request does."""
+    return title.startswith(_WORK_PREFIXES)
 
 
 def common_topic(children: Sequence[tuple[Node, Summary]]) -> str:
@@ -81,7 +86,7 @@ def _coverage(title: str, word_sets: Sequence[frozenset[str]]) -> float:
     share = sum(len(title_words & words) for words in word_sets) / (len(title_words) * len(word_sets))
     if title.startswith("Error:"):
         share -= 0.15
-    elif title.startswith(_WORK_PREFIXES):
+    elif is_work_title(title):
         share -= 0.3
     elif is_detail(title):
         share -= 0.25
@@ -103,9 +108,7 @@ def _as_activity(title: str) -> str:
 def join_topics(children: Sequence[tuple[Node, Summary]]) -> str:
     """Joins the shortened titles of the largest children that fit, in order; requests come before mere activity."""
     titles = [shorten(summary.title, _TOPIC_CHARS) for _, summary in children]
-    order = sorted(
-        range(len(children)), key=lambda i: (children[i][1].title.startswith(_WORK_PREFIXES), -children[i][0].tokens)
-    )
+    order = sorted(range(len(children)), key=lambda i: (is_work_title(children[i][1].title), -children[i][0].tokens))
     selected: list[int] = []
     for i in order:
         if sum(len(titles[j]) + 2 for j in [*selected, i]) <= TITLE_CHARS + 2:
