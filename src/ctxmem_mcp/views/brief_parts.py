@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
-from ctxmem_mcp.summarizers.base import CHOICE_ARROW, TO_DO, UNRESOLVED
-from ctxmem_mcp.summarizers.requests import is_weak
-from ctxmem_mcp.summarizers.sentence_scores import score_resolution, states_finding
+from ctxmem_mcp.summarizers.base import CHOICE_ARROW, TO_DO, UNRESOLVED, is_placeholder
+from ctxmem_mcp.summarizers.requests import is_weak, starts_with_verb
+from ctxmem_mcp.summarizers.sentence_scores import score_resolution, states_finding, states_intent
 from ctxmem_mcp.views.layout import Quote
 from ctxmem_mcp.views.render import Detail, node_lines
 from ctxmem_mcp.views.replaced import standing_highlights
@@ -32,6 +32,22 @@ _REPEATED_CHARS_MIN = 20
 LATEST_REQUESTS_MAX = 3
 # An outcome in the agent's words settles the errors before it if it scores this much as a resolution.
 RESOLUTION_MIN = 2.0
+
+
+# A successful run as an outcome: the program and its subcommand, after assignments and changes of folder.
+_RUN = re.compile(r"`(?:cd \S+ && )?(?:[A-Z_]+=\S* )*([\w./-]+(?: (?:run )?[a-z][\w:-]*\b(?![./]))?)([^`]*)`: ")
+_FILE_ARGUMENT = re.compile(r" \S*(?:\w/\w|\w\.[a-z]{1,4}\b|::)\S*")
+# "Test failures are ..." begins with a noun, not with the verb of a step.
+_SUBJECT = re.compile(
+    r"\A\w+(?: [\w`.()-]+){0,3} (?:is|are|was|were|has|have|had|fails?|failed|causes?|caused|does|did|never)\b"
+)
+# What programs print, pasted by the user.
+_OUTPUT_LINE = re.compile(r"\W*(?:Press (?:Ctrl|any key|Enter)\b|\d\d:\d\d:\d\d\b|(?:WARN|INFO|DEBUG|ERROR)\b)", re.I)
+_NO_FINDING = re.compile(
+    r"\A(?:the )?user (?:wants|asked|needs|said)\b|"
+    r"\b(?:instructions?|guidelines|CLAUDE\.md|AGENTS\.md)(?: also)? says?\b",
+    re.I,
+)
 
 
 # The share of the budget for the user's standing instructions, which come first.
@@ -117,7 +133,7 @@ def _parts(sections: Sequence[Section], replaced: Replaced) -> list[BriefPart]:
     return [
         BriefPart("Goal", 0.15, first + others[:LATEST_REQUESTS_MAX]),
         BriefPart("Open at the end", 0.06, _newest_first([*to_do, *still_open])),
-        BriefPart("What came of it", 0.05, _newest_first(outcomes)),
+        BriefPart("What came of it", 0.05, _newest_first(newest_runs(outcomes))),
         BriefPart("Causes and findings", 0.06, _newest_first(_findings(lines))),
         BriefPart("The user's terms", 0.1, _newest_first(_terms(lines), replaced)),
         BriefPart("Decisions", 0.08, _newest_first(_decisions(lines))),
@@ -129,8 +145,8 @@ def _parts(sections: Sequence[Section], replaced: Replaced) -> list[BriefPart]:
 
 
 def _says_something(text: str) -> bool:
-    """Whether a request is more than an assent or a command of the host (/mode)."""
-    return not is_weak(text) and not (text.startswith("/") and " " not in text)
+    """Whether a request is more than an assent, a placeholder or a command of the host (/mode)."""
+    return not is_weak(text) and not is_placeholder(text) and not (text.startswith("/") and " " not in text)
 
 
 def _without_repetitions(parts: Sequence[BriefPart]) -> list[BriefPart]:
@@ -176,19 +192,50 @@ def _newest_first(lines: Iterable[Highlight], replaced: Replaced = NOTHING_REPLA
     return [_brief_line(line, number, replaced) for number, line in reversed(numbered) if last[line.text] == number]
 
 
+def newest_runs(outcomes: Sequence[Highlight]) -> list[Highlight]:
+    """Outcomes without runs that a later one of the same program replaced: "84 tests" before "410 tests".
+
+    A run of some files does not replace one of everything.
+    """
+    programs, whole = set[str](), set[str]()
+    found: list[Highlight] = []
+    for line in reversed(outcomes):
+        run = _RUN.match(line.text) if line.role == "tool" else None
+        if run is None:
+            found.append(line)
+            continue
+        is_whole = not _FILE_ARGUMENT.search(run[2])
+        if run[1] not in (whole if is_whole else programs):
+            found.append(line)
+        programs.add(run[1])
+        if is_whole:
+            whole.add(run[1])
+    return found[::-1]
+
+
 def _terms(lines: Iterable[Highlight]) -> list[Highlight]:
-    """Decisions of the user: typed, or said in refusing a tool's call."""
-    return [line for line in lines if line.kind == "decision" and _is_term(line)]
+    """Decisions of the user: typed, or said in refusing a tool's call; no line of a program's output."""
+    return [
+        line
+        for line in lines
+        if line.kind == "decision" and _is_term(line) and not _OUTPUT_LINE.match(line.text)
+    ]  # fmt: skip
 
 
 def _findings(lines: Iterable[Highlight]) -> list[Highlight]:
-    """What the agent stated as a cause or something found."""
+    """What the agent stated as a cause or something found: no step that it planned, and no instruction it quotes."""
     return [
         line
         for line in lines
         if line.kind == "fact" and line.role == "assistant" and not line.text.startswith(TO_DO)
-        and states_finding(line.text)
+        and states_finding(line.text) and not _is_plan(line.text)
     ]  # fmt: skip
+
+
+def _is_plan(text: str) -> bool:
+    """Whether a statement is a step to take ("Fix this by ...", "User wants ...") or quotes an instruction."""
+    is_step = starts_with_verb(text) and not _SUBJECT.match(text)
+    return is_step or states_intent(text) or _NO_FINDING.search(text) is not None
 
 
 def _decisions(lines: Iterable[Highlight]) -> list[Highlight]:
