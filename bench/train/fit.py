@@ -6,8 +6,9 @@ features that can only be evidence for a chunk are kept at zero or above, and al
 learn the wording of the questions.
 
 The training data are questions as people ask them about coding sessions and role-play, LongMemEval and the coding
-sessions (both MIT), questions about the latter written by hand (paraphrases.json), others generated from the same
-conversations, and, for dialogues, LongMemEval chats rewritten as short turns. LoCoMo is never trained on.
+sessions (both MIT), questions about these, about other agents' transcripts and about stories of our own written by hand
+(bench/train/handwritten.py), others generated from the same conversations, and, for dialogues, LongMemEval chats
+rewritten as short turns. LoCoMo is never trained on.
 
 Two sets of weights are trained: for terms alone, and for terms and word vectors. The second leaves out the questions in
 languages that vectors are not used for.
@@ -30,10 +31,12 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from bench.train import handwritten
 from bench.train import questions as make
 from bench.train.corpus import Prepared, load, prepare, read
 from bench.train.evidence import answering_pieces
-from bench.train.measure import measure, paraphrases, ranker, shown, without_rarest
+from bench.train.handwritten import paraphrases
+from bench.train.measure import measure, ranker, shown, without_rarest
 from ctxmem_mcp.retrieval import features
 from ctxmem_mcp.retrieval.ranker import WEIGHT_SETS, WORK, BranchRanker, Weights
 from ctxmem_mcp.text import embeddings
@@ -50,12 +53,13 @@ FREE = {
 # L2 regularisation of the common weights and of the deviations of each kind.
 COMMON_PULL, OWN_PULL = 0.0005, 0.002
 SEED = 7
-PEOPLE = ("people-dev", "story-dev")
+# Sets of questions written by people alone.
+PEOPLE = ("people-dev", "story-dev", "transcripts", "stories")
 # Of each set, every so many-th conversation is trained on.
 TRAINING_SETS = {"people-dev": 1, "coding-dev": 1, "story-dev": 1, "longmemeval-dev": 2}
 DATA = (
-    "people-dev, story-dev, coding-dev with paraphrases.json, every second conversation of longmemeval-dev, and "
-    "questions generated from the last two"
+    "people-dev, story-dev, coding-dev, every second conversation of longmemeval-dev, questions generated from the last"
+    " two, paraphrases.json, transcripts.json and stories.json"
 )
 # Of the questions that people wrote. With 1.5, those made by rule decide what is learnt.
 PEOPLE_WEIGHT = 2.5
@@ -110,6 +114,8 @@ def examples(processes: int = 1, seed: int = SEED) -> list[Example]:
         for i, conversation in enumerate(read(name))
         if i % every == 0
     ]
+    given += [("transcripts", one, seed) for one in handwritten.transcripts()]
+    given += [("stories", one, seed) for one in handwritten.stories()]
     with ProcessPoolExecutor(processes) as pool:
         return [example for found in pool.map(_examples_of, *zip(*given, strict=True)) for example in found]
 
@@ -125,8 +131,6 @@ def _examples_of(name: str, given: dict[str, Any], seed: int) -> list[Example]:
             found += _variants(conversation, "coding", q, 1.0)
         for q in make.about_code(conversation, CODE_QUESTIONS[0], rng):
             found.append(make_example(conversation, "coding", q, q["query"], CODE_QUESTIONS[1]))
-        for q in paraphrases(conversation.id):
-            found.append(make_example(conversation, "coding", q, q["query"], PEOPLE_WEIGHT))
     else:
         for q in given["questions"]:
             found += _variants(conversation, "chat", q, 3.0)
@@ -135,6 +139,8 @@ def _examples_of(name: str, given: dict[str, Any], seed: int) -> list[Example]:
         dialogue = replace(make.as_dialogue(given, rng), id=conversation.id, embedder=embedder)
         for q in make.about_dialogue(dialogue, DIALOGUE_QUESTIONS[0], rng):
             found.append(make_example(dialogue, "dialogue", q, q["query"], DIALOGUE_QUESTIONS[1]))
+    for q in paraphrases(conversation.id):
+        found.append(make_example(conversation, given["kind"], q, q["query"], PEOPLE_WEIGHT))
     return [e for e in found if e]
 
 

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bench.train.corpus import Prepared, load
 from bench.train.evidence import recall
+from bench.train.handwritten import paraphrases
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.ranker import (
     WEIGHT_SETS,
@@ -123,15 +123,6 @@ def without_rarest(conversation: Prepared, text: str) -> str:
         return text
     rarest = min(known, key=lambda w: known[w])
     return " ".join(w for w in text.split() if w != rarest)
-
-
-def paraphrases(conversation: str) -> list[dict[str, Any]]:
-    """Returns the questions about a coding conversation that were written by hand, in other words than the text's."""
-    asked = json.loads((Path(__file__).parent / "paraphrases.json").read_text("utf-8"))["questions"]
-    return [
-        {"query": query, "category": "in other words", "evidence": [{"turn": turn, "text": None}]}
-        for about, turn, query in asked if about == conversation
-    ]  # fmt: skip
 
 
 def main() -> None:
