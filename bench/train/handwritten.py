@@ -1,4 +1,4 @@
-"""Reads the questions written by hand that the ranker is trained on, and the stories written for them."""
+"""Reads questions written by hand to train the ranker on, and the stories written for them."""
 
 from __future__ import annotations
 
