@@ -12,13 +12,14 @@ Any unambiguous prefix of the digits is accepted; views show three.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
 from operator import attrgetter
 from typing import Literal, NamedTuple, TypeVar
+
+from ctxmem_mcp.patterns import lazy_regex
 
 T = TypeVar("T")
 
@@ -38,10 +39,10 @@ TITLE_CHARS_MAX = 200
 
 # A flag of turns; the flags are bits, see also instructions.STANDING.
 REDACTED = 2
-_REDACTED_TEXT = re.compile(r"\[redacted \d{4}-\d{2}-\d{2}\]")
+_REDACTED_TEXT = lazy_regex(r"\[redacted \d{4}-\d{2}-\d{2}\]")
 
 # Python accepts any character between date and time, and the time is printed in the line above a turn's text.
-_TIME_CHARS = re.compile(r"[0-9WTtZz:.,+ -]+")
+_TIME_CHARS = lazy_regex(r"[0-9WTtZz:.,+ -]+")
 
 
 def id_digits(digest: bytes) -> str:

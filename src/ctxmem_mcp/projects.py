@@ -9,17 +9,18 @@ or cloned again. Other folders are projects by their path.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxmem_mcp.patterns import lazy_regex
+
 # Finding the first commit of a long history may take git longer; then the repository is known by its folder.
 GIT_SECONDS = 2.0
 _GIT = ".git"
-_REMOTE = re.compile(r'^\[remote "([^"]+)"\]$')
-_URL = re.compile(r"^(?:[a-z+]+://)?(?:[^@/]*@)?([^:/]+)(?::\d+)?[:/]+(.+?)(?:\.git)?/*$")
+_REMOTE = lazy_regex(r'^\[remote "([^"]+)"\]$')
+_URL = lazy_regex(r"^(?:[a-z+]+://)?(?:[^@/]*@)?([^:/]+)(?::\d+)?[:/]+(.+?)(?:\.git)?/*$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.private_files import create_folder, open_new, read_file
 
 SESSIONS, SPACES = "sessions", "spaces"
 # The field with a session's time of expiry, in seconds since 1970. It applies while there is no conversation.
 EXPIRES = "expires"
-_ID = re.compile(r"[a-z]+_[0-9a-f]{16}")
+_ID = lazy_regex(r"[a-z]+_[0-9a-f]{16}")
 _Record = dict[str, Any]
 
 

@@ -21,6 +21,7 @@ from ctxmem_mcp.http_api.gateway.prefix import GroupCache, PrefixCache, shared_t
 from ctxmem_mcp.http_api.gateway.provider import Provider
 from ctxmem_mcp.http_api.gateway.responses import Responses
 from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 
@@ -156,6 +157,53 @@ def test_requests_that_repeat_edit_or_shorten_each_other_are_compacted_as_by_a_n
 def _sizes(done: Compacted) -> tuple[object, ...]:
     first = None if done.body is None else done.body["messages"][1:]
     return done.tokens_in, done.cut, first
+
+
+class CountingAnthropic(Anthropic):
+    """Counts the turns that are converted to a transcript's form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.converted = 0
+
+    def as_in_transcript(self, turn: NewTurn) -> NewTurn:
+        self.converted += 1
+        return super().as_in_transcript(turn)
+
+
+def test_of_a_sessions_next_request_only_what_is_new_is_aligned_although_its_system_prompt_differs() -> None:
+    async def check() -> None:
+        parser, kept, provider = BodyParser(), ConversationTracker(10**6, "o200k_base"), CountingAnthropic()
+        memory, messages = Memory(InMemoryStore(), ExtractiveSummarizer()), list[Json]()
+        for number in range(4):
+            for i in range(20 if not number else 1):
+                messages = [
+                    *messages,
+                    {"role": "user", "content": f"Look at file {number} {i}."},
+                    {"role": "assistant", "content": f"File {number} {i} is fixed. {PADDING}"},
+                ]
+            system = [{"type": "text", "text": f"cch={number};"}, {"type": "text", "text": "You are an agent."}]
+            content = json.dumps({"model": "m", "messages": messages, "tools": [{"name": "Read"}], "system": system})
+            body = parser.parse(content.encode())
+            assert body is not None
+            before = provider.converted
+            done = await kept.compact(memory, "", provider, body, OPTIONS, ["s-1"])
+            # The last message of the request before is parsed again.
+            assert provider.converted - before == (2 + 40 if not number else 3)
+            assert done.conversation.conversation_id == "s-1"
+            fresh = await ConversationTracker(10**6, "o200k_base").compact(
+                memory, "", Anthropic(), json.loads(content), OPTIONS, ["s-1"]
+            )
+            assert done.conversation.positions == fresh.conversation.positions
+            assert done.conversation.turn_ids == fresh.conversation.turn_ids
+            assert (done.tokens_in, done.tokens_sent) == (fresh.tokens_in, fresh.tokens_sent)
+        # Without one of its two texts, all turns are at other places.
+        shorter = {"model": "m", "system": "You are an agent.", "tools": [{"name": "Read"}], "messages": messages}
+        last = await kept.compact(memory, "", provider, shorter, OPTIONS, ["s-1"])
+        assert len(last.conversation.positions) == len(done.conversation.positions) - 1
+        assert last.conversation.turn_ids == done.conversation.turn_ids
+
+    asyncio.run(check())
 
 
 PROVIDERS: list[tuple[Provider, str, Json, Json]] = [

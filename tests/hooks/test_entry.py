@@ -368,6 +368,8 @@ print(json.dumps([text, sorted({"splintr", "tiktoken", "numpy", "mcp", "pydantic
 @pytest.mark.anyio
 async def test_a_sessions_start_loads_no_tokenizer_and_names_the_new_conversation(tmp_path: Path) -> None:
     async with open_memory(Settings(tmp_path)) as memory:
+        rule = NewTurn("user", "From now on, always name ports in hexadecimal.")
+        await memory.append(rule, conversation_id="s-1", space="/w")
         for i in range(40):
             await memory.append(
                 NewTurn("user", f"Name the port of relay {i}. " * 30), conversation_id="s-1", space="/w"

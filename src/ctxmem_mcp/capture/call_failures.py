@@ -10,16 +10,17 @@ from typing import Any
 
 from ctxmem_mcp.capture.failed_calls import FailedCall, key_of
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
 from ctxmem_mcp.summarizers.section_reader import read_section
 
 # The failure of a call is no longer of use if something else happened to it: a sibling failed, the user refused.
-_NOT_TRIED = re.compile(
+_NOT_TRIED = lazy_regex(
     r"Sibling tool call errored|has not been read yet|modified since|user doesn't want|No changes to"
 )
-_FAILED = re.compile(r"\A\s*(?:Exit code [1-9]|<tool_use_error>|Error: |Process exited with code [1-9])")
+_FAILED = lazy_regex(r"\A\s*(?:Exit code [1-9]|<tool_use_error>|Error: |Process exited with code [1-9])")
 # Fails whatever is edited.
-_LASTING = re.compile(
+_LASTING = lazy_regex(
     r"command not found|not recognized|unknown (?:flag|option|linter|command|argument|shorthand|revision)|"
     r"[Uu]nrecogni[sz]ed (?:argument|option|command)|No module named|(?:invalid|illegal|no such) (?:option|command)|"
     r"unexpected argument|not a git repository|externally-managed|Missing script|No rule to make target|"
@@ -28,7 +29,7 @@ _LASTING = re.compile(
 # What worked is looked for among this many calls after the failure.
 _CALLS_AFTER = 6
 _ALIKE_MIN = 0.4
-_WORD = re.compile(r"[A-Za-z]\w+")
+_WORD = lazy_regex(r"[A-Za-z]\w+")
 LINE_CHARS = 200
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 
 from ctxmem_mcp.capture import project_files
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.private_files import read_file
 
 TYPE_CHECKING = False
@@ -23,10 +23,10 @@ FOLDER = "failed_calls"
 # A project's newest failures.
 RECORDS_MAX = 500
 _KEY_BYTES = 12
-_CHANGES_FOLDER = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*)+")
-_CUT_OUTPUT = re.compile(r"(?:\s*\|\s*(?:tail|head)(?:\s+-\S+(?:\s+\d+)?)*|\s*2>&1)+\s*\Z")
-_TEMPORARY = re.compile(r"(?:/private)?/(?:tmp|var/folders)/[^\s'\"]*")
-_LINE_NUMBER = re.compile(r"(?<=\w):\d+(?::\d+)?\b")
+_CHANGES_FOLDER = lazy_regex(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*)+")
+_CUT_OUTPUT = lazy_regex(r"(?:\s*\|\s*(?:tail|head)(?:\s+-\S+(?:\s+\d+)?)*|\s*2>&1)+\s*\Z")
+_TEMPORARY = lazy_regex(r"(?:/private)?/(?:tmp|var/folders)/[^\s'\"]*")
+_LINE_NUMBER = lazy_regex(r"(?<=\w):\d+(?::\d+)?\b")
 
 
 class FailedCall:

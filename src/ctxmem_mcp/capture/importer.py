@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from ctxmem_mcp.capture.sync_state import SyncRecords
 from ctxmem_mcp.errors import ForgottenBranch, InvalidArgument
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import Source
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.host_text import user_text
 from ctxmem_mcp.text.media import media_spans
 from ctxmem_mcp.transcripts import registry
@@ -30,7 +30,7 @@ _SUFFIXES = (".jsonl", ".json", ".md", ".traj")
 _TRIED_SUFFIXES = (".jsonl", ".json", ".md")
 # The most characters of a session's first words that serve as its title.
 _TITLE_CHARS = 60
-_COMMAND = re.compile(r"/[\w:-]+")
+_COMMAND = lazy_regex(r"/[\w:-]+")
 _ARCHIVE_SUFFIXES = (".zip", ".gz", ".eval")
 # The folder of Cursor's older transcripts, which are plain text.
 _CURSOR_TEXTS = "agent-transcripts"

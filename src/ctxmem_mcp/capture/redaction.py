@@ -19,11 +19,12 @@ from typing import Any
 
 from ctxmem_mcp.capture.events import decode_event
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.patterns import lazy_regex
 
 _log = logging.getLogger(__name__)
 
 PLACEHOLDER_START = "[redacted: "
-_PLACEHOLDER = re.compile(re.escape(PLACEHOLDER_START) + r"([^]\n]+)\]")
+_PLACEHOLDER = lazy_regex(re.escape(PLACEHOLDER_START) + r"([^]\n]+)\]")
 _DETECTORS = {
     "artifactory": "ArtifactoryDetector", "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector",
     "basic_auth": "BasicAuthDetector", "discord": "DiscordBotTokenDetector", "github_token": "GitHubTokenDetector",
@@ -34,7 +35,7 @@ _DETECTORS = {
 }  # fmt: skip
 # A key in plain text, quoted, with line numbers or as a line of JSON; but not code that mentions its first and last
 # line. A truncated key matches as far as it goes; its first line alone is not secret.
-_PRIVATE_KEY = re.compile(
+_PRIVATE_KEY = lazy_regex(
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:"
     r"(?=(?:(?!-----(?:BEGIN|END))[^{}<>;_])*?[A-Za-z0-9+/]{16})"
     r"(?:(?!-----BEGIN)[^{}<>;_])*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
@@ -44,34 +45,34 @@ _PRIVATE_KEY = re.compile(
 # the secret. A lookbehind follows the first letters instead of preceding them, which makes the search fast.
 _PATTERNS = (
     ("Private Key", _PRIVATE_KEY),
-    ("Anthropic Key", re.compile(r"sk-ant-(?<![A-Za-z0-9]sk-ant-)[A-Za-z0-9_-]{20,}")),
-    ("OpenAI Token", re.compile(r"sk-(?<![A-Za-z0-9]sk-)[A-Za-z0-9_-]{20,200}T3BlbkFJ[A-Za-z0-9_-]{20,}")),
+    ("Anthropic Key", lazy_regex(r"sk-ant-(?<![A-Za-z0-9]sk-ant-)[A-Za-z0-9_-]{20,}")),
+    ("OpenAI Token", lazy_regex(r"sk-(?<![A-Za-z0-9]sk-)[A-Za-z0-9_-]{20,200}T3BlbkFJ[A-Za-z0-9_-]{20,}")),
     (
         "AWS Access Key",
-        re.compile(r"(?i:secret[_.-]?(?:access[_.-]?)?key)[^\w\n/+]{1,12}([0-9A-Za-z/+]{40})(?![\w/+=])"),
+        lazy_regex(r"(?i:secret[_.-]?(?:access[_.-]?)?key)[^\w\n/+]{1,12}([0-9A-Za-z/+]{40})(?![\w/+=])"),
     ),
-    ("AWS Session Token", re.compile(r"(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[A-Za-z0-9/+]{80,}={0,2}")),
-    ("GitHub Token", re.compile(r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}")),
-    ("Google API Key", re.compile(r"AIza[0-9A-Za-z_-]{35}")),
-    ("Hugging Face Token", re.compile(r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34,}")),
-    ("NPM tokens", re.compile(r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}")),
-    ("NPM tokens", re.compile(r":_authToken=([A-Fa-f0-9-]{36})")),
+    ("AWS Session Token", lazy_regex(r"(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[A-Za-z0-9/+]{80,}={0,2}")),
+    ("GitHub Token", lazy_regex(r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}")),
+    ("Google API Key", lazy_regex(r"AIza[0-9A-Za-z_-]{35}")),
+    ("Hugging Face Token", lazy_regex(r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{34,}")),
+    ("NPM tokens", lazy_regex(r"npm_(?<![A-Za-z0-9]npm_)[A-Za-z0-9]{36}")),
+    ("NPM tokens", lazy_regex(r":_authToken=([A-Fa-f0-9-]{36})")),
 )
 # Shorter groups are only parts of a secret's form.
 _CHARS_MIN = 8
 # The rest of a secret that is longer than its known form: vendors lengthen their keys.
-_REST = re.compile(r"(?<=[\w.-])[\w-]+", re.ASCII)
+_REST = lazy_regex(r"(?<=[\w.-])[\w-]+", re.ASCII)
 # Characters that a pattern matches around a secret.
 _AROUND = ' \t\r\n"'
 # Only from the first of a run of backslashes, so that a long run takes no longer than any other text.
-_ESCAPED = re.compile(r"(?<!\\)\\+([nrt\"'/])")
+_ESCAPED = lazy_regex(r"(?<!\\)\\+([nrt\"'/])")
 _MEANT = {"n": "\n", "r": "\n", "t": "\t"}
 
 # Detectors whose pattern is a beginning, a run of these characters of any length, and an end. If the first beginning in
 # a run matches no end, neither does a later one, and to try each would take the square of the run's length.
 _RUNS = {
-    "OpenAIDetector": ("sk-", re.compile(r"[A-Za-z0-9_-]+")),
-    "JwtTokenDetector": ("eyJ", re.compile(r"[A-Za-z0-9_=-]+")),
+    "OpenAIDetector": ("sk-", lazy_regex(r"[A-Za-z0-9_-]+")),
+    "JwtTokenDetector": ("eyJ", lazy_regex(r"[A-Za-z0-9_=-]+")),
 }
 
 Redact = Callable[[str], str]

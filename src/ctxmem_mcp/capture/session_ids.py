@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+from ctxmem_mcp.patterns import lazy_regex
 
 ID_CHARS_MAX = 128
-_UNUSABLE = re.compile(r"[^A-Za-z0-9._:@-]+")
+_UNUSABLE = lazy_regex(r"[^A-Za-z0-9._:@-]+")
 
 
 def conversation_id_for(session_id: str) -> str | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from ctxmem_mcp.patterns import lazy_regex
 
 # A shorter text, such as "yes", is in many files by chance; one that somebody named may be a little shorter.
 CHARS_MIN, NAMED_CHARS_MIN = 8, 4
@@ -18,7 +19,7 @@ LINE_CHARS_MIN = 24
 # A password or a key is at least so long; so many of a turn's are searched for.
 KEY_CHARS_MIN, WORDS_MAX = 10, 20
 _AROUND_WORDS = ".,;:!?()[]{}<>'\"`"
-_KINDS = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
+_KINDS = (lazy_regex("[a-z]"), lazy_regex("[A-Z]"), lazy_regex("[0-9]"))
 # Files are read in another process: closing a database's file in this one would drop SQLite's locks on it.
 _SEARCH = """
 import json, os, sys

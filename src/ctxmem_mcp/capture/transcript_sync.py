@@ -26,6 +26,7 @@ from ctxmem_mcp.capture.sync_state import GONE, SyncRecord, SyncRecords, digest_
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, UnknownTurn
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn, Source
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.transcripts import registry
 from ctxmem_mcp.transcripts.base import Transcript
@@ -274,7 +275,7 @@ def _extends(raw: bytes, record: SyncRecord) -> bool:
 
 # A message of fewer characters counts as found only if it is a whole JSON string; a longer one may be part of one.
 _SHORT_CHARS = 40
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_STRING = lazy_regex(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class TranscriptText:

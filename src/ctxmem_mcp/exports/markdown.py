@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.patterns import lazy_regex
 
-_FENCE = re.compile(r"^ {0,3}(`{3,})", re.MULTILINE)
+_FENCE = lazy_regex(r"^ {0,3}(`{3,})", re.MULTILINE)
 
 
 def export_markdown(turns: Sequence[Turn], title: str) -> str:

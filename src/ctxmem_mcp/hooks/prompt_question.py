@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ctxmem_mcp.patterns import lazy_regex
+
 # A longer prompt mostly brings along what it is about.
 _CHARS_MAX = 600
 _ENGLISH = (
@@ -25,9 +27,9 @@ _FRENCH = (
     r"pourquoi|comment (?:est|sont|fonctionne|marche)|où (?:est|sont|était)|avons-nous|avait-on|y a-t-il|quel(?:le)?s?"
 )
 _SPANISH = r"por qué|cómo (?:es|está|funciona|se)|dónde (?:está|están|estaba)|teníamos|tenemos|hay|cuál(?:es)?"
-_STATE = re.compile(rf"(?<!\w)(?:{_ENGLISH}|{_GERMAN}|{_FRENCH}|{_SPANISH})(?!\w)(?! you\b)", re.IGNORECASE)
+_STATE = lazy_regex(rf"(?<!\w)(?:{_ENGLISH}|{_GERMAN}|{_FRENCH}|{_SPANISH})(?!\w)(?! you\b)", re.IGNORECASE)
 # What these name is in the context.
-_CHANGE = re.compile(
+_CHANGE = lazy_regex(
     r"\b(?:(?:the|these|those|this|that|your) (?:change|diff|fix|edit|patch)(?:e?s)?|(?:this|that) means?"
     r"|(?:die|diese|deine) änderung(?:en)?)\b",
     re.IGNORECASE,

@@ -25,6 +25,7 @@ from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import NotFound
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import INJECTED, RECAP, Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import RECALL_END, RECALL_START, is_plain, is_recall_block
@@ -44,8 +45,8 @@ _NEW = ("startup", "new")
 _TURN_OVERHEAD_TOKENS = 20
 # An earlier context is among this many turns at a session's start.
 _FIRST_TURNS = 8
-_TURN_ID = re.compile(r"\bt(\d+)(?=[-\s),:]|\Z)")
-_OF_CONVERSATION = re.compile(re.escape(RECALL_START) + rf" conversation ([\w.:@-]{{1,{ID_CHARS_MAX}}}),")
+_TURN_ID = lazy_regex(r"\bt(\d+)(?=[-\s),:]|\Z)")
+_OF_CONVERSATION = lazy_regex(re.escape(RECALL_START) + rf" conversation ([\w.:@-]{{1,{ID_CHARS_MAX}}}),")
 
 
 def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dict[str, Any] | None:

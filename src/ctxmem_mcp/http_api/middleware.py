@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -27,6 +26,7 @@ from ctxmem_mcp.http_api.auth.oauth import METADATA_PATH, InsufficientScope
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED, error_response, is_proxied, status_of
 from ctxmem_mcp.http_api.page import paths as page_paths
 from ctxmem_mcp.mcp_server.identity import CARD_PATH
+from ctxmem_mcp.patterns import lazy_regex
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -49,7 +49,7 @@ RECHECK_SECONDS = 1.0
 # What clients of NanoGPT's API put before /v1.
 API_PREFIX = "/api"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = lazy_regex(r"[A-Za-z0-9._-]{1,64}")
 _SHOWN_CHARS = 80
 
 _log = logging.getLogger("ctxmem_mcp.http")

@@ -3,16 +3,16 @@ know."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from functools import lru_cache
 
 from ctxmem_mcp.install.host_paths import HostPaths
+from ctxmem_mcp.patterns import lazy_regex
 
 Version = tuple[int, ...]
 SECONDS_MAX = 10.0
-_NUMBERS = re.compile(r"\d+(?:\.\d+)+")
+_NUMBERS = lazy_regex(r"\d+(?:\.\d+)+")
 
 
 def installed_version(program: str, host: HostPaths) -> Version | None:

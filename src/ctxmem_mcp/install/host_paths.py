@@ -10,8 +10,9 @@ from pathlib import Path
 from ctxmem_mcp.capture.locations import app_data
 from ctxmem_mcp.home_folder import expand_user
 from ctxmem_mcp.install.server_entry import System
+from ctxmem_mcp.patterns import lazy_regex
 
-_DOCUMENTS = re.compile(r'^XDG_DOCUMENTS_DIR="((?:\$HOME)?/[^"\n]*)"', re.MULTILINE)
+_DOCUMENTS = lazy_regex(r'^XDG_DOCUMENTS_DIR="((?:\$HOME)?/[^"\n]*)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

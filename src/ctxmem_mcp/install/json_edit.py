@@ -7,18 +7,18 @@ value with just this change, CannotEdit is raised.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ctxmem_mcp.install import jsonc
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.jsonc import Element, Value
+from ctxmem_mcp.patterns import lazy_regex
 
 KeyPath = Sequence[str | int]
 UNIT = "  "
 
-_SAME_LINE = re.compile(r"(?:[ \t]|/\*[^\n]*?\*/)*(?://[^\r\n]*)?")
+_SAME_LINE = lazy_regex(r"(?:[ \t]|/\*[^\n]*?\*/)*(?://[^\r\n]*)?")
 
 
 def put(text: str, keys: KeyPath, value: Any) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from ctxmem_mcp.patterns import lazy_regex
+
 System = Literal["linux", "macos", "windows"]
 
 NAME = "ctxmem"
@@ -19,8 +21,8 @@ _RUNNERS = ("uvx", "uv", "pipx", "pip-run")
 # What separates commands in a line; commands that only set the exit code; a variable that is set for one command.
 _SEPARATORS = ";&|\n"
 _NO_OPS = (["true"], [":"], ["exit", "0"])
-_ASSIGNMENT = re.compile(r"\w+=", re.ASCII)
-_SAFE_IN_WINDOWS = re.compile(r"[\w.:/\\~-]+", re.ASCII)
+_ASSIGNMENT = lazy_regex(r"\w+=", re.ASCII)
+_SAFE_IN_WINDOWS = lazy_regex(r"[\w.:/\\~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.install.errors import CannotEdit
+from ctxmem_mcp.patterns import lazy_regex
 
 BOM = "\ufeff"
 Name = tuple[str, ...]
 
 # The tokens of a value, longest first: the four kinds of strings, comments, brackets, line ends, anything else.
-_TOKEN = re.compile(
+_TOKEN = lazy_regex(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[{]|[\]}]|\r?\n|[^\s"\'#\[\]{}]+|\s',
     re.DOTALL,
 )
-_NAME = re.compile(r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[ \t.])+""")
+_NAME = lazy_regex(r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[ \t.])+""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 from ctxmem_mcp.install.config_edits import Servers, our_name, our_names
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.server_entry import NAME, ServerCommand
+from ctxmem_mcp.patterns import lazy_regex
 
 _BOM = "\ufeff"
-_KEY = re.compile(r"""( *)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s#'"\[\]{}&*!|>%@-][^#:]*?)[ \t]*:(?:[ \t]+(.*))?""")
-_ITEM = re.compile(r" *- +(.*)")
-_COMMENT = re.compile(r"(?:^|\s)#.*")
+_KEY = lazy_regex(r"""( *)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s#'"\[\]{}&*!|>%@-][^#:]*?)[ \t]*:(?:[ \t]+(.*))?""")
+_ITEM = lazy_regex(r" *- +(.*)")
+_COMMENT = lazy_regex(r"(?:^|\s)#.*")
 _INDENT = 2
 
 

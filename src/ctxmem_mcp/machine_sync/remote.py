@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shlex
 import subprocess
 import tarfile
@@ -14,11 +13,12 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from ctxmem_mcp.errors import InvalidArgument, StoreUnavailable
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.private_files import create_folder, is_regular, open_new, read_file
 
 SCHEME = "ssh://"
 # The names of the files that a sync writes; it ignores others. No character in them is special to a shell.
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}")
+_NAME = lazy_regex(r"[a-z0-9][a-z0-9.-]{0,127}")
 _UNFINISHED = ".aside"
 
 

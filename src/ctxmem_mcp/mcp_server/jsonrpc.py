@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from ctxmem_mcp.mcp_server.stdio_lines import strip_bom
+from ctxmem_mcp.patterns import lazy_regex
 
 # A larger batch gets one error for all its requests: the response must not be many times as long as the request.
 BATCH_MAX = 1_000
@@ -203,8 +204,8 @@ class _Unparsed:
 
 
 # Strings, and runs of brackets. An unterminated string extends to the end, so that the time is linear.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]+|[\]}]+', re.DOTALL)
-_MEMBER = re.compile(rb'\s*:\s*(-?[0-9]{1,4000}(?![0-9.eE])|"[^"\\]*+(?:\\.[^"\\]*+)*+")\s*[,}]', re.DOTALL)
+_TOKEN = lazy_regex(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]+|[\]}]+', re.DOTALL)
+_MEMBER = lazy_regex(rb'\s*:\s*(-?[0-9]{1,4000}(?![0-9.eE])|"[^"\\]*+(?:\\.[^"\\]*+)*+")\s*[,}]', re.DOTALL)
 
 
 def _parsed(text: bytes) -> object:

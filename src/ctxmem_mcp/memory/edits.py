@@ -11,6 +11,7 @@ from typing import Any
 from ctxmem_mcp.memory.branch_reader import BranchReader, spoken_turns
 from ctxmem_mcp.memory.search import SNIPPET_CHARS
 from ctxmem_mcp.models import INJECTED, RECAP, Turn, parse_iso
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.results import Hit
 from ctxmem_mcp.summarizers.tool_calls import read_call
 from ctxmem_mcp.text import analyzer
@@ -24,7 +25,7 @@ WORDS_ALONE_MIN = 5
 # So does a reply of up to so many words: "yeah, let's give it a try". Of ten files of a real session, the talk says for
 # nine what was decided; without this rule for five.
 REPLY_WORDS_MAX = 20
-_REPLY = re.compile(
+_REPLY = lazy_regex(
     r"\W*(?:yes|yeah|yep|yup|ok|okay|sure|no|nope|right|exactly|agreed|correct|go ahead|let'?s|sounds|looks|perfect|"
     r"great|good|fine|both|ja|nein|genau|oui|d'accord|s[ií]|vale|sim|да|нет|хорошо)\b",
     re.IGNORECASE,

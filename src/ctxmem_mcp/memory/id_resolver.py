@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.errors import AmbiguousId, HeadMoved, InvalidArgument, UnknownNode, UnknownTurn
 from ctxmem_mcp.memory.branches import Lineage, run_end
 from ctxmem_mcp.models import Node, id_digits
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.records import State
 
-_TURN = re.compile(r"t(\d{1,9})(?:-(\d{1,12}))?")
-_NODE = re.compile(r"n(\d{1,9})-(\d{1,9})(?:-(\d{1,12}))?")
-_SPAN = re.compile(r"(t\d{1,9}(?:-\d{1,12})?)-(t\d{1,9}(?:-\d{1,12})?)")
-CONVERSATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_TURN = lazy_regex(r"t(\d{1,9})(?:-(\d{1,12}))?")
+_NODE = lazy_regex(r"n(\d{1,9})-(\d{1,9})(?:-(\d{1,12}))?")
+_SPAN = lazy_regex(r"(t\d{1,9}(?:-\d{1,12})?)-(t\d{1,9}(?:-\d{1,12})?)")
+CONVERSATION_ID = lazy_regex(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ that neither cover a redacted turn nor quote one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from ctxmem_mcp.errors import DamagedConversation
 from ctxmem_mcp.memory import repair
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.models import REDACTED, Summary, Turn, redacted_text
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.records import Salvage, SalvagedSummary, State
 from ctxmem_mcp.stores.tombstones import RedactedTurn, counts
@@ -26,7 +26,7 @@ _SEQS_AT_ONCE = 5_000
 _BEFORE_TURNS = 64
 # A text that has this many words in a row in common with a turn quotes it.
 _QUOTED_WORDS = 3
-_WORD = re.compile(r"\w+")
+_WORD = lazy_regex(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ import re
 from functools import cache
 from importlib import resources
 
+from ctxmem_mcp.patterns import lazy_regex
+
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 # In the order in which each needs the ones before it.
 _APP_MODULES = ("dom.js", "markdown.js", "view_text.js", "app.js")
-_IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?function|const|class)", re.MULTILINE)
+_IMPORT = lazy_regex(r"^import [^;]*;\n", re.MULTILINE)
+_EXPORT = lazy_regex(r"^export (?=(?:async )?function|const|class)", re.MULTILINE)
 
 
 @cache

@@ -10,17 +10,18 @@ where the text has "Ersatzschlüssel". No dictionary is needed: what matters is 
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
+
+from ctxmem_mcp.patterns import lazy_regex
 
 LANGUAGES = frozenset(("de", "nl", "sv", "da", "no", "fi", "hu"))
 # A shorter part is mostly a coincidence ("rat" in "heirat"), and so is a rest of two letters or without a vowel.
 PART_CHARS_MIN, _REST_CHARS_MIN = 4, 3
 # A word with more compounds than this says little, and each has to be looked up.
 FORMS_MAX = 24
-_VOWEL = re.compile("[aeiouy]")
+_VOWEL = lazy_regex("[aeiouy]")
 # Prefixes that a verb is written together with or apart, and that its participle has before "ge". Without accents.
 _VERB_PREFIXES = {
     "de": "ab an auf aus be bei da drauf durch ein empor ent er fest fort ge her hin los mit nach um un unter ver vor"

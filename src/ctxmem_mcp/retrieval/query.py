@@ -18,6 +18,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ctxmem_mcp.models import HighlightKind
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.retrieval.compounds import Vocabulary, compound_forms
 from ctxmem_mcp.text import analyzer, chunk_flags, cues
 from ctxmem_mcp.text.language import detect
@@ -119,7 +120,7 @@ _WORDINGS: dict[Intent, str] = {
     ),
 }
 _INTENT_PATTERNS = tuple(
-    (intent, re.compile(rf"\b(?:{wording})\b", re.IGNORECASE)) for intent, wording in _WORDINGS.items()
+    (intent, lazy_regex(rf"\b(?:{wording})\b", re.IGNORECASE)) for intent, wording in _WORDINGS.items()
 )
 
 
@@ -144,7 +145,7 @@ _FILLER_TERMS = frozenset(
 
 
 # Questions about the current state. The latest turns answer them, not the turns that contain these words.
-_STATUS_QUESTION = re.compile(
+_STATUS_QUESTION = lazy_regex(
     r"\b(?:(?:left|remain(?:s|ing)?|still|yet) to (?:do|be done)|to-?dos?|(?:still )?(?:unfinished|pending)|still open|"
     r"remaining (?:work|tasks?|steps?|items?)|next steps?|(?:comes?|do(?:ing)?|is|was|what'?s) next|"
     r"(?:left|leave|break|broke) off|where (?:are|were|did|do|was|am) (?:we|i|you)(?: (?:stop|stand|end|leave))?|"
@@ -158,7 +159,7 @@ _STATUS_QUESTION = re.compile(
 
 
 # Openings of a question that asks for a change, a command, its output or a failure, rather than for what it meant.
-_WORK_QUESTION = re.compile(
+_WORK_QUESTION = lazy_regex(
     r"\W*(?:(?:what|which) (?:was|were|is|are) the (?:\w+ )?(?:results?|outputs?|outcomes?|errors?|commands?)\b"
     r"|(?:what|which) (?:\w+ ){0,4}(?:errors?|failures?|warnings?|commands?)\b"
     r"|what (?:did we|have we) (?:change|edit|run|add|remove)\w*|how did we\b"
@@ -352,10 +353,10 @@ _MONTHS = {
     for name in names.split()
 }  # fmt: skip
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
-_ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
-_DAY_MONTH = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)?,? ({_MONTH})\b,?(?: ((?:19|20)\d\d)\b)?", re.I)
-_MONTH_DAY = re.compile(rf"\b({_MONTH})\b\.?(?: (\d{{1,2}})(?:st|nd|rd|th)?\b)?,?(?: (?:of )?((?:19|20)\d\d)\b)?", re.I)
-_YEAR = re.compile(r"\b((?:19|20)\d\d)\b")
+_ISO = lazy_regex(r"\b((?:19|20)\d\d)-(\d\d)(?:-(\d\d))?\b")
+_DAY_MONTH = lazy_regex(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)?,? ({_MONTH})\b,?(?: ((?:19|20)\d\d)\b)?", re.I)
+_MONTH_DAY = lazy_regex(rf"\b({_MONTH})\b\.?(?: (\d{{1,2}})(?:st|nd|rd|th)?\b)?,?(?: (?:of )?((?:19|20)\d\d)\b)?", re.I)
+_YEAR = lazy_regex(r"\b((?:19|20)\d\d)\b")
 
 
 def _periods(text: str) -> list[Period]:

@@ -7,10 +7,10 @@ same rules: a tenth of what views of 2,000 and 8,000 tokens quoted was in anothe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ctxmem_mcp.models import Piece
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.chunk_flags import Flag
 
 # A shorter chunk costs too little to be worth reading its text.
@@ -26,7 +26,7 @@ COVERED_SHARE_MIN, COVERED_TOKENS_MIN = 0.8, 40
 LINE_CHARS_MIN = 12
 
 _PROSE = int(Flag.PROSE)
-_NUMBER = re.compile(r"\d+")
+_NUMBER = lazy_regex(r"\d+")
 
 
 def similar_in_size(pieces: Sequence[Piece]) -> list[list[int]]:

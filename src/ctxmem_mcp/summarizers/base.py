@@ -6,11 +6,11 @@ its own. Implementations are pure: no I/O, no clock; the same input gives the sa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from ctxmem_mcp.models import Node, Summary, Turn
+from ctxmem_mcp.patterns import lazy_regex
 
 # The ending of an error that is not resolved in its section.
 UNRESOLVED = "Still open where this section ends"
@@ -34,7 +34,7 @@ HOST_PREFIX = "Host: "
 
 
 # Text that a program put in the place of a title or a request: "[REDACTED_TEXT len=12]".
-_PLACEHOLDER = re.compile(r"\[[^\]\[]*\]\s*")
+_PLACEHOLDER = lazy_regex(r"\[[^\]\[]*\]\s*")
 
 
 def is_placeholder(text: str) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import COMMITTED, is_uninformative
 from ctxmem_mcp.summarizers.error_extraction import read_commits
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
@@ -35,7 +36,7 @@ _ISSUE_TITLE = (
     r"[ \t]*(?:\[[^\]\n]*\])?[ \t]*[:·–—-][ \t]*(?:\([A-Z]+\)[ \t]*)?"
     r"(\S[^\n]{7,160}?)[ \t]*(?:\[[^\]\n]*\]|●[^\n]*)?$"
 )
-_FINISHED = re.compile(
+_FINISHED = lazy_regex(
     r"\b(?:the )?(?:entire|whole|full) \W{0,3}(?P<name>[\w.#-]{2,40})\W{0,3} "
     r"(?:epic|plan|feature|project|migration|refactoring|refactor|port|rewrite|task|issue)"
     r"(?: \((?P<about>[^()\n]{8,90})\))? (?:is|has been) (?:now |fully )*(?:complete[d]?|done|finished)\b",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import COMMITTED
 from ctxmem_mcp.summarizers.sentences import head_and_tail, one_line
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
@@ -23,41 +24,41 @@ LINE_CHARS = 300
 TEST_CHARS_MAX = 120
 
 _MARKERS = ("\nFAILED ", "--- FAIL: ", "\nE   ", "Error: ", "error: ", "\nfatal: ", "\npanic: ")
-_ERROR_HINT = re.compile(
+_ERROR_HINT = lazy_regex(
     r"rror|FAIL|xception|fatal|panic|✕|✗|×|:\d+|not found|No such|denied|ERR!|failed|rejected|Exit code"
 )
-_TEST_FAILED = re.compile(r"^\s*(?:--- FAIL: |FAILED |FAIL: |[✕✗×]\s+)(\S.*?)(?:\s+\([\d.]+\s?m?s\))?$")
+_TEST_FAILED = lazy_regex(r"^\s*(?:--- FAIL: |FAILED |FAIL: |[✕✗×]\s+)(\S.*?)(?:\s+\([\d.]+\s?m?s\))?$")
 # As cargo and TAP report them.
-_TEST_FAILED_ELSEWHERE = re.compile(r"^\s*(?:test (\S+) \.\.\. FAILED|not ok \d+ - (\S.*))$")
-_TEST_HINT = re.compile(r"FAIL|not ok |[✕✗×]")
-_PARAMETERS = re.compile(r"\[[^\]\n]{40,}\]")
-_STACK_FRAME = re.compile(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
-_PYTEST_REASON = re.compile(r"^E\s{2,}(\S.*)$")
-_FILE_LOCATION = re.compile(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
+_TEST_FAILED_ELSEWHERE = lazy_regex(r"^\s*(?:test (\S+) \.\.\. FAILED|not ok \d+ - (\S.*))$")
+_TEST_HINT = lazy_regex(r"FAIL|not ok |[✕✗×]")
+_PARAMETERS = lazy_regex(r"\[[^\]\n]{40,}\]")
+_STACK_FRAME = lazy_regex(r":\d+: (?:in \w+|\w+(?:Error|Exception)?)$|\bin <module>$|:\d+ \+0x[0-9a-f]+$")
+_PYTEST_REASON = lazy_regex(r"^E\s{2,}(\S.*)$")
+_FILE_LOCATION = lazy_regex(r"^\s*(?:\[[\w:.-]+\]\s)?(?:[\w./\\@-]+/)?([\w.@-]+\.\w{1,6}(?::\d+){1,2}:?\s+\S.*)$")
 # What a test logs on its way has the form of its errors.
-_LOGGED = re.compile(r"\b(?:INFO|DEBUG|successfully)\b")
-_COMPLAINT = re.compile(
+_LOGGED = lazy_regex(r"\b(?:INFO|DEBUG|successfully)\b")
+_COMPLAINT = lazy_regex(
     r"rror|xpected|\b(?:want|got|fail\w*|should|undefined|cannot|not|no|missing|unused|returned|returns|wrong|invalid)\b|"
     r"FAIL|fatal|panic|xception|\([a-z]+\)\Z|\ATest|::"
 )
-_TSC = re.compile(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
-_ERROR_MESSAGE = re.compile(
+_TSC = lazy_regex(r"^\S+\.\w{1,4}\(\d+,\d+\): error .+$")
+_ERROR_MESSAGE = lazy_regex(
     r"^\s*(?:\S{0,40}: )?(?:(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception)\b(?:: .+)?$|(?:fatal|error|Error|ERROR|"
     r"panic)(?:\[\w+\])?:\s*\S.+|npm ERR! \S.+"
     r"|.{0,160}(?:command not found|No such file or directory|[Pp]ermission denied|timed out|\[rejected\]|"
     r"not recognized).*)"
 )
-_EXIT_CODE = re.compile(
+_EXIT_CODE = lazy_regex(
     r"^(?:Exit code|exit status|Command failed with exit code|Process exited with code) ([1-9]\d*)\b.*"
 )
-_FAILURE_SIGN = re.compile(
+_FAILURE_SIGN = lazy_regex(
     r"^Exit code [1-9]|\bFAIL|\b[Ee]rror|ERROR|[1-9]\d* (?:issues|failed|errors|problems)|panic:|fatal:|undefined|"
     r"cannot |unused|expected|declared and not used",
     re.M,
 )
-_TOOL_REFUSAL = re.compile(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )(.{0,400})", re.S)
-_TAG = re.compile(r"</?[a-z_]+>")
-_SUCCESS = re.compile(
+_TOOL_REFUSAL = lazy_regex(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )(.{0,400})", re.S)
+_TAG = lazy_regex(r"</?[a-z_]+>")
+_SUCCESS = lazy_regex(
     r"(?:^=*\s*(?P<pytest>\d+ passed[^=\n]{0,60}?)\s*=*$)|(?:^\s*(?P<line>0 issues\.?|All tests pass\w*.{0,40}|"
     r"(?:\d+ \w+, )?\d+ (?:tests?|examples?|runs?), (?:\d+ assertions?, )?0 failures.{0,40}|\d+ passing.{0,20}|"
     r"Tests\s+\d+ passed.{0,40}|"
@@ -65,8 +66,8 @@ _SUCCESS = re.compile(
     r"Successfully .{5,100}|BUILD SUCCESS\w*|PASS|ok\s+\S+.{0,30}|OK(?: \(.*\))?)\s*$)",
     re.M,
 )
-_COMMITTED = re.compile(r"^\[([\w./-]+(?: \(root-commit\))?) ([0-9a-f]{7,40})\] (.{3,120})$", re.M)
-_PULL_REQUEST = re.compile(r"https?://[\w.-]+/[\w./-]+/(?:pull|merge_requests)/\d+")
+_COMMITTED = lazy_regex(r"^\[([\w./-]+(?: \(root-commit\))?) ([0-9a-f]{7,40})\] (.{3,120})$", re.M)
+_PULL_REQUEST = lazy_regex(r"https?://[\w.-]+/[\w./-]+/(?:pull|merge_requests)/\d+")
 
 
 @dataclass(frozen=True, slots=True)

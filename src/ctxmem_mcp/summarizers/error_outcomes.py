@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ctxmem_mcp.models import Role
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import sentence_scores
 from ctxmem_mcp.summarizers.base import NOT_REPORTED_AGAIN, UNRESOLVED
 from ctxmem_mcp.summarizers.error_extraction import ErrorLine, ToolResult, find_pasted_errors
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import shorten
 
-_WORD = re.compile(r"[A-Za-z_]{4,}")
-_NAME = re.compile(r"\w+")
-_FILE = re.compile(r"\w\.[A-Za-z]{1,5}\b")
+_WORD = lazy_regex(r"[A-Za-z_]{4,}")
+_NAME = lazy_regex(r"\w+")
+_FILE = lazy_regex(r"\w\.[A-Za-z]{1,5}\b")
 # Commands that expect to fail.
-_PROBE = re.compile(r"echo \"?\$\?|\|\| *(?:true|echo)\b")
+_PROBE = lazy_regex(r"echo \"?\$\?|\|\| *(?:true|echo)\b")
 # Arguments that narrow a run to some tests or files.
-_NARROWING = re.compile(
+_NARROWING = lazy_regex(
     r"(?:-run|-k|-t|--grep|--filter|--tests?|-m)[= ]+\S+|(?<=\s)\S*(?:/|::|\.(?:py|go|ts|tsx|js|rs|rb|java)\b)\S*"
 )
 

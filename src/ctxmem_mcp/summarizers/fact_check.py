@@ -12,19 +12,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ctxmem_mcp.patterns import lazy_regex
+
 # Scripts without spaces between words: removed, so that they do not attach to a name.
-_UNSPACED = re.compile(
+_UNSPACED = lazy_regex(
     "[\u0e00-\u0e4f\u0e5a-\u0ecf\u0eda-\u0eff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uff00-\uff0f\uff1a-\uffef]+"
 )
-_UNSPACED_NUMBER = re.compile("[〇零一二三四五六七八九十百千万萬億亿兆]{2,}")
-_WORD = re.compile(r"[\w./\\:@#$€£%+=~&-]+")
-_JOINTS = re.compile(r"[/\\:=@#$&~+]")
-_SLASH = re.compile(r"[/\\]")
+_UNSPACED_NUMBER = lazy_regex("[〇零一二三四五六七八九十百千万萬億亿兆]{2,}")
+_WORD = lazy_regex(r"[\w./\\:@#$€£%+=~&-]+")
+_JOINTS = lazy_regex(r"[/\\:=@#$&~+]")
+_SLASH = lazy_regex(r"[/\\]")
 # Escapes in the JSON arguments of calls that separate words.
-_ESCAPED = re.compile(r"\\(?:[nrt]|u[0-9a-fA-F]{4})")
-_QUOTED = re.compile(r"[\"“«]([^\"”»\n]{2,}?)[\"”»]")
-_CODE = re.compile(r"`([^`\n]+)`")
-_SENTENCE_START = re.compile(r"(?:\A|[.!?:;]\s+|[\"“(\[]\s*)\Z")
+_ESCAPED = lazy_regex(r"\\(?:[nrt]|u[0-9a-fA-F]{4})")
+_QUOTED = lazy_regex(r"[\"“«]([^\"”»\n]{2,}?)[\"”»]")
+_CODE = lazy_regex(r"`([^`\n]+)`")
+_SENTENCE_START = lazy_regex(r"(?:\A|[.!?:;]\s+|[\"“(\[]\s*)\Z")
 _TRAILING, _LEADING = ".:-=~&@#$/\\", ":=&"
 _NUMBER_WORDS = frozenset(
     """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen

@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import re
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.sentences import count_letters_and_spaces, shorten, tidy_end
 
 # Words that a headline leaves out.
-_ARTICLE = re.compile(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re.I)
-_FILLER_WORDS = re.compile(
+_ARTICLE = lazy_regex(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re.I)
+_FILLER_WORDS = lazy_regex(
     r"\b(?:also|currently|simply|just|actually|properly|correctly|as well|existing|now|really|basically)\s+", re.I
 )
 
-_ISSUE = re.compile(r"\Athe (?:\w+ )?(?:issue|problem) (?:is|was) that (?=\S)", re.I)
-_ASIDE = re.compile(r"\s*\([^()]{1,60}\)")
+_ISSUE = lazy_regex(r"\Athe (?:\w+ )?(?:issue|problem) (?:is|was) that (?=\S)", re.I)
+_ASIDE = lazy_regex(r"\s*\([^()]{1,60}\)")
 # Lead-ins of the statement that a title is made of: "Key insight is:", "Root cause: ", "Test: ".
-_LABEL = re.compile(
+_LABEL = lazy_regex(
     r"\A(?:(?:the |my |our |one |an? )?(?:(?:key|main|important|critical|core|real|final|overall|other|only) )?"
     r"(?:insight|takeaway|observation|finding|point|conclusion|verdict|thing|difference)(?: here)? "
     r"(?:is|was)(?: that\b|:)?|(?:(?:the |my |our )?(?:(?:key|main|important|critical|core|real|final|overall|short) )?"
@@ -26,13 +27,13 @@ _LABEL = re.compile(
     re.I,
 )
 # The first mark of a list that was joined to the sentence before it: "in clean.go to:1", "the files:- a.go".
-_JOINED_LIST = re.compile(r":(?:\d{1,2}\W?\Z|[-*–] .*\Z)")
+_JOINED_LIST = lazy_regex(r":(?:\d{1,2}\W?\Z|[-*–] .*\Z)")
 # The beginning of a second object whose end was cut off: "and error" of "and error handling was added".
-_CUT_COORDINATE = re.compile(r",?\s+(?:and|or)\s+(?:[^\s`_.()]+\s?){1,2}\Z", re.I)
+_CUT_COORDINATE = lazy_regex(r",?\s+(?:and|or)\s+(?:[^\s`_.()]+\s?){1,2}\Z", re.I)
 
 
 # Texts that are never a title: what was pasted, asked by a program or put in the place of something else.
-_NO_TITLE = re.compile(
+_NO_TITLE = lazy_regex(
     r"\A\W{0,3}(?:/|~/|[A-Za-z]:\\|https?://|\[(?![ x]\])|\([A-Z]\)|·|\d+[:.]\d)|https?://\S+\Z|data:\w+/|"
     r"\ALines? \d|\[REDACTED|;base64,|"
     r"\A[^\w\s`'\"#(<@.*-]|\A\*\w|\bI'm using \S+ skill\b|"
@@ -52,27 +53,27 @@ _NO_TITLE = re.compile(
     r"\A(?:the |key |main |these |following )*(?:changes|summary|steps|results?|options|findings)\W*\Z",
     re.I,
 )
-_SUBORDINATE = re.compile(
+_SUBORDINATE = lazy_regex(
     r"(?:based|since|when|if|while|after|before|given|because|although|as|with|by|for|in)\b", re.I
 )
 # A clause that was cut from a sentence needs one of these to say something, unless it begins with the verb.
-_VERB = re.compile(
+_VERB = lazy_regex(
     r"\b(?:is|are|was|were|be|has|have|had|does|do|did|can|cannot|could|will|would|should|must|needs?|n't|went|got|made|"
     r"found|fell|kept|left|lost|ran|set|shows?|broke|built|wrote|came|hit|[a-z]{2,}(?:ed|[^s\W]s))\b|n't\b"
 )
-_BASE_FORM = re.compile(r"[A-Z][a-z]+(?:e|[^sd\W])\b(?! (?:is|are|was|has)\b)")
+_BASE_FORM = lazy_regex(r"[A-Z][a-z]+(?:e|[^sd\W])\b(?! (?:is|are|was|has)\b)")
 # A title that ends so was cut from its object; "log in" was not.
-_OPEN_END = re.compile(
+_OPEN_END = lazy_regex(
     r"(?<!\blog)(?<!\bsign)(?<!\bcheck)(?<!\bplug)(?<!\bopt)(?<!\bbuilt)\s+(?:to|with|from|by|as|at|for|of|than|into|in|that|which|each|every|when|where|via|between|about|without|using|through|during)\Z",
     re.I,
 )
 _LETTER_SHARE_MIN = 0.72
 # Fewer words say enough only with a name from the code. A script without spaces says much in one.
 _WORDS_MIN = 3
-_SEVERAL = re.compile(r" |[^\x00-\u024f]")
-_CODE = re.compile(r"\w\.\w|`|[a-z][A-Z]|_|[^\x00-\u024f]")
+_SEVERAL = lazy_regex(r" |[^\x00-\u024f]")
+_CODE = lazy_regex(r"\w\.\w|`|[a-z][A-Z]|_|[^\x00-\u024f]")
 _SECRET_CHARS = 20
-_TOKEN = re.compile(
+_TOKEN = lazy_regex(
     r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])(?:[A-Za-z0-9+/=]{20,}|(?:sk|pk|ghp|gho|xox[bp]|glpat|npm|hf|AKIA|eyJ)[-_A-Za-z0-9.]{16,}|"
     r"\$\w{1,8}\$\S{12,}|[A-Za-z0-9]+[-_][A-Za-z0-9_-]{24,})"
 )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ctxmem_mcp.models import Highlight, HighlightKind
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
@@ -34,8 +35,8 @@ _OBJECTION_VALUE = 8.0
 # More lines than these have no room in any summary.
 _STATEMENTS_MAX = 14
 _LINE_VALUE_MIN, _LINE_VALUE_SCALE = 0.08, 14.0
-_WORD = re.compile(r"[\w'-]{3,}")
-_LIST_HEAD = re.compile(
+_WORD = lazy_regex(r"[\w'-]{3,}")
+_LIST_HEAD = lazy_regex(
     r"^[^\S\n]*(?:\d{1,2}[.)]|[-*•])\s+(?:\*\*)?([^:*\n]{3,60}?)(?:\*\*)?\s*(?::|\s[–—-]\s|$|\*\*)", re.M
 )
 

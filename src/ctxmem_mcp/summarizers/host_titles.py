@@ -6,15 +6,16 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import HOST_PREFIX
 from ctxmem_mcp.summarizers.headlines import as_title
 from ctxmem_mcp.summarizers.sentences import HEAD_CHARS, one_line
 from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 
 # The text of a notification, a heading, or the lead of a hook's note.
-_SUMMARY = re.compile(r"<summary>\s*(\S.{3,200}?)\s*</summary>", re.S)
-_HEADING = re.compile(r"^#{1,3} +(\S.{3,160})$", re.M)
-_HOOK = re.compile(r"\b([A-Z]\w+:\w+ hook) additional context:\s*(\[[^\]\n]{1,40}\])?")
+_SUMMARY = lazy_regex(r"<summary>\s*(\S.{3,200}?)\s*</summary>", re.S)
+_HEADING = lazy_regex(r"^#{1,3} +(\S.{3,160})$", re.M)
+_HOOK = lazy_regex(r"\b([A-Z]\w+:\w+ hook) additional context:\s*(\[[^\]\n]{1,40}\])?")
 _PATTERNS = (_SUMMARY, _HEADING, _HOOK)
 
 

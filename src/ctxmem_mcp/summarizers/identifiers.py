@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentence_scores import find_proper_names
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
@@ -15,13 +15,13 @@ from ctxmem_mcp.text import tokenizer
 
 COUNT_MAX, NAMES_TOKENS = 12, 90
 _MESSAGE_CHARS, _COMMAND_CHARS = 3_000, 1_500
-CODE_NAME = re.compile(
+CODE_NAME = lazy_regex(
     r"(?<![\w/.@-])(?:--[a-z][\w-]{2,30}|#\d{1,6}\b|[A-Za-z_]\w{0,40}(?:(?:\.|::|->)[A-Za-z_]\w{1,40})+|"
     r"[a-z_]\w*_\w+|[A-Z][A-Z0-9]+_[A-Z0-9_]+|"
     r"[a-z]+[A-Z]\w+|[A-Z][a-z0-9]+[A-Z]\w+)(?![\w/-])"
 )
-_PATH = re.compile(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
-_GLUED_SENTENCE = re.compile(r"\.(?:The|This|So|Let|Now|It|We|But|And|If|In|Then|You|That|There)\Z")
+_PATH = lazy_regex(r"(?<![\w:/.])(?:[\w.@~-]+/)+([\w@-][\w.@-]*\.\w{1,6})(?![\w/])")
+_GLUED_SENTENCE = lazy_regex(r"\.(?:The|This|So|Let|Now|It|We|But|And|If|In|Then|You|That|There)\Z")
 _CACHED_WORD_CHARS, _WORDS_CACHED = 60, 20_000
 _IGNORED = frozenset("e.g i.e a.m p.m u.s etc. node.js vs. old_string new_string file_path github.com".split())
 _NOT_NAMES = frozenset(

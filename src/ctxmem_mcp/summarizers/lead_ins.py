@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests
 from ctxmem_mcp.text import cues
 
@@ -18,7 +19,7 @@ _OPENING = (
     r"(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|but|and|actually|wait|hmm+|i see|"
     r"finally|alright|done|right|interesting|wow|oh|however|almost there|sure|yes|no)\b[\s,.!:–—-]+)*"
 )
-_LEAD_IN = re.compile(
+_LEAD_IN = lazy_regex(
     rf"\A(?P<opening>{_OPENING})"
     r"(?P<intent>(?:let me|let's|let us|time to|we should|i(?:'ll| will| need to| should| want to| have to|"
     r"'m going to| am going to|'d like to)|we (?:need|have) to|i also need to|need to)\s+"
@@ -27,21 +28,21 @@ _LEAD_IN = re.compile(
     re.I,
 )
 # An intention at the end of a sentence.
-_TRAILING_INTENT = re.compile(r"(?:\s[—–-]|[,;:])\s+(?:so |and )?(?P<intent>(?:let me|let's|i'll|i will)\s.*)\Z", re.I)
+_TRAILING_INTENT = lazy_regex(r"(?:\s[—–-]|[,;:])\s+(?:so |and )?(?P<intent>(?:let me|let's|i'll|i will)\s.*)\Z", re.I)
 _INTENT_SIGNS = ("et me ", "et's ", "I'll ", "I will ")
-_LEADING = re.compile(r"(?:for|given|since|because|as|to|if|when|while|before|after|now|next|first|then|based)\b", re.I)
-_SEQUENCE = re.compile(r"\b(?:now|next|first|then|finally)\b", re.I)
+_LEADING = lazy_regex(r"(?:for|given|since|because|as|to|if|when|while|before|after|now|next|first|then|based)\b", re.I)
+_SEQUENCE = lazy_regex(r"\b(?:now|next|first|then|finally)\b", re.I)
 _PARTICIPLE = (
     r"(?:(?!need)\w+ed|built|made|written|rewritten|run|found|set|put|split|kept|left|sent|cut|done|taken|brought|"
     r"chosen|drawn|hidden|shown)\b"
 )
-_FINDING_LEAD_IN = re.compile(
+_FINDING_LEAD_IN = lazy_regex(
     r"\A(?:i (?:can )?(?:now )?(?:see|found|notice|realize)(?: that)?|"
     rf"i(?:'ve| have)?(?: (?:now|also|just|already|successfully|properly|correctly))*(?=\s+{_PARTICIPLE})|"
     r"it (?:turns out|seems|looks like)(?: that)?|this (?:means|confirms)(?: that)?)\s+",
     re.I,
 )
-_USER_LEAD_IN = re.compile(
+_USER_LEAD_IN = lazy_regex(
     r"\A(?:the|this) user (?:is (?=\w+ing)|has |just )?(?:now |also |just )?"
     r"(?P<verb>asking|asked|asks|wants|want|wanted|"
     r"says|said|saying|is right that|points out|pointing out|rejected|approved|confirmed|chose|interrupted)\b(?: me)?",
@@ -51,7 +52,7 @@ _USER_VERBS = {
     "asking": "asks", "asked": "asks", "want": "wants", "wanted": "wants", "saying": "says", "said": "says",
     "pointing out": "points out",
 }  # fmt: skip
-_LOOKING = re.compile(
+_LOOKING = lazy_regex(
     r"\A(?:(?:look|read|see|check|explore|find|search|understand|examine|continue|view|verify|run|rerun|start|try|"
     r"investigate|review|inspect|get|fetch|think|trace|grep|open|list|do|wait|proceed|take|double|dig|confirm|test|show|"
     r"figure|go|use|analy[sz]e|identify|locate|compare|ensure|make sure)\b|"
@@ -59,13 +60,13 @@ _LOOKING = re.compile(
     r"reviewing|waiting|starting|proceeding|trying)\b)",
     re.I,
 )
-_CHANGE = re.compile(
+_CHANGE = lazy_regex(
     r"(?:add|adapt|build|change|clean|convert|correct|create|delete|document|drop|extract|fix|implement|improve|inline|"
     r"make|merge|migrate|modify|move|patch|port|refactor|register|remove|rename|replace|restore|revert|rewrite|set|"
     r"simplify|split|support|switch|update|use|wire|wrap|write)\b",
     re.I,
 )
-_SELF_TALK = re.compile(
+_SELF_TALK = lazy_regex(
     r"\A(?:i(?: now| can| still)* (?:have (?:a |an |the |all |enough |everything)|understand\b|think i\b|"
     r"know (?:how|what|where)\b)|"
     r"i(?:'m| am) (?:not sure|going|now|ready|using|checking|looking|reading|trying|running)\b|"
@@ -76,7 +77,7 @@ _SELF_TALK = re.compile(
     re.I,
 )
 # What stands before a list and says nothing without it: "Here's what I changed", "Key changes".
-_LIST_HEAD = re.compile(
+_LIST_HEAD = lazy_regex(
     r"\A(?:here(?:'s| is| are)\b.{0,60}|what (?:i|we|was|were|changed|to)\b.{0,20}|"
     r"(?:the |key |main |all |these |following |files? |code |test |next |summary of |list of |"
     r"two |three |four |five |\d+ )*"

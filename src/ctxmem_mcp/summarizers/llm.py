@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 from ctxmem_mcp.errors import SummaryRejected
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary, Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.fact_check import FactChecker
 from ctxmem_mcp.summarizers.identifiers import first_fitting
 from ctxmem_mcp.summarizers.sentences import shorten
@@ -60,13 +61,13 @@ open_for: what else this part contains, in a few words; "" if nothing.
 Copy every name, number, path and message exactly as written. State none that the record does not contain; do not \
 count or calculate. Write in the record's own language."""
 
-_REFUSAL = re.compile(
+_REFUSAL = lazy_regex(
     r"\b(?:I(?:'|’)?m (?:sorry|afraid|unable)|I am (?:sorry|unable|not able)|I (?:can(?:no|'|’)t|won(?:'|’)t|cannot) "
     r"(?:help|assist|comply|provide|do that|fulfil|summari[sz]e|continue)|as an? (?:AI|language model)|"
     r"large language model|(?:content|usage) polic(?:y|ies))\b",
     re.I,
 )
-_INSTRUCTION = re.compile(
+_INSTRUCTION = lazy_regex(
     r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|guardrail|polic|"
     r"(?:everything|anything|all|what|messages?|rules?|context|text) (?:above|before|prior|earlier|said))|"
     r"\byou (?:are|must|should|shall|will|need to|have to|may|can|ought)\b|"
@@ -76,15 +77,15 @@ _INSTRUCTION = re.compile(
     r"\bact as\b|\bimportant\s*[:!]|^\s*(?:system|user|assistant|developer|human|ai)\s*:",
     re.I,
 )
-_MARKUP = re.compile(
+_MARKUP = lazy_regex(
     r"<\|?/?(?:im_|system|user|assistant|instruction|s>|tool|function|script|endof|start)|\[/?INST\]|```|\|>|"
     r"^\s*#{1,6}\s|\[(?:[tn]\d|…)",
     re.I,
 )
-_REASONING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.S)
-_FENCED = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.S)
-_TURN_INDEX = re.compile(r"\A\[?t?(\d{1,9})(?:-\d*)?\]?\Z")
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_REASONING = lazy_regex(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.S)
+_FENCED = lazy_regex(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.S)
+_TURN_INDEX = lazy_regex(r"\A\[?t?(\d{1,9})(?:-\d*)?\]?\Z")
+_WORD = lazy_regex(r"[^\W\d_]{4,}")
 
 
 @dataclass(frozen=True, slots=True)

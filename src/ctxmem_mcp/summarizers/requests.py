@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.request_templates import template_title
 from ctxmem_mcp.summarizers.sentences import Message, shorten
 from ctxmem_mcp.text.cues import sentence_states
 
-_LEADING_FILLER = re.compile(
+_LEADING_FILLER = lazy_regex(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|"
     r"thank you(?: so much)?|great|cool|nice|"
     r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|"
@@ -35,12 +36,12 @@ _LEADING_FILLER = re.compile(
     r"|(?:with that being said|that being said|in that case|anyway|basically),? )",
     re.I,
 )
-_TRAILING_FILLER = re.compile(
+_TRAILING_FILLER = lazy_regex(
     r"[\s,]*(?:please|pls|thanks(?: a lot| in advance)?|thank you|for me|or something|if (?:possible|you can)|"
     r"(?:,|\?)? ?(?:what do you think|right|yeah|ok|okay|correct|no))[\s.!?]*\Z|\s*(?:[:;]-?[)(DP]|😅|🙏|👍|😂)+\s*\Z",
     re.I,
 )
-_CONTENT_FREE = re.compile(
+_CONTENT_FREE = lazy_regex(
     r"\A[\W_]*(?:(?:yes|yeah|yep|yup|y|ok|okay|k|no|nope|sure|fine|good|great|perfect|nice|cool|thanks|"
     r"thank you|thx|ty|lgtm|"
     r"continue|go|go on|go ahead|proceed|next|do it|do that|sounds good|looks good|that works|please|"
@@ -54,12 +55,12 @@ _CONTENT_FREE = re.compile(
     r"of course|why not|let'?s do it|let'?s go)[\W_]*){1,6}\Z",
     re.I,
 )
-_REQUEST_SIGN = re.compile(
+_REQUEST_SIGN = lazy_regex(
     r"\?|\b(?:can|could|would|will) (?:you|we)\b|\bplease\b|\blet'?s\b|\bi(?:'d| would) like\b|\bi (?:want|need)\b|"
     r"\bhelp me\b|\b(?:should|must)\b|\bi wonder\b|\bwe need\b",
     re.I,
 )
-_IMPERATIVE = re.compile(
+_IMPERATIVE = lazy_regex(
     r"(?:add|analy[sz]e|apply|brainstorm|build|change|check|clean|commit|compare|compose|continue|convert|"
     r"create|debug|delete|"
     r"describe|design|document|draft|draw|edit|enable|ensure|explain|explore|extract|figure|find|finish|fix|"
@@ -74,36 +75,36 @@ _IMPERATIVE = re.compile(
     re.I,
 )
 # A message that begins so begins with its request: a verb and its object.
-_ORDER = re.compile(rf"(?:please |now |ok,? )*{_IMPERATIVE.pattern}(?: \S+){{3}}", re.I)
+_ORDER = lazy_regex(rf"(?:please |now |ok,? )*{_IMPERATIVE.pattern}(?: \S+){{3}}", re.I)
 _QUESTION_WORDS = frozenset(
     """what why how where when who which whose is are was were do does did should can could would will has have had
     am in any""".split()
 )
 _PRONOUNS = frozenset("it this that these those them they he she him his her there one ones".split())
-_WORD = re.compile(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
-_ARTICLE = re.compile(r"\Athe (?=\w+ing\b)", re.I)
-_RULE = re.compile(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoid|no)\b", re.I)
-_GERUND = re.compile(r"\A(?:\S+ ){0,4}\w+ing\b")
-_PROPOSAL = re.compile(
+_WORD = lazy_regex(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
+_ARTICLE = lazy_regex(r"\Athe (?=\w+ing\b)", re.I)
+_RULE = lazy_regex(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoid|no)\b", re.I)
+_GERUND = lazy_regex(r"\A(?:\S+ ){0,4}\w+ing\b")
+_PROPOSAL = lazy_regex(
     r"\b(?:want me to|should i|shall i|would you like|do you want|ready to|may i|can i|does (?:this|that) look)\b", re.I
 )
 # How an assistant offers to do something.
-_PROPOSED = re.compile(
+_PROPOSED = lazy_regex(
     r"\A(?:so,? |now,? |ok(?:ay)?,? )?(?:(?:do you |would you )?(?:want|like) me to|should i|shall i|may i|can i|"
     r"would you like me to|do you want me to|ready to|should we|shall we) +(?:also |now |go ahead and |just )*",
     re.I,
 )
-_STATEMENT_THEN_REQUEST = re.compile(
+_STATEMENT_THEN_REQUEST = lazy_regex(
     r"\A(?:i|we|it|there|that|this)\b.{10,200}?[,;]?\s(?:(?:so )?i wonder (?:if|whether) |(?:so |and )?(?:can|"
     r"could|would|will) you |"
     r"(?:so )?please |so let'?s |(?:so )?i(?:'d| would) like (?:you )?to )(?=.{12})",
     re.I,
 )
 # "Here's the issue text:" is not what is asked for.
-_INTRODUCES = re.compile(r"\A\W*(?:here(?:'s| is| are)|this is|see|below (?:is|are))\b.{0,60}:\Z", re.I)
+_INTRODUCES = lazy_regex(r"\A\W*(?:here(?:'s| is| are)|this is|see|below (?:is|are))\b.{0,60}:\Z", re.I)
 # The line above the title of a pasted issue.
-_ISSUE_LABEL = re.compile(r"\A\W*(?:issue|bug|feature|problem|title|task|story|ticket)(?: title)?\W*:\Z", re.I)
-_OPTION = re.compile(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
+_ISSUE_LABEL = lazy_regex(r"\A\W*(?:issue|bug|feature|problem|title|task|story|ticket)(?: title)?\W*:\Z", re.I)
+_OPTION = lazy_regex(r"\A\W*(?:option |number |#)?([0-9]{1,2}|[A-Da-d])\b[\s.,)]*(?:please)?\W*\Z")
 
 
 # The title of a plan to carry out, or of an issue, is certainly what the user asks for.

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.error_extraction import ToolResult
 from ctxmem_mcp.summarizers.section_reader import Section
 
 COMMITTED_STATE, REFUSED_STATE = "committed", "refused by user"
-_TESTS = re.compile(
+_TESTS = lazy_regex(
     r"\b(?:py\.?test|unittest|vitest|jest|mocha|rspec|phpunit|ctest|tox|nox|tests?(?::\w+)?)\b(?!\.\w)", re.I
 )
-_LINT = re.compile(
+_LINT = lazy_regex(
     r"\b(?:golangci-lint|lint(?::\w+)?|eslint|ruff|clippy|mypy|pyright|tsc|vet|credo|shellcheck|typecheck|check)\b",
     re.I,
 )
-_BUILD = re.compile(r"\b(?:build|compile|make)\b", re.I)
+_BUILD = lazy_regex(r"\b(?:build|compile|make)\b", re.I)
 _STATES = {
     ("tests", True): "tests pass", ("tests", False): "tests fail",
     ("lint", True): "lint clean", ("lint", False): "lint fails",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.cues import sentence_states
 
 QUESTION_MARKS = ("?", "？")
@@ -40,10 +41,10 @@ _FEELINGS = frozenset(
     afraid scared inspired goal want""".split()
 )
 _FIRST_PERSON = frozenset("i i'm i've i'd i'll we we're we've we'll my our me".split())
-_NAME = re.compile(r"[A-Z][\w'’&.-]*[a-zA-Z](?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*")
-_PLAIN_WORD = re.compile(r"[a-z0-9À-ɏ'’-]+")
-_QUOTED_TITLE = re.compile(r"[\"“][^\"”]{3,60}[\"”]")
-_FILLER = re.compile(
+_NAME = lazy_regex(r"[A-Z][\w'’&.-]*[a-zA-Z](?: (?:of |the |and |de |& )?[A-Z][\w'’&.-]*\w)*")
+_PLAIN_WORD = lazy_regex(r"[a-z0-9À-ɏ'’-]+")
+_QUOTED_TITLE = lazy_regex(r"[\"“][^\"”]{3,60}[\"”]")
+_FILLER = lazy_regex(
     r"\A(?:wow|thanks|thank you|that'?s|that is|that sounds|sounds|great|awesome|cool|nice|congrat\w*|hey|hi|"
     r"hello|bye|yeah|yep|good|"
     r"glad|happy to|i'm (?:so )?(?:glad|happy|proud|sorry)|i'd be happy|you'?re|you are|it'?s (?:great|awesome|"
@@ -56,28 +57,28 @@ _FILLER = re.compile(
     r"as a|it'?s been|been a|long time|no problem|bon app|what'?s|how)\b",
     re.I,
 )
-_DIGIT = re.compile(r"\d")
-_SMALL_TALK = re.compile(
+_DIGIT = lazy_regex(r"\d")
+_SMALL_TALK = lazy_regex(
     r"\b(?:since (?:we|our|i) (?:last )?(?:talked|chat\w*|spoke|met|saw)|been (?:a while|a bit|busy)|last chat)\b"
 )
 # Finding one of these is many times faster than the search, which begins at each word.
 _SMALL_TALK_SIGNS = ("since ", "been ", "last chat")
-_PHOTO = re.compile(r"\[shared image: (?:a (?:photo|picture|photography|close up) of )?([^\]]{3,160})\]")
-_OPENER = re.compile(
+_PHOTO = lazy_regex(r"\[shared image: (?:a (?:photo|picture|photography|close up) of )?([^\]]{3,160})\]")
+_OPENER = lazy_regex(
     r"\A\(?(?:(?:by the way|btw|well|yeah|yep|yes|also|oh|so|and|actually|anyway|speaking of which|honestly|"
     r"wow|hey|thanks|ok|okay|sure|plus|"
     r"look|but(?: then)?|wait|hmm|you know)\b[,!.\s–-]+)+(?=\S{2})",
     re.I,
 )
 
-_USER_RULE = re.compile(
+_USER_RULE = lazy_regex(
     r"\b(?:always|never|must(?: not)?|don'?t|do not|prefer|instead of|rather than|make sure|only|"
     r"should(?:n'?t)?|keep|avoid|"
     r"no need|let'?s|we(?:'ll| will)|decided|agreed?|go with|going with|stick with|i want|required?)\b",
     re.I,
 )
 # A user's sentence that rejects or corrects what the assistant did.
-_CORRECTION = re.compile(
+_CORRECTION = lazy_regex(
     r"\A\W*(?:no|nope|wrong|stop|undo|revert|wait),? (?!problem|worries|need|matter|idea|rush|for\b)\w+(?:\W+\w+){2}|"
     r"\b(?:that|this|it|you|these|those)(?:'?s|'?re| is| are) (?:still |just |completely |totally |all |also )?"
     r"(?:wrong|incorrect|nonsense|not (?:right|correct|true|good|enough|needed|necessary|what|how|"
@@ -93,7 +94,7 @@ _CORRECTION = re.compile(
     r"\b(?:instead of|rather than)\b",
     re.I,
 )
-_ASSISTANT_CHOICE = re.compile(
+_ASSISTANT_CHOICE = lazy_regex(
     r"\b(?:we(?:'ll| will) (?:use|keep|go|store|return|skip|not)|decided|agreed|going with|i(?:'ll|"
     r" will) go with|chose|opted|"
     r"instead of|rather than|trade-?off|recommend|the (?:best|cleanest|simplest|right) (?:approach|option|"
@@ -101,7 +102,7 @@ _ASSISTANT_CHOICE = re.compile(
     r"by design|deliberately|intentional(?:ly)?|on purpose)\b",
     re.I,
 )
-_INTENT = re.compile(
+_INTENT = lazy_regex(
     r"\A(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|actually|wait|hmm|i see|"
     r"finally|alright|done|right)\b[\s,.!:–—-]*)*"
     r"(?:let me|let's|i(?:'ll| will| need to| should| want to|'m going to| am going to| can see| see| now)|"
@@ -111,7 +112,7 @@ _INTENT = re.compile(
     r"fix|run|check|for|the|in|create|remove|commit|that|we))\b",
     re.I,
 )
-_FINDING = re.compile(
+_FINDING = lazy_regex(
     r"\b(?:the (?:\w+ ){0,3}(?:issue|problem|bug|cause|reason|failure|error|root cause|culprit|difference|"
     r"fix) (?:is|was|here|comes)|"
     r"root cause|because|turns out|found (?:that|the|it|a)|caused by|due to|happens when|in fact|this means|"
@@ -119,18 +120,18 @@ _FINDING = re.compile(
     r"does(?:n't| not)|never|wrong|incorrect|already|instead)\b",
     re.I,
 )
-_FIX = re.compile(
+_FIX = lazy_regex(
     r"\A\W*(?:fixed|resolved|solved|corrected|the fix (?:is|was)|fix:)|\b(?:fixed (?:by|it|the|in)|resolved by|"
     r"solved by)\b",
     re.I,
 )
-_NOW_WORKING = re.compile(
+_NOW_WORKING = lazy_regex(
     r"\b(?:(?:is|are|was|were|now|all|been) (?:now )?(?:fixed|resolved|passing|pass(?:es)?|clean|green|works?|"
     r"working)|now pass\w*|"
     r"works now|tests? (?:all )?pass\w*|changed? .{3,60} to |replaced? .{3,60} with|switched .{3,40} to )",
     re.I,
 )
-_COMPLETION = re.compile(
+_COMPLETION = lazy_regex(
     r"\b(?:all (?:\w+ ){0,2}(?:tests?|checks?) pass\w*|done|complete[d]?|committed|pushed|merged|created|"
     r"implemented|updated|added|"
     r"removed|fixed|renamed|refactored|moved|replaced|summary|passes|passing|works|successfully|no (?:issues|"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, Role, Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.host_text import is_plain, split_host_text
 
 # Only both ends of a long text are read: a request is at one of them, and the cost stays bounded.
@@ -21,41 +22,41 @@ HEAD_CHARS, TAIL_CHARS = 6_000, 2_000
 # An image or another part that is not text, as transcripts store it.
 _PART_PREFIX = '{"type":"'
 _SKILL_PREFIX = "Base directory for this skill: "
-_COMMAND_NAME = re.compile(r"<command-name>\s*(/[\w:.-]+)\s*</command-name>")
-_BASH_INPUT = re.compile(r"\A\s*<bash-input>(.*?)</bash-input>", re.S)
-_THINKING_BLOCK = re.compile(r"<thinking>.*?(?:</thinking>|\Z)", re.S)
+_COMMAND_NAME = lazy_regex(r"<command-name>\s*(/[\w:.-]+)\s*</command-name>")
+_BASH_INPUT = lazy_regex(r"\A\s*<bash-input>(.*?)</bash-input>", re.S)
+_THINKING_BLOCK = lazy_regex(r"<thinking>.*?(?:</thinking>|\Z)", re.S)
 _HOST_COMMANDS = frozenset(
     "/clear /exit /quit /login /logout /model /compact /resume /config /context /cost /help /status /mcp".split()
 )
 
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*\n.*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.S | re.M)
-_INLINE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.S)
+_FENCE = lazy_regex(r"^[ \t]*(?:```|~~~)[^\n]*\n.*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.S | re.M)
+_INLINE_FENCE = lazy_regex(r"```.*?(?:```|\Z)", re.S)
 # A value that a user pasted between marks of their own: SCRIPT=[[ ... ]], LOG: """ ... """.
-_PASTED_VALUE = re.compile(
+_PASTED_VALUE = lazy_regex(
     r"(?:^|(?<=\s))[A-Z][\w -]{0,30}?\s?[=:]\s?(?:\[\[.*?\]\]|\{\{.*?\}\}|<<<.*?>>>|\"{3}.*?\"{3}|'{3}.*?'{3})",
     re.S | re.M,
 )
-_MARKUP = re.compile(r"^[ \t]*(?:[#>]+[ \t]+|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)+|^[-=*_]{3,}[ \t]*$", re.M)
-_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]{1,80}\*\*:?[ \t]*)$", re.M)
-_EMPHASIS = re.compile(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
-_LINK = re.compile(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_SPACES = re.compile(r"\s+")
+_MARKUP = lazy_regex(r"^[ \t]*(?:[#>]+[ \t]+|[-*+•][ \t]+|\d{1,2}[.)][ \t]+)+|^[-=*_]{3,}[ \t]*$", re.M)
+_HEADING = lazy_regex(r"^[ \t]*(?:#{1,6}[ \t].*|(?:\d{1,2}[.)][ \t]+)?\*\*[^*\n]{1,80}\*\*:?[ \t]*)$", re.M)
+_EMPHASIS = lazy_regex(r"\*\*|__(?=\S)(?<!\w__)|(?<=\S)__(?!\w)")
+_LINK = lazy_regex(r"\[([^\]\n]{1,120})\]\((?:https?:)?[^)\s]{1,300}\)")
+_ESCAPE = lazy_regex(r"\x1b\[[0-9;?]*[A-Za-z]")
+_WIDE = lazy_regex("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_SPACES = lazy_regex(r"\s+")
 # Starts with the punctuation itself, so that the search skips from mark to mark. The lookahead separates sentences that
 # a model wrote without a space: "done.The next".
-_SENTENCE_END = re.compile(
+_SENTENCE_END = lazy_regex(
     r"[.!?…][\"')*”]*(?:\s+(?=[\"'(“`*¿¡«]*[A-Z0-9À-ÞА-ЯЁ`/])|(?=(?:The|Let|This|So|Now|But|Actually|It|We|And|"
     r"However|Looking|That|Wait)\b))"
     r"|\?\s+|[。！？]"
 )
 # Two messages of a model that its host joined without anything between them.
-_GLUED = re.compile(r"(?<=[a-z)`:])(?=Let me )")
+_GLUED = lazy_regex(r"(?<=[a-z)`:])(?=Let me )")
 _LETTERS_AND_SPACE = f"{string.ascii_letters} ".encode()
 # Only the end of a text is searched.
 _ABBREVIATION_CHARS = 8
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
-_LOG_LINE = re.compile(
+_ABBREVIATION = lazy_regex(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|St|No|approx|cf|al)|\b[A-Z])\.$")
+_LOG_LINE = lazy_regex(
     r"^\s*(?:at \S+\(|File \"|Traceback|\d{4}-\d\d-\d\d[T ]\d\d|\[?\d\d:\d\d:\d\d|[+-]{3} |@@|\$ |❯|>>>|\+\+|"
     r"diff --git|"
     r"E  +|=====|-----|[│├└┌|]|[{}\[\]();]+,?\s*$|(?:ERROR|WARN(?:ING)?|INFO|DEBUG)[\s:\]]|\w+(?:Error|Exception): |"
@@ -63,24 +64,24 @@ _LOG_LINE = re.compile(
 )
 # A program asks; the answer stands behind it.
 _PROMPT_OF_PROGRAM = "(Y)es/(N)o"
-_TRAILING = re.compile(
+_TRAILING = lazy_regex(
     r"(?:[\s,;:—–(-]|\b(?:a|an|the|of|to|in|on|at|for|and|or|but|with|by|from|as|is|are|was|that|which|who|so|if|"
     r"into|its|it's|i|i'm|i've|i'd|we|we're|you|my|your|our|their|this|be|have|has|not|because|when|while|"
     r"based|than|about|e\.g\.|any|"
     r"do|does|can|could|would|should|will)\b\.?)+$",
     re.I,
 )
-_CLAUSE_END = re.compile(
+_CLAUSE_END = lazy_regex(
     r"[,;:—–]\s|\s[-–—(]\s?|\s(?:so that|because|since|which|whereas|although|but|while|so)\s", re.I
 )
 
-_SOFT_END = re.compile(
+_SOFT_END = lazy_regex(
     r"\s(?:and|or|when|where|after|before|including|such as|in|on|at|for|from|with|using|by|as|under|into)\s",
     re.I,
 )
-_SUBORDINATE = re.compile(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
+_SUBORDINATE = lazy_regex(r"(?:for|when|if|while|as|since|after|before|in|on|at|with|given|because|although)\b", re.I)
 # What cannot end a line; only the end of a text is searched.
-_DANGLING = re.compile(
+_DANGLING = lazy_regex(
     r"(?:\s*[,:;—–(\[“‘：，、（「『]|\s+[-*+`\"']|\s+(?:and|or|the|an?|of|with|because|und|oder|der|die|das|et|ou|le|la|y|o|el|"
     r"e|и|или))\s*\Z",
     re.I,
@@ -125,7 +126,7 @@ class ExtractedText:
     pasted_text: str = ""
 
 
-_WHOLLY_QUOTED = re.compile(r"""\s*"([^"]+)"\s*""")
+_WHOLLY_QUOTED = lazy_regex(r"""\s*"([^"]+)"\s*""")
 
 
 def read_message(turn: Turn) -> Message:
@@ -220,7 +221,7 @@ def _split_pasted(text: str) -> ExtractedText:
 
 
 # How a sentence to the agent begins; it may name a long command.
-_ADDRESSED = re.compile(
+_ADDRESSED = lazy_regex(
     r"(?:ok(?:ay)?,? |now,? |and |then |also )?(?:please|can you|could you|would you|will you|let'?s|let us|i want|"
     r"i need|i'd like|we need|you (?:must|should)|help me)\b",
     re.IGNORECASE,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_HEREDOC = re.compile(r"(<<-?\s*(['\"]?)(\w+)\2[^\n]*)\n.*?(?:^\s*\3\s*$|\Z)", re.S | re.M)
-_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"", re.S)
-_SEPARATOR = re.compile(r"\n|&&|\|\||;")
-_TO_FILE = re.compile(r"(?<![\d&=-])>>?\s*(?!&|/dev/)\S")
+from ctxmem_mcp.patterns import lazy_regex
+
+_HEREDOC = lazy_regex(r"(<<-?\s*(['\"]?)(\w+)\2[^\n]*)\n.*?(?:^\s*\3\s*$|\Z)", re.S | re.M)
+_QUOTED = lazy_regex(r"'[^']*'|\"(?:\\.|[^\"\\])*\"", re.S)
+_SEPARATOR = lazy_regex(r"\n|&&|\|\||;")
+_TO_FILE = lazy_regex(r"(?<![\d&=-])>>?\s*(?!&|/dev/)\S")
 _PREFIXES = frozenset("do then else time sudo ! { (".split())
 # These words open or close a loop, or change the shell only.
 _SILENT = frozenset("for done if fi while until case esac cd export set true false sleep wait : } )".split())

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import TO_DO
 from ctxmem_mcp.summarizers.headlines import has_verb
 from ctxmem_mcp.summarizers.section_reader import Section
@@ -19,8 +20,8 @@ from ctxmem_mcp.summarizers.statements import Source, Statement
 
 Features = dict[str, float]
 
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]")
-_CODE_SIGN = re.compile(r"[a-z][A-Z]|_|\w\.\w|\(\)|`|--\w|/")
+_WORD = lazy_regex(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]")
+_CODE_SIGN = lazy_regex(r"[a-z][A-Z]|_|\w\.\w|\(\)|`|--\w|/")
 _STOP = frozenset(
     """a an and are as at be been but by can did do does for from had has have he how i if in into is it its just me my
     no not now of on one or our she so some still that the their them then there these they this to up us was we were
@@ -28,7 +29,7 @@ _STOP = frozenset(
 )
 _STEM_CHARS = 6
 _MARKS = "`*\"'(),.:;!"
-_DIGIT = re.compile(r"\d")
+_DIGIT = lazy_regex(r"\d")
 _AT_START, _AT_END = 0.1, 0.92
 # The weight of a request that is certainly one.
 _CLEAR_WEIGHT = 6.0
@@ -69,7 +70,7 @@ _OF_ASSISTANT = frozenset(("closing", "before_edit", "before_call", "text", "tho
 # Features of the wording that are absent where they are 0.
 _WORDING = (*(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first")), *_FORMS)
 # The intention of one edit: a file or a small part of one is all that it names.
-_ONE_EDIT = re.compile(
+_ONE_EDIT = lazy_regex(
     r"\A(?:to do: )?(?:update|fix|add|change|modify|edit|remove|create|check)(?:ing|s|d)?\b(?:"
     r"(?: the| a| an)? `?[\w./-]+\.\w{1,5}`?(?: file)?(?: and `?[\w./-]+\.\w{1,5}`?)?\Z|"
     r".*\b(?:callers?|call sites?|calls?|imports?|comments?|usages?|references?|interface|helper|variable|lines?|"
@@ -77,17 +78,17 @@ _ONE_EDIT = re.compile(
     re.I,
 )
 # A sentence about how the code is, not about what was done: its verb is in the present tense, near its beginning.
-_DESCRIPTION = re.compile(
+_DESCRIPTION = lazy_regex(
     r"\A(?:\S+ ){0,4}(?:is|are|has|have|uses|creates|calls|reads|stores|contains|returns|needs|expects|exists?|"
     r"already|does|doesn't|gets|takes|writes|checks|provides|handles|only)\b"
 )
 # The item of a list about one part of the code: "`model.go` - Data structures".
-_ITEM = re.compile(
+_ITEM = lazy_regex(
     r"\A(?:`[^`]+`|[\w./-]+\.\w{1,5})(?: \w+){0,2}(?: [-–—]|:) (?!add|updat|remov|fix|renam|replac|new\b)", re.I
 )
-_FIRST_ARTICLE = re.compile(r"\A(?:the|an?|these|those|this) ", re.I)
+_FIRST_ARTICLE = lazy_regex(r"\A(?:the|an?|these|those|this) ", re.I)
 # A statement that tests and checks pass, and nothing else.
-_ONLY_TESTS = re.compile(
+_ONLY_TESTS = lazy_regex(
     r"(?:(?:all|the|\d+|now|tests?|unit|integration|existing|and|lint\w*|checks?|is|are|clean|green|pass\w*|still|"
     r"everything|full|test suite|build|builds|compiles?|failing|resume|previously)\b\W*)+\Z",
     re.I,

@@ -8,12 +8,12 @@ tools           subjects of commits, errors
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ctxmem_mcp.models import Role
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import ASKED, TO_DO
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
@@ -42,7 +42,7 @@ _CODE_SIGNS = ("`", "_", "()")
 # Where there are fewer, what the assistant looked at is stated as well, if it names something.
 _STATEMENTS_MIN = 7
 # The label of a conventional commit.
-_COMMIT_TYPE = re.compile(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci|build|style)(?:\([^)\n]*\))?!?:\s*")
+_COMMIT_TYPE = lazy_regex(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci|build|style)(?:\([^)\n]*\))?!?:\s*")
 
 
 @dataclass(slots=True)

@@ -7,11 +7,11 @@ Uploader retries; `max_tries` counted the first attempt   what it was about, and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.headlines import as_title, headline
 from ctxmem_mcp.summarizers.section_states import STATES
@@ -25,7 +25,7 @@ _PART_CHARS_MIN, _PART_CHARS_MAX, _PART_SHARE_MIN = 14, 40, 0.6
 
 # A title of more words than these says enough without a name; only the most frequent names are what a section is about.
 _NAMED_STEMS_MAX, _NAMES_TRIED = 3, 5
-_FILE_NAME = re.compile(r"\.\w{1,4}\Z")
+_FILE_NAME = lazy_regex(r"\.\w{1,4}\Z")
 
 
 class TitleOption(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import CALLS_OF, FALLBACK_TITLE, RUNNING, UNRESOLVED
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
@@ -23,13 +24,13 @@ from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 
 _ORIGIN_LABELS: dict[Origin, str] = {"skill": "Skill ", "shell": "Ran ", "command": ""}
-_ABOUT_ERROR = re.compile(
+_ABOUT_ERROR = lazy_regex(
     r"\b(?:errors?|fail(?:s|ed|ing|ure)?|broken|breaks?|crash\w*|exception|traceback|bug|warning|red|"
     r"doesn'?t work|not working)\b",
     re.I,
 )
-_QUOTED = re.compile(r"[\"“']([^\"”'\n]{6,60})[\"”']")
-_MESSAGE = re.compile(
+_QUOTED = lazy_regex(r"[\"“']([^\"”'\n]{6,60})[\"”']")
+_MESSAGE = lazy_regex(
     r"(?:[\w.]*(?:Error|Exception)|error(?: TS\d+|\[\w+\])?|fatal|panic|FAILED \S+ -|\S+:\d+(?::\d+)?):?\s+(.+)"
 )
 

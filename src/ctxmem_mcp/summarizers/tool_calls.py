@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctxmem_mcp.models import Turn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.sentences import one_line
 from ctxmem_mcp.summarizers.shell_commands import main_line, only_prints
 
@@ -20,29 +21,29 @@ CallKind = Literal["edit", "read", "find", "run", "plan", "delegate", "other"]
 
 # Longer arguments are not parsed as JSON: their first fields are found by pattern, so the cost stays bounded.
 PARSE_CHARS = 40_000
-_BARE_JSON = re.compile(r"\A([A-Za-z][\w.-]{1,60}) (?=\{)")
-_BARE_PATH = re.compile(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Create) ([^\s{][^\n]{0,400})")
-_FIELD = re.compile(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
-_FENCED = re.compile(r"```\w*\n(.+?)(?:\n```|\Z)", re.S)
-_COMMAND_LINE = re.compile(r"^`([^`\n]+)`$", re.M)
-_BACKTICKS = re.compile(r"(?:\b(path|pattern) )?`([^`\n]{1,400})`")
-_PATCHED_FILE = re.compile(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
-_DEFINITION = re.compile(
+_BARE_JSON = lazy_regex(r"\A([A-Za-z][\w.-]{1,60}) (?=\{)")
+_BARE_PATH = lazy_regex(r"\A(Edit|MultiEdit|Write|NotebookEdit|Read|Update|Create) ([^\s{][^\n]{0,400})")
+_FIELD = lazy_regex(r'"(\w{1,30})"\s*:\s*"((?:[^"\\]|\\.){0,4000})"')
+_FENCED = lazy_regex(r"```\w*\n(.+?)(?:\n```|\Z)", re.S)
+_COMMAND_LINE = lazy_regex(r"^`([^`\n]+)`$", re.M)
+_BACKTICKS = lazy_regex(r"(?:\b(path|pattern) )?`([^`\n]{1,400})`")
+_PATCHED_FILE = lazy_regex(r"^\*\*\* (?:Update|Add|Delete) File: (.+)$", re.M)
+_DEFINITION = lazy_regex(
     r"(?:^|[^\w/#*])(?:(?:func(?:\s*\([^)\n]{1,80}\))?|def|function|fn)\s+([A-Za-z_]\w{2,80})\s*[(<\[]|"
     r"(?:class|struct|interface|trait|enum)\s+([A-Za-z_]\w{2,80})\s*[(:{<]|"
     r"type\s+([A-Za-z_]\w{2,80})\s+(?:struct|interface|=|func))"
 )
-_COMMAND_PREFIXES = re.compile(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
+_COMMAND_PREFIXES = lazy_regex(r"\A(?:cd\s+\S+\s*(?:&&|;|\n)\s*|(?:[A-Z_]+=\S*\s+)|sudo\s+|time\s+|timeout\s+\S+\s+)+")
 
-_SCRATCH = re.compile(r"(?:\A|[\s=\"'])/(?:private/)?(?:tmp|var/folders)(?![\w.-])|\bmktemp\b")
+_SCRATCH = lazy_regex(r"(?:\A|[\s=\"'])/(?:private/)?(?:tmp|var/folders)(?![\w.-])|\bmktemp\b")
 
 _KINDS: tuple[tuple[CallKind, re.Pattern[str]], ...] = (
-    ("plan", re.compile(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
-    ("delegate", re.compile(r"^(?:task|agent|dispatch|task_?output|task_?stop|subagent)", re.I)),
-    ("edit", re.compile(r"edit|write|patch|replace|insert|create_file|update_file", re.I)),
-    ("run", re.compile(r"bash|shell|exec|terminal|command|^run|powershell|kill", re.I)),
-    ("find", re.compile(r"grep|glob|find|search|list|^ls$|lsp", re.I)),
-    ("read", re.compile(r"read|view|cat|open|fetch|get", re.I)),
+    ("plan", lazy_regex(r"todo|plan|task_?(?:create|update|list|get)|^skill$", re.I)),
+    ("delegate", lazy_regex(r"^(?:task|agent|dispatch|task_?output|task_?stop|subagent)", re.I)),
+    ("edit", lazy_regex(r"edit|write|patch|replace|insert|create_file|update_file", re.I)),
+    ("run", lazy_regex(r"bash|shell|exec|terminal|command|^run|powershell|kill", re.I)),
+    ("find", lazy_regex(r"grep|glob|find|search|list|^ls$|lsp", re.I)),
+    ("read", lazy_regex(r"read|view|cat|open|fetch|get", re.I)),
 )
 _BARE_FILES = frozenset(
     "Makefile Dockerfile Justfile LICENSE README CODEOWNERS Gemfile Rakefile Procfile Jenkinsfile".split()

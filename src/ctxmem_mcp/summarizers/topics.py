@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ctxmem_mcp.models import Node, Summary
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import CALLS_OF, FALLBACK_TITLE, HOST_PREFIX, TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.sentences import shorten
 from ctxmem_mcp.summarizers.statement_features import is_detail
@@ -14,7 +15,7 @@ from ctxmem_mcp.summarizers.title_options import TITLE_CHARS
 
 _TOPIC_CHARS = 34
 _CUT = "…"
-_WORD = re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
+_WORD = lazy_regex(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}|[^\W\d_a-zA-Z]{2,}")
 _COMMON = frozenset(
     """the and for with that this from into have has are was were what how why when where which who not all any can
     could should would will our your its new use using get let more also now then there than about make sure
@@ -41,8 +42,8 @@ _WORK_PREFIXES = (
     HOST_PREFIX,
     "Recap",
 )
-_SUFFIX = re.compile(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
-_OBJECT_END = re.compile(
+_SUFFIX = lazy_regex(r"(?:ations?|ating|ates?|ated|ions?|ings?|ers?|ed|es|e|s)\Z")
+_OBJECT_END = lazy_regex(
     r"\s+(?:in|so|to|for|from|into|with|without|on|at|by|because|and|using|under|inside|as|if|when|that|"
     r"which)\b|[,;:.(]"
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.team.records import OAUTH_KIND, RIGHT_WORDS, TOKEN_KIND, Right
 
-_PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_SPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PRINCIPAL = lazy_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_SPACE = lazy_regex(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def check_principal(name: str, source: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from ctxmem_mcp.lru import WordCache
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text import stemmer, unspaced
 from ctxmem_mcp.text.stop_words import fold_accents, stop_words
 
@@ -32,16 +33,16 @@ _MARKS = (
     "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0970-\u0a75\u0a81-\u0df3\u0e31-\u0e4e\u0eb1-\u0ece"
     "\u0f18-\u0fbc\u102b-\u109d\u1712-\u17d3\u200c\u200d"
 )
-_WORD_ASCII = re.compile(r"\w+(?:\.\w+)*")
-_WORD_ANY = re.compile(rf"[\w{_MARKS}]+(?:\.[\w{_MARKS}]+)*")
-_NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
-_COMPOUND = re.compile(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
-_SEAM = re.compile(r"[\d_.]|[a-z][A-Z]")
+_WORD_ASCII = lazy_regex(r"\w+(?:\.\w+)*")
+_WORD_ANY = lazy_regex(rf"[\w{_MARKS}]+(?:\.[\w{_MARKS}]+)*")
+_NAME_PART = lazy_regex(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
+_COMPOUND = lazy_regex(r"[a-z\d][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_+[A-Za-z\d]|[A-Za-z]\d|\d[A-Za-z]")
+_SEAM = lazy_regex(r"[\d_.]|[a-z][A-Z]")
 # Binary data written as text, such as an image in base64: nobody searches for one of its thousand words.
 _BLOB_CHARS_MIN = 300
-_BLOB = re.compile(r"[A-Za-z0-9+/_-]{300,}={0,2}")
-_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
-_HASHLIKE = re.compile(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{7,64}")
+_BLOB = lazy_regex(r"[A-Za-z0-9+/_-]{300,}={0,2}")
+_ORDINAL = lazy_regex(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
+_HASHLIKE = lazy_regex(r"(?=.*\d)(?=.*[a-fA-F])[0-9a-fA-F]{7,64}")
 STOP_WORDS = stop_words("en")
 
 # Words that the stemmer keeps apart although people use one for the other: irregular forms, written numbers,

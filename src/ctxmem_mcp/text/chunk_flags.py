@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from enum import IntFlag
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text import cues, stemmer
 
 
@@ -70,25 +71,25 @@ _NUMBER_WORDS = _word_set(
     """two three four five six seven eight nine ten eleven twelve dozen twenty thirty forty fifty hundred thousand
     million couple several twice once first second third half"""
 )
-_DIGIT = re.compile(r"\d")
+_DIGIT = lazy_regex(r"\d")
 # Shorter ones are not dates.
-_FIGURE = re.compile(r"\d[\d:/-]{2,}")
-_CLOCK = re.compile(r"\d{4}-\d\d-\d\d|\d\d?:\d\d|\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?|(?:19|20)\d\d")
-_MONEY = re.compile(r"[$€£¥]\s?\d")
+_FIGURE = lazy_regex(r"\d[\d:/-]{2,}")
+_CLOCK = lazy_regex(r"\d{4}-\d\d-\d\d|\d\d?:\d\d|\d\d?/\d\d?(?:/\d\d(?:\d\d)?)?|(?:19|20)\d\d")
+_MONEY = lazy_regex(r"[$€£¥]\s?\d")
 _MONEY_WORDS = _word_set("dollars euros pounds usd eur bucks")
 # Begins with the space, so that the search skips from space to space. The word before it is checked afterwards.
-_CAPITAL = re.compile(r" (?:the )?[A-Z][a-z]")
-_TO_PLACE = re.compile(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?)\Z")
+_CAPITAL = lazy_regex(r" (?:the )?[A-Z][a-z]")
+_TO_PLACE = lazy_regex(r"\b(?:in|at|to|from|near|visit(?:ed|ing)?)\Z")
 _TO_PLACE_CHARS = 8
-_NAME = re.compile(r"[a-z,] [A-Z][a-z]+")
+_NAME = lazy_regex(r"[a-z,] [A-Z][a-z]+")
 # Not \s before the mark: from each of many empty lines it would go on to the end of them.
-_LIST_ITEM = re.compile(r"^[^\S\n]*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
-_CALL = re.compile(r"\s*(?:[\w.:-]{1,64}\s?)?\{\s*(?:\"|\})")
-_EDIT = re.compile(
+_LIST_ITEM = lazy_regex(r"^[^\S\n]*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
+_CALL = lazy_regex(r"\s*(?:[\w.:-]{1,64}\s?)?\{\s*(?:\"|\})")
+_EDIT = lazy_regex(
     r"\s*(?:Edit|MultiEdit|Write|Update|NotebookEdit|apply_patch|str_replace\w*)\b ?[/{\n\w]*[/.{]"
     r"|.{0,200}\"(?:old_str|new_str|file_text|old_string|new_string|patch)|\s*\*\*\* Begin Patch|\s*diff --git"
 )
-_COMMAND = re.compile(
+_COMMAND = lazy_regex(
     r"\s*(?:\$ \S|(?:Bash|bash|shell|exec|execute_command|run_in_terminal|run_terminal_cmd|terminal)\b)"
     r"|\s*(?:[\w.-]{1,40}\s?)?\{\s*\"(?:command|cmd|script)\""
 )

@@ -11,9 +11,9 @@ searching for line ends. Pictures and other data (`media`) are chunks of their o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.chunk_flags import is_prose
 from ctxmem_mcp.text.media import media_spans
 
@@ -31,7 +31,7 @@ EARLIEST_SPLIT = 0.5
 SAMPLE_CHARS = 2_000
 
 _LINE_BREAKS = ("\n\n", "\n")
-_SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]*_]*\s+|[。！？…][”’」』）]*")
+_SENTENCE_END = lazy_regex(r"[.!?…][\"'”’»)\]*_]*\s+|[。！？…][”’」』）]*")
 
 
 def split(content: str, role: str) -> list[tuple[int, int]]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 from itertools import chain
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.lru import WordCache
+from ctxmem_mcp.patterns import lazy_regex
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ _ROWS_AT_ONCE = 4_096
 _SPACE = "\u2581"
 _OTHER_ASCII = "\x00-\x08\x0b-/:-@\\[-`{-\x7f"
 _NO_OTHER_SCRIPT = f"(?![^\x00-\x7f{_SPACE}])"
-_WORD = re.compile(
+_WORD = lazy_regex(
     rf"[0-9\n\t]|{_SPACE}*+[A-Za-z]++{_NO_OTHER_SCRIPT}|{_SPACE}*+[{_OTHER_ASCII}]++{_NO_OTHER_SCRIPT}"
     rf"|{_SPACE}*+[^{_SPACE}0-9\n\t]++|{_SPACE}++"
 )

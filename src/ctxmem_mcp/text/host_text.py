@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.recall_marks import RECALL_END as RECALL_END
 from ctxmem_mcp.text.recall_marks import RECALL_START as RECALL_START
 
@@ -41,12 +42,12 @@ _FIRST_HOST_TAGS = r"skill|skills|plugins|instructions|rules|env|timestamp|attac
 _USER_TAGS = (
     r"command-args|bash-input|user-memory-input|user_query|userRequest|task|feedback|user_message|answer|user_input"
 )
-_OPENING = re.compile(rf"<({_HOST_TAGS}|{_USER_TAGS})(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
-_FIRST_OPENING = re.compile(rf"<({_FIRST_HOST_TAGS})(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
-_USER_TAG = re.compile(_USER_TAGS, re.IGNORECASE)
-_OPENINGS = re.compile(rf"{_OPENING.pattern}|{re.escape(RECALL_START)}", re.IGNORECASE)
-_RECALL_MARKS = re.compile(rf"({re.escape(RECALL_END)})|^{re.escape(RECALL_START)}", re.MULTILINE)
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+_OPENING = lazy_regex(rf"<({_HOST_TAGS}|{_USER_TAGS})(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
+_FIRST_OPENING = lazy_regex(rf"<({_FIRST_HOST_TAGS})(?:[ \t][^<>\n]*)?>", re.IGNORECASE)
+_USER_TAG = lazy_regex(_USER_TAGS, re.IGNORECASE)
+_OPENINGS = lazy_regex(rf"{_OPENING.pattern}|{re.escape(RECALL_START)}", re.IGNORECASE)
+_RECALL_MARKS = lazy_regex(rf"({re.escape(RECALL_END)})|^{re.escape(RECALL_START)}", re.MULTILINE)
+_FENCE = lazy_regex(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 # Beginnings (in lower case) of texts that are the host's to their end.
 _HOST_PREFIXES = (
@@ -56,8 +57,8 @@ _HOST_PREFIXES = (
     "this is the gemini cli. we are setting up the context", "this is the qwen code. we are setting up the context",
 )  # fmt: skip
 _SKILL_PREFIX = "base directory for this skill: "
-_SKILL_CALL = re.compile(r"invoke the \S+ skill and follow it exactly as presented to you\s*(?:ARGUMENTS:)?", re.I)
-_SKILL_ARGUMENTS = re.compile(r"^ARGUMENTS:[ \t]*", re.MULTILINE)
+_SKILL_CALL = lazy_regex(r"invoke the \S+ skill and follow it exactly as presented to you\s*(?:ARGUMENTS:)?", re.I)
+_SKILL_ARGUMENTS = lazy_regex(r"^ARGUMENTS:[ \t]*", re.MULTILINE)
 _RECAP_PREFIXES = (
     "this session is being continued from a previous conversation",
     "this conversation is being continued from a previous", "another language model started to solve this problem",
@@ -65,20 +66,20 @@ _RECAP_PREFIXES = (
 )  # fmt: skip
 # Codex's heading of a project's instructions; they end with the tag, or with the text.
 _INSTRUCTIONS_HEADING = "# agents.md instructions"
-_INSTRUCTIONS_END = re.compile(r"</instructions>", re.IGNORECASE)
+_INSTRUCTIONS_END = lazy_regex(r"</instructions>", re.IGNORECASE)
 _INSTRUCTION_TAGS = ("user_instructions", "instructions", "user_rules", "custom_instruction", "custom_instructions")
-_INSTRUCTION_FILES = re.compile(
+_INSTRUCTION_FILES = lazy_regex(
     r"^(?:# claudeMd\b|Contents of [^\n]*\.(?:md|mdc|txt)\b|Instructions from: |Codebase and user instructions)|"
     r"\b(?:CLAUDE(?:\.local)?|AGENTS(?:\.override)?|GEMINI|QWEN|copilot-instructions)\.md\b[^\n]{0,120}instructions",
     re.MULTILINE,
 )
 # What a host reports as the result of a call that the user refused, and the line after which the user's words stand.
-_REFUSED_CALL = re.compile(
+_REFUSED_CALL = lazy_regex(
     r"\A\s*(?:the user (?:doesn't|does not|didn't) want to (?:proceed with|take) this (?:tool use|action)|"
     r"user (?:rejected|declined|denied) (?:the )?tool|the (?:user rejected|tool (?:use|call) was rejected))",
     re.IGNORECASE,
 )
-_REFUSED_WITH_WORDS = re.compile(
+_REFUSED_WITH_WORDS = lazy_regex(
     r"\bthe user (?:said|provided the following reason[^:\n]{0,60}):[ \t]*\n?", re.IGNORECASE
 )
 _REFUSAL_SEARCH_CHARS = 600

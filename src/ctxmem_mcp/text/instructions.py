@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text import analyzer, chunk_flags, cues
 from ctxmem_mcp.text.host_text import is_plain, split_host_text
 from ctxmem_mcp.text.language import detect
@@ -28,8 +29,8 @@ _WORDS_MIN = 3
 # Of a longer text only the beginning is searched.
 _SEARCH_CHARS = 20_000
 _PER_TURN_MAX = 40
-_SENTENCE = re.compile(r"[^\n.!?。！？…\]]+(?:\.(?=\S)[^\n.!?。！？…\]]*)*[.!?。！？…]*")
-_OPENER = re.compile(
+_SENTENCE = lazy_regex(r"[^\n.!?。！？…\]]+(?:\.(?=\S)[^\n.!?。！？…\]]*)*[.!?。！？…]*")
+_OPENER = lazy_regex(
     r"[\W_]*(?:(?:please|also|and|but|so|ok|okay|btw|by the way|note|important|oh|hey|one more thing|another thing|"
     r"then|now|well|rule|reminder|fyi|just|bitte|und|aber|achtung|wichtig|ach|noch was|nur|por favor|y|pero|ah|e|mas|"
     r"importante|et|mais|s'il te plait|s'il vous plait|nota|regra|regla|regle|regel|и|но|пожалуйста|важно|кстати|"
@@ -37,12 +38,12 @@ _OPENER = re.compile(
     r"(?!\w)[\s,:;.–—-]*)*"
 )
 # Lines of a diff, comments, quotations of a prompt.
-_OF_CODE = re.compile(r"\s*(?:[+#>|$]|//|/\*|- *//)")
-_FILE_NAME = re.compile(r"(?:CLAUDE|AGENTS|GEMINI)(?:\.local)?\.md|\.cursorrules|copilot-instructions")
-_FILE_RULE = re.compile(
+_OF_CODE = lazy_regex(r"\s*(?:[+#>|$]|//|/\*|- *//)")
+_FILE_NAME = lazy_regex(r"(?:CLAUDE|AGENTS|GEMINI)(?:\.local)?\.md|\.cursorrules|copilot-instructions")
+_FILE_RULE = lazy_regex(
     r"\W*(?:always|never|do not|don't|must(?: not)?|prefer|avoid|only|use|keep|make sure|run)\b", re.IGNORECASE
 )
-_LANGUAGE_NAME = re.compile(
+_LANGUAGE_NAME = lazy_regex(
     r"\b(?:english|german|french|spanish|portuguese|russian|chinese|japanese|korean|italian|dutch|deutsch|englisch|"
     r"franzosisch|spanisch|anglais|francais|allemand|espagnol|espanol|ingles|frances|aleman|portugues|alemao)\b"
     r"|английск\w+|русск\w+|немецк\w+|中文|英文|英语|汉语|日语|日本語|英語|한국어|영어"

@@ -5,11 +5,11 @@ The index's own terms (`analyzer`) know languages and stems, but loading them ta
 
 from __future__ import annotations
 
-import re
+from ctxmem_mcp.patterns import lazy_regex
 
 # Parts of words joined by these are a name, which counts beside its parts.
-_WORD = re.compile(r"[^\W_]+(?:[_.\-/][^\W_]+)*")
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+_WORD = lazy_regex(r"[^\W_]+(?:[_.\-/][^\W_]+)*")
+_PART = lazy_regex(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 _NAME_CHARS_MAX = 80
 _NAME_MARK = "="
 _ENDINGS = ("ing", "ed", "es", "s")

@@ -10,9 +10,9 @@ unless a letter of another is in it: a stemmer for a near relative is better tha
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.stop_words import languages_of
 
 # The beginning of a text that decides.
@@ -28,34 +28,34 @@ _LEAD_OVER_ENGLISH = 1.2
 # Share of the letters in a script that makes a text one of that script. A Han character counts as two letters.
 _SHARE_MIN = 0.2
 
-_LATIN_WORD = re.compile(r"[^\W\d_]+")
+_LATIN_WORD = lazy_regex(r"[^\W\d_]+")
 _SCRIPTS = {
-    "zh": re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"),
-    "ja": re.compile("[\u3040-\u30ff]"),
-    "ko": re.compile("[\uac00-\ud7af\u1100-\u11ff]"),
-    "ru": re.compile("[\u0400-\u04ff]"),
-    "el": re.compile("[\u0370-\u03ff\u1f00-\u1fff]"),
-    "he": re.compile("[\u0590-\u05ff]"),
-    "ar": re.compile("[\u0600-\u06ff]"),
-    "hi": re.compile("[\u0900-\u097f]"),
-    "th": re.compile("[\u0e00-\u0e7f]"),
+    "zh": lazy_regex("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"),
+    "ja": lazy_regex("[\u3040-\u30ff]"),
+    "ko": lazy_regex("[\uac00-\ud7af\u1100-\u11ff]"),
+    "ru": lazy_regex("[\u0400-\u04ff]"),
+    "el": lazy_regex("[\u0370-\u03ff\u1f00-\u1fff]"),
+    "he": lazy_regex("[\u0590-\u05ff]"),
+    "ar": lazy_regex("[\u0600-\u06ff]"),
+    "hi": lazy_regex("[\u0900-\u097f]"),
+    "th": lazy_regex("[\u0e00-\u0e7f]"),
 }  # fmt: skip
-_OTHER_SCRIPT = re.compile("[\u0370-\u1fff\u3040-\ufaff]")
+_OTHER_SCRIPT = lazy_regex("[\u0370-\u1fff\u3040-\ufaff]")
 # Letters and marks typical of a language, which count like a word that it shares with one other.
 _LETTERS_LIKE = {
-    "de": re.compile("[ßäöüÄÖÜ]"),
-    "es": re.compile("[¿¡ñÑ]"),
-    "fr": re.compile("[œçèêàùûîÀÉÊ]|[ldnjscLDNJSC][’'][aàeéèêhiou]"),
-    "pt": re.compile("[ãõÃÕ]|ção|ções"),
-    "pl": re.compile("[łżźśćńŁŻŚĆ]"),
-    "cs": re.compile("[ěřůťďňĚŘŮ]"),
+    "de": lazy_regex("[ßäöüÄÖÜ]"),
+    "es": lazy_regex("[¿¡ñÑ]"),
+    "fr": lazy_regex("[œçèêàùûîÀÉÊ]|[ldnjscLDNJSC][’'][aàeéèêhiou]"),
+    "pt": lazy_regex("[ãõÃÕ]|ção|ções"),
+    "pl": lazy_regex("[łżźśćńŁŻŚĆ]"),
+    "cs": lazy_regex("[ěřůťďňĚŘŮ]"),
 }
 _LETTER_VOTE = 0.5
 # Of languages with equal votes the first wins.
 _BY_SPEAKERS = tuple("en es pt fr de it pl nl tr id vi ro hu cs sv da no fi ca".split())
-_LATIN_LETTER = re.compile("[A-Za-z\u00c0-\u024f]")
+_LATIN_LETTER = lazy_regex("[A-Za-z\u00c0-\u024f]")
 # Letters that only one of the languages of a script has.
-_LETTERS_OF = (("ru", "uk", re.compile("[іїєґІЇЄҐ]")), ("ar", "fa", re.compile("[پچژگ]")))
+_LETTERS_OF = (("ru", "uk", lazy_regex("[іїєґІЇЄҐ]")), ("ar", "fa", lazy_regex("[پچژگ]")))
 
 
 def detect(text: str) -> str | None:

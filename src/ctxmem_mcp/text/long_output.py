@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from ctxmem_mcp.patterns import lazy_regex
+
 # Shares of the room: for the beginning and the end. The rest, and what these leave, is for errors.
 BEGINNING_SHARE, END_SHARE = 0.15, 0.25
 # Errors that don't fit may take as much again: an output is better too long than without its failures.
@@ -14,13 +16,13 @@ SHARE_MAX = 0.8
 LINE_CHARS_MAX = 400
 # The lines beside one that reports an error: what a compiler points at.
 _BEFORE, _AFTER = 1, 3
-_ERROR = re.compile(
+_ERROR = lazy_regex(
     r"\berr(?:or|no)?\b|error[\[:(]|\w(?:Error|Exception)\b|\bfail(?:ed|s|ure|ures|ing)?\b|\bpanick?|\bfatal\b|"
     r"traceback|undefined|unresolved|cannot |can't |could not |not found|no such |denied|refused|timed out|abort|"
     r"segmentation|\bnot ok\b|[✗✖×❌]|^E  |exit (?:code|status) [1-9]|\bassert|npm ERR!",
     re.IGNORECASE,
 )  # fmt: skip
-_NUMBER = re.compile(r"\d+")
+_NUMBER = lazy_regex(r"\d+")
 _NOTE_START = "[ctxmem-mcp: "
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from ctxmem_mcp.patterns import lazy_regex
+
 # Shorter runs are names, hashes and keys, which people do look for.
 RUN_CHARS_MIN = 300
 # Of longer contents only the last one's spans are remembered, for the memory that a content takes.
@@ -28,26 +30,26 @@ _SHELL_CHARS_MAX = 600
 # A backslash, because JSON writes line ends and slashes with one.
 _DATA_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=-\\\r\n")
 _NUMBER_CHARS = frozenset("0123456789.,+-eE \r\n")
-_AFTER_DATA, _AFTER_NUMBERS = re.compile(r"[^A-Za-z0-9+/_=\\\r\n-]"), re.compile(r"[^0-9.,+eE \r\n-]")
+_AFTER_DATA, _AFTER_NUMBERS = lazy_regex(r"[^A-Za-z0-9+/_=\\\r\n-]"), lazy_regex(r"[^0-9.,+eE \r\n-]")
 _LETTERS = r"[A-Za-z0-9+/_\\-]"
 # A short last line may be a word, unless it is padded or has more than small letters.
 _LAST = rf"(?:\r?\n(?:{_LETTERS}{{20,299}}={{0,2}}|{_LETTERS}{{1,19}}={{1,2}}|(?=[a-z]*[A-Z0-9+/]){_LETTERS}{{1,19}}))?"
 # On one line, or on several: four that may be short, or two that are long. They begin where a word may.
-_DATA = re.compile(
+_DATA = lazy_regex(
     rf"(?<!{_LETTERS})(?:{_LETTERS}{{60,299}}(?:\r?\n{_LETTERS}{{60,299}}){{3,}}{_LAST}|"
     rf"{_LETTERS}{{100,299}}\r?\n{_LETTERS}{{100,299}}{_LAST})|{_LETTERS}{{300,}}={{0,2}}"
 )
 _URL_MARK = ";base64,"
-_URL = re.compile(rf"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*{_URL_MARK}([A-Za-z0-9+/_\\-]{{32,}}={{0,2}})")
-_URL_PREFIX = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*,\Z")
+_URL = lazy_regex(rf"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*{_URL_MARK}([A-Za-z0-9+/_\\-]{{32,}}={{0,2}})")
+_URL_PREFIX = lazy_regex(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*,\Z")
 _NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
-_NUMBERS = re.compile(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{{NUMBERS_MIN - 1},}}\s*\]")
-_TYPE = re.compile(r"(?:media_?type|mime_?type|content_?type|format)\W{1,8}([a-z]+/[\w.+-]+)", re.IGNORECASE)
-_PART_TYPE = re.compile(
+_NUMBERS = lazy_regex(rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{{NUMBERS_MIN - 1},}}\s*\]")
+_TYPE = lazy_regex(r"(?:media_?type|mime_?type|content_?type|format)\W{1,8}([a-z]+/[\w.+-]+)", re.IGNORECASE)
+_PART_TYPE = lazy_regex(
     r'"type"\s*:\s*"(?:image|image_url|input_image|input_audio|audio|file|input_file|document|video|video_url|'
     r'local_image|resource|image_asset_pointer)"'
 )
-_BLANK_LINES = re.compile(r"[\r\n]+")
+_BLANK_LINES = lazy_regex(r"[\r\n]+")
 # How the base64 of common formats begins.
 _BEGINNINGS = {
     "iVBORw0KGg": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
+
+from ctxmem_mcp.patterns import lazy_regex
 
 # A call with one of these arguments names the part that it wants.
 _RANGE_ARGUMENTS = frozenset(
     "offset limit start end start_line end_line line_start line_end view_range range lines head_limit".split()
 )
-_PART_COMMAND = re.compile(r"(?:\A|[|;&]\s*)(?:sed\s+-n|head|tail)\b")
+_PART_COMMAND = lazy_regex(r"(?:\A|[|;&]\s*)(?:sed\s+-n|head|tail)\b")
 # This server's tools, which return what was asked for.
 _OWN_TOOLS = ("expand_node", "get_context", "search_turns", "hand_off")
 

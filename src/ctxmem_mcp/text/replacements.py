@@ -9,11 +9,11 @@ of X", "no longer X"), give another value of the same kind, turn a rule into its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text import analyzer, cues
 
 # A longer text is a story, in which words of any other statement occur.
@@ -24,7 +24,7 @@ _SHARED_SHARE_MIN = 0.6
 # A cue of change alone is enough only if no more terms than this differ.
 _EXTRA_MAX = 2
 # In Chinese and Japanese no space precedes a number.
-_NUMBER = re.compile(r"(?:(?<![\w.-])|(?<=[\u3040-\u30ff\u4e00-\u9fff]))(\d+(?:[.,:-]\d+)*)\s?([^\W\d_]+|%)?")
+_NUMBER = lazy_regex(r"(?:(?<![\w.-])|(?<=[\u3040-\u30ff\u4e00-\u9fff]))(\d+(?:[.,:-]\d+)*)\s?([^\W\d_]+|%)?")
 _UNITS = {
     "time": "ms millisecond second sec s minute min m hour h day d week month year sekunde stunde tag woche monat jahr "
     "秒 分 小 天 周 月 年 時",
@@ -41,7 +41,7 @@ _ANSWER_WORDS = """
     korean italian dutch antworten antworte schreib schreiben sprich deutsch englisch französisch spanisch réponds
     répondre français anglais responde español inglés português отвечай русском английском 回答 中文 英文"""
 # After "instead of": the next words, up to one that begins something else.
-_OBJECT = re.compile(r"\W*((?:(?!(?:for|in|on|at|to|with|but|and|or|we|für|und|sondern|mit|wir)\b)[\w./`-]+[ ]?){1,3})")
+_OBJECT = lazy_regex(r"\W*((?:(?!(?:for|in|on|at|to|with|but|and|or|we|für|und|sondern|mit|wir)\b)[\w./`-]+[ ]?){1,3})")
 
 
 class Statement(NamedTuple):

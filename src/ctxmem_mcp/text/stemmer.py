@@ -8,10 +8,10 @@ The stem of a word comes from its spelling with accents and is returned without 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.stop_words import fold_accents, stop_words
 
 # Snowball's name of each language's algorithm. Where there is none that every supported version of it has, words are
@@ -39,8 +39,8 @@ _SCRIPTS = (
 )
 # Endings that the stemmers only know with their accents.
 _ENDINGS = {
-    "es": (re.compile("([cs])ion$"), r"\1ión"),
-    "pt": (re.compile("c(?:ao|oes)$"), "ção"),
+    "es": (lazy_regex("([cs])ion$"), r"\1ión"),
+    "pt": (lazy_regex("c(?:ao|oes)$"), "ção"),
 }
 _HEBREW_PREFIXES, _HEBREW_SUFFIXES, _HEBREW_STEM_MIN = "והבלמשכ", ("ים", "ות"), 3
 

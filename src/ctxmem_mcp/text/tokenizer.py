@@ -16,12 +16,12 @@ import hashlib
 import logging
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ctxmem_mcp.lru import LRU
+from ctxmem_mcp.patterns import lazy_regex
 
 DEFAULT_ENCODING = "o200k_base"
 ENCODINGS = ("o200k_base", "cl100k_base")
@@ -30,8 +30,8 @@ ENCODINGS = ("o200k_base", "cl100k_base")
 SLICE_CHARS = 8_000
 # In the patterns of both encodings a new token begins at a line that begins with a word character or most punctuation.
 # '/' may be joined to the line end before it, white space to the line ends around it.
-_SLICE_POINT = re.compile(r"\n(?=[^\s/])")
-_BRACKETED = re.compile(r"\n(?= *\[)")
+_SLICE_POINT = lazy_regex(r"\n(?=[^\s/])")
+_BRACKETED = lazy_regex(r"\n(?= *\[)")
 # Every special token begins with this.
 _SPECIAL = "<|"
 
@@ -49,7 +49,7 @@ _KNOWN_TEXT = "hello world"
 # What an estimate of a text is made of: words and what they have beyond seven letters, numbers, other scripts, signs
 # and how often they are repeated, line ends, indents. On pages of code, transcripts and prose the sum is 0.85 to 1.3 of
 # the tokens, in the median 1.08.
-_ESTIMATED = re.compile(r"([A-Za-z]+)|([0-9]+)|([^\x00-\x7f]+)|(([^\sA-Za-z0-9])\5*)|(\n+)|( {2,})")
+_ESTIMATED = lazy_regex(r"([A-Za-z]+)|([0-9]+)|([^\x00-\x7f]+)|(([^\sA-Za-z0-9])\5*)|(\n+)|( {2,})")
 _WORD, _NUMBER, _OTHER_SCRIPT, _SIGN = 1, 2, 3, 4
 _TOKENS_OF = (0.0, 1.0, 0.0, 0.0, 0.72, 0.0, 0.8, 0.5)
 _ESTIMATE_MARGIN = 1.15

@@ -11,28 +11,27 @@ word with a meaning. Korean has spaces, but attaches particles and endings to it
 
 from __future__ import annotations
 
-import re
-
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.stop_words import stop_words
 
 # Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han, and Hangul.
-RUN = re.compile(
+RUN = lazy_regex(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff]+"
 )
-_SCRIPT = re.compile(
+_SCRIPT = lazy_regex(
     "(?P<han>[\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)|(?P<hiragana>[\u3040-\u309f]+)"
     "|(?P<katakana>[\u30a0-\u30ff]+)|(?P<hangul>[\uac00-\ud7af]+)|(?P<other>.+?(?=[\u3005-\ud7af\uf900-\ufaff]|$))"
 )
-_HAN_CUT = re.compile("[的了吗呢吧啊呀嘛哦么们这那哪我你您他她它谁]+")
+_HAN_CUT = lazy_regex("[的了吗呢吧啊呀嘛哦么们这那哪我你您他她它谁]+")
 # Particles, auxiliaries and endings, longest first. What is between them in a run of hiragana is a word.
-_HIRAGANA_CUT = re.compile(
+_HIRAGANA_CUT = lazy_regex(
     "ありました|ありません|でしょうか|ていました|ください|でしょう|ましょう|という|ために|けれど|なかった|でした|ました|ません|"
     "ている|ていた|ておく|てある|ながら|だから|なので|のは|から|まで|より|だけ|しか|ほど|など|ので|のに|です|ます|だった|たら|れば|"
     "った|って|して|した|する|ない|いる|ある|こと|もの|よう|どう|なぜ|いつ|どこ|だれ|なに|それ|これ|あれ|どんな|どちら|この|その|あの|どの|"
     "[のにはをたがでてとしれさもなやへかだばねよぞわ]"
 )
-_PARTICLES = re.compile(
+_PARTICLES = lazy_regex(
     "(?:에게서는|에서부터|으로부터|이라고는|에서는|에게는|으로는|이라고|이라는|까지는|부터는|에게서|한테서|습니다|입니다|했습니다|합니다|"
     "됩니다|했어요|하세요|해주세요|하는데|했는데|하려고|에서|에게|한테|으로|로서|로써|부터|까지|처럼|보다|마다|조차|밖에|이나|이라|라고|"
     "라는|하고|이랑|하는|하던|했던|했다|한다|하면|하지|해서|해요|되는|됐다|된다|인데|이야|이다|였다|은|는|이|가|을|를|의|에|도|만|로|"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ctxmem_mcp.patterns import lazy_regex
+
 # Control characters other than tabs and line ends, line and paragraph separators, and Unicode's invisible format
 # characters (category Cf). A carriage return is harmless only as a part of a line end.
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029"
@@ -18,7 +20,7 @@ _FORMATS = (
 # Joiners between two characters beyond ASCII are part of how emoji, Persian and Indic words are written.
 _JOINERS = "\u200c\u200d"
 _JOINED = f"[^\x00-\x7f{_CONTROLS}{_FORMATS}{_JOINERS}]"
-_OBEYED = re.compile(f"[{_CONTROLS}{_FORMATS}]|\r(?!\n)|(?<!{_JOINED})[{_JOINERS}]|[{_JOINERS}](?!{_JOINED})")
+_OBEYED = lazy_regex(f"[{_CONTROLS}{_FORMATS}]|\r(?!\n)|(?<!{_JOINED})[{_JOINERS}]|[{_JOINERS}](?!{_JOINED})")
 
 
 def visible(text: str) -> str:

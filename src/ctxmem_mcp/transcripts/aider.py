@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, split_lines
 from ctxmem_mcp.transcripts.json_lines import timestamp_or_none
 
 AGENT = "aider"
-_SESSION_START = re.compile(r"# aider chat started at (.+?)\s*")
+_SESSION_START = lazy_regex(r"# aider chat started at (.+?)\s*")
 # The reasoning of models that think aloud, in a tag of aider's own.
-_THOUGHT = re.compile(r"<(thinking-content-\w+)>(.*?)</\1>", re.DOTALL)
+_THOUGHT = lazy_regex(r"<(thinking-content-\w+)>(.*?)</\1>", re.DOTALL)
 _USER, _HOST, _MODEL, _START = "user", "host", "model", "start"
 _MARKS = {_USER: "#### ", _HOST: "> "}
 _LINE_END = "  "

@@ -7,12 +7,12 @@ a damaged one: it skips what it can't read and adds a warning.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ctxmem_mcp.models import INJECTED, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.host_text import is_recall_block
 
 NumberedTurn = tuple[int, NewTurn]
@@ -25,9 +25,9 @@ _FIRST_ROW_CHARS_MAX = 20_000_000
 # A longer JSON string is shortened to this length in the head: a picture must not hide the rows after it.
 _HEAD_STRING_CHARS = 2_000
 # A string on one line, closed or not. Every character is read once: an unclosed string is a match too.
-_STRING = re.compile(r'"(?:[^"\\\n]++|\\.)*+"?')
+_STRING = lazy_regex(r'"(?:[^"\\\n]++|\\.)*+"?')
 # A string's beginning without the half of an escape, or of a surrogate pair, that a cut leaves.
-_WHOLE_ESCAPES = re.compile(
+_WHOLE_ESCAPES = lazy_regex(
     r'"(?:[^"\\]++|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4}|\\[^u])*+'
 )
 

@@ -10,17 +10,17 @@ since 1970, and become ISO 8601.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn, Role, iso
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import ParseLog, Transcript, compact_json, text_or_json
 from ctxmem_mcp.transcripts.json_documents import read_document
 from ctxmem_mcp.transcripts.json_lines import Row, text_or_none
 
 AGENT = "chatgpt"
-_MAPPING = re.compile(r'"mapping"\s*:\s*\{')
-_NODE = re.compile(r'"(?:parent|children|message)"\s*:')
+_MAPPING = lazy_regex(r'"mapping"\s*:\s*\{')
+_NODE = lazy_regex(r'"(?:parent|children|message)"\s*:')
 # Content types whose text is in fields of their own.
 _TEXT_FIELDS = {
     "user_editable_context": ("user_profile", "user_instructions"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.json_lines import text_or_none
 
-_REASONING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.S)
-_TAGGED = re.compile(r"<title>(.*?)(?:</title>|\Z)", re.S)
-_FENCED = re.compile(r"\A\s*```\w*\n(.*?)(?:\n```\s*\Z|\Z)", re.S)
+_REASONING = lazy_regex(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.S)
+_TAGGED = lazy_regex(r"<title>(.*?)(?:</title>|\Z)", re.S)
+_FENCED = lazy_regex(r"\A\s*```\w*\n(.*?)(?:\n```\s*\Z|\Z)", re.S)
 # The field of an object that was cut off.
-_FIELD = re.compile(r'"title"\s*:\s*"((?:[^"\\]|\\.)+)"')
-_LABEL = re.compile(r"\A(?:session |conversation )?title:\s+", re.I)
+_FIELD = lazy_regex(r'"title"\s*:\s*"((?:[^"\\]|\\.)+)"')
+_LABEL = lazy_regex(r"\A(?:session |conversation )?title:\s+", re.I)
 
 
 def plain_title(title: str | None) -> str | None:

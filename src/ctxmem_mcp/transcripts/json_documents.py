@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import ParseLog
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, parse_json
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
+_TOKEN = lazy_regex(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
 # No agent nests this deep; a document that does is broken.
 _MAX_DEPTH = 100

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.chat_format import Chat, Fields, Reader, first_object, json_document
 from ctxmem_mcp.transcripts.json_lines import Row, text_or_none
 from ctxmem_mcp.transcripts.message_tree import Message
@@ -20,10 +21,10 @@ from ctxmem_mcp.transcripts.responses import item_turns
 
 _FIELDS = Fields(id="id", parent="parentId")
 _PARTS = PartTypes()
-_DETAILS = re.compile(
+_DETAILS = lazy_regex(
     r'<details type="(reasoning|tool_calls)"([^>]*)>\s*(?:<summary>.*?</summary>)?(.*?)</details>\n?', re.S
 )
-_ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+_ATTRIBUTE = lazy_regex(r'(\w+)="([^"]*)"')
 
 
 def _is_own(value: object) -> bool:

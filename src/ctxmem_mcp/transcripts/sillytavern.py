@@ -7,18 +7,18 @@ answers that the model gave (swipes) are in `abandoned_branches`, each after wha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.chat_format import Chat, Fields, Reader, json_lines
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, text_or_none, timestamp_of_value
 from ctxmem_mcp.transcripts.message_tree import Message
 from ctxmem_mcp.transcripts.parts import text_at, value_at
 
 _FIELDS = Fields()
-_NUMBERS = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})\s*@\s*(\d{1,2})h\s*(\d{1,2})m\s*(\d{1,2})s")
+_NUMBERS = lazy_regex(r"(\d{4})-(\d{1,2})-(\d{1,2})\s*@\s*(\d{1,2})h\s*(\d{1,2})m\s*(\d{1,2})s")
 _ENGLISH = "%B %d, %Y %I:%M%p"
 
 

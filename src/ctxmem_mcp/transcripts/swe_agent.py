@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ctxmem_mcp.models import INJECTED, THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import ParseLog, Transcript, text_or_json
 from ctxmem_mcp.transcripts.content_blocks import turns_from_blocks
 from ctxmem_mcp.transcripts.json_documents import read_document
@@ -21,8 +22,8 @@ from ctxmem_mcp.transcripts.json_lines import Row, text_or_none
 
 AGENT = "swe-agent"
 SHELL = "shell"
-_FENCED_ACTION = re.compile(r"\s*```\w*\n(.*?)```\s*", re.DOTALL)
-_TRAJECTORY = re.compile(r'"trajectory"\s*:\s*\[')
+_FENCED_ACTION = lazy_regex(r"\s*```\w*\n(.*?)```\s*", re.DOTALL)
+_TRAJECTORY = lazy_regex(r'"trajectory"\s*:\s*\[')
 
 _Call = tuple[str | None, str | None]
 """A call's tool and its id."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from ctxmem_mcp.models import Highlight, HighlightKind, Node, Summary
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import CHOICE_ARROW, TO_DO, UNRESOLVED, is_placeholder
 from ctxmem_mcp.summarizers.requests import is_weak, starts_with_verb
 from ctxmem_mcp.summarizers.sentence_scores import score_resolution, states_finding, states_intent
@@ -20,10 +21,10 @@ Replaced = Mapping[Highlight, Highlight]
 NOTHING_REPLACED: Replaced = {}
 # An error without an ending counts as open only in the last sections: later turns may have fixed an earlier one.
 OPEN_SECTIONS = 2
-_EDITED = re.compile(r"([\w./@-]*\w)(?: \(([^)]*)\))?(?:, |$)")
+_EDITED = lazy_regex(r"([\w./@-]*\w)(?: \(([^)]*)\))?(?:, |$)")
 NAMES_PER_FILE_MAX = 6
-_TURN_AT_END = re.compile(r" \(t[\w-]+(?: \w+)?\)\Z")
-_NOT_WORD = re.compile(r"\W+")
+_TURN_AT_END = lazy_regex(r" \(t[\w-]+(?: \w+)?\)\Z")
+_NOT_WORD = lazy_regex(r"\W+")
 # Parts whose lines are never left out as repetitions, and those whose words are not repeated even within longer lines.
 _OWN_LINES = frozenset(("Standing instructions", "Where to look (expand_node)", "Changed"))
 _CONTAINING = frozenset(("Standing instructions", "Goal"))
@@ -35,15 +36,15 @@ RESOLUTION_MIN = 2.0
 
 
 # A successful run as an outcome: the program and its subcommand, after assignments and changes of folder.
-_RUN = re.compile(r"`(?:cd \S+ && )?(?:[A-Z_]+=\S* )*([\w./-]+(?: (?:run )?[a-z][\w:-]*\b(?![./]))?)([^`]*)`: ")
-_FILE_ARGUMENT = re.compile(r" \S*(?:\w/\w|\w\.[a-z]{1,4}\b|::)\S*")
+_RUN = lazy_regex(r"`(?:cd \S+ && )?(?:[A-Z_]+=\S* )*([\w./-]+(?: (?:run )?[a-z][\w:-]*\b(?![./]))?)([^`]*)`: ")
+_FILE_ARGUMENT = lazy_regex(r" \S*(?:\w/\w|\w\.[a-z]{1,4}\b|::)\S*")
 # "Test failures are ..." begins with a noun, not with the verb of a step.
-_SUBJECT = re.compile(
+_SUBJECT = lazy_regex(
     r"\A\w+(?: [\w`.()-]+){0,3} (?:is|are|was|were|has|have|had|fails?|failed|causes?|caused|does|did|never)\b"
 )
 # What programs print, pasted by the user.
-_OUTPUT_LINE = re.compile(r"\W*(?:Press (?:Ctrl|any key|Enter)\b|\d\d:\d\d:\d\d\b|(?:WARN|INFO|DEBUG|ERROR)\b)", re.I)
-_NO_FINDING = re.compile(
+_OUTPUT_LINE = lazy_regex(r"\W*(?:Press (?:Ctrl|any key|Enter)\b|\d\d:\d\d:\d\d\b|(?:WARN|INFO|DEBUG|ERROR)\b)", re.I)
+_NO_FINDING = lazy_regex(
     r"\A(?:the )?user (?:wants|asked|needs|said)\b|"
     r"\b(?:instructions?|guidelines|CLAUDE\.md|AGENTS\.md)(?: also)? says?\b",
     re.I,

@@ -7,11 +7,11 @@ count double, because a line is about them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ctxmem_mcp.models import Highlight
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.analyzer import EXACT, analyze
 from ctxmem_mcp.views.brief_parts import BriefLine, BriefPart, Section, brief_parts
 from ctxmem_mcp.views.handoff_brief import parts_text, select_lines
@@ -42,9 +42,9 @@ _TESTS_PER_LINE = 3
 _LOOK = "Where to look (expand_node)"
 # Sections named there at most: the others are in the outline.
 _SECTIONS_MAX = 8
-_TURN_AT_END = re.compile(r" \(t\d[\w-]*(?: \w+)?\)\Z")
-_NOT_WORD = re.compile(r"\W+")
-_MARKUP = re.compile(r"^\s*(?:- )?(?:later: |ended: )?")
+_TURN_AT_END = lazy_regex(r" \(t\d[\w-]*(?: \w+)?\)\Z")
+_NOT_WORD = lazy_regex(r"\W+")
+_MARKUP = lazy_regex(r"^\s*(?:- )?(?:later: |ended: )?")
 
 
 class RecapWords:

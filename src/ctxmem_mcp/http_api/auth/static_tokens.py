@@ -12,17 +12,17 @@ themselves (`alice:TOKEN,bob:TOKEN`), as containers receive secrets; they are ha
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ctxmem_mcp.errors import InvalidArgument
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.team.names import check_principal
 from ctxmem_mcp.team.records import make_token, token_digest
 
 TOKEN_CHARS_MIN = 20
 PREFIX = "sha256:"
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = lazy_regex(r"[0-9a-f]{64}")
 _CREATE_ONE = "Create one with: ctxmem-mcp token NAME"
 
 

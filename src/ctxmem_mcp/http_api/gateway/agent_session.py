@@ -8,7 +8,6 @@ that begins with neither the session's words nor a recap asks for a title, or th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,14 @@ from ctxmem_mcp.capture.redaction import PLACEHOLDER_START, load_redactor
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 
 # Headers of Claude Code, Codex and opencode.
 _HEADERS = ("x-claude-code-session-id", "session_id", "session-id", "x-session-affinity")
 # Claude Code's header with the id of the sub-agent whose request it is. Its transcript has the same id.
 _SUBAGENT_HEADER = "x-claude-code-agent-id"
 # Older versions of Claude Code put the session's id at the end of the user's.
-_USER_ID = re.compile(r"_session_([0-9a-f-]{36})\Z")
+_USER_ID = lazy_regex(r"_session_([0-9a-f-]{36})\Z")
 NOT_STORED = -1
 # Qwen Code answers its own description of the folder in the model's place, in its requests only.
 _ACKNOWLEDGEMENT = "Got it. Thanks for the context!"

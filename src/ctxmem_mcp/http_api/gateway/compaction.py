@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Views that are remembered.
 VIEWS_MAX = 512
+# Sessions whose system prompts are remembered.
+SYSTEMS_MAX = 64
 # Budgets for which cuts are remembered: clients state different windows of their models.
 BUDGETS_MAX = 8
 # The work that a long text's excerpts are chosen for: this many messages before the cut and those after it, and this
@@ -73,6 +75,8 @@ class ConversationTracker:
         self._storage = RequestStorage()
         self._cuts: LRU[int, PrefixCache[CutState]] = LRU(BUDGETS_MAX)
         self._transcribed: PrefixCache[NewTurn] = PrefixCache()
+        # By principal and session.
+        self._systems: LRU[tuple[str, str], tuple[NewTurn, ...]] = LRU(SYSTEMS_MAX)
         # The tokens of what is sent in place of the messages before a cut: they are the same until it moves.
         self._head_tokens: LRU[tuple[str, str, Cut, str | None], int] = LRU(VIEWS_MAX)
         self._views: LRU[tuple[str, str, str | None, int, str], str] = LRU(VIEWS_MAX)
@@ -139,7 +143,8 @@ class ConversationTracker:
     ) -> StoredConversation:
         """Stores a request in the conversation of its session, or else in the one that its messages identify."""
         if sessions:
-            turns = self._as_in_transcript(provider, request.all_turns(request.system))
+            system = self._system_of((principal, sessions[0]), request)
+            turns = self._as_in_transcript(provider, request.all_turns(system))
             tools = provider.has_tools(body)
             found = await self._storage.store_session(memory, principal, sessions, turns, days, since, tools)
             if found is not None:
@@ -248,6 +253,17 @@ class ConversationTracker:
         request = provider.parse_request(body, self.tokens)
         await memory.forget_also(conversation_id, [*request.all_turns(request.system), *answer])
 
+    def _system_of(self, session: tuple[str, str], request: ParsedRequest) -> tuple[NewTurn, ...]:
+        """Returns the system prompt of an earlier request of the session if it has as many turns, else this one's.
+
+        A session's system prompt is not stored. Agents put times and digests in it, and the turns after it are
+        recognised only if the objects before them are the same.
+        """
+        known = self._systems.setdefault(session, request.system)
+        if list(map(_role_and_name, known)) != list(map(_role_and_name, request.system)):
+            known = self._systems[session] = request.system
+        return known
+
     def _as_in_transcript(self, provider: Provider, turns: Sequence[NewTurn]) -> list[NewTurn]:
         return self._transcribed.map(turns, lambda at: provider.as_in_transcript(turns[at]))
 
@@ -290,6 +306,10 @@ class ConversationTracker:
                 )
             self._views[key] = found
         return found
+
+
+def _role_and_name(turn: NewTurn) -> tuple[str, str | None]:
+    return turn.role, turn.name
 
 
 def _unchanged(conversation: StoredConversation, request: ParsedRequest) -> Compacted:

@@ -15,6 +15,7 @@ from typing import Any
 from ctxmem_mcp.http_api.gateway.cut_point import MessageFacts
 from ctxmem_mcp.http_api.gateway.prefix import GroupCache, PrefixCache
 from ctxmem_mcp.models import INJECTED, RECAP, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.host_text import (
     RECALL_END,
@@ -31,12 +32,12 @@ MESSAGE_TOKENS, MEDIA_TOKENS = 4, 1_600
 MEDIA = ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url")
 # Gemini's parts have no type, but one of these fields.
 MEDIA_FIELDS = ("inlineData", "inline_data", "fileData", "file_data")
-_MEDIA_JSON = re.compile(rf'"type":"(?:{"|".join(MEDIA)})"|^\{{"(?:{"|".join(MEDIA_FIELDS)})":')
+_MEDIA_JSON = lazy_regex(rf'"type":"(?:{"|".join(MEDIA)})"|^\{{"(?:{"|".join(MEDIA_FIELDS)})":')
 _COUNTS_MAX = 50_000
 # Precedes a prompt of the user that follows the view.
 LATER_PROMPT = "[ctxmem-mcp: a later request of the user]"
 # What differs between two requests with the same system prompt: numbers, and names of days and months.
-_VOLATILE = re.compile(
+_VOLATILE = lazy_regex(
     r"\d+|\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun|january|february|march|april|may|june|july"
     r"|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|am|pm)\b",
     re.IGNORECASE,

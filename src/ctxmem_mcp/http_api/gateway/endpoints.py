@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from ctxmem_mcp.patterns import lazy_regex
 
 if TYPE_CHECKING:
     from ctxmem_mcp.settings import Settings
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 Api = Literal["openai", "anthropic", "gemini"]
 # Headers that only clients of one API send. Codex names the account of a ChatGPT login.
 _ANTHROPIC, _GEMINI, _CHATGPT = "anthropic-version", "x-goog-api-key", "chatgpt-account-id"
-_VERSION = re.compile(r"/(v1(?:beta\d*|alpha\d*)?)(?=/|$)")
+_VERSION = lazy_regex(r"/(v1(?:beta\d*|alpha\d*)?)(?=/|$)")
 # The beginning of the paths of Gemini CLI's Google login.
 CODE_ASSIST = "/v1internal"
 # The method whose response is an array that grows, unless events are requested.
 STREAMED_ARRAY_METHOD = ":streamGenerateContent"
 # The methods of Gemini's API follow a colon.
-_GEMINI_METHOD = re.compile(r":(?:(?:stream)?[gG]enerateContent|countTokens|embedContent|batchEmbedContents)$")
+_GEMINI_METHOD = lazy_regex(r":(?:(?:stream)?[gG]enerateContent|countTokens|embedContent|batchEmbedContents)$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+
+from ctxmem_mcp.patterns import lazy_regex
 
 # Shares of the budget: for the beginning and for the end. The rest is for lines that share words with the work.
 BEGINNING_SHARE, END_SHARE = 0.4, 0.2
 # What a line that says how much is left out costs.
 _GAP_TOKENS = 12
 _LINE_CHARS_MAX = 400
-_WORD = re.compile(r"[^\W\d][\w./-]{2,}|\w*\d\w*")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_WORD = lazy_regex(r"[^\W\d][\w./-]{2,}|\w*\d\w*")
+_LINE = lazy_regex(r"[^\n]*\n|[^\n]+")
 
 
 def excerpt(text: str, budget: int, work: str, count: Callable[[str], int]) -> str:

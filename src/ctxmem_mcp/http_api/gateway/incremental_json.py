@@ -8,7 +8,6 @@ Nobody may change them.
 from __future__ import annotations
 
 import json
-import re
 from bisect import bisect_left
 from collections import deque
 from contextlib import suppress
@@ -16,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.http_api.gateway.prefix import shared_text
+from ctxmem_mcp.patterns import lazy_regex
 
 # The fields that hold a conversation, one in each API.
 LISTS = ("messages", "input", "contents")
 # Bodies that are remembered. Shorter ones are parsed as a whole.
 BODIES_MAX, CHARS_MIN = 8, 4_000
-_BLANK = re.compile(r"[ \t\n\r]*")
+_BLANK = lazy_regex(r"[ \t\n\r]*")
 _decode = json.JSONDecoder().raw_decode
 
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxmem_mcp.models import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN
+from ctxmem_mcp.patterns import lazy_regex
 
 HEADER, DAYS_HEADERS = "memory", ("memory_expiration_days", "memory-expiration-days")
 BODY_FIELDS = ("memory", "memory_expiration_days", "model_context_limit")
 # Lower context limits are raised to CONTEXT_LIMIT_MIN. A conversation gets an eighth of the model's context window.
 CONTEXT_LIMIT_MIN, WINDOW_SHARE, BUDGET_MIN = 10_000, 8, 8_000
-_SUFFIX = re.compile(r"memory(?:-(-?\d+))?", re.IGNORECASE)
+_SUFFIX = lazy_regex(r"memory(?:-(-?\d+))?", re.IGNORECASE)
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 

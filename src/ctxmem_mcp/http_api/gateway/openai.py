@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,13 +27,14 @@ from ctxmem_mcp.http_api.gateway.provider import (
     openai_error,
 )
 from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import compact_json
 from ctxmem_mcp.transcripts.openai import THOUGHT_FIELDS, turns_from_message
 
 _SYSTEM_ROLES = ("system", "developer")
 _RESULT_ROLES = ("tool", "function")
 # Copilot CLI writes it before a prompt; its transcript has it beside the prompt.
-_CURRENT_TIME = re.compile(r"\A<current_datetime>[^<]*</current_datetime>\n\n")
+_CURRENT_TIME = lazy_regex(r"\A<current_datetime>[^<]*</current_datetime>\n\n")
 
 
 class OpenAI(RepeatsConversation):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
@@ -28,6 +29,8 @@ from ctxmem_mcp.stores.sqlite.connection import snapshot
 
 # Some three kilobytes each.
 SUMMARIES_CACHED_MAX = 3_000
+# So short a text of numbers is read without numpy, whose import takes longer, unless it is loaded anyway.
+LIST_CHARS_MAX = 40_000
 # SQLite takes up to 32,766 parameters; few different sizes keep its statement cache small.
 _BATCH_SIZES = (1, 8, 64, 512)
 
@@ -371,21 +374,30 @@ def read_waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
 
 
 def _postings(db: sqlite3.Connection, token: str) -> tuple[Any, Any]:
-    """Returns where a token occurs in the index, as arrays."""
-    import numpy as np
-
+    """Returns where a token occurs in the index, as arrays or lists."""
     # Reading one row with two long texts is over three times faster than reading a row per occurrence.
     docs, offsets = db.execute(
         "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
     ).fetchone()
-    # Arrays take a fifth of the time that lists made by parsing JSON and then arrays of them take.
-    found, places = (np.fromstring(joined or "", np.int64, sep=",") for joined in (docs, offsets))
+    found, places = _numbers(docs or ""), _numbers(offsets or "")
     if len(found) != len(places):
         raise BrokenHistory("The index has places without pieces.")
     return found, places
 
 
+def _numbers(joined: str) -> Any:
+    """Returns numbers that are joined by commas."""
+    if "numpy" not in sys.modules and len(joined) <= LIST_CHARS_MAX:
+        return [int(number) for number in joined.split(",")] if joined else []
+    import numpy as np
+
+    # Arrays take a fifth of the time that lists made by parsing JSON and then arrays of them take.
+    return np.fromstring(joined, np.int64, sep=",")
+
+
 def _joined(parts: Sequence[Any]) -> Any:
+    if all(isinstance(part, list) for part in parts):
+        return list(chain.from_iterable(parts))
     import numpy as np
 
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])

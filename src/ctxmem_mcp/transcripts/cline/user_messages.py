@@ -11,19 +11,20 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ctxmem_mcp.models import INJECTED, RECAP, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 
 _USER_TAGS = ("task", "feedback", "user_message", "answer", "user_input")
 _ENVIRONMENT_TAG = "environment_details"
 # Tags of the host. The content of a file that the user mentioned may hold any of the tags above.
 _HOST_TAGS = (_ENVIRONMENT_TAG, "file_content", "folder_content", "url_content", "explicit_instructions")
-_OPENING = re.compile(rf"<({'|'.join((*_USER_TAGS, *_HOST_TAGS))})(?:[ \t][^<>]*)?>")
+_OPENING = lazy_regex(rf"<({'|'.join((*_USER_TAGS, *_HOST_TAGS))})(?:[ \t][^<>]*)?>")
 # A header repeats its call's argument, which may have line ends. It ends at the first "] Result:": at a later one it
 # would swallow everything between them.
-_RESULT_HEADER = re.compile(r"\[([a-z]\w*)(?:\s(?:(?!\] Result:).)*)?\] Result:(?:\n|\Z)", re.DOTALL)
-_WORKING_DIRECTORY = re.compile(r"^# Current (?:Working|Workspace) Directory \((.+)\) Files$", re.MULTILINE)
+_RESULT_HEADER = lazy_regex(r"\[([a-z]\w*)(?:\s(?:(?!\] Result:).)*)?\] Result:(?:\n|\Z)", re.DOTALL)
+_WORKING_DIRECTORY = lazy_regex(r"^# Current (?:Working|Workspace) Directory \((.+)\) Files$", re.MULTILINE)
 _RECAP_PREFIXES = ("This session is being continued from a previous conversation", "Context summary:")
 # A text that is one element with an underscore in its tag: the host's.
-_HOST_ELEMENT = re.compile(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
+_HOST_ELEMENT = lazy_regex(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
 
 
 class ResultHeader(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import text_or_json
 
 # Tools by which the agent speaks, each with the argument that holds its words.
@@ -31,8 +32,8 @@ _TOOLS = (
     "web_fetch", "web_search", "write_to_file",
 )  # fmt: skip
 _THINKING_TAG = "thinking"
-_OPENING = re.compile(rf"^[ \t]*<({'|'.join(_TOOLS)}|{_THINKING_TAG})>", re.MULTILINE)
-_ARGUMENT = re.compile(r"\s*<(\w+)>")
+_OPENING = lazy_regex(rf"^[ \t]*<({'|'.join(_TOOLS)}|{_THINKING_TAG})>", re.MULTILINE)
+_ARGUMENT = lazy_regex(r"\s*<(\w+)>")
 # Arguments whose text may hold their own closing tag: they end at the last one.
 _FILE_ARGUMENTS = ("content", "diff")
 

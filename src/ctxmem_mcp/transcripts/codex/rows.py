@@ -7,12 +7,12 @@ shape that their rows share: an id, a name, the arguments, the output.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn, Role
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.text.host_text import RECALL_START
 from ctxmem_mcp.transcripts.base import compact_json, text_or_json
 from ctxmem_mcp.transcripts.json_lines import Row, text_or_none, timestamp_or_none
@@ -51,7 +51,7 @@ _OUTPUT_FIELDS = (
     "output", "aggregated_output", "result", "results", "content_items", "tools", "agent_statuses", "stdout",
 )  # fmt: skip
 # What row types of calls end in, behind the name of the tool.
-_CALL_SUFFIX = re.compile(r"_(?:end|call|tool_call(?:_request|_response)?)$")
+_CALL_SUFFIX = lazy_regex(r"_(?:end|call|tool_call(?:_request|_response)?)$")
 _TOOL_NAMES = {"patch_apply": "apply_patch", "FileChange": "apply_patch", "CommandExecution": "exec_command"}
 
 

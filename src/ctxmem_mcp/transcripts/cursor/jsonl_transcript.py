@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 from ctxmem_mcp.agents import CURSOR
 from ctxmem_mcp.models import INJECTED, NewTurn, Role
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript
 from ctxmem_mcp.transcripts.content_blocks import name_results, turns_from_blocks
 from ctxmem_mcp.transcripts.json_lines import NumberedRow, Row, count_unread, first_rows, read_rows, text_or_none
@@ -23,11 +24,11 @@ AGENT = CURSOR.id
 _TURN_ENDED = "turn_ended"
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "tool": "tool", "system": "system"}
 _QUERY_END = "</user_query>"
-_QUERY = re.compile(rf"<user_query>\n?(.*?)\n?{_QUERY_END}", re.DOTALL)
+_QUERY = lazy_regex(rf"<user_query>\n?(.*?)\n?{_QUERY_END}", re.DOTALL)
 # A text that is one element with an underscore in its tag: the host's.
-_HOST_ELEMENT = re.compile(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
-_TIMESTAMP = re.compile(r"\s*<timestamp>(.*?)</timestamp>\n?", re.DOTALL)
-_DATE_AND_TIME = re.compile(
+_HOST_ELEMENT = lazy_regex(r"\s*<([a-z]+_[a-z_]+)[ >].*</\1>\s*", re.DOTALL)
+_TIMESTAMP = lazy_regex(r"\s*<timestamp>(.*?)</timestamp>\n?", re.DOTALL)
+_DATE_AND_TIME = lazy_regex(
     r"(?:\w+, )?(\w{3})\w* (\d{1,2}), (\d{4}),? (\d{1,2}):(\d{2}) ([AP]M) \(UTC(?:([+-])(\d{1,2})(?::(\d{2}))?)?\)"
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -8,18 +8,18 @@ words: the format does not mark where they begin. Most results have no text. Cal
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import PurePosixPath
 
 from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import NumberedTurn, ParseLog, Transcript, split_lines
 from ctxmem_mcp.transcripts.cursor.jsonl_transcript import AGENT, split_user_message
 
 _SPEAKERS = ("user:", "assistant:")
 _THOUGHT, _CALL = "Thinking", "Tool call"
-_MARK = re.compile(rf"\[({_THOUGHT}|{_CALL}|Tool result)\](?: (.*))?")
+_MARK = lazy_regex(rf"\[({_THOUGHT}|{_CALL}|Tool result)\](?: (.*))?")
 
 
 def looks_like(name: str, head: str) -> bool:

@@ -7,19 +7,19 @@ are done); and a block ends at a closing line, unless a quoted speaker's line fo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.json_lines import timestamp_or_none
 
-_SPEAKER_LINE = re.compile(
+_SPEAKER_LINE = lazy_regex(
     r"(?:(?P<bold>_\*\*)(?:🤖 )?|### (?:<span[^>]*>)?👤 )(?P<label>User|Agent|Assistant|Recap)(?P<note> - [\w, ]+)?"
     r"(?: \((?P<details>[^)]*)\))?(?(bold)\*\*_|(?:</span>)?)\s*"
 )
-_DETAILS = re.compile(r"(?:(?P<model>.+) )?(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*)")
-TOOL_START = re.compile(r'<tool-use data-tool-type="[^"]*" data-tool-name="(?P<name>[^"]*)">(?:<details>)?\s*')
+_DETAILS = lazy_regex(r"(?:(?P<model>.+) )?(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*)")
+TOOL_START = lazy_regex(r'<tool-use data-tool-type="[^"]*" data-tool-name="(?P<name>[^"]*)">(?:<details>)?\s*')
 THOUGHT_START = "<think><details><summary>Thought Process</summary>"
 CLOSINGS = {"tool": ("</details></tool-use>", "</tool-use>"), "think": ("</details></think>", "</think>")}
 RULE = "---"

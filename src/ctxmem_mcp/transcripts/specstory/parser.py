@@ -9,10 +9,10 @@ thread: the file does not distinguish the agents. The host's text in the user's 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ctxmem_mcp.models import INJECTED, RECAP, THINKING, NewTurn
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.transcripts.base import ParseLog, Transcript, split_lines
 from ctxmem_mcp.transcripts.json_lines import timestamp_or_none
 from ctxmem_mcp.transcripts.specstory.grammar import (
@@ -27,9 +27,9 @@ from ctxmem_mcp.transcripts.specstory.grammar import (
 )
 
 AGENT = "specstory"
-_SESSION_COMMENT = re.compile(r"<!-- .*?[Ss]ession (\S+) \(.*\) -->")
-_MESSAGE_ID_COMMENT = re.compile(r"<!-- message-id: .* -->\s*")
-_TOOL_SUMMARY = re.compile(r"<summary>(?P<text>.*)</summary>\s*")
+_SESSION_COMMENT = lazy_regex(r"<!-- .*?[Ss]ession (\S+) \(.*\) -->")
+_MESSAGE_ID_COMMENT = lazy_regex(r"<!-- message-id: .* -->\s*")
+_TOOL_SUMMARY = lazy_regex(r"<summary>(?P<text>.*)</summary>\s*")
 _TITLE_PREFIXES = ("# ", "**Title:**")
 _FENCE, _OUTPUT_FENCE = "```", "```text"
 _OUTPUT_LABELS = ("**Result:**", "**Error:**")
