@@ -206,7 +206,7 @@ def test_the_demo_shows_question_view_and_tree(run: Callable[..., Ran]) -> None:
     lines = shown.out.splitlines()
     assert len(lines) <= 35
     assert demo.QUESTION in shown.out
-    assert "Token estimation function refactoring" in shown.out
+    assert "\nRefactor the token estimation function in src/promptkit/tokens.py\n" in shown.out
     assert shown.out.count("Fixed by changing test params from strings to integers") >= 2
     assert [line.startswith("└── ") for line in lines[-4:]] == [True, False, False, False]
     assert lines[-2:] == list(demo.NEXT_STEPS)
