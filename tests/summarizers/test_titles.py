@@ -9,7 +9,7 @@ import pytest
 from ctxmem_mcp.models import Highlight, Node, Summary
 from ctxmem_mcp.summarizers.base import is_uninformative
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.summarizers.headlines import as_title, makes_title
+from ctxmem_mcp.summarizers.headlines import as_title, headline, makes_title
 from ctxmem_mcp.summarizers.lead_ins import is_narration, strip_lead_in
 from ctxmem_mcp.summarizers.parent_ranker import ParentRanker
 from ctxmem_mcp.summarizers.statement_features import Salience, statement_features
@@ -270,6 +270,23 @@ def test_the_mark_of_a_joined_list_is_cut_before_a_full_stop() -> None:
 )
 def test_narration_is_no_title(text: str) -> None:
     assert is_narration(strip_lead_in(text)) or not makes_title(as_title(text, 60), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "minor, this is a big change",
+        "did you update docs/theme.md as well with the new tokens?",
+        "fucking hell, the vs code colors still look the same for all gray levels",
+    ],
+)
+def test_a_reply_a_follow_up_question_or_a_curse_is_no_title(text: str) -> None:
+    assert not makes_title(as_title(text, 60), text)
+
+
+def test_brackets_in_code_stay_in_a_title() -> None:
+    text = "`Editor.borderColor` expects a function (of the theme) `(str: string) => string`"
+    assert headline(text) == "`Editor.borderColor` expects function `(str: string) => string`"
 
 
 def test_a_request_counts_by_the_share_of_the_work_that_follows_it() -> None:

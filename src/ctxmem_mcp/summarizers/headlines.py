@@ -15,7 +15,8 @@ _FILLER_WORDS = lazy_regex(
 )
 
 _ISSUE = lazy_regex(r"\Athe (?:\w+ )?(?:issue|problem) (?:is|was) that (?=\S)", re.I)
-_ASIDE = lazy_regex(r"\s*\([^()]{1,60}\)")
+# The first alternative skips code: the parentheses of `(str: string) => string` belong to it.
+_ASIDE = lazy_regex(r"(`[^`\n]*`)|\s*\([^()]{1,60}\)")
 # Lead-ins of the statement that a title is made of: "Key insight is:", "Root cause: ", "Test: ".
 _LABEL = lazy_regex(
     r"\A(?:(?:the |my |our |one |an? )?(?:(?:key|main|important|critical|core|real|final|overall|other|only) )?"
@@ -49,6 +50,9 @@ _NO_TITLE = lazy_regex(
     r"\Acontinue (?:with )?(?:the |our |this )?(?:conversation|session|last task)\b|"
     r"\Abased on (?:the|my|this) (?:\w+ )?(?:summary|recap)\b|"
     r"\AI was (?:\w+ )?(?:in (?:the )?middle of|about to|working on)\b|"
+    # A reply, a question about what was done, a curse: their matter is in what they are about.
+    r"\A(?:minor|nope?|yes|yeah|yep|ok(?:ay)?|sure|nah|hmm+)\b\s*[,.!…]|\A(?:did|have|had|were|aren't|didn't) you\b|"
+    r"\b(?:fuck\w*|shit\w*|wtf|damn|bullshit)\b|"
     r"\A(?:(?:do |would )?you (?:want|like) me to|want me to|should I|shall I|would you like|do you want)\b|"
     r"\A(?:the |key |main |these |following )*(?:changes|summary|steps|results?|options|findings)\W*\Z",
     re.I,
@@ -116,7 +120,7 @@ def _is_secret(word: str) -> bool:
 def headline(text: str) -> str:
     """Returns a statement without what a headline leaves out: articles, asides in brackets, a final mark."""
     text = _ISSUE.sub("Issue: ", text)
-    text = _ARTICLE.sub("", _FILLER_WORDS.sub("", _ASIDE.sub("", text))).strip(" .:;,!–—-")
+    text = _ARTICLE.sub("", _FILLER_WORDS.sub("", _ASIDE.sub(r"\1", text))).strip(" .:;,!–—-")
     return text[:1].upper() + text[1:] if text.split(" ", 1)[0].isalpha() else text
 
 
