@@ -98,3 +98,19 @@ async def test_a_conversation_is_called_what_a_person_would_call_it(
     for count in [len(turns)] if at_once else range(1, len(turns) + 1):
         await memory.sync(turns[:count], conversation_id="c")
     assert (await memory.info("c")).title == title
+
+
+@pytest.mark.parametrize(
+    ("said", "title"),
+    [
+        ("The deploy key is in the vault.", "“The deploy key is in the vault”"),
+        ("Fix it", "“Fix it”"),
+        ("hi there, how are you?", ""),
+    ],
+)
+async def test_what_the_user_says_is_the_title_until_a_request_names_the_work(said: str, title: str) -> None:
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
+    await memory.append(NewTurn("user", said), conversation_id="c")
+    assert (await memory.info("c")).title == title
+    await memory.append(NewTurn("user", REQUEST), conversation_id="c")
+    assert (await memory.info("c")).title == TITLE

@@ -5,6 +5,7 @@ An earlier title is replaced only if it says little, or if the turn names what i
 Rename the retry option of the uploader       the first request that says what it is about
 Work on APP-12 → Retries of uploads (APP-12)    a reference, once the tracker's output or a commit names it
 Read notes.md → End-to-end tracing (APP-12)     what the agent's closing calls finished as a whole
+“The deploy key is in the vault”              what the user said, as long as there is nothing better
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _FINISHED = lazy_regex(
 
 def is_provisional(title: str) -> bool:
     """Whether a conversation's title says so little that any request or topic may replace it."""
-    return is_uninformative(title) or is_work_title(title) or _says_little(title)
+    return is_uninformative(title) or is_work_title(title) or _is_quote(title) or _says_little(title)
 
 
 def title_after(title: str, turn: Turn) -> str:
@@ -69,11 +70,13 @@ def _after_request(title: str, turn: Turn) -> str:
     """The request of a turn if it says what it is about, or if there is no better title yet."""
     message = read_message(turn)
     request = None if message.speaker or message.origin != "text" else find_request(message)
-    if request is None or request.is_weak or request.weight < _WEIGHT_MIN:
+    if request is None:
         return title
     new = _title_of(request.core)
+    if request.is_weak or request.weight < _WEIGHT_MIN:
+        return f"“{new}”" if stems(new) and is_uninformative(title) else title
     says_enough = len(stems(new)) >= _STEMS_MAX and not _says_little(new)
-    is_better = is_uninformative(title) or is_work_title(title) or says_enough
+    is_better = is_uninformative(title) or is_work_title(title) or _is_quote(title) or says_enough
     return new if new and is_better else title
 
 
@@ -84,6 +87,10 @@ def _title_of(core: str) -> str:
         return title
     cut = shorten(core, CONVERSATION_TITLE_CHARS)
     return cut if makes_title(cut, cut) or (starts_with_verb(cut) and 1 <= cut.count(" ") < 2) else ""
+
+
+def _is_quote(title: str) -> bool:
+    return title.startswith("“")
 
 
 def _says_little(title: str) -> bool:
