@@ -65,7 +65,8 @@ async def test_others_get_responses_during_a_large_request(tmp_path: Path, kind:
 async def test_a_large_request_ends_at_the_time_limit_and_stores_nothing(tmp_path: Path) -> None:
     with served(tmp_path / "data", http_seconds=1) as base:
         async with httpx2.AsyncClient(base_url=base, timeout=110) as client:
-            response = await client.post("/v1/memory", json={"messages": messages(3 * LIST_BYTES, 2)})
+            # So large that the time ends before its turns are stored.
+            response = await client.post("/v1/memory", json={"messages": messages(12 * LIST_BYTES, 2)})
             assert response.status_code == 504
             await append(client, "small", "hello")
     stored = [path.stem for path in (tmp_path / "data" / "conversations").glob("*.ctxmem")]
