@@ -22,7 +22,7 @@ settings.load_profile("ctxmem")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Returns the worker processes of `-n auto`: half as many again as cores, as tests also wait for disks and processes.
+    """Returns the workers of `-n auto`: half as many again as cores: tests also wait for disks and processes.
 
     On two cores the suite takes a sixth less time with three.
     """
