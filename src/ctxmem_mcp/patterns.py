@@ -20,6 +20,8 @@ class _LazyPattern:
     def __getattr__(self, name: str) -> Any:
         if name not in _FIELDS:
             raise AttributeError(name)
+        if name == "pattern":  # larger expressions are made of it, at import
+            return self._source[0]
         compiled = re.compile(*self._source)
         # Bound methods as attributes of its own: a later use costs no more than with the compiled expression.
         self.__dict__.update({field: getattr(compiled, field) for field in _FIELDS})

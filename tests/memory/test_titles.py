@@ -114,3 +114,12 @@ async def test_what_the_user_says_is_the_title_until_a_request_names_the_work(sa
     assert (await memory.info("c")).title == title
     await memory.append(NewTurn("user", REQUEST), conversation_id="c")
     assert (await memory.info("c")).title == TITLE
+
+
+async def test_a_closing_about_something_whose_name_is_in_a_word_of_the_title_does_not_replace_it() -> None:
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer())
+    await memory.append(NewTurn("user", "Fix the mapping of user ids in the importer."), conversation_id="c")
+    before = (await memory.info("c")).title
+    closing = "The whole app migration (moved to React 19) is complete."
+    await memory.append(NewTurn("assistant", closing), conversation_id="c")
+    assert (await memory.info("c")).title == before

@@ -33,6 +33,16 @@ def test_only_the_newest_run_of_a_program_came_of_it() -> None:
     ]  # fmt: skip
 
 
+def test_runs_of_other_files_and_of_other_modules_came_of_it_too() -> None:
+    runs = [
+        "`python -m build`: ok",
+        "`pytest tests/a.py`: 3 passed",
+        "`pytest tests/b.py`: 4 passed",
+        "`python -m pytest`: 7 passed",
+    ]
+    assert lines_of("What came of it", *(("outcome", "tool", run) for run in runs)) == runs
+
+
 @pytest.mark.parametrize(
     ("text", "is_finding"),
     [

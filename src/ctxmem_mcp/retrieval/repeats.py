@@ -47,7 +47,7 @@ def similar_in_size(pieces: Sequence[Piece]) -> list[list[int]]:
         positions.sort(key=lambda position: pieces[position].tokens)
         group: list[int] = []
         for position in positions:
-            if group and not _near(pieces[group[-1]].tokens, pieces[position].tokens):
+            if group and not _near(pieces[group[0]].tokens, pieces[position].tokens):
                 groups.append(group)
                 group = []
             group.append(position)

@@ -104,7 +104,7 @@ def _named_reference(name: str, output: str) -> str:
         return _with_reference(line[1], name)
     for text in read_commits(output[:HEAD_CHARS]):
         subject = commit_subject(text) if text.startswith(COMMITTED) else ""
-        if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w.-])", subject):
+        if _names(subject, name):
             return _with_reference(re.sub(rf"\W*{re.escape(name)}\W*", " ", subject).strip(), name)
     return ""
 
@@ -113,9 +113,13 @@ def _finished(title: str, text: str) -> str:
     """What a closing calls finished as a whole: "The entire APP-12 epic (Retries of uploads) is complete"; empty if
     it calls nothing so, or something other than the title."""
     found = _FINISHED.search(text)
-    if not found or not found["about"] or not (is_provisional(title) or found["name"] in title):
+    if not found or not found["about"] or not (is_provisional(title) or _names(title, found["name"])):
         return ""
     return _with_reference(found["about"], found["name"])
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w.-])", text) is not None
 
 
 def _with_reference(text: str, name: str) -> str:

@@ -36,7 +36,9 @@ RESOLUTION_MIN = 2.0
 
 
 # A successful run as an outcome: the program and its subcommand, after assignments and changes of folder.
-_RUN = lazy_regex(r"`(?:cd \S+ && )?(?:[A-Z_]+=\S* )*([\w./-]+(?: (?:run )?[a-z][\w:-]*\b(?![./]))?)([^`]*)`: ")
+_RUN = lazy_regex(
+    r"`(?:cd \S+ && )?(?:[A-Z_]+=\S* )*([\w./-]+(?: -m \w[\w.]*| (?:run )?[a-z][\w:-]*\b(?![./]))?)([^`]*)`: "
+)
 _FILE_ARGUMENT = lazy_regex(r" \S*(?:\w/\w|\w\.[a-z]{1,4}\b|::)\S*")
 # "Test failures are ..." begins with a noun, not with the verb of a step.
 _SUBJECT = lazy_regex(
@@ -196,21 +198,19 @@ def _newest_first(lines: Iterable[Highlight], replaced: Replaced = NOTHING_REPLA
 def newest_runs(outcomes: Sequence[Highlight]) -> list[Highlight]:
     """Outcomes without runs that a later one of the same program replaced: "84 tests" before "410 tests".
 
-    A run of some files does not replace one of everything.
+    A run of some files does not replace one of everything, nor one of other files.
     """
-    programs, whole = set[str](), set[str]()
+    known = set[tuple[str, ...]]()
     found: list[Highlight] = []
     for line in reversed(outcomes):
         run = _RUN.match(line.text) if line.role == "tool" else None
         if run is None:
             found.append(line)
             continue
-        is_whole = not _FILE_ARGUMENT.search(run[2])
-        if run[1] not in (whole if is_whole else programs):
+        whole, files = (run[1],), tuple(_FILE_ARGUMENT.findall(run[2]))
+        if whole not in known and (*whole, *files) not in known:
             found.append(line)
-        programs.add(run[1])
-        if is_whole:
-            whole.add(run[1])
+        known.add((*whole, *files))
     return found[::-1]
 
 
