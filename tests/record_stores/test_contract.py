@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from ctxmem_mcp import sent_requests
+from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, SPACES
-from ctxmem_mcp.record_stores import RecordStore
+from ctxmem_mcp.record_stores import RecordStore, open_record_store
 from ctxmem_mcp.record_stores import postgres as postgres_records
 from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.record_stores.postgres import PostgresRecordStore
 from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest, SentView
+from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.usage_ledger import FORGOTTEN, LedgerEntry
 from tests.postgres_server import new_principal, started_server
 
@@ -133,6 +136,27 @@ async def test_a_forgotten_conversation_leaves_only_its_cost(open_records: Open)
     ]
     assert [len(await records.sent(name)) for name in (ONE, "gone", "stays")] == [0, 0, 1]
     assert [name for name, _ in await records.all(SESSIONS)] == [TWO]
+
+
+@pytest.mark.parametrize("is_database", [False, True], ids=["files", "postgres"])
+async def test_a_forgotten_branch_takes_the_requests_with_it_though_the_head_is_on_another(
+    is_database: bool, tmp_path: Path
+) -> None:
+    url = started_server().url if is_database else None
+    settings, principal = Settings(tmp_path / "data", store_url=url), new_principal()
+    records = open_record_store(settings, principal)
+    async with open_memory(settings, principal=principal, background=False) as memory:
+        first = await memory.append(NewTurn("user", "shared"), conversation_id="c")
+        old = await memory.append(NewTurn("user", "old"), conversation_id="c", parent_id=first.turn_id)
+        await memory.append(NewTurn("user", "new"), conversation_id="c", parent_id=first.turn_id)
+        await records.add_usage(LedgerEntry(7, "c", 1, 10, 2, 5, 90))
+        for sent in (WHOLE, replace(WHOLE, conversation_id="d")):
+            await records.add_sent(sent)
+        await memory.forget("c", "c", turn_id=old.turn_id)
+        assert (await memory.head("c")).content == "new"
+    assert [len(await records.sent(name)) for name in ("c", "d")] == [0, 1]
+    assert len(await records.usage("c")) == 1
+    await records.close()
 
 
 async def test_adopting_twice_changes_nothing_and_replaces_nothing(open_records: Open) -> None:

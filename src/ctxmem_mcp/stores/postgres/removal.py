@@ -140,14 +140,14 @@ class Replacement:
         built: The store in which it was built.
         extras: Further extras.
         records: Returns the records to add to the tombstones.
-        had_head: Whether it lacks the branch that the head was on.
+        lacks_branch: Whether it lacks a branch of the other one, not only words that were redacted.
     """
 
     before: State
     built: RecordingStore
     extras: Mapping[str, bytes]
     records: Callable[[Tombstones], list[bytes]]
-    had_head: bool = False
+    lacks_branch: bool = False
 
 
 async def read_salvage(connection: Connection, key: Key) -> tuple[State, Salvage]:
@@ -183,7 +183,7 @@ async def replace_conversation(connection: Connection, key: Key, tombstones: Tom
         every: dict[str, bytes] = dict(await fetch(connection, EXTRAS, key))
         extras = {name: value for name, value in every.items() if not name.startswith(DENSE_PREFIX)}
         await tombstones.add(connection, new.records(known))
-        if new.had_head:
+        if new.lacks_branch:
             await record_tables.forget_sent(connection, key)
         await _remove(connection, key)
         for commit, now in new.built.commits:

@@ -267,7 +267,7 @@ class PostgresStore(TombstoneReads):
         def records(known: Tombstones) -> list[bytes]:
             return known.records_of_branch(conversation_id, branch)
 
-        return await self._rebuild(conversation_id, build, records, had_head=branch.had_head), []
+        return await self._rebuild(conversation_id, build, records, lacks_branch=True), []
 
     async def redact(
         self,
@@ -291,13 +291,13 @@ class PostgresStore(TombstoneReads):
         build: Callable[[Store, Salvage], Awaitable[T]],
         records: Callable[[Tombstones], list[bytes]],
         extras: Mapping[str, bytes] | None = None,
-        had_head: bool = False,
+        lacks_branch: bool = False,
     ) -> T:
         """Replaces a conversation by what `build` makes of it."""
         key, built = self._key(conversation_id), removal.RecordingStore()
         before, salvage = await self._run(lambda c: removal.read_salvage(c, key))
         done = await build(built, salvage)
-        new = removal.Replacement(before, built, extras or {}, records, had_head)
+        new = removal.Replacement(before, built, extras or {}, records, lacks_branch)
 
         async def replace(connection: Connection) -> None:
             await removal.replace_conversation(connection, key, self._tombstones, new)
