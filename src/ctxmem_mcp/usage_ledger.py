@@ -94,6 +94,7 @@ def forget(folder: Path, conversation_ids: Collection[str]) -> None:
         return
     try:
         with open_ledger(folder) as db:
+            db.execute("BEGIN IMMEDIATE")  # nothing is added between reading and deleting
             for conversation_id in conversation_ids:
                 rows = db.execute("SELECT * FROM spent WHERE conversation = ?", (conversation_id,)).fetchall()
                 db.execute("DELETE FROM spent WHERE conversation = ?", (conversation_id,))

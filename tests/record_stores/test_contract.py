@@ -138,6 +138,22 @@ async def test_a_forgotten_conversation_leaves_only_its_cost(open_records: Open)
     assert [name for name, _ in await records.all(SESSIONS)] == [TWO]
 
 
+async def test_usage_that_is_added_while_its_conversation_is_forgotten_is_not_lost(open_records: Open) -> None:
+    records, other, entry = open_records(), open_records(), LedgerEntry(7, "c", 1, 10, 2, 5, 90)
+
+    async def forget() -> None:
+        for _ in range(60):
+            await other.forget(["c"])
+
+    async def add() -> None:
+        for _ in range(30):
+            await records.add_usage(entry)
+
+    await asyncio.gather(forget(), *(add() for _ in range(3)))
+    await other.forget(["c"])
+    assert await records.usage() == [LedgerEntry(7, FORGOTTEN, 90, 900, 180, 450, 8_100)]
+
+
 @pytest.mark.parametrize("is_database", [False, True], ids=["files", "postgres"])
 async def test_a_forgotten_branch_takes_the_requests_with_it_though_the_head_is_on_another(
     is_database: bool, tmp_path: Path

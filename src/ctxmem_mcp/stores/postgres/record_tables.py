@@ -84,16 +84,17 @@ ADD_REDACTION = "INSERT INTO redactions VALUES (%(principal)s, %(id)s, %(body)s)
 REDACTIONS = "SELECT id, body FROM redactions WHERE principal = %(principal)s ORDER BY id"
 REMOVE_REDACTION = "DELETE FROM redactions WHERE principal = %(principal)s AND id = %(id)s"
 
-# What requests have cost stays, under the empty id. One order, so that two servers do not wait for each other.
+# What requests have cost stays, under the empty id. One statement, so that nothing added beside it is lost; one order,
+# so that two servers do not wait for each other.
 MOVE_USAGE = f"""
+WITH gone AS (DELETE FROM gateway_usage WHERE {_KEY} RETURNING *)
 INSERT INTO gateway_usage ({_USAGE_COLUMNS})
-SELECT principal, '', day, {", ".join(_COUNTS)} FROM gateway_usage WHERE {_KEY} ORDER BY day
+SELECT principal, '', day, {", ".join(_COUNTS)} FROM gone ORDER BY day
 ON CONFLICT (principal, conversation, day) DO UPDATE SET {_ADDED}
 """
-REMOVE_USAGE = f"DELETE FROM gateway_usage WHERE {_KEY}"
 REMOVE_SENT = f"DELETE FROM sent_requests WHERE {_KEY}"
 REMOVE_SESSION = "DELETE FROM records WHERE principal = %(principal)s AND kind = 'sessions' AND id = %(conversation)s"
-FORGET = (MOVE_USAGE, REMOVE_USAGE, REMOVE_SENT, REMOVE_SESSION)
+FORGET = (MOVE_USAGE, REMOVE_SENT, REMOVE_SESSION)
 # The tables that have rows of a conversation, and the condition for them.
 CONDITIONS = {
     "gateway_usage": _KEY,
