@@ -17,7 +17,7 @@ from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_stores.postgres import PostgresRecordStore
 from ctxmem_mcp.sent_requests import NO_VIEW, SentRequest
-from ctxmem_mcp.stores.postgres import PostgresStore, commits, queries, schema, term_index
+from ctxmem_mcp.stores.postgres import PostgresStore, commits, database, queries, schema, term_index
 from ctxmem_mcp.stores.testing.builders import NOW, extend, new_state
 from ctxmem_mcp.stores.testing.fixtures import load
 from ctxmem_mcp.team.postgres import PostgresTeam
@@ -115,10 +115,14 @@ async def test_two_writers_in_every_order_of_one_append(monkeypatch: pytest.Monk
 
 
 class Proxy:
-    """Forwards to the server's socket, and cuts connections at a commit: before the server gets it, or after."""
+    """Forwards to the server's socket, and cuts connections at a commit: before the server gets it, or after.
+
+    A held one is cut before, and the server does not notice.
+    """
 
     def __init__(self) -> None:
-        self.cut_before, self.cut_after = 0, 0
+        self.cut_before, self.cut_after, self.hold = 0, 0, 0
+        self._held: list[asyncio.StreamWriter] = []
         self.port = 0
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -132,6 +136,8 @@ class Proxy:
             for task in self._connections:
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
+            for upstream in self._held:
+                upstream.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -148,6 +154,10 @@ class Proxy:
         answers = asyncio.create_task(back())
         try:
             while data := await reader.read(65_536):
+                if b"COMMIT" in data and self.hold:
+                    self.hold -= 1
+                    self._held.append(upstream)
+                    break
                 if b"COMMIT" in data and self.cut_before:
                     self.cut_before -= 1
                     break
@@ -161,9 +171,12 @@ class Proxy:
             pass
         finally:
             answers.cancel()
-            upstream.close()
             writer.close()
-            await asyncio.gather(answers, upstream.wait_closed(), writer.wait_closed(), return_exceptions=True)
+            closing = [answers, writer.wait_closed()]
+            if upstream not in self._held:
+                upstream.close()
+                closing.append(upstream.wait_closed())
+            await asyncio.gather(*closing, return_exceptions=True)
 
 
 async def contents(memory: Memory) -> list[str]:
@@ -228,6 +241,37 @@ async def test_usage_whose_answer_is_lost_is_added_once() -> None:
             await change
             assert proxy.cut_after == 0, "it was cut"
         assert (list(await records.usage()), list(await records.sent("c"))) == ([entry], [sent])
+        await records.close()
+
+
+async def lose_without_notice(proxy: Proxy, records: PostgresRecordStore) -> None:
+    """Adds usage over a connection that is lost before the commit, while the server still waits for the commit."""
+    proxy.hold = 1
+    try:
+        await records.add_usage(LedgerEntry(7, "c", 1, 10, 2, 5, 90))
+    finally:
+        assert proxy.hold == 0, "it was cut"
+
+
+async def test_a_transaction_that_the_server_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy()
+    async with proxy.run() as url:
+        records = PostgresRecordStore(url, new_principal(), 2)
+        assert await records.usage() == []
+        monkeypatch.setattr(database, "RETRY_SECONDS", 0.5)
+        with pytest.raises(StoreUnavailable, match="it is not known whether"):
+            await asyncio.wait_for(lose_without_notice(proxy, records), 60)
+        await records.close()
+
+
+async def test_the_server_ends_a_transaction_whose_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "IDLE_TRANSACTION_SECONDS", 0.3)
+    proxy = Proxy()
+    async with proxy.run() as url:
+        records = PostgresRecordStore(url, new_principal(), 2)
+        assert await records.usage() == []
+        await asyncio.wait_for(lose_without_notice(proxy, records), 60)
+        assert await records.usage() == [LedgerEntry(7, "c", 1, 10, 2, 5, 90)]
         await records.close()
 
 

@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from ctxmem_mcp.cancellation import run_to_completion
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.stores.postgres.changes import ChangeFeed
 from ctxmem_mcp.stores.postgres.connection_errors import SETTING, is_passing, server_name, translate
 from ctxmem_mcp.stores.postgres.schema import PRINCIPAL_SETTING, SCHEMA, migrate
@@ -28,6 +29,8 @@ RETRY_SECONDS = 15.0
 WAIT_SECONDS, CONNECT_SECONDS = 20.0, 10
 # A connection that only listens notices in about half a minute that its server is gone without a word.
 _KEEPALIVES = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+# The server ends a transaction that has waited so long for its client, whose connection may be lost unnoticed.
+IDLE_TRANSACTION_SECONDS = 60.0
 
 _TRANSACTION = "SELECT pg_current_xact_id()::text"
 _STATUS = "SELECT pg_xact_status(%(transaction)s::text::xid8)"
@@ -98,13 +101,13 @@ class Database:
         """Runs `work` in one transaction, which is stored once, also if the answer to its commit is lost.
 
         Raises:
-            StoreUnavailable: The server can't be reached, or refuses.
+            StoreUnavailable: The server can't be reached, or refuses, or does not end a transaction that was lost.
         """
         earlier: tuple[str, T] | None = None
 
         async def run(connection: Connection) -> T:
             nonlocal earlier
-            if earlier is not None and await _was_committed(connection, earlier[0]):
+            if earlier is not None and await self._was_committed(connection, earlier[0]):
                 return earlier[1]
             async with connection.transaction():
                 done = await work(connection)
@@ -112,6 +115,21 @@ class Database:
             return done
 
         return await self.run(principal, run)
+
+    async def _was_committed(self, connection: Connection, transaction: str) -> bool:
+        """Returns whether a transaction of a lost connection was committed, once the server has ended it."""
+        until = time.monotonic() + RETRY_SECONDS
+        while True:
+            ((status,),) = await fetch(connection, _STATUS, {"transaction": transaction})
+            if status != "in progress":
+                return bool(status == "committed")
+            if time.monotonic() > until:
+                raise StoreUnavailable(
+                    f"PostgreSQL at {self.server} still waits for a connection that was lost: it is not known whether "
+                    "the change is stored.",
+                    "Look whether it is stored, in a minute.",
+                )
+            await asyncio.sleep(_POLL_SECONDS)
 
     @asynccontextmanager
     async def _connection(self, principal: str) -> AsyncIterator[Connection]:
@@ -173,15 +191,6 @@ async def fetch(connection: Connection, sql: str, parameters: Mapping[str, objec
         return await cursor.fetchall()
 
 
-async def _was_committed(connection: Connection, transaction: str) -> bool:
-    """Returns whether a transaction of a lost connection was committed, once the server has ended it."""
-    while True:
-        ((status,),) = await fetch(connection, _STATUS, {"transaction": transaction})
-        if status != "in progress":
-            return bool(status == "committed")
-        await asyncio.sleep(_POLL_SECONDS)
-
-
 async def _warn_of_unbound_role(connection: Connection) -> None:
     """Logs a warning if the policies of the rows do not hold for the connection's role."""
     roles = await fetch(connection, "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = user", {})
@@ -210,4 +219,5 @@ async def set_principal(connection: Connection, principal: str) -> None:
 
 
 async def _configure(connection: psycopg.AsyncConnection[TupleRow]) -> None:
-    await connection.execute(f"SET search_path TO {SCHEMA}")
+    idle = round(IDLE_TRANSACTION_SECONDS * 1000)
+    await connection.execute(f"SET search_path TO {SCHEMA}; SET idle_in_transaction_session_timeout TO {idle}")
