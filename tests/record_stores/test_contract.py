@@ -13,9 +13,10 @@ import pytest
 
 from ctxmem_mcp import sent_requests
 from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, SPACES
-from ctxmem_mcp.record_stores import RecordStore, open_record_store
+from ctxmem_mcp.record_stores import RecordStore, file_orders, open_record_store
 from ctxmem_mcp.record_stores import postgres as postgres_records
 from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.record_stores.postgres import PostgresRecordStore
@@ -31,6 +32,8 @@ ONE, TWO = "session_0123456789abcdef", "session_fedcba9876543210"
 SPACE = "space_0123456789abcdef"
 WHOLE = SentRequest("c", 1.0, "t0-1", "t2-3", NO_VIEW, 30, 10, 0, 20)
 COMPACTED = SentRequest("c", 2.0, "t9-1", "t9-2", SentView("t8-1", "t8-2", 4_000, b"\0digest"), 99, 10, 50, 9, 70, 64)
+
+ACTIVITY = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock(%ctxmem redaction%'"
 
 
 @pytest.fixture(params=["files", "postgres"])
@@ -205,6 +208,47 @@ async def test_a_redaction_is_recorded_until_it_is_finished(open_records: Open) 
         assert is_alone
     await other.remove(order)
     assert list(await orders.all()) == []
+
+
+async def test_a_redaction_that_cannot_be_read_stops_no_other(
+    open_records: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    orders, damaged = open_records().redactions, []
+    for raw in (b"{", b"\xff", b"[]", b"{}", b'{"day": "2026-01-01", "turns": {"c": ["x"]}}'):
+        with monkeypatch.context() as patch:
+            for module in (file_orders, postgres_records):
+                patch.setattr(module, "encode_turns", lambda *_, raw=raw: raw)
+            damaged.append((await orders.add("2026-01-01", {})).id)
+    order = await orders.add("2026-01-01", {"c": {b"\1"}})
+    assert list(await orders.all()) == [order]
+    assert all(f"{one}" in caplog.text for one in damaged)
+
+
+async def test_a_connection_that_is_lost_while_it_waits_for_the_lock_is_reported() -> None:
+    server, principal = started_server(), new_principal()
+    one, two = (PostgresRecordStore(server.url, principal, 2) for _ in range(2))
+
+    def pids() -> set[object]:
+        with server.connect() as connection:
+            return {pid for (pid,) in connection.execute(ACTIVITY)}
+
+    async with one.redactions.lock(1):
+        others = pids()
+        assert others
+
+        async def wait() -> None:
+            async with two.redactions.lock(600):
+                pass
+
+        task = asyncio.create_task(wait())
+        new: set[object] = set()
+        while not new:
+            await asyncio.sleep(0.01)
+            new = pids() - others
+        with server.connect() as connection:
+            connection.execute("SELECT pg_terminate_backend(%s)", [*new])
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(task, 60)
 
 
 async def test_principals_in_one_database_have_records_of_their_own() -> None:

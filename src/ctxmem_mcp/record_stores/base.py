@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.usage_ledger import LedgerEntry
 
 Record = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,33 @@ class RedactionOrder:
     turns: Mapping[str, Collection[bytes]]
 
 
+def encode_turns(day: str, turns: Mapping[str, Collection[bytes]]) -> bytes:
+    """Returns a redaction as JSON."""
+    as_json = {"day": day, "turns": {one: [digest.hex() for digest in some] for one, some in turns.items()}}
+    return json.dumps(as_json).encode()
+
+
+def readable_orders(stored: Iterable[tuple[str, str, Callable[[], bytes]]]) -> list[RedactionOrder]:
+    """Returns the redactions that can be read. An error is logged, so that one that can't be read stops no other.
+
+    Args:
+        stored: The id of each, its name in the log, and a function that returns its JSON.
+    """
+    orders = []
+    for order_id, name, read in stored:
+        try:
+            orders.append(_decode_order(order_id, read()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.error("%s can't be read: %s", name, error)
+    return orders
+
+
+def _decode_order(order_id: str, raw: bytes) -> RedactionOrder:
+    found: dict[str, Any] = json.loads(raw)
+    turns = {one: {bytes.fromhex(digest) for digest in some} for one, some in found["turns"].items()}
+    return RedactionOrder(order_id, found["day"], turns)
+
+
 class RedactionOrders(Protocol):
     """Redactions in progress. Each is recorded before it begins, so that another process can finish it."""
 
@@ -39,7 +69,7 @@ class RedactionOrders(Protocol):
         """Records a redaction. It is durable when this returns."""
 
     async def all(self) -> Sequence[RedactionOrder]:
-        """Returns all recorded redactions."""
+        """Returns all recorded redactions that can be read. An error is logged for each other one."""
 
     async def remove(self, order: RedactionOrder) -> None:
         """Removes the record of a finished redaction."""

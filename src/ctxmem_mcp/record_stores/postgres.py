@@ -12,14 +12,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
 import psycopg
 
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, is_record_id
-from ctxmem_mcp.record_stores.base import Record, RedactionOrder
-from ctxmem_mcp.record_stores.file_orders import decode_order, encode_turns
+from ctxmem_mcp.record_stores.base import Record, RedactionOrder, encode_turns, readable_orders
 from ctxmem_mcp.sent_requests import REQUESTS_MAX, SentRequest, SentView
 from ctxmem_mcp.stores.postgres import record_tables as sql
 from ctxmem_mcp.stores.postgres.connection_errors import server_name, translate
@@ -164,12 +164,17 @@ class _Orders:
         except psycopg.Error as error:
             raise translate(error, server_name(self._rows.url)) from error
         async with connection:
+            yield await self._wait_for_lock(connection, until)
+
+    async def _wait_for_lock(self, connection: Connection, until: float) -> bool:
+        try:
             while not await self._try_lock(connection):
                 if time.monotonic() >= until:
-                    yield False
-                    return
+                    return False
                 await asyncio.sleep(_POLL_SECONDS)
-            yield True
+        except psycopg.Error as error:
+            raise translate(error, server_name(self._rows.url)) from error
+        return True
 
     async def _try_lock(self, connection: Connection) -> bool:
         return (await fetch(connection, sql.TRY_REDACTION_LOCK, {"principal": self._rows.principal}))[0][0] is True
@@ -180,7 +185,8 @@ class _Orders:
         return order
 
     async def all(self) -> Sequence[RedactionOrder]:
-        return [decode_order(order_id, body) for order_id, body in await self._rows.read(sql.REDACTIONS)]
+        rows = await self._rows.read(sql.REDACTIONS)
+        return readable_orders((order_id, f"The redaction {order_id}", partial(bytes, body)) for order_id, body in rows)
 
     async def remove(self, order: RedactionOrder) -> None:
         await self._rows.write(sql.REMOVE_REDACTION, id=order.id)
