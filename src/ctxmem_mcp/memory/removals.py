@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -65,22 +65,33 @@ class MemoryRemovals(MemoryProjects):
             return receipt
         # Read first: an error afterwards would withhold the receipt.
         listed = await self.all_conversations()
-        others = [one.conversation_id for one in listed if one.conversation_id.startswith(conversation_id + OF_AGENT)]
+        beside = [one.conversation_id for one in listed if one.conversation_id.startswith(conversation_id + OF_AGENT)]
+        others = [one for one in beside if not one.startswith(conversation_id + OF_OUTPUT)]
         other_branches = await self._count_other_branches(conversation_id)
         async with self._writer.locked(conversation_id):
             self._drop(conversation_id)
-            receipt = await run_to_completion(self._forget(conversation_id))
-        for output in [one for one in others if one.startswith(conversation_id + OF_OUTPUT)]:
-            others.remove(output)
-            await self._forget_output(output)
+            receipt = await run_to_completion(self._forget_with_outputs(conversation_id))
         return replace(receipt, others=others, other_branches=other_branches)
 
-    async def _forget_output(self, conversation_id: str) -> None:
-        """Forgets the whole of an output that a hook shortened, which was stored beside its session."""
-        async with self._writer.locked(conversation_id):
-            self._drop(conversation_id)
-            with suppress(UnknownConversation):
-                await run_to_completion(self._forget(conversation_id))
+    async def _forget_with_outputs(self, conversation_id: str) -> Receipt:
+        """Forgets the outputs first: if a process is killed in between, the session is still there to be forgotten."""
+        await self._forget_outputs(await self._outputs_of(conversation_id))
+        receipt = await self._forget(conversation_id)
+        await self._forget_outputs(await self._outputs_of(conversation_id))  # stored just before the session was gone
+        return receipt
+
+    async def _outputs_of(self, conversation_id: str) -> list[str]:
+        """Returns the conversations that have the whole of outputs of a session, also those that have expired."""
+        ids = [one.conversation_id for one in await self.all_conversations()]
+        ids += await self._store.expired(self._clock())
+        return [one for one in dict.fromkeys(ids) if one.startswith(conversation_id + OF_OUTPUT)]
+
+    async def _forget_outputs(self, conversation_ids: Iterable[str]) -> None:
+        for one in conversation_ids:
+            async with self._writer.locked(one):
+                self._drop(one)
+                with suppress(UnknownConversation):
+                    await self._forget(one)
 
     async def _count_other_branches(self, conversation_id: str) -> int:
         """Returns how many branches there are besides the head's; 0 if that can't be read."""
