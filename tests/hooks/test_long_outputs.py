@@ -97,6 +97,12 @@ def test_an_output_stays_whole_if_the_whole_cannot_be_stored(tmp_path: Path) -> 
     assert (ran.returncode, ran.stdout) == (0, b"")
 
 
+async def test_an_output_with_half_a_surrogate_pair_can_be_opened(tmp_path: Path) -> None:
+    conversation, turn = place_in(after_call(tmp_path, "claude-code", f"{OUTPUT}\ud83d"))
+    async with open_memory(Settings(tmp_path)) as memory:
+        assert (await memory.turn(conversation, turn)).content == f"{OUTPUT}\ufffd"
+
+
 async def test_the_whole_is_forgotten_with_its_session(tmp_path: Path) -> None:
     data = tmp_path / "data"
     prompt = {"session_id": "s-1", "cwd": "/w", "hook_event_name": "UserPromptSubmit", "prompt": "Run the tests."}

@@ -136,7 +136,7 @@ def _read_turns(agent: str, name: str, fields: _Fields, said_at: str) -> tuple[t
         turns = tuple(_turns(agent, name, fields, said_at))
     except _NotRecognised:
         return (), False
-    if not info_of(agent).has_transcript:
+    if name == whole_outputs.EVENT or not info_of(agent).has_transcript:
         return ParseLog().sanitize((0, turn) for turn in turns), True
     valid = tuple(turn for turn in turns if _is_valid(turn))
     return valid, len(valid) == len(turns)
