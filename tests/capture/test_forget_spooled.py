@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import Client
 
 from ctxmem_mcp import Settings, open_memory
-from ctxmem_mcp.capture import spool
+from ctxmem_mcp.capture import spool, whole_outputs
+from ctxmem_mcp.capture.purge import purge_captured
 from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.mcp_server.server import build_server
+from ctxmem_mcp.results import Synced
 from tests.mcp_server.conftest import Caller
 from tests.stores.samples import raw_files
 
@@ -25,6 +28,13 @@ WORDS = "The quixoplex fails."
 def spool_event(folder: Path, session: str, prompt: str = WORDS) -> None:
     event = {"conversation_id": session, "hook_event_name": "beforeSubmitPrompt", "prompt": prompt}
     spool.put(str(folder), "cursor", json.dumps(event).encode())
+
+
+def spool_output(folder: Path, session: str, text: str = WORDS, **fields: str) -> str:
+    """Spools the whole of an output that a hook shortened; returns its conversation."""
+    event = {"tool_name": "Bash", "tool_input": {"command": "make"}, **fields}
+    spool.put(str(folder), "claude-code", whole_outputs.event_for(event, session, text))
+    return whole_outputs.output_id(session, event, text)
 
 
 async def test_a_conversation_that_is_only_in_the_spool_is_forgotten(tmp_path: Path) -> None:
@@ -57,3 +67,31 @@ async def test_words_that_nobody_spooled_are_still_unknown(tmp_path: Path) -> No
         with pytest.raises(UnknownConversation):
             await memory.forget("one", "one")
     assert spool.count_pending(str(tmp_path)) == 1
+
+
+def test_a_purge_of_a_session_deletes_its_outputs_that_only_the_spool_has(tmp_path: Path) -> None:
+    spool_output(tmp_path, "one")
+    spool_output(tmp_path, "one-more")
+    purge_captured(tmp_path, ["one"])
+    (left,) = spool.pending(str(tmp_path))
+    assert b"one-more" in Path(left.path).read_bytes()
+
+
+async def test_an_output_that_is_stored_while_its_session_is_forgotten_is_forgotten_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another process does, which does not wait for the drain of this one."""
+    async with open_memory(Settings(tmp_path), background=False) as memory:
+        spool_event(tmp_path, "one")
+        await drain(memory, tmp_path, wait=True)
+        spool_output(tmp_path, "one", cwd="/w")
+        sync = memory.sync
+
+        async def forget_first(*args: Any, **kwargs: Any) -> Synced:
+            await memory._store.forget("one")
+            return await sync(*args, **kwargs)
+
+        monkeypatch.setattr(memory, "sync", forget_first)
+        await drain(memory, tmp_path, wait=True)
+        assert await memory.all_conversations() == []
+    assert not any(WORDS.encode() in raw for raw in raw_files(tmp_path).values())

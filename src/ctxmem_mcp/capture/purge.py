@@ -107,9 +107,11 @@ def _remove_events(data_dir: Path, conversation_ids: Collection[str]) -> None:
 
 
 def _remove_event(spooled: spool.SpooledEvent, conversation_ids: Collection[str]) -> bool:
-    """Removes an event of these conversations. Returns whether its file was not there any more."""
+    """Removes an event of these conversations, or the whole of an output of theirs. Returns whether its file was not
+    there any more."""
     from ctxmem_mcp.capture.events import parse_event
     from ctxmem_mcp.capture.session_ids import conversation_id_for
+    from ctxmem_mcp.capture.whole_outputs import session_of
 
     try:
         agent, raw, _ = spooled.read()
@@ -118,6 +120,7 @@ def _remove_event(spooled: spool.SpooledEvent, conversation_ids: Collection[str]
     except (OSError, ValueError):
         return False
     event = parse_event(agent, raw, spooled.at)
-    if event is None or conversation_id_for(event.session_id) not in conversation_ids:
+    conversation = conversation_id_for(event.session_id) if event else None
+    if conversation is None or not {conversation, session_of(conversation)}.intersection(conversation_ids):
         return False
     return not spooled.remove()

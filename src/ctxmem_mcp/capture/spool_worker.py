@@ -185,7 +185,7 @@ class _SpoolWorker:
             group = await asyncio.to_thread(self._recognised, group)
             if event.name != whole_outputs.EVENT:
                 await self._start_from_events(event, group)
-            elif await self._memory.is_forgotten(whole_outputs.session_of(event.session_id)):
+            elif await self._forget_with_session(event.session_id):
                 await asyncio.to_thread(_remove, [spooled for spooled, _ in group])
                 return 0, []
             return await self._store_events(event, [(spooled, each.turns) for spooled, each in group]), []
@@ -299,7 +299,17 @@ class _SpoolWorker:
         done = await self._memory.sync(
             turns, conversation_id=conversation, after=after or None, space=cwd, source=Source.EVENTS, since=self._since
         )
+        if await self._forget_with_session(conversation):  # while its output was stored
+            return 0
         return done.appended
+
+    async def _forget_with_session(self, conversation: str) -> bool:
+        """Forgets the whole of an output if its session was forgotten. Returns whether it was."""
+        session = whole_outputs.session_of(conversation)
+        if session == conversation or not await self._memory.is_forgotten(session):
+            return False
+        await self._memory.forget_output(conversation)
+        return True
 
     async def _without_repeated_head(self, late: tuple[NewTurn, ...], conversation: str | None) -> tuple[NewTurn, ...]:
         """Drops the messages up to one that equals the head: two events of one instant may have the same."""

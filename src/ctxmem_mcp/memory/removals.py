@@ -88,10 +88,14 @@ class MemoryRemovals(MemoryProjects):
 
     async def _forget_outputs(self, conversation_ids: Iterable[str]) -> None:
         for one in conversation_ids:
-            async with self._writer.locked(one):
-                self._drop(one)
-                with suppress(UnknownConversation):
-                    await self._forget(one)
+            await self.forget_output(one)
+
+    async def forget_output(self, conversation_id: str) -> None:
+        """Forgets the whole of an output that a hook shortened, which was stored beside its session, if it is there."""
+        async with self._writer.locked(conversation_id):
+            self._drop(conversation_id)
+            with suppress(UnknownConversation):
+                await run_to_completion(self._forget(conversation_id))
 
     async def _count_other_branches(self, conversation_id: str) -> int:
         """Returns how many branches there are besides the head's; 0 if that can't be read."""

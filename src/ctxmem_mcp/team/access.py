@@ -80,7 +80,7 @@ _METHODS = {
     _SUMMARY: "write_summary add_summary",
     # `forget_also` only keeps the caller's own turns from being stored.
     _NOTE: "set_title set_agent set_origin set_project forget_also",
-    _FORGET: "forget forget_from",
+    _FORGET: "forget forget_from forget_output",
     _REDACT: "redact",
     _RETENTION: "set_retention extend_retention",
     _CHANGE: "set_space allow_again repair",
