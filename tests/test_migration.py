@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.errors import Forgotten
+from ctxmem_mcp.errors import Forgotten, StoreUnavailable
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.migration import MigrationResult, migrate
 from ctxmem_mcp.models import NewTurn, Source, Summary
@@ -152,6 +153,61 @@ async def test_a_conversation_that_went_on_in_the_target_is_left_alone(tmp_path:
     assert "TARGET: has another conversation 'c'" in done.failed["c"]
     async with open_memory(target, background=False) as memory:
         assert (await memory.head("c")).content == "more"
+
+
+@pytest.fixture(params=["files", "postgres"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    url = started_server().create_database() if request.param == "postgres" else None
+    return Settings(tmp_path / "source", store_url=url)
+
+
+async def test_a_redaction_that_a_killed_process_left_is_finished_before_the_copy(
+    source: Settings, tmp_path: Path
+) -> None:
+    target = Settings(tmp_path / "target")
+    async with open_memory(source, background=False) as memory:
+        await memory.sync([NewTurn("user", "the password is hunter2"), NewTurn("user", "more")], conversation_id="c")
+        (found,) = await memory.find_matches(re.compile("hunter2"))
+    records = open_record_store(source, "")
+    await records.redactions.add("2026-01-01", {"c": [found.turn.digest]})
+    async with records.redactions.lock(1):
+        with pytest.raises(StoreUnavailable, match="redaction that is not finished"):
+            await run(source, target)
+    assert (await run(source, target)).copied == ["c"]
+    assert list(await records.redactions.all()) == []
+    await records.close()
+    async with open_memory(target, background=False) as memory:
+        assert [turn.is_redacted for turn in await memory.history("c")] == [True, False]
+        assert await memory.find_matches(re.compile("hunter2")) == []
+
+
+async def test_another_migration_brings_back_nothing_that_the_target_has_forgotten(
+    source: Settings, tmp_path: Path
+) -> None:
+    target, name = Settings(tmp_path / "target"), "session_0123456789abcdef"
+    async with open_memory(source, background=False) as memory:
+        for one in (name, "again"):
+            await memory.sync(sample_turns(4), conversation_id=one)
+        await memory.forget("again", "again")
+        await memory.sync(sample_turns(4, "something else"), conversation_id="again")
+    old = open_record_store(source, "")
+    await old.put(SESSIONS, name, {"name": "One", EXPIRES: 9e9})
+    for one in (name, "again"):
+        await old.add_usage(LedgerEntry(20_000, one, 2, 9_000, 100, 6_000, 50_000))
+        await old.add_sent(SentRequest(one, 1.5, "t0-1", "t2-3", NO_VIEW, 30, 10, 0, 20))
+    await old.close()
+    assert sorted((await run(source, target)).copied) == ["again", name]
+    new = open_record_store(target, "")
+    async with open_memory(target, background=False) as memory:
+        await memory.forget(name, name)
+    for _ in range(2):
+        done = await run(source, target)
+        assert (done.copied, done.present, list(done.failed)) == ([], ["again"], [name])
+        assert "TARGET: has forgotten" in done.failed[name]
+        assert await new.all(SESSIONS) == []
+        assert [len(await new.sent(one)) for one in (name, "again")] == [0, 1]
+        assert [(one.conversation_id, one.requests) for one in await new.usage()] == [(FORGOTTEN, 2), ("again", 2)]
+    await new.close()
 
 
 async def test_a_migration_that_is_killed_goes_on(filled: Filled, tmp_path: Path) -> None:

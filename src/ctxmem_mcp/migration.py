@@ -4,24 +4,29 @@ A conversation is built from its turns in the target, as a repair does: same ids
 summaries. Then both are compared turn by turn. Conversations that are complete in the target are skipped, so that a
 migration which was stopped or killed goes on where it was; one that it left unfinished is removed and copied again.
 
-The source is not changed, except that turns which were not indexed yet are.
+The source is not changed, except that turns which were not indexed yet are, and that redactions which a killed process
+left are finished.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
+from ctxmem_mcp import redaction, usage_ledger
 from ctxmem_mcp.composition import database_principals, open_memory, open_store
-from ctxmem_mcp.errors import BrokenHistory, CtxmemError, InvalidArgument
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, InvalidArgument, StoreUnavailable
+from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.repair import REPAIRED, rebuild
 from ctxmem_mcp.models import EXTRACTIVE, Turn
 from ctxmem_mcp.private_files import PRINCIPALS, SALT, read_file
 from ctxmem_mcp.record_files import SESSIONS, SPACES
 from ctxmem_mcp.record_stores import open_record_store
+from ctxmem_mcp.record_stores.file_orders import FileOrders
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.extensions import MovableStore
@@ -61,7 +66,8 @@ async def migrate(source: Settings, target: Settings, report: Callable[[str], No
 
     Raises:
         InvalidArgument: Source and target are the same.
-        StoreUnavailable: One of them can't be used, or the target has forgotten conversations on its own.
+        StoreUnavailable: One of them can't be used, or the target had forgotten conversations before the first
+            migration, or a redaction in the source can't be finished.
     """
     if (source.store_url, source.data_dir) == (target.store_url, target.data_dir):
         raise InvalidArgument("TARGET", "is where the conversations are", "Name another folder or database.")
@@ -101,6 +107,7 @@ async def _migrate_principal(
     source: Settings, target: Settings, principal: str, result: MigrationResult, report: Callable[[str], None]
 ) -> None:
     async with open_memory(source, principal=principal, background=False) as memory:
+        await _finish_redactions(memory, source, principal)
         await memory.index_all()  # a copy is always indexed, and the two are compared
     old: MovableStore = open_store(source, principal)
     new: MovableStore = open_store(target, principal)
@@ -109,7 +116,7 @@ async def _migrate_principal(
         if principal:
             await _copy_salt(source, target, old, new)
         await new.adopt_tombstones(await old.tombstone_records())
-        await _copy_records(source, target, principal)
+        await _copy_records(source, target, principal, partial(_has_forgotten, new, old))
         page = await old.conversations(float("-inf"), limit=2**31)
         result.failed |= page.unreadable
         for conversation_id in sorted(info.conversation_id for info in page.conversations):
@@ -127,6 +134,31 @@ async def _migrate_principal(
         await new.close()
 
 
+async def _finish_redactions(memory: Memory, source: Settings, principal: str) -> None:
+    """Finishes the redactions in progress, which are not copied.
+
+    Raises:
+        StoreUnavailable: One can't be finished.
+    """
+    records = open_record_store(source, principal)
+    try:
+        for orders in (FileOrders(source.data_dir), records.redactions):
+            await redaction.resume(memory, source.data_dir, orders)
+            if await orders.all():
+                raise StoreUnavailable(
+                    "The source has a redaction that is not finished; nothing more was copied.",
+                    "Stop the servers and agents that use the source, and run the command again; the log says what "
+                    "prevents it.",
+                )
+    finally:
+        await records.close()
+
+
+async def _has_forgotten(target: Store, source: Store, conversation_id: str) -> bool:
+    """Returns whether only the target has forgotten a conversation; if the source has too, it was created again."""
+    return await target.is_forgotten(conversation_id) and not await source.is_forgotten(conversation_id)
+
+
 async def _copy_salt(source: Settings, target: Settings, old: object, new: object) -> None:
     """Copies the principal's salt, which keys the ids of further conversations."""
     from ctxmem_mcp.stores.postgres import PostgresStore
@@ -141,15 +173,24 @@ async def _copy_salt(source: Settings, target: Settings, old: object, new: objec
         await asyncio.to_thread(load_or_create_salt, target.data_dir, salt)
 
 
-async def _copy_records(source: Settings, target: Settings, principal: str) -> None:
-    """Copies sessions and their groups, and the gateway's usage and requests; what the target has stays."""
+async def _copy_records(
+    source: Settings, target: Settings, principal: str, is_forgotten: Callable[[str], Awaitable[bool]]
+) -> None:
+    """Copies sessions and their groups, and the gateway's usage and requests; what the target has stays.
+
+    is_forgotten: Returns whether the target has forgotten a conversation: then only its cost is copied.
+    """
     old, new = open_record_store(source, principal), open_record_store(target, principal)
     try:
         usage = await old.usage()
-        sent = [one for name in sorted({one.conversation_id for one in usage}) for one in await old.sent(name)]
         records = {kind: dict(await old.all(kind)) for kind in (SESSIONS, SPACES)}
+        names = {one.conversation_id for one in usage}
+        gone = {name for name in names | set(records[SESSIONS]) if await is_forgotten(name)}
+        sent = [one for name in sorted(names - gone) for one in await old.sent(name)]
+        for name in gone:
+            records[SESSIONS].pop(name, None)
         if usage or any(records.values()):
-            await new.adopt(usage, sent, records)
+            await new.adopt(usage_ledger.without_names(usage, gone), sent, records)
     finally:
         await old.close()
         await new.close()
@@ -159,7 +200,7 @@ async def _copy(source: Store, target: Store, conversation_id: str, embedder: Em
     """Copies a conversation. Returns False if the target has it already.
 
     Raises:
-        CtxmemError: It can't be copied, or the target has another one of this id.
+        CtxmemError: It can't be copied, or the target has another one of this id, or has forgotten it.
     """
     state = await source.load(conversation_id, ANY_TIME)
     if state is None:
@@ -168,6 +209,12 @@ async def _copy(source: Store, target: Store, conversation_id: str, embedder: Em
         if await _difference(source, state, target, there) is None:
             return False
         await _remove_unfinished(source, state, target, there)
+    elif await _has_forgotten(target, source, conversation_id):
+        raise InvalidArgument(
+            "TARGET",
+            f"has forgotten the conversation {conversation_id!r}",
+            "Forget it in the source too, or import it there.",
+        )
     salvage = await _read(source, state)
     await rebuild(_marking(target), salvage, _empty(state), ExtractiveSummarizer(), embedder)
     for key in _EXTRAS:

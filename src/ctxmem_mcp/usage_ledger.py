@@ -103,6 +103,17 @@ def forget(folder: Path, conversation_ids: Collection[str]) -> None:
         _log.warning("The usage of forgotten conversations may still be stored under their ids: %s", error)
 
 
+def without_names(entries: Sequence[LedgerEntry], conversation_ids: Collection[str]) -> list[LedgerEntry]:
+    """Returns entries in which the numbers of these conversations are added to FORGOTTEN, per day."""
+    summed: dict[tuple[int, str], LedgerEntry] = {}
+    for entry in entries:
+        name = FORGOTTEN if entry.conversation_id in conversation_ids else entry.conversation_id
+        before = summed.get((entry.day, name), LedgerEntry(entry.day, name, 0, 0, 0, 0, 0))
+        counts = {one: getattr(before, one) + getattr(entry, one) for one in _COUNTS}
+        summed[entry.day, name] = LedgerEntry(entry.day, name, **counts)
+    return list(summed.values())
+
+
 def usage_report(entries: Sequence[LedgerEntry], settings: Settings) -> dict[str, Any]:
     """Returns the JSON of /v1/usage and of the usage resource: each day, the total, and the prices applied."""
     rows = [

@@ -28,10 +28,10 @@ def command(
 ) -> None:
     """Copy all conversations to a PostgreSQL database, or from one to a folder.
 
-    The source is what CTXMEM_STORE_URL or the data folder names; it is not changed. All principals are copied, with
-    branches, written summaries, times and what was forgotten, and each conversation is compared turn by turn. Stop the
-    agents and servers first. If it is stopped, run it again: it goes on where it was. Exits with code 1 if a
-    conversation could not be copied.
+    The source is what CTXMEM_STORE_URL or the data folder names; it is not changed, except that redactions which a
+    killed process left are finished. All principals are copied, with branches, written summaries, times and what was
+    forgotten, and each conversation is compared turn by turn. Stop the agents and servers first. If it is stopped, run
+    it again: it goes on where it was. Exits with code 1 if a conversation could not be copied.
     """
     source = OPTIONS.settings()
     log_to_stderr(source)
