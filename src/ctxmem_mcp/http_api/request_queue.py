@@ -82,7 +82,7 @@ class QueueMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _PASSING or is_proxied(scope["path"]):
             return await self._app(scope, receive, send)
-        first: Message | None = await receive()  # a body that arrives slowly takes no place
+        first: Message | None = await receive()  # until a body begins to arrive, its request takes no place
         place = await self._queue.enter()
 
         async def receive_again() -> Message:

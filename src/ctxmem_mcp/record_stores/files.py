@@ -16,7 +16,10 @@ from ctxmem_mcp.usage_ledger import LedgerEntry
 
 
 class FileRecordStore:
-    """Implements `RecordStore`. Each call reads or writes files in a thread."""
+    """Implements `RecordStore`. Each call reads or writes files in a thread, except those of `redactions`.
+
+    A redaction in progress is a small file, which is written and synced on the event loop.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         """data_dir: the principal's folder, which may not exist yet."""

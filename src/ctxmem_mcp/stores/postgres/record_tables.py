@@ -1,7 +1,8 @@
 """The tables of what is stored beside the conversations, and their part in forgetting one.
 
-A conversation's rows in them are removed in the same transaction as the conversation, so that a killed server leaves
-none. Reading and writing them is up to `ctxmem_mcp.record_stores.postgres`.
+A conversation's rows in them are removed in the same transaction as the conversation, so that a server killed while it
+forgets leaves none. Rows of a response that arrives later are removed by the server that adds them; one that is killed
+in between leaves them. Reading and writing them is up to `ctxmem_mcp.record_stores.postgres`.
 """
 
 from __future__ import annotations
