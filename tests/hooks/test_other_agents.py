@@ -31,6 +31,15 @@ def hook(data: Path, agent: str, **fields: Any) -> subprocess.CompletedProcess[b
     return run(data, "hook", agent, given=json.dumps(event).encode())
 
 
+def first_reply(data: Path, agent: str, **fields: Any) -> subprocess.CompletedProcess[bytes]:
+    """Runs the hook until it replies: on a busy machine its time may end first, and then it prints nothing."""
+    for _ in range(10):
+        ran = hook(data, agent, **fields)
+        if ran.stdout:
+            break
+    return ran
+
+
 def printed(ran: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(ran.stdout)
     return found.get("hookSpecificOutput") or found
@@ -55,7 +64,7 @@ def test_qwen_code_gets_the_context_at_its_first_prompt_only(data: Path, tmp_pat
     """It ignores what is printed at a session's start, and writes the transcript after the first prompt's hook."""
     file = tmp_path / "s-2.jsonl"
     prompt = {"hook_event_name": "UserPromptSubmit", "prompt": "Which port?", "transcript_path": str(file)}
-    context = printed(hook(data, "qwen-code", **prompt))
+    context = printed(first_reply(data, "qwen-code", **prompt))
     assert context["hookEventName"] == "UserPromptSubmit"
     assert WORDS in context["additionalContext"]
     assert hook(data, "qwen-code", hook_event_name="SessionStart", source="startup").stdout == b""

@@ -212,11 +212,14 @@ class PieceTable:
         import numpy as np
 
         found, said = np.zeros(len(self), dtype=bool), np.flatnonzero(self.speech & ~self.thinking)
-        turn, role = self.turn[said], self.role[said]
-        # Whether the last words of a turn are followed by the user's, or by none, holds for all words of the turn.
-        ends = np.flatnonzero(np.concatenate((turn[1:] != turn[:-1], [True]))[: len(said)])
-        by_user = np.concatenate((role[1:] == _ROLES["user"], [True]))[: len(said)]
-        found[said] = (role == _ROLES["assistant"]) & by_user[ends][np.searchsorted(ends, np.arange(len(said)))]
+        turn, users, count = self.turn[said], self.role[said] == _ROLES["user"], len(said)
+        places = np.arange(count)
+        ends = np.flatnonzero(np.concatenate((turn[1:] != turn[:-1], [True]))[:count])
+        next_turn = ends[np.searchsorted(ends, places)] + 1
+        next_user = np.minimum.accumulate(np.append(np.where(users, places, count), count)[::-1])[::-1][1:]
+        following = np.minimum(next_turn, next_user)
+        by_user = np.append(users, True)[following]
+        found[said] = (self.role[said] == _ROLES["assistant"]) & by_user
         return found
 
     def runs(self, name: str) -> tuple[Any, Any]:
