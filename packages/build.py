@@ -56,15 +56,15 @@ starts with a short view of the last one in its folder. Nothing leaves the machi
    that the agent is started with.
 2. {install}
 3. {check}
-
+{note}
 Use either this package or `ctxmem-mcp install {agent}`, not both: with both, every hook runs twice. `ctxmem-mcp doctor`
 checks the memory. Documentation: {site}
 """
 
 
-def _readme(agent: AgentInfo, install: str, check: str) -> str:
+def _readme(agent: AgentInfo, install: str, check: str, note: str = "") -> str:
     site = PROJECT["urls"]["Documentation"]
-    return README.format(title=agent.title, agent=agent.id, install=install, check=check, site=site)
+    return README.format(title=agent.title, agent=agent.id, install=install, check=check, note=note, site=site)
 
 
 def _json(value: Any) -> str:
@@ -72,8 +72,9 @@ def _json(value: Any) -> str:
 
 
 def _hooks(agent: AgentInfo, entry: Any) -> str:
+    """The hooks of the events that all versions have: some reject a whole file for one event that they don't know."""
     groups = {}
-    for event, hook in agent.events.items():
+    for event, hook in [(event, hook) for event, hook in agent.events.items() if not hook.since]:
         matcher = {"matcher": hook.matcher} if hook.matcher else {}
         groups[event] = [{**matcher, "hooks": [entry(event, hook)]}]
     return _json({"hooks": groups})
@@ -143,6 +144,13 @@ from ctxmem_mcp.__main__ import main
 if __name__ == "__main__":
     main()
 """
+_VERSION = ".".join(map(str, CLAUDE_CODE.arguments_since or ()))
+_LATER_EVENTS = " and ".join(f"`{event}`" for event, hook in CLAUDE_CODE.events.items() if hook.since)
+_CLAUDE_NOTE = f"""
+The hooks are programs with lists of arguments (`args`), for which Claude Code {_VERSION} or later is needed. With an earlier
+version use `{PROGRAM} install {CLAUDE_CODE.id}`. It also registers {_LATER_EVENTS} with
+versions that have them; a package is for all, and some reject the whole file for an event that they don't know.
+"""
 FILES = {
     ".claude-plugin/marketplace.json": _marketplace(),
     "claude-code/.claude-plugin/plugin.json": _json(_plugin()),
@@ -154,6 +162,7 @@ FILES = {
         "In a session: `/plugin marketplace add PATH` with the path of the folder `packages`, then\n"
         "   `/plugin install ctxmem@ctxmem`.",
         "`/mcp` lists ctxmem as connected, and `/hooks` lists the hooks.",
+        _CLAUDE_NOTE,
     ),
     ".agents/plugins/marketplace.json": _codex_marketplace(),
     "codex/.codex-plugin/plugin.json": _json({**_plugin(), "skills": "./skills/", "mcpServers": "./.mcp.json"}),

@@ -220,6 +220,14 @@ def test_the_packages_match_the_code() -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}Run: python packages/build.py"
 
 
+def test_no_package_registers_an_event_that_only_some_versions_of_the_agent_have() -> None:
+    from ctxmem_mcp.agents import CLAUDE_CODE, CODEX, GEMINI
+
+    for agent in (CLAUDE_CODE, CODEX, GEMINI):
+        hooks = json.loads((ROOT / "packages" / agent.id / "hooks" / "hooks.json").read_text(encoding="utf-8"))["hooks"]
+        assert hooks.keys() == {event for event, hook in agent.events.items() if not hook.since}, agent.id
+
+
 # ---------------------------------------------------------------- examples/clients
 
 
