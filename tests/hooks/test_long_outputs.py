@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.errors import UnknownConversation
-from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.errors import InvalidArgument, UnknownConversation
+from ctxmem_mcp.hooks import entry
+from ctxmem_mcp.settings import SETTINGS, Settings
+from ctxmem_mcp.settings.sources import CONFIG_ENV
 from ctxmem_mcp.text.long_output import is_shortened
 from tests.capture.agents import run
 from tests.hooks.test_repeats import files
@@ -20,6 +22,7 @@ from tests.text.test_long_output import FAILURES, OUTPUTS
 pytestmark = pytest.mark.anyio
 OUTPUT = (OUTPUTS / "pytest.txt").read_text("utf-8")
 AGENTS = ["claude-code", "copilot-cli"]
+NO_SETTINGS = Path(__file__).parents[1] / "data" / "empty.toml"
 
 
 def after_call(data: Path, agent: str, output: str = OUTPUT, tokens: str = "1000", **fields: Any) -> str:
@@ -82,6 +85,22 @@ def test_what_was_asked_for_stays_whole(tmp_path: Path, agent: str) -> None:
     assert after_call(data, agent) != OUTPUT
     assert after_call(data, agent) == OUTPUT  # the same call again
     assert after_call(data, agent, session_id="s-2") != OUTPUT
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "1", "199", "200", "1000", "100000", "100001", "-5", "1_000", "+500", "²", "٥٠٠", "many", "9" * 5000]
+)
+def test_a_hook_reads_the_setting_as_the_settings_do_and_a_refused_value_is_off(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = SETTINGS["output_tokens"].environment
+    try:
+        expected = Settings.load({}, {name: value}, NO_SETTINGS).output_tokens
+    except InvalidArgument:
+        expected = 0
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv(CONFIG_ENV, str(NO_SETTINGS))
+    assert entry._output_tokens() == expected
 
 
 def test_an_output_stays_whole_if_the_whole_cannot_be_stored(tmp_path: Path) -> None:

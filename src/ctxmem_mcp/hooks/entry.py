@@ -22,6 +22,8 @@ READ_BYTES_MAX = 64 * 1024 * 1024
 # A larger event is cut to its start, which names the session and the transcript.
 CUT_BYTES = 64 * 1024
 _CHUNK = 1 << 20
+# The values that the settings accept for CTXMEM_OUTPUT_TOKENS, except 0.
+OUTPUT_TOKENS_MIN, OUTPUT_TOKENS_MAX = 200, 100_000
 
 
 def run(given: list[str]) -> int:
@@ -92,9 +94,14 @@ def _shorten_output(agent: str, raw: bytes, folder: str) -> None:
 
 
 def _output_tokens() -> int:
+    """Returns the setting without loading the settings, if the environment has it. A value that they refuse is off."""
     value = os.environ.get("CTXMEM_OUTPUT_TOKENS", "").strip()
-    if value.isdigit() or not _config_mentions(b"output_tokens"):
-        return int(value) if value.isdigit() else 0
+    if value or not _config_mentions(b"output_tokens"):
+        try:
+            tokens = int(value or 0)
+        except ValueError:
+            return 0
+        return tokens if OUTPUT_TOKENS_MIN <= tokens <= OUTPUT_TOKENS_MAX else 0
     from ctxmem_mcp.settings import Settings
 
     return Settings.load().output_tokens
