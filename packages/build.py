@@ -147,9 +147,12 @@ if __name__ == "__main__":
 _VERSION = ".".join(map(str, CLAUDE_CODE.arguments_since or ()))
 _LATER_EVENTS = " and ".join(f"`{event}`" for event, hook in CLAUDE_CODE.events.items() if hook.since)
 _CLAUDE_NOTE = f"""
-The hooks are programs with lists of arguments (`args`), for which Claude Code {_VERSION} or later is needed. With an earlier
-version use `{PROGRAM} install {CLAUDE_CODE.id}`. It also registers {_LATER_EVENTS} with
+The hooks are programs with lists of arguments (`args`), for which Claude Code {_VERSION} or later is needed. With an
+earlier version use `{PROGRAM} install {CLAUDE_CODE.id}`. It also registers {_LATER_EVENTS} with
 versions that have them; a package is for all, and some reject the whole file for an event that they don't know.
+
+The hook after a call runs in the background, so it shortens no output, whatever `CTXMEM_OUTPUT_TOKENS` is. The one that
+`{PROGRAM} install {CLAUDE_CODE.id}` registers does.
 """
 FILES = {
     ".claude-plugin/marketplace.json": _marketplace(),

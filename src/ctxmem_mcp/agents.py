@@ -13,6 +13,8 @@ COMPACTED = "compact"
 OF_OUTPUT = ":output-"
 # The event after a call, whose reply can replace the call's output.
 OUTPUT_EVENT = "PostToolUse"
+# The option of a hook whose reply the agent waits for, though it runs that event's hooks in the background otherwise.
+WAIT_OPTION = "--wait"
 # Cline's transcript, named alike in every task's folder; and that of newer versions, named for its session.
 CLINE_TASK_FILE = "api_conversation_history.json"
 CLINE_SESSION_SUFFIX = ".messages.json"

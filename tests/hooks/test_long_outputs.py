@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,17 @@ AGENTS = ["claude-code", "copilot-cli"]
 NO_SETTINGS = Path(__file__).parents[1] / "data" / "empty.toml"
 
 
-def after_call(data: Path, agent: str, output: str = OUTPUT, tokens: str = "1000", **fields: Any) -> str:
-    """Returns the output that the model gets after a call."""
+def after_call(
+    data: Path,
+    agent: str,
+    output: str = OUTPUT,
+    tokens: str = "1000",
+    waits: Sequence[str] | None = None,
+    **fields: Any,
+) -> str:
+    """Returns the output that the model gets after a call. waits: the hook's options, by default `install`'s."""
+    if waits is None:
+        waits = ["--wait"] if agent == "claude-code" else []
     if agent == "copilot-cli":
         result: dict[str, Any] = {"tool_result": {"result_type": "success", "text_result_for_llm": output}}
     else:
@@ -35,7 +45,7 @@ def after_call(data: Path, agent: str, output: str = OUTPUT, tokens: str = "1000
         "session_id": "s-1", "cwd": "/w", "hook_event_name": "PostToolUse", "tool_name": "Bash",
         "tool_input": {"command": "make"}, "transcript_path": str(data / "none.jsonl"), **result, **fields,
     }  # fmt: skip
-    ran = run(data, "hook", agent, given=json.dumps(event).encode(), CTXMEM_OUTPUT_TOKENS=tokens)
+    ran = run(data, "hook", agent, *waits, given=json.dumps(event).encode(), CTXMEM_OUTPUT_TOKENS=tokens)
     assert (ran.returncode, ran.stderr) == (0, b"")
     if not ran.stdout:
         return output
@@ -87,6 +97,15 @@ def test_what_was_asked_for_stays_whole(tmp_path: Path, agent: str) -> None:
     assert after_call(data, agent, session_id="s-2") != OUTPUT
 
 
+def test_an_output_is_neither_shortened_nor_stored_twice_if_the_agent_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    assert after_call(data, "claude-code", waits=[]) == OUTPUT
+    assert len(list((data / "spool").iterdir())) == 1
+    assert after_call(data, "claude-code", waits=["--wait", "--data-dir", str(data)]) != OUTPUT
+
+
 @pytest.mark.parametrize(
     "value", ["0", "1", "199", "200", "1000", "100000", "100001", "-5", "1_000", "+500", "²", "٥٠٠", "many", "9" * 5000]
 )
@@ -111,7 +130,8 @@ def test_an_output_stays_whole_if_the_whole_cannot_be_stored(tmp_path: Path) -> 
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "spool").write_text("no folder")
     ran = run(
-        tmp_path / "data", "hook", "claude-code", given=json.dumps(event).encode(), CTXMEM_OUTPUT_TOKENS="1000"
+        tmp_path / "data", "hook", "claude-code", "--wait",
+        given=json.dumps(event).encode(), CTXMEM_OUTPUT_TOKENS="1000",
     )  # fmt: skip
     assert (ran.returncode, ran.stdout) == (0, b"")
 
@@ -142,7 +162,7 @@ async def test_secrets_in_the_whole_are_redacted_before_it_is_spooled(tmp_path: 
         "session_id": "s-1", "cwd": "/w", "hook_event_name": "PostToolUse", "tool_name": "Bash",
         "tool_input": {"command": "make"}, "tool_response": {"stdout": f"{OUTPUT}\nkey AKIAIOSFODNN7EXAMPLE\n"},
     }  # fmt: skip
-    ran = run(tmp_path, "hook", "claude-code", given=json.dumps(event).encode(), CTXMEM_OUTPUT_TOKENS="1000",
+    ran = run(tmp_path, "hook", "claude-code", "--wait", given=json.dumps(event).encode(), CTXMEM_OUTPUT_TOKENS="1000",
               CTXMEM_REDACT="secrets")  # fmt: skip
     assert b"updatedToolOutput" in ran.stdout
     assert [path for path in files(tmp_path) if b"AKIAIOSFODNN7EXAMPLE" in path.read_bytes()] == []

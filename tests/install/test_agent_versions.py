@@ -130,8 +130,10 @@ def test_claude_code_waits_for_the_hook_after_a_call_only_if_that_shortens_outpu
         settings = settings_after_install(replace(host, shortens_outputs=shortens_outputs), server)
         ((hook,),) = (group["hooks"] for group in settings["hooks"]["PostToolUse"])
         assert hook.get("async", False) is not shortens_outputs
+        assert ("--wait" in hook["command"].split()) is shortens_outputs
         ((other,),) = (group["hooks"] for group in settings["hooks"]["SubagentStop"])
         assert other["async"] is True
+        assert "--wait" not in other["command"]
 
 
 def test_doctor_names_a_hook_that_is_too_early_to_shorten_outputs(host: HostPaths, server: ServerCommand) -> None:
@@ -143,3 +145,6 @@ def test_doctor_names_a_hook_that_is_too_early_to_shorten_outputs(host: HostPath
     assert early in faults(host)
     settings_after_install(host, server)
     assert early not in faults(host)
+    path = host.home / ".claude" / "settings.json"
+    path.write_text(path.read_text("utf-8").replace(" --wait", ""), "utf-8")
+    assert early in faults(host)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ctxmem_mcp.agents import WAIT_OPTION
 from ctxmem_mcp.cli import export_as, import_export, import_files
 from ctxmem_mcp.cli.options import (
     CAPTURE,
@@ -160,6 +161,10 @@ def backup(
 def hook(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help=f"{', '.join(HOOK_AGENTS)}.")],
     event: Annotated[str | None, typer.Argument(metavar="EVENT", help="The event, if stdin does not name it.")] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(WAIT_OPTION, help="The agent waits for this hook after a call: its reply may shorten the output."),
+    ] = False,
 ) -> None:
     """Capture one event of an agent; agents run this.
 
@@ -168,4 +173,4 @@ def hook(
     from ctxmem_mcp.hooks import entry
 
     before = ["--data-dir", OPTIONS.data_dir] if OPTIONS.data_dir else []
-    entry.run([*before, agent, *([event] if event else [])])
+    entry.run([*before, agent, *([event] if event else []), *([WAIT_OPTION] if wait else [])])

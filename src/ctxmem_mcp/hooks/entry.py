@@ -11,7 +11,7 @@ import _thread
 import os
 import sys
 
-from ctxmem_mcp.agents import OUTPUT_EVENT, context_events, info_of
+from ctxmem_mcp.agents import OUTPUT_EVENT, WAIT_OPTION, context_events, info_of
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.home_folder import NO_HOME, home_folder
 from ctxmem_mcp.hooks import compactions
@@ -61,7 +61,8 @@ def _handle(given: list[str]) -> None:
 
         if session_start.respond_after_compaction(agent, raw, folder):
             return
-    _shorten_output(agent, raw, folder)
+    if _waits_for_output(agent, given):
+        _shorten_output(agent, raw, folder)
     _recall_for_prompt(agent, raw, folder)
 
 
@@ -82,9 +83,16 @@ def _note_run(agent: str, raw: bytes, folder: str) -> None:
         _report(error)
 
 
+def _waits_for_output(agent: str, given: list[str]) -> bool:
+    """Whether the agent takes a call's output from the hook's reply, for which it must not run in the background."""
+    info = info_of(agent)
+    hook = info.events.get(OUTPUT_EVENT)
+    return info.replaces_outputs and (WAIT_OPTION in given or not (hook and hook.in_background))
+
+
 def _shorten_output(agent: str, raw: bytes, folder: str) -> None:
-    """Replaces a call's long output by a shorter one, if the agent lets a hook do so and the setting says so."""
-    if not info_of(agent).replaces_outputs or not _names_one(raw, (OUTPUT_EVENT,)):
+    """Replaces a call's long output by a shorter one, if the setting says so."""
+    if not _names_one(raw, (OUTPUT_EVENT,)):
         return
     tokens_max = _output_tokens()
     if 0 < tokens_max < len(raw):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ctxmem_mcp.agents import OUTPUT_EVENT, AgentInfo, Hook
+from ctxmem_mcp.agents import OUTPUT_EVENT, WAIT_OPTION, AgentInfo, Hook
 from ctxmem_mcp.install import json_edit
 from ctxmem_mcp.install.agent_version import Version
 from ctxmem_mcp.install.config_edits import FoundEntry, Role, json_object
@@ -68,12 +68,14 @@ class JsonHooks:
         """Whether the agent has to wait for the hook, which replaces a call's output."""
         return self.shortens_outputs and event == OUTPUT_EVENT
 
+    def _is_early(self, event: str, hook: dict[str, Any], call: list[str]) -> bool:
+        """Whether the agent does not wait for a hook that it has to wait for, or the hook does not know it."""
+        return self._has_to_wait(event) and (hook.get(_BACKGROUND) is True or WAIT_OPTION not in call)
+
     def find(self, text: str | None) -> list[FoundEntry]:
         off = json_object(text).get("disableAllHooks") is True
         return [
-            FoundEntry(
-                name, tuple(call), off=off, in_background=self._has_to_wait(name) and hook.get(_BACKGROUND) is True
-            )
+            FoundEntry(name, tuple(call), off=off, in_background=self._is_early(name, hook, call))
             for name, entries in _events(text).items()
             for hook in self._hooks(entries)
             if (call := _find_our_call(hook))
@@ -100,7 +102,7 @@ class JsonHooks:
     # ------------------------------------------------------------ one event
 
     def _put_event(self, text: str, name: str, hook: Hook, server: ServerCommand) -> str:
-        call, options = self._call(server), self._options(name, hook)
+        call, options = self._call(name, server), self._options(name, hook)
         paths_to_ours = self._our_hooks(text, name)
         if not paths_to_ours:
             entry = {**({"type": "command"} if self.typed else {}), **call, **options}
@@ -121,12 +123,13 @@ class JsonHooks:
             text = _set(text, (*keys[:3], "matcher"), hook.matcher)
         return text
 
-    def _call(self, server: ServerCommand) -> dict[str, Any]:
+    def _call(self, name: str, server: ServerCommand) -> dict[str, Any]:
         """The members of a hook that call this program. On Windows without a shell, if the agent can do that: which
         shell it takes differs between machines, and so do their rules for quotes and backslashes."""
+        options = [WAIT_OPTION] if self._has_to_wait(name) else []
         if server.system == "windows" and self._has(self.agent.arguments_since):
-            return {"command": server.command, _ARGUMENTS: server.hook_arguments(self.agent.id)}
-        return {"command": server.hook_line(self.agent.id, by_bash=self.by_bash)}
+            return {"command": server.command, _ARGUMENTS: server.hook_arguments(self.agent.id, *options)}
+        return {"command": server.hook_line(self.agent.id, *options, by_bash=self.by_bash)}
 
     def _options(self, name: str, hook: Hook) -> dict[str, Any]:
         timeout = hook.timeout_seconds * (1_000 if self.milliseconds else 1)

@@ -43,14 +43,14 @@ class ServerCommand:
     def arguments(self) -> list[str]:
         return [_DATA_DIR, self.data_dir] if self.data_dir else []
 
-    def hook_arguments(self, agent: str) -> list[str]:
-        """Returns the arguments of an agent's hook."""
-        return ["hook", agent, *self.arguments]
+    def hook_arguments(self, agent: str, *options: str) -> list[str]:
+        """Returns the arguments of an agent's hook. options: those of its own."""
+        return ["hook", agent, *options, *self.arguments]
 
-    def hook_line(self, agent: str, *, by_bash: bool = False) -> str:
-        """Returns the command line of an agent's hook. by_bash: a bash runs it, on Windows too, and strips
-        backslashes."""
-        words = [self.command, *self.hook_arguments(agent)]
+    def hook_line(self, agent: str, *options: str, by_bash: bool = False) -> str:
+        """Returns the command line of an agent's hook. options: those of its own; by_bash: a bash runs it, on Windows
+        too, and strips backslashes."""
+        words = [self.command, *self.hook_arguments(agent, *options)]
         if self.system != "windows":
             return shlex.join(words)
         return " ".join(_quote_for_windows(word.replace("\\", "/") if by_bash else word) for word in words)
