@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxmem_mcp.install.errors import CannotEdit
 from ctxmem_mcp.install.server_entry import ServerCommand
@@ -87,8 +89,60 @@ extensions:
         "extensions:\n\ta: 1\n",
         "{extensions: 1}\n",
         "extensions:\n  ctxmem:\n    cmd: other\n",
+        "extensions:\n  {developer: {enabled: true}}\n",
+        "extensions:\n  # mine\n\n  {}\n",
+        "extensions:\n  - developer\n",
+        "extensions:\n- developer\n",
+        "extensions:\n  ? developer\n  : enabled: true\n",
+        "extensions:\n  a:\n    cmd: x\n  c#:\n    cmd: y\n",
+        "extensions:\n  c#:\n    cmd: y\n",
+        "extensions:\n    a:\n      cmd: x\n  b:\n    cmd: y\n",
+        "extensions:\n  a:\n    cmd: x\n---\nb: 1\n",
+        "extensions:\n  ctxmem:\n    cmd: /old/ctxmem-mcp\n    c#: 1\n    args: []\n",
     ],
 )
 def test_a_file_that_cant_be_edited_safely_is_refused(text: str) -> None:
     with pytest.raises(CannotEdit):
         EDIT.put(text, SERVER)
+
+
+@pytest.mark.parametrize("key", ["c#", "a#b", "{x}", "*all"])
+def test_an_entry_that_is_not_understood_is_not_removed_with_ours(key: str) -> None:
+    text = f"extensions:\n{OURS}  {key}:\n    cmd: other\n"
+    with pytest.raises(CannotEdit):
+        EDIT.remove(text, prune=True)
+    with pytest.raises(CannotEdit):
+        EDIT.copy("", text)
+
+
+@pytest.mark.parametrize("comment", ["# mine", " # mine", "  # mine", "      # mine"])
+def test_a_comment_in_our_entry_is_copied_whole(comment: str) -> None:
+    lines = OURS.splitlines()
+    text = "\n".join(["extensions:", *lines[:2], comment, *lines[2:], ""])
+    copied = EDIT.copy("a: 1\nextensions:\n  b:\n    cmd: x\n", text)
+    assert copied.startswith("a: 1\nextensions:\n  b:\n    cmd: x\n  ctxmem:\n")
+    assert [line.strip() for line in copied.splitlines()[4:]] == [line.strip() for line in text.splitlines()[1:]]
+    assert EDIT.find(copied) == EDIT.find(text)
+
+
+ENTRIES = [
+    "  b:\n    cmd: x # y\n", "  'a b':\n    args:\n    - one\n    - ctxmem-mcp\n", "  c:\n", "  d: {enabled: true}\n",
+    "  e:\n    text: |\n      # no comment\n      c#:\n\n", "\n", "  # mine\n", "# mine\n", "  c#:\n    cmd: x\n",
+    "  {f: 1}\n", "  - g\n", "  h\n",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(ENTRIES), max_size=5), st.lists(st.sampled_from(ENTRIES), max_size=5))
+def test_an_edit_is_refused_or_changes_only_our_entry(before: list[str], after: list[str]) -> None:
+    others = "extensions:\n" + "".join([*before, *after]) + "mode: auto\n"
+    text = "extensions:\n" + "".join([*before, OURS, *after]) + "mode: auto\n"
+    try:
+        known = EDIT._servers(others)
+        added, removed = EDIT.put(others, SERVER), EDIT.remove(text, prune=False)
+    except CannotEdit:
+        return
+    assert removed is not None
+    assert EDIT._servers(added) == known | {"ctxmem": EDIT._servers(f"extensions:\n{OURS}")["ctxmem"]}
+    assert EDIT._servers(removed) == known
+    assert [line for line in added.splitlines() if line not in OURS.splitlines()] == others.splitlines()
+    assert sorted(removed.splitlines()) == sorted(others.splitlines())

@@ -45,27 +45,39 @@ class YamlServers(Servers):
     kind: ClassVar[str] = "a mapping in block style, one member a line"
 
     def put(self, text: str | None, server: ServerCommand) -> str:
-        known = our_name(self._servers(text))
+        servers = self._servers(text)
+        known = our_name(servers)
         command = {"cmd": server.command, "args": server.arguments}
         if known is None:
             members = {"enabled": True, "type": "stdio", "name": NAME, **command, **self.trailing}
-            lines = [f"{NAME}:", *(f"{' ' * _INDENT}{name}: {_literal(value)}" for name, value in members.items())]
-            return self._insert(text or "", lines)
+            return self._verified(self._add(text or "", members), servers | {NAME: members})
         for name, value in command.items():
             if self._servers(text)[known].get(name) != value:
                 text = self._set(text or "", known, name, value)
-        return text or ""
+        return self._verified(text or "", servers | {known: servers[known] | command})
+
+    def _add(self, text: str, members: Mapping[str, Any]) -> str:
+        lines = [f"{NAME}:", *(f"{' ' * _INDENT}{name}: {_literal(value)}" for name, value in members.items())]
+        return self._insert(text, lines)
+
+    def _verified(self, text: str, expected: Mapping[str, Any]) -> str:
+        """Returns the text. Raises CannotEdit if its servers are not those expected."""
+        if self._servers(text) != expected:
+            raise CannotEdit(f"has {self.key!r} in a form that can't be edited safely; make the change by hand")
+        return text
 
     def copy(self, text: str | None, source: str) -> str:
         lines, text = _lines(source), text or ""
-        ours = our_names(self._servers(source))
+        servers, present = self._servers(source), self._servers(text)
+        ours = {name: servers[name] for name in our_names(servers)}
         for block in self._blocks(lines):
             if block.name in ours:
-                text = self._insert(text, [line[block.indent :].rstrip("\r\n") for line in _within(lines, block)])
-        return text
+                text = self._insert(text, [_unindented(line, block.indent) for line in _within(lines, block)])
+        return self._verified(text, present | ours)
 
     def remove(self, text: str, *, prune: bool) -> str | None:
-        ours = our_names(self._servers(text))
+        servers = self._servers(text)
+        ours = our_names(servers)
         lines = _lines(text)
         for block in reversed(self._blocks(lines)):
             if block.name in ours:
@@ -73,7 +85,7 @@ class YamlServers(Servers):
         holder = self._holder(lines)
         if prune and holder and not self._blocks(lines):
             del lines[holder.start]
-        return _joined(text, lines)
+        return self._verified(_joined(text, lines), {name: servers[name] for name in servers if name not in ours})
 
     def _read(self, text: str | None) -> dict[str, Any]:
         lines = _lines(text or "")
@@ -93,7 +105,10 @@ class YamlServers(Servers):
 
     def _blocks(self, lines: Sequence[str]) -> list[_Block]:
         holder = self._holder(lines)
-        return list(_blocks(lines, holder.start + 1, holder.stop)) if holder else []
+        if holder is None:
+            return []
+        _refuse_others(lines, holder)
+        return list(_blocks(lines, holder.start + 1, holder.stop))
 
     def _insert(self, text: str, block: Sequence[str]) -> str:
         """Adds a block after the last server."""
@@ -115,6 +130,7 @@ class YamlServers(Servers):
         """Sets a member of a server."""
         lines = _lines(text)
         block = next(block for block in self._blocks(lines) if block.name == server)
+        _refuse_others(lines, block, items=True)
         members = list(_blocks(lines, block.start + 1, block.stop))
         indent = members[0].indent if members else block.indent + _INDENT
         found = next((member for member in members if member.name == name), None)
@@ -137,6 +153,26 @@ def _blocks(lines: Sequence[str], start: int, stop: int) -> Iterator[_Block]:
         while end > at + 1 and _is_blank(lines[end - 1]):
             end -= 1
         yield _Block(name, indent or 0, at, end)
+
+
+def _refuse_others(lines: Sequence[str], block: _Block, *, items: bool = False) -> None:
+    """Raises CannotEdit if a line in a block, no deeper than the first one, is no key: it would count as part of the
+    key before it. items: a list's items may be as deep as its key, as Goose writes them."""
+    indent = None
+    for line in _within(lines, block)[1:]:
+        depth = len(line) - len(line.lstrip(" "))
+        if _is_blank(line) or (indent is not None and depth > indent):
+            continue
+        if items and depth == indent and _ITEM.match(line):
+            continue
+        if not _KEY.match(line) or depth <= block.indent or depth < (indent or 0):
+            raise CannotEdit(f"has a line under {block.name!r} that is not understood: {line.strip()[:60]!r}")
+        indent = depth
+
+
+def _unindented(line: str, indent: int) -> str:
+    """The line without that much indentation, or all of it if it has less, as a comment may."""
+    return line[min(indent, len(line) - len(line.lstrip(" "))) :].rstrip("\r\n")
 
 
 def _within(lines: Sequence[str], block: _Block) -> Sequence[str]:
