@@ -1,6 +1,7 @@
 """VS Code (Copilot): servers in the user's mcp.json, or in a project's .vscode/mcp.json, under `servers`.
 
-Its hooks are those of Copilot CLI, in a file that both read. It runs those in ~/.claude/settings.json, too.
+Its hooks are those of Copilot CLI, in a file that both read. It runs those in ~/.claude/settings.json, too: with
+Claude Code's hooks installed, each event is handled twice, unless `chat.hookFilesLocations` turns one file off.
 """
 
 from __future__ import annotations
