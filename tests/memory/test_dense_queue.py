@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
 import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxmem_mcp.errors import ModelMisconfigured, ModelUnavailable
 from ctxmem_mcp.memory import Memory, dense_queue
 from ctxmem_mcp.memory.dense_queue import DenseQueue
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.stores.records import dense_key
+from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from tests.word_embedder import WordEmbedder
 
@@ -37,8 +46,8 @@ def memory_with(
     return Memory(store, ExtractiveSummarizer(), clock=lambda: 1.0, dense=queue)
 
 
-async def text_of(memory: Memory, query: str = QUERY) -> str:
-    return (await memory.view("c", query=query, token_budget=700)).render()
+async def text_of(memory: Memory, asked: str = QUERY) -> str:
+    return (await memory.view("c", query=asked, token_budget=700)).render()
 
 
 async def wait_for(embedder: WordEmbedder, count: int) -> None:
@@ -178,3 +187,143 @@ async def test_without_vectors_every_view_is_unchanged(texts: list[str], query: 
         assert await text_of(memory, asked) == await text_of(plain, asked)
     assert embedder.texts == []
     await memory.close()
+
+
+# ------------------------------------------------------------ faults
+
+
+class ChoosyEmbedder(WordEmbedder):
+    """Refuses texts with certain words, as an endpoint does, or raises an error that nobody expects."""
+
+    def __init__(self, refused: str = "", error: Exception | None = None) -> None:
+        super().__init__()
+        self.refused, self.error = refused, error
+        self.questions = 0
+        self.batches: list[int] = []
+
+    async def embed_question(self, text: str) -> bytes:
+        self.questions += 1
+        return (await self.embed_chunks([text]))[0]
+
+    async def embed_chunks(self, texts: Sequence[str]) -> list[bytes]:
+        self.batches.append(len(texts))
+        if self.error is not None:
+            raise self.error
+        if self.refused and any(self.refused in text for text in texts):
+            raise ModelMisconfigured("The endpoint responded with 400: no.")
+        return await super().embed_chunks(texts)
+
+
+@pytest.mark.parametrize("refused", ["town 5 ", "town 39 ", "Matter"])
+async def test_texts_that_the_model_refuses_are_skipped(refused: str) -> None:
+    embedder = ChoosyEmbedder(refused)
+    memory = memory_with(embedder)
+    await memory.sync(turns(), conversation_id="c")
+    await memory.sync(turns(["What is new?", "Nothing at all."]), conversation_id="d")
+    taken = [text for text in TEXTS if refused not in text] + ["What is new?", "Nothing at all."]
+    with anyio.fail_after(60):
+        while not set(taken) <= set(embedder.texts):  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+    await memory.close()
+
+
+async def test_a_model_that_refuses_everything_is_not_sent_each_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = ChoosyEmbedder(" ")
+    memory = memory_with(embedder)
+    await memory.sync(turns(), conversation_id="c")
+    with anyio.fail_after(60):
+        while len(embedder.batches) < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+    await anyio.sleep(0.02)
+    assert embedder.batches == [embedder.batch, 1]
+    await memory.close()
+
+
+async def test_a_damaged_vector_stops_no_other_conversation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    embedder = WordEmbedder()
+    store = SqliteStore(tmp_path, durability="normal")
+    plain = Memory(store, ExtractiveSummarizer(), clock=lambda: 1.0)
+    for name in "cd":
+        await plain.sync(turns(), conversation_id=name)
+    await store.add_dense_vectors("c", await store.dense_generation("c"), {1: embedder.vector("a")})
+    with closing(sqlite3.connect(tmp_path / FOLDER / file_name("c"))) as db, db:
+        db.execute("UPDATE extra SET value = x'00' WHERE key = ?", [dense_key(1)])
+    queue = DenseQueue(store, embedder, chunks_max=1_000, seconds_max=60)
+    queue.add("c")
+    queue.add("d")
+    await wait_for(embedder, len(TEXTS))
+    assert await queue.embed_question(QUERY, "en") is not None
+    assert [record.levelname for record in caplog.records if "'c' is damaged" in record.getMessage()] == ["WARNING"]
+    await queue.close()
+    await plain.close()
+
+
+async def test_after_a_failure_of_the_model_another_conversation_is_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_queue, "FAILURE_SECONDS", 0.001)
+
+    class PickyEmbedder(WordEmbedder):
+        async def embed_chunks(self, texts: Sequence[str]) -> list[bytes]:
+            if "truck" in " ".join(texts):
+                raise ModelUnavailable("The endpoint responded with 500: too long.")
+            return await super().embed_chunks(texts)
+
+    embedder = PickyEmbedder()
+    memory = memory_with(embedder)
+    await memory.sync(turns(["My truck."]), conversation_id="c")
+    await memory.sync(turns(["My brakes."]), conversation_id="d")
+    await wait_for(embedder, 1)
+    await memory.close()
+
+
+@pytest.mark.parametrize("error", [AssertionError("no"), ImportError("numpy"), MemoryError(), RuntimeError("no")])
+async def test_an_error_that_nobody_expects_is_a_model_that_is_not_there(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_queue, "FAILURE_SECONDS", 0.001)
+    embedder, plain = ChoosyEmbedder(error=error), memory_with(None)
+    memory = memory_with(embedder)
+    for one in (memory, plain):
+        await one.sync(turns(), conversation_id="c")
+    assert await text_of(memory) == await text_of(plain)
+    embedder.error = None
+    await wait_for(embedder, len(TEXTS))
+    await memory.close()
+
+
+async def test_nothing_is_sent_if_all_turns_of_a_batch_are_gone() -> None:
+    class ForgetfulStore(InMemoryStore):
+        async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
+            return []
+
+    embedder, store = ChoosyEmbedder(), ForgetfulStore()
+    plain = Memory(store, ExtractiveSummarizer(), clock=lambda: 1.0)
+    await plain.append(NewTurn("user", "hello there"), conversation_id="c")
+    queue = DenseQueue(store, embedder, chunks_max=1_000, seconds_max=60)
+    queue.add("c")
+    with anyio.fail_after(60):
+        while queue._waiting:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+    assert embedder.batches == []
+    await queue.close()
+
+
+async def test_after_a_question_that_took_too_long_none_is_tried_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowEmbedder(ChoosyEmbedder):
+        question_seconds = 0.01
+
+        async def embed_question(self, text: str) -> bytes:
+            self.questions += 1
+            await anyio.sleep(60)
+            return self.vector(text)
+
+    embedder = SlowEmbedder()
+    queue = DenseQueue(InMemoryStore(), embedder, chunks_max=1, seconds_max=60)
+    for question in (QUERY, QUERY, "Another?"):
+        assert await queue.embed_question(question, "en") is None
+    assert embedder.questions == 1
+    monkeypatch.setattr(dense_queue, "SLOW_SECONDS", 0.0)
+    queue = DenseQueue(InMemoryStore(), embedder, chunks_max=1, seconds_max=60)
+    for question in (QUERY, QUERY):
+        assert await queue.embed_question(question, "en") is None
+    assert embedder.questions == 3
+    await queue.close()

@@ -8,15 +8,15 @@ with the vectors that are there. If the model can't be used, views are as withou
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anyio
 
-from ctxmem_mcp.errors import CtxmemError
+from ctxmem_mcp.errors import ModelCallFailed, ModelMisconfigured
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.models import Piece
@@ -31,9 +31,13 @@ QUIET_SECONDS = 1.0
 # After a failure, questions are ranked without the model for this long, and chunks are tried again; twice as long after
 # each further failure, up to the maximum.
 FAILURE_SECONDS, FAILURE_SECONDS_MAX = 30.0, 600.0
+# After a question that took too long, the next ones are ranked without the model for this long.
+SLOW_SECONDS = 10.0
 # Chunks looked through at a time.
 _SCANNED_CHUNKS = 512
 _QUESTIONS_CACHED = 64
+# A model that refuses this sentence too refuses everything.
+_PLAIN_SENTENCE = "The weather is lovely today."
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +57,10 @@ class _Progress:
     seconds: float = 0.0
 
 
+class _ModelFailed(Exception):
+    """The model can't be used now, whatever the conversation."""
+
+
 class DenseQueue:
     """The conversations of this memory whose dense vectors are to be computed. It is used in one event loop."""
 
@@ -70,20 +78,25 @@ class DenseQueue:
         """
         self._store, self._embedder = store, embedder
         self._chunks_max, self._seconds_max = chunks_max, seconds_max
-        self._waiting: dict[str, None] = {}
+        # By conversation, when it was last appended to.
+        self._waiting: dict[str, float] = {}
         self._progress: LRU[str, _Progress] = LRU(256)
-        self._questions: LRU[str, bytes] = LRU(_QUESTIONS_CACHED)
+        # By a hash: a text that is forgotten must not stay in memory.
+        self._questions: LRU[bytes, bytes] = LRU(_QUESTIONS_CACHED)
+        self._failed: LRU[str, None] = LRU(256)
         self._task: asyncio.Task[None] | None = None
-        self._added, self._pause, self._usable_from = 0, 0.0, 0.0
+        self._pause, self._usable_from, self._questions_from = 0.0, 0.0, 0.0
 
     @property
     def embedder(self) -> DenseEmbedder:
         return self._embedder
 
     def add(self, conversation_id: str) -> None:
-        """Has a conversation worked on soon."""
-        self._waiting[conversation_id] = None
-        self._added += 1
+        """Has a conversation worked on once nothing was appended to it for a moment."""
+        self._waiting[conversation_id] = time.monotonic()
+        self._start()
+
+    def _start(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="ctxmem dense vectors")
 
@@ -96,23 +109,27 @@ class DenseQueue:
         """Returns those vectors of these chunks that are stored. If some are missing, they are computed soon."""
         found = await self._store.dense_vectors(conversation_id, self._embedder.tag, ids)
         if len(found) < len(ids) and not self._is_exhausted(conversation_id):
-            self.add(conversation_id)
+            self._waiting.setdefault(conversation_id, time.monotonic())
+            self._start()
         return found
 
     async def embed_question(self, text: str, language: str | None) -> bytes | None:
         """Returns a question's vector; None if that takes too long, or the model can't be used for it."""
-        if (known := self._questions.get(text)) is not None:
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if (known := self._questions.get(key)) is not None:
             return known
         languages = self._embedder.languages
-        if (languages is not None and language not in languages) or time.monotonic() < self._usable_from:
+        usable_from = max(self._usable_from, self._questions_from)
+        if (languages is not None and language not in languages) or time.monotonic() < usable_from:
             return None
         try:
             with anyio.fail_after(self._embedder.question_seconds):
-                found = self._questions[text] = await self._embedder.embed_question(text)
+                found = self._questions[key] = await self._embedder.embed_question(text)
                 return found
         except TimeoutError:
             _log.info("%s took more than %g s for a question.", self._embedder.model, self._embedder.question_seconds)
-        except CtxmemError as error:
+            self._questions_from = time.monotonic() + SLOW_SECONDS
+        except Exception as error:  # no view fails because of the model
             self._note_failure(error)
         return None
 
@@ -126,36 +143,41 @@ class DenseQueue:
 
     async def _run(self) -> None:
         while self._waiting:
-            added = -1
-            while added != self._added:
-                added = self._added
-                await asyncio.sleep(QUIET_SECONDS)
-            await asyncio.sleep(max(0.0, self._usable_from - time.monotonic()))
-            conversation_id = next(iter(self._waiting), None)
-            if conversation_id is not None:
+            quiet_from = min(self._waiting.values()) + QUIET_SECONDS
+            await asyncio.sleep(max(0.0, max(quiet_from, self._usable_from) - time.monotonic()))
+            now = time.monotonic()
+            if now < self._usable_from:
+                continue
+            quiet = (name for name, added in self._waiting.items() if added + QUIET_SECONDS <= now)
+            if (conversation_id := next(quiet, None)) is not None:
                 await self._try(conversation_id)
 
     async def _try(self, conversation_id: str) -> None:
-        added = self._added
+        added = self._waiting[conversation_id]
         try:
             await self._work_on(conversation_id)
-        except (CtxmemError, sqlite3.Error) as error:
+        except _ModelFailed as error:
+            self._note_failure(error.__cause__ or error)
+            if conversation_id in self._waiting:  # the others first
+                self._waiting[conversation_id] = self._waiting.pop(conversation_id)
+            return
+        except Exception as error:  # damage, say: it concerns this conversation only
             if await self._is_gone(conversation_id):
                 self.drop(conversation_id)
-            else:
-                self._note_failure(error)
-            return
-        self._pause = 0.0
-        if added == self._added:
-            self._waiting.pop(conversation_id, None)
+                return
+            level = logging.DEBUG if conversation_id in self._failed else logging.WARNING
+            _log.log(level, "Dense vectors of %s can't be computed: %s", conversation_id, error)
+            self._failed[conversation_id] = None
+        if self._waiting.get(conversation_id) == added:
+            del self._waiting[conversation_id]
 
     async def _is_gone(self, conversation_id: str) -> bool:
         try:
             return await self._store.load(conversation_id, ANY_TIME) is None
-        except (CtxmemError, sqlite3.Error):
-            return True
+        except Exception:
+            return False
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: BaseException) -> None:
         level = logging.DEBUG if self._pause else logging.WARNING
         _log.log(level, "Questions are ranked without %s for now: %s", self._embedder.model, error)
         self._pause = min(FAILURE_SECONDS_MAX, 2 * self._pause or FAILURE_SECONDS)
@@ -196,12 +218,33 @@ class DenseQueue:
         turns = await self._store.turns(conversation_id, sorted({piece.seq for piece in pieces}))
         contents = {turn.seq: turn.content for turn in turns}
         pieces = [piece for piece in pieces if piece.seq in contents]  # the others' branch was forgotten since
+        if not pieces:
+            return
         texts = [shown_text(contents[piece.seq], piece.start, piece.stop) for piece in pieces]
         began = time.monotonic()
-        vectors = await self._embedder.embed_chunks(texts)
+        try:
+            vectors = await self._embed_texts(texts)
+        except Exception as error:
+            raise _ModelFailed from error
+        self._pause = 0.0
         progress.seconds += time.monotonic() - began
-        rows = dict(zip([piece.id for piece in pieces], vectors, strict=True))
+        rows = {piece.id: vector for piece, vector in zip(pieces, vectors, strict=True) if vector is not None}
         await self._store.add_dense_vectors(conversation_id, progress.generation, rows)
+
+    async def _embed_texts(self, texts: Sequence[str]) -> Sequence[bytes | None]:
+        """Returns the texts' vectors; None for a text that the model refuses, unless it refuses everything."""
+        try:
+            return await self._embedder.embed_chunks(texts)
+        except (ModelMisconfigured, ModelCallFailed):
+            await self._embedder.embed_chunks([_PLAIN_SENTENCE])
+        return [await self._embed_or_skip(text) for text in texts]
+
+    async def _embed_or_skip(self, text: str) -> bytes | None:
+        try:
+            return (await self._embedder.embed_chunks([text]))[0]
+        except (ModelMisconfigured, ModelCallFailed) as error:
+            _log.debug("%s refuses a chunk: %s", self._embedder.model, error)
+            return None
 
 
 def is_embedded(piece: Piece) -> bool:
