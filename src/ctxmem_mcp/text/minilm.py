@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -32,6 +33,8 @@ _VOCABULARY = Path(__file__).with_name("minilm_vocab.txt")
 TOKENS_MAX = 256
 _LAYERS, _HEADS = 6, 12
 _EPSILON = 1e-12
+# The limit of threads is the process's, and the weights are loaded once.
+_lock = threading.Lock()
 
 
 def missing_package() -> str | None:
@@ -104,7 +107,7 @@ class MiniLM:
 
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
         # On two busy cores, a question took 16 ms of processor time on one of them, and 518 on both.
-        with self._threads.limit(limits=1, user_api="blas"):
+        with _lock, self._threads.limit(limits=1, user_api="blas"):
             for row, text in enumerate(texts):
                 ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
                 vector = self._hidden(ids).mean(axis=0)
