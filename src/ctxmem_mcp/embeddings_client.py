@@ -38,6 +38,7 @@ class EndpointEmbedder:
         self._base_url, self._api_key = base_url, api_key
         self._client: httpx2.AsyncClient | None = None
         self._dimensions: int | None = None
+        self._lock = asyncio.Lock()
 
     async def embed_question(self, text: str) -> bytes:
         (vector,) = await self._embed([text], BATCH_SECONDS)
@@ -60,15 +61,17 @@ class EndpointEmbedder:
         return await asyncio.to_thread(self._parse, body, len(texts))
 
     async def _send(self, body: dict[str, Any], seconds: float) -> tuple[int, bytes]:
-        if self._client is None:
-            self._client = await asyncio.to_thread(build_http_client, self._base_url, self._api_key, seconds)
+        async with self._lock:
+            if self._client is None:
+                self._client = await asyncio.to_thread(build_http_client, self._base_url, self._api_key, seconds)
+            client = self._client
         import httpx2
 
         content = bytearray()
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._client.stream("POST", f"{self._base_url}/embeddings", json=body) as response,
+                client.stream("POST", f"{self._base_url}/embeddings", json=body) as response,
             ):
                 async for part in response.aiter_bytes():
                     content += part
