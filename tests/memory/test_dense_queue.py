@@ -16,11 +16,13 @@ from ctxmem_mcp.errors import ModelMisconfigured, ModelUnavailable
 from ctxmem_mcp.memory import Memory, dense_queue
 from ctxmem_mcp.memory.dense_queue import DenseQueue
 from ctxmem_mcp.models import NewTurn, Turn
+from ctxmem_mcp.retrieval import query
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.stores.records import dense_key
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
+from ctxmem_mcp.views import replaced
 from tests.word_embedder import WordEmbedder
 
 pytestmark = pytest.mark.anyio
@@ -327,3 +329,14 @@ async def test_after_a_question_that_took_too_long_none_is_tried_for_a_while(mon
         assert await queue.embed_question(question, "en") is None
     assert embedder.questions == 3
     await queue.close()
+
+
+async def test_no_cache_keeps_a_text_after_forgetting() -> None:
+    memory = memory_with(WordEmbedder())
+    await memory.sync(turns(), conversation_id="c")
+    await text_of(memory)
+    assert query._parse.cache_info().currsize
+    await memory.forget("c", confirm="c")
+    assert query._parse.cache_info().currsize == 0
+    assert replaced._statement_of.cache_info().currsize == 0
+    await memory.close()

@@ -25,11 +25,13 @@ from ctxmem_mcp.memory.writer import Writer
 from ctxmem_mcp.memory.writer_core import Defaults
 from ctxmem_mcp.models import RETENTION_DAYS_DEFAULT, Turn
 from ctxmem_mcp.results import Conversation
+from ctxmem_mcp.retrieval import query
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.records import SpendLimits, State
 from ctxmem_mcp.summarizers.base import Summarizer
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.views import replaced
 from ctxmem_mcp.worker_pool import WorkerPool
 
 # A view or a search waits so long for turns that are being indexed; then it shows what is indexed, and says so. Clients
@@ -161,6 +163,8 @@ class MemoryCore:
         self._writer.drop(conversation_id)
         self._writer.indexer.drop(conversation_id)
         self._caches.drop(conversation_id)
+        query.clear_cache()
+        replaced.clear_cache()
         if self._vectors:
             self._vectors.drop(conversation_id)
         if self._dense:

@@ -295,6 +295,11 @@ def _parse(text: str, speakers: Sequence[str], languages: Sequence[str]) -> Pars
     )
 
 
+def clear_cache() -> None:
+    """Drops the texts of parsed queries, after something was forgotten."""
+    _parse.cache_clear()
+
+
 def with_compounds(parsed: ParsedQuery, vocabulary: Vocabulary) -> ParsedQuery:
     """Adds the compounds of the query's terms, and the parts of those that are compounds, as other forms of them."""
     found = compound_forms(parsed.terms, vocabulary, parsed.language or "")

@@ -82,3 +82,8 @@ def _is_users(line: Highlight) -> bool:
 @lru_cache(maxsize=1_024)
 def _statement_of(text: str) -> Statement | None:
     return statement(text, detect(text))
+
+
+def clear_cache() -> None:
+    """Drops the texts of statements, after something was forgotten."""
+    _statement_of.cache_clear()
