@@ -340,3 +340,17 @@ async def test_no_cache_keeps_a_text_after_forgetting() -> None:
     assert query._parse.cache_info().currsize == 0
     assert replaced._statement_of.cache_info().currsize == 0
     await memory.close()
+
+
+async def test_a_conversation_is_embedded_while_others_are_appended_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_queue, "QUIET_SECONDS", 0.3)
+    embedder = WordEmbedder()
+    queue = DenseQueue(store := InMemoryStore(), embedder, chunks_max=1_000, seconds_max=60)
+    await memory_with(None, store).sync(turns(), conversation_id="c")
+    queue.add("c")
+    with anyio.fail_after(10):
+        while len(embedder.texts) < len(TEXTS):
+            queue.add("d")
+            await queue.read("c", range(1, len(TEXTS) + 1))
+            await anyio.sleep(0.01)
+    await queue.close()
