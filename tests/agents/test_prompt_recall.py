@@ -71,8 +71,10 @@ def test_in_a_long_session_a_question_is_answered_and_a_request_is_not(
 ) -> None:
     home = set_up(tmp_path / "home", model)
     (_, question), (_, answer), *_ = TALK
-    model.replies.append([say(answer)])
-    ask(home, question)
+    # A session's start quotes the last session, and what it quotes is not added again: so another one is the last.
+    for prompt, reply in ((question, answer), ("Sort the licence's holders by surname.", "Sorted.")):
+        model.replies.append([say(reply)])
+        ask(home, prompt)
     model.replies.append([say("The headings are larger, the shadows softer. " * 600)])
     ask(home, "Make the landing page calmer.")
     headers = model.main_requests[-1].headers

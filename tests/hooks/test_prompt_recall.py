@@ -117,6 +117,15 @@ async def test_in_a_long_context_a_question_about_other_things_is_answered(
     assert ("retry queue" in added_to(agent, prompt)) is is_added
 
 
+async def test_a_prompt_that_the_agent_wrote_before_it_runs_the_hook_is_no_context_of_its_own(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, TALK + [("user", f"Page {n}: softer shadows, larger headings") for n in range(8)])
+    prompt = "Where does the relay keep its retry queue?"
+    rows = [row(number, "assistant", "The palette is darker now. " * 40, "s-2") for number in range(1, 30)]
+    rows.append(row(30, "user", prompt, "s-2"))
+    agent.file.with_name("s-2.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
+    assert "retry queue" in added_to(agent, prompt)
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

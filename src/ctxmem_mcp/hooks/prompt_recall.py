@@ -73,6 +73,8 @@ def text_for(event: dict[str, Any], data_dir: str) -> str:
     if not matches or matches[0].best < SCORE_MIN_QUESTION:
         return ""
     tail = read_tail(str(event.get("transcript_path")))
+    # The agent may have written the prompt before it runs the hook, and a prompt matches itself best.
+    tail.spoken = [(role, text) for role, text in tail.spoken if text[:PROMPT_CHARS_MAX].strip() != prompt.strip()]
     if not _bears(matches[0], matcher, tail, hasher, is_question=asks_how_things_are(prompt)):
         return ""
     least = matches[0].score * SCORE_SHARE
