@@ -1,7 +1,8 @@
 """Law 11: a text that was forgotten, redacted or has expired is in no file of the data folder, whatever stored it.
 
 The other tests of this law search what the store writes. This one has a session as its agent, its hooks and the gateway
-leave it: records for the hooks, pending and unrecognised events, the ledger, sessions of an agent's run, the audit.
+leave it: records for the hooks, pending and unrecognised events, the ledger, sessions of an agent's run, the audit, the
+whole of an output that a hook shortened.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from ctxmem_mcp import redaction, sent_requests, usage_ledger
-from ctxmem_mcp.capture import session_files, spool, unrecognised
+from ctxmem_mcp.capture import session_files, spool, unrecognised, whole_outputs
 from ctxmem_mcp.capture.spool_worker import drain
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.memory import Memory
@@ -39,16 +40,22 @@ pytestmark = pytest.mark.anyio
 SESSION = "zebra-session"
 # A word of each turn: of a long prompt, a call that fails, its result, one that works, and an answer.
 PROMPT, CALL, ERROR, SOLUTION, ANSWER = "quixoplex", "vandrubel", "mizzentorp", "jabberkin", "oxyclamp"
+# A word of the whole output only, which the result of the call that works is a short form of.
+WHOLE = "brindlewhack"
+CALL_EVENT = {"tool_name": "Bash", "tool_input": {"command": "jabberkin  --check staging"}, "tool_use_id": "c2"}
+OUTPUT = f"All is well.\nThe {WHOLE} is well.\n"
+OUTPUT_ID = whole_outputs.output_id(SESSION, CALL_EVENT, OUTPUT)
+SHORT = f"All is well. [expand_node with conversation {OUTPUT_ID} and id t1 returns all of it.]"
 LETTERS = "bcdfghjklmnpqrstvwxz"
 # Longer than what a record for the hooks quotes of it, in one line and with more words than a record has hashes of.
 LONG_PROMPT = "Look into the quixoplex of staging: " + " ".join(f"lamp{a}{b}" for a in LETTERS for b in LETTERS)
-WORDS = (PROMPT, CALL, ERROR, SOLUTION, ANSWER)
+WORDS = (PROMPT, CALL, ERROR, SOLUTION, ANSWER, WHOLE)
 TEXTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("user", {"type": "text", "text": LONG_PROMPT}),
     ("assistant", {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "vandrubel --check staging"}}),
     ("user", {"type": "tool_result", "tool_use_id": "c1", "content": "Exit code 1\nerror: mizzentorp\n" + "at x\n"}),
     ("assistant", {"type": "tool_use", "id": "c2", "name": "Bash", "input": {"command": "jabberkin  --check staging"}}),
-    ("user", {"type": "tool_result", "tool_use_id": "c2", "content": "All is well."}),
+    ("user", {"type": "tool_result", "tool_use_id": "c2", "content": SHORT}),
     ("assistant", {"type": "text", "text": "The oxyclamp of staging is shut, its valves and lamps are fine."}),
 )  # fmt: skip
 BEGINNING = ("user", {"type": "text", "text": "Good morning, here is some work for you."})
@@ -90,6 +97,7 @@ async def fill(memory: Memory, data: Path, *later: tuple[str, dict[str, Any]]) -
     """
     file = transcript_of(data)
     write_transcript(file, TEXTS)
+    spool.put(str(data), "claude-code", whole_outputs.event_for(CALL_EVENT, SESSION, OUTPUT))
     put_event(data, hook_event_name="SessionEnd")
     await drain(memory, data, wait=True)
     ids = [turn.id for turn in await memory.history(SESSION)][1:]
@@ -211,7 +219,12 @@ async def test_no_file_holds_a_turn_that_was_redacted(
     async with opened(data) as memory:
         ids = await fill(memory, data)
         receipt = await redaction.redact(memory, data, await memory.find_copies(SESSION, ids[number]))
-        assert receipt.warnings == []
+        if words.get(number) == SOLUTION:  # the call of the whole output has it too, which the receipt says
+            (warning,) = receipt.warnings
+            assert f"of {OUTPUT_ID} still quotes it" in warning
+            await memory.forget_output(OUTPUT_ID)
+        else:
+            assert receipt.warnings == []
         if number in words:
             assert holding(data, words[number]) == {}
             assert words[number] not in caplog.text
@@ -228,7 +241,7 @@ async def test_no_file_holds_what_has_expired(tmp_path: Path, caplog: pytest.Log
         now = memory._clock() + 4_000 * DAY
         memory._clock = lambda: now
         sweeper.conversations._monotonic = iter((0.0, CONFIRM_SECONDS)).__next__
-        for expected in ([], [SESSION]):
+        for expected in ([], [SESSION, OUTPUT_ID]):
             assert await sweeper.sweep(memory, FileRecordStore(data)) == expected
         await add_to_audit(data)
         assert holding(data, *WORDS) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -27,7 +28,7 @@ from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.projects import MemoryProjects
 from ctxmem_mcp.memory.redactor import redact_turns
-from ctxmem_mcp.models import OF_AGENT, NewTurn, iso
+from ctxmem_mcp.models import OF_AGENT, NewTurn, Turn, iso
 from ctxmem_mcp.results import Receipt
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.extensions import RepairableStore
@@ -56,7 +57,7 @@ class MemoryRemovals(MemoryProjects):
             UnknownTurn: It has no turn `turn_id`.
             AmbiguousId: `turn_id` fits several turns.
             InvalidArgument: Several branches run through `turn_id`.
-            StoreUnavailable: Others change it again and again. Nothing was removed.
+            StoreUnavailable: Others change it again and again. None of its turns was removed.
         """
         if confirm != conversation_id:
             raise NotConfirmed(conversation_id, 0 if turn_id else await self._count_other_branches(conversation_id))
@@ -126,7 +127,7 @@ class MemoryRemovals(MemoryProjects):
             UnknownConversation: There is no such conversation.
             UnknownTurn: It has no turn `turn_id`.
             AmbiguousId: `turn_id` fits several turns.
-            StoreUnavailable: Others change it again and again. Nothing was removed.
+            StoreUnavailable: Others change it again and again. None of its turns was removed.
         """
 
         async def plan(state: State) -> branch_removal.Removal | None:
@@ -161,6 +162,7 @@ class MemoryRemovals(MemoryProjects):
         conversation_id, empty = state.conversation_id, self._writer.new_state(state.conversation_id)
         removed = await self._turns_at(conversation_id, removal.seqs)
         branch = await branch_removal.identify(self._store, state, removal)
+        await self._forget_outputs(_outputs_in(conversation_id, removed))  # first, as long as the turns name them
 
         async def build(store: Store, salvage: Salvage) -> int:
             if salvage.state is None or salvage.state["version"] != state.version:
@@ -240,3 +242,9 @@ class MemoryRemovals(MemoryProjects):
         if forgotten:
             self._on_forgotten(forgotten)
         return forgotten
+
+
+def _outputs_in(conversation_id: str, turns: Iterable[Turn]) -> list[str]:
+    """Returns the ids of the outputs that shortened ones among these turns name."""
+    output_id = re.compile(re.escape(conversation_id + OF_OUTPUT) + "[0-9a-f]+")
+    return list(dict.fromkeys(one for turn in turns if turn.role == "tool" for one in output_id.findall(turn.content)))
