@@ -12,13 +12,14 @@ from functools import partial
 from typing import TypeVar
 
 from ctxmem_mcp.errors import CtxmemError, InvalidArgument, StoreUnavailable, UnknownConversation
-from ctxmem_mcp.models import NewTurn, Node, Piece, Summary, Turn
+from ctxmem_mcp.models import NewTurn, Summary
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Change, ConversationPage, Receipt
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.listing import paginate
-from ctxmem_mcp.stores.postgres import catalog, check, commits, model_calls, queries, removal, term_index
+from ctxmem_mcp.stores.postgres import catalog, commits, model_calls, queries, removal, term_index
 from ctxmem_mcp.stores.postgres.changes import announce
+from ctxmem_mcp.stores.postgres.conversation_reads import ConversationReads
 from ctxmem_mcp.stores.postgres.database import Connection, Database, shared_database
 from ctxmem_mcp.stores.postgres.tombstone_table import SET_SALT, TombstoneTable, read_keys, read_principals
 from ctxmem_mcp.stores.records import (
@@ -30,7 +31,6 @@ from ctxmem_mcp.stores.records import (
     Salvage,
     SpendLimits,
     State,
-    TermHits,
 )
 from ctxmem_mcp.stores.tombstone_reads import TombstoneReads
 from ctxmem_mcp.stores.tombstones import (
@@ -48,7 +48,7 @@ PIECES_ENCODED_HERE, BYTES_ENCODED_HERE = 100, 100_000
 CONNECTIONS = 8
 
 
-class PostgresStore(TombstoneReads):
+class PostgresStore(ConversationReads, TombstoneReads):
     """Holds conversations in a PostgreSQL database. Implements `ctxmem_mcp.stores.base.Store`."""
 
     def __init__(self, url: str, principal: str = "", *, connections: int = CONNECTIONS) -> None:
@@ -105,27 +105,6 @@ class PostgresStore(TombstoneReads):
             return await asyncio.to_thread(commits.encode, commit, now)
         return commits.encode(commit, now)
 
-    async def turns(self, conversation_id: str, seqs: Sequence[int], *, metadata_only: bool = False) -> list[Turn]:
-        return await self._run(lambda c: queries.turns(c, self._key(conversation_id), seqs, metadata_only))
-
-    async def digests(self, conversation_id: str, first_seq: int, last_seq: int) -> list[bytes]:
-        return await self._run(lambda c: queries.digests(c, self._key(conversation_id), first_seq, last_seq))
-
-    async def nodes(self, conversation_id: str, digests: Sequence[bytes]) -> dict[bytes, Node]:
-        return await self._run(lambda c: queries.nodes(c, self._key(conversation_id), digests))
-
-    async def closings(self, conversation_id: str, first_seq: int, last_seq: int) -> list[tuple[int, Node]]:
-        return await self._run(lambda c: queries.closings(c, self._key(conversation_id), first_seq, last_seq))
-
-    async def nodes_over(self, conversation_id: str, first: int, last: int) -> list[tuple[int, Node]]:
-        return await self._run(lambda c: queries.nodes_over(c, self._key(conversation_id), first, last))
-
-    async def branch_roots(self, conversation_id: str, ranges: Sequence[tuple[int, int]]) -> list[Node]:
-        return await self._run(lambda c: queries.branch_roots(c, self._key(conversation_id), ranges))
-
-    async def summaries(self, conversation_id: str, digests: Sequence[bytes]) -> Mapping[bytes, list[Summary]]:
-        return await self._run(lambda c: queries.summaries(c, self._key(conversation_id), digests))
-
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
         key = self._key(conversation_id)
 
@@ -146,24 +125,8 @@ class PostgresStore(TombstoneReads):
         change = None if summary is None else Change(conversation_id)
         await self._run_in_transaction(lambda c: model_calls.end(c, key, call, summary, now), change)
 
-    async def model_calls(self, conversation_id: str) -> list[ModelCall]:
-        async def read(connection: Connection) -> list[ModelCall]:
-            await queries.require(connection, self._key(conversation_id))
-            return await model_calls.calls(connection, self._key(conversation_id))
-
-        return await self._run(read)
-
     async def spent(self, day: int) -> int:
         return await self._run(lambda c: model_calls.spent(c, self._principal, day))
-
-    async def pieces(self, conversation_id: str, ids: Sequence[int]) -> dict[int, Piece]:
-        return await self._run(lambda c: queries.pieces(c, self._key(conversation_id), ids))
-
-    async def pieces_of(self, conversation_id: str, seqs: Sequence[int]) -> dict[int, list[Piece]]:
-        return await self._run(lambda c: queries.pieces_of(c, self._key(conversation_id), seqs))
-
-    async def vectors(self, conversation_id: str, ids: Sequence[int]) -> dict[int, bytes]:
-        return await self._run(lambda c: queries.vectors(c, self._key(conversation_id), ids))
 
     async def replace_vectors(
         self, conversation_id: str, created: float, old: bytes, vectors: Mapping[int, bytes]
@@ -180,15 +143,9 @@ class PostgresStore(TombstoneReads):
         key = self._key(conversation_id)
         return await self._run_in_transaction(lambda c: commits.begin_dense_generation(c, key))
 
-    async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
-        return await self._run(lambda c: queries.dense_vectors(c, self._key(conversation_id), tag, ids))
-
     async def add_dense_vectors(self, conversation_id: str, generation: bytes, vectors: Mapping[int, bytes]) -> None:
         key = self._key(conversation_id)
         await self._run_in_transaction(lambda c: commits.add_dense_vectors(c, key, generation, vectors))
-
-    async def extra(self, conversation_id: str, key: str) -> bytes | None:
-        return await self._run(lambda c: queries.extra(c, self._key(conversation_id), key))
 
     async def set_extra(self, conversation_id: str, key: str, value: bytes | None, now: float) -> None:
         async def put(connection: Connection) -> None:
@@ -196,17 +153,6 @@ class PostgresStore(TombstoneReads):
             await commits.put_extra(connection, self._key(conversation_id), key, value)
 
         await self._run_in_transaction(put)
-
-    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        key = self._key(conversation_id)
-
-        async def read(connection: Connection) -> dict[str, TermHits]:
-            found = await term_index.hits(connection, key, list(dict.fromkeys(terms)), cap)
-            if not found:
-                await queries.require(connection, key)
-            return found
-
-        return await self._run(read)
 
     async def term_counts(
         self, conversation_ids: Sequence[str], terms: Sequence[str]
@@ -219,16 +165,6 @@ class PostgresStore(TombstoneReads):
             return await term_index.blocks(connection, self._principal, chunks, terms)
 
         return await self._run(read)
-
-    async def vocabulary(self, conversation_id: str) -> list[str]:
-        async def read(connection: Connection) -> list[str]:
-            await queries.require(connection, self._key(conversation_id))
-            return await term_index.vocabulary(connection, self._key(conversation_id))
-
-        return await self._run(read)
-
-    async def check(self, conversation_id: str) -> list[str]:
-        return await self._run(lambda c: check.find_faults(c, self._key(conversation_id)))
 
     async def find(self, root: bytes, now: float) -> list[str]:
         return await self._run(lambda c: catalog.find_by_root(c, self._principal, root, now))
@@ -397,6 +333,9 @@ class PostgresStore(TombstoneReads):
                 raise StoreUnavailable("This memory was closed.", "Open a new one.")
             self._database = shared_database(self._url, self._connections)
         return self._database
+
+    async def _read(self, conversation_id: str, query: Callable[[Connection, queries.Key], Awaitable[T]]) -> T:
+        return await self._run(lambda c: query(c, self._key(conversation_id)))
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._opened_database().run(self._principal, work)

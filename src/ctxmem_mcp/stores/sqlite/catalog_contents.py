@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ctxmem_mcp.errors import BrokenHistory, CtxmemError, StoreUnavailable, with_name
-from ctxmem_mcp.models import id_digits
-from ctxmem_mcp.private_files import is_regular
-from ctxmem_mcp.projects import Project, parse_record
+from ctxmem_mcp.errors import CtxmemError, with_name
+from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import ConversationInfo
-from ctxmem_mcp.stores.listing import TIMED_TURNS_MAX, find_last_words, last_happened, to_info
-from ctxmem_mcp.stores.records import AGENT, PROJECT, State
-from ctxmem_mcp.stores.sqlite import check, queries
-from ctxmem_mcp.stores.sqlite.compression import TextCompression
+from ctxmem_mcp.stores.sqlite import term_index
+from ctxmem_mcp.stores.sqlite.catalog_entry import CatalogEntry, read_entry
 from ctxmem_mcp.stores.sqlite.connection import (
     transaction,
     translate_error,
 )
-from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprints, with_side_files
+from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprints
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
-from ctxmem_mcp.stores.sqlite.schema import FORMAT
 from ctxmem_mcp.stores.sqlite.search_index import FILE, IndexedFile, SearchIndex
 
 log = logging.getLogger(__name__)
@@ -35,25 +27,6 @@ log = logging.getLogger(__name__)
 _INFO = (
     "id, title, space, turns, tokens, branches, head, created, active, expires_at, retention_days, bytes, agent, ended"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogEntry:
-    """What the catalog holds of a file.
-
-    Times are in seconds since 1970; roots are digests of first turns; project is the key and the root of the project
-    that the conversation was captured in.
-
-    is_indexed: All of its turns are indexed.
-    """
-
-    info: ConversationInfo
-    happened: float
-    updated: float
-    expires: float
-    roots: list[bytes]
-    is_indexed: bool
-    project: tuple[str | None, str | None]
 
 
 class ListedFile(NamedTuple):
@@ -65,51 +38,6 @@ class ListedFile(NamedTuple):
     project: str | None
     root: str | None
     info: ConversationInfo
-
-
-def read_entry(db: sqlite3.Connection, path: Path) -> CatalogEntry | None:
-    """Reads an open file; returns None if it holds no conversation, or a forgotten one.
-
-    Raises:
-        StoreUnavailable: The file does not have the name that its conversation's file must have.
-    """
-    row = db.execute("SELECT id FROM conversation WHERE NOT forgotten").fetchone()
-    state = queries.state(db, row[0], float("-inf")) if row else None
-    if state is None:
-        return None
-    size = sum(file.stat().st_size for file in with_side_files(path) if file.exists())
-    if (name := file_name(state.conversation_id)) != path.name:
-        raise StoreUnavailable(f"It holds conversation {row[0]!r}, whose file must be called {name}.", "Rename it.")
-    last = state.next_seq - 1
-    happened = last_happened(
-        state,
-        db.execute(
-            "SELECT said_at, stored_at FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq DESC",
-            (last - TIMED_TURNS_MAX + 1, last),
-        ),
-    )
-    ended = _last_words(db, last)
-    info = to_info(state, _turn_id(db, state.head), size, happened, queries.extra(db, AGENT), ended)
-    project = parse_record(queries.extra(db, PROJECT))
-    is_indexed = not state.unindexed
-    return CatalogEntry(info, happened, state.updated, state.expires, _roots(db, state), is_indexed, project)
-
-
-def _last_words(db: sqlite3.Connection, last: int) -> str | None:
-    """Reads what the agent said last, if it is among the last turns."""
-    compression = TextCompression()
-    seqs = range(max(1, last - TIMED_TURNS_MAX + 1), last + 1)
-    turn = find_last_words(reversed(queries.turns(db, seqs, compression, metadata_only=True)))
-    return queries.turns(db, [turn.seq], compression, metadata_only=False)[0].content if turn else None
-
-
-def _turn_id(db: sqlite3.Connection, seq: int) -> str | None:
-    row = db.execute("SELECT at_index, digest FROM turns WHERE seq = ?", (seq,)).fetchone()
-    return f"t{row[0]}-{id_digits(row[1])}" if row else None
-
-
-def _roots(db: sqlite3.Connection, state: State) -> list[bytes]:
-    return [queries.digests(db, run.first_seq, run.first_seq)[0] for run in state.runs if not run.parent_seq]
 
 
 class _Numbered(NamedTuple):
@@ -326,7 +254,7 @@ class CatalogContents:
             for conversation_id in conversation_ids:
                 try:
                     with open_read_only(self.path_of(conversation_id)) as file:
-                        counts: dict[str, int] | None = queries.term_counts(file, terms)
+                        counts: dict[str, int] | None = term_index.counts(file, terms)
                 except FileNotFoundError:  # forgotten since it was listed
                     continue
                 except (sqlite3.Error, CtxmemError, OSError):  # also a file of an earlier format
@@ -334,67 +262,6 @@ class CatalogContents:
                 if counts or counts is None:
                     found[conversation_id] = counts
         return found
-
-    def find_damaged(self, until: float) -> dict[str, str]:
-        """Returns what is wrong with each damaged file, by the id of its conversation, or its path if that is lost.
-
-        Args:
-            until: When to stop, on the monotonic clock; the files last changed are looked at first.
-        """
-        found: dict[str, str] = {}
-        for path in sorted(_visible_files(self.folder), key=_changed_at, reverse=True):
-            if time.monotonic() > until:
-                break
-            if SUFFIX not in path.name:
-                found[str(path)] = f"{path} is not a file of ctxmem-mcp. Move it out of the data directory."
-            elif path.name.endswith(SUFFIX):
-                found |= _quick_faults(path, until)
-        return found
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
-
-
-def _changed_at(path: Path) -> float:
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
-
-
-def _quick_faults(path: Path, until: float) -> dict[str, str]:
-    """Returns what is wrong with a file, by its conversation's id, or by its path if it has none or is not damaged."""
-    error: CtxmemError | OSError
-    try:
-        with open_read_only(path) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version != FORMAT:
-                return {}
-            if faults := check.find_quickly(db, until):
-                return {_id_of(path): faults[0]}
-            read_entry(db, path)
-            return {}
-    except sqlite3.Error as failure:
-        error = translate_error(failure)
-        if not isinstance(error, BrokenHistory):
-            return {}
-    except (CtxmemError, OSError) as failure:
-        error = failure
-    if isinstance(error, BrokenHistory) and (conversation_id := _id_of(path)) != str(path):
-        return {conversation_id: error.message}
-    return {str(path): with_name(str(path), str(error))} if os.path.lexists(path) else {}
-
-
-def _id_of(path: Path) -> str:
-    """The id of the conversation in a file that may be damaged: from its row, or its name."""
-    if not is_regular(path):
-        return str(path)
-    with contextlib.suppress(CtxmemError, sqlite3.Error, OSError), open_read_only(path) as db:
-        row = db.execute("SELECT id FROM conversation").fetchone()
-        if row and isinstance(row[0], str) and file_name(row[0]) == path.name:
-            return row[0]
-    named = path.name.removesuffix(SUFFIX)[:-11]
-    return named if file_name(named) == path.name else str(path)
 
 
 def _info(row: Sequence[object]) -> ConversationInfo:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory, CtxmemError
 from ctxmem_mcp.stores.encoding import parse_summary
-from ctxmem_mcp.stores.sqlite import checksums, queries
+from ctxmem_mcp.stores.sqlite import checksums, queries, term_index
 from ctxmem_mcp.stores.sqlite.commits import read_conversation
 from ctxmem_mcp.stores.sqlite.compression import DICTIONARY_TABLES, TextCompression
 from ctxmem_mcp.stores.sqlite.connection import translate_error
@@ -140,7 +140,7 @@ def _turn_is_sound(db: sqlite3.Connection, seq: object) -> bool:
 
 
 def _index(db: sqlite3.Connection) -> Iterator[str]:
-    queries.read_waiting(db)
+    term_index.read_waiting(db)
     (last,) = db.execute("SELECT next_piece - 1 FROM conversation").fetchone() or (0,)
     db.execute("BEGIN")
     try:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ctxmem_mcp.errors import HeadMoved, UnknownConversation, UnknownNode
 from ctxmem_mcp.models import Node, Summary
-from ctxmem_mcp.stores.encoding import ROLE_NUMBER, STATE_COLUMNS, WAITING_MAX, encode_terms, serialize_summary
+from ctxmem_mcp.stores.encoding import ROLE_NUMBER, STATE_COLUMNS, serialize_summary
 from ctxmem_mcp.stores.records import (
     DENSE_GENERATION,
     GENERATION_BYTES,
@@ -21,6 +21,7 @@ from ctxmem_mcp.stores.records import (
     StoredPiece,
     dense_key,
 )
+from ctxmem_mcp.stores.sqlite import term_index
 from ctxmem_mcp.stores.sqlite.checksums import (
     CONVERSATION_COLUMNS,
     TURN_COLUMNS,
@@ -201,18 +202,7 @@ def _write_pieces(db: sqlite3.Connection, pieces: Sequence[StoredPiece]) -> None
     db.executemany("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     if vectors := [(stored.piece.id, stored.vector) for stored in pieces if stored.vector]:
         db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", [(i, blob_checksum(i, v), v) for i, v in vectors])
-    words = [(stored.piece.id, encode_terms(stored.terms)) for stored in pieces]
-    if not words:
-        return
-    (first,) = db.execute("SELECT coalesce(min(id), ?) FROM waiting", (words[0][0],)).fetchone()
-    if words[-1][0] - first < WAITING_MAX:
-        db.executemany(
-            "INSERT INTO waiting VALUES (?, ?, ?)", [(i, blob_checksum(i, text.encode()), text) for i, text in words]
-        )
-        return
-    db.execute("INSERT INTO terms (rowid, words) SELECT id, words FROM waiting ORDER BY id")
-    db.execute("DELETE FROM waiting")
-    db.executemany("INSERT INTO terms (rowid, words) VALUES (?, ?)", words)
+    term_index.add(db, pieces)
 
 
 def _write_closings(

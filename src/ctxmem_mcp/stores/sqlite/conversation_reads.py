@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from ctxmem_mcp.models import Node, Piece
 from ctxmem_mcp.stores.records import ModelCall, TermHits
-from ctxmem_mcp.stores.sqlite import check, queries
+from ctxmem_mcp.stores.sqlite import check, queries, term_index
 
 T = TypeVar("T")
 
 
 class ConversationReads(ABC):
-    """Each method runs one query of `queries` or `check`."""
+    """Each method runs one query of `queries`, `term_index` or `check`."""
 
     @abstractmethod
     async def _run(self, conversation_id: str, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -56,10 +56,10 @@ class ConversationReads(ABC):
         return await self._run(conversation_id, partial(queries.dense_vectors, tag=tag, ids=ids))
 
     async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        return await self._run(conversation_id, partial(queries.term_hits, terms=terms, cap=cap))
+        return await self._run(conversation_id, partial(term_index.hits, terms=terms, cap=cap))
 
     async def vocabulary(self, conversation_id: str) -> list[str]:
-        return await self._run(conversation_id, queries.vocabulary)
+        return await self._run(conversation_id, term_index.vocabulary)
 
     async def check(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, check.find_faults)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import DIGEST_BYTES, Node, Piece, Turn
-from ctxmem_mcp.stores.encoding import STATE_COLUMNS, LazySummaries, NodeSummaries, encode_term, is_word, role_of
-from ctxmem_mcp.stores.records import ModelCall, Run, State, TermHits, dense_key
+from ctxmem_mcp.stores.encoding import STATE_COLUMNS, LazySummaries, NodeSummaries, role_of
+from ctxmem_mcp.stores.records import ModelCall, Run, State, dense_key
 from ctxmem_mcp.stores.sqlite.checksums import (
     NODE_COLUMNS,
     PIECE_COLUMNS,
@@ -29,8 +28,6 @@ from ctxmem_mcp.stores.sqlite.connection import snapshot
 
 # Some three kilobytes each.
 SUMMARIES_CACHED_MAX = 3_000
-# So short a text of numbers is read without numpy, whose import takes longer, unless it is loaded anyway.
-LIST_CHARS_MAX = 40_000
 # SQLite takes up to 32,766 parameters; few different sizes keep its statement cache small.
 _BATCH_SIZES = (1, 8, 64, 512)
 
@@ -310,94 +307,3 @@ def extra(db: sqlite3.Connection, key: str) -> bytes | None:
         raise mismatch(f"the extra {key!r}")
     value: bytes = row[1]
     return value
-
-
-def term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[str, TermHits]:
-    with snapshot(db):  # another process may move the waiting chunks into the index between the reads
-        return _term_hits(db, terms, cap)
-
-
-def _term_hits(db: sqlite3.Connection, terms: Sequence[str], cap: int) -> dict[str, TermHits]:
-    found: dict[str, TermHits] = {}
-    waiting = read_waiting(db)
-    for term in dict.fromkeys(terms):
-        token = encode_term(term)
-        indexed = _indexed_count(db, token)
-        not_indexed = [(piece, words) for piece, words in waiting if token in words]
-        df = indexed + len(not_indexed)
-        if df > cap:
-            found[term] = TermHits(df, capped=True)
-        elif df:
-            places = [_postings(db, token)] if indexed else []
-            places += [
-                ([piece] * len(at), at)
-                for piece, words in not_indexed
-                if (at := [i for i, word in enumerate(words) if word == token])
-            ]
-            found[term] = TermHits(df, *(places[0] if len(places) == 1 else map(_joined, zip(*places, strict=True))))
-    return found
-
-
-def term_counts(db: sqlite3.Connection, terms: Sequence[str]) -> dict[str, int]:
-    """How many chunks contain each term; terms that occur nowhere are left out."""
-    with snapshot(db):
-        waiting = [set(words) for _, words in read_waiting(db)]
-        tokens = {term: encode_term(term) for term in terms}
-        counts = {
-            term: _indexed_count(db, token) + sum(token in words for words in waiting) for term, token in tokens.items()
-        }
-    return {term: count for term, count in counts.items() if count}
-
-
-def vocabulary(db: sqlite3.Connection) -> list[str]:
-    """The terms that consist of letters only."""
-    with snapshot(db):
-        tokens = {token for (token,) in db.execute("SELECT term FROM terms_counted")}
-        tokens.update(token for _, words in read_waiting(db) for token in words)
-    return [token for token in tokens if is_word(token)]
-
-
-def _indexed_count(db: sqlite3.Connection, token: str) -> int:
-    """How many of the chunks in the index contain the token."""
-    row = db.execute("SELECT doc FROM terms_counted WHERE term = ?", (token,)).fetchone()
-    return row[0] if row else 0
-
-
-def read_waiting(db: sqlite3.Connection) -> list[tuple[int, list[str]]]:
-    """The terms of the chunks that are not in the index yet."""
-    found: list[tuple[int, list[str]]] = []
-    for key, checksum, words in db.execute("SELECT id, checksum, words FROM waiting ORDER BY id"):
-        if not isinstance(words, str) or not is_sound_blob(key, checksum, words.encode()):
-            raise mismatch(f"the terms of piece number {key}")
-        found.append((key, words.split(" ")))
-    return found
-
-
-def _postings(db: sqlite3.Connection, token: str) -> tuple[Any, Any]:
-    """Returns where a token occurs in the index, as arrays or lists."""
-    # Reading one row with two long texts is over three times faster than reading a row per occurrence.
-    docs, offsets = db.execute(
-        "SELECT group_concat(doc), group_concat(offset) FROM terms_placed WHERE term = ?", (token,)
-    ).fetchone()
-    found, places = _numbers(docs or ""), _numbers(offsets or "")
-    if len(found) != len(places):
-        raise BrokenHistory("The index has places without pieces.")
-    return found, places
-
-
-def _numbers(joined: str) -> Any:
-    """Returns numbers that are joined by commas."""
-    if "numpy" not in sys.modules and len(joined) <= LIST_CHARS_MAX:
-        return [int(number) for number in joined.split(",")] if joined else []
-    import numpy as np
-
-    # Arrays take a fifth of the time that lists made by parsing JSON and then arrays of them take.
-    return np.fromstring(joined, np.int64, sep=",")
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    if all(isinstance(part, list) for part in parts):
-        return list(chain.from_iterable(parts))
-    import numpy as np
-
-    return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])

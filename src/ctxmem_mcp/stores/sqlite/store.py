@@ -48,6 +48,7 @@ from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
 from ctxmem_mcp.stores.sqlite.conversation_reads import ConversationReads
+from ctxmem_mcp.stores.sqlite.folder_check import find_damaged
 from ctxmem_mcp.stores.sqlite.open_files import OpenFiles
 from ctxmem_mcp.stores.sqlite.replacement import replace_conversation
 from ctxmem_mcp.stores.sqlite.search_reader import find_blocks
@@ -177,7 +178,7 @@ class SqliteStore(ConversationReads, TombstoneReads):
 
     async def damaged(self, seconds: float) -> dict[str, str]:
         until = time.monotonic() + seconds
-        return await self._catalog.run(lambda db: self._catalog.find_damaged(until))
+        return await self._catalog.run(lambda db: find_damaged(self._catalog.folder, until))
 
     async def find(self, root: bytes, now: float) -> list[str]:
         return await self._catalog.run(lambda db: self._catalog.find_by_root(db, root, now))
