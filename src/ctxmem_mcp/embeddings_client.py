@@ -1,7 +1,7 @@
 """A client for an OpenAI-compatible endpoint `/v1/embeddings`, as Ollama, vLLM and llama.cpp have it.
 
-One request for a batch of texts, without retries: whoever calls tries again later. A response is checked before any of
-it is used, because vectors of other dimensions or with values that are no numbers would spoil every ranking.
+One request for a batch of texts, without retries: the caller tries again later. The client checks a whole response
+before it returns any of it: vectors of other dimensions or with values that are no numbers would spoil every ranking.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reports how much of a long operation is done, to whoever called it and listens.
+"""Reports how much of a long operation is done, to callers that listen.
 
 with listen(print):
     await memory.sync(turns)      prints shares, 0..1, of what is computed in a worker process

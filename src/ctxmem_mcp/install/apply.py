@@ -127,8 +127,8 @@ def plan_uninstall(edits: Sequence[ConfigEdit]) -> list[Change]:
 def _real_changes(changes: Sequence[Change]) -> list[Change]:
     """Drops the changes that change nothing.
 
-    Refuses a read-only file: replacing it would need no write permission, but whoever removed that permission does not
-    want the file written.
+    Refuses a read-only file: replacing it would need no write permission, but the user who removed that permission does
+    not want the file written.
     """
     real = [change for change in changes if change.after != change.before]
     for change in real:

@@ -104,7 +104,7 @@ def _first_state(salvage: Salvage, empty: State) -> State:
         return replace(empty, created=min(turn.stored_at for turn in salvage.turns.values()))
     names = ("title", "space", "salt", "encoding", "retention_days", "created", "updated", "expires")
     state = replace(empty, **{name: old[name] for name in names})
-    # To whoever has the damaged one's state cached, this is another conversation.
+    # Processes that have the damaged one's state cached must see another conversation.
     return replace(state, created=state.created + _CREATED_LATER_SECONDS)
 
 

@@ -196,7 +196,7 @@ async def _dense_cosines(branch: BranchReader, parsed: ParsedQuery, table: Branc
     """Returns the similarity of each chunk to the query by the vectors of a neural model, NaN for one that has none.
 
     None if no model is used, if too few vectors are computed yet, or if the query asks for code, a command or its
-    output, which have no vectors: what was said would displace a twentieth of the evidence in 2,000 tokens.
+    output, which have no vectors: speech would displace a twentieth of the evidence in 2,000 tokens.
     """
     if branch.dense is None or parsed.wants_work:
         return None

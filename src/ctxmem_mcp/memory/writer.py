@@ -103,7 +103,7 @@ class Writer(StateChanges):
             return AppendOutcome(state, after, start_id, known)
         guard = target.guard(turns, start, len(known), digests)
         # A commit that follows a cached state replaces it or fails, so an append is checked only without one. It is
-        # checked after the state was loaded: whoever sees that a conversation is gone also sees its tombstone.
+        # checked after the state was loaded: a reader that finds a conversation gone also finds its tombstone.
         if target.source is not None or not is_cached:
             await self._store.check_forgotten(target.conversation_id, guard)
         last_known = known[-1] if known else start

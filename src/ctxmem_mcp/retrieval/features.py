@@ -12,8 +12,8 @@ All values are small (mostly 0..1), so a weight states how much its feature matt
                   recent asks after_question has_error ...
     intent        when:time error:output said:user ...           an intent of the query and a property that answers it
     speech        thinking spoken host speech:user ...           who said it, and how the query depends on that
-    spoken        spoken_rel spoken_before spoken_after          how well what was said matches, compared with what else
-                                                                 was said, and the last thing said before and after it
+    spoken        spoken_rel spoken_before spoken_after          how well a chunk of speech matches beside the best one,
+                                                                 and how well the speech before and after it does
     semantic      meaning meaning_before1 meaning_after1         similarity of embeddings; only if chunks have vectors
                   meaning_turn meaning_leaf spoken_meaning ...
 

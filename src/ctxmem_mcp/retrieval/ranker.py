@@ -46,7 +46,7 @@ _POSITION_BITS = 20
 
 CONVERSATION_KINDS = ("coding", "chat", "dialogue")
 # Coding conversations have two sets of weights: questions that ask for code, a command or its output (`wants_work`) are
-# answered by other chunks than those about what was said, found or decided.
+# answered by other chunks than questions about statements, findings or decisions.
 WORK = "work"
 WEIGHT_SETS = (*CONVERSATION_KINDS, WORK)
 

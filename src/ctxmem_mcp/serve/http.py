@@ -61,7 +61,7 @@ def serve_http(
         )
     )
     listening = as_tcp(server.config.bind_socket())
-    listening.listen(QUEUED)  # whoever connects from now on waits until the service has started
+    listening.listen(QUEUED)  # clients that connect from now on wait until the service has started
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     (on_listen or _log_url)(url)
     server.run(sockets=[listening])

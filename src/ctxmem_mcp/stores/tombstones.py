@@ -1,4 +1,4 @@
-"""Tombstones: they keep what was said in a forgotten conversation or branch from being stored again.
+"""Tombstones: they keep the turns of a forgotten conversation or branch from being stored again.
 
 A tombstone is a few marks, keyed hashes of the conversation's id and of how each of its branches begins. They reveal
 nothing without the key, which belongs to one store and is never exported. Marks are only ever added; a later record may

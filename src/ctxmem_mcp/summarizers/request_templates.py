@@ -1,4 +1,4 @@
-"""What a request is called by whoever wrote its template: the title of the issue, plan, task or pull request. Pure.
+"""Finds the name that a request's template gives it: the title of the issue, plan, task or pull request. Pure.
 
 Implement the following plan: # Plan: Retries of uploads      its heading
 You are implementing Task 3: Add a counter                    the task's name
