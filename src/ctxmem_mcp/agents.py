@@ -340,6 +340,12 @@ _KNOWN = (
 AGENTS = {agent.id: agent for agent in _KNOWN}
 
 
+def session_of_output(conversation_id: str) -> str | None:
+    """Returns the session's conversation of one that has the whole of an output; None if it is not such a one."""
+    session, separator, _ = conversation_id.partition(OF_OUTPUT)
+    return session if separator else None
+
+
 def info_of(agent_id: str) -> AgentInfo:
     """Returns the facts about an agent; for one that is not in the table, only its id."""
     return AGENTS.get(agent_id) or AgentInfo(agent_id, agent_id)

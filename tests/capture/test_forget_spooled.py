@@ -95,3 +95,13 @@ async def test_an_output_that_is_stored_while_its_session_is_forgotten_is_forgot
         await drain(memory, tmp_path, wait=True)
         assert await memory.all_conversations() == []
     assert not any(WORDS.encode() in raw for raw in raw_files(tmp_path).values())
+
+
+async def test_an_output_is_stored_with_the_retention_of_its_session(tmp_path: Path) -> None:
+    async with open_memory(Settings(tmp_path), background=False) as memory:
+        spool_event(tmp_path, "one")
+        await drain(memory, tmp_path, wait=True)
+        await memory.set_retention("one", 3)
+        output = spool_output(tmp_path, "one")
+        await drain(memory, tmp_path, wait=True)
+        assert (await memory.info(output)).retention_days == 3

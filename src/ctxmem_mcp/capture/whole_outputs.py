@@ -1,7 +1,7 @@
 """The whole of an output that a hook shortened: an event that becomes a conversation of its own, call and output.
 
 The agent's transcript has only what the model was given. A conversation beside the session's has an id before anything
-is stored, so that the short output can name it. It is forgotten with the session. Imports nothing slow.
+is stored, so that the short output can name it. It lives as long as the session. Imports nothing slow.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from ctxmem_mcp.agents import OF_OUTPUT
+from ctxmem_mcp.agents import OF_OUTPUT, session_of_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ def event_for(event: dict[str, Any], session: str, text: str) -> bytes:
 
 def session_of(conversation_id: str) -> str:
     """Returns the session's conversation of an output's; the id itself if it is none."""
-    return conversation_id.partition(OF_OUTPUT)[0]
+    return session_of_output(conversation_id) or conversation_id

@@ -197,14 +197,17 @@ class Memory(MemoryRedactions, MemoryViews):
         return conversation_of(state)
 
     async def set_retention(self, conversation_id: str, retention_days: int) -> Conversation:
-        """Sets how many days (1..365) the conversation is kept after its last append.
+        """Sets how many days (1..365) the conversation is kept after its last append, its whole outputs with it.
 
         Raises:
             InvalidArgument: The number is out of range.
             UnknownConversation: There is no such conversation.
         """
         check_retention_days(retention_days)
-        return conversation_of(await self._writer.set_retention(conversation_id, retention_days))
+        state = await self._writer.set_retention(conversation_id, retention_days)
+        for output in await self._outputs_of(conversation_id):
+            await self._follow_session(output)
+        return conversation_of(state)
 
     async def set_space(self, conversation_id: str, space: str | None) -> Conversation:
         """Moves the conversation to a space; None takes it out of any.

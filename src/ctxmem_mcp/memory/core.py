@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from ctxmem_mcp.agents import OF_OUTPUT
-from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMoved, UnknownConversation
+from ctxmem_mcp.errors import Corrupt, CtxmemError, DamagedConversation, HeadMoved, Unavailable, UnknownConversation
 from ctxmem_mcp.memory import verify
 from ctxmem_mcp.memory.branch_reader import BranchReader
 from ctxmem_mcp.memory.branches import Lineage
@@ -174,11 +174,20 @@ class MemoryCore:
         state = await self._store.load(conversation_id, self._clock())
         if state is None and OF_OUTPUT in conversation_id:
             await self._store_pending(conversation_id)  # a hook may have spooled it just now
+            await self._follow_session(conversation_id)  # by its own clock it may have expired
             state = await self._store.load(conversation_id, self._clock())
         if state is None:
             self._caches.drop(conversation_id)
             raise UnknownConversation(conversation_id)
         return state
+
+    async def _follow_session(self, conversation_id: str) -> bool:
+        """Gives the whole of an output its session's expiry. Returns whether it must live as long as that."""
+        try:
+            return await self._writer.follow_session(conversation_id)
+        except (Corrupt, Unavailable) as error:
+            _log.warning("%s can't be given its session's expiry, but is not deleted: %s", conversation_id, error)
+            return True
 
     async def _ids(self, conversation_id: str) -> IdResolver:
         return IdResolver(self._store, await self._state(conversation_id))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import anyio.to_thread
 
-from ctxmem_mcp.agents import OF_OUTPUT
+from ctxmem_mcp.agents import OF_OUTPUT, session_of_output
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.errors import (
     Corrupt,
@@ -24,7 +24,7 @@ from ctxmem_mcp.errors import (
 from ctxmem_mcp.memory import branch_removal
 from ctxmem_mcp.memory.branches import branch_tips
 from ctxmem_mcp.memory.commit_builder import chain_digests
-from ctxmem_mcp.memory.expiry import ANY_TIME
+from ctxmem_mcp.memory.expiry import ANY_TIME, DAY
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.projects import MemoryProjects
 from ctxmem_mcp.memory.redactor import redact_turns
@@ -36,6 +36,8 @@ from ctxmem_mcp.stores.records import Salvage, State
 
 # A branch is removed by rebuilding its conversation, again and again if others write to it meanwhile.
 TRIES = 20
+# So long before the whole of an output would expire, a sweep gives it its session's expiry. There is one a day or more.
+FOLLOW_SECONDS = 2 * DAY
 _log = logging.getLogger(__name__)
 
 
@@ -232,7 +234,14 @@ class MemoryRemovals(MemoryProjects):
         return self._expiry_watch.is_waiting
 
     async def _sweep(self) -> list[str]:
-        expired = self._expiry_watch.confirm(await self._store.expired(self._clock()))
+        forgotten = await self._remove_expired(self._expiry_watch.confirm(await self._expired()))
+        if forgotten:
+            expires = await self._store.expired(float("inf"))
+            outputs = {one: at for one, at in expires.items() if session_of_output(one) in forgotten}
+            forgotten += await self._remove_expired(outputs)
+        return forgotten
+
+    async def _remove_expired(self, expired: Mapping[str, float]) -> list[str]:
         forgotten = await self._store.sweep(expired)
         for conversation_id in forgotten:
             _log.warning(
@@ -242,6 +251,13 @@ class MemoryRemovals(MemoryProjects):
         if forgotten:
             self._on_forgotten(forgotten)
         return forgotten
+
+    async def _expired(self) -> dict[str, float]:
+        """Returns what has expired, without outputs whose session is stored: a sweep removes them after it."""
+        now = self._clock()
+        due = await self._store.expired(now + FOLLOW_SECONDS)
+        following = {one for one in due if session_of_output(one) is not None and await self._follow_session(one)}
+        return {one: at for one, at in (await self._store.expired(now)).items() if one not in following}
 
 
 def _outputs_in(conversation_id: str, turns: Iterable[Turn]) -> list[str]:

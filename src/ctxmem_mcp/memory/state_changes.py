@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from dataclasses import replace
 
+from ctxmem_mcp.agents import session_of_output
 from ctxmem_mcp.errors import HeadMoved
-from ctxmem_mcp.memory.expiry import with_retention
+from ctxmem_mcp.memory.expiry import ANY_TIME, with_retention
 from ctxmem_mcp.memory.id_resolver import IdResolver
 from ctxmem_mcp.memory.writer_core import TRIES, WriterCore, pause_before_retry, too_busy
 from ctxmem_mcp.stores.records import State
@@ -60,6 +61,29 @@ class StateChanges(WriterCore):
             return self._move_head(with_retention(state, days), state.head)
 
         return await self._retry_on_conflict(conversation_id, change)
+
+    async def follow_session(self, conversation_id: str) -> bool:
+        """Gives the whole of an output the retention and the expiry of its session. Returns whether that is stored."""
+        session_id = session_of_output(conversation_id)
+        if session_id is None:
+            return False
+        async with self.locked(conversation_id):
+            for _ in range(TRIES):
+                session = await self._store.load(session_id, ANY_TIME)
+                if session is None:
+                    return False
+                state = await self._store.load(conversation_id, ANY_TIME)
+                if state is None:
+                    return True
+                days, updated, expires = session.retention_days, session.updated, session.expires
+                followed = replace(state, retention_days=days, updated=updated, expires=expires)
+                try:
+                    if followed != state:
+                        await self._move_head(followed, state.head)
+                    return True
+                except HeadMoved:
+                    await pause_before_retry()
+        raise too_busy(conversation_id)
 
     async def set_space(self, conversation_id: str, space: str | None) -> State:
         def change(state: State) -> Awaitable[State]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from ctxmem_mcp import tree
-from ctxmem_mcp.errors import HeadMoved, InvalidArgument, UnknownConversation, UnknownTurn
+from ctxmem_mcp.agents import session_of_output
+from ctxmem_mcp.errors import Corrupt, HeadMoved, InvalidArgument, Unavailable, UnknownConversation, UnknownTurn
 from ctxmem_mcp.memory.append_target import AppendOutcome, AppendTarget
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.commit_builder import (
@@ -240,6 +242,14 @@ class Writer(StateChanges):
             return state
         return await self._move_head(after, state.head if is_passed else at)
 
+    async def _with_retention_of_session(self, state: State) -> State:
+        session_id = session_of_output(state.conversation_id)
+        session = None
+        if session_id is not None:
+            with suppress(Corrupt, Unavailable):  # a sweep sets the retention once the session can be read
+                session = await self._store.load(session_id, ANY_TIME)
+        return with_retention(state, session.retention_days) if session else state
+
     async def _state_and_edge(self, target: AppendTarget, now: float) -> tuple[State, Edge | None]:
         """Returns the state to append to, and its edge; no edge if the head is not indexed yet.
 
@@ -250,7 +260,8 @@ class Writer(StateChanges):
             return cached
         state = await self._store.load(target.conversation_id, ANY_TIME)
         if state is None:
-            return self.new_state(target.conversation_id, target.space, target.stored_at), Edge()
+            state = self.new_state(target.conversation_id, target.space, target.stored_at)
+            return await self._with_retention_of_session(state), Edge()
         if state.unindexed:
             return state, None
         return state, await load_edge(self._store, state, state.head)
