@@ -53,6 +53,10 @@ def open_store(kind: str, folder: Path) -> Store:
     return SqliteStore(folder) if kind == "sqlite" else InMemoryStore()
 
 
+def find(pattern: str, folder: Path) -> list[Path]:
+    return list(folder.rglob(pattern))
+
+
 @pytest.fixture(params=["in memory", "sqlite", "postgres"])
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenMemory]:
     opened = OpenMemory(open_store(request.param, tmp_path))
@@ -114,3 +118,17 @@ async def test_an_output_without_a_session_expires_on_its_own_clock(opened: Open
     assert await opened.sweep() == []
     opened.now += DAY
     assert await opened.sweep() == [OUTPUT]
+
+
+async def test_an_output_is_kept_while_its_session_cannot_be_read(tmp_path: Path) -> None:
+    opened = OpenMemory(SqliteStore(tmp_path))
+    await opened.add("c", OUTPUT, "d")
+    await opened.memory.close()
+    find("c-*.ctxmem", tmp_path)[0].write_bytes(b"no database")
+    opened = OpenMemory(SqliteStore(tmp_path))
+    try:
+        opened.now += 31 * DAY
+        assert await opened.sweep() == ["d"]
+        assert len(find("c_output-*.ctxmem", tmp_path)) == 1
+    finally:
+        await opened.memory.close()
