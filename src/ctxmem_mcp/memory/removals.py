@@ -47,6 +47,9 @@ class MemoryRemovals(MemoryProjects):
     async def forget(self, conversation_id: str, confirm: str, turn_id: str | None = None) -> Receipt:
         """Removes every byte of a conversation, or of one of its branches.
 
+        The whole outputs beside it are removed too: all with the conversation, those that the removed turns name with a
+        branch. The receipt counts none of them.
+
         Args:
             conversation_id: The conversation.
             confirm: Its id once more.
@@ -124,6 +127,8 @@ class MemoryRemovals(MemoryProjects):
 
     async def forget_from(self, conversation_id: str, turn_id: str) -> Receipt:
         """Removes a turn with all turns that follow it, on every branch; the conversation, if nothing else is left.
+
+        The whole outputs that the removed turns name are removed too. The receipt doesn't count them.
 
         Raises:
             UnknownConversation: There is no such conversation.
