@@ -90,17 +90,22 @@ def read(folder: Path, conversation_id: str | None = None) -> list[LedgerEntry]:
 
 def forget(folder: Path, conversation_ids: Collection[str]) -> None:
     """Moves the numbers of these conversations to FORGOTTEN. A database error is logged, not raised."""
-    if not conversation_ids or not (folder / FILE).exists():
-        return
     try:
-        with open_ledger(folder) as db:
-            db.execute("BEGIN IMMEDIATE")  # nothing is added between reading and deleting
-            for conversation_id in conversation_ids:
-                rows = db.execute("SELECT * FROM spent WHERE conversation = ?", (conversation_id,)).fetchall()
-                db.execute("DELETE FROM spent WHERE conversation = ?", (conversation_id,))
-                db.executemany(_ADD, [(row[0], FORGOTTEN, *row[2:]) for row in rows])
+        move(folder, conversation_ids, FORGOTTEN)
     except sqlite3.Error as error:
         _log.warning("The usage of forgotten conversations may still be stored under their ids: %s", error)
+
+
+def move(folder: Path, conversation_ids: Collection[str], target: str) -> None:
+    """Adds the numbers of these conversations to those of another one, and removes them."""
+    if not conversation_ids or not (folder / FILE).exists():
+        return
+    with open_ledger(folder) as db:
+        db.execute("BEGIN IMMEDIATE")  # nothing is added between reading and deleting
+        for conversation_id in conversation_ids:
+            rows = db.execute("SELECT * FROM spent WHERE conversation = ?", (conversation_id,)).fetchall()
+            db.execute("DELETE FROM spent WHERE conversation = ?", (conversation_id,))
+            db.executemany(_ADD, [(row[0], target, *row[2:]) for row in rows])
 
 
 def without_names(entries: Sequence[LedgerEntry], conversation_ids: Collection[str]) -> list[LedgerEntry]:

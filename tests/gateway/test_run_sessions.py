@@ -15,13 +15,14 @@ import pytest
 from ctxmem_mcp.capture import run_sessions
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.http_api.gateway.compaction import ConversationTracker
+from ctxmem_mcp.http_api.gateway.early_requests import EarlyRequests
 from ctxmem_mcp.http_api.gateway.gemini import Gemini
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions
 from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
 from ctxmem_mcp.http_api.gateway.side_request import is_side_request
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.models import THINKING, NewTurn
 from ctxmem_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -39,15 +40,28 @@ class Agent:
 
     def __init__(self, memory: Memory) -> None:
         self.memory, self.tracker = memory, ConversationTracker(4_000, "o200k_base")
+        self.moved: list[tuple[str, str]] = []
+        self.early = EarlyRequests(self._on_moved)
 
-    async def request(self, sessions: Sequence[str], messages: list[Json], answer: str, system: Json = SYSTEM) -> str:
+    async def _on_moved(self, memory: Memory, conversation: str, session: str) -> None:
+        self.moved.append((conversation, session))
+        await memory.remove_moved(conversation)
+
+    async def request(
+        self, sessions: Sequence[str], messages: list[Json], answer: str, system: Json = SYSTEM, *, thinks: bool = False
+    ) -> str:
         """Sends a request, adds the answer to its messages, and returns the conversation."""
         provider = OpenAI()
         body = {"model": "m", "tools": [{"type": "function"}], "messages": [system, *messages]}
-        sent = await self.tracker.compact(self.memory, "", provider, body, OPTIONS, sessions)
-        await self.tracker.store_answer(self.memory, sent.conversation, [NewTurn("assistant", answer)])
+        sent = await self.tracker.compact(self.memory, "", provider, body, OPTIONS, sessions, self.early)
+        turns = [NewTurn("assistant", "Hm.", THINKING), NewTurn("assistant", answer)] if thinks else []
+        await self.tracker.store_answer(self.memory, sent.conversation, turns or [NewTurn("assistant", answer)])
+        self.early.add_answer(sent.conversation.conversation_id)
         messages.append({"role": "assistant", "content": answer})
         return sent.conversation.conversation_id
+
+    async def conversations(self) -> list[str]:
+        return [info.conversation_id for info in await self.memory.all_conversations()]
 
     async def words(self, conversation: str) -> list[str]:
         return [turn.content for turn in await self.memory.turns(conversation)]
@@ -90,11 +104,55 @@ async def test_a_sub_agent_is_a_conversation_of_its_own(agent: Agent) -> None:
 
 async def test_a_request_before_the_first_hook_is_stored_and_the_next_has_all_of_it(agent: Agent) -> None:
     messages = [user("Hello.")]
-    before = await agent.request([], messages, "One.")
-    assert await agent.words(before) == [SYSTEM["content"], "Hello.", "One."]
+    before = await agent.request([], messages, "One.", thinks=True)
+    assert await agent.words(before) == [SYSTEM["content"], "Hello.", "Hm.", "One."]
     messages.append(user("Go on."))
     assert await agent.request(["a"], messages, "Two.") == "a"
-    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two."]
+    assert await agent.words("a") == ["Hello.", "Hm.", "One.", "Go on.", "Two."]
+    assert agent.moved == [(before, "a")]
+    assert await agent.conversations() == ["a"]
+    again = await agent.request([], [user("Hello.")], "One.")  # moved, not forgotten
+    assert await agent.words(again) == [SYSTEM["content"], "Hello.", "One."]
+
+
+async def test_all_branches_of_a_request_before_the_first_hook_are_the_sessions(agent: Agent) -> None:
+    messages = [user("Hello.")]
+    before = await agent.request([], [*messages], "One.")
+    assert await agent.request([], messages, "Again.") == before
+    messages.append(user("Go on."))
+    assert await agent.request(["a"], messages, "Two.") == "a"
+    assert await agent.conversations() == ["a"]
+    assert await agent.words("a") == ["Hello.", "Again.", "Go on.", "Two."]
+    tips = [turn.content for turn in await agent.memory.branches("a")]
+    assert sorted(tips) == ["One.", "Two."]
+
+
+async def test_a_request_before_the_first_hook_is_no_other_sessions(agent: Agent) -> None:
+    first, second = [user("Hello.")], [user("Hello.")]
+    before = await agent.request([], first, "One.")
+    assert await agent.request(["b"], second, "Two.") == "b"
+    second.append(user("Go on."))
+    assert await agent.request(["b"], second, "Three.") == "b"
+    await agent.tracker.move_early(agent.memory, "", ["b"], agent.early)
+    assert await agent.words(before) == [SYSTEM["content"], "Hello.", "One."]
+    first.append(user("What now?"))
+    assert await agent.request(["a", "b"], first, "Four.") == "a"
+    assert await agent.words("a") == ["Hello.", "One.", "What now?", "Four."]
+    assert await agent.words("b") == ["Hello.", "Two.", "Go on.", "Three."]
+    assert sorted(await agent.conversations()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("captured", [["Hello."], ["Hello.", "One."], ["Hello.", "One.", "More."]])
+async def test_at_the_runs_end_the_session_has_the_requests_that_no_other_followed(
+    agent: Agent, captured: list[str]
+) -> None:
+    before = await agent.request([], [user("Hello.")], "One.")
+    assert before != "a"
+    roles = ("user", "assistant")
+    await agent.memory.sync([NewTurn(roles[i % 2], words) for i, words in enumerate(captured)], conversation_id="a")
+    await agent.tracker.move_early(agent.memory, "", ["none", "a"], agent.early)
+    assert await agent.conversations() == ["a"]
+    assert await agent.words("a") == (captured if len(captured) > 1 else ["Hello.", "One."])
 
 
 async def test_a_context_that_is_stored_before_the_prompt_begins_the_session(agent: Agent) -> None:
@@ -164,6 +222,11 @@ async def test_hooks_record_the_sessions_of_a_run(tmp_path: Path) -> None:
     assert run_sessions.read(str(tmp_path), "r1") == ["b", "a"]
     run_hook(tmp_path, {**prompt, "session_id": "a"}, "r1")
     assert run_sessions.read(str(tmp_path), "r1") == ["a", "b"]
+    run_hook(tmp_path, {"hook_event_name": "PostToolUse", "session_id": "late"}, "r1")
+    run_hook(tmp_path, {"hook_event_name": "Stop", "session_id": "late"}, "r1")
+    assert run_sessions.read(str(tmp_path), "r1") == ["a", "b", "late"]
+    run_hook(tmp_path, {**prompt, "session_id": "late"}, "r1")
+    assert run_sessions.read(str(tmp_path), "r1") == ["late", "a", "b"]
     assert run_sessions.read(str(tmp_path), "r2") == []
     run_sessions.remove(str(tmp_path), "r1")
     assert run_sessions.read(str(tmp_path), "r1") == []

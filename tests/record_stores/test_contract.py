@@ -105,6 +105,19 @@ async def test_usage_is_added_up_by_conversation_and_day(open_records: Open) -> 
     assert [one.day for one in await other.usage("c1")] == [7, 8]
 
 
+async def test_usage_moves_to_another_conversation(open_records: Open) -> None:
+    records = open_records()
+    entry = LedgerEntry(7, "c1", 1, 10, 2, 5, 90)
+    for name in ("c0", "c1", "c2"):
+        await records.add_usage(replace(entry, conversation_id=name))
+    await records.move_usage("c1", "c2")
+    await records.move_usage("c1", "c2")
+    await records.move_usage("unknown", "c2")
+    assert await records.usage() == [
+        replace(entry, conversation_id="c0"), LedgerEntry(7, "c2", 2, 20, 4, 10, 180)
+    ]  # fmt: skip
+
+
 async def test_sent_requests_are_read_as_they_were_recorded(open_records: Open) -> None:
     records = open_records()
     for sent in (WHOLE, COMPACTED, replace(WHOLE, conversation_id="d")):

@@ -18,7 +18,7 @@ from ctxmem_mcp.team.records import Right
 
 pytestmark = pytest.mark.anyio
 # What only the process that owns a memory does.
-OWNERS_ONLY = {"close", "sweep", "has_unconfirmed_expiry", "remove_unfinished_redactions"}
+OWNERS_ONLY = {"close", "sweep", "remove_moved", "has_unconfirmed_expiry", "remove_unfinished_redactions"}
 
 
 def access(right: Right) -> Access:

@@ -1,8 +1,7 @@
 """Records which sessions an agent has in a run of `ctxmem-mcp wrap`, for requests that name none.
 
-`wrap` sets the run's id in the agent's environment, which its hooks inherit. They add the session of each start and
-prompt to a file of the run; the gateway reads it. The file is deleted with the run, or after a week. Imports nothing
-slow.
+`wrap` sets the run's id in the agent's environment, which its hooks inherit. They add the session of each event to a
+file of the run; the gateway reads it. The file is deleted with the run, or after a week. Imports nothing slow.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from ctxmem_mcp.private_files import create_folder
 # The environment variable with the run's id.
 VARIABLE = "CTXMEM_RUN"
 FOLDER = "runs"
-# The events, by Claude Code's names, after which the session's own request may follow.
-_EVENTS = ("SessionStart", "UserPromptSubmit")
+# The events, by Claude Code's names, after which the session's first request may follow. The others name the session of
+# a start and a prompt whose hooks did not run in time.
+_FIRST_EVENTS = ("SessionStart", "UserPromptSubmit")
 _BYTES_MAX = 1 << 20
 
 
 def note(data_dir: str, run: str, agent: str, raw: bytes) -> None:
-    """Records the session of an event, if the event starts a session or brings a prompt.
+    """Records the session of an event, unless the event is a sub-agent's.
 
     Args:
         data_dir: the data folder.
@@ -38,29 +38,33 @@ def note(data_dir: str, run: str, agent: str, raw: bytes) -> None:
 
     event = json.loads(raw)
     name, session = str(event.get("hook_event_name")), event.get("session_id")
-    is_own = info_of(agent).event_names.get(name, name) in _EVENTS and not event.get("agent_id")
-    if not is_own or not isinstance(session, str) or not name_of(run):
+    if event.get("agent_id") or not isinstance(session, str) or not name_of(run):
+        return
+    is_first = info_of(agent).event_names.get(name, name) in _FIRST_EVENTS
+    if not is_first and session in read(data_dir, run):
         return
     folder = os.path.join(data_dir, FOLDER)
     create_folder(folder)
     remove_old(folder)
     file = os.open(os.path.join(folder, name_of(run)), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(file, json.dumps(session).encode() + b"\n")
+        # In a list: the session of another event.
+        os.write(file, json.dumps(session if is_first else [session]).encode() + b"\n")
     finally:
         os.close(file)
 
 
 def read(data_dir: str, run: str) -> list[str]:
-    """Returns the ids of a run's sessions, the one of the latest start or prompt first."""
+    """Returns the ids of a run's sessions: that of the latest start or prompt first, those without either last."""
     import json
 
     try:
         with open(os.path.join(data_dir, FOLDER, name_of(run)), "rb") as file:
-            lines = file.read(_BYTES_MAX).splitlines()
+            lines = [json.loads(line) for line in reversed(file.read(_BYTES_MAX).splitlines())]
     except OSError:
         return []
-    return list(dict.fromkeys(json.loads(line) for line in reversed(lines)))
+    first = [line for line in lines if isinstance(line, str)]
+    return list(dict.fromkeys([*first, *(line[0] for line in lines if isinstance(line, list))]))
 
 
 def remove(data_dir: str, run: str) -> None:

@@ -194,6 +194,13 @@ class MemoryRemovals(MemoryProjects):
         self._on_forgotten([conversation_id])
         return receipt
 
+    async def remove_moved(self, conversation_id: str) -> None:
+        """Removes a conversation whose words another one has now. Unlike forgotten words, they may be stored again."""
+        async with self._writer.locked(conversation_id):
+            state = await self._store.load(conversation_id, ANY_TIME)
+            if state is not None:
+                await run_to_completion(self._remove_files({conversation_id: state.expires}))
+
     async def count_tombstones(self) -> int:
         """Returns a number that grows with each forgotten conversation or branch, as `since` of a later `sync`."""
         return await self._store.count_tombstones()
@@ -247,15 +254,21 @@ class MemoryRemovals(MemoryProjects):
         return forgotten
 
     async def _remove_expired(self, expired: Mapping[str, float]) -> list[str]:
-        forgotten = await self._store.sweep(expired)
+        forgotten = await self._remove_files(expired)
         for conversation_id in forgotten:
             _log.warning(
                 "Deleted conversation %s, which expired at %s.", conversation_id, iso(expired[conversation_id])
             )
-            self._drop(conversation_id)
-        if forgotten:
-            self._on_forgotten(forgotten)
         return forgotten
+
+    async def _remove_files(self, expires: Mapping[str, float]) -> list[str]:
+        """Removes conversations with what is beside them, each if it still expires at this time. Returns their ids."""
+        removed = await self._store.sweep(expires)
+        for conversation_id in removed:
+            self._drop(conversation_id)
+        if removed:
+            self._on_forgotten(removed)
+        return removed
 
     async def _expired(self) -> dict[str, float]:
         """Returns what has expired, without outputs whose session is stored: a sweep removes them after it."""

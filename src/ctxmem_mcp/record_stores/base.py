@@ -109,6 +109,9 @@ class RecordStore(Protocol):
     async def usage(self, conversation_id: str | None = None) -> Sequence[LedgerEntry]:
         """Returns the entries of one conversation, or of all, oldest day first."""
 
+    async def move_usage(self, conversation_id: str, target: str) -> None:
+        """Adds the numbers of a conversation to those of another one, and removes them."""
+
     async def add_sent(self, sent: SentRequest) -> None:
         """Records a request, and removes the oldest of its conversation if there are too many."""
 

@@ -49,6 +49,9 @@ class FileRecordStore:
     async def usage(self, conversation_id: str | None = None) -> Sequence[LedgerEntry]:
         return await asyncio.to_thread(usage_ledger.read, self._data_dir, conversation_id)
 
+    async def move_usage(self, conversation_id: str, target: str) -> None:
+        await asyncio.to_thread(usage_ledger.move, self._data_dir, [conversation_id], target)
+
     async def add_sent(self, sent: SentRequest) -> None:
         await asyncio.to_thread(sent_requests.add, self._data_dir, sent)
 

@@ -105,6 +105,9 @@ class PostgresRecordStore:
             rows = await self._rows.read(sql.USAGE_OF, conversation=conversation_id)
         return [LedgerEntry(*row) for row in rows]
 
+    async def move_usage(self, conversation_id: str, target: str) -> None:
+        await self._rows.write(sql.MOVE_USAGE, conversation=conversation_id, target=target)
+
     async def add_sent(self, sent: SentRequest) -> None:
         await self._rows.change(lambda connection: self._add_sent(connection, sent))
 

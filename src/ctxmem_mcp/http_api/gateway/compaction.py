@@ -11,6 +11,7 @@ from ctxmem_mcp.errors import Forgotten, UnknownConversation
 from ctxmem_mcp.http_api.gateway.agent_session import NOT_STORED
 from ctxmem_mcp.http_api.gateway.conversation import MEDIA_TOKENS, Added, Head, ParsedRequest, TokenCounter, is_media
 from ctxmem_mcp.http_api.gateway.cut_point import Cut, CutState, Part, Pin, checked_cut, cut_states
+from ctxmem_mcp.http_api.gateway.early_requests import EarlyRequests
 from ctxmem_mcp.http_api.gateway.excerpt import excerpt
 from ctxmem_mcp.http_api.gateway.long_outputs import OutputShortener
 from ctxmem_mcp.http_api.gateway.prefix import PrefixCache
@@ -89,6 +90,7 @@ class ConversationTracker:
         body: Mapping[str, Any],
         options: MemoryOptions,
         sessions: Sequence[str] = (),
+        early: EarlyRequests | None = None,
     ) -> Compacted:
         """Stores a request's messages, and compacts the request if they exceed the budget.
 
@@ -100,6 +102,7 @@ class ConversationTracker:
             options: the request's options.
             sessions: the conversation of the agent's session that the request names; if it names none, those of the
                 sessions of the agent's run, the latest first.
+            early: the run's conversations without a session, if the request is of a run and names none.
 
         Raises:
             InvalidArgument: the messages are malformed.
@@ -108,7 +111,9 @@ class ConversationTracker:
         since = await memory.count_tombstones()
         await asyncio.sleep(0)
         request = provider.parse_request(body, self.tokens)
-        conversation = await self._store(memory, principal, provider, body, request, options.days, since, sessions)
+        conversation = await self._store(
+            memory, principal, provider, body, request, options.days, since, sessions, early
+        )
         if provider.previous_response(body) is not None:
             return _unchanged(conversation, request)
         shortened = self._shorten_outputs(provider, body, request, conversation)
@@ -140,16 +145,26 @@ class ConversationTracker:
         days: int | None,
         since: int,
         sessions: Sequence[str],
+        early: EarlyRequests | None,
     ) -> StoredConversation:
         """Stores a request in the conversation of its session, or else in the one that its messages identify."""
         if sessions:
             system = self._system_of((principal, sessions[0]), request)
             turns = self._as_in_transcript(provider, request.all_turns(system))
             tools = provider.has_tools(body)
+            if early is not None:
+                await early.move(memory, principal, sessions, turns, self._storage)
             found = await self._storage.store_session(memory, principal, sessions, turns, days, since, tools)
             if found is not None:
                 return found
-        return await self._storage.store(memory, principal, request, days, since)
+        stored = await self._storage.store(memory, principal, request, days, since)
+        if early is not None:
+            early.add(stored, provider)
+        return stored
+
+    async def move_early(self, memory: Memory, principal: str, sessions: Sequence[str], early: EarlyRequests) -> None:
+        """Stores a run's conversations without a session in the sessions that have their words, at the run's end."""
+        await early.move_stored(memory, principal, sessions, self._storage)
 
     def _with_head(
         self,

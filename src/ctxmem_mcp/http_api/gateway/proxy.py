@@ -19,10 +19,12 @@ from ctxmem_mcp import progress
 from ctxmem_mcp.capture import run_sessions
 from ctxmem_mcp.capture.session_ids import conversation_id_for
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, LimitReached
+from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
 from ctxmem_mcp.http_api.gateway.compaction import Compacted, ConversationTracker
 from ctxmem_mcp.http_api.gateway.content_encoding import decoded
+from ctxmem_mcp.http_api.gateway.early_requests import EarlyRequests
 from ctxmem_mcp.http_api.gateway.endpoints import STREAMED_ARRAY_METHOD, Endpoint
 from ctxmem_mcp.http_api.gateway.incremental_json import BodyParser
 from ctxmem_mcp.http_api.gateway.memory_options import MemoryOptions, parse_options, strip_options
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ctxmem_mcp.http_api.deps import Deps
+    from ctxmem_mcp.memory import Memory
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,8 @@ class Gateway:
         self._bodies = BodyParser()
         self._memory_tasks: set[asyncio.Task[Any]] = set()
         self._usage = UsageRecorder(deps, self._tracker.tokens)
+        # A run has one principal.
+        self._early = EarlyRequests(self._on_moved) if deps.run else None
 
     async def handle(
         self,
@@ -115,12 +120,31 @@ class Gateway:
         """Waits for the storing that is in progress, since there is no memory afterwards, and closes the upstream."""
         if self._memory_tasks:
             await asyncio.wait(self._memory_tasks, timeout=self._deps.settings.gateway_seconds)
+        if self._early is not None and (sessions := self._sessions_of_run()):
+            await self._move_early(self._early, sessions)
         await self.flush_ledger()
         await self._upstream.close()
 
     async def flush_ledger(self) -> None:
         """Waits until the usage of all finished requests is in the ledger."""
         await self._usage.flush()
+
+    async def _move_early(self, early: EarlyRequests, sessions: Sequence[str]) -> None:
+        """Stores what the run's sessions lack of its requests that named none. A failure is only logged."""
+        try:
+            memory = await self._deps.memory_for(DEFAULT_PRINCIPAL)
+            await self._tracker.move_early(memory, DEFAULT_PRINCIPAL, sessions, early)
+        except Exception as error:
+            _log.warning("Requests before the first hook stay in conversations of their own: %s", type(error).__name__)
+
+    async def _on_moved(self, memory: Memory, conversation_id: str, session: str) -> None:
+        """Moves the usage of a conversation whose words a session has now, and removes it. A failure is only logged."""
+        try:
+            await self.flush_ledger()
+            await self._deps.records_of(DEFAULT_PRINCIPAL).move_usage(conversation_id, session)
+            await memory.remove_moved(conversation_id)
+        except Exception as error:
+            _log.warning("Conversation %s stays beside %s: %s", conversation_id, session, type(error).__name__)
 
     # ------------------------------------------------------------ memory
 
@@ -190,9 +214,9 @@ class Gateway:
 
         headers = {name.lower(): value for name, value in proxied.request.headers.items()}
         named = conversation_of_session(body, headers)
-        sessions = [named] if named else self._sessions_of_run()
+        sessions, early = ([named], None) if named else (self._sessions_of_run(), self._early)
         with progress.listen(record):
-            return await self._tracker.compact(memory, tenant, proxied.provider, body, options, sessions)
+            return await self._tracker.compact(memory, tenant, proxied.provider, body, options, sessions, early)
 
     def _sessions_of_run(self) -> list[str]:
         """Returns the conversations of the sessions that the hooks of the agent's run have recorded."""
@@ -307,6 +331,8 @@ class Gateway:
         try:
             if answer:
                 await self._tracker.store_answer(memory, compacted.conversation, answer)
+                if self._early is not None:
+                    self._early.add_answer(compacted.conversation.conversation_id)
         except Forgotten as error:
             _log.info("An answer was not stored: %s", error.message)
             return

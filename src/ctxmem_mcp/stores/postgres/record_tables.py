@@ -90,7 +90,7 @@ REMOVE_REDACTION = "DELETE FROM redactions WHERE principal = %(principal)s AND i
 MOVE_USAGE = f"""
 WITH gone AS (DELETE FROM gateway_usage WHERE {_KEY} RETURNING *)
 INSERT INTO gateway_usage ({_USAGE_COLUMNS})
-SELECT principal, '', day, {", ".join(_COUNTS)} FROM gone ORDER BY day
+SELECT principal, %(target)s, day, {", ".join(_COUNTS)} FROM gone ORDER BY day
 ON CONFLICT (principal, conversation, day) DO UPDATE SET {_ADDED}
 """
 REMOVE_SENT = f"DELETE FROM sent_requests WHERE {_KEY}"
@@ -108,7 +108,7 @@ async def forget(connection: Connection, key: Mapping[str, object]) -> None:
     """Removes a conversation's rows, inside a transaction. Its usage stays under the empty id."""
     async with connection.pipeline():
         for statement in FORGET:
-            await connection.execute(statement, key)
+            await connection.execute(statement, {**key, "target": ""})
 
 
 async def forget_sent(connection: Connection, key: Mapping[str, object]) -> None:
