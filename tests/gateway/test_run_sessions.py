@@ -148,8 +148,8 @@ async def test_at_the_runs_end_the_session_has_the_requests_that_no_other_follow
 ) -> None:
     before = await agent.request([], [user("Hello.")], "One.")
     assert before != "a"
-    roles = ("user", "assistant")
-    await agent.memory.sync([NewTurn(roles[i % 2], words) for i, words in enumerate(captured)], conversation_id="a")
+    transcript = [NewTurn("assistant" if i % 2 else "user", words) for i, words in enumerate(captured)]
+    await agent.memory.sync(transcript, conversation_id="a")
     await agent.tracker.move_early(agent.memory, "", ["none", "a"], agent.early)
     assert await agent.conversations() == ["a"]
     assert await agent.words("a") == (captured if len(captured) > 1 else ["Hello.", "One."])

@@ -105,12 +105,13 @@ class EarlyRequests:
         sessions: Sequence[str],
         storage: RequestStorage,
     ) -> None:
-        since = await memory.count_tombstones()
+        since, session = await memory.count_tombstones(), ""
         for turns in branches:
             stored = await storage.store_session(memory, principal, sessions, turns, None, since, has_tools=True)
             if stored is None:
                 return
-        await self._on_moved(memory, early.conversation_id, stored.conversation_id)
+            session = stored.conversation_id
+        await self._on_moved(memory, early.conversation_id, session)
         del self._conversations[early.conversation_id]
 
 
