@@ -62,11 +62,16 @@ class Writer(StateChanges):
     async def extend(self, turns: Sequence[NewTurn], target: AppendTarget) -> AppendOutcome:
         """Appends those of `turns` that are not stored yet, in one commit."""
         async with self.locked(target.conversation_id):
-            for _ in range(TRIES):
+            if target.conversation_id in self._edges:
+                await self._notes.give_way(target.conversation_id)
+            for failures in range(1, TRIES + 1):
                 try:
-                    return await self._extend_once(turns, target)
+                    outcome = await self._extend_once(turns, target)
+                    await self._notes.remove_own(target.conversation_id)
+                    return outcome
                 except (HeadMoved, UnknownConversation):  # unknown: forgotten between two reads, now created again
                     self.drop(target.conversation_id)
+                    await self._notes.leave(target.conversation_id, failures)
                     await pause_before_retry()
                 except UnknownTurn:
                     # Another process may have stored the turn after this one cached its state.

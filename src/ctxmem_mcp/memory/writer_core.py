@@ -22,6 +22,7 @@ from ctxmem_mcp.memory.expiry import DAY
 from ctxmem_mcp.memory.keyed_lock import KeyedLock
 from ctxmem_mcp.memory.turn_indexer import TurnIndexer
 from ctxmem_mcp.memory.vector_queue import VectorQueue
+from ctxmem_mcp.memory.waiting_notes import WaitingNotes
 from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.records import Commit, State
@@ -60,6 +61,7 @@ class WriterCore:
         index_later_chars: int | None = None,
     ) -> None:
         self._workers, self._index_later_chars = workers, index_later_chars
+        self._notes = WaitingNotes(store)
         self.indexer = TurnIndexer(store, summarizer, clock, vectors, workers)
         self._store, self._summarizer, self._defaults, self._clock = store, summarizer, defaults, clock
         self._vectors, self._embedder = vectors, DeferredEmbedder() if vectors else None
