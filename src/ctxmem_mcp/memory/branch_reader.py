@@ -14,8 +14,9 @@ from ctxmem_mcp.memory.vector_queue import VectorQueue
 from ctxmem_mcp.models import THINKING, Node, Piece, Role, Summary, Turn, best_summary, first_summary
 from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.stores.base import Store
+from ctxmem_mcp.stores.encoding import LazySummaries
 from ctxmem_mcp.stores.records import State
-from ctxmem_mcp.text.embeddings import Embedder
+from ctxmem_mcp.text.embeddings import VECTOR_DUE, Embedder
 from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, Omitted, TreeSnapshot
 
 # Each round of expanding reads one more level.
@@ -86,9 +87,15 @@ class BranchReader:
 
     async def vectors(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Returns the vectors of these chunks, of which all have been computed. Chunks without one are left out."""
+        cache = self.cache.vectors
+        if not (missing := [i for i in ids if i not in cache]):
+            return {i: cache[i] for i in ids}
         if self.queue is None:
-            return await self.store.vectors(self.id, ids)
-        return await self.queue.read(self.id, self.state.created, ids)
+            read = await self.store.vectors(self.id, missing)
+        else:
+            read = await self.queue.read(self.id, self.state.created, missing)
+        cache.update((i, vector) for i, vector in read.items() if vector != VECTOR_DUE)
+        return {i: vector for i in ids if (vector := cache.get(i) or read.get(i))}
 
     async def nodes(self, digests: Sequence[bytes]) -> dict[bytes, Node]:
         """Returns these nodes by digest; reads those that are not cached."""
@@ -102,15 +109,15 @@ class BranchReader:
         seqs = [seq for index in sorted(set(indexes)) if (seq := self.lineage.seq_at(index)) is not None]
         return {turn.index: turn for turn in await self.store.turns(self.id, seqs)}
 
-    async def summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
+    async def summaries(self, nodes: Iterable[Node]) -> ChosenSummaries:
         """Returns the best summary of each of these nodes, by digest."""
         stored = await self.store.summaries(self.id, list({node.digest for node in nodes}))
-        return _ChosenSummaries(stored, best_summary)
+        return ChosenSummaries(stored, best_summary)
 
     async def first_summaries(self, nodes: Iterable[Node]) -> Mapping[bytes, Summary]:
         """Returns the first summary of each of these nodes, by digest; it never changes."""
         stored = await self.store.summaries(self.id, list({node.digest for node in nodes}))
-        return _ChosenSummaries(stored, first_summary)
+        return ChosenSummaries(stored, first_summary)
 
 
 def spoken_turns(turns: Iterable[Turn], role: Role) -> list[Turn]:
@@ -118,7 +125,7 @@ def spoken_turns(turns: Iterable[Turn], role: Role) -> list[Turn]:
     return [turn for turn in turns if turn.role == role and turn.call_id is None and turn.name != THINKING]
 
 
-class _ChosenSummaries(Mapping[bytes, Summary]):
+class ChosenSummaries(Mapping[bytes, Summary]):
     """One summary of each node, chosen on first access."""
 
     def __init__(self, stored: Mapping[bytes, list[Summary]], choose: Callable[[Sequence[Summary]], Summary]) -> None:
@@ -130,6 +137,13 @@ class _ChosenSummaries(Mapping[bytes, Summary]):
         if found is None:
             found = self._chosen[digest] = self._choose(self._stored[digest])
         return found
+
+    def title(self, node: Node) -> str:
+        """Returns the title of a node's summary; empty if it has none."""
+        if node.digest not in self._stored:
+            return ""
+        only = self._stored.only_title(node.digest) if isinstance(self._stored, LazySummaries) else None
+        return self[node.digest].title if only is None else only
 
     def __contains__(self, digest: object) -> bool:
         return digest in self._stored

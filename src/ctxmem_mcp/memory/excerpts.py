@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_checks, with_expanded, with_paths_to
+from ctxmem_mcp.memory.branch_reader import (
+    BranchReader,
+    ChosenSummaries,
+    outline_nodes,
+    span_checks,
+    with_expanded,
+    with_paths_to,
+)
 from ctxmem_mcp.memory.replaced_turns import Replacement, replaced_by
 from ctxmem_mcp.memory.retrieve import RankedPiece
-from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Summary, Turn
+from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Turn
 from ctxmem_mcp.views.budget import FitResult, fit, greedy_fit
 from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef, clip, quotes_by_turn, with_replacements
 from ctxmem_mcp.views.layout import CharSpan, OmittedCache, TileCache, TreeSnapshot, tile, tile_compactly
@@ -89,7 +96,7 @@ async def fit_selection(
     fit_input = FitInput(
         snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
         selection.kinds, checks=await span_checks(branch, snapshot), leading=leading, compact=selection.compact,
-        omitted_cache=omitted, replaced=selection.replaced,
+        omitted_cache=omitted, replaced=selection.replaced, title_of=summaries.title,
     )  # fmt: skip
     result = fit(fit_input, budget)
     if not isinstance(result, int):
@@ -157,7 +164,7 @@ async def _expand_outline(
     leading: int,
     turns: dict[int, Turn],
     lines: int,
-) -> tuple[TreeSnapshot, Mapping[bytes, Summary]]:
+) -> tuple[TreeSnapshot, ChosenSummaries]:
     """Expands the outline beside the leading groups to about this many lines; reads the summaries that it may show."""
     shown, tiled = quotes_by_turn(groups[:leading], turns), TileCache()
     if lines:

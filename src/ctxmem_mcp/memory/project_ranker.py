@@ -156,7 +156,7 @@ async def _add_nearest(
     for part in parts:
         own = [one - part.first for one in candidates if 0 <= one - part.first < part.ordinals.n]
         compared = own if n > VECTORS_READ_MAX else range(part.ordinals.n)
-        ordinal_of = {part.ordinals.piece(ordinal): part.first + ordinal for ordinal in compared}
+        ordinal_of = {i: part.first + at for i, at in zip(part.ordinals.pieces(compared), compared, strict=True)}
         if not ordinal_of:
             continue
         read = await part.branch.vectors(list(ordinal_of))

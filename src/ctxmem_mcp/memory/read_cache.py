@@ -1,5 +1,5 @@
-"""Caches what never changes of recently read conversations: turns without their content, chunks, nodes, and where
-turns contain standing instructions.
+"""Caches what never changes of recently read conversations: turns without their content, chunks and their vectors,
+nodes, and where turns contain standing instructions.
 
 An agent asks about one conversation again and again, and each view reads much the same chunks. No content of a turn and
 no summary is cached, only terms.
@@ -40,6 +40,7 @@ class ReadCache:
 
     Attributes:
         created: When it began, which distinguishes it from a later one of its id.
+        vectors: Those of chunks, as far as they were computed.
         vocabulary: Its terms, by the number of its next chunk; at most one entry.
         tables: The chunks of a branch, by the chunks' ranges of ids; at most one entry.
         languages: The languages that its words are stemmed in, by the version of its state; at most one entry.
@@ -52,6 +53,7 @@ class ReadCache:
     created: float = 0.0
     turns: dict[int, Turn] = field(default_factory=dict)
     pieces: dict[int, Piece] = field(default_factory=dict)
+    vectors: dict[int, bytes] = field(default_factory=dict)
     nodes: dict[bytes, Node] = field(default_factory=dict)
     vocabulary: dict[int, Vocabulary] = field(default_factory=dict)
     tables: dict[object, BranchTable] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class ReadCache:
 
     def bound(self) -> None:
         """Clears each part that has grown too large."""
-        for entries in (self.turns, self.pieces, self.nodes, self.pieces_of, self.instructions):
+        for entries in (self.turns, self.pieces, self.vectors, self.nodes, self.pieces_of, self.instructions):
             if len(entries) > ENTRIES_CACHED:
                 entries.clear()
 

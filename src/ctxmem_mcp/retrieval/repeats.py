@@ -96,4 +96,4 @@ def _near(shorter: int, longer: int) -> bool:
 
 def _lines(text: str, *, numbers: bool = False) -> frozenset[str]:
     """The distinct lines of a text, without indentation and, unless they matter, without numbers."""
-    return frozenset((line if numbers else _NUMBER.sub("#", line)).strip() for line in text.splitlines())
+    return frozenset(map(str.strip, (text if numbers else _NUMBER.sub("#", text)).splitlines()))

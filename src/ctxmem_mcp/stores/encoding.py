@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from json.decoder import scanstring
 
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import ROLES, Highlight, Role, Summary
@@ -92,6 +93,21 @@ def parse_summary(author: str, text: str) -> Summary:
     return summary
 
 
+def parse_title(text: str) -> str:
+    """Returns the title of a summary, its first field, without parsing the rest of it: a view shows many titles.
+
+    Raises:
+        BrokenHistory: The text does not begin as what serialize_summary wrote.
+    """
+    if not text.startswith('["'):
+        raise BrokenHistory("A summary has no title.")
+    try:
+        title: str = scanstring(text, 2)[0]
+    except ValueError as error:
+        raise BrokenHistory("A summary's title has the wrong shape.") from error
+    return title
+
+
 class NodeSummaries:
     """The summaries of one node as (place, author, text), parsed on first use."""
 
@@ -103,6 +119,10 @@ class NodeSummaries:
 
     def add(self, place: int, author: str, text: str) -> None:
         self._rows.append((place, author, text))
+
+    def only_title(self) -> str | None:
+        """Returns the title of the node's only summary; None if there are several."""
+        return parse_title(self._rows[0][2]) if len(self._rows) == 1 else None
 
     def parse(self) -> list[Summary]:
         if self._parsed is None:
@@ -118,6 +138,10 @@ class LazySummaries(Mapping[bytes, list[Summary]]):
 
     def __getitem__(self, digest: bytes) -> list[Summary]:
         return self._by_node[digest].parse()
+
+    def only_title(self, digest: bytes) -> str | None:
+        """Returns the title of a node's only summary; None if there are several, or none."""
+        return found.only_title() if (found := self._by_node.get(digest)) else None
 
     def __contains__(self, digest: object) -> bool:
         return digest in self._by_node

@@ -134,10 +134,12 @@ class Embedder:
         import numpy as np
 
         size = len(FORMAT_PREFIX) + DIMENSIONS
-        if any(len(vector) != size or not vector.startswith(FORMAT_PREFIX) for vector in vectors):
+        if not set(map(len, vectors)) <= {size}:
             return None
-        rows = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), size)[:, len(FORMAT_PREFIX) :]
-        many = rows.astype(np.float32)
+        rows = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), size)
+        if (rows[:, : len(FORMAT_PREFIX)] != np.frombuffer(FORMAT_PREFIX, dtype=np.int8)).any():
+            return None
+        many = rows[:, len(FORMAT_PREFIX) :].astype(np.float32)
         return VectorTable(many, np.einsum("ij,ij->i", many, many).astype(np.float64))
 
     def similarities(self, text: str, table: VectorTable) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ctxmem_mcp.models import HighlightKinds, Turn
+from ctxmem_mcp.models import HighlightKinds, Node, Turn
 from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, quotes_by_turn
 from ctxmem_mcp.views.layout import (
     Collapsed,
@@ -28,6 +28,7 @@ from ctxmem_mcp.views.render import (
     Detail,
     SummaryOf,
     TimestampPrinter,
+    TitleOf,
     collapsed_lines,
     expanded_line,
     gap_line,
@@ -74,6 +75,7 @@ class FitInput:
         render_cache: Items rendered before. The attempts at one view have nearly all of their items in common.
         tile_cache: Leaves tiled before.
         omitted_cache: What is between two quotes of a compact view, found before.
+        title_of: Returns the title of a node's summary, if that takes less time than `summary_of`.
     """
 
     snapshot: TreeSnapshot
@@ -91,6 +93,7 @@ class FitInput:
     render_cache: dict[object, RenderedItem] = field(default_factory=dict)
     tile_cache: TileCache = field(default_factory=dict)
     omitted_cache: OmittedCache = field(default_factory=dict)
+    title_of: TitleOf | None = None
 
     @property
     def leaf_first(self) -> Callable[[int], int] | None:
@@ -173,11 +176,16 @@ class PageLayout:
 
     def _outline_text(self, item: Collapsed | Expanded | Omitted, detail: Detail) -> str:
         if isinstance(item, Omitted):
-            return omitted_line(item, detail, self._spec.summary_of, self._spec.checks.get(item.last, ""))
+            return omitted_line(
+                item, detail, self._spec.title_of or self._title_of, self._spec.checks.get(item.last, "")
+            )
         if isinstance(item, Collapsed):
             check = self._spec.checks.get(item.last, "")
             return collapsed_lines(item, detail, self._spec.summary_of, self._spec.kinds, check)
         return expanded_line(item, detail, self._spec.summary_of, self._spec.kinds)
+
+    def _title_of(self, node: Node) -> str:
+        return self._spec.summary_of(node).title
 
     def add_outline_detail(self, budget: int, tokens: int, most: Detail = Detail.HIGHLIGHTS) -> int:
         """Adds detail to the outline, up to `most`, within its share and the budget. Returns the exact token count."""

@@ -53,6 +53,7 @@ def format_tokens(tokens: int) -> str:
 
 
 SummaryOf = Callable[[Node], Summary]
+TitleOf = Callable[[Node], str]
 
 
 NO_KIND_FILTER: HighlightKinds = frozenset()
@@ -72,16 +73,17 @@ def collapsed_lines(
     """
     indent = " " * item.depth
     if len(item.nodes) > 1 and detail < Detail.LINES:
-        return indent + omitted_line(Omitted(item.first, item.last, item.tokens, item.nodes), detail, summary_of, check)
+        omitted = Omitted(item.first, item.last, item.tokens, item.nodes)
+        return indent + omitted_line(omitted, detail, lambda node: summary_of(node).title, check)
     return "".join(node_lines(node, detail, indent, summary_of, kinds) for node in item.nodes)
 
 
-def omitted_line(item: Omitted, detail: Detail, summary_of: SummaryOf, check: str = "") -> str:
+def omitted_line(item: Omitted, detail: Detail, title_of: TitleOf, check: str = "") -> str:
     """Renders omitted turns of any sections: their ids and tokens, and from `Detail.TITLES` on the first titles."""
     label = f"[{_span(item.first, item.last, check)} {format_tokens(item.tokens)}]"
     if detail == Detail.BARE:
         return label + "\n"
-    titles = [summary_of(node).title for node in item.nodes[:_TITLES_MAX]]
+    titles = list(map(title_of, item.nodes[:_TITLES_MAX]))
     more = len(item.nodes) - len(titles)
     return f"{label} {'; '.join(t for t in titles if t)}{f'; +{more}' if more else ''}".rstrip() + "\n"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from ctxmem_mcp.models import Node, Piece
-from ctxmem_mcp.stores.records import ModelCall, TermHits
+from ctxmem_mcp.stores.records import ModelCall
 from ctxmem_mcp.stores.sqlite import check, queries, term_index
 
 T = TypeVar("T")
@@ -54,9 +54,6 @@ class ConversationReads(ABC):
 
     async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
         return await self._run(conversation_id, partial(queries.dense_vectors, tag=tag, ids=ids))
-
-    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
-        return await self._run(conversation_id, partial(term_index.hits, terms=terms, cap=cap))
 
     async def vocabulary(self, conversation_id: str) -> list[str]:
         return await self._run(conversation_id, term_index.vocabulary)

@@ -34,6 +34,7 @@ from ctxmem_mcp.stores.sqlite.file_open import (
 )
 from ctxmem_mcp.stores.sqlite.image import FileState, file_state
 from ctxmem_mcp.stores.sqlite.schema import migrate
+from ctxmem_mcp.stores.sqlite.term_index import TermCache
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class OpenFile:
     image_of: FileState | None = None
     compression: TextCompression = field(default_factory=TextCompression)
     summaries: queries.SummaryCache = field(default_factory=queries.SummaryCache)
+    terms: TermCache = field(default_factory=TermCache)
     users: int = 0
 
     def write_summaries(self, work: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:

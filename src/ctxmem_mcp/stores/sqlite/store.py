@@ -42,8 +42,9 @@ from ctxmem_mcp.stores.records import (
     Salvage,
     SpendLimits,
     State,
+    TermHits,
 )
-from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, file_repair, model_calls, queries
+from ctxmem_mcp.stores.sqlite import commits, file_lifecycle, file_repair, model_calls, queries, term_index
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.connection import Durability
 from ctxmem_mcp.stores.sqlite.conversation_files import with_side_files
@@ -116,6 +117,10 @@ class SqliteStore(ConversationReads, TombstoneReads):
         async with self._files.use(conversation_id) as file:
             read = partial(queries.summaries, digests=digests, compression=file.compression, cache=file.summaries)
             return await file.connection.run(read)
+
+    async def term_hits(self, conversation_id: str, terms: Sequence[str], cap: int) -> Mapping[str, TermHits]:
+        async with self._files.use(conversation_id) as file:
+            return await file.connection.run(partial(term_index.hits, terms=terms, cap=cap, cache=file.terms))
 
     async def add_summary(self, conversation_id: str, digest: bytes, summary: Summary, now: float) -> None:
         async with self._files.use(conversation_id, write=True) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,18 @@ class PieceTests(StoreTests):
 
 
 class TermTests(StoreTests):
+    async def test_terms_are_counted_exactly_while_the_index_grows(self, store: Store) -> None:
+        state, counts = new_state(), Counter[str]()
+        for number in range(24):
+            terms = [[term for at, term in enumerate(ODD_TERMS) if (number + turn + at) % 3] for turn in range(3)]
+            commit = extend(state, list("abc"), terms=terms)
+            await store.commit(commit, NOW)
+            state = commit.state
+            counts.update(term for of_turn in terms for term in of_turn)
+            if number % 4 < 2:
+                hits = await store.term_hits("c", ODD_TERMS[number % 2 :], 0)
+                assert {term: hit.df for term, hit in hits.items()} == {t: counts[t] for t in ODD_TERMS[number % 2 :]}
+
     async def test_odd_terms_are_found_exactly_where_they_occur(self, store: Store) -> None:
         terms = [list(ODD_TERMS), list(reversed(ODD_TERMS)), ["plain", "plain", "日本", "plain"]]
         await store.commit(extend(new_state(), ["a", "b", "c"], terms=terms), NOW)
