@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from json.decoder import scanstring
 
 from ctxmem_mcp.errors import BrokenHistory
 from ctxmem_mcp.models import ROLES, Highlight, Role, Summary
@@ -30,6 +29,7 @@ _KEPT_BY_TOKENIZER = "abcdefghijklmnopqrstuvwxyz0123456789=@._-/"
 # All other ASCII characters are replaced by letters of the private use area.
 _ESCAPES = {code: 0xE000 + code for code in range(128) if chr(code) not in _KEPT_BY_TOKENIZER}
 _EMPTY_TERM = chr(0xE080)
+_DECODER = json.JSONDecoder()
 # Deleting the usual bytes and looking for a rest is many times faster than a regular expression.
 _UNESCAPED_BYTES = f"{_KEPT_BY_TOKENIZER} ".encode() + bytes(range(0x80, 0x100))
 
@@ -99,12 +99,12 @@ def parse_title(text: str) -> str:
     Raises:
         BrokenHistory: The text does not begin as what serialize_summary wrote.
     """
-    if not text.startswith('["'):
-        raise BrokenHistory("A summary has no title.")
     try:
-        title: str = scanstring(text, 2)[0]
+        title = _DECODER.raw_decode(text, 1)[0]
     except ValueError as error:
         raise BrokenHistory("A summary's title has the wrong shape.") from error
+    if not isinstance(title, str):
+        raise BrokenHistory("A summary has no title.")
     return title
 
 
