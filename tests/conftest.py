@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+# Hundreds of tests start processes: the modules are compiled once, not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Shrinking takes minutes: worth it on a desk (CTXMEM_SHRINK=1), not in CI. The seed is printed either way.
 _PHASES = tuple(Phase) if os.environ.get("CTXMEM_SHRINK") else (Phase.explicit, Phase.reuse, Phase.generate)
