@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ctxmem_mcp.memory import Memory
+from ctxmem_mcp.memory import Memory, retrieve
 from ctxmem_mcp.memory.retrieve import TERM_CAP
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
@@ -41,6 +41,18 @@ def anyio_backend() -> str:
 
 async def test_words_of_every_turn_are_found(memory: Memory) -> None:
     assert len(await memory.search("deploy service", conversation_id="c", limit=7)) == 7
+
+
+async def test_a_view_for_frequent_words_only_quotes_the_turn_that_has_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retrieve, "TERM_CAP", 20)
+    turns = [NewTurn("user", f"We {'deploy' if i % 2 else 'restart'} host number {i} at noon.") for i in range(1_500)]
+    turns[40] = NewTurn("user", "We restart and deploy the spare host in the same minute.")
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_800_000_000.0)
+    await memory.sync(turns, conversation_id="c")
+    view = await memory.view("c", query="deploy and restart", token_budget=2_000)
+    assert turns[40].content in view.text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -25,12 +26,21 @@ from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.dense_features import load_dense_weights
 from ctxmem_mcp.retrieval.features import Matches
 from ctxmem_mcp.retrieval.query import ParsedQuery
-from ctxmem_mcp.retrieval.ranker import BranchRanker, RankResult, Weights, conversation_kinds, load_weights
+from ctxmem_mcp.retrieval.ranker import (
+    OWN_WEIGHT,
+    BranchRanker,
+    RankResult,
+    Weights,
+    conversation_kinds,
+    load_weights,
+)
 from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
 
 # Terms in more chunks than this distinguish few chunks, and their occurrences take long to read.
 TERM_CAP = 4_000
+# If all words of a query are in more, those that are in the fewest count after all, as many as are in so many together.
+FREQUENT_CHUNKS_MAX = 40_000
 # Of a branch of up to this many chunks, all are kept in memory, and all their vectors compared with the query; of a
 # larger one only those of the candidates are read.
 TABLE_CHUNKS_MAX = 5_000
@@ -168,9 +178,11 @@ async def rank_branch(
     ordinals = await ordinal_map(branch)
     if not parsed.terms or not ordinals.n:
         return Ranking(parsed, BranchTable.of((), ()))
-    ranker = await _match(branch, ordinals, parsed, TERM_CAP)
-    if require_match and not len(ranker.matches.ordinals):
-        ranker = await _match(branch, ordinals, parsed, branch.state.next_piece)
+    hits = merge_forms(parsed, await branch.store.term_hits(branch.id, parsed.forms, TERM_CAP))
+    if all(hit.capped for hit in _own_hits(parsed, hits)):
+        cap = branch.state.next_piece if require_match else _cap_of_rarest(_own_hits(parsed, hits))
+        hits = merge_forms(parsed, await branch.store.term_hits(branch.id, parsed.forms, cap)) if cap else hits
+    ranker = await _match(branch, ordinals, parsed, hits)
     candidates = ranker.candidates
     if predicate and len(candidates) < ordinals.n:
         candidates = sorted({*candidates, *await _best_matching(branch, ordinals, ranker, predicate)})
@@ -232,8 +244,22 @@ async def _whole_table(branch: BranchReader, ordinals: OrdinalMap, *, with_vecto
     return table
 
 
-async def _match(branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery, cap: int) -> BranchRanker:
-    hits = merge_forms(parsed, await branch.store.term_hits(branch.id, parsed.forms, cap))
+def _own_hits(parsed: ParsedQuery, hits: Mapping[str, TermHits]) -> list[TermHits]:
+    """Returns the hits of the words of the query, without those of the marks of speakers."""
+    own = (term for term, weight in zip(parsed.terms, parsed.weights, strict=True) if weight >= OWN_WEIGHT)
+    return [hits[term] for term in own if term in hits]
+
+
+def _cap_of_rarest(hits: Sequence[TermHits]) -> int:
+    """Returns the cap at which the rarest of these terms are read; 0 if even one is in too many chunks."""
+    counts = sorted(hit.df for hit in hits)
+    fitting = [df for df, total in zip(counts, accumulate(counts), strict=True) if total <= FREQUENT_CHUNKS_MAX]
+    return fitting[-1] if fitting else 0
+
+
+async def _match(
+    branch: BranchReader, ordinals: OrdinalMap, parsed: ParsedQuery, hits: Mapping[str, TermHits]
+) -> BranchRanker:
     mean_words = branch.state.words / max(1, branch.state.next_piece - 1)
 
     def match() -> BranchRanker:

@@ -43,6 +43,8 @@ SPOKEN_MAX = 220
 # Of terms with more occurrences only the counts are used: their positions mean little and take time to read.
 OCCURRENCES_READ_MAX = 2_000
 _POSITION_BITS = 20
+# Terms of a query from this weight on are its own words; others mark who speaks.
+OWN_WEIGHT = 1.0
 
 CONVERSATION_KINDS = ("coding", "chat", "dialogue")
 # Coding conversations have two sets of weights: questions that ask for code, a command or its output (`wants_work`) are
@@ -230,7 +232,7 @@ class BranchRanker:
 def _match_terms(parsed: ParsedQuery, hits: Mapping[str, TermHits], n: int) -> Matches:
     import numpy as np
 
-    own = [i for i, weight in enumerate(parsed.weights) if weight >= 1.0]
+    own = [i for i, weight in enumerate(parsed.weights) if weight >= OWN_WEIGHT]
     found = [hits.get(parsed.terms[i]) for i in own]
     idf = np.array([_idf(hit, n) for hit in found])
     pieces = [np.asarray(hit.pieces if hit else (), dtype=np.int64) for hit in found]
