@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ctxmem_mcp.cancellation import run_to_completion
 from ctxmem_mcp.capture import spool
 from ctxmem_mcp.errors import StoreUnavailable
+from ctxmem_mcp.index_worker import index_repeatedly
 from ctxmem_mcp.private_files import REDACTIONS, SALT, read_file
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.sweeper import Sweeper, sweep_repeatedly
@@ -359,12 +360,14 @@ async def _store_events_of(memory: Memory, data_dir: Path, conversation_id: str)
 
 
 async def _index(memory: Memory) -> None:
-    """Indexes what a killed process has stored only; later, for one that is running may be about to do it."""
+    """Indexes what a killed process has stored only; later, for one that is running may be about to do it. Then keeps
+    the index over all conversations up to date."""
     await asyncio.sleep(INDEX_SECONDS)
     try:
         await memory.index_all()
     except Exception:  # the next reader tries again
         _log.exception("Stored turns could not be indexed.")
+    await index_repeatedly(memory)
 
 
 async def _drain(memory: Memory, data_dir: Path) -> None:

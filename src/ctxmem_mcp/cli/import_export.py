@@ -23,6 +23,7 @@ from ctxmem_mcp.cli import conversation_file, import_files, output, unknown_file
 from ctxmem_mcp.cli.conversation_file import ExportOptions
 from ctxmem_mcp.cli.runner import GlobalOptions, record, resolve_conversation, with_memory
 from ctxmem_mcp.errors import Forgotten, InvalidArgument, NotFound
+from ctxmem_mcp.index_worker import finish_index
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.private_files import read_file
 from ctxmem_mcp.settings import Settings
@@ -76,7 +77,7 @@ def import_paths(
                     done.append(await _import_exported(memory, path, keys, again))
         importer.forget_sync_records(options.settings().data_dir, imported)
         await _record_for_hooks(memory, options.settings().data_dir, worked_in)
-        await memory.index_all()  # all is stored: a killed import leaves this to the next reader
+        await _finish_index(memory, as_json)  # all is stored: a killed import leaves this to the next reader
         found = [one for one in done if one is not None]
         return found, await _retention(memory, [one.conversation_id for one in found])
 
@@ -186,6 +187,19 @@ def _turns_progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.advance(task, count)
 
 
+async def _finish_index(memory: Memory, quiet: bool) -> None:
+    """Indexes what was imported, with a progress bar if stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    await memory.index_all()
+    err = Console(stderr=True)
+    columns = (TextColumn("indexing conversations"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as progress:
+        task = progress.add_task("conversations", total=None)
+        await finish_index(memory, lambda done, total: progress.update(task, completed=done, total=total))
+
+
 def _print_imported(done: list[ImportResult]) -> None:
     out = output.console()
     for imported in done:
@@ -214,7 +228,7 @@ def import_all(options: GlobalOptions, retention_days: int | None, as_json: bool
     async def work(memory: Memory) -> tuple[list[watcher.SyncedFile], str]:
         transcript_sync = TranscriptSync(memory, options.settings().data_dir, retention_days)
         synced = [one async for one in watcher.sync_all(transcript_sync, _files_progress(files, as_json))]
-        await memory.index_all()
+        await _finish_index(memory, as_json)
         return synced, await _retention(memory, [one.conversation_id for one in synced if one.new])
 
     synced, retention = with_memory(options, work)

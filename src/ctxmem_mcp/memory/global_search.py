@@ -17,6 +17,7 @@ from ctxmem_mcp.results import Hit, SearchResult
 from ctxmem_mcp.retrieval.conversation_scores import conversation_scores
 from ctxmem_mcp.stores.base import Store
 from ctxmem_mcp.stores.extensions import IndexedStore
+from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
 
 
 class _Found(Protocol):
@@ -34,8 +35,9 @@ F = TypeVar("F", bound=_Found)
 SECONDS_MAX = 20.0
 # The indexes of this many conversations are read at a time. So many conversations are searched whatever the time.
 CONVERSATIONS_READ = 64
-# For so long, the index over all conversations is brought up to date before a search.
-UPDATE_SECONDS = 2.0
+# For so long, the index over all conversations is brought up to date before a search, and the own indexes of those that
+# it lacks are read. After a large import there are thousands, which a running server indexes in the background.
+UPDATE_SECONDS = BEHIND_SECONDS = 1.0
 # At least so many of the best conversations are searched; more until there are as many hits as wanted.
 BEST_SEARCHED = 8
 # Conversations that are replaced between their search and the reading of their hits are searched again so often.
@@ -51,12 +53,33 @@ class Matches:
         looked_at: How many conversations were looked at.
         conversations: How many there are.
         unreadable: Files that can't be read, each with the reason.
+        waiting: How many were not looked at because the index over all does not have them yet.
     """
 
     scores: Mapping[str, float]
     looked_at: int
     conversations: int
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    waiting: int = 0
+
+
+async def find_languages(store: Store, now: float, *, listed: bool = False) -> Sequence[str]:
+    """Brings the index over all conversations up to date, for up to UPDATE_SECONDS.
+
+    A word has some twenty forms in all languages, each of which takes as long to look up as the word.
+
+    Args:
+        store: Holds the conversations.
+        now: Seconds since 1970.
+        listed: The caller has listed the conversations just now.
+
+    Returns:
+        The languages besides English that turns are in; all if the index is not up to date, or there is none.
+    """
+    if not isinstance(store, IndexedStore):
+        return list(LANGUAGE_TERMS)
+    hits = await store.find_blocks(list(LANGUAGE_TERMS.values()), now, UPDATE_SECONDS, listed=listed)
+    return [language for language, mark in LANGUAGE_TERMS.items() if hits.behind or mark in hits.places]
 
 
 async def match_conversations(
@@ -65,11 +88,8 @@ async def match_conversations(
     forms: Mapping[str, Sequence[str]],
     now: float,
     monotonic: Callable[[], float],
-    seconds: float = SECONDS_MAX,
-    *,
-    listed: bool = False,
 ) -> Matches:
-    """Finds the conversations that contain words of a query.
+    """Finds the conversations that contain words of a query, in an index as up to date as `find_languages` left it.
 
     Args:
         store: Holds them.
@@ -77,15 +97,14 @@ async def match_conversations(
         forms: The query's terms, each with its forms. Without any, all conversations match.
         now: Seconds since 1970.
         monotonic: Returns seconds that only ever increase.
-        seconds: For how long.
-        listed: The caller has listed the conversations just now.
     """
-    until = monotonic() + seconds
+    is_indexed = bool(forms) and isinstance(store, IndexedStore)
+    until = monotonic() + (BEHIND_SECONDS if is_indexed else SECONDS_MAX)
     scores: dict[str, float] = {}
     unreadable: Mapping[str, str] = {}
     if forms and isinstance(store, IndexedStore):
         all_forms = list(dict.fromkeys(form for those in forms.values() for form in those))
-        hits = await store.find_blocks(all_forms, now, UPDATE_SECONDS, listed=listed)
+        hits = await store.find_blocks(all_forms, now, 0.0, listed=True)
         scores, unreadable = conversation_scores(forms, hits), hits.unreadable
         if conversation_ids is None:
             others, total = hits.behind, hits.conversations
@@ -97,7 +116,8 @@ async def match_conversations(
         others = conversation_ids or ()
         total = len(others)
     shares, unmatched = await _matching(store, others, forms, lambda: monotonic() > until)
-    return Matches({**scores, **shares}, total - len(others) + len(shares) + unmatched, total, unreadable)
+    waiting = len(others) - len(shares) - unmatched
+    return Matches({**scores, **shares}, total - waiting, total, unreadable, waiting if is_indexed else 0)
 
 
 async def search_everything(
@@ -150,7 +170,8 @@ async def search_everything(
             hits |= {(conversation_id, hit.turn_id): hit for hit in loaded}
     copies = Counter(turn.turn_id for turns in found.values() for turn in turns)
     read = [hits[place] for place in _best_places(found, matches.scores, limit) if place in hits]
-    return SearchResult([replace(hit, conversations=copies[hit.turn_id]) for hit in read], searched, total, unreadable)
+    found_hits = [replace(hit, conversations=copies[hit.turn_id]) for hit in read]
+    return SearchResult(found_hits, searched, total, unreadable, matches.waiting)
 
 
 def _best_places(

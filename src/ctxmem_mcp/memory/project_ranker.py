@@ -6,7 +6,7 @@ weights apply, and scores of different conversations can be compared.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,6 +47,11 @@ class _Part:
     ordinals: OrdinalMap
     first: int
     first_turn: int
+
+    def own(self, candidates: Sequence[int]) -> list[int]:
+        """Returns the ordinals in this conversation of those of all candidates, which ascend, that are its."""
+        begin, end = (bisect_left(candidates, at) for at in (self.first, self.first + self.ordinals.n))
+        return [one - self.first for one in candidates[begin:end]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ async def rank_project(branches: Sequence[BranchReader], query: str) -> ProjectR
     pieces = {}
     facts = []
     for part in parts:
-        own = [one - part.first for one in candidates if 0 <= one - part.first < part.ordinals.n]
+        own = part.own(candidates)
         for ordinal, p in zip(own, await part.branch.pieces(part.ordinals.pieces(own)), strict=True):
             at, turn = part.first + ordinal, part.first_turn
             pieces[at] = p
@@ -97,8 +102,8 @@ async def rank_project(branches: Sequence[BranchReader], query: str) -> ProjectR
             facts.append(
                 PieceFacts(
                     at, p.index + turn, p.start, p.tokens, p.words, p.flags, p.leaf + turn, p.sitting + turn, p.role,
-                    p.name,
-                )._replace(said_at=said)
+                    p.name, said,
+                )
             )  # fmt: skip
     kinds = conversation_kinds(facts)
     weights = load_weights(semantic=bool(similarities)).blend(kinds, wants_work=parsed.wants_work)
@@ -154,7 +159,7 @@ async def _add_nearest(
         return candidates, {}
     near: dict[int, float] = {}
     for part in parts:
-        own = [one - part.first for one in candidates if 0 <= one - part.first < part.ordinals.n]
+        own = part.own(candidates)
         compared = own if n > VECTORS_READ_MAX else range(part.ordinals.n)
         ordinal_of = {i: part.first + at for i, at in zip(part.ordinals.pieces(compared), compared, strict=True)}
         if not ordinal_of:

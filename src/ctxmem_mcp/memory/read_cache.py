@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ctxmem_mcp.lru import LRU
 from ctxmem_mcp.memory.branch_table import BranchTable
@@ -21,7 +21,9 @@ from ctxmem_mcp.views.excerpt_groups import ExcerptRef
 # Each takes up to 10 MB.
 CONVERSATIONS_CACHED = 4
 # Of conversations that a search or the view of a project reads beside others; they take the place of each other only.
-CONVERSATIONS_CACHED_OF_MANY = 24
+# Together they have about so many entries: 30 MB. A question about a project reads 8 to 15 conversations, the next one
+# half of these again; with 24 of them cached, reading chunks was a quarter of a search.
+CONVERSATIONS_CACHED_OF_MANY, ENTRIES_CACHED_OF_MANY = 128, 60_000
 ENTRIES_CACHED = 10_000
 
 
@@ -62,9 +64,14 @@ class ReadCache:
     standing: dict[tuple[int, int], list[ExcerptRef]] = field(default_factory=dict)
     instructions: dict[tuple[bytes, int, str | None], Sequence[InstructionPlace]] = field(default_factory=dict)
 
+    @property
+    def parts(self) -> tuple[dict[Any, Any], ...]:
+        """The parts that grow with what is read."""
+        return self.turns, self.pieces, self.vectors, self.nodes, self.pieces_of, self.instructions
+
     def bound(self) -> None:
         """Clears each part that has grown too large."""
-        for entries in (self.turns, self.pieces, self.vectors, self.nodes, self.pieces_of, self.instructions):
+        for entries in self.parts:
             if len(entries) > ENTRIES_CACHED:
                 entries.clear()
 
@@ -81,9 +88,21 @@ class ReadCaches:
         caches = self._of_many if of_many and state.conversation_id not in self._caches else self._caches
         cache = caches.get(state.conversation_id)
         if cache is None or cache.created != state.created:
+            if caches is self._of_many:
+                self._make_room()
             cache = caches[state.conversation_id] = ReadCache(state.created)
         cache.bound()
         return cache
+
+    def _make_room(self) -> None:
+        """Drops of the conversations that are read beside others those read longest ago, if they are large together."""
+        sizes = {one: sum(map(len, self._of_many[one].parts)) for one in list(self._of_many)}
+        total = sum(sizes.values())
+        for one, size in sizes.items():
+            if total <= ENTRIES_CACHED_OF_MANY:
+                return
+            del self._of_many[one]
+            total -= size
 
     def drop(self, conversation_id: str) -> None:
         for caches in (self._caches, self._of_many):

@@ -14,7 +14,6 @@ from ctxmem_mcp.models import Node, Piece, Turn, parse_iso
 from ctxmem_mcp.results import Hit
 from ctxmem_mcp.retrieval.query import parse
 from ctxmem_mcp.text import analyzer
-from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
 from ctxmem_mcp.text.media import shown_text
 from ctxmem_mcp.views.layout import TreeSnapshot
 from ctxmem_mcp.views.render import shorten_name
@@ -58,10 +57,9 @@ class SearchRequest:
         """Whether no word of the query is indexed."""
         return not any(parse(self.query).weights)
 
-    @property
-    def forms(self) -> dict[str, tuple[str, ...]]:
-        """The query's index terms, each with its forms in all languages."""
-        parsed = parse(self.query, (), tuple(LANGUAGE_TERMS))
+    def forms(self, languages: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Returns the query's index terms, each with its forms in these languages."""
+        parsed = parse(self.query, (), languages)
         own = (term for term, weight in zip(parsed.terms, parsed.weights, strict=True) if weight)
         return {term: (term, *parsed.other_forms.get(term, ())) for term in own}
 

@@ -12,7 +12,7 @@ from ctxmem_mcp.errors import HeadMoved, UnknownConversation
 from ctxmem_mcp.memory import search
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import INDEX_SECONDS
-from ctxmem_mcp.memory.global_search import SECONDS_MAX, match_conversations, search_everything
+from ctxmem_mcp.memory.global_search import SECONDS_MAX, find_languages, match_conversations, search_everything
 from ctxmem_mcp.memory.reads import MemoryReads
 from ctxmem_mcp.memory.search import FoundTurn, SearchRequest
 from ctxmem_mcp.memory.validation import check_role, parse_time
@@ -69,6 +69,16 @@ class MemorySearches(MemoryReads):
             found = replace(found, unreadable={**await self._unindexed(unindexed), **found.unreadable})
         return found if explain else replace(found, hits=[replace(hit, score=None) for hit in found.hits])
 
+    async def index_for_search(self, seconds: float) -> int:
+        """Brings the index over all conversations up to date, for at most so many seconds.
+
+        Returns:
+            How many conversations it does not have yet, with those that are too large for it.
+        """
+        if not isinstance(self._store, IndexedStore):
+            return 0
+        return len((await self._store.find_blocks([], self._clock(), seconds)).behind)
+
     @retry_if_replaced
     async def _search_one(self, conversation_id: str, request: SearchRequest) -> SearchResult:
         branch, _ = await self._indexed_reader(conversation_id, cached=True)
@@ -78,12 +88,10 @@ class MemorySearches(MemoryReads):
     async def _matching(self, conversation_ids: Sequence[str], query: str) -> dict[str, float]:
         """Returns those of the conversations, which were listed just now, that contain words of the query, best first,
         and how well they match."""
-        forms = SearchRequest(query).forms
+        forms = SearchRequest(query).forms(await find_languages(self._store, self._clock(), listed=True))
         if not forms:
             return {}
-        matches = await match_conversations(
-            self._store, conversation_ids, forms, self._clock(), self._monotonic, listed=True
-        )
+        matches = await match_conversations(self._store, conversation_ids, forms, self._clock(), self._monotonic)
         return dict(sorted(matches.scores.items(), key=lambda pair: -pair[1]))
 
     async def _search_many(
@@ -91,16 +99,17 @@ class MemorySearches(MemoryReads):
     ) -> SearchResult:
         """listed: the conversations were listed just now."""
         until = self._monotonic() + SECONDS_MAX
-        forms = {} if request.is_literal else request.forms
+        forms = (
+            {} if request.is_literal else request.forms(await find_languages(self._store, self._clock(), listed=listed))
+        )
         ids: Sequence[str] | None = None
         unreadable: Mapping[str, str] = {}
         if project or agent or not (forms and isinstance(self._store, IndexedStore)):
+            listed = listed or bool(forms)
             page = await self._store.conversations(self._clock(), limit=sys.maxsize, project=project, listed=listed)
             ids = [info.conversation_id for info in page.conversations if agent in (None, info.agent)]
             unreadable = page.unreadable
-        matches = await match_conversations(
-            self._store, ids, forms, self._clock(), self._monotonic, listed=listed or ids is not None
-        )
+        matches = await match_conversations(self._store, ids, forms, self._clock(), self._monotonic)
         matches = replace(matches, unreadable={**unreadable, **matches.unreadable})
         return await search_everything(
             matches,

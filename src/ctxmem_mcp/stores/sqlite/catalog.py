@@ -31,6 +31,7 @@ from ctxmem_mcp.stores.sqlite.connection import (
 )
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, data_dir_error, inode_of
 from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, check_writable
+from ctxmem_mcp.stores.sqlite.folder_watch import note_change
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ class Catalog(CatalogContents):
 
     def __init__(self, data_dir: Path) -> None:
         data_dir = Path(os.path.realpath(data_dir))
-        super().__init__(data_dir / FOLDER)
         self.path = data_dir / "catalog.db"
+        super().__init__(data_dir / FOLDER, self.path)
         self._connection: Connection | None = None
         self._in_memory: Connection | None = None
         self._inode: int | None = None
@@ -99,7 +100,10 @@ class Catalog(CatalogContents):
                 if not self._is_current():
                     raise _CatalogDeleted
                 started = True
-                return work(db)
+                try:
+                    return work(db)
+                finally:
+                    note_change(self.path)
 
         for _ in range(_ATTEMPTS_MAX):
             try:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ctxmem_mcp.errors import StoreReadOnly, StoreUnavailable
@@ -57,12 +57,11 @@ def fingerprint(path: Path) -> str:
     return _fingerprint(map(Path.stat, with_side_files(path)[:2]), time.time_ns())
 
 
-def fingerprints(folder: Path) -> dict[str, str]:
-    """Returns the fingerprint of each conversation's file in a folder, by the file's name.
+def fingerprints(entries: Mapping[str, os.DirEntry[str]]) -> dict[str, str]:
+    """Returns the fingerprint of each conversation's file, by the file's name, from all entries of its folder.
 
     Reading the folder once takes a fifth of the time that `fingerprint` of each file takes.
     """
-    entries = {entry.name: entry for entry in os.scandir(folder)}
     now, found = time.time_ns(), dict[str, str]()
     for name, entry in entries.items():
         if not name.endswith(SUFFIX):

@@ -32,6 +32,7 @@ from ctxmem_mcp.stores.sqlite.file_open import (
     open_image,
     release,
 )
+from ctxmem_mcp.stores.sqlite.folder_watch import note_change
 from ctxmem_mcp.stores.sqlite.image import FileState, file_state
 from ctxmem_mcp.stores.sqlite.schema import migrate
 from ctxmem_mcp.stores.sqlite.term_index import TermCache
@@ -100,6 +101,8 @@ class OpenFiles:
         """Opens nothing yet."""
         self._catalog, self._durability = catalog, durability
         self._files: OrderedDict[str, OpenFile] = OrderedDict()
+        # Those that may have contexts of Zstandard, the one used last at the end.
+        self._recent: OrderedDict[str, None] = OrderedDict()
         self._open_lock = anyio.Lock()
 
     async def close_all(self) -> None:
@@ -119,12 +122,14 @@ class OpenFiles:
                 file = await self._get_or_open(conversation_id, write)
             if next(reversed(self._files)) != conversation_id:
                 self._files.move_to_end(conversation_id)
-                self._release_contexts()
+            self._release_contexts(conversation_id)
             file.users += 1
             try:
                 yield file
             finally:
                 file.users -= 1
+                if write:
+                    note_change(self._catalog.path)
         except BrokenHistory as error:
             raise DamagedConversation(conversation_id, error.message) from error
 
@@ -147,7 +152,6 @@ class OpenFiles:
             log.info("%s is read into memory: %s", path, error.message)
             file = await self._open_image(conversation_id, path)
         self._files[conversation_id] = file
-        self._release_contexts()
         return file
 
     async def _open_image(self, conversation_id: str, path: Path) -> OpenFile:
@@ -187,10 +191,16 @@ class OpenFiles:
         for name in idle[: max(0, len(self._files) + 1 - FILES_OPEN_MAX)]:
             await self.close(name)
 
-    def _release_contexts(self) -> None:
-        """Frees the contexts of all files but those used last."""
-        for file in islice(reversed(self._files.values()), FILES_WITH_CONTEXTS_MAX, None):
-            if file.compression.contexts and not file.users:
+    def _release_contexts(self, used: str) -> None:
+        """Frees the contexts of all files but those used last. used: the one that is used now."""
+        self._recent[used] = None
+        self._recent.move_to_end(used)
+        for name in list(islice(self._recent, max(0, len(self._recent) - FILES_WITH_CONTEXTS_MAX))):
+            file = self._files.get(name)
+            if file is not None and file.users:
+                continue
+            del self._recent[name]
+            if file is not None:
                 file.compression.release_contexts()
 
     async def close(self, conversation_id: str) -> None:

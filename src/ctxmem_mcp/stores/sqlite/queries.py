@@ -21,6 +21,7 @@ from ctxmem_mcp.stores.sqlite.checksums import (
     check_row,
     is_sound_blob,
     mismatch,
+    row_checksum,
 )
 from ctxmem_mcp.stores.sqlite.commits import UNINDEXED, read_conversation
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
@@ -235,8 +236,11 @@ def summaries(
 
 def read_piece(row: Sequence[Any]) -> Piece:
     """row: PIECE_COLUMNS and their checksum."""
-    check_row(row[:13], row[13], f"piece number {row[0]}")
-    return Piece._make((*row[:10], role_of(row[10], f"turn number {row[1]}"), *row[11:13]))
+    *own, checksum = row
+    if row_checksum(own) != checksum:  # the row's name takes as long to build as all the rest to read
+        raise mismatch(f"piece number {row[0]}")
+    own[10] = role_of(own[10], f"turn number {row[1]}")
+    return Piece._make(own)
 
 
 def pieces(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Piece]:

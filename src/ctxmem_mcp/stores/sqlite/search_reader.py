@@ -50,7 +50,8 @@ def find_blocks(
         log.info("The index over all conversations can't be used: %s", error)
         behind, places, blocks = set(seen), {}, 0
     ids, total = catalog.numbered(db, now)
-    late = [file.info.conversation_id for file in catalog.list_files(db) if file.name in behind and file.expires > now]
+    files = catalog.list_files(db) if behind else ()
+    late = [file.info.conversation_id for file in files if file.name in behind and file.expires > now]
     return BlockHits(places, ids, blocks, late, total, dict(catalog.unreadable))
 
 
