@@ -2,13 +2,16 @@
 
     python -m bench prompts [--verbose]
 
-Real prompts of the sessions in $CTXMEM_EVAL_DIR (people-dev, coding-dev), labelled by hand in data/prompts.json: each
-with the turns of earlier sessions, or of its own session before the last compaction, that bear on it; none if it does
-not need the past. Prompts on which two readers could differ have no label. All sessions are of one project; the memory
-of a prompt is the turns before it, of sessions that began before its own.
+Real prompts of the sessions in $CTXMEM_EVAL_DIR (people-dev, coding-dev, and transcripts of other agents), labelled by
+hand in data/prompts.json: each with all turns of earlier sessions, or of its own session before the last compaction, that
+bear on it; none if it does not need the past. Prompts on which two readers could differ have no label. The memory of a
+prompt is the turns before it, of sessions of its project that began before its own.
 
-An answer is *right* if a turn that it quotes is among the labelled ones. Prompts whose id's hash is a multiple of three
-were not looked at while the rule was made (*unseen*).
+Few sessions were compacted. A label with `compacted` is measured as if its session had been compacted before that turn:
+its own prompt, or the first, second or fourth one before it, by a hash of its id.
+
+An answer is *right* if a turn that it quotes is among the labelled ones. The labels of the second round whose id's hash
+is a multiple of three were not looked at while the rule was made (*unseen*).
 """
 
 from __future__ import annotations
@@ -33,11 +36,22 @@ from bench.data.models import eval_folder
 from bench.repeats import row_of
 from ctxmem_mcp.capture import project_files, session_files, spoken_turns
 from ctxmem_mcp.capture.hook_records import find_spoken_turns
+from ctxmem_mcp.capture.spoken_turns import SpokenTurn
 from ctxmem_mcp.hooks import prompt_recall
 from ctxmem_mcp.models import INJECTED, RECAP, Turn
+from ctxmem_mcp.transcripts import registry
 
 LABELS = Path(__file__).parent / "data" / "prompts.json"
 DATA = ("people-dev", "coding-dev")
+# Sessions of other projects: their project, name and file.
+TRANSCRIPTS = (
+    ("pi", "pi", "pi/large-session.jsonl"),
+    ("specstory", "specstory-1", "specstory/2026-02-20_23-57-00Z-plan-improve-specstory-watch.md"),
+    ("specstory", "specstory-2", "specstory/2026-06-29_17-56-23Z-you-are-doing-a.md"),
+    ("specstory", "specstory-3", "specstory/2026-07-01_12-53-16Z-evaluate-the-cursor-ide.md"),
+    ("aider", "aider", "aider/Aquaticat.aider.chat.history.md"),
+)
+LATEST_ROUND = 2
 # coding-dev has calls as text of the agent, and recaps as text of the user.
 _CALL = re.compile(r"(?:Edit|Write|Task) [/{]|[A-Z]\w+ \{|\$ |Base directory for|<task-notification")
 _RECAP_START = "This session is being continued"
@@ -68,21 +82,34 @@ class Session:
 
 @dataclass(frozen=True)
 class Label:
-    """A prompt. bears: first and last turn of each span that bears on it, with the conversation."""
+    """A prompt.
+
+    Attributes:
+        prompt: its conversation and index.
+        bears: first and last turn of each span that bears on it, with the conversation.
+        compacted: the first turn that the context still has, in its session; None if nothing is left out.
+        round: the round of labelling that it is from.
+    """
 
     prompt: str
     bears: list[tuple[str, int, int]]
+    compacted: int | None
+    round: int
 
     @property
     def is_unseen(self) -> bool:
-        return int(hashlib.sha256(self.prompt.encode()).hexdigest(), 16) % 3 == 0
+        is_third = int(hashlib.sha256(self.prompt.encode()).hexdigest(), 16) % 3 == 0
+        return self.round == LATEST_ROUND and is_third
 
     def has(self, conversation: str, index: int) -> bool:
         return any(name == conversation and first <= index <= last for name, first, last in self.bears)
 
 
 def read_labels() -> list[Label]:
-    return [Label(one["prompt"], [_range(text) for text in one["bears"]]) for one in json.loads(LABELS.read_text())]
+    return [
+        Label(one["prompt"], [_range(text) for text in one["bears"]], one.get("compacted"), one.get("round", 1))
+        for one in json.loads(LABELS.read_text())
+    ]
 
 
 def _range(text: str) -> tuple[str, int, int]:
@@ -104,6 +131,26 @@ def read_sessions() -> list[Session]:
     return sorted(sessions, key=lambda session: session.began)
 
 
+def read_transcripts(project: str) -> list[Session]:
+    """Reads the sessions of another project, the first to begin first."""
+    sessions: list[Session] = []
+    for of, name, file in TRANSCRIPTS:
+        path = eval_folder() / "transcripts" / file
+        if of == project:
+            transcript = registry.parse(path.read_text("utf-8"), registry.name_for_parser(path))
+            turns = [
+                Turn(at, at, at.to_bytes(16, "big"), turn.role, turn.content, turn.name, turn.said_at, turn.call_id, 0)
+                for at, turn in enumerate(transcript.turns)
+            ]
+            sessions.append(Session(name, "session", turns))
+    return sorted(sessions, key=lambda session: session.began)
+
+
+def read_projects() -> list[list[Session]]:
+    """Reads the sessions of all projects."""
+    return [read_sessions(), *(read_transcripts(name) for name in dict.fromkeys(of for of, _, _ in TRANSCRIPTS))]
+
+
 def _as_captured(index: int, given: dict[str, Any]) -> Turn:
     role, name, content = given["role"], given["name"], given["content"]
     if content.startswith(_RECAP_START):
@@ -120,6 +167,7 @@ class Project:
     """A project's folder, as it was when a prompt was sent."""
 
     def __init__(self, folder: Path, sessions: Sequence[Session]) -> None:
+        folder.mkdir(exist_ok=True)
         self.data, self.cwd, self._folder, self._sessions = str(folder / "data"), str(folder), folder, sessions
         hasher = spoken_turns.load_hasher(self.data, create=True)
         assert hasher is not None
@@ -136,13 +184,17 @@ class Project:
             for turn in session.turns
             if turn.index == index
         )
-        self._record(at, prompt)
-        transcript = self._transcript(session, index)
+        self._record(at, prompt, label.compacted)
+        transcript = self._transcript(session, index, label.compacted)
         event = {"prompt": prompt.content, "cwd": self.cwd, "session_id": session.id, "transcript_path": transcript}
         session_files.purge(self.data, [session.id])
         return prompt_recall.text_for(event, self.data)
 
-    def _record(self, at: int, prompt: Turn) -> None:
+    def has(self, label: Label) -> bool:
+        """Returns whether a labelled prompt is of this project."""
+        return label.prompt.partition(":")[0] in {session.conversation for session in self._sessions}
+
+    def _record(self, at: int, prompt: Turn, compacted: int | None) -> None:
         """Writes the record of the turns before the prompt."""
         when = prompt.said_at or ""
         path = project_files.path_of(spoken_turns.folder_in(self.data), self.cwd)
@@ -153,12 +205,17 @@ class Project:
             if session.said_by(line.index) <= when
         ]
         lines += [line.line for line in self._lines[at] if line.index < prompt.index]
+        if compacted is not None:
+            session = self._sessions[at].id
+            lines.append(SpokenTurn(session, "", compacted - 1, "", spoken_turns.RECAP, [], '""').line)
         project_files.write_lines(path, lines[-spoken_turns.RECORDS_MAX :])
 
-    def _transcript(self, session: Session, until: int) -> str:
+    def _transcript(self, session: Session, until: int, compacted: int | None) -> str:
         path = self._folder / "s.jsonl"
         rows = [row_of(turn) | ({"isCompactSummary": True} if turn.name == RECAP else {}) for turn in session.turns
-                if turn.index < until]  # fmt: skip
+                if (compacted or 0) <= turn.index < until]  # fmt: skip
+        if compacted is not None:
+            rows.insert(0, {"type": "user", "isCompactSummary": True})
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         return str(path)
 
@@ -166,9 +223,9 @@ class Project:
 def measure(verbose: bool) -> None:
     totals = {name: Counter[str]() for name in ("seen", "unseen", "all")}
     with tempfile.TemporaryDirectory() as folder:
-        project = Project(Path(folder), read_sessions())
+        projects = [Project(Path(folder) / str(at), sessions) for at, sessions in enumerate(read_projects())]
         for label in read_labels():
-            text = project.text_for(label)
+            text = next(project for project in projects if project.has(label)).text_for(label)
             quoted = [(name.partition(":")[0], int(index)) for name, index in _QUOTED.findall(text)]
             is_right = any(label.has(*one) for one in quoted)
             for key in ("all", "unseen" if label.is_unseen else "seen"):
