@@ -2,10 +2,10 @@
 
     python -m bench prompts [--verbose]
 
-Real prompts of the sessions in $CTXMEM_EVAL_DIR (people-dev, coding-dev, and transcripts of other agents), labelled by
-hand in data/prompts.json: each with all turns of earlier sessions, or of its own session before the last compaction, that
-bear on it; none if it does not need the past. Prompts on which two readers could differ have no label. The memory of a
-prompt is the turns before it, of sessions of its project that began before its own.
+Real prompts of the sessions in $CTXMEM_EVAL_DIR (people-dev, coding-dev, and transcripts of other agents), labelled
+by hand in data/prompts.json: each with all turns of earlier sessions, or of its own session before the last compaction,
+that bear on it; none if it does not need the past. Prompts on which two readers could differ have no label. The memory
+of a prompt is the turns before it, of sessions of its project that began before its own.
 
 Few sessions were compacted. A label with `compacted` is measured as if its session had been compacted before that turn:
 its own prompt, or the first, second or fourth one before it, by a hash of its id.
@@ -175,6 +175,12 @@ class Project:
 
     def text_for(self, label: Label) -> str:
         """Returns what the hook adds to a labelled prompt."""
+        event = self.event_for(label)
+        session_files.purge(self.data, [event["session_id"]])
+        return prompt_recall.text_for(event, self.data)
+
+    def event_for(self, label: Label) -> dict[str, Any]:
+        """Writes the record and the transcript as they were before a labelled prompt; returns the prompt's event."""
         conversation, _, number = label.prompt.partition(":")
         index = int(number)
         at, session, prompt = next(
@@ -186,9 +192,7 @@ class Project:
         )
         self._record(at, prompt, label.compacted)
         transcript = self._transcript(session, index, label.compacted)
-        event = {"prompt": prompt.content, "cwd": self.cwd, "session_id": session.id, "transcript_path": transcript}
-        session_files.purge(self.data, [session.id])
-        return prompt_recall.text_for(event, self.data)
+        return {"prompt": prompt.content, "cwd": self.cwd, "session_id": session.id, "transcript_path": transcript}
 
     def has(self, label: Label) -> bool:
         """Returns whether a labelled prompt is of this project."""
@@ -263,14 +267,16 @@ def processor_time() -> None:
                  "cwd": project.cwd, "session_id": "s", "transcript_path": str(Path(folder) / "s.jsonl")}  # fmt: skip
         variables = {**os.environ, "CTXMEM_DATA_DIR": project.data}
         hook = ["-m", "ctxmem_mcp", "hook", "claude-code"]
-        for name, command, settings in (
-            ("bare interpreter", ["-c", "pass"], {}),
-            ("hook, turned off", hook, {"CTXMEM_PROMPT_RECALL": "off"}),
-            ("hook", hook, {}),
+        new = event | {"transcript_path": str(Path(folder) / "none.jsonl")}
+        for name, command, settings, sent in (
+            ("bare interpreter", ["-c", "pass"], {}, event),
+            ("hook, turned off", hook, {"CTXMEM_PROMPT_RECALL": "off"}, event),
+            ("hook, long context", hook, {}, event),
+            ("hook, new context", hook, {}, new),
         ):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             for _ in range(TIMES):
-                given = json.dumps(event).encode()
+                given = json.dumps(sent).encode()
                 subprocess.run([sys.executable, *command], input=given, env=variables | settings, check=True,
                                stdout=subprocess.DEVNULL)  # fmt: skip
             after = resource.getrusage(resource.RUSAGE_CHILDREN)

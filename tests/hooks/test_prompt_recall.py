@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.capture import spoken_turns
 from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.hooks.prompt_likelihood import Occasion, likelihoods
 from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Utterance
 from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
 from ctxmem_mcp.redaction import redact
@@ -163,6 +164,57 @@ async def test_what_was_before_the_last_compaction_is_added(tmp_path: Path) -> N
     agent.hook("Stop")
     await drain_spool(agent.data, wait=True)
     assert "write-ahead journal" in added_to(agent, PROMPT, "s-1")
+
+
+async def compacted(agent: Agent, *later: tuple[str, str], recap: str = "This session is being continued.") -> None:
+    """Compacts the agent's session s-1, and adds turns after it."""
+    last = f"s-1{len(agent.lines) - 1}"
+    boundary = {"type": "system", "subtype": "compact_boundary", "uuid": "s-1b", "parentUuid": None,
+                "logicalParentUuid": last, "sessionId": "s-1", "content": "Conversation compacted"}  # fmt: skip
+    first = len(agent.lines) + 1
+    agent.lines += [json.dumps(boundary), row(first, "user", recap, "s-1", isCompactSummary=True)]
+    agent.lines += [row(first + 1 + number, role, text, "s-1") for number, (role, text) in enumerate(later)]
+    agent.write(len(agent.lines))
+    agent.hook("Stop")
+    await drain_spool(agent.data, wait=True)
+
+
+OTHERS = [("user", f"Page {n}: softer shadows, larger headings and a darker palette") for n in range(8)]
+
+
+@pytest.mark.parametrize("recap", ["This session is being continued.", "This session is being continued. " * 900])
+async def test_the_first_prompt_after_a_compaction_gets_what_was_said_last_about_it(tmp_path: Path, recap: str) -> None:
+    agent = await talked(tmp_path, OTHERS + TALK[:2])
+    await compacted(agent, recap=recap)
+    assert "write-ahead journal" in added_to(agent, "And the journal?", "s-1")
+    assert added_to(agent, "And the journal?", "s-2") == ""  # another session has not talked about it last
+
+
+async def test_later_prompts_after_a_compaction_need_more_words_in_common(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, OTHERS + TALK[:2])
+    host = ("user", "<system-reminder>The file was changed.</system-reminder>")
+    await compacted(agent, host)
+    talk = [turn for n in range(4) for turn in (("user", f"Rename the colour of page {n}."), ("assistant", "Renamed."))]
+    assert "write-ahead journal" in added_to(agent, "And the journal?", "s-1")
+    (tmp_path / "other").mkdir()
+    other = await talked(tmp_path / "other", OTHERS + TALK[:2])
+    await compacted(other, *talk)
+    assert added_to(other, "And the journal?", "s-1") == ""
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.booleans())
+def test_likelihoods_rise_with_the_words_in_common_and_fall_with_each_prompt(
+    back: int, prompts: int, is_question: bool
+) -> None:
+    exchanges = [Exchange(0, back), Exchange(0), Exchange(0)]
+    for exchange, said in zip(exchanges, (["a", "b", "c"], ["a"], ["x"]), strict=True):
+        exchange.utterances.append(Utterance(said, (), False))
+    matches = Prompt(["a", "b", "c"], (), exchanges).matches()
+    now, later = (
+        likelihoods(matches, Occasion(is_question=is_question, prompts=n, exchanges=3)) for n in (prompts, prompts + 1)
+    )
+    assert now[0] > now[1]
+    assert all(0 < after < before < 1 for before, after in zip(now, later, strict=True))
 
 
 async def test_a_long_record_stays_within_400_tokens(tmp_path: Path) -> None:

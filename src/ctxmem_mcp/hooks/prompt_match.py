@@ -36,12 +36,18 @@ class Utterance:
 
 
 class Exchange:
-    """A prompt with its answers. age: how many sessions ago."""
+    """A prompt with its answers.
 
-    __slots__ = ("age", "utterances")
+    Attributes:
+        age: how many sessions ago.
+        back: how many exchanges of the prompt's own session follow it before the compaction; None in other sessions.
+        utterances: its turns.
+    """
 
-    def __init__(self, age: int) -> None:
-        self.age = age
+    __slots__ = ("age", "back", "utterances")
+
+    def __init__(self, age: int, back: int | None = None) -> None:
+        self.age, self.back = age, back
         self.utterances: list[Utterance] = []
 
 
@@ -55,15 +61,19 @@ class Match:
         utterance: the utterance with that score.
         share: the share of the prompt's words, by weight, that the exchange has.
         best_share: the share that `utterance` has.
+        exchange: the exchange.
+        all_pairs: the weight of the prompt's adjacent words that the exchange has, in any of its turns.
     """
 
-    __slots__ = ("best", "best_share", "pairs", "score", "share", "utterance")
+    __slots__ = ("all_pairs", "best", "best_share", "exchange", "pairs", "score", "share", "utterance")
 
     def __init__(
-        self, score: float, best: float, pairs: float, utterance: Utterance, share: float, best_share: float
-    ) -> None:
-        self.score, self.best, self.pairs, self.utterance = score, best, pairs, utterance
-        self.share, self.best_share = share, best_share
+        self, exchange: Exchange, score: float, best: float, pairs: float, utterance: Utterance,
+        shares: tuple[float, float], all_pairs: float,
+    ) -> None:  # fmt: skip
+        self.exchange, self.score, self.best, self.pairs, self.utterance = exchange, score, best, pairs, utterance
+        self.share, self.best_share = shares
+        self.all_pairs = all_pairs
 
 
 class _Found:
@@ -86,7 +96,7 @@ class Prompt:
         for _, found in self._found:
             counts.update({key for one in found for keys in (one.words, one.pairs, one.names) for key in keys})
         total = len(self._found) + 1
-        self._weights = {
+        self._weights: dict[object, float] = {
             key: math.log(1 + (total - counts[key] + 0.5) / (counts[key] + 0.5))
             for key in (*self._words, *self._pairs, *self._names)
         }
@@ -124,10 +134,12 @@ class Prompt:
         weight = self._weight(set[str]().union(*(part.words for part in parts)))
         score = (best + _COVERAGE_WEIGHT * weight) / (1 + _AGE_OF_SESSION * exchange.age)
         total = self._weight(self._words)
-        return Match(score, best, pairs, part.utterance, weight / total, self._weight(part.words) / total)
+        shares = (weight / total, self._weight(part.words) / total)
+        all_pairs = self._weight(set[object]().union(*(part.pairs for part in parts)))
+        return Match(exchange, score, best, pairs, part.utterance, shares, all_pairs)
 
-    def _weight(self, words: Iterable[str]) -> float:
-        return sum(self._weights[word] for word in words)
+    def _weight(self, keys: Iterable[object]) -> float:
+        return sum(self._weights[key] for key in keys)
 
     def _score(self, part: _Found) -> tuple[float, float]:
         """Returns the score of an utterance, and the part of it that adjacent words make."""

@@ -1,8 +1,8 @@
 """Adds earlier turns of the project to a prompt if they clearly bear on it; to most prompts it adds nothing.
 
-It looks for turns that the agent can't see: those of other sessions, and of this one before its last compaction. A
-prompt in the middle of a session mostly is about the context, so there it takes much more. A turn is quoted
-once in a session.
+It looks for turns that the agent can't see: those of other sessions, and of this one before its last compaction. In a
+context that has just begun or was compacted, a likelihood decides (`prompt_likelihood`). Later, most prompts are about
+the context, and a rule requires much more. A turn is quoted once in a session.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 
 from ctxmem_mcp.capture import session_files, spoken_turns
 from ctxmem_mcp.capture.session_ids import conversation_id_for
+from ctxmem_mcp.hooks.prompt_likelihood import Occasion, likelihoods
 from ctxmem_mcp.hooks.prompt_match import Exchange, Match, Prompt, Utterance
 from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
 from ctxmem_mcp.hooks.transcript_tail import Tail, read_tail
@@ -28,16 +29,17 @@ if TYPE_CHECKING:
 PROMPT_CHARS_MAX = 2_500
 # A context with less text than this is a session's or a compaction's beginning: it can't have the answer.
 NEW_CONTEXT_CHARS = 20_000
-# There, the best match must have this score, its adjacent words this part of it, and this share of the prompt's words.
-SCORE_MIN, PAIRS_MIN, SHARE_MIN = 5.0, 1.0, 0.25
-# Later it must have this score, this share of the prompt's words in one turn, and this share of the context's score.
+# There, the likeliest exchange must have this likelihood; up to so many are quoted, each with this share of it.
+LIKELIHOOD_MIN, LIKELY_QUOTES_MAX, LIKELIHOOD_SHARE = 0.35, 4, 0.2
+# Later the best match must have this score, this share of the prompt's words in one turn, and this share of the
+# context's score.
 SCORE_MIN_LATER, SHARE_MIN_LATER, CONTEXT_SHARE = 12.0, 0.25, 0.8
 # A question of how things are has its answer in the context or in the past: for it, a lower score is enough if the
 # context's best match has less than half of it.
 SCORE_MIN_QUESTION, CONTEXT_SHARE_QUESTION = 4.0, 2.0
 # Exchanges that are quoted, and the share of the best one's score that they must have.
 QUOTES_MAX, SCORE_SHARE = 3, 0.6
-QUOTE_CHARS = 240
+QUOTE_CHARS, LIKELY_QUOTE_CHARS = 240, 180
 # About 400 tokens, in any language.
 BYTES_MAX = 1_300
 _FIRST_CHARS = 60
@@ -57,39 +59,89 @@ def respond(event_name: str, raw: bytes, data_dir: str) -> None:
         os.write(1, json.dumps({"hookSpecificOutput": output}).encode() + b"\n")
 
 
+class Past:
+    """What a prompt is compared with.
+
+    Attributes:
+        prompt: the prompt's beginning.
+        words: its hashed words, in order.
+        exchanges: the exchanges that the agent can't see.
+        match: the prompt, compared with them.
+        tail: the context.
+        hasher: hashes words as the record does.
+    """
+
+    __slots__ = ("exchanges", "hasher", "match", "prompt", "tail", "words")
+
+    def __init__(self, prompt: str, exchanges: Sequence[Exchange], tail: Tail, hasher: Hasher) -> None:
+        self.prompt, self.exchanges, self.tail, self.hasher = prompt, exchanges, tail, hasher
+        self.words = [hasher(word) for word in terms_of(prompt)]
+        self.match = Prompt(self.words, {hasher(name) for name in names_of(prompt)}, exchanges)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the context has just begun, or was just compacted."""
+        return self.tail.is_whole and self.tail.chars < NEW_CONTEXT_CHARS
+
+    @property
+    def occasion(self) -> Occasion:
+        """The prompt and its context, as a likelihood takes them."""
+        is_question, prompts = "?" in self.prompt, self.tail.prompts()
+        return Occasion(is_question=is_question, prompts=prompts, exchanges=len(self.exchanges))
+
+
 def text_for(event: dict[str, Any], data_dir: str) -> str:
     """Returns the quotations for an event's prompt; empty if no turn clearly bears on it or all were added before."""
+    past = read_past(event, data_dir)
+    if past is None:
+        return ""
+    chosen = _likely_matches(past) if past.is_new else _clear_matches(past)
+    new = [turn for turn in map(_turn_of, chosen) if turn.excerpt[:_FIRST_CHARS] not in past.tail.text]
+    session = str(event["session_id"])
+    turns = [turn for turn in new if _first_time(data_dir, session, turn)]
+    return _text(turns, set(terms_of(past.prompt)), LIKELY_QUOTE_CHARS if past.is_new else QUOTE_CHARS)
+
+
+def read_past(event: dict[str, Any], data_dir: str) -> Past | None:
+    """Reads what an event's prompt is compared with; returns None if there is no record or the event has no prompt."""
     prompt, cwd, session = event.get("prompt"), event.get("cwd"), event.get("session_id")
     hasher = spoken_turns.load_hasher(data_dir)
     if hasher is None or not (isinstance(prompt, str) and isinstance(cwd, str) and isinstance(session, str)):
-        return ""
+        return None
     prompt = prompt[:PROMPT_CHARS_MAX]
-    words, names = [hasher(word) for word in terms_of(prompt)], {hasher(name) for name in names_of(prompt)}
-    own = conversation_id_for(session) or ""
-    if len(set(words)) < 2:
-        return ""
-    matcher = Prompt(words, names, _exchanges(list(spoken_turns.read(data_dir, cwd)), own))
-    matches = matcher.matches()
-    if not matches or matches[0].best < SCORE_MIN_QUESTION:
-        return ""
+    if not terms_of(prompt):
+        return None
+    exchanges = _exchanges(list(spoken_turns.read(data_dir, cwd)), conversation_id_for(session) or "")
     tail = read_tail(str(event.get("transcript_path")))
     # The agent may have written the prompt before it runs the hook, and a prompt matches itself best.
     tail.spoken = [(role, text) for role, text in tail.spoken if text[:PROMPT_CHARS_MAX].strip() != prompt.strip()]
-    if not _bears(matches[0], matcher, tail, hasher, is_question=asks_how_things_are(prompt)):
-        return ""
+    return Past(prompt, exchanges, tail, hasher)
+
+
+def _likely_matches(past: Past) -> list[Match]:
+    matches = past.match.matches()
+    found = sorted(zip(likelihoods(matches, past.occasion), matches, strict=True), key=lambda one: -one[0])
+    if not found or found[0][0] < LIKELIHOOD_MIN:
+        return []
+    least = found[0][0] * LIKELIHOOD_SHARE
+    return [match for likelihood, match in found[:LIKELY_QUOTES_MAX] if likelihood >= least]
+
+
+def _clear_matches(past: Past) -> list[Match]:
+    if len(set(past.words)) < 2:
+        return []
+    matches = past.match.matches()
+    if not matches or not _is_clear(matches[0], past):
+        return []
     least = matches[0].score * SCORE_SHARE
-    turns = [_turn_of(match) for match in matches[:QUOTES_MAX] if match.score >= least]
-    new = [turn for turn in turns if turn.excerpt[:_FIRST_CHARS] not in tail.text]
-    return _text([turn for turn in new if _first_time(data_dir, session, turn)], set(terms_of(prompt)))
+    return [match for match in matches[:QUOTES_MAX] if match.score >= least]
 
 
-def _bears(match: Match, prompt: Prompt, tail: Tail, hasher: Hasher, *, is_question: bool) -> bool:
-    if tail.is_whole and tail.chars < NEW_CONTEXT_CHARS:
-        return match.best >= SCORE_MIN and match.pairs >= PAIRS_MIN and match.share >= SHARE_MIN
-    is_clear = match.best >= SCORE_MIN_LATER
-    if match.best_share < SHARE_MIN_LATER or not (is_clear or is_question):
+def _is_clear(match: Match, past: Past) -> bool:
+    is_clear, is_question = match.best >= SCORE_MIN_LATER, asks_how_things_are(past.prompt)
+    if match.best < SCORE_MIN_QUESTION or match.best_share < SHARE_MIN_LATER or not (is_clear or is_question):
         return False
-    here = prompt.matches_elsewhere(_exchanges_of_context(tail, hasher))
+    here = past.match.matches_elsewhere(_exchanges_of_context(past.tail, past.hasher))
     best_here = max((other.best for other in here), default=0.0)
     return (is_clear and match.best >= CONTEXT_SHARE * best_here) or (
         is_question and match.best >= CONTEXT_SHARE_QUESTION * best_here
@@ -113,6 +165,10 @@ def _exchanges(turns: Sequence[SpokenTurn], own: str) -> list[Exchange]:
             exchange = latest[turn.conversation] = Exchange(ages[turn.conversation])
             exchanges.append(exchange)
         exchange.utterances.append(Utterance(*turn.words_and_names(), is_user, turn))
+        if turn.conversation == own:
+            exchange.back = 0
+    for back, exchange in enumerate(reversed([exchange for exchange in exchanges if exchange.back is not None])):
+        exchange.back = back
     return exchanges
 
 
@@ -134,7 +190,7 @@ def _first_time(data_dir: str, session: str, turn: SpokenTurn) -> bool:
     return session_files.take_first_time(data_dir, session, session_files.quotation_key(turn.conversation, turn.index))
 
 
-def _text(turns: Sequence[SpokenTurn], words: set[str]) -> str:
+def _text(turns: Sequence[SpokenTurn], words: set[str], chars: int) -> str:
     if not turns:
         return ""
     start = (
@@ -145,7 +201,9 @@ def _text(turns: Sequence[SpokenTurn], words: set[str]) -> str:
     room = BYTES_MAX - len(start) - len(end)
     for turn in turns:
         day = f"{turn.day}, " if turn.day else ""
-        line = f"- {turn.role}, {day}conversation {turn.conversation}, {turn.turn}: {_quote(turn.excerpt, words)!r}"
+        line = (
+            f"- {turn.role}, {day}conversation {turn.conversation}, {turn.turn}: {_quote(turn.excerpt, words, chars)!r}"
+        )
         room -= len(line.encode("utf-8", "replace")) + 1
         if room < 0 and lines:
             break
@@ -153,12 +211,12 @@ def _text(turns: Sequence[SpokenTurn], words: set[str]) -> str:
     return "\n".join((start, *lines, end))
 
 
-def _quote(text: str, words: set[str]) -> str:
-    """Returns the part of a text that has most of these words."""
+def _quote(text: str, words: set[str], chars: int) -> str:
+    """Returns the part of a text, up to so many characters, that has most of these words."""
     text = " ".join(text.split())
-    if len(text) <= QUOTE_CHARS:
+    if len(text) <= chars:
         return text
-    starts = [0, *(at + 1 for at in range(len(text) - QUOTE_CHARS) if text[at] == " ")]
-    best = max(starts, key=lambda at: (len(words.intersection(terms_of(text[at : at + QUOTE_CHARS]))), -at))
-    part = text[best : best + QUOTE_CHARS].rpartition(" ")[0] or text[best : best + QUOTE_CHARS]
+    starts = [0, *(at + 1 for at in range(len(text) - chars) if text[at] == " ")]
+    best = max(starts, key=lambda at: (len(words.intersection(terms_of(text[at : at + chars]))), -at))
+    part = text[best : best + chars].rpartition(" ")[0] or text[best : best + chars]
     return ("… " if best else "") + part + (" …" if best + len(part) < len(text) else "")

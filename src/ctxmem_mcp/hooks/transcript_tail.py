@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 # How far back the transcript is read.
 TAIL_BYTES = 400_000
 _COMPACTIONS = (b"isCompactSummary", b"compact_boundary", b'"type":"compacted"', b'"type": "compacted"')
-_HOST_ROLES = ("developer", "system")
+# The role of a recap here, whose text is about turns before the context.
+_RECAP = "recap"
+_HOST_ROLES = ("developer", "system", _RECAP)
+# A user's message that begins so is the host's.
+_HOST_STARTS = ("<", "Caveat: ", "[Request interrupted", "[ctxmem-mcp")
 _CONTENT_KEYS = ("text", "content", "output", "thinking", "input", "arguments")
 
 
@@ -22,18 +26,29 @@ class Tail:
 
     Attributes:
         text: all of it that was read.
-        spoken: the role and the words of each turn that is no call or result.
-        chars: the characters of the texts that the host did not write.
+        spoken: the role and the words of each turn that is no call or result; a recap is the user's.
+        chars: the characters of the texts that the host did not write, and of no recap.
         is_whole: whether the texts reach back to the session's start or its last compaction.
+        recaps: the texts of recaps in it.
     """
 
-    __slots__ = ("chars", "is_whole", "spoken", "text")
+    __slots__ = ("chars", "is_whole", "recaps", "spoken", "text")
 
     def __init__(self, texts: list[tuple[str, str]], is_whole: bool) -> None:
         self.text = "\n".join(text for _, text in texts)
-        self.spoken = [(role, text) for role, text in texts if role in ("user", "assistant")]
+        self.spoken = [
+            ("user" if role == _RECAP else role, text) for role, text in texts if role in ("user", "assistant", _RECAP)
+        ]
         self.chars = sum(len(text) for role, text in texts if role not in _HOST_ROLES)
         self.is_whole = is_whole
+        self.recaps = [text for role, text in texts if role == _RECAP]
+
+    def prompts(self) -> int:
+        """Returns how many prompts of the user are in the context."""
+        return sum(
+            role == "user" and text not in self.recaps and not text.lstrip().startswith(_HOST_STARTS)
+            for role, text in self.spoken
+        )
 
 
 def read_tail(path: str) -> Tail:
@@ -59,7 +74,8 @@ def _texts(raw: bytes) -> Iterator[tuple[str, str]]:
     message = (row.get("message") or row.get("payload") or row.get("attachment")) if isinstance(row, dict) else None
     if not isinstance(message, dict):
         return
-    role, content = str(message.get("role", "")), message.get("content", message.get("output", message.get("message")))
+    role = _RECAP if row.get("isCompactSummary") else str(message.get("role", ""))
+    content = message.get("content", message.get("output", message.get("message")))
     for block in content if isinstance(content, list) else [content]:
         if isinstance(block, str):
             yield role, block

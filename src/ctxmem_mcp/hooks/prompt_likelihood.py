@@ -1,0 +1,66 @@
+"""Estimates how likely earlier exchanges bear on a prompt, in a context that has just begun or was compacted. Pure.
+
+A logistic regression over what the words say (`prompt_match`) and where an exchange is: most prompts after a compaction
+are about what was said last before it. `python -m bench.train.prompts` fits the weights to the hand-labelled prompts of
+bench/data/prompts.json, except those that `bench prompts` calls unseen.
+"""
+
+from __future__ import annotations
+
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ctxmem_mcp.hooks.prompt_match import Match
+
+FEATURES = (
+    "score", "best_share", "all_pairs", "own", "back", "last", "last_at_once", "age", "exchanges", "prompts",
+    "question", "rank", "margin",
+)  # fmt: skip
+# In the order of FEATURES.
+WEIGHTS = (-0.04, -0.049, 0.533, 1.071, -0.289, -0.099, 1.869, -0.273, -0.071, -0.592, 0.12, -0.197, 0.412)
+BIAS = -1.573
+
+
+class Occasion:
+    """A prompt and its context.
+
+    Attributes:
+        is_question: whether the prompt has a question mark.
+        prompts: prompts of the user that the context has.
+        exchanges: earlier exchanges in the project.
+    """
+
+    __slots__ = ("exchanges", "is_question", "prompts")
+
+    def __init__(self, *, is_question: bool, prompts: int, exchanges: int) -> None:
+        self.is_question, self.prompts, self.exchanges = is_question, prompts, exchanges
+
+
+def likelihoods(matches: Sequence[Match], occasion: Occasion) -> list[float]:
+    """Returns for each match, the best first, the likelihood that its exchange bears on the prompt."""
+    found: list[float] = []
+    for values in features_of(matches, occasion):
+        logit = BIAS + sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True))
+        found.append(1 / (1 + math.exp(-logit)))
+    return found
+
+
+def features_of(matches: Sequence[Match], occasion: Occasion) -> list[tuple[float, ...]]:
+    """Returns the values of FEATURES for each match. The matches are sorted by their scores, the highest first."""
+    log = math.log1p
+    rows: list[tuple[float, ...]] = []
+    for rank, match in enumerate(matches):
+        back = match.exchange.back
+        is_last = back == 0
+        # The best is compared with the second, the others with the best.
+        rival = matches[0].score if rank else matches[1].score if len(matches) > 1 else 0.0
+        rows.append((
+            log(match.score), match.best_share, log(match.all_pairs), float(back is not None), log(back or 0),
+            float(is_last), float(is_last and not occasion.prompts), log(match.exchange.age), log(occasion.exchanges),
+            log(occasion.prompts), float(occasion.is_question), log(rank),
+            math.log((match.score + 0.5) / (rival + 0.5)),
+        ))  # fmt: skip
+    return rows
