@@ -2,9 +2,9 @@
 
     CTXMEM_EVAL_DIR=... python -m bench.train.prompts
 
-The labels are those of bench/data/prompts.json except the unseen ones, of prompts whose context has just begun or was
-compacted. An exchange counts as positive if it has a labelled turn. For the figures printed, each history is left out
-of the fit that scores it; the threshold is for the reader to choose.
+The labels are those of bench/data/prompts.json except the unseen ones, of prompts soon after a compaction. An exchange
+counts as positive if it has a labelled turn. For the figures printed, each history is left out of the fit that scores
+it; the threshold is for the reader to choose.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_examples() -> list[Example]:
                 continue
             project = next(project for project in projects if project.has(label))
             past = prompt_recall.read_past(project.event_for(label), project.data)
-            if past is not None and past.is_new and (matches := past.match.matches()):
+            if past is not None and past.is_compacted and (matches := past.match.matches()):
                 features = prompt_likelihood.features_of(matches, past.occasion)
                 bears = [any(_bears(label, turn) for turn in match.exchange.utterances) for match in matches]
                 is_right = [_bears(label, match.utterance) for match in matches]
@@ -107,7 +107,7 @@ def main() -> None:
     examples = read_examples()
     needs = sum(bool(one.label.bears) for one in examples)
     print(
-        f"{len(examples)} prompts in a new context, {needs} of which need the past. By threshold, histories left out:"
+        f"{len(examples)} prompts after a compaction, {needs} of which need the past. By threshold, histories left out:"
     )
     right = said = 0
     for likelihood, is_right, label in cross_validate(examples):

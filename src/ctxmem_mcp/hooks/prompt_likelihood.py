@@ -1,4 +1,4 @@
-"""Estimates how likely earlier exchanges bear on a prompt, in a context that has just begun or was compacted. Pure.
+"""Estimates how likely earlier exchanges bear on a prompt after a compaction. Pure.
 
 A logistic regression over what the words say (`prompt_match`) and where an exchange is: most prompts after a compaction
 are about what was said last before it. `python -m bench.train.prompts` fits the weights to the hand-labelled prompts of
@@ -20,8 +20,8 @@ FEATURES = (
     "question", "rank", "margin",
 )  # fmt: skip
 # In the order of FEATURES.
-WEIGHTS = (-0.04, -0.049, 0.533, 1.071, -0.289, -0.099, 1.869, -0.273, -0.071, -0.592, 0.12, -0.197, 0.412)
-BIAS = -1.573
+WEIGHTS = (0.051, -0.185, 0.367, 0.924, -0.271, 0.094, 1.631, -0.246, 0.085, -0.633, -0.153, -0.1, 0.451)
+BIAS = -1.993
 
 
 class Occasion:

@@ -1,8 +1,8 @@
 """Adds earlier turns of the project to a prompt if they clearly bear on it; to most prompts it adds nothing.
 
-It looks for turns that the agent can't see: those of other sessions, and of this one before its last compaction. In a
-context that has just begun or was compacted, a likelihood decides (`prompt_likelihood`). Later, most prompts are about
-the context, and a rule requires much more. A turn is quoted once in a session.
+It looks for turns that the agent can't see: those of other sessions, and of this one before its last compaction. After
+a compaction a likelihood decides (`prompt_likelihood`), at a session's start a rule. Later, most prompts are about the
+context, and a rule requires much more. A turn is quoted once in a session.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 PROMPT_CHARS_MAX = 2_500
 # A context with less text than this is a session's or a compaction's beginning: it can't have the answer.
 NEW_CONTEXT_CHARS = 20_000
-# There, the likeliest exchange must have this likelihood; up to so many are quoted, each with this share of it.
-LIKELIHOOD_MIN, LIKELY_QUOTES_MAX, LIKELIHOOD_SHARE = 0.35, 4, 0.2
+# At a session's start, the best match must have this score, its adjacent words this part of it, and this share of the
+# prompt's words.
+SCORE_MIN, PAIRS_MIN, SHARE_MIN = 5.0, 1.0, 0.25
+# After a compaction, the likeliest exchange must have this likelihood; up to so many are quoted, each with this share
+# of it.
+LIKELIHOOD_MIN, LIKELY_QUOTES_MAX, LIKELIHOOD_SHARE = 0.33, 4, 0.2
 # Later the best match must have this score, this share of the prompt's words in one turn, and this share of the
 # context's score.
 SCORE_MIN_LATER, SHARE_MIN_LATER, CONTEXT_SHARE = 12.0, 0.25, 0.8
@@ -80,8 +84,13 @@ class Past:
 
     @property
     def is_new(self) -> bool:
-        """Whether the context has just begun, or was just compacted."""
+        """Whether the session has just begun, or was just compacted."""
         return self.tail.is_whole and self.tail.chars < NEW_CONTEXT_CHARS
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether the session was just compacted."""
+        return self.is_new and any(exchange.back is not None for exchange in self.exchanges)
 
     @property
     def occasion(self) -> Occasion:
@@ -95,11 +104,11 @@ def text_for(event: dict[str, Any], data_dir: str) -> str:
     past = read_past(event, data_dir)
     if past is None:
         return ""
-    chosen = _likely_matches(past) if past.is_new else _clear_matches(past)
+    chosen = _likely_matches(past) if past.is_compacted else _clear_matches(past)
     new = [turn for turn in map(_turn_of, chosen) if turn.excerpt[:_FIRST_CHARS] not in past.tail.text]
     session = str(event["session_id"])
     turns = [turn for turn in new if _first_time(data_dir, session, turn)]
-    return _text(turns, set(terms_of(past.prompt)), LIKELY_QUOTE_CHARS if past.is_new else QUOTE_CHARS)
+    return _text(turns, set(terms_of(past.prompt)), LIKELY_QUOTE_CHARS if past.is_compacted else QUOTE_CHARS)
 
 
 def read_past(event: dict[str, Any], data_dir: str) -> Past | None:
@@ -138,6 +147,8 @@ def _clear_matches(past: Past) -> list[Match]:
 
 
 def _is_clear(match: Match, past: Past) -> bool:
+    if past.is_new:
+        return match.best >= SCORE_MIN and match.pairs >= PAIRS_MIN and match.share >= SHARE_MIN
     is_clear, is_question = match.best >= SCORE_MIN_LATER, asks_how_things_are(past.prompt)
     if match.best < SCORE_MIN_QUESTION or match.best_share < SHARE_MIN_LATER or not (is_clear or is_question):
         return False
