@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ctxmem_mcp.memory.branch_reader import (
-    BranchReader,
-    ChosenSummaries,
-    outline_nodes,
-    span_checks,
-    with_expanded,
-    with_paths_to,
-)
+from ctxmem_mcp.memory.branch_reader import BranchReader, outline_nodes, span_checks, with_expanded, with_paths_to
+from ctxmem_mcp.memory.outline_summaries import OutlineSummaries
 from ctxmem_mcp.memory.replaced_turns import Replacement, replaced_by
 from ctxmem_mcp.memory.retrieve import RankedPiece
-from ctxmem_mcp.models import EMPTY_SUMMARY, HighlightKinds, Piece, Turn
-from ctxmem_mcp.views.budget import FitResult, fit, greedy_fit
+from ctxmem_mcp.models import HighlightKinds, Node, Piece, Turn
+from ctxmem_mcp.views.budget import Draft, FitResult, fit_outline, fit_quotes, greedy_fit
 from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef, clip, quotes_by_turn, with_replacements
 from ctxmem_mcp.views.layout import CharSpan, OmittedCache, TileCache, TreeSnapshot, tile, tile_compactly
 from ctxmem_mcp.views.page_layout import OUTLINE_SHARE_MAX, FitInput
 from ctxmem_mcp.views.render import NO_KIND_FILTER
-from ctxmem_mcp.views.summary_requests import nodes_to_summarize
 
 # Excerpts are selected by estimate for this many budgets, so that the exact fit has spare ones.
 ESTIMATE_SLACK, ESTIMATE_SLACK_TOKENS = 1.25, 1_000
@@ -72,7 +65,13 @@ class Selection:
 
 
 async def fit_selection(
-    branch: BranchReader, snapshot: TreeSnapshot, selection: Selection, budget: int, count: Callable[[str], int]
+    branch: BranchReader,
+    snapshot: TreeSnapshot,
+    selection: Selection,
+    budget: int,
+    count: Callable[[str], int],
+    *,
+    request_summaries: bool = False,
 ) -> FitResult | int:
     groups, leaf_of = [*selection.groups, *selection.fillers], selection.leaf_of
     leaf_first = None if selection.compact else lambda index: leaf_of.get(index, snapshot.tail_first)
@@ -89,18 +88,24 @@ async def fit_selection(
     lines = round(budget * selection.outline_share / line_tokens)
     omitted = OmittedCache()
     if selection.compact:
-        items = tile_compactly(snapshot, quotes_by_turn(groups, turns), omitted)
-        summaries = await branch.summaries(outline_nodes(items))
+        nodes = outline_nodes(tile_compactly(snapshot, quotes_by_turn(groups, turns), omitted))
     else:
-        snapshot, summaries = await _expand_outline(branch, snapshot, groups, leading, turns, lines)
+        snapshot, nodes = await _expand_outline(branch, snapshot, groups, leading, turns, lines)
+    summaries = OutlineSummaries(branch, nodes)
+    if not selection.compact:
+        await summaries.read(nodes)
     fit_input = FitInput(
-        snapshot, groups, turns, lambda node: summaries.get(node.digest, EMPTY_SUMMARY), count, selection.outline_share,
+        snapshot, groups, turns, summaries.of, count, selection.outline_share,
         selection.kinds, checks=await span_checks(branch, snapshot), leading=leading, compact=selection.compact,
         omitted_cache=omitted, replaced=selection.replaced, title_of=summaries.title,
     )  # fmt: skip
-    result = fit(fit_input, budget)
-    if not isinstance(result, int):
-        result.summary_requests = nodes_to_summarize(result.items, fit_input.summary_of)
+    result = fit_quotes(fit_input, budget)
+    if isinstance(result, Draft):
+        if selection.compact:
+            await summaries.read_shown(result.layout.items)
+        result = fit_outline(result, budget)
+    if request_summaries and not isinstance(result, int):
+        result.summary_requests = await summaries.to_request(result.items)
     return result
 
 
@@ -164,12 +169,12 @@ async def _expand_outline(
     leading: int,
     turns: dict[int, Turn],
     lines: int,
-) -> tuple[TreeSnapshot, ChosenSummaries]:
-    """Expands the outline beside the leading groups to about this many lines; reads the summaries that it may show."""
+) -> tuple[TreeSnapshot, list[Node]]:
+    """Expands the outline beside the leading groups to about this many lines; returns the nodes that it may show."""
     shown, tiled = quotes_by_turn(groups[:leading], turns), TileCache()
     if lines:
         snapshot = await with_expanded(branch, snapshot, tile(snapshot, shown, tiled), lines)
     nodes = outline_nodes(tile(snapshot, shown, tiled))
     if leading < len(groups):
         nodes += outline_nodes(tile(snapshot, quotes_by_turn(groups, turns)))
-    return snapshot, await branch.summaries(nodes)
+    return snapshot, nodes

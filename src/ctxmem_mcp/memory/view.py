@@ -129,7 +129,8 @@ async def view(branch: BranchReader, summarizer: Summarizer, request: ViewReques
         selection = Selection([*standing, *recent, *map(excerpt_group, ranked)], leaf_of, share, compact=compact)
     if ranking:
         selection = selection.with_replacements(await find_replacements(branch, ranking.iter_pieces()))
-    result = await fit_selection(branch, snapshot, selection, budget, count)
+    requests = request.request_summaries
+    result = await fit_selection(branch, snapshot, selection, budget, count, request_summaries=requests)
     if isinstance(result, int):
         raise BudgetTooSmall(token_budget, header.floor(result, count))
     estimate = _confidence(ranking, result) if query and ranking and selection.compact else None

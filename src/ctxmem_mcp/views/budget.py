@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ctxmem_mcp.models import Node
 from ctxmem_mcp.views.excerpt_groups import ExcerptGroup
@@ -81,6 +82,20 @@ def greedy_fit(groups: Sequence[ExcerptGroup], leaf_first: Callable[[int], int] 
     return taken
 
 
+class Draft(NamedTuple):
+    """A view whose quotes are chosen, and whose outline has no detail yet.
+
+    Attributes:
+        spec: What it was made of.
+        layout: Its items.
+        tokens: Their exact number.
+    """
+
+    spec: FitInput
+    layout: PageLayout
+    tokens: int
+
+
 def fit(spec: FitInput, budget: int) -> FitResult | int:
     """Fits a view into a budget.
 
@@ -90,6 +105,16 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
 
     Returns:
         The view, or the smallest budget that fits any view of this branch.
+    """
+    draft = fit_quotes(spec, budget)
+    return fit_outline(draft, budget) if isinstance(draft, Draft) else draft
+
+
+def fit_quotes(spec: FitInput, budget: int) -> Draft | FitResult | int:
+    """Chooses the quotes of a view; of a compact one, without reading a summary.
+
+    Returns:
+        A draft for `fit_outline`; a view without quotes, or the smallest budget that fits one.
     """
     open_budget = round(budget * (COMPACT_SHARE if spec.compact else 1 - OUTLINE_SHARE_GRANTED))
     taken = greedy_fit(spec.groups[: spec.leading], spec.leaf_first, open_budget)
@@ -110,6 +135,12 @@ def fit(spec: FitInput, budget: int) -> FitResult | int:
         # Titles first, then excerpts; the remainder is for a more detailed outline.
         tokens = layout.add_outline_detail(budget, tokens, Detail.TITLES)
         layout, tokens = _fill_remaining(layout, spec, budget, tokens)
+    return Draft(spec, layout, tokens)
+
+
+def fit_outline(draft: Draft, budget: int) -> FitResult:
+    """Adds as much detail to a view's outline as fits, and quotes in the room that is left."""
+    spec, layout, tokens = draft
     tokens = layout.add_outline_detail(budget, tokens)
     layout, tokens = _fill_remaining(layout, spec, budget, tokens)
     return FitResult(layout.text(), layout.items, tokens, layout.taken)
@@ -146,9 +177,7 @@ def _outline_only(spec: FitInput, budget: int) -> FitResult | int:
     coarse = replace(spec.snapshot, expanded=frozenset())
     layout = PageLayout(replace(spec, snapshot=coarse, groups=(), tile_cache={}, omitted_cache={}), [])
     smallest = spec.count(layout.text())
-    if smallest > budget:
-        return smallest
-    return FitResult(layout.text(), layout.items, layout.add_outline_detail(budget, smallest), [])
+    return smallest if smallest > budget else FitResult(layout.text(), layout.items, smallest)
 
 
 def _drop_last(spec: FitInput, taken: list[int], excess: int) -> list[int]:

@@ -32,7 +32,7 @@ _MARKER = lazy_regex(r"\[(?:[tn]\d|s |…)")
 # Some readers also break lines at these characters; others are invisible.
 _LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _INVISIBLE = frozenset("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff")
-_TITLES_MAX = 6
+TITLES_MAX = 6
 NAME_CHARS_MAX = 100
 
 
@@ -83,7 +83,7 @@ def omitted_line(item: Omitted, detail: Detail, title_of: TitleOf, check: str = 
     label = f"[{_span(item.first, item.last, check)} {format_tokens(item.tokens)}]"
     if detail == Detail.BARE:
         return label + "\n"
-    titles = list(map(title_of, item.nodes[:_TITLES_MAX]))
+    titles = list(map(title_of, item.nodes[:TITLES_MAX]))
     more = len(item.nodes) - len(titles)
     return f"{label} {'; '.join(t for t in titles if t)}{f'; +{more}' if more else ''}".rstrip() + "\n"
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import islice
 
-from ctxmem_mcp.models import EXTRACTIVE, Node
+from ctxmem_mcp.models import Node
 from ctxmem_mcp.views.header import ViewHeader
 from ctxmem_mcp.views.layout import Collapsed, Item, Omitted
-from ctxmem_mcp.views.render import SummaryOf
 
 HEADER_FIELD = "summaries_wanted"
 # The minimum budget, and the minimum size of the conversation in multiples of it.
@@ -32,12 +30,10 @@ def summary_request_tokens(header: ViewHeader) -> int:
     return REQUEST_TOKENS if long and header.token_budget >= BUDGET_MIN else 0
 
 
-def nodes_to_summarize(items: Iterable[Item], summary_of: SummaryOf) -> list[Node]:
-    """Returns collapsed nodes that have only their extractive summary, largest first, at most `REQUESTS_MAX`."""
+def large_collapsed(items: Iterable[Item]) -> list[Node]:
+    """Returns the collapsed nodes that are large enough for a better summary, largest first."""
     collapsed = [node for item in items if isinstance(item, (Collapsed, Omitted)) for node in item.nodes]
-    large = sorted((node for node in collapsed if node.tokens >= NODE_TOKENS_MIN), key=lambda node: -node.tokens)
-    # Evaluated lazily, so that few summaries are selected.
-    return list(islice((node for node in large if summary_of(node).author == EXTRACTIVE), REQUESTS_MAX))
+    return sorted((node for node in collapsed if node.tokens >= NODE_TOKENS_MIN), key=lambda node: -node.tokens)
 
 
 def with_summary_requests(header: ViewHeader, nodes: Iterable[Node], count: Callable[[str], int]) -> ViewHeader:
